@@ -1,0 +1,1 @@
+//! Namespaces, links, traffic control and Open vSwitch on Linux.

@@ -1,0 +1,1 @@
+//! Contracts between the controller, its agents and a world's hypervisor service.

@@ -1,0 +1,1 @@
+//! The pure core: topology, hosts, rules, statistics, requests, inventory, policies.

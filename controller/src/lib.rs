@@ -1,0 +1,1 @@
+//! The controller: OpenFlow server, HTTP API, store, and the operator's command line.

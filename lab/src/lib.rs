@@ -1,0 +1,1 @@
+//! The worlds that stand in for the testbed, traffic, requester, experiments.

@@ -1,0 +1,1 @@
+//! One switch's driver: OpenFlow messages in, facts out; effects in, messages out.

@@ -1,0 +1,1 @@
+//! What crosses crates: layering, end to end, recorded runs, conformance.
