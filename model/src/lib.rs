@@ -1,7 +1,24 @@
 //! The words that every part of Tandem shares, without I/O and without a clock.
+//!
+//! - [`ids`], [`units`]: small types that carry their meaning.
+//! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
+//! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated.
+//! - [`event`]: the door of the core: facts in, effects out.
 
+pub mod event;
 pub mod ids;
+pub mod rule;
+pub mod site;
+pub mod topology;
+pub mod traffic;
 pub mod units;
+pub mod vm;
 
+pub use event::*;
 pub use ids::*;
+pub use rule::*;
+pub use site::{Allocation, Modules, Site, Ties};
+pub use topology::*;
+pub use traffic::*;
 pub use units::*;
+pub use vm::*;

@@ -95,7 +95,8 @@ impl FromStr for BitRate {
     type Err = ParseError;
     /// A number and a unit (`bit/s`, `kbit/s`, `Mbit/s`, `Gbit/s`, `Tbit/s`), space optional, `/s` optional.
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        let bad = || ParseError { text: s.into(), wanted: "a bit rate such as \"10 Mbit/s\" or \"1.5 Gbit/s\"" };
+        let bad =
+            || ParseError { text: s.into(), wanted: "a bit rate such as \"10 Mbit/s\" or \"1.5 Gbit/s\"" };
         let (number, unit) = split_number(s).ok_or_else(bad)?;
         let factor = match unit.strip_suffix("/s").unwrap_or(unit) {
             "bit" => 1u64,
@@ -277,7 +278,8 @@ impl FromStr for Prefix {
     type Err = ParseError;
     /// `address/len`, host bits zero.
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        let bad = || ParseError { text: s.into(), wanted: "a prefix with its host bits zero, such as 10.0.1.0/24" };
+        let bad =
+            || ParseError { text: s.into(), wanted: "a prefix with its host bits zero, such as 10.0.1.0/24" };
         let (address, len) = s.split_once('/').ok_or_else(bad)?;
         let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
         let len: u8 = len.parse().map_err(|_| bad())?;
@@ -298,7 +300,9 @@ mod tests {
         assert_eq!("0.0001 kbit/s".parse::<BitRate>().ok(), None);
         assert_eq!("512 MiB".parse(), Ok(Bytes::mib(512)));
         assert_eq!("20 GB".parse(), Ok(Bytes(20_000_000_000)));
-        for bad in ["", "10", "Mbit/s", "-1 Mbit/s", "1e3 Mbit/s", "10 mbit/s", "99999999999 Tbit/s", "1. Mbit/s"] {
+        for bad in
+            ["", "10", "Mbit/s", "-1 Mbit/s", "1e3 Mbit/s", "10 mbit/s", "99999999999 Tbit/s", "1. Mbit/s"]
+        {
             assert!(bad.parse::<BitRate>().is_err(), "{bad}");
         }
         assert_eq!(BitRate(1_500_000).to_string(), "1.5 Mbit/s");

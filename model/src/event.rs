@@ -1,0 +1,613 @@
+//! The door of the core: facts that come in, effects that go out, questions and answers. All serialisable, so that a
+//! recorded run is a line per event.
+//!
+//! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
+
+use crate::{
+    BitRate, Bytes, Cookie, Dpid, GroupId, Mac, PortNo, Rejection, RequestId, Resources, Rule, RuleKey,
+    ServerId, StoreId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
+    vm::GroupRecord,
+};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A fact from a world, or a question from the API. The only two things that come in from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A switch has connected and finished its handshake. Answered by `SyncRules`.
+    SwitchUp {
+        /// Which.
+        switch: Dpid,
+        /// Its ports.
+        ports: Vec<PortInfo>,
+        /// What it can do.
+        caps: SwitchCaps,
+    },
+    /// A switch's connection ended. It keeps forwarding.
+    SwitchDown {
+        /// Which.
+        switch: Dpid,
+        /// In words.
+        why: String,
+    },
+    /// A port was added, removed, or changed its state.
+    PortChanged {
+        /// Which switch.
+        switch: Dpid,
+        /// The port as it is now (for a removed one: as it was).
+        port: PortInfo,
+        /// True when the port is gone.
+        removed: bool,
+    },
+    /// A discovery frame of one of our switches came in at another: the link from the first to the second is alive.
+    LinkSeen {
+        /// Sender.
+        from: (Dpid, PortNo),
+        /// Receiver.
+        to: (Dpid, PortNo),
+    },
+    /// An ARP packet was seen by a switch (RFC 826).
+    ArpSeen {
+        /// Which switch.
+        switch: Dpid,
+        /// At which port.
+        port: PortNo,
+        /// What it said.
+        arp: Arp,
+    },
+    /// An IPv4 packet from `mac`/`ip` was seen by a switch (a packet-in that is neither ARP nor DHCP).
+    HostSeen {
+        /// Which switch.
+        switch: Dpid,
+        /// At which port.
+        port: PortNo,
+        /// Sender's Ethernet address.
+        mac: Mac,
+        /// Sender's address.
+        ip: Ipv4Addr,
+    },
+    /// A DHCP client's message was seen by a switch (RFC 2131).
+    DhcpSeen {
+        /// Which switch.
+        switch: Dpid,
+        /// At which port.
+        port: PortNo,
+        /// What it said.
+        dhcp: DhcpRequest,
+    },
+    /// A switch's counters: a batch per switch and period.
+    Samples {
+        /// Which switch.
+        switch: Dpid,
+        /// Port counters.
+        ports: Vec<PortSample>,
+        /// Counters of our flows, summed by cookie.
+        flows: Vec<FlowSample>,
+    },
+    /// A switch confirmed a transaction by a barrier reply.
+    RulesApplied {
+        /// Which switch.
+        switch: Dpid,
+        /// Which transaction.
+        txn: TxnId,
+        /// Flows added (for `SyncRules`: those that were missing or different).
+        added: u32,
+        /// Flows removed (for `SyncRules`: ours that were not wanted).
+        removed: u32,
+    },
+    /// A switch refused a transaction. What the switch had taken of it is already undone there.
+    RulesRefused {
+        /// Which switch.
+        switch: Dpid,
+        /// Which transaction.
+        txn: TxnId,
+        /// The switch's error, in words.
+        why: String,
+    },
+    /// The driver found that a switch's flows differed from what was wanted, and put them right.
+    RulesRepaired {
+        /// Which switch.
+        switch: Dpid,
+        /// Flows that were missing or different.
+        missing: u32,
+        /// Flows of ours that were not wanted.
+        stale: u32,
+    },
+    /// A hypervisor service is there and can be asked; `vms` run on it already.
+    WorldUp {
+        /// Its name, for people.
+        world: String,
+        /// VMs of ours that run there.
+        vms: Vec<(VmId, ServerId)>,
+        /// True when it can generate traffic.
+        traffic: bool,
+    },
+    /// The hypervisor service is gone. Its VMs may still run.
+    WorldDown {
+        /// In words.
+        why: String,
+    },
+    /// A VM runs. Its address is known to the hypervisor only where DHCP is not used.
+    VmStarted {
+        /// Which.
+        vm: VmId,
+        /// Its address, if the hypervisor knows it.
+        address: Option<Ipv4Addr>,
+    },
+    /// A VM could not be started, resized, or it died.
+    VmFailed {
+        /// Which.
+        vm: VmId,
+        /// In words.
+        why: String,
+    },
+    /// A VM is gone, on our request.
+    VmStopped {
+        /// Which.
+        vm: VmId,
+    },
+    /// A VM has the resources it was resized to.
+    VmResized {
+        /// Which.
+        vm: VmId,
+    },
+    /// A generated flow could not be started, or ended by itself.
+    TrafficEnded {
+        /// Which.
+        id: TrafficId,
+        /// In words.
+        why: String,
+    },
+    /// A write is on disk.
+    Stored {
+        /// Which.
+        id: StoreId,
+    },
+    /// A write failed; nothing of it is in the store.
+    StoreFailed {
+        /// Which.
+        id: StoreId,
+        /// In words.
+        why: String,
+    },
+    /// The API asks.
+    Ask {
+        /// Answered by exactly one `Answer` with this id.
+        id: RequestId,
+        /// What.
+        ask: Ask,
+    },
+    /// Nothing happened, but `next_deadline` has passed.
+    Wake,
+}
+
+/// A question or a command from the API. Reading goes by the snapshot, not by questions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Ask {
+    /// Place and start a VM. Answered when it runs, or with the reason why not.
+    RequestVm {
+        /// What is wanted.
+        request: VmRequest,
+    },
+    /// Stop a VM and forget it. Answered when it is gone.
+    DeleteVm {
+        /// Which.
+        vm: VmId,
+    },
+    /// Change a running VM's resources where it is.
+    ResizeVm {
+        /// Which.
+        vm: VmId,
+        /// What it should have.
+        resources: Resources,
+    },
+    /// Let VMs talk to each other.
+    CreateGroup {
+        /// Their addresses.
+        members: Vec<Ipv4Addr>,
+    },
+    /// Isolate them again.
+    DeleteGroup {
+        /// Which.
+        group: GroupId,
+    },
+    /// Read the counters of all switches now. Answered when all have answered, or after 2 s.
+    PollNow,
+}
+
+/// The answer to an `Ask`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// The VM runs.
+    VmRunning {
+        /// Where and how.
+        vm: Box<VmRecord>,
+    },
+    /// The request cannot be met; nothing was changed.
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+    },
+    /// It was tried and failed; everything was undone.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// There is no such VM or group.
+    NotFound {
+        /// What was looked for.
+        what: String,
+    },
+    /// The group exists.
+    GroupCreated {
+        /// Its id.
+        group: GroupId,
+    },
+    /// Done.
+    Done,
+}
+
+/// A wish: what a world, the store or the API should do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "effect")]
+pub enum Effect {
+    /// Make the switch's flows of ours equal to `rules`: read, add what is missing, remove what is stale, touch nothing
+    /// else. Sent on every `SwitchUp`; supersedes all transactions of that switch that are still open.
+    SyncRules {
+        /// Which switch.
+        switch: Dpid,
+        /// Answered by `RulesApplied` or `RulesRefused`.
+        txn: TxnId,
+        /// All rules that are wanted.
+        rules: Vec<Rule>,
+    },
+    /// Add and remove rules, then a barrier. All or nothing on this switch.
+    ApplyRules {
+        /// Which switch.
+        switch: Dpid,
+        /// Answered by `RulesApplied` or `RulesRefused`.
+        txn: TxnId,
+        /// Rules to add (or to replace, where the key is the same).
+        add: Vec<Rule>,
+        /// Rules to remove, by key.
+        remove: Vec<RuleKey>,
+    },
+    /// Send an ARP packet out of a port.
+    SendArp {
+        /// Which switch.
+        switch: Dpid,
+        /// Out of which port.
+        port: PortNo,
+        /// What it says.
+        arp: Arp,
+    },
+    /// Send a DHCP server's message out of a port.
+    SendDhcp {
+        /// Which switch.
+        switch: Dpid,
+        /// Out of which port.
+        port: PortNo,
+        /// What it says.
+        dhcp: DhcpReply,
+    },
+    /// Send discovery frames out of these ports now (besides the periodic ones).
+    Discover {
+        /// Which switch.
+        switch: Dpid,
+    },
+    /// Read the switch's counters now (besides the periodic reading). Answered by `Samples`.
+    PollNow {
+        /// Which switch.
+        switch: Dpid,
+    },
+    /// Start a VM. Answered by `VmStarted` or `VmFailed`.
+    AllocateVm {
+        /// Which.
+        vm: VmId,
+        /// Where.
+        server: ServerId,
+        /// What.
+        spec: VmSpec,
+    },
+    /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM.
+    StopVm {
+        /// Which.
+        vm: VmId,
+        /// Where it runs.
+        server: ServerId,
+    },
+    /// Give a VM other resources. Answered by `VmResized` or `VmFailed`.
+    ResizeVm {
+        /// Which.
+        vm: VmId,
+        /// Where it runs.
+        server: ServerId,
+        /// What it should have.
+        resources: Resources,
+    },
+    /// Move a running VM's interface to another uplink of its server.
+    AttachVm {
+        /// Which.
+        vm: VmId,
+        /// Where it runs.
+        server: ServerId,
+        /// The server's port.
+        uplink_port: PortNo,
+    },
+    /// Start a generated flow. No answer; `TrafficEnded` when it fails.
+    TrafficStart {
+        /// What.
+        spec: TrafficSpec,
+    },
+    /// Stop a generated flow.
+    TrafficStop {
+        /// Which.
+        id: TrafficId,
+    },
+    /// Write to the store. Answered by `Stored` or `StoreFailed`. Writes of one batch are one database transaction.
+    Store {
+        /// Which.
+        id: StoreId,
+        /// What.
+        record: Record,
+    },
+    /// Answer the API.
+    Answer {
+        /// Which request.
+        id: RequestId,
+        /// What.
+        answer: Answer,
+    },
+    /// Tell the operator (log, `tandem topology`, web).
+    Notice {
+        /// What.
+        notice: Notice,
+    },
+}
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "record")]
+pub enum Record {
+    /// Write or replace a VM.
+    PutVm {
+        /// All of it.
+        vm: Box<VmRecord>,
+    },
+    /// Forget a VM.
+    RemoveVm {
+        /// Which.
+        vm: VmId,
+    },
+    /// Write or replace a group.
+    PutGroup {
+        /// All of it.
+        group: GroupRecord,
+    },
+    /// Forget a group.
+    RemoveGroup {
+        /// Which.
+        group: GroupId,
+    },
+}
+
+/// What a store holds when the core starts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stored {
+    /// VMs, in order of id.
+    pub vms: Vec<VmRecord>,
+    /// Groups, in order of id.
+    pub groups: Vec<GroupRecord>,
+    /// The largest VM id ever given out, also to VMs that are gone.
+    pub last_vm: u64,
+    /// The largest group id ever given out.
+    pub last_group: u64,
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// When.
+    pub at: Time,
+    /// How bad.
+    pub level: Level,
+    /// A stable word for programs: `link-missing`, `link-miswired`, `link-unknown`, `link-down`, `link-up`, `switch-up`,
+    /// `switch-down`, `switch-unknown`, `host-joined`, `host-moved`, `host-lost`, `spoofed`, `rules-repaired`,
+    /// `rules-refused`, `vm-running`, `vm-rejected`, `vm-failed`, `vm-expired`, `vm-gone`, `vm-rerouted`, `vm-cut`,
+    /// `store-failed`, `world-up`, `world-down`.
+    pub kind: String,
+    /// One sentence: what, where, what to do.
+    pub text: String,
+}
+
+/// How bad a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Works, but somebody should look.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+/// A switch's port as the switch tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortInfo {
+    /// Number.
+    pub port: PortNo,
+    /// Name, as the switch has it.
+    pub name: String,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// True when it is enabled and has a link.
+    pub up: bool,
+    /// Current speed, where the switch knows it.
+    pub speed: Option<BitRate>,
+}
+
+/// What a switch can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchCaps {
+    /// `1.0` or `1.3`.
+    pub version: String,
+    /// Number of flow tables.
+    pub tables: u8,
+    /// Manufacturer, hardware and software, in one line; empty where it does not say.
+    pub description: String,
+    /// Where it connected from, for people.
+    pub peer: String,
+}
+
+/// ARP operation (RFC 826).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArpOp {
+    /// Who has it?
+    Request,
+    /// I have it.
+    Reply,
+}
+
+/// An ARP packet for IPv4 over Ethernet (RFC 826).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arp {
+    /// Request or reply.
+    pub op: ArpOp,
+    /// Ethernet destination of the frame.
+    pub eth_dst: Mac,
+    /// Sender's Ethernet address (also the frame's source when we send).
+    pub sender_mac: Mac,
+    /// Sender's address; 0.0.0.0 in a probe (RFC 5227).
+    pub sender_ip: Ipv4Addr,
+    /// Target's Ethernet address (zero in a request).
+    pub target_mac: Mac,
+    /// Target's address.
+    pub target_ip: Ipv4Addr,
+}
+
+/// Kind of a DHCP client's message (RFC 2131 table 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpRequestKind {
+    /// Looking for servers.
+    Discover,
+    /// Wants an offered address, or to renew one.
+    Request,
+    /// The address is in use by somebody else.
+    Decline,
+    /// Gives the address back.
+    Release,
+    /// Has an address, wants parameters.
+    Inform,
+}
+
+/// A DHCP client's message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpRequest {
+    /// Kind.
+    pub kind: DhcpRequestKind,
+    /// Transaction id.
+    pub xid: u32,
+    /// Client's Ethernet address (`chaddr`; also checked against the frame's source by the driver's caller).
+    pub mac: Mac,
+    /// The frame's Ethernet source.
+    pub eth_src: Mac,
+    /// `ciaddr`: the address the client has already; 0.0.0.0 if none.
+    pub client: Ipv4Addr,
+    /// Option 50, the address it wants.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 54, the server it chose.
+    pub server: Option<Ipv4Addr>,
+    /// True when it can only take a broadcast answer.
+    pub broadcast: bool,
+}
+
+/// Kind of a DHCP server's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpReplyKind {
+    /// An address for the asking.
+    Offer,
+    /// The address is yours for the lease's time.
+    Ack,
+    /// The address is not for you: start again.
+    Nak,
+}
+
+/// A DHCP server's message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpReply {
+    /// Kind.
+    pub kind: DhcpReplyKind,
+    /// The client's transaction id.
+    pub xid: u32,
+    /// The client's Ethernet address.
+    pub mac: Mac,
+    /// The client's `ciaddr`, copied.
+    pub client: Ipv4Addr,
+    /// `yiaddr`: the address; 0.0.0.0 in a NAK.
+    pub address: Ipv4Addr,
+    /// The server's address (option 54 and the packet's source).
+    pub server: Ipv4Addr,
+    /// The server's Ethernet address.
+    pub server_mac: Mac,
+    /// Prefix length of the client's network (option 1).
+    pub prefix_len: u8,
+    /// Default router (option 3).
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers (option 6).
+    pub dns: Vec<Ipv4Addr>,
+    /// Lease time (option 51).
+    pub lease: Duration,
+    /// True to answer by broadcast.
+    pub broadcast: bool,
+}
+
+/// A port's counters, as the switch tells them: 64 bits wide, or 32 on old hardware. `u64::MAX` is "does not count this".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSample {
+    /// Which port.
+    pub port: PortNo,
+    /// Packets in.
+    pub rx_packets: u64,
+    /// Packets out.
+    pub tx_packets: u64,
+    /// Bytes in.
+    pub rx_bytes: u64,
+    /// Bytes out.
+    pub tx_bytes: u64,
+    /// Packets in that were dropped.
+    pub rx_dropped: u64,
+    /// Packets out that were dropped.
+    pub tx_dropped: u64,
+    /// Errors in.
+    pub rx_errors: u64,
+    /// Errors out.
+    pub tx_errors: u64,
+}
+
+/// The counters of the flows that carry one cookie, summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSample {
+    /// Whose flows.
+    pub cookie: Cookie,
+    /// How many flows.
+    pub flows: u32,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Sum of memory-like amounts, for reports.
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Bytes>>(iter: I) -> Bytes {
+        Bytes(iter.map(|b| b.0).fold(0, u64::saturating_add))
+    }
+}

@@ -1,0 +1,245 @@
+//! Rules: what we want in a switch, free of any OpenFlow version. What a switch reports is a flow.
+
+use crate::{Mac, PortNo, Prefix};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Ethernet type of IPv4.
+pub const ETH_IPV4: u16 = 0x0800;
+/// Ethernet type of ARP.
+pub const ETH_ARP: u16 = 0x0806;
+/// Ethernet type of LLDP.
+pub const ETH_LLDP: u16 = 0x88cc;
+
+/// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuleMatch {
+    /// The port the packet came in by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_port: Option<PortNo>,
+    /// Source Ethernet address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eth_src: Option<Mac>,
+    /// Destination Ethernet address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eth_dst: Option<Mac>,
+    /// Ethernet type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eth_type: Option<u16>,
+    /// Source IPv4 prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_src: Option<Prefix>,
+    /// Destination IPv4 prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_dst: Option<Prefix>,
+    /// IP protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_proto: Option<u8>,
+    /// TCP or UDP source port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l4_src: Option<u16>,
+    /// TCP or UDP destination port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l4_dst: Option<u16>,
+}
+
+/// What is done with a packet, in order. No action at all is a drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleAction {
+    /// Send out of a port (never the port it came in by: that is `Hairpin`).
+    Output(PortNo),
+    /// Send back out of the port it came in by.
+    Hairpin,
+    /// Send to the controller, whole.
+    Controller,
+    /// Send out of a port by one of its queues.
+    Enqueue {
+        /// Port.
+        port: PortNo,
+        /// Queue of that port.
+        queue: u32,
+    },
+    /// Set the IP DSCP (6 bits) before what follows.
+    SetDscp(u8),
+    /// Set the destination Ethernet address before what follows.
+    SetEthDst(Mac),
+}
+
+/// What identifies a rule in a switch: a second rule with the same key replaces the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RuleKey {
+    /// Higher wins.
+    pub priority: u16,
+    /// What it matches.
+    #[serde(rename = "match")]
+    pub matching: RuleMatch,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rule {
+    /// Priority and match.
+    #[serde(flatten)]
+    pub key: RuleKey,
+    /// What is done, in order.
+    pub actions: Vec<RuleAction>,
+    /// Whose rule it is.
+    pub cookie: Cookie,
+}
+
+/// What a rule belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// The switch itself: discovery, isolation, table end.
+    Base,
+    /// The address plan: a prefix or a server or a gateway.
+    Plan,
+    /// A VM, by the low 32 bits of its id.
+    Vm(u32),
+    /// A VM group, by the low 32 bits of its id.
+    Group(u32),
+    /// An administrator's override.
+    Admin(u32),
+}
+
+/// An OpenFlow cookie of ours: magic (16 bits), owner's kind (8), owner's number (32), generation (8).
+///
+/// The magic tells our flows from anybody else's; only ours are ever changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// Marks a flow as ours: the ASCII letters `Td` in the top 16 bits.
+    pub const MAGIC: u64 = 0x5464 << 48;
+    /// The bits of the magic, for masked OpenFlow 1.3 requests.
+    pub const MAGIC_MASK: u64 = 0xffff << 48;
+
+    /// The cookie of an owner's rule in its `generation`.
+    pub fn new(owner: Owner, generation: u8) -> Cookie {
+        let (kind, number) = match owner {
+            Owner::Base => (0u64, 0),
+            Owner::Plan => (1, 0),
+            Owner::Vm(n) => (2, n),
+            Owner::Group(n) => (3, n),
+            Owner::Admin(n) => (4, n),
+        };
+        Cookie(Self::MAGIC | kind << 40 | u64::from(number) << 8 | u64::from(generation))
+    }
+
+    /// True when the flow is ours.
+    pub fn is_ours(self) -> bool {
+        self.0 & Self::MAGIC_MASK == Self::MAGIC
+    }
+
+    /// Whose it is; `None` for a cookie that is not ours or of an unknown kind.
+    pub fn owner(self) -> Option<Owner> {
+        if !self.is_ours() {
+            return None;
+        }
+        let number = (self.0 >> 8) as u32;
+        match (self.0 >> 40) as u8 {
+            0 => Some(Owner::Base),
+            1 => Some(Owner::Plan),
+            2 => Some(Owner::Vm(number)),
+            3 => Some(Owner::Group(number)),
+            4 => Some(Owner::Admin(number)),
+            _ => None,
+        }
+    }
+
+    /// The owner's generation.
+    pub fn generation(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+impl fmt::Display for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.0)
+    }
+}
+
+impl fmt::Display for RuleMatch {
+    /// In the words of `ovs-ofctl`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(p) = self.in_port {
+            parts.push(format!("in_port={p}"));
+        }
+        if let Some(m) = self.eth_src {
+            parts.push(format!("dl_src={m}"));
+        }
+        if let Some(m) = self.eth_dst {
+            parts.push(format!("dl_dst={m}"));
+        }
+        match (self.eth_type, self.ip_proto) {
+            (Some(ETH_IPV4), Some(6)) => parts.push("tcp".into()),
+            (Some(ETH_IPV4), Some(17)) => parts.push("udp".into()),
+            (Some(ETH_IPV4), Some(n)) => parts.push(format!("ip,nw_proto={n}")),
+            (Some(ETH_IPV4), None) => parts.push("ip".into()),
+            (Some(ETH_ARP), _) => parts.push("arp".into()),
+            (Some(t), _) => parts.push(format!("dl_type={t:#06x}")),
+            (None, _) => {}
+        }
+        if let Some(p) = self.ip_src {
+            parts.push(format!("nw_src={p}"));
+        }
+        if let Some(p) = self.ip_dst {
+            parts.push(format!("nw_dst={p}"));
+        }
+        if let Some(p) = self.l4_src {
+            parts.push(format!("tp_src={p}"));
+        }
+        if let Some(p) = self.l4_dst {
+            parts.push(format!("tp_dst={p}"));
+        }
+        f.write_str(if parts.is_empty() { "any".into() } else { parts.join(",") }.as_str())
+    }
+}
+
+impl fmt::Display for RuleAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuleAction::Output(p) => write!(f, "output:{p}"),
+            RuleAction::Hairpin => f.write_str("in_port"),
+            RuleAction::Controller => f.write_str("controller"),
+            RuleAction::Enqueue { port, queue } => write!(f, "enqueue:{port}:{queue}"),
+            RuleAction::SetDscp(d) => write!(f, "set_dscp:{d}"),
+            RuleAction::SetEthDst(m) => write!(f, "mod_dl_dst:{m}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_tells_whose_rule_it_is_and_a_foreign_one_tells_nothing() {
+        let all = [Owner::Base, Owner::Plan, Owner::Vm(u32::MAX), Owner::Group(7), Owner::Admin(0)];
+        for owner in all {
+            let cookie = Cookie::new(owner, 200);
+            assert!(cookie.is_ours());
+            assert_eq!((cookie.owner(), cookie.generation()), (Some(owner), 200));
+        }
+        assert_eq!(Cookie(0).owner(), None);
+        assert_eq!(Cookie(Cookie::MAGIC | 99 << 40).owner(), None);
+    }
+
+    #[test]
+    fn a_rule_is_written_in_the_words_of_ovs_ofctl() {
+        let m = RuleMatch {
+            in_port: Some(PortNo(3)),
+            eth_type: Some(ETH_IPV4),
+            ip_proto: Some(17),
+            l4_dst: Some(67),
+            ..RuleMatch::default()
+        };
+        assert_eq!(m.to_string(), "in_port=3,udp,tp_dst=67");
+        assert_eq!(RuleMatch::default().to_string(), "any");
+    }
+}

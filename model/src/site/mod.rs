@@ -1,0 +1,156 @@
+//! The site: a data centre's description, as written in `site.toml` and as checked.
+//!
+//! `site.toml` -> [`read`](crate::site) (all faults at once, with line and column) -> [`Site`] (this file; only valid
+//! values, nothing optional left open) -> [`Topology`](crate::Topology), already built.
+
+use crate::{BitRate, Direction, Mac, Prefix, Resources, Topology, Transport};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A data centre as checked: everything that the core, the controller and the worlds need to know of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its name, for people and for the lab's default `--name`.
+    pub name: String,
+    /// Switches, servers, gateways, links.
+    pub topology: Topology,
+    /// Addresses.
+    pub addresses: AddressPlan,
+    /// Which server, which path.
+    pub policy: PolicyCfg,
+    /// Counters: how often, how smoothed.
+    pub statistics: StatisticsCfg,
+    /// What is switched on.
+    pub modules: Modules,
+    /// Discovery and host tracking.
+    pub discovery: DiscoveryCfg,
+    /// What traffic a VM gets.
+    pub traffic: TrafficCfg,
+    /// Request defaults, for `tandem vm request` without options and for the lab's requester.
+    pub vm: VmCfg,
+}
+
+/// Who has which address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AddressPlan {
+    /// Holds every edge's prefix, the gateways and the controller's address: one layer-2 network for its machines.
+    pub network: Prefix,
+    /// Addresses of gateways; outside every edge's prefix.
+    pub gateways: Prefix,
+    /// How many addresses at the start of each edge's prefix are for its servers; the rest are the VM pool.
+    pub servers_per_prefix: u32,
+    /// The DHCP server's (the controller's) address in the data centre; answers ARP, exists nowhere else.
+    pub dhcp: Ipv4Addr,
+    /// The Ethernet address that goes with `dhcp`.
+    pub dhcp_mac: Mac,
+    /// DNS servers handed out.
+    pub dns: Vec<Ipv4Addr>,
+    /// DHCP lease time.
+    pub lease: Duration,
+}
+
+/// How VMs are placed and routed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyCfg {
+    /// Allocation.
+    pub allocation: Allocation,
+    /// Of equal servers, the first by id (default) or the last (as the seed's code did under best fit).
+    pub ties: Ties,
+    /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
+    pub link_margin: f64,
+    /// Servers are filled up to capacity times this.
+    pub server_margin: f64,
+    /// How many near misses a rejection names.
+    pub near_misses: u32,
+}
+
+/// Which server gets a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Allocation {
+    /// The first server, by id, with room.
+    FirstFit,
+    /// The fullest server with room.
+    BestFit,
+    /// The emptiest server.
+    WorstFit,
+}
+
+/// Which of equal servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ties {
+    /// The one with the lowest id.
+    First,
+    /// The one with the highest id.
+    Last,
+}
+
+/// Statistics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatisticsCfg {
+    /// How often counters are read.
+    pub period: Duration,
+    /// `history * old + (1 - history) * new`, 0 to below 1.
+    pub history_weight: f64,
+}
+
+/// Parts that can be switched off one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modules {
+    /// Answer DHCP. Off: VMs get fixed addresses from the hypervisor.
+    pub dhcp: bool,
+    /// Answer ARP. Off: the worlds set neighbours by hand.
+    pub arp: bool,
+    /// Confirm links by LLDP. Off: declared links count as alive while their ports are up.
+    pub discovery: bool,
+    /// Write the seed's CSV files.
+    pub exporter: bool,
+}
+
+/// Discovery of links and hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DiscoveryCfg {
+    /// How often each port sends LLDP.
+    pub lldp_period: Duration,
+    /// A confirmed link that was not seen for this long is missing.
+    pub lldp_timeout: Duration,
+    /// A host that was not seen for this long is probed by ARP.
+    pub host_timeout: Duration,
+    /// How many unanswered probes make it lost.
+    pub host_probes: u32,
+}
+
+/// The traffic that a running VM gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrafficCfg {
+    /// None at all when false.
+    pub enabled: bool,
+    /// UDP or TCP.
+    pub transport: Transport,
+    /// To the VM, from it, or both.
+    pub direction: Direction,
+    /// Share of the VM's requested network rate, e.g. 1.0.
+    pub share: f64,
+    /// IP packet size of UDP, in bytes.
+    pub packet: u16,
+}
+
+/// Requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmCfg {
+    /// What a request that says nothing asks for.
+    pub default: Resources,
+    /// How long a VM may take from placement to running.
+    pub start_timeout: Duration,
+    /// How long a VM lives once it runs, when its request does not say; `None` is until it is deleted.
+    pub lifetime: Option<Duration>,
+}
+
+impl Site {
+    /// The rate a VM's generated traffic runs at: its network rate times the share, in layer-2 bits.
+    pub fn traffic_rate(&self, net: BitRate) -> BitRate {
+        BitRate((net.0 as f64 * self.traffic.share) as u64)
+    }
+}
