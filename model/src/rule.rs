@@ -61,6 +61,8 @@ pub enum RuleAction {
         /// Queue of that port.
         queue: u32,
     },
+    /// Go on in a later table. Last in its list; never in a rule for a switch with one table.
+    Goto(u8),
     /// Set the IP DSCP (6 bits) before what follows.
     SetDscp(u8),
     /// Set the destination Ethernet address before what follows.
@@ -70,6 +72,9 @@ pub enum RuleAction {
 /// What identifies a rule in a switch: a second rule with the same key replaces the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RuleKey {
+    /// Flow table; 0 is where packets enter. Switches with one table get 0 only.
+    #[serde(default)]
+    pub table: u8,
     /// Higher wins.
     pub priority: u16,
     /// What it matches.
@@ -208,6 +213,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Hairpin => f.write_str("in_port"),
             RuleAction::Controller => f.write_str("controller"),
             RuleAction::Enqueue { port, queue } => write!(f, "enqueue:{port}:{queue}"),
+            RuleAction::Goto(t) => write!(f, "goto_table:{t}"),
             RuleAction::SetDscp(d) => write!(f, "set_dscp:{d}"),
             RuleAction::SetEthDst(m) => write!(f, "mod_dl_dst:{m}"),
         }

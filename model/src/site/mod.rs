@@ -116,6 +116,8 @@ pub struct DiscoveryCfg {
     pub lldp_period: Duration,
     /// A confirmed link that was not seen for this long is missing.
     pub lldp_timeout: Duration,
+    /// A switch that was away for this long is taken for dead, and the VMs behind it get other paths.
+    pub switch_grace: Duration,
     /// A host that was not seen for this long is probed by ARP.
     pub host_timeout: Duration,
     /// How many unanswered probes make it lost.
