@@ -7,7 +7,9 @@
 
 pub mod event;
 pub mod ids;
+pub mod paths;
 pub mod rule;
+pub mod shapes;
 pub mod site;
 pub mod topology;
 pub mod traffic;

@@ -1,1 +1,31 @@
-//! The pure core: topology, hosts, rules, statistics, requests, inventory, policies.
+//! The core: decides where a VM goes, which path its traffic takes and which rules the switches get.
+//!
+//! A pure, deterministic state machine with one door: [`Core::handle`] takes an event and the time and returns effects;
+//! [`Core::next_deadline`] says when it wants to be woken; [`Core::snapshot`] is what the outside may read. The same
+//! events give the same effects, always.
+//!
+//! Services are called in one order, and a later one reads earlier ones, never the reverse: topology ([`live`], [`links`],
+//! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle.
+
+mod addressing;
+pub mod core;
+pub mod export;
+pub mod hosts;
+pub mod index;
+pub mod inventory;
+mod lifecycle;
+pub mod links;
+pub mod live;
+mod placement;
+pub mod policy;
+mod reroute;
+pub mod routes;
+pub mod rules;
+pub mod snapshot;
+pub mod statistics;
+mod timers;
+mod topology_events;
+
+pub use crate::core::Core;
+pub use placement::Placement;
+pub use snapshot::Snapshot;

@@ -1,0 +1,398 @@
+//! The core's state, its door, and the order in which an event goes through the services.
+
+use crate::hosts::{HostKind, Hosts};
+use crate::inventory::Inventory;
+use crate::lifecycle::{StoreWait, Vm};
+use crate::links::LinkTable;
+use crate::live::LiveTopology;
+use crate::policy::{self, AllocationPolicy};
+use crate::routes::Routes;
+use crate::rules::changes::Changes;
+use crate::rules::{Desired, compile};
+use crate::snapshot::{Dirty, Snapshot};
+use crate::statistics::Statistics;
+use crate::timers::{Timer, Timers};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use tandem_model::{
+    Answer, Ask, BitRate, Dpid, Effect, Event, GroupId, GroupRecord, Hop, Level, LinkId, NodeId, Notice,
+    Owner, PortNo, PortSample, Record, RequestId, ServerId, Site, StoreId, Stored, SwitchId, Time, VmId,
+};
+
+/// How many notices the snapshot keeps.
+const NOTICES: usize = 200;
+
+/// How long a poll on demand waits for slow switches.
+const POLL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The hypervisor service that is attached.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) name: String,
+    pub(crate) traffic: bool,
+}
+
+/// Numbers that the operator asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counters {
+    /// VM requests.
+    pub requested: u64,
+    /// Requests that led to a running VM.
+    pub accepted: u64,
+    /// Requests that could not be met.
+    pub rejected: u64,
+    /// Requests that were placed but failed to start.
+    pub failed: u64,
+    /// VMs whose time ran out.
+    pub expired: u64,
+    /// VMs that were given another path.
+    pub rerouted: u64,
+}
+
+/// See the crate. One owner, no locks.
+pub struct Core {
+    pub(crate) site: Arc<Site>,
+    pub(crate) now: Time,
+    pub(crate) live: LiveTopology,
+    pub(crate) links: LinkTable,
+    pub(crate) routes: Routes,
+    pub(crate) hosts: Hosts,
+    pub(crate) desired: Desired,
+    pub(crate) changes: Changes,
+    pub(crate) statistics: Statistics,
+    pub(crate) inventory: Inventory,
+    pub(crate) addresses: crate::addressing::Pools,
+    pub(crate) vms: BTreeMap<VmId, Vm>,
+    pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
+    pub(crate) world: Option<World>,
+    pub(crate) last_vm: u64,
+    pub(crate) last_group: u64,
+    pub(crate) last_store: u64,
+    pub(crate) stores: BTreeMap<StoreId, StoreWait>,
+    pub(crate) polls: BTreeMap<RequestId, BTreeSet<SwitchId>>,
+    pub(crate) timers: Timers,
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) counters: Counters,
+    /// Spoofers already named, and when, so that a flood of them is one notice per minute each.
+    pub(crate) named: BTreeMap<(SwitchId, PortNo), Time>,
+    pub(crate) dirty: Dirty,
+    pub(crate) published: Arc<Snapshot>,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Core {
+    /// A core for `site`, with what the store holds, at `now`. It has one of the built-in policies, by the site's choice.
+    pub fn new(site: Arc<Site>, stored: Stored, now: Time) -> Core {
+        let policy = policy::built_in(site.policy.allocation);
+        Core::with_policy(site, stored, now, policy)
+    }
+
+    /// The same with a policy of one's own.
+    pub fn with_policy(
+        site: Arc<Site>,
+        stored: Stored,
+        now: Time,
+        policy: Box<dyn AllocationPolicy>,
+    ) -> Core {
+        let topology = &site.topology;
+        let links = LinkTable::new(topology, site.policy.link_margin);
+        let routes = Routes::new(topology, &links);
+        let mut desired = Desired::new(topology.switches.len());
+        desired.replace(Owner::Plan, compile::plan(&site, &routes));
+        let mut core = Core {
+            now,
+            live: LiveTopology::new(topology, now),
+            routes,
+            hosts: Hosts::default(),
+            desired,
+            changes: Changes::default(),
+            statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
+            inventory: Inventory::new(topology, policy, site.policy.ties, site.policy.server_margin),
+            addresses: crate::addressing::Pools::new(&site),
+            vms: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            world: None,
+            last_vm: stored.last_vm,
+            last_group: stored.last_group,
+            last_store: 0,
+            stores: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            timers: Timers::default(),
+            notices: VecDeque::new(),
+            counters: Counters::default(),
+            named: BTreeMap::new(),
+            dirty: Dirty::all(topology.switches.len()),
+            published: Arc::new(Snapshot::empty(site.clone())),
+            effects: Vec::new(),
+            links,
+            site,
+        };
+        core.declare_hosts();
+        core.restore(stored);
+        for n in 0..core.site.topology.switches.len() as u32 {
+            core.timers.set(now + core.site.discovery.switch_grace, Timer::SwitchGrace(SwitchId(n)));
+        }
+        if core.site.modules.discovery {
+            core.timers.set(now + core.sweep_period(), Timer::LinkSweep);
+        }
+        core
+    }
+
+    fn declare_hosts(&mut self) {
+        let site = self.site.clone();
+        for (n, server) in (0u32..).zip(&site.topology.servers) {
+            let id = ServerId(n);
+            let at = (0..server.uplinks.len()).filter_map(|u| compile::uplink_port(&site.topology, id, u));
+            self.hosts.declare(server.address, HostKind::Server(id), server.mac, at.collect());
+        }
+        for (n, gateway) in (0u32..).zip(&site.topology.gateways) {
+            let ends = gateway.uplinks.iter().filter_map(|l| site.topology.link(*l)).filter_map(|l| {
+                let end = if matches!(l.a.node, NodeId::Gateway(_)) { l.b } else { l.a };
+                match end.node {
+                    NodeId::Switch(s) => Some((s, end.port)),
+                    _ => None,
+                }
+            });
+            let kind = HostKind::Gateway(tandem_model::GatewayId(n));
+            self.hosts.declare(gateway.address, kind, gateway.mac, ends.collect());
+        }
+    }
+
+    /// The site this core runs.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// When the core wants to be woken (by any event, `Wake` if there is none); `None` when it waits for nothing.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Takes in what happened at `now` (which never decreases) and returns what is to be done, in order.
+    pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        while let Some(timer) = self.timers.take_due(self.now) {
+            self.on_timer(timer);
+        }
+        match event {
+            Event::SwitchUp { switch, ports, caps } => self.on_switch_up(switch, ports, caps),
+            Event::SwitchDown { switch, why } => self.on_switch_down(switch, &why),
+            Event::PortChanged { switch, port, removed } => self.on_port_changed(switch, port, removed),
+            Event::LinkSeen { from, to } => self.on_link_seen(from, to),
+            Event::ArpSeen { switch, port, arp } => self.on_arp(switch, port, arp),
+            Event::HostSeen { switch, port, mac, ip } => self.on_host_seen(switch, port, mac, ip),
+            Event::DhcpSeen { switch, port, dhcp } => self.on_dhcp(switch, port, &dhcp),
+            Event::Samples { switch, ports, flows } => self.on_samples(switch, ports, &flows),
+            Event::RulesApplied { txn, .. } => {
+                let live = &self.live;
+                let site = self.site.clone();
+                let connected = |s: SwitchId| connected(live, &site, s);
+                let outcome = self.changes.applied(txn, &connected, &mut self.effects);
+                outcome.into_iter().for_each(|o| self.on_outcome(o));
+            }
+            Event::RulesRefused { switch, txn, why } => {
+                let name = self.switch_name(switch);
+                self.notice(Level::Error, "rules-refused", format!("{name} refused rules: {why}"));
+                let outcome = self.changes.refused(txn, format!("{name} refused rules: {why}"));
+                outcome.into_iter().for_each(|o| self.on_outcome(o));
+            }
+            Event::RulesRepaired { switch, missing, stale } => {
+                let name = self.switch_name(switch);
+                let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
+                self.notice(Level::Warning, "rules-repaired", text);
+            }
+            Event::WorldUp { world, vms, traffic } => self.on_world_up(world, vms, traffic),
+            Event::WorldDown { why } => self.on_world_down(&why),
+            Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
+            Event::VmFailed { vm, why } => self.on_vm_failed(vm, &why),
+            Event::VmStopped { vm } => self.on_vm_stopped(vm),
+            Event::VmResized { vm } => self.on_vm_resized(vm),
+            Event::TrafficEnded { id, why } => {
+                self.notice(Level::Warning, "traffic-ended", format!("traffic {id} ended: {why}"));
+            }
+            Event::Stored { id } => self.on_stored(id),
+            Event::StoreFailed { id, why } => self.on_store_failed(id, &why),
+            Event::Ask { id, ask } => self.on_ask(id, ask),
+            Event::Wake => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn on_ask(&mut self, id: RequestId, ask: Ask) {
+        match ask {
+            Ask::RequestVm { request } => self.request_vm(id, request),
+            Ask::DeleteVm { vm } => self.delete_vm(id, vm),
+            Ask::ResizeVm { vm, resources } => self.resize_vm(id, vm, resources),
+            Ask::CreateGroup { members } => self.create_group(id, &members),
+            Ask::DeleteGroup { group } => self.delete_group(id, group),
+            Ask::PollNow => self.poll_now(id),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::StartTimeout(vm) => self.on_start_timeout(vm),
+            Timer::Expiry(vm) => self.on_expiry(vm),
+            Timer::LinkSweep => {
+                self.sweep_links();
+                self.timers.set(self.now + self.sweep_period(), Timer::LinkSweep);
+            }
+            Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
+            Timer::HostCheck(ip) => self.check_host(ip),
+            Timer::RetryRemove(vm) => self.remove_from_store(vm),
+            Timer::PollTimeout(request) => {
+                if self.polls.remove(&request).is_some() {
+                    self.answer(request, Answer::Done);
+                }
+            }
+        }
+    }
+
+    fn poll_now(&mut self, id: RequestId) {
+        let mut waiting = BTreeSet::new();
+        for (n, switch) in (0u32..).zip(&self.site.topology.switches) {
+            if self.live.switch(SwitchId(n)).is_some_and(|s| s.connected) {
+                waiting.insert(SwitchId(n));
+                self.effects.push(Effect::PollNow { switch: switch.dpid });
+            }
+        }
+        if waiting.is_empty() {
+            return self.answer(id, Answer::Done);
+        }
+        self.polls.insert(id, waiting);
+        self.timers.set(self.now + POLL_TIMEOUT, Timer::PollTimeout(id));
+    }
+
+    fn on_samples(&mut self, dpid: Dpid, ports: Vec<PortSample>, flows: &[tandem_model::FlowSample]) {
+        let Some(switch) = self.live.id(dpid) else { return };
+        for sample in ports {
+            if self.statistics.port(switch, sample, self.now) {
+                self.measure(switch, sample.port);
+            }
+        }
+        for flow in flows {
+            let Some(Owner::Vm(low)) = flow.cookie.owner() else { continue };
+            let vm = VmId(u64::from(low));
+            let Some(record) = self.vms.get(&vm).map(|v| &v.record) else { continue };
+            let home = compile::server_port(&self.site.topology, record).map(|(s, _)| s);
+            if home == Some(switch) && self.statistics.vm(vm, flow, self.now) {
+                let address = record.address;
+                self.hosts.alive(address, self.now);
+            }
+        }
+        self.dirty.statistics();
+        let done: Vec<RequestId> = self
+            .polls
+            .iter_mut()
+            .filter_map(|(id, waiting)| (waiting.remove(&switch) && waiting.is_empty()).then_some(*id))
+            .collect();
+        for id in done {
+            self.polls.remove(&id);
+            self.answer(id, Answer::Done);
+        }
+    }
+
+    /// Carries a port's rates over to its link: sent is the direction that leaves the switch; what a host sends is only seen by
+    /// the switch that receives it.
+    fn measure(&mut self, switch: SwitchId, port: PortNo) {
+        let topology = &self.site.topology;
+        let node = NodeId::Switch(switch);
+        let Some(link) = topology.link_at(node, port) else { return };
+        let Some(declared) = topology.link(link) else { return };
+        let Some(stats) = self.statistics.of_port(switch, port) else { return };
+        let out = declared.hop_from(link, node);
+        let (tx, rx) = (stats.tx(), stats.rx());
+        self.links.set_measured(out, tx);
+        let other = declared.other(node).map(|e| e.node);
+        if !other.is_some_and(|n| crate::live::is_openflow(topology, n)) {
+            self.links.set_measured(Hop { link, down: !out.down }, rx);
+        }
+    }
+
+    /// Sends a change's first steps and deals with it at once if there was nothing to send.
+    pub(crate) fn start_change(
+        &mut self,
+        purpose: crate::rules::changes::Purpose,
+        differences: BTreeMap<SwitchId, crate::rules::Difference>,
+        entry: &[SwitchId],
+    ) {
+        for switch in differences.keys() {
+            self.dirty.rules(*switch);
+        }
+        let (live, site) = (&self.live, self.site.clone());
+        let connected = |s: SwitchId| connected(live, &site, s);
+        let outcome = self.changes.start(purpose, differences, entry, &connected, &mut self.effects);
+        outcome.into_iter().for_each(|o| self.on_outcome(o));
+    }
+
+    pub(crate) fn store(&mut self, record: Record, wait: StoreWait) {
+        self.last_store += 1;
+        let id = StoreId(self.last_store);
+        self.stores.insert(id, wait);
+        self.effects.push(Effect::Store { id, record });
+    }
+
+    pub(crate) fn answer(&mut self, id: RequestId, answer: Answer) {
+        self.effects.push(Effect::Answer { id, answer });
+    }
+
+    pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {
+        let notice = Notice { at: self.now, level, kind: kind.to_owned(), text };
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice.clone());
+        self.dirty.notices = true;
+        self.effects.push(Effect::Notice { notice });
+    }
+
+    pub(crate) fn switch_name(&self, dpid: Dpid) -> String {
+        match self.live.id(dpid).and_then(|id| self.site.topology.switch(id)) {
+            Some(switch) => switch.name.clone(),
+            None => format!("switch {dpid}"),
+        }
+    }
+
+    pub(crate) fn link_name(&self, id: LinkId) -> String {
+        let topology = &self.site.topology;
+        topology.link(id).map_or_else(
+            || id.to_string(),
+            |l| {
+                let end = |e: tandem_model::Endpoint| format!("{}.{}", topology.name(e.node), e.port);
+                format!("{}<->{}", end(l.a), end(l.b))
+            },
+        )
+    }
+
+    /// The measured ratio of a server's primary link: the seed's host link ratio, 0 to 1 (and above, if more than its capacity
+    /// was measured).
+    pub fn server_link_ratio(&self, server: ServerId) -> f64 {
+        let link = self.site.topology.server(server).and_then(|s| s.uplinks.first());
+        link.map_or(0.0, |l| self.links.ratio(*l))
+    }
+
+    /// What is measured on a hop, smoothed.
+    pub fn measured(&self, hop: Hop) -> BitRate {
+        self.links.measured(hop)
+    }
+
+    /// Numbers since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are shared with the one before.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        if self.dirty.any() {
+            let dirty = std::mem::take(&mut self.dirty);
+            self.published = Arc::new(self.published.updated(self, &dirty));
+        }
+        self.published.clone()
+    }
+}
+
+/// The datapath id of a switch that can be asked now.
+pub(crate) fn connected(live: &LiveTopology, site: &Site, switch: SwitchId) -> Option<Dpid> {
+    live.switch(switch).filter(|s| s.connected)?;
+    site.topology.switch(switch).map(|s| s.dpid)
+}

@@ -1,0 +1,723 @@
+//! A VM's life: placed, stored, started, running, resized, expired or deleted; and what is undone when a step fails.
+//!
+//! ```text
+//! RequestVm -> placed --Stored--> starting --rules + VmStarted + address--> (store) --> running -> answer, traffic
+//!                 |                  |                                                    |
+//!                 +-- StoreFailed,   +-- refused, failed, late -----> stopping <----------+ deleted, expired
+//!                     rejected                                           |
+//!                                          rules gone + VmStopped --> (store) --> forgotten -> answer
+//! ```
+//! Nothing is answered before the store has it, and what the store refuses is undone.
+
+use crate::core::{Core, World};
+use crate::placement::Placement;
+use crate::rules::changes::{Outcome, Purpose};
+use crate::rules::{RuleSet, compile};
+use crate::timers::Timer;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use tandem_model::{
+    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, Record, RequestId,
+    Resources, ServerId, StoreId, Stored, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord,
+    VmRequest, VmSpec, VmState,
+};
+
+/// How soon a VM that could not be forgotten in the store is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// A VM and what its life still waits for.
+#[derive(Debug, Clone)]
+pub(crate) struct Vm {
+    pub(crate) record: VmRecord,
+    /// Changes with every set of rules, so that a switch's flows tell which set they are of.
+    pub(crate) generation: u8,
+    rules_ready: bool,
+    started: bool,
+    addressed: bool,
+    /// Who waits for it to run.
+    requester: Option<RequestId>,
+    /// Who waits for it to be gone.
+    deleters: Vec<RequestId>,
+    /// The answer to `requester` once everything is undone.
+    failure: Option<String>,
+    rules_gone: bool,
+    stopped: bool,
+    /// True once the hypervisor was asked to start it.
+    allocated: bool,
+    resizing: Option<(RequestId, Resources)>,
+    traffic: Vec<TrafficId>,
+}
+
+impl Vm {
+    fn new(record: VmRecord, requester: Option<RequestId>) -> Vm {
+        Vm {
+            record,
+            generation: 0,
+            rules_ready: false,
+            started: false,
+            addressed: false,
+            requester,
+            deleters: Vec::new(),
+            failure: None,
+            rules_gone: false,
+            stopped: false,
+            allocated: false,
+            resizing: None,
+            traffic: Vec::new(),
+        }
+    }
+
+    fn placement(&self) -> Placement {
+        let r = &self.record;
+        Placement {
+            server: r.server,
+            uplink: r.uplink,
+            gateway: r.gateway,
+            path_up: r.path_up.clone(),
+            path_down: r.path_down.clone(),
+        }
+    }
+}
+
+/// What waits for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreWait {
+    /// A placement: then it is started.
+    Placed(VmId),
+    /// A running VM: then its requester is answered.
+    Running(VmId),
+    /// A resize: then the hypervisor is asked.
+    Resized(VmId),
+    /// A VM is forgotten.
+    Removed(VmId),
+    /// A new path, or another state, that nobody waits for.
+    Updated(VmId),
+    /// A group exists.
+    Group(GroupId, RequestId),
+    /// A group is forgotten.
+    GroupRemoved(GroupId, Option<RequestId>),
+}
+
+impl Core {
+    /// Takes over what the store holds: VMs are as they were, their rules wanted again.
+    pub(crate) fn restore(&mut self, stored: Stored) {
+        let site = self.site.clone();
+        for record in stored.vms {
+            let (id, edge) = (record.id, site.topology.edge_of(record.server, record.uplink as usize));
+            if edge.is_none() || site.topology.gateway(record.gateway).is_none() {
+                let text =
+                    format!("{id} of the store is on a server that the site no longer has; it is left alone");
+                self.notice(Level::Error, "vm-orphan", text);
+                continue;
+            }
+            let mut vm = Vm::new(record, None);
+            self.last_vm = self.last_vm.max(id.0);
+            self.addresses.take_known(vm.record.address);
+            self.reserve(&vm.placement(), &vm.record.request);
+            match vm.record.state {
+                VmState::Running | VmState::Cut { .. } => {
+                    (vm.rules_ready, vm.started, vm.addressed, vm.allocated) = (true, true, true, true);
+                    if let Some(at) = vm.record.expires_at {
+                        self.timers.set(at, Timer::Expiry(id));
+                    }
+                }
+                // Whoever asked for it is gone with the process that took the request.
+                VmState::Placed | VmState::Starting | VmState::Stopping { .. } => {
+                    vm.record.state =
+                        VmState::Stopping { why: "the controller was restarted before it ran".into() };
+                    (vm.allocated, vm.rules_gone) = (true, true);
+                }
+            }
+            let wanted = !matches!(vm.record.state, VmState::Stopping { .. });
+            let rules = compile::vm(&site, &self.routes, &vm.record, vm.generation);
+            self.vms.insert(id, vm);
+            self.declare_vm(id);
+            if wanted {
+                self.desired.replace(owner(id), rules);
+            }
+        }
+        for group in stored.groups {
+            self.last_group = self.last_group.max(group.id.0);
+            self.groups.insert(group.id, group);
+        }
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            let rules = self.group_rules(id);
+            self.desired.replace(Owner::Group(id.0 as u32), rules);
+        }
+    }
+
+    pub(crate) fn request_vm(&mut self, request_id: RequestId, mut request: VmRequest) {
+        self.counters.requested += 1;
+        self.dirty.vms = true;
+        if self.world.is_none() {
+            self.counters.failed += 1;
+            let why = "no hypervisor is connected; start the lab (`tandem-lab up`) or attach servers, then try again";
+            return self.answer(request_id, Answer::Failed { why: why.into() });
+        }
+        request.timeout = request.timeout.or(self.site.vm.lifetime);
+        let placement = match self.place(&request) {
+            Ok(placement) => placement,
+            Err(rejection) => {
+                self.counters.rejected += 1;
+                self.notice(Level::Warning, "vm-rejected", rejection.summary.clone());
+                return self.answer(request_id, Answer::Rejected { rejection });
+            }
+        };
+        let edge = self.site.topology.edge_of(placement.server, 0);
+        let Some(address) = edge.and_then(|e| self.addresses.take(e)) else {
+            self.counters.failed += 1;
+            let why = "the edge switch has no free address; enlarge [addresses] prefix_len".into();
+            return self.answer(request_id, Answer::Failed { why });
+        };
+        self.reserve(&placement, &request);
+        self.last_vm += 1;
+        let id = VmId(self.last_vm);
+        let record = VmRecord {
+            id,
+            request,
+            server: placement.server,
+            uplink: placement.uplink,
+            gateway: placement.gateway,
+            mac: crate::addressing::vm_mac(id),
+            address,
+            path_up: placement.path_up,
+            path_down: placement.path_down,
+            state: VmState::Placed,
+            placed_at: self.now,
+            running_at: None,
+            expires_at: None,
+        };
+        self.dirty.server(record.server);
+        self.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
+        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
+    }
+
+    pub(crate) fn on_stored(&mut self, id: StoreId) {
+        match self.stores.remove(&id) {
+            Some(StoreWait::Placed(vm)) => self.start_vm(vm),
+            Some(StoreWait::Running(vm)) => self.announce_running(vm),
+            Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
+            Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
+            Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Group(group, request)) => {
+                let rules = self.group_rules(group);
+                let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
+                let entry = differences.keys().copied().collect::<Vec<_>>();
+                self.start_change(Purpose::GroupStart(group, request), differences, &entry);
+            }
+            Some(StoreWait::GroupRemoved(_, request)) => {
+                request.into_iter().for_each(|r| self.answer(r, Answer::Done));
+            }
+        }
+    }
+
+    pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
+        let wait = self.stores.remove(&id);
+        self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        let text = format!("the decision could not be written to the store ({why}); nothing was changed");
+        match wait {
+            Some(StoreWait::Placed(vm)) => {
+                // Nothing was started yet and the store has nothing: undo in memory only.
+                let Some(entry) = self.vms.remove(&vm) else { return };
+                self.give_back(&entry);
+                self.counters.failed += 1;
+                let waiting = entry.requester.into_iter().chain(entry.deleters);
+                waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
+            }
+            Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
+            Some(StoreWait::Resized(vm)) => {
+                if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
+                    self.set_resources(vm, before);
+                    self.answer(request, Answer::Failed { why: text });
+                }
+            }
+            Some(StoreWait::Removed(vm)) => self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm)),
+            Some(StoreWait::Group(group, request)) => {
+                self.groups.remove(&group);
+                self.answer(request, Answer::Failed { why: text });
+            }
+            Some(StoreWait::GroupRemoved(_, request)) => {
+                request.into_iter().for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
+            }
+            Some(StoreWait::Updated(_)) | None => {}
+        }
+    }
+
+    fn start_vm(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if !vm.deleters.is_empty() {
+            return self.stop_vm(id, "it was deleted before it started");
+        }
+        vm.record.state = VmState::Starting;
+        vm.allocated = true;
+        self.dirty.vms = true;
+        self.declare_vm(id);
+        let timeout = self.now + self.site.vm.start_timeout;
+        self.timers.set(timeout, Timer::StartTimeout(id));
+        let fixed_address = self.fixed_address(id);
+        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let Some(uplink_port) = self.server_side_port(&record) else { return };
+        self.effects.push(Effect::AllocateVm {
+            vm: id,
+            server: record.server,
+            spec: VmSpec {
+                resources: record.request.resources,
+                name: record.request.name.clone(),
+                mac: record.mac,
+                uplink_port,
+                fixed_address,
+            },
+        });
+        self.install(id, Purpose::VmStart(id));
+    }
+
+    /// Wants a VM's rules, for its path as it is now.
+    pub(crate) fn install(&mut self, id: VmId, purpose: Purpose) {
+        let site = self.site.clone();
+        let Some(vm) = self.vms.get(&id) else { return };
+        let rules = compile::vm(&site, &self.routes, &vm.record, vm.generation);
+        let entry: Vec<SwitchId> =
+            compile::server_port(&site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
+        let (_, differences) = self.desired.replace(owner(id), rules);
+        self.start_change(purpose, differences, &entry);
+    }
+
+    pub(crate) fn server_side_port(&self, record: &VmRecord) -> Option<tandem_model::PortNo> {
+        let topology = &self.site.topology;
+        let link = *topology.server(record.server)?.uplinks.get(record.uplink as usize)?;
+        compile::port_on(topology, NodeId::Server(record.server), link)
+    }
+
+    pub(crate) fn on_outcome(&mut self, outcome: Outcome) {
+        match (outcome.purpose, outcome.result) {
+            (Purpose::VmStart(vm), Ok(())) => {
+                if let Some(vm) = self.vms.get_mut(&vm) {
+                    vm.rules_ready = true;
+                }
+                self.check_running(vm);
+            }
+            (Purpose::VmStart(vm), Err(why)) => self.fail_vm(vm, &why),
+            (Purpose::VmStop(vm), _) => {
+                if let Some(vm) = self.vms.get_mut(&vm) {
+                    vm.rules_gone = true;
+                }
+                self.check_gone(vm);
+            }
+            (Purpose::VmMove(vm), Err(why)) => self.cut(vm, &why),
+            (Purpose::GroupStart(group, request), Ok(())) => {
+                self.answer(request, Answer::GroupCreated { group })
+            }
+            (Purpose::GroupStart(group, request), Err(why)) => {
+                self.drop_group(group, None);
+                self.answer(request, Answer::Failed { why });
+            }
+            (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
+        }
+    }
+
+    pub(crate) fn on_vm_started(&mut self, id: VmId, address: Option<Ipv4Addr>) {
+        let dhcp = self.site.modules.dhcp;
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        vm.started = true;
+        if address == Some(vm.record.address) || !dhcp {
+            vm.addressed = true;
+        }
+        self.check_running(id);
+    }
+
+    /// The VM has taken its address.
+    pub(crate) fn on_vm_addressed(&mut self, id: VmId) {
+        if let Some(vm) = self.vms.get_mut(&id) {
+            vm.addressed = true;
+        }
+        self.check_running(id);
+    }
+
+    fn check_running(&mut self, id: VmId) {
+        let now = self.now;
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let ready = vm.rules_ready && vm.started && vm.addressed;
+        if !ready || vm.record.state != VmState::Starting {
+            return;
+        }
+        vm.record.state = VmState::Running;
+        if vm.record.running_at.is_none() {
+            vm.record.running_at = Some(now);
+            vm.record.expires_at = vm.record.request.timeout.map(|t| now + t);
+        }
+        let (record, expires) = (vm.record.clone(), vm.record.expires_at);
+        if let Some(at) = expires {
+            self.timers.set(at, Timer::Expiry(id));
+        }
+        self.dirty.vms = true;
+        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
+    }
+
+    fn announce_running(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if vm.record.state != VmState::Running {
+            return;
+        }
+        let (record, requester) = (vm.record.clone(), vm.requester.take());
+        let text = format!(
+            "{id} runs on {} as {}",
+            self.site.topology.name(NodeId::Server(record.server)),
+            record.address
+        );
+        if let Some(requester) = requester {
+            self.counters.accepted += 1;
+            self.answer(requester, Answer::VmRunning { vm: Box::new(record) });
+        }
+        self.notice(Level::Info, "vm-running", text);
+        self.start_traffic(id);
+        self.refresh_groups();
+    }
+
+    /// Asks the world for a running VM's traffic (again: a world ignores what it generates already).
+    pub(crate) fn start_traffic(&mut self, id: VmId) {
+        if !self.site.traffic.enabled || !self.world.as_ref().is_some_and(|w| w.traffic) {
+            return;
+        }
+        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let Some(gateway) = self.site.topology.gateway(record.gateway) else { return };
+        let outside = TrafficEnd::Gateway(record.gateway, gateway.address);
+        let inside = TrafficEnd::Vm(id, record.address);
+        let cfg = &self.site.traffic;
+        let directions = match cfg.direction {
+            Direction::ToVm => vec![(0, outside, inside)],
+            Direction::FromVm => vec![(1, inside, outside)],
+            Direction::Both => vec![(0, outside, inside), (1, inside, outside)],
+        };
+        let rate = self.site.traffic_rate(record.request.resources.net);
+        let mut ids = Vec::new();
+        for (n, from, to) in directions {
+            let id = TrafficId(id.0 * 2 + n);
+            ids.push(id);
+            let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
+            let spec = TrafficSpec { id, from, to, rate, transport, packet, class };
+            self.effects.push(Effect::TrafficStart { spec });
+        }
+        if let Some(vm) = self.vms.get_mut(&id) {
+            vm.traffic = ids;
+        }
+    }
+
+    fn stop_traffic(&mut self, id: VmId) {
+        let ids = self.vms.get_mut(&id).map(|vm| std::mem::take(&mut vm.traffic)).unwrap_or_default();
+        self.effects.extend(ids.into_iter().map(|id| Effect::TrafficStop { id }));
+    }
+
+    pub(crate) fn on_start_timeout(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get(&id).filter(|v| v.record.state == VmState::Starting) else { return };
+        let missing = match (vm.rules_ready, vm.started, vm.addressed) {
+            (false, ..) => "its switches have not confirmed its rules",
+            (_, false, _) => "its hypervisor has not started it",
+            _ => "it has not taken its address by DHCP",
+        };
+        let text = format!("after {:?} {missing}", self.site.vm.start_timeout);
+        self.fail_vm(id, &text);
+    }
+
+    pub(crate) fn on_vm_failed(&mut self, id: VmId, why: &str) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if let Some((request, before)) = vm.resizing.take() {
+            self.set_resources(id, before);
+            let record = self.vms.get(&id).map(|v| v.record.clone());
+            if let Some(record) = record {
+                self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
+            }
+            return self.answer(request, Answer::Failed { why: why.to_owned() });
+        }
+        self.fail_vm(id, why);
+    }
+
+    /// A start that failed, or a VM that died: everything of it is undone, then its requester is told.
+    pub(crate) fn fail_vm(&mut self, id: VmId, why: &str) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if matches!(vm.record.state, VmState::Stopping { .. }) {
+            return;
+        }
+        vm.failure = Some(why.to_owned());
+        if vm.requester.is_some() {
+            self.counters.failed += 1;
+        }
+        self.notice(Level::Error, "vm-failed", format!("{id} failed: {why}"));
+        self.stop_vm(id, why);
+    }
+
+    pub(crate) fn on_expiry(&mut self, id: VmId) {
+        let due = self.vms.get(&id).and_then(|v| v.record.expires_at).is_some_and(|at| at <= self.now);
+        let alive = |v: &Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
+        if due && self.vms.get(&id).is_some_and(alive) {
+            self.counters.expired += 1;
+            self.notice(Level::Info, "vm-expired", format!("{id} has reached the end of its time"));
+            self.stop_vm(id, "its time ran out");
+        }
+    }
+
+    pub(crate) fn delete_vm(&mut self, request: RequestId, id: VmId) {
+        let Some(vm) = self.vms.get_mut(&id) else {
+            return self.answer(request, Answer::NotFound { what: id.to_string() });
+        };
+        vm.deleters.push(request);
+        // A placement that is still on its way to the store is stopped when it arrives there.
+        if !matches!(vm.record.state, VmState::Placed | VmState::Stopping { .. }) {
+            self.stop_vm(id, "it was deleted");
+        }
+    }
+
+    /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not there.
+    fn stop_vm(&mut self, id: VmId, why: &str) {
+        self.stop_traffic(id);
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        vm.record.state = VmState::Stopping { why: why.to_owned() };
+        (vm.rules_gone, vm.stopped) = (false, !vm.allocated);
+        let (allocated, server) = (vm.allocated, vm.record.server);
+        self.dirty.vms = true;
+        if allocated && self.world.is_some() {
+            self.effects.push(Effect::StopVm { vm: id, server });
+        }
+        let (_, differences) = self.desired.replace(owner(id), RuleSet::new());
+        self.start_change(Purpose::VmStop(id), differences, &[]);
+    }
+
+    pub(crate) fn on_vm_stopped(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if matches!(vm.record.state, VmState::Stopping { .. }) {
+            vm.stopped = true;
+            self.check_gone(id);
+        }
+    }
+
+    fn check_gone(&mut self, id: VmId) {
+        if self.vms.get(&id).is_some_and(|v| v.rules_gone && v.stopped) {
+            self.remove_from_store(id);
+        }
+    }
+
+    pub(crate) fn remove_from_store(&mut self, id: VmId) {
+        if self.vms.contains_key(&id) {
+            self.store(Record::RemoveVm { vm: id }, StoreWait::Removed(id));
+        }
+    }
+
+    fn give_back(&mut self, vm: &Vm) {
+        self.release(&vm.placement(), &vm.record.request);
+        self.addresses.give_back(vm.record.address);
+        self.dirty.server(vm.record.server);
+        self.dirty.vms = true;
+    }
+
+    fn forget_vm(&mut self, id: VmId) {
+        let Some(vm) = self.vms.remove(&id) else { return };
+        self.give_back(&vm);
+        self.hosts.forget(vm.record.address);
+        self.dirty.hosts = true;
+        self.statistics.forget_vm(id);
+        self.leave_groups(id);
+        self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
+        if let Some(requester) = vm.requester {
+            let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
+            self.answer(requester, Answer::Failed { why });
+        }
+        vm.deleters.into_iter().for_each(|r| self.answer(r, Answer::Done));
+    }
+
+    pub(crate) fn resize_vm(&mut self, request: RequestId, id: VmId, to: Resources) {
+        let Some(vm) = self.vms.get(&id) else {
+            return self.answer(request, Answer::NotFound { what: id.to_string() });
+        };
+        if vm.record.state != VmState::Running || vm.resizing.is_some() {
+            let why =
+                format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
+            return self.answer(request, Answer::Failed { why });
+        }
+        let before = vm.record.request.resources;
+        let (server, up, down) = (vm.record.server, vm.record.path_up.clone(), vm.record.path_down.clone());
+        let more = to.minus(before);
+        let place = self.site.topology.name(NodeId::Server(server)).to_owned();
+        let mut nearest: Vec<tandem_model::NearMiss> = self
+            .inventory
+            .shortage(server, more)
+            .into_iter()
+            .map(|(resource, needed, available)| tandem_model::NearMiss {
+                place: place.clone(),
+                resource,
+                needed,
+                available,
+            })
+            .collect();
+        let short = self.links.shortage(&up, more.net).or_else(|| self.links.shortage(&down, more.net));
+        if let Some(hop) = short.filter(|_| more.net.0 > 0) {
+            nearest.push(tandem_model::NearMiss {
+                place: self.link_name(hop.link),
+                resource: tandem_model::Resource::Link,
+                needed: more.net.0,
+                available: self.links.residual(hop).map_or(0, |l| l.0),
+            });
+        }
+        if !nearest.is_empty() {
+            let counts = nearest.iter().map(|m| (m.resource, 1)).collect();
+            let summary = format!("{place} has no room for {id} to grow; it stays as it is");
+            let rejection = tandem_model::Rejection { summary, counts, nearest };
+            return self.answer(request, Answer::Rejected { rejection });
+        }
+        if let Some(vm) = self.vms.get_mut(&id) {
+            vm.resizing = Some((request, before));
+        }
+        self.set_resources(id, to);
+        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
+        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
+    }
+
+    fn set_resources(&mut self, id: VmId, to: Resources) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let (placement, before) = (vm.placement(), vm.record.request.clone());
+        vm.record.request.resources = to;
+        let after = vm.record.request.clone();
+        self.release(&placement, &before);
+        self.reserve(&placement, &after);
+        self.dirty.server(placement.server);
+        self.dirty.vms = true;
+    }
+
+    fn ask_resize(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get(&id).filter(|v| v.resizing.is_some()) else { return };
+        let (server, resources) = (vm.record.server, vm.record.request.resources);
+        self.effects.push(Effect::ResizeVm { vm: id, server, resources });
+    }
+
+    pub(crate) fn on_vm_resized(&mut self, id: VmId) {
+        let Some((request, _)) = self.vms.get_mut(&id).and_then(|v| v.resizing.take()) else { return };
+        self.stop_traffic(id);
+        self.start_traffic(id);
+        self.answer(request, Answer::Done);
+    }
+
+    pub(crate) fn on_world_up(&mut self, world: String, there: Vec<(VmId, ServerId)>, traffic: bool) {
+        self.notice(Level::Info, "world-up", format!("hypervisor service {world} is connected"));
+        self.world = Some(World { name: world, traffic });
+        self.dirty.vms = true;
+        for (vm, server) in &there {
+            let known = self.vms.get(vm).is_some_and(|v| v.record.server == *server);
+            if !known {
+                let text = format!("{vm} runs but nobody asked for it; it is stopped");
+                self.notice(Level::Warning, "vm-stray", text);
+                self.effects.push(Effect::StopVm { vm: *vm, server: *server });
+            }
+        }
+        let ids: Vec<VmId> = self.vms.keys().copied().collect();
+        for id in ids {
+            let runs = there.iter().any(|(vm, _)| *vm == id);
+            let Some(state) = self.vms.get(&id).map(|v| v.record.state.clone()) else { continue };
+            match state {
+                VmState::Stopping { why } => self.stop_vm(id, &why),
+                VmState::Running | VmState::Cut { .. } if runs => self.start_traffic(id),
+                // It should run but does not (its server was started anew): start it again where it was.
+                VmState::Running | VmState::Cut { .. } | VmState::Starting => {
+                    if let Some(vm) = self.vms.get_mut(&id) {
+                        (vm.started, vm.addressed) = (false, false);
+                    }
+                    self.start_vm(id);
+                }
+                VmState::Placed => {}
+            }
+        }
+    }
+
+    pub(crate) fn on_world_down(&mut self, why: &str) {
+        self.notice(
+            Level::Warning,
+            "world-down",
+            format!("the hypervisor service is gone ({why}); its VMs may still run"),
+        );
+        self.world = None;
+        self.dirty.vms = true;
+    }
+
+    // ---- groups ----
+
+    pub(crate) fn create_group(&mut self, request: RequestId, members: &[Ipv4Addr]) {
+        let mut ids = Vec::new();
+        for ip in members {
+            let vm =
+                self.vms.values().find(|v| v.record.address == *ip && v.record.state == VmState::Running);
+            match vm {
+                Some(vm) => ids.push(vm.record.id),
+                None => {
+                    let what = format!("a running VM with address {ip}");
+                    return self.answer(request, Answer::NotFound { what });
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() < 2 {
+            let why = "a group needs at least two different VMs".into();
+            return self.answer(request, Answer::Failed { why });
+        }
+        self.last_group += 1;
+        let group = GroupRecord { id: GroupId(self.last_group), members: ids };
+        self.groups.insert(group.id, group.clone());
+        self.dirty.vms = true;
+        let id = group.id;
+        self.store(Record::PutGroup { group }, StoreWait::Group(id, request));
+    }
+
+    pub(crate) fn delete_group(&mut self, request: RequestId, group: GroupId) {
+        if !self.groups.contains_key(&group) {
+            return self.answer(request, Answer::NotFound { what: group.to_string() });
+        }
+        self.drop_group(group, Some(request));
+    }
+
+    fn drop_group(&mut self, group: GroupId, request: Option<RequestId>) {
+        self.groups.remove(&group);
+        self.dirty.vms = true;
+        let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
+        self.start_change(Purpose::GroupChange, differences, &[]);
+        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
+    }
+
+    fn leave_groups(&mut self, vm: VmId) {
+        let mine: Vec<GroupId> =
+            self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect();
+        for id in mine {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.members.retain(|m| *m != vm);
+            if group.members.len() < 2 {
+                self.drop_group(id, None);
+            } else {
+                let group = group.clone();
+                self.store(Record::PutGroup { group }, StoreWait::Updated(vm));
+                self.refresh_group(id);
+            }
+        }
+    }
+
+    fn group_rules(&self, id: GroupId) -> RuleSet {
+        let Some(group) = self.groups.get(&id) else { return RuleSet::new() };
+        let alive = |v: &&Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
+        let members: Vec<&VmRecord> =
+            group.members.iter().filter_map(|m| self.vms.get(m)).filter(alive).map(|v| &v.record).collect();
+        let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
+        compile::group(&self.site, |hop| self.links.is_usable(hop.link), &members, cookie)
+    }
+
+    fn refresh_group(&mut self, id: GroupId) {
+        let rules = self.group_rules(id);
+        let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
+        self.start_change(Purpose::GroupChange, differences, &[]);
+    }
+
+    pub(crate) fn refresh_groups(&mut self) {
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.refresh_group(id));
+    }
+}
+
+/// The owner of a VM's rules.
+pub(crate) fn owner(id: VmId) -> Owner {
+    Owner::Vm(id.0 as u32)
+}

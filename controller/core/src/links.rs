@@ -1,0 +1,134 @@
+//! Links as the core sees them: alive or not, how much is reserved, how much is measured, how much is left.
+//!
+//! Admission uses the larger of reserved and measured, against capacity times the safety margin, per direction.
+
+use tandem_model::{BitRate, Hop, LinkId, Topology};
+
+/// What is known of a declared link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Declared in the site, both ends up, not (or not yet) confirmed by discovery.
+    Declared,
+    /// Seen by discovery, or needing none (a server's or gateway's link whose switch port is up).
+    Confirmed,
+    /// One of its ports is down or gone, or one of its switches is away.
+    Down,
+    /// Its ports are up but discovery does not see it any more.
+    Missing,
+}
+
+/// One link's load. Arrays are by direction: 0 upwards (b to a), 1 downwards (a to b).
+#[derive(Debug, Clone)]
+struct Load {
+    /// Capacity times margin, bit/s.
+    limit: u64,
+    capacity: u64,
+    reserved: [u64; 2],
+    measured: [u64; 2],
+    state: LinkState,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct LinkTable {
+    loads: Vec<Load>,
+}
+
+fn side(hop: Hop) -> usize {
+    usize::from(hop.down)
+}
+
+impl LinkTable {
+    /// All links of a topology, empty and merely declared.
+    pub fn new(topology: &Topology, margin: f64) -> LinkTable {
+        let loads = topology
+            .links
+            .iter()
+            .map(|link| Load {
+                limit: (link.cfg.rate.0 as f64 * margin) as u64,
+                capacity: link.cfg.rate.0,
+                reserved: [0; 2],
+                measured: [0; 2],
+                state: LinkState::Declared,
+            })
+            .collect();
+        LinkTable { loads }
+    }
+
+    fn load(&self, id: LinkId) -> Option<&Load> {
+        self.loads.get(id.0 as usize)
+    }
+
+    /// A link's state; a link that does not exist is down.
+    pub fn state(&self, id: LinkId) -> LinkState {
+        self.load(id).map_or(LinkState::Down, |l| l.state)
+    }
+
+    /// Sets a link's state; true when that changed whether it can be used.
+    pub fn set_state(&mut self, id: LinkId, state: LinkState) -> bool {
+        let before = self.is_usable(id);
+        if let Some(load) = self.loads.get_mut(id.0 as usize) {
+            load.state = state;
+        }
+        before != self.is_usable(id)
+    }
+
+    /// True for a link that traffic may be sent over.
+    pub fn is_usable(&self, id: LinkId) -> bool {
+        matches!(self.state(id), LinkState::Declared | LinkState::Confirmed)
+    }
+
+    /// What a hop has left for reservations; `None` when its link cannot be used.
+    pub fn residual(&self, hop: Hop) -> Option<BitRate> {
+        let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
+        let taken = load.reserved[side(hop)].max(load.measured[side(hop)]);
+        Some(BitRate(load.limit.saturating_sub(taken)))
+    }
+
+    /// The first hop of a path without room for `need`.
+    pub fn shortage(&self, path: &[Hop], need: BitRate) -> Option<Hop> {
+        path.iter().copied().find(|hop| self.residual(*hop).is_none_or(|left| left < need))
+    }
+
+    /// Reserves `rate` on every hop.
+    pub fn reserve(&mut self, path: &[Hop], rate: BitRate) {
+        for hop in path {
+            if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
+                load.reserved[side(*hop)] = load.reserved[side(*hop)].saturating_add(rate.0);
+            }
+        }
+    }
+
+    /// Gives back what `reserve` took.
+    pub fn release(&mut self, path: &[Hop], rate: BitRate) {
+        for hop in path {
+            if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
+                load.reserved[side(*hop)] = load.reserved[side(*hop)].saturating_sub(rate.0);
+            }
+        }
+    }
+
+    /// What is reserved on a hop.
+    pub fn reserved(&self, hop: Hop) -> BitRate {
+        BitRate(self.load(hop.link).map_or(0, |l| l.reserved[side(hop)]))
+    }
+
+    /// What was last measured on a hop, smoothed.
+    pub fn measured(&self, hop: Hop) -> BitRate {
+        BitRate(self.load(hop.link).map_or(0, |l| l.measured[side(hop)]))
+    }
+
+    /// Sets what was measured on a hop.
+    pub fn set_measured(&mut self, hop: Hop, rate: BitRate) {
+        if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
+            load.measured[side(hop)] = rate.0;
+        }
+    }
+
+    /// Measured over capacity, the busier direction; the seed's link ratio.
+    pub fn ratio(&self, id: LinkId) -> f64 {
+        self.load(id).map_or(0.0, |l| {
+            if l.capacity == 0 { 0.0 } else { l.measured[0].max(l.measured[1]) as f64 / l.capacity as f64 }
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! Placement: a server by the policy, with room of every resource, an address, and a path to a gateway with room on every link
+//! in both directions; or the reasons why there is none.
+
+use crate::core::Core;
+use crate::rules::compile;
+use std::collections::BTreeMap;
+use tandem_model::paths::{self, Path};
+use tandem_model::{
+    BitRate, GatewayId, Hop, NearMiss, NodeId, Rejection, Resource, ServerId, SwitchId, VmRequest,
+};
+
+/// Where a VM goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The server.
+    pub server: ServerId,
+    /// By which of its uplinks.
+    pub uplink: u32,
+    /// Through which gateway.
+    pub gateway: GatewayId,
+    /// From the server to the gateway.
+    pub path_up: Path,
+    /// From the gateway to the server.
+    pub path_down: Path,
+}
+
+/// How far the search of paths got for one edge switch, so that it is done once per decision and edge.
+type Memo = BTreeMap<SwitchId, bool>;
+
+impl Core {
+    /// Decides, without changing anything.
+    ///
+    /// # Errors
+    /// A `Rejection` that says what was short on which servers or links.
+    pub fn place(&self, request: &VmRequest) -> Result<Placement, Rejection> {
+        let mut found = None;
+        let mut hopeless = Memo::new();
+        let server = self.inventory.find(request, &mut |server| {
+            found = self.connect(server, request.resources.net, &mut hopeless);
+            found.is_some()
+        });
+        match (server, found) {
+            (Some(_), Some(placement)) => Ok(placement),
+            _ => Err(self.explain(request)),
+        }
+    }
+
+    /// A way between a server and a gateway with room for `rate`: default paths first, then any other.
+    fn connect(&self, server: ServerId, rate: BitRate, hopeless: &mut Memo) -> Option<Placement> {
+        let topology = &self.site.topology;
+        let primary = topology.edge_of(server, 0)?;
+        if self.addresses.left(primary) == 0 {
+            return None;
+        }
+        let uplinks = topology.server(server)?.uplinks.len();
+        for uplink in 0..uplinks {
+            let Some(edge) = topology.edge_of(server, uplink) else { continue };
+            let access = compile::access_path(topology, server, uplink)?;
+            let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
+            if self.links.shortage(&access, rate).is_some() || self.links.shortage(&back, rate).is_some() {
+                continue;
+            }
+            if hopeless.contains_key(&edge) {
+                continue;
+            }
+            let gateways = self.routes.gateways_from(edge);
+            for gateway in &gateways {
+                if let Some((up, down)) = compile::paths_via(topology, &self.routes, server, uplink, *gateway)
+                    && self.admits(&up, rate)
+                    && self.admits(&down, rate)
+                {
+                    return Some(placement(server, uplink, *gateway, up, down));
+                }
+            }
+            for gateway in &gateways {
+                if let Some((up, down)) = self.detour(server, uplink, *gateway, rate) {
+                    return Some(placement(server, uplink, *gateway, up, down));
+                }
+            }
+            hopeless.insert(edge, true);
+        }
+        None
+    }
+
+    fn admits(&self, path: &[Hop], rate: BitRate) -> bool {
+        self.links.shortage(path, rate).is_none() && self.live.path_is_attended(&self.site.topology, path)
+    }
+
+    /// Some path by residual bandwidth, up and down, over one uplink of the server.
+    pub(crate) fn detour(
+        &self,
+        server: ServerId,
+        uplink: usize,
+        gateway: GatewayId,
+        rate: BitRate,
+    ) -> Option<(Path, Path)> {
+        let topology = &self.site.topology;
+        let own = *topology.server(server)?.uplinks.get(uplink)?;
+        let (a, b) = (NodeId::Server(server), NodeId::Gateway(gateway));
+        let residual = |hop: Hop| {
+            let ends = [paths::head(topology, hop), paths::tail(topology, hop)];
+            let attended = ends.iter().flatten().all(|n| match n {
+                NodeId::Switch(id) if crate::live::is_openflow(topology, *n) => {
+                    self.live.switch(*id).is_some_and(|s| s.connected)
+                }
+                _ => true,
+            });
+            if !attended || (ends.contains(&Some(a)) && hop.link != own) {
+                return None;
+            }
+            self.links.residual(hop)
+        };
+        let up = paths::by_residual(topology, a, b, rate, residual)?;
+        let down = paths::by_residual(topology, b, a, rate, residual)?;
+        Some((up, down))
+    }
+
+    /// Why nothing fits: counts over all servers, and the nearest misses. O(n), only for rejections.
+    fn explain(&self, request: &VmRequest) -> Rejection {
+        let need = request.resources;
+        let topology = &self.site.topology;
+        let mut counts: BTreeMap<Resource, u32> = BTreeMap::new();
+        let mut misses: Vec<(u64, NearMiss)> = Vec::new();
+        let mut by_edge: BTreeMap<(SwitchId, u32), Option<NearMiss>> = BTreeMap::new();
+        let mut add = |counts: &mut BTreeMap<Resource, u32>, miss: NearMiss| {
+            *counts.entry(miss.resource).or_default() += 1;
+            let short = miss.needed.saturating_sub(miss.available);
+            let distance = u128::from(short) * 1_000_000 / u128::from(miss.needed.max(1));
+            if misses.iter().any(|(_, m)| m.place == miss.place && m.resource == miss.resource) {
+                return;
+            }
+            misses.push((distance as u64, miss));
+            misses.sort_by_key(|(d, _)| *d);
+            misses.truncate(self.site.policy.near_misses as usize);
+        };
+        for server in self.inventory.servers() {
+            let name = topology.name(NodeId::Server(server.id)).to_owned();
+            let short = self.inventory.shortage(server.id, need);
+            if let [(resource, needed, available)] = short[..] {
+                add(&mut counts, NearMiss { place: name, resource, needed, available });
+                continue;
+            }
+            if !short.is_empty() {
+                short.iter().for_each(|(resource, ..)| *counts.entry(*resource).or_default() += 1);
+                continue;
+            }
+            let Some(edge) = topology.edge_of(server.id, 0) else { continue };
+            if self.addresses.left(edge) == 0 {
+                let place = topology.name(NodeId::Switch(edge)).to_owned();
+                add(&mut counts, NearMiss { place, resource: Resource::Address, needed: 1, available: 0 });
+                continue;
+            }
+            let own = self.own_link_miss(server.id, need.net);
+            let miss = own.or_else(|| {
+                by_edge.entry((edge, 0)).or_insert_with(|| self.path_miss(server.id, edge, need.net)).clone()
+            });
+            if let Some(miss) = miss {
+                add(&mut counts, miss);
+            }
+        }
+        let counts: Vec<(Resource, u32)> = counts.into_iter().collect();
+        let total = self.inventory.servers().len();
+        let nearest: Vec<NearMiss> = misses.into_iter().map(|(_, m)| m).collect();
+        let reasons: Vec<String> = counts.iter().map(|(r, n)| format!("{n} short of {r}")).collect();
+        let summary = if total == 0 {
+            "the site has no servers".to_owned()
+        } else if reasons.is_empty() {
+            format!("none of {total} servers is accepted by the {} policy", self.inventory.policy())
+        } else {
+            format!("none of {total} servers can take the VM: {}", reasons.join(", "))
+        };
+        Rejection { summary, counts, nearest }
+    }
+
+    fn own_link_miss(&self, server: ServerId, rate: BitRate) -> Option<NearMiss> {
+        let access = compile::access_path(&self.site.topology, server, 0)?;
+        let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
+        self.links
+            .shortage(&access, rate)
+            .or_else(|| self.links.shortage(&back, rate))
+            .map(|h| self.link_miss(h, rate))
+    }
+
+    fn path_miss(&self, server: ServerId, edge: SwitchId, rate: BitRate) -> Option<NearMiss> {
+        let topology = &self.site.topology;
+        let mut miss = None;
+        for gateway in self.routes.gateways_from(edge) {
+            let Some((up, down)) = compile::paths_via(topology, &self.routes, server, 0, gateway) else {
+                continue;
+            };
+            let short = self.links.shortage(&up, rate).or_else(|| self.links.shortage(&down, rate));
+            miss = miss.or(short.map(|hop| self.link_miss(hop, rate)));
+        }
+        Some(miss.unwrap_or_else(|| NearMiss {
+            place: topology.name(NodeId::Switch(edge)).to_owned(),
+            resource: Resource::Path,
+            needed: 1,
+            available: 0,
+        }))
+    }
+
+    fn link_miss(&self, hop: Hop, rate: BitRate) -> NearMiss {
+        match self.links.residual(hop) {
+            Some(left) => NearMiss {
+                place: self.link_name(hop.link),
+                resource: Resource::Link,
+                needed: rate.0,
+                available: left.0,
+            },
+            None => NearMiss {
+                place: self.link_name(hop.link),
+                resource: Resource::Path,
+                needed: 1,
+                available: 0,
+            },
+        }
+    }
+
+    /// Reserves what a placement takes.
+    pub fn reserve(&mut self, placement: &Placement, request: &VmRequest) {
+        self.inventory.reserve(placement.server, request.resources);
+        self.links.reserve(&placement.path_up, request.resources.net);
+        self.links.reserve(&placement.path_down, request.resources.net);
+    }
+
+    /// Gives back what [`Core::reserve`] took.
+    pub fn release(&mut self, placement: &Placement, request: &VmRequest) {
+        self.inventory.release(placement.server, request.resources);
+        self.links.release(&placement.path_up, request.resources.net);
+        self.links.release(&placement.path_down, request.resources.net);
+    }
+}
+
+fn placement(
+    server: ServerId,
+    uplink: usize,
+    gateway: GatewayId,
+    path_up: Path,
+    path_down: Path,
+) -> Placement {
+    Placement { server, uplink: uplink as u32, gateway, path_up, path_down }
+}

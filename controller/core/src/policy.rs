@@ -1,0 +1,137 @@
+//! Allocation policies: which server gets a VM.
+//!
+//! A policy is a rank: the core keeps every server in an index ordered by it and takes the first one that has room, so
+//! a decision costs O(log n) in servers. A whole policy is a few lines:
+//!
+//! ```
+//! use tandem_core::policy::{AllocationPolicy, Rank, ServerView};
+//!
+//! /// Fills the servers with the most memory first.
+//! struct BigMemoryFirst;
+//!
+//! impl AllocationPolicy for BigMemoryFirst {
+//!     fn name(&self) -> &str {
+//!         "big-memory-first"
+//!     }
+//!     fn rank(&self, server: &ServerView) -> Rank {
+//!         Rank(u64::MAX - server.capacity.ram.0)
+//!     }
+//! }
+//! ```
+//!
+//! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`], which costs O(n).
+
+use tandem_model::{Allocation, Resources, ServerId, VmRequest};
+
+/// What a policy sees of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerView {
+    /// Which.
+    pub id: ServerId,
+    /// What it has for VMs, safety margin included.
+    pub capacity: Resources,
+    /// What its VMs have reserved.
+    pub used: Resources,
+}
+
+impl ServerView {
+    /// One, as the fit scalar counts it.
+    pub const FULL: u64 = 1 << 24;
+
+    /// The fit scalar: the share of the most-used resource, from 0 to [`ServerView::FULL`]. A resource that the server
+    /// does not have does not count.
+    pub fn share(&self) -> u64 {
+        let of = |used: u64, capacity: u64| {
+            if capacity == 0 {
+                return 0;
+            }
+            let scaled = u128::from(used) * u128::from(Self::FULL) / u128::from(capacity);
+            u64::try_from(scaled).unwrap_or(u64::MAX)
+        };
+        of(u64::from(self.used.cpu), u64::from(self.capacity.cpu))
+            .max(of(self.used.ram.0, self.capacity.ram.0))
+            .max(of(self.used.disk.0, self.capacity.disk.0))
+            .max(of(self.used.net.0, self.capacity.net.0))
+    }
+
+    /// What is left for VMs.
+    pub fn free(&self) -> Resources {
+        self.capacity.minus(self.used)
+    }
+}
+
+/// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the site's `ties`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(pub u64);
+
+/// Which server gets a VM.
+pub trait AllocationPolicy: Send + Sync {
+    /// For people.
+    fn name(&self) -> &str;
+
+    /// A server's place in the order. Must depend on nothing but `server`: it is asked again only when the server's
+    /// reservations change.
+    fn rank(&self, server: &ServerView) -> Rank;
+
+    /// Further conditions on top of room and links, for one request. Costs one call per server that is tried.
+    fn accepts(&self, _server: &ServerView, _request: &VmRequest) -> bool {
+        true
+    }
+
+    /// A choice over all servers at once, O(n): `Some(order)` is tried in that order instead of the index.
+    fn choose(
+        &self,
+        _servers: &mut dyn Iterator<Item = ServerView>,
+        _request: &VmRequest,
+    ) -> Option<Vec<ServerId>> {
+        None
+    }
+}
+
+/// The first server, by id, with room.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstFit;
+
+impl AllocationPolicy for FirstFit {
+    fn name(&self) -> &str {
+        "first-fit"
+    }
+    fn rank(&self, _: &ServerView) -> Rank {
+        Rank(0)
+    }
+}
+
+/// The fullest server with room.
+#[derive(Debug, Clone, Copy)]
+pub struct BestFit;
+
+impl AllocationPolicy for BestFit {
+    fn name(&self) -> &str {
+        "best-fit"
+    }
+    fn rank(&self, server: &ServerView) -> Rank {
+        Rank(u64::MAX - server.share())
+    }
+}
+
+/// The emptiest server.
+#[derive(Debug, Clone, Copy)]
+pub struct WorstFit;
+
+impl AllocationPolicy for WorstFit {
+    fn name(&self) -> &str {
+        "worst-fit"
+    }
+    fn rank(&self, server: &ServerView) -> Rank {
+        Rank(server.share())
+    }
+}
+
+/// The built-in policy of that name.
+pub fn built_in(which: Allocation) -> Box<dyn AllocationPolicy> {
+    match which {
+        Allocation::FirstFit => Box::new(FirstFit),
+        Allocation::BestFit => Box::new(BestFit),
+        Allocation::WorstFit => Box::new(WorstFit),
+    }
+}

@@ -1,0 +1,117 @@
+//! Other paths for running VMs: after a link or a switch is lost, and back to service after one returns.
+//!
+//! A VM keeps its server, its address and its gateway. It keeps its path too while every link of it is alive, so that nothing
+//! moves without need. Rules for the new path come before the old ones go.
+
+use crate::core::Core;
+use crate::lifecycle::StoreWait;
+use crate::placement::Placement;
+use crate::rules::changes::Purpose;
+use crate::rules::compile;
+use tandem_model::{BitRate, Effect, Hop, Level, Record, VmId, VmRecord, VmState};
+
+impl Core {
+    /// Looks at every VM's path. Called after default routes were recomputed.
+    pub(crate) fn reroute_all(&mut self) {
+        let ids: Vec<VmId> = self.vms.keys().copied().collect();
+        for id in ids {
+            let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { continue };
+            let cut = matches!(record.state, VmState::Cut { .. });
+            if !cut && !matches!(record.state, VmState::Running | VmState::Starting) {
+                continue;
+            }
+            if !cut && self.is_alive(&record.path_up) && self.is_alive(&record.path_down) {
+                // Its path stands, but may no longer (or again) be the default one: its exact rules follow.
+                self.install(id, Purpose::VmMove(id));
+                continue;
+            }
+            self.reroute(id, &record);
+        }
+    }
+
+    fn is_alive(&self, path: &[Hop]) -> bool {
+        path.iter().all(|hop| self.links.is_usable(hop.link))
+    }
+
+    fn reroute(&mut self, id: VmId, record: &VmRecord) {
+        let request = record.request.clone();
+        let old = Placement {
+            server: record.server,
+            uplink: record.uplink,
+            gateway: record.gateway,
+            path_up: record.path_up.clone(),
+            path_down: record.path_down.clone(),
+        };
+        self.release(&old, &request);
+        let net = request.resources.net;
+        let found = self.way(record, net).map(|p| (p, true)).or_else(|| {
+            // No path has room: any live one is better than none.
+            self.way(record, BitRate(0)).map(|p| (p, false))
+        });
+        let Some((new, has_room)) = found else {
+            self.reserve(&old, &request);
+            return self.cut(id, "no live path leads from its server to its gateway");
+        };
+        self.reserve(&new, &request);
+        let moved_uplink = new.uplink != record.uplink;
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        vm.generation = vm.generation.wrapping_add(1);
+        vm.record.uplink = new.uplink;
+        (vm.record.path_up, vm.record.path_down) = (new.path_up, new.path_down);
+        if matches!(vm.record.state, VmState::Cut { .. }) {
+            vm.record.state = VmState::Running;
+        }
+        let record = vm.record.clone();
+        self.counters.rerouted += 1;
+        self.dirty.vms = true;
+        if moved_uplink && let Some(uplink_port) = self.server_side_port(&record) {
+            self.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
+            let at = compile::server_port(&self.site.topology, &record).into_iter().collect();
+            self.hosts.move_to(record.address, at);
+        }
+        self.install(id, Purpose::VmMove(id));
+        let (level, text) = if has_room {
+            (Level::Info, format!("{id} ({}) has another path", record.address))
+        } else {
+            let text =
+                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
+            (Level::Warning, text)
+        };
+        self.notice(level, "vm-rerouted", text);
+        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
+    }
+
+    /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its
+    /// own uplink first.
+    fn way(&self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
+        let topology = &self.site.topology;
+        let count = topology.server(record.server)?.uplinks.len() as u32;
+        let others = (0..count).filter(|u| *u != record.uplink);
+        for uplink in std::iter::once(record.uplink).chain(others) {
+            let default =
+                compile::paths_via(topology, &self.routes, record.server, uplink as usize, record.gateway)
+                    .filter(|(up, down)| {
+                        self.links.shortage(up, rate).is_none() && self.links.shortage(down, rate).is_none()
+                    })
+                    .filter(|(up, down)| self.is_alive(up) && self.is_alive(down));
+            let found = default.or_else(|| self.detour(record.server, uplink as usize, record.gateway, rate));
+            if let Some((path_up, path_down)) = found {
+                let (server, gateway) = (record.server, record.gateway);
+                return Some(Placement { server, uplink, gateway, path_up, path_down });
+            }
+        }
+        None
+    }
+
+    /// A running VM has no path: it stays where it is, and is tried again with every change of the topology.
+    pub(crate) fn cut(&mut self, id: VmId, why: &str) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        if vm.record.state != VmState::Running {
+            return;
+        }
+        vm.record.state = VmState::Cut { why: why.to_owned() };
+        let address = vm.record.address;
+        self.dirty.vms = true;
+        self.notice(Level::Error, "vm-cut", format!("{id} ({address}) is cut off: {why}"));
+    }
+}

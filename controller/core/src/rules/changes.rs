@@ -1,0 +1,171 @@
+//! Changes of rules under way: a change is a list of steps, a step a transaction on each of its switches, and the next step
+//! starts when every switch has confirmed the one before by a barrier.
+//!
+//! The order is make before break: first the rules that carry the traffic further on, then those at the edge that send it
+//! there, and only then are old rules removed.
+
+use super::Difference;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tandem_model::{Dpid, Effect, GroupId, RequestId, Rule, RuleKey, SwitchId, Topology, TxnId, VmId};
+
+/// What a change is for; handed back with its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new VM's rules.
+    VmStart(VmId),
+    /// A running VM's rules on another path.
+    VmMove(VmId),
+    /// A VM's rules go.
+    VmStop(VmId),
+    /// A group's rules come, for the request that asks for them.
+    GroupStart(GroupId, RequestId),
+    /// A group's rules go, or follow its members.
+    GroupChange,
+    /// Default routes, or putting things back: nobody waits for it.
+    Upkeep,
+}
+
+/// How a change ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it was for.
+    pub purpose: Purpose,
+    /// The first refusal, in words.
+    pub result: Result<(), String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Step(BTreeMap<SwitchId, (Vec<Rule>, Vec<RuleKey>)>);
+
+#[derive(Debug, Clone)]
+struct Change {
+    purpose: Purpose,
+    steps: VecDeque<Step>,
+    waiting: BTreeSet<TxnId>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    last_txn: u64,
+    last_change: u64,
+    open: BTreeMap<u64, Change>,
+    txns: BTreeMap<TxnId, (SwitchId, u64)>,
+}
+
+impl Changes {
+    /// A fresh transaction id, for a `SyncRules`, which is no part of any change.
+    pub fn next_txn(&mut self) -> TxnId {
+        self.last_txn += 1;
+        TxnId(self.last_txn)
+    }
+
+    /// True while some change is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Starts a change. Rules of the switches in `entry` are added last. `connected` tells which switches can be asked now; the
+    /// others get theirs when they come back.
+    pub fn start(
+        &mut self,
+        purpose: Purpose,
+        differences: BTreeMap<SwitchId, Difference>,
+        entry: &[SwitchId],
+        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Outcome> {
+        let (mut inner, mut outer, mut removal) = (Step::default(), Step::default(), Step::default());
+        for (switch, difference) in differences {
+            if !difference.add.is_empty() {
+                let step = if entry.contains(&switch) { &mut outer } else { &mut inner };
+                step.0.entry(switch).or_default().0 = difference.add;
+            }
+            if !difference.remove.is_empty() {
+                removal.0.entry(switch).or_default().1 = difference.remove;
+            }
+        }
+        let steps = [inner, outer, removal].into_iter().filter(|s| !s.0.is_empty()).collect();
+        self.last_change += 1;
+        let id = self.last_change;
+        self.open.insert(id, Change { purpose, steps, waiting: BTreeSet::new() });
+        self.go_on(id, connected, effects)
+    }
+
+    /// Sends steps until one has to be waited for.
+    fn go_on(
+        &mut self,
+        id: u64,
+        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Outcome> {
+        loop {
+            let change = self.open.get_mut(&id)?;
+            if !change.waiting.is_empty() {
+                return None;
+            }
+            let Some(step) = change.steps.pop_front() else {
+                let change = self.open.remove(&id)?;
+                return Some(Outcome { purpose: change.purpose, result: Ok(()) });
+            };
+            for (switch, (add, remove)) in step.0 {
+                let Some(dpid) = connected(switch) else { continue };
+                self.last_txn += 1;
+                let txn = TxnId(self.last_txn);
+                change.waiting.insert(txn);
+                self.txns.insert(txn, (switch, id));
+                effects.push(Effect::ApplyRules { switch: dpid, txn, add, remove });
+            }
+        }
+    }
+
+    /// A switch confirmed a transaction.
+    pub fn applied(
+        &mut self,
+        txn: TxnId,
+        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Outcome> {
+        let (_, id) = self.txns.remove(&txn)?;
+        self.open.get_mut(&id)?.waiting.remove(&txn);
+        self.go_on(id, connected, effects)
+    }
+
+    /// A switch refused a transaction: the change ends here. What was confirmed stays until the caller wants it back.
+    pub fn refused(&mut self, txn: TxnId, why: String) -> Option<Outcome> {
+        let (_, id) = self.txns.remove(&txn)?;
+        let change = self.open.remove(&id)?;
+        for txn in change.waiting {
+            self.txns.remove(&txn);
+        }
+        Some(Outcome { purpose: change.purpose, result: Err(why) })
+    }
+
+    /// A switch went away. A change that brings a new VM or group fails; any other goes on without it, since the switch gets all
+    /// rules when it comes back.
+    pub fn switch_gone(
+        &mut self,
+        switch: SwitchId,
+        topology: &Topology,
+        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Outcome> {
+        let name = topology.switch(switch).map_or("?", |s| s.name.as_str());
+        let mine: Vec<(TxnId, u64)> =
+            self.txns.iter().filter(|(_, (s, _))| *s == switch).map(|(t, (_, c))| (*t, *c)).collect();
+        let mut outcomes = Vec::new();
+        for (txn, id) in mine {
+            let fails = self
+                .open
+                .get(&id)
+                .is_some_and(|c| matches!(c.purpose, Purpose::VmStart(_) | Purpose::GroupStart(..)));
+            if fails {
+                let why = format!("switch {name} went away while its rules were being changed; try again");
+                outcomes.extend(self.refused(txn, why));
+            } else {
+                outcomes.extend(self.applied(txn, connected, effects));
+            }
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,369 @@
+//! From placements and routes to rules.
+//!
+//! Table 0 says who may send: discovery, ARP and DHCP go to the controller; a server's port lets through the server itself
+//! and its VMs, each only with its own Ethernet and IP address, and nothing else. Table 1 says where to: by destination
+//! prefix, so that core and aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
+//! above the prefixes.
+
+use super::RuleSet;
+use crate::live::is_openflow;
+use crate::routes::{Destination, Routes};
+use tandem_model::paths;
+use tandem_model::{
+    Cookie, ETH_ARP, ETH_IPV4, ETH_LLDP, Hop, LinkId, NodeId, Owner, PortNo, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, Site, SwitchId, Topology, VmRecord,
+};
+
+/// The distance between priorities of table 0; priorities of table 1 are below it.
+pub const STEP: u16 = 512;
+
+/// Priorities of table 0, lowest first.
+mod source {
+    use super::STEP;
+    /// Everything else goes on to table 1.
+    pub(super) const REST: u16 = STEP;
+    /// A server's port: nothing that was not let through above.
+    pub(super) const DENY: u16 = 2 * STEP;
+    /// The server itself.
+    pub(super) const SERVER: u16 = 3 * STEP;
+    /// A VM to the outside.
+    pub(super) const VM: u16 = 4 * STEP;
+    /// A VM to the inside: dropped.
+    pub(super) const ISOLATE: u16 = 5 * STEP;
+    /// A VM to a gateway's own address.
+    pub(super) const GATEWAY: u16 = 6 * STEP;
+    /// A VM to a member of its group.
+    pub(super) const GROUP: u16 = 7 * STEP;
+    /// ARP and DHCP to the controller.
+    pub(super) const PUNT: u16 = 8 * STEP;
+    /// Discovery to the controller.
+    pub(super) const LLDP: u16 = 9 * STEP;
+}
+
+/// Priorities of table 1, lowest first; all below `STEP`.
+mod target {
+    /// Outside the data centre.
+    pub(super) const OUTSIDE: u16 = 10;
+    /// Inside the data centre, but nobody's address.
+    pub(super) const NOBODY: u16 = 20;
+    /// An edge's prefix.
+    pub(super) const PREFIX: u16 = 100;
+    /// A gateway's or server's own address.
+    pub(super) const HOST: u16 = 200;
+    /// To a VM at its edge, or off its default path.
+    pub(super) const VM_IN: u16 = 300;
+    /// From a VM off its default path.
+    pub(super) const VM_OUT: u16 = 310;
+    /// Between members of a group.
+    pub(super) const GROUP: u16 = 330;
+}
+
+fn rule(table: u8, priority: u16, matching: RuleMatch, actions: Vec<RuleAction>, cookie: Cookie) -> Rule {
+    Rule { key: RuleKey { table, priority, matching }, actions, cookie }
+}
+
+fn ip() -> RuleMatch {
+    RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() }
+}
+
+/// The port by which `node` sends on `link`.
+pub fn port_on(topology: &Topology, node: NodeId, link: LinkId) -> Option<PortNo> {
+    topology.link(link)?.end_at(node).map(|e| e.port)
+}
+
+/// The switch port that a server's uplink is plugged into, with its OpenFlow switch, and the hop's link at that switch.
+pub fn server_port(topology: &Topology, vm: &VmRecord) -> Option<(SwitchId, PortNo)> {
+    uplink_port(topology, vm.server, vm.uplink as usize)
+}
+
+/// See [`server_port`]; through a legacy switch, the port of the first OpenFlow switch behind it.
+pub fn uplink_port(
+    topology: &Topology,
+    server: tandem_model::ServerId,
+    uplink: usize,
+) -> Option<(SwitchId, PortNo)> {
+    let edge = topology.edge_of(server, uplink)?;
+    let first = *topology.server(server)?.uplinks.get(uplink)?;
+    if let Some(port) = port_on(topology, NodeId::Switch(edge), first) {
+        return Some((edge, port));
+    }
+    let path = paths::all_shortest(topology, NodeId::Server(server), NodeId::Switch(edge), 1, |hop| {
+        paths::tail(topology, hop) != Some(NodeId::Server(server)) || hop.link == first
+    });
+    let last = path.first()?.last()?;
+    port_on(topology, NodeId::Switch(edge), last.link).map(|p| (edge, p))
+}
+
+/// Merges neighbouring prefixes with the same next hop into shorter ones, as long as exactly the same addresses are covered.
+fn aggregate(mut routes: Vec<(Prefix, PortNo)>) -> Vec<(Prefix, PortNo)> {
+    routes.sort_unstable();
+    let mut merged: Vec<(Prefix, PortNo)> = Vec::with_capacity(routes.len());
+    for mut route in routes {
+        while let Some((left, port)) = merged.last().copied() {
+            let parent = (left.len() == route.0.len() && left.len() > 0 && port == route.1)
+                .then(|| Prefix::new(left.address(), left.len() - 1))
+                .flatten()
+                .filter(|p| {
+                    p.covers(left) && p.covers(route.0) && left != route.0 && p.address() == left.address()
+                });
+            let Some(parent) = parent else { break };
+            merged.pop();
+            route = (parent, port);
+        }
+        merged.push(route);
+    }
+    merged
+}
+
+/// The rules that follow from the site and the default routes alone, for every OpenFlow switch.
+pub fn plan(site: &Site, routes: &Routes) -> RuleSet {
+    let mut rules = RuleSet::new();
+    for n in 0..site.topology.switches.len() as u32 {
+        let switch = SwitchId(n);
+        if is_openflow(&site.topology, NodeId::Switch(switch)) {
+            for rule in switch_plan(site, routes, switch) {
+                rules.insert((switch, rule.key), rule);
+            }
+        }
+    }
+    rules
+}
+
+fn switch_plan(site: &Site, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
+    let topology = &site.topology;
+    let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
+    let mut rules = Vec::new();
+    let to_controller = vec![RuleAction::Controller];
+    let of_type = |t: u16| RuleMatch { eth_type: Some(t), ..RuleMatch::default() };
+    if site.modules.discovery {
+        rules.push(rule(0, source::LLDP, of_type(ETH_LLDP), to_controller.clone(), base));
+    }
+    if site.modules.arp {
+        rules.push(rule(0, source::PUNT, of_type(ETH_ARP), to_controller.clone(), base));
+    }
+    rules.push(rule(0, source::REST, RuleMatch::default(), vec![RuleAction::Goto(1)], base));
+
+    let servers = servers_at(topology, switch);
+    if site.modules.dhcp && !servers.is_empty() {
+        let client = RuleMatch { ip_proto: Some(17), l4_src: Some(68), l4_dst: Some(67), ..ip() };
+        rules.push(rule(0, source::PUNT, client, to_controller, base));
+    }
+    for (server, port) in &servers {
+        let from = RuleMatch {
+            in_port: Some(*port),
+            eth_src: Some(server.mac),
+            ip_src: Some(Prefix::host(server.address)),
+            ..ip()
+        };
+        rules.push(rule(0, source::SERVER, from, vec![RuleAction::Goto(1)], plan));
+        let port_only = RuleMatch { in_port: Some(*port), ..RuleMatch::default() };
+        rules.push(rule(0, source::DENY, port_only, Vec::new(), base));
+        if topology.switch(switch).and_then(|s| s.prefix).is_some_and(|p| p.contains(server.address)) {
+            let to = RuleMatch { ip_dst: Some(Prefix::host(server.address)), ..ip() };
+            rules.push(rule(1, target::HOST, to, vec![RuleAction::Output(*port)], plan));
+        }
+    }
+    table_one(site, routes, switch, plan, &mut rules);
+    rules
+}
+
+fn table_one(site: &Site, routes: &Routes, switch: SwitchId, plan: Cookie, rules: &mut Vec<Rule>) {
+    let topology = &site.topology;
+    let node = NodeId::Switch(switch);
+    let mut prefixes = Vec::new();
+    for (index, destination) in routes.destinations().iter().enumerate() {
+        let port = routes.next(index, switch).and_then(|link| port_on(topology, node, link));
+        match destination {
+            Destination::Edge(edge, prefix) if *edge == switch => {
+                let to = RuleMatch { ip_dst: Some(*prefix), ..ip() };
+                rules.push(rule(1, target::PREFIX, to, Vec::new(), plan));
+            }
+            Destination::Edge(_, prefix) => prefixes.extend(port.map(|p| (*prefix, p))),
+            Destination::Gateway(id) => {
+                let (Some(gateway), Some(port)) = (topology.gateway(*id), port) else { continue };
+                let to = RuleMatch { ip_dst: Some(Prefix::host(gateway.address)), ..ip() };
+                rules.push(rule(1, target::HOST, to, vec![RuleAction::Output(port)], plan));
+            }
+        }
+    }
+    for (prefix, port) in aggregate(prefixes) {
+        let to = RuleMatch { ip_dst: Some(prefix), ..ip() };
+        rules.push(rule(1, target::PREFIX, to, vec![RuleAction::Output(port)], plan));
+    }
+    let nobody = RuleMatch { ip_dst: Some(site.addresses.network), ..ip() };
+    rules.push(rule(1, target::NOBODY, nobody, Vec::new(), plan));
+    let nearest = routes.gateways_from(switch).into_iter().next();
+    let out = nearest.and_then(|g| routes.next(routes.gateway_index(g), switch));
+    if let Some(port) = out.and_then(|link| port_on(topology, node, link)) {
+        rules.push(rule(1, target::OUTSIDE, ip(), vec![RuleAction::Output(port)], plan));
+    }
+}
+
+/// The servers plugged into a switch (through legacy switches too), with the port.
+fn servers_at(topology: &Topology, switch: SwitchId) -> Vec<(&tandem_model::Server, PortNo)> {
+    let mut found = Vec::new();
+    let mut open: Vec<(NodeId, LinkId, PortNo)> = topology
+        .ports(NodeId::Switch(switch))
+        .iter()
+        .map(|(p, l)| (NodeId::Switch(switch), *l, *p))
+        .collect();
+    let mut steps = 0;
+    while let Some((node, link, port)) = open.pop() {
+        steps += 1;
+        let Some(other) = topology.link(link).and_then(|l| l.other(node)) else { continue };
+        match other.node {
+            NodeId::Server(id) => found.extend(topology.server(id).map(|s| (s, port))),
+            legacy @ NodeId::Switch(_) if !is_openflow(topology, legacy) && steps <= topology.links.len() => {
+                let onward = topology.ports(legacy).iter().filter(|(_, l)| *l != link);
+                open.extend(onward.map(|(_, l)| (legacy, *l, port)));
+            }
+            _ => {}
+        }
+    }
+    found.sort_unstable_by_key(|(s, p)| (*p, s.mac));
+    found
+}
+
+/// The default paths of a VM: up to its gateway and down from it. `None` where there is none.
+pub fn default_paths(topology: &Topology, routes: &Routes, vm: &VmRecord) -> Option<(Vec<Hop>, Vec<Hop>)> {
+    let edge = topology.edge_of(vm.server, vm.uplink as usize)?;
+    if !topology.switch(edge)?.prefix?.contains(vm.address) {
+        return None;
+    }
+    paths_via(topology, routes, vm.server, vm.uplink as usize, vm.gateway)
+}
+
+/// The default paths between a server (by one of its uplinks) and a gateway, up and down.
+pub fn paths_via(
+    topology: &Topology,
+    routes: &Routes,
+    server: tandem_model::ServerId,
+    uplink: usize,
+    gateway: tandem_model::GatewayId,
+) -> Option<(Vec<Hop>, Vec<Hop>)> {
+    let edge = topology.edge_of(server, uplink)?;
+    let access = access_path(topology, server, uplink)?;
+    let mut up = access.clone();
+    up.extend(routes.follow(topology, edge, routes.gateway_index(gateway))?);
+    let first = *topology.gateway(gateway)?.uplinks.first()?;
+    // Down: from the gateway's switch that its own way up ends at, which is where its replies start.
+    let last = up.last().copied().filter(|h| paths::head(topology, *h) == Some(NodeId::Gateway(gateway)));
+    let start = last.map_or(first, |h| h.link);
+    let hop = topology.link(start)?.hop_from(start, NodeId::Gateway(gateway));
+    let NodeId::Switch(entry) = paths::head(topology, hop)? else { return None };
+    let mut down = vec![hop];
+    down.extend(routes.follow(topology, entry, routes.edge_index(edge)?)?);
+    down.extend(access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }));
+    Some((up, down))
+}
+
+/// From a server to its edge switch by one of its uplinks (over legacy switches if there are any).
+pub fn access_path(topology: &Topology, server: tandem_model::ServerId, uplink: usize) -> Option<Vec<Hop>> {
+    let edge = topology.edge_of(server, uplink)?;
+    let first = *topology.server(server)?.uplinks.get(uplink)?;
+    let node = NodeId::Server(server);
+    let hop = topology.link(first)?.hop_from(first, node);
+    if paths::head(topology, hop) == Some(NodeId::Switch(edge)) {
+        return Some(vec![hop]);
+    }
+    let start = paths::head(topology, hop)?;
+    let rest = paths::all_shortest(topology, start, NodeId::Switch(edge), 1, |h| h.link != first)
+        .into_iter()
+        .next()?;
+    Some(std::iter::once(hop).chain(rest).collect())
+}
+
+/// A VM's rules: at its edge always, along its path where that is not the default one.
+pub fn vm(site: &Site, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSet {
+    let topology = &site.topology;
+    let cookie = Cookie::new(Owner::Vm(vm.id.0 as u32), generation);
+    let mut rules = RuleSet::new();
+    let Some((edge, port)) = server_port(topology, vm) else { return rules };
+    let mut put = |switch: SwitchId, rule: Rule| {
+        rules.insert((switch, rule.key), rule);
+    };
+    let from = RuleMatch {
+        in_port: Some(port),
+        eth_src: Some(vm.mac),
+        ip_src: Some(Prefix::host(vm.address)),
+        ..ip()
+    };
+    let inside = |prefix| RuleMatch { ip_dst: Some(prefix), ..from };
+    let hop = vm.path_up.iter().find(|h| paths::tail(topology, **h) == Some(NodeId::Switch(edge)));
+    let up = hop.and_then(|h| port_on(topology, NodeId::Switch(edge), h.link));
+    if let Some(up) = up {
+        put(edge, rule(0, source::VM, from, vec![RuleAction::Output(up)], cookie));
+        put(
+            edge,
+            rule(0, source::GATEWAY, inside(site.addresses.gateways), vec![RuleAction::Output(up)], cookie),
+        );
+    }
+    put(edge, rule(0, source::ISOLATE, inside(site.addresses.network), Vec::new(), cookie));
+    let to = RuleMatch { ip_dst: Some(Prefix::host(vm.address)), ..ip() };
+    put(edge, rule(1, target::VM_IN, to, vec![RuleAction::Output(port)], cookie));
+
+    let default = default_paths(topology, routes, vm);
+    let exact = |path: &[Hop], matching: RuleMatch, priority: u16, put: &mut dyn FnMut(SwitchId, Rule)| {
+        for hop in path {
+            let Some(NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
+            if switch == edge || !is_openflow(topology, NodeId::Switch(switch)) {
+                continue;
+            }
+            if let Some(port) = port_on(topology, NodeId::Switch(switch), hop.link) {
+                put(switch, rule(1, priority, matching, vec![RuleAction::Output(port)], cookie));
+            }
+        }
+    };
+    if default.as_ref().map(|(up, _)| up) != Some(&vm.path_up) {
+        let matching = RuleMatch { ip_src: Some(Prefix::host(vm.address)), ..ip() };
+        exact(&vm.path_up, matching, target::VM_OUT, &mut put);
+    }
+    if default.as_ref().map(|(_, down)| down) != Some(&vm.path_down) {
+        exact(&vm.path_down, to, target::VM_IN, &mut put);
+    }
+    rules
+}
+
+/// A group's rules: every member to every other, on the shortest way between their edges.
+pub fn group(site: &Site, usable: impl Fn(Hop) -> bool, members: &[&VmRecord], cookie: Cookie) -> RuleSet {
+    let topology = &site.topology;
+    let mut rules = RuleSet::new();
+    for a in members {
+        for b in members.iter().filter(|b| b.id != a.id) {
+            let (Some((edge_a, port_a)), Some((edge_b, port_b))) =
+                (server_port(topology, a), server_port(topology, b))
+            else {
+                continue;
+            };
+            let (from, to) = (NodeId::Switch(edge_a), NodeId::Switch(edge_b));
+            let Some(path) = paths::all_shortest(topology, from, to, 1, &usable).into_iter().next() else {
+                continue;
+            };
+            let pair = RuleMatch {
+                ip_src: Some(Prefix::host(a.address)),
+                ip_dst: Some(Prefix::host(b.address)),
+                ..ip()
+            };
+            let entry = RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), ..pair };
+            let mut put = |switch: SwitchId, r: Rule| {
+                rules.insert((switch, r.key), r);
+            };
+            let local = if port_a == port_b { RuleAction::Hairpin } else { RuleAction::Output(port_b) };
+            let first = match path.first() {
+                None => Some(local),
+                Some(hop) => port_on(topology, from, hop.link).map(RuleAction::Output),
+            };
+            put(edge_a, rule(0, source::GROUP, entry, first.into_iter().collect(), cookie));
+            for hop in path.iter().skip(1) {
+                let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
+                if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
+                    put(switch, rule(1, target::GROUP, pair, vec![RuleAction::Output(port)], cookie));
+                }
+            }
+            if edge_a != edge_b {
+                put(edge_b, rule(1, target::GROUP, pair, vec![RuleAction::Output(port_b)], cookie));
+            }
+        }
+    }
+    rules
+}

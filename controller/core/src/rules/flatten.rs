@@ -1,0 +1,62 @@
+//! Two tables into one, for switches that have only one (OpenFlow 1.0).
+//!
+//! A rule of table 0 that goes on to table 1 becomes its product with every rule of table 1; a packet that finds nothing in
+//! table 1 is dropped, so each such rule also leaves a drop of its own. Priorities of table 0 are multiples of
+//! [`super::compile::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
+
+use std::collections::BTreeMap;
+use tandem_model::{Prefix, Rule, RuleAction, RuleKey, RuleMatch};
+
+fn both<T: PartialEq + Copy>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
+    match (a, b) {
+        (Some(x), Some(y)) if x != y => None,
+        (Some(x), _) | (None, Some(x)) => Some(Some(x)),
+        (None, None) => Some(None),
+    }
+}
+
+fn prefixes(a: Option<Prefix>, b: Option<Prefix>) -> Option<Option<Prefix>> {
+    match (a, b) {
+        (Some(x), Some(y)) if x.covers(y) => Some(Some(y)),
+        (Some(x), Some(y)) if y.covers(x) => Some(Some(x)),
+        (Some(_), Some(_)) => None,
+        (x, y) => Some(x.or(y)),
+    }
+}
+
+/// What both match; `None` when no packet does.
+pub fn intersect(a: &RuleMatch, b: &RuleMatch) -> Option<RuleMatch> {
+    Some(RuleMatch {
+        in_port: both(a.in_port, b.in_port)?,
+        eth_src: both(a.eth_src, b.eth_src)?,
+        eth_dst: both(a.eth_dst, b.eth_dst)?,
+        eth_type: both(a.eth_type, b.eth_type)?,
+        ip_src: prefixes(a.ip_src, b.ip_src)?,
+        ip_dst: prefixes(a.ip_dst, b.ip_dst)?,
+        ip_proto: both(a.ip_proto, b.ip_proto)?,
+        l4_src: both(a.l4_src, b.l4_src)?,
+        l4_dst: both(a.l4_dst, b.l4_dst)?,
+    })
+}
+
+/// See the module.
+pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<RuleKey, Rule> {
+    let second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
+    let mut flat = BTreeMap::new();
+    for first in rules.filter(|r| r.key.table == 0) {
+        let goes_on = first.actions.iter().any(|a| matches!(a, RuleAction::Goto(_)));
+        let before: Vec<RuleAction> =
+            first.actions.iter().copied().filter(|a| !matches!(a, RuleAction::Goto(_))).collect();
+        flat.insert(first.key, Rule { actions: before.clone(), ..first.clone() });
+        if !goes_on {
+            continue;
+        }
+        for next in &second {
+            let Some(matching) = intersect(&first.key.matching, &next.key.matching) else { continue };
+            let key = RuleKey { table: 0, priority: first.key.priority + next.key.priority, matching };
+            let actions = before.iter().chain(&next.actions).copied().collect();
+            flat.insert(key, Rule { key, actions, cookie: next.cookie });
+        }
+    }
+    flat
+}

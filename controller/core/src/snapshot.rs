@@ -1,0 +1,508 @@
+//! The snapshot: what the outside may read. Immutable, shared, and rebuilt part by part: a part that did not change is the
+//! same allocation as in the snapshot before.
+
+use crate::core::{Core, Counters};
+use crate::hosts::HostKind;
+use crate::links::LinkState;
+use crate::live::Surprise;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tandem_model::{
+    BitRate, Dpid, GroupRecord, Hop, LinkId, Mac, NodeId, Notice, PortNo, Resources, Role, Rule, ServerId,
+    Site, SwitchId, Time, VmId, VmRecord,
+};
+
+/// A switch as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwitchView {
+    /// Name in the site; the datapath id for a switch that the site does not know.
+    pub name: String,
+    /// Datapath id.
+    pub dpid: Dpid,
+    /// Level; `None` for a switch that the site does not know.
+    pub role: Option<Role>,
+    /// Speaks no OpenFlow.
+    pub legacy: bool,
+    /// Connected to the controller.
+    pub connected: bool,
+    /// OpenFlow version, once it connected.
+    pub version: Option<String>,
+    /// Manufacturer, hardware, software.
+    pub description: String,
+    /// Number of our rules in it.
+    pub rules: usize,
+    /// Sum of what its ports send over the sum of their links' capacities, 0 to 1.
+    pub ratio: f64,
+    /// Its ports.
+    pub ports: Vec<PortView>,
+}
+
+/// A switch port as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PortView {
+    /// Number.
+    pub port: PortNo,
+    /// Name on the switch.
+    pub name: String,
+    /// Enabled, with a link.
+    pub up: bool,
+    /// What the site says is plugged in, e.g. `srv1.1`; empty if nothing.
+    pub peer: String,
+    /// Smoothed rate in, bit/s.
+    pub rx: BitRate,
+    /// Smoothed rate out, bit/s.
+    pub tx: BitRate,
+    /// Bytes in, as counted by the switch.
+    pub rx_bytes: u64,
+    /// Bytes out.
+    pub tx_bytes: u64,
+    /// Packets in.
+    pub rx_packets: u64,
+    /// Packets out.
+    pub tx_packets: u64,
+    /// Packets dropped, in and out.
+    pub dropped: u64,
+    /// Errors, in and out.
+    pub errors: u64,
+}
+
+/// A declared link as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// `agg1.2<->edge1.1`.
+    pub name: String,
+    /// The seed's CSV column: `dpid.port<->dpid.port`, or `dpid.port` for a host's link.
+    pub column: String,
+    /// Level of its lower switch (of its switch, for a gateway's link).
+    pub level: LinkLevel,
+    /// `declared`, `confirmed`, `down`, `missing`.
+    pub state: String,
+    /// Capacity of each direction, bit/s.
+    pub capacity: BitRate,
+    /// Measured upwards, smoothed, bit/s.
+    pub up: BitRate,
+    /// Measured downwards.
+    pub down: BitRate,
+    /// Reserved upwards.
+    pub reserved_up: BitRate,
+    /// Reserved downwards.
+    pub reserved_down: BitRate,
+    /// The busier direction over the capacity.
+    pub ratio: f64,
+}
+
+/// Which links belong together in statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkLevel {
+    /// Gateway to core.
+    Core,
+    /// Core to aggregation.
+    Aggregation,
+    /// Aggregation (or core) to edge, and between edges.
+    Edge,
+    /// Edge to server.
+    Host,
+}
+
+/// A server as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Id.
+    pub id: ServerId,
+    /// Name.
+    pub name: String,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// Its edge switch.
+    pub edge: String,
+    /// What it has, margin included.
+    pub capacity: Resources,
+    /// What is reserved.
+    pub used: Resources,
+    /// VMs on it.
+    pub vms: Vec<VmId>,
+}
+
+/// A host as the network shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Name, or `a stranger`.
+    pub name: String,
+    /// `server`, `gateway`, `vm`, `stranger`.
+    pub kind: String,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// Where it was seen, e.g. `edge1.3`; `None` while it is not there.
+    pub at: Option<String>,
+    /// When it was seen last.
+    pub seen: Option<Time>,
+}
+
+/// A VM as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmView {
+    /// All that is decided.
+    #[serde(flatten)]
+    pub record: VmRecord,
+    /// Its server's name.
+    pub server_name: String,
+    /// Its gateway's name.
+    pub gateway_name: String,
+    /// Names along its path to the gateway.
+    pub path: Vec<String>,
+    /// Smoothed rate of its traffic, in and out together.
+    pub rate: BitRate,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Grows with every change.
+    pub version: u64,
+    /// When it was taken.
+    pub at: Time,
+    /// The site.
+    #[serde(skip)]
+    pub site: Arc<Site>,
+    /// The allocation policy's name.
+    pub policy: String,
+    /// The attached world's name.
+    pub world: Option<String>,
+    /// Switches, declared ones first, in order of id.
+    pub switches: Arc<Vec<SwitchView>>,
+    /// Declared links, by `LinkId`.
+    pub links: Arc<Vec<LinkView>>,
+    /// What is wired otherwise than declared, in words.
+    pub surprises: Arc<Vec<String>>,
+    /// Servers, by `ServerId`.
+    pub servers: Arc<Vec<Arc<ServerView>>>,
+    /// Hosts, in order of address.
+    pub hosts: Arc<Vec<HostView>>,
+    /// VMs, in order of id.
+    pub vms: Arc<Vec<VmView>>,
+    /// Groups, in order of id.
+    pub groups: Arc<Vec<GroupRecord>>,
+    /// Rules as sent, per declared switch.
+    pub rules: Arc<Vec<Arc<Vec<Rule>>>>,
+    /// The latest notices, oldest first.
+    pub notices: Arc<Vec<Notice>>,
+    /// Numbers since the start.
+    pub counters: Counters,
+}
+
+/// What changed since the last snapshot.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dirty {
+    pub(crate) switches: bool,
+    pub(crate) links: bool,
+    pub(crate) hosts: bool,
+    pub(crate) vms: bool,
+    pub(crate) notices: bool,
+    servers: BTreeSet<ServerId>,
+    rules: BTreeSet<SwitchId>,
+    all_servers: bool,
+}
+
+impl Dirty {
+    pub(crate) fn all(switches: usize) -> Dirty {
+        Dirty {
+            switches: true,
+            links: true,
+            hosts: true,
+            vms: true,
+            notices: true,
+            servers: BTreeSet::new(),
+            rules: (0..switches as u32).map(SwitchId).collect(),
+            all_servers: true,
+        }
+    }
+
+    pub(crate) fn any(&self) -> bool {
+        self.switches
+            || self.links
+            || self.hosts
+            || self.vms
+            || self.notices
+            || self.all_servers
+            || !self.servers.is_empty()
+            || !self.rules.is_empty()
+    }
+
+    pub(crate) fn statistics(&mut self) {
+        (self.switches, self.links, self.vms) = (true, true, true);
+    }
+
+    pub(crate) fn server(&mut self, id: ServerId) {
+        self.servers.insert(id);
+        self.links = true;
+    }
+
+    pub(crate) fn rules(&mut self, id: SwitchId) {
+        self.rules.insert(id);
+        self.switches = true;
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn empty(site: Arc<Site>) -> Snapshot {
+        let rules = site.topology.switches.iter().map(|_| Arc::default()).collect();
+        Snapshot {
+            version: 0,
+            at: Time::ZERO,
+            site,
+            policy: String::new(),
+            world: None,
+            switches: Arc::default(),
+            links: Arc::default(),
+            surprises: Arc::default(),
+            servers: Arc::default(),
+            hosts: Arc::default(),
+            vms: Arc::default(),
+            groups: Arc::default(),
+            rules: Arc::new(rules),
+            notices: Arc::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn updated(&self, core: &Core, dirty: &Dirty) -> Snapshot {
+        let mut next = self.clone();
+        next.version += 1;
+        next.at = core.now;
+        next.policy = core.inventory.policy().to_owned();
+        next.world = core.world.as_ref().map(|w| w.name.clone());
+        next.counters = core.counters;
+        if dirty.switches {
+            next.switches = Arc::new(switches(core));
+        }
+        if dirty.links {
+            next.links =
+                Arc::new((0..core.site.topology.links.len()).map(|n| link(core, LinkId(n as u32))).collect());
+            next.surprises = Arc::new(core.live.surprises().map(|s| surprise(core, s)).collect());
+        }
+        if dirty.all_servers {
+            let count = core.inventory.servers().len() as u32;
+            next.servers = Arc::new((0..count).map(|n| Arc::new(server(core, ServerId(n)))).collect());
+        } else if !dirty.servers.is_empty() {
+            let servers = Arc::make_mut(&mut next.servers);
+            for id in &dirty.servers {
+                if let Some(slot) = servers.get_mut(id.0 as usize) {
+                    *slot = Arc::new(server(core, *id));
+                }
+            }
+        }
+        if dirty.hosts {
+            next.hosts = Arc::new(hosts(core));
+        }
+        if dirty.vms {
+            next.vms = Arc::new(core.vms.values().map(|v| vm(core, &v.record)).collect());
+            next.groups = Arc::new(core.groups.values().cloned().collect());
+        }
+        if !dirty.rules.is_empty() {
+            let rules = Arc::make_mut(&mut next.rules);
+            for id in &dirty.rules {
+                if let Some(slot) = rules.get_mut(id.0 as usize) {
+                    *slot = Arc::new(core.desired.sent(*id).cloned().collect());
+                }
+            }
+        }
+        if dirty.notices {
+            next.notices = Arc::new(core.notices.iter().cloned().collect());
+        }
+        next
+    }
+
+    /// The rules of a switch, by name or datapath id.
+    pub fn rules_of(&self, switch: &str) -> Option<&Arc<Vec<Rule>>> {
+        let dpid = switch.parse::<Dpid>().ok();
+        let topology = &self.site.topology;
+        let n = topology.switches.iter().position(|s| s.name == switch || Some(s.dpid) == dpid)?;
+        self.rules.get(n)
+    }
+}
+
+fn switches(core: &Core) -> Vec<SwitchView> {
+    let topology = &core.site.topology;
+    let mut views = Vec::with_capacity(topology.switches.len());
+    for (n, switch) in (0u32..).zip(&topology.switches) {
+        let (id, node) = (SwitchId(n), NodeId::Switch(SwitchId(n)));
+        let live = core.live.switch(id);
+        let (mut sent, mut capacity) = (0u64, 0u64);
+        for (port, link) in topology.ports(node) {
+            capacity = capacity.saturating_add(topology.link(*link).map_or(0, |l| l.cfg.rate.0));
+            sent = sent.saturating_add(core.statistics.of_port(id, *port).map_or(0, |p| p.tx().0));
+        }
+        let ports = live.map(|l| l.ports.values().map(|p| port(core, id, p)).collect()).unwrap_or_default();
+        let caps = live.and_then(|l| l.caps.as_ref());
+        views.push(SwitchView {
+            name: switch.name.clone(),
+            dpid: switch.dpid,
+            role: Some(switch.role),
+            legacy: switch.legacy,
+            connected: live.is_some_and(|l| l.connected),
+            version: caps.map(|c| c.version.clone()),
+            description: caps.map(|c| c.description.clone()).unwrap_or_default(),
+            rules: core.desired.count(id),
+            ratio: if capacity == 0 { 0.0 } else { sent as f64 / capacity as f64 },
+            ports,
+        });
+    }
+    views.extend(core.live.unknown().iter().map(|(dpid, caps)| SwitchView {
+        name: dpid.to_string(),
+        dpid: *dpid,
+        role: None,
+        legacy: false,
+        connected: true,
+        version: Some(caps.version.clone()),
+        description: caps.description.clone(),
+        rules: 0,
+        ratio: 0.0,
+        ports: Vec::new(),
+    }));
+    views
+}
+
+fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortView {
+    let topology = &core.site.topology;
+    let node = NodeId::Switch(switch);
+    let peer = topology.link_at(node, info.port).and_then(|l| topology.link(l)?.other(node));
+    let stats = core.statistics.of_port(switch, info.port);
+    let count = |f: fn(&tandem_model::PortSample) -> u64| stats.map_or(0, |s| f(&s.sample));
+    PortView {
+        port: info.port,
+        name: info.name.clone(),
+        up: info.up,
+        peer: peer.map(|e| format!("{}.{}", topology.name(e.node), e.port)).unwrap_or_default(),
+        rx: stats.map(|s| s.rx()).unwrap_or_default(),
+        tx: stats.map(|s| s.tx()).unwrap_or_default(),
+        rx_bytes: count(|s| s.rx_bytes),
+        tx_bytes: count(|s| s.tx_bytes),
+        rx_packets: count(|s| s.rx_packets),
+        tx_packets: count(|s| s.tx_packets),
+        dropped: count(|s| s.rx_dropped.saturating_add(s.tx_dropped)),
+        errors: count(|s| s.rx_errors.saturating_add(s.tx_errors)),
+    }
+}
+
+fn link(core: &Core, id: LinkId) -> LinkView {
+    let topology = &core.site.topology;
+    let Some(link) = topology.link(id) else {
+        return LinkView {
+            name: id.to_string(),
+            column: id.to_string(),
+            level: LinkLevel::Host,
+            state: "down".into(),
+            capacity: BitRate(0),
+            up: BitRate(0),
+            down: BitRate(0),
+            reserved_up: BitRate(0),
+            reserved_down: BitRate(0),
+            ratio: 0.0,
+        };
+    };
+    let (up, down) = (Hop { link: id, down: false }, Hop { link: id, down: true });
+    let role = |node: NodeId| match node {
+        NodeId::Switch(s) => topology.switch(s).map(|s| s.role),
+        _ => None,
+    };
+    let level = match (link.a.node, link.b.node, role(link.b.node)) {
+        (_, NodeId::Server(_), _) => LinkLevel::Host,
+        (NodeId::Gateway(_), ..) | (_, NodeId::Gateway(_), _) => LinkLevel::Core,
+        (_, _, Some(Role::Aggregation)) => LinkLevel::Aggregation,
+        _ => LinkLevel::Edge,
+    };
+    let column: Vec<String> = [link.a, link.b]
+        .iter()
+        .filter_map(|e| match e.node {
+            NodeId::Switch(s) => topology.switch(s).map(|s| format!("{}.{}", s.dpid, e.port)),
+            _ => None,
+        })
+        .collect();
+    LinkView {
+        name: core.link_name(id),
+        column: column.join("<->"),
+        level,
+        state: match core.links.state(id) {
+            LinkState::Declared => "declared",
+            LinkState::Confirmed => "confirmed",
+            LinkState::Down => "down",
+            LinkState::Missing => "missing",
+        }
+        .into(),
+        capacity: link.cfg.rate,
+        up: core.links.measured(up),
+        down: core.links.measured(down),
+        reserved_up: core.links.reserved(up),
+        reserved_down: core.links.reserved(down),
+        ratio: core.links.ratio(id),
+    }
+}
+
+fn surprise(core: &Core, surprise: Surprise) -> String {
+    let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", core.switch_name(dpid));
+    match surprise {
+        Surprise::Miswired { link, from, to } => {
+            format!("{} is plugged into {}; declared: {}", port(from), port(to), core.link_name(link))
+        }
+        Surprise::Unknown { from, to } => {
+            format!("{} is plugged into {}; not declared", port(from), port(to))
+        }
+    }
+}
+
+fn server(core: &Core, id: ServerId) -> ServerView {
+    let topology = &core.site.topology;
+    let view = core.inventory.server(id).copied();
+    let on_it = core.vms.values().filter(|v| v.record.server == id).map(|v| v.record.id);
+    ServerView {
+        id,
+        name: topology.name(NodeId::Server(id)).to_owned(),
+        address: topology.server(id).map_or(Ipv4Addr::UNSPECIFIED, |s| s.address),
+        edge: topology
+            .edge_of(id, 0)
+            .map(|e| topology.name(NodeId::Switch(e)).to_owned())
+            .unwrap_or_default(),
+        capacity: view.map(|v| v.capacity).unwrap_or_default(),
+        used: view.map(|v| v.used).unwrap_or_default(),
+        vms: on_it.collect(),
+    }
+}
+
+fn hosts(core: &Core) -> Vec<HostView> {
+    let topology = &core.site.topology;
+    core.hosts
+        .iter()
+        .map(|(address, host)| HostView {
+            name: core.host_name(host.kind),
+            kind: match host.kind {
+                HostKind::Server(_) => "server",
+                HostKind::Gateway(_) => "gateway",
+                HostKind::Vm(_) => "vm",
+                HostKind::Stranger if core.site.addresses.gateways.contains(address) => "gateway",
+                HostKind::Stranger => "stranger",
+            }
+            .into(),
+            address,
+            mac: host.mac,
+            at: host.at.map(|(s, p)| format!("{}.{p}", topology.name(NodeId::Switch(s)))),
+            seen: host.at.map(|_| host.seen),
+        })
+        .collect()
+}
+
+fn vm(core: &Core, record: &VmRecord) -> VmView {
+    let topology = &core.site.topology;
+    let nodes = tandem_model::paths::nodes(topology, NodeId::Server(record.server), &record.path_up);
+    VmView {
+        server_name: topology.name(NodeId::Server(record.server)).to_owned(),
+        gateway_name: topology.name(NodeId::Gateway(record.gateway)).to_owned(),
+        path: nodes.into_iter().map(|n| topology.name(n).to_owned()).collect(),
+        rate: core.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
+        record: record.clone(),
+    }
+}

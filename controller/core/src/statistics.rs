@@ -1,0 +1,216 @@
+//! Statistics: from counters to bit rates and ratios.
+//!
+//! A rate is the difference of two byte counts over the time between them, smoothed with the site's history weight:
+//! `history * old + (1 - history) * new`. Counters may be 32 or 64 bits wide and may start again at any time.
+
+use std::collections::BTreeMap;
+use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId};
+
+/// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
+const BELIEVABLE: BitRate = BitRate(400_000_000_000);
+
+/// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
+pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
+    if old == u64::MAX || new == u64::MAX {
+        return None;
+    }
+    if new >= old {
+        return Some(new - old);
+    }
+    // It went back: the narrowest width it can have wrapped at, if what that makes is believable.
+    let wrapped = if old <= u64::from(u32::MAX) { new + (1 << 32) - old } else { new.wrapping_sub(old) };
+    (BitRate::over(wrapped, period) <= BELIEVABLE).then_some(wrapped)
+}
+
+/// One smoothed rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Smoothed {
+    value: f64,
+    primed: bool,
+}
+
+impl Smoothed {
+    fn add(&mut self, sample: f64, history: f64) {
+        self.value = if self.primed { history * self.value + (1.0 - history) * sample } else { sample };
+        self.primed = true;
+    }
+
+    fn rate(self) -> BitRate {
+        BitRate(self.value.round() as u64)
+    }
+}
+
+/// A port's latest counters and rates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PortStats {
+    /// As last told.
+    pub sample: PortSample,
+    /// When.
+    pub at: Time,
+    rx: Smoothed,
+    tx: Smoothed,
+}
+
+impl PortStats {
+    /// Smoothed rate in.
+    pub fn rx(&self) -> BitRate {
+        self.rx.rate()
+    }
+
+    /// Smoothed rate out.
+    pub fn tx(&self) -> BitRate {
+        self.tx.rate()
+    }
+}
+
+/// A VM's latest counters and rate, as its edge switch counts its flows (both directions together).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VmStats {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When.
+    pub at: Time,
+    rate: Smoothed,
+}
+
+impl VmStats {
+    /// Smoothed rate, in and out together.
+    pub fn rate(&self) -> BitRate {
+        self.rate.rate()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Statistics {
+    history: f64,
+    ports: Vec<BTreeMap<PortNo, PortStats>>,
+    vms: BTreeMap<VmId, VmStats>,
+}
+
+impl Statistics {
+    /// Nothing is known yet. `history` is the weight of the past, 0 to below 1.
+    pub fn new(switches: usize, history: f64) -> Statistics {
+        Statistics { history, ports: vec![BTreeMap::new(); switches], vms: BTreeMap::new() }
+    }
+
+    /// Takes in one port's counters; true when a rate came out of it.
+    pub fn port(&mut self, switch: SwitchId, sample: PortSample, now: Time) -> bool {
+        let Some(ports) = self.ports.get_mut(switch.0 as usize) else { return false };
+        let fresh = PortStats { sample, at: now, rx: Smoothed::default(), tx: Smoothed::default() };
+        let Some(stats) = ports.get_mut(&sample.port) else {
+            ports.insert(sample.port, fresh);
+            return false;
+        };
+        let period = now.since(stats.at);
+        if period.is_zero() {
+            return false;
+        }
+        let rx = advance(stats.sample.rx_bytes, sample.rx_bytes, period);
+        let tx = advance(stats.sample.tx_bytes, sample.tx_bytes, period);
+        if let Some(bytes) = rx {
+            stats.rx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
+        }
+        if let Some(bytes) = tx {
+            stats.tx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
+        }
+        (stats.sample, stats.at) = (sample, now);
+        rx.is_some() || tx.is_some()
+    }
+
+    /// Takes in the counters of a VM's flows at its edge switch; true when they moved.
+    pub fn vm(&mut self, vm: VmId, sample: &FlowSample, now: Time) -> bool {
+        let FlowSample { packets, bytes, .. } = *sample;
+        let Some(stats) = self.vms.get_mut(&vm) else {
+            self.vms.insert(vm, VmStats { packets, bytes, at: now, rate: Smoothed::default() });
+            return packets > 0;
+        };
+        let period = now.since(stats.at);
+        let moved = packets != stats.packets;
+        // New rules count from zero: a step back is a new start, never a wrap.
+        if !period.is_zero() && bytes >= stats.bytes {
+            stats.rate.add((bytes - stats.bytes) as f64 * 8.0 / period.as_secs_f64(), self.history);
+        }
+        (stats.packets, stats.bytes, stats.at) = (packets, bytes, now);
+        moved
+    }
+
+    /// A port's statistics.
+    pub fn of_port(&self, switch: SwitchId, port: PortNo) -> Option<&PortStats> {
+        self.ports.get(switch.0 as usize)?.get(&port)
+    }
+
+    /// All ports of a switch, in order.
+    pub fn ports(&self, switch: SwitchId) -> impl Iterator<Item = &PortStats> {
+        self.ports.get(switch.0 as usize).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A VM's statistics.
+    pub fn of_vm(&self, vm: VmId) -> Option<&VmStats> {
+        self.vms.get(&vm)
+    }
+
+    /// Forgets a VM.
+    pub fn forget_vm(&mut self, vm: VmId) {
+        self.vms.remove(&vm);
+    }
+
+    /// Forgets the rates of a switch that went away: its counters may start anew.
+    pub fn forget_switch(&mut self, switch: SwitchId) {
+        if let Some(ports) = self.ports.get_mut(switch.0 as usize) {
+            ports.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn sample(bytes: u64) -> PortSample {
+        PortSample {
+            port: PortNo(1),
+            rx_packets: 0,
+            tx_packets: 0,
+            rx_bytes: bytes,
+            tx_bytes: bytes,
+            rx_dropped: 0,
+            tx_dropped: 0,
+            rx_errors: 0,
+            tx_errors: 0,
+        }
+    }
+
+    #[test]
+    fn counters_wrap_at_32_and_at_64_bits_and_may_be_reset() {
+        let s = Duration::from_secs(1);
+        assert_eq!(advance(10, 30, s), Some(20));
+        assert_eq!(advance(u64::from(u32::MAX) - 9, 10, s), Some(20), "32-bit wrap");
+        assert_eq!(advance(u64::MAX - 10, 9, s), Some(20), "64-bit wrap");
+        assert_eq!(advance(1 << 40, 5, s), None, "a 64-bit counter that starts anew");
+        assert_eq!(advance(u64::MAX, 5, s), None, "not counted");
+    }
+
+    #[test]
+    fn the_history_weight_is_the_share_of_the_past() {
+        let mut stats = Statistics::new(1, 0.75);
+        let port = SwitchId(0);
+        assert!(!stats.port(port, sample(0), Time::from_secs(0)), "one sample makes no rate");
+        assert!(stats.port(port, sample(125_000), Time::from_secs(1)));
+        assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate::mbit(1)));
+        stats.port(port, sample(125_000), Time::from_secs(2));
+        assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate(750_000)));
+    }
+
+    #[test]
+    fn a_sample_at_the_same_moment_changes_nothing() {
+        let mut stats = Statistics::new(1, 0.0);
+        stats.port(SwitchId(0), sample(0), Time::from_secs(1));
+        assert!(!stats.port(SwitchId(0), sample(500), Time::from_secs(1)));
+        assert!(stats.port(SwitchId(0), sample(125_000), Time::from_secs(2)));
+        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).map(PortStats::rx), Some(BitRate::mbit(1)));
+    }
+}

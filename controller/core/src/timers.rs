@@ -1,0 +1,49 @@
+//! Everything that the core waits for, in order of time. A timer that is no longer wanted fires into nothing: whoever handles
+//! it checks whether it still matters.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use tandem_model::{RequestId, SwitchId, Time, VmId};
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A VM should run by now.
+    StartTimeout(VmId),
+    /// A VM's life ends.
+    Expiry(VmId),
+    /// Look whether discovery still sees all links.
+    LinkSweep,
+    /// A switch has been away for the grace time.
+    SwitchGrace(SwitchId),
+    /// Look whether a host still shows signs of life.
+    HostCheck(Ipv4Addr),
+    /// Try to forget a VM in the store again.
+    RetryRemove(VmId),
+    /// A poll on demand has waited long enough.
+    PollTimeout(RequestId),
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timers(BTreeSet<(Time, Timer)>);
+
+impl Timers {
+    pub(crate) fn set(&mut self, at: Time, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    /// The next timer that is due at `now`.
+    pub(crate) fn take_due(&mut self, now: Time) -> Option<Timer> {
+        let (at, timer) = *self.0.first()?;
+        if at > now {
+            return None;
+        }
+        self.0.pop_first();
+        Some(timer)
+    }
+
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.0.first().map(|(at, _)| *at)
+    }
+}

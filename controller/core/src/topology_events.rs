@@ -1,0 +1,294 @@
+//! What switches, ports and discovery frames mean: links come and go, and the operator hears of what is not as declared.
+
+use crate::core::Core;
+use crate::hosts::HostKind;
+use crate::links::LinkState;
+use crate::live::{LiveTopology, Surprise, is_openflow};
+use crate::rules::changes::Purpose;
+use crate::timers::Timer;
+use std::time::Duration;
+use tandem_model::{
+    Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time,
+};
+
+impl Core {
+    /// How often links are looked at: often enough that a timeout is noticed at most a third late.
+    pub(crate) fn sweep_period(&self) -> Duration {
+        (self.site.discovery.lldp_timeout / 3).max(Duration::from_millis(100))
+    }
+
+    fn lldp_timeout(&self) -> Option<Duration> {
+        self.site.modules.discovery.then_some(self.site.discovery.lldp_timeout)
+    }
+
+    pub(crate) fn on_switch_up(&mut self, dpid: Dpid, ports: Vec<PortInfo>, caps: SwitchCaps) {
+        let Some(id) = self.live.id(dpid) else {
+            let text = format!(
+                "switch {dpid} ({}) is not in the site file; it gets no rules. Add it, or disconnect it",
+                caps.peer
+            );
+            self.live.unknown_mut().insert(dpid, caps);
+            self.dirty.switches = true;
+            return self.notice(Level::Warning, "switch-unknown", text);
+        };
+        let two_tables = caps.version != "1.0" && caps.tables >= 2;
+        let (now, again) = (self.now, self.live.switch(id).is_some_and(|s| s.connected));
+        if let Some(switch) = self.live.switch_mut(id) {
+            switch.connected = true;
+            switch.dead = false;
+            switch.since = now;
+            switch.caps = Some(caps);
+            switch.ports = ports.into_iter().map(|p| (p.port, p)).collect();
+        }
+        self.statistics.forget_switch(id);
+        // A second connection without a goodbye of the first: whatever was asked on the first is void.
+        if again {
+            self.abandon(id);
+        }
+        let name = self.switch_name(dpid);
+        self.notice(Level::Info, "switch-up", format!("{name} is connected"));
+        let txn = self.changes.next_txn();
+        let rules = self.desired.all(id, two_tables);
+        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        self.dirty.rules(id);
+        self.dirty.switches = true;
+        self.links_of_switch_changed(id);
+        self.probe_hosts_at(id);
+    }
+
+    pub(crate) fn on_switch_down(&mut self, dpid: Dpid, why: &str) {
+        let Some(id) = self.live.id(dpid) else {
+            self.live.unknown_mut().remove(&dpid);
+            self.dirty.switches = true;
+            return;
+        };
+        let now = self.now;
+        if let Some(switch) = self.live.switch_mut(id) {
+            switch.connected = false;
+            switch.since = now;
+        }
+        self.dirty.switches = true;
+        let name = self.switch_name(dpid);
+        let text = format!("{name} has lost its connection ({why}); it keeps forwarding by the rules it has");
+        self.notice(Level::Warning, "switch-down", text);
+        self.abandon(id);
+        self.timers.set(now + self.site.discovery.switch_grace, Timer::SwitchGrace(id));
+        for waiting in self.polls.values_mut() {
+            waiting.remove(&id);
+        }
+    }
+
+    fn abandon(&mut self, id: SwitchId) {
+        let (live, site) = (&self.live, self.site.clone());
+        let connected = |s: SwitchId| crate::core::connected(live, &site, s);
+        let outcomes = self.changes.switch_gone(id, &site.topology, &connected, &mut self.effects);
+        outcomes.into_iter().for_each(|o| self.on_outcome(o));
+    }
+
+    pub(crate) fn on_switch_grace(&mut self, id: SwitchId) {
+        let grace = self.site.discovery.switch_grace;
+        let (now, openflow) = (self.now, is_openflow(&self.site.topology, NodeId::Switch(id)));
+        let Some(switch) = self.live.switch_mut(id) else { return };
+        if switch.connected || switch.dead || !openflow || now.since(switch.since) < grace {
+            return;
+        }
+        switch.dead = true;
+        let name = self.site.topology.switch(id).map_or("?", |s| s.name.as_str()).to_owned();
+        let text = format!("{name} has been away for {grace:?}; paths avoid it until it is back");
+        self.notice(Level::Error, "switch-dead", text);
+        self.dirty.switches = true;
+        self.links_of_switch_changed(id);
+    }
+
+    pub(crate) fn on_port_changed(&mut self, dpid: Dpid, port: PortInfo, removed: bool) {
+        let Some(id) = self.live.id(dpid) else { return };
+        let number = port.port;
+        if let Some(switch) = self.live.switch_mut(id) {
+            if removed {
+                switch.ports.remove(&number);
+            } else {
+                switch.ports.insert(number, port);
+            }
+        }
+        self.dirty.switches = true;
+        if let Some(link) = self.site.topology.link_at(NodeId::Switch(id), number) {
+            let came_up = self.links.state(link) == LinkState::Down;
+            if self.refresh_link(link) {
+                if came_up && self.site.modules.discovery {
+                    self.effects.push(Effect::Discover { switch: dpid });
+                }
+                self.topology_changed();
+            }
+        }
+    }
+
+    pub(crate) fn on_link_seen(&mut self, from: (Dpid, PortNo), to: (Dpid, PortNo)) {
+        let site = self.site.clone();
+        let (confirmed, surprise) = self.live.link_seen(&site.topology, from, to, self.now);
+        if let Some(link) = confirmed
+            && self.refresh_link(link)
+        {
+            self.topology_changed();
+        }
+        let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", self.switch_name(dpid));
+        match surprise {
+            None => {}
+            Some(Surprise::Miswired { link, .. }) => {
+                let text = format!(
+                    "{} is plugged into {}, but the site declares {}; replug it or correct the site file",
+                    port(from),
+                    port(to),
+                    self.link_name(link)
+                );
+                self.dirty.links = true;
+                self.notice(Level::Error, "link-miswired", text);
+            }
+            Some(Surprise::Unknown { .. }) => {
+                let text = format!(
+                    "a link from {} to {} is not in the site file; no traffic is sent over it",
+                    port(from),
+                    port(to)
+                );
+                self.dirty.links = true;
+                self.notice(Level::Warning, "link-unknown", text);
+            }
+        }
+    }
+
+    fn links_of_switch_changed(&mut self, id: SwitchId) {
+        let site = self.site.clone();
+        let mut changed = false;
+        for (_, link) in site.topology.ports(NodeId::Switch(id)) {
+            changed |= self.refresh_link(*link);
+        }
+        if changed {
+            self.topology_changed();
+        }
+    }
+
+    pub(crate) fn sweep_links(&mut self) {
+        let mut changed = false;
+        for n in 0..self.site.topology.links.len() as u32 {
+            if LiveTopology::is_discoverable(&self.site.topology, LinkId(n)) {
+                changed |= self.refresh_link(LinkId(n));
+            }
+        }
+        let timeout = self.site.discovery.lldp_timeout;
+        let before = Time(self.now.0.saturating_sub(timeout.as_nanos() as u64));
+        self.live.forget_surprises(before);
+        if changed {
+            self.topology_changed();
+        }
+    }
+
+    /// Brings a link's state up to date; true when that changed whether it can be used.
+    fn refresh_link(&mut self, id: LinkId) -> bool {
+        let before = self.links.state(id);
+        let state = self.live.link_state(&self.site.topology, &self.links, id, self.lldp_timeout(), self.now);
+        if state == before {
+            return false;
+        }
+        if before == LinkState::Down {
+            self.live.came_up(id, self.now);
+        }
+        let changed = self.links.set_state(id, state);
+        self.dirty.links = true;
+        let name = self.link_name(id);
+        match (before, state) {
+            (_, LinkState::Down) => {
+                self.notice(Level::Warning, "link-down", format!("{name} is down"));
+            }
+            (_, LinkState::Missing) => {
+                let text = format!(
+                    "{name} is up at both ends but discovery does not see it for {:?}; check the cable between these ports",
+                    self.site.discovery.lldp_timeout
+                );
+                self.notice(Level::Error, "link-missing", text);
+            }
+            (LinkState::Down | LinkState::Missing, _) => {
+                self.notice(Level::Info, "link-up", format!("{name} is up again"));
+            }
+            _ => {}
+        }
+        changed
+    }
+
+    /// After some link came or went: new default routes, and other paths for the VMs that need them.
+    fn topology_changed(&mut self) {
+        let site = self.site.clone();
+        self.routes.recompute(&site.topology, &self.links);
+        let plan = crate::rules::compile::plan(&site, &self.routes);
+        let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
+        self.start_change(Purpose::Upkeep, differences, &[]);
+        self.reroute_all();
+        self.refresh_groups();
+        self.dirty.links = true;
+    }
+
+    /// Asks the declared hosts at a switch to show themselves.
+    fn probe_hosts_at(&mut self, id: SwitchId) {
+        if !self.site.modules.arp {
+            return;
+        }
+        let probes: Vec<_> = self
+            .site
+            .topology
+            .ports(NodeId::Switch(id))
+            .iter()
+            .filter_map(|(_, link)| self.site.topology.link(*link)?.other(NodeId::Switch(id)))
+            .filter_map(|end| match end.node {
+                NodeId::Server(s) => self.site.topology.server(s).map(|s| s.address),
+                NodeId::Gateway(g) => self.site.topology.gateway(g).map(|g| g.address),
+                NodeId::Switch(_) => None,
+            })
+            .collect();
+        probes.into_iter().for_each(|ip| self.probe(ip));
+    }
+
+    /// Asks one host by ARP, at every port where it may be.
+    pub(crate) fn probe(&mut self, ip: std::net::Ipv4Addr) {
+        let Some(host) = self.hosts.get(ip) else { return };
+        let arp = Arp {
+            op: ArpOp::Request,
+            eth_dst: host.mac,
+            sender_mac: self.site.addresses.dhcp_mac,
+            sender_ip: self.site.addresses.dhcp,
+            target_mac: Mac([0; 6]),
+            target_ip: ip,
+        };
+        let at: Vec<(SwitchId, PortNo)> = host.at.map_or_else(|| host.expected.clone(), |p| vec![p]);
+        for (switch, port) in at {
+            if let Some(dpid) = crate::core::connected(&self.live, &self.site, switch) {
+                self.effects.push(Effect::SendArp { switch: dpid, port, arp });
+            }
+        }
+    }
+
+    pub(crate) fn check_host(&mut self, ip: std::net::Ipv4Addr) {
+        let timeout = self.site.discovery.host_timeout;
+        let Some(host) = self.hosts.get(ip).filter(|h| h.at.is_some()) else { return };
+        let (seen, probes, kind) = (host.seen, host.probes, host.kind);
+        let quiet = self.now.since(seen);
+        if quiet < timeout && probes == 0 {
+            return self.timers.set(seen + timeout, Timer::HostCheck(ip));
+        }
+        if probes >= self.site.discovery.host_probes {
+            self.hosts.lost(ip);
+            self.dirty.hosts = true;
+            let text = format!("{} ({ip}) has not answered {probes} ARP probes", self.host_name(kind));
+            return self.notice(Level::Warning, "host-lost", text);
+        }
+        self.hosts.probed(ip);
+        self.probe(ip);
+        self.timers.set(self.now + Duration::from_secs(1), Timer::HostCheck(ip));
+    }
+
+    pub(crate) fn host_name(&self, kind: HostKind) -> String {
+        match kind {
+            HostKind::Server(id) => self.site.topology.name(NodeId::Server(id)).to_owned(),
+            HostKind::Gateway(id) => self.site.topology.name(NodeId::Gateway(id)).to_owned(),
+            HostKind::Vm(id) => id.to_string(),
+            HostKind::Stranger => "a stranger".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Paths over a topology: all shortest, the k shortest, and the cheapest by residual bandwidth.
+//!
+//! Every function takes the links that may be used as a function of [`Hop`] (a link has two directions). Servers and
+//! gateways are never passed through. Where paths are equal, the one with the lower link ids wins, hop by hop, so that
+//! an answer never depends on anything but its arguments.
+
+use crate::{BitRate, Hop, NodeId, Topology};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+/// From a node to another, hop by hop; empty from a node to itself.
+pub type Path = Vec<Hop>;
+
+/// The node that a hop leads to.
+pub fn head(topology: &Topology, hop: Hop) -> Option<NodeId> {
+    topology.link(hop.link).map(|l| if hop.down { l.b.node } else { l.a.node })
+}
+
+/// The node that a hop starts from.
+pub fn tail(topology: &Topology, hop: Hop) -> Option<NodeId> {
+    topology.link(hop.link).map(|l| if hop.down { l.a.node } else { l.b.node })
+}
+
+/// The hops that leave a node, in port order.
+pub fn hops_from(topology: &Topology, node: NodeId) -> impl Iterator<Item = (Hop, NodeId)> + '_ {
+    topology.ports(node).iter().filter_map(move |(_, id)| {
+        let link = topology.link(*id)?;
+        Some((link.hop_from(*id, node), link.other(node)?.node))
+    })
+}
+
+fn is_transit(node: NodeId) -> bool {
+    matches!(node, NodeId::Switch(_))
+}
+
+/// Hop counts from every node TO `target`, by `Topology::slot`; `u32::MAX` where there is no way. `usable` is asked about the
+/// hops in the direction of travel.
+pub fn distances_to(topology: &Topology, target: NodeId, usable: impl Fn(Hop) -> bool) -> Vec<u32> {
+    let nodes = topology.switches.len() + topology.servers.len() + topology.gateways.len();
+    let mut distance = vec![u32::MAX; nodes];
+    let Some(start) = distance.get_mut(topology.slot(target)) else { return distance };
+    *start = 0;
+    let mut level = vec![target];
+    let mut steps = 0;
+    while !level.is_empty() {
+        steps += 1;
+        let mut next = Vec::new();
+        for node in level {
+            if node != target && !is_transit(node) {
+                continue;
+            }
+            for (hop, other) in hops_from(topology, node) {
+                let towards = Hop { link: hop.link, down: !hop.down };
+                let slot = topology.slot(other);
+                if distance[slot] == u32::MAX && usable(towards) {
+                    distance[slot] = steps;
+                    next.push(other);
+                }
+            }
+        }
+        level = next;
+    }
+    distance
+}
+
+/// All shortest paths from `from` to `to`, at most `limit`, in the order of their link ids.
+pub fn all_shortest(
+    topology: &Topology,
+    from: NodeId,
+    to: NodeId,
+    limit: usize,
+    usable: impl Fn(Hop) -> bool,
+) -> Vec<Path> {
+    let distance = distances_to(topology, to, &usable);
+    let mut found = Vec::new();
+    let mut path = Vec::new();
+    descend(topology, from, to, limit, &usable, &distance, &mut path, &mut found);
+    found
+}
+
+#[expect(clippy::too_many_arguments, reason = "one recursion, nowhere else called")]
+fn descend(
+    topology: &Topology,
+    at: NodeId,
+    to: NodeId,
+    limit: usize,
+    usable: &impl Fn(Hop) -> bool,
+    distance: &[u32],
+    path: &mut Path,
+    found: &mut Vec<Path>,
+) {
+    if found.len() >= limit {
+        return;
+    }
+    if at == to {
+        found.push(path.clone());
+        return;
+    }
+    let here = distance.get(topology.slot(at)).copied().unwrap_or(u32::MAX);
+    if here == u32::MAX || here == 0 {
+        return;
+    }
+    let mut steps: Vec<(Hop, NodeId)> = hops_from(topology, at)
+        .filter(|(hop, next)| {
+            (*next == to || is_transit(*next)) && usable(*hop) && distance[topology.slot(*next)] == here - 1
+        })
+        .collect();
+    steps.sort_unstable_by_key(|(hop, _)| hop.link);
+    for (hop, next) in steps {
+        path.push(hop);
+        descend(topology, next, to, limit, usable, distance, path, found);
+        path.pop();
+    }
+}
+
+/// The path with the fewest hops, and of those the one whose fullest hop has the most left; `None` when there is no way on
+/// which every hop has at least `need` left.
+///
+/// Dijkstra over (hops, scarcity, link ids), where scarcity is the smallest residual on the way, negated; `residual` is what a
+/// hop has left, `None` for a hop that must not be used.
+pub fn by_residual(
+    topology: &Topology,
+    from: NodeId,
+    to: NodeId,
+    need: BitRate,
+    residual: impl Fn(Hop) -> Option<BitRate>,
+) -> Option<Path> {
+    if from == to {
+        return Some(Vec::new());
+    }
+    let nodes = topology.switches.len() + topology.servers.len() + topology.gateways.len();
+    let mut best: Vec<Option<(u32, Reverse<u64>)>> = vec![None; nodes];
+    let mut came: Vec<Option<Hop>> = vec![None; nodes];
+    let mut queue = BinaryHeap::new();
+    *best.get_mut(topology.slot(from))? = Some((0, Reverse(u64::MAX)));
+    queue.push(Reverse((0u32, Reverse(u64::MAX), from)));
+    while let Some(Reverse((hops, Reverse(width), node))) = queue.pop() {
+        if best[topology.slot(node)] != Some((hops, Reverse(width))) {
+            continue;
+        }
+        if node == to {
+            return unwind(topology, from, to, &came);
+        }
+        if node != from && !is_transit(node) {
+            continue;
+        }
+        for (hop, next) in hops_from(topology, node) {
+            let Some(left) = residual(hop).filter(|left| *left >= need) else { continue };
+            let cost = (hops + 1, Reverse(width.min(left.0)));
+            let slot = topology.slot(next);
+            let better = match best[slot] {
+                None => true,
+                Some(known) if cost < known => true,
+                Some(known) => cost == known && came[slot].is_some_and(|h| hop.link < h.link),
+            };
+            if better {
+                let requeue = best[slot] != Some(cost);
+                best[slot] = Some(cost);
+                came[slot] = Some(hop);
+                if requeue {
+                    queue.push(Reverse((cost.0, cost.1, next)));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn unwind(topology: &Topology, from: NodeId, to: NodeId, came: &[Option<Hop>]) -> Option<Path> {
+    let mut path = Vec::new();
+    let mut at = to;
+    while at != from {
+        let hop = came[topology.slot(at)]?;
+        path.push(hop);
+        at = tail(topology, hop)?;
+        if path.len() > came.len() {
+            return None;
+        }
+    }
+    path.reverse();
+    Some(path)
+}
+
+/// The `k` shortest loopless paths by hops, shortest first (Yen 1971), equal ones in the order of their link ids.
+pub fn k_shortest(
+    topology: &Topology,
+    from: NodeId,
+    to: NodeId,
+    k: usize,
+    usable: impl Fn(Hop) -> bool,
+) -> Vec<Path> {
+    let shortest = |from: NodeId, usable: &dyn Fn(Hop) -> bool| -> Option<Path> {
+        all_shortest(topology, from, to, 1, usable).into_iter().next()
+    };
+    let mut found: Vec<Path> = Vec::new();
+    let mut candidates: BTreeSet<(usize, Path)> = BTreeSet::new();
+    if let Some(first) = shortest(from, &usable) {
+        candidates.insert((first.len(), first));
+    }
+    while found.len() < k {
+        let Some((_, path)) = candidates.pop_first() else { break };
+        let mut seen = vec![from];
+        for (spur, hop) in path.iter().enumerate() {
+            let root = &path[..spur];
+            let at = seen.last().copied().unwrap_or(from);
+            let used: Vec<Hop> = found
+                .iter()
+                .chain([&path])
+                .filter(|p| p.starts_with(root))
+                .filter_map(|p| p.get(spur).copied())
+                .collect();
+            let ok = |h: Hop| {
+                usable(h)
+                    && !(tail(topology, h) == Some(at) && used.contains(&h))
+                    && head(topology, h).is_some_and(|n| !seen.contains(&n))
+            };
+            if let Some(rest) = shortest(at, &ok) {
+                let whole: Path = root.iter().copied().chain(rest).collect();
+                candidates.insert((whole.len(), whole));
+            }
+            match head(topology, *hop) {
+                Some(next) => seen.push(next),
+                None => break,
+            }
+        }
+        found.push(path);
+    }
+    found
+}
+
+/// The nodes of a path, both ends included.
+pub fn nodes(topology: &Topology, from: NodeId, path: &[Hop]) -> Vec<NodeId> {
+    std::iter::once(from).chain(path.iter().filter_map(|hop| head(topology, *hop))).collect()
+}
