@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, FixedAddress, Level,
-    Mac, PortNo, Prefix, Site, SwitchId, VmId, VmState,
+    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, FixedAddress,
+    GatewayId, Level, Mac, NodeId, PortNo, Prefix, Site, SwitchId, VmId, VmState,
 };
 
 /// One edge's VM addresses: fresh ones in order, then those given back, longest unused first.
@@ -155,6 +155,12 @@ impl Core {
             return;
         }
         let Some(mac) = self.answer_for(arp.target_ip, asking.map(|(_, kind)| kind)) else { return };
+        if let Some((_, HostKind::Gateway(gateway))) = asking
+            && let Some(entry) = self.entry(gateway, arp.target_ip)
+            && (self.live.id(dpid), port) != (Some(entry.0), entry.1)
+        {
+            return;
+        }
         let reply = Arp {
             op: ArpOp::Reply,
             eth_dst: arp.sender_mac,
@@ -180,6 +186,43 @@ impl Core {
             _ => true,
         };
         may.then_some(host.mac)
+    }
+
+    /// The switch port by which a gateway's packets to an address come in. A gateway with several uplinks asks at all of them
+    /// and is answered at this one only, so that it learns which one to use.
+    pub(crate) fn entry(&self, gateway: GatewayId, ip: Ipv4Addr) -> Option<(SwitchId, PortNo)> {
+        let topology = &self.site.topology;
+        let down = match self.hosts.get(ip)?.kind {
+            HostKind::Vm(vm) => self.vms.get(&vm)?.record.path_down.clone(),
+            HostKind::Server(server) => compile::paths_via(topology, &self.routes, server, 0, gateway)?.1,
+            _ => return None,
+        };
+        let first = down.first()?;
+        let end = topology.link(first.link)?.other(NodeId::Gateway(gateway))?;
+        match end.node {
+            NodeId::Switch(switch) => Some((switch, end.port)),
+            _ => None,
+        }
+    }
+
+    /// Tells a VM's gateway by which of its uplinks the VM is reached now: an unsolicited ARP reply (RFC 826) at that port.
+    pub(crate) fn announce(&mut self, vm: VmId) {
+        let Some(record) = self.vms.get(&vm).map(|v| &v.record) else { return };
+        let Some(gateway) = self.site.topology.gateway(record.gateway) else { return };
+        let arp = Arp {
+            op: ArpOp::Reply,
+            eth_dst: gateway.mac,
+            sender_mac: record.mac,
+            sender_ip: record.address,
+            target_mac: gateway.mac,
+            target_ip: gateway.address,
+        };
+        let Some((switch, port)) = self.entry(record.gateway, record.address) else { return };
+        if let Some(dpid) =
+            crate::core::connected(&self.live, &self.site, switch).filter(|_| self.site.modules.arp)
+        {
+            self.effects.push(Effect::SendArp { switch: dpid, port, arp });
+        }
     }
 
     /// True when two VMs share a group.

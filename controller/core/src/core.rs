@@ -376,6 +376,21 @@ impl Core {
         self.links.measured(hop)
     }
 
+    /// A VM as it is.
+    pub fn vm(&self, id: VmId) -> Option<&tandem_model::VmRecord> {
+        self.vms.get(&id).map(|v| &v.record)
+    }
+
+    /// All VMs, in order of id.
+    pub fn vms(&self) -> impl Iterator<Item = &tandem_model::VmRecord> {
+        self.vms.values().map(|v| &v.record)
+    }
+
+    /// True when a VM may send over a link now.
+    pub fn is_usable(&self, link: LinkId) -> bool {
+        self.links.is_usable(link)
+    }
+
     /// Numbers since the start.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -135,6 +135,8 @@ impl Hosts {
         match before {
             None => Sighting::Joined,
             Some(from) if from == at => Sighting::Refreshed,
+            // A host with several uplinks shows itself at all of them.
+            Some(from) if host.expected.contains(&from) => Sighting::Refreshed,
             Some(from) => Sighting::Moved { from },
         }
     }

@@ -18,6 +18,7 @@ pub mod links;
 pub mod live;
 mod placement;
 pub mod policy;
+pub mod recording;
 mod reroute;
 pub mod routes;
 pub mod rules;

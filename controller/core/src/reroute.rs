@@ -70,6 +70,9 @@ impl Core {
             self.hosts.move_to(record.address, at);
         }
         self.install(id, Purpose::VmMove(id));
+        if record.path_down.first() != old.path_down.first() {
+            self.announce(id);
+        }
         let (level, text) = if has_room {
             (Level::Info, format!("{id} ({}) has another path", record.address))
         } else {

@@ -1,7 +1,14 @@
 //! The site: a data centre's description, as written in `site.toml` and as checked.
 //!
-//! `site.toml` -> [`read`](crate::site) (all faults at once, with line and column) -> [`Site`] (this file; only valid
+//! `site.toml` -> [`read`] (all faults at once, with line and column) -> [`Site`] (this file; only valid
 //! values, nothing optional left open) -> [`Topology`](crate::Topology), already built.
+
+mod faults;
+mod read;
+mod section;
+
+pub use faults::{Fault, Faults};
+pub use read::read;
 
 use crate::{BitRate, Direction, Mac, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};
@@ -156,3 +163,6 @@ impl Site {
         BitRate((net.0 as f64 * self.traffic.share) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;

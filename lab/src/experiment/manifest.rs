@@ -1,0 +1,65 @@
+//! `manifest.json`: what was run, with what, so that a run can be repeated.
+
+use anyhow::Context;
+use serde::Serialize;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// See the module.
+#[derive(Debug, Serialize)]
+pub struct Manifest {
+    /// Name of the experiment.
+    pub experiment: String,
+    /// `simulated` or `emulated`.
+    pub world: String,
+    /// Version of Tandem.
+    pub version: String,
+    /// Commit it was built from, with `-dirty` if it had changes; `None` outside a checkout.
+    pub commit: Option<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The site file's text.
+    pub site: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Open vSwitch's version, where it is used.
+    pub ovs: Option<String>,
+    /// The command line.
+    pub command: Vec<String>,
+}
+
+impl Manifest {
+    /// What is known of this run and this machine.
+    pub fn new(experiment: &str, world: &str, seed: u64, site: &str) -> Manifest {
+        let kernel =
+            std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        Manifest {
+            experiment: experiment.to_owned(),
+            world: world.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: first_line("git", &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]),
+            seed,
+            site: site.to_owned(),
+            kernel,
+            ovs: (world != "simulated").then(|| first_line("ovs-vswitchd", &["--version"])).flatten(),
+            command: std::env::args().collect(),
+        }
+    }
+
+    /// Writes `manifest.json` into the run folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join("manifest.json");
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn first_line(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stderr(Stdio::null()).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next()?.trim();
+    (output.status.success() && !line.is_empty()).then(|| line.to_owned())
+}

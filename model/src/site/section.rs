@@ -1,0 +1,289 @@
+//! A table of the site file, read key by key. What is not what it should be becomes a fault and the default stands in, so that
+//! one pass finds every fault; what nobody read is an unknown key.
+
+use super::faults::Collector;
+use crate::units::{scaled, split_number};
+use crate::{BitRate, Bytes};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::str::FromStr;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+type Value<'a> = &'a Spanned<DeValue<'a>>;
+
+/// See the module.
+pub(super) struct Section<'a> {
+    /// `topology`, or empty for the whole file.
+    name: String,
+    /// Where it stands in the file.
+    span: Range<usize>,
+    entries: BTreeMap<String, (Range<usize>, Value<'a>)>,
+    /// Every key that was asked for.
+    known: Vec<&'static str>,
+}
+
+/// A problem with a value and what to write instead.
+type Bad = (String, String);
+
+impl<'a> Section<'a> {
+    pub(super) fn new(name: &str, span: Range<usize>, table: &'a DeTable<'a>) -> Section<'a> {
+        let entries = table.iter().map(|(k, v)| (k.get_ref().to_string(), (k.span(), v))).collect();
+        Section { name: name.to_owned(), span, entries, known: Vec::new() }
+    }
+
+    /// A section that is not in the file: all defaults.
+    pub(super) fn absent(name: &str) -> Section<'a> {
+        Section { name: name.to_owned(), span: 0..0, entries: BTreeMap::new(), known: Vec::new() }
+    }
+
+    /// The place of a key's value, or of the section where the key is missing.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.entries.get(key).map_or(self.span.clone(), |(_, v)| v.span())
+    }
+
+    pub(super) fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// A fault about one of this section's keys.
+    pub(super) fn fault(
+        &self,
+        c: &mut Collector<'_>,
+        key: &str,
+        problem: impl Into<String>,
+        instead: impl Into<String>,
+    ) {
+        c.add(self.span_of(key), &self.path(key), problem, instead);
+    }
+
+    /// Reads a key by `read`; `None` when it is missing or wrong (then there is a fault).
+    pub(super) fn get<T>(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'a>) -> Result<T, Bad>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let (_, value) = self.entries.get(key)?;
+        match read(value.get_ref()) {
+            Ok(value) => Some(value),
+            Err((problem, instead)) => {
+                c.add(value.span(), &self.path(key), problem, instead);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
+        self.get(c, key, |v| text(v).map(str::to_owned))
+    }
+
+    /// A text with a meaning: an address, a prefix, a rate, a size.
+    pub(super) fn parsed<T: FromStr>(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        wanted: &'static str,
+    ) -> Option<T> {
+        self.get(c, key, |v| {
+            let text = text(v)?;
+            text.parse().map_err(|_| (format!("{text:?} is not {wanted}"), format!("write {wanted}")))
+        })
+    }
+
+    pub(super) fn rate(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<BitRate> {
+        self.parsed(c, key, "a bit rate with its unit, such as \"10 Mbit/s\"")
+    }
+
+    pub(super) fn bytes(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Bytes> {
+        self.parsed(c, key, "a size with its unit, such as \"512 MiB\" or \"20 GB\"")
+    }
+
+    pub(super) fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
+        self.get(c, key, |v| {
+            let text = text(v)?;
+            duration(text).ok_or_else(|| {
+                (
+                    format!("{text:?} is not a time with its unit"),
+                    "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"".to_owned(),
+                )
+            })
+        })
+    }
+
+    pub(super) fn count(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        self.get(c, key, |v| {
+            let bad = |what: String| {
+                (what, format!("write a whole number from {} to {}", range.start(), range.end()))
+            };
+            let DeValue::Integer(n) = v else {
+                return Err(bad(format!("a {} is not a whole number", v.type_str())));
+            };
+            let number = i128::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok();
+            let number = number.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
+            number.ok_or_else(|| bad(format!("{} is out of range", n.as_str())))
+        })
+    }
+
+    pub(super) fn fraction(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        min: f64,
+        max: f64,
+    ) -> Option<f64> {
+        self.get(c, key, |v| {
+            let number = match v {
+                DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
+                DeValue::Integer(i) => i.as_str().replace('_', "").parse::<f64>().ok(),
+                _ => None,
+            };
+            number.filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
+                (
+                    format!("this is not a number from {min} to {max}"),
+                    format!("write a number from {min} to {max}"),
+                )
+            })
+        })
+    }
+
+    pub(super) fn flag(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<bool> {
+        self.get(c, key, |v| {
+            v.as_bool().ok_or_else(|| {
+                (format!("a {} is neither true nor false", v.type_str()), "write true or false".to_owned())
+            })
+        })
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        self.get(c, key, |v| {
+            let text = text(v)?;
+            let all: Vec<String> = words.iter().map(|(w, _)| format!("{w:?}")).collect();
+            let found = words.iter().find(|(w, _)| *w == text).map(|(_, t)| *t);
+            found
+                .ok_or_else(|| (format!("{text:?} is not known here"), format!("write {}", all.join(" or "))))
+        })
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
+        self.get(c, key, |v| {
+            let bad = || ("this is not a list of texts".to_owned(), "write [\"...\", \"...\"]".to_owned());
+            let list = v.as_array().ok_or_else(bad)?;
+            list.iter().map(|v| v.get_ref().as_str().map(str::to_owned).ok_or_else(bad)).collect()
+        })
+    }
+
+    /// A table below this one; absent where the file does not have it.
+    pub(super) fn section(&mut self, c: &mut Collector<'_>, key: &'static str) -> Section<'a> {
+        self.known.push(key);
+        let path = self.path(key);
+        match self.entries.get(key).map(|(at, value)| (at, *value)) {
+            None => Section::absent(&path),
+            Some((at, value)) => match value.get_ref() {
+                DeValue::Table(table) => Section::new(&path, at.clone(), table),
+                other => {
+                    let problem = format!("a {} is not a section", other.type_str());
+                    c.add(value.span(), &path, problem, format!("write it as [{path}]"));
+                    Section::absent(&path)
+                }
+            },
+        }
+    }
+
+    /// The tables of a `[[list]]` below this one.
+    pub(super) fn list(&mut self, c: &mut Collector<'_>, key: &'static str) -> Vec<Section<'a>> {
+        self.known.push(key);
+        let path = self.path(key);
+        let Some((_, value)) = self.entries.get(key).map(|(at, value)| (at, *value)) else {
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        let items = value.get_ref().as_array();
+        for item in items.into_iter().flat_map(|a| a.iter()) {
+            if let DeValue::Table(table) = item.get_ref() {
+                sections.push(Section::new(&path, item.span(), table));
+            }
+        }
+        if items.is_none_or(|a| a.len() != sections.len()) {
+            let problem = format!("{path} is a list of sections");
+            c.add(value.span(), &path, problem, format!("write each one under a line [[{path}]]"));
+        }
+        sections
+    }
+
+    /// Every key that nobody asked for is a fault.
+    pub(super) fn finish(self, c: &mut Collector<'_>) {
+        for (key, (span, _)) in &self.entries {
+            if self.known.contains(&key.as_str()) {
+                continue;
+            }
+            let nearest = self
+                .known
+                .iter()
+                .map(|k| (distance(key, k), *k))
+                .min()
+                .filter(|(d, k)| *d <= 1 + k.len() / 3);
+            let mut all = self.known.clone();
+            all.sort_unstable();
+            let instead = match nearest {
+                Some((_, known)) => format!("did you mean `{known}`? Known here: {}", all.join(", ")),
+                None => format!("known here: {}", all.join(", ")),
+            };
+            c.add(span.clone(), &self.path(key), "unknown key", instead);
+        }
+    }
+}
+
+fn text<'v>(v: &'v DeValue<'_>) -> Result<&'v str, Bad> {
+    v.as_str().ok_or_else(|| (format!("a {} is not a text", v.type_str()), "write it in quotes".to_owned()))
+}
+
+/// A number and a unit; `None` when it is neither, or longer than 100 years.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_number(text)?;
+    let nanos: u64 = match unit {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "min" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return None,
+    };
+    let total = scaled(number, nanos)?;
+    (total <= 100 * 366 * 86_400_000_000_000).then(|| Duration::from_nanos(total))
+}
+
+/// Edit distance (Levenshtein 1966), for `did you mean`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = if ca == *cb { diagonal } else { 1 + diagonal.min(row[j]).min(row[j + 1]) };
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
