@@ -1,0 +1,92 @@
+//! Errors of the codec, each with the OpenFlow error that answers it.
+
+/// The OpenFlow error type and code to answer a bad message with (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4).
+///
+/// Types and codes up to here have the same numbers in both versions, except where `of10` differs from `of13` by its own table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Blame {
+    /// Error type.
+    pub kind: u16,
+    /// Error code.
+    pub code: u16,
+}
+
+impl Blame {
+    /// OFPET_BAD_REQUEST, OFPBRC_BAD_VERSION.
+    pub const BAD_VERSION: Blame = Blame { kind: 1, code: 0 };
+    /// OFPET_BAD_REQUEST, OFPBRC_BAD_TYPE.
+    pub const BAD_TYPE: Blame = Blame { kind: 1, code: 1 };
+    /// OFPET_BAD_REQUEST, OFPBRC_BAD_STAT (1.3: BAD_MULTIPART).
+    pub const BAD_STAT: Blame = Blame { kind: 1, code: 2 };
+    /// OFPET_BAD_REQUEST, OFPBRC_BAD_LEN.
+    pub const BAD_LEN: Blame = Blame { kind: 1, code: 6 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_TYPE.
+    pub const BAD_ACTION_TYPE: Blame = Blame { kind: 2, code: 0 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_LEN.
+    pub const BAD_ACTION_LEN: Blame = Blame { kind: 2, code: 1 };
+    /// OFPET_BAD_INSTRUCTION, OFPBIC_UNKNOWN_INST (1.3).
+    pub const UNKNOWN_INSTRUCTION: Blame = Blame { kind: 3, code: 0 };
+    /// OFPET_BAD_INSTRUCTION, OFPBIC_BAD_LEN (1.3).
+    pub const BAD_INSTRUCTION_LEN: Blame = Blame { kind: 3, code: 7 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_TYPE (1.3).
+    pub const BAD_MATCH_TYPE: Blame = Blame { kind: 4, code: 0 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_LEN (1.3).
+    pub const BAD_MATCH_LEN: Blame = Blame { kind: 4, code: 1 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_PREREQ (1.3).
+    pub const BAD_PREREQUISITE: Blame = Blame { kind: 4, code: 9 };
+    /// OFPET_BAD_MATCH, OFPBMC_DUP_FIELD (1.3).
+    pub const DUPLICATE_FIELD: Blame = Blame { kind: 4, code: 10 };
+    /// OFPET_FLOW_MOD_FAILED, OFPFMFC_BAD_COMMAND in 1.3 (1.0 has code 4).
+    pub const BAD_COMMAND: Blame = Blame { kind: 5, code: 6 };
+}
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at byte {offset}: {problem} (answer with error type {}, code {})", .blame.kind, .blame.code)]
+pub struct DecodeError {
+    /// Which part of the message.
+    pub what: &'static str,
+    /// Where, from the message's start.
+    pub offset: usize,
+    /// What is wrong.
+    pub problem: Problem,
+    /// What to answer.
+    pub blame: Blame,
+}
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Shorter than it must be.
+    #[error("{missing} bytes are missing")]
+    Short {
+        /// How many more would be needed.
+        missing: usize,
+    },
+    /// Bytes are left over.
+    #[error("{extra} bytes are left over")]
+    Long {
+        /// How many.
+        extra: usize,
+    },
+    /// A length field that does not fit what it is about.
+    #[error("length {length} is impossible here")]
+    Length {
+        /// What it says.
+        length: usize,
+    },
+    /// A number that the specification does not know.
+    #[error("{value} is unknown")]
+    Unknown {
+        /// What it says.
+        value: u32,
+    },
+}
+
+/// Why a message cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The 16-bit length field cannot say it (OF 1.0 section 5.1).
+    #[error("the message has {0} bytes; OpenFlow messages end at 65535")]
+    TooLong(usize),
+}

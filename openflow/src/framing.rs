@@ -1,0 +1,45 @@
+//! Cuts a byte stream into messages.
+//!
+//! Not enough bytes yet is a normal result. A length below 8 can never be right: the stream is lost, since nobody knows where
+//! the next message starts.
+
+/// The stream cannot be cut into messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a message of {length} bytes cannot be: the header alone has 8; whoever sends this does not speak OpenFlow"
+)]
+pub struct FrameError {
+    /// What the length field says.
+    pub length: u16,
+}
+
+/// The first whole message of `bytes` and what comes after it; `None` until it is whole.
+///
+/// # Errors
+/// When its length field is below 8.
+#[inline]
+pub fn next(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
+    let Some([_, _, high, low]) = bytes.first_chunk::<4>() else { return Ok(None) };
+    let length = u16::from_be_bytes([*high, *low]);
+    if usize::from(length) < crate::header::LEN {
+        return Err(FrameError { length });
+    }
+    Ok(bytes.split_at_checked(length.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_hello_is_a_message_and_a_piece_of_one_is_not_yet() {
+        let hello = [1, 0, 0, 8, 0, 0, 0, 1];
+        assert_eq!(next(&hello), Ok(Some((&hello[..], &[][..]))));
+        for n in 0..8 {
+            assert_eq!(next(&hello[..n]), Ok(None));
+        }
+        let two = [hello, hello].concat();
+        assert_eq!(next(&two).map(|m| m.map(|(a, b)| (a.len(), b.len()))), Ok(Some((8, 8))));
+        assert_eq!(next(&[1, 0, 0, 7, 0, 0, 0, 1]), Err(FrameError { length: 7 }));
+    }
+}
