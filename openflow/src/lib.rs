@@ -9,6 +9,7 @@ pub mod framing;
 pub mod header;
 mod message_enum;
 pub mod of10;
+pub mod session;
 pub mod wire;
 
 /// `TYPE/CODE`, with numbers for what has no name.

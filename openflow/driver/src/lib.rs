@@ -1,1 +1,13 @@
-//! One switch's driver: OpenFlow messages in, facts out; effects in, messages out.
+//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the core's facts and the core's
+//! effects into messages; knows 1.0 and 1.3, the core neither.
+//!
+//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message, [`Driver::carry_out`] one
+//! effect, [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
+
+pub mod driver;
+pub mod packets;
+mod reconcile;
+mod speaker;
+mod v10;
+
+pub use driver::{Cfg, Driver, DriverError, Output};
