@@ -1,1 +1,18 @@
-//! The controller: OpenFlow server, HTTP API, store, and the operator's command line.
+//! The controller: what connects the pure core to sockets, files and the clock.
+//!
+//! ```text
+//!  switches --OpenFlow--> connection tasks (a driver each) --events--+
+//!  hypervisor service <--gRPC--> world task ------------------------ + --> hub (the core) --effects--> back to all of them
+//!  tandem, browsers --HTTP--> api --asks-----------------------------+        |
+//!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporter)
+//! ```
+
+pub mod api;
+pub mod cli;
+pub mod exporter;
+pub mod hub;
+pub mod openapi;
+pub mod serve;
+pub mod store;
+pub mod switches;
+pub mod world;

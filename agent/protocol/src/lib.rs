@@ -1,1 +1,7 @@
-//! Contracts between the controller, its agents and a world's hypervisor service.
+//! Contracts between the controller, its agents and a world's hypervisor service, as generated from `proto/`.
+
+/// Controller and a world's hypervisor service; see `proto/hypervisor.proto`.
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+pub mod hypervisor {
+    tonic::include_proto!("tandem.hypervisor.v1");
+}

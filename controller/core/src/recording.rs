@@ -4,6 +4,7 @@
 
 use crate::Core;
 use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
 use std::sync::Arc;
 use tandem_model::{Effect, Event, Site, Stored, Time};
 
@@ -80,4 +81,92 @@ impl Replay {
     pub fn core(&mut self) -> &mut Core {
         &mut self.core
     }
+}
+
+/// Writes a recording, line by line, to wherever the caller wants it.
+#[derive(Debug)]
+pub struct Recording<W: Write>(W);
+
+impl<W: Write> Recording<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn new(out: W, header: &Header) -> io::Result<Recording<W>> {
+        let mut recording = Recording(out);
+        recording.put(header)?;
+        Ok(recording)
+    }
+
+    fn put(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, value)?;
+        self.0.write_all(b"\n")
+    }
+
+    /// Adds one event and what it led to.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn line(&mut self, now: Time, event: &Event, effects: &[Effect]) -> io::Result<()> {
+        /// A `Line` that borrows.
+        #[derive(Serialize)]
+        struct Borrowed<'a> {
+            now: Time,
+            event: &'a Event,
+            effects: &'a [Effect],
+        }
+        self.put(&Borrowed { now, event, effects })
+    }
+
+    /// Hands everything on to where it goes.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Why a recording could not be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It could not be read.
+    #[error("the recording cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// A line that is none.
+    #[error("line {line} is no line of a recording: {why}")]
+    Line {
+        /// Number, from 1.
+        line: usize,
+        /// The reader's words.
+        why: String,
+    },
+    /// It decides otherwise.
+    #[error("event {} was decided otherwise:\nevent:    {}\nrecorded: {}\nnow:      {}", .0.event, json(&.0.recorded.event), json(&.0.recorded.effects), json(&.0.decided))]
+    Diverged(Box<Divergence>),
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Replays a whole recording; returns how many events were decided the same. A last line that was cut off (by a kill) is left out.
+///
+/// # Errors
+/// When it cannot be read, or where it first goes another way.
+pub fn replay(input: impl io::BufRead) -> Result<usize, ReplayError> {
+    let mut lines = input.lines().peekable();
+    let bad = |line: usize, why: serde_json::Error| ReplayError::Line { line, why: why.to_string() };
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let mut replay = Replay::new(serde_json::from_str(&first).map_err(|e| bad(1, e))?);
+    let mut number = 1;
+    while let Some(text) = lines.next() {
+        number += 1;
+        match serde_json::from_str::<Line>(&text?) {
+            Ok(line) => replay.line(line).map_err(ReplayError::Diverged)?,
+            Err(e) if e.is_eof() && lines.peek().is_none() => break,
+            Err(e) => return Err(bad(number, e)),
+        }
+    }
+    Ok(replay.events())
 }

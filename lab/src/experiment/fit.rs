@@ -1,7 +1,7 @@
 //! The seed's figure 4.2: the first server's link ratio under best fit and worst fit, a VM request a second.
 
 use super::{manifest::Manifest, plot};
-use crate::record::Recorder;
+use crate::record;
 use crate::sim::Simulation;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
@@ -94,10 +94,10 @@ impl Collected {
 ///
 /// # Errors
 /// When the recording cannot be written or a VM is not placed.
-pub fn simulate(site: Site, record: Option<&Path>) -> anyhow::Result<Series> {
+pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> {
     let site = Arc::new(site);
     let start = Time::from_secs(0);
-    let recorder = record
+    let recorder = recording
         .map(|path| {
             let header = Header {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -107,7 +107,7 @@ pub fn simulate(site: Site, record: Option<&Path>) -> anyhow::Result<Series> {
                 stored: Stored::default(),
                 started: start,
             };
-            Recorder::create(path, &header)
+            record::create(path, &header)
         })
         .transpose()?;
     let mut sim = Simulation::new(site.clone(), start, recorder)?;

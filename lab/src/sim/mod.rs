@@ -224,6 +224,9 @@ impl Simulation {
             }
         }
         self.now = self.now.max(until);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush()?;
+        }
         Ok(())
     }
 
@@ -292,7 +295,7 @@ impl Simulation {
     fn feed(&mut self, event: Event) -> anyhow::Result<()> {
         let effects = self.core.handle(event.clone(), self.now);
         if let Some(recorder) = &mut self.recorder {
-            recorder.line(self.now, event, &effects)?;
+            recorder.line(self.now, &event, &effects)?;
         }
         for effect in effects {
             self.carry_out(effect);

@@ -243,7 +243,11 @@ impl Driver {
                     open.refused.get_or_insert(text);
                 }
             }
-            Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Counters { .. } | Heard::Nothing => {}
+            Heard::Features { .. }
+            | Heard::Ports { .. }
+            | Heard::Description(_)
+            | Heard::Counters { .. }
+            | Heard::Nothing => {}
         }
         Ok(())
     }
@@ -320,7 +324,9 @@ impl Driver {
                 self.epoch += 1;
                 self.read_flows(Reading::Sync(txn), out);
             }
-            Effect::ApplyRules { txn, add, remove, .. } => self.change(Some(txn), add, &remove, Vec::new(), now, out),
+            Effect::ApplyRules { txn, add, remove, .. } => {
+                self.change(Some(txn), add, &remove, Vec::new(), now, out)
+            }
             Effect::SendArp { port, arp, .. } => {
                 let frame = packets::arp_frame(&arp);
                 self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
@@ -437,7 +443,11 @@ impl Driver {
         match reading {
             Reading::Sync(txn) => self.change(Some(txn), repair.add, &[], repair.erase, now, out),
             Reading::Audit => {
-                out.events.push(Event::Samples { switch, ports: Vec::new(), flows: reconcile::samples(&flows) });
+                out.events.push(Event::Samples {
+                    switch,
+                    ports: Vec::new(),
+                    flows: reconcile::samples(&flows),
+                });
                 let (missing, stale) = (repair.add.len() as u32, repair.erase.len() as u32);
                 if self.synced && epoch == self.epoch && self.open.is_empty() && missing + stale > 0 {
                     self.change(None, repair.add, &[], repair.erase, now, out);

@@ -7,7 +7,8 @@ use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Mac, PortNo,
+    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP,
+    Mac, PortNo,
 };
 
 /// Nearest bridge (IEEE 802.1AB table 7-1): no 802.1D bridge passes it on.
@@ -112,14 +113,8 @@ fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<Seen> {
     };
     let mac = |at: usize| Some(Mac(fields.get(at..at + 6)?.try_into().ok()?));
     let ip = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(fields.get(at..at + 4)?).ok()?));
-    let arp = Arp {
-        op,
-        eth_dst,
-        sender_mac: mac(2)?,
-        sender_ip: ip(8)?,
-        target_mac: mac(12)?,
-        target_ip: ip(18)?,
-    };
+    let arp =
+        Arp { op, eth_dst, sender_mac: mac(2)?, sender_ip: ip(8)?, target_mac: mac(12)?, target_ip: ip(18)? };
     // A sender that hides behind another frame address is no sender.
     (arp.sender_mac == eth_src).then_some(Seen::Arp(arp))
 }

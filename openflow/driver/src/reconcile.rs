@@ -36,7 +36,12 @@ pub(crate) fn repair(wanted: &BTreeMap<RuleKey, Rule>, reported: &[Reported]) ->
 pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
     let mut sums: BTreeMap<u64, FlowSample> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
-        let sum = sums.entry(flow.cookie.0 & !0xff).or_insert(FlowSample { cookie: flow.cookie, flows: 0, packets: 0, bytes: 0 });
+        let sum = sums.entry(flow.cookie.0 & !0xff).or_insert(FlowSample {
+            cookie: flow.cookie,
+            flows: 0,
+            packets: 0,
+            bytes: 0,
+        });
         sum.flows += 1;
         sum.packets = sum.packets.saturating_add(flow.packets);
         sum.bytes = sum.bytes.saturating_add(flow.bytes);

@@ -8,7 +8,8 @@ use tandem_openflow::error::DecodeError;
 use tandem_openflow::of10::matching::wildcard;
 use tandem_openflow::of10::stats::{FlowStatsRequest, PortStatsRequest, REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of10::{
-    Action, FlowMod, Match, Message, PacketInView, PacketOut, PhyPort, StatsRequest, SwitchConfig, flow, port, switch,
+    Action, FlowMod, Match, Message, PacketInView, PacketOut, PhyPort, StatsRequest, SwitchConfig, flow,
+    port, switch,
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
@@ -175,7 +176,12 @@ impl Speaker for V10 {
     }
 
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>) {
-        let all = FlowStatsRequest { matching: Match::any(), table_id: 0xff, pad: Pad::default(), out_port: port::NONE };
+        let all = FlowStatsRequest {
+            matching: Match::any(),
+            table_id: 0xff,
+            pad: Pad::default(),
+            out_port: port::NONE,
+        };
         ask(RequestBody::Flow(all), xid, out);
     }
 
@@ -255,7 +261,11 @@ impl Speaker for V10 {
 fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
     let actions: Option<Vec<RuleAction>> = f.actions.iter().map(from_action).collect();
     let mut erase = Vec::new();
-    say(&flow_mod(flow::command::DELETE_STRICT, f.matching.clone(), f.priority, 0, Vec::new()), 0, &mut erase);
+    say(
+        &flow_mod(flow::command::DELETE_STRICT, f.matching.clone(), f.priority, 0, Vec::new()),
+        0,
+        &mut erase,
+    );
     Reported {
         cookie: Cookie(f.cookie),
         rule: key(&f.matching, f.priority).zip(actions),

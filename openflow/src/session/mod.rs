@@ -42,7 +42,9 @@ impl Default for Cfg {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// No common version.
-    #[error("no common OpenFlow version: the peer offers {peer}, this side {own}; set the bridge's protocols to OpenFlow10 or OpenFlow13")]
+    #[error(
+        "no common OpenFlow version: the peer offers {peer}, this side {own}; set the bridge's protocols to OpenFlow10 or OpenFlow13"
+    )]
     NoCommonVersion {
         /// The peer's, in words.
         peer: String,
@@ -115,7 +117,13 @@ impl Session {
         let bitmap = session.own.iter().filter(|v| **v < 32).fold(0u32, |b, v| b | 1 << v);
         // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be ignored.
         let xid = session.next_xid();
-        put(out, highest, kind::HELLO, xid, &[&1u16.to_be_bytes()[..], &8u16.to_be_bytes(), &bitmap.to_be_bytes()].concat());
+        put(
+            out,
+            highest,
+            kind::HELLO,
+            xid,
+            &[&1u16.to_be_bytes()[..], &8u16.to_be_bytes(), &bitmap.to_be_bytes()].concat(),
+        );
         session
     }
 
@@ -156,8 +164,17 @@ impl Session {
                     // A late or second HELLO changes nothing.
                     kind::HELLO => Ok(Incoming::Handled),
                     _ if *version != agreed => {
-                        let text = [&Blame::BAD_VERSION.kind.to_be_bytes()[..], &Blame::BAD_VERSION.code.to_be_bytes()];
-                        put(out, agreed, kind::ERROR, xid, &[text[0], text[1], &message[..message.len().min(64)]].concat());
+                        let text = [
+                            &Blame::BAD_VERSION.kind.to_be_bytes()[..],
+                            &Blame::BAD_VERSION.code.to_be_bytes(),
+                        ];
+                        put(
+                            out,
+                            agreed,
+                            kind::ERROR,
+                            xid,
+                            &[text[0], text[1], &message[..message.len().min(64)]].concat(),
+                        );
                         Err(SessionError::WrongVersion { got: *version, agreed })
                     }
                     kind::ECHO_REQUEST => {
@@ -183,7 +200,9 @@ impl Session {
         match kind {
             kind::HELLO => {}
             kind::ERROR => {
-                let text = String::from_utf8_lossy(body.get(4..).unwrap_or_default()).trim_end_matches('\0').to_owned();
+                let text = String::from_utf8_lossy(body.get(4..).unwrap_or_default())
+                    .trim_end_matches('\0')
+                    .to_owned();
                 return Err(SessionError::Refused { text });
             }
             kind => return Err(SessionError::NoHello { kind }),
@@ -199,7 +218,13 @@ impl Session {
             let error = SessionError::NoCommonVersion { peer, own };
             // OFPET_HELLO_FAILED, OFPHFC_INCOMPATIBLE, with a text.
             let text = error.to_string();
-            put(out, version.min(own_highest), kind::ERROR, xid, &[&[0, 0, 0, 0][..], text.as_bytes()].concat());
+            put(
+                out,
+                version.min(own_highest),
+                kind::ERROR,
+                xid,
+                &[&[0, 0, 0, 0][..], text.as_bytes()].concat(),
+            );
             return Err(error);
         };
         self.state = State::Open { version: agreed, heard: now, asked: None };
@@ -309,7 +334,10 @@ mod tests {
     fn what_is_no_greeting_ends_the_session() {
         let mut session = Session::new(&BOTH, Cfg::default(), Time::ZERO, &mut Vec::new());
         let http = *b"GET / HTTP/1.1\r\n\r\n";
-        assert!(matches!(session.on_message(&http, Time::ZERO, &mut Vec::new()), Err(SessionError::NoHello { .. })));
+        assert!(matches!(
+            session.on_message(&http, Time::ZERO, &mut Vec::new()),
+            Err(SessionError::NoHello { .. })
+        ));
         let refused = message(1, 1, &[&[0, 0, 0, 0][..], b"no"].concat());
         let error = session.on_message(&refused, Time::ZERO, &mut Vec::new());
         assert_eq!(error, Err(SessionError::Refused { text: "no".into() }));
@@ -319,7 +347,10 @@ mod tests {
     fn silence_is_asked_about_and_then_ends_the_session() {
         let cfg = Cfg::default();
         let mut session = Session::new(&BOTH, cfg, Time::ZERO, &mut Vec::new());
-        assert_eq!(session.on_deadline(Time::ZERO + cfg.hello_timeout, &mut Vec::new()), Err(SessionError::HelloTimeout(cfg.hello_timeout)));
+        assert_eq!(
+            session.on_deadline(Time::ZERO + cfg.hello_timeout, &mut Vec::new()),
+            Err(SessionError::HelloTimeout(cfg.hello_timeout))
+        );
         session.on_message(&message(4, 0, &[]), Time::ZERO, &mut Vec::new()).expect("a greeting");
         let mut out = Vec::new();
         assert_eq!(session.on_deadline(Time::ZERO + cfg.idle, &mut out), Ok(()));

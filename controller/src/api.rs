@@ -1,0 +1,225 @@
+//! The HTTP API. Reads come from the published snapshot, writes are questions to the core that wait for its answer.
+//!
+//! Every answer carries the snapshot's version in `tandem-version`; `?after=N` waits (at most 10 s) until there is a newer one
+//! than N. Until there are accounts, it listens on a Unix socket and on loopback only.
+
+use crate::hub::Handle;
+use crate::openapi;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_core::Snapshot;
+use tandem_model::{Answer, Ask, BitRate, Bytes, ClassId, GroupId, Resources, VmId, VmRequest};
+
+/// How long `?after=N` waits at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The body of `POST /api/v1/vms`; what is left out is the site's default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VmBody {
+    /// CPU cores.
+    pub cpu: Option<u32>,
+    /// Bytes of RAM.
+    pub ram: Option<u64>,
+    /// Bytes of disk.
+    pub disk: Option<u64>,
+    /// Network, bit/s.
+    pub net: Option<u64>,
+    /// Service class.
+    pub class: Option<u16>,
+    /// Seconds to live once it runs.
+    pub timeout: Option<f64>,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+impl VmBody {
+    fn resources(&self, default: Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.unwrap_or(default.cpu),
+            ram: self.ram.map_or(default.ram, Bytes),
+            disk: self.disk.map_or(default.disk, Bytes),
+            net: self.net.map_or(default.net, BitRate),
+        }
+    }
+}
+
+/// The body of `POST /api/v1/groups`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupBody {
+    /// Addresses of the VMs.
+    pub members: Vec<Ipv4Addr>,
+}
+
+/// An error's body.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One sentence.
+    pub error: String,
+    /// For a rejection: what was short where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<tandem_model::Rejection>,
+}
+
+#[derive(Debug, Deserialize)]
+struct After {
+    after: Option<u64>,
+}
+
+/// The API over a hub.
+pub fn router(hub: Handle) -> Router {
+    let view = |f: fn(&Snapshot) -> Response| {
+        get(move |State(hub): State<Handle>, Query(q): Query<After>| async move {
+            let snapshot = awaited(&hub, q.after).await;
+            versioned(f(&snapshot), &snapshot)
+        })
+    };
+    Router::new()
+        .route("/api/v1/overview", view(|s| Json(overview(s)).into_response()))
+        .route("/api/v1/switches", view(|s| Json(&*s.switches).into_response()))
+        .route("/api/v1/links", view(|s| Json(&*s.links).into_response()))
+        .route("/api/v1/surprises", view(|s| Json(&*s.surprises).into_response()))
+        .route("/api/v1/servers", view(|s| Json(&*s.servers).into_response()))
+        .route("/api/v1/hosts", view(|s| Json(&*s.hosts).into_response()))
+        .route("/api/v1/notices", view(|s| Json(&*s.notices).into_response()))
+        .route("/api/v1/vms", view(|s| Json(&*s.vms).into_response()).post(request_vm))
+        .route("/api/v1/vms/{vm}", get(show_vm).patch(resize_vm).delete(delete_vm))
+        .route("/api/v1/groups", view(|s| Json(&*s.groups).into_response()).post(create_group))
+        .route("/api/v1/groups/{group}", axum::routing::delete(delete_group))
+        .route("/api/v1/rules/{switch}", get(rules))
+        .route("/api/v1/poll", post(poll))
+        .route("/api/v1/openapi.json", get(|| async { Json(openapi::document()) }))
+        .fallback(|| async {
+            error(StatusCode::NOT_FOUND, "there is nothing here; /api/v1/openapi.json says what there is")
+        })
+        .with_state(hub)
+}
+
+fn overview(s: &Snapshot) -> serde_json::Value {
+    let connected = s.switches.iter().filter(|x| x.connected && x.role.is_some()).count();
+    let declared = s.switches.iter().filter(|x| x.role.is_some() && !x.legacy).count();
+    serde_json::json!({
+        "site": s.site.name,
+        "version": s.version,
+        "policy": s.policy,
+        "world": s.world,
+        "switches": { "declared": declared, "connected": connected },
+        "links": { "declared": s.links.len(), "usable": s.links.iter().filter(|l| l.state == "declared" || l.state == "confirmed").count() },
+        "servers": s.servers.len(),
+        "vms": s.vms.len(),
+        "counters": s.counters,
+        "defaults": s.site.vm.default,
+    })
+}
+
+async fn awaited(hub: &Handle, after: Option<u64>) -> Arc<Snapshot> {
+    if let Some(after) = after {
+        let mut version = hub.version.clone();
+        let _ = tokio::time::timeout(LONGEST_WAIT, version.wait_for(|v| *v > after)).await;
+    }
+    hub.snapshot.load_full()
+}
+
+fn versioned(mut response: Response, snapshot: &Snapshot) -> Response {
+    response.headers_mut().insert("tandem-version", HeaderValue::from(snapshot.version));
+    response
+}
+
+fn error(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, Json(ErrorBody { error: text.into(), rejection: None })).into_response()
+}
+
+fn answer(answer: Option<Answer>) -> Response {
+    match answer {
+        None => error(StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping"),
+        Some(Answer::VmRunning { vm }) => (StatusCode::CREATED, Json(vm)).into_response(),
+        Some(Answer::GroupCreated { group }) => {
+            (StatusCode::CREATED, Json(serde_json::json!({ "id": group }))).into_response()
+        }
+        Some(Answer::Done) => StatusCode::NO_CONTENT.into_response(),
+        Some(Answer::NotFound { what }) => error(StatusCode::NOT_FOUND, format!("there is no {what}")),
+        Some(Answer::Failed { why }) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
+        Some(Answer::Rejected { rejection }) => {
+            let body = ErrorBody { error: rejection.summary.clone(), rejection: Some(rejection) };
+            (StatusCode::CONFLICT, Json(body)).into_response()
+        }
+    }
+}
+
+type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
+
+async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    let seconds = body.timeout.filter(|t| *t > 0.0).map(Duration::try_from_secs_f64);
+    if body.timeout.is_some_and(|t| t <= 0.0) || seconds.as_ref().is_some_and(Result::is_err) {
+        return error(StatusCode::BAD_REQUEST, "timeout is a number of seconds above 0");
+    }
+    let request = VmRequest {
+        resources: body.resources(hub.snapshot.load().site.vm.default),
+        class: body.class.map(ClassId),
+        timeout: seconds.and_then(Result::ok),
+        name: body.name.clone(),
+    };
+    answer(hub.ask(Ask::RequestVm { request }).await)
+}
+
+async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+    let snapshot = hub.snapshot.load_full();
+    match snapshot.vms.iter().find(|v| v.record.id == VmId(vm)) {
+        Some(vm) => versioned(Json(vm).into_response(), &snapshot),
+        None => error(StatusCode::NOT_FOUND, format!("there is no vm{vm}")),
+    }
+}
+
+async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<VmBody>) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    let snapshot = hub.snapshot.load_full();
+    let Some(view) = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)) else {
+        return error(StatusCode::NOT_FOUND, format!("there is no vm{vm}"));
+    };
+    let resources = body.resources(view.record.request.resources);
+    answer(hub.ask(Ask::ResizeVm { vm: VmId(vm), resources }).await)
+}
+
+async fn delete_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+    answer(hub.ask(Ask::DeleteVm { vm: VmId(vm) }).await)
+}
+
+async fn create_group(State(hub): State<Handle>, body: Body<GroupBody>) -> Response {
+    match body {
+        Ok(Json(body)) => answer(hub.ask(Ask::CreateGroup { members: body.members }).await),
+        Err(bad) => error(StatusCode::BAD_REQUEST, bad.body_text()),
+    }
+}
+
+async fn delete_group(State(hub): State<Handle>, Path(group): Path<u64>) -> Response {
+    answer(hub.ask(Ask::DeleteGroup { group: GroupId(group) }).await)
+}
+
+async fn rules(State(hub): State<Handle>, Path(switch): Path<String>) -> Response {
+    let snapshot = hub.snapshot.load_full();
+    match snapshot.rules_of(&switch) {
+        Some(rules) => versioned(Json(&**rules).into_response(), &snapshot),
+        None => {
+            error(StatusCode::NOT_FOUND, format!("there is no switch {switch}; /api/v1/switches lists them"))
+        }
+    }
+}
+
+async fn poll(State(hub): State<Handle>) -> Response {
+    answer(hub.ask(Ask::PollNow).await)
+}

@@ -1,0 +1,8 @@
+//! The operator's command line. Every verb but `serve`, `check` and `replay` speaks the HTTP API.
+
+pub mod client;
+mod table;
+pub mod verbs;
+
+/// Where the API is unless said otherwise.
+pub const DEFAULT_API: &str = "unix:/run/tandem/api.sock";

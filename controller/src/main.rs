@@ -1,0 +1,95 @@
+//! `tandem`: the controller (`serve`) and the operator's command line (everything else).
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
+use tandem_controller::serve;
+
+/// One controller for a data centre's virtual machines and its network.
+///
+/// Start with `tandem check site.toml`, then `tandem serve --site site.toml`; a data centre to try it on is `tandem-lab up`.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the controller until SIGTERM; switches keep forwarding afterwards.
+    Serve(Box<serve::Options>),
+    /// Request, list, show, resize and delete VMs.
+    #[command(subcommand)]
+    Vm(VmVerb),
+    /// Groups of VMs that may talk to each other.
+    #[command(subcommand)]
+    Group(GroupVerb),
+    /// Switches, servers, and what is not as it should be.
+    Topology,
+    /// Links with their load.
+    Links {
+        /// Print again whenever something changed.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Our rules in the switches.
+    Rules {
+        /// Only this switch (name or datapath id).
+        switch: Option<String>,
+    },
+    /// Port counters and rates.
+    Stats {
+        /// Read the counters now instead of showing the last reading.
+        #[arg(long)]
+        now: bool,
+    },
+    /// The latest notices: what came, went, was moved or refused.
+    Notices,
+    /// Check a site file; prints all its faults.
+    Check {
+        /// The site file.
+        site: PathBuf,
+    },
+    /// Replay a recorded run: same decisions, or where they first differ.
+    Replay {
+        /// The recording.
+        file: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tandem: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Serve(options) => serve::run(*options, common.api).await?,
+        Verb::Vm(verb) => verbs::vm(&common, verb).await?,
+        Verb::Group(verb) => verbs::group(&common, verb).await?,
+        Verb::Topology => verbs::topology(&common).await?,
+        Verb::Links { watch } => verbs::links(&common, watch).await?,
+        Verb::Rules { switch } => verbs::rules(&common, switch).await?,
+        Verb::Stats { now } => verbs::stats(&common, now).await?,
+        Verb::Notices => verbs::notices(&common).await?,
+        Verb::Check { site } => {
+            if !verbs::check(&common, &site)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Verb::Replay { file } => verbs::replay(&file)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

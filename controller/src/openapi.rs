@@ -1,0 +1,113 @@
+//! The API's description in OpenAPI 3.1.
+
+use serde_json::{Value, json};
+
+fn operation(summary: &str, answers: Value, body: Option<&str>, parameters: &[(&str, &str, &str)]) -> Value {
+    let mut value = json!({ "summary": summary, "responses": answers });
+    if let Some(schema) = body {
+        value["requestBody"] = json!({ "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } } });
+    }
+    if !parameters.is_empty() {
+        let list: Vec<Value> = parameters
+            .iter()
+            .map(|(name, place, kind)| {
+                json!({ "name": name, "in": place, "required": *place == "path", "schema": { "type": kind } })
+            })
+            .collect();
+        value["parameters"] = json!(list);
+    }
+    value
+}
+
+fn ok(text: &str) -> Value {
+    let header = json!({ "tandem-version": { "description": "the snapshot's version", "schema": { "type": "integer" } } });
+    json!({ "200": { "description": text, "headers": header, "content": { "application/json": {} } } })
+}
+
+fn with_errors(mut answers: Value, codes: &[(&str, &str)]) -> Value {
+    for (code, text) in codes {
+        answers[*code] = json!({
+            "description": text,
+            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } }
+        });
+    }
+    answers
+}
+
+/// The document.
+pub fn document() -> Value {
+    let after = [("after", "query", "integer")];
+    let list = |summary: &str| json!({ "get": operation(summary, ok(summary), None, &after) });
+    let not_found = [("404", "no such VM, group or switch")];
+    let mut vms = list("all VMs");
+    vms["post"] = operation(
+        "request a VM; answered when it runs",
+        with_errors(
+            json!({ "201": { "description": "it runs" } }),
+            &[
+                ("400", "the request makes no sense"),
+                ("409", "no room; says which resource on which servers or links was short"),
+                ("500", "it was tried and failed; everything was undone"),
+                ("503", "the controller is stopping"),
+            ],
+        ),
+        Some("VmRequest"),
+        &[],
+    );
+    let mut groups = list("all VM groups");
+    groups["post"] = operation(
+        "let VMs talk to each other",
+        with_errors(json!({ "201": { "description": "the group's id" } }), &not_found),
+        Some("GroupRequest"),
+        &[],
+    );
+    let done = || json!({ "204": { "description": "done" } });
+    let vm = [("vm", "path", "integer")];
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Tandem", "version": env!("CARGO_PKG_VERSION"),
+                  "description": "One controller for a data centre's virtual machines and its network. `?after=N` waits up to 10 s for a newer snapshot than N." },
+        "paths": {
+            "/api/v1/overview": list("counts of everything"),
+            "/api/v1/switches": list("switches with their ports"),
+            "/api/v1/links": list("declared links with their load"),
+            "/api/v1/surprises": list("what is wired otherwise than declared"),
+            "/api/v1/servers": list("servers and what is reserved on them"),
+            "/api/v1/hosts": list("hosts as the network shows them"),
+            "/api/v1/notices": list("the latest notices"),
+            "/api/v1/vms": vms,
+            "/api/v1/vms/{vm}": {
+                "get": operation("one VM", with_errors(ok("the VM"), &not_found), None, &vm),
+                "patch": operation("resize a running VM", with_errors(done(), &[("404", "no such VM"), ("409", "no room")]), Some("VmRequest"), &vm),
+                "delete": operation("stop a VM; answered when it is gone", with_errors(done(), &not_found), None, &vm),
+            },
+            "/api/v1/groups": groups,
+            "/api/v1/groups/{group}": {
+                "delete": operation("isolate the VMs again", with_errors(done(), &not_found), None, &[("group", "path", "integer")]),
+            },
+            "/api/v1/rules/{switch}": {
+                "get": operation("our rules in a switch", with_errors(ok("rules"), &not_found), None, &[("switch", "path", "string")]),
+            },
+            "/api/v1/poll": { "post": operation("read all counters now", done(), None, &[]) },
+            "/api/v1/openapi.json": { "get": operation("this document", ok("this document"), None, &[]) },
+        },
+        "components": { "schemas": {
+            "VmRequest": { "type": "object", "additionalProperties": false, "properties": {
+                "cpu": { "type": "integer", "description": "cores" },
+                "ram": { "type": "integer", "description": "bytes" },
+                "disk": { "type": "integer", "description": "bytes" },
+                "net": { "type": "integer", "description": "bit/s, each direction" },
+                "class": { "type": "integer" },
+                "timeout": { "type": "number", "description": "seconds to live once it runs" },
+                "name": { "type": "string" },
+            } },
+            "GroupRequest": { "type": "object", "required": ["members"], "properties": {
+                "members": { "type": "array", "items": { "type": "string", "format": "ipv4" } },
+            } },
+            "Error": { "type": "object", "required": ["error"], "properties": {
+                "error": { "type": "string" },
+                "rejection": { "type": "object", "description": "summary, counts per resource, nearest misses" },
+            } },
+        } },
+    })
+}

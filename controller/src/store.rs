@@ -1,0 +1,161 @@
+//! The store: what must survive a restart. SQLite in a file beside the controller, behind a trait.
+//!
+//! One thread owns the database. Writes that arrive together are one transaction; each is answered by `Stored` or `StoreFailed`,
+//! and of a failed transaction nothing is in the file.
+
+use crate::hub::Input;
+use anyhow::Context;
+use rusqlite::{Connection, params};
+use rusqlite_migration::{M, Migrations};
+use std::path::Path;
+use std::sync::mpsc;
+use tandem_model::{Event, GroupRecord, Record, StoreId, Stored, VmRecord};
+
+/// What the controller needs of a store.
+pub trait Store: Send {
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&mut self) -> anyhow::Result<Stored>;
+
+    /// Writes all or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing is.
+    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()>;
+}
+
+/// A store in a SQLite file.
+pub struct Sqlite {
+    db: Connection,
+    path: String,
+}
+
+const MIGRATIONS: &[M<'static>] = &[M::up(
+    "CREATE TABLE vm (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+     CREATE TABLE vm_group (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+     CREATE TABLE last_id (kind TEXT PRIMARY KEY, id INTEGER NOT NULL);",
+)];
+
+impl Sqlite {
+    /// Opens `path`, making it if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or another controller has it.
+    pub fn open(path: &Path) -> anyhow::Result<Sqlite> {
+        let name = path.display().to_string();
+        let mut db = Connection::open(path).with_context(|| {
+            format!("cannot open the store {name}; does its folder exist, and may you write there?")
+        })?;
+        // Locked for as long as we run: a second controller on the same store would undo what this one does.
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        db.pragma_update(None, "journal_mode", "WAL")
+            .and_then(|()| db.pragma_update(None, "synchronous", "FULL"))
+            .and_then(|()| db.execute_batch("BEGIN EXCLUSIVE; COMMIT;"))
+            .with_context(|| {
+                format!("cannot lock the store {name}; is another `tandem serve` running on it?")
+            })?;
+        Migrations::from_slice(MIGRATIONS)
+            .to_latest(&mut db)
+            .with_context(|| format!("the store {name} is of a newer version, or no store at all"))?;
+        Ok(Sqlite { db, path: name })
+    }
+
+    fn rows<T: serde::de::DeserializeOwned>(&self, table: &str) -> anyhow::Result<Vec<T>> {
+        let mut query = self.db.prepare(&format!("SELECT id, record FROM {table} ORDER BY id"))?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (id, text) = row?;
+            serde_json::from_str(&text)
+                .with_context(|| format!("{table} {id} in the store {} is damaged", self.path))
+        })
+        .collect()
+    }
+
+    fn last(&self, kind: &str) -> anyhow::Result<u64> {
+        let mut query = self.db.prepare("SELECT id FROM last_id WHERE kind = ?1")?;
+        let id = query.query_map([kind], |row| row.get::<_, i64>(0))?.next().transpose()?;
+        Ok(id.unwrap_or(0).cast_unsigned())
+    }
+}
+
+impl Store for Sqlite {
+    fn load(&mut self) -> anyhow::Result<Stored> {
+        Ok(Stored {
+            vms: self.rows::<VmRecord>("vm")?,
+            groups: self.rows::<GroupRecord>("vm_group")?,
+            last_vm: self.last("vm")?,
+            last_group: self.last("vm_group")?,
+        })
+    }
+
+    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        let transaction = self.db.transaction()?;
+        for record in records {
+            let (table, id, text) = match record {
+                Record::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
+                Record::RemoveVm { vm } => ("vm", vm.0, None),
+                Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
+                Record::RemoveGroup { group } => ("vm_group", group.0, None),
+            };
+            let id = id.cast_signed();
+            match text {
+                Some(text) => {
+                    transaction.execute(
+                        &format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"),
+                        params![id, text],
+                    )?;
+                    transaction.execute(
+                        "INSERT INTO last_id VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET id = max(id, ?2)",
+                        params![table, id],
+                    )?;
+                }
+                None => {
+                    transaction.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Hands writes to the store's thread.
+#[derive(Clone)]
+pub struct Writer(mpsc::Sender<(StoreId, Record)>);
+
+impl Writer {
+    /// Starts the store's thread; answers go to the hub.
+    pub fn start(
+        mut store: Box<dyn Store>,
+        hub: tokio::sync::mpsc::Sender<Input>,
+    ) -> std::io::Result<Writer> {
+        let (sender, receiver) = mpsc::channel::<(StoreId, Record)>();
+        std::thread::Builder::new().name("store".into()).spawn(move || {
+            while let Ok(first) = receiver.recv() {
+                let mut batch = vec![first];
+                batch.extend(receiver.try_iter());
+                let (ids, records): (Vec<StoreId>, Vec<Record>) = batch.into_iter().unzip();
+                let result = store.commit(&records).map_err(|e| format!("{e:#}"));
+                for id in ids {
+                    let event = match &result {
+                        Ok(()) => Event::Stored { id },
+                        Err(why) => Event::StoreFailed { id, why: why.clone() },
+                    };
+                    if hub.blocking_send(Input::Event(event)).is_err() {
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(Writer(sender))
+    }
+
+    /// Queues a write. When the thread is gone (it never ends before the hub) the write is lost and never answered.
+    pub fn write(&self, id: StoreId, record: Record) {
+        if self.0.send((id, record)).is_err() {
+            tracing::error!("the store's thread is gone; {id} is not written");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The client of a world's hypervisor service: attaches over a Unix socket, and again whenever the service comes back.
+
+use crate::hub::Input;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
+use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
+use tandem_model::{Effect, Event, Resources, ServerId, TrafficEnd, TrafficId, VmId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Endpoint, Uri};
+
+/// Between attempts to reach the service.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// Keeps attached to the service behind `socket` until the hub is gone.
+pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
+    let mut said = String::new();
+    while !hub.is_closed() {
+        let why = match session(&socket, &hub).await {
+            Ok(()) => "it closed the connection".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        if why != said {
+            tracing::debug!("hypervisor service {}: {why}; trying again", socket.display());
+            said = why;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+    let path = socket.to_owned();
+    // The URI is not used: the connector knows where to go.
+    let channel = Endpoint::from_static("http://hypervisor")
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        }))
+        .await?;
+    let (orders, queue) = mpsc::channel(256);
+    let mut client = HypervisorClient::new(channel);
+    let mut reports = client.attach(ReceiverStream::new(queue)).await?.into_inner();
+    let (effects, mut inbox) = mpsc::unbounded_channel();
+    hub.send(Input::WorldAttached(effects)).await?;
+    let result = async {
+        loop {
+            tokio::select! {
+                report = reports.message() => match report?.and_then(|r| r.report) {
+                    Some(report) => hub.send(Input::Event(event(report))).await?,
+                    None => return anyhow::Ok(()),
+                },
+                effect = inbox.recv() => match effect {
+                    Some(effect) => if let Some(order) = order(effect) {
+                        orders.send(wire::Order { order: Some(order) }).await?;
+                    },
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+    .await;
+    let why =
+        result.as_ref().err().map_or_else(|| "it closed the connection".to_owned(), ToString::to_string);
+    hub.send(Input::WorldDetached(why)).await?;
+    result
+}
+
+fn event(report: Report) -> Event {
+    match report {
+        Report::Hello(h) => Event::WorldUp {
+            world: h.world,
+            vms: h.vms.iter().map(|r| (VmId(r.vm), ServerId(r.server))).collect(),
+            traffic: h.traffic,
+        },
+        Report::Started(s) => {
+            Event::VmStarted { vm: VmId(s.vm), address: s.address.map(Ipv4Addr::from_bits) }
+        }
+        Report::Failed(f) => Event::VmFailed { vm: VmId(f.vm), why: f.why },
+        Report::Stopped(s) => Event::VmStopped { vm: VmId(s.vm) },
+        Report::Resized(r) => Event::VmResized { vm: VmId(r.vm) },
+        Report::TrafficEnded(t) => Event::TrafficEnded { id: TrafficId(t.id), why: t.why },
+    }
+}
+
+fn resources(r: Resources) -> Option<wire::Resources> {
+    Some(wire::Resources {
+        cpu_cores: r.cpu,
+        ram_bytes: r.ram.0,
+        disk_bytes: r.disk.0,
+        net_bit_per_s: r.net.0,
+    })
+}
+
+fn end(end: TrafficEnd) -> Option<wire::End> {
+    let (node, address) = match end {
+        TrafficEnd::Gateway(id, ip) => (wire::end::Node::Gateway(id.0), ip),
+        TrafficEnd::Vm(id, ip) => (wire::end::Node::Vm(id.0), ip),
+    };
+    Some(wire::End { node: Some(node), address: address.to_bits() })
+}
+
+/// An effect as an order; `None` for effects that are no business of a hypervisor.
+fn order(effect: Effect) -> Option<Kind> {
+    Some(match effect {
+        Effect::AllocateVm { vm, server, spec } => Kind::Allocate(wire::Allocate {
+            vm: vm.0,
+            server: server.0,
+            resources: resources(spec.resources),
+            name: spec.name.unwrap_or_default(),
+            mac: spec.mac.0.to_vec(),
+            uplink_port: spec.uplink_port.0,
+            fixed_address: spec.fixed_address.map(|f| wire::FixedAddress {
+                address: f.address.to_bits(),
+                prefix_len: f.prefix_len.into(),
+                router: f.router.to_bits(),
+            }),
+        }),
+        Effect::StopVm { vm, server } => Kind::Stop(wire::Stop { vm: vm.0, server: server.0 }),
+        Effect::ResizeVm { vm, server, resources: r } => {
+            Kind::Resize(wire::Resize { vm: vm.0, server: server.0, resources: resources(r) })
+        }
+        Effect::AttachVm { vm, server, uplink_port } => {
+            Kind::Connect(wire::Connect { vm: vm.0, server: server.0, uplink_port: uplink_port.0 })
+        }
+        Effect::TrafficStart { spec } => Kind::TrafficStart(wire::TrafficStart {
+            id: spec.id.0,
+            from: end(spec.from),
+            to: end(spec.to),
+            rate_bit_per_s: spec.rate.0,
+            tcp: spec.transport == tandem_model::Transport::Tcp,
+            packet: spec.packet.into(),
+        }),
+        Effect::TrafficStop { id } => Kind::TrafficStop(wire::TrafficStop { id: id.0 }),
+        _ => return None,
+    })
+}
