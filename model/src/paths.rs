@@ -63,7 +63,38 @@ pub fn distances_to(topology: &Topology, target: NodeId, usable: impl Fn(Hop) ->
     distance
 }
 
+/// Array places for a search between two nodes: the switches, which alone may be passed through, and the two ends. A data centre
+/// has many times more servers than switches, and a search should not pay for them.
+#[derive(Clone, Copy)]
+struct Places {
+    switches: usize,
+    from: NodeId,
+    to: NodeId,
+}
+
+impl Places {
+    fn new(topology: &Topology, from: NodeId, to: NodeId) -> Places {
+        Places { switches: topology.switches.len(), from, to }
+    }
+
+    fn count(self) -> usize {
+        self.switches + 2
+    }
+
+    /// `None` for a node that no path from `from` to `to` may touch.
+    fn of(self, node: NodeId) -> Option<usize> {
+        match node {
+            NodeId::Switch(id) => Some(id.0 as usize).filter(|n| *n < self.switches),
+            _ if node == self.from => Some(self.switches),
+            _ if node == self.to => Some(self.switches + 1),
+            _ => None,
+        }
+    }
+}
+
 /// All shortest paths from `from` to `to`, at most `limit`, in the order of their link ids.
+///
+/// Nodes farther from `to` than `from` are not looked at.
 pub fn all_shortest(
     topology: &Topology,
     from: NodeId,
@@ -71,53 +102,78 @@ pub fn all_shortest(
     limit: usize,
     usable: impl Fn(Hop) -> bool,
 ) -> Vec<Path> {
-    let distance = distances_to(topology, to, &usable);
     let mut found = Vec::new();
+    if limit == 0 {
+        return found;
+    }
+    if from == to {
+        found.push(Vec::new());
+        return found;
+    }
+    let places = Places::new(topology, from, to);
+    let distance = distances_between(topology, places, &usable);
+    let at = |node| places.of(node).and_then(|place| distance.get(place)).copied().unwrap_or(u32::MAX);
+    // Every hop goes one step nearer, so the walk never meets a node twice and never ends anywhere but at `to`.
+    let nearer = |node: NodeId| {
+        let next = at(node).wrapping_sub(1);
+        let mut steps: Vec<(Hop, NodeId)> = hops_from(topology, node)
+            .filter(|(hop, head)| next < u32::MAX - 1 && at(*head) == next && usable(*hop))
+            .collect();
+        steps.sort_unstable_by_key(|(hop, _)| hop.link);
+        steps.into_iter()
+    };
     let mut path = Vec::new();
-    descend(topology, from, to, limit, &usable, &distance, &mut path, &mut found);
+    let mut walk = vec![nearer(from)];
+    while let Some(steps) = walk.last_mut() {
+        let Some((hop, next)) = steps.next() else {
+            walk.pop();
+            path.pop();
+            continue;
+        };
+        path.push(hop);
+        if next == to {
+            found.push(path.clone());
+            path.pop();
+            if found.len() == limit {
+                break;
+            }
+        } else {
+            walk.push(nearer(next));
+        }
+    }
     found
 }
 
-#[expect(clippy::too_many_arguments, reason = "one recursion, nowhere else called")]
-fn descend(
-    topology: &Topology,
-    at: NodeId,
-    to: NodeId,
-    limit: usize,
-    usable: &impl Fn(Hop) -> bool,
-    distance: &[u32],
-    path: &mut Path,
-    found: &mut Vec<Path>,
-) {
-    if found.len() >= limit {
-        return;
+/// Hop counts to `places.to`, up to those of `places.from`.
+fn distances_between(topology: &Topology, places: Places, usable: &impl Fn(Hop) -> bool) -> Vec<u32> {
+    let mut distance = vec![u32::MAX; places.count()];
+    let (Some(start), Some(goal)) = (places.of(places.to), places.of(places.from)) else { return distance };
+    distance[start] = 0;
+    let mut level = vec![places.to];
+    let mut steps = 0;
+    while !level.is_empty() && distance[goal] == u32::MAX {
+        steps += 1;
+        let mut next = Vec::new();
+        for node in level {
+            for (hop, other) in hops_from(topology, node) {
+                let Some(place) = places.of(other) else { continue };
+                if distance[place] == u32::MAX && usable(Hop { link: hop.link, down: !hop.down }) {
+                    distance[place] = steps;
+                    next.push(other);
+                }
+            }
+        }
+        level = next;
     }
-    if at == to {
-        found.push(path.clone());
-        return;
-    }
-    let here = distance.get(topology.slot(at)).copied().unwrap_or(u32::MAX);
-    if here == u32::MAX || here == 0 {
-        return;
-    }
-    let mut steps: Vec<(Hop, NodeId)> = hops_from(topology, at)
-        .filter(|(hop, next)| {
-            (*next == to || is_transit(*next)) && usable(*hop) && distance[topology.slot(*next)] == here - 1
-        })
-        .collect();
-    steps.sort_unstable_by_key(|(hop, _)| hop.link);
-    for (hop, next) in steps {
-        path.push(hop);
-        descend(topology, next, to, limit, usable, distance, path, found);
-        path.pop();
-    }
+    distance
 }
 
 /// The path with the fewest hops, and of those the one whose fullest hop has the most left; `None` when there is no way on
 /// which every hop has at least `need` left.
 ///
-/// Dijkstra over (hops, scarcity, link ids), where scarcity is the smallest residual on the way, negated; `residual` is what a
-/// hop has left, `None` for a hop that must not be used.
+/// Dijkstra over (hops, scarcity), where scarcity is the smallest residual on the way, negated; `residual` is what a hop has left,
+/// `None` for a hop that must not be used. Of equal ways into a node the one with the lowest link id is taken, the last hop's
+/// first.
 pub fn by_residual(
     topology: &Topology,
     from: NodeId,
@@ -128,35 +184,32 @@ pub fn by_residual(
     if from == to {
         return Some(Vec::new());
     }
-    let nodes = topology.switches.len() + topology.servers.len() + topology.gateways.len();
-    let mut best: Vec<Option<(u32, Reverse<u64>)>> = vec![None; nodes];
-    let mut came: Vec<Option<Hop>> = vec![None; nodes];
+    let places = Places::new(topology, from, to);
+    let mut best: Vec<Option<(u32, Reverse<u64>)>> = vec![None; places.count()];
+    let mut came: Vec<Option<Hop>> = vec![None; places.count()];
     let mut queue = BinaryHeap::new();
-    *best.get_mut(topology.slot(from))? = Some((0, Reverse(u64::MAX)));
+    *best.get_mut(places.of(from)?)? = Some((0, Reverse(u64::MAX)));
     queue.push(Reverse((0u32, Reverse(u64::MAX), from)));
     while let Some(Reverse((hops, Reverse(width), node))) = queue.pop() {
-        if best[topology.slot(node)] != Some((hops, Reverse(width))) {
+        if best[places.of(node)?] != Some((hops, Reverse(width))) {
             continue;
         }
         if node == to {
-            return unwind(topology, from, to, &came);
-        }
-        if node != from && !is_transit(node) {
-            continue;
+            return unwind(topology, places, &came);
         }
         for (hop, next) in hops_from(topology, node) {
+            let Some(place) = places.of(next) else { continue };
             let Some(left) = residual(hop).filter(|left| *left >= need) else { continue };
             let cost = (hops + 1, Reverse(width.min(left.0)));
-            let slot = topology.slot(next);
-            let better = match best[slot] {
+            let better = match best[place] {
                 None => true,
                 Some(known) if cost < known => true,
-                Some(known) => cost == known && came[slot].is_some_and(|h| hop.link < h.link),
+                Some(known) => cost == known && came[place].is_some_and(|h| hop.link < h.link),
             };
             if better {
-                let requeue = best[slot] != Some(cost);
-                best[slot] = Some(cost);
-                came[slot] = Some(hop);
+                let requeue = best[place] != Some(cost);
+                best[place] = Some(cost);
+                came[place] = Some(hop);
                 if requeue {
                     queue.push(Reverse((cost.0, cost.1, next)));
                 }
@@ -166,11 +219,11 @@ pub fn by_residual(
     None
 }
 
-fn unwind(topology: &Topology, from: NodeId, to: NodeId, came: &[Option<Hop>]) -> Option<Path> {
+fn unwind(topology: &Topology, places: Places, came: &[Option<Hop>]) -> Option<Path> {
     let mut path = Vec::new();
-    let mut at = to;
-    while at != from {
-        let hop = came[topology.slot(at)]?;
+    let mut at = places.to;
+    while at != places.from {
+        let hop = came[places.of(at)?]?;
         path.push(hop);
         at = tail(topology, hop)?;
         if path.len() > came.len() {

@@ -103,6 +103,10 @@ impl<'a> Collector<'a> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.faults.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }

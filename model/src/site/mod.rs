@@ -4,6 +4,7 @@
 //! values, nothing optional left open) -> [`Topology`](crate::Topology), already built.
 
 mod faults;
+mod overrides;
 mod read;
 mod section;
 

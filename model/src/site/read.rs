@@ -4,14 +4,15 @@
 //! wrong, and only then is the result used or thrown away.
 
 use super::faults::{Collector, Faults};
+use super::overrides::Lists;
 use super::section::Section;
 use super::{
     AddressPlan, Allocation, DiscoveryCfg, Modules, PolicyCfg, Site, StatisticsCfg, Ties, TrafficCfg, VmCfg,
 };
 use crate::shapes::{self, Common, FatTree, Linear, ThreeTier};
-use crate::topology::{Endpoint, Link, LinkCfg, NodeId, Resources, Role, Switch, Topology};
-use crate::{BitRate, Bytes, Direction, Dpid, LinkId, Mac, PortNo, Prefix, SwitchId, Transport};
-use std::collections::BTreeMap;
+use crate::topology::{LinkCfg, NodeId, Resources, Topology};
+use crate::{BitRate, Bytes, Direction, Mac, Prefix, SwitchId, Transport};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -57,18 +58,30 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
             "write up to 32 letters, digits, '-', '_' or '.'",
         );
     }
+    let faults_before = c.len();
     let shape = read_shape(root, c);
-    let links = read_links(root, c);
-    let server = read_server(root, c, links.edge.rate);
     let (plan, prefix_len) = read_addresses(root, c, shape.as_ref());
+    if let (Some(shape), Some(plan)) = (&shape, &plan) {
+        check_room(root, c, shape, plan, prefix_len);
+    }
+    let buildable = c.len() == faults_before;
+    let links = read_links(root, c);
+    let (server, net_given) = read_server(root, c, links.edge.rate);
     let policy = read_policy(root, c);
     let statistics = read_statistics(root, c);
     let modules = read_modules(root, c);
     let discovery = read_discovery(root, c);
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
-    let overrides = (root.list(c, "server"), root.list(c, "link"), root.list(c, "legacy"));
-    let (shape, plan) = (shape?, plan?);
+    let lists = Lists::read(root, c);
+    let (shape, plan) = match (shape, plan) {
+        (Some(shape), Some(plan)) if buildable => (shape, plan),
+        _ => {
+            // The keys of the lists are still checked, without a topology to check their names against.
+            lists.apply(None, net_given, c);
+            return None;
+        }
+    };
     let common = Common {
         gateway_link: links.gateway,
         core_link: links.core,
@@ -79,19 +92,12 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
         prefix_len,
         gateways: plan.gateways,
     };
-    check_room(root, c, &shape, &plan, prefix_len);
-    if !c.is_empty() {
-        // Keys of the lists are still checked, without a topology to check them against.
-        let empty = Topology::default();
-        apply_overrides(empty, overrides, c, false);
-        return None;
-    }
     let topology = match shape {
         Shape::ThreeTier(s) => shapes::three_tier(s, &common),
         Shape::FatTree(s) => shapes::fat_tree(s, &common),
         Shape::Linear(s) => shapes::linear(s, &common),
     };
-    let topology = apply_overrides(topology, overrides, c, true);
+    let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
     Some(Site { name, topology, addresses: plan, policy, statistics, modules, discovery, traffic, vm })
 }
@@ -238,7 +244,7 @@ fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
         rate: BitRate(0),
         delay: l.duration(c, "delay").unwrap_or_default(),
         loss_ppm: loss(&mut l, c).unwrap_or(0),
-        queue: l.count(c, "queue", 1..=100_000).unwrap_or(100),
+        queue: l.count(c, "queue", 1..=100_000).unwrap_or(50),
     };
     check_delay(&l, c, base.delay);
     l.finish(c);
@@ -257,13 +263,13 @@ fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
 }
 
 /// Rates from 8 kbit/s (a byte per millisecond) to 4 Tbit/s.
-fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
+pub(super) fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
     if s.has(key) && !(8_000..=4_000_000_000_000).contains(&rate.0) {
         s.fault(c, key, format!("{rate} is out of range"), "write a rate from 8 kbit/s to 4 Tbit/s");
     }
 }
 
-fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
+pub(super) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
     if delay > Duration::from_secs(10) {
         s.fault(
             c,
@@ -275,19 +281,21 @@ fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
 }
 
 /// `loss` in percent, as parts per million.
-fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
+pub(super) fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
     s.fraction(c, "loss", 0.0, 100.0).map(|percent| (percent * 10_000.0).round() as u32)
 }
 
-fn read_server(root: &mut Section<'_>, c: &mut Collector<'_>, uplink: BitRate) -> Resources {
+/// What a server has, and whether its network rate is written rather than its uplink's.
+fn read_server(root: &mut Section<'_>, c: &mut Collector<'_>, uplink: BitRate) -> (Resources, bool) {
     let mut s = root.section(c, "servers");
     let server =
         resources(&mut s, c, Resources { cpu: 8, ram: Bytes::gib(16), disk: Bytes::gib(500), net: uplink });
+    let net_given = s.has("net");
     s.finish(c);
-    server
+    (server, net_given)
 }
 
-fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Resources) -> Resources {
+pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Resources) -> Resources {
     Resources {
         cpu: s.count(c, "cpu", 0..=1_000_000).unwrap_or(default.cpu),
         ram: s.bytes(c, "ram").unwrap_or(default.ram),
@@ -359,6 +367,10 @@ fn read_addresses(
     }
     let plan = match (network, gateways, dhcp) {
         (Some(network), Some(gateways), Some(dhcp)) => {
+            if a.has("network") && !usable_by_machines(network) {
+                let problem = format!("machines cannot have addresses of {network}");
+                a.fault(c, "network", problem, "write a unicast network, such as \"10.0.0.0/8\"");
+            }
             if !network.covers(gateways) {
                 let problem = format!("the gateways' prefix {gateways} is not inside the network {network}");
                 a.fault(c, "gateways", problem, "write a prefix inside it, at its end");
@@ -390,6 +402,13 @@ fn read_addresses(
     };
     a.finish(c);
     (plan, prefix_len)
+}
+
+/// Neither this network (RFC 1122 3.2.1.3: 0.0.0.0/8, 127.0.0.0/8), nor multicast (RFC 5771), nor reserved (RFC 1112 section 4).
+fn usable_by_machines(network: Prefix) -> bool {
+    [[0, 8], [127, 8], [224, 3]].iter().all(|[first, len]| {
+        Prefix::new(Ipv4Addr::new(*first, 0, 0, 0), *len).is_none_or(|special| !special.overlaps(network))
+    })
 }
 
 /// The edges' prefixes must fit into the network beside the gateways.
@@ -541,138 +560,12 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmCfg {
     cfg
 }
 
-type Overrides<'a> = (Vec<Section<'a>>, Vec<Section<'a>>, Vec<Section<'a>>);
-
-/// `[[server]]`, `[[link]]` and `[[legacy]]`. With `resolve` false only their keys are checked.
-fn apply_overrides(
-    topology: Topology,
-    lists: Overrides<'_>,
-    c: &mut Collector<'_>,
-    resolve: bool,
-) -> Topology {
-    let Topology { mut switches, mut servers, gateways, mut links, .. } = topology.clone();
-    let (server_list, link_list, legacy_list) = lists;
-    for mut s in server_list {
-        let name = s.text(c, "name").unwrap_or_default();
-        let slot = servers.iter_mut().find(|x| x.name == name);
-        match slot {
-            Some(server) => server.capacity = resources(&mut s, c, server.capacity),
-            None => {
-                resources(&mut s, c, Resources::default());
-                if resolve || name.is_empty() {
-                    s.fault(
-                        c,
-                        "name",
-                        format!("there is no server {name:?}"),
-                        "write the name of a server, such as \"srv1\"",
-                    );
-                }
-            }
-        }
-        s.finish(c);
-    }
-    for mut l in link_list {
-        let ends = between(&mut l, c, &topology, resolve);
-        let rate = l.rate(c, "rate");
-        if let Some(rate) = rate {
-            check_rate(&l, c, "rate", rate);
-        }
-        let (delay, loss, queue) =
-            (l.duration(c, "delay"), loss(&mut l, c), l.count(c, "queue", 1..=100_000));
-        check_delay(&l, c, delay.unwrap_or_default());
-        for id in &ends {
-            let Some(link) = links.get_mut(id.0 as usize) else { continue };
-            link.cfg = LinkCfg {
-                rate: rate.unwrap_or(link.cfg.rate),
-                delay: delay.unwrap_or(link.cfg.delay),
-                loss_ppm: loss.unwrap_or(link.cfg.loss_ppm),
-                queue: queue.unwrap_or(link.cfg.queue),
-            };
-        }
-        l.finish(c);
-    }
-    for mut l in legacy_list {
-        let name = l.text(c, "name").unwrap_or_default();
-        let ends = between(&mut l, c, &topology, resolve);
-        let usable = !name.is_empty()
-            && name.len() <= 10
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let taken = topology.by_name(&name).is_some() || switches.iter().any(|s| s.name == name);
-        if !usable || taken {
-            let problem =
-                if taken { format!("{name:?} is taken") } else { format!("{name:?} cannot be a name") };
-            l.fault(c, "name", problem, "write up to 10 letters, digits or '-', used nowhere else");
-        } else {
-            insert_legacy(&mut switches, &mut links, &name, &ends);
-        }
-        l.finish(c);
-    }
-    Topology::new(switches, servers, gateways, links)
-}
-
-/// Puts a legacy switch into the middle of links: the upper half keeps the link's number, the lower half is a new link, except at
-/// a server, whose own link keeps its number.
-fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, ends: &[LinkId]) {
-    let id = SwitchId(switches.len() as u32);
-    let dpid = Dpid(0x400_0001 + u64::from(id.0));
-    switches.push(Switch { name: name.to_owned(), dpid, role: Role::Edge, legacy: true, prefix: None });
-    let mut port = 0;
-    let mut end = || {
-        port += 1;
-        Endpoint { node: NodeId::Switch(id), port: PortNo(port) }
-    };
-    for link in ends {
-        let Some(link) = links.get_mut(link.0 as usize) else { continue };
-        let (a, b, cfg) = (link.a, link.b, link.cfg);
-        let (upper, lower) = (end(), end());
-        if matches!(a.node, NodeId::Gateway(_)) {
-            *link = Link { a, b: upper, cfg };
-            links.push(Link { a: lower, b, cfg });
-        } else {
-            *link = Link { a: lower, b, cfg };
-            links.push(Link { a, b: upper, cfg });
-        }
-    }
-}
-
-/// The links between the two nodes of `between = ["a", "b"]`.
-fn between(s: &mut Section<'_>, c: &mut Collector<'_>, topology: &Topology, resolve: bool) -> Vec<LinkId> {
-    let names = s.texts(c, "between").unwrap_or_default();
-    let [a, b] = &names[..] else {
-        s.fault(c, "between", "two nodes are needed", "write between = [\"edge1\", \"srv1\"]");
-        return Vec::new();
-    };
-    if !resolve {
-        return Vec::new();
-    }
-    let nodes: Vec<NodeId> = [a, b].iter().filter_map(|n| topology.by_name(n)).collect();
-    let found: Vec<LinkId> = match nodes[..] {
-        [x, y] => topology
-            .ports(x)
-            .iter()
-            .filter(|(_, l)| topology.link(*l).and_then(|l| l.other(x)).is_some_and(|e| e.node == y))
-            .map(|(_, l)| *l)
-            .collect(),
-        _ => Vec::new(),
-    };
-    if found.is_empty() {
-        let problem = format!("there is no link between {a:?} and {b:?}");
-        s.fault(
-            c,
-            "between",
-            problem,
-            "write the names of two linked nodes (`tandem check` without faults lists them)",
-        );
-    }
-    found
-}
-
 fn check_topology(root: &mut Section<'_>, c: &mut Collector<'_>, topology: &Topology) {
     let t = root.section(c, "topology");
-    let mut names = BTreeMap::new();
+    let mut names = BTreeSet::new();
     let all = topology.switches.iter().map(|s| &s.name).chain(topology.servers.iter().map(|s| &s.name));
     for name in all.chain(topology.gateways.iter().map(|g| &g.name)) {
-        if names.insert(name.clone(), ()).is_some() {
+        if !names.insert(name.as_str()) {
             t.fault(c, "shape", format!("two nodes are called {name:?}"), "rename one");
         }
     }

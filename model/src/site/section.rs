@@ -92,7 +92,8 @@ impl<'a> Section<'a> {
         wanted: &'static str,
     ) -> Option<T> {
         self.get(c, key, |v| {
-            let text = text(v)?;
+            let bad = || (format!("{} is not {wanted}", kind(v)), format!("write {wanted}"));
+            let text = v.as_str().ok_or_else(bad)?;
             text.parse().map_err(|_| (format!("{text:?} is not {wanted}"), format!("write {wanted}")))
         })
     }
@@ -107,13 +108,10 @@ impl<'a> Section<'a> {
 
     pub(super) fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
         self.get(c, key, |v| {
-            let text = text(v)?;
-            duration(text).ok_or_else(|| {
-                (
-                    format!("{text:?} is not a time with its unit"),
-                    "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"".to_owned(),
-                )
-            })
+            let instead = "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"";
+            let bad = |what: String| (format!("{what} is not a time with its unit"), instead.to_owned());
+            let text = v.as_str().ok_or_else(|| bad(kind(v)))?;
+            duration(text).ok_or_else(|| bad(format!("{text:?}")))
         })
     }
 
@@ -128,7 +126,7 @@ impl<'a> Section<'a> {
                 (what, format!("write a whole number from {} to {}", range.start(), range.end()))
             };
             let DeValue::Integer(n) = v else {
-                return Err(bad(format!("a {} is not a whole number", v.type_str())));
+                return Err(bad(format!("{} is not a whole number", kind(v))));
             };
             let number = i128::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok();
             let number = number.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
@@ -146,7 +144,9 @@ impl<'a> Section<'a> {
         self.get(c, key, |v| {
             let number = match v {
                 DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
-                DeValue::Integer(i) => i.as_str().replace('_', "").parse::<f64>().ok(),
+                DeValue::Integer(i) => {
+                    i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()).ok().map(|i| i as f64)
+                }
                 _ => None,
             };
             number.filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
@@ -161,7 +161,7 @@ impl<'a> Section<'a> {
     pub(super) fn flag(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<bool> {
         self.get(c, key, |v| {
             v.as_bool().ok_or_else(|| {
-                (format!("a {} is neither true nor false", v.type_str()), "write true or false".to_owned())
+                (format!("{} is neither true nor false", kind(v)), "write true or false".to_owned())
             })
         })
     }
@@ -200,7 +200,7 @@ impl<'a> Section<'a> {
             Some((at, value)) => match value.get_ref() {
                 DeValue::Table(table) => Section::new(&path, at.clone(), table),
                 other => {
-                    let problem = format!("a {} is not a section", other.type_str());
+                    let problem = format!("{} is not a section", kind(other));
                     c.add(value.span(), &path, problem, format!("write it as [{path}]"));
                     Section::absent(&path)
                 }
@@ -243,6 +243,7 @@ impl<'a> Section<'a> {
                 .filter(|(d, k)| *d <= 1 + k.len() / 3);
             let mut all = self.known.clone();
             all.sort_unstable();
+            all.dedup();
             let instead = match nearest {
                 Some((_, known)) => format!("did you mean `{known}`? Known here: {}", all.join(", ")),
                 None => format!("known here: {}", all.join(", ")),
@@ -253,7 +254,14 @@ impl<'a> Section<'a> {
 }
 
 fn text<'v>(v: &'v DeValue<'_>) -> Result<&'v str, Bad> {
-    v.as_str().ok_or_else(|| (format!("a {} is not a text", v.type_str()), "write it in quotes".to_owned()))
+    v.as_str().ok_or_else(|| (format!("{} is not a text", kind(v)), "write it in quotes".to_owned()))
+}
+
+/// A value's type with its article: `a string`, `an integer`.
+fn kind(v: &DeValue<'_>) -> String {
+    let name = v.type_str();
+    let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 /// A number and a unit; `None` when it is neither, or longer than 100 years.
