@@ -4,6 +4,7 @@
 //! on for edge switches. Ports count from 1 on every node, uplinks first. Addresses: edge `e` owns the `e`th prefix of the
 //! network; its servers take the first addresses of it.
 
+use crate::paths::distances_to;
 use crate::{
     Dpid, Endpoint, Gateway, GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Prefix, Resources, Role,
     Server, ServerId, Switch, SwitchId, Topology,
@@ -198,18 +199,29 @@ impl<'a> Builder<'a> {
 
 /// The seed's tree. Lower switch `i`'s `j`th uplink goes to upper switch `(i * links + j) mod uppers`, so that links are
 /// spread evenly; the same between core switches and gateways.
+///
+/// Where that leaves the tree in pieces (4 core switches, 2 uplinks each: `{1,2} {3,4} {1,2} {3,4}`), every round over the upper
+/// switches starts one further than the last (`{1,2} {3,4} {2,3} {4,1}`).
 pub fn three_tier(shape: ThreeTier, common: &Common) -> Topology {
+    let topology = tree(shape, common, false);
+    let in_pieces = (topology.switches.first())
+        .map(|_| distances_to(&topology, NodeId::Switch(SwitchId(0)), |_| true))
+        .is_some_and(|distance| distance.contains(&u32::MAX));
+    if in_pieces { tree(shape, common, true) } else { topology }
+}
+
+fn tree(shape: ThreeTier, common: &Common, shifted: bool) -> Topology {
     let mut b = Builder::new(common);
     let core = b.switches(Role::Core, shape.core);
     let aggregation = b.switches(Role::Aggregation, shape.aggregation);
     let edge = b.switches(Role::Edge, shape.edge);
     let gateways = b.gateways(shape.gateways);
-    spread(&mut b, &gateways, &core, shape.core_gateway_links, common.gateway_link);
+    spread(&mut b, &gateways, &core, shape.core_gateway_links, common.gateway_link, false);
     if aggregation.is_empty() {
-        spread(&mut b, &core, &edge, shape.edge_aggregation_links, common.core_link);
+        spread(&mut b, &core, &edge, shape.edge_aggregation_links, common.core_link, shifted);
     } else {
-        spread(&mut b, &core, &aggregation, shape.aggregation_core_links, common.core_link);
-        spread(&mut b, &aggregation, &edge, shape.edge_aggregation_links, common.aggregation_link);
+        spread(&mut b, &core, &aggregation, shape.aggregation_core_links, common.core_link, shifted);
+        spread(&mut b, &aggregation, &edge, shape.edge_aggregation_links, common.aggregation_link, shifted);
     }
     for at in 0..edge.len() {
         b.servers(&edge, at, shape.servers_per_edge, shape.server_uplinks);
@@ -217,14 +229,23 @@ pub fn three_tier(shape: ThreeTier, common: &Common) -> Topology {
     b.finish()
 }
 
-fn spread(b: &mut Builder<'_>, uppers: &[NodeId], lowers: &[NodeId], links: u32, cfg: LinkCfg) {
-    if uppers.is_empty() {
+fn spread(
+    b: &mut Builder<'_>,
+    uppers: &[NodeId],
+    lowers: &[NodeId],
+    links: u32,
+    cfg: LinkCfg,
+    shifted: bool,
+) {
+    let links = links as usize;
+    if uppers.is_empty() || links == 0 {
         return;
     }
-    let links = links as usize;
+    let shifted = shifted && uppers.len().is_multiple_of(links);
     for (i, lower) in lowers.iter().enumerate() {
+        let round = if shifted { i * links / uppers.len() } else { 0 };
         for j in 0..links {
-            b.link(uppers[(i * links + j) % uppers.len()], *lower, cfg);
+            b.link(uppers[(i * links + round + j) % uppers.len()], *lower, cfg);
         }
     }
 }
@@ -238,7 +259,7 @@ pub fn fat_tree(shape: FatTree, common: &Common) -> Topology {
     let aggregation = b.switches(Role::Aggregation, shape.k * half as u32);
     let edge = b.switches(Role::Edge, shape.k * half as u32);
     let gateways = b.gateways(shape.gateways);
-    spread(&mut b, &gateways, &core, 1, common.gateway_link);
+    spread(&mut b, &gateways, &core, 1, common.gateway_link, false);
     for pod in 0..shape.k as usize {
         for i in 0..half {
             for j in 0..half {

@@ -2,14 +2,27 @@
 //!
 //! `site.toml` -> [`read`] (all faults at once, with line and column) -> [`Site`] (this file; only valid
 //! values, nothing optional left open) -> [`Topology`](crate::Topology), already built.
+//!
+//! What a file may say, with every default written out (also in [`EXAMPLES`], with the other shapes, overrides and legacy
+//! switches):
+//!
+//! ```toml
+#![doc = include_str!("../../sites/three-tier.toml")]
+//! ```
+//!
+//! Bit rates, sizes and times are texts with a unit: `"1.5 Gbit/s"`, `"512 MiB"`, `"20 GB"`, `"500 ms"`, `"85 min"`.
 
+mod examples;
 mod faults;
 mod overrides;
 mod read;
 mod section;
+mod seed_ini;
 
+pub use examples::EXAMPLES;
 pub use faults::{Fault, Faults};
 pub use read::read;
+pub use seed_ini::from_seed_ini;
 
 use crate::{BitRate, Direction, Mac, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};

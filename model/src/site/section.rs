@@ -235,17 +235,12 @@ impl<'a> Section<'a> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let nearest = self
-                .known
-                .iter()
-                .map(|k| (distance(key, k), *k))
-                .min()
-                .filter(|(d, k)| *d <= 1 + k.len() / 3);
+            let nearest = nearest(key, &self.known);
             let mut all = self.known.clone();
             all.sort_unstable();
             all.dedup();
             let instead = match nearest {
-                Some((_, known)) => format!("did you mean `{known}`? Known here: {}", all.join(", ")),
+                Some(known) => format!("did you mean `{known}`? Known here: {}", all.join(", ")),
                 None => format!("known here: {}", all.join(", ")),
             };
             c.add(span.clone(), &self.path(key), "unknown key", instead);
@@ -279,6 +274,12 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     };
     let total = scaled(number, nanos)?;
     (total <= 100 * 366 * 86_400_000_000_000).then(|| Duration::from_nanos(total))
+}
+
+/// The known key that was probably meant.
+pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let nearest = known.iter().map(|k| (distance(key, k), *k)).min();
+    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }
 
 /// Edit distance (Levenshtein 1966), for `did you mean`.

@@ -1,0 +1,210 @@
+//! The ready-made sites, what they document, and the seed's own configuration file.
+
+use std::time::Duration;
+use tandem_model::site::{EXAMPLES, Faults, from_seed_ini, read};
+use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, Transport};
+
+fn site(text: &str) -> Site {
+    read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn example(name: &str) -> Site {
+    EXAMPLES.iter().find(|(n, _)| *n == name).map(|(_, text)| site(text)).expect("an example")
+}
+
+fn places(result: Result<impl std::fmt::Debug, Faults>) -> Vec<(usize, usize, String)> {
+    let faults = result.expect_err("faults").faults;
+    faults.into_iter().map(|f| (f.line, f.column, f.key)).collect()
+}
+
+/// The ways of a link between two nodes: its rate, delay and loss.
+fn links_between(site: &Site, a: &str, b: &str) -> Vec<(BitRate, Duration, u32)> {
+    let t = &site.topology;
+    let found = t.links.iter().filter(|l| {
+        let ends = [t.name(l.a.node), t.name(l.b.node)];
+        ends == [a, b] || ends == [b, a]
+    });
+    found.map(|l| (l.cfg.rate, l.cfg.delay, l.cfg.loss_ppm)).collect()
+}
+
+#[test]
+fn every_example_reads_without_fault_and_bears_its_name() {
+    for (name, text) in EXAMPLES {
+        assert_eq!(site(text).name, name);
+    }
+}
+
+/// The three-tier example says of itself that it writes the defaults: without them the site is the same.
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let short = site("name = \"three-tier\"\n[topology]\nshape = \"three-tier\"\n");
+    let full = example("three-tier");
+    assert_eq!(full.addresses, short.addresses);
+    assert_eq!(full.policy, short.policy);
+    assert_eq!(full.statistics, short.statistics);
+    assert_eq!(full.modules, short.modules);
+    assert_eq!(full.discovery, short.discovery);
+    assert_eq!(full.traffic, short.traffic);
+    assert_eq!(full.vm, short.vm);
+    assert_eq!(full.topology.servers, short.topology.servers);
+    assert_eq!(full.topology.links, short.topology.links);
+    assert!(full == short, "something else differs");
+}
+
+/// Every key of every section of the three-tier example is one that the reader knows by that very name: with one letter changed
+/// it is unknown, and the reader says which one was meant.
+#[test]
+fn a_slip_in_any_key_of_the_example_is_found_and_the_right_key_proposed() {
+    let (_, text) = EXAMPLES[0];
+    for (n, line) in text.lines().enumerate() {
+        let key = line.split(' ').next().unwrap_or("");
+        if key.is_empty() || key.starts_with(['#', '[']) || key == "shape" {
+            continue;
+        }
+        let slip = format!("{key}x");
+        let broken: Vec<String> = (text.lines().enumerate())
+            .map(|(m, l)| if m == n { l.replacen(key, &slip, 1) } else { l.to_owned() })
+            .collect();
+        let faults = read(&broken.join("\n"), "site.toml").expect_err(&slip).faults;
+        let fault = faults
+            .iter()
+            .find(|f| f.problem == "unknown key")
+            .unwrap_or_else(|| panic!("{slip}: {faults:?}"));
+        assert_eq!((fault.line, fault.column), (n + 1, 1), "{slip}");
+        assert!(fault.instead.contains(&format!("did you mean `{key}`?")), "{slip}: {}", fault.instead);
+    }
+}
+
+/// A cable may differ, also one side of a legacy switch; a server whose network rate is written nowhere has its cable's.
+#[test]
+fn the_office_has_its_exceptions_where_they_were_written() {
+    let office = example("office");
+    let t = &office.topology;
+    let plain = (BitRate::mbit(20), Duration::ZERO, 0);
+    assert_eq!(
+        links_between(&office, "agg1", "edge1"),
+        vec![(BitRate::mbit(20), Duration::from_millis(2), 1000)]
+    );
+    assert_eq!(links_between(&office, "agg2", "edge2"), vec![], "the cellar stands between them");
+    assert_eq!(links_between(&office, "agg2", "cellar"), vec![plain]);
+    assert_eq!(links_between(&office, "cellar", "edge2"), vec![(BitRate::mbit(10), Duration::ZERO, 0)]);
+    assert_eq!(t.servers[3].capacity.cpu, 64);
+    assert_eq!(t.servers[3].capacity.disk, Bytes(4_000_000_000_000));
+    let nets: Vec<BitRate> = t.servers.iter().map(|s| s.capacity.net).collect();
+    assert_eq!(nets, [10, 10, 10, 1000].map(BitRate::mbit));
+    let edges = |server: u32| {
+        [0, 1].map(|uplink| t.edge_of(ServerId(server), uplink).map_or("?", |s| t.name(NodeId::Switch(s))))
+    };
+    assert_eq!(edges(0), ["edge1", "edge2"], "the switch under the desk is passed through");
+    assert_eq!(edges(3), ["edge2", "edge1"], "the primary uplink is the own edge switch's");
+    assert_eq!(t.servers[2].address.to_string(), "10.0.1.1");
+    for node in t.switches.iter().filter(|s| s.legacy) {
+        assert!(node.prefix.is_none(), "{} has no addresses of its own", node.name);
+    }
+}
+
+/// Legacy switches stand anywhere: at a gateway, between switches, twice in one link. Uplinks keep their numbers, ports stay
+/// without gaps, and everything is still connected.
+#[test]
+fn legacy_switches_stand_anywhere_without_disturbing_ports() {
+    let base = "[topology]\nshape = \"linear\"\nswitches = 2\n";
+    let plain = site(base);
+    let legacy = |name: &str, a: &str, b: &str| {
+        format!("[[legacy]]\nname = \"{name}\"\nbetween = [\"{a}\", \"{b}\"]\n")
+    };
+    let text = format!(
+        "{base}{}{}{}{}",
+        legacy("hall", "gw1", "edge1"),
+        legacy("up", "edge1", "edge2"),
+        legacy("low", "edge2", "edge1"),
+        legacy("desk", "srv2", "edge2")
+    );
+    let built = site(&text);
+    let (t, p) = (&built.topology, &plain.topology);
+    assert_eq!((t.switches.len(), t.links.len()), (p.switches.len() + 4, p.links.len() + 4));
+    for (n, node) in [("edge1", 3), ("edge2", 2), ("hall", 2), ("up", 2), ("low", 2), ("desk", 2)] {
+        let id = t.by_name(n).expect("a node");
+        let ports: Vec<u32> = t.ports(id).iter().map(|(p, _)| p.0).collect();
+        assert_eq!(ports, (1..=node).collect::<Vec<u32>>(), "{n}");
+    }
+    for (a, b) in [
+        ("gw1", "hall"),
+        ("hall", "edge1"),
+        ("edge1", "up"),
+        ("up", "low"),
+        ("low", "edge2"),
+        ("edge2", "desk"),
+        ("desk", "srv2"),
+    ] {
+        assert_eq!(links_between(&built, a, b).len(), 1, "{a} - {b}");
+    }
+    assert_eq!(
+        t.servers.iter().map(|s| s.uplinks.clone()).collect::<Vec<_>>(),
+        p.servers.iter().map(|s| s.uplinks.clone()).collect::<Vec<_>>()
+    );
+    assert_eq!(t.gateways[0].uplinks, p.gateways[0].uplinks);
+    for (server, edge) in [(0, "edge1"), (1, "edge2")] {
+        assert_eq!(t.edge_of(ServerId(server), 0).map(|s| t.name(NodeId::Switch(s))), Some(edge));
+    }
+}
+
+/// Appendix A of the seed: 4 core, 8 aggregation, 16 edge switches, 2 hosts each, 4 outside hosts.
+#[test]
+fn the_seeds_configuration_becomes_a_site() {
+    let toml = from_seed_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let site = site(&toml);
+    let t = &site.topology;
+    assert_eq!((t.gateways.len(), t.switches.len(), t.servers.len()), (4, 4 + 8 + 16, 32));
+    assert_eq!(t.links.len(), 4 + 8 * 2 + 16 * 2 + 32);
+    assert_eq!(links_between(&site, "gw1", "core1")[0].0, BitRate::mbit(4));
+    assert_eq!(links_between(&site, "agg1", "edge1")[0].0, BitRate::mbit(2));
+    assert_eq!(links_between(&site, "edge1", "srv1")[0].0, BitRate::mbit(1));
+    assert_eq!(site.traffic.transport, Transport::Udp);
+    for left in ["host_detectable_time", "queue_no", "queue_bw1", "queue_bw2", "iperf_port", "socket_path"] {
+        assert!(toml.contains(&format!(".{left}: ")), "{left} is neither used nor named:\n{toml}");
+    }
+}
+
+#[test]
+fn faults_of_the_seeds_configuration_are_found_all_at_once_on_its_own_lines() {
+    let text = include_str!("data/conf.ini")
+        .replace("core_no = 4", "core_no = four")
+        .replace("host_no = 2", "hosts_no = 2")
+        .replace("edge_bw = 1", "edge_bw = 1 Mbit/s")
+        .replace("udp_ratio = 0.5", "udp_ratio = 2");
+    let expected = [
+        (4, 11, "TopologySwitches.core_no"),
+        (7, 1, "TopologyHosts.host_no"),
+        (9, 1, "TopologyHosts.hosts_no"),
+        (20, 11, "SwitchBandwidth.edge_bw"),
+        (26, 13, "Traffic.udp_ratio"),
+    ];
+    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    let report = from_seed_ini(&text, "conf.ini").expect_err("faults").to_string();
+    assert!(report.contains("did you mean `host_no`?"), "{report}");
+}
+
+/// What only the site's checks find is told in the words of the file that the reader has before him.
+#[test]
+fn faults_that_only_the_site_shows_stand_on_the_lines_of_the_seeds_configuration() {
+    let text = include_str!("data/conf.ini")
+        .replace("edgetoagglinkno = 2", "edgetoagglinkno = 9")
+        .replace("out_bw = 4", "out_bw = 0");
+    let expected = [(12, 19, "TopologyLinks.edgetoagglinkno"), (17, 10, "SwitchBandwidth.out_bw")];
+    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    // Two of the four gateways have no link: the shape as a whole is at fault.
+    let text = include_str!("data/conf.ini").replace("core_no = 4", "core_no = 2");
+    assert_eq!(places(from_seed_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
+}
+
+#[test]
+fn two_tiers_and_the_other_ways_to_write_an_ini_file() {
+    let text = include_str!("data/conf.ini")
+        .replace("agg_no = 8", "AGG_NO: 0 ; two tiers")
+        .replace("aggtocorelinkno = 2", "aggtocorelinkno=0")
+        .replace("udp_ratio = 0.5", "udp_ratio = 0");
+    let toml = from_seed_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let site = site(&toml);
+    assert_eq!(site.topology.switches.len(), 4 + 16);
+    assert_eq!(site.traffic.transport, Transport::Tcp);
+}
