@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long)]
     pub site: PathBuf,
     /// Where switches connect: tcp:ADDRESS:PORT or unix:PATH; may be given several times.
-    #[arg(long, default_value = "tcp:127.0.0.1:6653")]
+    #[arg(long, default_values = ["tcp:127.0.0.1:6653", "unix:/run/tandem/openflow.sock"])]
     pub openflow: Vec<Address>,
     /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given several times.
     #[arg(long)]
@@ -32,7 +32,7 @@ pub struct Options {
     /// The store's file.
     #[arg(long, default_value = "tandem.sqlite")]
     pub store: PathBuf,
-    /// The hypervisor service's Unix socket (`tandem-lab up` prints it).
+    /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the site's name.
     #[arg(long)]
     pub world: Option<PathBuf>,
     /// Folder for the statistics' CSV files.
@@ -63,6 +63,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     // Everything that can be refused is tried before anything is changed.
     let mut openflow = Vec::new();
     for address in &options.openflow {
+        make_folder(address)?;
         openflow.push(switches::listen(address).await?);
     }
     let mut apis = Vec::new();
@@ -103,9 +104,8 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
             }
         });
     }
-    if let Some(socket) = options.world.clone() {
-        tasks.spawn(world::attach(socket, sender.clone()));
-    }
+    let service = options.world.clone().unwrap_or_else(|| format!("@tandem-lab/{}/world", site.name).into());
+    tasks.spawn(world::attach(service, sender.clone()));
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(exporter::run(folder, site.statistics.period, handle.clone()));
     }
@@ -162,6 +162,14 @@ async fn listen_api(address: &Address) -> anyhow::Result<Listener> {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     Ok(listener)
+}
+
+/// The folder of a Unix socket, made if it is not there.
+fn make_folder(address: &Address) -> anyhow::Result<()> {
+    let Address::Unix(path) = address else { return Ok(()) };
+    let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make {} for a socket; choose another place", folder.display()))
 }
 
 fn record(

@@ -31,7 +31,11 @@ pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
 }
 
 async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
-    let path = socket.to_owned();
+    // `@name` is a socket without a file (unix(7), abstract): a NUL in front of the name.
+    let path = match socket.to_str().and_then(|s| s.strip_prefix('@')) {
+        Some(name) => PathBuf::from(format!("\0{name}")),
+        None => socket.to_owned(),
+    };
     // The URI is not used: the connector knows where to go.
     let channel = Endpoint::from_static("http://hypervisor")
         .connect_with_connector(tower::service_fn(move |_: Uri| {

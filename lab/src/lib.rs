@@ -1,5 +1,10 @@
-//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, experiments and their figures.
+//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
 
+pub mod bench;
+pub mod emulated;
 pub mod experiment;
 pub mod record;
+pub mod requester;
+pub mod scratch;
 pub mod sim;
+pub mod tandem;

@@ -2,6 +2,7 @@
 //!
 //! A run folder holds `series.csv`, the figures as SVG, the statistics as CSV and `manifest.json`, which says what was run.
 
+pub mod emulated;
 pub mod fit;
 pub mod manifest;
 pub mod plot;

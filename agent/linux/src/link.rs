@@ -1,0 +1,264 @@
+//! Links: veth pairs across namespaces, bridges, addresses, routes. Requests are values; [`crate::netlink::Netlink::batch`] carries
+//! them out.
+//!
+//! Interface numbers are chosen by the caller, so that requests that follow need no look-up and a whole data centre is one batch.
+
+use crate::Error;
+use crate::netlink::{CREATE, Netlink, REPLACE, Request};
+use crate::netns::NetNs;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, Stats64,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, neighbour};
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+
+/// One end of a veth pair.
+#[derive(Debug, Clone)]
+struct End {
+    name: String,
+    index: u32,
+    ns: RawFd,
+    mac: Option<[u8; 6]>,
+    up: bool,
+}
+
+/// A veth pair to be made: both ends named, numbered and placed.
+#[derive(Debug, Clone)]
+pub struct Veth {
+    a: End,
+    b: End,
+}
+
+impl Veth {
+    /// Ends as (name, interface number, namespace). Both are up once made.
+    pub fn new(a: (&str, u32, &NetNs), b: (&str, u32, &NetNs)) -> Veth {
+        let end = |(name, index, ns): (&str, u32, &NetNs)| End {
+            name: name.to_owned(),
+            index,
+            ns: ns.raw(),
+            mac: None,
+            up: true,
+        };
+        Veth { a: end(a), b: end(b) }
+    }
+
+    /// The first end's Ethernet address.
+    #[must_use]
+    pub fn mac_a(mut self, mac: [u8; 6]) -> Veth {
+        self.a.mac = Some(mac);
+        self
+    }
+
+    /// The second end's Ethernet address.
+    #[must_use]
+    pub fn mac_b(mut self, mac: [u8; 6]) -> Veth {
+        self.b.mac = Some(mac);
+        self
+    }
+
+    /// The request that makes it.
+    pub fn request(&self) -> Request {
+        let message = |end: &End| {
+            let mut m = LinkMessage::default();
+            m.header.index = end.index;
+            if end.up {
+                m.header.flags = LinkFlags::Up;
+                m.header.change_mask = LinkFlags::Up;
+            }
+            m.attributes.push(LinkAttribute::IfName(end.name.clone()));
+            m.attributes.push(LinkAttribute::NetNsFd(end.ns));
+            if let Some(mac) = end.mac {
+                m.attributes.push(LinkAttribute::Address(mac.to_vec()));
+            }
+            m
+        };
+        let mut first = message(&self.a);
+        first.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(message(&self.b)))),
+        ]));
+        Request {
+            what: format!("veth pair {} - {}", self.a.name, self.b.name),
+            message: RouteNetlinkMessage::NewLink(first),
+            flags: CREATE,
+        }
+    }
+}
+
+fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
+    let mut m = LinkMessage::default();
+    m.header.index = index;
+    m.attributes = attributes;
+    Request { what, message: RouteNetlinkMessage::SetLink(m), flags: 0 }
+}
+
+/// Sets an interface up or down.
+pub fn set_up(index: u32, up: bool) -> Request {
+    let mut request = change(index, format!("setting interface {index} {}", if up { "up" } else { "down" }), Vec::new());
+    if let RouteNetlinkMessage::SetLink(m) = &mut request.message {
+        m.header.change_mask = LinkFlags::Up;
+        m.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    }
+    request
+}
+
+/// Deletes an interface.
+pub fn delete(index: u32) -> Request {
+    let mut m = LinkMessage::default();
+    m.header.index = index;
+    Request { what: format!("deleting interface {index}"), message: RouteNetlinkMessage::DelLink(m), flags: 0 }
+}
+
+/// A bridge without spanning tree and with a long memory, up.
+pub fn bridge(name: &str, index: u32, mac: Option<[u8; 6]>) -> Request {
+    let mut m = LinkMessage::default();
+    m.header.index = index;
+    m.header.flags = LinkFlags::Up;
+    m.header.change_mask = LinkFlags::Up;
+    m.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    if let Some(mac) = mac {
+        m.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    }
+    m.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bridge),
+        LinkInfo::Data(InfoData::Bridge(vec![
+            InfoBridge::StpState(BridgeStpState::Disabled),
+            InfoBridge::ForwardDelay(0),
+            // In hundredths of a second: a day.
+            InfoBridge::AgeingTime(8_640_000),
+            InfoBridge::MulticastSnooping(false),
+        ])),
+    ]));
+    Request { what: format!("bridge {name}"), message: RouteNetlinkMessage::NewLink(m), flags: CREATE }
+}
+
+/// Plugs an interface into a bridge.
+pub fn plug(index: u32, bridge: u32) -> Request {
+    change(index, format!("plugging interface {index} into bridge {bridge}"), vec![LinkAttribute::Controller(bridge)])
+}
+
+/// Unplugs it.
+pub fn unplug(index: u32) -> Request {
+    change(index, format!("unplugging interface {index}"), vec![LinkAttribute::Controller(0)])
+}
+
+/// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
+/// there.
+pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
+    let data = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)];
+    let info = vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(data)),
+    ];
+    let mut request = change(index, format!("flags of bridge port {index}"), vec![LinkAttribute::LinkInfo(info)]);
+    if let RouteNetlinkMessage::SetLink(m) = request.message {
+        request.message = RouteNetlinkMessage::NewLink(m);
+    }
+    request
+}
+
+/// Gives an interface an address.
+pub fn address(index: u32, address: Ipv4Addr, prefix_len: u8) -> Request {
+    let mut m = AddressMessage::default();
+    m.header.family = AddressFamily::Inet;
+    m.header.prefix_len = prefix_len;
+    m.header.index = index;
+    m.attributes = vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    let what = format!("address {address}/{prefix_len} of interface {index}");
+    Request { what, message: RouteNetlinkMessage::NewAddress(m), flags: REPLACE }
+}
+
+/// Takes an address away.
+pub fn remove_address(index: u32, address: Ipv4Addr, prefix_len: u8) -> Request {
+    let mut request = self::address(index, address, prefix_len);
+    if let RouteNetlinkMessage::NewAddress(m) = request.message {
+        request.message = RouteNetlinkMessage::DelAddress(m);
+        request.flags = 0;
+    }
+    request
+}
+
+/// The default route.
+pub fn default_route(index: u32, gateway: Ipv4Addr) -> Request {
+    let mut m = RouteMessage::default();
+    m.header.address_family = AddressFamily::Inet;
+    m.header.table = RouteHeader::RT_TABLE_MAIN;
+    m.header.protocol = RouteProtocol::Static;
+    m.header.scope = RouteScope::Universe;
+    m.header.kind = RouteType::Unicast;
+    m.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
+    let what = format!("default route by {gateway}");
+    Request { what, message: RouteNetlinkMessage::NewRoute(m), flags: REPLACE }
+}
+
+/// A neighbour whose Ethernet address is known for good.
+pub fn neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Request {
+    let mut m = neighbour::NeighbourMessage::default();
+    m.header.family = AddressFamily::Inet;
+    m.header.ifindex = index;
+    m.header.state = neighbour::NeighbourState::Permanent;
+    m.attributes = vec![
+        neighbour::NeighbourAttribute::Destination(neighbour::NeighbourAddress::Inet(ip)),
+        neighbour::NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+    ];
+    Request { what: format!("neighbour {ip}"), message: RouteNetlinkMessage::NewNeighbour(m), flags: REPLACE }
+}
+
+/// An interface as the kernel has it.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Number.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Set up, with a carrier.
+    pub running: bool,
+    /// Counters.
+    pub stats: Option<Stats64>,
+}
+
+/// All interfaces of the thread's namespace.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
+    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    Ok(found
+        .into_iter()
+        .filter_map(|m| match m {
+            RouteNetlinkMessage::NewLink(m) => Some(m),
+            _ => None,
+        })
+        .map(|m| {
+            let mut interface = Interface {
+                index: m.header.index,
+                name: String::new(),
+                running: m.header.flags.contains(LinkFlags::Running),
+                stats: None,
+            };
+            for attribute in m.attributes {
+                match attribute {
+                    LinkAttribute::IfName(name) => interface.name = name,
+                    LinkAttribute::Stats64(stats) => interface.stats = Some(stats),
+                    _ => {}
+                }
+            }
+            interface
+        })
+        .collect())
+}
+
+/// Keeps IPv6 off interfaces that are made from now on in the thread's namespace, so that nothing but what was asked for is sent.
+pub fn disable_ipv6() {
+    for which in ["all", "default"] {
+        // A kernel without IPv6 has no such file, and needs none.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1");
+    }
+}

@@ -1,0 +1,109 @@
+//! Network namespaces, held by file descriptors.
+//!
+//! A namespace is a property of a thread. Whatever has to happen in one happens on a short-lived thread of its own, so that no other
+//! work ever finds itself in the wrong place.
+
+use crate::Error;
+use nix::sched::{CloneFlags, setns, unshare};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::thread;
+
+/// A network namespace. It lives as long as this value, or a process or interface in it.
+#[derive(Debug)]
+pub struct NetNs(OwnedFd);
+
+const THIS: &str = "/proc/thread-self/ns/net";
+
+fn open_this() -> Result<OwnedFd, Error> {
+    Ok(File::open(THIS).map_err(Error::io(format!("opening {THIS}")))?.into())
+}
+
+impl NetNs {
+    /// A new, empty one; the caller stays where it is.
+    ///
+    /// # Errors
+    /// Without the right to make one (CAP_SYS_ADMIN).
+    pub fn new() -> Result<NetNs, Error> {
+        let mut made = NetNs::many(1, || ())?;
+        made.pop().ok_or_else(|| Error::Ovs("no namespace was made".into()))
+    }
+
+    /// Several new ones, made on one thread; `first` runs inside each before anybody else does.
+    ///
+    /// # Errors
+    /// As [`NetNs::new`]; those made before are gone again.
+    pub fn many(count: usize, first: impl Fn() + Send) -> Result<Vec<NetNs>, Error> {
+        on_thread(move || {
+            (0..count)
+                .map(|_| {
+                    unshare(CloneFlags::CLONE_NEWNET).map_err(Error::nix("making a network namespace (root is needed)"))?;
+                    first();
+                    open_this().map(NetNs)
+                })
+                .collect()
+        })?
+    }
+
+    /// The one the caller is in.
+    ///
+    /// # Errors
+    /// When /proc is not there.
+    pub fn current() -> Result<NetNs, Error> {
+        open_this().map(NetNs)
+    }
+
+    /// Its descriptor's number, for netlink requests.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Runs `work` inside, on a thread of its own. What it opens (sockets, child processes) stays inside.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        let fd = self.0.as_fd();
+        on_thread(move || {
+            enter(fd)?;
+            Ok(work())
+        })?
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn enter(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    setns(fd, CloneFlags::CLONE_NEWNET).map_err(Error::nix("entering a network namespace"))
+}
+
+/// Visits several namespaces, one after the other, on one thread.
+///
+/// # Errors
+/// When one cannot be entered; the visits before it have happened.
+pub fn visit<'a, T: Send, S: Send + Sync + 'a>(
+    places: &'a [(&'a NetNs, S)],
+    work: impl Fn(&S) -> T + Send,
+) -> Result<Vec<T>, Error> {
+    on_thread(move || {
+        places
+            .iter()
+            .map(|(ns, what)| {
+                enter(ns.as_fd())?;
+                Ok(work(what))
+            })
+            .collect()
+    })?
+}
+
+fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work);
+        let worker = worker.map_err(Error::io("starting a thread"))?;
+        worker.join().map_err(|_| Error::Ovs("a thread in a namespace has panicked".into()))
+    })
+}

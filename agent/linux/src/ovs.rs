@@ -1,0 +1,145 @@
+//! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever starts it.
+
+use crate::ovsdb::Ovsdb;
+use crate::Error;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the daemons may take to answer.
+const START: Duration = Duration::from_secs(20);
+
+/// Which packets' path the bridges use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datapath {
+    /// The kernel's `openvswitch` module.
+    Kernel,
+    /// Inside vswitchd.
+    Userspace,
+}
+
+impl Datapath {
+    /// What this kernel has.
+    pub fn probe() -> Datapath {
+        if Path::new("/sys/module/openvswitch").exists() { Datapath::Kernel } else { Datapath::Userspace }
+    }
+
+    /// The database's word for it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Datapath::Kernel => "system",
+            Datapath::Userspace => "netdev",
+        }
+    }
+}
+
+/// A running instance; its daemons end with it.
+#[derive(Debug)]
+pub struct Ovs {
+    folder: PathBuf,
+    datapath: Datapath,
+    /// vswitchd first: it is stopped first.
+    daemons: Vec<Child>,
+}
+
+fn command(program: &'static str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for name in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
+        command.env(name, folder);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn missing(program: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { program, package: "openvswitch-switch" },
+        _ => Error::Io { what: format!("starting {program}"), source: error },
+    }
+}
+
+impl Ovs {
+    /// Starts an instance in `folder`, which must be there.
+    ///
+    /// # Errors
+    /// When Open vSwitch is not installed or does not come up; nothing is then left running.
+    pub fn start(folder: &Path) -> Result<Ovs, Error> {
+        let database = folder.join("conf.db");
+        let log = |name: &str| File::create(folder.join(name)).map_err(Error::io(format!("making {name} in {}", folder.display())));
+        let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+        let made = command("ovsdb-tool", folder)
+            .arg("create")
+            .arg(&database)
+            .arg(schema)
+            .stderr(log("ovsdb-tool.log")?)
+            .status()
+            .map_err(missing("ovsdb-tool"))?;
+        if !made.success() {
+            let said = std::fs::read_to_string(folder.join("ovsdb-tool.log")).unwrap_or_default();
+            return Err(Error::Ovs(format!("ovsdb-tool could not make {}: {}", database.display(), said.trim())));
+        }
+        let mut ovs = Ovs { folder: folder.to_owned(), datapath: Datapath::probe(), daemons: Vec::new() };
+        let socket = ovs.socket();
+        let mut server = command("ovsdb-server", folder);
+        server
+            .arg(&database)
+            .arg(format!("--remote=punix:{}", socket.display()))
+            .arg(format!("--unixctl={}", folder.join("db.ctl").display()))
+            .stdout(Stdio::null())
+            .stderr(log("ovsdb-server.log")?);
+        ovs.daemons.push(server.spawn().map_err(missing("ovsdb-server"))?);
+        ovs.wait("ovsdb-server", || Ovsdb::connect(&socket).and_then(|mut db| db.init()).is_ok())?;
+        let mut switchd = command("ovs-vswitchd", folder);
+        switchd
+            .arg(format!("unix:{}", socket.display()))
+            .arg(format!("--unixctl={}", folder.join("vswitchd.ctl").display()))
+            .stdout(Stdio::null())
+            .stderr(log("ovs-vswitchd.log")?);
+        if ovs.datapath == Datapath::Userspace {
+            switchd.arg("--disable-system");
+        }
+        ovs.daemons.insert(0, switchd.spawn().map_err(missing("ovs-vswitchd"))?);
+        let control = folder.join("vswitchd.ctl");
+        ovs.wait("ovs-vswitchd", || control.exists())?;
+        Ok(ovs)
+    }
+
+    /// The database's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("db.sock")
+    }
+
+    /// Which datapath its bridges use.
+    pub fn datapath(&self) -> Datapath {
+        self.datapath
+    }
+
+    /// Process ids of the daemons, vswitchd first.
+    pub fn pids(&self) -> Vec<u32> {
+        self.daemons.iter().map(Child::id).collect()
+    }
+
+    fn wait(&mut self, name: &str, ready: impl Fn() -> bool) -> Result<(), Error> {
+        let start = Instant::now();
+        while !ready() {
+            let ended = self.daemons.iter_mut().any(|d| matches!(d.try_wait(), Ok(Some(_))));
+            if ended || start.elapsed() > START {
+                let log = std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(Error::Ovs(format!("{name} does not come up: {}", last.join(" / "))));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ovs {
+    fn drop(&mut self) {
+        for daemon in &mut self.daemons {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What this machine has of what an emulated network needs.
+
+use crate::ovs::Datapath;
+use std::fmt;
+use std::path::Path;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Effective user is root.
+    pub root: bool,
+    /// /dev/net/tun can be opened.
+    pub tun: bool,
+    /// Open vSwitch is installed.
+    pub ovs: bool,
+    /// A DHCP client is installed.
+    pub udhcpc: bool,
+    /// Which datapath Open vSwitch can use.
+    pub datapath: Datapath,
+}
+
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).exists())
+}
+
+impl Probe {
+    /// Looks.
+    pub fn new() -> Probe {
+        Probe {
+            root: nix::unistd::geteuid().is_root(),
+            tun: std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
+            ovs: installed("ovs-vswitchd") && Path::new("/usr/share/openvswitch/vswitch.ovsschema").exists(),
+            udhcpc: installed("udhcpc"),
+            datapath: Datapath::probe(),
+        }
+    }
+
+    /// What is missing, each with what to do; empty when all is there.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let tun_needed = self.datapath == Datapath::Userspace;
+        [
+            (self.root, "root: run it with sudo (the simulated world needs no privileges)"),
+            (self.tun || !tun_needed, "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod /dev/net/tun c 10 200"),
+            (self.ovs, "Open vSwitch: apt-get install openvswitch-switch"),
+            (self.udhcpc, "a DHCP client: apt-get install udhcpc"),
+        ]
+        .into_iter()
+        .filter(|(there, _)| !there)
+        .map(|(_, what)| what)
+        .collect()
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe::new()
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let datapath = match self.datapath {
+            Datapath::Kernel => "the kernel",
+            Datapath::Userspace => "user space",
+        };
+        write!(f, "Open vSwitch forwards in {datapath}")?;
+        for missing in self.missing() {
+            write!(f, "\nmissing: {missing}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! A sandbox: network, mount and process namespaces whose first process holds everything. When it ends, however it ends, the
+//! kernel ends all others and takes all interfaces and mounts with it.
+//!
+//! Two steps, since a process cannot move itself into a new process namespace: [`outer`] starts a copy of the program in new
+//! namespaces; that copy calls [`inner`], whose child is the first process; then the copy ends.
+
+use crate::{Error, sys};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// Where the first process finds a private file system in memory. Every Linux has this folder (FHS 3.0 section 3.12).
+pub const PRIVATE: &str = "/mnt";
+
+/// Lets `command` start in new network, mount and process namespaces; its own children are inside.
+pub fn outer(command: &mut Command) {
+    sys::in_namespaces(command, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
+}
+
+/// Starts the first process, from within a process started by [`outer`]; it outlives its parent.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn inner(command: &mut Command) -> Result<Child, Error> {
+    command.spawn().map_err(Error::io("starting the sandbox's first process"))
+}
+
+/// What the first process does first: own /proc, own file system at [`PRIVATE`], nothing of it seen outside.
+///
+/// # Errors
+/// When the kernel refuses a mount.
+pub fn settle() -> Result<(), Error> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(Error::nix("making mounts private"))?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).map_err(Error::nix("mounting /proc"))?;
+    mount(Some("tmpfs"), PRIVATE, Some("tmpfs"), MsFlags::empty(), Some("mode=0700"))
+        .map_err(Error::nix(format!("mounting a private file system at {PRIVATE}")))
+}
+
+/// Moves the calling process into the sandbox of the process `pid`, and into the network namespace behind its descriptor `netns`;
+/// what it starts from now on is inside. The caller must have one thread only.
+///
+/// # Errors
+/// When the sandbox is gone, or the caller may not enter it.
+pub fn enter(pid: u32, netns: i32) -> Result<(), Error> {
+    let open = |path: String| File::open(&path).map_err(Error::io(format!("opening {path}; is the lab still up?")));
+    let net = open(format!("/proc/{pid}/fd/{netns}"))?;
+    let mounts = open(format!("/proc/{pid}/ns/mnt"))?;
+    let processes = open(format!("/proc/{pid}/ns/pid"))?;
+    setns(net, CloneFlags::CLONE_NEWNET).map_err(Error::nix("entering the node's network namespace"))?;
+    setns(processes, CloneFlags::CLONE_NEWPID).map_err(Error::nix("entering the lab's process namespace"))?;
+    setns(mounts, CloneFlags::CLONE_NEWNS).map_err(Error::nix("entering the lab's mount namespace"))?;
+    let _ = std::env::set_current_dir(Path::new("/"));
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What is said on a lab's control socket: one JSON line asks, one answers.
+
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
+/// A question.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Ask {
+    /// What is there?
+    Status,
+    /// Where is a node?
+    Find {
+        /// Its name, `vm7` for a VM.
+        node: String,
+    },
+    /// Every server pings every other and every gateway.
+    PingAll,
+    /// Every generated flow's figures.
+    Flows,
+    /// End.
+    Down,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// To `Status`.
+    Status(Status),
+    /// To `Find`.
+    Found {
+        /// Number of the namespace's descriptor in the lab's process.
+        netns: i32,
+    },
+    /// To `PingAll`.
+    Pings(Pings),
+    /// To `Flows`.
+    Flows {
+        /// In order of id.
+        flows: Vec<FlowReport>,
+    },
+    /// To `Down`: it ends now.
+    Ending,
+    /// It could not be done.
+    Error {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A lab.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its site's name.
+    pub site: String,
+    /// Switches, servers, gateways, links, VMs.
+    pub counts: [usize; 5],
+    /// `user space` or `the kernel`.
+    pub datapath: String,
+    /// How long each step of bringing it up took, in milliseconds.
+    pub steps: Vec<(String, f64)>,
+    /// Where the switches look for their controller.
+    pub controller: String,
+}
+
+/// Who reached whom.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pings {
+    /// Pairs tried.
+    pub tried: usize,
+    /// Pairs that answered.
+    pub answered: usize,
+    /// Some that did not.
+    pub failed: Vec<String>,
+}
+
+/// A generated flow's figures since its start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FlowReport {
+    /// Its id.
+    pub id: u64,
+    /// Sender's and receiver's names.
+    pub ends: String,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// Asked for, bit/s on layer 2.
+    pub rate: u64,
+    /// Received, bit/s of payload.
+    pub goodput: f64,
+    /// Packets sent (UDP).
+    pub sent: u64,
+    /// Packets received (UDP).
+    pub received: u64,
+    /// Packets that came before an earlier one (UDP).
+    pub reordered: u64,
+    /// Mean delay in milliseconds (UDP).
+    pub delay_ms: f64,
+    /// Jitter in milliseconds (RFC 3550 section 6.4.1; UDP).
+    pub jitter_ms: f64,
+    /// Seconds it ran.
+    pub seconds: f64,
+    /// True once it was stopped.
+    pub ended: bool,
+}
+
+/// The abstract address of a lab's socket: the control socket, or (`world`) the hypervisor service.
+///
+/// # Errors
+/// When the name is too long.
+pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("tandem-lab/{name}{suffix}"))
+}
+
+/// Asks a lab.
+///
+/// # Errors
+/// When there is no such lab, or it does not answer.
+pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
+    let stream = UnixStream::connect_addr(&address(name, "")?)
+        .map_err(|e| anyhow::anyhow!("there is no lab {name:?} ({e}); `tandem-lab up --name {name}` makes one"))?;
+    let mut writer = stream.try_clone()?;
+    writeln!(writer, "{}", serde_json::to_string(ask)?)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Error { why }) => anyhow::bail!("{why}"),
+        Ok(answer) => Ok(answer),
+        Err(_) => anyhow::bail!("the lab {name:?} ended before it answered"),
+    }
+}

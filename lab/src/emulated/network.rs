@@ -1,0 +1,244 @@
+//! Makes a site's network real: a namespace per server and gateway, a bridge of Open vSwitch per switch, a shaped veth pair per link.
+
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tandem_linux::netlink::{Netlink, Request};
+use tandem_linux::netns::{NetNs, visit};
+use tandem_linux::ovs::{Datapath, Ovs};
+use tandem_linux::ovsdb::{Bridge, Common, Ovsdb, Port};
+use tandem_linux::{ethtool, link, tc};
+use tandem_model::{Link, LinkCfg, LinkId, NodeId, PortNo, Role, Site, SwitchId, Topology};
+
+/// Interface number of a node's bridge, inside its namespace.
+pub const BRIDGE: u32 = 5;
+/// Interface number of a node's port 0; its ports count from 1.
+pub const PORT_BASE: u32 = 10;
+/// Interface numbers of switch ports start here, two per link.
+const SWITCH_BASE: u32 = 100;
+/// How long vswitchd may take.
+const OVS_LIMIT: Duration = Duration::from_secs(120);
+
+/// A network that is up. Dropping it takes it down.
+pub struct Network {
+    /// The namespace of the switches.
+    pub root: NetNs,
+    /// A namespace per server, by id.
+    pub servers: Vec<NetNs>,
+    /// A namespace per gateway, by id.
+    pub gateways: Vec<NetNs>,
+    /// The private Open vSwitch.
+    pub ovs: Ovs,
+    /// What each step took.
+    pub steps: Vec<(String, f64)>,
+}
+
+/// The name of a switch port's interface: `edge1-3`, or by numbers where that is too long.
+pub fn port_name(topology: &Topology, switch: SwitchId, port: PortNo) -> String {
+    let name = format!("{}-{port}", topology.name(NodeId::Switch(switch)));
+    if name.len() <= 15 { name } else { format!("s{}p{port}", switch.0) }
+}
+
+/// What a link does at each of its sending ends.
+pub fn shape(cfg: &LinkCfg) -> tc::Shape {
+    tc::Shape { rate: cfg.rate.0, queue: cfg.queue, delay: cfg.delay, loss_ppm: cfg.loss_ppm }
+}
+
+/// A node's part of the work: what happens inside its namespace.
+struct NodeWork {
+    name: String,
+    requests: Vec<Request>,
+    offload: Vec<String>,
+}
+
+fn veth(site: &Site, nets: &Nets<'_>, id: LinkId, link: &Link) -> Request {
+    let topology = &site.topology;
+    let end = |end: tandem_model::Endpoint, side: u32| match end.node {
+        NodeId::Switch(s) => (port_name(topology, s, end.port), SWITCH_BASE + id.0 * 2 + side, nets.root),
+        NodeId::Server(s) => (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.servers[s.0 as usize]),
+        NodeId::Gateway(g) => (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.gateways[g.0 as usize]),
+    };
+    let mac = |end: tandem_model::Endpoint| match end.node {
+        NodeId::Server(s) if end.port == PortNo(1) => topology.server(s).map(|s| s.mac.0),
+        NodeId::Gateway(g) if end.port == PortNo(1) => topology.gateway(g).map(|g| g.mac.0),
+        _ => None,
+    };
+    let (a, b) = (end(link.a, 0), end(link.b, 1));
+    let mut pair = link::Veth::new((&a.0, a.1, a.2), (&b.0, b.1, b.2));
+    if let Some(mac) = mac(link.a) {
+        pair = pair.mac_a(mac);
+    }
+    if let Some(mac) = mac(link.b) {
+        pair = pair.mac_b(mac);
+    }
+    pair.request()
+}
+
+struct Nets<'a> {
+    root: &'a NetNs,
+    servers: &'a [NetNs],
+    gateways: &'a [NetNs],
+}
+
+/// What has to be done inside a node with these uplinks: one is the node's interface itself; several are ports of a bridge that does not
+/// pass packets from one to the other.
+fn node_work(site: &Site, name: &str, mac: [u8; 6], address: std::net::Ipv4Addr, uplinks: &[LinkId], node: NodeId) -> NodeWork {
+    let mut requests = vec![link::set_up(1, true)];
+    let mut offload = Vec::new();
+    let len = site.addresses.network.len();
+    for id in uplinks {
+        let Some(end) = site.topology.link(*id).and_then(|l| l.end_at(node)) else { continue };
+        offload.push(format!("eth{}", end.port.0 - 1));
+        if let Some(link) = site.topology.link(*id) {
+            requests.extend(tc::shape(PORT_BASE + end.port.0, shape(&link.cfg)));
+        }
+    }
+    let is_gateway = matches!(node, NodeId::Gateway(_));
+    if is_gateway && uplinks.len() > 1 {
+        requests.push(link::bridge("br0", BRIDGE, Some(mac)));
+        for id in uplinks {
+            let Some(end) = site.topology.link(*id).and_then(|l| l.end_at(node)) else { continue };
+            requests.push(link::plug(PORT_BASE + end.port.0, BRIDGE));
+            requests.push(link::port_flags(PORT_BASE + end.port.0, true, false));
+        }
+        offload.push("br0".into());
+        requests.push(link::address(BRIDGE, address, len));
+    } else {
+        // A server with several uplinks lives at its first; the others are for its VMs.
+        requests.push(link::address(PORT_BASE + 1, address, len));
+    }
+    NodeWork { name: name.to_owned(), requests, offload }
+}
+
+fn do_node_work(work: &NodeWork) -> anyhow::Result<()> {
+    let context = || format!("setting up {}", work.name);
+    Netlink::open().and_then(|mut n| n.batch(&work.requests)).with_context(context)?;
+    ethtool::tx_checksum_off(work.offload.iter().map(String::as_str)).with_context(context)
+}
+
+/// Builds everything. Called by the sandbox's own process, whose network namespace is the switches'.
+///
+/// # Errors
+/// With the step that failed; what was made before is gone when the caller's namespaces are.
+pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String]) -> anyhow::Result<Network> {
+    let topology = &site.topology;
+    let mut steps = Vec::new();
+    let mut last = Instant::now();
+    let mut step = |name: &str| {
+        steps.push((name.to_owned(), last.elapsed().as_secs_f64() * 1e3));
+        last = Instant::now();
+    };
+    link::disable_ipv6();
+    let root = NetNs::current()?;
+    // Open vSwitch comes up beside the namespaces.
+    let (ovs, nodes) = std::thread::scope(|scope| {
+        let ovs = scope.spawn(|| Ovs::start(folder));
+        let nodes = NetNs::many(topology.servers.len() + topology.gateways.len(), link::disable_ipv6);
+        (ovs.join(), nodes)
+    });
+    let ovs = ovs.map_err(|_| anyhow::anyhow!("starting Open vSwitch has panicked"))??;
+    let mut servers = nodes.context("making namespaces for servers and gateways")?;
+    let gateways = servers.split_off(topology.servers.len());
+    step("namespaces and Open vSwitch");
+
+    let nets = Nets { root: &root, servers: &servers, gateways: &gateways };
+    let mut netlink = Netlink::open()?;
+    let mut requests: Vec<Request> =
+        (0u32..).zip(&topology.links).map(|(n, link)| veth(site, &nets, LinkId(n), link)).collect();
+    requests.push(link::set_up(1, true));
+    netlink.batch(&requests).context("making links")?;
+    step("links");
+
+    requests.clear();
+    for (n, link) in (0u32..).zip(&topology.links) {
+        for (side, end) in [(0, link.a), (1, link.b)] {
+            if matches!(end.node, NodeId::Switch(_)) {
+                requests.extend(tc::shape(SWITCH_BASE + n * 2 + side, shape(&link.cfg)));
+            }
+        }
+    }
+    requests.extend(legacy(topology));
+    let mut work: Vec<(&NetNs, NodeWork)> = Vec::new();
+    for (n, (server, ns)) in (0u32..).zip(topology.servers.iter().zip(&servers)) {
+        let node = NodeId::Server(tandem_model::ServerId(n));
+        work.push((ns, node_work(site, &server.name, server.mac.0, server.address, &server.uplinks, node)));
+    }
+    for (n, (gateway, ns)) in (0u32..).zip(topology.gateways.iter().zip(&gateways)) {
+        let node = NodeId::Gateway(tandem_model::GatewayId(n));
+        work.push((ns, node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node)));
+    }
+    let (bridges, common) = (bridges(topology), Common {
+        controller: controller.to_owned(),
+        protocols: protocols.to_vec(),
+        datapath_type: ovs.datapath().kind().to_owned(),
+    });
+    // Shaping and the nodes' insides go on while vswitchd attaches its ports.
+    let socket = ovs.socket();
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let nodes = scope.spawn(|| -> anyhow::Result<()> {
+            visit(&work, do_node_work)?.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
+            Ok(())
+        });
+        let switches = scope.spawn(move || netlink.batch(&requests));
+        Ovsdb::connect(&socket)?.make(&bridges, &common, OVS_LIMIT)?;
+        let joined = (nodes.join(), switches.join());
+        match joined {
+            (Ok(nodes), Ok(switches)) => {
+                nodes?;
+                Ok(switches.context("shaping links")?)
+            }
+            _ => anyhow::bail!("a thread that sets up nodes has panicked"),
+        }
+    })?;
+    step("bridges, addresses and shaping");
+    Ok(Network { root, servers, gateways, ovs, steps })
+}
+
+fn bridges(topology: &Topology) -> Vec<Bridge> {
+    (0u32..)
+        .zip(&topology.switches)
+        .filter(|(_, s)| !s.legacy)
+        .map(|(n, switch)| Bridge {
+            name: switch.name.clone(),
+            dpid: switch.dpid.0,
+            ports: topology
+                .ports(NodeId::Switch(SwitchId(n)))
+                .iter()
+                .map(|(port, _)| Port { name: port_name(topology, SwitchId(n), *port), number: port.0 })
+                .collect(),
+        })
+        .collect()
+}
+
+/// Legacy switches are the kernel's own bridges.
+fn legacy(topology: &Topology) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for (n, switch) in (0u32..).zip(&topology.switches).filter(|(_, s)| s.legacy) {
+        let bridge = SWITCH_BASE + topology.links.len() as u32 * 2 + n;
+        requests.push(link::bridge(&switch.name, bridge, None));
+        for (_, id) in topology.ports(NodeId::Switch(SwitchId(n))) {
+            let Some(link) = topology.link(*id) else { continue };
+            let side = u32::from(link.b.node == NodeId::Switch(SwitchId(n)));
+            requests.push(link::plug(SWITCH_BASE + id.0 * 2 + side, bridge));
+        }
+    }
+    requests
+}
+
+/// What a lab shows of its datapath.
+pub fn datapath(ovs: &Ovs) -> &'static str {
+    match ovs.datapath() {
+        Datapath::Kernel => "the kernel",
+        Datapath::Userspace => "user space",
+    }
+}
+
+/// Switches per role, for people.
+pub fn roles(topology: &Topology) -> BTreeMap<Role, usize> {
+    let mut counts = BTreeMap::new();
+    for switch in topology.switches.iter().filter(|s| !s.legacy) {
+        *counts.entry(switch.role).or_default() += 1;
+    }
+    counts
+}

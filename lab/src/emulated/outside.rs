@@ -1,0 +1,225 @@
+//! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes, taking it down.
+
+use super::control::{self, Answer, Ask, Status};
+use anyhow::{Context, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use tandem_linux::probe::Probe;
+use tandem_linux::sandbox;
+use tandem_model::{Site, site};
+
+/// What the inner process is told, on its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// The lab's name.
+    pub name: String,
+    /// The site file's text and name.
+    pub site: String,
+    /// See `site`.
+    pub site_file: String,
+    /// Where switches find their controller, in OVS's words.
+    pub controller: String,
+    /// OpenFlow versions, in OVS's words.
+    pub protocols: Vec<String>,
+    /// Numbers of the listening sockets.
+    pub control_fd: i32,
+    /// See `control_fd`.
+    pub world_fd: i32,
+}
+
+/// What `up` is asked for.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The lab's name; the site's if not given.
+    pub name: Option<String>,
+    /// The site file's text and name.
+    pub text: String,
+    /// See `text`.
+    pub file: String,
+    /// Where switches find their controller, in OVS's words.
+    pub controller: String,
+    /// OpenFlow versions, in OVS's words.
+    pub protocols: Vec<String>,
+}
+
+/// A lab that is up.
+#[derive(Debug)]
+pub struct Up {
+    /// What it says of itself.
+    pub status: Status,
+    /// Its first process's id, as seen from outside. Killing it ends everything.
+    pub pid: u32,
+}
+
+/// Takes a descriptor that was handed down by number.
+///
+/// # Errors
+/// When there is none of that number.
+pub fn adopt(fd: i32) -> anyhow::Result<UnixListener> {
+    tandem_linux::sys::adopt(fd).map(UnixListener::from).with_context(|| format!("descriptor {fd} was not handed down"))
+}
+
+fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
+    fcntl(listener.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context("handing a socket down")?;
+    Ok(())
+}
+
+/// Brings a lab up and returns when its network is there; it runs on by itself.
+///
+/// # Errors
+/// When something is missing, the site has faults, there is such a lab already, or a step failed; nothing is then left.
+pub fn up(plan: &Plan) -> anyhow::Result<Up> {
+    let checked: Site = site::read(&plan.text, &plan.file)?;
+    let missing = Probe::new().missing();
+    if !missing.is_empty() {
+        bail!("the emulated world is not possible here; missing:\n  {}", missing.join("\n  "));
+    }
+    let name = plan.name.clone().unwrap_or(checked.name);
+    let bind = |suffix: &str| UnixListener::bind_addr(&control::address(&name, suffix)?);
+    let taken = || format!("there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name");
+    let (control, world) = (bind("").with_context(taken)?, bind("/world").with_context(taken)?);
+    hand_down(&control)?;
+    hand_down(&world)?;
+    let start = Start {
+        name,
+        site: plan.text.clone(),
+        site_file: plan.file.clone(),
+        controller: plan.controller.clone(),
+        protocols: plan.protocols.clone(),
+        control_fd: control.as_raw_fd(),
+        world_fd: world.as_raw_fd(),
+    };
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut command = Command::new(program);
+    command.arg("__outer").stdin(Stdio::piped()).stdout(Stdio::piped());
+    sandbox::outer(&mut command);
+    let mut outer = command.spawn().context("making namespaces (root is needed)")?;
+    if let Some(mut input) = outer.stdin.take() {
+        input.write_all(serde_json::to_string(&start)?.as_bytes())?;
+    }
+    drop((control, world));
+    let mut lines = BufReader::new(outer.stdout.take().context("no output")?).lines();
+    let pid = lines.next().transpose()?.and_then(|l| l.parse().ok());
+    let ended = outer.wait()?;
+    let Some(pid) = pid.filter(|_| ended.success()) else { bail!("the lab's first process did not start ({ended})") };
+    match lines.next().transpose()?.as_deref().map(serde_json::from_str::<Answer>) {
+        Some(Ok(Answer::Status(status))) => Ok(Up { status, pid }),
+        Some(Ok(Answer::Error { why })) => bail!("{why}"),
+        _ => bail!("the lab ended before it was up"),
+    }
+}
+
+/// `__outer`: starts the first process in the new namespaces, says its id, and ends.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn outer() -> anyhow::Result<()> {
+    let first = sandbox::inner(Command::new(std::env::current_exe()?).arg("__init"))?;
+    println!("{}", first.id());
+    Ok(())
+}
+
+/// `__init`, the first process: starts the lab's own process and buries whoever dies, until that one does.
+///
+/// # Errors
+/// When the sandbox cannot be set up.
+pub fn init() -> anyhow::Result<ExitCode> {
+    // Found before /proc is another one.
+    let program = std::env::current_exe()?;
+    sandbox::settle()?;
+    let inside = Command::new(program).arg("__inside").spawn()?;
+    let id = i32::try_from(inside.id())?;
+    // Nobody outside waits for our output any more than the lab's own process writes any.
+    drop_output()?;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::empty())) {
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == id => return Ok(ExitCode::from(code as u8)),
+            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw() == id => return Ok(ExitCode::FAILURE),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return Ok(ExitCode::FAILURE),
+        }
+    }
+}
+
+fn drop_output() -> anyhow::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stdin(&null)?;
+    Ok(())
+}
+
+/// Ends a lab and waits until its last process is gone.
+///
+/// # Errors
+/// When there is no such lab.
+pub fn down(name: &str) -> anyhow::Result<()> {
+    let stream = UnixStream::connect_addr(&control::address(name, "")?)
+        .with_context(|| format!("there is no lab {name:?}"))?;
+    let mut writer = stream.try_clone()?;
+    writeln!(writer, "{}", serde_json::to_string(&Ask::Down)?)?;
+    // The answer comes, and then the end: the sandbox's processes hold the other end of this socket.
+    let mut rest = Vec::new();
+    let _ = (&stream).read_to_end(&mut rest);
+    // The name is free again as soon as nobody listens on it.
+    for _ in 0..1000 {
+        if UnixStream::connect_addr(&control::address(name, "")?).is_err() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    bail!("the lab {name:?} does not end")
+}
+
+/// Runs a command in a node. Call it before any thread is started.
+///
+/// # Errors
+/// When there is no such lab or node, or the command cannot be started.
+pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {
+    let Answer::Found { netns } = control::ask(name, &Ask::Find { node: node.to_owned() })? else {
+        bail!("the lab {name:?} answered something else")
+    };
+    let pid = process_of(name)?;
+    let Some((program, arguments)) = command.split_first() else { bail!("no command was given") };
+    sandbox::enter(pid, netns)?;
+    let status = Command::new(program)
+        .args(arguments)
+        .status()
+        .with_context(|| format!("cannot start {program} in {node}"))?;
+    Ok(ExitCode::from(status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1) as u8))
+}
+
+/// The id, as seen from here, of the process that holds a lab's control socket.
+fn process_of(name: &str) -> anyhow::Result<u32> {
+    let wanted = format!("@tandem-lab/{name}");
+    let table = std::fs::read_to_string("/proc/net/unix").context("reading /proc/net/unix")?;
+    let inodes: Vec<String> = table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let listening = fields.get(3) == Some(&"00010000");
+            (listening && fields.get(7) == Some(&wanted.as_str())).then(|| format!("socket:[{}]", fields[6]))
+        })
+        .collect();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let inside = std::fs::read(entry.path().join("cmdline")).is_ok_and(|c| c.ends_with(b"__inside\0"));
+        if inside && holds(&entry.path(), &inodes) {
+            return Ok(pid);
+        }
+    }
+    bail!("the process of lab {name:?} is not found; is the lab another user's?")
+}
+
+fn holds(process: &Path, inodes: &[String]) -> bool {
+    let Ok(fds) = std::fs::read_dir(process.join("fd")) else { return false };
+    fds.flatten().any(|fd| {
+        std::fs::read_link(fd.path()).is_ok_and(|to| to.to_str().is_some_and(|to| inodes.iter().any(|i| i == to)))
+    })
+}

@@ -1,0 +1,109 @@
+//! Every server pings every other server and every gateway: ICMP echo (RFC 792) from a raw socket in each namespace.
+
+use super::control::Pings;
+use super::network::Network;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+use tandem_model::Site;
+
+/// How long a sender waits for answers that are missing before it asks again.
+const WAIT: Duration = Duration::from_millis(1500);
+/// How often a sender asks.
+const ROUNDS: u16 = 3;
+/// Failed pairs that are named.
+const NAMED: usize = 10;
+/// Nodes that send at once: more would only fill the switches' queues.
+const AT_ONCE: usize = 8;
+
+/// See the module.
+///
+/// # Errors
+/// When a namespace or socket cannot be had.
+pub fn all(site: &Site, network: &Network) -> anyhow::Result<Pings> {
+    let topology = &site.topology;
+    let nodes: Vec<(String, Ipv4Addr)> = topology
+        .servers
+        .iter()
+        .map(|s| (s.name.clone(), s.address))
+        .chain(topology.gateways.iter().map(|g| (g.name.clone(), g.address)))
+        .collect();
+    let senders: Vec<usize> = (0..topology.servers.len()).collect();
+    let mut pings = Pings::default();
+    for some in senders.chunks(AT_ONCE) {
+        let results: Vec<anyhow::Result<BTreeSet<Ipv4Addr>>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = some
+                .iter()
+                .map(|n| {
+                    let targets: Vec<Ipv4Addr> =
+                        nodes.iter().enumerate().filter(|(m, _)| m != n).map(|(_, (_, ip))| *ip).collect();
+                    let ns = &network.servers[*n];
+                    scope.spawn(move || ns.run(|| ping(*n as u16, &targets))?)
+                })
+                .collect();
+            let panicked = |_| Err(anyhow::anyhow!("a pinging thread has panicked"));
+            threads.into_iter().map(|t| t.join().unwrap_or_else(panicked)).collect()
+        });
+        for (n, silent) in some.iter().zip(results) {
+            let silent = silent?;
+            pings.tried += nodes.len() - 1;
+            pings.answered += nodes.len() - 1 - silent.len();
+            for ip in silent {
+                let name = nodes.iter().find(|(_, a)| *a == ip).map_or("?", |(name, _)| name);
+                if pings.failed.len() < NAMED {
+                    pings.failed.push(format!("{} -> {name} ({ip})", nodes[*n].0));
+                }
+            }
+        }
+    }
+    Ok(pings)
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c.get(1).copied().unwrap_or(0))).sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Pings targets from the thread's namespace; returns who did not answer.
+fn ping(id: u16, targets: &[Ipv4Addr]) -> anyhow::Result<BTreeSet<Ipv4Addr>> {
+    let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+    let _ = socket.set_recv_buffer_size(1 << 20);
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let mut silent: BTreeSet<Ipv4Addr> = targets.iter().copied().collect();
+    for round in 0..ROUNDS {
+        let mut unasked: Vec<Ipv4Addr> = silent.iter().copied().collect();
+        let start = Instant::now();
+        while !silent.is_empty() && (start.elapsed() < WAIT || !unasked.is_empty()) {
+            // A few at a time: a neighbour that is not known yet keeps a queue of limited length.
+            for ip in unasked.split_off(unasked.len().saturating_sub(32)) {
+                let mut packet = vec![8, 0, 0, 0];
+                packet.extend_from_slice(&id.to_be_bytes());
+                packet.extend_from_slice(&round.to_be_bytes());
+                packet.extend_from_slice(&[0x54; 24]);
+                let sum = checksum(&packet).to_be_bytes();
+                packet[2..4].copy_from_slice(&sum);
+                // A send that fails is an answer that is missing.
+                let _ = socket.send_to(&packet, &SockAddr::from(SocketAddrV4::new(ip, 0)));
+            }
+            let mut answer = [0u8; 256];
+            while let Ok(length) = socket.read(&mut answer) {
+                // An IPv4 header of 20 bytes, then type 0 (echo reply) and our identifier.
+                if length >= 28 && answer[20] == 0 && answer[24..26] == id.to_be_bytes() {
+                    silent.remove(&Ipv4Addr::new(answer[12], answer[13], answer[14], answer[15]));
+                }
+                if silent.is_empty() {
+                    break;
+                }
+            }
+        }
+        if silent.is_empty() {
+            break;
+        }
+    }
+    Ok(silent)
+}

@@ -1,0 +1,250 @@
+//! Native traffic: UDP and TCP at a rate, from a socket in one namespace to a socket in another, measured where it arrives.
+//!
+//! Every UDP packet carries its number and when it was sent (both ends have one clock), so that delay, jitter, loss and reordering
+//! are known exactly.
+
+use super::control::FlowReport;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tandem_linux::netns::NetNs;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::task::JoinHandle;
+
+/// First port of generated traffic; a flow's is this plus its id, wrapping.
+const PORTS: u16 = 20_000;
+/// IPv4 and UDP headers.
+const HEADERS: u16 = 28;
+/// Ethernet header.
+const ETHERNET: u64 = 14;
+
+/// A flow to be generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Its id.
+    pub id: u64,
+    /// Sender's and receiver's addresses.
+    pub addresses: (Ipv4Addr, Ipv4Addr),
+    /// Sender's and receiver's names, for reports.
+    pub ends: String,
+    /// Bits a second, layer 2.
+    pub rate: u64,
+    /// TCP instead of UDP.
+    pub tcp: bool,
+    /// Bytes of an IP packet.
+    pub packet: u16,
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    sent: u64,
+    received: u64,
+    bytes: u64,
+    reordered: u64,
+    highest: u64,
+    delay_sum: f64,
+    jitter: f64,
+    last_transit: Option<f64>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    ended: Option<Instant>,
+    failed: Option<String>,
+}
+
+struct Flow {
+    spec: Spec,
+    started: Instant,
+    measured: Arc<Mutex<Measured>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// All flows of a lab, also those that ended.
+#[derive(Default)]
+pub struct Traffic {
+    flows: BTreeMap<u64, Flow>,
+}
+
+type Shared = Arc<Mutex<Measured>>;
+
+fn with<T>(shared: &Shared, f: impl FnOnce(&mut Measured) -> T) -> T {
+    f(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Traffic {
+    /// Starts a flow between two namespaces; one that runs already with the same figures is left as it is. Must be called within
+    /// the runtime that is to carry it.
+    ///
+    /// # Errors
+    /// When a socket cannot be had.
+    pub fn start(&mut self, spec: Spec, from: &NetNs, to: &NetNs) -> anyhow::Result<()> {
+        if self.flows.get(&spec.id).is_some_and(|f| f.spec == spec && with(&f.measured, |m| m.ended.is_none())) {
+            return Ok(());
+        }
+        self.flows.remove(&spec.id);
+        let port = PORTS + (spec.id % 40_000) as u16;
+        let (source, target) = spec.addresses;
+        let measured: Shared = Arc::default();
+        let there = SocketAddr::V4(SocketAddrV4::new(target, port));
+        let here = SocketAddr::V4(SocketAddrV4::new(source, 0));
+        let tasks = if spec.tcp {
+            let listener = to.run(|| std::net::TcpListener::bind(there))??;
+            let socket = from.run(|| -> std::io::Result<std::net::TcpStream> {
+                // Made inside, connected by the runtime: a connect that waits must not hold this thread.
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+                socket.bind(&here.into())?;
+                socket.set_nonblocking(true)?;
+                Ok(socket.into())
+            })??;
+            listener.set_nonblocking(true)?;
+            vec![
+                tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())),
+                tokio::spawn(tcp_sender(TcpSocket::from_std_stream(socket), there, spec.rate, measured.clone())),
+            ]
+        } else {
+            let receiver = to.run(|| std::net::UdpSocket::bind(there))??;
+            let sender = from.run(|| std::net::UdpSocket::bind(here))??;
+            sender.connect(there)?;
+            for socket in [&receiver, &sender] {
+                socket.set_nonblocking(true)?;
+            }
+            let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
+            vec![
+                tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())),
+                tokio::spawn(udp_sender(UdpSocket::from_std(sender)?, size, spec.rate, measured.clone())),
+            ]
+        };
+        self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
+        Ok(())
+    }
+
+    /// Ends a flow; its figures stay.
+    pub fn stop(&mut self, id: u64) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.tasks.drain(..).for_each(|t| t.abort());
+            with(&flow.measured, |m| m.ended = m.ended.or_else(|| Some(Instant::now())));
+        }
+    }
+
+    /// Everything that was measured.
+    pub fn report(&self) -> Vec<FlowReport> {
+        self.flows.values().map(Flow::report).collect()
+    }
+}
+
+impl Flow {
+    fn report(&self) -> FlowReport {
+        with(&self.measured, |m| {
+            let span = m.first.zip(m.last).map_or(0.0, |(a, b)| b.duration_since(a).as_secs_f64());
+            let end = m.ended.unwrap_or_else(Instant::now);
+            FlowReport {
+                id: self.spec.id,
+                ends: self.spec.ends.clone(),
+                transport: if self.spec.tcp { "tcp" } else { "udp" }.into(),
+                rate: self.spec.rate,
+                goodput: if span > 0.0 { m.bytes as f64 * 8.0 / span } else { 0.0 },
+                sent: m.sent,
+                received: m.received,
+                reordered: m.reordered,
+                delay_ms: if m.received > 0 { m.delay_sum / m.received as f64 * 1e3 } else { 0.0 },
+                jitter_ms: m.jitter * 1e3,
+                seconds: end.duration_since(self.started).as_secs_f64(),
+                ended: m.ended.is_some(),
+            }
+        })
+    }
+}
+
+/// Nanoseconds on the clock that both ends share.
+fn clock() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
+}
+
+async fn udp_sender(socket: UdpSocket, size: usize, rate: u64, shared: Shared) {
+    let frame = (size as u64 + u64::from(HEADERS) + ETHERNET) * 8;
+    let start = tokio::time::Instant::now();
+    let mut packet = vec![0u8; size];
+    let mut number = 0u64;
+    loop {
+        // Each packet has its own moment, counted from the start: the rate is exact however late a timer is.
+        let due = Duration::from_nanos((u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64);
+        tokio::time::sleep_until(start + due).await;
+        number += 1;
+        packet[..8].copy_from_slice(&number.to_be_bytes());
+        packet[8..16].copy_from_slice(&clock().to_be_bytes());
+        // An unreachable receiver (not there yet, or gone) is a packet lost, not an end.
+        let _ = socket.send(&packet).await;
+        with(&shared, |m| m.sent = number);
+    }
+}
+
+async fn udp_receiver(socket: UdpSocket, shared: Shared) {
+    let mut packet = [0u8; 65536];
+    loop {
+        let Ok(length) = socket.recv(&mut packet).await else { continue };
+        let now = clock();
+        let Some(([n, t], _)) = packet.get(..length).and_then(|p| p.as_chunks::<8>().0.split_first_chunk::<2>()) else { continue };
+        let (number, sent) = (u64::from_be_bytes(*n), u64::from_be_bytes(*t));
+        let transit = now.saturating_sub(sent) as f64 / 1e9;
+        with(&shared, |m| {
+            m.received += 1;
+            m.bytes += length as u64;
+            m.reordered += u64::from(number < m.highest);
+            m.highest = m.highest.max(number);
+            m.delay_sum += transit;
+            // RFC 3550 section 6.4.1.
+            if let Some(last) = m.last_transit.replace(transit) {
+                m.jitter += ((transit - last).abs() - m.jitter) / 16.0;
+            }
+            let at = Instant::now();
+            m.first.get_or_insert(at);
+            m.last = Some(at);
+        });
+    }
+}
+
+async fn tcp_sender(socket: TcpSocket, there: SocketAddr, rate: u64, shared: Shared) {
+    let mut stream = match socket.connect(there).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            with(&shared, |m| m.failed = Some(error.to_string()));
+            return;
+        }
+    };
+    let chunk = vec![0u8; 8192];
+    let start = tokio::time::Instant::now();
+    let mut sent = 0u64;
+    loop {
+        let due = Duration::from_secs_f64(sent as f64 * 8.0 / rate.max(1) as f64);
+        tokio::time::sleep_until(start + due).await;
+        if stream.write_all(&chunk).await.is_err() {
+            return;
+        }
+        sent += chunk.len() as u64;
+        with(&shared, |m| m.sent = sent);
+    }
+}
+
+async fn tcp_receiver(listener: TcpListener, shared: Shared) {
+    let Ok((mut stream, _)) = listener.accept().await else { return };
+    let mut buffer = vec![0u8; 65536];
+    loop {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => with(&shared, |m| {
+                m.bytes += length as u64;
+                let at = Instant::now();
+                m.first.get_or_insert(at);
+                m.last = Some(at);
+            }),
+        }
+    }
+}
