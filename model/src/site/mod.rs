@@ -1,7 +1,7 @@
 //! The site: a data centre's description, as written in `site.toml` and as checked.
 //!
 //! `site.toml` -> [`read`] (all faults at once, with line and column) -> [`Site`] (this file; only valid
-//! values, nothing optional left open) -> [`Topology`](crate::Topology), already built.
+//! values, nothing optional left open) -> [`Topology`], already built.
 //!
 //! What a file may say, with every default written out (also in [`EXAMPLES`], with the other shapes, overrides and legacy
 //! switches):
