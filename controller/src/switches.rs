@@ -211,7 +211,8 @@ async fn pump<S: AsyncWrite + Unpin>(
         written.context("it takes in nothing any more")??;
     }
     if known.is_none()
-        && let (Some(dpid), Some(sender)) = (driver.dpid(), sender.take())
+        && let Some(dpid) = driver.dpid()
+        && let Some(sender) = sender.take()
     {
         *known = Some(dpid);
         hub.send(Input::Connected(dpid, id, sender)).await.context("the controller is stopping")?;

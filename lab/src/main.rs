@@ -5,7 +5,19 @@ mod cli;
 use std::process::ExitCode;
 use tandem_lab::emulated::{inside, outside};
 
+/// A reader that went away (`tandem ... | head`) ends the program without a word.
+fn end_quietly_without_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|text| text.starts_with("failed printing to stdout")) {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_quietly_without_reader();
     // The sandbox's own steps come before anything that starts a thread.
     let result = match std::env::args().nth(1).as_deref() {
         Some("__outer") => outside::outer().map(|()| ExitCode::SUCCESS),

@@ -37,7 +37,8 @@ pub struct Veth {
 }
 
 impl Veth {
-    /// Ends as (name, interface number, namespace). Both are up once made.
+    /// Ends as (name, interface number, namespace). The first is up once made; the second cannot be, as the kernel opens it before it
+    /// knows its peer: set it up with [`set_up`].
     pub fn new(a: (&str, u32, &NetNs), b: (&str, u32, &NetNs)) -> Veth {
         let end = |(name, index, ns): (&str, u32, &NetNs)| End {
             name: name.to_owned(),
@@ -46,7 +47,7 @@ impl Veth {
             mac: None,
             up: true,
         };
-        Veth { a: end(a), b: end(b) }
+        Veth { a: end(a), b: End { up: false, ..end(b) } }
     }
 
     /// The first end's Ethernet address.

@@ -53,6 +53,14 @@ impl NetNs {
         open_this().map(NetNs)
     }
 
+    /// A second hold on the same namespace.
+    ///
+    /// # Errors
+    /// When the process has too many descriptors.
+    pub fn duplicate(&self) -> Result<NetNs, Error> {
+        self.0.try_clone().map(NetNs).map_err(Error::io("holding a network namespace"))
+    }
+
     /// Its descriptor's number, for netlink requests.
     pub fn raw(&self) -> RawFd {
         self.0.as_raw_fd()

@@ -41,7 +41,8 @@ pub struct Bridge {
 /// What bridges have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
-    /// e.g. `unix:/run/openflow.sock`, `tcp:10.0.0.1:6653`.
+    /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only `unix:RUNDIR/BRIDGE.controller`; `%` stands for the
+    /// bridge's name.
     pub controller: String,
     /// e.g. `OpenFlow10`, `OpenFlow13`.
     pub protocols: Vec<String>,
@@ -161,7 +162,7 @@ impl Ovsdb {
                 "row": { "name": bridge.name, "interfaces": ["named-uuid", format!("{own}i")] } }));
             ports.push(json!(["named-uuid", own]));
             operations.push(json!({ "op": "insert", "table": "Controller", "uuid-name": controller,
-                "row": { "target": common.controller, "max_backoff": 1000, "inactivity_probe": 10000 } }));
+                "row": { "target": common.controller.replace('%', &bridge.name), "max_backoff": 1000, "inactivity_probe": 10000 } }));
             operations.push(json!({ "op": "insert", "table": "Bridge", "uuid-name": row, "row": {
                 "name": bridge.name,
                 "fail_mode": "secure",

@@ -90,6 +90,7 @@ fn node_work(site: &Site, name: &str, mac: [u8; 6], address: std::net::Ipv4Addr,
     for id in uplinks {
         let Some(end) = site.topology.link(*id).and_then(|l| l.end_at(node)) else { continue };
         offload.push(format!("eth{}", end.port.0 - 1));
+        requests.push(link::set_up(PORT_BASE + end.port.0, true));
         if let Some(link) = site.topology.link(*id) {
             requests.extend(tc::shape(PORT_BASE + end.port.0, shape(&link.cfg)));
         }
@@ -151,6 +152,11 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
     step("links");
 
     requests.clear();
+    for (n, l) in (0u32..).zip(&topology.links) {
+        if matches!(l.b.node, NodeId::Switch(_)) {
+            requests.push(link::set_up(SWITCH_BASE + n * 2 + 1, true));
+        }
+    }
     for (n, link) in (0u32..).zip(&topology.links) {
         for (side, end) in [(0, link.a), (1, link.b)] {
             if matches!(end.node, NodeId::Switch(_)) {
@@ -168,8 +174,10 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
         let node = NodeId::Gateway(tandem_model::GatewayId(n));
         work.push((ns, node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node)));
     }
-    let (bridges, common) = (bridges(topology), Common {
-        controller: controller.to_owned(),
+    let bridges = bridges(topology);
+    let target = controller_for(&bridges, folder, controller)?;
+    let (bridges, common) = (bridges, Common {
+        controller: target,
         protocols: protocols.to_vec(),
         datapath_type: ovs.datapath().kind().to_owned(),
     });
@@ -193,6 +201,17 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
     })?;
     step("bridges, addresses and shaping");
     Ok(Network { root, servers, gateways, ovs, steps })
+}
+
+/// The controller in vswitchd's words. Of Unix sockets it takes only one per bridge in its own folder, so these are links to the real
+/// one.
+fn controller_for(bridges: &[Bridge], folder: &Path, controller: &str) -> anyhow::Result<String> {
+    let Some(socket) = controller.strip_prefix("unix:") else { return Ok(controller.to_owned()) };
+    for bridge in bridges {
+        let link = folder.join(format!("{}.controller", bridge.name));
+        std::os::unix::fs::symlink(socket, &link).with_context(|| format!("making {}", link.display()))?;
+    }
+    Ok(format!("unix:{}/%.controller", folder.display()))
 }
 
 fn bridges(topology: &Topology) -> Vec<Bridge> {

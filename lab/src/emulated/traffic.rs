@@ -90,35 +90,28 @@ impl Traffic {
         }
         self.flows.remove(&spec.id);
         let port = PORTS + (spec.id % 40_000) as u16;
-        let (source, target) = spec.addresses;
         let measured: Shared = Arc::default();
-        let there = SocketAddr::V4(SocketAddrV4::new(target, port));
-        let here = SocketAddr::V4(SocketAddrV4::new(source, 0));
+        // A VM whose client has its lease may not have configured it yet: nothing here depends on the address being there.
+        let any = |port| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        let there = SocketAddr::V4(SocketAddrV4::new(spec.addresses.1, port));
         let tasks = if spec.tcp {
-            let listener = to.run(|| std::net::TcpListener::bind(there))??;
-            let socket = from.run(|| -> std::io::Result<std::net::TcpStream> {
-                // Made inside, connected by the runtime: a connect that waits must not hold this thread.
-                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-                socket.bind(&here.into())?;
-                socket.set_nonblocking(true)?;
-                Ok(socket.into())
-            })??;
+            let listener = to.run(|| std::net::TcpListener::bind(any(port)))??;
             listener.set_nonblocking(true)?;
+            let place = from.duplicate()?;
             vec![
                 tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())),
-                tokio::spawn(tcp_sender(TcpSocket::from_std_stream(socket), there, spec.rate, measured.clone())),
+                tokio::spawn(tcp_sender(place, there, spec.rate, measured.clone())),
             ]
         } else {
-            let receiver = to.run(|| std::net::UdpSocket::bind(there))??;
-            let sender = from.run(|| std::net::UdpSocket::bind(here))??;
-            sender.connect(there)?;
+            let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
+            let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
             for socket in [&receiver, &sender] {
                 socket.set_nonblocking(true)?;
             }
             let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
             vec![
                 tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())),
-                tokio::spawn(udp_sender(UdpSocket::from_std(sender)?, size, spec.rate, measured.clone())),
+                tokio::spawn(udp_sender(UdpSocket::from_std(sender)?, there, size, spec.rate, measured.clone())),
             ]
         };
         self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
@@ -168,7 +161,7 @@ fn clock() -> u64 {
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
 }
 
-async fn udp_sender(socket: UdpSocket, size: usize, rate: u64, shared: Shared) {
+async fn udp_sender(socket: UdpSocket, there: SocketAddr, size: usize, rate: u64, shared: Shared) {
     let frame = (size as u64 + u64::from(HEADERS) + ETHERNET) * 8;
     let start = tokio::time::Instant::now();
     let mut packet = vec![0u8; size];
@@ -181,7 +174,7 @@ async fn udp_sender(socket: UdpSocket, size: usize, rate: u64, shared: Shared) {
         packet[..8].copy_from_slice(&number.to_be_bytes());
         packet[8..16].copy_from_slice(&clock().to_be_bytes());
         // An unreachable receiver (not there yet, or gone) is a packet lost, not an end.
-        let _ = socket.send(&packet).await;
+        let _ = socket.send_to(&packet, there).await;
         with(&shared, |m| m.sent = number);
     }
 }
@@ -211,13 +204,27 @@ async fn udp_receiver(socket: UdpSocket, shared: Shared) {
     }
 }
 
-async fn tcp_sender(socket: TcpSocket, there: SocketAddr, rate: u64, shared: Shared) {
-    let mut stream = match socket.connect(there).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            with(&shared, |m| m.failed = Some(error.to_string()));
-            return;
+/// A socket made inside a namespace, not connected yet.
+fn tcp_socket(place: &NetNs) -> anyhow::Result<TcpSocket> {
+    let socket = place.run(|| -> std::io::Result<std::net::TcpStream> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    })??;
+    Ok(TcpSocket::from_std_stream(socket))
+}
+
+async fn tcp_sender(place: NetNs, there: SocketAddr, rate: u64, shared: Shared) {
+    let mut stream = loop {
+        let connected = match tcp_socket(&place) {
+            Ok(socket) => socket.connect(there).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match connected {
+            Ok(stream) => break stream,
+            Err(why) => with(&shared, |m| m.failed = Some(why)),
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     };
     let chunk = vec![0u8; 8192];
     let start = tokio::time::Instant::now();

@@ -114,7 +114,11 @@ impl Vms {
         let veth = link::Veth::new(("eth0", ETH0, &ns), (&outer_name, index, host)).mac_a(mac);
         Netlink::open()?.batch(&[veth.request()])?;
         host.run(|| {
-            Netlink::open()?.batch(&[link::plug(index, bridge), link::port_flags(index, true, true)])
+            Netlink::open()?.batch(&[
+                link::plug(index, bridge),
+                link::port_flags(index, true, true),
+                link::set_up(index, true),
+            ])
         })??;
         let script = self.script.clone();
         let client = ns.run(move || -> anyhow::Result<Option<Child>> {
