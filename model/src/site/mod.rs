@@ -12,12 +12,14 @@
 //!
 //! Bit rates, sizes and times are texts with a unit: `"1.5 Gbit/s"`, `"512 MiB"`, `"20 GB"`, `"500 ms"`, `"85 min"`.
 
+mod addresses;
 mod examples;
 mod faults;
 mod overrides;
 mod read;
 mod section;
 mod seed_ini;
+mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Fault, Faults};
