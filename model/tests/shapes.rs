@@ -189,8 +189,12 @@ fn twenty_thousand_exceptions() {
     for n in 1..=20_000 {
         text.push_str(&format!("[[server]]\nname = \"srv{n}\"\ncpu = {}\n", n % 64));
     }
-    let site = site(&text);
-    assert!((1u32..).zip(&site.topology.servers).all(|(n, s)| s.capacity.cpu == n % 64));
+    let built = site(&text);
+    assert!((1u32..).zip(&built.topology.servers).all(|(n, s)| s.capacity.cpu == n % 64));
+    // All of them wrong.
+    let wrong = format!("[topology]\n{}", text.replace("cpu = ", "cpu = -"));
+    let faults = read(&wrong, "site.toml").expect_err("faults").faults;
+    assert_eq!(faults.len(), 20_000 - 20_000 / 64, "-0 is 0");
 }
 
 /// With half the core switches at each edge switch the rounds must overlap, or the site falls into two halves.

@@ -1,6 +1,7 @@
 //! What is wrong with a site file: every fault with its place, what is wrong, and what to write instead.
 
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -59,12 +60,17 @@ impl fmt::Display for Faults {
 #[derive(Debug)]
 pub(super) struct Collector<'a> {
     text: &'a str,
+    /// Where each line starts.
+    lines: Vec<usize>,
     faults: Vec<(usize, Fault)>,
+    /// Place, key and problem of each, so that none is told twice.
+    told: BTreeSet<(usize, String, String)>,
 }
 
 impl<'a> Collector<'a> {
     pub(super) fn new(text: &'a str) -> Collector<'a> {
-        Collector { text, faults: Vec::new() }
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Collector { text, lines, faults: Vec::new(), told: BTreeSet::new() }
     }
 
     /// Adds a fault at a byte range of the text.
@@ -79,10 +85,10 @@ impl<'a> Collector<'a> {
         while !self.text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = &self.text[..start];
-        let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+        let line = self.lines.partition_point(|at| *at <= start);
+        let line_start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let line_text = self.text[line_start..].lines().next().unwrap_or("");
-        let column = before[line_start..].chars().count() + 1;
+        let column = self.text[line_start..start].chars().count() + 1;
         let rest = line_text.chars().count().saturating_sub(column - 1);
         let mut end = span.end.clamp(start, self.text.len());
         while !self.text.is_char_boundary(end) {
@@ -90,7 +96,7 @@ impl<'a> Collector<'a> {
         }
         let width = self.text[start..end].chars().count().min(rest).max(1);
         let fault = Fault {
-            line: before.matches('\n').count() + 1,
+            line,
             column,
             key: key.to_owned(),
             problem: problem.into(),
@@ -98,7 +104,7 @@ impl<'a> Collector<'a> {
             text: line_text.trim_end().to_owned(),
             width,
         };
-        if !self.faults.iter().any(|(_, f)| *f == fault) {
+        if self.told.insert((start, fault.key.clone(), fault.problem.clone())) {
             self.faults.push((start, fault));
         }
     }
