@@ -36,6 +36,28 @@ impl Blame {
     pub const BAD_PREREQUISITE: Blame = Blame { kind: 4, code: 9 };
     /// OFPET_BAD_MATCH, OFPBMC_DUP_FIELD (1.3).
     pub const DUPLICATE_FIELD: Blame = Blame { kind: 4, code: 10 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_WILDCARDS (1.3).
+    pub const BAD_WILDCARDS: Blame = Blame { kind: 4, code: 5 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_FIELD (1.3).
+    pub const BAD_FIELD: Blame = Blame { kind: 4, code: 6 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_VALUE (1.3).
+    pub const BAD_MATCH_VALUE: Blame = Blame { kind: 4, code: 7 };
+    /// OFPET_BAD_MATCH, OFPBMC_BAD_MASK (1.3).
+    pub const BAD_MATCH_MASK: Blame = Blame { kind: 4, code: 8 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_SET_TYPE (1.3).
+    pub const BAD_SET_TYPE: Blame = Blame { kind: 2, code: 13 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_SET_LEN (1.3).
+    pub const BAD_SET_LEN: Blame = Blame { kind: 2, code: 14 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_SET_ARGUMENT (1.3).
+    pub const BAD_SET_ARGUMENT: Blame = Blame { kind: 2, code: 15 };
+    /// OFPET_GROUP_MOD_FAILED, OFPGMFC_BAD_BUCKET (1.3).
+    pub const BAD_BUCKET: Blame = Blame { kind: 6, code: 12 };
+    /// OFPET_METER_MOD_FAILED, OFPMMFC_BAD_BAND (1.3).
+    pub const BAD_BAND: Blame = Blame { kind: 12, code: 8 };
+    /// OFPET_TABLE_FEATURES_FAILED, OFPTFFC_BAD_TYPE (1.3).
+    pub const BAD_TABLE_FEATURE_TYPE: Blame = Blame { kind: 13, code: 2 };
+    /// OFPET_TABLE_FEATURES_FAILED, OFPTFFC_BAD_LEN (1.3).
+    pub const BAD_TABLE_FEATURE_LEN: Blame = Blame { kind: 13, code: 3 };
     /// OFPET_FLOW_MOD_FAILED, OFPFMFC_BAD_COMMAND in 1.3 (1.0 has code 4).
     pub const BAD_COMMAND: Blame = Blame { kind: 5, code: 6 };
 }
@@ -79,6 +101,24 @@ pub enum Problem {
     #[error("{value} is unknown")]
     Unknown {
         /// What it says.
+        value: u32,
+    },
+    /// Padding that must be zero is not.
+    #[error("padding is not zero")]
+    Padding,
+    /// A mask where none may be, or a value with bits outside of its mask.
+    #[error("a mask is not allowed here, or the value has bits outside of it")]
+    Mask,
+    /// A match field that is there twice.
+    #[error("match field {value} is there twice")]
+    Repeated {
+        /// The field's number.
+        value: u32,
+    },
+    /// A match field without the field that it needs.
+    #[error("match field {value} does not follow the fields that it needs")]
+    Prerequisite {
+        /// The field's number.
         value: u32,
     },
 }

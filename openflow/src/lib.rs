@@ -9,8 +9,53 @@ pub mod framing;
 pub mod header;
 mod message_enum;
 pub mod of10;
+pub mod of13;
 pub mod session;
 pub mod wire;
+
+/// A message of either version, by its version byte.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnyMessage {
+    /// OpenFlow 1.0.
+    V10(of10::Message),
+    /// OpenFlow 1.3.
+    V13(of13::Message),
+}
+
+impl AnyMessage {
+    /// Reads one whole message, header included.
+    ///
+    /// # Errors
+    /// When its version is neither, or it is no valid message of that version.
+    pub fn decode(message: &[u8]) -> Result<(u32, AnyMessage), error::DecodeError> {
+        let (header, r) = header::split(message)?;
+        match header.version {
+            header::V10 => of10::Message::decode(message).map(|(xid, m)| (xid, AnyMessage::V10(m))),
+            header::V13 => of13::Message::decode(message).map(|(xid, m)| (xid, AnyMessage::V13(m))),
+            version => Err(header::wrong_version(&r, version)),
+        }
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// When it is longer than 65535 bytes; `out` is then as it was.
+    pub fn encode(&self, xid: u32, out: &mut Vec<u8>) -> Result<(), error::EncodeError> {
+        match self {
+            AnyMessage::V10(m) => m.encode(xid, out),
+            AnyMessage::V13(m) => m.encode(xid, out),
+        }
+    }
+
+    /// Its name in Rust, e.g. `FlowMod`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AnyMessage::V10(m) => m.name(),
+            AnyMessage::V13(m) => m.name(),
+        }
+    }
+}
 
 /// `TYPE/CODE`, with numbers for what has no name.
 fn error_text(kind: Option<&&str>, code: Option<&&str>, kind_number: u16, code_number: u16) -> String {

@@ -107,6 +107,16 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
+    /// Passes the zeros that bring a part of `length` bytes to a multiple of 8.
+    ///
+    /// # Errors
+    /// When there are too few, or they are no zeros.
+    pub fn zeros_to_eight(&mut self, length: usize) -> Result<(), DecodeError> {
+        let at = *self;
+        let zeros = self.take(to_eight(length))?;
+        if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(Problem::Padding)) }
+    }
+
     /// Fails if anything is left.
     pub fn end(&self) -> Result<(), DecodeError> {
         if self.is_empty() { Ok(()) } else { Err(self.error(Problem::Long { extra: self.left() })) }
@@ -246,6 +256,28 @@ impl Wire for Bytes {
     }
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
+    }
+}
+
+impl<const N: usize> Wire for [u32; N] {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut list = [0; N];
+        for value in &mut list {
+            *value = r.get()?;
+        }
+        Ok(list)
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|v| v.write(out));
+    }
+}
+
+impl<T: Wire> Wire for Box<T> {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        T::read(r).map(Box::new)
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        (**self).write(out);
     }
 }
 
