@@ -32,6 +32,15 @@ fn bench(c: &mut Criterion) {
         group.bench_function("by residual, server to gateway", |b| {
             b.iter(|| paths::by_residual(t, server, gateway, BitRate::mbit(1), |h| Some(left(h.link))));
         });
+        // The links of the gateway have nothing left.
+        let full = |id: LinkId| t.link(id).is_some_and(|l| l.end_at(gateway).is_some());
+        group.bench_function("by residual, server to a full gateway", |b| {
+            b.iter(|| {
+                paths::by_residual(t, server, gateway, BitRate(1), |h| {
+                    (!full(h.link)).then_some(left(h.link))
+                })
+            });
+        });
         group.finish();
     }
 }

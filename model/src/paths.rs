@@ -185,6 +185,9 @@ pub fn by_residual(
         return Some(Vec::new());
     }
     let places = Places::new(topology, from, to);
+    if is_cut_off(topology, places, |hop| residual(hop).is_some_and(|left| left >= need)) {
+        return None;
+    }
     let mut best: Vec<Option<(u32, Reverse<u64>)>> = vec![None; places.count()];
     let mut came: Vec<Option<Hop>> = vec![None; places.count()];
     let mut queue = BinaryHeap::new();
@@ -217,6 +220,30 @@ pub fn by_residual(
         }
     }
     None
+}
+
+/// Looks back from the end over a few nodes: a way that is closed near its end (a full gateway, a full edge switch) is found closed
+/// without a search of all the rest.
+fn is_cut_off(topology: &Topology, places: Places, usable: impl Fn(Hop) -> bool) -> bool {
+    const FEW: usize = 64;
+    let mut met = vec![places.to];
+    let mut expanded = 0;
+    while let Some(node) = met.get(expanded).copied() {
+        expanded += 1;
+        for (hop, other) in hops_from(topology, node) {
+            if places.of(other).is_none()
+                || met.contains(&other)
+                || !usable(Hop { link: hop.link, down: !hop.down })
+            {
+                continue;
+            }
+            if other == places.from || met.len() == FEW {
+                return false;
+            }
+            met.push(other);
+        }
+    }
+    true
 }
 
 fn unwind(topology: &Topology, places: Places, came: &[Option<Hop>]) -> Option<Path> {
