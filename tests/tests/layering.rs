@@ -1,0 +1,104 @@
+//! The layers of ARCHITECTURE.md: what each crate may depend on, and what pure crates must never reach.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+/// Per package name: its normal dependencies' names.
+fn dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let names: BTreeMap<&str, &str> = metadata["packages"]
+        .as_array()
+        .expect("packages")
+        .iter()
+        .map(|p| (p["id"].as_str().expect("id"), p["name"].as_str().expect("name")))
+        .collect();
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
+    let normal = |dep: &&Value| dep["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"].is_null()));
+    nodes
+        .iter()
+        .map(|node| {
+            let deps = node["deps"].as_array().expect("deps").iter().filter(normal);
+            let deps = deps.map(|d| names[d["pkg"].as_str().expect("pkg")].to_owned()).collect();
+            (names[node["id"].as_str().expect("id")].to_owned(), deps)
+        })
+        .collect()
+}
+
+/// What each of our crates may use of ours. Every crate of the workspace must be here.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("tandem-model", &[]),
+    ("tandem-openflow", &["tandem-model"]),
+    ("tandem-switch-driver", &["tandem-model", "tandem-openflow"]),
+    ("tandem-linux", &[]),
+    ("tandem-agent-protocol", &[]),
+    ("tandem-core", &["tandem-model"]),
+    (
+        "tandem-controller",
+        &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
+    ),
+    ("tandem-lab", &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"]),
+    ("tandem-tests", &[]),
+];
+
+#[test]
+fn every_crate_keeps_to_its_layer() {
+    let deps = dependencies(&metadata());
+    let ours: BTreeSet<&String> = deps.keys().filter(|n| n.starts_with("tandem-")).collect();
+    let listed: BTreeSet<String> = LAYERS.iter().map(|(n, _)| (*n).to_owned()).collect();
+    assert_eq!(ours, listed.iter().collect(), "a crate of the workspace is not in the table of layers");
+    for (name, allowed) in LAYERS {
+        let used = deps[*name].iter().filter(|d| d.starts_with("tandem-"));
+        let beyond: Vec<&String> = used.filter(|d| !allowed.contains(&d.as_str())).collect();
+        assert!(beyond.is_empty(), "{name} must not depend on {beyond:?}");
+    }
+}
+
+/// Everything that a pure crate may reach, directly or not. None of it opens a socket, a file or a clock on its own account.
+const PURE: &[&str] = &[
+    "arrayvec", "data-encoding", "dhcproto", "dhcproto-macros", "equivalent", "etherparse", "hashbrown", "heck", "idna",
+    "idna_adapter", "icu_collections", "icu_locale_core", "icu_normalizer", "icu_normalizer_data", "icu_properties",
+    "icu_properties_data", "icu_provider", "indexmap", "ipnet", "itoa", "litemap", "memchr", "percent-encoding", "form_urlencoded",
+    "potential_utf", "proc-macro2", "quote", "ryu", "serde", "serde_core", "serde_derive", "serde_json", "serde_spanned", "smallvec",
+    "stable_deref_trait", "syn", "synstructure", "thiserror", "thiserror-impl", "tinystr", "tinyvec", "tinyvec_macros", "toml",
+    "toml_datetime", "toml_parser", "toml_writer", "trust-dns-proto", "unicode-ident", "url", "utf8_iter", "winnow", "writeable",
+    "yoke", "yoke-derive", "zerocopy", "zerocopy-derive", "zerofrom", "zerofrom-derive", "zerotrie", "zerovec", "zerovec-derive", "zmij",
+    "displaydoc", "rand", "rand_core", "hickory-proto", "thiserror-no-std",
+];
+
+#[test]
+fn pure_crates_reach_nothing_but_what_is_listed() {
+    let deps = dependencies(&metadata());
+    for name in ["tandem-model", "tandem-openflow", "tandem-switch-driver", "tandem-core"] {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![name.to_owned()];
+        while let Some(next) = open.pop() {
+            for dep in deps.get(&next).into_iter().flatten() {
+                if seen.insert(dep.clone()) {
+                    open.push(dep.clone());
+                }
+            }
+        }
+        let beyond: Vec<&String> = seen.iter().filter(|d| !d.starts_with("tandem-") && !PURE.contains(&d.as_str())).collect();
+        assert!(beyond.is_empty(), "{name} reaches {beyond:?}, which the list of pure dependencies does not have");
+    }
+}
+
+#[test]
+fn every_pure_crate_bans_clocks_files_and_sockets() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for folder in ["model", "openflow", "openflow/driver", "controller/core"] {
+        let text = std::fs::read_to_string(format!("{root}/{folder}/clippy.toml")).expect("a clippy.toml per pure crate");
+        for banned in ["std::time::Instant::now", "std::time::SystemTime::now", "std::fs::File", "std::net::TcpStream::connect", "std::collections::HashMap", "std::thread::spawn", "std::process::Command"] {
+            assert!(text.contains(banned), "{folder}/clippy.toml does not ban {banned}");
+        }
+    }
+}
