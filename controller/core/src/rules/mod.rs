@@ -62,8 +62,14 @@ impl Desired {
         for ((switch, key), rule) in &before {
             if rules.get(&(*switch, *key)) != Some(rule) {
                 touched.entry(*switch).or_default().insert(*key);
+                // Two groups with two members in common want the same rules: what is left has it.
+                let mut others = self.owners.range(Owner::Group(0)..).map(|(_, rules)| rules);
+                let heir = others.find_map(|rules| rules.get(&(*switch, *key))).cloned();
                 if let Some(s) = self.switches.get_mut(switch.0 as usize) {
-                    s.wanted.remove(key);
+                    match heir {
+                        Some(rule) => s.wanted.insert(*key, rule),
+                        None => s.wanted.remove(key),
+                    };
                 }
             }
         }
