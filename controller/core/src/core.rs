@@ -281,6 +281,11 @@ impl Core {
             }
         }
         self.dirty.statistics();
+        self.polled(switch);
+    }
+
+    /// A switch has told its counters, or will not: the polls that waited for nobody else are answered.
+    pub(crate) fn polled(&mut self, switch: SwitchId) {
         let done: Vec<RequestId> = self
             .polls
             .iter_mut()

@@ -73,9 +73,7 @@ impl Core {
         self.notice(Level::Warning, "switch-down", text);
         self.abandon(id);
         self.timers.set(now + self.site.discovery.switch_grace, Timer::SwitchGrace(id));
-        for waiting in self.polls.values_mut() {
-            waiting.remove(&id);
-        }
+        self.polled(id);
     }
 
     fn abandon(&mut self, id: SwitchId) {
