@@ -75,6 +75,11 @@ impl Inventory {
         self.index.first(need, &mut admit).map(ServerId)
     }
 
+    /// Whether the policy's further conditions let a server take a request.
+    pub fn accepts(&self, id: ServerId, request: &VmRequest) -> bool {
+        self.server(id).is_some_and(|s| self.policy.accepts(s, request))
+    }
+
     /// Reserves, without asking whether there is room (`find` or `shortage` did).
     pub fn reserve(&mut self, id: ServerId, what: Resources) {
         self.change(id, |used| used.plus(what));

@@ -122,32 +122,41 @@ impl Core {
         let mut counts: BTreeMap<Resource, u32> = BTreeMap::new();
         let mut misses: Vec<(u64, NearMiss)> = Vec::new();
         let mut by_edge: BTreeMap<(SwitchId, u32), Option<NearMiss>> = BTreeMap::new();
-        let mut add = |counts: &mut BTreeMap<Resource, u32>, miss: NearMiss| {
-            *counts.entry(miss.resource).or_default() += 1;
+        let distance = |miss: &NearMiss| {
             let short = miss.needed.saturating_sub(miss.available);
-            let distance = u128::from(short) * 1_000_000 / u128::from(miss.needed.max(1));
+            (u128::from(short) * 1_000_000 / u128::from(miss.needed.max(1))) as u64
+        };
+        let mut near = |miss: NearMiss| {
             if misses.iter().any(|(_, m)| m.place == miss.place && m.resource == miss.resource) {
                 return;
             }
-            misses.push((distance as u64, miss));
+            misses.push((distance(&miss), miss));
             misses.sort_by_key(|(d, _)| *d);
             misses.truncate(self.site.policy.near_misses as usize);
         };
         for server in self.inventory.servers() {
             let name = topology.name(NodeId::Server(server.id)).to_owned();
             let short = self.inventory.shortage(server.id, need);
-            if let [(resource, needed, available)] = short[..] {
-                add(&mut counts, NearMiss { place: name, resource, needed, available });
-                continue;
-            }
             if !short.is_empty() {
                 short.iter().for_each(|(resource, ..)| *counts.entry(*resource).or_default() += 1);
+                // A server is as far off as what it is shortest of.
+                let place = |(resource, needed, available)| NearMiss {
+                    place: name.clone(),
+                    resource,
+                    needed,
+                    available,
+                };
+                short.into_iter().map(place).max_by_key(distance).into_iter().for_each(&mut near);
+                continue;
+            }
+            if !self.inventory.accepts(server.id, request) {
                 continue;
             }
             let Some(edge) = topology.edge_of(server.id, 0) else { continue };
             if self.addresses.left(edge) == 0 {
                 let place = topology.name(NodeId::Switch(edge)).to_owned();
-                add(&mut counts, NearMiss { place, resource: Resource::Address, needed: 1, available: 0 });
+                *counts.entry(Resource::Address).or_default() += 1;
+                near(NearMiss { place, resource: Resource::Address, needed: 1, available: 0 });
                 continue;
             }
             let own = self.own_link_miss(server.id, need.net);
@@ -155,7 +164,8 @@ impl Core {
                 by_edge.entry((edge, 0)).or_insert_with(|| self.path_miss(server.id, edge, need.net)).clone()
             });
             if let Some(miss) = miss {
-                add(&mut counts, miss);
+                *counts.entry(miss.resource).or_default() += 1;
+                near(miss);
             }
         }
         let counts: Vec<(Resource, u32)> = counts.into_iter().collect();
@@ -188,6 +198,9 @@ impl Core {
             let Some((up, down)) = compile::paths_via(topology, &self.routes, server, 0, gateway) else {
                 continue;
             };
+            if self.admits(&up, rate) && self.admits(&down, rate) {
+                return None;
+            }
             let short = self.links.shortage(&up, rate).or_else(|| self.links.shortage(&down, rate));
             miss = miss.or(short.map(|hop| self.link_miss(hop, rate)));
         }
