@@ -1,0 +1,187 @@
+//! VMs are strangers to each other unless they are grouped.
+
+use crate::packets::Fate;
+use crate::world::{SMALL, World, read};
+use std::net::Ipv4Addr;
+use tandem_model::{
+    Answer, Arp, ArpOp, Ask, Effect, Event, GroupId, Mac, NodeId, RequestId, StoreId, VmRecord,
+};
+
+/// Two on one server, one beside it at the same edge, one at the other edge.
+fn four(world: &mut World) -> Vec<VmRecord> {
+    let mut vms: Vec<VmRecord> = (0..2).map(|_| world.vm()).collect();
+    let mut large = world.request();
+    large.resources.cpu = 7;
+    vms.push(world.vm_of(large.clone()));
+    large.resources.cpu = 8;
+    vms.push(world.vm_of(large));
+    let servers: Vec<u32> = vms.iter().map(|v| v.server.0).collect();
+    assert_eq!(servers, [0, 0, 1, 2]);
+    vms
+}
+
+fn group(world: &mut World, vms: &[&VmRecord]) -> RequestId {
+    let members = vms.iter().map(|v| v.address).collect();
+    world.ask(Ask::CreateGroup { members })
+}
+
+fn assert_isolated(world: &World, vms: &[VmRecord]) {
+    for a in vms {
+        world.assert_reachable(a);
+        for b in vms.iter().filter(|b| b.id != a.id) {
+            assert!(matches!(world.send(a, b.address), Fate::Dropped(_)), "{} to {}", a.id, b.id);
+        }
+    }
+}
+
+fn assert_together(world: &World, vms: &[VmRecord]) {
+    for a in vms {
+        for b in vms.iter().filter(|b| b.id != a.id) {
+            let there = Fate::At(NodeId::Server(b.server));
+            assert_eq!(world.send(a, b.address), there, "{} to {}", a.id, b.id);
+        }
+    }
+}
+
+#[test]
+fn vms_are_isolated_from_each_other_and_from_servers() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    assert_isolated(&world, &vms);
+    for server in &world.site.topology.servers {
+        assert!(matches!(world.send(&vms[0], server.address), Fate::Dropped(_)), "{}", server.name);
+    }
+}
+
+#[test]
+fn a_groups_members_reach_each_other_wherever_they_are_and_nobody_else() {
+    for one_table in [false, true] {
+        let mut world = World::dark(read(SMALL), Default::default());
+        world.one_table = one_table;
+        world.connect_all();
+        world.attach(Vec::new());
+        let vms = four(&mut world);
+        let outsider = world.vm();
+        let tables = world.tables.clone();
+        let id = group(&mut world, &vms.iter().collect::<Vec<_>>());
+        assert_eq!(world.answer(id), Some(Answer::GroupCreated { group: GroupId(1) }));
+        assert_together(&world, &vms);
+        for vm in &vms {
+            world.assert_reachable(vm);
+            assert!(matches!(world.send(vm, outsider.address), Fate::Dropped(_)));
+            assert!(matches!(world.send(&outsider, vm.address), Fate::Dropped(_)));
+        }
+        let id = world.ask(Ask::DeleteGroup { group: GroupId(1) });
+        assert_eq!(world.answer(id), Some(Answer::Done));
+        assert_eq!(world.tables, tables);
+        assert_isolated(&world, &vms);
+        let id = world.ask(Ask::DeleteGroup { group: GroupId(1) });
+        assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
+    }
+}
+
+/// A VM in two groups: leaving one leaves the other as it is, also where both want the same rules.
+#[test]
+fn groups_may_overlap() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    group(&mut world, &[&vms[0], &vms[2], &vms[3]]);
+    group(&mut world, &[&vms[0], &vms[3]]);
+    world.ask(Ask::DeleteGroup { group: GroupId(2) });
+    assert_together(&world, &[vms[0].clone(), vms[2].clone(), vms[3].clone()]);
+    assert!(matches!(world.send(&vms[1], vms[0].address), Fate::Dropped(_)));
+}
+
+#[test]
+fn a_member_that_goes_leaves_and_a_group_of_one_is_none() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    group(&mut world, &[&vms[0], &vms[2], &vms[3]]);
+    world.ask(Ask::DeleteVm { vm: vms[3].id });
+    assert_eq!(world.stored.groups[0].members, [vms[0].id, vms[2].id]);
+    assert_together(&world, &[vms[0].clone(), vms[2].clone()]);
+    world.ask(Ask::DeleteVm { vm: vms[2].id });
+    assert_eq!(world.stored.groups, []);
+    assert_isolated(&world, &vms[..2]);
+}
+
+#[test]
+fn a_group_needs_two_running_vms() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    let id = group(&mut world, &[&vm, &vm]);
+    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("two")));
+    let nobody = Ipv4Addr::new(10, 0, 0, 99);
+    let id = world.ask(Ask::CreateGroup { members: vec![vm.address, nobody] });
+    assert!(matches!(world.answer(id), Some(Answer::NotFound { what }) if what.contains("10.0.0.99")));
+    assert_eq!(world.stored.groups, []);
+}
+
+#[test]
+fn a_group_that_cannot_be_stored_or_is_refused_is_undone() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    let tables = world.tables.clone();
+    world.held.store = true;
+    let last = world.log.iter().filter(|e| matches!(e, Effect::Store { .. })).count() as u64;
+    let id = group(&mut world, &[&vms[0], &vms[3]]);
+    world.tell(Event::StoreFailed { id: StoreId(last + 1), why: "disk full".into() });
+    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("disk full")));
+    assert_eq!(world.tables, tables);
+
+    (world.held.store, world.held.rules) = (false, true);
+    world.forget();
+    let id = group(&mut world, &[&vms[0], &vms[3]]);
+    let sent = world.log.iter().find_map(|e| match e {
+        Effect::ApplyRules { switch, txn, .. } => Some((*switch, *txn)),
+        _ => None,
+    });
+    let (switch, txn) = sent.expect("a transaction");
+    world.held.rules = false;
+    world.tell(Event::RulesRefused { switch, txn, why: "table full".into() });
+    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("table full")));
+    assert_eq!((world.stored.groups.len(), world.tables.clone()), (0, tables));
+    assert_isolated(&world, &vms);
+}
+
+/// A link between the edges goes: the group's packets take another way.
+#[test]
+fn a_groups_rules_follow_the_topology() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    let two = [vms[0].clone(), vms[3].clone()];
+    group(&mut world, &[&two[0], &two[1]]);
+    for link in [world.link("agg1", "edge1"), world.link("agg2", "edge2")] {
+        world.set_link(link, false);
+        assert_together(&world, &two);
+        world.set_link(link, true);
+        assert_together(&world, &two);
+    }
+}
+
+/// Members may learn each other's Ethernet address, others may not.
+#[test]
+fn a_vm_learns_the_ethernet_addresses_of_its_group_only() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    group(&mut world, &[&vms[0], &vms[3]]);
+    let mut who_has = |ip: Ipv4Addr| {
+        world.forget();
+        let arp = Arp {
+            op: ArpOp::Request,
+            eth_dst: Mac::BROADCAST,
+            sender_mac: vms[0].mac,
+            sender_ip: vms[0].address,
+            target_mac: Mac([0; 6]),
+            target_ip: ip,
+        };
+        let (switch, port) = world.port_of(vms[0].server);
+        world.tell(Event::ArpSeen { switch, port, arp });
+        world.log.iter().find_map(|e| match e {
+            Effect::SendArp { arp, .. } => Some(arp.sender_mac),
+            _ => None,
+        })
+    };
+    assert_eq!(who_has(vms[3].address), Some(vms[3].mac));
+    assert_eq!(who_has(vms[1].address), None);
+}

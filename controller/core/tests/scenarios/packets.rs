@@ -1,0 +1,244 @@
+//! An interpreter of rules: what a switch does with a packet (OF 1.3.5 section 5.3), and where a packet comes out that is walked
+//! from switch to switch. And that one table does what two do.
+
+use crate::world::{SMALL, World, read};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use tandem_core::rules::compile::STEP;
+use tandem_core::rules::flatten::flatten;
+use tandem_model::{
+    Cookie, ETH_ARP, ETH_IPV4, Mac, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+    SwitchId, VmRecord,
+};
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packet {
+    pub(crate) eth_src: Mac,
+    pub(crate) eth_type: u16,
+    pub(crate) src: Ipv4Addr,
+    pub(crate) dst: Ipv4Addr,
+    pub(crate) udp: (u16, u16),
+}
+
+/// Plain UDP between two addresses.
+pub(crate) fn udp(eth_src: Mac, src: Ipv4Addr, dst: Ipv4Addr) -> Packet {
+    Packet { eth_src, eth_type: ETH_IPV4, src, dst, udp: (5000, 5001) }
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It reaches this machine.
+    At(NodeId),
+    /// It goes to the controller.
+    Controller,
+    /// It is dropped here.
+    Dropped(SwitchId),
+    /// It goes in circles.
+    Loop,
+}
+
+fn matches(m: &RuleMatch, port: PortNo, p: &Packet) -> bool {
+    let ip = p.eth_type == ETH_IPV4;
+    let is = |wanted: bool, there: bool| !wanted || there;
+    m.in_port.is_none_or(|x| x == port)
+        && m.eth_src.is_none_or(|x| x == p.eth_src)
+        && m.eth_type.is_none_or(|x| x == p.eth_type)
+        && m.eth_dst.is_none()
+        && is(m.ip_src.is_some(), ip && m.ip_src.is_some_and(|x| x.contains(p.src)))
+        && is(m.ip_dst.is_some(), ip && m.ip_dst.is_some_and(|x| x.contains(p.dst)))
+        && is(m.ip_proto.is_some(), ip && m.ip_proto == Some(17))
+        && is(m.l4_src.is_some(), ip && m.l4_src == Some(p.udp.0))
+        && is(m.l4_dst.is_some(), ip && m.l4_dst == Some(p.udp.1))
+}
+
+/// What one switch does: the actions of the highest matching rule, table by table. Two rules of the same priority that match one
+/// packet leave the choice to the switch (OF 1.3.5 section 6.4): if they disagree, that is a fault of ours.
+pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Packet) -> Vec<RuleAction> {
+    let mut done = Vec::new();
+    let mut number = 0;
+    loop {
+        let hits = table.values().filter(|r| r.key.table == number && matches(&r.key.matching, port, packet));
+        let Some(best) = hits.clone().max_by_key(|r| r.key.priority) else { return done };
+        for other in hits.filter(|r| r.key.priority == best.key.priority) {
+            assert_eq!(other.actions, best.actions, "{:?} and {:?} overlap", other.key, best.key);
+        }
+        let mut next = None;
+        for action in &best.actions {
+            match action {
+                RuleAction::Goto(t) => next = Some(*t),
+                other => done.push(*other),
+            }
+        }
+        match next {
+            Some(t) => number = t,
+            None => return done,
+        }
+    }
+}
+
+impl World {
+    /// Walks a packet that `from` sends by its first uplink; also returns the switches on the way.
+    pub(crate) fn walk(&self, from: NodeId, packet: Packet) -> (Fate, Vec<SwitchId>) {
+        let topology = &self.site.topology;
+        let mut way = Vec::new();
+        let (mut node, mut link) = (from, topology.ports(from)[0].1);
+        loop {
+            let end = topology.link(link).and_then(|l| l.other(node)).expect("a link");
+            let NodeId::Switch(id) = end.node else { return (Fate::At(end.node), way) };
+            if way.len() > topology.switches.len() {
+                return (Fate::Loop, way);
+            }
+            way.push(id);
+            let table = &self.tables[&topology.switches[id.0 as usize].dpid];
+            let out = match actions(table, end.port, &packet)[..] {
+                [RuleAction::Controller] => return (Fate::Controller, way),
+                // OF 1.3.5 section 5.9: never back out of the port it came in by, unless told so.
+                [RuleAction::Output(p)] if p != end.port => p,
+                [RuleAction::Hairpin] => end.port,
+                [] | [RuleAction::Output(_)] => return (Fate::Dropped(id), way),
+                ref other => panic!("{other:?}"),
+            };
+            (node, link) = (end.node, topology.link_at(end.node, out).expect("a declared port"));
+            if matches!(actions(table, end.port, &packet)[..], [RuleAction::Hairpin]) {
+                let host = topology.link(link).and_then(|l| l.other(node)).expect("a link").node;
+                return (Fate::At(host), way);
+            }
+        }
+    }
+
+    /// A VM sends to an address.
+    pub(crate) fn send(&self, vm: &VmRecord, to: Ipv4Addr) -> Fate {
+        self.walk(NodeId::Server(vm.server), udp(vm.mac, vm.address, to)).0
+    }
+
+    /// The VM's gateway sends to it, by the uplink that its path starts with.
+    pub(crate) fn receive(&self, vm: &VmRecord) -> Fate {
+        let gateway = &self.site.topology.gateways[vm.gateway.0 as usize];
+        self.walk(NodeId::Gateway(vm.gateway), udp(gateway.mac, gateway.address, vm.address)).0
+    }
+
+    /// The VM and the outside reach each other.
+    pub(crate) fn assert_reachable(&self, vm: &VmRecord) {
+        let gateway = NodeId::Gateway(vm.gateway);
+        let address = self.site.topology.gateways[vm.gateway.0 as usize].address;
+        assert_eq!(self.send(vm, address), Fate::At(gateway), "{} to its gateway", vm.id);
+        assert_eq!(self.send(vm, Ipv4Addr::new(192, 0, 2, 1)), Fate::At(gateway), "{} to outside", vm.id);
+        assert_eq!(self.receive(vm), Fate::At(NodeId::Server(vm.server)), "{} from outside", vm.id);
+    }
+}
+
+/// With nothing but the plan, every server and every gateway reach each other and every other server, in a tree with many ways.
+#[test]
+fn declared_machines_reach_each_other_by_the_plan_alone() {
+    for one_table in [false, true] {
+        let mut world =
+            World::dark(read("[topology]\nshape = \"three-tier\"\ngateways = 2\n"), Default::default());
+        world.one_table = one_table;
+        world.connect_all();
+        let topology = &world.site.topology;
+        for (a, s) in (0u32..).zip(&topology.servers) {
+            let from = NodeId::Server(tandem_model::ServerId(a));
+            for (b, t) in (0u32..).zip(&topology.servers).filter(|(b, _)| *b != a) {
+                let (fate, _) = world.walk(from, udp(s.mac, s.address, t.address));
+                assert_eq!(
+                    fate,
+                    Fate::At(NodeId::Server(tandem_model::ServerId(b))),
+                    "{} {}",
+                    s.name,
+                    t.name
+                );
+            }
+            for (g, t) in (0u32..).zip(&topology.gateways) {
+                let gateway = NodeId::Gateway(tandem_model::GatewayId(g));
+                let (fate, _) = world.walk(from, udp(s.mac, s.address, t.address));
+                assert_eq!(fate, Fate::At(gateway), "{} {}", s.name, t.name);
+                let (fate, _) = world.walk(gateway, udp(t.mac, t.address, s.address));
+                assert_eq!(fate, Fate::At(from), "{} {}", t.name, s.name);
+            }
+        }
+    }
+}
+
+/// A server that borrows its neighbour's address, or another Ethernet address, or an address that nobody has, is not heard.
+#[test]
+fn a_server_may_send_as_itself_only() {
+    let world = World::new(read(SMALL));
+    let t = &world.site.topology;
+    let gateway = t.gateways[0].address;
+    let (me, neighbour) = (&t.servers[0], &t.servers[1]);
+    let from = world.node("srv1");
+    let edge = world.switch("edge1");
+    for packet in [
+        udp(me.mac, neighbour.address, gateway),
+        udp(neighbour.mac, me.address, gateway),
+        udp(neighbour.mac, neighbour.address, gateway),
+    ] {
+        assert_eq!(world.walk(from, packet).0, Fate::Dropped(edge), "{packet:?}");
+    }
+    let nobody = Ipv4Addr::new(10, 0, 0, 77);
+    assert_eq!(world.walk(from, udp(me.mac, me.address, nobody)).0, Fate::Dropped(edge));
+    let arp = Packet { eth_type: ETH_ARP, ..udp(me.mac, me.address, gateway) };
+    assert_eq!(world.walk(from, arp).0, Fate::Controller);
+}
+
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    (0u8..4, 0u8..4).prop_map(|(a, b)| Ipv4Addr::new(10, 0, a, b))
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (address(), 22u8..=32).prop_filter_map("host bits", |(a, len)| Prefix::new(a, len))
+}
+
+fn matching() -> impl Strategy<Value = RuleMatch> {
+    use prop::option::of as maybe;
+    (maybe(1u32..4), maybe(0u8..3), maybe(prefix()), maybe(prefix()), any::<bool>()).prop_map(
+        |(port, mac, ip_src, ip_dst, ip)| RuleMatch {
+            in_port: port.map(PortNo),
+            eth_src: mac.map(|n| Mac([2, 0, 0, 0, 0, n])),
+            eth_type: (ip || ip_src.is_some() || ip_dst.is_some()).then_some(ETH_IPV4),
+            ip_src,
+            ip_dst,
+            ..RuleMatch::default()
+        },
+    )
+}
+
+proptest! {
+    /// Whatever is in two tables as the compiler lays them out, one flattened table does the same with every packet.
+    #[test]
+    fn one_table_does_what_two_do(
+        first in prop::collection::vec((matching(), 0u8..3), 0..6),
+        second in prop::collection::vec((matching(), 0u32..3), 0..6),
+        packets in prop::collection::vec((1u32..4, 0u8..3, address(), address()), 1..20),
+    ) {
+        let cookie = Cookie::new(Owner::Base, 0);
+        let mut two = BTreeMap::new();
+        // Priorities are all different: where rules of one priority overlap, the switch may choose.
+        for (n, (matching, kind)) in (1u16..).zip(first) {
+            let actions = match kind {
+                0 => vec![],
+                1 => vec![RuleAction::Controller],
+                _ => vec![RuleAction::Goto(1)],
+            };
+            let key = RuleKey { table: 0, priority: n * STEP, matching };
+            two.insert(key, Rule { key, actions, cookie });
+        }
+        for (n, (matching, port)) in (1u16..).zip(second) {
+            let actions = if port == 0 { vec![] } else { vec![RuleAction::Output(PortNo(port))] };
+            let key = RuleKey { table: 1, priority: n, matching };
+            two.insert(key, Rule { key, actions, cookie });
+        }
+        let one = flatten(two.values());
+        prop_assert!(one.keys().all(|k| k.table == 0));
+        for (port, mac, src, dst) in packets {
+            let packet = udp(Mac([2, 0, 0, 0, 0, mac]), src, dst);
+            prop_assert_eq!(
+                actions(&two, PortNo(port), &packet),
+                actions(&one, PortNo(port), &packet),
+                "{:?} at {}", packet, port
+            );
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From counters to what the operator sees: rates, ratios, wraps, resets, polls on demand.
+
+use crate::world::{SMALL, World, read};
+use std::time::Duration;
+use tandem_model::{
+    Answer, Ask, BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortNo, PortSample,
+};
+
+fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
+    PortSample {
+        port,
+        rx_packets: rx / 1000,
+        tx_packets: tx / 1000,
+        rx_bytes: rx,
+        tx_bytes: tx,
+        rx_dropped: 0,
+        tx_dropped: 0,
+        rx_errors: 0,
+        tx_errors: 0,
+    }
+}
+
+fn tell(world: &mut World, at: (Dpid, PortNo), rx: u64, tx: u64) {
+    world.tell(Event::Samples { switch: at.0, ports: vec![sample(at.1, rx, tx)], flows: Vec::new() });
+}
+
+fn site(history: f64) -> tandem_model::Site {
+    read(&format!("{SMALL}[statistics]\nhistory_weight = {history}\n"))
+}
+
+/// 1 Mbit/s to a server over its link of 10 Mbit/s is a ratio of a tenth; what the server sends is counted where it comes in.
+#[test]
+fn a_servers_link_ratio_is_the_measured_rate_over_its_capacity() {
+    let mut world = World::new(site(0.0));
+    let at = world.port_of(tandem_model::ServerId(0));
+    tell(&mut world, at, 0, 0);
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, 250_000, 125_000);
+    let link = world.link("edge1", "srv1");
+    let view = world.core.snapshot().links[link.0 as usize].clone();
+    assert_eq!((view.down, view.up), (BitRate::mbit(1), BitRate::mbit(2)));
+    assert!((world.core.server_link_ratio(tandem_model::ServerId(0)) - 0.2).abs() < 1e-9);
+}
+
+/// `history * old + (1 - history) * new`, the seed's formula; the first measurement has no past.
+#[test]
+fn the_history_weight_smooths() {
+    let mut world = World::new(site(0.5));
+    let at = world.port_of(tandem_model::ServerId(0));
+    let mut bytes = 0;
+    let mut seen = Vec::new();
+    tell(&mut world, at, 0, 0);
+    for mbit in [8, 0, 4] {
+        world.wait(Duration::from_secs(1));
+        bytes += mbit * 125_000;
+        tell(&mut world, at, bytes, 0);
+        seen.push(world.core.server_link_ratio(tandem_model::ServerId(0)));
+    }
+    assert_eq!(seen, [0.8, 0.4, 0.4]);
+}
+
+/// Counters of 32 bits wrap, those of 64 bits too, and one that starts anew costs one measurement, never a peak.
+#[test]
+fn wrapped_and_reset_counters_make_no_peaks() {
+    let top32 = u64::from(u32::MAX) + 1;
+    for (before, after, wanted) in
+        [(top32 - 100_000, 25_000, 0.1), (u64::MAX - 100_000, 24_999, 0.1), (1 << 50, 10, 0.0)]
+    {
+        let mut world = World::new(site(0.0));
+        let at = world.port_of(tandem_model::ServerId(0));
+        tell(&mut world, at, before, before);
+        world.wait(Duration::from_secs(1));
+        tell(&mut world, at, after, after);
+        let ratio = world.core.server_link_ratio(tandem_model::ServerId(0));
+        assert!((ratio - wanted).abs() < 1e-9, "{before} to {after}: {ratio}");
+        world.wait(Duration::from_secs(1));
+        tell(&mut world, at, after + 125_000, after);
+        let ratio = world.core.server_link_ratio(tandem_model::ServerId(0));
+        assert!((ratio - 0.1).abs() < 1e-9, "and goes on: {ratio}");
+    }
+}
+
+/// A switch that was restarted counts from zero: its counters of before are not compared with those after.
+#[test]
+fn a_reconnected_switch_starts_anew() {
+    let mut world = World::new(site(0.0));
+    let at = world.port_of(tandem_model::ServerId(0));
+    tell(&mut world, at, 0, 4_000_000_000);
+    world.switch_down("edge1");
+    world.connect(world.switch("edge1"));
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, 0, 100);
+    assert_eq!(world.core.server_link_ratio(tandem_model::ServerId(0)), 0.0);
+}
+
+/// Admission takes the larger of reserved and measured: traffic that nobody reserved takes room too.
+#[test]
+fn measured_traffic_takes_room() {
+    let mut world = World::new(site(0.0));
+    let at = world.port_of(tandem_model::ServerId(0));
+    tell(&mut world, at, 0, 0);
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, 0, 1_200_000);
+    let vm = world.vm();
+    assert_eq!(vm.server.0, 1, "server 1's link carries 9.6 of 10 Mbit/s already");
+}
+
+/// A VM's rate is that of its own flows at its own edge; a report from elsewhere, or of an older set of rules, is not mixed in.
+#[test]
+fn a_vms_rate_comes_from_its_edge() {
+    let mut world = World::new(site(0.0));
+    let vm = world.vm();
+    let flow = |n: u64| FlowSample {
+        cookie: Cookie::new(Owner::Vm(vm.id.0 as u32), 0),
+        flows: 3,
+        packets: n,
+        bytes: n * 1000,
+    };
+    let rate = |w: &mut World| w.core.snapshot().vms[0].rate;
+    for (switch, n) in [("edge1", 0), ("edge2", 5_000), ("edge1", 125)] {
+        let switch = world.dpid(switch);
+        world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![flow(n)] });
+        world.wait(Duration::from_millis(500));
+    }
+    assert_eq!(rate(&mut world), BitRate::mbit(1));
+    let foreign = FlowSample { cookie: Cookie(5), ..flow(1_000_000) };
+    let switch = world.dpid("edge1");
+    world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![foreign] });
+    assert_eq!(rate(&mut world), BitRate::mbit(1));
+}
+
+/// A poll on demand is answered when every connected switch has told, or after two seconds; a switch that goes away is not
+/// waited for.
+#[test]
+fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
+    let mut world = World::new(site(0.0));
+    world.forget();
+    let id = world.ask(Ask::PollNow);
+    let asked: Vec<Dpid> = world
+        .log
+        .iter()
+        .filter_map(|e| match e {
+            Effect::PollNow { switch } => Some(*switch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked.len(), world.site.topology.switches.len());
+    for switch in &asked[1..] {
+        world.tell(Event::Samples { switch: *switch, ports: Vec::new(), flows: Vec::new() });
+    }
+    assert_eq!(world.answer(id), None);
+    world.tell(Event::SwitchDown { switch: asked[0], why: "gone".into() });
+    assert_eq!(world.answer(id), Some(Answer::Done), "the one still waited for is gone");
+    let id = world.ask(Ask::PollNow);
+    world.wait(Duration::from_millis(1999));
+    assert_eq!(world.answer(id), None);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.answer(id), Some(Answer::Done));
+}

@@ -1,0 +1,404 @@
+//! Switches that do as they are told, hypervisors that start what they are asked to, VMs that take their address by DHCP and a
+//! store that never fails: unless a test holds one of them and answers in its place.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_core::Core;
+use tandem_core::recording::{Header, Line};
+use tandem_model::{
+    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, LinkId, Mac, NodeId,
+    Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
+    SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
+};
+
+/// When every test starts: leases are stored as absolute times, so not at zero.
+pub(crate) const START: Time = Time::from_secs(1_700_000_000);
+
+/// Which parts do nothing by themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    pub(crate) rules: bool,
+    pub(crate) store: bool,
+    pub(crate) hypervisor: bool,
+    pub(crate) dhcp: bool,
+}
+
+/// What each switch has.
+pub(crate) type Tables = BTreeMap<Dpid, BTreeMap<RuleKey, Rule>>;
+
+pub(crate) struct World {
+    pub(crate) core: Core,
+    pub(crate) site: Arc<Site>,
+    pub(crate) now: Time,
+    pub(crate) held: Held,
+    /// OpenFlow 1.0 switches with one table instead of 1.3 with two.
+    pub(crate) one_table: bool,
+    /// Every effect since the start, or since `forget`.
+    pub(crate) log: Vec<Effect>,
+    /// What each switch has.
+    pub(crate) tables: Tables,
+    /// What the store holds.
+    pub(crate) stored: Stored,
+    pub(crate) specs: BTreeMap<VmId, (ServerId, VmSpec)>,
+    queue: VecDeque<Event>,
+    next_request: u64,
+    pub(crate) header: Header,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// A checked site.
+pub(crate) fn read(text: &str) -> Site {
+    site::read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The seed's data centre: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers; 3 VMs fill a server.
+pub(crate) fn seed_site(policy: &str) -> Site {
+    read(&format!(
+        "[topology]\nshape = \"three-tier\"\n[bandwidth]\nedge = \"3 Mbit/s\"\n\
+         [servers]\ncpu = 3\n[policy]\nallocation = \"{policy}\"\n"
+    ))
+}
+
+/// Two edge switches under two aggregation switches, one core switch, two servers each: every edge has two ways up.
+pub(crate) const SMALL: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 2\n\
+                                aggregation_core_links = 1\n";
+
+impl World {
+    /// A data centre whose switches are connected and whose hypervisor service is attached.
+    pub(crate) fn new(site: Site) -> World {
+        let mut world = World::dark(site, Stored::default());
+        world.connect_all();
+        world.attach(Vec::new());
+        world.forget();
+        world
+    }
+
+    /// The same, nobody connected yet.
+    pub(crate) fn dark(site: Site, stored: Stored) -> World {
+        World::dark_at(site, stored, START)
+    }
+
+    pub(crate) fn dark_at(site: Site, stored: Stored, now: Time) -> World {
+        let site = Arc::new(site);
+        let header = Header {
+            version: "test".into(),
+            policy: String::new(),
+            seed: 0,
+            site: (*site).clone(),
+            stored: stored.clone(),
+            started: now,
+        };
+        World {
+            core: Core::new(site.clone(), stored.clone(), now),
+            site,
+            now,
+            held: Held::default(),
+            one_table: false,
+            log: Vec::new(),
+            tables: BTreeMap::new(),
+            stored,
+            specs: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_request: 0,
+            header,
+            lines: Vec::new(),
+        }
+    }
+
+    pub(crate) fn connect_all(&mut self) {
+        for n in 0..self.site.topology.switches.len() as u32 {
+            if !self.site.topology.switches[n as usize].legacy {
+                self.connect(SwitchId(n));
+            }
+        }
+    }
+
+    pub(crate) fn connect(&mut self, id: SwitchId) {
+        let ports =
+            self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| port(*p, true)).collect();
+        let (version, tables) = if self.one_table { ("1.0", 1) } else { ("1.3", 2) };
+        let caps =
+            SwitchCaps { version: version.into(), tables, description: "test".into(), peer: "a test".into() };
+        let switch = self.site.topology.switches[id.0 as usize].dpid;
+        self.tell(Event::SwitchUp { switch, ports, caps });
+    }
+
+    pub(crate) fn attach(&mut self, vms: Vec<(VmId, ServerId)>) {
+        self.tell(Event::WorldUp { world: "test".into(), vms, traffic: true });
+    }
+
+    /// Tells the core one event, and everything that follows from it.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.queue.push_back(event);
+        while let Some(event) = self.queue.pop_front() {
+            let effects = self.core.handle(event.clone(), self.now);
+            self.lines.push(Line { now: self.now, event, effects: effects.clone() });
+            for effect in effects {
+                self.carry_out(&effect);
+                self.log.push(effect);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        match effect {
+            Effect::SyncRules { switch, txn, rules } => {
+                self.tables.insert(*switch, rules.iter().map(|r| (r.key, r.clone())).collect());
+                let (added, removed) = (rules.len() as u32, 0);
+                self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
+            }
+            Effect::ApplyRules { switch, txn, .. } if !self.held.rules => {
+                self.apply(effect);
+                let (added, removed) = (0, 0);
+                self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
+            }
+            Effect::AllocateVm { vm, server, spec } => {
+                self.specs.insert(*vm, (*server, spec.clone()));
+                if !self.held.hypervisor {
+                    self.queue.push_back(Event::VmStarted { vm: *vm, address: None });
+                    if spec.fixed_address.is_none() && !self.held.dhcp {
+                        self.queue.push_back(self.dhcp(*vm, DhcpRequestKind::Discover, None));
+                    }
+                }
+            }
+            Effect::SendDhcp { dhcp, .. } if dhcp.kind == DhcpReplyKind::Offer && !self.held.dhcp => {
+                let vm = self.specs.iter().find(|(_, (_, s))| s.mac == dhcp.mac).map(|(vm, _)| *vm);
+                if let Some(vm) = vm {
+                    let event = self.dhcp(vm, DhcpRequestKind::Request, Some(dhcp.address));
+                    self.queue.push_back(event);
+                }
+            }
+            Effect::StopVm { vm, .. } if !self.held.hypervisor => {
+                self.specs.remove(vm);
+                self.queue.push_back(Event::VmStopped { vm: *vm });
+            }
+            Effect::ResizeVm { vm, .. } if !self.held.hypervisor => {
+                self.queue.push_back(Event::VmResized { vm: *vm });
+            }
+            Effect::Store { id, record } if !self.held.store => {
+                self.write(record);
+                self.queue.push_back(Event::Stored { id: *id });
+            }
+            _ => {}
+        }
+    }
+
+    /// A switch carries out a transaction, additions first.
+    pub(crate) fn apply(&mut self, effect: &Effect) {
+        if let Effect::ApplyRules { switch, add, remove, .. } = effect {
+            let table = self.tables.entry(*switch).or_default();
+            table.extend(add.iter().map(|r| (r.key, r.clone())));
+            remove.iter().for_each(|key| {
+                table.remove(key);
+            });
+        }
+    }
+
+    pub(crate) fn write(&mut self, record: &Record) {
+        match record {
+            Record::PutVm { vm } => {
+                self.stored.vms.retain(|v| v.id != vm.id);
+                self.stored.last_vm = self.stored.last_vm.max(vm.id.0);
+                self.stored.vms.push((**vm).clone());
+            }
+            Record::RemoveVm { vm } => self.stored.vms.retain(|v| v.id != *vm),
+            Record::PutGroup { group } => {
+                self.stored.groups.retain(|g| g.id != group.id);
+                self.stored.last_group = self.stored.last_group.max(group.id.0);
+                self.stored.groups.push(group.clone());
+            }
+            Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
+        }
+    }
+
+    /// What a VM's DHCP client sends, as its edge switch sees it.
+    pub(crate) fn dhcp(&self, vm: VmId, kind: DhcpRequestKind, requested: Option<Ipv4Addr>) -> Event {
+        let (server, spec) = &self.specs[&vm];
+        let (switch, port) = self.port_of(*server);
+        let dhcp = DhcpRequest {
+            kind,
+            xid: 7,
+            mac: spec.mac,
+            eth_src: spec.mac,
+            client: Ipv4Addr::UNSPECIFIED,
+            requested,
+            server: None,
+            broadcast: false,
+        };
+        Event::DhcpSeen { switch, port, dhcp }
+    }
+
+    /// The switch port that a server's first uplink is plugged into (no legacy switch between).
+    pub(crate) fn port_of(&self, server: ServerId) -> (Dpid, PortNo) {
+        let topology = &self.site.topology;
+        let link = topology.servers[server.0 as usize].uplinks[0];
+        let end = topology.link(link).and_then(|l| l.other(NodeId::Server(server))).expect("a link");
+        let NodeId::Switch(id) = end.node else { panic!("{server} is not at a switch") };
+        (topology.switches[id.0 as usize].dpid, end.port)
+    }
+
+    /// The same for a gateway's first uplink.
+    pub(crate) fn gateway_port(&self) -> (Dpid, PortNo) {
+        let topology = &self.site.topology;
+        let link = topology.gateways[0].uplinks[0];
+        let gateway = NodeId::Gateway(tandem_model::GatewayId(0));
+        let end = topology.link(link).and_then(|l| l.other(gateway)).expect("a link");
+        let NodeId::Switch(id) = end.node else { panic!("the gateway is not at a switch") };
+        (topology.switches[id.0 as usize].dpid, end.port)
+    }
+
+    pub(crate) fn node(&self, name: &str) -> NodeId {
+        self.site.topology.by_name(name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    pub(crate) fn switch(&self, name: &str) -> SwitchId {
+        match self.node(name) {
+            NodeId::Switch(id) => id,
+            _ => panic!("{name} is no switch"),
+        }
+    }
+
+    pub(crate) fn dpid(&self, name: &str) -> Dpid {
+        self.site.topology.switches[self.switch(name).0 as usize].dpid
+    }
+
+    /// The first link between two nodes.
+    pub(crate) fn link(&self, a: &str, b: &str) -> LinkId {
+        let (a, b) = (self.node(a), self.node(b));
+        let mut links = (0u32..).zip(&self.site.topology.links);
+        let found = links.find(|(_, l)| l.other(a).is_some_and(|e| e.node == b));
+        LinkId(found.expect("a link").0)
+    }
+
+    /// Both ends of a link that are ports of OpenFlow switches.
+    pub(crate) fn ends(&self, link: LinkId) -> Vec<(Dpid, PortNo)> {
+        let topology = &self.site.topology;
+        let link = topology.link(link).expect("a link");
+        let at = |e: tandem_model::Endpoint| match e.node {
+            NodeId::Switch(id) if !topology.switches[id.0 as usize].legacy => {
+                Some((topology.switches[id.0 as usize].dpid, e.port))
+            }
+            _ => None,
+        };
+        [link.a, link.b].into_iter().filter_map(at).collect()
+    }
+
+    /// Pulls a cable, or plugs it in again: both ends tell.
+    pub(crate) fn set_link(&mut self, link: LinkId, up: bool) {
+        for (switch, number) in self.ends(link) {
+            self.tell(Event::PortChanged { switch, port: port(number, up), removed: false });
+        }
+    }
+
+    pub(crate) fn switch_down(&mut self, name: &str) {
+        let switch = self.dpid(name);
+        self.tell(Event::SwitchDown { switch, why: "connection reset".into() });
+    }
+
+    /// Lets time pass, waking the core whenever it wants it.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.core.next_deadline().filter(|d| *d <= end) {
+            self.now = self.now.max(due);
+            self.tell(Event::Wake);
+        }
+        self.now = end;
+        self.tell(Event::Wake);
+    }
+
+    /// The same with discovery frames going over all links, as they do where nothing is broken.
+    pub(crate) fn wait_seen(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.discover_except(&[]);
+            self.wait(Duration::from_secs(5).min(end.since(self.now)));
+        }
+    }
+
+    /// Discovery frames go over all links between OpenFlow switches, except those.
+    pub(crate) fn discover_except(&mut self, except: &[LinkId]) {
+        for n in 0..self.site.topology.links.len() as u32 {
+            let ends = self.ends(LinkId(n));
+            if let ([a, b], false) = (&ends[..], except.contains(&LinkId(n))) {
+                self.tell(Event::LinkSeen { from: *a, to: *b });
+                self.tell(Event::LinkSeen { from: *b, to: *a });
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, ask: Ask) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.tell(Event::Ask { id, ask });
+        id
+    }
+
+    /// The answer to a question, if there is one yet; two would be a fault.
+    pub(crate) fn answer(&self, id: RequestId) -> Option<Answer> {
+        let mut answers = self.log.iter().filter_map(|e| match e {
+            Effect::Answer { id: to, answer } if *to == id => Some(answer.clone()),
+            _ => None,
+        });
+        let first = answers.next();
+        assert_eq!(answers.next(), None, "{id} was answered twice");
+        first
+    }
+
+    /// The site's default VM.
+    pub(crate) fn request(&self) -> VmRequest {
+        VmRequest { resources: self.site.vm.default, class: None, timeout: None, name: None }
+    }
+
+    pub(crate) fn ask_vm(&mut self) -> RequestId {
+        let request = self.request();
+        self.ask(Ask::RequestVm { request })
+    }
+
+    /// A running VM.
+    pub(crate) fn vm(&mut self) -> VmRecord {
+        let request = self.request();
+        self.vm_of(request)
+    }
+
+    pub(crate) fn vm_of(&mut self, request: VmRequest) -> VmRecord {
+        let id = self.ask(Ask::RequestVm { request });
+        match self.answer(id) {
+            Some(Answer::VmRunning { vm }) => *vm,
+            other => panic!("no VM: {other:?}"),
+        }
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.log.clear();
+    }
+
+    pub(crate) fn notices(&self) -> Vec<&Notice> {
+        self.log
+            .iter()
+            .filter_map(|e| match e {
+                Effect::Notice { notice } => Some(notice),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The texts of the notices of a kind.
+    pub(crate) fn noticed(&self, kind: &str) -> Vec<&str> {
+        self.notices().into_iter().filter(|n| n.kind == kind).map(|n| n.text.as_str()).collect()
+    }
+
+    pub(crate) fn used(&mut self) -> Vec<Resources> {
+        self.core.snapshot().servers.iter().map(|s| s.used).collect()
+    }
+
+    /// What is reserved over all links, both directions: zero when nothing is.
+    pub(crate) fn reserved(&mut self) -> u64 {
+        self.core.snapshot().links.iter().map(|l| l.reserved_up.0 + l.reserved_down.0).sum()
+    }
+}
+
+pub(crate) fn port(number: PortNo, up: bool) -> PortInfo {
+    PortInfo { port: number, name: format!("port{number}"), mac: Mac([2, 0, 0, 0, 0, 1]), up, speed: None }
+}
