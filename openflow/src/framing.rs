@@ -13,12 +13,15 @@ pub struct FrameError {
     pub length: u16,
 }
 
+/// One message, and what comes after it.
+pub type Cut<'a> = (&'a [u8], &'a [u8]);
+
 /// The first whole message of `bytes` and what comes after it; `None` until it is whole.
 ///
 /// # Errors
 /// When its length field is below 8.
 #[inline]
-pub fn next(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
+pub fn next(bytes: &[u8]) -> Result<Option<Cut<'_>>, FrameError> {
     let Some([_, _, high, low]) = bytes.first_chunk::<4>() else { return Ok(None) };
     let length = u16::from_be_bytes([*high, *low]);
     if usize::from(length) < crate::header::LEN {

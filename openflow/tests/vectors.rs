@@ -1,7 +1,10 @@
 //! Messages captured between a controller and Open vSwitch: each is read without error and written back byte for byte. And what
 //! `ovs-ofctl ofp-print`, a reader that is not ours, says of them and of messages that we make ourselves.
-#![allow(clippy::disallowed_methods, reason = "the tests read files and run a tool")]
-#![allow(clippy::enum_glob_use, reason = "lists of all variants")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the tests read files and run a tool"
+)]
 
 mod samples;
 

@@ -90,13 +90,23 @@ impl Action {
     }
 }
 
+/// What a match blames a field for, as an action does (section 7.5.4.3).
+fn as_set_field(mut error: DecodeError) -> DecodeError {
+    error.blame = match error.blame {
+        Blame::BAD_FIELD | Blame::BAD_MATCH_MASK | Blame::BAD_WILDCARDS => Blame::BAD_SET_TYPE,
+        Blame::BAD_MATCH_VALUE => Blame::BAD_SET_ARGUMENT,
+        blame => blame,
+    };
+    error
+}
+
 /// The field of a set-field and the zeros after it (section 7.2.5: OFPAT_SET_FIELD).
 fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
     let before = a.left();
     let at = a.part("set-field", Blame::BAD_SET_LEN);
     let field: Field = {
         let mut f = at;
-        let field = f.get()?;
+        let field = f.get().map_err(as_set_field)?;
         a.take(before - f.left())?;
         field
     };

@@ -301,7 +301,9 @@ mod tests {
     /// Every kind of greeting, and the version that the specification's rule makes of it.
     #[test]
     fn greetings() {
-        let rows: &[(&[u8], u8, Vec<u8>, Option<u8>)] = &[
+        // What we speak, the version in the peer's header, the body of its HELLO, and the outcome.
+        type Row<'a> = (&'a [u8], u8, Vec<u8>, Option<u8>);
+        let rows: &[Row<'_>] = &[
             (&BOTH, 1, vec![], Some(1)),
             (&BOTH, 4, vec![], Some(4)),
             (&BOTH, 6, vec![], Some(4)),
