@@ -48,9 +48,11 @@ pub fn run() -> anyhow::Result<()> {
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
     out.flush()?;
     let (lab, control, world) = result?;
-    // Whoever started us reads no more.
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-    nix::unistd::dup2_stdout(&null)?;
+    // Whoever started us reads no more; what is to be said from now on is said in the lab's own log.
+    let log = std::fs::File::create(Path::new(sandbox::PRIVATE).join("lab.log"))?;
+    nix::unistd::dup2_stdout(&log)?;
+    nix::unistd::dup2_stderr(&log)?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     serve(lab, control, world)
 }
 

@@ -152,6 +152,7 @@ fn drop_output() -> anyhow::Result<()> {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
     Ok(())
 }
 
