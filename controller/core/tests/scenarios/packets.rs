@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 use tandem_core::rules::compile::STEP;
 use tandem_core::rules::flatten::flatten;
 use tandem_model::{
-    Cookie, ETH_ARP, ETH_IPV4, Mac, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
-    SwitchId, VmRecord,
+    Cookie, ETH_ARP, ETH_IPV4, LinkId, Mac, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, SwitchId, VmRecord,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +81,13 @@ pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Pa
 impl World {
     /// Walks a packet that `from` sends by its first uplink; also returns the switches on the way.
     pub(crate) fn walk(&self, from: NodeId, packet: Packet) -> (Fate, Vec<SwitchId>) {
+        self.walk_by(from, self.site.topology.ports(from)[0].1, packet)
+    }
+
+    fn walk_by(&self, from: NodeId, first: LinkId, packet: Packet) -> (Fate, Vec<SwitchId>) {
         let topology = &self.site.topology;
         let mut way = Vec::new();
-        let (mut node, mut link) = (from, topology.ports(from)[0].1);
+        let (mut node, mut link) = (from, first);
         loop {
             let end = topology.link(link).and_then(|l| l.other(node)).expect("a link");
             let NodeId::Switch(id) = end.node else { return (Fate::At(end.node), way) };
@@ -110,13 +114,14 @@ impl World {
 
     /// A VM sends to an address.
     pub(crate) fn send(&self, vm: &VmRecord, to: Ipv4Addr) -> Fate {
-        self.walk(NodeId::Server(vm.server), udp(vm.mac, vm.address, to)).0
+        self.walk_by(NodeId::Server(vm.server), vm.path_up[0].link, udp(vm.mac, vm.address, to)).0
     }
 
     /// The VM's gateway sends to it, by the uplink that its path starts with.
     pub(crate) fn receive(&self, vm: &VmRecord) -> Fate {
         let gateway = &self.site.topology.gateways[vm.gateway.0 as usize];
-        self.walk(NodeId::Gateway(vm.gateway), udp(gateway.mac, gateway.address, vm.address)).0
+        let packet = udp(gateway.mac, gateway.address, vm.address);
+        self.walk_by(NodeId::Gateway(vm.gateway), vm.path_down[0].link, packet).0
     }
 
     /// The VM and the outside reach each other.

@@ -174,6 +174,11 @@ impl World {
                 self.specs.remove(vm);
                 self.queue.push_back(Event::VmStopped { vm: *vm });
             }
+            Effect::AttachVm { vm, uplink_port, .. } => {
+                if let Some((_, spec)) = self.specs.get_mut(vm) {
+                    spec.uplink_port = *uplink_port;
+                }
+            }
             Effect::ResizeVm { vm, .. } if !self.held.hypervisor => {
                 self.queue.push_back(Event::VmResized { vm: *vm });
             }
@@ -216,7 +221,9 @@ impl World {
     /// What a VM's DHCP client sends, as its edge switch sees it.
     pub(crate) fn dhcp(&self, vm: VmId, kind: DhcpRequestKind, requested: Option<Ipv4Addr>) -> Event {
         let (server, spec) = &self.specs[&vm];
-        let (switch, port) = self.port_of(*server);
+        let topology = &self.site.topology;
+        let link = topology.link_at(NodeId::Server(*server), spec.uplink_port).expect("an uplink");
+        let (switch, port) = self.ends(link)[0];
         let dhcp = DhcpRequest {
             kind,
             xid: 7,

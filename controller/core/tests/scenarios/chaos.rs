@@ -1,0 +1,123 @@
+//! Anything in any order: after every step, the books agree with the VMs, and every running VM reaches its gateway.
+
+use crate::world::{SMALL, World, read};
+use proptest::prelude::*;
+use std::time::Duration;
+use tandem_model::{Ask, LinkId, Owner, SwitchId, VmState};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Request,
+    Delete(prop::sample::Index),
+    Resize(prop::sample::Index, u32),
+    Group(prop::sample::Index, prop::sample::Index),
+    Link(prop::sample::Index, bool),
+    Down(prop::sample::Index),
+    Up(prop::sample::Index),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use prop::sample::Index;
+    prop_oneof![
+        4 => Just(Step::Request),
+        1 => any::<Index>().prop_map(Step::Delete),
+        1 => (any::<Index>(), 1u32..9).prop_map(|(i, n)| Step::Resize(i, n)),
+        1 => (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Step::Group(a, b)),
+        4 => (any::<Index>(), any::<bool>()).prop_map(|(i, up)| Step::Link(i, up)),
+        1 => any::<Index>().prop_map(Step::Down),
+        2 => any::<Index>().prop_map(Step::Up),
+        1 => (1u64..12).prop_map(Step::Wait),
+    ]
+}
+
+fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
+    let ids: Vec<_> = world.core.vms().map(|v| v.id).collect();
+    let addresses: Vec<_> = world.core.vms().map(|v| v.address).collect();
+    let links = world.site.topology.links.len();
+    let switches = world.site.topology.switches.len();
+    match step {
+        Step::Request => {
+            world.ask_vm();
+        }
+        Step::Delete(i) if !ids.is_empty() => {
+            world.ask(Ask::DeleteVm { vm: ids[i.index(ids.len())] });
+        }
+        Step::Resize(i, n) if !ids.is_empty() => {
+            let mut resources = world.site.vm.default;
+            (resources.cpu, resources.net) = (*n, tandem_model::BitRate::mbit(u64::from(*n)));
+            world.ask(Ask::ResizeVm { vm: ids[i.index(ids.len())], resources });
+        }
+        Step::Group(a, b) if !ids.is_empty() => {
+            let members = vec![addresses[a.index(ids.len())], addresses[b.index(ids.len())]];
+            world.ask(Ask::CreateGroup { members });
+        }
+        Step::Link(i, up) => world.set_link(LinkId(i.index(links) as u32), *up),
+        Step::Down(i) => {
+            let id = SwitchId(i.index(switches) as u32);
+            if !away.contains(&id) {
+                away.push(id);
+                let name = world.site.topology.switches[id.0 as usize].name.clone();
+                world.switch_down(&name);
+            }
+        }
+        // A switch that connects tells its ports as they are: here, all of them up.
+        Step::Up(i) if !away.is_empty() => {
+            let id = away.remove(i.index(away.len()));
+            world.connect(id);
+        }
+        Step::Wait(s) => world.wait_seen(Duration::from_secs(*s)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #[test]
+    fn the_books_always_agree(
+        steps in prop::collection::vec(step(), 1..40),
+        two_uplinks in any::<bool>(),
+        narrow in any::<bool>(),
+    ) {
+        let uplinks = if two_uplinks { "server_uplinks = 2\n" } else { "" };
+        let bandwidth = if narrow { "[bandwidth]\naggregation = \"2 Mbit/s\"\n" } else { "" };
+        let mut world = World::new(read(&format!("{SMALL}{uplinks}{bandwidth}")));
+        let mut away = Vec::new();
+        for step in &steps {
+            take(&mut world, step, &mut away);
+            let vms: Vec<_> = world.core.vms().cloned().collect();
+            let booked: u64 = vms
+                .iter()
+                .map(|v| v.request.resources.net.0 * (v.path_up.len() + v.path_down.len()) as u64)
+                .sum();
+            prop_assert_eq!(world.reserved(), booked, "links after {:?}", step);
+            let cpu: u32 = vms.iter().map(|v| v.request.resources.cpu).sum();
+            prop_assert_eq!(world.used().iter().map(|u| u.cpu).sum::<u32>(), cpu, "servers after {:?}", step);
+            let mut addresses: Vec<_> = vms.iter().map(|v| v.address).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            prop_assert_eq!(addresses.len(), vms.len());
+            if away.is_empty() {
+                let running = vms.iter().filter(|v| v.state == VmState::Running);
+                running.for_each(|vm| world.assert_reachable(vm));
+            }
+        }
+        // Everything is mended and everything deleted: nothing of any VM is left.
+        away.into_iter().for_each(|id| world.connect(id));
+        for n in 0..world.site.topology.links.len() as u32 {
+            world.set_link(LinkId(n), true);
+        }
+        let vms: Vec<_> = world.core.vms().cloned().collect();
+        for vm in &vms {
+            prop_assert_eq!(&vm.state, &VmState::Running, "{} after all is mended", vm.id);
+            world.assert_reachable(vm);
+            world.ask(Ask::DeleteVm { vm: vm.id });
+        }
+        prop_assert_eq!(world.reserved(), 0);
+        let left = world.tables.values().flat_map(|t| t.values()).filter(|r| {
+            !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Plan))
+        });
+        prop_assert_eq!(left.count(), 0);
+        prop_assert!(world.stored.vms.is_empty() && world.stored.groups.is_empty());
+    }
+}
