@@ -52,15 +52,30 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let text = site_text(&options.shape)?;
     let site = site::read(&text, "the bench's site")?;
     let t = &site.topology;
-    println!("{}: {} servers, {} switches, {} links", options.shape, t.servers.len(), t.switches.len(), t.links.len());
-    println!("{:>12} {:>12} {:>12} {:>12} {:>8} {:>14}", "network s", "connected s", "floor s", "gone s", "ratio", "MB a server");
+    println!(
+        "{}: {} servers, {} switches, {} links",
+        options.shape,
+        t.servers.len(),
+        t.switches.len(),
+        t.links.len()
+    );
+    println!(
+        "{:>12} {:>12} {:>12} {:>12} {:>8} {:>14}",
+        "network s", "connected s", "floor s", "gone s", "ratio", "MB a server"
+    );
     for _ in 0..options.repeat {
         let floor = floor(&site)?;
         let scratch = Scratch::new("bench")?;
         let file = scratch.path().join("site.toml");
         std::fs::write(&file, &text)?;
         let name = format!("bench-{}", std::process::id());
-        let controller = Controller::start(&ControllerOptions { site: &file, folder: scratch.path(), lab: &name, csv: None, record: None })?;
+        let controller = Controller::start(&ControllerOptions {
+            site: &file,
+            folder: scratch.path(),
+            lab: &name,
+            csv: None,
+            record: None,
+        })?;
         let before = memory_free();
         let start = Instant::now();
         let plan = Plan {
@@ -75,7 +90,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         controller.wait_connected(Duration::from_secs(120))?;
         let connected = start.elapsed();
         let used = before.saturating_sub(memory_free());
-        let Answer::Pings(pings) = control::ask(&name, &Ask::PingAll)? else { bail!("the lab answered something else") };
+        let Answer::Pings(pings) = control::ask(&name, &Ask::PingAll)? else {
+            bail!("the lab answered something else")
+        };
         let end = Instant::now();
         outside::down(&name)?;
         let gone = end.elapsed();

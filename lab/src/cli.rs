@@ -133,7 +133,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match verb {
         Verb::Up { site, name, controller, protocols } => {
-            let plan = Plan { name, text: read(&site)?, file: site.display().to_string(), controller, protocols };
+            let plan =
+                Plan { name, text: read(&site)?, file: site.display().to_string(), controller, protocols };
             let up = outside::up(&plan)?;
             let [switches, servers, gateways, links, _] = up.status.counts;
             println!(
@@ -148,12 +149,17 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             println!("lab {} is gone", name.name);
         }
         Verb::Status { name, json } => {
-            let Answer::Status(status) = control::ask(&name.name, &Ask::Status)? else { bail!("the lab answered something else") };
+            let Answer::Status(status) = control::ask(&name.name, &Ask::Status)? else {
+                bail!("the lab answered something else")
+            };
             if json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
             } else {
                 let [switches, servers, gateways, links, vms] = status.counts;
-                println!("lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs", status.name, status.site, status.datapath);
+                println!(
+                    "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
+                    status.name, status.site, status.datapath
+                );
                 println!("controller: {}", status.controller);
                 for (step, took) in status.steps {
                     println!("{took:>9.1} ms  {step}");
@@ -162,24 +168,43 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         }
         Verb::Exec { .. } => {}
         Verb::PingAll(name) => {
-            let Answer::Pings(pings) = control::ask(&name.name, &Ask::PingAll)? else { bail!("the lab answered something else") };
+            let Answer::Pings(pings) = control::ask(&name.name, &Ask::PingAll)? else {
+                bail!("the lab answered something else")
+            };
             let lost = pings.tried - pings.answered;
-            println!("{} of {} pairs answer; {:.1}% loss", pings.answered, pings.tried, 100.0 * lost as f64 / pings.tried.max(1) as f64);
+            println!(
+                "{} of {} pairs answer; {:.1}% loss",
+                pings.answered,
+                pings.tried,
+                100.0 * lost as f64 / pings.tried.max(1) as f64
+            );
             pings.failed.iter().for_each(|f| println!("  no answer: {f}"));
             if lost > 0 {
                 return Ok(ExitCode::FAILURE);
             }
         }
         Verb::Flows { name, json } => {
-            let Answer::Flows { flows } = control::ask(&name.name, &Ask::Flows)? else { bail!("the lab answered something else") };
+            let Answer::Flows { flows } = control::ask(&name.name, &Ask::Flows)? else {
+                bail!("the lab answered something else")
+            };
             if json {
                 println!("{}", serde_json::to_string_pretty(&flows)?);
             } else {
-                println!("{:<16} {:>5} {:>12} {:>12} {:>8} {:>8} {:>9} {:>9}", "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms");
+                println!(
+                    "{:<16} {:>5} {:>12} {:>12} {:>8} {:>8} {:>9} {:>9}",
+                    "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
+                );
                 for f in flows {
                     println!(
                         "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
-                        f.ends, f.transport, f.rate as f64 / 1e6, f.goodput / 1e6, f.sent.saturating_sub(f.received), f.reordered, f.delay_ms, f.jitter_ms
+                        f.ends,
+                        f.transport,
+                        f.rate as f64 / 1e6,
+                        f.goodput / 1e6,
+                        f.sent.saturating_sub(f.received),
+                        f.reordered,
+                        f.delay_ms,
+                        f.jitter_ms
                     );
                 }
             }
@@ -208,6 +233,11 @@ fn simulated(text: &str, out: &Path, record: bool) -> anyhow::Result<()> {
     let took = started.elapsed();
     fit::write(out, &best, &worst, &Manifest::new("best-vs-worst-fit", "simulated", 0, text))?;
     println!("{}", fit::table(&best, &worst));
-    println!("{} simulated seconds took {:.1} ms; everything is in {}", 2 * fit::SECONDS, took.as_secs_f64() * 1e3, out.display());
+    println!(
+        "{} simulated seconds took {:.1} ms; everything is in {}",
+        2 * fit::SECONDS,
+        took.as_secs_f64() * 1e3,
+        out.display()
+    );
     Ok(())
 }

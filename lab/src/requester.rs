@@ -52,7 +52,10 @@ type Planned = (Duration, Vec<String>);
 /// When a mean is not a number above 0.
 pub fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
-    let gap = Exp::new(1.0 / options.interval).ok().filter(|_| options.interval > 0.0).context("--interval must be a number of seconds above 0")?;
+    let gap = Exp::new(1.0 / options.interval)
+        .ok()
+        .filter(|_| options.interval > 0.0)
+        .context("--interval must be a number of seconds above 0")?;
     let sizes = [
         ("--cpu", options.cpu, ""),
         ("--ram", options.ram, " GiB"),
@@ -102,14 +105,25 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for (n, at, arguments) in results {
         let (program, api) = (program.clone(), api.clone());
         threads.push(std::thread::spawn(move || {
-            let output = Command::new(program).args(["--api", &api, "vm", "request"]).args(&arguments).stdin(Stdio::null()).output();
+            let output = Command::new(program)
+                .args(["--api", &api, "vm", "request"])
+                .args(&arguments)
+                .stdin(Stdio::null())
+                .output();
             let took = start.elapsed() - at;
             let (ok, text) = match output {
                 Ok(o) if o.status.success() => (true, String::from_utf8_lossy(&o.stdout).trim().to_owned()),
                 Ok(o) => (false, String::from_utf8_lossy(&o.stderr).trim().replace('\n', " ")),
                 Err(e) => (false, e.to_string()),
             };
-            println!("{:>8.2} s  request {:<4} {} ({:.2} s)  {}", at.as_secs_f64(), n + 1, text, took.as_secs_f64(), arguments.join(" "));
+            println!(
+                "{:>8.2} s  request {:<4} {} ({:.2} s)  {}",
+                at.as_secs_f64(),
+                n + 1,
+                text,
+                took.as_secs_f64(),
+                arguments.join(" ")
+            );
             ok
         }));
     }

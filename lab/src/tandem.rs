@@ -17,10 +17,9 @@ pub fn program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program")?;
     // Tests run from a folder below.
     let candidates = own.ancestors().skip(1).take(2).map(|f| f.join("tandem"));
-    candidates
-        .into_iter()
-        .find(|p| p.exists())
-        .with_context(|| format!("the program `tandem` is not beside {}; build it (cargo build), or set TANDEM", own.display()))
+    candidates.into_iter().find(|p| p.exists()).with_context(|| {
+        format!("the program `tandem` is not beside {}; build it (cargo build), or set TANDEM", own.display())
+    })
 }
 
 /// A running controller; killed when dropped.
@@ -65,7 +64,13 @@ impl Controller {
         command
             .args(["--api", &api, "serve", "--site"])
             .arg(options.site)
-            .args(["--openflow", &openflow(folder), "--world", &format!("@tandem-lab/{}/world", options.lab), "--store"])
+            .args([
+                "--openflow",
+                &openflow(folder),
+                "--world",
+                &format!("@tandem-lab/{}/world", options.lab),
+                "--store",
+            ])
             .arg(folder.join("store.sqlite"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -84,7 +89,10 @@ impl Controller {
             if ended.is_some() || start.elapsed() > Duration::from_secs(20) {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let last: Vec<&str> = text.lines().rev().take(5).collect();
-                bail!("the controller does not come up: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                bail!(
+                    "the controller does not come up: {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -115,7 +123,8 @@ impl Controller {
         if output.stdout.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&output.stdout).with_context(|| format!("tandem {} prints no JSON", arguments.join(" ")))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("tandem {} prints no JSON", arguments.join(" ")))
     }
 
     /// Waits until every OpenFlow switch is connected and no link is down.

@@ -22,7 +22,8 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 
 /// True when this machine can hold an emulated data centre. Where it cannot, the test says why and is skipped; in CI that is a failure.
 pub fn can_emulate() -> bool {
-    let root = std::fs::read_to_string("/proc/self/status").is_ok_and(|s| s.lines().any(|l| l.starts_with("Uid:\t0\t")));
+    let root = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|s| s.lines().any(|l| l.starts_with("Uid:\t0\t")));
     let there = |p: &str| Path::new(p).exists();
     let missing: Vec<&str> = [
         (root, "root"),
@@ -115,7 +116,15 @@ impl DataCentre {
     /// With what `tandem-lab up` says.
     pub fn lab_up(&self) -> anyhow::Result<String> {
         let site = self.path("site.toml").display().to_string();
-        self.lab(&["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")])
+        self.lab(&[
+            "up",
+            "--site",
+            &site,
+            "--name",
+            &self.name,
+            "--controller",
+            &self.socket("openflow.sock"),
+        ])
     }
 
     /// Starts the controller (again).
@@ -261,7 +270,10 @@ impl Drop for DataCentre {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.path("tandem.log")).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("the controller's last words:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "the controller's last words:\n{}",
+                last.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }

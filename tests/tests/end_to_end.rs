@@ -64,16 +64,27 @@ fn vms_come_speak_to_whom_they_may_and_go() -> Result<()> {
     dc.exec(&vm_a, &["ping", "-c", "2", "-W", "2", GATEWAY])?;
 
     // Isolated until grouped, and again afterwards.
-    ensure!(dc.exec(&vm_a, &["ping", "-c", "2", "-W", "1", &b_address]).is_err(), "two VMs reach each other without a group");
+    ensure!(
+        dc.exec(&vm_a, &["ping", "-c", "2", "-W", "1", &b_address]).is_err(),
+        "two VMs reach each other without a group"
+    );
     let a_address = dc.json(&["vm", "show", &vm_a])?["address"].as_str().context("an address")?.to_owned();
     let group = dc.tandem(&["group", "create", &a_address, &b_address])?;
-    wait("grouped VMs reach each other", || Ok(dc.exec(&vm_a, &["ping", "-c", "1", "-W", "1", &b_address]).ok()))?;
+    wait("grouped VMs reach each other", || {
+        Ok(dc.exec(&vm_a, &["ping", "-c", "1", "-W", "1", &b_address]).ok())
+    })?;
     dc.tandem(&["group", "delete", &group])?;
-    ensure!(dc.exec(&vm_b, &["ping", "-c", "2", "-W", "1", &a_address]).is_err(), "the group is gone, its traffic is not");
+    ensure!(
+        dc.exec(&vm_b, &["ping", "-c", "2", "-W", "1", &a_address]).is_err(),
+        "the group is gone, its traffic is not"
+    );
 
     // A VM that uses another address or Ethernet address is not heard.
     dc.exec(&vm_a, &["ip", "addr", "add", "10.0.0.77/8", "dev", "eth0"])?;
-    ensure!(dc.exec(&vm_a, &["ping", "-c", "2", "-W", "1", "-I", "10.0.0.77", GATEWAY]).is_err(), "a forged address gets through");
+    ensure!(
+        dc.exec(&vm_a, &["ping", "-c", "2", "-W", "1", "-I", "10.0.0.77", GATEWAY]).is_err(),
+        "a forged address gets through"
+    );
 
     // Generated traffic runs and is counted; the CSV files grow.
     wait("the VM's traffic in the statistics", || {
@@ -88,7 +99,10 @@ fn vms_come_speak_to_whom_they_may_and_go() -> Result<()> {
         let vm = dc.json(&["vm", "show", &vm_b])?;
         Ok((vm["rate"].as_u64().unwrap_or(0) > 1_800_000).then_some(()))
     })?;
-    let refused = dc.tandem(&["vm", "resize", &vm_b, "--cpu", "400"]).err().context("an impossible resize was accepted")?;
+    let refused = dc
+        .tandem(&["vm", "resize", &vm_b, "--cpu", "400"])
+        .err()
+        .context("an impossible resize was accepted")?;
     ensure!(refused.to_string().contains("CPU short"), "{refused}");
 
     dc.tandem(&["vm", "delete", &vm_a])?;
@@ -108,7 +122,8 @@ fn a_cut_link_is_routed_around_and_the_outage_is_measured() -> Result<()> {
     let (id, _) = dc.request_vm()?;
     let vm = format!("vm{id}");
     let path = dc.json(&["vm", "show", &vm])?["path"].as_array().context("a path")?.clone();
-    let (edge, above) = (path[1].as_str().context("an edge")?, path[2].as_str().context("an aggregation switch")?);
+    let (edge, above) =
+        (path[1].as_str().context("an edge")?, path[2].as_str().context("an aggregation switch")?);
     let topology = dc.json(&["topology"])?;
     let port = topology["switches"]
         .as_array()
@@ -153,7 +168,8 @@ fn a_killed_controller_comes_back_without_a_lost_packet_and_its_run_replays() ->
     }
     let mut dc = DataCentre::up(SITE)?;
     let (id, address) = dc.request_vm()?;
-    let mut ping = dc.exec_in_background(&format!("vm{id}"), &["ping", "-i", "0.01", "-c", "500", "-W", "2", GATEWAY])?;
+    let mut ping =
+        dc.exec_in_background(&format!("vm{id}"), &["ping", "-i", "0.01", "-c", "500", "-W", "2", GATEWAY])?;
     std::thread::sleep(Duration::from_millis(500));
     dc.end_controller("-9")?;
     std::thread::sleep(Duration::from_millis(500));
@@ -190,7 +206,17 @@ fn flows_wiped_behind_our_back_are_put_back() -> Result<()> {
     let foreign = "cookie=0x99,priority=1,dl_type=0x9999,actions=drop";
     dc.exec("edge1", &["env", "OVS_RUNDIR=/mnt", "ovs-ofctl", "add-flow", "edge1", foreign])?;
     for switch in ["edge1", "edge2", "agg1", "agg2"] {
-        dc.exec(switch, &["env", "OVS_RUNDIR=/mnt", "ovs-ofctl", "del-flows", switch, "cookie=0x5464000000000000/0xffff000000000000"])?;
+        dc.exec(
+            switch,
+            &[
+                "env",
+                "OVS_RUNDIR=/mnt",
+                "ovs-ofctl",
+                "del-flows",
+                switch,
+                "cookie=0x5464000000000000/0xffff000000000000",
+            ],
+        )?;
     }
     wait("the repair", || Ok(dc.notice("rules-repaired")?.then_some(())))?;
     wait("traffic again", || Ok(dc.exec(&format!("vm{id}"), &["ping", "-c", "2", "-W", "1", GATEWAY]).ok()))?;
@@ -215,7 +241,11 @@ fn a_killed_lab_leaves_nothing_and_names_are_taken_once() -> Result<()> {
     let said = dc.lab_up()?;
     let again = dc.lab_up().err().context("a second lab of the same name came up")?;
     ensure!(again.to_string().contains("there is a lab"), "{again}");
-    let pid = said.split("first process ").nth(1).and_then(|t| t.split_whitespace().next()).context("a process id")?;
+    let pid = said
+        .split("first process ")
+        .nth(1)
+        .and_then(|t| t.split_whitespace().next())
+        .context("a process id")?;
 
     let inside = |pid: &str| -> Vec<String> {
         // Processes of the lab are those whose process namespace is its first process's.
@@ -226,13 +256,21 @@ fn a_killed_lab_leaves_nothing_and_names_are_taken_once() -> Result<()> {
             .collect()
     };
     let before = inside(pid);
-    ensure!(before.len() >= 4, "a lab is at least its first process, its own, and two of Open vSwitch: {before:?}");
+    ensure!(
+        before.len() >= 4,
+        "a lab is at least its first process, its own, and two of Open vSwitch: {before:?}"
+    );
     std::process::Command::new("kill").args(["-9", pid]).status()?;
-    wait("every process of the lab gone", || Ok(before.iter().all(|p| !std::path::Path::new(&format!("/proc/{p}")).exists()).then_some(())))?;
+    wait("every process of the lab gone", || {
+        Ok(before.iter().all(|p| !std::path::Path::new(&format!("/proc/{p}")).exists()).then_some(()))
+    })?;
     let sockets = std::fs::read_to_string("/proc/net/unix")?;
     ensure!(!sockets.contains(&dc.name), "a socket of the lab is left");
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    ensure!(!mounts.lines().any(|l| l.split_whitespace().nth(1) == Some("/mnt")), "a mount of the lab is left");
+    ensure!(
+        !mounts.lines().any(|l| l.split_whitespace().nth(1) == Some("/mnt")),
+        "a mount of the lab is left"
+    );
     let links = std::fs::read_to_string("/proc/net/dev")?;
     ensure!(!links.contains("edge1-1") && !links.contains("ovs-netdev"), "an interface of the lab is left");
     dc.lab_up()?;
@@ -250,7 +288,9 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
     let mut dc = DataCentre::prepare(SITE)?;
     dc.start_controller()?;
     // What is no OpenFlow ends its own connection and nothing else.
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[1, 0, 0, 3, 0, 0, 0, 0], &[1, 5, 0, 8, 0, 0, 0, 1]] {
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[1, 0, 0, 3, 0, 0, 0, 0], &[1, 5, 0, 8, 0, 0, 0, 1]]
+    {
         let mut stream = UnixStream::connect(dc.path("openflow.sock"))?;
         stream.set_read_timeout(Some(tandem_tests::LIMIT))?;
         stream.write_all(garbage)?;
@@ -281,7 +321,15 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
 
     let bad = dc.path("bad.toml");
     std::fs::write(&bad, "[topology]\nshape = \"three-tier\"\nedges = 3\nservers_per_edge = \"two\"\n")?;
-    let faults = dc.tandem(&["check", &bad.display().to_string()]).err().context("a bad site was accepted")?.to_string();
-    ensure!(faults.contains("3:1: topology.edges: unknown key") && faults.contains("4:20: topology.servers_per_edge"), "{faults}");
+    let faults = dc
+        .tandem(&["check", &bad.display().to_string()])
+        .err()
+        .context("a bad site was accepted")?
+        .to_string();
+    ensure!(
+        faults.contains("3:1: topology.edges: unknown key")
+            && faults.contains("4:20: topology.servers_per_edge"),
+        "{faults}"
+    );
     Ok(())
 }

@@ -7,7 +7,16 @@ use std::process::Command;
 fn metadata() -> Value {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &platform, "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--filter-platform",
+            &platform,
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
+        ])
         .output()
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -23,7 +32,8 @@ fn dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .map(|p| (p["id"].as_str().expect("id"), p["name"].as_str().expect("name")))
         .collect();
     let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
-    let normal = |dep: &&Value| dep["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"].is_null()));
+    let normal =
+        |dep: &&Value| dep["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"].is_null()));
     nodes
         .iter()
         .map(|node| {
@@ -46,7 +56,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "tandem-controller",
         &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
     ),
-    ("tandem-lab", &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"]),
+    (
+        "tandem-lab",
+        &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"],
+    ),
     ("tandem-tests", &[]),
 ];
 
@@ -65,14 +78,75 @@ fn every_crate_keeps_to_its_layer() {
 
 /// Everything that a pure crate may reach, directly or not. None of it opens a socket, a file or a clock on its own account.
 const PURE: &[&str] = &[
-    "allocator-api2", "arrayvec", "data-encoding", "dhcproto", "dhcproto-macros", "equivalent", "etherparse", "foldhash", "hashbrown", "heck", "idna",
-    "idna_adapter", "icu_collections", "icu_locale_core", "icu_normalizer", "icu_normalizer_data", "icu_properties",
-    "icu_properties_data", "icu_provider", "indexmap", "ipnet", "itoa", "litemap", "memchr", "percent-encoding", "form_urlencoded",
-    "potential_utf", "proc-macro2", "quote", "ryu", "serde", "serde_core", "serde_derive", "serde_json", "serde_spanned", "smallvec",
-    "stable_deref_trait", "syn", "synstructure", "thiserror", "thiserror-impl", "tinystr", "tinyvec", "tinyvec_macros", "toml",
-    "toml_datetime", "toml_parser", "toml_writer", "trust-dns-proto", "unicode-ident", "url", "utf8_iter", "winnow", "writeable",
-    "yoke", "yoke-derive", "zerocopy", "zerocopy-derive", "zerofrom", "zerofrom-derive", "zerotrie", "zerovec", "zerovec-derive", "zmij",
-    "displaydoc", "rand", "rand_core", "hickory-proto", "thiserror-no-std",
+    "allocator-api2",
+    "arrayvec",
+    "data-encoding",
+    "dhcproto",
+    "dhcproto-macros",
+    "equivalent",
+    "etherparse",
+    "foldhash",
+    "hashbrown",
+    "heck",
+    "idna",
+    "idna_adapter",
+    "icu_collections",
+    "icu_locale_core",
+    "icu_normalizer",
+    "icu_normalizer_data",
+    "icu_properties",
+    "icu_properties_data",
+    "icu_provider",
+    "indexmap",
+    "ipnet",
+    "itoa",
+    "litemap",
+    "memchr",
+    "percent-encoding",
+    "form_urlencoded",
+    "potential_utf",
+    "proc-macro2",
+    "quote",
+    "ryu",
+    "serde",
+    "serde_core",
+    "serde_derive",
+    "serde_json",
+    "serde_spanned",
+    "smallvec",
+    "stable_deref_trait",
+    "syn",
+    "synstructure",
+    "thiserror",
+    "thiserror-impl",
+    "tinystr",
+    "tinyvec",
+    "tinyvec_macros",
+    "toml",
+    "toml_datetime",
+    "toml_parser",
+    "toml_writer",
+    "trust-dns-proto",
+    "unicode-ident",
+    "url",
+    "utf8_iter",
+    "winnow",
+    "writeable",
+    "yoke",
+    "yoke-derive",
+    "zerocopy",
+    "zerocopy-derive",
+    "zerofrom",
+    "zerofrom-derive",
+    "zerotrie",
+    "zerovec",
+    "zerovec-derive",
+    "zmij",
+    "displaydoc",
+    "rand",
+    "rand_core",
+    "hickory-proto",
+    "thiserror-no-std",
 ];
 
 #[test]
@@ -88,8 +162,12 @@ fn pure_crates_reach_nothing_but_what_is_listed() {
                 }
             }
         }
-        let beyond: Vec<&String> = seen.iter().filter(|d| !d.starts_with("tandem-") && !PURE.contains(&d.as_str())).collect();
-        assert!(beyond.is_empty(), "{name} reaches {beyond:?}, which the list of pure dependencies does not have");
+        let beyond: Vec<&String> =
+            seen.iter().filter(|d| !d.starts_with("tandem-") && !PURE.contains(&d.as_str())).collect();
+        assert!(
+            beyond.is_empty(),
+            "{name} reaches {beyond:?}, which the list of pure dependencies does not have"
+        );
     }
 }
 
@@ -97,8 +175,17 @@ fn pure_crates_reach_nothing_but_what_is_listed() {
 fn every_pure_crate_bans_clocks_files_and_sockets() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     for folder in ["model", "openflow", "openflow/driver", "controller/core"] {
-        let text = std::fs::read_to_string(format!("{root}/{folder}/clippy.toml")).expect("a clippy.toml per pure crate");
-        for banned in ["std::time::Instant::now", "std::time::SystemTime::now", "std::fs::File", "std::net::TcpStream::connect", "std::collections::HashMap", "std::thread::spawn", "std::process::Command"] {
+        let text = std::fs::read_to_string(format!("{root}/{folder}/clippy.toml"))
+            .expect("a clippy.toml per pure crate");
+        for banned in [
+            "std::time::Instant::now",
+            "std::time::SystemTime::now",
+            "std::fs::File",
+            "std::net::TcpStream::connect",
+            "std::collections::HashMap",
+            "std::thread::spawn",
+            "std::process::Command",
+        ] {
             assert!(text.contains(banned), "{folder}/clippy.toml does not ban {banned}");
         }
     }

@@ -9,8 +9,8 @@ use crate::netns::NetNs;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, Stats64,
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Stats64,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -102,7 +102,8 @@ fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
 
 /// Sets an interface up or down.
 pub fn set_up(index: u32, up: bool) -> Request {
-    let mut request = change(index, format!("setting interface {index} {}", if up { "up" } else { "down" }), Vec::new());
+    let mut request =
+        change(index, format!("setting interface {index} {}", if up { "up" } else { "down" }), Vec::new());
     if let RouteNetlinkMessage::SetLink(m) = &mut request.message {
         m.header.change_mask = LinkFlags::Up;
         m.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
@@ -114,7 +115,11 @@ pub fn set_up(index: u32, up: bool) -> Request {
 pub fn delete(index: u32) -> Request {
     let mut m = LinkMessage::default();
     m.header.index = index;
-    Request { what: format!("deleting interface {index}"), message: RouteNetlinkMessage::DelLink(m), flags: 0 }
+    Request {
+        what: format!("deleting interface {index}"),
+        message: RouteNetlinkMessage::DelLink(m),
+        flags: 0,
+    }
 }
 
 /// A bridge without spanning tree and with a long memory, up.
@@ -142,7 +147,11 @@ pub fn bridge(name: &str, index: u32, mac: Option<[u8; 6]>) -> Request {
 
 /// Plugs an interface into a bridge.
 pub fn plug(index: u32, bridge: u32) -> Request {
-    change(index, format!("plugging interface {index} into bridge {bridge}"), vec![LinkAttribute::Controller(bridge)])
+    change(
+        index,
+        format!("plugging interface {index} into bridge {bridge}"),
+        vec![LinkAttribute::Controller(bridge)],
+    )
 }
 
 /// Unplugs it.
@@ -154,11 +163,10 @@ pub fn unplug(index: u32) -> Request {
 /// there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
     let data = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)];
-    let info = vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(data)),
-    ];
-    let mut request = change(index, format!("flags of bridge port {index}"), vec![LinkAttribute::LinkInfo(info)]);
+    let info =
+        vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(data))];
+    let mut request =
+        change(index, format!("flags of bridge port {index}"), vec![LinkAttribute::LinkInfo(info)]);
     if let RouteNetlinkMessage::SetLink(m) = request.message {
         request.message = RouteNetlinkMessage::NewLink(m);
     }

@@ -2,7 +2,8 @@
 
 use crate::Error;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -62,12 +63,18 @@ impl Netlink {
             let mut bytes = Vec::new();
             for request in window {
                 self.sequence = self.sequence.wrapping_add(1);
-                append(&mut bytes, request.message.clone(), self.sequence, NLM_F_REQUEST | NLM_F_ACK | request.flags);
+                append(
+                    &mut bytes,
+                    request.message.clone(),
+                    self.sequence,
+                    NLM_F_REQUEST | NLM_F_ACK | request.flags,
+                );
             }
             self.socket.send(&bytes, 0).map_err(Error::io("sending netlink requests"))?;
             let mut left = window.len();
             while left > 0 {
-                let (data, _) = self.socket.recv_from_full().map_err(Error::io("receiving netlink answers"))?;
+                let (data, _) =
+                    self.socket.recv_from_full().map_err(Error::io("receiving netlink answers"))?;
                 for (sequence, answer) in messages(&data, "requests")? {
                     let index = sequence.wrapping_sub(start) as usize;
                     let (Some(request), Answer::Ack(result)) = (window.get(index), answer) else { continue };
@@ -88,7 +95,11 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel refuses, or its answer cannot be read.
-    pub fn dump(&mut self, what: &str, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    pub fn dump(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         append(&mut bytes, message, self.sequence, NLM_F_REQUEST | NLM_F_DUMP);
@@ -137,7 +148,8 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
         }
         let (one, rest) = data.split_at(length);
         data = rest.get(length.next_multiple_of(4) - length..).unwrap_or_default();
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map_err(|e| garbled(e.to_string()))?;
+        let message =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map_err(|e| garbled(e.to_string()))?;
         let sequence = message.header.sequence_number;
         let answer = match message.payload {
             NetlinkPayload::Done(_) => Answer::Done,

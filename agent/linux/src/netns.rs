@@ -37,7 +37,8 @@ impl NetNs {
         on_thread(move || {
             (0..count)
                 .map(|_| {
-                    unshare(CloneFlags::CLONE_NEWNET).map_err(Error::nix("making a network namespace (root is needed)"))?;
+                    unshare(CloneFlags::CLONE_NEWNET)
+                        .map_err(Error::nix("making a network namespace (root is needed)"))?;
                     first();
                     open_this().map(NetNs)
                 })

@@ -1,7 +1,7 @@
 //! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever starts it.
 
-use crate::ovsdb::Ovsdb;
 use crate::Error;
+use crate::ovsdb::Ovsdb;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,7 +66,10 @@ impl Ovs {
     /// When Open vSwitch is not installed or does not come up; nothing is then left running.
     pub fn start(folder: &Path) -> Result<Ovs, Error> {
         let database = folder.join("conf.db");
-        let log = |name: &str| File::create(folder.join(name)).map_err(Error::io(format!("making {name} in {}", folder.display())));
+        let log = |name: &str| {
+            File::create(folder.join(name))
+                .map_err(Error::io(format!("making {name} in {}", folder.display())))
+        };
         let schema = "/usr/share/openvswitch/vswitch.ovsschema";
         let made = command("ovsdb-tool", folder)
             .arg("create")
@@ -77,7 +80,11 @@ impl Ovs {
             .map_err(missing("ovsdb-tool"))?;
         if !made.success() {
             let said = std::fs::read_to_string(folder.join("ovsdb-tool.log")).unwrap_or_default();
-            return Err(Error::Ovs(format!("ovsdb-tool could not make {}: {}", database.display(), said.trim())));
+            return Err(Error::Ovs(format!(
+                "ovsdb-tool could not make {}: {}",
+                database.display(),
+                said.trim()
+            )));
         }
         let mut ovs = Ovs { folder: folder.to_owned(), datapath: Datapath::probe(), daemons: Vec::new() };
         let socket = ovs.socket();
@@ -125,7 +132,8 @@ impl Ovs {
         while !ready() {
             let ended = self.daemons.iter_mut().any(|d| matches!(d.try_wait(), Ok(Some(_))));
             if ended || start.elapsed() > START {
-                let log = std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
                 let last: Vec<&str> = log.lines().rev().take(3).collect();
                 return Err(Error::Ovs(format!("{name} does not come up: {}", last.join(" / "))));
             }

@@ -70,11 +70,16 @@ impl Ovsdb {
         let mut params = vec![json!("Open_vSwitch")];
         params.extend_from_slice(operations);
         let result = self.call("transact", &Value::Array(params))?;
-        let list = result.as_array().cloned().ok_or_else(|| Error::Ovs(format!("a transaction was answered {result}")))?;
+        let list = result
+            .as_array()
+            .cloned()
+            .ok_or_else(|| Error::Ovs(format!("a transaction was answered {result}")))?;
         for (n, item) in list.iter().enumerate() {
             if let Some(error) = item.get("error").filter(|e| !e.is_null()) {
                 let details = item.get("details").and_then(Value::as_str).unwrap_or_default();
-                let operation = operations.get(n).map_or_else(|| "the commit".to_owned(), |o| format!("{} {}", o["op"], o["table"]));
+                let operation = operations
+                    .get(n)
+                    .map_or_else(|| "the commit".to_owned(), |o| format!("{} {}", o["op"], o["table"]));
                 return Err(Error::Ovs(format!("the database refused {operation}: {error} {details}")));
             }
         }
@@ -103,14 +108,17 @@ impl Ovsdb {
     }
 
     fn send(&mut self, message: &Value) -> Result<(), Error> {
-        self.stream.write_all(message.to_string().as_bytes()).map_err(Error::io("writing to the OVS database"))
+        self.stream
+            .write_all(message.to_string().as_bytes())
+            .map_err(Error::io("writing to the OVS database"))
     }
 
     fn receive(&mut self) -> Result<Value, Error> {
         loop {
             if let Some(end) = end_of_object(&self.buffer) {
                 let text: Vec<u8> = self.buffer.drain(..end).collect();
-                return serde_json::from_slice(&text).map_err(|e| Error::Ovs(format!("the database sent no JSON: {e}")));
+                return serde_json::from_slice(&text)
+                    .map_err(|e| Error::Ovs(format!("the database sent no JSON: {e}")));
             }
             if self.buffer.len() > LONGEST {
                 return Err(Error::Ovs(format!("the database sends a message of more than {LONGEST} bytes")));
@@ -129,7 +137,9 @@ impl Ovsdb {
     /// # Errors
     /// When the database refuses.
     pub fn init(&mut self) -> Result<(), Error> {
-        let rows = self.transact(&[json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["_uuid"] })])?;
+        let rows = self.transact(&[
+            json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["_uuid"] }),
+        ])?;
         let empty = rows.first().and_then(|r| r["rows"].as_array()).is_none_or(Vec::is_empty);
         if empty {
             self.transact(&[json!({ "op": "insert", "table": "Open_vSwitch", "row": {} })])?;
@@ -178,7 +188,8 @@ impl Ovsdb {
             ["bridges", "insert", ["set", made]],
             ["next_cfg", "+=", 1],
         ] }));
-        operations.push(json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"] }));
+        operations
+            .push(json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"] }));
         let results = self.transact(&operations)?;
         let wanted = results.last().and_then(|r| r["rows"][0]["next_cfg"].as_i64()).unwrap_or(0);
         self.wait_for(wanted, limit)?;
@@ -190,7 +201,8 @@ impl Ovsdb {
         let start = Instant::now();
         loop {
             let ask = json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["cur_cfg"] });
-            let reached = self.transact(&[ask])?.first().and_then(|r| r["rows"][0]["cur_cfg"].as_i64()).unwrap_or(0);
+            let reached =
+                self.transact(&[ask])?.first().and_then(|r| r["rows"][0]["cur_cfg"].as_i64()).unwrap_or(0);
             if reached >= wanted {
                 return Ok(());
             }

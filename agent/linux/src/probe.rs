@@ -42,7 +42,10 @@ impl Probe {
         let tun_needed = self.datapath == Datapath::Userspace;
         [
             (self.root, "root: run it with sudo (the simulated world needs no privileges)"),
-            (self.tun || !tun_needed, "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod /dev/net/tun c 10 200"),
+            (
+                self.tun || !tun_needed,
+                "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod /dev/net/tun c 10 200",
+            ),
             (self.ovs, "Open vSwitch: apt-get install openvswitch-switch"),
             (self.udhcpc, "a DHCP client: apt-get install udhcpc"),
         ]

@@ -16,7 +16,10 @@ pub const PRIVATE: &str = "/mnt";
 
 /// Lets `command` start in new network, mount and process namespaces; its own children are inside.
 pub fn outer(command: &mut Command) {
-    sys::in_namespaces(command, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
+    sys::in_namespaces(
+        command,
+        CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
+    );
 }
 
 /// Starts the first process, from within a process started by [`outer`]; it outlives its parent.
@@ -33,8 +36,10 @@ pub fn inner(command: &mut Command) -> Result<Child, Error> {
 /// When the kernel refuses a mount.
 pub fn settle() -> Result<(), Error> {
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(Error::nix("making mounts private"))?;
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).map_err(Error::nix("mounting /proc"))?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(Error::nix("making mounts private"))?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)
+        .map_err(Error::nix("mounting /proc"))?;
     mount(Some("tmpfs"), PRIVATE, Some("tmpfs"), MsFlags::empty(), Some("mode=0700"))
         .map_err(Error::nix(format!("mounting a private file system at {PRIVATE}")))
 }
@@ -45,7 +50,8 @@ pub fn settle() -> Result<(), Error> {
 /// # Errors
 /// When the sandbox is gone, or the caller may not enter it.
 pub fn enter(pid: u32, netns: i32) -> Result<(), Error> {
-    let open = |path: String| File::open(&path).map_err(Error::io(format!("opening {path}; is the lab still up?")));
+    let open =
+        |path: String| File::open(&path).map_err(Error::io(format!("opening {path}; is the lab still up?")));
     let net = open(format!("/proc/{pid}/fd/{netns}"))?;
     let mounts = open(format!("/proc/{pid}/ns/mnt"))?;
     let processes = open(format!("/proc/{pid}/ns/pid"))?;

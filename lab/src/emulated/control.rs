@@ -121,8 +121,9 @@ pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
 /// # Errors
 /// When there is no such lab, or it does not answer.
 pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
-    let stream = UnixStream::connect_addr(&address(name, "")?)
-        .map_err(|e| anyhow::anyhow!("there is no lab {name:?} ({e}); `tandem-lab up --name {name}` makes one"))?;
+    let stream = UnixStream::connect_addr(&address(name, "")?).map_err(|e| {
+        anyhow::anyhow!("there is no lab {name:?} ({e}); `tandem-lab up --name {name}` makes one")
+    })?;
     let mut writer = stream.try_clone()?;
     writeln!(writer, "{}", serde_json::to_string(ask)?)?;
     let mut line = String::new();

@@ -3,10 +3,10 @@
 
 use super::control::{Answer, Ask, Status};
 use super::network::{self, Network};
-use super::traffic::{Spec, Traffic};
-use super::vms::{Addressing, Vms};
 use super::outside::{self, Start};
 use super::ping;
+use super::traffic::{Spec, Traffic};
+use super::vms::{Addressing, Vms};
 use anyhow::Context;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
@@ -82,7 +82,13 @@ impl Lab {
         Status {
             name: self.start.name.clone(),
             site: self.site.name.clone(),
-            counts: [t.switches.len(), t.servers.len(), t.gateways.len(), t.links.len(), lock(&self.vms).iter().count()],
+            counts: [
+                t.switches.len(),
+                t.servers.len(),
+                t.gateways.len(),
+                t.links.len(),
+                lock(&self.vms).iter().count(),
+            ],
             datapath: network::datapath(&self.network.ovs).to_owned(),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
@@ -115,7 +121,9 @@ impl Lab {
         match ns {
             Some(ns) => Answer::Found { netns: ns.raw() },
             None => {
-                let why = format!("there is no node {node:?}; nodes are srv1, gw1, edge1 (switches share one namespace) or vm1");
+                let why = format!(
+                    "there is no node {node:?}; nodes are srv1, gw1, edge1 (switches share one namespace) or vm1"
+                );
                 Answer::Error { why }
             }
         }
@@ -168,7 +176,10 @@ impl Lab {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let addressing = match &a.fixed_address {
             Some(f) => {
-                let len = u8::try_from(f.prefix_len).ok().filter(|l| *l <= 32).context("a prefix has at most 32 bits")?;
+                let len = u8::try_from(f.prefix_len)
+                    .ok()
+                    .filter(|l| *l <= 32)
+                    .context("a prefix has at most 32 bits")?;
                 Addressing::Fixed(Ipv4Addr::from_bits(f.address), len, Ipv4Addr::from_bits(f.router))
             }
             None => Addressing::Dhcp,
@@ -184,7 +195,11 @@ impl Lab {
         let place = |end: &wire::End| -> anyhow::Result<(String, &tandem_linux::netns::NetNs)> {
             match end.node.context("an end needs a node")? {
                 wire::end::Node::Gateway(n) => {
-                    let ns = self.network.gateways.get(n as usize).with_context(|| format!("there is no gateway {n}"))?;
+                    let ns = self
+                        .network
+                        .gateways
+                        .get(n as usize)
+                        .with_context(|| format!("there is no gateway {n}"))?;
                     Ok((format!("gw{}", n + 1), ns))
                 }
                 wire::end::Node::Vm(id) => {
@@ -215,9 +230,13 @@ struct Service {
 impl Hypervisor for Service {
     type AttachStream = UnboundedReceiverStream<Result<wire::Report, RpcStatus>>;
 
-    async fn attach(&self, request: Request<Streaming<wire::Order>>) -> Result<Response<Self::AttachStream>, RpcStatus> {
+    async fn attach(
+        &self,
+        request: Request<Streaming<wire::Order>>,
+    ) -> Result<Response<Self::AttachStream>, RpcStatus> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let vms = lock(&self.lab.vms).iter().map(|(vm, v)| wire::Running { vm, server: v.server.0 }).collect();
+        let vms =
+            lock(&self.lab.vms).iter().map(|(vm, v)| wire::Running { vm, server: v.server.0 }).collect();
         let hello = wire::Hello { world: self.lab.start.name.clone(), vms, traffic: true };
         let _ = sender.send(Ok(wire::Report { report: Some(What::Hello(hello)) }));
         *lock(&self.lab.reports) = Some(sender);

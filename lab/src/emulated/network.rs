@@ -56,8 +56,12 @@ fn veth(site: &Site, nets: &Nets<'_>, id: LinkId, link: &Link) -> Request {
     let topology = &site.topology;
     let end = |end: tandem_model::Endpoint, side: u32| match end.node {
         NodeId::Switch(s) => (port_name(topology, s, end.port), SWITCH_BASE + id.0 * 2 + side, nets.root),
-        NodeId::Server(s) => (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.servers[s.0 as usize]),
-        NodeId::Gateway(g) => (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.gateways[g.0 as usize]),
+        NodeId::Server(s) => {
+            (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.servers[s.0 as usize])
+        }
+        NodeId::Gateway(g) => {
+            (format!("eth{}", end.port.0 - 1), PORT_BASE + end.port.0, &nets.gateways[g.0 as usize])
+        }
     };
     let mac = |end: tandem_model::Endpoint| match end.node {
         NodeId::Server(s) if end.port == PortNo(1) => topology.server(s).map(|s| s.mac.0),
@@ -83,7 +87,14 @@ struct Nets<'a> {
 
 /// What has to be done inside a node with these uplinks: one is the node's interface itself; several are ports of a bridge that does not
 /// pass packets from one to the other.
-fn node_work(site: &Site, name: &str, mac: [u8; 6], address: std::net::Ipv4Addr, uplinks: &[LinkId], node: NodeId) -> NodeWork {
+fn node_work(
+    site: &Site,
+    name: &str,
+    mac: [u8; 6],
+    address: std::net::Ipv4Addr,
+    uplinks: &[LinkId],
+    node: NodeId,
+) -> NodeWork {
     let mut requests = vec![link::set_up(1, true)];
     let mut offload = Vec::new();
     let len = site.addresses.network.len();
@@ -172,15 +183,21 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
     }
     for (n, (gateway, ns)) in (0u32..).zip(topology.gateways.iter().zip(&gateways)) {
         let node = NodeId::Gateway(tandem_model::GatewayId(n));
-        work.push((ns, node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node)));
+        work.push((
+            ns,
+            node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node),
+        ));
     }
     let bridges = bridges(topology);
     let target = controller_for(&bridges, folder, controller)?;
-    let (bridges, common) = (bridges, Common {
-        controller: target,
-        protocols: protocols.to_vec(),
-        datapath_type: ovs.datapath().kind().to_owned(),
-    });
+    let (bridges, common) = (
+        bridges,
+        Common {
+            controller: target,
+            protocols: protocols.to_vec(),
+            datapath_type: ovs.datapath().kind().to_owned(),
+        },
+    );
     // Shaping and the nodes' insides go on while vswitchd attaches its ports.
     let socket = ovs.socket();
     std::thread::scope(|scope| -> anyhow::Result<()> {

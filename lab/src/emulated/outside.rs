@@ -63,7 +63,9 @@ pub struct Up {
 /// # Errors
 /// When there is none of that number.
 pub fn adopt(fd: i32) -> anyhow::Result<UnixListener> {
-    tandem_linux::sys::adopt(fd).map(UnixListener::from).with_context(|| format!("descriptor {fd} was not handed down"))
+    tandem_linux::sys::adopt(fd)
+        .map(UnixListener::from)
+        .with_context(|| format!("descriptor {fd} was not handed down"))
 }
 
 fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
@@ -83,7 +85,11 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     }
     let name = plan.name.clone().unwrap_or(checked.name);
     let bind = |suffix: &str| UnixListener::bind_addr(&control::address(&name, suffix)?);
-    let taken = || format!("there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name");
+    let taken = || {
+        format!(
+            "there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name"
+        )
+    };
     let (control, world) = (bind("").with_context(taken)?, bind("/world").with_context(taken)?);
     hand_down(&control)?;
     hand_down(&world)?;
@@ -108,7 +114,9 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let mut lines = BufReader::new(outer.stdout.take().context("no output")?).lines();
     let pid = lines.next().transpose()?.and_then(|l| l.parse().ok());
     let ended = outer.wait()?;
-    let Some(pid) = pid.filter(|_| ended.success()) else { bail!("the lab's first process did not start ({ended})") };
+    let Some(pid) = pid.filter(|_| ended.success()) else {
+        bail!("the lab's first process did not start ({ended})")
+    };
     match lines.next().transpose()?.as_deref().map(serde_json::from_str::<Answer>) {
         Some(Ok(Answer::Status(status))) => Ok(Up { status, pid }),
         Some(Ok(Answer::Error { why })) => bail!("{why}"),
@@ -221,6 +229,7 @@ fn process_of(name: &str) -> anyhow::Result<u32> {
 fn holds(process: &Path, inodes: &[String]) -> bool {
     let Ok(fds) = std::fs::read_dir(process.join("fd")) else { return false };
     fds.flatten().any(|fd| {
-        std::fs::read_link(fd.path()).is_ok_and(|to| to.to_str().is_some_and(|to| inodes.iter().any(|i| i == to)))
+        std::fs::read_link(fd.path())
+            .is_ok_and(|to| to.to_str().is_some_and(|to| inodes.iter().any(|i| i == to)))
     })
 }

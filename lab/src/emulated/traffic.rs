@@ -85,7 +85,11 @@ impl Traffic {
     /// # Errors
     /// When a socket cannot be had.
     pub fn start(&mut self, spec: Spec, from: &NetNs, to: &NetNs) -> anyhow::Result<()> {
-        if self.flows.get(&spec.id).is_some_and(|f| f.spec == spec && with(&f.measured, |m| m.ended.is_none())) {
+        if self
+            .flows
+            .get(&spec.id)
+            .is_some_and(|f| f.spec == spec && with(&f.measured, |m| m.ended.is_none()))
+        {
             return Ok(());
         }
         self.flows.remove(&spec.id);
@@ -111,7 +115,13 @@ impl Traffic {
             let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
             vec![
                 tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())),
-                tokio::spawn(udp_sender(UdpSocket::from_std(sender)?, there, size, spec.rate, measured.clone())),
+                tokio::spawn(udp_sender(
+                    UdpSocket::from_std(sender)?,
+                    there,
+                    size,
+                    spec.rate,
+                    measured.clone(),
+                )),
             ]
         };
         self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
@@ -168,7 +178,9 @@ async fn udp_sender(socket: UdpSocket, there: SocketAddr, size: usize, rate: u64
     let mut number = 0u64;
     loop {
         // Each packet has its own moment, counted from the start: the rate is exact however late a timer is.
-        let due = Duration::from_nanos((u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64);
+        let due = Duration::from_nanos(
+            (u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64,
+        );
         tokio::time::sleep_until(start + due).await;
         number += 1;
         packet[..8].copy_from_slice(&number.to_be_bytes());
@@ -184,7 +196,11 @@ async fn udp_receiver(socket: UdpSocket, shared: Shared) {
     loop {
         let Ok(length) = socket.recv(&mut packet).await else { continue };
         let now = clock();
-        let Some(([n, t], _)) = packet.get(..length).and_then(|p| p.as_chunks::<8>().0.split_first_chunk::<2>()) else { continue };
+        let Some(([n, t], _)) =
+            packet.get(..length).and_then(|p| p.as_chunks::<8>().0.split_first_chunk::<2>())
+        else {
+            continue;
+        };
         let (number, sent) = (u64::from_be_bytes(*n), u64::from_be_bytes(*t));
         let transit = now.saturating_sub(sent) as f64 / 1e9;
         with(&shared, |m| {

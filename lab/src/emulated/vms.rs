@@ -163,7 +163,11 @@ impl Vms {
         let bridge = self.bridge(site, host, server, port)?;
         host.run(|| {
             let index = vm_index(id);
-            Netlink::open()?.batch(&[link::unplug(index), link::plug(index, bridge), link::port_flags(index, true, true)])
+            Netlink::open()?.batch(&[
+                link::unplug(index),
+                link::plug(index, bridge),
+                link::port_flags(index, true, true),
+            ])
         })??;
         if let Some(vm) = self.running.get_mut(&id) {
             vm.port = port;
@@ -179,7 +183,8 @@ impl Vms {
             return Ok(number);
         }
         let Some(cfg) = site.topology.server(server) else { bail!("there is no server {server}") };
-        if site.topology.link_at(NodeId::Server(server), port).is_none() || port.0 == 0 || number >= PORT_BASE {
+        if site.topology.link_at(NodeId::Server(server), port).is_none() || port.0 == 0 || number >= PORT_BASE
+        {
             bail!("server {} has no uplink at port {port}", cfg.name);
         }
         let (own, len) = (PORT_BASE + port.0, site.addresses.network.len());

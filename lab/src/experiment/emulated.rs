@@ -44,9 +44,9 @@ pub fn run(text: &str, out: &Path, record: bool) -> anyhow::Result<()> {
 
 /// The site file's text under another policy.
 fn with_policy(text: &str, name: &str) -> String {
-    ["best-fit", "worst-fit", "first-fit"]
-        .iter()
-        .fold(text.to_owned(), |t, p| t.replace(&format!("allocation = \"{p}\""), &format!("allocation = \"{name}\"")))
+    ["best-fit", "worst-fit", "first-fit"].iter().fold(text.to_owned(), |t, p| {
+        t.replace(&format!("allocation = \"{p}\""), &format!("allocation = \"{name}\""))
+    })
 }
 
 fn one(text: &str, name: &str, policy: Allocation, out: &Path, record: bool) -> anyhow::Result<Series> {
@@ -69,7 +69,11 @@ fn one(text: &str, name: &str, policy: Allocation, out: &Path, record: bool) -> 
         controller: tandem::openflow(scratch.path()),
         protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
     };
-    eprintln!("{name}: bringing up {} servers and {} switches", site.topology.servers.len(), site.topology.switches.len());
+    eprintln!(
+        "{name}: bringing up {} servers and {} switches",
+        site.topology.servers.len(),
+        site.topology.switches.len()
+    );
     let controller = Controller::start(&Options {
         site: &site_file,
         folder: scratch.path(),
@@ -110,23 +114,44 @@ fn seconds(controller: &Controller, name: &str) -> anyhow::Result<Series> {
     for second in 0..=fit::SECONDS {
         wait_until(start + Duration::from_secs(second));
         if second > 0 {
-            let child = controller.command(&["vm", "request"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+            let child = controller
+                .command(&["vm", "request"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()?;
             requests.push((second, child));
         }
         // The value of a second is the last reading within it.
         wait_until(start + Duration::from_secs(second) + Duration::from_millis(930));
         let links = controller.json(&["links"])?;
-        let first = links.as_array().into_iter().flatten().find(|l| l["name"].as_str().is_some_and(|n| n.ends_with("<->srv1.1")));
-        let ratio = first.and_then(|l| l["ratio"].as_f64()).context("the first server's link is not listed")?;
+        let first = links
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|l| l["name"].as_str().is_some_and(|n| n.ends_with("<->srv1.1")));
+        let ratio =
+            first.and_then(|l| l["ratio"].as_f64()).context("the first server's link is not listed")?;
         let servers = controller.json(&["topology"])?;
-        let counts = servers["servers"].as_array().into_iter().flatten().map(|s| s["vms"].as_array().map_or(0, |v| v.len() as u32));
+        let counts = servers["servers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|s| s["vms"].as_array().map_or(0, |v| v.len() as u32));
         series.ratio.push((ratio * 10_000.0).round() / 100.0);
         series.occupation.push(counts.collect());
         if live {
-            eprint!("\r{name}: second {second:>2} of {}, first server's link {:5.1}%", fit::SECONDS, ratio * 100.0);
+            eprint!(
+                "\r{name}: second {second:>2} of {}, first server's link {:5.1}%",
+                fit::SECONDS,
+                ratio * 100.0
+            );
             std::io::stderr().flush()?;
         } else if second % 8 == 0 {
-            eprintln!("{name}: second {second} of {}, first server's link {:.1}%", fit::SECONDS, ratio * 100.0);
+            eprintln!(
+                "{name}: second {second} of {}, first server's link {:.1}%",
+                fit::SECONDS,
+                ratio * 100.0
+            );
         }
     }
     if live {
@@ -135,7 +160,10 @@ fn seconds(controller: &Controller, name: &str) -> anyhow::Result<Series> {
     for (second, child) in requests {
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("the request of second {second} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "the request of second {second} failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
     }
     Ok(series)

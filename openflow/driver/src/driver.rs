@@ -4,6 +4,7 @@ use crate::packets::{self, Seen};
 use crate::reconcile;
 use crate::speaker::{Heard, Reported, Speaker};
 use crate::v10::V10;
+use crate::v13::V13;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tandem_model::{
@@ -135,7 +136,7 @@ pub struct Driver {
 impl Driver {
     /// Greets a switch that has just connected.
     pub fn new(cfg: Cfg, peer: &str, now: Time, out: &mut Output) -> Driver {
-        let session = Session::new(&[header::V10], cfg.session, now, &mut out.bytes);
+        let session = Session::new(&[header::V10, header::V13], cfg.session, now, &mut out.bytes);
         Driver {
             cfg,
             peer: peer.to_owned(),
@@ -189,8 +190,8 @@ impl Driver {
     pub fn on_message(&mut self, message: &[u8], now: Time, out: &mut Output) -> Result<(), DriverError> {
         match self.session.on_message(message, now, &mut out.bytes)? {
             Incoming::Handled => Ok(()),
-            Incoming::Agreed(_) => {
-                self.speaker = Some(Box::new(V10));
+            Incoming::Agreed(version) => {
+                self.speaker = Some(if version == header::V13 { Box::new(V13) } else { Box::new(V10) });
                 self.greeting = Some(Greeting { since: now, ..Greeting::default() });
                 self.say(out, |s, xid, o| s.ask_features(xid, o));
                 Ok(())

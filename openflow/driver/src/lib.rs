@@ -9,5 +9,6 @@ pub mod packets;
 mod reconcile;
 mod speaker;
 mod v10;
+mod v13;
 
 pub use driver::{Cfg, Driver, DriverError, Output};
