@@ -96,7 +96,10 @@ impl Core {
                     .filter(|(up, down)| {
                         self.links.shortage(up, rate).is_none() && self.links.shortage(down, rate).is_none()
                     })
-                    .filter(|(up, down)| self.is_alive(up) && self.is_alive(down));
+                    .filter(|(up, down)| self.is_alive(up) && self.is_alive(down))
+                    .filter(|(up, down)| {
+                        self.live.path_is_attended(topology, up) && self.live.path_is_attended(topology, down)
+                    });
             let found = default.or_else(|| self.detour(record.server, uplink as usize, record.gateway, rate));
             if let Some((path_up, path_down)) = found {
                 let (server, gateway) = (record.server, record.gateway);

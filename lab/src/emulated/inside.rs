@@ -6,7 +6,7 @@ use super::network::{self, Network};
 use super::outside::{self, Start};
 use super::ping;
 use super::traffic::{Spec, Traffic};
-use super::vms::{Addressing, Vms};
+use super::vms::{Addressing, NewVm, Vms};
 use anyhow::Context;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
@@ -184,8 +184,9 @@ impl Lab {
             }
             None => Addressing::Dhcp,
         };
-        let (server, port) = (ServerId(a.server), PortNo(a.uplink_port));
-        lock(&self.vms).start(&self.site, &self.network, a.vm, server, port, mac, addressing)?;
+        let new =
+            NewVm { id: a.vm, server: ServerId(a.server), port: PortNo(a.uplink_port), mac, addressing };
+        lock(&self.vms).start(&self.site, &self.network, new)?;
         Ok(a.fixed_address.map(|f| f.address))
     }
 

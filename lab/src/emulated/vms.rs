@@ -58,6 +58,21 @@ pub struct Vms {
     bridges: BTreeSet<(ServerId, PortNo)>,
 }
 
+/// A VM to be started.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVm {
+    /// Its id.
+    pub id: u64,
+    /// On which server.
+    pub server: ServerId,
+    /// By which of the server's ports.
+    pub port: PortNo,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// How it gets its address.
+    pub addressing: Addressing,
+}
+
 /// How a VM gets its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressing {
@@ -93,16 +108,8 @@ impl Vms {
     ///
     /// # Errors
     /// With the step that failed; nothing of it is then left.
-    pub fn start(
-        &mut self,
-        site: &Site,
-        network: &Network,
-        id: u64,
-        server: ServerId,
-        port: PortNo,
-        mac: [u8; 6],
-        addressing: Addressing,
-    ) -> anyhow::Result<()> {
+    pub fn start(&mut self, site: &Site, network: &Network, new: NewVm) -> anyhow::Result<()> {
+        let NewVm { id, server, port, mac, addressing } = new;
         if self.running.contains_key(&id) {
             return Ok(());
         }
