@@ -159,3 +159,67 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_model::{GroupId, VmId};
+
+    fn group(id: u64, members: u64) -> Record {
+        Record::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect() } }
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_a_restart_and_ids_are_never_given_out_twice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        {
+            let mut store = Sqlite::open(&path).expect("a store");
+            store.commit(&[group(1, 2), group(2, 2)]).expect("room");
+            store.commit(&[Record::RemoveGroup { group: GroupId(2) }]).expect("room");
+        }
+        let stored = Sqlite::open(&path).and_then(|mut s| s.load()).expect("a store");
+        assert_eq!(stored.groups.iter().map(|g| g.id.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(stored.last_group, 2, "the id of a group that is gone is not free again");
+    }
+
+    #[test]
+    fn a_second_controller_cannot_have_the_same_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        let _first = Sqlite::open(&path).expect("a store");
+        let error = Sqlite::open(&path).err().expect("the store is taken");
+        assert!(format!("{error:#}").contains("another `tandem serve`"), "{error:#}");
+    }
+
+    #[test]
+    fn of_a_write_that_finds_the_disk_full_nothing_is_left_and_later_ones_go_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Sqlite::open(&folder.path().join("store.sqlite")).expect("a store");
+        store.commit(&[group(1, 2)]).expect("room");
+        // SQLite answers as for a full disk when it may not grow its file any more.
+        let pages: i64 = store.db.query_row("PRAGMA page_count", [], |r| r.get(0)).expect("a number");
+        store
+            .db
+            .query_row(&format!("PRAGMA max_page_count = {}", pages + 1), [], |r| r.get::<_, i64>(0))
+            .expect("a limit");
+        let error = store.commit(&[group(2, 2), group(3, 200_000)]).expect_err("there is no room");
+        assert!(format!("{error:#}").contains("full"), "{error:#}");
+        let kept: Vec<u64> = store.load().expect("a store").groups.iter().map(|g| g.id.0).collect();
+        assert_eq!(kept, [1], "all or nothing");
+        store.commit(&[group(4, 2)]).expect("a small one still fits");
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        std::fs::write(
+            &path,
+            b"this is a letter, not a database, and it is long enough to be read as a header",
+        )
+        .expect("room");
+        assert!(Sqlite::open(&path).is_err());
+        assert!(Sqlite::open(&folder.path().join("nowhere/store.sqlite")).is_err());
+    }
+}
