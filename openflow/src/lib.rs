@@ -11,6 +11,7 @@ mod message_enum;
 pub mod of10;
 pub mod of13;
 pub mod session;
+pub mod table;
 pub mod wire;
 
 /// A message of either version, by its version byte.

@@ -1,0 +1,16 @@
+//! Flow-table semantics: what a switch does with flow mods and packets, by the specification, for both versions. Used by tests, and
+//! by every switch that is built here.
+//!
+//! [`key`]: a packet's fields. [`criteria`]: what a flow matches, made from either version's match. [`flows`]: one table. [`pipeline`]:
+//! several tables and what they do to a packet. Time is passed in. Groups and meters are not part of it yet.
+
+pub mod criteria;
+pub mod flows;
+pub mod key;
+pub mod pipeline;
+mod rewrite;
+
+pub use criteria::Criteria;
+pub use flows::{Flow, FlowTable, Gone, TableError};
+pub use key::{FieldId, FlowKey};
+pub use pipeline::{Instructions, Op, Pipeline, Sent};
