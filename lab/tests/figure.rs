@@ -1,0 +1,44 @@
+//! The seed's figure 4.2 in virtual time: exactly the published numbers, and the same run from its recording.
+
+use std::io::BufReader;
+use tandem_core::recording;
+use tandem_lab::experiment::fit;
+use tandem_model::Allocation;
+
+#[test]
+fn the_simulated_series_is_exactly_the_published_one() {
+    for policy in [Allocation::BestFit, Allocation::WorstFit] {
+        let site = fit::site(fit::SITE, policy).expect("the experiment's site");
+        let series = fit::simulate(site, None).expect("a run");
+        assert_eq!(series.ratio.len(), 49);
+        for (second, ratio) in (0u64..).zip(&series.ratio) {
+            assert!(
+                (ratio.floor() - fit::seed(policy, second)).abs() < 1e-9,
+                "{policy:?}, second {second}: {ratio}%"
+            );
+        }
+        let last = series.occupation.last().expect("seconds");
+        assert!(last.iter().all(|n| *n == 3), "48 VMs fill 16 servers: {last:?}");
+        // Best fit fills a server before it goes to the next; worst fit goes round.
+        let third = &series.occupation[3];
+        let spread = third.iter().filter(|n| **n > 0).count();
+        assert_eq!(spread, if policy == Allocation::BestFit { 1 } else { 3 });
+    }
+}
+
+#[test]
+fn a_recorded_run_replays_to_the_same_decisions_and_a_changed_one_does_not() {
+    let path = std::env::temp_dir().join(format!("tandem-figure-{}.jsonl", std::process::id()));
+    let site = fit::site(fit::SITE, Allocation::BestFit).expect("the experiment's site");
+    fit::simulate(site, Some(&path)).expect("a run");
+    let text = std::fs::read_to_string(&path).expect("the recording");
+    std::fs::remove_file(&path).expect("our own file");
+    let events = recording::replay(BufReader::new(text.as_bytes())).expect("the same decisions");
+    assert!(events > 1000, "{events}");
+
+    let other = text.replacen("\"allocation\":\"best-fit\"", "\"allocation\":\"worst-fit\"", 1);
+    assert_ne!(other, text);
+    let error =
+        recording::replay(BufReader::new(other.as_bytes())).expect_err("another policy decides otherwise");
+    assert!(matches!(error, recording::ReplayError::Diverged(_)), "{error}");
+}
