@@ -23,9 +23,15 @@ struct Cli {
 /// Which lab.
 #[derive(Debug, Clone, clap::Args)]
 struct Name {
-    /// The lab's name (by default its site's).
-    #[arg(long, default_value = "site")]
-    name: String,
+    /// The lab's name; not needed while only one is up.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Name {
+    fn pick(self) -> anyhow::Result<String> {
+        control::pick(self.name)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,8 +132,8 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let verb = Cli::parse().verb;
-    if let Verb::Exec { name, node, command } = &verb {
-        return outside::exec(&name.name, node, command);
+    if let Verb::Exec { name, node, command } = verb {
+        return outside::exec(&name.pick()?, &node, &command);
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
@@ -145,11 +151,12 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             println!("hypervisor service: unix:@tandem-lab/{}/world", up.status.name);
         }
         Verb::Down(name) => {
-            outside::down(&name.name)?;
-            println!("lab {} is gone", name.name);
+            let name = name.pick()?;
+            outside::down(&name)?;
+            println!("lab {name} is gone");
         }
         Verb::Status { name, json } => {
-            let Answer::Status(status) = control::ask(&name.name, &Ask::Status)? else {
+            let Answer::Status(status) = control::ask(&name.pick()?, &Ask::Status)? else {
                 bail!("the lab answered something else")
             };
             if json {
@@ -168,7 +175,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         }
         Verb::Exec { .. } => {}
         Verb::PingAll(name) => {
-            let Answer::Pings(pings) = control::ask(&name.name, &Ask::PingAll)? else {
+            let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll)? else {
                 bail!("the lab answered something else")
             };
             let lost = pings.tried - pings.answered;
@@ -184,7 +191,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Flows { name, json } => {
-            let Answer::Flows { flows } = control::ask(&name.name, &Ask::Flows)? else {
+            let Answer::Flows { flows } = control::ask(&name.pick()?, &Ask::Flows)? else {
                 bail!("the lab answered something else")
             };
             if json {

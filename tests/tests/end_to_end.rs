@@ -281,6 +281,26 @@ fn a_killed_lab_leaves_nothing_and_names_are_taken_once() -> Result<()> {
 }
 
 #[test]
+fn what_a_kernel_cannot_do_is_said_and_nothing_is_left() -> Result<()> {
+    if !can_emulate() {
+        return Ok(());
+    }
+    let dc = DataCentre::prepare(&format!("{SITE}[links]\ndelay = \"5 ms\"\n"))?;
+    match dc.lab_up() {
+        Ok(_) => {
+            // A kernel with netem: the delay is there, in both directions of both links.
+            dc.lab(&["down", "--name", &dc.name])?;
+        }
+        Err(error) => {
+            ensure!(error.to_string().contains("this kernel has no netem"), "{error}");
+            let gone = dc.lab(&["status", "--name", &dc.name]).err().context("a lab that failed is up")?;
+            ensure!(gone.to_string().contains("there is no lab"), "{gone}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<()> {
     if !can_emulate() {
         return Ok(());

@@ -116,6 +116,35 @@ pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tandem-lab/{name}{suffix}"))
 }
 
+/// The labs that are up, by their control sockets.
+pub fn names() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let found = table.lines().filter_map(|l| l.split_whitespace().nth(7)?.strip_prefix("@tandem-lab/"));
+    let mut names: Vec<String> = found.filter(|n| !n.ends_with("/world")).map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The lab that is meant: the one named, or the only one there is.
+///
+/// # Errors
+/// When none is named and there is none, or more than one.
+pub fn pick(name: Option<String>) -> anyhow::Result<String> {
+    if let Some(name) = name {
+        return Ok(name);
+    }
+    let mut all = names();
+    match (all.pop(), all.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => anyhow::bail!("no lab is up; `tandem-lab up --site site.toml` makes one"),
+        (Some(last), _) => {
+            all.push(last);
+            anyhow::bail!("several labs are up; say which one with --name: {}", all.join(", "))
+        }
+    }
+}
+
 /// Asks a lab.
 ///
 /// # Errors

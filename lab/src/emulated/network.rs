@@ -123,9 +123,24 @@ fn node_work(
     NodeWork { name: name.to_owned(), requests, offload }
 }
 
+/// A kernel without netem says only that it does not know it.
+fn name_netem(error: tandem_linux::Error) -> tandem_linux::Error {
+    match error {
+        tandem_linux::Error::Refused { what, source, .. }
+            if what.starts_with("netem") && source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            tandem_linux::Error::Unsupported {
+                feature: "netem (module sch_netem), which delays and loses packets",
+                instead: "leave delay and loss out of the site file, or use another kernel",
+            }
+        }
+        other => other,
+    }
+}
+
 fn do_node_work(work: &NodeWork) -> anyhow::Result<()> {
     let context = || format!("setting up {}", work.name);
-    Netlink::open().and_then(|mut n| n.batch(&work.requests)).with_context(context)?;
+    Netlink::open().and_then(|mut n| n.batch(&work.requests)).map_err(name_netem).with_context(context)?;
     ethtool::tx_checksum_off(work.offload.iter().map(String::as_str)).with_context(context)
 }
 
@@ -211,7 +226,7 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
         match joined {
             (Ok(nodes), Ok(switches)) => {
                 nodes?;
-                Ok(switches.context("shaping links")?)
+                Ok(switches.map_err(name_netem).context("shaping links")?)
             }
             _ => anyhow::bail!("a thread that sets up nodes has panicked"),
         }
