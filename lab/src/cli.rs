@@ -72,7 +72,13 @@ enum Verb {
         command: Vec<String>,
     },
     /// Let every server ping every other and every gateway; fails when one does not answer.
-    PingAll(Name),
+    PingAll {
+        #[command(flatten)]
+        name: Name,
+        /// Only so many servers ping.
+        #[arg(long)]
+        senders: Option<usize>,
+    },
     /// Show what was measured of the generated traffic: goodput, delay, jitter, loss, reordering.
     Flows {
         #[command(flatten)]
@@ -174,8 +180,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Exec { .. } => {}
-        Verb::PingAll(name) => {
-            let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll)? else {
+        Verb::PingAll { name, senders } => {
+            let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")
             };
             let lost = pings.tried - pings.answered;

@@ -16,8 +16,11 @@ pub enum Ask {
         /// Its name, `vm7` for a VM.
         node: String,
     },
-    /// Every server pings every other and every gateway.
-    PingAll,
+    /// Servers ping every other server and every gateway.
+    PingAll {
+        /// How many servers ping; all by default.
+        senders: Option<usize>,
+    },
     /// Every generated flow's figures.
     Flows,
     /// End.

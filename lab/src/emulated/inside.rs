@@ -60,11 +60,12 @@ fn prepare() -> anyhow::Result<(Lab, UnixListener, UnixListener)> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     let start: Start = serde_json::from_str(&text).context("this is started by `tandem-lab up` only")?;
+    // First of all: daemons that are started below must not inherit them.
+    let (control, world) = (outside::adopt(start.control_fd)?, outside::adopt(start.world_fd)?);
     let site = site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
     let network = network::build(&site, folder, &start.controller, &start.protocols)?;
     let vms = Vms::new(folder)?;
-    let (control, world) = (outside::adopt(start.control_fd)?, outside::adopt(start.world_fd)?);
     let lab = Lab {
         start,
         site,
@@ -99,7 +100,7 @@ impl Lab {
         match ask {
             Ask::Status => Answer::Status(self.status()),
             Ask::Find { node } => self.find(node),
-            Ask::PingAll => match ping::all(&self.site, &self.network) {
+            Ask::PingAll { senders } => match ping::all(&self.site, &self.network, *senders) {
                 Ok(pings) => Answer::Pings(pings),
                 Err(error) => Answer::Error { why: format!("{error:#}") },
             },
@@ -296,6 +297,9 @@ fn converse(lab: &Lab, stream: UnixStream) -> anyhow::Result<()> {
         writeln!(writer, "{}", serde_json::to_string(&answer)?)?;
         if matches!(answer, Answer::Ending) {
             writer.flush()?;
+            if let Err(error) = lab.network.root.run(network::unplug) {
+                tracing::warn!("{error}");
+            }
             // The first process ends with us, and the kernel takes the rest.
             std::process::exit(0);
         }

@@ -277,6 +277,18 @@ fn legacy(topology: &Topology) -> Vec<Request> {
     requests
 }
 
+/// Takes the switches' interfaces away, all at once. vswitchd would close its own one by one when it ends, and the kernel would wait
+/// for its readers each time.
+///
+/// # Errors
+/// When the kernel refuses; ending takes longer then, and that is all.
+pub fn unplug() -> Result<(), tandem_linux::Error> {
+    let mut netlink = Netlink::open()?;
+    let all = link::list(&mut netlink)?;
+    let indices: Vec<u32> = all.iter().filter(|i| i.name != "lo").map(|i| i.index).collect();
+    netlink.batch(&link::delete_together(&indices))
+}
+
 /// What a lab shows of its datapath.
 pub fn datapath(ovs: &Ovs) -> &'static str {
     match ovs.datapath() {

@@ -144,8 +144,8 @@ pub fn init() -> anyhow::Result<ExitCode> {
     sandbox::settle()?;
     let inside = Command::new(program).arg("__inside").spawn()?;
     let id = i32::try_from(inside.id())?;
-    // Nobody outside waits for our output any more than the lab's own process writes any.
     drop_output()?;
+    drop_handed_down()?;
     loop {
         match waitpid(None, Some(WaitPidFlag::empty())) {
             Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == id => return Ok(ExitCode::from(code as u8)),
@@ -156,6 +156,19 @@ pub fn init() -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Lets go of the lab's sockets, which are its own process's: whoever held them here would hold the lab's name until the last process of
+/// the sandbox is gone.
+fn drop_handed_down() -> anyhow::Result<()> {
+    let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .flatten()
+        .filter_map(|e| e.file_name().to_str().and_then(|n| n.parse().ok()))
+        .filter(|n| *n > 2)
+        .collect();
+    // One of them was the listing itself, which is closed by now.
+    numbers.into_iter().for_each(|n| drop(tandem_linux::sys::adopt(n)));
+    Ok(())
+}
+
 fn drop_output() -> anyhow::Result<()> {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
@@ -164,7 +177,7 @@ fn drop_output() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends a lab and waits until its last process is gone.
+/// Ends a lab and waits until its network and its name are gone.
 ///
 /// # Errors
 /// When there is no such lab.
@@ -176,8 +189,9 @@ pub fn down(name: &str) -> anyhow::Result<()> {
     // The answer comes, and then the end: the sandbox's processes hold the other end of this socket.
     let mut rest = Vec::new();
     let _ = (&stream).read_to_end(&mut rest);
-    // The name is free again as soon as nobody listens on it.
-    for _ in 0..1000 {
+    // Its interfaces are gone with its answer, its name with its process. What is left of vswitchd is a dead process whose packet sockets
+    // the kernel closes one by one (some 15 ms each); nobody has to wait for that.
+    for _ in 0..12000 {
         if UnixStream::connect_addr(&control::address(name, "")?).is_err() {
             return Ok(());
         }

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When a namespace or socket cannot be had.
-pub fn all(site: &Site, network: &Network) -> anyhow::Result<Pings> {
+pub fn all(site: &Site, network: &Network, senders: Option<usize>) -> anyhow::Result<Pings> {
     let topology = &site.topology;
     let nodes: Vec<(String, Ipv4Addr)> = topology
         .servers
@@ -30,7 +30,8 @@ pub fn all(site: &Site, network: &Network) -> anyhow::Result<Pings> {
         .map(|s| (s.name.clone(), s.address))
         .chain(topology.gateways.iter().map(|g| (g.name.clone(), g.address)))
         .collect();
-    let senders: Vec<usize> = (0..topology.servers.len()).collect();
+    let count = senders.map_or(topology.servers.len(), |n| n.min(topology.servers.len()));
+    let senders: Vec<usize> = (0..count).collect();
     let mut pings = Pings::default();
     for some in senders.chunks(AT_ONCE) {
         let results: Vec<anyhow::Result<BTreeSet<Ipv4Addr>>> = std::thread::scope(|scope| {

@@ -287,16 +287,15 @@ fn a_poll_counts_flows_and_repairs_what_was_changed_behind_our_back() {
 fn a_switch_that_falls_silent_or_talks_nonsense_is_let_go() {
     let (mut driver, mut switch, mut out) = up();
     switch.silent = true;
-    let mut now = Time::ZERO;
     let gone = loop {
-        now = driver.next_deadline();
+        let now = driver.next_deadline();
         if let Err(error) = driver.on_deadline(now, &mut out) {
             break error;
         }
         talk(&mut driver, &mut switch, &mut out, now).expect("silence is no message");
         assert!(now < Time::from_secs(120), "nobody noticed");
     };
-    assert!(matches!(gone, DriverError::Session(session::SessionError::EchoTimeout(_))), "{gone} at {now:?}");
+    assert!(matches!(gone, DriverError::Session(session::SessionError::EchoTimeout(_))), "{gone}");
 
     let (mut driver, _, mut out) = up();
     let mut nonsense = Vec::new();
