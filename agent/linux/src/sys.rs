@@ -53,17 +53,6 @@ pub fn in_namespaces(command: &mut Command, flags: CloneFlags) {
     }
 }
 
-/// Lets a command die with the thread that started it.
-pub fn die_with_parent(command: &mut Command) {
-    // SAFETY: one system call between fork and exec, which allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-            Ok(())
-        });
-    }
-}
-
 /// Takes over a descriptor that a parent process handed down by number. Call it once per number.
 ///
 /// # Errors

@@ -189,8 +189,8 @@ pub fn down(name: &str) -> anyhow::Result<()> {
     // The answer comes, and then the end: the sandbox's processes hold the other end of this socket.
     let mut rest = Vec::new();
     let _ = (&stream).read_to_end(&mut rest);
-    // Its interfaces are gone with its answer, its name with its process. What is left of vswitchd is a dead process whose packet sockets
-    // the kernel closes one by one (some 15 ms each); nobody has to wait for that.
+    // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last process of the sandbox apart, which
+    // with many switches takes seconds: vswitchd has a packet socket per port.
     for _ in 0..12000 {
         if UnixStream::connect_addr(&control::address(name, "")?).is_err() {
             return Ok(());

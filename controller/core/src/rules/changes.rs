@@ -60,11 +60,6 @@ impl Changes {
         TxnId(self.last_txn)
     }
 
-    /// True while some change is under way.
-    pub fn is_busy(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     /// Starts a change. Rules of the switches in `entry` are added last. `connected` tells which switches can be asked now; the
     /// others get theirs when they come back.
     pub fn start(
