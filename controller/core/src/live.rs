@@ -228,12 +228,13 @@ impl LiveTopology {
         }
         let up_since = self.up_since.get(id.0 as usize).copied().unwrap_or(now);
         let watched_since = up_since.max(self.both_since(link.a.node, link.b.node));
-        match self.last_seen(id) {
-            Some(seen) if now.since(seen) < timeout => LinkState::Confirmed,
-            Some(_) => LinkState::Missing,
-            None if now.since(watched_since) < timeout => LinkState::Declared,
-            None => LinkState::Missing,
+        let seen = self.last_seen(id);
+        if seen.is_some_and(|seen| now.since(seen) < timeout) {
+            return LinkState::Confirmed;
         }
+        // Silence counts only from when somebody listens: while a switch was away, nothing could be seen.
+        let silent_since = seen.map_or(watched_since, |seen| seen.max(watched_since));
+        if now.since(silent_since) < timeout { links.state(id) } else { LinkState::Missing }
     }
 
     fn both_connected(&self, a: NodeId, b: NodeId) -> bool {

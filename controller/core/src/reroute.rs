@@ -10,6 +10,9 @@ use crate::rules::changes::Purpose;
 use crate::rules::compile;
 use tandem_model::{BitRate, Effect, Hop, Level, Record, VmId, VmRecord, VmState};
 
+/// Why a VM is cut off.
+pub(crate) const NO_WAY: &str = "no live path leads from its server to its gateway";
+
 impl Core {
     /// Looks at every VM's path. Called after default routes were recomputed.
     pub(crate) fn reroute_all(&mut self) {
@@ -20,13 +23,26 @@ impl Core {
             if !cut && !matches!(record.state, VmState::Running | VmState::Starting) {
                 continue;
             }
-            if !cut && self.is_alive(&record.path_up) && self.is_alive(&record.path_down) {
+            if !cut && self.has_way(&record) {
                 // Its path stands, but may no longer (or again) be the default one: its exact rules follow.
                 self.install(id, Purpose::VmMove(id));
                 continue;
             }
             self.reroute(id, &record);
         }
+    }
+
+    /// Looks for a way for every VM that is cut off.
+    pub(crate) fn reroute_cut(&mut self) {
+        let is_cut = |r: &VmRecord| matches!(r.state, VmState::Cut { .. });
+        let cut: Vec<VmRecord> =
+            self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
+        cut.iter().for_each(|record| self.reroute(record.id, record));
+    }
+
+    /// True while every link of its path, both ways, can be used.
+    pub(crate) fn has_way(&self, record: &VmRecord) -> bool {
+        self.is_alive(&record.path_up) && self.is_alive(&record.path_down)
     }
 
     fn is_alive(&self, path: &[Hop]) -> bool {
@@ -50,7 +66,7 @@ impl Core {
         });
         let Some((new, has_room)) = found else {
             self.reserve(&old, &request);
-            return self.cut(id, "no live path leads from its server to its gateway");
+            return self.cut(id, NO_WAY);
         };
         self.reserve(&new, &request);
         let moved_uplink = new.uplink != record.uplink;

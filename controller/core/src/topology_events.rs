@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::links::LinkState;
 use crate::live::{LiveTopology, Surprise, is_openflow};
-use crate::rules::changes::Purpose;
+use crate::rules::changes::{Present, Purpose};
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
@@ -52,7 +52,10 @@ impl Core {
         self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
         self.dirty.rules(id);
         self.dirty.switches = true;
-        self.links_of_switch_changed(id);
+        if !self.links_of_switch_changed(id) {
+            // No link changed, but a way over this switch counts only while the switch is attended.
+            self.reroute_cut();
+        }
         self.probe_hosts_at(id);
     }
 
@@ -79,7 +82,8 @@ impl Core {
     fn abandon(&mut self, id: SwitchId) {
         let (live, site) = (&self.live, self.site.clone());
         let connected = |s: SwitchId| crate::core::connected(live, &site, s);
-        let outcomes = self.changes.switch_gone(id, &site.topology, &connected, &mut self.effects);
+        let present = Present { connected: &connected, desired: &self.desired };
+        let outcomes = self.changes.switch_gone(id, &site.topology, &present, &mut self.effects);
         outcomes.into_iter().for_each(|o| self.on_outcome(o));
     }
 
@@ -153,7 +157,8 @@ impl Core {
         }
     }
 
-    fn links_of_switch_changed(&mut self, id: SwitchId) {
+    /// True when that changed which links can be used.
+    fn links_of_switch_changed(&mut self, id: SwitchId) -> bool {
         let site = self.site.clone();
         let mut changed = false;
         for (_, link) in site.topology.ports(NodeId::Switch(id)) {
@@ -162,6 +167,7 @@ impl Core {
         if changed {
             self.topology_changed();
         }
+        changed
     }
 
     pub(crate) fn sweep_links(&mut self) {

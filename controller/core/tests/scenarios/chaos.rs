@@ -2,6 +2,7 @@
 
 use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{Ask, LinkId, Owner, SwitchId, VmState};
 
@@ -15,6 +16,12 @@ enum Step {
     Down(prop::sample::Index),
     Up(prop::sample::Index),
     Wait(u64),
+    /// From now on switches take their time.
+    Slow,
+    /// One of them has carried out one transaction.
+    Confirm(prop::sample::Index),
+    /// They are quick again.
+    Quick,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -28,6 +35,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<Index>().prop_map(Step::Down),
         2 => any::<Index>().prop_map(Step::Up),
         1 => (1u64..12).prop_map(Step::Wait),
+        1 => Just(Step::Slow),
+        6 => any::<Index>().prop_map(Step::Confirm),
+        1 => Just(Step::Quick),
     ]
 }
 
@@ -66,8 +76,35 @@ fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
             let id = away.remove(i.index(away.len()));
             world.connect(id);
         }
+        Step::Slow => world.held.switches = true,
+        Step::Confirm(i) => world.confirm(|pending| i.index(pending)),
+        Step::Quick => quick(world),
         Step::Wait(s) => world.wait_seen(Duration::from_secs(*s)),
         _ => {}
+    }
+}
+
+fn quick(world: &mut World) {
+    world.confirm_all();
+    world.held.switches = false;
+}
+
+/// Every switch that is there has the rules that the core says it has.
+fn assert_tables(world: &mut World, away: &[SwitchId]) {
+    let snapshot = world.core.snapshot();
+    for (n, switch) in world.site.topology.switches.iter().enumerate() {
+        if away.contains(&SwitchId(n as u32)) {
+            continue;
+        }
+        let wanted: BTreeMap<_, _> = snapshot.rules[n].iter().map(|r| (r.key, r.clone())).collect();
+        let has = &world.tables[&switch.dpid];
+        let missing: Vec<_> = wanted.values().filter(|r| has.get(&r.key) != Some(r)).collect();
+        let stale: Vec<_> = has.keys().filter(|k| !wanted.contains_key(k)).collect();
+        assert!(
+            missing.is_empty() && stale.is_empty(),
+            "{}: missing {missing:#?}, stale {stale:#?}",
+            switch.name
+        );
     }
 }
 
@@ -97,11 +134,16 @@ proptest! {
             addresses.sort_unstable();
             addresses.dedup();
             prop_assert_eq!(addresses.len(), vms.len());
-            if away.is_empty() {
+            if !world.held.switches {
+                assert_tables(&mut world, &away);
+            }
+            if away.is_empty() && !world.held.switches {
                 let running = vms.iter().filter(|v| v.state == VmState::Running);
                 running.for_each(|vm| world.assert_reachable(vm));
             }
         }
+        quick(&mut world);
+        assert_tables(&mut world, &away);
         // Everything is mended and everything deleted: nothing of any VM is left.
         away.into_iter().for_each(|id| world.connect(id));
         for n in 0..world.site.topology.links.len() as u32 {

@@ -198,6 +198,39 @@ fn a_switch_that_is_back_in_time_moves_nothing() {
     assert_eq!(world.core.counters().rerouted, 0);
 }
 
+/// The core switch is back before its grace time ends, no link changed, and yet it is what a VM that was cut off waited for.
+#[test]
+fn a_vm_that_waited_for_a_switch_comes_back_with_it() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    let aggs = ["agg1", "agg2"];
+    aggs.iter().for_each(|a| world.switch_down(a));
+    world.wait(Duration::from_secs(5));
+    world.switch_down("core1");
+    world.wait(Duration::from_secs(5));
+    assert!(matches!(now(&world, &vm).state, VmState::Cut { .. }));
+    aggs.iter().for_each(|a| world.connect(world.switch(a)));
+    world.connect(world.switch("core1"));
+    let back = now(&world, &vm);
+    assert_eq!(back.state, VmState::Running);
+    world.assert_reachable(&back);
+}
+
+/// While a switch is away nobody can see its links; when it is back within its grace time, that silence is not held against them.
+#[test]
+fn the_silence_of_an_absence_is_no_missing_link() {
+    let mut world = World::new(read(&format!("{SMALL}[discovery]\nswitch_grace = \"90 s\"\n")));
+    let vm = world.vm();
+    let (_, agg) = via(&world, &vm);
+    world.wait_seen(Duration::from_secs(20));
+    world.switch_down(&agg);
+    world.wait_seen(Duration::from_secs(60));
+    world.connect(world.switch(&agg));
+    world.wait_seen(Duration::from_secs(20));
+    assert_eq!(world.noticed("link-missing"), Vec::<&str>::new());
+    assert_eq!(now(&world, &vm), vm);
+}
+
 /// A port that is removed altogether is as good as down.
 #[test]
 fn a_removed_port_is_down() {

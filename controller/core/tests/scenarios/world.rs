@@ -20,6 +20,8 @@ pub(crate) const START: Time = Time::from_secs(1_700_000_000);
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Held {
     pub(crate) rules: bool,
+    /// Switches carry out transactions only when told to confirm them.
+    pub(crate) switches: bool,
     pub(crate) store: bool,
     pub(crate) hypervisor: bool,
     pub(crate) dhcp: bool,
@@ -42,6 +44,8 @@ pub(crate) struct World {
     /// What the store holds.
     pub(crate) stored: Stored,
     pub(crate) specs: BTreeMap<VmId, (ServerId, VmSpec)>,
+    /// Transactions that switches have been sent and not carried out yet, while `held.switches`.
+    pending: Vec<Effect>,
     queue: VecDeque<Event>,
     next_request: u64,
     pub(crate) header: Header,
@@ -100,6 +104,7 @@ impl World {
             tables: BTreeMap::new(),
             stored,
             specs: BTreeMap::new(),
+            pending: Vec::new(),
             queue: VecDeque::new(),
             next_request: 0,
             header,
@@ -149,6 +154,7 @@ impl World {
                 let (added, removed) = (rules.len() as u32, 0);
                 self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
             }
+            Effect::ApplyRules { .. } if self.held.switches => self.pending.push(effect.clone()),
             Effect::ApplyRules { switch, txn, .. } if !self.held.rules => {
                 self.apply(effect);
                 let (added, removed) = (0, 0);
@@ -187,6 +193,31 @@ impl World {
                 self.queue.push_back(Event::Stored { id: *id });
             }
             _ => {}
+        }
+    }
+
+    /// The switch of the pending transaction that `pick` chooses carries out the oldest it has, and says so.
+    pub(crate) fn confirm(&mut self, pick: impl FnOnce(usize) -> usize) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let of = |e: &Effect| match e {
+            Effect::ApplyRules { switch, txn, .. } => Some((*switch, *txn)),
+            _ => None,
+        };
+        let chosen = of(&self.pending[pick(self.pending.len())]).map(|(switch, _)| switch);
+        let oldest = self.pending.iter().position(|e| of(e).map(|(switch, _)| switch) == chosen);
+        let effect = self.pending.remove(oldest.expect("the chosen one at least"));
+        self.apply(&effect);
+        if let Some((switch, txn)) = of(&effect) {
+            self.tell(Event::RulesApplied { switch, txn, added: 0, removed: 0 });
+        }
+    }
+
+    /// All switches carry out everything.
+    pub(crate) fn confirm_all(&mut self) {
+        while !self.pending.is_empty() {
+            self.confirm(|_| 0);
         }
     }
 
@@ -301,6 +332,7 @@ impl World {
 
     pub(crate) fn switch_down(&mut self, name: &str) {
         let switch = self.dpid(name);
+        self.pending.retain(|e| !matches!(e, Effect::ApplyRules { switch: s, .. } if *s == switch));
         self.tell(Event::SwitchDown { switch, why: "connection reset".into() });
     }
 
