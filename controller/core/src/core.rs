@@ -7,7 +7,7 @@ use crate::links::LinkTable;
 use crate::live::LiveTopology;
 use crate::policy::{self, AllocationPolicy};
 use crate::routes::Routes;
-use crate::rules::changes::Changes;
+use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
 use crate::snapshot::{Dirty, Snapshot};
 use crate::statistics::Statistics;
@@ -187,7 +187,8 @@ impl Core {
                 let live = &self.live;
                 let site = self.site.clone();
                 let connected = |s: SwitchId| connected(live, &site, s);
-                let outcome = self.changes.applied(txn, &connected, &mut self.effects);
+                let present = Present { connected: &connected, desired: &self.desired };
+                let outcome = self.changes.applied(txn, &present, &mut self.effects);
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
             Event::RulesRefused { switch, txn, why } => {
@@ -326,7 +327,8 @@ impl Core {
         }
         let (live, site) = (&self.live, self.site.clone());
         let connected = |s: SwitchId| connected(live, &site, s);
-        let outcome = self.changes.start(purpose, differences, entry, &connected, &mut self.effects);
+        let present = Present { connected: &connected, desired: &self.desired };
+        let outcome = self.changes.start(purpose, differences, entry, &present, &mut self.effects);
         outcome.into_iter().for_each(|o| self.on_outcome(o));
     }
 

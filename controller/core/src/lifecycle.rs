@@ -11,6 +11,7 @@
 
 use crate::core::{Core, World};
 use crate::placement::Placement;
+use crate::reroute::NO_WAY;
 use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
 use crate::timers::Timer;
@@ -188,7 +189,6 @@ impl Core {
             running_at: None,
             expires_at: None,
         };
-        self.dirty.server(record.server);
         self.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
     }
@@ -356,7 +356,7 @@ impl Core {
 
     fn announce_running(&mut self, id: VmId) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
-        if vm.record.state != VmState::Running {
+        if !matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             return;
         }
         let (record, requester) = (vm.record.clone(), vm.requester.take());
@@ -367,11 +367,15 @@ impl Core {
         );
         if let Some(requester) = requester {
             self.counters.accepted += 1;
-            self.answer(requester, Answer::VmRunning { vm: Box::new(record) });
+            self.answer(requester, Answer::VmRunning { vm: Box::new(record.clone()) });
         }
         self.notice(Level::Info, "vm-running", text);
         self.start_traffic(id);
         self.refresh_groups();
+        // Its way may have been lost while it was starting.
+        if !self.has_way(&record) {
+            self.cut(id, NO_WAY);
+        }
     }
 
     /// Asks the world for a running VM's traffic (again: a world ignores what it generates already).
@@ -505,7 +509,6 @@ impl Core {
     fn give_back(&mut self, vm: &Vm) {
         self.release(&vm.placement(), &vm.record.request);
         self.addresses.give_back(vm.record.address);
-        self.dirty.server(vm.record.server);
         self.dirty.vms = true;
     }
 
@@ -578,7 +581,6 @@ impl Core {
         let after = vm.record.request.clone();
         self.release(&placement, &before);
         self.reserve(&placement, &after);
-        self.dirty.server(placement.server);
         self.dirty.vms = true;
     }
 

@@ -231,6 +231,7 @@ impl Core {
 
     /// Reserves what a placement takes.
     pub fn reserve(&mut self, placement: &Placement, request: &VmRequest) {
+        self.dirty.server(placement.server);
         self.inventory.reserve(placement.server, request.resources);
         self.links.reserve(&placement.path_up, request.resources.net);
         self.links.reserve(&placement.path_down, request.resources.net);
@@ -238,6 +239,7 @@ impl Core {
 
     /// Gives back what [`Core::reserve`] took.
     pub fn release(&mut self, placement: &Placement, request: &VmRequest) {
+        self.dirty.server(placement.server);
         self.inventory.release(placement.server, request.resources);
         self.links.release(&placement.path_up, request.resources.net);
         self.links.release(&placement.path_down, request.resources.net);

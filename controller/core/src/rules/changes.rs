@@ -3,8 +3,11 @@
 //!
 //! The order is make before break: first the rules that carry the traffic further on, then those at the edge that send it
 //! there, and only then are old rules removed.
+//!
+//! Changes overlap: while one waits, another may want back what the first is still to remove. So a step sends only what is
+//! wanted at the moment that it is sent; in whatever order the steps of several changes come to pass, they end at the same rules.
 
-use super::Difference;
+use super::{Desired, Difference};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tandem_model::{Dpid, Effect, GroupId, RequestId, Rule, RuleKey, SwitchId, Topology, TxnId, VmId};
 
@@ -34,6 +37,14 @@ pub struct Outcome {
     pub result: Result<(), String>,
 }
 
+/// What a step is held against when it is sent.
+pub struct Present<'a> {
+    /// Which switches can be asked now; the others get their rules when they come back.
+    pub connected: &'a dyn Fn(SwitchId) -> Option<Dpid>,
+    /// What is wanted now.
+    pub desired: &'a Desired,
+}
+
 #[derive(Debug, Clone, Default)]
 struct Step(BTreeMap<SwitchId, (Vec<Rule>, Vec<RuleKey>)>);
 
@@ -60,14 +71,13 @@ impl Changes {
         TxnId(self.last_txn)
     }
 
-    /// Starts a change. Rules of the switches in `entry` are added last. `connected` tells which switches can be asked now; the
-    /// others get theirs when they come back.
+    /// Starts a change. Rules of the switches in `entry` are added last.
     pub fn start(
         &mut self,
         purpose: Purpose,
         differences: BTreeMap<SwitchId, Difference>,
         entry: &[SwitchId],
-        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        present: &Present<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<Outcome> {
         let (mut inner, mut outer, mut removal) = (Step::default(), Step::default(), Step::default());
@@ -84,16 +94,11 @@ impl Changes {
         self.last_change += 1;
         let id = self.last_change;
         self.open.insert(id, Change { purpose, steps, waiting: BTreeSet::new() });
-        self.go_on(id, connected, effects)
+        self.go_on(id, present, effects)
     }
 
     /// Sends steps until one has to be waited for.
-    fn go_on(
-        &mut self,
-        id: u64,
-        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
-        effects: &mut Vec<Effect>,
-    ) -> Option<Outcome> {
+    fn go_on(&mut self, id: u64, present: &Present<'_>, effects: &mut Vec<Effect>) -> Option<Outcome> {
         loop {
             let change = self.open.get_mut(&id)?;
             if !change.waiting.is_empty() {
@@ -103,8 +108,13 @@ impl Changes {
                 let change = self.open.remove(&id)?;
                 return Some(Outcome { purpose: change.purpose, result: Ok(()) });
             };
-            for (switch, (add, remove)) in step.0 {
-                let Some(dpid) = connected(switch) else { continue };
+            for (switch, (mut add, mut remove)) in step.0 {
+                let Some(dpid) = (present.connected)(switch) else { continue };
+                add.retain(|rule| present.desired.wants(switch, &rule.key) == Some(rule));
+                remove.retain(|key| present.desired.wants(switch, key).is_none());
+                if add.is_empty() && remove.is_empty() {
+                    continue;
+                }
                 self.last_txn += 1;
                 let txn = TxnId(self.last_txn);
                 change.waiting.insert(txn);
@@ -118,12 +128,12 @@ impl Changes {
     pub fn applied(
         &mut self,
         txn: TxnId,
-        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        present: &Present<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<Outcome> {
         let (_, id) = self.txns.remove(&txn)?;
         self.open.get_mut(&id)?.waiting.remove(&txn);
-        self.go_on(id, connected, effects)
+        self.go_on(id, present, effects)
     }
 
     /// A switch refused a transaction: the change ends here. What was confirmed stays until the caller wants it back.
@@ -142,7 +152,7 @@ impl Changes {
         &mut self,
         switch: SwitchId,
         topology: &Topology,
-        connected: &dyn Fn(SwitchId) -> Option<Dpid>,
+        present: &Present<'_>,
         effects: &mut Vec<Effect>,
     ) -> Vec<Outcome> {
         let name = topology.switch(switch).map_or("?", |s| s.name.as_str());
@@ -158,7 +168,7 @@ impl Changes {
                 let why = format!("switch {name} went away while its rules were being changed; try again");
                 outcomes.extend(self.refused(txn, why));
             } else {
-                outcomes.extend(self.applied(txn, connected, effects));
+                outcomes.extend(self.applied(txn, present, effects));
             }
         }
         outcomes

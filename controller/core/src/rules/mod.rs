@@ -124,6 +124,11 @@ impl Desired {
         s.sent.values().cloned().collect()
     }
 
+    /// The rule that a switch should have under a key, in its own form.
+    pub fn wants(&self, switch: SwitchId, key: &RuleKey) -> Option<&Rule> {
+        self.switches.get(switch.0 as usize)?.sent.get(key)
+    }
+
     /// What was last sent to a switch.
     pub fn sent(&self, switch: SwitchId) -> impl Iterator<Item = &Rule> {
         self.switches.get(switch.0 as usize).into_iter().flat_map(|s| s.sent.values())
