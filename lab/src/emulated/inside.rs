@@ -297,8 +297,13 @@ fn converse(lab: &Lab, stream: UnixStream) -> anyhow::Result<()> {
         writeln!(writer, "{}", serde_json::to_string(&answer)?)?;
         if matches!(answer, Answer::Ending) {
             writer.flush()?;
-            if let Err(error) = lab.network.root.run(network::unplug) {
-                tracing::warn!("{error}");
+            for result in
+                [lab.network.ovs.end_switchd(), lab.network.root.run(network::unplug).and_then(|r| r)]
+            {
+                if let Err(error) = result {
+                    // It ends all the same, only later.
+                    tracing::warn!("{error}");
+                }
             }
             // The first process ends with us, and the kernel takes the rest.
             std::process::exit(0);
