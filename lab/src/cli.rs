@@ -8,6 +8,7 @@ use tandem_lab::emulated::control::{self, Answer, Ask};
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::{emulated, fit, manifest::Manifest};
 use tandem_lab::{bench, requester};
+use tandem_linux::link::neighbour_limit;
 use tandem_model::Allocation;
 
 /// Data centres without hardware: simulated in virtual time, or emulated with real packets; and the experiments on them.
@@ -155,6 +156,14 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             );
             println!("its switches look for a controller at {}", up.status.controller);
             println!("hypervisor service: unix:@tandem-lab/{}/world", up.status.name);
+            // Each server talks to its gateway at least, and each end of that keeps the other.
+            if let Some(limit) = neighbour_limit().filter(|limit| 2 * (servers + gateways) > *limit) {
+                println!(
+                    "note: this kernel keeps {limit} neighbours (ARP) for all namespaces together; VMs on all {servers} servers need more: \
+                     sysctl -w net.ipv4.neigh.default.gc_thresh3={}",
+                    (8 * (servers + gateways)).next_power_of_two()
+                );
+            }
         }
         Verb::Down(name) => {
             let name = name.pick()?;

@@ -127,7 +127,7 @@ impl Controller {
             .with_context(|| format!("tandem {} prints no JSON", arguments.join(" ")))
     }
 
-    /// Waits until every OpenFlow switch is connected and no link is down.
+    /// Waits until every OpenFlow switch is connected and has its rules: from then on all hosts reach each other.
     ///
     /// # Errors
     /// When that is not so within `limit`.
@@ -136,7 +136,10 @@ impl Controller {
         loop {
             let topology = self.json(&["topology"])?;
             let switches = topology["switches"].as_array().cloned().unwrap_or_default();
-            let away = switches.iter().filter(|s| s["legacy"] == false && s["connected"] != true).count();
+            let away = switches
+                .iter()
+                .filter(|s| s["legacy"] == false && (s["connected"] != true || s["sync"] != "done"))
+                .count();
             if away == 0 && !switches.is_empty() {
                 return Ok(());
             }

@@ -237,6 +237,33 @@ pub fn neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Request {
     Request { what: format!("neighbour {ip}"), message: RouteNetlinkMessage::NewNeighbour(m), flags: REPLACE }
 }
 
+/// Forgets the neighbours that were learnt in the thread's namespace; who talks on finds them again by ARP. The kernel keeps one table
+/// for all namespaces, with a limit ([`neighbour_limit`]).
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn forget_neighbours(netlink: &mut Netlink) -> Result<(), Error> {
+    let mut all = neighbour::NeighbourMessage::default();
+    all.header.family = AddressFamily::Inet;
+    let found = netlink.dump("neighbours", RouteNetlinkMessage::GetNeighbour(all))?;
+    for message in found {
+        let RouteNetlinkMessage::NewNeighbour(m) = message else { continue };
+        if matches!(m.header.state, neighbour::NeighbourState::Permanent | neighbour::NeighbourState::Noarp) {
+            continue;
+        }
+        let message = RouteNetlinkMessage::DelNeighbour(m);
+        // One that is gone by now is what was wanted.
+        let _ = netlink.batch(&[Request { what: "neighbour".into(), message, flags: 0 }]);
+    }
+    Ok(())
+}
+
+/// How many neighbours the kernel keeps for all namespaces together (arp(7), `gc_thresh3`); `None` where it does not say, as inside a
+/// namespace.
+pub fn neighbour_limit() -> Option<usize> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok()?.trim().parse().ok()
+}
+
 /// An interface as the kernel has it.
 #[derive(Debug, Clone)]
 pub struct Interface {

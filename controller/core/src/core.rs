@@ -4,7 +4,7 @@ use crate::hosts::{HostKind, Hosts};
 use crate::inventory::Inventory;
 use crate::lifecycle::{StoreWait, Vm};
 use crate::links::LinkTable;
-use crate::live::LiveTopology;
+use crate::live::{LiveTopology, Sync};
 use crate::policy::{self, AllocationPolicy};
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
@@ -183,7 +183,8 @@ impl Core {
             Event::HostSeen { switch, port, mac, ip } => self.on_host_seen(switch, port, mac, ip),
             Event::DhcpSeen { switch, port, dhcp } => self.on_dhcp(switch, port, &dhcp),
             Event::Samples { switch, ports, flows } => self.on_samples(switch, ports, &flows),
-            Event::RulesApplied { txn, .. } => {
+            Event::RulesApplied { switch, txn, .. } => {
+                self.on_sync(switch, txn, Sync::Done);
                 let live = &self.live;
                 let site = self.site.clone();
                 let connected = |s: SwitchId| connected(live, &site, s);
@@ -192,12 +193,17 @@ impl Core {
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
             Event::RulesRefused { switch, txn, why } => {
+                self.on_sync(switch, txn, Sync::Refused);
                 let name = self.switch_name(switch);
                 self.notice(Level::Error, "rules-refused", format!("{name} refused rules: {why}"));
                 let outcome = self.changes.refused(txn, format!("{name} refused rules: {why}"));
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
             Event::RulesRepaired { switch, missing, stale } => {
+                if let Some(s) = self.live.id(switch).and_then(|id| self.live.switch_mut(id)) {
+                    s.sync.0 = Sync::Done;
+                    self.dirty.switches = true;
+                }
                 let name = self.switch_name(switch);
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);

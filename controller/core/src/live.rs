@@ -6,10 +6,26 @@
 //! links count as declared while the OpenFlow ports at them are up.
 
 use crate::links::{LinkState, LinkTable};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tandem_model::{
-    Dpid, Endpoint, Hop, LinkId, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time, Topology,
+    Dpid, Endpoint, Hop, LinkId, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time, Topology, TxnId,
 };
+
+/// Whether a switch has the rules that it should have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sync {
+    /// It was never asked.
+    #[default]
+    Never,
+    /// It was told all its rules when it connected, and has not confirmed them yet.
+    UnderWay,
+    /// It has confirmed them.
+    Done,
+    /// It refused some. The audit, which goes on, tries again.
+    Refused,
+}
 
 /// One switch, alive or not.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +34,8 @@ pub struct LiveSwitch {
     pub connected: bool,
     /// True from the moment that it was away for longer than the grace time (or never came), until it is back.
     pub dead: bool,
+    /// Whether it has its rules, and the transaction that they came with.
+    pub sync: (Sync, Option<TxnId>),
     /// When it came or went last.
     pub since: Time,
     /// What it can do; `None` until it connected once.

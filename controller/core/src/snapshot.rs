@@ -4,7 +4,7 @@
 use crate::core::{Core, Counters};
 use crate::hosts::HostKind;
 use crate::links::LinkState;
-use crate::live::Surprise;
+use crate::live::{Surprise, Sync};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -27,6 +27,8 @@ pub struct SwitchView {
     pub legacy: bool,
     /// Connected to the controller.
     pub connected: bool,
+    /// Whether it has confirmed its rules.
+    pub sync: Sync,
     /// OpenFlow version, once it connected.
     pub version: Option<String>,
     /// Manufacturer, hardware, software.
@@ -345,6 +347,7 @@ fn switches(core: &Core) -> Vec<SwitchView> {
             role: Some(switch.role),
             legacy: switch.legacy,
             connected: live.is_some_and(|l| l.connected),
+            sync: live.map_or(Sync::Never, |l| l.sync.0),
             version: caps.map(|c| c.version.clone()),
             description: caps.map(|c| c.description.clone()).unwrap_or_default(),
             rules: core.desired.count(id),
@@ -358,6 +361,7 @@ fn switches(core: &Core) -> Vec<SwitchView> {
         role: None,
         legacy: false,
         connected: true,
+        sync: Sync::Never,
         version: Some(caps.version.clone()),
         description: caps.description.clone(),
         rules: 0,

@@ -3,12 +3,13 @@
 use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::links::LinkState;
-use crate::live::{LiveTopology, Surprise, is_openflow};
+use crate::live::{LiveTopology, Surprise, Sync, is_openflow};
 use crate::rules::changes::{Present, Purpose};
 use crate::timers::Timer;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time,
+    Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time, TxnId,
 };
 
 impl Core {
@@ -48,6 +49,9 @@ impl Core {
         let name = self.switch_name(dpid);
         self.notice(Level::Info, "switch-up", format!("{name} is connected"));
         let txn = self.changes.next_txn();
+        if let Some(switch) = self.live.switch_mut(id) {
+            switch.sync = (Sync::UnderWay, Some(txn));
+        }
         let rules = self.desired.all(id, two_tables);
         self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
         self.dirty.rules(id);
@@ -57,6 +61,15 @@ impl Core {
             self.reroute_cut();
         }
         self.probe_hosts_at(id);
+    }
+
+    /// A switch has told how a transaction ended: was it the one that brought it all its rules?
+    pub(crate) fn on_sync(&mut self, dpid: Dpid, txn: TxnId, result: Sync) {
+        let Some(switch) = self.live.id(dpid).and_then(|id| self.live.switch_mut(id)) else { return };
+        if switch.sync.1 == Some(txn) {
+            switch.sync.0 = result;
+            self.dirty.switches = true;
+        }
     }
 
     pub(crate) fn on_switch_down(&mut self, dpid: Dpid, why: &str) {
@@ -249,14 +262,15 @@ impl Core {
         probes.into_iter().for_each(|ip| self.probe(ip));
     }
 
-    /// Asks one host by ARP, at every port where it may be.
-    pub(crate) fn probe(&mut self, ip: std::net::Ipv4Addr) {
+    /// Asks one host by ARP, at every port where it may be. The question has no sender address (RFC 5227 section 2.1.1), so that nobody
+    /// keeps the controller as a neighbour: a kernel with a thousand emulated hosts would have no room for others.
+    pub(crate) fn probe(&mut self, ip: Ipv4Addr) {
         let Some(host) = self.hosts.get(ip) else { return };
         let arp = Arp {
             op: ArpOp::Request,
             eth_dst: host.mac,
             sender_mac: self.site.addresses.dhcp_mac,
-            sender_ip: self.site.addresses.dhcp,
+            sender_ip: Ipv4Addr::UNSPECIFIED,
             target_mac: Mac([0; 6]),
             target_ip: ip,
         };
@@ -268,7 +282,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn check_host(&mut self, ip: std::net::Ipv4Addr) {
+    pub(crate) fn check_host(&mut self, ip: Ipv4Addr) {
         let timeout = self.site.discovery.host_timeout;
         let Some(host) = self.hosts.get(ip).filter(|h| h.at.is_some()) else { return };
         let (seen, probes, kind) = (host.seen, host.probes, host.kind);

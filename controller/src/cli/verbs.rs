@@ -11,6 +11,7 @@ use serde_json::json;
 use std::io::{BufReader, IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use tandem_core::live::Sync;
 use tandem_core::recording;
 use tandem_core::snapshot::{HostView, LinkView, ServerView, SwitchView, VmView};
 use tandem_model::{BitRate, Bytes, GroupRecord, Level, Notice, Rule, VmState, site};
@@ -272,10 +273,13 @@ pub async fn topology(common: &Common) -> anyhow::Result<()> {
                 .map_or("unknown".to_owned(), |r| if s.legacy { "legacy".into() } else { r.to_string() });
             let state = if s.legacy {
                 "-"
-            } else if s.connected {
-                "connected"
             } else {
-                "away"
+                match (s.connected, s.sync) {
+                    (false, _) => "away",
+                    (true, Sync::UnderWay) => "connected, getting its rules",
+                    (true, Sync::Refused) => "connected, has refused rules",
+                    (true, Sync::Never | Sync::Done) => "connected",
+                }
             };
             let up = s.ports.iter().filter(|p| p.up).count();
             vec![

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
+use tandem_linux::link;
+use tandem_linux::netlink::Netlink;
+use tandem_linux::netns::{NetNs, visit};
 use tandem_model::Site;
 
 /// How long a sender waits for answers that are missing before it asks again.
@@ -17,6 +20,15 @@ const ROUNDS: u16 = 3;
 const NAMED: usize = 10;
 /// Nodes that send at once: more would only fill the switches' queues.
 const AT_ONCE: usize = 8;
+/// Neighbours that are learnt, at both ends together, before they are forgotten again: the kernel keeps at most 1024 (by default) for
+/// all namespaces together, and drops none that is younger than five seconds.
+const NEIGHBOURS: usize = 512;
+
+struct Node<'a> {
+    name: &'a str,
+    address: Ipv4Addr,
+    ns: &'a NetNs,
+}
 
 /// See the module.
 ///
@@ -24,42 +36,62 @@ const AT_ONCE: usize = 8;
 /// When a namespace or socket cannot be had.
 pub fn all(site: &Site, network: &Network, senders: Option<usize>) -> anyhow::Result<Pings> {
     let topology = &site.topology;
-    let nodes: Vec<(String, Ipv4Addr)> = topology
-        .servers
-        .iter()
-        .map(|s| (s.name.clone(), s.address))
-        .chain(topology.gateways.iter().map(|g| (g.name.clone(), g.address)))
+    let servers = topology.servers.iter().zip(&network.servers);
+    let gateways = topology.gateways.iter().zip(&network.gateways);
+    let nodes: Vec<Node<'_>> = servers
+        .map(|(s, ns)| Node { name: &s.name, address: s.address, ns })
+        .chain(gateways.map(|(g, ns)| Node { name: &g.name, address: g.address, ns }))
         .collect();
     let count = senders.map_or(topology.servers.len(), |n| n.min(topology.servers.len()));
-    let senders: Vec<usize> = (0..count).collect();
     let mut pings = Pings::default();
-    for some in senders.chunks(AT_ONCE) {
-        let results: Vec<anyhow::Result<BTreeSet<Ipv4Addr>>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = some
-                .iter()
-                .map(|n| {
-                    let targets: Vec<Ipv4Addr> =
-                        nodes.iter().enumerate().filter(|(m, _)| m != n).map(|(_, (_, ip))| *ip).collect();
-                    let ns = &network.servers[*n];
-                    scope.spawn(move || ns.run(|| ping(*n as u16, &targets))?)
-                })
-                .collect();
-            let panicked = |_| Err(anyhow::anyhow!("a pinging thread has panicked"));
-            threads.into_iter().map(|t| t.join().unwrap_or_else(panicked)).collect()
-        });
-        for (n, silent) in some.iter().zip(results) {
-            let silent = silent?;
-            pings.tried += nodes.len() - 1;
-            pings.answered += nodes.len() - 1 - silent.len();
-            for ip in silent {
-                let name = nodes.iter().find(|(_, a)| *a == ip).map_or("?", |(name, _)| name);
-                if pings.failed.len() < NAMED {
-                    pings.failed.push(format!("{} -> {name} ({ip})", nodes[*n].0));
-                }
+    for (round, senders) in nodes[..count].chunks(AT_ONCE).enumerate() {
+        for targets in nodes.chunks((NEIGHBOURS / 2 / senders.len()).max(1)) {
+            let first = (round * AT_ONCE) as u16;
+            each_pings(first, senders, targets, &mut pings)?;
+            if nodes.len() * senders.len() * 2 > NEIGHBOURS {
+                forget(senders.iter().chain(targets))?;
             }
         }
     }
     Ok(pings)
+}
+
+fn each_pings(
+    first: u16,
+    senders: &[Node<'_>],
+    targets: &[Node<'_>],
+    pings: &mut Pings,
+) -> anyhow::Result<()> {
+    let addresses: Vec<Ipv4Addr> = targets.iter().map(|t| t.address).collect();
+    let results: Vec<anyhow::Result<(usize, BTreeSet<Ipv4Addr>)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (first..)
+            .zip(senders)
+            .map(|(id, sender)| {
+                let others: Vec<Ipv4Addr> =
+                    addresses.iter().copied().filter(|a| *a != sender.address).collect();
+                scope.spawn(move || Ok((others.len(), sender.ns.run(|| ping(id, &others))??)))
+            })
+            .collect();
+        let panicked = |_| Err(anyhow::anyhow!("a pinging thread has panicked"));
+        threads.into_iter().map(|t| t.join().unwrap_or_else(panicked)).collect()
+    });
+    for (sender, result) in senders.iter().zip(results) {
+        let (tried, silent) = result?;
+        pings.tried += tried;
+        pings.answered += tried - silent.len();
+        for target in targets.iter().filter(|t| silent.contains(&t.address)) {
+            if pings.failed.len() < NAMED {
+                pings.failed.push(format!("{} -> {} ({})", sender.name, target.name, target.address));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn forget<'a>(nodes: impl Iterator<Item = &'a Node<'a>>) -> anyhow::Result<()> {
+    let places: Vec<(&NetNs, ())> = nodes.map(|n| (n.ns, ())).collect();
+    let forgotten = visit(&places, |()| Netlink::open().and_then(|mut n| link::forget_neighbours(&mut n)))?;
+    Ok(forgotten.into_iter().collect::<Result<(), _>>()?)
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
