@@ -162,7 +162,8 @@ impl DataCentre {
         wait("all switches connected and the lab found", || {
             let topology = self.json(&["topology"])?;
             let list = topology["switches"].as_array().cloned().unwrap_or_default();
-            let all = !list.is_empty() && list.iter().all(|s| s["connected"] == true || s["legacy"] == true);
+            let all = !list.is_empty()
+                && list.iter().all(|s| s["sync"] == "done" && s["connected"] == true || s["legacy"] == true);
             Ok((all && self.notice("world-up")?).then_some(()))
         })
     }

@@ -1,9 +1,13 @@
 //! A small data centre with real packets: Open vSwitch in namespaces, VMs with a real DHCP client, the controller as a process.
 
 use anyhow::{Context, Result, ensure};
-use std::io::{Read, Write};
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command};
+use std::time::Instant;
 use tandem_tests::{DataCentre, can_emulate, program, wait};
 
 /// Two of everything, so that every link has an alternative; quick discovery and statistics.
@@ -39,6 +43,37 @@ switch_grace = "2 s"
 "#;
 
 const GATEWAY: &str = "10.255.255.1";
+
+/// A ping that goes on, a packet every 10 ms.
+struct Ping {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Ping {
+    fn start(dc: &DataCentre, node: &str, count: &str) -> Result<Ping> {
+        let mut child =
+            dc.exec_in_background(node, &["ping", "-i", "0.01", "-c", count, "-W", "2", GATEWAY])?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        Ok(Ping { child, lines })
+    }
+
+    /// Waits until so many more packets were answered.
+    fn answered(&mut self, mut count: u32) -> Result<()> {
+        while count > 0 {
+            let line = self.lines.next().context("the ping has ended")??;
+            count -= u32::from(line.contains("bytes from"));
+        }
+        Ok(())
+    }
+
+    /// Waits for its end: how many packets were lost.
+    fn lost(mut self) -> Result<u32> {
+        let text: Vec<String> = self.lines.by_ref().collect::<std::io::Result<_>>()?;
+        self.child.wait()?;
+        lost(&text.join("\n"))
+    }
+}
 
 /// How many of a ping's packets were lost, from its last lines.
 fn lost(text: &str) -> Result<u32> {
@@ -135,18 +170,15 @@ fn a_cut_link_is_routed_around_and_the_outage_is_measured() -> Result<()> {
         .context("the port that leads up")?;
     let interface = port["name"].as_str().context("a port's name")?.to_owned();
 
-    let mut ping = dc.exec_in_background(&vm, &["ping", "-i", "0.01", "-c", "600", "-W", "1", GATEWAY])?;
-    std::thread::sleep(Duration::from_secs(1));
+    let mut ping = Ping::start(&dc, &vm, "600")?;
+    ping.answered(100)?;
     dc.exec(edge, &["ip", "link", "set", &interface, "down"])?;
     wait("the VM on another path", || Ok(dc.notice("vm-rerouted")?.then_some(())))?;
     let now = dc.json(&["vm", "show", &vm])?;
     ensure!(now["state"]["state"] == "running", "{now}");
     ensure!(now["path"].as_array() != Some(&path), "the VM is still on the path that was cut");
 
-    let mut text = String::new();
-    ping.stdout.take().context("no output")?.read_to_string(&mut text)?;
-    ping.wait()?;
-    let lost = lost(&text)?;
+    let lost = ping.lost()?;
     println!("outage after a cut link: {lost} of 600 pings at 10 ms, about {} ms", lost * 10);
     ensure!(lost < 300, "the outage took longer than 3 s: {lost} pings of 10 ms");
 
@@ -168,17 +200,14 @@ fn a_killed_controller_comes_back_without_a_lost_packet_and_its_run_replays() ->
     }
     let mut dc = DataCentre::up(SITE)?;
     let (id, address) = dc.request_vm()?;
-    let mut ping =
-        dc.exec_in_background(&format!("vm{id}"), &["ping", "-i", "0.01", "-c", "500", "-W", "2", GATEWAY])?;
-    std::thread::sleep(Duration::from_millis(500));
+    let mut ping = Ping::start(&dc, &format!("vm{id}"), "500")?;
+    ping.answered(50)?;
     dc.end_controller("-9")?;
-    std::thread::sleep(Duration::from_millis(500));
+    ping.answered(50)?;
     dc.start_controller()?;
     dc.wait_ready()?;
-    let mut text = String::new();
-    ping.stdout.take().context("no output")?.read_to_string(&mut text)?;
-    ping.wait()?;
-    ensure!(lost(&text)? == 0, "packets were lost while the controller was away: {text}");
+    let lost = ping.lost()?;
+    ensure!(lost == 0, "{lost} packets were lost while the controller was away");
 
     // It knows its VM, and a further one gets another address.
     let vms = dc.json(&["vm", "list"])?;
@@ -260,7 +289,7 @@ fn a_killed_lab_leaves_nothing_and_names_are_taken_once() -> Result<()> {
         before.len() >= 4,
         "a lab is at least its first process, its own, and two of Open vSwitch: {before:?}"
     );
-    std::process::Command::new("kill").args(["-9", pid]).status()?;
+    Command::new("kill").args(["-9", pid]).status()?;
     wait("every process of the lab gone", || {
         Ok(before.iter().all(|p| !std::path::Path::new(&format!("/proc/{p}")).exists()).then_some(()))
     })?;
@@ -322,7 +351,7 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
     ensure!(refused.to_string().contains("tandem-lab up"), "{refused}");
 
     // The same sockets and the same store cannot be had twice.
-    let second = std::process::Command::new(program("tandem")?)
+    let second = Command::new(program("tandem")?)
         .args(["--api", &format!("unix:{}", dc.path("other.sock").display()), "serve", "--site"])
         .arg(dc.path("site.toml"))
         .args(["--openflow", &format!("unix:{}", dc.path("openflow.sock").display()), "--store"])
@@ -330,7 +359,7 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
         .output()?;
     let text = String::from_utf8_lossy(&second.stderr);
     ensure!(!second.status.success() && text.contains("another `tandem serve`"), "{text}");
-    let third = std::process::Command::new(program("tandem")?)
+    let third = Command::new(program("tandem")?)
         .args(["--api", &format!("unix:{}", dc.path("third.sock").display()), "serve", "--site"])
         .arg(dc.path("site.toml"))
         .args(["--openflow", &format!("unix:{}", dc.path("third-of.sock").display()), "--store"])
@@ -352,4 +381,66 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
         "{faults}"
     );
     Ok(())
+}
+
+/// What an ordinary user does with a data centre; $1 is the folder with the programs and the site, $2 the lab's name.
+const ORDINARY_USER: &str = r#"
+set -e
+cd "$1"
+test "$(id -u)" = 65534
+export TANDEM_API="unix:$1/api.sock"
+./tandem serve --site site.toml --openflow "unix:$1/of.sock" --world "@tandem-lab/$2/world" --store "$1/store.sqlite" >serve.log 2>&1 &
+controller=$!
+trap 'kill $controller; ./tandem-lab down --name "$2" >&2' EXIT
+until ./tandem topology >/dev/null 2>&1; do kill -0 $controller; sleep 0.05; done
+./tandem-lab up --site site.toml --name "$2" --controller "unix:$1/of.sock"
+until test "$(./tandem --json topology | grep -c '"sync": "done"')" = 6; do kill -0 $controller; sleep 0.05; done
+until ./tandem --json notices | grep -q world-up; do kill -0 $controller; sleep 0.05; done
+./tandem vm request
+./tandem-lab ping-all --name "$2"
+until ./tandem-lab exec --name "$2" vm1 -- ip -4 -o addr show dev eth0 | grep inet; do kill -0 $controller; sleep 0.05; done
+"#;
+
+/// Where user namespaces are to be had, an ordinary user has the emulated world too; where not, the error says what is missing.
+#[test]
+fn an_ordinary_user_brings_up_a_data_centre_in_a_user_namespace() -> Result<()> {
+    if !can_emulate() {
+        return Ok(());
+    }
+    let folder = std::env::temp_dir().join(format!("tandem-user-{}", std::process::id()));
+    let gone = Gone(&folder);
+    std::fs::create_dir(&folder)?;
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
+    for name in ["tandem", "tandem-lab"] {
+        std::fs::copy(program(name)?, folder.join(name))?;
+    }
+    std::fs::write(folder.join("site.toml"), SITE)?;
+    std::fs::write(folder.join("user.sh"), ORDINARY_USER)?;
+    // /dev/net/tun as Debian's udev makes it, seen by this test only.
+    let script = "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && chmod 666 /dev/net/tun && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups sh \"$1/user.sh\" \"$1\" \"$2\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"])
+        .arg(&folder)
+        .arg(format!("user-{}", std::process::id()))
+        .output()?;
+    drop(gone);
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let allowed = std::fs::read_to_string("/proc/sys/user/max_user_namespaces")?.trim() != "0";
+    if allowed {
+        ensure!(output.status.success(), "{said}{error}");
+        ensure!(said.contains("16 of 16 pairs answer") && said.contains("inet 10."), "{said}{error}");
+    } else {
+        ensure!(error.contains("user namespaces"), "{said}{error}");
+    }
+    Ok(())
+}
+
+/// Removes a folder when it is dropped.
+struct Gone<'a>(&'a Path);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0);
+    }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Effective user is root.
-    pub root: bool,
+    /// Namespaces can be made: by root, or by an ordinary user as root of a user namespace.
+    pub namespaces: bool,
     /// /dev/net/tun can be opened.
     pub tun: bool,
     /// Open vSwitch is installed.
@@ -25,11 +25,19 @@ fn installed(program: &str) -> bool {
     std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).exists())
 }
 
+/// What the kernel, Debian and Ubuntu each have to switch user namespaces off.
+fn user_namespaces() -> bool {
+    let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    number("/proc/sys/user/max_user_namespaces").is_some_and(|n| n > 0)
+        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
+        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_none_or(|n| n == 0)
+}
+
 impl Probe {
     /// Looks.
     pub fn new() -> Probe {
         Probe {
-            root: nix::unistd::geteuid().is_root(),
+            namespaces: nix::unistd::geteuid().is_root() || user_namespaces(),
             tun: std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
             ovs: installed("ovs-vswitchd") && Path::new("/usr/share/openvswitch/vswitch.ovsschema").exists(),
             udhcpc: installed("udhcpc"),
@@ -41,10 +49,15 @@ impl Probe {
     pub fn missing(&self) -> Vec<&'static str> {
         let tun_needed = self.datapath == Datapath::Userspace;
         [
-            (self.root, "root: run it with sudo (the simulated world needs no privileges)"),
+            (
+                self.namespaces,
+                "root, or user namespaces (see user_namespaces(7); this kernel does not give them to ordinary users): run it with sudo. \
+                 The simulated world needs neither",
+            ),
             (
                 self.tun || !tun_needed,
-                "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod /dev/net/tun c 10 200",
+                "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod -m 666 /dev/net/tun c 10 200; if it is there, \
+                 chmod 666 /dev/net/tun lets ordinary users use it in namespaces of their own",
             ),
             (self.ovs, "Open vSwitch: apt-get install openvswitch-switch"),
             (self.udhcpc, "a DHCP client: apt-get install udhcpc"),

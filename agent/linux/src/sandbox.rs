@@ -7,6 +7,7 @@
 use crate::{Error, sys};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::{getegid, geteuid};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -14,12 +15,20 @@ use std::process::{Child, Command};
 /// Where the first process finds a private file system in memory. Every Linux has this folder (FHS 3.0 section 3.12).
 pub const PRIVATE: &str = "/mnt";
 
-/// Lets `command` start in new network, mount and process namespaces; its own children are inside.
+/// Lets `command` start in new network, mount and process namespaces; its own children are inside. For an ordinary user these belong
+/// to a new user namespace, in which that user is root.
 pub fn outer(command: &mut Command) {
-    sys::in_namespaces(
-        command,
-        CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
-    );
+    let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    if geteuid().is_root() {
+        return sys::in_namespaces(command, flags, Vec::new());
+    }
+    // A process without privileges may map itself only, and its group only once groups are closed to it (user_namespaces(7)).
+    let maps = vec![
+        (c"/proc/self/setgroups", "deny".to_owned()),
+        (c"/proc/self/uid_map", format!("0 {} 1", geteuid())),
+        (c"/proc/self/gid_map", format!("0 {} 1", getegid())),
+    ];
+    sys::in_namespaces(command, flags | CloneFlags::CLONE_NEWUSER, maps);
 }
 
 /// Starts the first process, from within a process started by [`outer`]; it outlives its parent.
@@ -55,6 +64,11 @@ pub fn enter(pid: u32, netns: i32) -> Result<(), Error> {
     let net = open(format!("/proc/{pid}/fd/{netns}"))?;
     let mounts = open(format!("/proc/{pid}/ns/mnt"))?;
     let processes = open(format!("/proc/{pid}/ns/pid"))?;
+    let user = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    if user("self") != user(&pid.to_string()) {
+        let users = open(format!("/proc/{pid}/ns/user"))?;
+        setns(users, CloneFlags::CLONE_NEWUSER).map_err(Error::nix("entering the lab's user namespace"))?;
+    }
     setns(net, CloneFlags::CLONE_NEWNET).map_err(Error::nix("entering the node's network namespace"))?;
     setns(processes, CloneFlags::CLONE_NEWPID).map_err(Error::nix("entering the lab's process namespace"))?;
     setns(mounts, CloneFlags::CLONE_NEWNS).map_err(Error::nix("entering the lab's mount namespace"))?;

@@ -1,7 +1,10 @@
 //! The one module with `unsafe`: an ethtool ioctl, and what a child process does between fork and exec.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
 
+use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -41,13 +44,21 @@ pub(crate) fn ethtool(socket: BorrowedFd<'_>, name: &str, cmd: u32, data: u32) -
     Ok(value.data)
 }
 
-/// Lets a command start in namespaces of its own, and as its own session.
-pub fn in_namespaces(command: &mut Command, flags: CloneFlags) {
-    // SAFETY: between fork and exec only two system calls are made, which allocate nothing and take no lock.
+/// A file that is written between fork and exec, and what is written.
+type Line = (&'static CStr, String);
+
+/// Lets a command start in namespaces of its own, and as its own session. With a user namespace among them, the files in `maps` are
+/// written then (user_namespaces(7)).
+pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<Line>) {
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing and take no lock; what they need was made before.
     unsafe {
         command.pre_exec(move || {
             nix::unistd::setsid()?;
             unshare(flags)?;
+            for (file, line) in &maps {
+                let file = open(*file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+                nix::unistd::write(&file, line.as_bytes())?;
+            }
             Ok(())
         });
     }

@@ -139,6 +139,7 @@ impl Lab {
 
     /// Carries out one order. Orders come one after the other, so that a stop never overtakes its start.
     fn carry_out(&self, order: Kind, runtime: &tokio::runtime::Handle) {
+        let _guard = runtime.enter();
         match order {
             Kind::Allocate(a) => {
                 let vm = a.vm;
@@ -164,7 +165,6 @@ impl Lab {
             }
             Kind::TrafficStart(t) => {
                 let id = t.id;
-                let _guard = runtime.enter();
                 if let Err(error) = self.start_traffic(&t) {
                     self.report(What::TrafficEnded(wire::TrafficEnded { id, why: format!("{error:#}") }));
                 }

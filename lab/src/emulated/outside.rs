@@ -106,7 +106,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let mut command = Command::new(program);
     command.arg("__outer").stdin(Stdio::piped()).stdout(Stdio::piped());
     sandbox::outer(&mut command);
-    let mut outer = command.spawn().context("making namespaces (root is needed)")?;
+    let mut outer = command.spawn().context("making namespaces")?;
     if let Some(mut input) = outer.stdin.take() {
         input.write_all(serde_json::to_string(&start)?.as_bytes())?;
     }

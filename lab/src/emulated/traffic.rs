@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tandem_linux::netns::NetNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 /// First port of generated traffic; a flow's is this plus its id, wrapping.
@@ -60,9 +61,15 @@ struct Flow {
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Drop for Flow {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+impl Flow {
+    /// Ends its tasks and waits until they have let go of their sockets: the port may be wanted again at once. Must be called within a
+    /// runtime, on a thread that is not the runtime's.
+    fn end(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _ = Handle::current().block_on(task);
+        }
+        with(&self.measured, |m| m.ended = m.ended.or_else(|| Some(Instant::now())));
     }
 }
 
@@ -80,7 +87,7 @@ fn with<T>(shared: &Shared, f: impl FnOnce(&mut Measured) -> T) -> T {
 
 impl Traffic {
     /// Starts a flow between two namespaces; one that runs already with the same figures is left as it is. Must be called within
-    /// the runtime that is to carry it.
+    /// the runtime that is to carry it, on a thread that is not the runtime's.
     ///
     /// # Errors
     /// When a socket cannot be had.
@@ -92,7 +99,9 @@ impl Traffic {
         {
             return Ok(());
         }
-        self.flows.remove(&spec.id);
+        if let Some(mut before) = self.flows.remove(&spec.id) {
+            before.end();
+        }
         let port = PORTS + (spec.id % 40_000) as u16;
         let measured: Shared = Arc::default();
         // A VM whose client has its lease may not have configured it yet: nothing here depends on the address being there.
@@ -128,11 +137,10 @@ impl Traffic {
         Ok(())
     }
 
-    /// Ends a flow; its figures stay.
+    /// Ends a flow; its figures stay. Must be called as `start`.
     pub fn stop(&mut self, id: u64) {
         if let Some(flow) = self.flows.get_mut(&id) {
-            flow.tasks.drain(..).for_each(|t| t.abort());
-            with(&flow.measured, |m| m.ended = m.ended.or_else(|| Some(Instant::now())));
+            flow.end();
         }
     }
 
