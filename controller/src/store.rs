@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use rusqlite_migration::{M, Migrations};
 use std::path::Path;
 use std::sync::mpsc;
-use tandem_model::{Event, GroupRecord, Record, StoreId, Stored, VmRecord};
+use tandem_model::{Event, GroupRecord, Record, Share, StoreId, Stored, VmRecord};
 
 /// What the controller needs of a store.
 pub trait Store: Send {
@@ -32,11 +32,15 @@ pub struct Sqlite {
     path: String,
 }
 
-const MIGRATIONS: &[M<'static>] = &[M::up(
-    "CREATE TABLE vm (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
-     CREATE TABLE vm_group (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
-     CREATE TABLE last_id (kind TEXT PRIMARY KEY, id INTEGER NOT NULL);",
-)];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE vm (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE vm_group (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE last_id (kind TEXT PRIMARY KEY, id INTEGER NOT NULL);",
+    ),
+    // One row: the shares of all classes.
+    M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+];
 
 impl Sqlite {
     /// Opens `path`, making it if it is not there.
@@ -87,6 +91,7 @@ impl Store for Sqlite {
             groups: self.rows::<GroupRecord>("vm_group")?,
             last_vm: self.last("vm")?,
             last_group: self.last("vm_group")?,
+            shares: self.rows::<Vec<Share>>("shares")?.pop().unwrap_or_default(),
         })
     }
 
@@ -98,6 +103,7 @@ impl Store for Sqlite {
                 Record::RemoveVm { vm } => ("vm", vm.0, None),
                 Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
                 Record::RemoveGroup { group } => ("vm_group", group.0, None),
+                Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
             };
             let id = id.cast_signed();
             match text {

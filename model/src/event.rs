@@ -16,6 +16,41 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
+    /// An agent has dialled in.
+    AgentUp {
+        /// Its name.
+        agent: String,
+    },
+    /// An agent's connection ended. What it manages goes on.
+    AgentDown {
+        /// Its name.
+        agent: String,
+        /// In words.
+        why: String,
+    },
+    /// An agent could not do something, or sees something that somebody should look at.
+    AgentTrouble {
+        /// Its name.
+        agent: String,
+        /// In words.
+        what: String,
+    },
+    /// What an agent can do at the ports of a switch.
+    PortsManaged {
+        /// The agent's name.
+        agent: String,
+        /// Which switch.
+        switch: Dpid,
+        /// Each port, and how a class is chosen there.
+        ports: Vec<(PortNo, Selection)>,
+    },
+    /// Counters of the classes at a switch's ports.
+    ClassSamples {
+        /// Which switch.
+        switch: Dpid,
+        /// Per port, per class in the classes' order.
+        ports: Vec<(PortNo, Vec<ClassSample>)>,
+    },
     /// A switch has connected and finished its handshake. Answered by `SyncRules`.
     SwitchUp {
         /// Which.
@@ -214,6 +249,11 @@ pub enum Ask {
         /// Which.
         group: GroupId,
     },
+    /// Give classes other shares. Answered when the store has them; agents follow without dropping a packet.
+    SetShares {
+        /// All classes, in their order.
+        shares: Vec<Share>,
+    },
     /// Read the counters of all switches now. Answered when all have answered, or after 2 s.
     PollNow,
 }
@@ -378,6 +418,11 @@ pub enum Record {
         /// All of it.
         vm: Box<VmRecord>,
     },
+    /// Write the classes' shares as they were changed at run time.
+    PutShares {
+        /// All of them, in the classes' order.
+        shares: Vec<Share>,
+    },
     /// Forget a VM.
     RemoveVm {
         /// Which.
@@ -406,6 +451,9 @@ pub struct Stored {
     pub last_vm: u64,
     /// The largest group id ever given out.
     pub last_group: u64,
+    /// The classes' shares, if they were ever changed at run time.
+    #[serde(default)]
+    pub shares: Vec<Share>,
 }
 
 /// Something an operator should know.
@@ -610,4 +658,41 @@ impl std::iter::Sum for Bytes {
     fn sum<I: Iterator<Item = Bytes>>(iter: I) -> Bytes {
         Bytes(iter.map(|b| b.0).fold(0, u64::saturating_add))
     }
+}
+
+/// How a port chooses the class of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// The rule that sends the packet names the queue (Open vSwitch in the kernel, the soft switch).
+    Queue,
+    /// A filter at the port reads the packet's DSCP (Open vSwitch in user space).
+    Dscp,
+    /// Not at all.
+    None,
+}
+
+/// What a class is guaranteed and may have at most, in percent of a port's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Guaranteed.
+    pub share: f64,
+    /// At most.
+    pub ceiling: f64,
+}
+
+// Percentages come from a checked file or request and are never NaN.
+impl Eq for Share {}
+
+/// A class's counters at a port, since the class was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClassSample {
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets dropped.
+    pub drops: u64,
+    /// Packets waiting now.
+    pub queued: u32,
 }

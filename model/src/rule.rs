@@ -33,6 +33,9 @@ pub struct RuleMatch {
     /// Destination IPv4 prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_dst: Option<Prefix>,
+    /// IP DSCP (RFC 2474), 6 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_dscp: Option<u8>,
     /// IP protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_proto: Option<u8>,
@@ -63,6 +66,8 @@ pub enum RuleAction {
     },
     /// Go on in a later table. Last in its list; never in a rule for a switch with one table.
     Goto(u8),
+    /// Use this queue of whatever port follows, in later tables too. Never in a rule for a switch with one table.
+    SetQueue(u32),
     /// Set the IP DSCP (6 bits) before what follows.
     SetDscp(u8),
     /// Set the destination Ethernet address before what follows.
@@ -196,6 +201,9 @@ impl fmt::Display for RuleMatch {
         if let Some(p) = self.ip_dst {
             parts.push(format!("nw_dst={p}"));
         }
+        if let Some(d) = self.ip_dscp {
+            parts.push(format!("ip_dscp={d}"));
+        }
         if let Some(p) = self.l4_src {
             parts.push(format!("tp_src={p}"));
         }
@@ -214,6 +222,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Controller => f.write_str("controller"),
             RuleAction::Enqueue { port, queue } => write!(f, "enqueue:{port}:{queue}"),
             RuleAction::Goto(t) => write!(f, "goto_table:{t}"),
+            RuleAction::SetQueue(q) => write!(f, "set_queue:{q}"),
             RuleAction::SetDscp(d) => write!(f, "set_dscp:{d}"),
             RuleAction::SetEthDst(m) => write!(f, "mod_dl_dst:{m}"),
         }

@@ -1,5 +1,6 @@
 //! The core's state, its door, and the order in which an event goes through the services.
 
+use crate::classes::Classes;
 use crate::hosts::{HostKind, Hosts};
 use crate::inventory::Inventory;
 use crate::lifecycle::{StoreWait, Vm};
@@ -54,6 +55,7 @@ pub struct Core {
     pub(crate) site: Arc<Site>,
     pub(crate) now: Time,
     pub(crate) live: LiveTopology,
+    pub(crate) classes: Classes,
     pub(crate) links: LinkTable,
     pub(crate) routes: Routes,
     pub(crate) hosts: Hosts,
@@ -98,10 +100,11 @@ impl Core {
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
         let mut desired = Desired::new(topology.switches.len());
-        desired.replace(Owner::Plan, compile::plan(&site, &routes));
+        desired.replace(Owner::Plan, compile::plan(&site, &routes, &BTreeSet::new()));
         let mut core = Core {
             now,
             live: LiveTopology::new(topology, now),
+            classes: Classes::new(&site),
             routes,
             hosts: Hosts::default(),
             desired,
@@ -199,6 +202,18 @@ impl Core {
                 let outcome = self.changes.refused(txn, format!("{name} refused rules: {why}"));
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
+            Event::PortsManaged { agent, switch, ports } => self.on_ports_managed(&agent, switch, ports),
+            Event::ClassSamples { switch, ports } => self.on_class_samples(switch, ports),
+            Event::AgentUp { agent } => {
+                self.notice(Level::Info, "agent-up", format!("agent {agent} is connected"));
+            }
+            Event::AgentDown { agent, why } => {
+                let text = format!("agent {agent} has gone ({why}); its ports keep what they have");
+                self.notice(Level::Warning, "agent-down", text);
+            }
+            Event::AgentTrouble { agent, what } => {
+                self.notice(Level::Warning, "agent-trouble", format!("agent {agent}: {what}"));
+            }
             Event::RulesRepaired { switch, missing, stale } => {
                 if let Some(s) = self.live.id(switch).and_then(|id| self.live.switch_mut(id)) {
                     s.sync.0 = Sync::Done;
@@ -233,6 +248,7 @@ impl Core {
             Ask::CreateGroup { members } => self.create_group(id, &members),
             Ask::DeleteGroup { group } => self.delete_group(id, group),
             Ask::PollNow => self.poll_now(id),
+            Ask::SetShares { shares } => self.set_shares(id, &shares),
         }
     }
 

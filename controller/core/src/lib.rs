@@ -8,6 +8,7 @@
 //! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle.
 
 mod addressing;
+pub mod classes;
 pub mod core;
 pub mod export;
 pub mod hosts;

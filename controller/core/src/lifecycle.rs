@@ -19,8 +19,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
     Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, Record, RequestId,
-    Resources, ServerId, StoreId, Stored, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord,
-    VmRequest, VmSpec, VmState,
+    Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId,
+    VmRecord, VmRequest, VmSpec, VmState,
 };
 
 /// How soon a VM that could not be forgotten in the store is tried again.
@@ -81,7 +81,7 @@ impl Vm {
 }
 
 /// What waits for a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoreWait {
     /// A placement: then it is started.
     Placed(VmId),
@@ -97,12 +97,15 @@ pub(crate) enum StoreWait {
     Group(GroupId, RequestId),
     /// A group is forgotten.
     GroupRemoved(GroupId, Option<RequestId>),
+    /// Other shares of the classes; those before.
+    Shares(Vec<Share>, RequestId),
 }
 
 impl Core {
     /// Takes over what the store holds: VMs are as they were, their rules wanted again.
     pub(crate) fn restore(&mut self, stored: Stored) {
         let site = self.site.clone();
+        self.classes.restore(&stored.shares);
         for record in stored.vms {
             let (id, edge) = (record.id, site.topology.edge_of(record.server, record.uplink as usize));
             if edge.is_none() || site.topology.gateway(record.gateway).is_none() {
@@ -130,7 +133,8 @@ impl Core {
                 }
             }
             let wanted = !matches!(vm.record.state, VmState::Stopping { .. });
-            let rules = compile::vm(&site, &self.routes, &vm.record, vm.generation);
+            let marking = compile::Marking { site: &site, queues: self.classes.queues() };
+            let rules = compile::vm(marking, &self.routes, &vm.record, vm.generation);
             self.vms.insert(id, vm);
             self.declare_vm(id);
             if wanted {
@@ -157,7 +161,8 @@ impl Core {
             return self.answer(request_id, Answer::Failed { why: why.into() });
         }
         request.timeout = request.timeout.or(self.site.vm.lifetime);
-        let placement = match self.place(&request) {
+        let placed = self.class_exists(&request).and_then(|()| self.place(&request));
+        let placement = match placed.and_then(|p| self.class_is_kept(&request, &p).map(|()| p)) {
             Ok(placement) => placement,
             Err(rejection) => {
                 self.counters.rejected += 1;
@@ -209,6 +214,7 @@ impl Core {
             Some(StoreWait::GroupRemoved(_, request)) => {
                 request.into_iter().for_each(|r| self.answer(r, Answer::Done));
             }
+            Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
         }
     }
 
@@ -240,6 +246,7 @@ impl Core {
             Some(StoreWait::GroupRemoved(_, request)) => {
                 request.into_iter().for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
             }
+            Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
             Some(StoreWait::Updated(_)) | None => {}
         }
     }
@@ -276,7 +283,8 @@ impl Core {
     pub(crate) fn install(&mut self, id: VmId, purpose: Purpose) {
         let site = self.site.clone();
         let Some(vm) = self.vms.get(&id) else { return };
-        let rules = compile::vm(&site, &self.routes, &vm.record, vm.generation);
+        let marking = compile::Marking { site: &site, queues: self.classes.queues() };
+        let rules = compile::vm(marking, &self.routes, &vm.record, vm.generation);
         let entry: Vec<SwitchId> =
             compile::server_port(&site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
         let (_, differences) = self.desired.replace(owner(id), rules);
@@ -704,7 +712,8 @@ impl Core {
         let members: Vec<&VmRecord> =
             group.members.iter().filter_map(|m| self.vms.get(m)).filter(alive).map(|v| &v.record).collect();
         let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
-        compile::group(&self.site, |hop| self.links.is_usable(hop.link), &members, cookie)
+        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
+        compile::group(marking, |hop| self.links.is_usable(hop.link), &members, cookie)
     }
 
     fn refresh_group(&mut self, id: GroupId) {

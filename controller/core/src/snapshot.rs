@@ -1,6 +1,7 @@
 //! The snapshot: what the outside may read. Immutable, shared, and rebuilt part by part: a part that did not change is the
 //! same allocation as in the snapshot before.
 
+use crate::classes::{ClassCounters, ClassView};
 use crate::core::{Core, Counters};
 use crate::hosts::HostKind;
 use crate::links::LinkState;
@@ -10,8 +11,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tandem_model::{
-    BitRate, Dpid, GroupRecord, Hop, LinkId, Mac, NodeId, Notice, PortNo, Resources, Role, Rule, ServerId,
-    Site, SwitchId, Time, VmId, VmRecord,
+    BitRate, Dpid, GroupRecord, Hop, LinkId, Mac, NodeId, Notice, PortNo, Resources, Role, Rule, Selection,
+    ServerId, Site, SwitchId, Time, VmId, VmRecord,
 };
 
 /// A switch as it is.
@@ -68,6 +69,10 @@ pub struct PortView {
     pub dropped: u64,
     /// Errors, in and out.
     pub errors: u64,
+    /// How classes are chosen here; `None` while no agent manages the port.
+    pub selection: Option<Selection>,
+    /// What each class has sent here, in the classes' order; empty while no agent has told.
+    pub classes: Vec<ClassCounters>,
 }
 
 /// A declared link as it is.
@@ -177,6 +182,8 @@ pub struct Snapshot {
     pub world: Option<String>,
     /// Switches, declared ones first, in order of id.
     pub switches: Arc<Vec<SwitchView>>,
+    /// Service classes, by `ClassId`.
+    pub classes: Arc<Vec<ClassView>>,
     /// Declared links, by `LinkId`.
     pub links: Arc<Vec<LinkView>>,
     /// What is wired otherwise than declared, in words.
@@ -260,6 +267,7 @@ impl Snapshot {
             policy: String::new(),
             world: None,
             switches: Arc::default(),
+            classes: Arc::default(),
             links: Arc::default(),
             surprises: Arc::default(),
             servers: Arc::default(),
@@ -281,6 +289,7 @@ impl Snapshot {
         next.counters = core.counters;
         if dirty.switches {
             next.switches = Arc::new(switches(core));
+            next.classes = Arc::new(core.classes.views(&core.site));
         }
         if dirty.links {
             next.links =
@@ -390,6 +399,8 @@ fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortVie
         tx_packets: count(|s| s.tx_packets),
         dropped: count(|s| s.rx_dropped.saturating_add(s.tx_dropped)),
         errors: count(|s| s.rx_errors.saturating_add(s.tx_errors)),
+        selection: core.classes.selection(switch, info.port),
+        classes: core.classes.counters(switch, info.port).to_vec(),
     }
 }
 

@@ -234,7 +234,7 @@ impl Core {
     fn topology_changed(&mut self) {
         let site = self.site.clone();
         self.routes.recompute(&site.topology, &self.links);
-        let plan = crate::rules::compile::plan(&site, &self.routes);
+        let plan = crate::rules::compile::plan(&site, &self.routes, self.classes.queues());
         let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
         self.start_change(Purpose::Upkeep, differences, &[]);
         self.reroute_all();

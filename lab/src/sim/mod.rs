@@ -13,8 +13,8 @@ use std::time::Duration;
 use tandem_core::Core;
 use tandem_model::{
     Answer, Ask, BitRate, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, Mac, NodeId, PortInfo,
-    PortNo, PortSample, RequestId, ServerId, Site, Stored, SwitchCaps, SwitchId, Time, TrafficEnd, VmId,
-    VmSpec,
+    PortNo, PortSample, RequestId, Selection, ServerId, Site, Stored, SwitchCaps, SwitchId, Time, TrafficEnd,
+    VmId, VmSpec,
 };
 
 /// How long the simulated parts take.
@@ -120,7 +120,10 @@ impl Simulation {
                 peer: "simulation".into(),
             };
             let ports = sim.ports_of(id);
+            let queues = ports.iter().map(|p| (p.port, Selection::Queue)).collect();
             sim.push(start, Deed::Event(Event::SwitchUp { switch: switch.dpid, ports, caps }));
+            let agent = "simulation".into();
+            sim.push(start, Deed::Event(Event::PortsManaged { agent, switch: switch.dpid, ports: queues }));
             sim.push(start + site.statistics.period / 2, Deed::Poll(id));
         }
         sim.push(

@@ -26,7 +26,7 @@ pub use faults::{Fault, Faults};
 pub use read::read;
 pub use seed_ini::from_seed_ini;
 
-use crate::{BitRate, Direction, Mac, Prefix, Resources, Topology, Transport};
+use crate::{BitRate, ClassId, Direction, Mac, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -50,8 +50,29 @@ pub struct Site {
     pub discovery: DiscoveryCfg,
     /// What traffic a VM gets.
     pub traffic: TrafficCfg,
+    /// Service classes, by `ClassId`; none where the file has none.
+    #[serde(default)]
+    pub classes: Vec<ServiceClass>,
+    /// The class of whoever asks for none; `None` without classes.
+    #[serde(default)]
+    pub default_class: Option<ClassId>,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
     pub vm: VmCfg,
+}
+
+/// A service class: what its users get of every port, and how its packets are known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceClass {
+    /// Its name.
+    pub name: String,
+    /// Guaranteed, in percent of a port's rate.
+    pub share: f64,
+    /// At most, in percent of a port's rate: what others leave free is borrowed up to here.
+    pub ceiling: f64,
+    /// How its packets are marked (RFC 2474), 0 to 63.
+    pub dscp: u8,
+    /// Packets that wait in its queue of a port at most.
+    pub queue: u32,
 }
 
 /// Who has which address.
@@ -174,6 +195,12 @@ pub struct VmCfg {
 }
 
 impl Site {
+    /// The class of a request: the one it names, else the default; `None` where there is no such class, or none at all.
+    pub fn class(&self, class: Option<ClassId>) -> Option<(ClassId, &ServiceClass)> {
+        let id = class.or(self.default_class)?;
+        self.classes.get(usize::from(id.0)).map(|c| (id, c))
+    }
+
     /// The rate a VM's generated traffic runs at: its network rate times the share, in layer-2 bits.
     pub fn traffic_rate(&self, net: BitRate) -> BitRate {
         BitRate((net.0 as f64 * self.traffic.share) as u64)

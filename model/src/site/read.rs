@@ -8,10 +8,12 @@ use super::faults::{Collector, Faults};
 use super::overrides::Lists;
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
-use super::{Allocation, DiscoveryCfg, Modules, PolicyCfg, Site, StatisticsCfg, Ties, TrafficCfg, VmCfg};
+use super::{
+    Allocation, DiscoveryCfg, Modules, PolicyCfg, ServiceClass, Site, StatisticsCfg, Ties, TrafficCfg, VmCfg,
+};
 use crate::shapes::Common;
 use crate::topology::{LinkCfg, Resources};
-use crate::{BitRate, Bytes, Direction, Transport};
+use crate::{BitRate, Bytes, ClassId, Direction, Transport};
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -66,6 +68,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     let discovery = read_discovery(root, c);
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
+    let (classes, default_class) = read_classes(root, c, links.edge.queue);
     let lists = Lists::read(root, c);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
@@ -88,7 +91,19 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     let topology = shape.build(&common);
     let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
-    Some(Site { name, topology, addresses: plan, policy, statistics, modules, discovery, traffic, vm })
+    Some(Site {
+        name,
+        topology,
+        addresses: plan,
+        policy,
+        statistics,
+        modules,
+        discovery,
+        traffic,
+        classes,
+        default_class,
+        vm,
+    })
 }
 
 struct Links {
@@ -267,4 +282,65 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmCfg {
     }
     v.finish(c);
     cfg
+}
+
+/// `[[class]]`. A class without a DSCP of its own has a class selector (RFC 2474 section 4.2.2) by its place: 8, 16, 24 ...
+fn read_classes(
+    root: &mut Section<'_>,
+    c: &mut Collector<'_>,
+    queue: u32,
+) -> (Vec<ServiceClass>, Option<ClassId>) {
+    let mut classes: Vec<ServiceClass> = Vec::new();
+    let (mut default, mut total) = (None, 0.0);
+    for (n, mut s) in root.list(c, "class").into_iter().enumerate() {
+        let name = s.text(c, "name").unwrap_or_default();
+        let usable = (1..=16).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !name.bytes().all(|b| b.is_ascii_digit());
+        if !usable {
+            let help = "write up to 16 letters, digits or '-', with a letter among them";
+            s.fault(c, "name", format!("{name:?} cannot be a class's name"), help);
+        } else if classes.iter().any(|k| k.name == name) {
+            s.fault(c, "name", format!("there are two classes {name:?}"), "give each its own name");
+        }
+        if !s.has("share") {
+            s.fault(
+                c,
+                "share",
+                "missing",
+                "write what the class is guaranteed, in percent, such as share = 70",
+            );
+        }
+        let share = s.fraction(c, "share", 0.1, 100.0).unwrap_or(1.0);
+        let ceiling = s.fraction(c, "ceiling", 0.1, 100.0).unwrap_or(100.0);
+        if ceiling < share {
+            let problem = format!("a ceiling of {ceiling}% is below the guaranteed {share}%");
+            s.fault(c, "ceiling", problem, "write at least the share, or leave it out: 100 is the default");
+        }
+        total += share;
+        if total > 100.000_001 {
+            let problem = format!("with this one, {total}% of each port are guaranteed");
+            s.fault(c, "share", problem, "let all shares add up to 100 at most");
+        }
+        let dscp = s.count(c, "dscp", 0..=63).unwrap_or((n as u32 + 1) * 8 % 64) as u8;
+        if let Some(other) = classes.iter().find(|k| k.dscp == dscp) {
+            let problem =
+                format!("DSCP {dscp} is that of {:?}: their packets cannot be told apart", other.name);
+            s.fault(c, "dscp", problem, "give each class its own, 0 to 63");
+        }
+        let queue = s.count(c, "queue", 1..=1000).unwrap_or(queue.min(50));
+        if s.flag(c, "default").unwrap_or(false) {
+            if default.is_some() {
+                s.fault(c, "default", "there is a default class already", "let one class be the default");
+            }
+            default = Some(ClassId(n as u16));
+        }
+        if n >= 64 {
+            s.fault(c, "name", "more than 64 classes", "DSCP has 64 values; use fewer classes");
+        }
+        s.finish(c);
+        classes.push(ServiceClass { name, share, ceiling, dscp, queue });
+    }
+    let last = classes.len().checked_sub(1).map(|n| ClassId(n as u16));
+    (classes, default.or(last))
 }

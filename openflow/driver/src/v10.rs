@@ -49,6 +49,9 @@ fn to_match(m: &RuleMatch) -> Match {
     if m.ip_proto.is_some() {
         set(wildcard::NW_PROTO);
     }
+    if m.ip_dscp.is_some() {
+        set(wildcard::NW_TOS);
+    }
     if m.l4_src.is_some() {
         set(wildcard::TP_SRC);
     }
@@ -66,6 +69,7 @@ fn to_match(m: &RuleMatch) -> Match {
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
         dl_type: m.eth_type.unwrap_or(0),
+        nw_tos: m.ip_dscp.unwrap_or(0) << 2,
         nw_proto: m.ip_proto.unwrap_or(0),
         nw_src: m.ip_src.map_or(out.nw_src, Prefix::address),
         nw_dst: m.ip_dst.map_or(out.nw_dst, Prefix::address),
@@ -75,9 +79,9 @@ fn to_match(m: &RuleMatch) -> Match {
     }
 }
 
-/// `None` for a match that no rule of ours has: VLANs, ToS.
+/// `None` for a match that no rule of ours has: VLANs.
 fn from_match(m: &Match) -> Option<RuleMatch> {
-    let ours = wildcard::DL_VLAN | wildcard::DL_VLAN_PCP | wildcard::NW_TOS;
+    let ours = wildcard::DL_VLAN | wildcard::DL_VLAN_PCP;
     if m.wildcards & ours != ours {
         return None;
     }
@@ -90,6 +94,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
         eth_type: has(wildcard::DL_TYPE).then_some(m.dl_type),
         ip_src: prefix(m.nw_src, m.nw_src_bits()).filter(|_| m.dl_type == ETH_IPV4),
         ip_dst: prefix(m.nw_dst, m.nw_dst_bits()).filter(|_| m.dl_type == ETH_IPV4),
+        ip_dscp: has(wildcard::NW_TOS).then_some(m.nw_tos >> 2),
         ip_proto: has(wildcard::NW_PROTO).then_some(m.nw_proto),
         l4_src: has(wildcard::TP_SRC).then_some(m.tp_src),
         l4_dst: has(wildcard::TP_DST).then_some(m.tp_dst),
@@ -107,7 +112,7 @@ fn to_action(action: &RuleAction) -> Option<Action> {
         RuleAction::SetDscp(dscp) => Action::SetNwTos(dscp << 2, Pad::default()),
         RuleAction::SetEthDst(mac) => Action::SetDlDst(mac, Pad::default()),
         // The core flattens rules for switches with one table.
-        RuleAction::Goto(_) => return None,
+        RuleAction::Goto(_) | RuleAction::SetQueue(_) => return None,
     })
 }
 

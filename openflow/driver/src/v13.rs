@@ -39,6 +39,7 @@ fn to_match(m: &RuleMatch) -> Match {
     fields.extend(m.eth_dst.map(|a| Field::EthDst(Masked::exact(a))));
     fields.extend(m.eth_src.map(|a| Field::EthSrc(Masked::exact(a))));
     fields.extend(m.eth_type.map(Field::EthType));
+    fields.extend(m.ip_dscp.map(Field::IpDscp));
     fields.extend(m.ip_proto.map(Field::IpProto));
     // A prefix of no bits matches everything and is left out.
     fields.extend(m.ip_src.filter(|p| p.len() > 0).map(|p| Field::Ipv4Src(masked(p))));
@@ -69,6 +70,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
             Field::EthDst(a) => out.eth_dst = Some(exact(a)?),
             Field::EthSrc(a) => out.eth_src = Some(exact(a)?),
             Field::EthType(t) => out.eth_type = Some(*t),
+            Field::IpDscp(d) => out.ip_dscp = Some(*d),
             Field::IpProto(p) => out.ip_proto = Some(*p),
             Field::Ipv4Src(a) => out.ip_src = Some(prefix(a)?),
             Field::Ipv4Dst(a) => out.ip_dst = Some(prefix(a)?),
@@ -94,6 +96,7 @@ fn to_instructions(actions: &[RuleAction]) -> Vec<Instruction> {
             // OFPCML_NO_BUFFER: the whole packet.
             RuleAction::Controller => apply.push(output(port::CONTROLLER, 0xffff)),
             RuleAction::Enqueue { port, queue } => apply.extend([Action::SetQueue(queue), output(port.0, 0)]),
+            RuleAction::SetQueue(queue) => apply.push(Action::SetQueue(queue)),
             RuleAction::SetDscp(dscp) => apply.push(Action::SetField(Field::IpDscp(dscp))),
             RuleAction::SetEthDst(mac) => apply.push(Action::SetField(Field::EthDst(Masked::exact(mac)))),
             RuleAction::Goto(table) => goto = Some(Instruction::GotoTable(table, Pad::default())),
@@ -130,6 +133,8 @@ fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
                         _ => return None,
                     }
                 }
+                // A queue that no output follows is for those of a later table.
+                out.extend(queue.map(RuleAction::SetQueue));
             }
             _ => return None,
         }

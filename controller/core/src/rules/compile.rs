@@ -4,14 +4,18 @@
 //! and its VMs, each only with its own Ethernet and IP address, and nothing else. Table 1 says where to: by destination
 //! prefix, so that core and aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
 //! above the prefixes.
+//!
+//! Where a packet enters the data centre it is marked with its class's DSCP, over whatever its sender had written there. Switches that
+//! choose queues by rule also choose one there, and by the mark everywhere else; the others have filters at their ports for that.
 
 use super::RuleSet;
 use crate::live::is_openflow;
 use crate::routes::{Destination, Routes};
+use std::collections::BTreeSet;
 use tandem_model::paths;
 use tandem_model::{
-    Cookie, ETH_ARP, ETH_IPV4, ETH_LLDP, Hop, LinkId, NodeId, Owner, PortNo, Prefix, Rule, RuleAction,
-    RuleKey, RuleMatch, Site, SwitchId, Topology, VmRecord,
+    ClassId, Cookie, ETH_ARP, ETH_IPV4, ETH_LLDP, Hop, LinkId, NodeId, Owner, PortNo, Prefix, Rule,
+    RuleAction, RuleKey, RuleMatch, Site, SwitchId, Topology, VmRecord,
 };
 
 /// The distance between priorities of table 0; priorities of table 1 are below it.
@@ -22,22 +26,28 @@ mod source {
     use super::STEP;
     /// Everything else goes on to table 1.
     pub(super) const REST: u16 = STEP;
+    /// By its mark to its queue, and on to table 1.
+    pub(super) const CLASS: u16 = 2 * STEP;
+    /// A gateway's port: the mark of the default class, whatever the outside had written there.
+    pub(super) const ENTRY: u16 = 3 * STEP;
+    /// A gateway's port, to a VM of another class.
+    pub(super) const VM_ENTRY: u16 = 4 * STEP;
     /// A server's port: nothing that was not let through above.
-    pub(super) const DENY: u16 = 2 * STEP;
+    pub(super) const DENY: u16 = 5 * STEP;
     /// The server itself.
-    pub(super) const SERVER: u16 = 3 * STEP;
+    pub(super) const SERVER: u16 = 6 * STEP;
     /// A VM to the outside.
-    pub(super) const VM: u16 = 4 * STEP;
+    pub(super) const VM: u16 = 7 * STEP;
     /// A VM to the inside: dropped.
-    pub(super) const ISOLATE: u16 = 5 * STEP;
+    pub(super) const ISOLATE: u16 = 8 * STEP;
     /// A VM to a gateway's own address.
-    pub(super) const GATEWAY: u16 = 6 * STEP;
+    pub(super) const GATEWAY: u16 = 9 * STEP;
     /// A VM to a member of its group.
-    pub(super) const GROUP: u16 = 7 * STEP;
+    pub(super) const GROUP: u16 = 10 * STEP;
     /// ARP and DHCP to the controller.
-    pub(super) const PUNT: u16 = 8 * STEP;
+    pub(super) const PUNT: u16 = 11 * STEP;
     /// Discovery to the controller.
-    pub(super) const LLDP: u16 = 9 * STEP;
+    pub(super) const LLDP: u16 = 12 * STEP;
 }
 
 /// Priorities of table 1, lowest first; all below `STEP`.
@@ -64,6 +74,41 @@ fn rule(table: u8, priority: u16, matching: RuleMatch, actions: Vec<RuleAction>,
 
 fn ip() -> RuleMatch {
     RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() }
+}
+
+/// How packets of classes are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct Marking<'a> {
+    /// Classes.
+    pub site: &'a Site,
+    /// The switches whose rules choose queues.
+    pub queues: &'a BTreeSet<SwitchId>,
+}
+
+impl Marking<'_> {
+    /// What is done first with a packet of a class (`None`: the default one) that enters at `switch`.
+    fn mark(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
+        let Some((id, class)) = self.site.class(class) else { return Vec::new() };
+        let queue = self.queues.contains(&switch).then_some(RuleAction::SetQueue(id.0.into()));
+        [Some(RuleAction::SetDscp(class.dscp)), queue].into_iter().flatten().collect()
+    }
+
+    /// Marked, and on to table 1.
+    fn go_on(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
+        let mut actions = self.mark(switch, class);
+        actions.push(RuleAction::Goto(1));
+        actions
+    }
+
+    /// Marked, and out of a port.
+    fn send(&self, switch: SwitchId, class: Option<ClassId>, port: PortNo) -> Vec<RuleAction> {
+        let mut actions = self.mark(switch, class);
+        match actions.pop() {
+            Some(RuleAction::SetQueue(queue)) => actions.push(RuleAction::Enqueue { port, queue }),
+            other => actions.extend(other.into_iter().chain([RuleAction::Output(port)])),
+        }
+        actions
+    }
 }
 
 /// The port by which `node` sends on `link`.
@@ -116,12 +161,13 @@ fn aggregate(mut routes: Vec<(Prefix, PortNo)>) -> Vec<(Prefix, PortNo)> {
 }
 
 /// The rules that follow from the site and the default routes alone, for every OpenFlow switch.
-pub fn plan(site: &Site, routes: &Routes) -> RuleSet {
+pub fn plan(site: &Site, routes: &Routes, queues: &BTreeSet<SwitchId>) -> RuleSet {
+    let marking = Marking { site, queues };
     let mut rules = RuleSet::new();
     for n in 0..site.topology.switches.len() as u32 {
         let switch = SwitchId(n);
         if is_openflow(&site.topology, NodeId::Switch(switch)) {
-            for rule in switch_plan(site, routes, switch) {
+            for rule in switch_plan(marking, routes, switch) {
                 rules.insert((switch, rule.key), rule);
             }
         }
@@ -129,7 +175,8 @@ pub fn plan(site: &Site, routes: &Routes) -> RuleSet {
     rules
 }
 
-fn switch_plan(site: &Site, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
+fn switch_plan(marking: Marking<'_>, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
+    let site = marking.site;
     let topology = &site.topology;
     let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
     let mut rules = Vec::new();
@@ -142,6 +189,17 @@ fn switch_plan(site: &Site, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
         rules.push(rule(0, source::PUNT, of_type(ETH_ARP), to_controller.clone(), base));
     }
     rules.push(rule(0, source::REST, RuleMatch::default(), vec![RuleAction::Goto(1)], base));
+    for (n, class) in (0..).zip(&site.classes).filter(|_| marking.queues.contains(&switch)) {
+        let marked = RuleMatch { ip_dscp: Some(class.dscp), ..ip() };
+        rules.push(rule(0, source::CLASS, marked, vec![RuleAction::SetQueue(n), RuleAction::Goto(1)], base));
+    }
+    for (port, link) in topology.ports(NodeId::Switch(switch)).iter().filter(|_| !site.classes.is_empty()) {
+        let beyond = topology.link(*link).and_then(|l| l.other(NodeId::Switch(switch)));
+        if matches!(beyond, Some(end) if matches!(end.node, NodeId::Gateway(_))) {
+            let from = RuleMatch { in_port: Some(*port), ..ip() };
+            rules.push(rule(0, source::ENTRY, from, marking.go_on(switch, None), base));
+        }
+    }
 
     let servers = servers_at(topology, switch);
     if site.modules.dhcp && !servers.is_empty() {
@@ -155,7 +213,7 @@ fn switch_plan(site: &Site, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
             ip_src: Some(Prefix::host(server.address)),
             ..ip()
         };
-        rules.push(rule(0, source::SERVER, from, vec![RuleAction::Goto(1)], plan));
+        rules.push(rule(0, source::SERVER, from, marking.go_on(switch, None), plan));
         let port_only = RuleMatch { in_port: Some(*port), ..RuleMatch::default() };
         rules.push(rule(0, source::DENY, port_only, Vec::new(), base));
         if topology.switch(switch).and_then(|s| s.prefix).is_some_and(|p| p.contains(server.address)) {
@@ -273,8 +331,16 @@ pub fn access_path(topology: &Topology, server: tandem_model::ServerId, uplink: 
     Some(std::iter::once(hop).chain(rest).collect())
 }
 
+/// The switch that a hop from a gateway leads to, with its port.
+fn entry(topology: &Topology, hop: Hop) -> Option<(SwitchId, PortNo)> {
+    let node @ NodeId::Switch(switch) = paths::head(topology, hop)? else { return None };
+    is_openflow(topology, node).then_some(())?;
+    port_on(topology, node, hop.link).map(|port| (switch, port))
+}
+
 /// A VM's rules: at its edge always, along its path where that is not the default one.
-pub fn vm(site: &Site, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSet {
+pub fn vm(marking: Marking<'_>, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSet {
+    let site = marking.site;
     let topology = &site.topology;
     let cookie = Cookie::new(Owner::Vm(vm.id.0 as u32), generation);
     let mut rules = RuleSet::new();
@@ -292,15 +358,21 @@ pub fn vm(site: &Site, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSe
     let hop = vm.path_up.iter().find(|h| paths::tail(topology, **h) == Some(NodeId::Switch(edge)));
     let up = hop.and_then(|h| port_on(topology, NodeId::Switch(edge), h.link));
     if let Some(up) = up {
-        put(edge, rule(0, source::VM, from, vec![RuleAction::Output(up)], cookie));
-        put(
-            edge,
-            rule(0, source::GATEWAY, inside(site.addresses.gateways), vec![RuleAction::Output(up)], cookie),
-        );
+        let send = marking.send(edge, vm.request.class, up);
+        put(edge, rule(0, source::VM, from, send.clone(), cookie));
+        put(edge, rule(0, source::GATEWAY, inside(site.addresses.gateways), send, cookie));
     }
     put(edge, rule(0, source::ISOLATE, inside(site.addresses.network), Vec::new(), cookie));
     let to = RuleMatch { ip_dst: Some(Prefix::host(vm.address)), ..ip() };
     put(edge, rule(1, target::VM_IN, to, vec![RuleAction::Output(port)], cookie));
+
+    if vm.request.class.is_some()
+        && vm.request.class != site.default_class
+        && let Some((entry, port)) = vm.path_down.first().and_then(|h| entry(topology, *h))
+    {
+        let arriving = RuleMatch { in_port: Some(port), ..to };
+        put(entry, rule(0, source::VM_ENTRY, arriving, marking.go_on(entry, vm.request.class), cookie));
+    }
 
     let default = default_paths(topology, routes, vm);
     let exact = |path: &[Hop], matching: RuleMatch, priority: u16, put: &mut dyn FnMut(SwitchId, Rule)| {
@@ -325,8 +397,13 @@ pub fn vm(site: &Site, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSe
 }
 
 /// A group's rules: every member to every other, on the shortest way between their edges.
-pub fn group(site: &Site, usable: impl Fn(Hop) -> bool, members: &[&VmRecord], cookie: Cookie) -> RuleSet {
-    let topology = &site.topology;
+pub fn group(
+    marking: Marking<'_>,
+    usable: impl Fn(Hop) -> bool,
+    members: &[&VmRecord],
+    cookie: Cookie,
+) -> RuleSet {
+    let topology = &marking.site.topology;
     let mut rules = RuleSet::new();
     for a in members {
         for b in members.iter().filter(|b| b.id != a.id) {
@@ -348,12 +425,21 @@ pub fn group(site: &Site, usable: impl Fn(Hop) -> bool, members: &[&VmRecord], c
             let mut put = |switch: SwitchId, r: Rule| {
                 rules.insert((switch, r.key), r);
             };
-            let local = if port_a == port_b { RuleAction::Hairpin } else { RuleAction::Output(port_b) };
+            let class = a.request.class;
             let first = match path.first() {
-                None => Some(local),
-                Some(hop) => port_on(topology, from, hop.link).map(RuleAction::Output),
+                None if port_a == port_b => {
+                    let mark = marking.mark(edge_a, class).into_iter();
+                    mark.filter(|m| !matches!(m, RuleAction::SetQueue(_)))
+                        .chain([RuleAction::Hairpin])
+                        .collect()
+                }
+                None => marking.send(edge_a, class, port_b),
+                Some(hop) => match port_on(topology, from, hop.link) {
+                    Some(port) => marking.send(edge_a, class, port),
+                    None => Vec::new(),
+                },
             };
-            put(edge_a, rule(0, source::GROUP, entry, first.into_iter().collect(), cookie));
+            put(edge_a, rule(0, source::GROUP, entry, first, cookie));
             for hop in path.iter().skip(1) {
                 let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
                 if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {

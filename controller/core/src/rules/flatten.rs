@@ -33,10 +33,30 @@ pub fn intersect(a: &RuleMatch, b: &RuleMatch) -> Option<RuleMatch> {
         eth_type: both(a.eth_type, b.eth_type)?,
         ip_src: prefixes(a.ip_src, b.ip_src)?,
         ip_dst: prefixes(a.ip_dst, b.ip_dst)?,
+        ip_dscp: both(a.ip_dscp, b.ip_dscp)?,
         ip_proto: both(a.ip_proto, b.ip_proto)?,
         l4_src: both(a.l4_src, b.l4_src)?,
         l4_dst: both(a.l4_dst, b.l4_dst)?,
     })
+}
+
+fn sends(action: &RuleAction) -> bool {
+    use RuleAction::{Controller, Enqueue, Hairpin, Output};
+    matches!(action, Output(_) | Hairpin | Controller | Enqueue { .. })
+}
+
+/// A queue that was chosen before, and the output that it was chosen for, in one action.
+fn enqueued(actions: &[RuleAction]) -> Vec<RuleAction> {
+    let mut chosen = None;
+    let mut out = Vec::new();
+    for action in actions {
+        match (*action, chosen) {
+            (RuleAction::SetQueue(queue), _) => chosen = Some(queue),
+            (RuleAction::Output(port), Some(queue)) => out.push(RuleAction::Enqueue { port, queue }),
+            (other, _) => out.push(other),
+        }
+    }
+    out
 }
 
 /// See the module.
@@ -47,14 +67,20 @@ pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<Ru
         let goes_on = first.actions.iter().any(|a| matches!(a, RuleAction::Goto(_)));
         let before: Vec<RuleAction> =
             first.actions.iter().copied().filter(|a| !matches!(a, RuleAction::Goto(_))).collect();
-        flat.insert(first.key, Rule { actions: before.clone(), ..first.clone() });
+        let alone = if goes_on && !before.iter().any(sends) { Vec::new() } else { enqueued(&before) };
+        flat.insert(first.key, Rule { actions: alone, ..first.clone() });
         if !goes_on {
             continue;
         }
         for next in &second {
             let Some(matching) = intersect(&first.key.matching, &next.key.matching) else { continue };
             let key = RuleKey { table: 0, priority: first.key.priority + next.key.priority, matching };
-            let actions = before.iter().chain(&next.actions).copied().collect();
+            let sequence: Vec<RuleAction> = before.iter().chain(&next.actions).copied().collect();
+            let actions = if next.actions.is_empty() && !before.iter().any(sends) {
+                Vec::new()
+            } else {
+                enqueued(&sequence)
+            };
             flat.insert(key, Rule { key, actions, cookie: next.cookie });
         }
     }

@@ -5,6 +5,7 @@
 
 mod addressing;
 mod chaos;
+mod classes;
 mod failures;
 mod groups;
 mod life;

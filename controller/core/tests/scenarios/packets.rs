@@ -19,11 +19,12 @@ pub(crate) struct Packet {
     pub(crate) src: Ipv4Addr,
     pub(crate) dst: Ipv4Addr,
     pub(crate) udp: (u16, u16),
+    pub(crate) dscp: u8,
 }
 
 /// Plain UDP between two addresses.
 pub(crate) fn udp(eth_src: Mac, src: Ipv4Addr, dst: Ipv4Addr) -> Packet {
-    Packet { eth_src, eth_type: ETH_IPV4, src, dst, udp: (5000, 5001) }
+    Packet { eth_src, eth_type: ETH_IPV4, src, dst, udp: (5000, 5001), dscp: 0 }
 }
 
 /// What becomes of a packet.
@@ -48,6 +49,7 @@ fn matches(m: &RuleMatch, port: PortNo, p: &Packet) -> bool {
         && m.eth_dst.is_none()
         && is(m.ip_src.is_some(), ip && m.ip_src.is_some_and(|x| x.contains(p.src)))
         && is(m.ip_dst.is_some(), ip && m.ip_dst.is_some_and(|x| x.contains(p.dst)))
+        && is(m.ip_dscp.is_some(), ip && m.ip_dscp == Some(p.dscp))
         && is(m.ip_proto.is_some(), ip && m.ip_proto == Some(17))
         && is(m.l4_src.is_some(), ip && m.l4_src == Some(p.udp.0))
         && is(m.l4_dst.is_some(), ip && m.l4_dst == Some(p.udp.1))
@@ -78,6 +80,31 @@ pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Pa
     }
 }
 
+/// What a switch does in the end: where the packet goes, by which queue, and how it is marked then.
+fn outcome(
+    table: &BTreeMap<RuleKey, Rule>,
+    port: PortNo,
+    packet: &mut Packet,
+) -> (Vec<RuleAction>, Option<u32>) {
+    let (mut out, mut queue) = (Vec::new(), None);
+    for action in actions(table, port, packet) {
+        match action {
+            RuleAction::SetDscp(dscp) => packet.dscp = dscp,
+            RuleAction::SetQueue(q) => queue = Some(q),
+            RuleAction::Enqueue { port, queue: q } => {
+                queue = Some(q);
+                out.push(RuleAction::Output(port));
+            }
+            other => out.push(other),
+        }
+    }
+    let sent = out.iter().any(|a| matches!(a, RuleAction::Output(_)));
+    (out, queue.filter(|_| sent))
+}
+
+/// How each switch on the way treated a packet: its mark when it left, and its queue.
+pub(crate) type Treatment = Vec<(SwitchId, u8, Option<u32>)>;
+
 impl World {
     /// Walks a packet that `from` sends by its first uplink; also returns the switches on the way.
     pub(crate) fn walk(&self, from: NodeId, packet: Packet) -> (Fate, Vec<SwitchId>) {
@@ -85,6 +112,12 @@ impl World {
     }
 
     fn walk_by(&self, from: NodeId, first: LinkId, packet: Packet) -> (Fate, Vec<SwitchId>) {
+        let (fate, treatment) = self.walk_marked(from, first, packet);
+        (fate, treatment.into_iter().map(|(switch, ..)| switch).collect())
+    }
+
+    /// Walks a packet and sees how it is treated.
+    pub(crate) fn walk_marked(&self, from: NodeId, first: LinkId, mut packet: Packet) -> (Fate, Treatment) {
         let topology = &self.site.topology;
         let mut way = Vec::new();
         let (mut node, mut link) = (from, first);
@@ -94,9 +127,10 @@ impl World {
             if way.len() > topology.switches.len() {
                 return (Fate::Loop, way);
             }
-            way.push(id);
             let table = &self.tables[&topology.switches[id.0 as usize].dpid];
-            let out = match actions(table, end.port, &packet)[..] {
+            let (done, queue) = outcome(table, end.port, &mut packet);
+            way.push((id, packet.dscp, queue));
+            let out = match done[..] {
                 [RuleAction::Controller] => return (Fate::Controller, way),
                 // OF 1.3.5 section 5.9: never back out of the port it came in by, unless told so.
                 [RuleAction::Output(p)] if p != end.port => p,
@@ -105,7 +139,7 @@ impl World {
                 ref other => panic!("{other:?}"),
             };
             (node, link) = (end.node, topology.link_at(end.node, out).expect("a declared port"));
-            if matches!(actions(table, end.port, &packet)[..], [RuleAction::Hairpin]) {
+            if matches!(done[..], [RuleAction::Hairpin]) {
                 let host = topology.link(link).and_then(|l| l.other(node)).expect("a link").node;
                 return (Fate::At(host), way);
             }
@@ -198,11 +232,12 @@ fn prefix() -> impl Strategy<Value = Prefix> {
 
 fn matching() -> impl Strategy<Value = RuleMatch> {
     use prop::option::of as maybe;
-    (maybe(1u32..4), maybe(0u8..3), maybe(prefix()), maybe(prefix()), any::<bool>()).prop_map(
-        |(port, mac, ip_src, ip_dst, ip)| RuleMatch {
+    (maybe(1u32..4), maybe(0u8..3), maybe(prefix()), maybe(prefix()), any::<bool>(), maybe(0u8..2)).prop_map(
+        |(port, mac, ip_src, ip_dst, ip, dscp)| RuleMatch {
             in_port: port.map(PortNo),
             eth_src: mac.map(|n| Mac([2, 0, 0, 0, 0, n])),
-            eth_type: (ip || ip_src.is_some() || ip_dst.is_some()).then_some(ETH_IPV4),
+            eth_type: (ip || ip_src.is_some() || ip_dst.is_some() || dscp.is_some()).then_some(ETH_IPV4),
+            ip_dscp: dscp,
             ip_src,
             ip_dst,
             ..RuleMatch::default()
@@ -214,9 +249,9 @@ proptest! {
     /// Whatever is in two tables as the compiler lays them out, one flattened table does the same with every packet.
     #[test]
     fn one_table_does_what_two_do(
-        first in prop::collection::vec((matching(), 0u8..3), 0..6),
+        first in prop::collection::vec((matching(), 0u8..6), 0..6),
         second in prop::collection::vec((matching(), 0u32..3), 0..6),
-        packets in prop::collection::vec((1u32..4, 0u8..3, address(), address()), 1..20),
+        packets in prop::collection::vec((1u32..4, 0u8..3, address(), address(), 0u8..3), 1..20),
     ) {
         let cookie = Cookie::new(Owner::Base, 0);
         let mut two = BTreeMap::new();
@@ -225,25 +260,33 @@ proptest! {
             let actions = match kind {
                 0 => vec![],
                 1 => vec![RuleAction::Controller],
+                2 => vec![RuleAction::SetDscp(40), RuleAction::Goto(1)],
+                3 => vec![RuleAction::SetQueue(7), RuleAction::Goto(1)],
+                4 => vec![RuleAction::SetDscp(40), RuleAction::SetQueue(7), RuleAction::Goto(1)],
                 _ => vec![RuleAction::Goto(1)],
             };
             let key = RuleKey { table: 0, priority: n * STEP, matching };
             two.insert(key, Rule { key, actions, cookie });
         }
-        for (n, (matching, port)) in (1u16..).zip(second) {
+        for (n, (mut matching, port)) in (1u16..).zip(second) {
+            // A mark is read in table 0 only: table 1 would see the one that table 0 has set.
+            matching.ip_dscp = None;
             let actions = if port == 0 { vec![] } else { vec![RuleAction::Output(PortNo(port))] };
             let key = RuleKey { table: 1, priority: n, matching };
             two.insert(key, Rule { key, actions, cookie });
         }
         let one = flatten(two.values());
         prop_assert!(one.keys().all(|k| k.table == 0));
-        for (port, mac, src, dst) in packets {
-            let packet = udp(Mac([2, 0, 0, 0, 0, mac]), src, dst);
-            prop_assert_eq!(
-                actions(&two, PortNo(port), &packet),
-                actions(&one, PortNo(port), &packet),
-                "{:?} at {}", packet, port
-            );
+        prop_assert!(!one.values().flat_map(|r| &r.actions).any(|a| matches!(a, RuleAction::SetQueue(_))));
+        for (port, mac, src, dst, dscp) in packets {
+            let packet = Packet { dscp, ..udp(Mac([2, 0, 0, 0, 0, mac]), src, dst) };
+            let (mut by_two, mut by_one) = (packet, packet);
+            let (wanted, done) =
+                (outcome(&two, PortNo(port), &mut by_two), outcome(&one, PortNo(port), &mut by_one));
+            prop_assert_eq!(&wanted, &done, "{:?} at {}", packet, port);
+            if !wanted.0.is_empty() {
+                prop_assert_eq!(by_two.dscp, by_one.dscp);
+            }
         }
     }
 }

@@ -245,6 +245,7 @@ impl World {
                 self.stored.last_group = self.stored.last_group.max(group.id.0);
                 self.stored.groups.push(group.clone());
             }
+            Record::PutShares { shares } => self.stored.shares.clone_from(shares),
             Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
         }
     }

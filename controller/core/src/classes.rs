@@ -1,0 +1,217 @@
+//! Service classes: who can choose them where, what they are guaranteed, and what they have sent.
+
+use crate::core::Core;
+use crate::lifecycle::StoreWait;
+use crate::placement::Placement;
+use crate::rules::changes::Purpose;
+use crate::rules::compile;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use tandem_model::paths;
+use tandem_model::{
+    Answer, BitRate, ClassSample, Dpid, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site,
+    SwitchId, Time, VmId, VmRequest, VmState,
+};
+
+/// A class as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassView {
+    /// Its name.
+    pub name: String,
+    /// What it is guaranteed and may have at most.
+    #[serde(flatten)]
+    pub share: Share,
+    /// How its packets are marked.
+    pub dscp: u8,
+    /// Whoever asks for no class has this one.
+    pub default: bool,
+}
+
+/// A class's counters at one port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCounters {
+    /// As the agent reported them last.
+    #[serde(flatten)]
+    pub sample: ClassSample,
+    /// Sent lately, smoothed by the site's history weight.
+    pub rate: BitRate,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Classes {
+    shares: Vec<Share>,
+    selection: BTreeMap<SwitchId, BTreeMap<PortNo, Selection>>,
+    queues: BTreeSet<SwitchId>,
+    counters: BTreeMap<(SwitchId, PortNo), (Time, Vec<ClassCounters>)>,
+}
+
+impl Classes {
+    /// The site's classes; no agent has reported yet.
+    pub fn new(site: &Site) -> Classes {
+        Classes {
+            shares: site.classes.iter().map(|c| Share { share: c.share, ceiling: c.ceiling }).collect(),
+            selection: BTreeMap::new(),
+            queues: BTreeSet::new(),
+            counters: BTreeMap::new(),
+        }
+    }
+
+    /// The switches whose rules choose queues.
+    pub fn queues(&self) -> &BTreeSet<SwitchId> {
+        &self.queues
+    }
+
+    /// How a class is chosen at a port; `None` while no agent has said anything.
+    pub fn selection(&self, switch: SwitchId, port: PortNo) -> Option<Selection> {
+        self.selection.get(&switch)?.get(&port).copied()
+    }
+
+    /// The counters of a port's classes, in the classes' order.
+    pub fn counters(&self, switch: SwitchId, port: PortNo) -> &[ClassCounters] {
+        self.counters.get(&(switch, port)).map_or(&[], |(_, list)| list)
+    }
+
+    /// What classes have now, in their order.
+    pub fn views(&self, site: &Site) -> Vec<ClassView> {
+        let default = site.default_class.map(|d| usize::from(d.0));
+        let all = site.classes.iter().zip(&self.shares).enumerate();
+        all.map(|(n, (class, share))| ClassView {
+            name: class.name.clone(),
+            share: *share,
+            dscp: class.dscp,
+            default: default == Some(n),
+        })
+        .collect()
+    }
+
+    /// Shares that were changed in an earlier run, if the site's classes are still as many.
+    pub(crate) fn restore(&mut self, shares: &[Share]) {
+        if shares.len() == self.shares.len() {
+            self.shares = shares.to_vec();
+        }
+    }
+}
+
+fn refused(summary: String) -> Rejection {
+    Rejection { summary, counts: Vec::new(), nearest: Vec::new() }
+}
+
+impl Core {
+    pub(crate) fn class_exists(&self, request: &VmRequest) -> Result<(), Rejection> {
+        match request.class {
+            Some(id) if usize::from(id.0) >= self.site.classes.len() => {
+                let names: Vec<&str> = self.site.classes.iter().map(|c| c.name.as_str()).collect();
+                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(refused(format!("there is no class {id}; the site has {there}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A class other than the default one is a promise: every port on the way must be able to keep it.
+    pub(crate) fn class_is_kept(&self, request: &VmRequest, place: &Placement) -> Result<(), Rejection> {
+        let Some((_, class)) = self.site.class(request.class) else { return Ok(()) };
+        if request.class.is_none() || request.class == self.site.default_class {
+            return Ok(());
+        }
+        let topology = &self.site.topology;
+        for hop in place.path_up.iter().chain(&place.path_down) {
+            let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
+            let Some(port) = compile::port_on(topology, node, hop.link) else { continue };
+            let why = match self.classes.selection(switch, port) {
+                Some(Selection::Queue | Selection::Dscp) => continue,
+                Some(Selection::None) => "can tell no classes apart",
+                None => "has no agent that manages its queues (is tandem-agent running there?)",
+            };
+            let name = topology.name(node);
+            return Err(refused(format!("class {} cannot be kept: port {port} of {name} {why}", class.name)));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_ports_managed(&mut self, agent: &str, dpid: Dpid, ports: Vec<(PortNo, Selection)>) {
+        let Some(id) = self.live.id(dpid) else {
+            let text = format!("agent {agent} manages switch {dpid}, which is not in the site file");
+            return self.notice(tandem_model::Level::Warning, "agent-unknown-switch", text);
+        };
+        let ports: BTreeMap<PortNo, Selection> = ports.into_iter().collect();
+        let by_queue = ports.values().any(|s| *s == Selection::Queue);
+        self.classes.selection.insert(id, ports);
+        let changed = if by_queue { self.classes.queues.insert(id) } else { self.classes.queues.remove(&id) };
+        self.dirty.switches = true;
+        if changed && !self.site.classes.is_empty() {
+            self.mark_anew();
+        }
+    }
+
+    /// Rules that choose queues, or no longer do.
+    fn mark_anew(&mut self) {
+        let site = self.site.clone();
+        let plan = compile::plan(&site, &self.routes, self.classes.queues());
+        let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
+        self.start_change(Purpose::Upkeep, differences, &[]);
+        let there: Vec<VmId> = self
+            .vms
+            .iter()
+            .filter(|(_, v)| matches!(v.record.state, VmState::Running | VmState::Starting))
+            .map(|(id, _)| *id)
+            .collect();
+        there.into_iter().for_each(|id| self.install(id, Purpose::Upkeep));
+        self.refresh_groups();
+    }
+
+    pub(crate) fn on_class_samples(&mut self, dpid: Dpid, ports: Vec<(PortNo, Vec<ClassSample>)>) {
+        let Some(id) = self.live.id(dpid) else { return };
+        let weight = self.site.statistics.history_weight;
+        for (port, samples) in ports {
+            let before = self.classes.counters.get(&(id, port));
+            let seconds = before.map_or(0.0, |(at, _)| self.now.since(*at).as_secs_f64());
+            let list = samples
+                .into_iter()
+                .enumerate()
+                .map(|(n, sample)| {
+                    let last = before.and_then(|(_, list)| list.get(n));
+                    // A class that was made anew counts from zero again.
+                    let grown = last.and_then(|l| sample.bytes.checked_sub(l.sample.bytes));
+                    let rate = match (grown, last) {
+                        (Some(bytes), Some(last)) if seconds > 0.0 => {
+                            let now = bytes as f64 * 8.0 / seconds;
+                            BitRate((last.rate.0 as f64 * weight + now * (1.0 - weight)) as u64)
+                        }
+                        _ => BitRate(0),
+                    };
+                    ClassCounters { sample, rate }
+                })
+                .collect();
+            self.classes.counters.insert((id, port), (self.now, list));
+        }
+        self.dirty.switches = true;
+    }
+
+    pub(crate) fn set_shares(&mut self, request: RequestId, shares: &[Share]) {
+        let total: f64 = shares.iter().map(|s| s.share).sum();
+        let sane = |s: &Share| s.share > 0.0 && s.share <= s.ceiling && s.ceiling <= 100.0;
+        let why = if shares.len() != self.classes.shares.len() {
+            Some(format!("the site has {} classes; write a share for each", self.classes.shares.len()))
+        } else if !shares.iter().all(sane) {
+            Some("a share is more than 0 and at most its ceiling, a ceiling at most 100 (percent)".into())
+        } else if total > 100.000_001 {
+            Some(format!("the shares add up to {total}%; 100% is all there is"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return self.answer(request, Answer::Failed { why });
+        }
+        let before = std::mem::replace(&mut self.classes.shares, shares.to_vec());
+        self.dirty.switches = true;
+        self.store(Record::PutShares { shares: shares.to_vec() }, StoreWait::Shares(before, request));
+    }
+
+    pub(crate) fn shares_not_stored(&mut self, before: Vec<Share>, request: RequestId, why: String) {
+        self.classes.shares = before;
+        self.dirty.switches = true;
+        self.answer(request, Answer::Failed { why });
+    }
+}
