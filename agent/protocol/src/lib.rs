@@ -1,5 +1,11 @@
 //! Contracts between the controller, its agents and a world's hypervisor service, as generated from `proto/`.
 
+/// Controller and agents; see `proto/agent.proto`.
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+pub mod agent {
+    tonic::include_proto!("tandem.agent.v1");
+}
+
 /// Controller and a world's hypervisor service; see `proto/hypervisor.proto`.
 #[allow(clippy::all, clippy::pedantic, reason = "generated")]
 pub mod hypervisor {

@@ -47,8 +47,11 @@ fn vm_of_class(world: &mut World, class: u16) -> VmRecord {
     }
 }
 
+/// A packet's mark and queue at each switch on its way.
+type Marks = Vec<(u8, Option<u32>)>;
+
 /// The marks and queues of a VM's packets on their way out and in.
-fn treatment(world: &World, vm: &VmRecord) -> (Vec<(u8, Option<u32>)>, Vec<(u8, Option<u32>)>) {
+fn treatment(world: &World, vm: &VmRecord) -> (Marks, Marks) {
     let gateway = &world.site.topology.gateways[vm.gateway.0 as usize];
     let mut forged = udp(vm.mac, vm.address, gateway.address);
     // Whatever the VM itself writes there does not count.
