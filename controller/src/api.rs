@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Snapshot;
-use tandem_model::{Answer, Ask, BitRate, Bytes, ClassId, GroupId, Resources, VmId, VmRequest};
+use tandem_model::{Answer, Ask, BitRate, Bytes, ClassId, GroupId, Resources, Share, VmId, VmRequest};
 
 /// How long `?after=N` waits at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -32,8 +32,8 @@ pub struct VmBody {
     pub disk: Option<u64>,
     /// Network, bit/s.
     pub net: Option<u64>,
-    /// Service class.
-    pub class: Option<u16>,
+    /// Service class, by its name.
+    pub class: Option<String>,
     /// Seconds to live once it runs.
     pub timeout: Option<f64>,
     /// A name for people.
@@ -85,6 +85,7 @@ pub fn router(hub: Handle) -> Router {
     Router::new()
         .route("/api/v1/overview", view(|s| Json(overview(s)).into_response()))
         .route("/api/v1/switches", view(|s| Json(&*s.switches).into_response()))
+        .route("/api/v1/classes", view(|s| Json(&*s.classes).into_response()).put(set_classes))
         .route("/api/v1/links", view(|s| Json(&*s.links).into_response()))
         .route("/api/v1/surprises", view(|s| Json(&*s.surprises).into_response()))
         .route("/api/v1/servers", view(|s| Json(&*s.servers).into_response()))
@@ -133,7 +134,7 @@ fn versioned(mut response: Response, snapshot: &Snapshot) -> Response {
     response
 }
 
-fn error(status: StatusCode, text: impl Into<String>) -> Response {
+pub(crate) fn error(status: StatusCode, text: impl Into<String>) -> Response {
     (status, Json(ErrorBody { error: text.into(), rejection: None })).into_response()
 }
 
@@ -165,13 +166,61 @@ async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
     if body.timeout.is_some_and(|t| t <= 0.0) || seconds.as_ref().is_some_and(Result::is_err) {
         return error(StatusCode::BAD_REQUEST, "timeout is a number of seconds above 0");
     }
+    let snapshot = hub.snapshot.load_full();
+    let class = match body.class.as_deref().map(|name| class_named(&snapshot, name)).transpose() {
+        Ok(class) => class,
+        Err(why) => return error(StatusCode::NOT_FOUND, why),
+    };
     let request = VmRequest {
-        resources: body.resources(hub.snapshot.load().site.vm.default),
-        class: body.class.map(ClassId),
+        resources: body.resources(snapshot.site.vm.default),
+        class,
         timeout: seconds.and_then(Result::ok),
         name: body.name.clone(),
     };
     answer(hub.ask(Ask::RequestVm { request }).await)
+}
+
+fn class_named(snapshot: &Snapshot, name: &str) -> Result<ClassId, String> {
+    let classes = &snapshot.site.classes;
+    let at = (0u16..).zip(classes).find(|(_, c)| c.name == name);
+    at.map(|(n, _)| ClassId(n)).ok_or_else(|| {
+        let names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
+        let there = if names.is_empty() { "none ([[class]])".to_owned() } else { names.join(", ") };
+        format!("there is no class {name:?}; the site file has {there}")
+    })
+}
+
+/// One class's new share, in percent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassBody {
+    /// The class's name.
+    pub name: String,
+    /// Guaranteed.
+    pub share: f64,
+    /// At most; as it is if left out.
+    #[serde(default)]
+    pub ceiling: Option<f64>,
+}
+
+/// Classes that are left out keep what they have.
+async fn set_classes(State(hub): State<Handle>, body: Body<Vec<ClassBody>>) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    let snapshot = hub.snapshot.load_full();
+    let mut shares: Vec<Share> = snapshot.classes.iter().map(|c| c.share).collect();
+    for class in body {
+        match class_named(&snapshot, &class.name).map(|id| shares.get_mut(usize::from(id.0))) {
+            Ok(Some(share)) => {
+                *share = Share { share: class.share, ceiling: class.ceiling.unwrap_or(share.ceiling) };
+            }
+            Ok(None) => {}
+            Err(why) => return error(StatusCode::NOT_FOUND, why),
+        }
+    }
+    answer(hub.ask(Ask::SetShares { shares }).await)
 }
 
 async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  switches --OpenFlow--> connection tasks (a driver each) --events--+
+//!  agents <--gRPC, mutual TLS--> agents (a session each) --events-----+
 //!  hypervisor service <--gRPC--> world task ------------------------ + --> hub (the core) --effects--> back to all of them
 //!  tandem, browsers --HTTP--> api --asks-----------------------------+        |
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporter)
 //! ```
 
+pub mod agents;
 pub mod api;
 pub mod cli;
 pub mod exporter;

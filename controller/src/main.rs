@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
 
@@ -28,6 +29,12 @@ enum Verb {
     /// Groups of VMs that may talk to each other.
     #[command(subcommand)]
     Group(GroupVerb),
+    /// Agents on the switches: tokens to enrol them, who is there, and who may come no longer.
+    #[command(subcommand)]
+    Agent(AgentVerb),
+    /// Service classes and their shares.
+    #[command(subcommand)]
+    Class(ClassVerb),
     /// Switches, servers, and what is not as it should be.
     Topology,
     /// Links with their load.
@@ -91,6 +98,8 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Serve(options) => serve::run(*options, common.api).await?,
         Verb::Vm(verb) => verbs::vm(&common, verb).await?,
         Verb::Group(verb) => verbs::group(&common, verb).await?,
+        Verb::Agent(verb) => agents::agent(&common, verb).await?,
+        Verb::Class(verb) => agents::class(&common, verb).await?,
         Verb::Topology => verbs::topology(&common).await?,
         Verb::Links { watch } => verbs::links(&common, watch).await?,
         Verb::Rules { switch } => verbs::rules(&common, switch).await?,

@@ -70,6 +70,13 @@ pub fn document() -> Value {
         "paths": {
             "/api/v1/overview": list("counts of everything"),
             "/api/v1/switches": list("switches with their ports"),
+            "/api/v1/classes": {
+                "get": operation("service classes with their shares", ok("classes"), None, &after),
+                "put": operation("give classes other shares; those left out keep theirs", with_errors(done(), &[("404", "no such class"), ("500", "they add up to more than 100%")]), Some("Classes"), &[]),
+            },
+            "/api/v1/agents": { "get": operation("agents, with their certificates and what they reported", ok("agents"), None, &[]) },
+            "/api/v1/agents/tokens": { "post": operation("a token by which one agent can enrol, once", with_errors(json!({ "201": { "description": "the token" } }), &[("400", "it is not known where agents reach this controller")]), Some("AgentToken"), &[]) },
+            "/api/v1/agents/{name}": { "delete": operation("let an agent in no longer", with_errors(done(), &[("404", "no such agent")]), None, &[("name", "path", "string")]) },
             "/api/v1/links": list("declared links with their load"),
             "/api/v1/surprises": list("what is wired otherwise than declared"),
             "/api/v1/servers": list("servers and what is reserved on them"),
@@ -97,9 +104,19 @@ pub fn document() -> Value {
                 "ram": { "type": "integer", "description": "bytes" },
                 "disk": { "type": "integer", "description": "bytes" },
                 "net": { "type": "integer", "description": "bit/s, each direction" },
-                "class": { "type": "integer" },
+                "class": { "type": "string", "description": "a class of the site file, by its name" },
                 "timeout": { "type": "number", "description": "seconds to live once it runs" },
                 "name": { "type": "string" },
+            } },
+            "Classes": { "type": "array", "items": { "type": "object", "required": ["name", "share"], "properties": {
+                "name": { "type": "string" },
+                "share": { "type": "number", "description": "guaranteed, percent of a port's rate" },
+                "ceiling": { "type": "number", "description": "at most, percent of a port's rate" },
+            } } },
+            "AgentToken": { "type": "object", "required": ["name"], "properties": {
+                "name": { "type": "string", "description": "as the host's agent.toml has it" },
+                "minutes": { "type": "integer", "description": "how long it is good; 60 if left out" },
+                "address": { "type": "string", "description": "where the agent reaches the controller, host:port" },
             } },
             "GroupRequest": { "type": "object", "required": ["members"], "properties": {
                 "members": { "type": "array", "items": { "type": "string", "format": "ipv4" } },

@@ -1,5 +1,6 @@
 //! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches forwarding.
 
+use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
 use crate::store::{Sqlite, Store, Writer};
 use crate::switches::{self, Address, Listener};
@@ -26,6 +27,12 @@ pub struct Options {
     /// Where switches connect: tcp:ADDRESS:PORT or unix:PATH; may be given several times.
     #[arg(long, default_values = ["tcp:127.0.0.1:6653", "unix:/run/tandem/openflow.sock"])]
     pub openflow: Vec<Address>,
+    /// Where agents connect: tcp:ADDRESS:PORT (by mutual TLS) or unix:PATH (whoever may open it); may be given several times.
+    #[arg(long, default_values = ["tcp:127.0.0.1:6655", "unix:/run/tandem/agents.sock"])]
+    pub agents: Vec<Address>,
+    /// Folder of the agents' certificate authority; by default `agents` beside the store.
+    #[arg(long)]
+    pub authority: Option<PathBuf>,
     /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given several times.
     #[arg(long)]
     pub also_listen: Vec<Address>,
@@ -66,10 +73,20 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         make_folder(address)?;
         openflow.push(switches::listen(address).await?);
     }
+    let mut agent_listeners = Vec::new();
+    for address in &options.agents {
+        make_folder(address)?;
+        agent_listeners.push(switches::listen(address).await?);
+        if let Address::Unix(path) = address {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        }
+    }
     let mut apis = Vec::new();
     for address in &api_addresses {
         apis.push(listen_api(address).await?);
     }
+    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
+    let authority = Authority::open(&folder)?;
     let mut store = Sqlite::open(&options.store)?;
     let stored = store.load()?;
     let started = now();
@@ -92,8 +109,10 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     for listener in openflow {
         tasks.spawn(switches::accept(listener, driver, sender.clone()));
     }
+    let agents = Agents::new(authority, options.agents.clone(), handle.clone(), site.clone());
+    tasks.spawn(agents.clone().serve(agent_listeners)?);
     for listener in apis {
-        let router = api::router(handle.clone());
+        let router = api::router(handle.clone()).merge(agents::api::router(agents.clone()));
         tasks.spawn(async move {
             let served = match listener {
                 Listener::Tcp(l) => axum::serve(l, router).await,
@@ -127,7 +146,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let _ = sender.send(Input::Stop).await;
     running.await?;
     tasks.shutdown().await;
-    for address in options.openflow.iter().chain(&api_addresses) {
+    for address in options.openflow.iter().chain(&options.agents).chain(&api_addresses) {
         if let Address::Unix(path) = address {
             let _ = std::fs::remove_file(path);
         }

@@ -1,5 +1,10 @@
 //! Contracts between the controller, its agents and a world's hypervisor service, as generated from `proto/`.
 
+pub mod token;
+
+/// The name in the controller's certificate, by which agents know it wherever it runs.
+pub const CONTROLLER_NAME: &str = "controller.tandem.internal";
+
 /// Controller and agents; see `proto/agent.proto`.
 #[allow(clippy::all, clippy::pedantic, reason = "generated")]
 pub mod agent {

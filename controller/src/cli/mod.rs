@@ -1,5 +1,6 @@
 //! The operator's command line. Every verb but `serve`, `check` and `replay` speaks the HTTP API.
 
+pub mod agents;
 pub mod client;
 mod table;
 pub mod verbs;

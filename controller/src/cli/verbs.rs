@@ -90,9 +90,9 @@ pub struct VmSize {
     /// Network, each direction, such as "1 Mbit/s".
     #[arg(long)]
     net: Option<BitRate>,
-    /// Service class.
+    /// Service class, by its name in the site file.
     #[arg(long)]
-    class: Option<u16>,
+    class: Option<String>,
     /// Seconds to live once it runs.
     #[arg(long)]
     timeout: Option<f64>,
@@ -122,7 +122,7 @@ fn vm_number(text: &str) -> Result<u64, String> {
         .map_err(|_| "write a VM's number, such as 7 or vm7".to_owned())
 }
 
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }

@@ -1,0 +1,58 @@
+//! An enrolment token: all that an agent needs to reach a controller and be taken in by it, in one line of text.
+//!
+//! It holds where the controller listens, a secret that is good once, and the controller's authority: so the agent knows that it talks
+//! to the controller that made the token before it says anything. Whoever has an unused token can enrol: treat it as a password.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+/// What every token starts with.
+const PREFIX: &str = "tandem1.";
+/// The longest text that is looked at.
+const LONGEST: usize = 16 << 10;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Where the controller listens for agents: host and port.
+    #[serde(rename = "a")]
+    pub address: String,
+    /// Good once.
+    #[serde(rename = "s")]
+    pub secret: String,
+    /// The authority's certificate, PEM.
+    #[serde(rename = "c")]
+    pub authority: String,
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = serde_json::to_string(self).map_err(|_| std::fmt::Error)?;
+        write!(f, "{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Token, String> {
+        let broken = || "this is no token; copy all of the line that `tandem agent token` prints".to_owned();
+        let body = text.trim().strip_prefix(PREFIX).filter(|b| b.len() <= LONGEST).ok_or_else(broken)?;
+        let json = BASE64_URL_SAFE_NO_PAD.decode(body).map_err(|_| broken())?;
+        serde_json::from_slice(&json).map_err(|_| broken())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_as_it_was_written_and_half_of_one_is_refused() {
+        let token = Token { address: "10.0.0.1:6655".into(), secret: "s".into(), authority: "PEM".into() };
+        let text = token.to_string();
+        assert_eq!(format!(" {text}\n").parse(), Ok(token));
+        for wrong in [&text[..text.len() / 2], "tandem1.", "tandem1.!!", ""] {
+            assert!(wrong.parse::<Token>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The agents' part of the HTTP API: `/api/v1/agents`.
+
+use super::{AgentView, Agents};
+use crate::api::error;
+use crate::switches::Address;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tandem_agent_protocol::token::Token;
+
+/// How long a token is good if nothing else is said.
+const MINUTES: u32 = 60;
+
+/// The body of `POST /api/v1/agents/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    /// The agent's name, as its agent.toml has it.
+    pub name: String,
+    /// How long the token is good, in minutes.
+    #[serde(default)]
+    pub minutes: Option<u32>,
+    /// Where the agent reaches the controller: host and port.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+/// The routes.
+pub fn router(agents: Agents) -> Router {
+    Router::new()
+        .route("/api/v1/agents", get(list))
+        .route("/api/v1/agents/tokens", post(token))
+        .route("/api/v1/agents/{name}", delete(revoke))
+        .with_state(agents)
+}
+
+/// Who is enrolled, and who is or was connected.
+async fn list(State(agents): State<Agents>) -> Response {
+    let enrolled = match agents.authority.enrolled() {
+        Ok(enrolled) => enrolled,
+        Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+    };
+    let mut views = agents.views();
+    for e in &enrolled {
+        if !views.iter().any(|v| v.name == e.name) {
+            views.push(AgentView { name: e.name.clone(), ..AgentView::default() });
+        }
+    }
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    let list: Vec<_> = views
+        .into_iter()
+        .map(|view| {
+            let certificate = enrolled.iter().find(|e| e.name == view.name);
+            json!({ "agent": view, "certificate": certificate })
+        })
+        .collect();
+    Json(list).into_response()
+}
+
+async fn token(
+    State(agents): State<Agents>,
+    body: Result<Json<TokenBody>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    let listening = agents.addresses.iter().find_map(|a| match a {
+        Address::Tcp(a) if !a.starts_with("0.0.0.0:") && !a.starts_with("[::]:") => Some(a.clone()),
+        _ => None,
+    });
+    let Some(address) = body.address.or(listening) else {
+        let why = "say where agents reach this controller (--address HOST:PORT): it listens on all addresses, or on no TCP address at all";
+        return error(StatusCode::BAD_REQUEST, why);
+    };
+    let good_for = time::Duration::minutes(body.minutes.unwrap_or(MINUTES).into());
+    match agents.authority.token(&body.name, good_for) {
+        Ok(secret) => {
+            let authority = agents.authority.certificate().to_owned();
+            let token = Token { address, secret, authority }.to_string();
+            (StatusCode::CREATED, Json(json!({ "name": body.name, "token": token }))).into_response()
+        }
+        Err(why) => error(StatusCode::BAD_REQUEST, format!("{why:#}")),
+    }
+}
+
+async fn revoke(State(agents): State<Agents>, Path(name): Path<String>) -> Response {
+    match agents.authority.revoke(&name) {
+        Ok(true) => {
+            agents.disconnect(&name);
+            tracing::info!(kind = "agent-revoked", "agent {name} is revoked");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(false) => error(StatusCode::NOT_FOUND, format!("no agent {name:?} is enrolled")),
+        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+    }
+}
