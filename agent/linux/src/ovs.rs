@@ -1,10 +1,9 @@
 //! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever starts it.
 
-use crate::Error;
 use crate::ovsdb::Ovsdb;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
+use crate::{Error, vswitchd};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -124,6 +123,11 @@ impl Ovs {
         self.datapath
     }
 
+    /// The process id of vswitchd.
+    pub fn switchd(&self) -> Option<u32> {
+        self.daemons.first().filter(|_| self.daemons.len() == 2).map(Child::id)
+    }
+
     /// Ends vswitchd at once, with all it holds.
     ///
     /// Its userspace datapath has a packet socket per port, and closing one waits for the kernel's readers (an RCU grace period, about
@@ -134,17 +138,11 @@ impl Ovs {
     /// When it is gone already, or the kernel (before Linux 5.6) cannot do this. Dropping the instance then ends it the slow way.
     pub fn end_switchd(&self) -> Result<(), Error> {
         let [switchd, _] = &self.daemons[..] else { return Ok(()) };
-        let Some(pid) = i32::try_from(switchd.id()).ok().and_then(Pid::from_raw) else { return Ok(()) };
-        let failed = |what| {
-            move |e: rustix::io::Errno| Error::Io { what: format!("{what} of vswitchd"), source: e.into() }
-        };
-        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("taking hold"))?;
-        let sockets = sockets_of(switchd.id()).map_err(Error::io("listing the sockets of vswitchd"))?;
-        let taken: Vec<OwnedFd> = sockets
-            .into_iter()
-            .filter_map(|fd| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok())
-            .collect();
-        pidfd_send_signal(&process, Signal::KILL).map_err(failed("the end"))?;
+        let taken = vswitchd::sockets(switchd.id())?;
+        let killed = i32::try_from(switchd.id()).ok().and_then(Pid::from_raw);
+        killed
+            .map_or(Ok(()), |pid| kill_process(pid, Signal::KILL))
+            .map_err(|e| Error::Io { what: "ending vswitchd".into(), source: e.into() })?;
         std::thread::scope(|scope| {
             for fd in taken {
                 // A thread that cannot be had leaves its socket to this one.
@@ -169,14 +167,6 @@ impl Ovs {
         }
         Ok(())
     }
-}
-
-fn sockets_of(pid: u32) -> std::io::Result<Vec<i32>> {
-    let listing = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
-    let is_socket = |e: &std::fs::DirEntry| {
-        std::fs::read_link(e.path()).is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
-    };
-    Ok(listing.flatten().filter(is_socket).filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
 }
 
 impl Drop for Ovs {

@@ -1,0 +1,474 @@
+//! The difference between bridges as they are and as they are wanted, as operations of one transaction. Pure: rows in, operations out.
+//!
+//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before anything is changed.
+//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken over is given back.
+//! 3. Wanted bridges are made, or changed where they differ.
+//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction fails as a whole
+//!    (RFC 7047 section 5.2.6).
+//!
+//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that holds a foreign port when it is no
+//! longer wanted is therefore left to that port: without the owner's ports, controllers and marks.
+
+use super::found::{
+    BEFORE, BRIDGE_COLUMNS, Found, FoundBridge, FoundController, FoundPort, MARK, number, same,
+};
+use super::row::{map, optional, texts};
+use super::wanted::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
+use super::{Error, Gap};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// The operations that turn `found` into `wanted`; none when there is no difference.
+pub(super) fn difference(
+    found: &Found,
+    owner: &str,
+    wanted: &[WantedBridge],
+    adopt: Adopt,
+) -> Result<Vec<Value>, Error> {
+    // 1.
+    wanted::check(owner, wanted)?;
+    let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
+    let places = places(found);
+    for bridge in wanted {
+        refuse(bridge, by_name.get(bridge.name.as_str()).copied(), owner, adopt, &places)?;
+    }
+    let mut plan = Plan { owner, ..Plan::default() };
+    // 2.
+    let is_wanted = |b: &&FoundBridge| wanted.iter().any(|w| w.name == b.name);
+    for bridge in found.bridges.iter().filter(|b| !is_wanted(b)) {
+        plan.give_up(bridge);
+    }
+    // 3.
+    for bridge in wanted {
+        match by_name.get(bridge.name.as_str()) {
+            Some(there) => plan.change(there, bridge),
+            None => plan.make(bridge),
+        }
+    }
+    Ok(plan.finish())
+}
+
+/// Where an interface is.
+struct Place<'a> {
+    bridge: &'a FoundBridge,
+    port: &'a FoundPort,
+}
+
+fn places(found: &Found) -> BTreeMap<&str, Place<'_>> {
+    let mut places = BTreeMap::new();
+    for bridge in &found.bridges {
+        for port in &bridge.ports {
+            places.insert(port.name.as_str(), Place { bridge, port });
+            for interface in &port.interfaces {
+                places.insert(interface.name.as_str(), Place { bridge, port });
+            }
+        }
+    }
+    places
+}
+
+fn refuse(
+    wanted: &WantedBridge,
+    there: Option<&FoundBridge>,
+    owner: &str,
+    adopt: Adopt,
+    places: &BTreeMap<&str, Place<'_>>,
+) -> Result<(), Error> {
+    let other = |bridge: &FoundBridge, by: Option<&str>| match by {
+        Some(by) if by != owner => {
+            Err(Error::OwnedByOther { bridge: bridge.name.clone(), owner: by.to_owned() })
+        }
+        _ => Ok(()),
+    };
+    match there {
+        Some(bridge) => other(bridge, bridge.owner())?,
+        None => {
+            if let Some(place) = places.get(wanted.name.as_str()) {
+                return Err(elsewhere(&wanted.name, place));
+            }
+        }
+    }
+    for port in &wanted.ports {
+        let Some(place) = places.get(port.name.as_str()) else { continue };
+        let ours = place.port.owner() == Some(owner);
+        if place.bridge.name != wanted.name && (!ours || place.bridge.name == port.name) {
+            return Err(elsewhere(&port.name, place));
+        }
+        if place.port.name != port.name || !place.port.interfaces.iter().any(|i| i.name == port.name) {
+            return Err(Error::PortInBond {
+                port: port.name.clone(),
+                bond: place.port.name.clone(),
+                bridge: place.bridge.name.clone(),
+            });
+        }
+        other(place.bridge, place.port.owner())?;
+        let interface = place.port.interfaces.iter().find(|i| i.name == port.name);
+        other(place.bridge, interface.and_then(|i| i.owner()))?;
+    }
+    match there.filter(|b| b.owner().is_none() && adopt == Adopt::WithoutGap).and_then(|b| gap(b, wanted)) {
+        Some(gap) => Err(Error::WouldInterrupt { bridge: wanted.name.clone(), gap }),
+        None => Ok(()),
+    }
+}
+
+fn elsewhere(port: &str, place: &Place<'_>) -> Error {
+    Error::PortElsewhere { port: port.to_owned(), bridge: place.bridge.name.clone() }
+}
+
+/// What would stop the forwarding of a bridge that is taken over.
+fn gap(there: &FoundBridge, wanted: &WantedBridge) -> Option<Gap> {
+    if there.datapath_type() != wanted.datapath_type {
+        let (from, to) = (there.datapath_type().to_owned(), wanted.datapath_type.clone());
+        return Some(Gap::DatapathType { from, to });
+    }
+    match (there.controllers.is_empty(), wanted.controllers.is_empty()) {
+        (true, false) => return Some(Gap::FirstController),
+        (false, true) => return Some(Gap::LastController),
+        _ => {}
+    }
+    wanted.ports.iter().find_map(|port| {
+        let interfaces = &there.ports.iter().find(|p| p.name == port.name)?.interfaces;
+        let from = interfaces.iter().find(|i| i.name == port.name)?.number()?;
+        (from != port.number).then(|| Gap::PortNumber { port: port.name.clone(), from, to: port.number })
+    })
+}
+
+/// Operations as they gather.
+#[derive(Default)]
+struct Plan<'a> {
+    owner: &'a str,
+    guards: Vec<Value>,
+    operations: Vec<Value>,
+    made: Vec<Value>,
+    removed: Vec<Value>,
+    /// Counts names of new rows.
+    last_name: usize,
+}
+
+/// What changes in one row.
+#[derive(Default)]
+struct RowChange {
+    columns: Map<String, Value>,
+    mutations: Vec<Value>,
+}
+
+impl RowChange {
+    fn set(&mut self, column: &str, value: Value) {
+        self.columns.insert(column.to_owned(), value);
+    }
+
+    /// Writes entries into a map and leaves the others. An insertion alone would not replace an entry (RFC 7047 section 5.1).
+    fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
+        self.take(column, &entries.iter().map(|(k, _)| *k).collect::<Vec<_>>());
+        self.mutations.push(json!([column, "insert", map(entries.iter().copied())]));
+    }
+
+    /// Takes entries out of a map.
+    fn take(&mut self, column: &str, keys: &[&str]) {
+        self.mutations.push(json!([column, "delete", texts(keys)]));
+    }
+
+    fn operations(self, table: &str, uuid: &str) -> Vec<Value> {
+        let condition = json!([["_uuid", "==", ["uuid", uuid]]]);
+        let mut operations = Vec::new();
+        if !self.columns.is_empty() {
+            operations
+                .push(json!({ "op": "update", "table": table, "where": condition, "row": self.columns }));
+        }
+        if !self.mutations.is_empty() {
+            operations.push(
+                json!({ "op": "mutate", "table": table, "where": condition, "mutations": self.mutations }),
+            );
+        }
+        operations
+    }
+}
+
+impl Plan<'_> {
+    fn finish(self) -> Vec<Value> {
+        let mut operations = self.guards;
+        operations.extend(self.operations);
+        let mut mutations = Vec::new();
+        if !self.removed.is_empty() {
+            mutations.push(json!(["bridges", "delete", ["set", self.removed]]));
+        }
+        if !self.made.is_empty() {
+            mutations.push(json!(["bridges", "insert", ["set", self.made]]));
+        }
+        if operations.is_empty() && mutations.is_empty() {
+            return operations;
+        }
+        mutations.push(json!(["next_cfg", "+=", 1]));
+        operations
+            .push(json!({ "op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations }));
+        operations
+            .push(json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"] }));
+        operations
+    }
+
+    fn name(&mut self) -> String {
+        self.last_name += 1;
+        format!("r{}", self.last_name)
+    }
+
+    fn insert(&mut self, table: &str, row: Value) -> Value {
+        let name = self.name();
+        self.operations.push(json!({ "op": "insert", "table": table, "uuid-name": name, "row": row }));
+        json!(["named-uuid", name])
+    }
+
+    fn mark(&self) -> Value {
+        map([(MARK, self.owner)])
+    }
+
+    fn insert_port(&mut self, name: &str, mut interface: Value) -> Value {
+        interface["name"] = json!(name);
+        interface["external_ids"] = self.mark();
+        let interface = self.insert("Interface", interface);
+        let row = json!({ "name": name, "interfaces": interface, "external_ids": self.mark() });
+        self.insert("Port", row)
+    }
+
+    fn insert_wanted(&mut self, port: &WantedPort) -> Value {
+        self.insert_port(&port.name, json!({ "ofport_request": port.number }))
+    }
+
+    fn make(&mut self, wanted: &WantedBridge) {
+        let mut ports = vec![self.insert_port(&wanted.name, json!({ "type": "internal" }))];
+        ports.extend(wanted.ports.iter().map(|port| self.insert_wanted(port)));
+        let controllers: Vec<Value> = controllers(wanted)
+            .into_iter()
+            .map(|row| self.insert("Controller", Value::Object(row)))
+            .collect();
+        let row = json!({
+            "name": wanted.name,
+            "fail_mode": fail_mode(wanted),
+            "datapath_type": wanted.datapath_type,
+            "protocols": texts(&wanted.protocols),
+            "controller": ["set", controllers],
+            "other_config": map([("datapath-id", datapath_id(wanted))]),
+            "external_ids": self.mark(),
+            "ports": ["set", ports],
+        });
+        let bridge = self.insert("Bridge", row);
+        self.made.push(bridge);
+    }
+
+    /// Adds a bridge's changes to the plan, under guard.
+    fn touch(&mut self, bridge: &FoundBridge, row: RowChange, others: Vec<Value>) {
+        let mut operations = others;
+        operations.extend(row.operations("Bridge", &bridge.uuid));
+        if !operations.is_empty() {
+            self.guard(bridge);
+            self.operations.extend(operations);
+        }
+    }
+
+    fn guard(&mut self, bridge: &FoundBridge) {
+        let read: Map<String, Value> = BRIDGE_COLUMNS
+            .iter()
+            .filter_map(|c| Some(((*c).to_owned(), bridge.row.get(c)?.clone())))
+            .collect();
+        self.guards.push(json!({
+            "op": "wait", "timeout": 0, "table": "Bridge", "where": [["_uuid", "==", ["uuid", bridge.uuid]]],
+            "columns": read.keys().collect::<Vec<_>>(), "until": "==", "rows": [read],
+        }));
+    }
+
+    fn change(&mut self, there: &FoundBridge, wanted: &WantedBridge) {
+        let mut row = RowChange::default();
+        if there.owner().is_none() {
+            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &as_found(there))]);
+        }
+        if there.datapath_type() != wanted.datapath_type {
+            row.set("datapath_type", json!(wanted.datapath_type));
+        }
+        if there.row.text("fail_mode") != Some(fail_mode(wanted)) {
+            row.set("fail_mode", json!(fail_mode(wanted)));
+        }
+        if !same(there.row.get("protocols"), &texts(&wanted.protocols)) {
+            row.set("protocols", texts(&wanted.protocols));
+        }
+        if there.set_datapath_id().and_then(number) != Some(wanted.datapath_id) {
+            row.put("other_config", &[("datapath-id", &datapath_id(wanted))]);
+        }
+        // Rows that are inserted for this bridge stand before what refers to them.
+        let start = self.operations.len();
+        self.change_controllers(&there.controllers, controllers(wanted), &mut row);
+        let mut new: Vec<Value> = Vec::new();
+        let has_local = there.ports.iter().any(|p| p.name == there.name);
+        if !has_local && !there.is_adopted() && there.owner().is_some() {
+            new.push(self.insert_port(&there.name, json!({ "type": "internal" })));
+        }
+        for port in &wanted.ports {
+            match there.ports.iter().find(|p| p.name == port.name) {
+                Some(found) => self.renumber(found, port),
+                None => new.push(self.insert_wanted(port)),
+            }
+        }
+        if !new.is_empty() {
+            row.mutations.push(json!(["ports", "insert", ["set", new]]));
+        }
+        let is_wanted =
+            |p: &&FoundPort| p.name == there.name || wanted.ports.iter().any(|w| w.name == p.name);
+        let gone: Vec<&FoundPort> = there.ports.iter().filter(|p| !is_wanted(p)).collect();
+        self.give_up_ports(gone, &mut row);
+        let others = self.operations.split_off(start);
+        self.touch(there, row, others);
+    }
+
+    /// Gives a port that is there its number. One that somebody else has put there keeps in mind which number it had asked for.
+    fn renumber(&mut self, found: &FoundPort, wanted: &WantedPort) {
+        let Some(interface) = found.interfaces.iter().find(|i| i.name == wanted.name) else { return };
+        if interface.requested() == Some(wanted.number) {
+            return;
+        }
+        let mut row = RowChange::default();
+        row.set("ofport_request", json!(wanted.number));
+        if found.owner() != Some(self.owner) && interface.owner().is_none() {
+            let before = interface.requested().map_or_else(|| "none".to_owned(), |n| n.to_string());
+            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &before)]);
+        }
+        self.operations.extend(row.operations("Interface", &interface.uuid));
+    }
+
+    /// Takes the owner's ports out of a bridge and gives back the numbers of others.
+    fn give_up_ports<'p>(&mut self, ports: impl IntoIterator<Item = &'p FoundPort>, bridge: &mut RowChange) {
+        let mut gone = Vec::new();
+        for port in ports {
+            if port.owner() == Some(self.owner) {
+                gone.push(json!(["uuid", port.uuid]));
+                continue;
+            }
+            for interface in port.interfaces.iter().filter(|i| i.owner() == Some(self.owner)) {
+                let mut row = RowChange::default();
+                if let Some(before) = interface.before() {
+                    row.set("ofport_request", optional(before));
+                }
+                row.take("external_ids", &[MARK, BEFORE]);
+                self.operations.extend(row.operations("Interface", &interface.uuid));
+            }
+        }
+        if !gone.is_empty() {
+            bridge.mutations.push(json!(["ports", "delete", ["set", gone]]));
+        }
+    }
+
+    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows of a bridge that had no controller
+    /// and gets one, or the other way round, and only of those.
+    fn change_controllers(
+        &mut self,
+        there: &[FoundController],
+        mut wanted: Vec<Map<String, Value>>,
+        bridge: &mut RowChange,
+    ) {
+        let mut pairs: Vec<(&FoundController, Map<String, Value>)> = Vec::new();
+        let mut left: Vec<&FoundController> = Vec::new();
+        for controller in there {
+            match wanted.iter().position(|w| w["target"] == *controller.target()) {
+                Some(n) => pairs.push((controller, wanted.remove(n))),
+                None => left.push(controller),
+            }
+        }
+        let both = left.len().min(wanted.len());
+        pairs.extend(left.drain(..both).zip(wanted.drain(..both)));
+        for (controller, columns) in &pairs {
+            let mut row = RowChange::default();
+            for (column, value) in columns {
+                if !same(controller.columns.get(column), value) {
+                    row.set(column, value.clone());
+                }
+            }
+            self.operations.extend(row.operations("Controller", &controller.uuid));
+        }
+        if left.is_empty() && wanted.is_empty() {
+            return;
+        }
+        let mut all: Vec<Value> = pairs.iter().map(|(c, _)| json!(["uuid", c.uuid])).collect();
+        all.extend(wanted.into_iter().map(|row| self.insert("Controller", Value::Object(row))));
+        bridge.set("controller", json!(["set", all]));
+    }
+
+    /// Removes what the owner has made of a bridge, or gives it back as it was found.
+    fn give_up(&mut self, bridge: &FoundBridge) {
+        let ours = bridge.owner() == Some(self.owner);
+        let is_foreign = |p: &FoundPort| p.name != bridge.name && p.owner() != Some(self.owner);
+        if ours && !bridge.is_adopted() && !bridge.ports.iter().any(is_foreign) {
+            self.guard(bridge);
+            self.removed.push(json!(["uuid", bridge.uuid]));
+            return;
+        }
+        let (mut row, start) = (RowChange::default(), self.operations.len());
+        self.give_up_ports(bridge.ports.iter().filter(|p| p.name != bridge.name), &mut row);
+        for port in bridge.ports.iter().filter(|p| p.name == bridge.name && p.owner() == Some(self.owner)) {
+            self.unmark("Port", &port.uuid);
+            for interface in &port.interfaces {
+                self.unmark("Interface", &interface.uuid);
+            }
+        }
+        if ours {
+            row.take("external_ids", &[MARK, BEFORE]);
+            let before = bridge.before().unwrap_or(Value::Null);
+            for (column, none) in [("fail_mode", json!(["set", []])), ("protocols", json!(["set", []]))] {
+                let value = before.get(column).unwrap_or(&none);
+                if !same(bridge.row.get(column), value) {
+                    row.set(column, value.clone());
+                }
+            }
+            if let Some(kind) =
+                before.get("datapath_type").filter(|k| !same(bridge.row.get("datapath_type"), k))
+            {
+                row.set("datapath_type", kind.clone());
+            }
+            match before["datapath-id"].as_str() {
+                Some(id) if bridge.set_datapath_id() == Some(id) => {}
+                Some(id) => row.put("other_config", &[("datapath-id", id)]),
+                None => row.take("other_config", &["datapath-id"]),
+            }
+            let controllers = before["controllers"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let controllers = controllers.iter().filter_map(Value::as_object).cloned();
+            let usable = controllers.filter(|c| c.contains_key("target")).collect();
+            self.change_controllers(&bridge.controllers, usable, &mut row);
+        }
+        let others = self.operations.split_off(start);
+        self.touch(bridge, row, others);
+    }
+
+    fn unmark(&mut self, table: &str, uuid: &str) {
+        let mut row = RowChange::default();
+        row.take("external_ids", &[MARK, BEFORE]);
+        self.operations.extend(row.operations(table, uuid));
+    }
+}
+
+fn fail_mode(wanted: &WantedBridge) -> &'static str {
+    if wanted.secure { "secure" } else { "standalone" }
+}
+
+fn datapath_id(wanted: &WantedBridge) -> String {
+    format!("{:016x}", wanted.datapath_id)
+}
+
+fn controllers(wanted: &WantedBridge) -> Vec<Map<String, Value>> {
+    let row = |target: String| {
+        Map::from_iter([
+            ("target".to_owned(), json!(target)),
+            ("max_backoff".to_owned(), json!(MAX_BACKOFF)),
+            ("inactivity_probe".to_owned(), json!(INACTIVITY_PROBE)),
+        ])
+    };
+    wanted.targets().into_iter().map(row).collect()
+}
+
+/// What of a bridge is to be given back, as the text of its mark.
+fn as_found(there: &FoundBridge) -> String {
+    let controllers: Vec<&Map<String, Value>> = there.controllers.iter().map(|c| &c.columns).collect();
+    json!({
+        "datapath-id": there.set_datapath_id(),
+        "datapath_type": there.row.get("datapath_type"),
+        "fail_mode": there.row.get("fail_mode"),
+        "protocols": there.row.get("protocols"),
+        "controllers": controllers,
+    })
+    .to_string()
+}

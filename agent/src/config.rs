@@ -1,0 +1,248 @@
+//! `agent.toml`: what the host has, and where its controller is.
+//!
+//! ```toml
+//! name = "mini1"
+//! controller = "tcp:10.0.0.1:6655"             # or unix:PATH on one machine
+//! state = "/var/lib/tandem-agent"               # certificate, last desired state
+//! control = "/run/tandem-agent/control.sock"    # for `tandem-agent status`
+//! [ovs]
+//! database = "/run/openvswitch/db.sock"
+//! pid_file = "/run/openvswitch/ovs-vswitchd.pid"
+//! datapath = "auto"                             # or kernel, userspace
+//! adopt_with_gap = false                        # take over bridges whose flows are lost by that
+//! [[switch]]
+//! name = "edge1"
+//! datapath = "ovs"
+//! controllers = ["tcp:10.0.0.1:6653"]           # where its switch finds OpenFlow, if the controller does not say
+//! [[switch.port]]
+//! number = 1
+//! interface = "eth1"
+//! queueing = true                               # false: somebody else shapes it
+//! ```
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// See the module.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The agent's name, as its certificate has it.
+    pub name: String,
+    /// Where the controller is.
+    pub controller: Address,
+    /// Folder for what must survive a restart.
+    #[serde(default = "state")]
+    pub state: PathBuf,
+    /// The socket of `tandem-agent status`.
+    #[serde(default = "control")]
+    pub control: PathBuf,
+    /// A desired state to begin with, until the controller sends one.
+    #[serde(default)]
+    pub initial: Option<PathBuf>,
+    /// Open vSwitch.
+    #[serde(default)]
+    pub ovs: OvsConfig,
+    /// The host's switches.
+    #[serde(default, rename = "switch")]
+    pub switches: Vec<SwitchConfig>,
+}
+
+fn state() -> PathBuf {
+    "/var/lib/tandem-agent".into()
+}
+
+fn control() -> PathBuf {
+    "/run/tandem-agent/control.sock".into()
+}
+
+/// Where Open vSwitch is and how it is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OvsConfig {
+    /// The database's socket.
+    pub database: PathBuf,
+    /// vswitchd's process id.
+    pub pid_file: PathBuf,
+    /// Which packets' path.
+    pub datapath: DatapathChoice,
+    /// Take over a bridge that has no controller, though its flows are lost by that for a moment.
+    pub adopt_with_gap: bool,
+}
+
+impl Default for OvsConfig {
+    fn default() -> OvsConfig {
+        OvsConfig {
+            database: "/run/openvswitch/db.sock".into(),
+            pid_file: "/run/openvswitch/ovs-vswitchd.pid".into(),
+            datapath: DatapathChoice::Auto,
+            adopt_with_gap: false,
+        }
+    }
+}
+
+/// Which packets' path Open vSwitch takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatapathChoice {
+    /// The kernel's if it has one.
+    Auto,
+    /// The kernel's.
+    Kernel,
+    /// vswitchd's own.
+    Userspace,
+}
+
+/// A switch of this host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchConfig {
+    /// As the site file calls it.
+    pub name: String,
+    /// What it is made of.
+    #[serde(default)]
+    pub datapath: Kind,
+    /// Where it finds its OpenFlow controllers, in OVS's words.
+    #[serde(default)]
+    pub controllers: Vec<String>,
+    /// OpenFlow versions, in OVS's words, if the controller does not say.
+    #[serde(default = "crate::desired::protocols")]
+    pub protocols: Vec<String>,
+    /// Its ports.
+    #[serde(default, rename = "port")]
+    pub ports: Vec<PortConfig>,
+}
+
+/// What a switch is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Open vSwitch.
+    #[default]
+    Ovs,
+}
+
+/// A port of a switch.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortConfig {
+    /// OpenFlow number.
+    pub number: u32,
+    /// The interface's name.
+    pub interface: String,
+    /// False leaves its queueing to somebody else: no rate, no classes.
+    #[serde(default = "yes")]
+    pub queueing: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where the controller is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Address {
+    /// `tcp:HOST:PORT`, by mutual TLS.
+    Tcp(String),
+    /// `unix:PATH`: whoever may open the socket is trusted.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Address, String> {
+        match s.split_once(':') {
+            Some(("tcp", rest)) if rest.contains(':') => Ok(Address::Tcp(rest.to_owned())),
+            Some(("unix", path)) if !path.is_empty() => Ok(Address::Unix(path.into())),
+            _ => Err(format!("{s:?} is no address; write tcp:10.0.0.1:6655 or unix:/path/to/socket")),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+    fn try_from(s: String) -> Result<Address, String> {
+        s.parse()
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp(a) => write!(f, "tcp:{a}"),
+            Address::Unix(p) => write!(f, "unix:{}", p.display()),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// With the line and what to write instead.
+    pub fn read(path: &Path) -> anyhow::Result<Config> {
+        use anyhow::Context;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let config: Config =
+            toml::from_str(&text).with_context(|| format!("{} is no agent.toml", path.display()))?;
+        config.check().map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let usable = |s: &str| {
+            (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        if !usable(&self.name) {
+            return Err(format!("name = {:?}: write up to 64 letters, digits, '-', '_' or '.'", self.name));
+        }
+        let mut switches = std::collections::BTreeSet::new();
+        let mut interfaces = std::collections::BTreeSet::new();
+        for switch in &self.switches {
+            if !switches.insert(&switch.name) {
+                return Err(format!("switch {:?} is described twice", switch.name));
+            }
+            let mut numbers = std::collections::BTreeSet::new();
+            for port in &switch.ports {
+                if !numbers.insert(port.number) {
+                    return Err(format!("switch {:?} has two ports {}", switch.name, port.number));
+                }
+                if !interfaces.insert(&port.interface) {
+                    return Err(format!("interface {:?} is in two ports", port.interface));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_has_its_defaults_and_a_wrong_one_is_named() {
+        let config: Config = toml::from_str(
+            "name = \"mini1\"\ncontroller = \"tcp:10.0.0.1:6655\"\n[[switch]]\nname = \"edge1\"\n[[switch.port]]\n\
+             number = 1\ninterface = \"eth1\"\n",
+        )
+        .expect("a configuration");
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.ovs.datapath, DatapathChoice::Auto);
+        for (wrong, word) in [
+            ("name = \"a\"\ncontroller = \"10.0.0.1\"\n", "tcp:10.0.0.1:6655"),
+            ("name = \"a\"\ncontroller = \"tcp:a:1\"\ncolour = 1\n", "colour"),
+            ("controller = \"tcp:a:1\"\n", "name"),
+        ] {
+            let error = toml::from_str::<Config>(wrong).expect_err("wrong").to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let twice =
+            "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[[switch]]\nname = \"e\"\n";
+        let config: Config = toml::from_str(twice).expect("well-formed");
+        assert!(config.check().expect_err("twice").contains("twice"));
+    }
+}

@@ -1,0 +1,191 @@
+//! What a switch is made of. A datapath makes switches as they are desired, tells what they do, and gives back what it made.
+//!
+//! Another kind is another file here that implements [`Datapath`], a word in [`crate::config::Kind`], and a line in [`open`].
+
+pub mod ovs;
+
+use crate::config::{Config, Kind, SwitchConfig};
+use crate::desired::{Fault, Switch};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// See the module. All calls block; they come one at a time, from one thread.
+pub trait Datapath: Send {
+    /// What it has: each port with what can be done there.
+    fn present(&mut self) -> Vec<Presented>;
+
+    /// What of a desired state it cannot do, found without changing anything.
+    fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault>;
+
+    /// Makes the difference between what is there and what is wanted. What cannot be done is told, the rest is done.
+    fn apply(&mut self, wanted: &[Switch]) -> Outcome;
+
+    /// What switches and ports are and have counted. `wanted` is what was applied last.
+    fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport>;
+
+    /// Gives back everything as it was found.
+    ///
+    /// # Errors
+    /// With what is left.
+    fn release(&mut self) -> Result<(), String>;
+}
+
+/// How a port chooses the class of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// Rules choose queues.
+    Queue,
+    /// A filter at the port reads the DSCP.
+    Dscp,
+    /// Not at all.
+    None,
+}
+
+/// A switch and what can be done at its ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Presented {
+    /// As the site file calls it.
+    pub name: String,
+    /// `ovs (kernel)`, `ovs (userspace)`.
+    pub datapath: String,
+    /// Ports.
+    pub ports: Vec<PresentedPort>,
+}
+
+/// See [`Presented`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PresentedPort {
+    /// OpenFlow number.
+    pub number: u32,
+    /// The interface's name.
+    pub interface: String,
+    /// How classes are chosen.
+    pub selection: Selection,
+    /// Negotiated, bit/s.
+    pub speed: Option<u64>,
+}
+
+/// What became of an application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// What could not be done.
+    pub faults: Vec<Fault>,
+    /// Requests that changed something; 0 when all was so already.
+    pub changes: usize,
+}
+
+/// A switch as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SwitchReport {
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    pub ports: Vec<PortReport>,
+}
+
+/// A port as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PortReport {
+    /// OpenFlow number.
+    pub number: u32,
+    /// The interface's name.
+    pub interface: String,
+    /// Up, with a carrier.
+    pub up: bool,
+    /// Negotiated, bit/s; `None` if the interface does not say.
+    pub speed: Option<u64>,
+    /// True when it can only send or receive at a time.
+    pub half_duplex: bool,
+    /// Classes, in the order of their queue numbers.
+    pub classes: Vec<ClassReport>,
+    /// The interface's counters.
+    pub counters: Counters,
+    /// The card's own counters that are not zero.
+    pub hardware: BTreeMap<String, u64>,
+}
+
+/// A class's counters at a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ClassReport {
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets dropped.
+    pub drops: u64,
+    /// Packets waiting.
+    pub queued: u32,
+}
+
+/// An interface's counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "their names say it")]
+pub struct Counters {
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+}
+
+/// All datapaths of a host, each with its switches.
+pub struct Datapaths(Vec<(Kind, Vec<String>, Box<dyn Datapath>)>);
+
+/// The datapaths that a configuration names.
+pub fn open(config: &Config) -> Datapaths {
+    let of = |kind: Kind| -> Vec<SwitchConfig> {
+        config.switches.iter().filter(|s| s.datapath == kind).cloned().collect()
+    };
+    let ovs = of(Kind::Ovs);
+    let names = ovs.iter().map(|s| s.name.clone()).collect();
+    let ovs = ovs::Ovs::new(&config.name, config.ovs.clone(), ovs, config.controller.clone());
+    Datapaths(vec![(Kind::Ovs, names, Box::new(ovs))])
+}
+
+impl Datapaths {
+    /// See [`Datapath::present`].
+    pub fn present(&mut self) -> Vec<Presented> {
+        self.0.iter_mut().flat_map(|(_, _, d)| d.present()).collect()
+    }
+
+    /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has a fault before.
+    pub fn apply(&mut self, wanted: &[Switch]) -> Outcome {
+        let mut all = Outcome::default();
+        for (_, names, datapath) in &mut self.0 {
+            let own: Vec<Switch> = wanted.iter().filter(|s| names.contains(&s.name)).cloned().collect();
+            let faults = datapath.validate(&own);
+            let sound: Vec<Switch> = own
+                .into_iter()
+                .filter(|s| !faults.iter().any(|f| f.switch == s.name && f.port.is_none()))
+                .collect();
+            let outcome = datapath.apply(&sound);
+            all.changes += outcome.changes;
+            all.faults.extend(faults);
+            all.faults.extend(outcome.faults);
+        }
+        all
+    }
+
+    /// See [`Datapath::report`].
+    pub fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
+        let mut all = Vec::new();
+        for (_, names, datapath) in &mut self.0 {
+            let own: Vec<Switch> = wanted.iter().filter(|s| names.contains(&s.name)).cloned().collect();
+            all.extend(datapath.report(&own));
+        }
+        all
+    }
+
+    /// See [`Datapath::release`].
+    ///
+    /// # Errors
+    /// With what is left.
+    pub fn release(&mut self) -> Result<(), String> {
+        let left: Vec<String> = self.0.iter_mut().filter_map(|(_, _, d)| d.release().err()).collect();
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+    }
+}

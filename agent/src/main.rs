@@ -1,0 +1,290 @@
+//! `tandem-agent`: runs on every switch host.
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tandem_agent::config::Config;
+use tandem_agent::control::{self, Status, note, note_applied};
+use tandem_agent::desired::Desired;
+use tandem_agent::worker::Worker;
+use tandem_agent::{doctor, enrol, session};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants, and reports what is there.
+///
+/// Without a verb it runs until SIGTERM; what it made stays. A first look at a host: `tandem-agent doctor`. Without a controller:
+/// `tandem-agent apply desired.toml`.
+#[derive(Debug, Parser)]
+#[command(name = "tandem-agent", version)]
+struct Cli {
+    /// What the host has, and where its controller is.
+    #[arg(long, global = true, env = "TANDEM_AGENT_CONFIG", default_value = "/etc/tandem/agent.toml")]
+    config: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Get this host's certificate by a token that the controller made (`tandem agent token NAME`).
+    Enroll {
+        /// The token, or `-` to read it from standard input.
+        #[arg(long)]
+        token: String,
+    },
+    /// What the running agent does: its controller, what was applied, what could not be.
+    Status,
+    /// Ports and classes with their counters.
+    Counters {
+        /// Print again every second.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Make this host what a file says, without a controller.
+    Apply {
+        /// See the documentation of `desired.toml`.
+        file: PathBuf,
+    },
+    /// What is there, without a running agent.
+    Report,
+    /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to mend; changes nothing.
+    Doctor,
+    /// Give every bridge and queueing back as it was found.
+    Release,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+    // One thread is enough for one connection, and keeps the agent small.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|r| r.block_on(run(Cli::parse())));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tandem-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = || Config::read(&cli.config);
+    match cli.verb {
+        None => serve(config()?).await?,
+        Some(Verb::Enroll { token }) => {
+            let config = config()?;
+            let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
+            enrol::enrol(&config, &token).await?;
+            println!("{} is enrolled; its certificate is in {}", config.name, config.state.display());
+        }
+        Some(Verb::Status) => {
+            let status: Status = serde_json::from_value(ask(&config()?, "status")?)?;
+            if cli.json {
+                println!("{}", serde_json::to_string_pretty(&status)?);
+            } else {
+                print_status(&status);
+            }
+        }
+        Some(Verb::Counters { watch }) => {
+            let config = config()?;
+            loop {
+                print_counters(&ask(&config, "report")?, cli.json)?;
+                if !watch {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Some(Verb::Apply { file }) => return apply(&config()?, &file, cli.json).await,
+        Some(Verb::Report) => {
+            let worker = Worker::start(&config()?)?;
+            print_counters(&serde_json::to_value(worker.report().await?)?, cli.json)?;
+        }
+        Some(Verb::Doctor) => return Ok(print_doctor(&cli.config, cli.json)?),
+        Some(Verb::Release) => {
+            let config = config()?;
+            let worker = Worker::start(&config)?;
+            worker.release().await?.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
+            println!("everything is given back as it was found");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let listener = control::listen(&config.control).await?;
+    let worker = Worker::start(&config)?;
+    let status = Arc::new(Mutex::new(Status {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        controller: config.controller.to_string(),
+        ..Status::default()
+    }));
+    let serving = tokio::spawn(control::serve(listener, worker.clone(), status.clone()));
+    if let Some(file) = &config.initial {
+        let wanted = read_desired(file)?;
+        let (outcome, took) = worker.apply(wanted).await?;
+        outcome.faults.iter().for_each(|f| tracing::warn!("{f}"));
+        note_applied(&status, 0, &outcome.faults, took.as_secs_f64() * 1e3, outcome.changes);
+    }
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        () = session::run(&config, &worker, &status) => {}
+        _ = term.recv() => tracing::info!("stopping; what was applied stays"),
+        _ = int.recv() => tracing::info!("stopping; what was applied stays"),
+    }
+    note(&status, |s| s.connected = false);
+    serving.abort();
+    let _ = std::fs::remove_file(&config.control);
+    Ok(())
+}
+
+fn read_desired(file: &Path) -> anyhow::Result<Desired> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let desired: Desired =
+        toml::from_str(&text).with_context(|| format!("{} is no desired state", file.display()))?;
+    let faults: Vec<String> = desired.check().iter().map(ToString::to_string).collect();
+    if !faults.is_empty() {
+        bail!("{}: nothing was changed:\n  {}", file.display(), faults.join("\n  "));
+    }
+    Ok(desired)
+}
+
+async fn apply(config: &Config, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let desired = read_desired(file)?;
+    let unknown: Vec<&str> = desired
+        .switches
+        .iter()
+        .map(|s| s.name.as_str())
+        .filter(|n| !config.switches.iter().any(|s| s.name == **n))
+        .collect();
+    if !unknown.is_empty() {
+        bail!("agent.toml has no [[switch]] named {}; nothing was changed", unknown.join(", "));
+    }
+    let (outcome, took) = Worker::start(config)?.apply(desired).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        println!("{} changes in {:.0} ms", outcome.changes, took.as_secs_f64() * 1e3);
+        outcome.faults.iter().for_each(|f| println!("not done: {f}"));
+    }
+    Ok(if outcome.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn ask(config: &Config, what: &str) -> anyhow::Result<Value> {
+    let stream = UnixStream::connect(&config.control).with_context(|| {
+        format!(
+            "no agent answers on {}; `systemctl start tandem-agent`, or run `tandem-agent`",
+            config.control.display()
+        )
+    })?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    writeln!(&stream, "{what}")?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line)?;
+    let value: Value = serde_json::from_str(&line).context("the agent's answer cannot be read")?;
+    match value["error"].as_str() {
+        Some(why) => bail!("{why}"),
+        None => Ok(value),
+    }
+}
+
+fn print_status(s: &Status) {
+    println!("agent       {} (version {})", s.name, s.version);
+    let state = if s.connected { "connected".to_owned() } else { format!("not connected: {}", s.trouble) };
+    println!("controller  {} ({state})", s.controller);
+    if s.applied {
+        println!(
+            "applied     generation {}, {} changes in {:.0} ms, {} faults",
+            s.generation,
+            s.changes,
+            s.took_ms,
+            s.faults.len()
+        );
+    } else {
+        println!("applied     nothing yet");
+    }
+    s.faults.iter().for_each(|f| println!("not done    {f}"));
+}
+
+fn print_counters(report: &Value, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+        return Ok(());
+    }
+    println!(
+        "{:<14} {:<15} {:<6} {:>11} {:>14} {:>12} {:>10} {:>8}",
+        "port", "interface", "state", "speed", "bytes out", "packets out", "drops", "waiting"
+    );
+    for switch in report.as_array().into_iter().flatten() {
+        for port in switch["ports"].as_array().into_iter().flatten() {
+            let counters = &port["counters"];
+            let speed =
+                port["speed"].as_u64().map_or("?".to_owned(), |s| format!("{} Mbit/s", s / 1_000_000));
+            println!(
+                "{:<14} {:<15} {:<6} {:>11} {:>14} {:>12} {:>10} {:>8}",
+                format!("{}.{}", switch["name"].as_str().unwrap_or_default(), port["number"]),
+                port["interface"].as_str().unwrap_or_default(),
+                if port["up"] == true { "up" } else { "down" },
+                speed,
+                counters["tx_bytes"],
+                counters["tx_packets"],
+                counters["tx_dropped"],
+                ""
+            );
+            for (n, class) in port["classes"].as_array().into_iter().flatten().enumerate() {
+                println!(
+                    "{:<14} {:<15} {:<6} {:>11} {:>14} {:>12} {:>10} {:>8}",
+                    format!("  queue {n}"),
+                    "",
+                    "",
+                    "",
+                    class["bytes"],
+                    class["packets"],
+                    class["drops"],
+                    class["queued"]
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_doctor(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let config = if path.exists() { Some(Config::read(path)?) } else { None };
+    let findings = doctor::look(config.as_ref());
+    let sick = findings.iter().any(|f| f.good == Some(false));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for f in &findings {
+            let mark = match f.good {
+                Some(true) => "ok   ",
+                Some(false) => "FAULT",
+                None => "     ",
+            };
+            println!("{mark} {}: {}", f.what, f.found);
+        }
+        if config.is_none() {
+            println!(
+                "      {} is not there: interfaces and the controller were not looked at",
+                path.display()
+            );
+        }
+    }
+    Ok(if sick { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

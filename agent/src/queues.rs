@@ -1,0 +1,83 @@
+//! From a port's classes to the kernel's queueing: an HTB with an inner class of the port's rate, below it a leaf per class, and a
+//! filter per class that reads the DSCP.
+//!
+//! Class N is 1:(N+1), as Open vSwitch's kernel datapath numbers the queues of its `set_queue` action: there the packet carries the
+//! class's number and no filter is asked. In user space that number is lost at the packet socket, and the filter decides.
+
+use crate::desired::Port;
+use tandem_linux::tc::{Class, Filter, Select, Tree};
+
+/// The inner class, as Open vSwitch numbers it too.
+pub const INNER: u16 = 0xfffe;
+/// The one class of a port without classes.
+const PLAIN: u16 = 1;
+/// Preference of the first filter; each class has its own.
+const PREFERENCE: u16 = 10;
+
+/// The class of queue `n`.
+pub fn class_of(n: usize) -> u16 {
+    n as u16 + 1
+}
+
+/// What a port's egress should be; `None` leaves it alone.
+pub fn tree(port: &Port) -> Option<Tree> {
+    let rate = port.rate?.0;
+    if port.classes.is_empty() {
+        let class = Class::new(PLAIN, 0, rate, rate, port.queue);
+        return Some(Tree { default: PLAIN, classes: vec![class], filters: Vec::new() });
+    }
+    let mut classes = vec![Class::new(INNER, 0, rate, rate, 0)];
+    let mut filters = Vec::new();
+    for (n, class) in port.classes.iter().enumerate() {
+        let ceiling = class.ceiling.map_or(rate, |c| c.0);
+        classes.push(Class::new(class_of(n), INNER, class.rate.0, ceiling, class.queue));
+        filters.push(Filter::new(PREFERENCE + n as u16, Select::Dscp(class.dscp), class_of(n)));
+    }
+    Some(Tree { default: class_of(port.default_class), classes, filters })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired;
+    use tandem_model::BitRate;
+
+    fn port(classes: &[(u64, u8)]) -> Port {
+        let class = |(rate, dscp): &(u64, u8)| desired::Class {
+            rate: BitRate::mbit(*rate),
+            ceiling: None,
+            dscp: *dscp,
+            queue: 30,
+        };
+        Port {
+            number: 1,
+            interface: "eth1".into(),
+            rate: Some(BitRate::mbit(10)),
+            queue: 50,
+            default_class: classes.len().saturating_sub(1),
+            classes: classes.iter().map(class).collect(),
+        }
+    }
+
+    #[test]
+    fn a_class_has_the_number_that_set_queue_gives_it_and_may_borrow_up_to_the_port() {
+        let tree = tree(&port(&[(7, 46), (3, 10)])).expect("a rate");
+        let seen: Vec<_> = tree.classes.iter().map(|c| (c.id, c.parent, c.rate, c.ceil)).collect();
+        assert_eq!(
+            seen,
+            [
+                (0xfffe, 0, 10_000_000, 10_000_000),
+                (1, 0xfffe, 7_000_000, 10_000_000),
+                (2, 0xfffe, 3_000_000, 10_000_000)
+            ]
+        );
+        assert_eq!((tree.default, tree.filters.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_port_without_classes_is_shaped_only_and_one_without_a_rate_is_left_alone() {
+        let plain = tree(&port(&[])).expect("a rate");
+        assert_eq!((plain.classes.len(), plain.default, plain.filters.len()), (1, 1, 0));
+        assert_eq!(tree(&Port { rate: None, ..port(&[]) }), None);
+    }
+}

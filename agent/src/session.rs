@@ -1,0 +1,276 @@
+//! The connection to the controller: presents what the host has, applies what comes, reports what is there; and again, with a growing
+//! and uneven pause, when the connection ends. What was applied stays.
+
+use crate::config::{Address, Config};
+use crate::control::{Shared, note, note_applied};
+use crate::datapath::{PortReport, Presented, Selection, SwitchReport};
+use crate::desired::{Desired, Fault};
+use crate::worker::Worker;
+use anyhow::Context;
+use rand::RngExt;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tandem_agent_protocol::agent as wire;
+use tandem_agent_protocol::agent::agents_client::AgentsClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// The pause after the first failure; it doubles up to `LONGEST`.
+const FIRST: Duration = Duration::from_millis(200);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(15);
+/// How long the controller may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Reports that may wait for a controller that does not read: then newer ones are left out until it does.
+const WAITING: usize = 4;
+/// A controller that is silent and does not answer a ping is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Runs for ever.
+pub async fn run(config: &Config, worker: &Worker, status: &Shared) {
+    let mut pause = FIRST;
+    let mut said = String::new();
+    loop {
+        let start = tokio::time::Instant::now();
+        let why = match session(config, worker, status).await {
+            Ok(()) => "the controller has closed the connection".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        note(status, |s| {
+            s.connected = false;
+            s.trouble.clone_from(&why);
+        });
+        if why != said {
+            tracing::warn!("{}: {why}; what was applied stays, trying again", config.controller);
+            said = why;
+        }
+        if start.elapsed() > LONGEST {
+            pause = FIRST;
+        }
+        // Half of it by chance: a hundred agents must not come back in the same moment.
+        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+async fn connect(config: &Config) -> anyhow::Result<Channel> {
+    match &config.controller {
+        Address::Unix(path) => {
+            let path = path.clone();
+            // The URI is not used: the connector knows where to go.
+            let endpoint = Endpoint::from_static("http://controller").connect_timeout(CONNECT);
+            let connector = tower::service_fn(move |_: Uri| {
+                let path = path.clone();
+                async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+            });
+            endpoint.connect_with_connector(connector).await.context("cannot reach the controller")
+        }
+        Address::Tcp(address) => crate::enrol::channel(config, address, CONNECT, KEEP_ALIVE).await,
+    }
+}
+
+async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::Result<()> {
+    let channel = connect(config).await?;
+    let mut client = AgentsClient::new(channel.clone());
+    let (out, queue) = mpsc::channel(WAITING);
+    let presented = worker.present().await?;
+    let generation = status.lock().map_or(0, |s| s.generation);
+    out.send(from_agent(wire::from_agent::Message::Hello(hello(config, &presented, generation)))).await?;
+    let mut orders = client
+        .attach(ReceiverStream::new(queue))
+        .await
+        .map_err(|s| anyhow::anyhow!("{}", s.message()))?
+        .into_inner();
+    note(status, |s| {
+        s.connected = true;
+        s.trouble.clear();
+    });
+    tracing::info!("connected to the controller at {}", config.controller);
+    let mut reporter =
+        Reporter { period: Duration::from_secs(1), told: BTreeSet::new(), wanted: Desired::default() };
+    let mut tick = tokio::time::interval(reporter.period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut renewal = tokio::time::interval(crate::enrol::RENEWAL_CHECK);
+    loop {
+        tokio::select! {
+            order = orders.message() => {
+                let Some(order) = order.map_err(|s| anyhow::anyhow!("{}", s.message()))? else { return Ok(()) };
+                let Some(wire::to_agent::Message::Desired(desired)) = order.message else { continue };
+                let period = Duration::from_millis(desired.report_period_ms.clamp(100, 3_600_000).into());
+                let applied = apply(&desired, config, worker, status, &mut reporter).await?;
+                out.send(from_agent(wire::from_agent::Message::Applied(applied))).await?;
+                if period != reporter.period {
+                    reporter.period = period;
+                    tick = tokio::time::interval(period);
+                    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                }
+            }
+            _ = tick.tick() => {
+                let report = reporter.report(&worker.report().await?);
+                match out.try_send(from_agent(wire::from_agent::Message::Report(report))) {
+                    // A controller that does not read: counters are sums, the next report says all.
+                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+                    Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
+                }
+            }
+            _ = renewal.tick() => crate::enrol::renew_if_due(config, &channel).await,
+        }
+    }
+}
+
+async fn apply(
+    desired: &wire::Desired,
+    config: &Config,
+    worker: &Worker,
+    status: &Shared,
+    reporter: &mut Reporter,
+) -> anyhow::Result<wire::Applied> {
+    let (wanted, mut faults) = Desired::from_wire(desired, config);
+    reporter.wanted = wanted.clone();
+    let (outcome, took) = worker.apply(wanted).await?;
+    faults.extend(outcome.faults);
+    for fault in &faults {
+        tracing::warn!("{fault}");
+    }
+    let took_ms = took.as_secs_f64() * 1e3;
+    tracing::info!(
+        "generation {}: {} changes in {took_ms:.0} ms, {} faults",
+        desired.generation,
+        outcome.changes,
+        faults.len()
+    );
+    note_applied(status, desired.generation, &faults, took_ms, outcome.changes);
+    Ok(wire::Applied {
+        generation: desired.generation,
+        faults: faults.into_iter().map(Into::into).collect(),
+        took_ms,
+        changes: u32::try_from(outcome.changes).unwrap_or(u32::MAX),
+    })
+}
+
+fn from_agent(message: wire::from_agent::Message) -> wire::FromAgent {
+    wire::FromAgent { message: Some(message) }
+}
+
+fn hello(config: &Config, presented: &[Presented], generation: u64) -> wire::Hello {
+    let selection = |s: Selection| match s {
+        Selection::Queue => wire::Selection::Queue,
+        Selection::Dscp => wire::Selection::Dscp,
+        Selection::None => wire::Selection::None,
+    };
+    wire::Hello {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default(),
+        generation,
+        switches: presented
+            .iter()
+            .map(|s| wire::Presented {
+                name: s.name.clone(),
+                datapath: s.datapath.clone(),
+                ports: s
+                    .ports
+                    .iter()
+                    .map(|p| wire::PresentedPort {
+                        number: p.number,
+                        interface: p.interface.clone(),
+                        selection: selection(p.selection).into(),
+                        speed_bit_per_s: p.speed.unwrap_or(0),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+/// Turns what is there into what the controller is told, and says once what somebody should look at.
+struct Reporter {
+    period: Duration,
+    wanted: Desired,
+    told: BTreeSet<String>,
+}
+
+impl Reporter {
+    fn report(&mut self, switches: &[SwitchReport]) -> wire::Report {
+        let seen = self.trouble(switches);
+        let texts: BTreeSet<String> = seen.iter().map(ToString::to_string).collect();
+        let faults =
+            seen.into_iter().filter(|f| !self.told.contains(&f.to_string())).map(Into::into).collect();
+        self.told = texts;
+        wire::Report {
+            switches: switches
+                .iter()
+                .map(|s| wire::SwitchReport {
+                    name: s.name.clone(),
+                    ports: s.ports.iter().map(port).collect(),
+                })
+                .collect(),
+            faults,
+        }
+    }
+
+    /// Speeds that are not what they should be. A port that is negotiated down costs days when nobody says so.
+    fn trouble(&self, switches: &[SwitchReport]) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (switch, wanted) in
+            switches.iter().filter_map(|s| Some((s, self.wanted.switches.iter().find(|w| w.name == s.name)?)))
+        {
+            for port in &switch.ports {
+                let at = Some(port.number);
+                let declared = wanted.ports.iter().find(|p| p.number == port.number).and_then(|p| p.rate);
+                if let (Some(speed), Some(rate)) = (port.speed, declared)
+                    && speed < rate.0
+                {
+                    let why = format!(
+                        "{} has negotiated {} Mbit/s, the site file says {rate}; look at the cable, the other end's settings, or `ethtool {}`",
+                        port.interface,
+                        speed / 1_000_000,
+                        port.interface
+                    );
+                    faults.push(Fault::new(&switch.name, at, why));
+                }
+                if port.half_duplex {
+                    let why = format!(
+                        "{} is half duplex: it cannot send and receive at once; let both ends negotiate, or set both alike (`ethtool -s {} duplex full`)",
+                        port.interface, port.interface
+                    );
+                    faults.push(Fault::new(&switch.name, at, why));
+                }
+            }
+        }
+        faults
+    }
+}
+
+fn port(p: &PortReport) -> wire::PortReport {
+    wire::PortReport {
+        number: p.number,
+        up: p.up,
+        speed_bit_per_s: p.speed.unwrap_or(0),
+        half_duplex: p.half_duplex,
+        classes: p
+            .classes
+            .iter()
+            .map(|c| wire::ClassReport {
+                bytes: c.bytes,
+                packets: c.packets,
+                drops: c.drops,
+                queued: c.queued,
+            })
+            .collect(),
+        rx_bytes: p.counters.rx_bytes,
+        tx_bytes: p.counters.tx_bytes,
+        rx_packets: p.counters.rx_packets,
+        tx_packets: p.counters.tx_packets,
+        rx_dropped: p.counters.rx_dropped,
+        tx_dropped: p.counters.tx_dropped,
+        rx_errors: p.counters.rx_errors,
+        tx_errors: p.counters.tx_errors,
+        hardware: p
+            .hardware
+            .iter()
+            .map(|(name, value)| wire::Counter { name: name.clone(), value: *value })
+            .collect(),
+    }
+}
