@@ -86,6 +86,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             text: text.clone(),
             file: "the bench's site".into(),
             controller: tandem::openflow(scratch.path()),
+            agents: tandem::agents(scratch.path()),
+            agent_per_switch: false,
             protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
         };
         outside::up(&plan)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tandem_lab::emulated::control::{self, Answer, Ask};
 use tandem_lab::emulated::outside::{self, Plan};
-use tandem_lab::experiment::{emulated, fit, manifest::Manifest};
+use tandem_lab::experiment::{emulated, fit, manifest::Manifest, qos};
 use tandem_lab::{bench, requester};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::Allocation;
@@ -48,6 +48,12 @@ enum Verb {
         /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it.
         #[arg(long, default_value = "unix:/run/tandem/openflow.sock")]
         controller: String,
+        /// Where its agents find the controller: unix:PATH as `tandem serve --agents` has it.
+        #[arg(long, default_value = "unix:/run/tandem/agents.sock")]
+        agents: String,
+        /// An agent for each switch, as on a testbed, instead of one for all.
+        #[arg(long)]
+        agent_per_switch: bool,
         /// OpenFlow versions that the switches offer.
         #[arg(long, default_value = "OpenFlow10,OpenFlow13", value_delimiter = ',')]
         protocols: Vec<String>,
@@ -91,10 +97,23 @@ enum Verb {
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     Request(requester::Options),
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
-    Experiment {
-        /// Which one.
-        #[arg(value_enum)]
-        name: Experiment,
+    #[command(subcommand)]
+    Experiment(Experiment),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// How long a data centre takes to come up and go, beside the floor: the same parts by `ip -batch` and `ovs-vsctl`.
+    BringUp(bench::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum Experiment {
+    /// The seed's figure 4.2: the first server's link ratio under best fit and worst fit.
+    BestVsWorstFit {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
         world: World,
@@ -108,21 +127,14 @@ enum Verb {
         #[arg(long)]
         record: bool,
     },
-    /// Measure.
-    #[command(subcommand)]
-    Bench(Bench),
-}
-
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// How long a data centre takes to come up and go, beside the floor: the same parts by `ip -batch` and `ovs-vsctl`.
-    BringUp(bench::Options),
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Experiment {
-    /// The seed's figure 4.2: the first server's link ratio under best fit and worst fit.
-    BestVsWorstFit,
+    /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows, and what an idle port loses.
+    QosClasses {
+        /// The run folder; made if it is not there.
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        options: qos::Options,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -145,9 +157,16 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match verb {
-        Verb::Up { site, name, controller, protocols } => {
-            let plan =
-                Plan { name, text: read(&site)?, file: site.display().to_string(), controller, protocols };
+        Verb::Up { site, name, controller, agents, agent_per_switch, protocols } => {
+            let plan = Plan {
+                name,
+                text: read(&site)?,
+                file: site.display().to_string(),
+                controller,
+                protocols,
+                agents,
+                agent_per_switch,
+            };
             let up = outside::up(&plan)?;
             let [switches, servers, gateways, links, _] = up.status.counts;
             println!(
@@ -232,7 +251,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Request(options) => requester::run(&options)?,
-        Verb::Experiment { name: Experiment::BestVsWorstFit, world, out, site, record } => {
+        Verb::Experiment(Experiment::QosClasses { out, options }) => {
+            print!("{}", qos::run(&options, &out)?);
+            println!("everything is in {}", out.display());
+        }
+        Verb::Experiment(Experiment::BestVsWorstFit { world, out, site, record }) => {
             let text = site.as_deref().map(read).transpose()?.unwrap_or_else(|| fit::SITE.to_owned());
             std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
             match world {

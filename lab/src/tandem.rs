@@ -11,14 +11,25 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// When it is not there.
 pub fn program() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("TANDEM") {
+    beside("tandem", "TANDEM")
+}
+
+/// A program of ours: beside this one, or where an environment variable says.
+///
+/// # Errors
+/// When it is not there.
+pub fn beside(name: &str, variable: &str) -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
     let own = std::env::current_exe().context("finding this program")?;
     // Tests run from a folder below.
-    let candidates = own.ancestors().skip(1).take(2).map(|f| f.join("tandem"));
+    let candidates = own.ancestors().skip(1).take(2).map(|f| f.join(name));
     candidates.into_iter().find(|p| p.exists()).with_context(|| {
-        format!("the program `tandem` is not beside {}; build it (cargo build), or set TANDEM", own.display())
+        format!(
+            "the program `{name}` is not beside {}; build it (cargo build), or set {variable}",
+            own.display()
+        )
     })
 }
 
@@ -50,6 +61,11 @@ pub fn openflow(folder: &Path) -> String {
     format!("unix:{}", folder.join("openflow.sock").display())
 }
 
+/// Where agents reach a controller started in `folder`.
+pub fn agents(folder: &Path) -> String {
+    format!("unix:{}", folder.join("agents.sock").display())
+}
+
 impl Controller {
     /// Starts one and waits until its API answers.
     ///
@@ -67,6 +83,8 @@ impl Controller {
             .args([
                 "--openflow",
                 &openflow(folder),
+                "--agents",
+                &agents(folder),
                 "--world",
                 &format!("@tandem-lab/{}/world", options.lab),
                 "--store",

@@ -136,6 +136,7 @@ impl DataCentre {
         let mut command = Command::new(program("tandem")?);
         command
             .args(["--api", &self.socket("api.sock"), "serve", "--openflow", &self.socket("openflow.sock")])
+            .args(["--agents", &self.socket("agents.sock")])
             .args(["--world", &format!("@tandem-lab/{}/world", self.name), "--site"])
             .arg(self.path("site.toml"))
             .arg("--store")

@@ -354,6 +354,7 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
     let second = Command::new(program("tandem")?)
         .args(["--api", &format!("unix:{}", dc.path("other.sock").display()), "serve", "--site"])
         .arg(dc.path("site.toml"))
+        .args(["--agents", &format!("unix:{}", dc.path("other-agents.sock").display())])
         .args(["--openflow", &format!("unix:{}", dc.path("openflow.sock").display()), "--store"])
         .arg(dc.path("other.sqlite"))
         .output()?;
@@ -362,6 +363,7 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
     let third = Command::new(program("tandem")?)
         .args(["--api", &format!("unix:{}", dc.path("third.sock").display()), "serve", "--site"])
         .arg(dc.path("site.toml"))
+        .args(["--agents", &format!("unix:{}", dc.path("third-agents.sock").display())])
         .args(["--openflow", &format!("unix:{}", dc.path("third-of.sock").display()), "--store"])
         .arg(dc.path("store.sqlite"))
         .output()?;
@@ -389,11 +391,11 @@ set -e
 cd "$1"
 test "$(id -u)" = 65534
 export TANDEM_API="unix:$1/api.sock"
-./tandem serve --site site.toml --openflow "unix:$1/of.sock" --world "@tandem-lab/$2/world" --store "$1/store.sqlite" >serve.log 2>&1 &
+./tandem serve --site site.toml --openflow "unix:$1/of.sock" --agents "unix:$1/agents.sock" --world "@tandem-lab/$2/world" --store "$1/store.sqlite" >serve.log 2>&1 &
 controller=$!
 trap 'kill $controller; ./tandem-lab down --name "$2" >&2' EXIT
 until ./tandem topology >/dev/null 2>&1; do kill -0 $controller; sleep 0.05; done
-./tandem-lab up --site site.toml --name "$2" --controller "unix:$1/of.sock"
+./tandem-lab up --site site.toml --name "$2" --controller "unix:$1/of.sock" --agents "unix:$1/agents.sock"
 until test "$(./tandem --json topology | grep -c '"sync": "done"')" = 6; do kill -0 $controller; sleep 0.05; done
 until ./tandem --json notices | grep -q world-up; do kill -0 $controller; sleep 0.05; done
 ./tandem vm request
@@ -411,7 +413,7 @@ fn an_ordinary_user_brings_up_a_data_centre_in_a_user_namespace() -> Result<()> 
     let gone = Gone(&folder);
     std::fs::create_dir(&folder)?;
     std::fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
-    for name in ["tandem", "tandem-lab"] {
+    for name in ["tandem", "tandem-lab", "tandem-agent"] {
         std::fs::copy(program(name)?, folder.join(name))?;
     }
     std::fs::write(folder.join("site.toml"), SITE)?;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
@@ -23,6 +24,24 @@ pub enum Ask {
     },
     /// Every generated flow's figures.
     Flows,
+    /// Start a flow besides those that the controller asks for.
+    StartFlow {
+        /// Its id: another flow of that id is replaced.
+        id: u64,
+        /// Sender: `vm1` or `gw1`, and its address.
+        from: (String, Ipv4Addr),
+        /// Receiver and its address.
+        to: (String, Ipv4Addr),
+        /// Bits a second, layer 2.
+        rate: u64,
+        /// TCP instead of UDP.
+        tcp: bool,
+    },
+    /// End a flow; its figures stay.
+    StopFlow {
+        /// Its id.
+        id: u64,
+    },
     /// End.
     Down,
 }
@@ -45,6 +64,8 @@ pub enum Answer {
         /// In order of id.
         flows: Vec<FlowReport>,
     },
+    /// It is done.
+    Done,
     /// To `Down`: it ends now.
     Ending,
     /// It could not be done.
@@ -95,6 +116,8 @@ pub struct FlowReport {
     pub rate: u64,
     /// Received, bit/s of payload.
     pub goodput: f64,
+    /// Received, bytes of payload.
+    pub bytes: u64,
     /// Packets sent (UDP).
     pub sent: u64,
     /// Packets received (UDP).

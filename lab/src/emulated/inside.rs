@@ -64,7 +64,7 @@ fn prepare() -> anyhow::Result<(Lab, UnixListener, UnixListener)> {
     let (control, world) = (outside::adopt(start.control_fd)?, outside::adopt(start.world_fd)?);
     let site = site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
-    let network = network::build(&site, folder, &start.controller, &start.protocols)?;
+    let network = network::build(&site, folder, &start)?;
     let vms = Vms::new(folder)?;
     let lab = Lab {
         start,
@@ -96,7 +96,8 @@ impl Lab {
         }
     }
 
-    fn answer(&self, ask: &Ask) -> Answer {
+    fn answer(&self, ask: &Ask, runtime: &tokio::runtime::Handle) -> Answer {
+        let _guard = runtime.enter();
         match ask {
             Ask::Status => Answer::Status(self.status()),
             Ask::Find { node } => self.find(node),
@@ -105,8 +106,39 @@ impl Lab {
                 Err(error) => Answer::Error { why: format!("{error:#}") },
             },
             Ask::Flows => Answer::Flows { flows: lock(&self.traffic).report() },
+            Ask::StartFlow { id, from, to, rate, tcp } => {
+                let spec = Spec {
+                    id: *id,
+                    addresses: (from.1, to.1),
+                    ends: format!("{} -> {}", from.0, to.0),
+                    rate: *rate,
+                    tcp: *tcp,
+                    packet: 1400,
+                };
+                match self.start_flow(spec, &from.0, &to.0) {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::Error { why: format!("{error:#}") },
+                }
+            }
+            Ask::StopFlow { id } => {
+                lock(&self.traffic).stop(*id);
+                Answer::Done
+            }
             Ask::Down => Answer::Ending,
         }
+    }
+
+    fn start_flow(&self, spec: Spec, from: &str, to: &str) -> anyhow::Result<()> {
+        let vms = lock(&self.vms);
+        let place = |name: &str| {
+            let vm = name.strip_prefix("vm").and_then(|n| n.parse().ok()).and_then(|id| vms.get(id));
+            let gateway = match self.site.topology.by_name(name) {
+                Some(NodeId::Gateway(id)) => self.network.gateways.get(id.0 as usize),
+                _ => None,
+            };
+            vm.map(|vm| &vm.ns).or(gateway).with_context(|| format!("{name:?} is no VM and no gateway"))
+        };
+        lock(&self.traffic).start(spec, place(from)?, place(to)?)
     }
 
     fn find(&self, node: &str) -> Answer {
@@ -276,9 +308,9 @@ fn serve(lab: Lab, control: UnixListener, world: UnixListener) -> anyhow::Result
     }
     for stream in control.incoming() {
         let stream = stream?;
-        let lab = lab.clone();
+        let (lab, handle) = (lab.clone(), runtime.handle().clone());
         std::thread::spawn(move || {
-            if let Err(error) = converse(&lab, stream) {
+            if let Err(error) = converse(&lab, stream, &handle) {
                 tracing::debug!("control: {error:#}");
             }
         });
@@ -286,12 +318,12 @@ fn serve(lab: Lab, control: UnixListener, world: UnixListener) -> anyhow::Result
     Ok(())
 }
 
-fn converse(lab: &Lab, stream: UnixStream) -> anyhow::Result<()> {
+fn converse(lab: &Lab, stream: UnixStream, runtime: &tokio::runtime::Handle) -> anyhow::Result<()> {
     let mut writer = stream.try_clone()?;
     for line in BufReader::new(stream.take(1 << 20)).lines() {
         let line = line?;
         let answer = match serde_json::from_str::<Ask>(&line) {
-            Ok(ask) => lab.answer(&ask),
+            Ok(ask) => lab.answer(&ask, runtime),
             Err(error) => Answer::Error { why: format!("not understood: {error}") },
         };
         writeln!(writer, "{}", serde_json::to_string(&answer)?)?;

@@ -8,6 +8,7 @@
 //! Nothing of a lab is a file outside: its sockets are abstract, its files lie in a file system in memory that only it sees. When its first
 //! process ends, however it ends, the kernel takes everything.
 
+pub mod agents;
 pub mod control;
 pub mod inside;
 pub mod network;

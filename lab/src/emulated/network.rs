@@ -1,13 +1,14 @@
 //! Makes a site's network real: a namespace per server and gateway, a bridge of Open vSwitch per switch, a shaped veth pair per link.
 
+use super::agents::{self, Agents};
+use super::outside::Start;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::{NetNs, visit};
 use tandem_linux::ovs::{Datapath, Ovs};
-use tandem_linux::ovsdb::{Bridge, Common, Ovsdb, Port};
 use tandem_linux::{ethtool, link, tc};
 use tandem_model::{Link, LinkCfg, LinkId, NodeId, PortNo, Role, Site, SwitchId, Topology};
 
@@ -17,8 +18,6 @@ pub const BRIDGE: u32 = 5;
 pub const PORT_BASE: u32 = 10;
 /// Interface numbers of switch ports start here, two per link.
 const SWITCH_BASE: u32 = 100;
-/// How long vswitchd may take.
-const OVS_LIMIT: Duration = Duration::from_secs(120);
 
 /// A network that is up. Dropping it takes it down.
 pub struct Network {
@@ -28,6 +27,8 @@ pub struct Network {
     pub servers: Vec<NetNs>,
     /// A namespace per gateway, by id.
     pub gateways: Vec<NetNs>,
+    /// The agents, which end before what they manage.
+    pub agents: Agents,
     /// The private Open vSwitch.
     pub ovs: Ovs,
     /// What each step took.
@@ -148,7 +149,7 @@ fn do_node_work(work: &NodeWork) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With the step that failed; what was made before is gone when the caller's namespaces are.
-pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String]) -> anyhow::Result<Network> {
+pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Network> {
     let topology = &site.topology;
     let mut steps = Vec::new();
     let mut last = Instant::now();
@@ -185,7 +186,9 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
     }
     for (n, link) in (0u32..).zip(&topology.links) {
         for (side, end) in [(0, link.a), (1, link.b)] {
-            if matches!(end.node, NodeId::Switch(_)) {
+            // Those of OpenFlow switches are their agent's.
+            let own = matches!(end.node, NodeId::Switch(s) if topology.switch(s).is_some_and(|s| s.legacy));
+            if own || agents::is_imitated(&link.cfg) && matches!(end.node, NodeId::Switch(_)) {
                 requests.extend(tc::shape(SWITCH_BASE + n * 2 + side, shape(&link.cfg)));
             }
         }
@@ -203,63 +206,45 @@ pub fn build(site: &Site, folder: &Path, controller: &str, protocols: &[String])
             node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node),
         ));
     }
-    let bridges = bridges(topology);
-    let target = controller_for(&bridges, folder, controller)?;
-    let (bridges, common) = (
-        bridges,
-        Common {
-            controller: target,
-            protocols: protocols.to_vec(),
-            datapath_type: ovs.datapath().kind().to_owned(),
-        },
-    );
-    // Shaping and the nodes' insides go on while vswitchd attaches its ports.
-    let socket = ovs.socket();
-    std::thread::scope(|scope| -> anyhow::Result<()> {
+    let setting = agents::Setting {
+        folder,
+        program: &start.agent_program,
+        controller: &controller_for(topology, folder, &start.controller)?,
+        agents: &start.agents,
+        protocols: &start.protocols,
+        per_switch: start.agent_per_switch,
+    };
+    // Shaping and the nodes' insides go on while the agents make the switches.
+    let agents = std::thread::scope(|scope| -> anyhow::Result<Agents> {
         let nodes = scope.spawn(|| -> anyhow::Result<()> {
             visit(&work, do_node_work)?.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
             Ok(())
         });
         let switches = scope.spawn(move || netlink.batch(&requests));
-        Ovsdb::connect(&socket)?.make(&bridges, &common, OVS_LIMIT)?;
+        let agents = agents::start(site, &ovs, &setting);
         let joined = (nodes.join(), switches.join());
         match joined {
             (Ok(nodes), Ok(switches)) => {
                 nodes?;
-                Ok(switches.map_err(name_netem).context("shaping links")?)
+                switches.map_err(name_netem).context("shaping links")?;
+                agents
             }
             _ => anyhow::bail!("a thread that sets up nodes has panicked"),
         }
     })?;
     step("bridges, addresses and shaping");
-    Ok(Network { root, servers, gateways, ovs, steps })
+    Ok(Network { root, servers, gateways, agents, ovs, steps })
 }
 
 /// The controller in vswitchd's words. Of Unix sockets it takes only one per bridge in its own folder, so these are links to the real
 /// one.
-fn controller_for(bridges: &[Bridge], folder: &Path, controller: &str) -> anyhow::Result<String> {
+fn controller_for(topology: &Topology, folder: &Path, controller: &str) -> anyhow::Result<String> {
     let Some(socket) = controller.strip_prefix("unix:") else { return Ok(controller.to_owned()) };
-    for bridge in bridges {
-        let link = folder.join(format!("{}.controller", bridge.name));
+    for switch in topology.switches.iter().filter(|s| !s.legacy) {
+        let link = folder.join(format!("{}.controller", switch.name));
         std::os::unix::fs::symlink(socket, &link).with_context(|| format!("making {}", link.display()))?;
     }
     Ok(format!("unix:{}/%.controller", folder.display()))
-}
-
-fn bridges(topology: &Topology) -> Vec<Bridge> {
-    (0u32..)
-        .zip(&topology.switches)
-        .filter(|(_, s)| !s.legacy)
-        .map(|(n, switch)| Bridge {
-            name: switch.name.clone(),
-            dpid: switch.dpid.0,
-            ports: topology
-                .ports(NodeId::Switch(SwitchId(n)))
-                .iter()
-                .map(|(port, _)| Port { name: port_name(topology, SwitchId(n), *port), number: port.0 })
-                .collect(),
-        })
-        .collect()
 }
 
 /// Legacy switches are the kernel's own bridges.

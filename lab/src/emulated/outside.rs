@@ -1,6 +1,7 @@
 //! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes, taking it down.
 
 use super::control::{self, Answer, Ask, Status};
+use crate::tandem::beside;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -9,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use tandem_linux::probe::Probe;
 use tandem_linux::sandbox;
@@ -28,6 +29,12 @@ pub struct Start {
     pub controller: String,
     /// OpenFlow versions, in OVS's words.
     pub protocols: Vec<String>,
+    /// Where the agents find their controller, in an agent's words.
+    pub agents: String,
+    /// An agent per switch instead of one for all.
+    pub agent_per_switch: bool,
+    /// The agent's program.
+    pub agent_program: PathBuf,
     /// Numbers of the listening sockets.
     pub control_fd: i32,
     /// See `control_fd`.
@@ -47,6 +54,10 @@ pub struct Plan {
     pub controller: String,
     /// OpenFlow versions, in OVS's words.
     pub protocols: Vec<String>,
+    /// Where the agents find their controller, in an agent's words.
+    pub agents: String,
+    /// An agent per switch instead of one for all.
+    pub agent_per_switch: bool,
 }
 
 /// A lab that is up.
@@ -99,6 +110,9 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         site_file: plan.file.clone(),
         controller: plan.controller.clone(),
         protocols: plan.protocols.clone(),
+        agents: plan.agents.clone(),
+        agent_per_switch: plan.agent_per_switch,
+        agent_program: beside("tandem-agent", "TANDEM_AGENT")?,
         control_fd: control.as_raw_fd(),
         world_fd: world.as_raw_fd(),
     };

@@ -161,6 +161,7 @@ impl Flow {
                 transport: if self.spec.tcp { "tcp" } else { "udp" }.into(),
                 rate: self.spec.rate,
                 goodput: if span > 0.0 { m.bytes as f64 * 8.0 / span } else { 0.0 },
+                bytes: m.bytes,
                 sent: m.sent,
                 received: m.received,
                 reordered: m.reordered,

@@ -67,6 +67,8 @@ fn one(text: &str, name: &str, policy: Allocation, out: &Path, record: bool) -> 
         text: text.clone(),
         file: "the experiment's site".into(),
         controller: tandem::openflow(scratch.path()),
+        agents: tandem::agents(scratch.path()),
+        agent_per_switch: false,
         protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
     };
     eprintln!(

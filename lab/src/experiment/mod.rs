@@ -6,3 +6,4 @@ pub mod emulated;
 pub mod fit;
 pub mod manifest;
 pub mod plot;
+pub mod qos;

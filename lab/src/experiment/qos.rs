@@ -1,0 +1,507 @@
+//! Classes of service: two VMs of different classes share a bottleneck, and what each gets is compared with what it is guaranteed.
+//!
+//! The set-up is the seed's: both VMs behind one edge switch, the link from edge to aggregation is the bottleneck, 70% and 30%. The seed
+//! measured 50/50, because its queues were set and no packet was ever put into them. Each cell has four parts: the first class alone, both,
+//! the second class alone (it borrows what is idle), both again. Each sender offers the whole link all the time. A third flow crosses a port
+//! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
+
+use super::manifest::Manifest;
+use super::plot::{self, COLORS, Line, SEED};
+use crate::emulated::control::{self, Answer, Ask, FlowReport};
+use crate::emulated::outside::{self, Plan};
+use crate::scratch::Scratch;
+use crate::tandem::{self, Controller, Options as ControllerOptions};
+use anyhow::{Context, bail};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tandem_model::site;
+
+/// Guaranteed, in percent.
+const SHARES: [(&str, u32, u8); 2] = [("gold", 70, 46), ("silver", 30, 10)];
+/// Between samples.
+const SAMPLE: Duration = Duration::from_millis(500);
+/// What the idle port carries, bit/s.
+const IDLE_RATE: u64 = 500_000;
+/// The third flow's id.
+const IDLE: u64 = 900;
+/// A flow that was just started, or ended, is not measured for so long: TCP finds its rate, queues empty.
+const SETTLE: f64 = 2.0;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How often each cell is measured; more than once gives means with 95% intervals.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: u32,
+    /// The bottleneck's rates in Mbit/s.
+    #[arg(long, value_delimiter = ',', default_value = "10,50")]
+    pub link: Vec<u32>,
+    /// `udp`, `tcp`.
+    #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
+    pub transport: Vec<String>,
+    /// Seconds of each part of a cell.
+    #[arg(long, default_value_t = 6.0)]
+    pub seconds: f64,
+}
+
+/// One moment of a cell.
+#[derive(Debug, Clone, Default)]
+struct Sample {
+    at: f64,
+    /// Goodput per class, Mbit/s.
+    rate: [f64; 2],
+    /// Packets that wait in each class's queue at the bottleneck.
+    queued: [u64; 2],
+}
+
+/// What a cell gave.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// Which class began.
+    pub order: String,
+    /// The bottleneck, Mbit/s.
+    pub link: u32,
+    /// Percent of what both got, while both sent, per class.
+    pub share: [f64; 2],
+    /// Percent of the link that the class left alone had.
+    pub borrowed: f64,
+    /// Packets lost on the idle port, of how many.
+    pub idle_lost: (u64, u64),
+    samples: Vec<Sample>,
+}
+
+fn site_text(link: u32) -> String {
+    let mut text = format!(
+        "name = \"qos\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
+         [bandwidth]\ngateway = \"1 Gbit/s\"\ncore = \"1 Gbit/s\"\naggregation = \"{link} Mbit/s\"\nedge = \"1 Gbit/s\"\n\
+         [traffic]\nenabled = false\n[policy]\nallocation = \"worst-fit\"\n[vm]\nnet = \"1 Mbit/s\"\n\
+         [statistics]\nperiod = \"500 ms\"\nhistory_weight = 0.0\n"
+    );
+    for (name, share, dscp) in SHARES {
+        let _ = write!(text, "[[class]]\nname = \"{name}\"\nshare = {share}\ndscp = {dscp}\n");
+    }
+    text
+}
+
+/// Runs it and writes the run folder; the table for people.
+///
+/// # Errors
+/// With the step that failed; labs and controllers are then gone.
+pub fn run(options: &Options, out: &Path) -> anyhow::Result<String> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let tcp: Vec<bool> = options
+        .transport
+        .iter()
+        .map(|t| match t.as_str() {
+            "udp" => Ok(false),
+            "tcp" => Ok(true),
+            other => bail!("{other:?} is no transport; write udp or tcp"),
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let mut cells = Vec::new();
+    let mut datapath = String::new();
+    for link in &options.link {
+        let bench = Bench::start(*link)?;
+        datapath.clone_from(&bench.datapath);
+        for tcp in &tcp {
+            for (first, (class, ..)) in SHARES.iter().enumerate() {
+                for round in 0..options.repeat {
+                    eprintln!(
+                        "{} Mbit/s, {}, {} first, {} of {} (about {:.0} s)",
+                        link,
+                        if *tcp { "tcp" } else { "udp" },
+                        class,
+                        round + 1,
+                        options.repeat,
+                        options.seconds * 4.0
+                    );
+                    cells.push(bench.cell(*tcp, first, options.seconds)?);
+                }
+            }
+        }
+        bench.stop()?;
+    }
+    let text = site_text(options.link.first().copied().unwrap_or(10));
+    Manifest::new("qos-classes", &format!("emulated, datapath in {datapath}"), 0, &text).write(out)?;
+    write(out, &cells)?;
+    Ok(table(&cells, &datapath))
+}
+
+struct Vm {
+    name: String,
+    address: Ipv4Addr,
+}
+
+struct Bench {
+    controller: Controller,
+    lab: Lab,
+    link: u32,
+    vms: [Vm; 2],
+    gateway: (String, Ipv4Addr),
+    datapath: String,
+    /// The bottleneck's sending port, `edge1` and its number.
+    bottleneck: (String, u64),
+    _scratch: Scratch,
+}
+
+/// A lab that goes down when it is dropped.
+struct Lab(String);
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = outside::down(&self.0);
+    }
+}
+
+fn wait<T>(what: &str, mut ready: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready()? {
+            return Ok(value);
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            bail!("{what}: not within 60 s");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Bench {
+    fn start(link: u32) -> anyhow::Result<Bench> {
+        let text = site_text(link);
+        let site = site::read(&text, "the experiment's site")?;
+        let scratch = Scratch::new("qos")?;
+        let file = scratch.path().join("site.toml");
+        std::fs::write(&file, &text)?;
+        let name = format!("qos-{link}-{}", std::process::id());
+        let controller = Controller::start(&ControllerOptions {
+            site: &file,
+            folder: scratch.path(),
+            lab: &name,
+            csv: None,
+            record: None,
+        })?;
+        let up = outside::up(&Plan {
+            name: Some(name.clone()),
+            text,
+            file: "the experiment's site".into(),
+            controller: tandem::openflow(scratch.path()),
+            agents: tandem::agents(scratch.path()),
+            agent_per_switch: false,
+            protocols: vec!["OpenFlow13".into()],
+        })?;
+        let lab = Lab(name);
+        controller.wait_connected(Duration::from_secs(60))?;
+        wait("the lab's agents and hypervisor service", || {
+            let notices = controller.json(&["notices"])?;
+            let is = |kind: &str| notices.as_array().is_some_and(|l| l.iter().any(|n| n["kind"] == kind));
+            Ok((is("world-up") && is("agent-up")).then_some(()))
+        })?;
+        wait("the classes in the switches", || {
+            let agents = controller.json(&["agent", "list"])?;
+            let applied = |a: &Value| {
+                a["agent"]["generation"] != 0 && a["agent"]["generation"] == a["agent"]["applied"]
+            };
+            Ok(agents.as_array().is_some_and(|l| !l.is_empty() && l.iter().all(applied)).then_some(()))
+        })?;
+        let vm = |class: &str| -> anyhow::Result<Vm> {
+            let vm = controller.json(&["vm", "request", "--class", class])?;
+            let address =
+                vm["address"].as_str().and_then(|a| a.parse().ok()).context("a VM without an address")?;
+            Ok(Vm { name: format!("vm{}", vm["id"]), address })
+        };
+        let vms = [vm(SHARES[0].0)?, vm(SHARES[1].0)?];
+        let gateway =
+            site.topology.gateways.first().map(|g| (g.name.clone(), g.address)).context("no gateway")?;
+        let topology = controller.json(&["topology"])?;
+        let bottleneck = bottleneck(&topology).context("the edge switch has no port that leads up")?;
+        let datapath = up.status.datapath;
+        Ok(Bench { controller, lab, link, vms, gateway, datapath, bottleneck, _scratch: scratch })
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        drop(self.lab);
+        self.controller.stop()
+    }
+
+    fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+        control::ask(&self.lab.0, ask)
+    }
+
+    fn flow(&self, class: usize, id: u64, tcp: bool) -> anyhow::Result<()> {
+        let vm = &self.vms[class];
+        let (from, to) = ((vm.name.clone(), vm.address), self.gateway.clone());
+        // The whole link, twice for TCP: its own congestion control is to be what holds it back.
+        let rate = u64::from(self.link) * 1_000_000 * if tcp { 2 } else { 1 };
+        self.ask(&Ask::StartFlow { id, from, to, rate, tcp }).map(drop)
+    }
+
+    fn flows(&self) -> anyhow::Result<BTreeMap<u64, FlowReport>> {
+        match self.ask(&Ask::Flows)? {
+            Answer::Flows { flows } => Ok(flows.into_iter().map(|f| (f.id, f)).collect()),
+            _ => bail!("the lab answered something else"),
+        }
+    }
+
+    fn queued(&self) -> anyhow::Result<[u64; 2]> {
+        let topology = self.controller.json(&["topology"])?;
+        let switch = topology["switches"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|s| s["name"] == self.bottleneck.0.as_str());
+        let ports = switch.and_then(|s| s["ports"].as_array()).cloned().unwrap_or_default();
+        let port = ports.iter().find(|p| p["port"] == self.bottleneck.1);
+        let of = |n: usize| port.and_then(|p| p["classes"][n]["queued"].as_u64()).unwrap_or(0);
+        Ok([of(0), of(1)])
+    }
+
+    /// Both orders use the classes' own flow ids, 1 and 2, anew each time a class begins.
+    fn cell(&self, tcp: bool, first: usize, seconds: f64) -> anyhow::Result<Cell> {
+        let second = 1 - first;
+        let begin = Instant::now();
+        let mut samples = Vec::new();
+        let (from, to) = (self.gateway.clone(), (self.vms[0].name.clone(), self.vms[0].address));
+        self.ask(&Ask::StartFlow { id: IDLE, from, to, rate: IDLE_RATE, tcp: false })?;
+        self.flow(first, first as u64 + 1, tcp)?;
+        self.watch(begin, seconds, &mut samples)?;
+        self.flow(second, second as u64 + 1, tcp)?;
+        self.watch(begin, seconds, &mut samples)?;
+        self.ask(&Ask::StopFlow { id: first as u64 + 1 })?;
+        self.watch(begin, seconds, &mut samples)?;
+        self.flow(first, first as u64 + 1, tcp)?;
+        self.watch(begin, seconds, &mut samples)?;
+        for id in [1, 2, IDLE] {
+            self.ask(&Ask::StopFlow { id })?;
+        }
+        let idle = self.flows()?.remove(&IDLE).context("the idle port's flow is not reported")?;
+        // What was sent in the last moment may still be on its way.
+        let lost = idle.sent.saturating_sub(idle.received).saturating_sub(2);
+        let part = |n: usize| {
+            let (from, until) =
+                (seconds * n as f64 + SETTLE.min(seconds / 2.0), seconds * (n + 1) as f64 - 0.1);
+            let inside: Vec<&Sample> = samples.iter().filter(|s| s.at > from && s.at <= until).collect();
+            let mean =
+                |class: usize| inside.iter().map(|s| s.rate[class]).sum::<f64>() / inside.len().max(1) as f64;
+            [mean(0), mean(1)]
+        };
+        let (both, again, alone) = (part(1), part(3), part(2));
+        let total = [both[0] + again[0], both[1] + again[1]];
+        let sum = (total[0] + total[1]).max(f64::MIN_POSITIVE);
+        Ok(Cell {
+            transport: if tcp { "tcp" } else { "udp" }.into(),
+            order: format!("{}-first", SHARES[first].0),
+            link: self.link,
+            share: [100.0 * total[0] / sum, 100.0 * total[1] / sum],
+            borrowed: 100.0 * alone[second] / f64::from(self.link),
+            idle_lost: (lost, idle.sent),
+            samples,
+        })
+    }
+
+    fn watch(&self, begin: Instant, seconds: f64, samples: &mut Vec<Sample>) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let mut before = (Instant::now(), self.flows()?);
+        let mut next = start + SAMPLE;
+        while start.elapsed().as_secs_f64() + SAMPLE.as_secs_f64() / 2.0 < seconds {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            next += SAMPLE;
+            let now = (Instant::now(), self.flows()?);
+            let took = now.0.duration_since(before.0).as_secs_f64();
+            let rate = |id: u64| {
+                let bytes = |f: &BTreeMap<u64, FlowReport>| f.get(&id).map_or(0, |f| f.bytes);
+                // A flow that began anew counts from zero.
+                bytes(&now.1).saturating_sub(bytes(&before.1)) as f64 * 8.0 / took / 1e6
+            };
+            let rate = [rate(1), rate(2)];
+            samples.push(Sample { at: begin.elapsed().as_secs_f64(), rate, queued: self.queued()? });
+            before = now;
+        }
+        Ok(())
+    }
+}
+
+fn bottleneck(topology: &Value) -> Option<(String, u64)> {
+    let switches = topology["switches"].as_array()?;
+    let edge = switches.iter().find(|s| s["role"] == "edge")?;
+    let ports = edge["ports"].as_array()?;
+    let up = ports
+        .iter()
+        .find(|p| p["peer"].as_str().is_some_and(|p| p.starts_with("aggr") || p.starts_with("agg")))?;
+    Some((edge["name"].as_str()?.to_owned(), up["port"].as_u64()?))
+}
+
+/// Mean and half the width of its 95% interval (Student's t).
+fn mean(values: &[f64]) -> (f64, f64) {
+    /// Two-sided 95% quantiles for 1 to 10 degrees of freedom; above, the normal one is near enough.
+    const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    if values.len() < 2 {
+        return (mean, 0.0);
+    }
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, T.get(values.len() - 2).copied().unwrap_or(1.96) * (variance / n).sqrt())
+}
+
+type Key = (u32, String, String);
+
+fn grouped(cells: &[Cell]) -> BTreeMap<Key, Vec<&Cell>> {
+    let mut groups: BTreeMap<Key, Vec<&Cell>> = BTreeMap::new();
+    for cell in cells {
+        groups.entry((cell.link, cell.transport.clone(), cell.order.clone())).or_default().push(cell);
+    }
+    groups
+}
+
+fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
+    let mut shares = String::from("transport;order;link_mbit;class;guaranteed;share\n");
+    let mut intervals = String::from("transport;order;link_mbit;class;repeats;share;half_width_95\n");
+    for ((link, transport, order), group) in grouped(cells) {
+        for (n, (class, guaranteed, _)) in SHARES.iter().enumerate() {
+            let values: Vec<f64> = group.iter().map(|c| c.share[n]).collect();
+            let (share, half) = mean(&values);
+            writeln!(shares, "{transport};{order};{link};{class};{guaranteed};{share:.2}")?;
+            writeln!(intervals, "{transport};{order};{link};{class};{};{share:.2};{half:.2}", values.len())?;
+        }
+    }
+    let mut series = String::from(
+        "transport;order;link_mbit;repeat;second;gold_mbit;silver_mbit;gold_queue;silver_queue\n",
+    );
+    for group in grouped(cells).values() {
+        for (round, cell) in group.iter().enumerate() {
+            for s in &cell.samples {
+                writeln!(
+                    series,
+                    "{};{};{};{};{:.1};{:.3};{:.3};{};{}",
+                    cell.transport,
+                    cell.order,
+                    cell.link,
+                    round + 1,
+                    s.at,
+                    s.rate[0],
+                    s.rate[1],
+                    s.queued[0],
+                    s.queued[1]
+                )?;
+            }
+        }
+    }
+    let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
+    for c in cells {
+        writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
+    }
+    for (name, text) in [
+        ("shares.csv", shares),
+        ("intervals.csv", intervals),
+        ("series.csv", series),
+        ("idle-port.csv", idle),
+    ] {
+        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
+    }
+    for ((link, transport, order), group) in grouped(cells) {
+        let Some(cell) = group.first() else { continue };
+        let points =
+            |f: &dyn Fn(&Sample) -> f64| cell.samples.iter().map(|s| (s.at, f(s))).collect::<Vec<_>>();
+        let end = cell.samples.last().map_or(1.0, |s| s.at);
+        let guaranteed = |n: usize| {
+            vec![(0.0, f64::from(link * SHARES[n].1) / 100.0), (end, f64::from(link * SHARES[n].1) / 100.0)]
+        };
+        let name = format!("{transport}-{order}-{link}");
+        plot::lines(
+            &out.join(format!("shares-{name}.svg")),
+            &format!("{transport}, {order}, {link} Mbit/s: goodput of each class"),
+            ("second", end),
+            ("Mbit/s", f64::from(link) * 1.05),
+            &[
+                Line { name: "gold", color: COLORS[0], dashed: false, points: points(&|s| s.rate[0]) },
+                Line { name: "silver", color: COLORS[1], dashed: false, points: points(&|s| s.rate[1]) },
+                Line { name: "gold's guarantee", color: COLORS[0], dashed: true, points: guaranteed(0) },
+                Line { name: "silver's guarantee", color: COLORS[1], dashed: true, points: guaranteed(1) },
+                Line {
+                    name: "the seed's 50/50",
+                    color: SEED,
+                    dashed: true,
+                    points: vec![(0.0, f64::from(link) / 2.0), (end, f64::from(link) / 2.0)],
+                },
+            ],
+        )?;
+        let most = cell.samples.iter().flat_map(|s| s.queued).max().unwrap_or(1).max(10) as f64;
+        plot::lines(
+            &out.join(format!("queues-{name}.svg")),
+            &format!("{transport}, {order}, {link} Mbit/s: packets that wait at the bottleneck"),
+            ("second", end),
+            ("packets", most * 1.1),
+            &[
+                Line {
+                    name: "gold",
+                    color: COLORS[0],
+                    dashed: false,
+                    points: points(&|s| s.queued[0] as f64),
+                },
+                Line {
+                    name: "silver",
+                    color: COLORS[1],
+                    dashed: false,
+                    points: points(&|s| s.queued[1] as f64),
+                },
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn table(cells: &[Cell], datapath: &str) -> String {
+    let mut out = format!(
+        "Shares of the bottleneck (percent), datapath in {datapath}; guaranteed {}/{}, the seed measured 50/50\n\n",
+        SHARES[0].1, SHARES[1].1
+    );
+    let _ = writeln!(
+        out,
+        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>10} {:>20}",
+        "Mbit/s", "transport", "order", "gold", "silver", "borrowed", "lost on idle port"
+    );
+    for ((link, transport, order), group) in grouped(cells) {
+        let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
+        let (gold, silver) = (of(0), of(1));
+        let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
+        let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
+        let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
+        let show =
+            |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
+        let _ = writeln!(
+            out,
+            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {borrowed:>9.1}% {:>20}",
+            show(gold),
+            show(silver),
+            format!("{lost} of {sent}")
+        );
+    }
+    let worst = cells.iter().map(|c| (c.share[0] - f64::from(SHARES[0].1)).abs()).fold(0.0, f64::max);
+    let _ = writeln!(out, "\nfarthest from {}/{}: {worst:.2} points", SHARES[0].1, SHARES[1].1);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_students() {
+        assert_eq!(mean(&[5.0]), (5.0, 0.0));
+        let (m, half) = mean(&[69.0, 70.0, 71.0]);
+        assert!((m - 70.0).abs() < 1e-9 && (half - 4.303 / 3f64.sqrt()).abs() < 1e-9, "{half}");
+    }
+
+    #[test]
+    fn the_site_is_sound() {
+        let site = site::read(&site_text(10), "qos").expect("a site");
+        assert_eq!((site.classes.len(), site.classes[0].share as u32), (2, 70));
+    }
+}
