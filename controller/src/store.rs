@@ -96,6 +96,17 @@ impl Store for Sqlite {
     }
 
     fn commit(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        self.write(records).map_err(|error| {
+            let full = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+                == Some(rusqlite::ErrorCode::DiskFull);
+            let what = if full { "; free space on its disk" } else { "" };
+            error.context(format!("writing {}{what}", self.path))
+        })
+    }
+}
+
+impl Sqlite {
+    fn write(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let transaction = self.db.transaction()?;
         for record in records {
             let (table, id, text) = match record {
@@ -210,7 +221,11 @@ mod tests {
             .query_row(&format!("PRAGMA max_page_count = {}", pages + 1), [], |r| r.get::<_, i64>(0))
             .expect("a limit");
         let error = store.commit(&[group(2, 2), group(3, 200_000)]).expect_err("there is no room");
-        assert!(format!("{error:#}").contains("full"), "{error:#}");
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("full") && text.contains("free space") && text.contains("store.sqlite"),
+            "{text}"
+        );
         let kept: Vec<u64> = store.load().expect("a store").groups.iter().map(|g| g.id.0).collect();
         assert_eq!(kept, [1], "all or nothing");
         store.commit(&[group(4, 2)]).expect("a small one still fits");

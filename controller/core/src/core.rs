@@ -71,6 +71,8 @@ pub struct Core {
     pub(crate) last_group: u64,
     pub(crate) last_store: u64,
     pub(crate) stores: BTreeMap<StoreId, StoreWait>,
+    /// The last write failed; said once.
+    pub(crate) store_is_down: bool,
     pub(crate) polls: BTreeMap<RequestId, BTreeSet<SwitchId>>,
     pub(crate) timers: Timers,
     pub(crate) notices: VecDeque<Notice>,
@@ -119,6 +121,7 @@ impl Core {
             last_group: stored.last_group,
             last_store: 0,
             stores: BTreeMap::new(),
+            store_is_down: false,
             polls: BTreeMap::new(),
             timers: Timers::default(),
             notices: VecDeque::new(),
@@ -263,6 +266,7 @@ impl Core {
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
             Timer::RetryRemove(vm) => self.remove_from_store(vm),
+            Timer::RetryStore(kept) => self.keep(kept),
             Timer::PollTimeout(request) => {
                 if self.polls.remove(&request).is_some() {
                     self.answer(request, Answer::Done);

@@ -23,8 +23,11 @@ use tandem_model::{
     VmRecord, VmRequest, VmSpec, VmState,
 };
 
-/// How soon a VM that could not be forgotten in the store is tried again.
+/// How soon what the store could not take is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a VM stops that somebody wanted gone.
+const DELETED: &str = "it was deleted";
 
 /// A VM and what its life still waits for.
 #[derive(Debug, Clone)]
@@ -89,16 +92,27 @@ pub(crate) enum StoreWait {
     Running(VmId),
     /// A resize: then the hypervisor is asked.
     Resized(VmId),
+    /// A running VM that somebody wants gone: then it is stopped.
+    Deleting(VmId, RequestId),
     /// A VM is forgotten.
     Removed(VmId),
-    /// A new path, or another state, that nobody waits for.
-    Updated(VmId),
+    /// Something that nobody waits for and that has happened already.
+    Updated(Kept),
     /// A group exists.
     Group(GroupId, RequestId),
-    /// A group is forgotten.
-    GroupRemoved(GroupId, Option<RequestId>),
+    /// A group that somebody wants gone: then its members are isolated.
+    GroupRemoved(GroupId, RequestId),
     /// Other shares of the classes; those before.
     Shares(Vec<Share>, RequestId),
+}
+
+/// What the store keeps one record of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    /// A VM.
+    Vm(VmId),
+    /// A group.
+    Group(GroupId),
 }
 
 impl Core {
@@ -127,8 +141,10 @@ impl Core {
                 }
                 // Whoever asked for it is gone with the process that took the request.
                 VmState::Placed | VmState::Starting | VmState::Stopping { .. } => {
-                    vm.record.state =
-                        VmState::Stopping { why: "the controller was restarted before it ran".into() };
+                    if !matches!(vm.record.state, VmState::Stopping { .. }) {
+                        let why = "the controller was restarted before it ran".into();
+                        vm.record.state = VmState::Stopping { why };
+                    }
                     (vm.allocated, vm.rules_gone) = (true, true);
                 }
             }
@@ -199,10 +215,14 @@ impl Core {
     }
 
     pub(crate) fn on_stored(&mut self, id: StoreId) {
+        if std::mem::take(&mut self.store_is_down) {
+            self.notice(Level::Info, "store-back", "the store can be written again".into());
+        }
         match self.stores.remove(&id) {
             Some(StoreWait::Placed(vm)) => self.start_vm(vm),
             Some(StoreWait::Running(vm)) => self.announce_running(vm),
             Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
+            Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
             Some(StoreWait::Updated(_)) | None => {}
             Some(StoreWait::Group(group, request)) => {
@@ -211,8 +231,9 @@ impl Core {
                 let entry = differences.keys().copied().collect::<Vec<_>>();
                 self.start_change(Purpose::GroupStart(group, request), differences, &entry);
             }
-            Some(StoreWait::GroupRemoved(_, request)) => {
-                request.into_iter().for_each(|r| self.answer(r, Answer::Done));
+            Some(StoreWait::GroupRemoved(group, request)) => {
+                self.isolate_group(group);
+                self.answer(request, Answer::Done);
             }
             Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
         }
@@ -220,7 +241,9 @@ impl Core {
 
     pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
         let wait = self.stores.remove(&id);
-        self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        if !std::mem::replace(&mut self.store_is_down, true) {
+            self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        }
         let text = format!("the decision could not be written to the store ({why}); nothing was changed");
         match wait {
             Some(StoreWait::Placed(vm)) => {
@@ -238,16 +261,45 @@ impl Core {
                     self.answer(request, Answer::Failed { why: text });
                 }
             }
-            Some(StoreWait::Removed(vm)) => self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm)),
+            Some(StoreWait::Deleting(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Removed(vm)) => {
+                // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
+                let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
+                let why = format!(
+                    "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
+                );
+                let told = deleters.into_iter().flatten();
+                told.for_each(|r| self.answer(r, Answer::Failed { why: why.clone() }));
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
+            }
+            Some(StoreWait::Updated(kept)) => {
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
+            }
             Some(StoreWait::Group(group, request)) => {
                 self.groups.remove(&group);
                 self.answer(request, Answer::Failed { why: text });
             }
-            Some(StoreWait::GroupRemoved(_, request)) => {
-                request.into_iter().for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
-            }
+            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
             Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
-            Some(StoreWait::Updated(_)) | None => {}
+            None => {}
+        }
+    }
+
+    /// Writes something as it is now, or that it is gone; as often as it takes.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        let record = match kept {
+            // A VM on its way out is removed by whoever waits for that.
+            Kept::Vm(id) => {
+                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
+                self.vms.get(&id).filter(stays).map(|v| Record::PutVm { vm: Box::new(v.record.clone()) })
+            }
+            Kept::Group(id) => Some(match self.groups.get(&id) {
+                Some(group) => Record::PutGroup { group: group.clone() },
+                None => Record::RemoveGroup { group: id },
+            }),
+        };
+        if let Some(record) = record {
+            self.store(record, StoreWait::Updated(kept));
         }
     }
 
@@ -317,7 +369,7 @@ impl Core {
                 self.answer(request, Answer::GroupCreated { group })
             }
             (Purpose::GroupStart(group, request), Err(why)) => {
-                self.drop_group(group, None);
+                self.drop_group(group);
                 self.answer(request, Answer::Failed { why });
             }
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
@@ -435,10 +487,7 @@ impl Core {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         if let Some((request, before)) = vm.resizing.take() {
             self.set_resources(id, before);
-            let record = self.vms.get(&id).map(|v| v.record.clone());
-            if let Some(record) = record {
-                self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
-            }
+            self.keep(Kept::Vm(id));
             return self.answer(request, Answer::Failed { why: why.to_owned() });
         }
         self.fail_vm(id, why);
@@ -472,10 +521,26 @@ impl Core {
         let Some(vm) = self.vms.get_mut(&id) else {
             return self.answer(request, Answer::NotFound { what: id.to_string() });
         };
+        // A running VM is written down as stopping first: what was answered must hold after a restart, and a store that cannot be
+        // written must leave it running.
+        if matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
+            let state = VmState::Stopping { why: DELETED.into() };
+            let record = VmRecord { state, ..vm.record.clone() };
+            return self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Deleting(id, request));
+        }
         vm.deleters.push(request);
         // A placement that is still on its way to the store is stopped when it arrives there.
-        if !matches!(vm.record.state, VmState::Placed | VmState::Stopping { .. }) {
-            self.stop_vm(id, "it was deleted");
+        if vm.record.state == VmState::Starting {
+            self.stop_vm(id, DELETED);
+        }
+    }
+
+    fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
+        // Gone meanwhile: as it was wanted.
+        let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Answer::Done) };
+        vm.deleters.push(request);
+        if !matches!(vm.record.state, VmState::Stopping { .. }) {
+            self.stop_vm(id, DELETED);
         }
     }
 
@@ -679,15 +744,20 @@ impl Core {
         if !self.groups.contains_key(&group) {
             return self.answer(request, Answer::NotFound { what: group.to_string() });
         }
-        self.drop_group(group, Some(request));
+        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
     }
 
-    fn drop_group(&mut self, group: GroupId, request: Option<RequestId>) {
+    /// A group that cannot be is forgotten, also by the store.
+    fn drop_group(&mut self, group: GroupId) {
+        self.isolate_group(group);
+        self.keep(Kept::Group(group));
+    }
+
+    fn isolate_group(&mut self, group: GroupId) {
         self.groups.remove(&group);
         self.dirty.vms = true;
         let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
         self.start_change(Purpose::GroupChange, differences, &[]);
-        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
     }
 
     fn leave_groups(&mut self, vm: VmId) {
@@ -697,10 +767,9 @@ impl Core {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.members.retain(|m| *m != vm);
             if group.members.len() < 2 {
-                self.drop_group(id, None);
+                self.drop_group(id);
             } else {
-                let group = group.clone();
-                self.store(Record::PutGroup { group }, StoreWait::Updated(vm));
+                self.keep(Kept::Group(id));
                 self.refresh_group(id);
             }
         }

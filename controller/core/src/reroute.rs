@@ -4,11 +4,11 @@
 //! moves without need. Rules for the new path come before the old ones go.
 
 use crate::core::Core;
-use crate::lifecycle::StoreWait;
+use crate::lifecycle::Kept;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
-use tandem_model::{BitRate, Effect, Hop, Level, Record, VmId, VmRecord, VmState};
+use tandem_model::{BitRate, Effect, Hop, Level, VmId, VmRecord, VmState};
 
 /// Why a VM is cut off.
 pub(crate) const NO_WAY: &str = "no live path leads from its server to its gateway";
@@ -97,7 +97,7 @@ impl Core {
             (Level::Warning, text)
         };
         self.notice(level, "vm-rerouted", text);
-        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
+        self.keep(Kept::Vm(id));
     }
 
     /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its
