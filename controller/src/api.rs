@@ -40,7 +40,21 @@ pub struct VmBody {
     pub name: Option<String>,
 }
 
-impl VmBody {
+/// The body of `PATCH /api/v1/vms/{vm}`; what is left out stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizeBody {
+    /// CPU cores.
+    pub cpu: Option<u32>,
+    /// Bytes of RAM.
+    pub ram: Option<u64>,
+    /// Bytes of disk.
+    pub disk: Option<u64>,
+    /// Network, bit/s.
+    pub net: Option<u64>,
+}
+
+impl SizeBody {
     fn resources(&self, default: Resources) -> Resources {
         Resources {
             cpu: self.cpu.unwrap_or(default.cpu),
@@ -172,7 +186,8 @@ async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
         Err(why) => return error(StatusCode::NOT_FOUND, why),
     };
     let request = VmRequest {
-        resources: body.resources(snapshot.site.vm.default),
+        resources: SizeBody { cpu: body.cpu, ram: body.ram, disk: body.disk, net: body.net }
+            .resources(snapshot.site.vm.default),
         class,
         timeout: seconds.and_then(Result::ok),
         name: body.name.clone(),
@@ -231,7 +246,7 @@ async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
     }
 }
 
-async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<VmBody>) -> Response {
+async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<SizeBody>) -> Response {
     let body = match body {
         Ok(Json(body)) => body,
         Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),

@@ -85,7 +85,7 @@ pub fn document() -> Value {
             "/api/v1/vms": vms,
             "/api/v1/vms/{vm}": {
                 "get": operation("one VM", with_errors(ok("the VM"), &not_found), None, &vm),
-                "patch": operation("resize a running VM", with_errors(done(), &[("404", "no such VM"), ("409", "no room")]), Some("VmRequest"), &vm),
+                "patch": operation("resize a running VM", with_errors(done(), &[("400", "something other than a size"), ("404", "no such VM"), ("409", "no room"), ("500", "it does not run, or it was tried and undone")]), Some("VmSize"), &vm),
                 "delete": operation("stop a VM; answered when it is gone", with_errors(done(), &not_found), None, &vm),
             },
             "/api/v1/groups": groups,
@@ -107,6 +107,12 @@ pub fn document() -> Value {
                 "class": { "type": "string", "description": "a class of the site file, by its name" },
                 "timeout": { "type": "number", "description": "seconds to live once it runs" },
                 "name": { "type": "string" },
+            } },
+            "VmSize": { "type": "object", "additionalProperties": false, "description": "what is left out stays", "properties": {
+                "cpu": { "type": "integer", "description": "cores" },
+                "ram": { "type": "integer", "description": "bytes" },
+                "disk": { "type": "integer", "description": "bytes" },
+                "net": { "type": "integer", "description": "bit/s, each direction" },
             } },
             "Classes": { "type": "array", "items": { "type": "object", "required": ["name", "share"], "properties": {
                 "name": { "type": "string" },

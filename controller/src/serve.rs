@@ -68,15 +68,18 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let api_addresses: Vec<Address> = std::iter::once(api).chain(options.also_listen.clone()).collect();
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
+    let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
     for address in &options.openflow {
         make_folder(address)?;
         openflow.push(switches::listen(address).await?);
+        sockets.made(address);
     }
     let mut agent_listeners = Vec::new();
     for address in &options.agents {
         make_folder(address)?;
         agent_listeners.push(switches::listen(address).await?);
+        sockets.made(address);
         if let Address::Unix(path) = address {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         }
@@ -84,11 +87,12 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let mut apis = Vec::new();
     for address in &api_addresses {
         apis.push(listen_api(address).await?);
+        sockets.made(address);
     }
-    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
-    let authority = Authority::open(&folder)?;
     let mut store = Sqlite::open(&options.store)?;
     let stored = store.load()?;
+    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
+    let authority = Authority::open(&folder)?;
     let started = now();
     let recording =
         options.record.as_deref().map(|path| record(path, &site, &stored, started)).transpose()?;
@@ -146,12 +150,27 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let _ = sender.send(Input::Stop).await;
     running.await?;
     tasks.shutdown().await;
-    for address in options.openflow.iter().chain(&options.agents).chain(&api_addresses) {
+    Ok(())
+}
+
+/// The files of Unix sockets that we listen on; they go when this does, also when a later part cannot start.
+#[derive(Default)]
+struct Sockets(Vec<PathBuf>);
+
+impl Sockets {
+    fn made(&mut self, address: &Address) {
         if let Address::Unix(path) = address {
+            self.0.push(path.clone());
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for path in &self.0 {
             let _ = std::fs::remove_file(path);
         }
     }
-    Ok(())
 }
 
 async fn listen_api(address: &Address) -> anyhow::Result<Listener> {

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::table::table;
-use crate::api::{GroupBody, VmBody};
+use crate::api::{GroupBody, SizeBody, VmBody};
 use crate::switches::Address;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -31,7 +31,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum VmVerb {
     /// Request a VM; waits until it runs and prints its address. What is left out is the site's default.
-    Request(VmSize),
+    Request(NewVm),
     /// List all VMs.
     List,
     /// Show one VM with its path.
@@ -90,6 +90,24 @@ pub struct VmSize {
     /// Network, each direction, such as "1 Mbit/s".
     #[arg(long)]
     net: Option<BitRate>,
+}
+
+impl VmSize {
+    fn body(&self) -> SizeBody {
+        SizeBody {
+            cpu: self.cpu,
+            ram: self.ram.map(|b| b.0),
+            disk: self.disk.map(|b| b.0),
+            net: self.net.map(|r| r.0),
+        }
+    }
+}
+
+/// A VM to be requested.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewVm {
+    #[command(flatten)]
+    size: VmSize,
     /// Service class, by its name in the site file.
     #[arg(long)]
     class: Option<String>,
@@ -101,17 +119,10 @@ pub struct VmSize {
     name: Option<String>,
 }
 
-impl VmSize {
+impl NewVm {
     fn body(self) -> VmBody {
-        VmBody {
-            cpu: self.cpu,
-            ram: self.ram.map(|b| b.0),
-            disk: self.disk.map(|b| b.0),
-            net: self.net.map(|r| r.0),
-            class: self.class,
-            timeout: self.timeout,
-            name: self.name,
-        }
+        let SizeBody { cpu, ram, disk, net } = self.size.body();
+        VmBody { cpu, ram, disk, net, class: self.class, timeout: self.timeout, name: self.name }
     }
 }
 
@@ -141,8 +152,8 @@ fn state(state: &VmState) -> String {
 pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
     let client = Client::new(common.api.clone());
     match verb {
-        VmVerb::Request(size) => {
-            let body = serde_json::to_value(size.body())?;
+        VmVerb::Request(vm) => {
+            let body = serde_json::to_value(vm.body())?;
             let reply = client.call(Method::POST, "/api/v1/vms", Some(body)).await?;
             if common.json {
                 return print_json(&reply.body);
