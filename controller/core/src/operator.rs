@@ -340,7 +340,8 @@ impl Core {
         Err(Rejection { summary, counts: counts.into_iter().collect(), nearest })
     }
 
-    /// A path by some switches in their order, without passing anything twice, on which every link has room both ways.
+    /// A path by some switches in their order, on which every link has room both ways; or the first link that has none, or the first stop
+    /// that cannot be reached at all.
     fn by_way_of(
         &self,
         server: ServerId,
@@ -349,17 +350,26 @@ impl Core {
         via: &[SwitchId],
         rate: BitRate,
     ) -> Result<Path, NearMiss> {
-        let topology = &self.site.topology;
-        let no_way = |node: NodeId| NearMiss {
-            place: topology.name(node).to_owned(),
-            resource: Resource::Path,
-            needed: 1,
-            available: 0,
-        };
-        let start = NodeId::Server(server);
-        let own = topology.server(server).and_then(|s| s.uplinks.get(uplink as usize)).copied();
         let stops: Vec<NodeId> =
             via.iter().map(|s| NodeId::Switch(*s)).chain([NodeId::Gateway(gateway)]).collect();
+        let with_room = self.walk(server, uplink, &stops, rate);
+        // A detour around a full link may be where there is no way on: then the shortest way says which link it was.
+        let path = match with_room.or_else(|_| self.walk(server, uplink, &stops, BitRate(0))) {
+            Ok(path) => path,
+            Err(stop) => {
+                let place = self.site.topology.name(stop).to_owned();
+                return Err(NearMiss { place, resource: Resource::Path, needed: 1, available: 0 });
+            }
+        };
+        let short = self.links.shortage(&path, rate).or_else(|| self.links.shortage(&reversed(&path), rate));
+        short.map_or(Ok(path), |hop| Err(self.link_miss(hop, rate)))
+    }
+
+    /// From stop to stop by the shortest way, without passing anything twice; the stop that cannot be reached.
+    fn walk(&self, server: ServerId, uplink: u32, stops: &[NodeId], rate: BitRate) -> Result<Path, NodeId> {
+        let topology = &self.site.topology;
+        let start = NodeId::Server(server);
+        let own = topology.server(server).and_then(|s| s.uplinks.get(uplink as usize)).copied();
         let (mut path, mut passed) = (Path::new(), vec![start]);
         for (n, stop) in stops.iter().enumerate() {
             let from = passed.last().copied().unwrap_or(start);
@@ -373,13 +383,7 @@ impl Core {
                 let back = Hop { link: hop.link, down: !hop.down };
                 Some(self.links.residual(hop)?.min(self.links.residual(back)?))
             };
-            let Some(part) = paths::by_residual(topology, from, *stop, rate, residual) else {
-                let any = paths::by_residual(topology, from, *stop, BitRate(0), residual);
-                let short = any.and_then(|p| {
-                    self.links.shortage(&p, rate).or_else(|| self.links.shortage(&reversed(&p), rate))
-                });
-                return Err(short.map_or_else(|| no_way(*stop), |hop| self.link_miss(hop, rate)));
-            };
+            let part = paths::by_residual(topology, from, *stop, rate, residual).ok_or(*stop)?;
             passed.extend(part.iter().filter_map(|hop| paths::head(topology, *hop)));
             path.extend(part);
         }

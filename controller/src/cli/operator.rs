@@ -35,7 +35,8 @@ pub enum PathVerb {
         /// Its number: 7 or vm7.
         #[arg(value_parser = vm_number)]
         vm: u64,
-        /// Switches by name, in the path's order from the server on; between them the path is free.
+        /// Switches by name, in the path's order from the server on. Between them the shortest way with room is taken; name more
+        /// switches where that is not the one you mean.
         #[arg(required = true)]
         switches: Vec<String>,
     },
