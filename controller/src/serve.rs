@@ -4,7 +4,7 @@ use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
 use crate::store::{Sqlite, Store, Writer};
 use crate::switches::{self, Address, Listener};
-use crate::{api, exporter, world};
+use crate::{api, exporter, metrics, world};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,7 +116,9 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let agents = Agents::new(authority, options.agents.clone(), handle.clone(), site.clone());
     tasks.spawn(agents.clone().serve(agent_listeners)?);
     for listener in apis {
-        let router = api::router(handle.clone()).merge(agents::api::router(agents.clone()));
+        let router = api::router(handle.clone())
+            .merge(agents::api::router(agents.clone()))
+            .merge(metrics::router(handle.clone(), agents.clone()));
         tasks.spawn(async move {
             let served = match listener {
                 Listener::Tcp(l) => axum::serve(l, router).await,

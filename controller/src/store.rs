@@ -9,7 +9,9 @@ use rusqlite::{Connection, params};
 use rusqlite_migration::{M, Migrations};
 use std::path::Path;
 use std::sync::mpsc;
-use tandem_model::{Event, GroupRecord, Record, Share, StoreId, Stored, VmRecord};
+use tandem_model::{
+    Event, GroupRecord, PortNo, PortOverride, Record, Share, StoreId, Stored, SwitchId, VmRecord,
+};
 
 /// What the controller needs of a store.
 pub trait Store: Send {
@@ -40,6 +42,8 @@ const MIGRATIONS: &[M<'static>] = &[
     ),
     // One row: the shares of all classes.
     M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+    // What the operator wants of ports; the id is made of the switch's and the port's.
+    M::up("CREATE TABLE port (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
 ];
 
 impl Sqlite {
@@ -92,6 +96,7 @@ impl Store for Sqlite {
             last_vm: self.last("vm")?,
             last_group: self.last("vm_group")?,
             shares: self.rows::<Vec<Share>>("shares")?.pop().unwrap_or_default(),
+            ports: self.rows::<PortOverride>("port")?,
         })
     }
 
@@ -114,6 +119,10 @@ impl Sqlite {
                 Record::RemoveVm { vm } => ("vm", vm.0, None),
                 Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
                 Record::RemoveGroup { group } => ("vm_group", group.0, None),
+                Record::PutPort { port } => {
+                    ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
+                }
+                Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
                 Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
             };
             let id = id.cast_signed();
@@ -136,6 +145,10 @@ impl Sqlite {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn port_id(switch: SwitchId, port: PortNo) -> u64 {
+    u64::from(switch.0) << 32 | u64::from(port.0)
 }
 
 /// Hands writes to the store's thread.
@@ -198,6 +211,28 @@ mod tests {
         let stored = Sqlite::open(&path).and_then(|mut s| s.load()).expect("a store");
         assert_eq!(stored.groups.iter().map(|g| g.id.0).collect::<Vec<_>>(), [1]);
         assert_eq!(stored.last_group, 2, "the id of a group that is gone is not free again");
+    }
+
+    #[test]
+    fn what_the_operator_wants_of_ports_is_kept_one_by_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        let wish = |switch, port, up| PortOverride {
+            switch: SwitchId(switch),
+            port: PortNo(port),
+            up,
+            since: tandem_model::Time::from_secs(5),
+        };
+        let put = |switch, port, up| Record::PutPort { port: wish(switch, port, up) };
+        {
+            let mut store = Sqlite::open(&path).expect("a store");
+            let records = [put(1, 2, false), put(2, 1, false), put(1, 3, false), put(1, 2, true)];
+            store.commit(&records).expect("room");
+            let gone = Record::RemovePort { switch: SwitchId(1), port: PortNo(3) };
+            store.commit(&[gone]).expect("room");
+        }
+        let stored = Sqlite::open(&path).and_then(|mut s| s.load()).expect("a store");
+        assert_eq!(stored.ports, [wish(1, 2, true), wish(2, 1, false)]);
     }
 
     #[test]

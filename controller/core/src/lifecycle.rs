@@ -18,9 +18,9 @@ use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, Record, RequestId,
-    Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId,
-    VmRecord, VmRequest, VmSpec, VmState,
+    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, PortNo, PortOverride,
+    Record, RequestId, Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId,
+    TrafficSpec, VmId, VmRecord, VmRequest, VmSpec, VmState,
 };
 
 /// How soon what the store could not take is tried again.
@@ -72,14 +72,7 @@ impl Vm {
     }
 
     fn placement(&self) -> Placement {
-        let r = &self.record;
-        Placement {
-            server: r.server,
-            uplink: r.uplink,
-            gateway: r.gateway,
-            path_up: r.path_up.clone(),
-            path_down: r.path_down.clone(),
-        }
+        Placement::of(&self.record)
     }
 }
 
@@ -104,6 +97,10 @@ pub(crate) enum StoreWait {
     GroupRemoved(GroupId, RequestId),
     /// Other shares of the classes; those before.
     Shares(Vec<Share>, RequestId),
+    /// What the operator wants of a port.
+    Port(PortOverride, RequestId),
+    /// A pinned path, or none any more; the pin before.
+    Pin(VmId, Option<Vec<SwitchId>>, RequestId),
 }
 
 /// What the store keeps one record of.
@@ -113,6 +110,8 @@ pub(crate) enum Kept {
     Vm(VmId),
     /// A group.
     Group(GroupId),
+    /// What the operator wants of a port.
+    Port(SwitchId, PortNo),
 }
 
 impl Core {
@@ -120,6 +119,7 @@ impl Core {
     pub(crate) fn restore(&mut self, stored: Stored) {
         let site = self.site.clone();
         self.classes.restore(&stored.shares);
+        self.ports.restore(stored.ports);
         for record in stored.vms {
             let (id, edge) = (record.id, site.topology.edge_of(record.server, record.uplink as usize));
             if edge.is_none() || site.topology.gateway(record.gateway).is_none() {
@@ -205,6 +205,7 @@ impl Core {
             address,
             path_up: placement.path_up,
             path_down: placement.path_down,
+            pin: None,
             state: VmState::Placed,
             placed_at: self.now,
             running_at: None,
@@ -225,6 +226,8 @@ impl Core {
             Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
             Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
+            Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
             Some(StoreWait::Group(group, request)) => {
                 let rules = self.group_rules(group);
                 let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
@@ -281,6 +284,11 @@ impl Core {
             }
             Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
             Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
+            Some(StoreWait::Port(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Pin(vm, before, request)) => {
+                self.pin_not_stored(vm, before);
+                self.answer(request, Answer::Failed { why: text });
+            }
             None => {}
         }
     }
@@ -296,6 +304,10 @@ impl Core {
             Kept::Group(id) => Some(match self.groups.get(&id) {
                 Some(group) => Record::PutGroup { group: group.clone() },
                 None => Record::RemoveGroup { group: id },
+            }),
+            Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
+                Some(port) => Record::PutPort { port },
+                None => Record::RemovePort { switch, port },
             }),
         };
         if let Some(record) = record {
@@ -592,6 +604,7 @@ impl Core {
         self.dirty.hosts = true;
         self.statistics.forget_vm(id);
         self.leave_groups(id);
+        self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());

@@ -23,6 +23,10 @@ impl Core {
             if !cut && !matches!(record.state, VmState::Running | VmState::Starting) {
                 continue;
             }
+            if record.pin.is_some() {
+                self.reroute_pinned(id, &record);
+                continue;
+            }
             if !cut && self.has_way(&record) {
                 // Its path stands, but may no longer (or again) be the default one: its exact rules follow.
                 self.install(id, Purpose::VmMove(id));
@@ -37,7 +41,13 @@ impl Core {
         let is_cut = |r: &VmRecord| matches!(r.state, VmState::Cut { .. });
         let cut: Vec<VmRecord> =
             self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
-        cut.iter().for_each(|record| self.reroute(record.id, record));
+        for record in &cut {
+            if record.pin.is_some() {
+                self.reroute_pinned(record.id, record);
+            } else {
+                self.reroute(record.id, record);
+            }
+        }
     }
 
     /// True while every link of its path, both ways, can be used.
@@ -49,15 +59,9 @@ impl Core {
         path.iter().all(|hop| self.links.is_usable(hop.link))
     }
 
-    fn reroute(&mut self, id: VmId, record: &VmRecord) {
+    pub(crate) fn reroute(&mut self, id: VmId, record: &VmRecord) {
         let request = record.request.clone();
-        let old = Placement {
-            server: record.server,
-            uplink: record.uplink,
-            gateway: record.gateway,
-            path_up: record.path_up.clone(),
-            path_down: record.path_down.clone(),
-        };
+        let old = Placement::of(record);
         self.release(&old, &request);
         let net = request.resources.net;
         let found = self.way(record, net).map(|p| (p, true)).or_else(|| {
@@ -68,8 +72,27 @@ impl Core {
             self.reserve(&old, &request);
             return self.cut(id, NO_WAY);
         };
+        let (level, text) = if has_room {
+            (Level::Info, format!("{id} ({}) has another path", record.address))
+        } else {
+            let text =
+                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
+            (Level::Warning, text)
+        };
+        self.take_way(id, &old, new, (level, "vm-rerouted", text));
+    }
+
+    /// Puts a VM on another way, in the books and in the switches. What it had is released already.
+    pub(crate) fn take_way(
+        &mut self,
+        id: VmId,
+        old: &Placement,
+        new: Placement,
+        (level, kind, text): (Level, &str, String),
+    ) {
+        let Some(request) = self.vms.get(&id).map(|v| v.record.request.clone()) else { return };
         self.reserve(&new, &request);
-        let moved_uplink = new.uplink != record.uplink;
+        let moved_uplink = new.uplink != old.uplink;
         let Some(vm) = self.vms.get_mut(&id) else { return };
         vm.generation = vm.generation.wrapping_add(1);
         vm.record.uplink = new.uplink;
@@ -89,14 +112,7 @@ impl Core {
         if record.path_down.first() != old.path_down.first() {
             self.announce(id);
         }
-        let (level, text) = if has_room {
-            (Level::Info, format!("{id} ({}) has another path", record.address))
-        } else {
-            let text =
-                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
-            (Level::Warning, text)
-        };
-        self.notice(level, "vm-rerouted", text);
+        self.notice(level, kind, text);
         self.keep(Kept::Vm(id));
     }
 

@@ -126,7 +126,7 @@ impl NewVm {
     }
 }
 
-fn vm_number(text: &str) -> Result<u64, String> {
+pub(super) fn vm_number(text: &str) -> Result<u64, String> {
     text.strip_prefix("vm")
         .unwrap_or(text)
         .parse()
@@ -321,7 +321,16 @@ pub async fn topology(common: &Common) -> anyhow::Result<()> {
         .collect();
     println!("{}", table(&["server", "address", "edge", "vms", "cpu", "ram", "network"], &rows));
     for link in links.iter().filter(|l| l.state == "down" || l.state == "missing") {
-        println!("link {} is {}", link.name, link.state);
+        match link.switched_off.join(" and ") {
+            off if off.is_empty() => println!("link {} is {}", link.name, link.state),
+            off => println!("link {} is {}: the operator has switched off {off}", link.name, link.state),
+        }
+    }
+    for (switch, port) in switches.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
+        // A port without a declared link is in none of the lines above.
+        if port.switched_off && port.peer.is_empty() {
+            println!("port {}.{} is switched off by the operator", switch.name, port.port);
+        }
     }
     surprises.iter().for_each(|s| println!("{s}"));
     for host in hosts.iter().filter(|h| h.kind == "stranger") {
@@ -419,49 +428,6 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
         return print_json(&all);
     }
     print!("{}", table(&["switch", "table", "priority", "owner", "match", "actions"], &rows));
-    Ok(())
-}
-
-/// `tandem stats`: every port, after a fresh reading with `now`.
-///
-/// # Errors
-/// With what the controller says.
-pub async fn stats(common: &Common, now: bool) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
-    if now {
-        client.call(Method::POST, "/api/v1/poll", None).await?;
-    }
-    let (switches, _): (Vec<SwitchView>, _) = client.get("/api/v1/switches").await?;
-    if common.json {
-        return print_json(&switches);
-    }
-    let mut rows = Vec::new();
-    for s in &switches {
-        for p in &s.ports {
-            rows.push(vec![
-                format!("{}.{}", s.name, p.port),
-                p.peer.clone(),
-                if p.up { "up" } else { "down" }.into(),
-                p.rx.to_string(),
-                p.tx.to_string(),
-                p.rx_bytes.to_string(),
-                p.tx_bytes.to_string(),
-                p.dropped.to_string(),
-                p.errors.to_string(),
-            ]);
-        }
-    }
-    print!(
-        "{}",
-        table(&["port", "peer", "state", "in", "out", "bytes in", "bytes out", "dropped", "errors"], &rows)
-    );
-    println!();
-    let rows: Vec<Vec<String>> = switches
-        .iter()
-        .filter(|s| !s.legacy)
-        .map(|s| vec![s.name.clone(), format!("{:.1}%", s.ratio * 100.0)])
-        .collect();
-    print!("{}", table(&["switch", "ratio"], &rows));
     Ok(())
 }
 
