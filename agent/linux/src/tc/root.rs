@@ -1,11 +1,11 @@
 //! An interface's root queueing as somebody else has set it, to be put back as it was.
 
-use super::attributes::kind;
+use super::attributes::{bytes, kind, options};
 use crate::Error;
 use crate::netlink::{Netlink, REPLACE, Request};
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use std::collections::BTreeMap;
 
 /// TCA_OPTIONS (linux/rtnetlink.h).
@@ -64,17 +64,28 @@ pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
         })
         .filter(|m| m.header.parent == TcHandle::ROOT && m.header.handle.major != 0)
         .map(|m| {
-            let options = m.attributes.iter().find(|a| matches!(a, TcAttribute::Options(_))).map(|a| {
-                let mut out = vec![0; a.value_len()];
-                a.emit_value(&mut out);
-                out
-            });
             let root = Root {
                 kind: kind(m).to_owned(),
                 major: m.header.handle.major,
-                options: options.unwrap_or_default(),
+                options: raw_options(m),
             };
             (m.header.index.cast_unsigned(), root)
         })
         .collect())
+}
+
+/// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as one attribute; of others it has read
+/// each.
+fn raw_options(message: &TcMessage) -> Vec<u8> {
+    if let [TcOption::Other(nla)] = options(message)
+        && nla.kind() == OPTIONS
+    {
+        return bytes(nla);
+    }
+    let typed = message.attributes.iter().find(|a| matches!(a, TcAttribute::Options(_)));
+    typed.map_or_else(Vec::new, |attribute| {
+        let mut out = vec![0; attribute.value_len()];
+        attribute.emit_value(&mut out);
+        out
+    })
 }
