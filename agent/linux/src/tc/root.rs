@@ -64,11 +64,8 @@ pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
         })
         .filter(|m| m.header.parent == TcHandle::ROOT && m.header.handle.major != 0)
         .map(|m| {
-            let root = Root {
-                kind: kind(m).to_owned(),
-                major: m.header.handle.major,
-                options: raw_options(m),
-            };
+            let root =
+                Root { kind: kind(m).to_owned(), major: m.header.handle.major, options: raw_options(m) };
             (m.header.index.cast_unsigned(), root)
         })
         .collect())
