@@ -53,6 +53,15 @@ impl Hosts {
         Ok(Hosts { servers, gateways, vms: Mutex::new(Vms::new(folder)?), traffic: Mutex::default() })
     }
 
+    /// Makes the bridges on which the servers live, before there is any VM.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        let mut vms = lock(&self.vms);
+        self.servers.iter().enumerate().try_for_each(|(n, host)| vms.settle(host, n))
+    }
+
     /// Running VMs: id, and which of the servers.
     pub fn running(&self) -> Vec<(u64, usize)> {
         lock(&self.vms).iter().map(|(id, vm)| (id, vm.server)).collect()

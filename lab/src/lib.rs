@@ -10,3 +10,4 @@ pub mod scratch;
 pub mod service;
 pub mod sim;
 pub mod tandem;
+pub mod testbed;

@@ -136,13 +136,12 @@ fn carry_out(world: &impl World, reports: &Reports, order: Kind) {
 /// # Errors
 /// When a socket or thread cannot be had.
 pub fn run(
-    world: impl World,
+    world: Arc<impl World>,
     reports: Reports,
     control: UnixListener,
     service: UnixListener,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let world = Arc::new(world);
     let (orders, queue) = mpsc::channel::<Kind>();
     let (worker, answers, handle) = (world.clone(), reports.clone(), runtime.handle().clone());
     std::thread::Builder::new().name("orders".into()).spawn(move || {

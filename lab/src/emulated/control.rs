@@ -1,10 +1,11 @@
 //! What is said on a lab's control socket: one JSON line asks, one answers.
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,6 +88,23 @@ pub enum Answer {
     },
     /// It is done.
     Done,
+    /// A testbed's node is there, with all that it was lent.
+    Ready {
+        /// Its guard's process id.
+        guard: u32,
+        /// Its own.
+        node: u32,
+    },
+    /// What a testbed's node answers to: what time is it?
+    Now {
+        /// Nanoseconds on its machine's clock.
+        ns: u64,
+    },
+    /// A testbed's node has ended, and all that it was lent is given back.
+    Returned {
+        /// How it ended.
+        node: String,
+    },
     /// To `Down`: it ends now.
     Ending,
     /// It could not be done.
@@ -114,6 +132,9 @@ pub struct Status {
     /// A testbed's machines; none where all is on this one.
     #[serde(default)]
     pub machines: Vec<Machine>,
+    /// What is not as it should be.
+    #[serde(default)]
+    pub trouble: Vec<String>,
 }
 
 /// A machine of a testbed.
@@ -210,6 +231,21 @@ pub struct FlowReport {
 /// When the name is too long.
 pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tandem-lab/{name}{suffix}"))
+}
+
+/// Takes a lab's name: its control socket, and that of the hypervisor service.
+///
+/// # Errors
+/// When there is a lab of that name.
+pub fn bind(name: &str) -> anyhow::Result<(UnixListener, UnixListener)> {
+    let bind = |suffix: &str| {
+        UnixListener::bind_addr(&address(name, suffix)?).with_context(|| {
+            format!(
+                "there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name"
+            )
+        })
+    };
+    Ok((bind("")?, bind("/world")?))
 }
 
 /// The labs that are up, by their control sockets.

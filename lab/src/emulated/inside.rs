@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
 use tandem_agent_protocol::hypervisor as wire;
 use tandem_linux::sandbox;
 use tandem_model::{NodeId, PortNo, Site, site};
@@ -42,7 +43,7 @@ pub fn run() -> anyhow::Result<()> {
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    service::run(lab, Reports::default(), control, world)
+    service::run(Arc::new(lab), Reports::default(), control, world)
 }
 
 fn prepare() -> anyhow::Result<(Lab, UnixListener, UnixListener)> {
@@ -74,6 +75,7 @@ impl Lab {
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),
+            trouble: Vec::new(),
         }
     }
 

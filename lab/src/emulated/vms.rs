@@ -5,6 +5,7 @@
 
 use crate::hosts::Host;
 use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -76,7 +77,7 @@ pub struct NewVm {
 }
 
 /// How a VM gets its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Addressing {
     /// By DHCP.
     Dhcp,
