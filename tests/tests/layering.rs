@@ -52,6 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-linux", &[]),
     ("tandem-agent-protocol", &[]),
     ("tandem-core", &["tandem-model"]),
+    ("tandem-testbed", &["tandem-model"]),
     (
         "tandem-controller",
         &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
