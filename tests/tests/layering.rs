@@ -59,7 +59,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "tandem-lab",
-        &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"],
+        &[
+            "tandem-model",
+            "tandem-openflow",
+            "tandem-linux",
+            "tandem-core",
+            "tandem-agent-protocol",
+            "tandem-testbed",
+        ],
     ),
     ("tandem-tests", &[]),
 ];
