@@ -4,9 +4,10 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tandem_lab::emulated::control::{self, Answer, Ask};
+use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::{emulated, fit, manifest::Manifest, qos};
+use tandem_lab::testbed::{guard, up as testbed};
 use tandem_lab::{bench, requester};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::Allocation;
@@ -37,8 +38,14 @@ impl Name {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Bring up an emulated data centre; it runs on until `down`.
+    /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on until `down`.
     Up {
+        /// The testbed's machines (inventory.toml): servers and gateways are real ones then, and the switches are their agents' business.
+        #[arg(long)]
+        inventory: Option<PathBuf>,
+        /// What runs on the testbed's machines, if not this program: a build for another kind of machine.
+        #[arg(long, requires = "inventory")]
+        node_program: Option<PathBuf>,
         /// The site file.
         #[arg(long)]
         site: PathBuf,
@@ -76,6 +83,26 @@ enum Verb {
         node: String,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// What `up --inventory` runs on each machine, over ssh: lends interfaces to servers and gateways, and gives them back at the end.
+    #[command(hide = true)]
+    Node {
+        /// Remove the program's own file first: it was copied for this one time.
+        #[arg(long)]
+        once: bool,
+    },
+    /// What `exec` runs on a testbed's machine: a command inside a node.
+    #[command(hide = true)]
+    Enter {
+        /// The node's process.
+        pid: u32,
+        /// The descriptor of the namespace.
+        netns: i32,
+        /// What it is called.
+        node: String,
+        /// The command and its arguments.
+        #[arg(required = true, last = true)]
         command: Vec<String>,
     },
     /// Let every server ping every other and every gateway; fails when one does not answer.
@@ -151,13 +178,25 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let verb = Cli::parse().verb;
-    if let Verb::Exec { name, node, command } = verb {
-        return outside::exec(&name.pick()?, &node, &command);
+    // What enters namespaces comes before anything that starts a thread.
+    match verb {
+        Verb::Exec { name, node, command } => return outside::exec(&name.pick()?, &node, &command),
+        Verb::Enter { pid, netns, node, command } => return outside::enter(pid, netns, &node, &command),
+        Verb::Node { once } => return guard::run(once).map(|()| ExitCode::SUCCESS),
+        _ => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match verb {
-        Verb::Up { site, name, controller, agents, agent_per_switch, protocols } => {
+        Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
+            let (text, file) = (read(&site)?, site.display().to_string());
+            let purpose = "tandem-lab up".to_owned();
+            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
+            let status = testbed::up(&plan)?;
+            print_status(&status);
+            println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
+        }
+        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, .. } => {
             let plan = Plan {
                 name,
                 text: read(&site)?,
@@ -196,18 +235,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             if json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
             } else {
-                let [switches, servers, gateways, links, vms] = status.counts;
-                println!(
-                    "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
-                    status.name, status.site, status.datapath
-                );
-                println!("controller: {}", status.controller);
-                for (step, took) in status.steps {
-                    println!("{took:>9.1} ms  {step}");
-                }
+                print_status(&status);
             }
         }
-        Verb::Exec { .. } => {}
+        Verb::Exec { .. } | Verb::Enter { .. } | Verb::Node { .. } => {}
         Verb::PingAll { name, senders } => {
             let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")
@@ -266,6 +297,23 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Bench(Bench::BringUp(options)) => bench::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_status(status: &Status) {
+    let [switches, servers, gateways, links, vms] = status.counts;
+    println!(
+        "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
+        status.name, status.site, status.datapath
+    );
+    println!("controller: {}", status.controller);
+    for (step, took) in &status.steps {
+        println!("{took:>9.1} ms  {step}");
+    }
+    for m in &status.machines {
+        let ovs = m.ovs.as_deref().unwrap_or("no Open vSwitch");
+        println!("machine {} ({}): {}; kernel {}, {ovs}", m.name, m.address, m.nodes.join(", "), m.kernel);
+    }
+    status.trouble.iter().for_each(|t| println!("TROUBLE: {t}"));
 }
 
 fn simulated(text: &str, out: &Path, record: bool) -> anyhow::Result<()> {

@@ -3,8 +3,11 @@
 pub mod bench;
 pub mod emulated;
 pub mod experiment;
+pub mod hosts;
 pub mod record;
 pub mod requester;
 pub mod scratch;
+pub mod service;
 pub mod sim;
 pub mod tandem;
+pub mod testbed;

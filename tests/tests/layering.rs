@@ -52,13 +52,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-linux", &[]),
     ("tandem-agent-protocol", &[]),
     ("tandem-core", &["tandem-model"]),
+    ("tandem-testbed", &["tandem-model"]),
     (
         "tandem-controller",
         &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
     ),
     (
         "tandem-lab",
-        &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"],
+        &[
+            "tandem-model",
+            "tandem-openflow",
+            "tandem-linux",
+            "tandem-core",
+            "tandem-agent-protocol",
+            "tandem-testbed",
+        ],
     ),
     ("tandem-tests", &[]),
 ];

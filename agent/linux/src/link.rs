@@ -93,7 +93,7 @@ impl Veth {
     }
 }
 
-fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
+pub(crate) fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
     let mut m = LinkMessage::default();
     m.header.index = index;
     m.attributes = attributes;

@@ -1,9 +1,11 @@
 //! Native traffic: UDP and TCP at a rate, from a socket in one namespace to a socket in another, measured where it arrives.
 //!
-//! Every UDP packet carries its number and when it was sent (both ends have one clock), so that delay, jitter, loss and reordering
-//! are known exactly.
+//! Every UDP packet carries its number and when it was sent, so that delay, jitter, loss and reordering are known exactly. Where both
+//! ends are on one machine, they have one clock; where only one end of a flow is on this machine, the other end's figures are merged by
+//! whoever knows both, and the delay is corrected by the difference of the clocks.
 
 use super::control::FlowReport;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +24,7 @@ const HEADERS: u16 = 28;
 const ETHERNET: u64 = 14;
 
 /// A flow to be generated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Its id.
     pub id: u64,
@@ -36,6 +38,14 @@ pub struct Spec {
     pub tcp: bool,
     /// Bytes of an IP packet.
     pub packet: u16,
+}
+
+impl Spec {
+    /// A flow that a person or an experiment asks for: from and to as names and addresses.
+    pub fn of(id: u64, from: &(String, Ipv4Addr), to: &(String, Ipv4Addr), rate: u64, tcp: bool) -> Spec {
+        let ends = format!("{} -> {}", from.0, to.0);
+        Spec { id, addresses: (from.1, to.1), ends, rate, tcp, packet: 1400 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,12 +96,12 @@ fn with<T>(shared: &Shared, f: impl FnOnce(&mut Measured) -> T) -> T {
 }
 
 impl Traffic {
-    /// Starts a flow between two namespaces; one that runs already with the same figures is left as it is. Must be called within
+    /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that runs already with the same figures is left as it is. Must be called within
     /// the runtime that is to carry it, on a thread that is not the runtime's.
     ///
     /// # Errors
     /// When a socket cannot be had.
-    pub fn start(&mut self, spec: Spec, from: &NetNs, to: &NetNs) -> anyhow::Result<()> {
+    pub fn start(&mut self, spec: Spec, from: Option<&NetNs>, to: Option<&NetNs>) -> anyhow::Result<()> {
         if self
             .flows
             .get(&spec.id)
@@ -107,32 +117,29 @@ impl Traffic {
         // A VM whose client has its lease may not have configured it yet: nothing here depends on the address being there.
         let any = |port| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
         let there = SocketAddr::V4(SocketAddrV4::new(spec.addresses.1, port));
-        let tasks = if spec.tcp {
-            let listener = to.run(|| std::net::TcpListener::bind(any(port)))??;
-            listener.set_nonblocking(true)?;
-            let place = from.duplicate()?;
-            vec![
-                tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())),
-                tokio::spawn(tcp_sender(place, there, spec.rate, measured.clone())),
-            ]
-        } else {
-            let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
-            let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
-            for socket in [&receiver, &sender] {
-                socket.set_nonblocking(true)?;
+        let mut tasks = Vec::new();
+        if let Some(to) = to {
+            if spec.tcp {
+                let listener = to.run(|| std::net::TcpListener::bind(any(port)))??;
+                listener.set_nonblocking(true)?;
+                tasks.push(tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())));
+            } else {
+                let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
+                receiver.set_nonblocking(true)?;
+                tasks.push(tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())));
             }
-            let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
-            vec![
-                tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())),
-                tokio::spawn(udp_sender(
-                    UdpSocket::from_std(sender)?,
-                    there,
-                    size,
-                    spec.rate,
-                    measured.clone(),
-                )),
-            ]
-        };
+        }
+        if let Some(from) = from {
+            if spec.tcp {
+                tasks.push(tokio::spawn(tcp_sender(from.duplicate()?, there, spec.rate, measured.clone())));
+            } else {
+                let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
+                sender.set_nonblocking(true)?;
+                let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
+                let sender = UdpSocket::from_std(sender)?;
+                tasks.push(tokio::spawn(udp_sender(sender, there, size, spec.rate, measured.clone())));
+            }
+        }
         self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
         Ok(())
     }
@@ -174,8 +181,8 @@ impl Flow {
     }
 }
 
-/// Nanoseconds on the clock that both ends share.
-fn clock() -> u64 {
+/// Nanoseconds on this machine's clock that never jumps (CLOCK_MONOTONIC).
+pub fn clock() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
 }
@@ -211,7 +218,8 @@ async fn udp_receiver(socket: UdpSocket, shared: Shared) {
             continue;
         };
         let (number, sent) = (u64::from_be_bytes(*n), u64::from_be_bytes(*t));
-        let transit = now.saturating_sub(sent) as f64 / 1e9;
+        // Another machine's clock may be ahead of ours.
+        let transit = now.wrapping_sub(sent).cast_signed() as f64 / 1e9;
         with(&shared, |m| {
             m.received += 1;
             m.bytes += length as u64;

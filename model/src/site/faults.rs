@@ -58,7 +58,7 @@ impl fmt::Display for Faults {
 
 /// Collects faults over one text.
 #[derive(Debug)]
-pub(super) struct Collector<'a> {
+pub struct Collector<'a> {
     text: &'a str,
     /// Where each line starts.
     lines: Vec<usize>,
@@ -74,7 +74,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Adds a fault at a byte range of the text.
-    pub(super) fn add(
+    pub fn add(
         &mut self,
         span: Range<usize>,
         key: &str,

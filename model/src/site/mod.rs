@@ -22,8 +22,9 @@ mod seed_ini;
 mod shape;
 
 pub use examples::EXAMPLES;
-pub use faults::{Fault, Faults};
-pub use read::read;
+pub use faults::{Collector, Fault, Faults};
+pub use read::{read, read_by};
+pub use section::Section;
 pub use seed_ini::from_seed_ini;
 
 use crate::{BitRate, ClassId, Direction, Mac, Prefix, Resources, Topology, Transport};

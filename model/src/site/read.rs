@@ -22,6 +22,19 @@ use toml::de::DeTable;
 /// # Errors
 /// All faults, each with its line and column.
 pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
+    read_by(text, file, read_root)
+}
+
+/// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it knows and gives the result; what it
+/// did not ask for is an unknown key.
+///
+/// # Errors
+/// All faults, each with its line and column.
+pub fn read_by<T>(
+    text: &str,
+    file: &str,
+    root: impl for<'a> FnOnce(&mut Section<'a>, &mut Collector<'_>) -> Option<T>,
+) -> Result<T, Faults> {
     let mut c = Collector::new(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -31,11 +44,11 @@ pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
     if !c.is_empty() {
         return Err(c.finish(file));
     }
-    let mut root = Section::new("", 0..text.lines().next().unwrap_or("").len(), table.get_ref());
-    let site = read_root(&mut root, &mut c);
-    root.finish(&mut c);
-    match site {
-        Some(site) if c.is_empty() => Ok(site),
+    let mut section = Section::new("", 0..text.lines().next().unwrap_or("").len(), table.get_ref());
+    let result = root(&mut section, &mut c);
+    section.finish(&mut c);
+    match result {
+        Some(result) if c.is_empty() => Ok(result),
         _ => Err(c.finish(file)),
     }
 }

@@ -1,4 +1,4 @@
-//! A table of the site file, read key by key. What is not what it should be becomes a fault and the default stands in, so that
+//! A table of a file that people write (the site, the testbed's inventory), read key by key. What is not what it should be becomes a fault and the default stands in, so that
 //! one pass finds every fault; what nobody read is an unknown key.
 
 use super::faults::Collector;
@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 /// See the module.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     /// `topology`, or empty for the whole file.
     name: String,
     /// Where it stands in the file.
@@ -39,20 +39,22 @@ impl<'a> Section<'a> {
     }
 
     /// The place of a key's value, or of the section where the key is missing.
-    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+    pub fn span_of(&self, key: &str) -> Range<usize> {
         self.entries.get(key).map_or(self.span.clone(), |(_, v)| v.span())
     }
 
-    pub(super) fn path(&self, key: &str) -> String {
+    /// A key with its section's name before it.
+    pub fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    /// True when the file has the key.
+    pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
     /// A fault about one of this section's keys.
-    pub(super) fn fault(
+    pub fn fault(
         &self,
         c: &mut Collector<'_>,
         key: &str,
@@ -80,12 +82,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn text(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
+    /// A text.
+    pub fn text(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
         self.get(c, key, |v| text(v).map(str::to_owned))
     }
 
     /// A text with a meaning: an address, a prefix, a rate, a size.
-    pub(super) fn parsed<T: FromStr>(
+    pub fn parsed<T: FromStr>(
         &mut self,
         c: &mut Collector<'_>,
         key: &'static str,
@@ -98,15 +101,18 @@ impl<'a> Section<'a> {
         })
     }
 
-    pub(super) fn rate(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<BitRate> {
+    /// A bit rate with its unit.
+    pub fn rate(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<BitRate> {
         self.parsed(c, key, "a bit rate with its unit, such as \"10 Mbit/s\"")
     }
 
-    pub(super) fn bytes(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Bytes> {
+    /// A size with its unit.
+    pub fn bytes(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Bytes> {
         self.parsed(c, key, "a size with its unit, such as \"512 MiB\" or \"20 GB\"")
     }
 
-    pub(super) fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
+    /// A time with its unit.
+    pub fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
         self.get(c, key, |v| {
             let instead = "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"";
             let bad = |what: String| (format!("{what} is not a time with its unit"), instead.to_owned());
@@ -115,7 +121,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    pub(super) fn count(
+    /// A whole number in a range.
+    pub fn count(
         &mut self,
         c: &mut Collector<'_>,
         key: &'static str,
@@ -134,13 +141,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    pub(super) fn fraction(
-        &mut self,
-        c: &mut Collector<'_>,
-        key: &'static str,
-        min: f64,
-        max: f64,
-    ) -> Option<f64> {
+    /// A number from `min` to `max`.
+    pub fn fraction(&mut self, c: &mut Collector<'_>, key: &'static str, min: f64, max: f64) -> Option<f64> {
         self.get(c, key, |v| {
             let number = match v {
                 DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
@@ -158,7 +160,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    pub(super) fn flag(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<bool> {
+    /// True or false.
+    pub fn flag(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<bool> {
         self.get(c, key, |v| {
             v.as_bool().ok_or_else(|| {
                 (format!("{} is neither true nor false", kind(v)), "write true or false".to_owned())
@@ -167,7 +170,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(
+    pub fn word<T: Copy>(
         &mut self,
         c: &mut Collector<'_>,
         key: &'static str,
@@ -183,7 +186,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of texts.
-    pub(super) fn texts(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
+    pub fn texts(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
         self.get(c, key, |v| {
             let bad = || ("this is not a list of texts".to_owned(), "write [\"...\", \"...\"]".to_owned());
             let list = v.as_array().ok_or_else(bad)?;
@@ -192,7 +195,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one; absent where the file does not have it.
-    pub(super) fn section(&mut self, c: &mut Collector<'_>, key: &'static str) -> Section<'a> {
+    pub fn section(&mut self, c: &mut Collector<'_>, key: &'static str) -> Section<'a> {
         self.known.push(key);
         let path = self.path(key);
         match self.entries.get(key).map(|(at, value)| (at, *value)) {
@@ -209,7 +212,7 @@ impl<'a> Section<'a> {
     }
 
     /// The tables of a `[[list]]` below this one.
-    pub(super) fn list(&mut self, c: &mut Collector<'_>, key: &'static str) -> Vec<Section<'a>> {
+    pub fn list(&mut self, c: &mut Collector<'_>, key: &'static str) -> Vec<Section<'a>> {
         self.known.push(key);
         let path = self.path(key);
         let Some((_, value)) = self.entries.get(key).map(|(at, value)| (at, *value)) else {
@@ -230,7 +233,7 @@ impl<'a> Section<'a> {
     }
 
     /// Every key that nobody asked for is a fault.
-    pub(super) fn finish(self, c: &mut Collector<'_>) {
+    pub fn finish(self, c: &mut Collector<'_>) {
         for (key, (span, _)) in &self.entries {
             if self.known.contains(&key.as_str()) {
                 continue;

@@ -1,0 +1,10 @@
+//! A testbed of real machines: which there are, how they are reached, who holds them, and how agents get there.
+//!
+//! - [`inventory`]: `inventory.toml` as written and as checked.
+//! - [`ssh`]: commands, files and streams on a machine, over the system's ssh.
+//! - [`lock`]: who holds the testbed, kept on the machines themselves.
+//! - [`deploy`]: from a binary and an inventory to running agents, and back.
+
+pub mod inventory;
+pub mod lock;
+pub mod ssh;
