@@ -1,5 +1,7 @@
 //! What the tests that cross crates share: the programs under test, and a small data centre that is gone when the test ends, however it ends.
 
+pub mod vm;
+
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
