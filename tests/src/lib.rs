@@ -2,6 +2,7 @@
 
 pub mod exposition;
 pub mod sshd;
+pub mod vm;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
