@@ -35,7 +35,8 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
     // A VM on each server gets its address by DHCP over the real switches, and traffic from the gateway.
     let vms = [rig.json(&["vm", "request"])?, rig.json(&["vm", "request"])?];
     for vm in &vms {
-        let (name, address) = (format!("vm{}", vm["id"]), vm["address"].as_str().expect("an address").to_owned());
+        let (name, address) =
+            (format!("vm{}", vm["id"]), vm["address"].as_str().expect("an address").to_owned());
         wait("the VM's address", || {
             let shown = rig.lab(&["exec", &name, "--", "ip", "-4", "-o", "addr", "show", "dev", "eth0"])?;
             Ok(shown.contains(&address).then_some(()))
@@ -64,7 +65,9 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
     assert_eq!(rig.processes("udhcpc"), Vec::<i32>::new());
     let locks = rig.on("host1", &["sh", "-c", "find /mnt/rig -name '*.lock*'"])?;
     assert_eq!(locks, "");
-    let copies = std::fs::read_dir("/tmp")?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("tandem-lab."));
+    let copies = std::fs::read_dir("/tmp")?
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("tandem-lab."));
     assert_eq!(copies.count(), 0);
     Ok(())
 }

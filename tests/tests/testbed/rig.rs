@@ -97,10 +97,18 @@ impl Rig {
             named(all.map(|(_, s)| s.name.as_str()).collect())
         };
         let machines = vec![
-            Machine { name: "mini1", number: 11, nodes: named(t.switches.iter().map(|s| s.name.as_str()).collect()) },
+            Machine {
+                name: "mini1",
+                number: 11,
+                nodes: named(t.switches.iter().map(|s| s.name.as_str()).collect()),
+            },
             Machine { name: "host1", number: 21, nodes: servers(0) },
             Machine { name: "host2", number: 22, nodes: servers(1) },
-            Machine { name: "outside", number: 31, nodes: named(t.gateways.iter().map(|g| g.name.as_str()).collect()) },
+            Machine {
+                name: "outside",
+                number: 31,
+                nodes: named(t.gateways.iter().map(|g| g.name.as_str()).collect()),
+            },
         ];
         let mut rig = Rig { folder, children: Vec::new(), controller: None, machines, site };
         rig.cable()?;
@@ -121,9 +129,8 @@ impl Rig {
 
     /// The control network's bridge here, an `eth0` on each machine, and a veth pair per link of the site.
     fn cable(&self) -> anyhow::Result<()> {
-        let mut script = format!(
-            "ip link add ctl type bridge; ip addr add {CONTROLLER}/24 dev ctl; ip link set ctl up\n"
-        );
+        let mut script =
+            format!("ip link add ctl type bridge; ip addr add {CONTROLLER}/24 dev ctl; ip link set ctl up\n");
         for Machine { name, number, .. } in &self.machines {
             writeln!(
                 script,
@@ -139,7 +146,10 @@ impl Rig {
             for (machine, name, end) in [(at, a, link.a), (bt, b, link.b)] {
                 // As on a machine of the kind that people keep: up, and with an address of its own.
                 let address = if matches!(end.node, NodeId::Switch(_)) { "" } else { "192.168.77.7/24" };
-                writeln!(script, "ip netns exec {machine} ethtool -K {name} tx off >/dev/null; ip -n {machine} link set {name} up")?;
+                writeln!(
+                    script,
+                    "ip netns exec {machine} ethtool -K {name} tx off >/dev/null; ip -n {machine} link set {name} up"
+                )?;
                 if !address.is_empty() {
                     writeln!(script, "ip -n {machine} addr add {address} dev {name} 2>/dev/null || true")?;
                 }
@@ -181,7 +191,9 @@ impl Rig {
         std::fs::write(self.path("known_hosts"), known)?;
         for machine in &self.machines {
             wait("an sshd", || {
-                Ok(std::net::TcpStream::connect(format!("10.99.0.{}:22", machine.number)).is_ok().then_some(()))
+                Ok(std::net::TcpStream::connect(format!("10.99.0.{}:22", machine.number))
+                    .is_ok()
+                    .then_some(()))
             })?;
         }
         Ok(())
@@ -192,7 +204,12 @@ impl Rig {
         self.daemon(
             "mini1",
             "ovsdb.log",
-            &["ovsdb-server", "/run/openvswitch/conf.db", "--remote=punix:/run/openvswitch/db.sock", "--unixctl=/run/openvswitch/db.ctl"],
+            &[
+                "ovsdb-server",
+                "/run/openvswitch/conf.db",
+                "--remote=punix:/run/openvswitch/db.sock",
+                "--unixctl=/run/openvswitch/db.ctl",
+            ],
         )?;
         wait("ovsdb-server", || Ok(Path::new("/run/openvswitch/db.sock").exists().then_some(())))?;
         self.daemon(
@@ -245,8 +262,19 @@ impl Rig {
         let log = std::fs::File::create(self.path("tandem.log"))?;
         let mut command = Command::new(program("tandem")?);
         command
-            .args(["--api", &format!("unix:{}", self.path("api.sock")), "serve", "--site", &self.path("site.toml")])
-            .args(["--openflow", &format!("tcp:{CONTROLLER}:6653"), "--agents", &format!("tcp:{CONTROLLER}:6655")])
+            .args([
+                "--api",
+                &format!("unix:{}", self.path("api.sock")),
+                "serve",
+                "--site",
+                &self.path("site.toml"),
+            ])
+            .args([
+                "--openflow",
+                &format!("tcp:{CONTROLLER}:6653"),
+                "--agents",
+                &format!("tcp:{CONTROLLER}:6655"),
+            ])
             .args(["--store", &self.path("store.sqlite"), "--authority", &self.path("authority")])
             .args(["--world", &format!("@tandem-lab/{world}/world")])
             .stdin(Stdio::null())
@@ -275,10 +303,8 @@ impl Rig {
         );
         for node in &machine.nodes {
             let name = self.site.topology.name(*node);
-            let _ = write!(
-                config,
-                "[[switch]]\nname = \"{name}\"\ncontrollers = [\"tcp:{CONTROLLER}:6653\"]\n"
-            );
+            let _ =
+                write!(config, "[[switch]]\nname = \"{name}\"\ncontrollers = [\"tcp:{CONTROLLER}:6653\"]\n");
             for (port, _) in self.site.topology.ports(*node) {
                 let _ = writeln!(config, "[[switch.port]]\nnumber = {port}\ninterface = \"{name}-{port}\"");
             }
@@ -368,9 +394,8 @@ impl Rig {
     pub fn processes(&self, word: &str) -> Vec<i32> {
         let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         list.filter(|e| {
-            std::fs::read(e.path().join("cmdline")).is_ok_and(|c| {
-                c.split(|b| *b == 0).any(|w| w == word.as_bytes())
-            })
+            std::fs::read(e.path().join("cmdline"))
+                .is_ok_and(|c| c.split(|b| *b == 0).any(|w| w == word.as_bytes()))
         })
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .collect()
