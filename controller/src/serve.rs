@@ -48,6 +48,9 @@ pub struct Options {
     /// Record everything that happens, for `tandem replay`.
     #[arg(long)]
     pub record: Option<PathBuf>,
+    /// Stop when standard input closes: for whoever starts a controller and may be killed.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 /// Reads and checks a site file.
@@ -148,11 +151,22 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     tokio::select! {
         _ = term.recv() => tracing::info!("stopping; switches keep forwarding"),
         _ = int.recv() => tracing::info!("stopping; switches keep forwarding"),
+        () = closed_input(), if options.until_stdin_closes => tracing::info!("standard input has closed; stopping"),
     }
     let _ = sender.send(Input::Stop).await;
     running.await?;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Waits for the end of standard input. On a thread of its own, which ends with the process: a read cannot be given up.
+async fn closed_input() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = sender.send(());
+    });
+    let _ = receiver.await;
 }
 
 /// The files of Unix sockets that we listen on; they go when this does, also when a later part cannot start.

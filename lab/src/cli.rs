@@ -267,13 +267,18 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                     "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
                 );
                 for f in flows {
+                    let lost = if f.transport == "tcp" {
+                        "-".to_owned()
+                    } else {
+                        f.sent.saturating_sub(f.received).to_string()
+                    };
                     println!(
                         "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
                         f.ends,
                         f.transport,
                         f.rate as f64 / 1e6,
                         f.goodput / 1e6,
-                        f.sent.saturating_sub(f.received),
+                        lost,
                         f.reordered,
                         f.delay_ms,
                         f.jitter_ms

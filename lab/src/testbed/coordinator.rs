@@ -428,7 +428,7 @@ impl World for Testbed {
                 }
                 Answer::Counters { counters: all }
             }
-            Ask::Down => Answer::Ending,
+            Ask::Down | Ask::Hold => Answer::Ending,
         })
     }
 
