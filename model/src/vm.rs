@@ -197,6 +197,8 @@ pub struct VmSpec {
     pub name: Option<String>,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// The address that it will have, however it gets it.
+    pub address: Ipv4Addr,
     /// By which of the server's uplinks: the server's port number.
     pub uplink_port: PortNo,
     /// The address to configure by hand, with its prefix length and router: only where DHCP is switched off.

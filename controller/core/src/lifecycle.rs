@@ -336,6 +336,7 @@ impl Core {
                 resources: record.request.resources,
                 name: record.request.name.clone(),
                 mac: record.mac,
+                address: record.address,
                 uplink_port,
                 fixed_address,
             },
