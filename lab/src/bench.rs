@@ -78,6 +78,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             lab: &name,
             csv: None,
             record: None,
+            more: &[],
         })?;
         let before = memory_free();
         let start = Instant::now();

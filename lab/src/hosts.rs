@@ -72,7 +72,8 @@ impl Hosts {
     /// # Errors
     /// With the step that failed; nothing of it is then left.
     pub fn start_vm(&self, new: NewVm) -> anyhow::Result<()> {
-        let host = self.servers.get(new.server).with_context(|| format!("there is no server {}", new.server))?;
+        let host =
+            self.servers.get(new.server).with_context(|| format!("there is no server {}", new.server))?;
         let mut vms = lock(&self.vms);
         let id = new.id;
         let started = vms.start(host, new);

@@ -175,9 +175,7 @@ fn converse(world: &impl World, stream: UnixStream) -> anyhow::Result<()> {
     for line in BufReader::new(stream.take(1 << 20)).lines() {
         let answer = match serde_json::from_str::<Ask>(&line?) {
             Ok(Ask::Down) => Answer::Ending,
-            Ok(ask) => {
-                world.answer(&ask).unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") })
-            }
+            Ok(ask) => world.answer(&ask).unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") }),
             Err(error) => Answer::Error { why: format!("not understood: {error}") },
         };
         writeln!(writer, "{}", serde_json::to_string(&answer)?)?;

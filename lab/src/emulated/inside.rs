@@ -181,10 +181,8 @@ impl World for Lab {
     }
 
     fn end(&self) {
-        for result in [
-            self.network.ovs.end_switchd(),
-            self.network.root.run(network::unplug).and_then(|r| r),
-        ] {
+        for result in [self.network.ovs.end_switchd(), self.network.root.run(network::unplug).and_then(|r| r)]
+        {
             if let Err(error) = result {
                 // It ends all the same, only later.
                 tracing::warn!("{error}");

@@ -52,12 +52,7 @@ pub fn all(senders: &[Host], targets: &[Target<'_>]) -> anyhow::Result<Pings> {
     Ok(pings)
 }
 
-fn each_pings(
-    first: u16,
-    senders: &[Host],
-    targets: &[Target<'_>],
-    pings: &mut Pings,
-) -> anyhow::Result<()> {
+fn each_pings(first: u16, senders: &[Host], targets: &[Target<'_>], pings: &mut Pings) -> anyhow::Result<()> {
     let addresses: Vec<Ipv4Addr> = targets.iter().map(|t| t.address).collect();
     let results: Vec<anyhow::Result<(usize, BTreeSet<Ipv4Addr>)>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (first..)

@@ -72,8 +72,7 @@ impl Channel {
     /// With the machine's name and what it says; it is then as it was.
     pub fn open(ssh: &Arc<Ssh>, program: &Path, take: &Take) -> anyhow::Result<Channel> {
         let name = &ssh.machine().name;
-        let content =
-            std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        let content = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         let size = content.len();
         // The program comes first on the same input; it removes its own file as soon as it runs.
         let script = format!(

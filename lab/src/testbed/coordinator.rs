@@ -341,7 +341,8 @@ impl Testbed {
         if matches!(self.site.topology.by_name(name), Some(NodeId::Switch(_))) {
             let machine = self.inventory.node(name).map(|(m, _)| m.name.as_str());
             let held = lock(&self.held);
-            let ssh = held.iter().flat_map(|(all, _)| all).find(|s| Some(s.machine().name.as_str()) == machine);
+            let ssh =
+                held.iter().flat_map(|(all, _)| all).find(|s| Some(s.machine().name.as_str()) == machine);
             let ssh = ssh.with_context(|| format!("the inventory has no machine for {name}"))?;
             return Ok(Answer::Remote { ssh: ssh.words(), prefix: "exec".into() });
         }
@@ -366,8 +367,7 @@ impl World for Testbed {
         let server = server.with_context(|| format!("there is no server {}", a.server))?.name.clone();
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
-        let order =
-            Order::StartVm { vm: a.vm, server, port: a.uplink_port, mac, addressing: addressing(a)? };
+        let order = Order::StartVm { vm: a.vm, server, port: a.uplink_port, mac, addressing: addressing(a)? };
         self.ask(node, &order)?;
         lock(&self.vms).insert(a.vm, Placed { server: a.server, node });
         Ok(a.fixed_address.map(|f| f.address))
@@ -421,7 +421,9 @@ impl World for Testbed {
                 let mut all = Vec::new();
                 for node in &self.nodes {
                     let answer = node.ask(&Order::Ask { ask: Ask::Counters })?;
-                    let Answer::Counters { counters } = answer else { bail!("a node answered something else") };
+                    let Answer::Counters { counters } = answer else {
+                        bail!("a node answered something else")
+                    };
                     all.extend(counters);
                 }
                 Answer::Counters { counters: all }

@@ -110,12 +110,7 @@ fn start() -> anyhow::Result<Started> {
     }
 }
 
-fn start_node(
-    take: Take,
-    loans: &[Loan],
-    spaces: &[NetNs],
-    home: &NetNs,
-) -> anyhow::Result<(Child, File)> {
+fn start_node(take: Take, loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> anyhow::Result<(Child, File)> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("making a pipe")?;
     for fd in spaces.iter().chain([home]).map(AsFd::as_fd).chain([reader.as_fd()]) {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).context("handing a descriptor down")?;

@@ -34,11 +34,16 @@ pub fn plan(take: &Take, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec
             };
             let carries = |ip: &str| found.addresses.iter().any(|(a, _)| a.to_string() == ip);
             if interface == take.control || interface == "lo" {
-                fault("it carries the control network; name the interface that the data's cable is in".into());
+                fault(
+                    "it carries the control network; name the interface that the data's cable is in".into(),
+                );
             } else if ours.is_some_and(carries) {
                 fault("it carries this very ssh connection; the inventory's `control` is wrong".into());
             } else if found.default_route {
-                fault("the machine's default route leaves by it; take that away first, if it may be cut off".into());
+                fault(
+                    "the machine's default route leaves by it; take that away first, if it may be cut off"
+                        .into(),
+                );
             } else if found.controller.is_some() {
                 fault("it is in a bridge or a bond; take it out first".into());
             } else if !used.insert(interface) {

@@ -118,10 +118,8 @@ fn prepare(handed: &Handed, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
             let index = found.with_context(|| format!("{} is not here any more", port.interface))?.index;
             requests.push(link::set_up(index, true));
             let (delay, loss_ppm) = (Duration::ZERO, 0);
-            requests.extend(tc::shape(
-                index,
-                tc::Shape { rate: port.rate, queue: port.queue, delay, loss_ppm },
-            ));
+            requests
+                .extend(tc::shape(index, tc::Shape { rate: port.rate, queue: port.queue, delay, loss_ppm }));
             uplinks.push((PortNo(port.number), index));
         }
         ns.run(|| Netlink::open().and_then(|mut n| n.batch(&requests)))?
