@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::outside::{self, Plan};
-use tandem_lab::experiment::{emulated, fit, manifest::Manifest, qos};
+use tandem_lab::experiment::world::{self, Emulated, Testbed};
+use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{bench, requester};
+use tandem_lab::{bench, requester, scratch};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::Allocation;
 
@@ -144,24 +145,64 @@ enum Experiment {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
         world: World,
-        /// The run folder; made if it is not there.
-        #[arg(long)]
-        out: PathBuf,
-        /// Another site file than the experiment's own.
-        #[arg(long)]
-        site: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
         /// Record both runs into the run folder, for `tandem replay`.
         #[arg(long)]
         record: bool,
     },
     /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows, and what an idle port loses.
     QosClasses {
-        /// The run folder; made if it is not there.
-        #[arg(long)]
-        out: PathBuf,
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         options: qos::Options,
     },
+}
+
+/// On what an experiment runs, and where its results go.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The run folder; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// Another site file than the experiment's own; a testbed needs its own.
+    #[arg(long)]
+    site: Option<PathBuf>,
+    /// The testbed's machines (inventory.toml).
+    #[arg(long, required_if_eq("world", "testbed"), requires = "site")]
+    inventory: Option<PathBuf>,
+    /// Folder of the certificate authority that the testbed's agents were enrolled with: `agents` beside the controller's store.
+    #[arg(long, default_value = "/var/lib/tandem/agents", requires = "inventory")]
+    authority: PathBuf,
+    /// What runs on the testbed's machines, if not this program.
+    #[arg(long, requires = "inventory")]
+    node_program: Option<PathBuf>,
+}
+
+impl Place {
+    fn prepare(&self) -> anyhow::Result<Option<String>> {
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot create {}", self.out.display()))?;
+        self.site.as_deref().map(read).transpose()
+    }
+
+    /// The world with real packets.
+    fn world(self, world: World, protocols: &[&str]) -> anyhow::Result<Box<dyn world::World>> {
+        Ok(match (world, self.inventory) {
+            (World::Testbed, Some(inventory)) => {
+                Box::new(Testbed::new(inventory, self.authority, self.node_program)?)
+            }
+            (World::Testbed, None) => bail!("a testbed has an inventory: --inventory FILE"),
+            (World::Simulated, _) => bail!("this experiment has no packets in the simulated world"),
+            (World::Emulated, _) => {
+                Box::new(Emulated { protocols: protocols.iter().map(|p| (*p).to_owned()).collect() })
+            }
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -170,6 +211,8 @@ enum World {
     Simulated,
     /// Real packets through Open vSwitch, real time; needs root.
     Emulated,
+    /// The machines of an inventory, by ssh.
+    Testbed,
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -191,8 +234,9 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
             let (text, file) = (read(&site)?, site.display().to_string());
             let purpose = "tandem-lab up".to_owned();
-            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
-            let status = testbed::up(&plan)?;
+            let program = node_program;
+            let plan = testbed::Plan { name, text, file, inventory, program, purpose, tied: false };
+            let (status, _) = testbed::up(&plan)?;
             print_status(&status);
             println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
         }
@@ -287,19 +331,28 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Request(options) => requester::run(&options)?,
-        Verb::Experiment(Experiment::QosClasses { out, options }) => {
-            print!("{}", qos::run(&options, &out)?);
+        Verb::Experiment(Experiment::QosClasses { world, place, options }) => {
+            scratch::clean_when_interrupted()?;
+            let (site, out) = (place.prepare()?, place.out.clone());
+            let world = place.world(world, &["OpenFlow13"])?;
+            print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
             println!("everything is in {}", out.display());
         }
-        Verb::Experiment(Experiment::BestVsWorstFit { world, out, site, record }) => {
-            let text = site.as_deref().map(read).transpose()?.unwrap_or_else(|| fit::SITE.to_owned());
-            std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+        Verb::Experiment(Experiment::BestVsWorstFit { world, place, record }) => {
+            scratch::clean_when_interrupted()?;
+            let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
+            let out = place.out.clone();
             match world {
                 World::Simulated => simulated(&text, &out, record)?,
-                World::Emulated => emulated::run(&text, &out, record)?,
+                world => {
+                    packets::run(&*place.world(world, &["OpenFlow10", "OpenFlow13"])?, &text, &out, record)?;
+                }
             }
         }
-        Verb::Bench(Bench::BringUp(options)) => bench::run(&options)?,
+        Verb::Bench(Bench::BringUp(options)) => {
+            scratch::clean_when_interrupted()?;
+            bench::run(&options)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

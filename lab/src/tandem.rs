@@ -54,6 +54,8 @@ pub struct Options<'a> {
     pub csv: Option<&'a Path>,
     /// Recording.
     pub record: Option<&'a Path>,
+    /// Further arguments of `tandem serve`.
+    pub more: &'a [String],
 }
 
 /// Where switches reach a controller started in `folder`.
@@ -101,6 +103,7 @@ impl Controller {
         if let Some(record) = options.record {
             command.arg("--record").arg(record);
         }
+        command.args(options.more);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut controller = Controller { child, program, api };
         let start = Instant::now();

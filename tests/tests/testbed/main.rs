@@ -60,14 +60,156 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
     assert!(rig.lab(&["exec", "edge1", "--", "ip", "link", "show", "edge1-1"])?.contains("edge1-1"));
 
     rig.lab(&["down"])?;
-    assert_eq!(rig.interfaces()?, before, "everything is as it was");
-    assert_eq!(rig.processes("__node"), Vec::<i32>::new());
-    assert_eq!(rig.processes("udhcpc"), Vec::<i32>::new());
-    let locks = rig.on("host1", &["sh", "-c", "find /mnt/rig -name '*.lock*'"])?;
-    assert_eq!(locks, "");
-    let copies = std::fs::read_dir("/tmp")?
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with("tandem-lab."));
-    assert_eq!(copies.count(), 0);
+    rig.nothing_is_left(&before)
+}
+
+fn kill(pid: i32) -> anyhow::Result<()> {
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+    anyhow::ensure!(killed.success(), "process {pid} could not be killed");
     Ok(())
+}
+
+#[test]
+fn interfaces_come_back_whoever_is_killed_and_the_lab_says_which_machine_is_lost() -> anyhow::Result<()> {
+    if !rig::inside("interfaces_come_back_whoever_is_killed_and_the_lab_says_which_machine_is_lost") {
+        return Ok(());
+    }
+    let rig = Rig::new(SITE)?;
+    let before = rig.interfaces()?;
+    let of = |all: &[String], machine: &str| -> Vec<String> {
+        all.iter().filter(|l| l.starts_with(machine)).cloned().collect()
+    };
+    let (site, inventory) = (rig.path("site.toml"), rig.path("inventory.toml"));
+
+    // A control interface among the ports is refused, and nothing is touched.
+    let wrong = std::fs::read_to_string(&inventory)?.replace("control = \"eth0\"", "control = \"eth9\"");
+    std::fs::write(rig.path("wrong.toml"), wrong.replace("interface = \"srv1-1\"", "interface = \"eth0\""))?;
+    let refused = rig.lab(&["up", "--site", &site, "--inventory", &rig.path("wrong.toml")]);
+    let refused = format!("{:#}", refused.expect_err("eth0 carries this very connection"));
+    assert!(refused.contains("it carries this very ssh connection"), "{refused}");
+    rig.nothing_is_left(&before)?;
+
+    for victim in ["guard", "node", "connection"] {
+        rig.lab(&["up", "--site", &site, "--inventory", &inventory])?;
+        assert_ne!(of(&rig.interfaces()?, "host1"), of(&before, "host1"), "srv1-1 is lent");
+        match victim {
+            "guard" => kill(rig.guard_and_node("host1")?.0)?,
+            "node" => kill(rig.guard_and_node("host1")?.1)?,
+            _ => {
+                for session in rig.processes_on("host1", "root@notty")? {
+                    kill(session)?;
+                }
+            }
+        }
+        wait("host1's interfaces", || {
+            let now = of(&rig.interfaces()?, "host1");
+            Ok((now == of(&before, "host1")).then_some(()))
+        })?;
+        wait("the trouble", || {
+            let status = rig.lab(&["status"])?;
+            Ok(status.contains("TROUBLE: host1: its node is lost").then_some(()))
+        })?;
+        let flows = format!("{:#}", rig.lab(&["flows"]).expect_err("a machine is lost"));
+        assert!(flows.contains("host1: its node is lost"), "{flows}");
+        rig.lab(&["down"])?;
+        rig.nothing_is_left(&before)?;
+    }
+
+    // The coordinator killed: the connections end with it, and the nodes with them. Its lock says that it has died.
+    rig.lab(&["up", "--site", &site, "--inventory", &inventory])?;
+    let coordinator = *rig.processes("__testbed").first().expect("it runs");
+    kill(coordinator)?;
+    wait("all interfaces", || Ok((rig.interfaces()? == before).then_some(())))?;
+    let refused = rig.lab(&["up", "--site", &site, "--inventory", &inventory]);
+    let refused = format!("{:#}", refused.expect_err("the lock is left"));
+    assert!(refused.contains("has died") && refused.contains("unlock --break"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn experiments_run_on_a_testbed_and_end_clearly_when_a_connection_is_cut() -> anyhow::Result<()> {
+    if !rig::inside("experiments_run_on_a_testbed_and_end_clearly_when_a_connection_is_cut") {
+        return Ok(());
+    }
+    let mut rig = Rig::new(SITE)?;
+    let before = rig.interfaces()?;
+    // Only to enrol: an experiment has a controller of its own, with the same authority.
+    rig.start_controller("nobody")?;
+    rig.start_agent()?;
+    wait("the agent", || {
+        Ok(rig
+            .json(&["agent", "list"])?
+            .as_array()
+            .is_some_and(|l| l.len() == 1 && l[0]["agent"]["connected"] == true)
+            .then_some(()))
+    })?;
+    rig.stop_controller();
+
+    let (out, site, inventory, authority) =
+        (rig.path("run"), rig.path("site.toml"), rig.path("inventory.toml"), rig.path("authority"));
+    let place = [
+        "--world",
+        "testbed",
+        "--site",
+        &site,
+        "--inventory",
+        &inventory,
+        "--authority",
+        &authority,
+        "--out",
+        &out,
+    ];
+    let short = ["--link", "10", "--transport", "udp", "--seconds", "3"];
+    let table = rig.lab(&[&["experiment", "qos-classes"], &place[..], &short[..]].concat())?;
+    eprintln!("{table}");
+    let read = |name: &str| std::fs::read_to_string(rig.folder.join("run").join(name));
+    let shares = read("shares.csv")?;
+    let gold: Vec<f64> = shares
+        .lines()
+        .filter(|l| l.contains(";gold;"))
+        .filter_map(|l| l.rsplit(';').next()?.parse().ok())
+        .collect();
+    assert!(gold.len() == 2 && gold.iter().all(|g| (66.0..74.0).contains(g)), "70/30: {shares}");
+    let manifest: serde_json::Value = serde_json::from_str(&read("manifest.json")?)?;
+    assert_eq!(
+        (&manifest["world"], manifest["machines"].as_array().map(Vec::len)),
+        (&"testbed".into(), Some(4))
+    );
+    assert!(
+        manifest["machines"][0]["ovs"].as_str().is_some_and(|v| v.contains("Open vSwitch")),
+        "{manifest}"
+    );
+    // All machines have this machine's clock: each offset is zero within its own uncertainty.
+    let offsets = read("clock-offsets.csv")?;
+    let rows: Vec<Vec<&str>> = offsets.lines().skip(1).map(|l| l.split(';').collect()).collect();
+    assert!(rows.len() >= 9, "three nodes, at the start, before and after: {offsets}");
+    for row in &rows {
+        let (offset, within): (f64, f64) = (row[3].parse()?, row[4].parse()?);
+        assert!(offset.abs() <= within, "{offsets}");
+    }
+    let counters = read("counters.csv")?;
+    for part in [
+        ";before;interface;srv1 br0;tx_bytes;",
+        ";after;port;edge1.1;tx_bytes;",
+        ";after;class;edge1.1 queue 0;bytes;",
+    ] {
+        assert!(counters.contains(part), "{part} is not in {counters}");
+    }
+    rig.nothing_is_left(&before)?;
+
+    // The cable of the control network, so to say, in the middle of the next.
+    let mut running = rig
+        .lab_command(&[&["experiment", "best-vs-worst-fit"], &place[..]].concat())?
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    wait("the experiment's first VM", || Ok((!rig.processes("udhcpc").is_empty()).then_some(())))?;
+    for session in rig.processes_on("host2", "root@notty")? {
+        kill(session)?;
+    }
+    let ended = wait("the experiment's end", || Ok(running.try_wait()?))?;
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut running.stderr.take().expect("piped"), &mut said)?;
+    assert!(!ended.success() && said.contains("host2: its node is lost"), "{said}");
+    rig.nothing_is_left(&before)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use tandem_model::{Endpoint, NodeId, Site, SwitchId, site};
+use tandem_model::{Endpoint, NodeId, Site, site};
 use tandem_tests::{program, wait};
 
 /// The controller's address on the control network.
@@ -17,7 +17,7 @@ const CONTROLLER: &str = "10.99.0.1";
 const INSIDE: &str = "TANDEM_TESTBED_RIG";
 
 /// True inside. Outside, the test named `test` is run inside, and has failed if it fails there; then nothing is left to be done.
-pub fn inside(test: &str) -> bool {
+pub(crate) fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -53,9 +53,9 @@ struct Machine {
 }
 
 /// See the module.
-pub struct Rig {
+pub(crate) struct Rig {
     /// Keys, inventory, logs.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Every daemon; the namespaces end them, too.
     children: Vec<Child>,
     controller: Option<Child>,
@@ -82,7 +82,7 @@ fn interface(site: &Site, end: Endpoint) -> String {
 
 impl Rig {
     /// Machines, cables and daemons. Servers are dealt out to two machines.
-    pub fn new(text: &str) -> anyhow::Result<Rig> {
+    pub(crate) fn new(text: &str) -> anyhow::Result<Rig> {
         let site = site::read(text, "site.toml")?;
         sh("mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /mnt; ip link set lo up; \
             mkdir -p /run/sshd /run/openvswitch /mnt/rig")?;
@@ -119,7 +119,7 @@ impl Rig {
     }
 
     /// A path in the folder, as text.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 
@@ -212,6 +212,7 @@ impl Rig {
             ],
         )?;
         wait("ovsdb-server", || Ok(Path::new("/run/openvswitch/db.sock").exists().then_some(())))?;
+        sh("ovs-vsctl --db=unix:/run/openvswitch/db.sock --no-wait init")?;
         self.daemon(
             "mini1",
             "vswitchd.log",
@@ -258,7 +259,7 @@ impl Rig {
     }
 
     /// `tandem serve`, reached over the control network.
-    pub fn start_controller(&mut self, world: &str) -> anyhow::Result<()> {
+    pub(crate) fn start_controller(&mut self, world: &str) -> anyhow::Result<()> {
         let log = std::fs::File::create(self.path("tandem.log"))?;
         let mut command = Command::new(program("tandem")?);
         command
@@ -285,7 +286,7 @@ impl Rig {
     }
 
     /// Ends it.
-    pub fn stop_controller(&mut self) {
+    pub(crate) fn stop_controller(&mut self) {
         if let Some(mut controller) = self.controller.take() {
             let _ = controller.kill();
             let _ = controller.wait();
@@ -293,7 +294,7 @@ impl Rig {
     }
 
     /// Enrols and starts the switches' agent; the controller must run.
-    pub fn start_agent(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start_agent(&mut self) -> anyhow::Result<()> {
         let machine = &self.machines[0];
         let folder = self.folder.join("agent");
         std::fs::create_dir_all(&folder)?;
@@ -322,7 +323,7 @@ impl Rig {
     }
 
     /// Waits until all switches have their rules, the agent has its state and the world is found.
-    pub fn wait_ready(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait_ready(&self) -> anyhow::Result<()> {
         wait("switches, agent and world", || {
             let topology = self.json(&["topology"])?;
             let list = topology["switches"].as_array().cloned().unwrap_or_default();
@@ -331,40 +332,45 @@ impl Rig {
             let world = notices.as_array().is_some_and(|l| l.iter().any(|n| n["kind"] == "world-up"));
             Ok((switches && !list.is_empty() && world).then_some(()))
         })
+        .with_context(|| {
+            let logs =
+                ["tandem.log", "agent.log", "vswitchd.log"].map(|l| format!("--- {l}\n{}", self.log(l)));
+            logs.join("\n")
+        })
     }
 
     /// `tandem ARGUMENTS`.
-    pub fn tandem(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn tandem(&self, arguments: &[&str]) -> anyhow::Result<String> {
         run(Command::new(program("tandem")?)
             .args(["--api", &format!("unix:{}", self.path("api.sock"))])
             .args(arguments))
     }
 
     /// `tandem --json ARGUMENTS`.
-    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.tandem(&[&["--json"], arguments].concat())?;
         Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
     }
 
     /// `tandem-lab ARGUMENTS`.
-    pub fn lab(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn lab(&self, arguments: &[&str]) -> anyhow::Result<String> {
         run(&mut self.lab_command(arguments)?)
     }
 
     /// `tandem-lab ARGUMENTS`, not started yet.
-    pub fn lab_command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+    pub(crate) fn lab_command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(program("tandem-lab")?);
         command.args(arguments).env("TANDEM_AGENT", program("tandem-agent")?);
         Ok(command)
     }
 
     /// A command on a machine, past ssh.
-    pub fn on(&self, machine: &str, command: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn on(&self, machine: &str, command: &[&str]) -> anyhow::Result<String> {
         run(Command::new("ip").args(["netns", "exec", machine]).args(command))
     }
 
     /// What the machines' interfaces are, in words that change when one is lent or altered: names, states, addresses, queueing.
-    pub fn interfaces(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn interfaces(&self) -> anyhow::Result<Vec<String>> {
         let mut all = Vec::new();
         for machine in &self.machines {
             let links = self.on(machine.name, &["ip", "-j", "addr"])?;
@@ -372,7 +378,7 @@ impl Rig {
             for link in links.as_array().into_iter().flatten() {
                 // Interfaces of Open vSwitch's own come with its bridges.
                 let name = link["ifname"].as_str().unwrap_or_default();
-                if machine.name == "mini1" && !name.contains('-') {
+                if machine.name == "mini1" && (!name.contains('-') || name == "ovs-netdev") {
                     continue;
                 }
                 let up = link["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == "UP"));
@@ -390,19 +396,57 @@ impl Rig {
         Ok(all)
     }
 
-    /// Ids of the processes whose command line has `word` in it.
-    pub fn processes(&self, word: &str) -> Vec<i32> {
+    /// Ids of the processes in whose command line is the word.
+    pub(crate) fn processes(&self, word: &str) -> Vec<i32> {
         let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        list.filter(|e| {
-            std::fs::read(e.path().join("cmdline"))
-                .is_ok_and(|c| c.split(|b| *b == 0).any(|w| w == word.as_bytes()))
+        let has = |command: &[u8]| command.split(|b| *b == 0 || *b == b' ').any(|w| w == word.as_bytes());
+        list.filter(|e| std::fs::read(e.path().join("cmdline")).is_ok_and(|c| has(&c)))
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// Those of them that are in a machine's network.
+    pub(crate) fn processes_on(&self, machine: &str, word: &str) -> anyhow::Result<Vec<i32>> {
+        let own = self.on(machine, &["readlink", "/proc/self/ns/net"])?;
+        let there = |pid: &i32| {
+            std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|l| l.display().to_string() == own)
+        };
+        Ok(self.processes(word).into_iter().filter(there).collect())
+    }
+
+    /// The guard of a machine, and its node.
+    pub(crate) fn guard_and_node(&self, machine: &str) -> anyhow::Result<(i32, i32)> {
+        let guard = *self.processes_on(machine, "node")?.first().context("there is no guard")?;
+        let child = |pid: &i32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|l| l.strip_prefix("PPid:").is_some_and(|p| p.trim() == guard.to_string()))
+        };
+        let node = self.processes("__node").into_iter().find(child).context("the guard has no node")?;
+        Ok((guard, node))
+    }
+
+    /// Nothing is left of a lab: the interfaces are as they were, nothing runs, nobody holds the testbed.
+    pub(crate) fn nothing_is_left(&self, before: &[String]) -> anyhow::Result<()> {
+        wait("everything as it was", || {
+            let now = self.interfaces()?;
+            if now != before {
+                bail!("the interfaces are {now:#?}, but were {before:#?}");
+            }
+            for word in ["__node", "node", "udhcpc", "__testbed"] {
+                let left = self.processes(word);
+                ensure!(left.is_empty(), "{word} runs still: {left:?}");
+            }
+            let locks = self.on("host1", &["find", "/mnt/rig", "-name", "*testbed.lock*"])?;
+            ensure!(locks.is_empty(), "locks are left: {locks}");
+            let copies = std::fs::read_dir("/tmp")?.flatten().map(|e| e.file_name());
+            let copies: Vec<_> = copies.filter(|n| n.to_string_lossy().starts_with("tandem-lab.")).collect();
+            ensure!(copies.is_empty(), "copies of the program are left: {copies:?}");
+            Ok(Some(()))
         })
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect()
     }
 
     /// The last lines of a log.
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         let text = std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(25).collect();
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
