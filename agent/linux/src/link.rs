@@ -179,7 +179,15 @@ pub fn unplug(index: u32) -> Request {
 /// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
 /// there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
-    let data = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)];
+    port_data(index, vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)])
+}
+
+/// Whether a bridge remembers which addresses it has seen at a port.
+pub fn port_learning(index: u32, learning: bool) -> Request {
+    port_data(index, vec![InfoBridgePort::Learning(learning)])
+}
+
+fn port_data(index: u32, data: Vec<InfoBridgePort>) -> Request {
     let info =
         vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(data))];
     let mut request =

@@ -1,7 +1,7 @@
 //! Emulated VMs: a namespace each, with its own Ethernet address, on its server's bridge, getting its address by DHCP.
 //!
 //! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
-//! other goes through the edge switch, which knows who may.
+//! other goes through the edge switch, which knows who may, and sends it back.
 
 use crate::hosts::Host;
 use anyhow::{Context, bail};
@@ -128,6 +128,7 @@ impl Vms {
             Netlink::open()?.batch(&[
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
                 link::set_up(index, true),
             ])
         })??;
@@ -186,6 +187,7 @@ impl Vms {
                 link::unplug(index),
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
             ])
         })??;
         if let Some(vm) = self.running.get_mut(&id) {
@@ -217,6 +219,9 @@ impl Vms {
         };
         let first = host.uplinks.first().is_some_and(|(p, _)| *p == port);
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
+        // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
+        // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
+        host.ns.run(|| Netlink::open()?.batch(&[link::port_learning(*own, false)]))??;
         self.bridges.insert((server, port));
         Ok(number)
     }
