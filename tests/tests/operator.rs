@@ -140,9 +140,9 @@ fn a_path_is_pinned_left_when_it_breaks_taken_again_and_unpinned() -> Result<()>
     // Its packets really go there.
     let (_, interface) = port_to(&dc, by)?;
     let sent = || -> Result<u64> {
-        let text =
-            dc.exec("edge1", &["cat", &format!("/sys/class/net/{interface}/statistics/tx_packets")])?;
-        Ok(text.trim().parse()?)
+        let text = dc.exec("edge1", &["ip", "-s", "-j", "link", "show", "dev", &interface])?;
+        let shown: Value = serde_json::from_str(&text)?;
+        shown[0]["stats64"]["tx"]["packets"].as_u64().context("no count of packets")
     };
     let count = sent()?;
     dc.exec(&vm, &["ping", "-i", "0.01", "-c", "100", "-W", "2", GATEWAY])?;
