@@ -307,15 +307,21 @@ async fn the_dashboard_asks_for_nothing_that_is_not_there_and_every_metric_is_de
     assert!(invented.is_empty(), "docs/monitoring.md describes {invented:?}, which is not there");
 }
 
-/// 80 switches of 8 ports with 4 classes: all is there; how long it takes is printed, not judged.
+/// 80 switches of 8 ports with 4 classes: all is there; how long a scrape and a snapshot take is printed, not judged.
 #[tokio::test]
 async fn a_large_data_centre_is_scraped_whole() {
     let mut text = "[topology]\nshape = \"fat-tree\"\nk = 8\n".to_owned();
     for (name, share) in [("gold", 40), ("silver", 30), ("bronze", 20), ("rest", 10)] {
         text.push_str(&format!("[[class]]\nname = \"{name}\"\nshare = {share}\n"));
     }
-    let (routes, _folder) = routes(&mut core(read(&text)));
+    let mut core = core(read(&text));
+    let (routes, _folder) = routes(&mut core);
     let seen = scrape(&routes).await;
+    let start = Instant::now();
+    let switch = core.site().topology.switches[0].dpid;
+    core.handle(Event::AgentSamples { switch, ports: Vec::new() }, Time::from_secs(1_700_000_100));
+    core.snapshot();
+    println!("a snapshot after an agent's report takes {:?}", start.elapsed());
     let switches = seen.samples["tandem_switch_up"].len();
     let classes = seen.samples["tandem_class_queued_packets"].len();
     assert!(switches == 80 && classes >= 80 * 8 * 4, "{switches} switches, {classes} classes at ports");
