@@ -256,15 +256,11 @@ impl Host {
     fn classes(&self, interface: &str) -> Result<Vec<String>> {
         let output = self.run(Path::new("tc"), &["class", "show", "dev", interface])?;
         let text = String::from_utf8(output.stdout)?;
-        let mut all: Vec<String> = text
-            .lines()
-            .filter_map(|l| {
-                Some(
-                    l.split("burst").next()?.split("leaf").next()?.trim().to_owned()
-                        + l.split(" rate").nth(1).unwrap_or_default().split(" burst").next()?,
-                )
-            })
-            .collect();
+        let class = |l: &str| {
+            let (id, rate) = (l.split(' ').nth(2)?, l.split(" rate ").nth(1)?.split(" burst").next()?);
+            Some(format!("{id} rate {rate}"))
+        };
+        let mut all: Vec<String> = text.lines().filter_map(class).collect();
         all.sort();
         Ok(all)
     }
@@ -315,11 +311,7 @@ fn an_agent_is_taken_in_makes_what_the_controller_wants_and_says_what_is_there()
     host.applied()?;
     ensure!(host.vsctl(&["list-ports", "edge1"])? == "p1\np2\np3");
     let shown = rates(&host.classes("p2")?);
-    ensure!(
-        shown == ["10Mbit", "3Mbit", "7Mbit"] || shown == ["7Mbit", "3Mbit", "10Mbit"],
-        "{:?}",
-        host.classes("p2")?
-    );
+    ensure!(shown == ["7Mbit", "3Mbit", "10Mbit"], "{:?}", host.classes("p2")?);
 
     // Shares change while it runs.
     host.tandem(&["class", "set", "gold=60", "silver=40"])?;
@@ -677,7 +669,7 @@ fn who_is_not_let_in_is_told_why_and_the_controller_logs_it() -> Result<()> {
     };
     put(certificate(&authority, "mini1", -100, -10)?)?;
     host.start_agent()?;
-    host.said("tandem.log", "Expired")?;
+    host.said("tandem.log", "certificate expired")?;
     host.said("agent.log", "a certificate has expired: is this host's clock right")?;
     host.agent = None;
     // 6. A stranger with a name that was never enrolled, by a certificate of ours.
@@ -755,7 +747,7 @@ fn a_controller_that_does_not_read_costs_the_agent_nothing() -> Result<()> {
         host.ask("report")?;
     }
     let after = memory(pid)?;
-    ensure!(after < before + 1024, "it grew from {before} to {after} kB");
+    ensure!(after < before + 2048, "it grew from {before} to {after} kB");
     ensure!(host.classes("p2")?.len() == 3, "what was applied stays");
     controller.signal(nix::sys::signal::Signal::SIGCONT)?;
     host.controller = Some(controller);
