@@ -221,7 +221,8 @@ impl Bench {
             site.topology.gateways.first().map(|g| (g.name.clone(), g.address)).context("no gateway")?;
         let topology = controller.json(&["topology"])?;
         let bottleneck = bottleneck(&topology).context("the edge switch has no port that leads up")?;
-        let datapath = up.status.datapath;
+        let selection = port(&topology, &bottleneck)["selection"].as_str().unwrap_or("nothing").to_owned();
+        let datapath = format!("{}, classes chosen by {selection}", up.status.datapath);
         Ok(Bench { controller, lab, link, vms, gateway, datapath, bottleneck, _scratch: scratch })
     }
 
@@ -251,14 +252,8 @@ impl Bench {
 
     fn queued(&self) -> anyhow::Result<[u64; 2]> {
         let topology = self.controller.json(&["topology"])?;
-        let switch = topology["switches"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|s| s["name"] == self.bottleneck.0.as_str());
-        let ports = switch.and_then(|s| s["ports"].as_array()).cloned().unwrap_or_default();
-        let port = ports.iter().find(|p| p["port"] == self.bottleneck.1);
-        let of = |n: usize| port.and_then(|p| p["classes"][n]["queued"].as_u64()).unwrap_or(0);
+        let port = port(&topology, &self.bottleneck);
+        let of = |n: usize| port["classes"][n]["queued"].as_u64().unwrap_or(0);
         Ok([of(0), of(1)])
     }
 
@@ -335,6 +330,13 @@ fn bottleneck(topology: &Value) -> Option<(String, u64)> {
         .iter()
         .find(|p| p["peer"].as_str().is_some_and(|p| p.starts_with("aggr") || p.starts_with("agg")))?;
     Some((edge["name"].as_str()?.to_owned(), up["port"].as_u64()?))
+}
+
+/// What the controller says of a switch's port; null if it knows none.
+fn port<'a>(topology: &'a Value, (switch, number): &(String, u64)) -> &'a Value {
+    let switches = topology["switches"].as_array().into_iter().flatten();
+    let ports = switches.filter(|s| s["name"] == switch.as_str()).filter_map(|s| s["ports"].as_array());
+    ports.flatten().find(|p| p["port"] == *number).unwrap_or(&Value::Null)
 }
 
 /// Mean and half the width of its 95% interval (Student's t).
