@@ -69,6 +69,8 @@ pub struct Cell {
     pub link: u32,
     /// Percent of what both got, while both sent, per class.
     pub share: [f64; 2],
+    /// Percent of the link that both got together, while both sent. Where the senders cannot fill the link, shares say nothing.
+    pub used: f64,
     /// Percent of the link that the class left alone had.
     pub borrowed: f64,
     /// Packets lost on the idle port, of how many.
@@ -294,6 +296,7 @@ impl Bench {
             order: format!("{}-first", SHARES[first].0),
             link: self.link,
             share: [100.0 * total[0] / sum, 100.0 * total[1] / sum],
+            used: 100.0 * sum / 2.0 / f64::from(self.link),
             borrowed: 100.0 * alone[second] / f64::from(self.link),
             idle_lost: (lost, idle.sent),
             samples,
@@ -395,6 +398,10 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
             }
         }
     }
+    let mut used = String::from("transport;order;link_mbit;used;borrowed\n");
+    for c in cells {
+        writeln!(used, "{};{};{};{:.1};{:.1}", c.transport, c.order, c.link, c.used, c.borrowed)?;
+    }
     let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
     for c in cells {
         writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
@@ -403,6 +410,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
         ("shares.csv", shares),
         ("intervals.csv", intervals),
         ("series.csv", series),
+        ("link-used.csv", used),
         ("idle-port.csv", idle),
     ] {
         std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
@@ -466,12 +474,13 @@ fn table(cells: &[Cell], datapath: &str) -> String {
     );
     let _ = writeln!(
         out,
-        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>10} {:>20}",
-        "Mbit/s", "transport", "order", "gold", "silver", "borrowed", "lost on idle port"
+        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>8} {:>10} {:>20}",
+        "Mbit/s", "transport", "order", "gold", "silver", "used", "borrowed", "lost on idle port"
     );
     for ((link, transport, order), group) in grouped(cells) {
         let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
         let (gold, silver) = (of(0), of(1));
+        let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
         let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
         let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
         let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
@@ -479,7 +488,7 @@ fn table(cells: &[Cell], datapath: &str) -> String {
             |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
         let _ = writeln!(
             out,
-            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {borrowed:>9.1}% {:>20}",
+            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {used:>7.1}% {borrowed:>9.1}% {:>20}",
             show(gold),
             show(silver),
             format!("{lost} of {sent}")
