@@ -22,7 +22,8 @@ use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
 use tandem_model::{
-    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, Selection, Site, SwitchId,
+    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, Selection, Site,
+    SwitchId,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};

@@ -20,8 +20,9 @@ use tandem_model::PortNo;
 pub(super) const BRIDGE: u32 = 90_000;
 /// Interface numbers of VMs' ports at their servers start here.
 const VM_BASE: u32 = 100_000;
-/// A VM's own interface's number.
-pub(super) const ETH0: u32 = 2;
+/// A VM's own interface's number. Linux 6.1 (and others before 6.15) refuses one that the namespace of whoever asks has too, whichever namespace it is for:
+/// therefore none that Open vSwitch's bridges, cards, or links get.
+pub(super) const ETH0: u32 = 80_000;
 
 /// What the DHCP client calls to configure the interface.
 const DHCP_SCRIPT: &str = r#"#!/bin/sh
