@@ -9,7 +9,7 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{bench, calibrate, draw, requester, tandem};
+use tandem_lab::{bench, calibrate, draw, requester, scratch, tandem};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -266,9 +266,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
             let (text, file) = (read(&site)?, site.display().to_string());
             let purpose = "tandem-lab up".to_owned();
-            let program = node_program;
-            let plan = testbed::Plan { name, text, file, inventory, program, purpose, tied: false };
-            let (status, _) = testbed::up(&plan)?;
+            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
+            let status = testbed::up(&plan)?;
             print_status(&status);
             println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
         }
@@ -343,13 +342,18 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                     "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
                 );
                 for f in flows {
+                    let lost = if f.transport == "tcp" {
+                        "-".to_owned()
+                    } else {
+                        f.sent.saturating_sub(f.received).to_string()
+                    };
                     println!(
                         "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
                         f.ends,
                         f.transport,
                         f.rate as f64 / 1e6,
                         f.goodput / 1e6,
-                        f.sent.saturating_sub(f.received),
+                        lost,
                         f.reordered,
                         f.delay_ms,
                         f.jitter_ms
@@ -359,12 +363,14 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         }
         Verb::Request(options) => requester::run(&options)?,
         Verb::Experiment(Experiment::QosClasses { world, place, options }) => {
+            scratch::clean_when_interrupted()?;
             let (site, out) = (place.prepare()?, place.out.clone());
             let world = place.world(world, &["OpenFlow13"])?;
             print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
             println!("everything is in {}", out.display());
         }
         Verb::Experiment(Experiment::BestVsWorstFit { world, place, record }) => {
+            scratch::clean_when_interrupted()?;
             let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
             let out = place.out.clone();
             match world {

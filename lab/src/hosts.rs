@@ -83,6 +83,11 @@ impl Hosts {
         started
     }
 
+    /// Notes a VM's addresses, and returns those of all others that are noted.
+    pub fn know_vm(&self, id: u64, mac: [u8; 6], address: Ipv4Addr) -> Vec<(u64, (Ipv4Addr, [u8; 6]))> {
+        lock(&self.vms).know(id, address, mac)
+    }
+
     /// Stops a VM; one that does not run is stopped already.
     pub fn stop_vm(&self, id: u64) {
         lock(&self.vms).stop(id);

@@ -43,7 +43,7 @@ pub trait World: Send + Sync + 'static {
     fn start_traffic(&self, order: &wire::TrafficStart) -> anyhow::Result<()>;
     /// Ends a flow; its figures stay.
     fn stop_traffic(&self, id: u64);
-    /// Answers a question; `Ask::Down` is not among them.
+    /// Answers a question; `Ask::Down` and `Ask::Hold` are not among them.
     ///
     /// # Errors
     /// When it cannot be answered.
@@ -172,9 +172,16 @@ pub fn run(
 
 fn converse(world: &impl World, stream: UnixStream) -> anyhow::Result<()> {
     let mut writer = stream.try_clone()?;
+    let mut held = false;
     for line in BufReader::new(stream.take(1 << 20)).lines() {
-        let answer = match serde_json::from_str::<Ask>(&line?) {
+        // Whoever held the lab may have been killed in the middle of a line.
+        let Ok(line) = line else { break };
+        let answer = match serde_json::from_str::<Ask>(&line) {
             Ok(Ask::Down) => Answer::Ending,
+            Ok(Ask::Hold) => {
+                held = true;
+                Answer::Done
+            }
             Ok(ask) => world.answer(&ask).unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") }),
             Err(error) => Answer::Error { why: format!("not understood: {error}") },
         };
@@ -184,6 +191,10 @@ fn converse(world: &impl World, stream: UnixStream) -> anyhow::Result<()> {
             world.end();
             std::process::exit(0);
         }
+    }
+    if held {
+        world.end();
+        std::process::exit(0);
     }
     Ok(())
 }

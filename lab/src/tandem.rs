@@ -114,7 +114,9 @@ impl Controller {
                 "--store",
             ])
             .arg(folder.join("store.sqlite"))
-            .stdin(Stdio::null())
+            // It ends with us, also when we are killed: the other end of the pipe is ours.
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file);
         if let Some(csv) = options.csv {

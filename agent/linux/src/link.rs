@@ -273,6 +273,10 @@ pub struct Interface {
     pub name: String,
     /// Set up, with a carrier.
     pub running: bool,
+    /// The bridge, bond or datapath that it is plugged into.
+    pub master: Option<u32>,
+    /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below it.
+    pub lower: Option<u32>,
     /// Counters.
     pub stats: Option<Stats64>,
 }
@@ -294,15 +298,31 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
                 index: m.header.index,
                 name: String::new(),
                 running: m.header.flags.contains(LinkFlags::Running),
+                master: None,
+                lower: None,
                 stats: None,
             };
+            let (mut below, mut is_stacked) = (None, false);
             for attribute in m.attributes {
                 match attribute {
                     LinkAttribute::IfName(name) => interface.name = name,
                     LinkAttribute::Stats64(stats) => interface.stats = Some(stats),
+                    LinkAttribute::Controller(index) => interface.master = Some(index),
+                    LinkAttribute::Link(index) => below = Some(index),
+                    LinkAttribute::LinkInfo(infos) => {
+                        is_stacked = infos.iter().any(|i| {
+                            matches!(
+                                i,
+                                LinkInfo::Kind(
+                                    InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan
+                                )
+                            )
+                        });
+                    }
                     _ => {}
                 }
             }
+            interface.lower = below.filter(|_| is_stacked);
             interface
         })
         .collect())

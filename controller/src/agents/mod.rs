@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
-use tandem_model::{ClassSample, Dpid, Event, PortNo, Selection, Site};
+use tandem_model::{AgentSample, BitRate, ClassSample, Dpid, Event, PortNo, PortSample, Selection, Site};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -85,6 +85,25 @@ pub struct PortView {
     pub hardware: BTreeMap<String, u64>,
 }
 
+/// An agent in numbers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AgentFigures {
+    /// Its name.
+    pub name: String,
+    /// Connected now.
+    pub connected: bool,
+    /// How many switches it has.
+    pub switches: usize,
+    /// The generation that it was sent last.
+    pub generation: u64,
+    /// The generation that it has applied.
+    pub applied: u64,
+    /// How long that took, in milliseconds.
+    pub took_ms: f64,
+    /// How much it could not do.
+    pub faults: usize,
+}
+
 #[derive(Default)]
 struct Live {
     views: BTreeMap<String, AgentView>,
@@ -135,6 +154,20 @@ impl Agents {
     /// All that have been seen since the start, by name.
     pub fn views(&self) -> Vec<AgentView> {
         self.live().views.values().cloned().collect()
+    }
+
+    /// The same in numbers.
+    pub fn figures(&self) -> Vec<AgentFigures> {
+        let figures = |v: &AgentView| AgentFigures {
+            name: v.name.clone(),
+            connected: v.connected,
+            switches: v.switches.len(),
+            generation: v.generation,
+            applied: v.applied,
+            took_ms: v.took_ms,
+            faults: v.faults.len(),
+        };
+        self.live().views.values().map(figures).collect()
     }
 
     /// Ends an agent's connection, if it has one.
@@ -554,15 +587,8 @@ impl Session {
                 });
             }
             let Some(dpid) = self.dpids.get(&switch.name).copied() else { continue };
-            let ports: Vec<(PortNo, Vec<ClassSample>)> = switch
-                .ports
-                .iter()
-                .filter(|p| !p.classes.is_empty())
-                .map(|p| (PortNo(p.number), p.classes.iter().map(sample).collect()))
-                .collect();
-            if !ports.is_empty() {
-                self.event(Event::ClassSamples { switch: dpid, ports }).await;
-            }
+            let ports = switch.ports.into_iter().map(sample).collect();
+            self.event(Event::AgentSamples { switch: dpid, ports }).await;
         }
         if let Some(view) = self.agents.live().views.get_mut(&self.hello.name) {
             view.ports = views;
@@ -570,8 +596,30 @@ impl Session {
     }
 }
 
-fn sample(c: &wire::ClassReport) -> ClassSample {
-    ClassSample { bytes: c.bytes, packets: c.packets, drops: c.drops, queued: c.queued }
+fn sample(p: wire::PortReport) -> AgentSample {
+    let class = |c: &wire::ClassReport| ClassSample {
+        bytes: c.bytes,
+        packets: c.packets,
+        drops: c.drops,
+        queued: c.queued,
+    };
+    AgentSample {
+        interface: PortSample {
+            port: PortNo(p.number),
+            rx_packets: p.rx_packets,
+            tx_packets: p.tx_packets,
+            rx_bytes: p.rx_bytes,
+            tx_bytes: p.tx_bytes,
+            rx_dropped: p.rx_dropped,
+            tx_dropped: p.tx_dropped,
+            rx_errors: p.rx_errors,
+            tx_errors: p.tx_errors,
+        },
+        speed: (p.speed_bit_per_s > 0).then_some(BitRate(p.speed_bit_per_s)),
+        half_duplex: p.half_duplex,
+        classes: p.classes.iter().map(class).collect(),
+        hardware: p.hardware.into_iter().map(|c| (c.name, c.value)).collect(),
+    }
 }
 
 fn fault(f: &wire::Fault) -> String {

@@ -2,6 +2,8 @@
 
 pub mod agents;
 pub mod client;
+pub mod operator;
+pub mod stats;
 mod table;
 pub mod verbs;
 

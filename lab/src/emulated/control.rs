@@ -49,6 +49,8 @@ pub enum Ask {
     Counters,
     /// End.
     Down,
+    /// End when this connection does, however that comes about.
+    Hold,
 }
 
 /// An answer.
@@ -209,15 +211,15 @@ pub struct FlowReport {
     pub goodput: f64,
     /// Received, bytes of payload.
     pub bytes: u64,
-    /// Packets sent (UDP).
+    /// Packets (UDP) or messages of 8192 bytes (TCP) sent.
     pub sent: u64,
-    /// Packets received (UDP).
+    /// The same, received; TCP loses none, what is missing is on its way.
     pub received: u64,
-    /// Packets that came before an earlier one (UDP).
+    /// Packets that came after a later one (UDP).
     pub reordered: u64,
-    /// Mean delay in milliseconds (UDP).
+    /// Mean delay in milliseconds.
     pub delay_ms: f64,
-    /// Jitter in milliseconds (RFC 3550 section 6.4.1; UDP).
+    /// Jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
     /// Seconds it ran.
     pub seconds: f64,
@@ -274,6 +276,22 @@ pub fn pick(name: Option<String>) -> anyhow::Result<String> {
             all.push(last);
             anyhow::bail!("several labs are up; say which one with --name: {}", all.join(", "))
         }
+    }
+}
+
+/// Holds a lab: it goes down when the connection is dropped, also when this process is killed.
+///
+/// # Errors
+/// When there is no such lab, or it does not answer.
+pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
+    let stream = UnixStream::connect_addr(&address(name, "")?)
+        .map_err(|e| anyhow::anyhow!("there is no lab {name:?} ({e})"))?;
+    writeln!(&stream, "{}", serde_json::to_string(&Ask::Hold)?)?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line)?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Done) => Ok(stream),
+        _ => anyhow::bail!("the lab {name:?} cannot be held"),
     }
 }
 

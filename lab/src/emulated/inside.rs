@@ -2,6 +2,7 @@
 //! told to end.
 
 use super::control::{Answer, Ask, Status};
+use super::neighbours;
 use super::network::{self, Network};
 use super::outside::{self, Start};
 use super::traffic::Spec;
@@ -138,6 +139,12 @@ impl World for Lab {
         let (server, port) = (a.server as usize, PortNo(a.uplink_port));
         let new = NewVm { id: a.vm, server, port, mac, addressing: addressing(a)? };
         self.network.hosts.start_vm(new)?;
+        if !self.site.modules.arp
+            && let Err(error) = neighbours::vm(&self.network.hosts, a.vm, mac, Ipv4Addr::from_bits(a.address))
+        {
+            self.network.hosts.stop_vm(a.vm);
+            return Err(error);
+        }
         Ok(a.fixed_address.map(|f| f.address))
     }
 
@@ -176,7 +183,7 @@ impl World for Lab {
             }
             Ask::Clocks => Answer::Clocks { clocks: Vec::new() },
             Ask::Counters => Answer::Counters { counters: hosts.counters()? },
-            Ask::Down => Answer::Ending,
+            Ask::Down | Ask::Hold => Answer::Ending,
         })
     }
 

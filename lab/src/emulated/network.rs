@@ -1,6 +1,7 @@
 //! Makes a site's network real: a namespace per server and gateway, a bridge of Open vSwitch per switch, a shaped veth pair per link.
 
 use super::agents::{self, Agents};
+use super::neighbours;
 use super::outside::Start;
 use crate::hosts::{Host, Hosts};
 use anyhow::Context;
@@ -16,7 +17,7 @@ use tandem_model::{
 };
 
 /// Interface number of a gateway's bridge, inside its namespace.
-const BRIDGE: u32 = 5;
+pub(super) const BRIDGE: u32 = 5;
 /// Interface number of a node's port 0; its ports count from 1.
 const PORT_BASE: u32 = 10;
 /// Interface numbers of switch ports start here, two per link.
@@ -250,6 +251,10 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
     let gateways =
         gateways.map(|(n, (g, ns))| host(&g.name, ns, g.mac, g.address, NodeId::Gateway(GatewayId(n))));
     let hosts = Hosts::new(servers.collect(), gateways.collect(), folder)?;
+    if !site.modules.arp {
+        neighbours::hosts(&hosts).context("setting neighbours by hand ([modules] arp = false)")?;
+        step("neighbours");
+    }
     Ok(Network { root, hosts, agents, ovs, steps })
 }
 

@@ -17,11 +17,11 @@ use tandem_linux::{ethtool, link};
 use tandem_model::PortNo;
 
 /// Interface numbers of bridges start here: beyond what the kernel gives to interfaces of its own.
-const BRIDGE: u32 = 90_000;
+pub(super) const BRIDGE: u32 = 90_000;
 /// Interface numbers of VMs' ports at their servers start here.
 const VM_BASE: u32 = 100_000;
 /// A VM's own interface's number.
-const ETH0: u32 = 2;
+pub(super) const ETH0: u32 = 2;
 
 /// What the DHCP client calls to configure the interface.
 const DHCP_SCRIPT: &str = r#"#!/bin/sh
@@ -40,6 +40,8 @@ pub struct Vm {
     pub server: usize,
     /// Its namespace.
     pub ns: NetNs,
+    /// Its address and Ethernet address, where somebody has to know them.
+    pub known: Option<(Ipv4Addr, [u8; 6])>,
     port: PortNo,
     client: Option<Child>,
 }
@@ -152,8 +154,16 @@ impl Vms {
                 .context("starting udhcpc (package udhcpc)")?;
             Ok(Some(client))
         })??;
-        self.running.insert(id, Vm { server, ns, port, client });
+        self.running.insert(id, Vm { server, ns, known: None, port, client });
         Ok(())
+    }
+
+    /// Notes a VM's addresses, and returns those of all others that are noted.
+    pub fn know(&mut self, id: u64, address: Ipv4Addr, mac: [u8; 6]) -> Vec<(u64, (Ipv4Addr, [u8; 6]))> {
+        if let Some(vm) = self.running.get_mut(&id) {
+            vm.known = Some((address, mac));
+        }
+        self.running.iter().filter(|(n, _)| **n != id).filter_map(|(n, vm)| Some((*n, vm.known?))).collect()
     }
 
     /// Stops a VM; one that does not run is stopped already.

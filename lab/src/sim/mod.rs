@@ -350,6 +350,12 @@ impl Simulation {
             Effect::TrafficStop { id } => self.flows.stop(id, self.now),
             Effect::Store { id, .. } => self.later(delays.store, Event::Stored { id }),
             Effect::Answer { id, answer } => self.answers.push((self.now, id, answer)),
+            Effect::SetPort { switch, port, up } => {
+                let at = self.site.topology.switch_by_dpid(switch).map(NodeId::Switch);
+                if let Some(link) = at.and_then(|node| self.site.topology.link_at(node, port)) {
+                    self.set_link(self.now + delays.packet, link, up);
+                }
+            }
             Effect::PollNow { switch } => {
                 if let Some(id) = self.site.topology.switch_by_dpid(switch) {
                     self.push(self.now, Deed::PollOnce(id));
