@@ -399,7 +399,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Calibrate { world, place, name, api, options } => {
             return calibrate(world, place, name, &api, options);
         }
-        Verb::Bench(Bench::BringUp(options)) => bench::run(&options)?,
+        Verb::Bench(Bench::BringUp(options)) => {
+            scratch::clean_when_interrupted()?;
+            bench::run(&options)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

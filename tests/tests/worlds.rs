@@ -121,7 +121,7 @@ fn an_experiment_that_ends_early_leaves_nothing() -> Result<()> {
             .stderr(Stdio::null())
             .spawn()?;
         let lab = format!("@tandem-lab/figure-4-2-best-fit-{}", child.id());
-        let is_up = || Ok(std::fs::read_to_string("/proc/net/unix")?.contains(&lab));
+        let is_up = || -> Result<bool> { Ok(std::fs::read_to_string("/proc/net/unix")?.contains(&lab)) };
         let scratch = std::env::temp_dir().join(format!("tandem-best-fit-{}", child.id()));
         wait("the experiment's lab and controller", || {
             let ready = is_up()? && !processes(&format!("{}/api.sock", scratch.display()))?.is_empty();

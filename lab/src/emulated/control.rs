@@ -240,6 +240,13 @@ pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
 /// # Errors
 /// When there is a lab of that name.
 pub fn bind(name: &str) -> anyhow::Result<(UnixListener, UnixListener)> {
+    // The sockets' names are made of it: a slash in it could be another lab's.
+    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
+        anyhow::bail!(
+            "{name:?} cannot be a lab's name; choose up to 64 letters, digits, '-', '_' or '.' with --name"
+        );
+    }
     let bind = |suffix: &str| {
         UnixListener::bind_addr(&address(name, suffix)?).with_context(|| {
             format!(

@@ -95,6 +95,12 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     if !missing.is_empty() {
         bail!("the emulated world is not possible here; missing:\n  {}", missing.join("\n  "));
     }
+    if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
+        bail!(
+            "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",
+            plan.controller
+        );
+    }
     let name = plan.name.clone().unwrap_or(checked.name);
     let (control, world) = control::bind(&name)?;
     hand_down(&control)?;

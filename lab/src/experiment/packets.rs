@@ -23,6 +23,7 @@ pub fn run(world: &dyn World, text: &str, out: &Path, record: bool) -> anyhow::R
         let text = with_policy(text, name, policy)?;
         let statistics = out.join(name);
         std::fs::create_dir_all(&statistics)?;
+        forget_csv(&statistics)?;
         let recording = out.join(format!("{name}.jsonl"));
         let start = Start {
             name,
@@ -41,6 +42,17 @@ pub fn run(world: &dyn World, text: &str, out: &Path, record: bool) -> anyhow::R
     records.write(out)?;
     println!("{}", fit::table(best, worst));
     println!("everything is in {}", out.display());
+    Ok(())
+}
+
+/// A controller appends to the files that it finds, since it may have been restarted; a run begins anew.
+fn forget_csv(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "csv") {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
     Ok(())
 }
 
