@@ -9,9 +9,10 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{bench, requester, scratch};
+use tandem_lab::{bench, calibrate, draw, requester, scratch, tandem};
 use tandem_linux::link::neighbour_limit;
-use tandem_model::Allocation;
+use tandem_model::{Allocation, Site, site};
+use tandem_testbed::inventory::Inventory;
 
 /// Data centres without hardware: simulated in virtual time, or emulated with real packets; and the experiments on them.
 ///
@@ -127,6 +128,37 @@ enum Verb {
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
     #[command(subcommand)]
     Experiment(Experiment),
+    /// Draw a data centre, and who is plugged into what.
+    Draw {
+        /// The site file.
+        #[arg(long)]
+        site: PathBuf,
+        /// Also draw machines, interfaces and port numbers at both ends of each cable, and print them as a table.
+        #[arg(long, requires = "inventory")]
+        cabling: bool,
+        /// The testbed's machines (inventory.toml).
+        #[arg(long)]
+        inventory: Option<PathBuf>,
+        /// The picture (SVG); standard output if not given, except with --cabling.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Measure rate, delay and loss of each link and put them beside what the site file declares; fails when a link differs.
+    Calibrate {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated", conflicts_with = "name")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
+        /// A lab that is up already, with its controller, instead of bringing one up.
+        #[arg(long, requires = "site")]
+        name: Option<String>,
+        /// With --name: the controller's API.
+        #[arg(long, env = "TANDEM_API", default_value = "unix:/run/tandem/api.sock")]
+        api: String,
+        #[command(flatten)]
+        options: calibrate::Options,
+    },
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
@@ -234,9 +266,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
             let (text, file) = (read(&site)?, site.display().to_string());
             let purpose = "tandem-lab up".to_owned();
-            let program = node_program;
-            let plan = testbed::Plan { name, text, file, inventory, program, purpose, tied: false };
-            let (status, _) = testbed::up(&plan)?;
+            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
+            let status = testbed::up(&plan)?;
             print_status(&status);
             println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
         }
@@ -349,12 +380,64 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        Verb::Draw { site, cabling, inventory, out } => {
+            let checked = site::read(&read(&site)?, &site.display().to_string())?;
+            let inventory = inventory.map(|file| Inventory::load(&file, Some(&checked))).transpose()?;
+            let shown = inventory.as_ref().filter(|_| cabling);
+            let svg = draw::svg(&checked, shown);
+            match (&out, shown) {
+                (Some(file), _) => {
+                    std::fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
+                }
+                (None, None) => print!("{svg}"),
+                (None, Some(_)) => {}
+            }
+            if let Some(inventory) = shown {
+                print!("{}", draw::table(&checked, inventory));
+            }
+        }
+        Verb::Calibrate { world, place, name, api, options } => {
+            return calibrate(world, place, name, &api, options);
+        }
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn calibrate(
+    world: World,
+    place: Place,
+    name: Option<String>,
+    api: &str,
+    options: calibrate::Options,
+) -> anyhow::Result<ExitCode> {
+    let out = place.out.clone();
+    let text = place.prepare()?.context("--site FILE says what is declared")?;
+    let measure = |site: &Site, ask: &dyn Fn(&Ask) -> _, statistics: &dyn Fn() -> _| {
+        calibrate::run(&calibrate::Lab { site, ask, statistics }, &options, |line| eprintln!("{line}"))
+    };
+    let findings = if let Some(name) = name {
+        let site = site::read(&text, "the site file")?;
+        measure(&site, &|ask| control::ask(&name, ask), &|| tandem::json(api, &["stats", "--now"]))?
+    } else {
+        let world = place.world(world, &["OpenFlow13"])?;
+        let start =
+            world::Start { name: "calibrate", experiment: "calibrate", text: &text, csv: None, record: None };
+        let run = world::Run::start(&*world, start)?;
+        let findings = measure(&run.site, &|ask| run.ask(ask), &|| run.controller.json(&["stats", "--now"]))?;
+        run.stop()?;
+        findings
+    };
+    let file = out.join("calibration.csv");
+    std::fs::write(&file, calibrate::csv(&findings, options.tolerance))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    print!("{}", calibrate::table(&findings, options.tolerance));
+    println!("everything is in {}", out.display());
+    let good = findings.iter().all(|f| !f.verdict(options.tolerance).starts_with("DIFFERS"));
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_status(status: &Status) {

@@ -1,6 +1,8 @@
 //! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
 
 pub mod bench;
+pub mod calibrate;
+pub mod draw;
 pub mod emulated;
 pub mod experiment;
 pub mod hosts;

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 use tandem_model::{Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -31,23 +30,7 @@ pub trait World {
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.
-    fn up(&self, name: &str, text: &str, folder: &Path, purpose: &str) -> anyhow::Result<Up>;
-}
-
-/// A world that is up.
-pub struct Up {
-    /// What it says of itself.
-    pub status: Status,
-    /// When this is closed, the world ends by itself: its experiment has died.
-    pub lifeline: Option<Lifeline>,
-}
-
-/// What ends a world when it closes, also because this process was killed.
-pub enum Lifeline {
-    /// The standard input of the testbed's coordinator.
-    Input(#[allow(dead_code, reason = "it is held, not used")] ChildStdin),
-    /// A connection to the lab's control socket.
-    Connection(#[allow(dead_code, reason = "it is held, not used")] UnixStream),
+    fn up(&self, name: &str, text: &str, folder: &Path, purpose: &str) -> anyhow::Result<Status>;
 }
 
 /// Namespaces of this machine.
@@ -69,7 +52,7 @@ impl World for Emulated {
         Vec::new()
     }
 
-    fn up(&self, name: &str, text: &str, folder: &Path, _: &str) -> anyhow::Result<Up> {
+    fn up(&self, name: &str, text: &str, folder: &Path, _: &str) -> anyhow::Result<Status> {
         let up = outside::up(&outside::Plan {
             name: Some(name.to_owned()),
             text: text.to_owned(),
@@ -79,8 +62,7 @@ impl World for Emulated {
             agent_per_switch: false,
             protocols: self.protocols.clone(),
         })?;
-        let held = control::hold(name).inspect_err(|_| drop(outside::down(name)))?;
-        Ok(Up { status: up.status, lifeline: Some(Lifeline::Connection(held)) })
+        Ok(up.status)
     }
 }
 
@@ -135,24 +117,23 @@ impl World for Testbed {
         ]
     }
 
-    fn up(&self, name: &str, text: &str, _: &Path, purpose: &str) -> anyhow::Result<Up> {
-        let (status, lifeline) = up::up(&up::Plan {
+    fn up(&self, name: &str, text: &str, _: &Path, purpose: &str) -> anyhow::Result<Status> {
+        up::up(&up::Plan {
             name: Some(name.to_owned()),
             text: text.to_owned(),
             file: "the experiment's site".into(),
             inventory: self.inventory.clone(),
             program: self.program.clone(),
             purpose: purpose.to_owned(),
-            tied: true,
-        })?;
-        Ok(Up { status, lifeline: lifeline.map(Lifeline::Input) })
+        })
     }
 }
 
-/// A lab that goes down when it is dropped.
+/// A lab that goes down when it is dropped, and when this process is killed.
 struct Lab {
     name: String,
-    _lifeline: Option<Lifeline>,
+    /// Kept, not read.
+    held: Option<UnixStream>,
 }
 
 impl Drop for Lab {
@@ -224,8 +205,10 @@ impl Run {
         std::fs::write(&file, start.text)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
         // The testbed first: nothing is asked of it before it is ours. An emulated world's switches look for a controller from the start.
-        let up = world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
-        let lab = Lab { name, _lifeline: up.lifeline };
+        let status =
+            world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
+        let mut lab = Lab { name, held: None };
+        lab.held = Some(control::hold(&lab.name)?);
         let controller = Controller::start(&Options {
             site: &file,
             folder: scratch.path(),
@@ -234,7 +217,7 @@ impl Run {
             record: start.record,
             more: &world.controller_options(),
         })?;
-        let run = Run { controller, status: up.status, site, lab, _scratch: scratch };
+        let run = Run { controller, status, site, lab, _scratch: scratch };
         run.wait_ready(world.patience())?;
         Ok(run)
     }

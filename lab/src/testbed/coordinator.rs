@@ -122,6 +122,11 @@ impl Testbed {
         if !missing.is_empty() {
             bail!("the inventory has no machine for {}", missing.join(", "));
         }
+        if !site.modules.arp {
+            bail!(
+                "the site says arp = false, but a testbed's hosts find each other by ARP; write arp = true under [modules]"
+            );
+        }
         let mut last = clock();
         let mut steps = Vec::new();
         let mut step = |what: &str| {

@@ -5,11 +5,11 @@ use crate::emulated::control::{self, Answer, Status};
 use crate::service::{self, World};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::site;
@@ -33,16 +33,13 @@ pub struct Plan {
     pub program: Option<PathBuf>,
     /// What for, in the testbed's lock.
     pub purpose: String,
-    /// End when whoever started it has died, instead of running on until `down`.
-    pub tied: bool,
 }
 
-/// Takes a testbed over and returns when its servers and gateways are there; it runs on by itself, or, if it is tied, until the pipe that
-/// is returned with its status is closed.
+/// Takes a testbed over and returns when its servers and gateways are there; it runs on by itself.
 ///
 /// # Errors
 /// When a file has faults, a machine is not reached, somebody else holds the testbed, or a step failed; nothing is then left.
-pub fn up(plan: &Plan) -> anyhow::Result<(Status, Option<ChildStdin>)> {
+pub fn up(plan: &Plan) -> anyhow::Result<Status> {
     let mut plan = plan.clone();
     plan.inventory = std::path::absolute(&plan.inventory)?;
     // Faults in the files are told at once, by this process.
@@ -53,12 +50,13 @@ pub fn up(plan: &Plan) -> anyhow::Result<(Status, Option<ChildStdin>)> {
     // A signal of the terminal is for us, not for the lab.
     child.process_group(0);
     let mut child = child.spawn().context("starting the testbed's own process")?;
-    let mut input = child.stdin.take().context("no input")?;
-    writeln!(input, "{}", serde_json::to_string(&plan)?)?;
+    if let Some(mut input) = child.stdin.take() {
+        writeln!(input, "{}", serde_json::to_string(&plan)?)?;
+    }
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     match serde_json::from_str(&line) {
-        Ok(Answer::Status(status)) => Ok((status, plan.tied.then_some(input))),
+        Ok(Answer::Status(status)) => Ok(status),
         Ok(Answer::Error { why }) => {
             child.wait()?;
             bail!("{why}")
@@ -80,7 +78,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
     out.flush()?;
-    let (testbed, control, world, tied) = result?;
+    let (testbed, control, world) = result?;
     let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     let testbed = Arc::new(testbed);
@@ -92,14 +90,6 @@ pub fn run() -> anyhow::Result<()> {
             std::thread::sleep(ALIVE);
         }
     });
-    if tied {
-        let ended = ended.clone();
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            ended.end();
-            std::process::exit(0);
-        });
-    }
     end_by_signal(ended)?;
     let reports = testbed.reports();
     service::run(testbed, reports, control, world)
@@ -124,7 +114,7 @@ fn end_by_signal(testbed: Arc<Testbed>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare() -> anyhow::Result<(Testbed, UnixListener, UnixListener, bool)> {
+fn prepare() -> anyhow::Result<(Testbed, UnixListener, UnixListener)> {
     let mut text = String::new();
     std::io::stdin().read_line(&mut text)?;
     let plan: Plan =
@@ -135,5 +125,5 @@ fn prepare() -> anyhow::Result<(Testbed, UnixListener, UnixListener, bool)> {
     let (control, world) = control::bind(&name)?;
     let program = plan.program.unwrap_or_else(|| Path::new("/proc/self/exe").to_owned());
     let testbed = Testbed::up(&name, site, inventory, &program, &plan.purpose)?;
-    Ok((testbed, control, world, plan.tied))
+    Ok((testbed, control, world))
 }

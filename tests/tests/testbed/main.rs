@@ -32,6 +32,28 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
     let refused = format!("{:#}", refused.expect_err("the testbed is held"));
     assert!(refused.contains("is held by") && refused.contains("tandem-lab up"), "{refused}");
 
+    // Each way is found by the switches' counters and filled; what a loaded machine makes of the rates is not judged here.
+    let api = format!("unix:{}", rig.path("api.sock"));
+    let calibrated = rig.lab(&[
+        "calibrate",
+        "--name",
+        "bench",
+        "--api",
+        &api,
+        "--site",
+        &site,
+        "--out",
+        &rig.path("calibration"),
+        "--seconds",
+        "0.5",
+        "--tolerance",
+        "80",
+    ])?;
+    assert!(
+        calibrated.contains("0 of 10 directions differ") && calibrated.contains("; 0 were not reached"),
+        "{calibrated}"
+    );
+
     // A VM on each server gets its address by DHCP over the real switches, and traffic from the gateway.
     let vms = [rig.json(&["vm", "request"])?, rig.json(&["vm", "request"])?];
     for vm in &vms {
