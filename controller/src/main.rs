@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::testbed::{self, TestbedVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
 
@@ -35,6 +36,9 @@ enum Verb {
     /// Service classes and their shares.
     #[command(subcommand)]
     Class(ClassVerb),
+    /// The machines of a testbed: agents to and from them, who holds them.
+    #[command(subcommand)]
+    Testbed(TestbedVerb),
     /// Switches, servers, and what is not as it should be.
     Topology,
     /// Links with their load.
@@ -100,6 +104,11 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Group(verb) => verbs::group(&common, verb).await?,
         Verb::Agent(verb) => agents::agent(&common, verb).await?,
         Verb::Class(verb) => agents::class(&common, verb).await?,
+        Verb::Testbed(verb) => {
+            if !testbed::testbed(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Verb::Topology => verbs::topology(&common).await?,
         Verb::Links { watch } => verbs::links(&common, watch).await?,
         Verb::Rules { switch } => verbs::rules(&common, switch).await?,

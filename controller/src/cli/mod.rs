@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod client;
 mod table;
+pub mod testbed;
 pub mod verbs;
 
 /// Where the API is unless said otherwise.

@@ -5,6 +5,7 @@
 //! - [`lock`]: who holds the testbed, kept on the machines themselves.
 //! - [`deploy`]: from a binary and an inventory to running agents, and back.
 
+pub mod deploy;
 pub mod inventory;
 pub mod lock;
 pub mod ssh;
