@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::testbed::{self, TestbedVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
@@ -39,6 +40,9 @@ enum Verb {
     /// The machines of a testbed: agents to and from them, who holds them.
     #[command(subcommand)]
     Testbed(TestbedVerb),
+    /// Site files.
+    #[command(subcommand)]
+    Site(SiteVerb),
     /// Switches, servers, and what is not as it should be.
     Topology,
     /// Links with their load.
@@ -106,6 +110,11 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Class(verb) => agents::class(&common, verb).await?,
         Verb::Testbed(verb) => {
             if !testbed::testbed(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Verb::Site(verb) => {
+            if !site::site(&common, verb).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }

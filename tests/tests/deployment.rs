@@ -295,6 +295,23 @@ fn from_nothing_to_a_running_agent_and_back() -> anyhow::Result<()> {
     assert_eq!(status["holder"], Value::Null, "the lock was given back: {status}");
     assert_eq!(bed.vsctl(&["list-br"])?, "edge1");
 
+    // What is there becomes a site file.
+    let inventory = bed.write_inventory("p1")?;
+    let found = bed.path("found.toml");
+    let (ok, text) =
+        bed.tandem(&["site", "discover", "--inventory", &inventory, "--out", &found.display().to_string()])?;
+    assert!(ok, "{text}");
+    let text = std::fs::read_to_string(&found)?;
+    let site = tandem_model::site::read(&text, "found.toml").map_err(|f| anyhow::anyhow!("{f}\n{text}"))?;
+    assert_eq!(site.topology.switches.len(), 1);
+    assert!(
+        text.contains("edge1.1") && text.contains("FILL IN: no machine of the inventory is gw1"),
+        "{text}"
+    );
+    let (ok, text) =
+        bed.tandem(&["site", "discover", "--inventory", &inventory, "--out", &found.display().to_string()])?;
+    assert!(!ok && text.contains("choose another --out"), "{text}");
+
     // A second time there is nothing to do, and nothing is touched.
     let (files, pid) = (bed.files()?, bed.pid()?);
     let (outcome, reports) = bed.deploy(&first, &[])?;

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod client;
+pub mod site;
 mod table;
 pub mod testbed;
 pub mod verbs;
