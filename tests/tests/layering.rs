@@ -56,7 +56,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-testbed", &["tandem-model"]),
     (
         "tandem-controller",
-        &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
+        &[
+            "tandem-core",
+            "tandem-openflow",
+            "tandem-switch-driver",
+            "tandem-model",
+            "tandem-agent-protocol",
+            "tandem-testbed",
+        ],
     ),
     (
         "tandem-lab",

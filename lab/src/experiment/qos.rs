@@ -11,6 +11,7 @@ use super::records::Records;
 use super::world::{Run, Start, World};
 use crate::emulated::control::{Ask, FlowReport};
 use anyhow::{Context, bail};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
