@@ -13,7 +13,7 @@ use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
 use crate::snapshot::{Dirty, Snapshot};
-use crate::statistics::Statistics;
+use crate::statistics::{BELIEVABLE, Statistics};
 use crate::timers::{Timer, Timers};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -301,7 +301,11 @@ impl Core {
     fn on_samples(&mut self, dpid: Dpid, ports: Vec<PortSample>, flows: &[tandem_model::FlowSample]) {
         let Some(switch) = self.live.id(dpid) else { return };
         for sample in ports {
-            if self.statistics.port(switch, sample, self.now) {
+            // What a port can carry, with room for a link that is faster than declared.
+            let link = self.site.topology.link_at(NodeId::Switch(switch), sample.port);
+            let rate = link.and_then(|l| self.site.topology.link(l)).map(|l| l.cfg.rate);
+            let most = rate.map_or(BELIEVABLE, |r| BitRate(r.0.saturating_mul(4)));
+            if self.statistics.port(switch, sample, most, self.now) {
                 self.measure(switch, sample.port);
             }
         }
@@ -343,9 +347,24 @@ impl Core {
         let out = declared.hop_from(link, node);
         let (tx, rx) = (stats.tx(), stats.rx());
         self.links.set_measured(out, tx);
-        let other = declared.other(node).map(|e| e.node);
-        if !other.is_some_and(|n| crate::live::is_openflow(topology, n)) {
+        let measured = |n: Option<NodeId>| n.is_some_and(|n| crate::live::is_openflow(topology, n));
+        let mut other = declared.other(node).map(|e| e.node);
+        if !measured(other) {
             self.links.set_measured(Hop { link, down: !out.down }, rx);
+        }
+        // A legacy switch between two neighbours counts nothing, and passes on what it gets.
+        let (mut from, mut left) = (link, topology.links.len());
+        while let Some(legacy @ NodeId::Switch(_)) = other.filter(|n| !measured(Some(*n)) && left > 0) {
+            let mut beyond = topology.ports(legacy).iter().map(|(_, l)| *l).filter(|l| *l != from);
+            let (Some(next), None) = (beyond.next(), beyond.next()) else { return };
+            let Some(declared) = topology.link(next) else { return };
+            let on = declared.hop_from(next, legacy);
+            self.links.set_measured(on, tx);
+            other = declared.other(legacy).map(|e| e.node);
+            if !measured(other) {
+                self.links.set_measured(Hop { link: next, down: !on.down }, rx);
+            }
+            (from, left) = (next, left - 1);
         }
     }
 

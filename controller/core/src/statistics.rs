@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId};
 
 /// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
-const BELIEVABLE: BitRate = BitRate(400_000_000_000);
+pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
 
 /// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
 pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
@@ -102,7 +102,7 @@ impl Statistics {
     }
 
     /// Takes in one port's counters; true when a rate came out of it.
-    pub fn port(&mut self, switch: SwitchId, sample: PortSample, now: Time) -> bool {
+    pub fn port(&mut self, switch: SwitchId, sample: PortSample, most: BitRate, now: Time) -> bool {
         let Some(ports) = self.ports.get_mut(switch.0 as usize) else { return false };
         let fresh = PortStats { sample, at: now, rx: Smoothed::default(), tx: Smoothed::default() };
         let Some(stats) = ports.get_mut(&sample.port) else {
@@ -113,8 +113,8 @@ impl Statistics {
         if period.is_zero() {
             return false;
         }
-        let rx = advance(stats.sample.rx_bytes, sample.rx_bytes, period);
-        let tx = advance(stats.sample.tx_bytes, sample.tx_bytes, period);
+        let rx = advance_within(stats.sample.rx_bytes, sample.rx_bytes, period, most);
+        let tx = advance_within(stats.sample.tx_bytes, sample.tx_bytes, period, most);
         if let Some(bytes) = rx {
             stats.rx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
         }
@@ -162,6 +162,13 @@ impl Statistics {
         self.vms.remove(&vm);
     }
 
+    /// Forgets the rates of a port that went away: its number may come back as another one, which counts from zero.
+    pub fn forget_port(&mut self, switch: SwitchId, port: PortNo) {
+        if let Some(ports) = self.ports.get_mut(switch.0 as usize) {
+            ports.remove(&port);
+        }
+    }
+
     /// Forgets the rates of a switch that went away: its counters may start anew.
     pub fn forget_switch(&mut self, switch: SwitchId) {
         if let Some(ports) = self.ports.get_mut(switch.0 as usize) {
@@ -207,22 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_that_starts_anew_makes_no_peak() {
+        let mut stats = Statistics::new(1, 0.0);
+        let most = BitRate::mbit(100);
+        stats.port(SwitchId(0), sample(10_000_000), most, Time::from_secs(0));
+        assert!(
+            !stats.port(SwitchId(0), sample(0), most, Time::from_secs(1)),
+            "no link of 100 Mbit/s wraps in a second"
+        );
+        assert!(stats.port(SwitchId(0), sample(125_000), most, Time::from_secs(2)));
+        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).map(PortStats::rx), Some(BitRate::mbit(1)));
+    }
+
+    #[test]
     fn the_history_weight_is_the_share_of_the_past() {
         let mut stats = Statistics::new(1, 0.75);
         let port = SwitchId(0);
-        assert!(!stats.port(port, sample(0), Time::from_secs(0)), "one sample makes no rate");
-        assert!(stats.port(port, sample(125_000), Time::from_secs(1)));
+        assert!(!stats.port(port, sample(0), BELIEVABLE, Time::from_secs(0)), "one sample makes no rate");
+        assert!(stats.port(port, sample(125_000), BELIEVABLE, Time::from_secs(1)));
         assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate::mbit(1)));
-        stats.port(port, sample(125_000), Time::from_secs(2));
+        stats.port(port, sample(125_000), BELIEVABLE, Time::from_secs(2));
         assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate(750_000)));
     }
 
     #[test]
     fn a_sample_at_the_same_moment_changes_nothing() {
         let mut stats = Statistics::new(1, 0.0);
-        stats.port(SwitchId(0), sample(0), Time::from_secs(1));
-        assert!(!stats.port(SwitchId(0), sample(500), Time::from_secs(1)));
-        assert!(stats.port(SwitchId(0), sample(125_000), Time::from_secs(2)));
+        stats.port(SwitchId(0), sample(0), BELIEVABLE, Time::from_secs(1));
+        assert!(!stats.port(SwitchId(0), sample(500), BELIEVABLE, Time::from_secs(1)));
+        assert!(stats.port(SwitchId(0), sample(125_000), BELIEVABLE, Time::from_secs(2)));
         assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).map(PortStats::rx), Some(BitRate::mbit(1)));
     }
 }

@@ -125,6 +125,7 @@ impl Core {
         if let Some(switch) = self.live.switch_mut(id) {
             if removed {
                 switch.ports.remove(&number);
+                self.statistics.forget_port(id, number);
             } else {
                 switch.ports.insert(number, port);
             }

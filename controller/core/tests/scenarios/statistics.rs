@@ -157,3 +157,28 @@ fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     world.wait(Duration::from_millis(1));
     assert_eq!(world.answer(id), Some(Answer::Done));
 }
+
+/// A legacy switch between an edge and its server counts nothing: what the edge counts is what is on both of its cables.
+#[test]
+fn the_link_beyond_a_legacy_switch_has_the_load_that_is_measured_before_it() {
+    let text = format!(
+        "{SMALL}[[legacy]]\nname = \"desk\"\nbetween = [\"edge1\", \"srv1\"]\n[statistics]\nhistory_weight = 0.0\n"
+    );
+    let mut world = World::new(read(&text));
+    let (near, far) = (world.link("edge1", "desk"), world.link("desk", "srv1"));
+    let topology = world.site.topology.clone();
+    let edge = topology.by_name("edge1").expect("declared");
+    let port = topology.ports(edge).iter().find(|(_, l)| *l == near).map(|(p, _)| *p).expect("a port");
+    let at = (world.dpid("edge1"), port);
+    tell(&mut world, at, 0, 0);
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, 250_000, 125_000);
+    let links = world.core.snapshot().links.clone();
+    for link in [near, far] {
+        let view = &links[link.0 as usize];
+        let mut rates = [view.up, view.down];
+        rates.sort_unstable();
+        assert_eq!(rates, [BitRate::mbit(1), BitRate::mbit(2)], "{}", view.name);
+    }
+    assert!((world.core.server_link_ratio(tandem_model::ServerId(0)) - 0.2).abs() < 1e-9);
+}
