@@ -152,3 +152,47 @@ pub fn document() -> Value {
         } },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The routes as they are written in the sources, with their methods.
+    fn routes() -> BTreeSet<(String, String)> {
+        let sources = [include_str!("api.rs"), include_str!("agents/api.rs"), include_str!("metrics.rs")];
+        let mut found = BTreeSet::new();
+        for (path, handlers) in
+            sources.iter().flat_map(|s| s.split(".route(\"").skip(1)).filter_map(|r| r.split_once('"'))
+        {
+            let line = handlers.lines().next().unwrap_or_default();
+            for method in ["get", "put", "post", "patch", "delete"] {
+                let called = line.contains(&format!("{method}("));
+                if called || method == "get" && line.contains("view(") {
+                    found.insert((path.to_owned(), method.to_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let document = document();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            described.extend(methods.as_object().expect("methods").keys().map(|m| (path.clone(), m.clone())));
+        }
+        assert!(described.len() > 20);
+        assert_eq!(described, routes());
+    }
+
+    #[test]
+    fn every_schema_that_is_named_is_there() {
+        let document = document();
+        let text = document.to_string();
+        for name in text.split("#/components/schemas/").skip(1).filter_map(|t| t.split('"').next()) {
+            assert!(document["components"]["schemas"][name].is_object(), "{name}");
+        }
+    }
+}
