@@ -71,6 +71,8 @@ pub struct DataCentre {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
+    /// What its switches speak, as `tandem-lab up --protocols` has it; `None` for what they do by default.
+    pub protocols: Option<&'static str>,
     controller: Option<Child>,
     record: bool,
 }
@@ -85,7 +87,7 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        Ok(DataCentre { name, folder, controller: None, record: false })
+        Ok(DataCentre { name, folder, protocols: None, controller: None, record: false })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -93,7 +95,16 @@ impl DataCentre {
     /// # Errors
     /// With the step that failed.
     pub fn up(site: &str) -> anyhow::Result<DataCentre> {
+        DataCentre::up_speaking(site, None)
+    }
+
+    /// The same with switches that speak only these protocols.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn up_speaking(site: &str, protocols: Option<&'static str>) -> anyhow::Result<DataCentre> {
         let mut dc = DataCentre::prepare(site)?;
+        dc.protocols = protocols;
         dc.record = true;
         dc.lab_up()?;
         dc.start_controller()?;
@@ -116,15 +127,10 @@ impl DataCentre {
     /// With what `tandem-lab up` says.
     pub fn lab_up(&self) -> anyhow::Result<String> {
         let site = self.path("site.toml").display().to_string();
-        self.lab(&[
-            "up",
-            "--site",
-            &site,
-            "--name",
-            &self.name,
-            "--controller",
-            &self.socket("openflow.sock"),
-        ])
+        let socket = self.socket("openflow.sock");
+        let mut arguments = vec!["up", "--site", &site, "--name", &self.name, "--controller", &socket];
+        arguments.extend(self.protocols.iter().flat_map(|p| ["--protocols", p]));
+        self.lab(&arguments)
     }
 
     /// Starts the controller (again).

@@ -310,11 +310,7 @@ fn reported(f: &FlowStats) -> Reported {
     // This very flow: what has taken its place since is not meant.
     let cookie = (f.cookie, u64::MAX);
     let command = flow::command::DELETE_STRICT;
-    say(
-        &flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()),
-        0,
-        &mut erase,
-    );
+    say(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
     Reported {
         cookie: Cookie(f.cookie),
         key: key(f.table_id, &f.matching, f.priority),

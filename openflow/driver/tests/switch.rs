@@ -211,7 +211,11 @@ fn a_poll_counts_flows_and_repairs_what_was_changed_behind_our_back() {
             Event::Samples { flows, .. } if !flows.is_empty() => Some(flows.clone()),
             _ => None,
         });
-        assert_eq!(flows.map(|f| (f.len(), f[0].flows, f[0].bytes)), Some((1, 2, 300)), "one owner, two flows");
+        assert_eq!(
+            flows.map(|f| (f.len(), f[0].flows, f[0].bytes)),
+            Some((1, 2, 300)),
+            "one owner, two flows"
+        );
         assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
 
         pair.switch.wipe(200);
@@ -256,7 +260,8 @@ fn a_switch_that_will_not_tell_its_flows_is_asked_again_and_let_go_with_the_reas
         for answers in [Answers::WithError, Answers::Never] {
             let mut pair = Pair::up(version);
             pair.switch.flows = answers;
-            let events = pair.effect(sync(1, vec![rule(100, RuleAction::Hairpin)])).expect("asked again later");
+            let events =
+                pair.effect(sync(1, vec![rule(100, RuleAction::Hairpin)])).expect("asked again later");
             assert_eq!(events, []);
             let (events, error) = pair.wait_for_the_end();
             assert_eq!(pair.switch.asked.0, 4);
@@ -264,7 +269,10 @@ fn a_switch_that_will_not_tell_its_flows_is_asked_again_and_let_go_with_the_reas
                 Answers::WithError => "it answered BAD_REQUEST/",
                 _ => "it answered nothing for 30s",
             };
-            assert!(matches!(&error, DriverError::Unread { times: 4, why: w } if w.starts_with(why)), "{error}");
+            assert!(
+                matches!(&error, DriverError::Unread { times: 4, why: w } if w.starts_with(why)),
+                "{error}"
+            );
             let refused: Vec<&Event> =
                 events.iter().filter(|e| matches!(e, Event::RulesRefused { .. })).collect();
             let [Event::RulesRefused { txn: TxnId(1), why: told, .. }] = refused[..] else {
@@ -364,10 +372,7 @@ fn a_switch_that_falls_silent_or_does_not_know_barriers_is_let_go() {
         let mut pair = Pair::up(version);
         pair.switch.silent = true;
         let (_, error) = pair.wait_for_the_end();
-        assert!(
-            matches!(error, DriverError::Session(session::SessionError::EchoTimeout(_))),
-            "{error}"
-        );
+        assert!(matches!(error, DriverError::Session(session::SessionError::EchoTimeout(_))), "{error}");
 
         let mut pair = Pair::synced(version, Vec::new());
         pair.switch.barriers = Answers::WithError;

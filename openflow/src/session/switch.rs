@@ -54,13 +54,7 @@ pub struct SwitchSession {
 
 impl SwitchSession {
     /// Starts a session that speaks `versions`, and greets.
-    pub fn new(
-        versions: &[u8],
-        identity: Identity,
-        cfg: Cfg,
-        now: Time,
-        out: &mut Vec<u8>,
-    ) -> SwitchSession {
+    pub fn new(versions: &[u8], identity: Identity, cfg: Cfg, now: Time, out: &mut Vec<u8>) -> SwitchSession {
         let session = Session::new(versions, cfg, now, out);
         SwitchSession { session, identity, features: Assembly::new(MOST_TABLES) }
     }

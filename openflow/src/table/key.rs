@@ -248,7 +248,9 @@ impl FlowKey {
             (found, place) = (found | bit, place.max(at));
             let (length, later) = match (rest, next) {
                 (None, _) | (_, 50) => (0, true),
-                (Some(b), 44) => (8, b.get(2..4).is_some_and(|f| u16::from_be_bytes([f[0], f[1]]) & 0xfff8 != 0)),
+                (Some(b), 44) => {
+                    (8, b.get(2..4).is_some_and(|f| u16::from_be_bytes([f[0], f[1]]) & 0xfff8 != 0))
+                }
                 // An authentication header counts in words of 4 bytes, less two (RFC 4302 section 2.2).
                 (Some(b), 51) => (b.get(1).map_or(0, |n| (usize::from(*n) + 2) * 4), false),
                 (Some(b), _) => (b.get(1).map_or(0, |n| (usize::from(*n) + 1) * 8), false),

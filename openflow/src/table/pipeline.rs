@@ -135,9 +135,13 @@ impl Instructions {
         use of13::Instruction;
         let mut out = Instructions::default();
         for (at, instruction) in instructions.iter().enumerate() {
-            let same = |other: &Instruction| std::mem::discriminant(other) == std::mem::discriminant(instruction);
+            let same =
+                |other: &Instruction| std::mem::discriminant(other) == std::mem::discriminant(instruction);
             if instructions[..at].iter().any(same) {
-                return Err(Unsupported::new("the same instruction twice".into(), Blame::UNSUPPORTED_INSTRUCTION));
+                return Err(Unsupported::new(
+                    "the same instruction twice".into(),
+                    Blame::UNSUPPORTED_INSTRUCTION,
+                ));
             }
             match instruction {
                 Instruction::GotoTable(table, _) => out.goto = Some(*table),

@@ -77,7 +77,16 @@ impl Driver {
         }
         let barrier = self.say(out, |s, xid, o| s.barrier(xid, o));
         let first = first.unwrap_or(barrier);
-        self.open.push_back(Open { change, first, barrier, sent: now, added, removed, refused: None, before });
+        self.open.push_back(Open {
+            change,
+            first,
+            barrier,
+            sent: now,
+            added,
+            removed,
+            refused: None,
+            before,
+        });
     }
 
     pub(super) fn on_barrier(&mut self, xid: u32, now: Time, out: &mut Output) {

@@ -253,13 +253,7 @@ impl Driver {
     }
 
     /// The switch does not like a message: which one, its transaction id says.
-    fn on_error(
-        &mut self,
-        xid: u32,
-        text: String,
-        now: Time,
-        out: &mut Output,
-    ) -> Result<(), DriverError> {
+    fn on_error(&mut self, xid: u32, text: String, now: Time, out: &mut Output) -> Result<(), DriverError> {
         if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
             if xid == open.barrier {
                 return Err(DriverError::BarrierRefused(text));
@@ -279,13 +273,7 @@ impl Driver {
         Ok(())
     }
 
-    fn greet(
-        &mut self,
-        xid: u32,
-        heard: Heard<'_>,
-        now: Time,
-        out: &mut Output,
-    ) -> Result<(), DriverError> {
+    fn greet(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
         let Some(mut greeting) = self.greeting.take() else { return Ok(()) };
         let mut next = greeting.hear(xid, heard)?;
         if next == Next::Rest {

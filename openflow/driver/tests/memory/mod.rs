@@ -79,7 +79,8 @@ impl Memory {
             if self.silent || self.fails(message, &mut out) {
                 continue;
             }
-            let asked = self.session.on_message(message, || vec![port10()], now, &mut out).expect("a session");
+            let asked =
+                self.session.on_message(message, || vec![port10()], now, &mut out).expect("a session");
             if let Asked::Message(xid, asked) = asked {
                 match asked {
                     AnyMessage::V10(m) => self.one10(xid, &m, message, now, &mut out),
@@ -159,13 +160,15 @@ impl Memory {
                 return self.went(done, message, now, out);
             }
             of13::Message::MultipartRequest(q) => match &q.body {
-                RequestBody::Desc => vec![MultipartReply::new(ReplyBody::Desc(Box::new(of13::stats::Desc {
-                    mfr_desc: Text::new("nobody"),
-                    hw_desc: Text::new("memory"),
-                    sw_desc: Text::new("1"),
-                    serial_num: Text::default(),
-                    dp_desc: Text::default(),
-                })))],
+                RequestBody::Desc => {
+                    vec![MultipartReply::new(ReplyBody::Desc(Box::new(of13::stats::Desc {
+                        mfr_desc: Text::new("nobody"),
+                        hw_desc: Text::new("memory"),
+                        sw_desc: Text::new("1"),
+                        serial_num: Text::default(),
+                        dp_desc: Text::default(),
+                    })))]
+                }
                 RequestBody::PortDesc => vec![MultipartReply::new(ReplyBody::PortDesc(vec![port13(1)]))],
                 RequestBody::PortStats(_) => vec![MultipartReply::new(ReplyBody::PortStats(Vec::new()))],
                 other => match self.pipeline.stats13(other, now) {
@@ -199,10 +202,8 @@ impl Memory {
         let to = std::net::Ipv4Addr::new(10, 0, 0, 0);
         let done = if self.version == header::V13 {
             let mask = Some(std::net::Ipv4Addr::new(255, 255, 255, 0));
-            let fields = vec![
-                of13::Field::EthType(0x0800),
-                of13::Field::Ipv4Dst(of13::Masked { value: to, mask }),
-            ];
+            let fields =
+                vec![of13::Field::EthType(0x0800), of13::Field::Ipv4Dst(of13::Masked { value: to, mask })];
             self.pipeline.flow_mod13(
                 &of13::FlowMod {
                     cookie,
@@ -226,7 +227,8 @@ impl Memory {
             let mut matching = of10::Match::any();
             if ip {
                 use of10::matching::wildcard::{DL_TYPE, NW_DST_SHIFT};
-                matching.wildcards = matching.wildcards & !DL_TYPE & !(0x3f << NW_DST_SHIFT) | 8 << NW_DST_SHIFT;
+                matching.wildcards =
+                    matching.wildcards & !DL_TYPE & !(0x3f << NW_DST_SHIFT) | 8 << NW_DST_SHIFT;
                 (matching.dl_type, matching.nw_dst) = (0x0800, to);
             }
             self.pipeline.flow_mod10(

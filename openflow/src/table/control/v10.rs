@@ -45,7 +45,8 @@ impl Pipeline {
     /// With what to answer; nothing is then changed.
     pub fn flow_mod10(&mut self, m: &FlowMod, now: Time) -> Result<Vec<Removed>, Refusal> {
         let criteria = Criteria::from_of10(&m.matching);
-        let strict = matches!(m.command, command::MODIFY_STRICT | command::DELETE_STRICT).then_some(m.priority);
+        let strict =
+            matches!(m.command, command::MODIFY_STRICT | command::DELETE_STRICT).then_some(m.priority);
         let run = |p: &mut Pipeline, tables, c| p.carry_out(tables, c).map_err(refused);
         if matches!(m.command, command::DELETE | command::DELETE_STRICT) {
             let filter = filter(criteria, strict, narrowed(m.out_port));
