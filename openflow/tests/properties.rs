@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::net::Ipv4Addr;
-use tandem_model::Mac;
+use tandem_model::{Mac, Time};
 use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, of10, of13};
 
@@ -477,14 +477,15 @@ fn changes_and_statistics13() -> impl Strategy<Value = of13::Message> {
                     cookie: c[0],
                     cookie_mask: c[1],
                     table_id: b[0],
-                    command: b[1],
+                    // One in two may be carried out, the other has any command and flags.
+                    command: if b[1] & 1 == 0 { b[1] } else { b[1] % 5 },
                     idle_timeout: n[0],
                     hard_timeout: n[1],
                     priority: n[2],
                     buffer_id: w[0],
                     out_port: w[1],
                     out_group: w[2],
-                    flags: n[3],
+                    flags: if b[1] & 1 == 0 { n[3] } else { n[3] & 0x1f },
                     pad,
                     matching,
                     instructions,
@@ -560,6 +561,44 @@ proptest! {
         prop_assert_eq!(of13::Message::decode(&out), Ok((xid, message)));
         // And what was read is written as it stood.
         exact(&out);
+    }
+
+    /// Any flow mod is carried out or refused, nothing panics, and what was added is reported word for word.
+    #[test]
+    fn an_added_flow_is_reported_as_it_was_said(ten in message10(), thirteen in changes_and_statistics13()) {
+        use tandem_openflow::table::Pipeline;
+        let mut p = Pipeline::new(4, 10, vec![1, 2]);
+        if let of10::Message::FlowMod(m) = ten {
+            // Mostly commands and flags that there are.
+            let m = of10::FlowMod { command: m.command % 6, flags: m.flags & 3, ..m };
+            let done = p.flow_mod10(&m, Time::ZERO);
+            let all = of10::stats::FlowStatsRequest {
+                matching: of10::Match::any(), table_id: 0xff, pad: Pad::default(), out_port: of10::port::NONE,
+            };
+            let told = p.stats10(&of10::stats::RequestBody::Flow(all), Time::ZERO).expect("flows").remove(0).body;
+            let of10::stats::ReplyBody::Flow(flows) = told else { panic!("no flows") };
+            if done.is_ok() && m.command <= of10::flow::command::MODIFY_STRICT {
+                prop_assert_eq!((&flows[0].matching, &flows[0].actions), (&m.matching, &m.actions));
+            } else {
+                prop_assert!(flows.is_empty());
+            }
+        }
+        let mut p = Pipeline::new(4, 10, vec![1, 2]);
+        if let of13::Message::FlowMod(m) = thirteen {
+            let done = p.flow_mod13(&m, Time::ZERO);
+            let all = of13::stats::FlowStatsRequest {
+                table_id: 0xff, pad: Pad::default(), out_port: of13::port::ANY, out_group: of13::group::ANY,
+                pad2: Pad::default(), cookie: 0, cookie_mask: 0, matching: of13::Match::any(),
+            };
+            let told = p.stats13(&of13::multipart::RequestBody::Flow(all), Time::ZERO);
+            let told = told.expect("all tables").expect("flows").remove(0).body;
+            let of13::multipart::ReplyBody::Flow(flows) = told else { panic!("no flows") };
+            if done.is_ok() && m.command == of13::flow::command::ADD {
+                prop_assert_eq!((&flows[0].matching, &flows[0].instructions), (&m.matching, &m.instructions));
+            } else {
+                prop_assert!(flows.is_empty());
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The driver's state, and what each message, effect and deadline does to it. Transactions are in [`changes`], the reading of flows and
-//! their reconciliation in [`flows`].
+//! The driver's state, and what each message, effect and deadline does to it. Transactions are in `changes`, the reading of flows and
+//! their reconciliation in `flows`.
 
 mod changes;
 mod flows;
