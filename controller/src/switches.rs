@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 const READ: usize = 64 * 1024;
 /// How long a peer may take to accept what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer that was told what is wrong may take to close its side: closing with bytes unread could cost it the answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Where to listen or to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +135,7 @@ where
     };
     match known {
         Some(dpid) => {
+            tracing::info!("switch {dpid} ({peer}): the connection has ended: {why}");
             let _ = hub.send(Input::Disconnected(dpid, id, why)).await;
         }
         None => tracing::warn!("{peer}: refused: {why}"),
@@ -180,15 +183,34 @@ where
         };
         if let Err(error) = verdict {
             // What the driver has still to say (an error message) is said, then the connection ends.
+            let said = !out.bytes.is_empty();
             let _ = pump(&mut driver, &mut out, &mut stream, hub, &mut sender, id, known).await;
+            if said {
+                let _ = tokio::time::timeout(LINGER, last_words(&mut stream)).await;
+            }
             return Err(error);
         }
     }
 }
 
+/// Closes our side and drops what still comes, until the peer closes too.
+async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut dropped = [0; 4096];
+    while stream.read(&mut dropped).await? > 0 {}
+    Ok(())
+}
+
 fn drain(driver: &mut Driver, buffer: &mut BytesMut, out: &mut Output) -> anyhow::Result<()> {
     loop {
-        let Some((message, _)) = framing::next(buffer)? else { return Ok(()) };
+        let message = match framing::next(buffer) {
+            Ok(Some((message, _))) => message,
+            Ok(None) => return Ok(driver.on_beginning(buffer, out)?),
+            Err(error) => {
+                driver.on_unframed(buffer, out);
+                return Err(error.into());
+            }
+        };
         let length = message.len();
         driver.on_message(message, now(), out)?;
         buffer.advance(length);
@@ -216,6 +238,12 @@ async fn pump<S: AsyncWrite + Unpin>(
     {
         *known = Some(dpid);
         hub.send(Input::Connected(dpid, id, sender)).await.context("the controller is stopping")?;
+    }
+    for warning in out.warnings.drain(..) {
+        match driver.dpid() {
+            Some(dpid) => tracing::warn!("switch {dpid}: {warning}"),
+            None => tracing::warn!("{}: {warning}", driver.peer()),
+        }
     }
     for event in out.events.drain(..) {
         hub.send(Input::Event(event)).await.context("the controller is stopping")?;

@@ -24,6 +24,24 @@ impl Blame {
     pub const BAD_ACTION_TYPE: Blame = Blame { kind: 2, code: 0 };
     /// OFPET_BAD_ACTION, OFPBAC_BAD_LEN.
     pub const BAD_ACTION_LEN: Blame = Blame { kind: 2, code: 1 };
+    /// OFPET_BAD_REQUEST, OFPBRC_BAD_TABLE_ID (1.3).
+    pub const BAD_REQUEST_TABLE: Blame = Blame { kind: 1, code: 9 };
+    /// OFPET_BAD_REQUEST, OFPBRC_MULTIPART_BUFFER_OVERFLOW (1.3).
+    pub const MULTIPART_OVERFLOW: Blame = Blame { kind: 1, code: 13 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_EXPERIMENTER (1.0: BAD_VENDOR).
+    pub const BAD_ACTION_EXPERIMENTER: Blame = Blame { kind: 2, code: 2 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_OUT_PORT.
+    pub const BAD_OUT_PORT: Blame = Blame { kind: 2, code: 4 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_ARGUMENT.
+    pub const BAD_ACTION_ARGUMENT: Blame = Blame { kind: 2, code: 5 };
+    /// OFPET_BAD_ACTION, OFPBAC_BAD_OUT_GROUP (1.3).
+    pub const BAD_OUT_GROUP: Blame = Blame { kind: 2, code: 9 };
+    /// OFPET_BAD_INSTRUCTION, OFPBIC_UNSUP_INST (1.3).
+    pub const UNSUPPORTED_INSTRUCTION: Blame = Blame { kind: 3, code: 1 };
+    /// OFPET_BAD_INSTRUCTION, OFPBIC_BAD_TABLE_ID (1.3).
+    pub const BAD_GOTO: Blame = Blame { kind: 3, code: 2 };
+    /// OFPET_BAD_INSTRUCTION, OFPBIC_BAD_EXPERIMENTER (1.3).
+    pub const BAD_INSTRUCTION_EXPERIMENTER: Blame = Blame { kind: 3, code: 5 };
     /// OFPET_BAD_INSTRUCTION, OFPBIC_UNKNOWN_INST (1.3).
     pub const UNKNOWN_INSTRUCTION: Blame = Blame { kind: 3, code: 0 };
     /// OFPET_BAD_INSTRUCTION, OFPBIC_BAD_LEN (1.3).

@@ -3,6 +3,8 @@
 //! - [`of10`], [`of13`]: every message as a plain value, `decode` and `encode`, with views for the hot path. What was read is written
 //!   back byte for byte, reserved bytes included.
 //! - [`framing`]: a stream into messages. [`header`]: what all versions share.
+//! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every switch answers.
+//! - [`table`]: flow tables and pipelines; [`table::control`]: FLOW_MODs carried out on them, questions about flows answered.
 
 pub mod error;
 pub mod framing;

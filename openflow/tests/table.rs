@@ -7,10 +7,12 @@ use tandem_openflow::of10::{self, matching::wildcard};
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{
-    Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, Op, Pipeline, TableError,
+    Adding, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, Op, Pipeline, TableError,
 };
 
 const ALL: u128 = u128::MAX;
+const PLAIN: Adding = Adding { check_overlap: false, keep_counts: false };
+const CHECKED: Adding = Adding { check_overlap: true, keep_counts: false };
 
 /// An Ethernet, IPv4 and UDP frame with right checksums.
 fn udp_frame() -> Vec<u8> {
@@ -61,8 +63,8 @@ fn port(n: u128) -> Criteria {
 fn the_highest_priority_wins_and_an_exact_flow_of_1_0_wins_over_all() {
     let mut table = FlowTable::new(10);
     let key = FlowKey::new(&udp_frame(), 1);
-    table.add(flow(10, Criteria::any()), false).expect("room");
-    table.add(flow(20, port(1)), false).expect("room");
+    table.add(flow(10, Criteria::any()), PLAIN).expect("room");
+    table.add(flow(20, port(1)), PLAIN).expect("room");
     assert_eq!(table.lookup(&key, 46, Time::ZERO).map(|f| f.priority), Some(20));
     let exact = of10::Match {
         wildcards: 0,
@@ -78,7 +80,7 @@ fn the_highest_priority_wins_and_an_exact_flow_of_1_0_wins_over_all() {
         tp_dst: 2000,
         ..of10::Match::any()
     };
-    table.add(flow(0, Criteria::from_of10(&exact)), false).expect("room");
+    table.add(flow(0, Criteria::from_of10(&exact)), PLAIN).expect("room");
     assert_eq!(table.lookup(&key, 46, Time::ZERO).map(|f| f.priority), Some(0), "OF 1.0 section 3.4");
     assert_eq!(table.lookup(&FlowKey::new(&udp_frame(), 2), 46, Time::ZERO).map(|f| f.priority), Some(10));
 }
@@ -108,17 +110,26 @@ fn wildcards_of_1_0_and_fields_of_1_3_say_the_same() {
 #[test]
 fn adding_replaces_checks_overlap_and_ends_when_the_table_is_full() {
     let mut table = FlowTable::new(2);
-    table.add(Flow { cookie: 1, packets: 9, ..flow(5, port(1)) }, false).expect("room");
-    table.add(Flow { cookie: 2, ..flow(5, port(1)) }, false).expect("the same match and priority");
+    table.add(Flow { cookie: 1, packets: 9, ..flow(5, port(1)) }, PLAIN).expect("room");
+    table.add(Flow { cookie: 2, ..flow(5, port(1)) }, PLAIN).expect("the same match and priority");
     assert_eq!(
         table.iter().map(|f| (f.cookie, f.packets)).collect::<Vec<_>>(),
         [(2, 0)],
-        "replaced, counters anew"
+        "replaced, counters anew as OF 1.0 section 4.6 has it"
+    );
+    table.add(Flow { packets: 9, bytes: 99, ..flow(5, port(1)) }, PLAIN).expect("the same once more");
+    let kept = Adding { keep_counts: true, ..PLAIN };
+    let later = Flow { added: Time::from_secs(7), packets: 1, bytes: 1, ..flow(5, port(1)) };
+    table.add(later, kept).expect("the same once more");
+    assert_eq!(
+        table.iter().map(|f| (f.packets, f.bytes, f.added)).collect::<Vec<_>>(),
+        [(9, 99, Time::from_secs(7))],
+        "counters handed on, the duration is new, as OF 1.3.5 section 6.4 has it"
     );
     let overlapping = flow(5, Criteria::any().with(FieldId::EthType, 0x800, ALL));
-    assert_eq!(table.add(overlapping.clone(), true), Err(TableError::Overlap));
-    assert_eq!(table.add(flow(5, port(2)), true), Ok(()), "another port cannot overlap");
-    assert_eq!(table.add(overlapping, false), Err(TableError::Full(2)));
+    assert_eq!(table.add(overlapping.clone(), CHECKED), Err(TableError::Overlap));
+    assert_eq!(table.add(flow(5, port(2)), CHECKED), Ok(()), "another port cannot overlap");
+    assert_eq!(table.add(overlapping, PLAIN), Err(TableError::Full(2)));
 }
 
 #[test]
@@ -127,9 +138,9 @@ fn deleting_strictly_takes_one_and_loosely_takes_all_that_is_covered() {
         let mut table = FlowTable::new(10);
         let ip = port(1).with(FieldId::EthType, 0x800, ALL);
         let send = Instructions::applying(vec![Op::Output(7)]);
-        table.add(Flow { cookie: 0x10, ..flow(5, port(1)) }, false).expect("room");
-        table.add(Flow { cookie: 0x21, instructions: send, ..flow(6, ip) }, false).expect("room");
-        table.add(Flow { cookie: 0x22, ..flow(7, port(2)) }, false).expect("room");
+        table.add(Flow { cookie: 0x10, ..flow(5, port(1)) }, PLAIN).expect("room");
+        table.add(Flow { cookie: 0x21, instructions: send, ..flow(6, ip) }, PLAIN).expect("room");
+        table.add(Flow { cookie: 0x22, ..flow(7, port(2)) }, PLAIN).expect("room");
         table
     };
     let left = |filter: Filter| {
@@ -146,24 +157,28 @@ fn deleting_strictly_takes_one_and_loosely_takes_all_that_is_covered() {
 }
 
 #[test]
-fn modifying_keeps_counters_and_adds_nothing() {
+fn modifying_keeps_counters_unless_told_otherwise_and_adds_nothing() {
     let mut table = FlowTable::new(10);
-    table.add(flow(5, port(1)), false).expect("room");
+    table.add(flow(5, port(1)), PLAIN).expect("room");
     table.lookup(&FlowKey::new(&udp_frame(), 1), 46, Time::ZERO);
     let to = Instructions::applying(vec![Op::Output(3)]);
-    assert_eq!(table.modify(&Filter::covered_by(Criteria::any()), &to), 1);
-    assert_eq!(table.modify(&Filter::strictly(port(9), 5), &to), 0);
+    let mut change = Change { instructions: to.clone(), ..Change::default() };
+    assert_eq!(table.modify(&Filter::covered_by(Criteria::any()), &change), 1);
+    assert_eq!(table.modify(&Filter::strictly(port(9), 5), &change), 0);
     let only = table.iter().next().expect("the flow");
     assert_eq!((only.packets, only.bytes, &only.instructions), (1, 46, &to));
+    change.reset_counts = true;
+    assert_eq!(table.modify(&Filter::strictly(port(1), 5), &change), 1);
+    assert_eq!(table.iter().map(|f| (f.packets, f.bytes)).collect::<Vec<_>>(), [(0, 0)]);
 }
 
 #[test]
 fn time_outs_by_the_time_that_is_passed_in() {
     let mut table = FlowTable::new(10);
     let s = Duration::from_secs;
-    table.add(Flow { idle: s(5), ..flow(1, port(1)) }, false).expect("room");
-    table.add(Flow { hard: s(8), idle: s(5), ..flow(2, port(2)) }, false).expect("room");
-    table.add(flow(3, port(3)), false).expect("room");
+    table.add(Flow { idle: s(5), ..flow(1, port(1)) }, PLAIN).expect("room");
+    table.add(Flow { hard: s(8), idle: s(5), ..flow(2, port(2)) }, PLAIN).expect("room");
+    table.add(flow(3, port(3)), PLAIN).expect("room");
     assert_eq!(table.next_expiry(), Some(Time::from_secs(5)));
     table.lookup(&FlowKey::new(&udp_frame(), 2), 46, Time::from_secs(4));
     let gone = |table: &mut FlowTable, at| {
@@ -186,12 +201,12 @@ fn a_packet_goes_through_tables_is_rewritten_and_its_checksums_stay_right() {
         goto: Some(1),
         ..Instructions::default()
     };
-    p.tables[0].add(Flow { instructions: first, ..flow(1, port(1)) }, false).expect("room");
+    p.tables[0].add(Flow { instructions: first, ..flow(1, port(1)) }, PLAIN).expect("room");
     let second =
         Instructions { write: vec![Op::Output(3), Op::SetEthDst([9; 6])], ..Instructions::default() };
     let by_metadata =
         Criteria::any().with(FieldId::Metadata, 7, 0xff).with(FieldId::Ipv4Dst, 0x0a00_0063, ALL);
-    p.tables[1].add(Flow { instructions: second, ..flow(1, by_metadata) }, false).expect("room");
+    p.tables[1].add(Flow { instructions: second, ..flow(1, by_metadata) }, PLAIN).expect("room");
     let sent = p.process(&udp_frame(), 1, Time::ZERO).expect("a match");
     assert_eq!(
         sent.iter().map(|s| s.port).collect::<Vec<_>>(),
@@ -216,7 +231,7 @@ fn reserved_ports_and_a_ttl_that_is_used_up() {
         Op::Output(2),
     ];
     p.tables[0]
-        .add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, false)
+        .add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, PLAIN)
         .expect("room");
     let sent = p.process(&udp_frame(), 1, Time::ZERO).expect("a match");
     let ports: Vec<(u32, u32)> = sent.iter().map(|s| (s.port, s.queue)).collect();
@@ -228,10 +243,8 @@ fn reserved_ports_and_a_ttl_that_is_used_up() {
 
     let mut old = udp_frame();
     old[22] = 1;
-    p.tables[0].modify(
-        &Filter::covered_by(Criteria::any()),
-        &Instructions::applying(vec![Op::DecTtl, Op::Output(2)]),
-    );
+    let instructions = Instructions::applying(vec![Op::DecTtl, Op::Output(2)]);
+    p.tables[0].modify(&Filter::covered_by(Criteria::any()), &Change { instructions, ..Change::default() });
     assert_eq!(p.process(&old, 1, Time::ZERO), Some(vec![]));
 }
 
@@ -247,13 +260,81 @@ fn vlan_tags_are_pushed_set_and_popped() {
         Op::Output(2),
     ];
     p.tables[0]
-        .add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, false)
+        .add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, PLAIN)
         .expect("room");
     let sent = p.process(&udp_frame(), 1, Time::ZERO).expect("a match");
     let key = FlowKey::new(&sent[0].frame, 1);
     assert_eq!((key.get(FieldId::VlanVid), key.get(FieldId::VlanPcp)), (Some(0x1064), Some(5)));
     assert_eq!(key.get(FieldId::L4Dst), Some(2000), "what is behind the tag is still seen");
     assert_eq!(sent[1].frame, udp_frame());
+}
+
+/// An Ethernet frame of this type.
+fn frame(kind: u16, body: &[u8]) -> Vec<u8> {
+    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &kind.to_be_bytes(), body].concat()
+}
+
+/// An IPv6 packet whose first header is of type `next`.
+fn ipv6(next: u8, body: &[u8]) -> Vec<u8> {
+    let length = (body.len() as u16).to_be_bytes();
+    let head = [&[0x60, 0, 0, 0][..], &length, &[next, 64], &[0xfd; 16], &[0xfe; 16]].concat();
+    frame(0x86dd, &[&head[..], body].concat())
+}
+
+#[test]
+fn every_field_of_1_3_is_found_where_the_frame_has_it() {
+    use FieldId as F;
+    let get = |frame: &[u8], field| FlowKey::new(frame, 3).get(field);
+    assert_eq!((get(&[], F::InPhyPort), get(&[], F::TunnelId)), (Some(3), Some(0)));
+    // RFC 3032: label 0x12345, class 5, bottom of stack, TTL 64.
+    let mpls = frame(0x8847, &[0x12, 0x34, 0x5b, 64]);
+    assert_eq!(
+        [F::MplsLabel, F::MplsTc, F::MplsBos].map(|f| get(&mpls, f)),
+        [Some(0x12345), Some(5), Some(1)]
+    );
+    assert_eq!(get(&frame(0x88e7, &[0x40, 0xab, 0xcd, 0xef]), F::PbbIsid), Some(0xabcdef));
+    // RFC 4861: a solicitation with another option before the source's address, and an advertisement.
+    let target = [0xfd; 16];
+    let nd =
+        |kind: u8, options: &[u8]| ipv6(58, &[&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target, options].concat());
+    let (other, own) = ([14, 1, 1, 2, 3, 4, 5, 6], [1, 1, 2, 0, 0, 0, 0, 9]);
+    let ask = nd(135, &[other, own].concat());
+    assert_eq!(get(&ask, F::Ipv6NdTarget), Some(u128::from_be_bytes(target)));
+    assert_eq!((get(&ask, F::Ipv6NdSll), get(&ask, F::Ipv6NdTll)), (Some(0x0200_0000_0009), None));
+    let tell = nd(136, &[2, 1, 2, 0, 0, 0, 0, 9]);
+    assert_eq!((get(&tell, F::Ipv6NdSll), get(&tell, F::Ipv6NdTll)), (None, Some(0x0200_0000_0009)));
+    assert_eq!(get(&nd(135, &[1, 0]), F::Ipv6NdSll), None, "an option without a length ends the list");
+}
+
+#[test]
+fn extension_headers_are_told_and_what_follows_them_is_seen() {
+    let bits = |f: &[u8]| FlowKey::new(f, 1).get(FieldId::Ipv6Exthdr);
+    let udp = [0x03, 0xe8, 0x07, 0xd0, 0, 8, 0, 0];
+    let header = |next: u8| [next, 0, 0, 0, 0, 0, 0, 0];
+    // OFPIEH (OF 1.3.5 section 7.2.3.7): 1 none follows, 2 ESP, 4 AH, 8 destination, 16 fragment, 32 routing, 64 hop-by-hop, 128 repeated,
+    // 256 out of order.
+    assert_eq!(bits(&ipv6(17, &udp)), Some(0));
+    assert_eq!(bits(&ipv6(59, &[])), Some(1));
+    let chain = ipv6(0, &[&header(60)[..], &header(43), &header(60), &header(17), &udp].concat());
+    assert_eq!(bits(&chain), Some(64 + 8 + 32), "destination options may come before and after routing");
+    let key = FlowKey::new(&chain, 1);
+    assert_eq!((key.get(FieldId::IpProto), key.get(FieldId::L4Dst)), (Some(17), Some(2000)));
+    assert_eq!(bits(&ipv6(43, &[&header(43)[..], &header(17), &udp].concat())), Some(32 + 128));
+    assert_eq!(bits(&ipv6(43, &[&header(0)[..], &header(17), &udp].concat())), Some(64 + 32 + 256));
+    assert_eq!(bits(&ipv6(50, &[0; 16])), Some(2), "nothing is seen behind encryption");
+    // RFC 4302: 4 + 2 words of 4 bytes.
+    let mut auth = [0u8; 24];
+    (auth[0], auth[1]) = (17, 4);
+    let authenticated = FlowKey::new(&ipv6(51, &[&auth[..], &udp].concat()), 1);
+    assert_eq!(
+        (authenticated.get(FieldId::Ipv6Exthdr), authenticated.get(FieldId::L4Src)),
+        (Some(4), Some(1000))
+    );
+    let fragment = |offset: u8| ipv6(44, &[&[17, 0, 0, offset, 0, 0, 0, 1][..], &udp].concat());
+    let (first, later) = (FlowKey::new(&fragment(1), 1), FlowKey::new(&fragment(8), 1));
+    assert_eq!((bits(&fragment(8)), first.get(FieldId::L4Dst)), (Some(16), Some(2000)));
+    assert_eq!((later.get(FieldId::IpProto), later.get(FieldId::L4Dst)), (Some(17), None));
+    assert_eq!(bits(&ipv6(0, &[17])), Some(64), "a header that is cut off was still announced");
 }
 
 /// The reference: a list, scanned.
@@ -269,7 +350,7 @@ proptest! {
         for (op, priority, p, cookie) in ops {
             match op {
                 0 | 1 => {
-                    table.add(Flow { cookie, ..flow(priority, port(p.into())) }, false).expect("room");
+                    table.add(Flow { cookie, ..flow(priority, port(p.into())) }, PLAIN).expect("room");
                     naive.0.retain(|(a, b, _)| (*a, *b) != (priority, p));
                     naive.0.push((priority, p, cookie));
                 }
@@ -292,8 +373,11 @@ proptest! {
 
     /// No frame makes the reader of fields or a rewrite panic.
     #[test]
-    fn any_bytes_are_a_packet_of_some_kind(mut frame in prop::collection::vec(any::<u8>(), 0..120), kind in 0usize..5) {
-        let kinds: [&[u8]; 5] = [&[8, 0, 0x45], &[8, 6, 0, 1], &[0x86, 0xdd, 0x60], &[0x81, 0, 0, 1, 8, 0, 0x46], &[]];
+    fn any_bytes_are_a_packet_of_some_kind(mut frame in prop::collection::vec(any::<u8>(), 0..120), kind in 0usize..8) {
+        let kinds: [&[u8]; 8] = [
+            &[8, 0, 0x45], &[8, 6, 0, 1], &[0x86, 0xdd, 0x60], &[0x81, 0, 0, 1, 8, 0, 0x46], &[0x88, 0x47], &[0x88, 0xe7],
+            &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 58], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 0],
+        ];
         if frame.len() > 30 {
             frame[12..12 + kinds[kind].len()].copy_from_slice(kinds[kind]);
         }
@@ -302,7 +386,7 @@ proptest! {
             Op::SetIpv4Src(1), Op::SetIpv4Dst(2), Op::SetL4Src(3), Op::SetL4Dst(4), Op::SetDscp(5), Op::SetVlanVid(6),
             Op::PushVlan(0x88a8), Op::PopVlan, Op::PopVlan, Op::SetEthDst([1; 6]), Op::SetEthSrc([2; 6]), Op::Output(2), Op::DecTtl,
         ];
-        p.tables[0].add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, false).expect("room");
+        p.tables[0].add(Flow { instructions: Instructions::applying(ops), ..flow(1, Criteria::any()) }, PLAIN).expect("room");
         let sent = p.process(&frame, 1, Time::ZERO).expect("a match");
         prop_assert_eq!(sent.len(), 1);
     }

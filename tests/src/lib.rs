@@ -77,6 +77,8 @@ pub struct DataCentre {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
+    /// What its switches speak, as `tandem-lab up --protocols` has it; `None` for what they do by default.
+    pub protocols: Option<&'static str>,
     controller: Option<Child>,
     record: bool,
 }
@@ -91,7 +93,7 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        Ok(DataCentre { name, folder, controller: None, record: false })
+        Ok(DataCentre { name, folder, protocols: None, controller: None, record: false })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -99,7 +101,16 @@ impl DataCentre {
     /// # Errors
     /// With the step that failed.
     pub fn up(site: &str) -> anyhow::Result<DataCentre> {
+        DataCentre::up_speaking(site, None)
+    }
+
+    /// The same with switches that speak only these protocols.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn up_speaking(site: &str, protocols: Option<&'static str>) -> anyhow::Result<DataCentre> {
         let mut dc = DataCentre::prepare(site)?;
+        dc.protocols = protocols;
         dc.record = true;
         dc.lab_up()?;
         dc.start_controller()?;
@@ -132,7 +143,8 @@ impl DataCentre {
         let site = self.path("site.toml").display().to_string();
         let up = ["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")];
         let agents = ["--agents", &self.socket("agents.sock")];
-        self.lab(&[&up[..], &agents[..], options].concat())
+        let protocols: Vec<&str> = self.protocols.iter().flat_map(|p| ["--protocols", p]).collect();
+        self.lab(&[&up[..], &agents[..], &protocols[..], options].concat())
     }
 
     /// Starts the controller (again).

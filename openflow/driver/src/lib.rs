@@ -5,10 +5,14 @@
 //! effect, [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
 
 pub mod driver;
+mod error;
+mod greeting;
 pub mod packets;
+mod reading;
 mod reconcile;
 mod speaker;
 mod v10;
 mod v13;
 
-pub use driver::{Cfg, Driver, DriverError, Output};
+pub use driver::{Cfg, Driver, Output};
+pub use error::DriverError;

@@ -18,10 +18,11 @@ pub(crate) fn repair(wanted: &BTreeMap<RuleKey, Rule>, reported: &[Reported]) ->
     let mut right = BTreeSet::new();
     let mut erase = Vec::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
-        let rule = flow.rule.as_ref().and_then(|(key, actions)| wanted.get(key).map(|w| (key, actions, w)));
-        match rule {
-            Some((key, actions, wanted)) if wanted.actions == *actions && wanted.cookie == flow.cookie => {
-                right.insert(*key);
+        match flow.key.and_then(|key| wanted.get(&key)) {
+            Some(wanted)
+                if flow.actions.as_ref() == Some(&wanted.actions) && wanted.cookie == flow.cookie =>
+            {
+                right.insert(wanted.key);
             }
             // The same key is replaced by adding it; deleting it as well would open a gap.
             Some(_) => {}
@@ -30,6 +31,11 @@ pub(crate) fn repair(wanted: &BTreeMap<RuleKey, Rule>, reported: &[Reported]) ->
     }
     let add = wanted.values().filter(|r| !right.contains(&r.key)).cloned().collect();
     Repair { add, erase }
+}
+
+/// Where flows of somebody else stand: in 1.0 nothing may be deleted there.
+pub(crate) fn foreign(reported: &[Reported]) -> BTreeSet<RuleKey> {
+    reported.iter().filter(|f| !f.cookie.is_ours()).filter_map(|f| f.key).collect()
 }
 
 /// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows whatever path they take.

@@ -6,8 +6,10 @@ use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rul
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) cookie: Cookie,
-    /// `None` for a flow that no rule of ours could be.
-    pub(crate) rule: Option<(RuleKey, Vec<RuleAction>)>,
+    /// `None` for a match that no rule of ours has.
+    pub(crate) key: Option<RuleKey>,
+    /// `None` for actions that no rule of ours has.
+    pub(crate) actions: Option<Vec<RuleAction>>,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     /// A whole message that deletes exactly this flow; its transaction id is still to be set.
@@ -59,7 +61,8 @@ pub(crate) trait Speaker {
     fn ask_counters(&self, xid: u32, out: &mut Vec<u8>);
     /// Adds or replaces a flow.
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>);
-    /// Deletes a flow.
+    /// Deletes a flow of ours; in 1.3 one with the same match and priority that is not ours stays. In 1.0 a deletion cannot name a
+    /// cookie, so the driver looks first whose flow was last seen there.
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>);
     /// Sends a packet out of a port.
     fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);

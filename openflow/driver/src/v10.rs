@@ -285,7 +285,8 @@ fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
     );
     Reported {
         cookie: Cookie(f.cookie),
-        rule: key(&f.matching, f.priority).zip(actions),
+        key: key(&f.matching, f.priority),
+        actions,
         packets: f.packet_count,
         bytes: f.byte_count,
         erase,

@@ -147,12 +147,12 @@ fn flow_mod(
     table: u8,
     matching: Match,
     priority: u16,
-    cookie: u64,
+    (cookie, cookie_mask): (u64, u64),
     instructions: Vec<Instruction>,
 ) -> Message {
     Message::FlowMod(FlowMod {
         cookie,
-        cookie_mask: 0,
+        cookie_mask,
         table_id: table,
         command,
         idle_timeout: 0,
@@ -225,8 +225,10 @@ impl Speaker for V13 {
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let RuleKey { table, priority, matching } = &rule.key;
         let instructions = to_instructions(&rule.actions);
+        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and priority.
+        let cookie = (rule.cookie.0, 0);
         say(
-            &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, rule.cookie.0, instructions),
+            &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, cookie, instructions),
             xid,
             out,
         );
@@ -234,8 +236,9 @@ impl Speaker for V13 {
 
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>) {
         let matching = to_match(&key.matching);
+        let ours = (Cookie::MAGIC, Cookie::MAGIC_MASK);
         say(
-            &flow_mod(flow::command::DELETE_STRICT, key.table, matching, key.priority, 0, Vec::new()),
+            &flow_mod(flow::command::DELETE_STRICT, key.table, matching, key.priority, ours, Vec::new()),
             xid,
             out,
         );
@@ -318,12 +321,14 @@ impl Speaker for V13 {
 
 fn reported(f: &FlowStats) -> Reported {
     let mut erase = Vec::new();
-    let delete =
-        flow_mod(flow::command::DELETE_STRICT, f.table_id, f.matching.clone(), f.priority, 0, Vec::new());
-    say(&delete, 0, &mut erase);
+    // This very flow: what has taken its place since is not meant.
+    let cookie = (f.cookie, u64::MAX);
+    let command = flow::command::DELETE_STRICT;
+    say(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
     Reported {
         cookie: Cookie(f.cookie),
-        rule: key(f.table_id, &f.matching, f.priority).zip(from_instructions(&f.instructions)),
+        key: key(f.table_id, &f.matching, f.priority),
+        actions: from_instructions(&f.instructions),
         packets: f.packet_count,
         bytes: f.byte_count,
         erase,

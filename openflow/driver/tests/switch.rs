@@ -1,155 +1,18 @@
-//! The driver against a switch that answers as the specification says, in both versions: an in-memory switch made of the codec alone.
+//! The driver against a switch that answers as the specification says, and against one that does not: every story in both versions.
 
-use std::collections::BTreeMap;
+mod memory;
+
+use memory::{Answers, LONG, Memory, port13};
 use std::time::Duration;
 use tandem_model::{
     Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
     TxnId,
 };
-use tandem_openflow::of10::{self, Message};
-use tandem_openflow::wire::{Bytes, Pad, Text};
-use tandem_openflow::{framing, header, session};
+use tandem_openflow::wire::{Bytes, Pad};
+use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
 use tandem_switch_driver::{Cfg, Driver, DriverError, Output};
 
-/// An OpenFlow 1.0 switch: a table by match and priority, and how many flow mods it will still take.
-struct Switch {
-    flows: BTreeMap<(String, u16), of10::FlowMod>,
-    /// Refuses the flow mod with this priority.
-    refuses: Option<u16>,
-    silent: bool,
-    /// What it was told of its ports, and whether it takes it.
-    port_mods: Vec<of10::PortMod>,
-    refuses_ports: bool,
-}
-
-impl Switch {
-    fn new() -> Switch {
-        Switch {
-            flows: BTreeMap::new(),
-            refuses: None,
-            silent: false,
-            port_mods: Vec::new(),
-            refuses_ports: false,
-        }
-    }
-
-    /// Takes what the driver sent and answers it.
-    fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut rest = bytes;
-        while let Ok(Some((message, after))) = framing::next(rest) {
-            rest = after;
-            if message[1] == 0 {
-                // HELLO: this switch speaks 1.0 only and says so with a bare one.
-                Message::Hello(Bytes(Vec::new())).encode(0, &mut out).expect("short");
-                continue;
-            }
-            let (xid, message) = Message::decode(message).expect("the driver sends valid 1.0");
-            if self.silent {
-                continue;
-            }
-            for reply in self.one(message) {
-                reply.encode(xid, &mut out).expect("short");
-            }
-        }
-        assert!(rest.is_empty(), "the driver sent half a message");
-        out
-    }
-
-    fn one(&mut self, message: Message) -> Vec<Message> {
-        match message {
-            Message::FeaturesRequest => vec![Message::FeaturesReply(of10::FeaturesReply {
-                datapath_id: Dpid(7),
-                n_buffers: 0,
-                n_tables: 1,
-                pad: Pad::default(),
-                capabilities: 0,
-                actions: 0xfff,
-                ports: vec![of10::PhyPort {
-                    port_no: 1,
-                    hw_addr: tandem_model::Mac([2, 0, 0, 0, 0, 1]),
-                    name: Text::new("p1"),
-                    config: 0,
-                    state: 0,
-                    curr: 0x20,
-                    advertised: 0,
-                    supported: 0,
-                    peer: 0,
-                }],
-            })],
-            Message::StatsRequest(request) => match request.body {
-                of10::stats::RequestBody::Desc => {
-                    vec![reply(of10::stats::ReplyBody::Desc(Box::new(of10::stats::DescStats {
-                        mfr_desc: Text::new("nobody"),
-                        hw_desc: Text::new("memory"),
-                        sw_desc: Text::new("1"),
-                        serial_num: Text::default(),
-                        dp_desc: Text::default(),
-                    })))]
-                }
-                of10::stats::RequestBody::Flow(_) => vec![reply(of10::stats::ReplyBody::Flow(self.stats()))],
-                of10::stats::RequestBody::Port(_) => vec![reply(of10::stats::ReplyBody::Port(Vec::new()))],
-                _ => Vec::new(),
-            },
-            Message::FlowMod(flow) => {
-                let key = (format!("{:?}", flow.matching), flow.priority);
-                if self.refuses == Some(flow.priority) && flow.command == of10::flow::command::ADD {
-                    // OFPET_FLOW_MOD_FAILED, OFPFMFC_ALL_TABLES_FULL.
-                    return vec![Message::Error(of10::switch::ErrorMsg {
-                        kind: 3,
-                        code: 0,
-                        data: Bytes(Vec::new()),
-                    })];
-                }
-                match flow.command {
-                    of10::flow::command::ADD => drop(self.flows.insert(key, flow)),
-                    of10::flow::command::DELETE_STRICT => drop(self.flows.remove(&key)),
-                    other => panic!("the driver sends only additions and strict deletions, not {other}"),
-                }
-                Vec::new()
-            }
-            Message::PortMod(change) => {
-                self.port_mods.push(change);
-                // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
-                let error = of10::switch::ErrorMsg { kind: 4, code: 1, data: Bytes(Vec::new()) };
-                self.refuses_ports.then_some(Message::Error(error)).into_iter().collect()
-            }
-            Message::BarrierRequest => vec![Message::BarrierReply],
-            _ => Vec::new(),
-        }
-    }
-
-    fn stats(&self) -> Vec<of10::stats::FlowStats> {
-        self.flows
-            .values()
-            .map(|f| of10::stats::FlowStats {
-                table_id: 0,
-                pad: Pad::default(),
-                matching: f.matching.clone(),
-                duration_sec: 1,
-                duration_nsec: 0,
-                priority: f.priority,
-                idle_timeout: 0,
-                hard_timeout: 0,
-                pad2: Pad::default(),
-                cookie: f.cookie,
-                packet_count: 3,
-                byte_count: 300,
-                actions: f.actions.clone(),
-            })
-            .collect()
-    }
-
-    fn priorities(&self) -> Vec<u16> {
-        let mut list: Vec<u16> = self.flows.keys().map(|(_, p)| *p).collect();
-        list.sort_unstable();
-        list
-    }
-}
-
-fn reply(body: of10::stats::ReplyBody) -> Message {
-    Message::StatsReply(of10::StatsReply { flags: 0, body })
-}
+const VERSIONS: [u8; 2] = [header::V10, header::V13];
 
 fn cfg() -> Cfg {
     Cfg {
@@ -161,41 +24,105 @@ fn cfg() -> Cfg {
     }
 }
 
-/// Runs the two against each other until neither has anything to say; the driver's facts.
-fn talk(
-    driver: &mut Driver,
-    switch: &mut Switch,
-    out: &mut Output,
+/// A driver, its switch, and what is on its way.
+struct Pair {
+    driver: Driver,
+    switch: Memory,
+    out: Output,
     now: Time,
-) -> Result<Vec<Event>, DriverError> {
-    let mut events = std::mem::take(&mut out.events);
-    while !out.bytes.is_empty() {
-        let sent = std::mem::take(&mut out.bytes);
-        let answered = switch.answer(&sent);
-        let mut rest = &answered[..];
-        while let Ok(Some((message, after))) = framing::next(rest) {
-            rest = after;
-            driver.on_message(message, now, out)?;
-        }
-        events.append(&mut out.events);
-    }
-    Ok(events)
+    warnings: Vec<String>,
 }
 
-fn up() -> (Driver, Switch, Output) {
-    let (mut out, mut switch) = (Output::default(), Switch::new());
-    let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a handshake");
-    match &events[..] {
-        [Event::SwitchUp { switch, ports, caps }] => {
-            assert_eq!((*switch, ports.len(), caps.version.as_str()), (Dpid(7), 1, "1.0"));
-            assert!(ports[0].up && ports[0].speed == Some(tandem_model::BitRate(1_000_000_000)));
-        }
-        other => panic!("wanted SwitchUp, got {other:?}"),
+impl Pair {
+    /// Connected, nothing said yet but the HELLO.
+    fn new(version: u8) -> Pair {
+        let mut out = Output::default();
+        let driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
+        Pair { driver, switch: Memory::new(version), out, now: Time::ZERO, warnings: Vec::new() }
     }
-    (driver, switch, out)
+
+    /// After the handshake.
+    fn up(version: u8) -> Pair {
+        let mut pair = Pair::new(version);
+        let events = pair.talk().expect("a handshake");
+        let wanted = if version == header::V13 { "1.3" } else { "1.0" };
+        match &events[..] {
+            [Event::SwitchUp { switch, ports, caps }] => {
+                assert_eq!((*switch, ports.len(), caps.version.as_str()), (Dpid(7), 1, wanted));
+                assert!(ports[0].up && ports[0].speed == Some(tandem_model::BitRate(1_000_000_000)));
+            }
+            other => panic!("wanted SwitchUp, got {other:?}"),
+        }
+        pair
+    }
+
+    /// After a sync of these rules.
+    fn synced(version: u8, rules: Vec<Rule>) -> Pair {
+        let mut pair = Pair::up(version);
+        let events = pair.effect(sync(1, rules)).expect("a sync");
+        assert!(
+            matches!(&events[..], [Event::RulesApplied { txn: TxnId(1), .. }]),
+            "the sync has not come to an end: {events:?}"
+        );
+        pair
+    }
+
+    /// Runs the two against each other until neither has anything to say; the driver's facts. A failing driver has had its last words.
+    fn talk(&mut self) -> Result<Vec<Event>, DriverError> {
+        let mut events = Vec::new();
+        loop {
+            self.warnings.append(&mut self.out.warnings);
+            events.append(&mut self.out.events);
+            if self.out.bytes.is_empty() {
+                return Ok(events);
+            }
+            let sent = std::mem::take(&mut self.out.bytes);
+            let answered = self.switch.answer(&sent, self.now);
+            let mut rest = &answered[..];
+            while let Ok(Some((message, after))) = framing::next(rest) {
+                rest = after;
+                self.driver.on_message(message, self.now, &mut self.out)?;
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) -> Result<Vec<Event>, DriverError> {
+        self.driver.carry_out(effect, self.now, &mut self.out);
+        self.talk()
+    }
+
+    /// On to the driver's next deadline.
+    fn wait(&mut self) -> Result<Vec<Event>, DriverError> {
+        self.now = self.driver.next_deadline();
+        self.driver.on_deadline(self.now, &mut self.out)?;
+        self.talk()
+    }
+
+    /// On until the connection ends: the facts until then, and why it ended.
+    fn wait_for_the_end(&mut self) -> (Vec<Event>, DriverError) {
+        let mut events = Vec::new();
+        loop {
+            match self.wait() {
+                Ok(more) => events.extend(more),
+                Err(error) => {
+                    events.append(&mut self.out.events);
+                    return (events, error);
+                }
+            }
+            assert!(self.now < Time::ZERO + LONG, "nobody noticed");
+        }
+    }
 }
 
+fn sync(txn: u64, rules: Vec<Rule>) -> Effect {
+    Effect::SyncRules { switch: Dpid(7), txn: TxnId(txn), rules }
+}
+
+fn apply(txn: u64, add: Vec<Rule>, remove: Vec<RuleKey>) -> Effect {
+    Effect::ApplyRules { switch: Dpid(7), txn: TxnId(txn), add, remove }
+}
+
+/// For IPv4 to 10.0.0.0/24.
 fn rule(priority: u16, action: RuleAction) -> Rule {
     let matching = RuleMatch {
         eth_type: Some(ETH_IPV4),
@@ -209,118 +136,332 @@ fn rule(priority: u16, action: RuleAction) -> Rule {
     }
 }
 
-fn foreign() -> of10::FlowMod {
-    of10::FlowMod {
-        matching: of10::Match::any(),
-        cookie: 0x99,
-        command: 0,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        priority: 1,
-        buffer_id: of10::flow::NO_BUFFER,
-        out_port: of10::port::NONE,
-        flags: 0,
-        actions: Vec::new(),
+fn stale() -> u64 {
+    Cookie::new(Owner::Vm(9), 0).0
+}
+
+/// The error messages among bytes for the switch: type, code, and the transaction they are about.
+fn errors(bytes: &[u8]) -> Vec<(u16, u16, u32)> {
+    let (mut rest, mut list) = (bytes, Vec::new());
+    while let Ok(Some((message, after))) = framing::next(rest) {
+        rest = after;
+        match AnyMessage::decode(message) {
+            Ok((xid, AnyMessage::V10(of10::Message::Error(e)))) => list.push((e.kind, e.code, xid)),
+            Ok((xid, AnyMessage::V13(of13::Message::Error(e)))) => list.push((e.kind, e.code, xid)),
+            _ => {}
+        }
     }
+    list
 }
 
 #[test]
 fn a_sync_adds_what_is_missing_removes_what_is_stale_and_touches_nothing_else() {
-    let (mut driver, mut switch, mut out) = up();
-    switch.flows.insert(("somebody else's".into(), 1), foreign());
-    let stale = of10::FlowMod { cookie: Cookie::new(Owner::Vm(9), 0).0, priority: 50, ..foreign() };
-    switch.flows.insert((format!("{:?}", stale.matching), 50), stale);
-    let rules = vec![rule(100, RuleAction::Output(PortNo(1))), rule(200, RuleAction::Hairpin)];
-    driver.carry_out(
-        Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: rules.clone() },
-        Time::ZERO,
-        &mut out,
-    );
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a sync");
-    assert_eq!(events, vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 2, removed: 1 }]);
-    assert_eq!(switch.priorities(), [1, 100, 200]);
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.plant(1, 0x99, false);
+        pair.switch.plant(50, stale(), false);
+        let rules = vec![rule(100, RuleAction::Output(PortNo(1))), rule(200, RuleAction::Hairpin)];
+        let events = pair.effect(sync(1, rules.clone())).expect("a sync");
+        assert_eq!(
+            events,
+            vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 2, removed: 1 }]
+        );
+        assert_eq!(pair.switch.priorities(), [1, 100, 200]);
 
-    // Once more: everything is as it should be, so nothing is sent but the question and a barrier.
-    driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(2), rules }, Time::ZERO, &mut out);
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a sync");
-    assert_eq!(events, vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(2), added: 0, removed: 0 }]);
+        // Once more: everything is as it should be, so nothing is sent but the question and a barrier.
+        let events = pair.effect(sync(2, rules)).expect("a sync");
+        assert_eq!(
+            events,
+            vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(2), added: 0, removed: 0 }]
+        );
+        assert_eq!(pair.switch.errors, []);
+    }
 }
 
 #[test]
 fn a_refused_transaction_leaves_the_switch_as_it_was() {
-    let (mut driver, mut switch, mut out) = up();
-    let before = vec![rule(100, RuleAction::Output(PortNo(1)))];
-    driver.carry_out(
-        Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: before },
-        Time::ZERO,
-        &mut out,
-    );
-    talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a sync");
-    let flows = switch.flows.clone();
-
-    switch.refuses = Some(300);
-    let add =
-        vec![rule(100, RuleAction::Hairpin), rule(200, RuleAction::Hairpin), rule(300, RuleAction::Hairpin)];
-    let effect = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add, remove: Vec::new() };
-    driver.carry_out(effect, Time::ZERO, &mut out);
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a refusal is no end");
-    assert!(
-        matches!(&events[..], [Event::RulesRefused { txn: TxnId(2), why, .. }] if why.contains("ALL_TABLES_FULL")),
-        "{events:?}"
-    );
-    assert_eq!(switch.flows, flows, "what was replaced is back, what was added is gone");
+    for version in VERSIONS {
+        let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Output(PortNo(1)))]);
+        let words = |p: &Pair| -> Vec<_> {
+            p.switch.pipeline.tables[0].iter().map(|f| (f.priority, f.wording.clone())).collect()
+        };
+        let before = words(&pair);
+        pair.switch.refuses = Some(300);
+        let add = [100, 200, 300].map(|p| rule(p, RuleAction::Hairpin)).to_vec();
+        let events = pair.effect(apply(2, add, Vec::new())).expect("a refusal is no end");
+        let [Event::RulesRefused { txn: TxnId(2), why, .. }] = &events[..] else { panic!("{events:?}") };
+        assert!(why.contains("TABLE_FULL") || why.contains("TABLES_FULL"), "{why}");
+        assert_eq!(words(&pair), before, "what was replaced is back, what was added is gone");
+    }
 }
 
 #[test]
 fn a_poll_counts_flows_and_repairs_what_was_changed_behind_our_back() {
-    let (mut driver, mut switch, mut out) = up();
-    let rules = vec![rule(100, RuleAction::Output(PortNo(1))), rule(200, RuleAction::Hairpin)];
-    driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules }, Time::ZERO, &mut out);
-    talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a sync");
+    for version in VERSIONS {
+        let rules = vec![rule(100, RuleAction::Output(PortNo(1))), rule(200, RuleAction::Hairpin)];
+        let mut pair = Pair::synced(version, rules);
+        let mut frame = vec![0; 100];
+        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+        frame[30..34].copy_from_slice(&[10, 0, 0, 5]);
+        for _ in 0..3 {
+            pair.switch.pipeline.process(&frame, 1, Time::ZERO);
+        }
+        let events = pair.wait().expect("a poll");
+        let flows = events.iter().find_map(|e| match e {
+            Event::Samples { flows, .. } if !flows.is_empty() => Some(flows.clone()),
+            _ => None,
+        });
+        assert_eq!(
+            flows.map(|f| (f.len(), f[0].flows, f[0].bytes)),
+            Some((1, 2, 300)),
+            "one owner, two flows"
+        );
+        assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
 
-    let now = driver.next_deadline();
-    driver.on_deadline(now, &mut out).expect("a poll");
-    let events = talk(&mut driver, &mut switch, &mut out, now).expect("a poll");
-    let flows = events.iter().find_map(|e| match e {
-        Event::Samples { flows, .. } if !flows.is_empty() => Some(flows.clone()),
-        _ => None,
-    });
-    assert_eq!(flows.map(|f| (f.len(), f[0].flows, f[0].bytes)), Some((1, 2, 600)), "one owner, two flows");
-    assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
-
-    switch.flows.retain(|(_, p), _| *p != 200);
-    let stale = of10::FlowMod { cookie: Cookie::new(Owner::Vm(9), 0).0, priority: 50, ..foreign() };
-    switch.flows.insert((format!("{:?}", stale.matching), 50), stale);
-    let now = driver.next_deadline();
-    driver.on_deadline(now, &mut out).expect("a poll");
-    let events = talk(&mut driver, &mut switch, &mut out, now).expect("a poll");
-    assert!(events.contains(&Event::RulesRepaired { switch: Dpid(7), missing: 1, stale: 1 }), "{events:?}");
-    assert_eq!(switch.priorities(), [100, 200]);
+        pair.switch.wipe(200);
+        pair.switch.plant(50, stale(), false);
+        let events = pair.wait().expect("a poll");
+        let repaired = Event::RulesRepaired { switch: Dpid(7), missing: 1, stale: 1 };
+        assert!(events.contains(&repaired), "{events:?}");
+        assert_eq!(pair.switch.priorities(), [100, 200]);
+    }
 }
 
 #[test]
-fn a_switch_that_falls_silent_or_talks_nonsense_is_let_go() {
-    let (mut driver, mut switch, mut out) = up();
-    switch.silent = true;
-    let gone = loop {
-        let now = driver.next_deadline();
-        if let Err(error) = driver.on_deadline(now, &mut out) {
-            break error;
+fn a_repair_that_is_refused_is_not_called_done_and_is_tried_again_after_growing_pauses() {
+    for version in VERSIONS {
+        let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Hairpin)]);
+        pair.switch.wipe(100);
+        pair.switch.refuses = Some(100);
+        let mut refusals = 0;
+        while pair.now < Time::from_secs(60) {
+            for event in pair.wait().expect("a refusal is no end") {
+                match event {
+                    Event::RulesRefused { txn: TxnId(1), why, .. } if why.contains("FULL") => refusals += 1,
+                    Event::Samples { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
         }
-        talk(&mut driver, &mut switch, &mut out, now).expect("silence is no message");
-        assert!(now < Time::from_secs(120), "nobody noticed");
-    };
-    assert!(matches!(gone, DriverError::Session(session::SessionError::EchoTimeout(_))), "{gone}");
+        assert!((3..=7).contains(&refusals), "{refusals} tries in a minute of polls every second");
+        pair.switch.refuses = None;
+        let mut events = Vec::new();
+        while !events.iter().any(|e| matches!(e, Event::RulesRepaired { missing: 1, .. })) {
+            assert!(pair.now < Time::ZERO + LONG, "never repaired");
+            events = pair.wait().expect("a poll");
+        }
+        assert_eq!(pair.switch.priorities(), [100]);
+    }
+}
 
-    let (mut driver, _, mut out) = up();
-    let mut nonsense = Vec::new();
-    header::write(&mut nonsense, header::V10, 99, 1, |_| {}).expect("short");
-    assert!(matches!(driver.on_message(&nonsense, Time::ZERO, &mut out), Err(DriverError::Garbage(_))));
+#[test]
+fn a_switch_that_will_not_tell_its_flows_is_asked_again_and_let_go_with_the_reason() {
+    for version in VERSIONS {
+        for answers in [Answers::WithError, Answers::Never] {
+            let mut pair = Pair::up(version);
+            pair.switch.flows = answers;
+            let events =
+                pair.effect(sync(1, vec![rule(100, RuleAction::Hairpin)])).expect("asked again later");
+            assert_eq!(events, []);
+            let (events, error) = pair.wait_for_the_end();
+            assert_eq!(pair.switch.asked.0, 4);
+            let why = match answers {
+                Answers::WithError => "it answered BAD_REQUEST/",
+                _ => "it answered nothing for 30s",
+            };
+            assert!(
+                matches!(&error, DriverError::Unread { times: 4, why: w } if w.starts_with(why)),
+                "{error}"
+            );
+            let refused: Vec<&Event> =
+                events.iter().filter(|e| matches!(e, Event::RulesRefused { .. })).collect();
+            let [Event::RulesRefused { txn: TxnId(1), why: told, .. }] = refused[..] else {
+                panic!("the waiting sync was not answered once: {events:?}")
+            };
+            assert!(told.contains(why) && told.contains("software"), "the reason and what to do: {told}");
+            assert!(pair.warnings.iter().any(|w| w.contains(why)), "{:?}", pair.warnings);
+        }
+    }
+}
+
+#[test]
+fn a_switch_that_tells_its_flows_at_the_third_time_is_synced() {
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.flows = Answers::WithError;
+        pair.effect(sync(1, vec![rule(100, RuleAction::Hairpin)])).expect("asked again later");
+        let mut times = vec![pair.now];
+        let mut events = Vec::new();
+        while events.is_empty() {
+            let asked = pair.switch.asked.0;
+            if asked == 2 {
+                pair.switch.flows = Answers::Right;
+            }
+            events = pair.wait().expect("no end");
+            events.retain(|e| !matches!(e, Event::Samples { .. }));
+            if pair.switch.asked.0 > asked {
+                times.push(pair.now);
+            }
+        }
+        assert_eq!(
+            events,
+            vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 1, removed: 0 }]
+        );
+        assert_eq!(times, [0, 1, 3].map(Time::from_secs), "the pause doubles");
+        // The next failure has all its tries again.
+        pair.switch.flows = Answers::WithError;
+        pair.switch.asked.0 = 0;
+        let (_, error) = pair.wait_for_the_end();
+        assert!(matches!(error, DriverError::Unread { times: 4, .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_switch_without_port_counters_is_complained_about_and_kept() {
+    for version in VERSIONS {
+        let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Hairpin)]);
+        pair.switch.counters = Answers::WithError;
+        for _ in 0..30 {
+            let events = pair.wait().expect("no end");
+            assert!(events.iter().all(|e| matches!(e, Event::Samples { ports, .. } if ports.is_empty())));
+        }
+        assert!(pair.warnings[0].contains("port counters with BAD_REQUEST/"), "{:?}", pair.warnings);
+        assert_eq!(pair.warnings.len(), 10, "the log is not filled: ten a minute");
+        assert!(pair.switch.asked.1 >= 29, "asked with every poll, in case it can now");
+
+        // One that never answers is asked once in a while, not once a period.
+        let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Hairpin)]);
+        pair.switch.counters = Answers::Never;
+        while pair.now < Time::from_secs(65) {
+            pair.wait().expect("no end");
+        }
+        assert!((2..=4).contains(&pair.switch.asked.1), "{} times", pair.switch.asked.1);
+        assert!(pair.warnings[0].contains("has not told its port counters"), "{:?}", pair.warnings);
+    }
+}
+
+#[test]
+fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority() {
+    for version in VERSIONS {
+        // Somebody else's flow stands where a transaction wants to add; the switch refuses, and the undoing must not delete it.
+        let mut pair = Pair::up(version);
+        pair.switch.plant(100, 0x99, true);
+        pair.effect(sync(1, Vec::new())).expect("a sync");
+        pair.switch.refuses = Some(100);
+        let events = pair.effect(apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new())).expect("no end");
+        assert!(matches!(events[..], [Event::RulesRefused { .. }]), "{events:?}");
+        assert_eq!(pair.switch.flows(), [(100, 0x99)]);
+        // A rule that is ours goes as ever.
+        pair.switch.refuses = None;
+        pair.effect(apply(3, vec![rule(200, RuleAction::Hairpin)], Vec::new())).expect("no end");
+        let events =
+            pair.effect(apply(4, Vec::new(), vec![rule(200, RuleAction::Hairpin).key])).expect("no end");
+        assert!(matches!(events[..], [Event::RulesApplied { .. }]), "{events:?}");
+        assert_eq!(pair.switch.flows(), [(100, 0x99)]);
+        // What a confirmed addition replaced is ours, and goes.
+        pair.effect(apply(5, vec![rule(100, RuleAction::Hairpin)], Vec::new())).expect("no end");
+        assert_eq!(pair.switch.flows(), [(100, Cookie::new(Owner::Plan, 0).0)]);
+        pair.effect(apply(6, Vec::new(), vec![rule(100, RuleAction::Hairpin).key])).expect("no end");
+        assert_eq!(pair.switch.flows(), []);
+    }
+}
+
+#[test]
+fn a_switch_that_falls_silent_or_does_not_know_barriers_is_let_go() {
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.silent = true;
+        let (_, error) = pair.wait_for_the_end();
+        assert!(matches!(error, DriverError::Session(session::SessionError::EchoTimeout(_))), "{error}");
+
+        let mut pair = Pair::synced(version, Vec::new());
+        pair.switch.barriers = Answers::WithError;
+        let error = pair.effect(apply(2, Vec::new(), Vec::new())).expect_err("no barrier, no confirmation");
+        assert!(matches!(&error, DriverError::BarrierRefused(e) if e.starts_with("BAD_REQUEST/")), "{error}");
+
+        let mut pair = Pair::synced(version, Vec::new());
+        pair.switch.barriers = Answers::Never;
+        pair.effect(apply(2, Vec::new(), Vec::new())).expect("waiting");
+        let (_, error) = pair.wait_for_the_end();
+        assert!(matches!(error, DriverError::Barrier(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_message_is_answered_with_its_error_and_ends_the_connection() {
+    for version in VERSIONS {
+        // An unknown type: OFPBRC_BAD_TYPE. An answer that is cut off: OFPBRC_BAD_LEN.
+        let mut unknown = Vec::new();
+        header::write(&mut unknown, version, 99, 0x51, |_| {}).expect("short");
+        let mut short = Vec::new();
+        header::write(&mut short, version, 6, 0x52, |out| out.extend([0; 5])).expect("short");
+        for (bytes, wanted) in [(unknown, (1, 1, 0x51)), (short, (1, 6, 0x52))] {
+            let mut pair = Pair::up(version);
+            let error = pair.driver.on_message(&bytes, pair.now, &mut pair.out).expect_err("nonsense");
+            assert!(matches!(error, DriverError::Garbage(_)), "{error}");
+            assert!(error.to_string().contains("let only switches dial"), "{error}");
+            assert_eq!(errors(&pair.out.bytes), [wanted]);
+            assert_eq!(pair.out.bytes[0], version);
+            assert_eq!(pair.out.bytes[12..], bytes[..], "the beginning of it goes back");
+        }
+        // A length that no message has: what follows cannot be cut.
+        let mut pair = Pair::up(version);
+        pair.driver.on_unframed(&[version, 10, 0, 3, 0, 0, 0, 0x53], &mut pair.out);
+        assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x53)]);
+    }
+    // A stranger is known by its first bytes: OFPET_HELLO_FAILED.
+    let mut pair = Pair::new(header::V10);
+    pair.out.bytes.clear();
+    let error = pair.driver.on_beginning(b"GET / HT", &mut pair.out).expect_err("no HELLO");
+    assert!(error.to_string().contains("let only switches"), "{error}");
+    assert!(matches!(errors(&pair.out.bytes)[..], [(0, 0, _)]));
+    let mut pair = Pair::new(header::V10);
+    assert_eq!(pair.driver.on_beginning(&[4], &mut pair.out), Ok(()), "a HELLO may come in pieces");
+    assert_eq!(pair.driver.on_beginning(&[4, 0, 0], &mut pair.out), Ok(()));
+}
+
+#[test]
+fn a_handshake_that_is_refused_never_ends_or_never_comes_is_let_go_with_the_reason() {
+    let mut pair = Pair::new(header::V13);
+    pair.switch.ports = Answers::WithError;
+    let error = pair.talk().expect_err("no ports");
+    assert!(
+        matches!(&error, DriverError::HandshakeRefused("its ports", e) if e.starts_with("BAD_REQUEST/")),
+        "{error}"
+    );
+
+    let mut pair = Pair::new(header::V13);
+    pair.switch.ports = Answers::Never;
+    pair.talk().expect("waiting");
+    let xid = {
+        // The question for ports is the third after features and configuration.
+        let (_, error) = pair.wait_for_the_end();
+        assert!(matches!(error, DriverError::Handshake("its ports", _)), "{error}");
+        let mut again = Pair::new(header::V13);
+        again.switch.ports = Answers::Never;
+        again.talk().expect("waiting");
+        pair = again;
+        4
+    };
+    // A list of ports without an end is cut off at a bound, and what was kept is dropped.
+    let ports = (1..=900).map(port13).collect();
+    let body = of13::multipart::ReplyBody::PortDesc(ports);
+    let part = of13::MultipartReply { flags: 1, ..of13::MultipartReply::new(body) };
+    let mut message = Vec::new();
+    of13::Message::MultipartReply(part).encode(xid, &mut message).expect("under 64 KiB");
+    let mut parts = 0;
+    let error = loop {
+        match pair.driver.on_message(&message, pair.now, &mut pair.out) {
+            Ok(()) => parts += 1,
+            Err(error) => break error,
+        }
+        assert!(parts < 100, "it keeps on collecting ports");
+    };
+    assert!(matches!(error, DriverError::Endless(_)) && parts == 72, "{parts} parts: {error}");
 }
 
 #[test]
 fn packets_beyond_the_allowance_are_counted_and_dropped() {
-    let (mut driver, _, mut out) = up();
     let frame = tandem_switch_driver::packets::arp_frame(&tandem_model::Arp {
         op: tandem_model::ArpOp::Request,
         eth_dst: tandem_model::Mac::BROADCAST,
@@ -329,127 +470,66 @@ fn packets_beyond_the_allowance_are_counted_and_dropped() {
         target_mac: tandem_model::Mac([0; 6]),
         target_ip: std::net::Ipv4Addr::new(10, 0, 0, 1),
     });
-    let mut packet = Vec::new();
-    let message = Message::PacketIn(of10::PacketIn {
-        buffer_id: of10::flow::NO_BUFFER,
-        total_len: frame.len() as u16,
-        in_port: 1,
-        reason: 1,
-        pad: Pad::default(),
-        data: Bytes(frame),
-    });
-    message.encode(0, &mut packet).expect("short");
-    for _ in 0..5 {
-        driver.on_message(&packet, Time::ZERO, &mut out).expect("a packet");
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        let mut packet = Vec::new();
+        let (total_len, data) = (frame.len() as u16, Bytes(frame.clone()));
+        if version == header::V10 {
+            let message = of10::Message::PacketIn(of10::PacketIn {
+                buffer_id: of10::flow::NO_BUFFER,
+                total_len,
+                in_port: 1,
+                reason: 1,
+                pad: Pad::default(),
+                data,
+            });
+            message.encode(0, &mut packet).expect("short");
+        } else {
+            let message = of13::Message::PacketIn(of13::PacketIn {
+                buffer_id: of13::flow::NO_BUFFER,
+                total_len,
+                reason: 1,
+                table_id: 0,
+                cookie: 0,
+                matching: of13::Match { fields: vec![of13::Field::InPort(1)] },
+                pad: Pad::default(),
+                data,
+            });
+            message.encode(0, &mut packet).expect("short");
+        }
+        for _ in 0..5 {
+            pair.driver.on_message(&packet, Time::ZERO, &mut pair.out).expect("a packet");
+        }
+        assert_eq!((pair.out.events.len(), pair.driver.dropped()), (3, 2));
+        pair.driver.on_message(&packet, Time::from_secs(1), &mut pair.out).expect("a packet");
+        assert_eq!(pair.out.events.len(), 4, "a new second, a new allowance");
     }
-    assert_eq!((out.events.len(), driver.dropped()), (3, 2));
-    driver.on_message(&packet, Time::from_secs(1), &mut out).expect("a packet");
-    assert_eq!(out.events.len(), 4, "a new second, a new allowance");
 }
 
 /// OF 1.0 section 5.3.3, OF 1.3.5 section 7.3.4.3: only the bit of the mask changes, and the address must be the port's.
 #[test]
 fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
-    let (mut driver, mut switch, mut out) = up();
     let set = |port, up| Effect::SetPort { switch: Dpid(7), port: PortNo(port), up };
-    for on in [false, true] {
-        driver.carry_out(set(1, on), Time::ZERO, &mut out);
-        let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a change");
-        assert_eq!(events, Vec::new(), "a switch says nothing to what it takes");
-    }
-    let told: Vec<_> = switch.port_mods.iter().map(|m| (m.port_no, m.hw_addr, m.config, m.mask)).collect();
-    let mac = tandem_model::Mac([2, 0, 0, 0, 0, 1]);
-    assert_eq!(told, [(1, mac, 1, 1), (1, mac, 0, 1)]);
-
-    switch.refuses_ports = true;
-    driver.carry_out(set(1, false), Time::ZERO, &mut out);
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a refusal is no end");
-    assert!(
-        matches!(&events[..], [Event::PortRefused { port: PortNo(1), why, .. }] if why.contains("BAD_HW_ADDR")),
-        "{events:?}"
-    );
-    driver.carry_out(set(9, false), Time::ZERO, &mut out);
-    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("no change");
-    assert!(matches!(&events[..], [Event::PortRefused { port: PortNo(9), .. }]), "{events:?}");
-    assert_eq!(switch.port_mods.len(), 3, "a port that is not there is not asked for");
-}
-
-#[test]
-fn the_same_in_the_words_of_1_3() {
-    use tandem_openflow::of13;
-    let mut out = Output::default();
-    let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
-    let say = |driver: &mut Driver, out: &mut Output, xid: u32, message: of13::Message| {
-        let mut bytes = Vec::new();
-        message.encode(xid, &mut bytes).expect("short");
-        driver.on_message(&bytes, Time::ZERO, out).expect("valid 1.3");
-    };
-    // What the driver asks with which transaction id; `None` for what is no request.
-    let asked = |out: &mut Output| -> Vec<(u32, of13::Message)> {
-        let bytes = std::mem::take(&mut out.bytes);
-        let (mut rest, mut all) = (&bytes[..], Vec::new());
-        while let Ok(Some((message, after))) = framing::next(rest) {
-            rest = after;
-            all.extend(of13::Message::decode(message).ok());
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        for on in [false, true] {
+            let events = pair.effect(set(1, on)).expect("a change");
+            assert_eq!(events, Vec::new(), "a switch says nothing to what it takes");
         }
-        all
-    };
-    say(&mut driver, &mut out, 0, of13::Message::Hello(of13::switch::Hello { elements: Vec::new() }));
-    for _ in 0..8 {
-        for (xid, message) in asked(&mut out) {
-            let port = of13::Port {
-                port_no: 3,
-                pad: Pad::default(),
-                hw_addr: tandem_model::Mac([2, 0, 0, 0, 0, 3]),
-                pad2: Pad::default(),
-                name: Text::new("p3"),
-                config: 0,
-                state: 0,
-                curr: 0,
-                advertised: 0,
-                supported: 0,
-                peer: 0,
-                curr_speed: 0,
-                max_speed: 0,
-            };
-            let reply = |body| {
-                of13::Message::MultipartReply(of13::MultipartReply { flags: 0, pad: Pad::default(), body })
-            };
-            match message {
-                of13::Message::FeaturesRequest => {
-                    let features = of13::FeaturesReply {
-                        datapath_id: Dpid(7),
-                        n_buffers: 0,
-                        n_tables: 2,
-                        auxiliary_id: 0,
-                        pad: Pad::default(),
-                        capabilities: 0,
-                        reserved: 0,
-                    };
-                    say(&mut driver, &mut out, xid, of13::Message::FeaturesReply(features));
-                }
-                of13::Message::MultipartRequest(request) => match request.body {
-                    of13::multipart::RequestBody::PortDesc => {
-                        let body = of13::multipart::ReplyBody::PortDesc(vec![port]);
-                        say(&mut driver, &mut out, xid, reply(body));
-                    }
-                    // It does not describe itself: OFPET_BAD_REQUEST, OFPBRC_BAD_MULTIPART.
-                    _ => {
-                        let error = of13::switch::ErrorMsg { kind: 1, code: 2, data: Bytes(Vec::new()) };
-                        say(&mut driver, &mut out, xid, of13::Message::Error(error));
-                    }
-                },
-                _ => {}
-            }
-        }
-    }
-    assert!(matches!(&out.events[..], [Event::SwitchUp { .. }]), "{:?}", out.events);
-    driver.carry_out(Effect::SetPort { switch: Dpid(7), port: PortNo(3), up: false }, Time::ZERO, &mut out);
-    match &asked(&mut out)[..] {
-        [(_, of13::Message::PortMod(change))] => assert_eq!(
-            (change.port_no, change.hw_addr, change.config, change.mask),
-            (3, tandem_model::Mac([2, 0, 0, 0, 0, 3]), 1, 1)
-        ),
-        other => panic!("wanted a PORT_MOD, got {other:?}"),
+        let told: Vec<_> =
+            pair.switch.port_mods.iter().map(|(port, _, config, mask)| (*port, *config, *mask)).collect();
+        assert_eq!(told, [(1, 1, 1), (1, 0, 1)]);
+        let macs: Vec<_> = pair.switch.port_mods.iter().map(|(_, mac, ..)| *mac).collect();
+        assert_eq!(macs, [memory::MAC; 2]);
+
+        pair.switch.refuses_ports = true;
+        let events = pair.effect(set(1, false)).expect("a refusal is no end");
+        assert!(
+            matches!(&events[..], [Event::PortRefused { port: PortNo(1), why, .. }] if why.contains("BAD_HW_ADDR")),
+            "{events:?}"
+        );
+        let events = pair.effect(set(9, false)).expect("no change");
+        assert!(matches!(&events[..], [Event::PortRefused { port: PortNo(9), .. }]), "{events:?}");
+        assert_eq!(pair.switch.port_mods.len(), 3, "a port that is not there is not asked for");
     }
 }

@@ -3,6 +3,11 @@
 //! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the highest that both bitmaps
 //! hold; where a side sent none (a bare 8-byte HELLO is fine), the lower of the two header versions. Then every quiet
 //! period is ended by an echo request, and an unanswered one ends the session.
+//!
+//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for both roles.
+
+pub mod multipart;
+pub mod switch;
 
 use crate::error::Blame;
 use crate::header;
@@ -52,7 +57,9 @@ pub enum SessionError {
         own: String,
     },
     /// The first message was something else.
-    #[error("the first message is of type {kind}, not HELLO; the peer does not speak OpenFlow")]
+    #[error(
+        "it does not begin with a HELLO but with type {kind}: no OpenFlow; find out what dials this port, and let only switches do so"
+    )]
     NoHello {
         /// Its type number.
         kind: u8,
@@ -164,17 +171,7 @@ impl Session {
                     // A late or second HELLO changes nothing.
                     kind::HELLO => Ok(Incoming::Handled),
                     _ if *version != agreed => {
-                        let text = [
-                            &Blame::BAD_VERSION.kind.to_be_bytes()[..],
-                            &Blame::BAD_VERSION.code.to_be_bytes(),
-                        ];
-                        put(
-                            out,
-                            agreed,
-                            kind::ERROR,
-                            xid,
-                            &[text[0], text[1], &message[..message.len().min(64)]].concat(),
-                        );
+                        error(out, agreed, message, Blame::BAD_VERSION);
                         Err(SessionError::WrongVersion { got: *version, agreed })
                     }
                     kind::ECHO_REQUEST => {
@@ -205,7 +202,7 @@ impl Session {
                     .to_owned();
                 return Err(SessionError::Refused { text });
             }
-            kind => return Err(SessionError::NoHello { kind }),
+            kind => return Err(self.no_hello(version, kind, xid, out)),
         }
         let own_highest = self.own.last().copied().unwrap_or(header::V10);
         let common = match bitmap(body) {
@@ -229,6 +226,39 @@ impl Session {
         };
         self.state = State::Open { version: agreed, heard: now, asked: None };
         Ok(Incoming::Agreed(agreed))
+    }
+
+    fn no_hello(&self, version: u8, kind: u8, xid: u32, out: &mut Vec<u8>) -> SessionError {
+        let error = SessionError::NoHello { kind };
+        // OFPET_HELLO_FAILED, OFPHFC_INCOMPATIBLE, with a text.
+        let body = [&[0, 0, 0, 0][..], error.to_string().as_bytes()].concat();
+        put(out, self.spoken(version), kind::ERROR, xid, &body);
+        error
+    }
+
+    /// The version to answer in before one is agreed: the peer's, if it is one of ours.
+    fn spoken(&self, version: u8) -> u8 {
+        let agreed = self.version();
+        let own = || self.own.iter().copied().find(|v| *v == version).or(self.own.last().copied());
+        agreed.or_else(own).unwrap_or(header::V10)
+    }
+
+    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no HELLO need not be waited for.
+    ///
+    /// # Errors
+    /// When the session is over; `out` then holds what should still be sent.
+    pub fn on_beginning(&self, start: &[u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
+        match (self.state, start) {
+            (State::Greeting { .. }, [version, kind, ..]) if *kind > kind::ERROR => {
+                Err(self.no_hello(*version, *kind, xid_of(start), out))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a message (or what should have been one) with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
+    pub fn refuse(&self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
+        error(out, self.spoken(message.first().copied().unwrap_or_default()), message, blame);
     }
 
     /// When `on_deadline` has to be called next.
@@ -275,6 +305,18 @@ fn bitmap(mut body: &[u8]) -> Option<u32> {
         body = body.get(length.next_multiple_of(8)..)?;
     }
     None
+}
+
+/// The transaction id of what may be no whole message; 0 where it is cut off.
+fn xid_of(message: &[u8]) -> u32 {
+    message.get(4..8).map_or(0, |x| u32::from_be_bytes([x[0], x[1], x[2], x[3]]))
+}
+
+/// OFPT_ERROR about a message, of which 64 bytes go back.
+fn error(out: &mut Vec<u8>, version: u8, message: &[u8], blame: Blame) {
+    let start = &message[..message.len().min(64)];
+    let body = [&blame.kind.to_be_bytes()[..], &blame.code.to_be_bytes(), start].concat();
+    put(out, version, kind::ERROR, xid_of(message), &body);
 }
 
 fn put(out: &mut Vec<u8>, version: u8, kind: u8, xid: u32, body: &[u8]) {

@@ -2,7 +2,9 @@
 //! 1.3 match (OXM fields, prerequisites checked).
 
 use super::key::{FieldId, FlowKey};
+use crate::error::Blame;
 use crate::of10::matching::{VLAN_NONE, wildcard};
+use crate::of13::matching::MatchError;
 use crate::{of10, of13};
 use std::collections::BTreeMap;
 
@@ -11,10 +13,21 @@ use std::collections::BTreeMap;
 pub enum CriteriaError {
     /// It breaks the rules of OXM.
     #[error(transparent)]
-    Match(#[from] of13::matching::MatchError),
-    /// A field that these tables do not look at (OFPBMC_BAD_FIELD).
+    Match(#[from] MatchError),
+    /// A field of a class that is not OpenFlow's own (OFPBMC_BAD_FIELD).
     #[error("this switch does not match {0}")]
     Unsupported(String),
+}
+
+impl CriteriaError {
+    /// What to answer (OF 1.3.5 section 7.5.4.5).
+    pub fn blame(&self) -> Blame {
+        match self {
+            CriteriaError::Match(MatchError::Duplicate(_)) => Blame::DUPLICATE_FIELD,
+            CriteriaError::Match(MatchError::Prerequisite(_)) => Blame::BAD_PREREQUISITE,
+            CriteriaError::Unsupported(_) => Blame::BAD_FIELD,
+        }
+    }
 }
 
 /// Per field: value and mask; value has no bit outside the mask. A packet without the field does not match.
@@ -114,7 +127,7 @@ impl Criteria {
     /// From an OpenFlow 1.3 match.
     ///
     /// # Errors
-    /// When a prerequisite is missing, or a field is one that these tables do not look at.
+    /// When a prerequisite is missing, or a field is of another class than OpenFlow's own 40.
     pub fn from_of13(m: &of13::Match) -> Result<Criteria, CriteriaError> {
         use of13::Field;
         const ALL: u128 = u128::MAX;
@@ -124,6 +137,7 @@ impl Criteria {
         for field in &m.fields {
             let (id, value, mask) = match field {
                 Field::InPort(p) => (FieldId::InPort, (*p).into(), ALL),
+                Field::InPhyPort(p) => (FieldId::InPhyPort, (*p).into(), ALL),
                 Field::Metadata(v) => (FieldId::Metadata, v.value.into(), v.mask.map_or(ALL, Into::into)),
                 Field::EthDst(v) => (FieldId::EthDst, number(v.value), v.mask.map_or(ALL, number)),
                 Field::EthSrc(v) => (FieldId::EthSrc, number(v.value), v.mask.map_or(ALL, number)),
@@ -161,7 +175,20 @@ impl Criteria {
                 Field::Ipv6Flabel(v) => (FieldId::Ipv6Flabel, v.value.into(), v.mask.map_or(ALL, Into::into)),
                 Field::Icmpv6Type(v) => (FieldId::Icmpv6Type, (*v).into(), ALL),
                 Field::Icmpv6Code(v) => (FieldId::Icmpv6Code, (*v).into(), ALL),
-                other => return Err(CriteriaError::Unsupported(format!("{other:?}"))),
+                Field::Ipv6NdTarget(v) => (FieldId::Ipv6NdTarget, v.to_bits(), ALL),
+                Field::Ipv6NdSll(v) => (FieldId::Ipv6NdSll, number(*v), ALL),
+                Field::Ipv6NdTll(v) => (FieldId::Ipv6NdTll, number(*v), ALL),
+                Field::MplsLabel(v) => (FieldId::MplsLabel, (*v).into(), ALL),
+                Field::MplsTc(v) => (FieldId::MplsTc, (*v).into(), ALL),
+                Field::MplsBos(v) => (FieldId::MplsBos, (*v).into(), ALL),
+                Field::PbbIsid(v) => {
+                    (FieldId::PbbIsid, v.value.get().into(), v.mask.map_or(ALL, |m| m.get().into()))
+                }
+                Field::TunnelId(v) => (FieldId::TunnelId, v.value.into(), v.mask.map_or(ALL, Into::into)),
+                Field::Ipv6Exthdr(v) => (FieldId::Ipv6Exthdr, v.value.into(), v.mask.map_or(ALL, Into::into)),
+                other @ Field::Other { .. } => {
+                    return Err(CriteriaError::Unsupported(format!("{other:?}")));
+                }
             };
             c.fields.insert(id, (value & mask, mask));
         }

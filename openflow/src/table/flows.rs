@@ -4,8 +4,21 @@
 use super::criteria::Criteria;
 use super::key::FlowKey;
 use super::pipeline::Instructions;
+use crate::{of10, of13};
 use std::time::Duration;
 use tandem_model::Time;
+
+/// How a controller worded a flow, so that it can be reported in the same words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Wording {
+    /// No controller did.
+    #[default]
+    None,
+    /// In OpenFlow 1.0.
+    V10(of10::Match, Vec<of10::Action>),
+    /// In OpenFlow 1.3.
+    V13(of13::Match, Vec<of13::Instruction>),
+}
 
 /// One flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +45,8 @@ pub struct Flow {
     pub added: Time,
     /// When it matched last (or was added).
     pub used: Time,
+    /// How it was said.
+    pub wording: Wording,
 }
 
 impl Flow {
@@ -50,6 +65,7 @@ impl Flow {
             bytes: 0,
             added: now,
             used: now,
+            wording: Wording::None,
         }
     }
 
@@ -57,6 +73,27 @@ impl Flow {
     fn rank(&self) -> u32 {
         if self.criteria.is_exact() { u32::from(u16::MAX) + 1 } else { self.priority.into() }
     }
+}
+
+/// How a flow is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Adding {
+    /// Refuse it if a packet may match both it and another flow of the same priority (OFPFF_CHECK_OVERLAP).
+    pub check_overlap: bool,
+    /// A flow with the same match and priority hands its counters on (OF 1.3.5 section 6.4, without OFPFF_RESET_COUNTS); else they start
+    /// anew (OF 1.0 section 4.6 always).
+    pub keep_counts: bool,
+}
+
+/// What is changed in flows; everything else stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// What is done from now on.
+    pub instructions: Instructions,
+    /// Whether the counters start anew (OFPFF_RESET_COUNTS of 1.3).
+    pub reset_counts: bool,
+    /// How it was said; the match in it is not looked at.
+    pub wording: Wording,
 }
 
 /// Why a flow went (OFPRR).
@@ -140,6 +177,11 @@ impl FlowTable {
         self.flows.iter()
     }
 
+    /// How many flows it can hold.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many flows there are.
     pub fn len(&self) -> usize {
         self.flows.len()
@@ -150,18 +192,21 @@ impl FlowTable {
         self.flows.is_empty()
     }
 
-    /// Adds a flow; one with the same match and priority is replaced, without a word, its counters starting anew.
+    /// Adds a flow; one with the same match and priority is replaced without a word, its counters handed on or not.
     ///
     /// # Errors
     /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
-    pub fn add(&mut self, flow: Flow, check_overlap: bool) -> Result<(), TableError> {
+    pub fn add(&mut self, mut flow: Flow, how: Adding) -> Result<(), TableError> {
         let same = |f: &Flow| f.priority == flow.priority && f.criteria == flow.criteria;
-        if check_overlap
+        if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
         {
             return Err(TableError::Overlap);
         }
         if let Some(old) = self.flows.iter_mut().find(|f| same(f)) {
+            if how.keep_counts {
+                (flow.packets, flow.bytes) = (old.packets, old.bytes);
+            }
             *old = flow;
             return Ok(());
         }
@@ -173,14 +218,28 @@ impl FlowTable {
         Ok(())
     }
 
-    /// Gives flows other instructions; counters and time-outs stay. Returns how many.
-    pub fn modify(&mut self, filter: &Filter, instructions: &Instructions) -> usize {
+    /// Gives flows other instructions; time-outs, cookies and flags stay. Returns how many.
+    pub fn modify(&mut self, filter: &Filter, change: &Change) -> usize {
         let mut count = 0;
         for flow in self.flows.iter_mut().filter(|f| filter.takes(f)) {
-            flow.instructions = instructions.clone();
+            flow.instructions = change.instructions.clone();
+            if change.reset_counts {
+                (flow.packets, flow.bytes) = (0, 0);
+            }
+            match (&mut flow.wording, &change.wording) {
+                (Wording::V10(_, old), Wording::V10(_, new)) => old.clone_from(new),
+                (Wording::V13(_, old), Wording::V13(_, new)) => old.clone_from(new),
+                // Half of it was said in one version, half in another: no version has words for the whole.
+                (wording, _) => *wording = Wording::None,
+            }
             count += 1;
         }
         count
+    }
+
+    /// The flows that a filter is about, in the order of the table.
+    pub fn select(&self, filter: &Filter) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().filter(move |f| filter.takes(f))
     }
 
     /// Deletes flows and returns them, in the order of the table.

@@ -7,6 +7,8 @@
 pub enum FieldId {
     /// Port it came in by.
     InPort = 0,
+    /// The physical port under it; the same where it came in by no logical port.
+    InPhyPort = 1,
     /// Carried between tables.
     Metadata = 2,
     /// Ethernet destination.
@@ -57,21 +59,64 @@ pub enum FieldId {
     Icmpv6Type = 29,
     /// ICMPv6 code.
     Icmpv6Code = 30,
+    /// Target of a neighbour solicitation or advertisement.
+    Ipv6NdTarget = 31,
+    /// Source link-layer address in a neighbour solicitation.
+    Ipv6NdSll = 32,
+    /// Target link-layer address in a neighbour advertisement.
+    Ipv6NdTll = 33,
+    /// Label of the outermost MPLS header.
+    MplsLabel = 34,
+    /// Its traffic class.
+    MplsTc = 35,
+    /// Its bottom-of-stack bit.
+    MplsBos = 36,
+    /// I-SID of the outermost PBB service tag.
+    PbbIsid = 37,
+    /// What a logical port says of the tunnel; 0 without one.
+    TunnelId = 38,
+    /// Which IPv6 extension headers there are: OFPIEH bits.
+    Ipv6Exthdr = 39,
 }
 
 /// How many numbers [`FieldId`] uses.
-const COUNT: usize = 31;
+const COUNT: usize = 40;
+
+/// OFPIEH bits (OF 1.3.5 section 7.2.3.7).
+mod exthdr {
+    /// The chain ends with "no next header".
+    pub(super) const NO_NEXT: u16 = 1;
+    /// Encrypted payload.
+    pub(super) const ESP: u16 = 1 << 1;
+    /// Authentication.
+    pub(super) const AUTH: u16 = 1 << 2;
+    /// Destination options, once or twice.
+    pub(super) const DEST: u16 = 1 << 3;
+    /// Fragment.
+    pub(super) const FRAG: u16 = 1 << 4;
+    /// Routing.
+    pub(super) const ROUTER: u16 = 1 << 5;
+    /// Hop-by-hop options.
+    pub(super) const HOP: u16 = 1 << 6;
+    /// A header is there more often than RFC 2460 has it.
+    pub(super) const REPEATED: u16 = 1 << 7;
+    /// Headers are not in the order of RFC 2460 section 4.1.
+    pub(super) const UNORDERED: u16 = 1 << 8;
+}
 
 /// A packet's fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowKey([Option<u128>; COUNT]);
 
 impl FlowKey {
-    /// The fields of a frame that came in by a port. What is cut off or broken has no fields from there on.
+    /// The fields of a frame that came in by a port. What is cut off or broken has no fields from there on. The port is taken to be a
+    /// physical one; who has logical ports sets `InPhyPort` and `TunnelId` afterwards.
     pub fn new(frame: &[u8], in_port: u32) -> FlowKey {
         let mut key = FlowKey([None; COUNT]);
         key.set(FieldId::InPort, in_port.into());
+        key.set(FieldId::InPhyPort, in_port.into());
         key.set(FieldId::Metadata, 0);
+        key.set(FieldId::TunnelId, 0);
         key.ethernet(frame);
         key
     }
@@ -81,7 +126,7 @@ impl FlowKey {
         self.0[field as usize]
     }
 
-    /// Sets a field (metadata between tables; everything else is the packet's own).
+    /// Sets a field (metadata between tables, what a logical port knows; everything else is the packet's own).
     pub fn set(&mut self, field: FieldId, value: u128) {
         self.0[field as usize] = Some(value);
     }
@@ -110,8 +155,20 @@ impl FlowKey {
             0x0800 => self.ipv4(body),
             0x0806 => self.arp(body),
             0x86dd => self.ipv6(body),
+            0x8847 | 0x8848 => self.mpls(body),
+            // The service tag: flags, then 24 bits of I-SID (IEEE 802.1ah).
+            0x88e7 => self.number(FieldId::PbbIsid, body, 1, 3).map(drop),
             _ => Some(()),
         }
+    }
+
+    /// RFC 3032: 20 bits label, 3 bits traffic class, bottom of stack, TTL.
+    fn mpls(&mut self, body: &[u8]) -> Option<()> {
+        let word = u32::from_be_bytes(*body.first_chunk::<4>()?);
+        self.set(FieldId::MplsLabel, u128::from(word >> 12));
+        self.set(FieldId::MplsTc, u128::from(word >> 9 & 7));
+        self.set(FieldId::MplsBos, u128::from(word >> 8 & 1));
+        Some(())
     }
 
     fn arp(&mut self, body: &[u8]) -> Option<()> {
@@ -153,10 +210,65 @@ impl FlowKey {
         self.set(FieldId::IpDscp, u128::from(word >> 22 & 0x3f));
         self.set(FieldId::IpEcn, u128::from(word >> 20 & 3));
         self.set(FieldId::Ipv6Flabel, u128::from(word & 0xf_ffff));
-        let protocol = self.number(FieldId::IpProto, body, 6, 1)?;
         self.number(FieldId::Ipv6Src, body, 8, 16)?;
         self.number(FieldId::Ipv6Dst, body, 24, 16)?;
-        self.transport(protocol, body.get(40..)?, (FieldId::Icmpv6Type, FieldId::Icmpv6Code, 58))
+        let (protocol, rest) = self.extension_headers(*body.get(6)?, body.get(40..)?);
+        self.set(FieldId::IpProto, protocol.into());
+        self.transport(protocol.into(), rest?, (FieldId::Icmpv6Type, FieldId::Icmpv6Code, 58))
+    }
+
+    /// Passes the extension headers (RFC 2460 section 4) and says which there are. The protocol is that of what follows them; what
+    /// follows is `None` where it cannot be seen: behind encryption, in a later fragment, or cut off.
+    fn extension_headers<'a>(&mut self, first: u8, body: &'a [u8]) -> (u8, Option<&'a [u8]>) {
+        let (mut next, mut rest) = (first, Some(body));
+        let (mut found, mut place) = (0u16, 0u8);
+        let mut destinations = 0;
+        loop {
+            // A header's place in the order of RFC 2460; destination options have two.
+            let (bit, at) = match next {
+                0 => (exthdr::HOP, 0),
+                43 => (exthdr::ROUTER, 2),
+                44 => (exthdr::FRAG, 3),
+                51 => (exthdr::AUTH, 4),
+                50 => (exthdr::ESP, 5),
+                60 => (exthdr::DEST, if place < 2 && destinations == 0 { 1 } else { 6 }),
+                59 => {
+                    found |= exthdr::NO_NEXT;
+                    break;
+                }
+                _ => break,
+            };
+            destinations += u8::from(next == 60);
+            if found & bit != 0 && (next != 60 || destinations > 2) {
+                found |= exthdr::REPEATED;
+            }
+            if at < place {
+                found |= exthdr::UNORDERED;
+            }
+            (found, place) = (found | bit, place.max(at));
+            let (length, later) = match (rest, next) {
+                (None, _) | (_, 50) => (0, true),
+                (Some(b), 44) => {
+                    (8, b.get(2..4).is_some_and(|f| u16::from_be_bytes([f[0], f[1]]) & 0xfff8 != 0))
+                }
+                // An authentication header counts in words of 4 bytes, less two (RFC 4302 section 2.2).
+                (Some(b), 51) => (b.get(1).map_or(0, |n| (usize::from(*n) + 2) * 4), false),
+                (Some(b), _) => (b.get(1).map_or(0, |n| (usize::from(*n) + 1) * 8), false),
+            };
+            let header = rest.filter(|b| length > 0 && b.len() >= length);
+            let Some(header) = header else {
+                rest = None;
+                break;
+            };
+            next = header[0];
+            rest = Some(&header[length..]);
+            if later {
+                rest = None;
+                break;
+            }
+        }
+        self.set(FieldId::Ipv6Exthdr, found.into());
+        (next, rest)
     }
 
     fn transport(&mut self, protocol: u128, body: &[u8], icmp: (FieldId, FieldId, u128)) -> Option<()> {
@@ -166,10 +278,32 @@ impl FlowKey {
                 self.number(FieldId::L4Dst, body, 2, 2).map(drop)
             }
             p if p == icmp.2 => {
-                self.number(icmp.0, body, 0, 1)?;
-                self.number(icmp.1, body, 1, 1).map(drop)
+                let kind = self.number(icmp.0, body, 0, 1)?;
+                let code = self.number(icmp.1, body, 1, 1)?;
+                if p == 58 && code == 0 { self.neighbour_discovery(kind, body) } else { Some(()) }
             }
             _ => Some(()),
         }
+    }
+
+    /// RFC 4861 sections 4.3 and 4.4: the target, then options of a type, a length in units of 8 bytes, and a value.
+    fn neighbour_discovery(&mut self, kind: u128, body: &[u8]) -> Option<()> {
+        let (option, field) = match kind {
+            135 => (1, FieldId::Ipv6NdSll),
+            136 => (2, FieldId::Ipv6NdTll),
+            _ => return Some(()),
+        };
+        self.number(FieldId::Ipv6NdTarget, body, 8, 16)?;
+        let mut options = body.get(24..)?;
+        while let [found, units, ..] = *options {
+            if units == 0 {
+                return None;
+            }
+            if found == option && units == 1 {
+                return self.number(field, options, 2, 6).map(drop);
+            }
+            options = options.get(usize::from(units) * 8..)?;
+        }
+        Some(())
     }
 }

@@ -4,6 +4,7 @@
 use super::flows::FlowTable;
 use super::key::{FieldId, FlowKey};
 use super::rewrite;
+use crate::error::Blame;
 use crate::{of10, of13};
 use tandem_model::Time;
 
@@ -43,10 +44,29 @@ pub enum Op {
     DecTtl,
 }
 
-/// An action or instruction that this pipeline cannot do (OFPBAC_BAD_TYPE, OFPBIC_UNSUP_INST).
+/// An action or instruction that this pipeline cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this switch cannot do {0}")]
-pub struct Unsupported(pub String);
+#[error("this switch cannot do {what}")]
+pub struct Unsupported {
+    /// Which.
+    pub what: String,
+    /// What to answer.
+    pub blame: Blame,
+}
+
+impl Unsupported {
+    fn new(what: String, blame: Blame) -> Unsupported {
+        Unsupported { what, blame }
+    }
+}
+
+/// A port that can be sent to, by OpenFlow 1.3 numbers: a physical one, or a reserved one with a meaning here.
+fn sendable(port: u32) -> Result<u32, Unsupported> {
+    match port {
+        1..=port13::MAX | port13::IN_PORT..=port13::LOCAL => Ok(port),
+        _ => Err(Unsupported::new(format!("sending to port {port:#x}"), Blame::BAD_OUT_PORT)),
+    }
+}
 
 /// What a flow does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,16 +97,16 @@ impl Instructions {
     /// From OpenFlow 1.0 actions.
     ///
     /// # Errors
-    /// For vendors' actions.
+    /// For vendors' actions and ports that cannot be.
     pub fn from_of10(actions: &[of10::Action]) -> Result<Instructions, Unsupported> {
         use of10::Action;
-        let wide = |p: u16| if p >= of10::port::MAX { u32::from(p) | 0xffff_0000 } else { p.into() };
+        let wide = |p: u16| if p > of10::port::MAX { u32::from(p) | 0xffff_0000 } else { p.into() };
         let mut ops = Vec::new();
         for action in actions {
             match action {
-                Action::Output { port, .. } => ops.push(Op::Output(wide(*port))),
+                Action::Output { port, .. } => ops.push(Op::Output(sendable(wide(*port))?)),
                 Action::Enqueue { port, queue_id, .. } => {
-                    ops.extend([Op::SetQueue(*queue_id), Op::Output(wide(*port))])
+                    ops.extend([Op::SetQueue(*queue_id), Op::Output(sendable(wide(*port))?)])
                 }
                 Action::SetVlanVid(v, _) => ops.push(Op::SetVlanVid(*v)),
                 Action::SetVlanPcp(v, _) => ops.push(Op::SetVlanPcp(*v)),
@@ -99,7 +119,8 @@ impl Instructions {
                 Action::SetTpSrc(p, _) => ops.push(Op::SetL4Src(*p)),
                 Action::SetTpDst(p, _) => ops.push(Op::SetL4Dst(*p)),
                 Action::Vendor { vendor, .. } => {
-                    return Err(Unsupported(format!("an action of vendor {vendor:#x}")));
+                    let what = format!("an action of vendor {vendor:#x}");
+                    return Err(Unsupported::new(what, Blame::BAD_ACTION_EXPERIMENTER));
                 }
             }
         }
@@ -109,18 +130,32 @@ impl Instructions {
     /// From OpenFlow 1.3 instructions.
     ///
     /// # Errors
-    /// For groups, meters, MPLS, PBB and experimenters.
+    /// For groups, meters, MPLS, PBB and experimenters, ports that cannot be, and an instruction that is there twice.
     pub fn from_of13(instructions: &[of13::Instruction]) -> Result<Instructions, Unsupported> {
         use of13::Instruction;
         let mut out = Instructions::default();
-        for instruction in instructions {
+        for (at, instruction) in instructions.iter().enumerate() {
+            let same =
+                |other: &Instruction| std::mem::discriminant(other) == std::mem::discriminant(instruction);
+            if instructions[..at].iter().any(same) {
+                return Err(Unsupported::new(
+                    "the same instruction twice".into(),
+                    Blame::UNSUPPORTED_INSTRUCTION,
+                ));
+            }
             match instruction {
                 Instruction::GotoTable(table, _) => out.goto = Some(*table),
                 Instruction::WriteMetadata { metadata, mask, .. } => out.metadata = Some((*metadata, *mask)),
                 Instruction::WriteActions(_, actions) => out.write = ops13(actions)?,
                 Instruction::ApplyActions(_, actions) => out.apply = ops13(actions)?,
                 Instruction::ClearActions(_) => out.clear = true,
-                other => return Err(Unsupported(format!("{other:?}"))),
+                Instruction::Experimenter { .. } => {
+                    let what = format!("{instruction:?}");
+                    return Err(Unsupported::new(what, Blame::BAD_INSTRUCTION_EXPERIMENTER));
+                }
+                Instruction::Meter(_) => {
+                    return Err(Unsupported::new(format!("{instruction:?}"), Blame::UNSUPPORTED_INSTRUCTION));
+                }
             }
         }
         Ok(out)
@@ -133,9 +168,13 @@ fn ops13(actions: &[of13::Action]) -> Result<Vec<Op>, Unsupported> {
         .iter()
         .map(|action| {
             Ok(match action {
-                Action::Output { port, .. } => Op::Output(*port),
+                Action::Output { port, .. } => Op::Output(sendable(*port)?),
                 Action::SetQueue(queue) => Op::SetQueue(*queue),
-                Action::PushVlan(kind, _) => Op::PushVlan(*kind),
+                Action::PushVlan(kind @ (0x8100 | 0x88a8), _) => Op::PushVlan(*kind),
+                Action::PushVlan(kind, _) => {
+                    let what = format!("pushing a VLAN tag of type {kind:#06x}");
+                    return Err(Unsupported::new(what, Blame::BAD_ACTION_ARGUMENT));
+                }
                 Action::PopVlan(_) => Op::PopVlan,
                 Action::DecNwTtl(_) => Op::DecTtl,
                 Action::SetField(field) => match field {
@@ -148,9 +187,18 @@ fn ops13(actions: &[of13::Action]) -> Result<Vec<Op>, Unsupported> {
                     Field::IpDscp(d) => Op::SetDscp(*d),
                     Field::TcpSrc(p) | Field::UdpSrc(p) => Op::SetL4Src(*p),
                     Field::TcpDst(p) | Field::UdpDst(p) => Op::SetL4Dst(*p),
-                    other => return Err(Unsupported(format!("setting {other:?}"))),
+                    other => {
+                        return Err(Unsupported::new(format!("setting {other:?}"), Blame::BAD_SET_TYPE));
+                    }
                 },
-                other => return Err(Unsupported(format!("{other:?}"))),
+                other => {
+                    let blame = match other {
+                        Action::Group(_) => Blame::BAD_OUT_GROUP,
+                        Action::Experimenter { .. } => Blame::BAD_ACTION_EXPERIMENTER,
+                        _ => Blame::BAD_ACTION_TYPE,
+                    };
+                    return Err(Unsupported::new(format!("{other:?}"), blame));
+                }
             })
         })
         .collect()

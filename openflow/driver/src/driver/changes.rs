@@ -1,0 +1,146 @@
+//! Changes of a switch's flows: sent with a barrier behind them, confirmed or refused by what comes before its reply. A refused
+//! transaction is undone; a refused repair is tried again after a pause.
+
+use super::{Driver, Output};
+use std::time::Duration;
+use tandem_model::{Event, Rule, RuleKey, Time, TxnId};
+
+/// The pause after a repair that the switch refused; it doubles up to the longest, so that it is not tried with every poll.
+pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_REPAIR_PAUSE: Duration = Duration::from_secs(64);
+
+/// What a change is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// `SyncRules`.
+    Sync(TxnId),
+    /// `ApplyRules`.
+    Apply(TxnId),
+    /// An audit found something.
+    Repair { missing: u32, stale: u32 },
+    /// Puts back what a refused `ApplyRules` changed.
+    Undo,
+}
+
+/// A transaction on its way, oldest first; barriers are answered in order.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) change: Change,
+    /// Transaction ids of its messages: `first..=barrier`.
+    pub(super) first: u32,
+    pub(super) barrier: u32,
+    pub(super) sent: Time,
+    pub(super) added: u32,
+    pub(super) removed: u32,
+    pub(super) refused: Option<String>,
+    /// What each changed key held before.
+    pub(super) before: Vec<(RuleKey, Option<Rule>)>,
+}
+
+impl Driver {
+    /// Sends changes and a barrier; what was there before is remembered until the barrier is answered.
+    pub(super) fn change(
+        &mut self,
+        change: Change,
+        add: Vec<Rule>,
+        remove: &[RuleKey],
+        erase: Vec<Vec<u8>>,
+        now: Time,
+        out: &mut Output,
+    ) {
+        self.epoch += 1;
+        let (added, removed) = (add.len() as u32, (remove.len() + erase.len()) as u32);
+        let mut first = None;
+        let mut before = Vec::with_capacity(add.len() + remove.len());
+        for rule in add {
+            let xid = self.say(out, |s, xid, o| s.add(xid, &rule, o));
+            first.get_or_insert(xid);
+            let key = rule.key;
+            before.push((key, self.wanted.insert(key, rule)));
+        }
+        for key in remove {
+            // In 1.0 a deletion cannot name a cookie. What stands there may have changed since flows were last read, one poll ago at
+            // most; that gap cannot be closed.
+            if !self.foreign.contains(key) {
+                let xid = self.say(out, |s, xid, o| s.remove(xid, key, o));
+                first.get_or_insert(xid);
+            }
+            before.push((*key, self.wanted.remove(key)));
+        }
+        for mut message in erase {
+            let xid = self.session.next_xid();
+            first.get_or_insert(xid);
+            if let Some(field) = message.get_mut(4..8) {
+                field.copy_from_slice(&xid.to_be_bytes());
+            }
+            out.bytes.append(&mut message);
+        }
+        let barrier = self.say(out, |s, xid, o| s.barrier(xid, o));
+        let first = first.unwrap_or(barrier);
+        self.open.push_back(Open {
+            change,
+            first,
+            barrier,
+            sent: now,
+            added,
+            removed,
+            refused: None,
+            before,
+        });
+    }
+
+    pub(super) fn on_barrier(&mut self, xid: u32, now: Time, out: &mut Output) {
+        let Some(at) = self.open.iter().position(|o| o.barrier == xid) else { return };
+        let Some(open) = self.open.remove(at) else { return };
+        let switch = self.dpid;
+        if open.refused.is_none() {
+            // What was added has replaced whatever stood there; what was only taken off our list has not.
+            let (foreign, wanted) = (&mut self.foreign, &self.wanted);
+            let added = |key: &RuleKey| open.before.iter().any(|(k, _)| k == key) && wanted.contains_key(key);
+            foreign.retain(|key| !added(key));
+        }
+        match (open.change, open.refused) {
+            (Change::Sync(txn) | Change::Apply(txn), None) => {
+                let Open { added, removed, .. } = open;
+                out.events.push(Event::RulesApplied { switch, txn, added, removed });
+            }
+            (Change::Apply(txn), Some(why)) => {
+                self.undo(open.before, now, out);
+                out.events.push(Event::RulesRefused { switch, txn, why });
+            }
+            (Change::Repair { missing, stale }, None) => {
+                self.repair = (now, REPAIR_PAUSE);
+                out.events.push(Event::RulesRepaired { switch, missing, stale });
+            }
+            // Its rules stay wanted: the next audits try again.
+            (Change::Sync(txn), Some(why)) => {
+                self.put_off_repairs(now);
+                out.events.push(Event::RulesRefused { switch, txn, why });
+            }
+            (Change::Repair { .. }, Some(why)) => {
+                self.put_off_repairs(now);
+                if let Some(txn) = self.sync {
+                    out.events.push(Event::RulesRefused { switch, txn, why });
+                }
+            }
+            (Change::Undo, _) => {}
+        }
+    }
+
+    fn put_off_repairs(&mut self, now: Time) {
+        let (_, pause) = self.repair;
+        self.repair = (now + pause, (pause * 2).min(LONGEST_REPAIR_PAUSE));
+    }
+
+    /// Puts back what a refused transaction changed, newest change first.
+    fn undo(&mut self, before: Vec<(RuleKey, Option<Rule>)>, now: Time, out: &mut Output) {
+        let (mut add, mut remove) = (Vec::new(), Vec::new());
+        for (key, rule) in before.into_iter().rev() {
+            match rule {
+                Some(rule) => add.push(rule),
+                None => remove.push(key),
+            }
+        }
+        self.change(Change::Undo, add, &remove, Vec::new(), now, out);
+    }
+}

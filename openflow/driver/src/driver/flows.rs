@@ -1,0 +1,87 @@
+//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as an audit with every poll.
+
+use super::changes::Change;
+use super::{ANSWER_TIMEOUT, Driver, Output};
+use crate::error::DriverError;
+use crate::reading::{Purpose, Reading};
+use crate::reconcile;
+use crate::speaker::Reported;
+use tandem_model::{Event, Time};
+
+impl Driver {
+    pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
+        if self.reading.is_some() {
+            // A sync is never given up for an audit.
+            if !matches!(self.queued, Some(Purpose::Sync(_))) || matches!(purpose, Purpose::Sync(_)) {
+                self.queued = Some(purpose);
+            }
+            return;
+        }
+        self.reading = Some(Reading::new(purpose, ANSWER_TIMEOUT, now));
+        self.ask_flows(now, out);
+    }
+
+    /// Asks for flows, if it is time to.
+    pub(super) fn ask_flows(&mut self, now: Time, out: &mut Output) {
+        if !self.reading.as_ref().is_some_and(|r| r.wants_asking(now)) {
+            return;
+        }
+        let xid = self.say(out, |s, xid, o| s.ask_flows(xid, o));
+        if let Some(reading) = &mut self.reading {
+            reading.asked(xid, self.epoch, now);
+        }
+    }
+
+    pub(super) fn on_flows(
+        &mut self,
+        xid: u32,
+        flows: Vec<Reported>,
+        more: bool,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), DriverError> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let Some(flows) = reading.add(xid, flows, more, now)? else { return Ok(()) };
+        let (purpose, epoch) = (reading.purpose, reading.epoch);
+        self.reading = None;
+        let switch = self.dpid;
+        let repair = reconcile::repair(&self.wanted, &flows);
+        self.foreign = reconcile::foreign(&flows);
+        match purpose {
+            Purpose::Sync(txn) => self.change(Change::Sync(txn), repair.add, &[], repair.erase, now, out),
+            Purpose::Audit => {
+                out.events.push(Event::Samples {
+                    switch,
+                    ports: Vec::new(),
+                    flows: reconcile::samples(&flows),
+                });
+                let (missing, stale) = (repair.add.len() as u32, repair.erase.len() as u32);
+                let proven = self.synced && epoch == self.epoch && self.open.is_empty();
+                if proven && missing + stale > 0 && now >= self.repair.0 {
+                    let change = Change::Repair { missing, stale };
+                    self.change(change, repair.add, &[], repair.erase, now, out);
+                }
+            }
+        }
+        if let Some(next) = self.queued.take() {
+            self.read_flows(next, now, out);
+        }
+        Ok(())
+    }
+
+    /// A question for flows came to nothing: it is asked again later, or the connection ends and a waiting sync with it.
+    pub(super) fn unread(&mut self, why: String, now: Time, out: &mut Output) -> Result<(), DriverError> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let Err(error) = reading.failed(why.clone(), now) else {
+            self.warn(format!("asked which flows it has, {why}; it is asked again"), now, out);
+            return Ok(());
+        };
+        let syncs = [Some(reading.purpose), self.queued];
+        for purpose in syncs.into_iter().flatten() {
+            if let Purpose::Sync(txn) = purpose {
+                out.events.push(Event::RulesRefused { switch: self.dpid, txn, why: error.to_string() });
+            }
+        }
+        Err(error)
+    }
+}

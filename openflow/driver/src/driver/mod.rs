@@ -1,0 +1,447 @@
+//! The driver's state, and what each message, effect and deadline does to it. Transactions are in `changes`, the reading of flows and
+//! their reconciliation in `flows`.
+
+mod changes;
+mod flows;
+
+use crate::error::DriverError;
+use crate::greeting::{Greeting, MOST_PORTS, Next};
+use crate::packets::{self, Seen};
+use crate::reading::{Purpose, Reading};
+use crate::speaker::{Heard, Speaker};
+use crate::v10::V10;
+use crate::v13::V13;
+use changes::{Change, Open};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use tandem_model::{
+    Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
+};
+use tandem_openflow::error::Blame;
+use tandem_openflow::header;
+use tandem_openflow::session::multipart::{Assembly, Overflow};
+use tandem_openflow::session::{self, Incoming, Session};
+
+/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older ones were taken.
+const PORT_CHANGES: usize = 64;
+/// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
+const WARNINGS: u32 = 10;
+
+/// What a driver needs to know of the site.
+#[derive(Debug, Clone, Copy)]
+pub struct Cfg {
+    /// How often counters are read.
+    pub poll_period: Duration,
+    /// How often each port sends a discovery frame; `None` where discovery is off.
+    pub lldp_period: Option<Duration>,
+    /// Ties discovery frames to this run of the controller.
+    pub secret: u64,
+    /// Packets a second that go to the core; more are counted and dropped, so that one switch cannot starve the others.
+    pub packet_ins: u32,
+    /// Times of the session.
+    pub session: session::Cfg,
+}
+
+/// What a call leads to.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be sent to the switch.
+    pub bytes: Vec<u8>,
+    /// For the core.
+    pub events: Vec<Event>,
+    /// For the operator's log: what is wrong with the switch, and does not end its connection.
+    pub warnings: Vec<String>,
+}
+
+/// So many in a period, and no more.
+#[derive(Debug)]
+struct Allowance {
+    period: Duration,
+    each: u32,
+    since: Time,
+    left: u32,
+}
+
+impl Allowance {
+    fn new(each: u32, period: Duration, now: Time) -> Allowance {
+        Allowance { period, each, since: now, left: each }
+    }
+
+    /// True when one more is allowed.
+    fn take(&mut self, now: Time) -> bool {
+        if now.since(self.since) >= self.period {
+            (self.since, self.left) = (now, self.each);
+        }
+        let fewer = self.left.checked_sub(1);
+        self.left = fewer.unwrap_or(0);
+        fewer.is_some()
+    }
+}
+
+/// See the crate.
+pub struct Driver {
+    cfg: Cfg,
+    peer: String,
+    session: Session,
+    speaker: Option<Box<dyn Speaker + Send>>,
+    greeting: Option<Greeting>,
+    dpid: Dpid,
+    ports: BTreeMap<PortNo, PortInfo>,
+    wanted: BTreeMap<RuleKey, Rule>,
+    /// False until the core has said what it wants: until then nothing is audited.
+    synced: bool,
+    epoch: u64,
+    open: VecDeque<Open>,
+    reading: Option<Reading>,
+    /// Wanted as soon as the present reading ends.
+    queued: Option<Purpose>,
+    /// The last `SyncRules`: a repair that is refused makes it refused.
+    sync: Option<TxnId>,
+    /// No repair before this time, and the next pause.
+    repair: (Time, Duration),
+    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports only ours).
+    foreign: BTreeSet<RuleKey>,
+    counters: Assembly<PortSample>,
+    counters_asked: Time,
+    next_poll: Time,
+    next_lldp: Option<Time>,
+    /// The latest changes of ports, by transaction id.
+    port_changes: VecDeque<(u32, PortNo)>,
+    packets: Allowance,
+    complaints: Allowance,
+    dropped: u64,
+}
+
+impl Driver {
+    /// Greets a switch that has just connected.
+    pub fn new(cfg: Cfg, peer: &str, now: Time, out: &mut Output) -> Driver {
+        let session = Session::new(&[header::V10, header::V13], cfg.session, now, &mut out.bytes);
+        Driver {
+            cfg,
+            peer: peer.to_owned(),
+            session,
+            speaker: None,
+            greeting: None,
+            dpid: Dpid(0),
+            ports: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            synced: false,
+            epoch: 0,
+            open: VecDeque::new(),
+            reading: None,
+            queued: None,
+            sync: None,
+            repair: (now, changes::REPAIR_PAUSE),
+            foreign: BTreeSet::new(),
+            counters: Assembly::new(MOST_PORTS),
+            counters_asked: now,
+            next_poll: now,
+            next_lldp: None,
+            port_changes: VecDeque::new(),
+            packets: Allowance::new(cfg.packet_ins, Duration::from_secs(1), now),
+            complaints: Allowance::new(WARNINGS, Duration::from_secs(60), now),
+            dropped: 0,
+        }
+    }
+
+    /// The switch's id, once its handshake is done.
+    pub fn dpid(&self) -> Option<Dpid> {
+        self.is_up().then_some(self.dpid)
+    }
+
+    /// Where it is connected from.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Packets that did not go to the core because there were too many.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn is_up(&self) -> bool {
+        self.speaker.is_some() && self.greeting.is_none()
+    }
+
+    /// Says something that needs a transaction id; returns the id.
+    fn say(&mut self, out: &mut Output, say: impl FnOnce(&dyn Speaker, u32, &mut Vec<u8>)) -> u32 {
+        let xid = self.session.next_xid();
+        if let Some(speaker) = &self.speaker {
+            say(speaker.as_ref(), xid, &mut out.bytes);
+        }
+        xid
+    }
+
+    /// Takes in one whole message.
+    ///
+    /// # Errors
+    /// When the connection should be closed, after what `out` holds is sent.
+    pub fn on_message(&mut self, message: &[u8], now: Time, out: &mut Output) -> Result<(), DriverError> {
+        match self.session.on_message(message, now, &mut out.bytes)? {
+            Incoming::Handled => Ok(()),
+            Incoming::Agreed(version) => {
+                self.speaker = Some(if version == header::V13 { Box::new(V13) } else { Box::new(V10) });
+                let mut greeting = Greeting::new(now);
+                greeting.features_xid = self.say(out, |s, xid, o| s.ask_features(xid, o));
+                self.greeting = Some(greeting);
+                Ok(())
+            }
+            Incoming::Message(message) => {
+                let Some(speaker) = &self.speaker else { return Ok(()) };
+                match speaker.hear(message) {
+                    Ok((xid, heard)) => self.heard(xid, heard, now, out),
+                    Err(bad) => {
+                        self.session.refuse(message, bad.blame, &mut out.bytes);
+                        Err(bad.into())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the beginning of a message that is not whole yet, so that a stranger is not waited for.
+    ///
+    /// # Errors
+    /// When the connection should be closed, after what `out` holds is sent.
+    pub fn on_beginning(&mut self, start: &[u8], out: &mut Output) -> Result<(), DriverError> {
+        Ok(self.session.on_beginning(start, &mut out.bytes)?)
+    }
+
+    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be closed then.
+    pub fn on_unframed(&mut self, start: &[u8], out: &mut Output) {
+        self.session.refuse(start, Blame::BAD_LEN, &mut out.bytes);
+    }
+
+    fn warn(&mut self, text: String, now: Time, out: &mut Output) {
+        if self.complaints.take(now) {
+            out.warnings.push(text);
+        }
+    }
+
+    fn heard(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
+        if self.greeting.is_some() {
+            return self.greet(xid, heard, now, out);
+        }
+        let switch = self.dpid;
+        match heard {
+            Heard::Port(port, removed) => {
+                if removed {
+                    self.ports.remove(&port.port);
+                } else {
+                    self.ports.insert(port.port, port.clone());
+                    if self.ports.len() > MOST_PORTS {
+                        return Err(Overflow { most: MOST_PORTS }.into());
+                    }
+                }
+                out.events.push(Event::PortChanged { switch, port, removed });
+            }
+            Heard::Packet { port, data } => self.on_packet(port, data, now, out),
+            Heard::Removed { cookie, key, deleted } => {
+                let missed = key.is_some_and(|k| self.wanted.contains_key(&k));
+                if deleted && cookie.is_ours() && missed && self.synced {
+                    self.read_flows(Purpose::Audit, now, out);
+                }
+            }
+            Heard::Flows { flows, more } => self.on_flows(xid, flows, more, now, out)?,
+            Heard::Counters { ports, more } => {
+                if let Some(ports) = self.counters.add(xid, ports, more)? {
+                    out.events.push(Event::Samples { switch, ports, flows: Vec::new() });
+                }
+            }
+            Heard::Barrier => self.on_barrier(xid, now, out),
+            Heard::Error(text) => self.on_error(xid, text, now, out)?,
+            Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// The switch does not like a message: which one, its transaction id says.
+    fn on_error(&mut self, xid: u32, text: String, now: Time, out: &mut Output) -> Result<(), DriverError> {
+        if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
+            if xid == open.barrier {
+                return Err(DriverError::BarrierRefused(text));
+            }
+            open.refused.get_or_insert(text);
+        } else if let Some((_, port)) = self.port_changes.iter().find(|(x, _)| *x == xid) {
+            out.events.push(Event::PortRefused { switch: self.dpid, port: *port, why: text });
+        } else if self.reading.as_ref().and_then(Reading::xid) == Some(xid) {
+            return self.unread(format!("it answered {text}"), now, out);
+        } else if self.counters.xid() == Some(xid) {
+            self.counters.forget();
+            let text = format!(
+                "it answers the question for its port counters with {text}; its links have no measured rates. Update its software"
+            );
+            self.warn(text, now, out);
+        } else {
+            self.warn(format!("it answered a message of ours with {text}"), now, out);
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
+        let Some(mut greeting) = self.greeting.take() else { return Ok(()) };
+        let mut next = greeting.hear(xid, heard)?;
+        if next == Next::Rest {
+            self.say(out, |s, xid, o| s.configure(xid, o));
+            let mut asked = false;
+            let ports_xid = self.say(out, |s, xid, o| asked = s.ask_ports(xid, o));
+            if asked {
+                greeting.parts.expect(ports_xid);
+            }
+            greeting.description_xid = self.say(out, |s, xid, o| s.ask_description(xid, o));
+            next = Next::Wait;
+        }
+        let (Next::Done, Some(dpid)) = (next, greeting.dpid) else {
+            self.greeting = Some(greeting);
+            return Ok(());
+        };
+        let ports = greeting.ports.unwrap_or_default();
+        self.dpid = dpid;
+        self.ports = ports.iter().map(|p| (p.port, p.clone())).collect();
+        self.next_poll = now + self.cfg.poll_period;
+        self.next_lldp = self.cfg.lldp_period.map(|_| now);
+        let version = self.speaker.as_ref().map_or("", |s| s.version()).to_owned();
+        let description = greeting.description.unwrap_or_default();
+        let caps = SwitchCaps { version, tables: greeting.tables, description, peer: self.peer.clone() };
+        out.events.push(Event::SwitchUp { switch: dpid, ports, caps });
+        Ok(())
+    }
+
+    fn on_packet(&mut self, port: PortNo, data: &[u8], now: Time, out: &mut Output) {
+        let switch = self.dpid;
+        let Some(seen) = packets::parse(data, self.cfg.secret) else { return };
+        if !self.packets.take(now) {
+            self.dropped += 1;
+            return;
+        }
+        out.events.push(match seen {
+            Seen::Discovery(dpid, from) => Event::LinkSeen { from: (dpid, from), to: (switch, port) },
+            Seen::Arp(arp) => Event::ArpSeen { switch, port, arp },
+            Seen::Dhcp(dhcp) => Event::DhcpSeen { switch, port, dhcp },
+            Seen::Host(mac, ip) => Event::HostSeen { switch, port, mac, ip },
+        });
+    }
+
+    /// Carries out an effect for this switch. Other effects are none of its business.
+    pub fn carry_out(&mut self, effect: Effect, now: Time, out: &mut Output) {
+        if !self.is_up() {
+            return;
+        }
+        match effect {
+            Effect::SyncRules { txn, rules, .. } => {
+                self.wanted = rules.into_iter().map(|r| (r.key, r)).collect();
+                self.synced = true;
+                self.sync = Some(txn);
+                self.epoch += 1;
+                self.read_flows(Purpose::Sync(txn), now, out);
+            }
+            Effect::ApplyRules { txn, add, remove, .. } => {
+                self.change(Change::Apply(txn), add, &remove, Vec::new(), now, out)
+            }
+            Effect::SendArp { port, arp, .. } => {
+                let frame = packets::arp_frame(&arp);
+                self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
+            }
+            Effect::SendDhcp { port, dhcp, .. } => {
+                if let Ok(frame) = packets::dhcp_frame(&dhcp) {
+                    self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
+                }
+            }
+            Effect::SetPort { port, up, .. } => self.set_port(port, up, out),
+            Effect::Discover { .. } => self.discover(out),
+            Effect::PollNow { .. } => self.poll(now, out),
+            _ => {}
+        }
+    }
+
+    fn poll(&mut self, now: Time, out: &mut Output) {
+        let waiting = self.counters.xid().is_some();
+        let overdue = waiting && now >= self.counters_asked + ANSWER_TIMEOUT;
+        if overdue {
+            let text = format!("it has not told its port counters for {ANSWER_TIMEOUT:?}; it is asked again");
+            self.warn(text, now, out);
+        }
+        // An answer that takes longer than a period is waited for, not asked for once more.
+        if !waiting || overdue {
+            let xid = self.say(out, |s, xid, o| s.ask_counters(xid, o));
+            self.counters.expect(xid);
+            self.counters_asked = now;
+        }
+        if self.synced && self.reading.is_none() {
+            self.read_flows(Purpose::Audit, now, out);
+        }
+    }
+
+    fn discover(&mut self, out: &mut Output) {
+        if self.cfg.lldp_period.is_none() {
+            return;
+        }
+        let ports: Vec<(PortNo, tandem_model::Mac)> =
+            self.ports.values().filter(|p| p.up).map(|p| (p.port, p.mac)).collect();
+        for (port, mac) in ports {
+            let frame = packets::discovery_frame(self.dpid, port, mac, self.cfg.secret);
+            self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
+        }
+    }
+
+    fn set_port(&mut self, port: PortNo, up: bool, out: &mut Output) {
+        let Some(mac) = self.ports.get(&port).map(|p| p.mac) else {
+            let why = "it has no such port now".to_owned();
+            return out.events.push(Event::PortRefused { switch: self.dpid, port, why });
+        };
+        let xid = self.say(out, |s, xid, o| s.set_port(xid, port, mac, up, o));
+        if self.port_changes.len() == PORT_CHANGES {
+            self.port_changes.pop_front();
+        }
+        self.port_changes.push_back((xid, port));
+    }
+
+    /// When [`Driver::on_deadline`] has to be called next.
+    pub fn next_deadline(&self) -> Time {
+        let mut next = self.session.next_deadline();
+        if let Some(greeting) = &self.greeting {
+            next = next.min(greeting.since + ANSWER_TIMEOUT);
+        }
+        if self.is_up() {
+            next = next.min(self.next_poll);
+            next = self.next_lldp.map_or(next, |at| next.min(at));
+            next = self.open.front().map_or(next, |o| next.min(o.sent + ANSWER_TIMEOUT));
+            next = self.reading.as_ref().map_or(next, |r| next.min(r.deadline()));
+        }
+        next
+    }
+
+    /// Polls, discovers and keeps alive, as far as it is time for it.
+    ///
+    /// # Errors
+    /// When the switch has been silent for too long.
+    pub fn on_deadline(&mut self, now: Time, out: &mut Output) -> Result<(), DriverError> {
+        self.session.on_deadline(now, &mut out.bytes)?;
+        if let Some(greeting) = self.greeting.as_ref().filter(|g| now >= g.since + ANSWER_TIMEOUT) {
+            return Err(greeting.overdue(ANSWER_TIMEOUT));
+        }
+        if !self.is_up() {
+            return Ok(());
+        }
+        if self.open.front().is_some_and(|o| now >= o.sent + ANSWER_TIMEOUT) {
+            return Err(DriverError::Barrier(ANSWER_TIMEOUT));
+        }
+        if now >= self.next_poll {
+            // Kept in step with the clock, so that readings do not drift; periods that were missed are left out.
+            let late = now.since(self.next_poll).as_nanos() / self.cfg.poll_period.as_nanos().max(1);
+            self.next_poll = self.next_poll + self.cfg.poll_period * (late as u32).saturating_add(1);
+            self.poll(now, out);
+        }
+        if self.reading.as_ref().is_some_and(|r| r.is_overdue(now)) {
+            self.unread(format!("it answered nothing for {ANSWER_TIMEOUT:?}"), now, out)?;
+        }
+        self.ask_flows(now, out);
+        if self.next_lldp.is_some_and(|at| now >= at) {
+            self.next_lldp = self.cfg.lldp_period.map(|p| now + p);
+            self.discover(out);
+        }
+        Ok(())
+    }
+}

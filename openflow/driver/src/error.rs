@@ -1,0 +1,49 @@
+//! Why a connection ends, for the operator: what the switch did, and what to do about it.
+
+use std::time::Duration;
+use tandem_openflow::error::DecodeError;
+use tandem_openflow::session::SessionError;
+use tandem_openflow::session::multipart::Overflow;
+
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The session is over.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A message that is none.
+    #[error(
+        "it sent what is no OpenFlow message: {0}; it was told so. Update the switch's software, and let only switches dial this port"
+    )]
+    Garbage(#[from] DecodeError),
+    /// The handshake did not end.
+    #[error("it has not told {0} for {1:?} after its HELLO; look into the switch's own log")]
+    Handshake(&'static str, Duration),
+    /// It will not say what the handshake needs.
+    #[error(
+        "it answers the question for {0} with {1}; such a switch cannot be used: update its software, or set another protocol version"
+    )]
+    HandshakeRefused(&'static str, String),
+    /// A barrier was not answered.
+    #[error("it has not confirmed rules for {0:?}; look into the switch's own log")]
+    Barrier(Duration),
+    /// Barriers are not understood, so nothing can be confirmed.
+    #[error(
+        "it answers a barrier with {0}; without barriers rules cannot be confirmed: update the switch's software"
+    )]
+    BarrierRefused(String),
+    /// It does not say which flows it has.
+    #[error(
+        "it does not say which flows it has: asked {times} times, the last time {why}; its rules cannot be kept right. \
+         Look into the switch's own log, or update its software; it is tried again when it reconnects"
+    )]
+    Unread {
+        /// How often it was asked.
+        times: u32,
+        /// What came of it the last time.
+        why: String,
+    },
+    /// An answer without an end.
+    #[error("{0}; no switch has as many ports or flows: update its software")]
+    Endless(#[from] Overflow),
+}

@@ -1,0 +1,92 @@
+//! The handshake after the HELLO: features, ports (1.3), description. What the switch refuses to tell ends it with that reason; only the
+//! description may be missing.
+
+use crate::error::DriverError;
+use crate::speaker::Heard;
+use std::time::Duration;
+use tandem_model::{Dpid, PortInfo, Time};
+use tandem_openflow::session::multipart::Assembly;
+
+/// The most ports that a switch may have: far more than any has.
+pub(crate) const MOST_PORTS: usize = 65_536;
+
+/// What is to be asked next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing: something is still awaited.
+    Wait,
+    /// Configuration, ports and description.
+    Rest,
+    /// Nothing: everything is known.
+    Done,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Greeting {
+    pub(crate) since: Time,
+    pub(crate) features_xid: u32,
+    pub(crate) description_xid: u32,
+    pub(crate) dpid: Option<Dpid>,
+    pub(crate) tables: u8,
+    pub(crate) ports: Option<Vec<PortInfo>>,
+    pub(crate) parts: Assembly<PortInfo>,
+    pub(crate) description: Option<String>,
+}
+
+impl Greeting {
+    pub(crate) fn new(since: Time) -> Greeting {
+        Greeting {
+            since,
+            features_xid: 0,
+            description_xid: 0,
+            dpid: None,
+            tables: 0,
+            ports: None,
+            parts: Assembly::new(MOST_PORTS),
+            description: None,
+        }
+    }
+
+    /// Takes in what the switch says.
+    ///
+    /// # Errors
+    /// When it will not say what is needed, or says too much.
+    pub(crate) fn hear(&mut self, xid: u32, heard: Heard<'_>) -> Result<Next, DriverError> {
+        match heard {
+            Heard::Features { dpid, tables, ports } if self.dpid.is_none() => {
+                (self.dpid, self.tables, self.ports) = (Some(dpid), tables, ports);
+                return Ok(Next::Rest);
+            }
+            Heard::Ports { ports, more } => {
+                if let Some(ports) = self.parts.add(xid, ports, more)? {
+                    self.ports = Some(ports);
+                }
+            }
+            Heard::Description(text) => self.description = Some(text),
+            Heard::Error(text) if xid == self.features_xid => {
+                return Err(DriverError::HandshakeRefused("its features", text));
+            }
+            Heard::Error(text) if self.parts.xid() == Some(xid) => {
+                return Err(DriverError::HandshakeRefused("its ports", text));
+            }
+            // A switch that does not describe itself is a switch all the same.
+            Heard::Error(_) if xid == self.description_xid => {
+                self.description.get_or_insert_default();
+            }
+            _ => {}
+        }
+        let all = self.dpid.is_some() && self.ports.is_some() && self.description.is_some();
+        Ok(if all { Next::Done } else { Next::Wait })
+    }
+
+    /// The error for a handshake that takes longer than `limit`.
+    pub(crate) fn overdue(&self, limit: Duration) -> DriverError {
+        let missing = match (self.dpid, &self.ports) {
+            (None, _) => "its features",
+            (_, None) => "its ports",
+            _ => "its description",
+        };
+        DriverError::Handshake(missing, limit)
+    }
+}

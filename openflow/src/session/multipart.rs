@@ -1,0 +1,91 @@
+//! Answers and questions that come in several messages, put together again, with a bound (OF 1.0 section 5.3.5: OFPSF_REPLY_MORE; OF
+//! 1.3.5 section 7.3.5: OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE). For both roles: a controller puts replies together, a switch requests.
+
+/// More came than may be kept: whoever sends it never comes to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it sends more than {most} items as parts of one message")]
+pub struct Overflow {
+    /// The bound.
+    pub most: usize,
+}
+
+/// The parts of one message so far.
+#[derive(Debug, Clone)]
+pub struct Assembly<T> {
+    xid: Option<u32>,
+    items: Vec<T>,
+    most: usize,
+}
+
+impl<T> Assembly<T> {
+    /// Keeps at most `most` items.
+    pub fn new(most: usize) -> Assembly<T> {
+        Assembly { xid: None, items: Vec::new(), most }
+    }
+
+    /// The transaction that is awaited or under way.
+    pub fn xid(&self) -> Option<u32> {
+        self.xid
+    }
+
+    /// Waits for the parts of this transaction, and forgets those of any other.
+    pub fn expect(&mut self, xid: u32) {
+        self.xid = Some(xid);
+        self.items = Vec::new();
+    }
+
+    /// Waits for nothing.
+    pub fn forget(&mut self) {
+        self.xid = None;
+        self.items = Vec::new();
+    }
+
+    /// Takes in a part; the whole, when it was the last. Parts of transactions that nobody waits for are dropped.
+    ///
+    /// # Errors
+    /// When it is too much; what was kept is then forgotten.
+    pub fn add(
+        &mut self,
+        xid: u32,
+        items: impl IntoIterator<Item = T>,
+        more: bool,
+    ) -> Result<Option<Vec<T>>, Overflow> {
+        if self.xid != Some(xid) {
+            return Ok(None);
+        }
+        let most = self.most;
+        self.items.extend(items.into_iter().take(most + 1 - self.items.len()));
+        if self.items.len() > most {
+            self.forget();
+            return Err(Overflow { most });
+        }
+        if more {
+            return Ok(None);
+        }
+        self.xid = None;
+        Ok(Some(std::mem::take(&mut self.items)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_become_a_whole_strangers_are_dropped_and_too_much_is_refused() {
+        let mut parts = Assembly::new(4);
+        assert_eq!(parts.add(1, [1], false), Ok(None), "nobody waits for it");
+        parts.expect(1);
+        assert_eq!(parts.add(1, [1, 2], true), Ok(None));
+        assert_eq!(parts.add(2, [9], false), Ok(None), "another transaction");
+        assert_eq!(parts.add(1, [3, 4], false), Ok(Some(vec![1, 2, 3, 4])), "as many as may be");
+        assert_eq!(parts.add(1, [5], false), Ok(None), "it has ended");
+        parts.expect(3);
+        assert_eq!(parts.add(3, [1, 2, 3], true), Ok(None));
+        assert_eq!(parts.add(3, [4, 5], true), Err(Overflow { most: 4 }));
+        assert_eq!((parts.xid(), parts.items.capacity()), (None, 0), "and nothing is kept");
+        // A sender without an end is stopped at once, not after it has filled the memory.
+        parts.expect(5);
+        assert_eq!(parts.add(5, std::iter::repeat(7), true), Err(Overflow { most: 4 }));
+    }
+}

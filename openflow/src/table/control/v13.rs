@@ -1,0 +1,201 @@
+//! OpenFlow 1.3: a FLOW_MOD for one table (deletions for all), cookies as filters, counters that outlive a replacement.
+
+use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
+use crate::error::Blame;
+use crate::of13::flow::{ALL_TABLES, command, flag};
+use crate::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
+use crate::of13::stats::{AggregateStats, FlowStats, FlowStatsRequest, TableStats};
+use crate::of13::{FlowMod, FlowRemoved, MultipartReply, group, port};
+use crate::table::criteria::Criteria;
+use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
+use crate::table::pipeline::{Instructions, Pipeline};
+use crate::wire::{Pad, Wire};
+use std::time::Duration;
+use tandem_model::Time;
+
+/// OFPET_FLOW_MOD_FAILED of 1.3.
+const FLOW_MOD_FAILED: u16 = 5;
+/// OFPFF bits that there are.
+const FLAGS: u16 = flag::SEND_FLOW_REM
+    | flag::CHECK_OVERLAP
+    | flag::RESET_COUNTS
+    | flag::NO_PKT_COUNTS
+    | flag::NO_BYT_COUNTS;
+
+fn refused(error: TableError) -> Refusal {
+    let code = match error {
+        TableError::Full(_) => 1,
+        TableError::Overlap => 3,
+    };
+    Refusal::new(error.to_string(), FLOW_MOD_FAILED, code)
+}
+
+impl Pipeline {
+    /// Carries out a FLOW_MOD of OpenFlow 1.3.
+    ///
+    /// # Errors
+    /// With what to answer; nothing is then changed.
+    pub fn flow_mod13(&mut self, m: &FlowMod, now: Time) -> Result<Vec<Removed>, Refusal> {
+        if m.command > command::DELETE_STRICT {
+            return Err(Refusal::new(format!("there is no command {}", m.command), FLOW_MOD_FAILED, 6));
+        }
+        if m.flags & !FLAGS != 0 {
+            return Err(Refusal::new(format!("flags {:#06x} are unknown", m.flags), FLOW_MOD_FAILED, 7));
+        }
+        let delete = matches!(m.command, command::DELETE | command::DELETE_STRICT);
+        let tables = match m.table_id {
+            ALL_TABLES if delete => Tables::All,
+            table if usize::from(table) < self.tables.len() => Tables::One(table),
+            table => return Err(Refusal::new(format!("there is no table {table}"), FLOW_MOD_FAILED, 2)),
+        };
+        let criteria = Criteria::from_of13(&m.matching)?;
+        let mut filter = Filter {
+            strict: matches!(m.command, command::MODIFY_STRICT | command::DELETE_STRICT)
+                .then_some(m.priority),
+            cookie: (m.cookie, m.cookie_mask),
+            ..Filter::covered_by(criteria.clone())
+        };
+        if delete {
+            if m.out_group != group::ANY {
+                // No flow sends to a group here.
+                return Ok(Vec::new());
+            }
+            filter.out_port = (m.out_port != port::ANY).then_some(m.out_port);
+            return self.carry_out(tables, Command::Delete(filter)).map(|(r, _)| r).map_err(refused);
+        }
+        let instructions = Instructions::from_of13(&m.instructions)?;
+        if let Some(next) = instructions.goto
+            && (next <= m.table_id || usize::from(next) >= self.tables.len())
+        {
+            let why = format!("table {} cannot hand on to table {next}", m.table_id);
+            return Err(Refusal { why, blame: Blame::BAD_GOTO });
+        }
+        let wording = Wording::V13(m.matching.clone(), m.instructions.clone());
+        let reset_counts = m.flags & flag::RESET_COUNTS != 0;
+        let command = if m.command == command::ADD {
+            let flow = Flow {
+                cookie: m.cookie,
+                flags: m.flags,
+                idle: Duration::from_secs(m.idle_timeout.into()),
+                hard: Duration::from_secs(m.hard_timeout.into()),
+                wording,
+                ..Flow::new(m.priority, criteria, instructions, now)
+            };
+            let check_overlap = m.flags & flag::CHECK_OVERLAP != 0;
+            Command::Add(Box::new(flow), Adding { check_overlap, keep_counts: !reset_counts })
+        } else {
+            Command::Modify(filter, Change { instructions, reset_counts, wording })
+        };
+        self.carry_out(tables, command).map(|(removed, _)| removed).map_err(refused)
+    }
+
+    /// `None` when nothing can be meant: no flow sends to a group here.
+    fn asked13(&self, q: &FlowStatsRequest) -> Result<Option<(Tables, Filter)>, Refusal> {
+        let tables = match q.table_id {
+            ALL_TABLES => Tables::All,
+            table if usize::from(table) < self.tables.len() => Tables::One(table),
+            table => {
+                let why = format!("there is no table {table}");
+                return Err(Refusal { why, blame: Blame::BAD_REQUEST_TABLE });
+            }
+        };
+        let filter = Filter {
+            out_port: (q.out_port != port::ANY).then_some(q.out_port),
+            cookie: (q.cookie, q.cookie_mask),
+            ..Filter::covered_by(Criteria::from_of13(&q.matching)?)
+        };
+        Ok((q.out_group == group::ANY).then_some((tables, filter)))
+    }
+
+    fn flows13(&self, q: &FlowStatsRequest, now: Time) -> Result<Vec<FlowStats>, Refusal> {
+        let Some((tables, filter)) = self.asked13(q)? else { return Ok(Vec::new()) };
+        let of = |(table_id, f): (u8, &Flow)| {
+            let Wording::V13(matching, instructions) = &f.wording else { return None };
+            let (duration_sec, duration_nsec) = age(f, now);
+            Some(FlowStats {
+                table_id,
+                pad: Pad::default(),
+                duration_sec,
+                duration_nsec,
+                priority: f.priority,
+                idle_timeout: seconds(f.idle),
+                hard_timeout: seconds(f.hard),
+                flags: f.flags,
+                pad2: Pad::default(),
+                cookie: f.cookie,
+                packet_count: f.packets,
+                byte_count: f.bytes,
+                matching: matching.clone(),
+                instructions: instructions.clone(),
+            })
+        };
+        Ok(self.selected(tables, &filter).filter_map(of).collect())
+    }
+
+    /// Answers a question of OpenFlow 1.3 about flows, their sums or tables, in as many messages as it takes; `None` for other
+    /// questions.
+    ///
+    /// # Errors
+    /// With what to answer, when there is no such table or the match is none.
+    pub fn stats13(&self, question: &RequestBody, now: Time) -> Result<Option<Vec<MultipartReply>>, Refusal> {
+        Ok(Some(match question {
+            RequestBody::Flow(q) => replies13(self.flows13(q, now)?, ReplyBody::Flow),
+            RequestBody::Aggregate(q) => {
+                let asked = self.asked13(q)?;
+                let (packet_count, byte_count, flow_count) =
+                    asked.map_or((0, 0, 0), |(tables, filter)| sum(self.selected(tables, &filter)));
+                let pad = Pad::default();
+                let body = AggregateStats { packet_count, byte_count, flow_count, pad };
+                vec![MultipartReply::new(ReplyBody::Aggregate(body))]
+            }
+            RequestBody::Table => {
+                let of = |(at, t): (usize, &crate::table::FlowTable)| TableStats {
+                    table_id: u8::try_from(at).unwrap_or(u8::MAX),
+                    pad: Pad::default(),
+                    active_count: u32::try_from(t.len()).unwrap_or(u32::MAX),
+                    lookup_count: t.lookups,
+                    matched_count: t.matched,
+                };
+                replies13(self.tables.iter().enumerate().map(of).collect(), ReplyBody::Table)
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// Statistics in as many replies as it takes, all but the last saying that more follow.
+pub fn replies13<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> Vec<MultipartReply> {
+    let length = |item: &T| {
+        let mut out = Vec::new();
+        item.write(&mut out);
+        out.len()
+    };
+    let mut replies: Vec<MultipartReply> = parts(list, crate::header::LEN + 8, length)
+        .into_iter()
+        .map(|part| MultipartReply { flags: REPLY_MORE, ..MultipartReply::new(body(part)) })
+        .collect();
+    if let Some(last) = replies.last_mut() {
+        last.flags = 0;
+    }
+    replies
+}
+
+/// The message that tells of a flow that went; `None` for one that was not said in 1.3.
+pub fn removed13(removed: &Removed, now: Time) -> Option<FlowRemoved> {
+    let f = &removed.flow;
+    let Wording::V13(matching, _) = &f.wording else { return None };
+    let (duration_sec, duration_nsec) = age(f, now);
+    Some(FlowRemoved {
+        cookie: f.cookie,
+        priority: f.priority,
+        reason: reason(removed.reason),
+        table_id: removed.table,
+        duration_sec,
+        duration_nsec,
+        idle_timeout: seconds(f.idle),
+        hard_timeout: seconds(f.hard),
+        packet_count: f.packets,
+        byte_count: f.bytes,
+        matching: matching.clone(),
+    })
+}
