@@ -311,7 +311,7 @@ impl Core {
                 self.hosts.alive(address, self.now);
             }
         }
-        self.dirty.statistics();
+        self.dirty.statistics(switch);
         self.polled(switch);
     }
 
