@@ -306,9 +306,8 @@ pub struct PinBody {
 }
 
 fn switch_named(snapshot: &Snapshot, name: &str) -> Result<SwitchId, String> {
-    snapshot
-        .switch_named(name)
-        .ok_or_else(|| format!("there is no switch {name}; /api/v1/switches lists them"))
+    let found = snapshot.switch_named(name);
+    found.ok_or_else(|| format!("there is no switch {name}; /api/v1/switches lists them"))
 }
 
 async fn set_port(

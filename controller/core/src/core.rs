@@ -319,7 +319,7 @@ impl Core {
                 self.hosts.alive(address, self.now);
             }
         }
-        self.dirty.statistics();
+        self.dirty.statistics(switch);
         self.polled(switch);
     }
 

@@ -151,7 +151,7 @@ impl Core {
             let most = BitRate(most.0.saturating_mul(2));
             self.managed.take(id, sample, most, history, self.now);
         }
-        self.dirty.switches = true;
+        self.dirty.switch(id);
     }
 
     pub(crate) fn on_agent_down(&mut self, agent: &str, why: &str) {

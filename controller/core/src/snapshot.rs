@@ -217,7 +217,7 @@ pub struct Snapshot {
     /// The attached world's name.
     pub world: Option<String>,
     /// Switches, declared ones first, in order of id.
-    pub switches: Arc<Vec<SwitchView>>,
+    pub switches: Arc<Vec<Arc<SwitchView>>>,
     /// Service classes, by `ClassId`.
     pub classes: Arc<Vec<ClassView>>,
     /// Declared links, by `LinkId`.
@@ -252,6 +252,8 @@ pub(crate) struct Dirty {
     pub(crate) notices: bool,
     servers: BTreeSet<ServerId>,
     rules: BTreeSet<SwitchId>,
+    /// Where only some switches have changed.
+    some_switches: BTreeSet<SwitchId>,
     all_servers: bool,
 }
 
@@ -264,6 +266,7 @@ impl Dirty {
             vms: true,
             notices: true,
             servers: BTreeSet::new(),
+            some_switches: BTreeSet::new(),
             rules: (0..switches as u32).map(SwitchId).collect(),
             all_servers: true,
         }
@@ -278,10 +281,18 @@ impl Dirty {
             || self.all_servers
             || !self.servers.is_empty()
             || !self.rules.is_empty()
+            || !self.some_switches.is_empty()
     }
 
-    pub(crate) fn statistics(&mut self) {
-        (self.switches, self.links, self.vms) = (true, true, true);
+    /// A switch has told its counters.
+    pub(crate) fn statistics(&mut self, id: SwitchId) {
+        (self.links, self.vms) = (true, true);
+        self.switch(id);
+    }
+
+    /// Something of one switch has changed.
+    pub(crate) fn switch(&mut self, id: SwitchId) {
+        self.some_switches.insert(id);
     }
 
     pub(crate) fn server(&mut self, id: ServerId) {
@@ -329,6 +340,13 @@ impl Snapshot {
         if dirty.switches {
             next.switches = Arc::new(switches(core));
             next.classes = Arc::new(core.classes.views(&core.site));
+        } else if !dirty.some_switches.is_empty() {
+            let switches = Arc::make_mut(&mut next.switches);
+            for id in &dirty.some_switches {
+                if let (Some(slot), Some(view)) = (switches.get_mut(id.0 as usize), switch(core, *id)) {
+                    *slot = Arc::new(view);
+                }
+            }
         }
         if dirty.links {
             next.links =
@@ -384,34 +402,9 @@ impl Snapshot {
     }
 }
 
-fn switches(core: &Core) -> Vec<SwitchView> {
-    let topology = &core.site.topology;
-    let mut views = Vec::with_capacity(topology.switches.len());
-    for (n, switch) in (0u32..).zip(&topology.switches) {
-        let (id, node) = (SwitchId(n), NodeId::Switch(SwitchId(n)));
-        let live = core.live.switch(id);
-        let (mut sent, mut capacity) = (0u64, 0u64);
-        for (port, link) in topology.ports(node) {
-            capacity = capacity.saturating_add(topology.link(*link).map_or(0, |l| l.cfg.rate.0));
-            sent = sent.saturating_add(core.statistics.of_port(id, *port).map_or(0, |p| p.tx().0));
-        }
-        let ports = live.map(|l| l.ports.values().map(|p| port(core, id, p)).collect()).unwrap_or_default();
-        let caps = live.and_then(|l| l.caps.as_ref());
-        views.push(SwitchView {
-            name: switch.name.clone(),
-            dpid: switch.dpid,
-            role: Some(switch.role),
-            legacy: switch.legacy,
-            connected: live.is_some_and(|l| l.connected),
-            sync: live.map_or(Sync::Never, |l| l.sync.0),
-            version: caps.map(|c| c.version.clone()),
-            description: caps.map(|c| c.description.clone()).unwrap_or_default(),
-            rules: core.desired.count(id),
-            ratio: if capacity == 0 { 0.0 } else { sent as f64 / capacity as f64 },
-            ports,
-        });
-    }
-    views.extend(core.live.unknown().iter().map(|(dpid, caps)| SwitchView {
+fn switches(core: &Core) -> Vec<Arc<SwitchView>> {
+    let declared = (0..core.site.topology.switches.len() as u32).filter_map(|n| switch(core, SwitchId(n)));
+    let unknown = core.live.unknown().iter().map(|(dpid, caps)| SwitchView {
         name: dpid.to_string(),
         dpid: *dpid,
         role: None,
@@ -423,8 +416,34 @@ fn switches(core: &Core) -> Vec<SwitchView> {
         rules: 0,
         ratio: 0.0,
         ports: Vec::new(),
-    }));
-    views
+    });
+    declared.chain(unknown).map(Arc::new).collect()
+}
+
+fn switch(core: &Core, id: SwitchId) -> Option<SwitchView> {
+    let topology = &core.site.topology;
+    let switch = topology.switch(id)?;
+    let live = core.live.switch(id);
+    let (mut sent, mut capacity) = (0u64, 0u64);
+    for (port, link) in topology.ports(NodeId::Switch(id)) {
+        capacity = capacity.saturating_add(topology.link(*link).map_or(0, |l| l.cfg.rate.0));
+        sent = sent.saturating_add(core.statistics.of_port(id, *port).map_or(0, |p| p.tx().0));
+    }
+    let ports = live.map(|l| l.ports.values().map(|p| port(core, id, p)).collect()).unwrap_or_default();
+    let caps = live.and_then(|l| l.caps.as_ref());
+    Some(SwitchView {
+        name: switch.name.clone(),
+        dpid: switch.dpid,
+        role: Some(switch.role),
+        legacy: switch.legacy,
+        connected: live.is_some_and(|l| l.connected),
+        sync: live.map_or(Sync::Never, |l| l.sync.0),
+        version: caps.map(|c| c.version.clone()),
+        description: caps.map(|c| c.description.clone()).unwrap_or_default(),
+        rules: core.desired.count(id),
+        ratio: if capacity == 0 { 0.0 } else { sent as f64 / capacity as f64 },
+        ports,
+    })
 }
 
 fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortView {
