@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tandem_lab::emulated::control::{self, Answer, Ask};
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::{emulated, fit, manifest::Manifest, qos};
-use tandem_lab::{bench, requester};
+use tandem_lab::{agent_bench, bench, requester};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::Allocation;
 
@@ -108,6 +108,8 @@ enum Verb {
 enum Bench {
     /// How long a data centre takes to come up and go, beside the floor: the same parts by `ip -batch` and `ovs-vsctl`.
     BringUp(bench::Options),
+    /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a whole data centre's.
+    Agent(agent_bench::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -264,6 +266,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Bench(Bench::BringUp(options)) => bench::run(&options)?,
+        Verb::Bench(Bench::Agent(options)) => agent_bench::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
