@@ -27,9 +27,9 @@ pub struct Options {
     /// How often nothing new is applied.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
-    /// Used by the bench itself: it is in its own namespaces already.
+    /// Used by the bench itself: which site, when it is in its own namespaces already.
     #[arg(long, hide = true)]
-    pub inside: bool,
+    pub inside: Option<usize>,
 }
 
 /// How long anything may take.
@@ -62,27 +62,25 @@ fn sites() -> [(&'static str, String); 2] {
 /// # Errors
 /// With the step that failed; nothing of it is then left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    if !options.inside {
+    if let Some((name, text)) = options.inside.and_then(|n| sites().into_iter().nth(n)) {
+        link::disable_ipv6();
+        return measure(name, &text, &site::read(&text, "the bench's site")?, options);
+    }
+    println!(
+        "{:<12} {:>6} {:>8} {:>12} {:>12} {:>10} {:>9} {:>12}",
+        "", "ports", "classes", "nothing ms", "no change ms", "(writes)", "% a core", "memory MB"
+    );
+    for n in 0..sites().len() {
         let status = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .arg(std::env::current_exe()?)
-            .args(["bench", "agent", "--inside", "--seconds", &options.seconds.to_string()])
+            .args(["bench", "agent", "--inside", &n.to_string(), "--seconds", &options.seconds.to_string()])
             .args(["--repeat", &options.repeat.to_string()])
             .status()
             .context("starting unshare (package util-linux)")?;
         if !status.success() {
             bail!("the bench did not come to its end");
         }
-        return Ok(());
-    }
-    link::disable_ipv6();
-    println!(
-        "{:<12} {:>6} {:>8} {:>12} {:>12} {:>10} {:>9} {:>12}",
-        "", "ports", "classes", "nothing ms", "no change ms", "(writes)", "% a core", "memory MB"
-    );
-    for (name, text) in sites() {
-        let site = site::read(&text, "the bench's site")?;
-        measure(name, &text, &site, options)?;
     }
     Ok(())
 }
