@@ -124,7 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let worker = Worker::start(&config()?, false)?;
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
-        Some(Verb::Doctor) => return Ok(print_doctor(&cli.config, cli.json)?),
+        Some(Verb::Doctor) => return print_doctor(&cli.config, cli.json),
         Some(Verb::Release) => {
             let config = config()?;
             refuse_beside_another(&config, "what is given back, it would make again")?;
