@@ -9,7 +9,7 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{bench, calibrate, draw, requester, scratch, tandem};
+use tandem_lab::{agent_bench, bench, calibrate, draw, requester, scratch, tandem};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -168,6 +168,8 @@ enum Verb {
 enum Bench {
     /// How long a data centre takes to come up and go, beside the floor: the same parts by `ip -batch` and `ovs-vsctl`.
     BringUp(bench::Options),
+    /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a whole data centre's.
+    Agent(agent_bench::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -402,6 +404,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;
+        }
+        Verb::Bench(Bench::Agent(options)) => {
+            scratch::clean_when_interrupted()?;
+            agent_bench::run(&options)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -367,7 +367,20 @@ impl Datapath for Ovs {
     }
 
     fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
+        let refused_ports = match self.shaping.prepare(wanted) {
+            Ok(faults) => faults,
+            Err(error) => vec![Fault::new("", None, error.to_string())],
+        };
+        // A port that keeps somebody else's queueing would lose it by becoming a port.
+        let mut wanted = wanted.to_vec();
+        for switch in &mut wanted {
+            let is_refused =
+                |p: &Port| refused_ports.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
+            switch.ports.retain(|p| !is_refused(p));
+        }
+        let wanted = &wanted[..];
         let mut outcome = self.sync(wanted, left, gap || self.config.adopt_with_gap);
+        outcome.faults.extend(refused_ports);
         (self.wanted, self.left) = (wanted.to_vec(), left.to_vec());
         if self.stale {
             return outcome;
@@ -447,12 +460,13 @@ impl Datapath for Ovs {
         let owner = self.owner.clone();
         (self.wanted, self.left, self.watch) = (Vec::new(), Vec::new(), None);
         let mut left = Vec::new();
+        if let Err(error) = self.with_database(|d| d.release(&owner, LIMIT)) {
+            left.push(error.to_string());
+        }
+        // Behind the bridges: no longer a port, what is put back stays.
         match self.shaping.apply(&[], &[]) {
             Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
             Err(error) => left.push(error.to_string()),
-        }
-        if let Err(error) = self.with_database(|d| d.release(&owner, LIMIT)) {
-            left.push(error.to_string());
         }
         if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }

@@ -47,6 +47,10 @@ pub(super) struct Shaping {
     record: Record,
     shaped: BTreeMap<String, Shaped>,
     listener: Option<tc::Listener>,
+    /// Ports that are left to somebody else and were looked at.
+    seen: BTreeSet<String>,
+    /// What they had, by interface number, until it is known that vswitchd has left it there.
+    others: BTreeMap<u32, tc::Root>,
 }
 
 fn load(file: &Path) -> Record {
@@ -68,7 +72,14 @@ impl Shaping {
     /// With what is remembered in the folder.
     pub(super) fn open(folder: &Path) -> Shaping {
         let file = folder.join("queueing.json");
-        Shaping { record: load(&file), file, shaped: BTreeMap::new(), listener: None }
+        Shaping {
+            record: load(&file),
+            file,
+            shaped: BTreeMap::new(),
+            listener: None,
+            seen: BTreeSet::new(),
+            others: BTreeMap::new(),
+        }
     }
 
     fn save(&self, record: &Record) -> std::io::Result<()> {
@@ -78,6 +89,68 @@ impl Shaping {
         let beside = self.file.with_extension("new");
         std::fs::write(&beside, serde_json::to_string(record)?)?;
         std::fs::rename(&beside, &self.file)
+    }
+
+    /// To be called before interfaces are put into bridges: vswitchd takes away whatever queueing it finds on a new port, and it is to be
+    /// known what there was. Ports whose queueing could not be given back are refused.
+    ///
+    /// # Errors
+    /// When the kernel does not say what there is.
+    pub(super) fn prepare(&mut self, wanted: &[Switch]) -> Result<Vec<Fault>, Error> {
+        let mut faults = Vec::new();
+        let ports = || wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p)));
+        let is_new = |p: &Port| !self.record.contains_key(&p.interface) && !self.seen.contains(&p.interface);
+        if !ports().any(|(_, p)| is_new(p)) {
+            return Ok(faults);
+        }
+        let mut netlink = Netlink::open()?;
+        let interfaces = link::list_bare(&mut netlink)?;
+        let (indices, roots) = (numbers(&interfaces), tc::roots(&mut netlink)?);
+        let mut record = self.record.clone();
+        let mut others = BTreeMap::new();
+        let mut seen = self.seen.clone();
+        for (switch, port) in ports().filter(|(_, p)| is_new(p)) {
+            let name = &port.interface;
+            let Some(index) = indices.get(name.as_str()).copied() else { continue };
+            if port.rate.is_none() {
+                seen.insert(name.clone());
+                others.extend(roots.get(&index).map(|root| (index, root.clone())));
+                continue;
+            }
+            match found(&mut netlink, roots.get(&index), index)? {
+                Ok(found) => drop(record.insert(name.clone(), Kept { switch: switch.name.clone(), found })),
+                Err(kind) => {
+                    let why = format!(
+                        "{name} has a {kind} queueing of somebody else, whose classes could not be given back; take it away (tc qdisc del dev {name} root), or leave the port to it (queueing = false in agent.toml)"
+                    );
+                    faults.push(Fault::new(&switch.name, Some(port.number), why));
+                }
+            }
+        }
+        (self.seen, self.others) = (seen, others);
+        self.remember(record, &mut faults);
+        Ok(faults)
+    }
+
+    /// Puts back what vswitchd has taken away from new ports whose queueing is left to somebody else.
+    fn put_back_others(&mut self, netlink: &mut Netlink, faults: &mut Vec<Fault>) -> Result<(), Error> {
+        let others = std::mem::take(&mut self.others);
+        if others.is_empty() {
+            return Ok(());
+        }
+        let now = tc::roots(netlink)?;
+        for (index, root) in others.into_iter().filter(|(index, root)| now.get(index) != Some(root)) {
+            if root.is_classful() {
+                let why = format!(
+                    "Open vSwitch has taken the {} queueing of interface {index} away when it became a port; make it again",
+                    root.kind
+                );
+                faults.push(Fault::new("", None, why));
+            } else if let Err(error) = netlink.batch(&[root.request(index)]) {
+                faults.push(Fault::new("", None, error.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the queueing of all ports that have a rate what is wanted, and gives back that of the others. Ports of the switches named in
@@ -92,6 +165,7 @@ impl Shaping {
         if self.listener.is_none() {
             self.listener = tc::Listener::open().ok();
         }
+        self.put_back_others(&mut netlink, &mut faults)?;
         let interfaces = link::list_bare(&mut netlink)?;
         let indices = numbers(&interfaces);
         let mut next: BTreeMap<String, Shaped> = BTreeMap::new();
@@ -101,30 +175,13 @@ impl Shaping {
             let shaped = Shaped { switch: switch.name.clone(), port: port.number, tree, index };
             next.insert(port.interface.clone(), shaped);
         }
-        // 1. What is touched for the first time is remembered with what is there.
-        let new: Vec<String> = next.keys().filter(|n| !self.record.contains_key(*n)).cloned().collect();
-        if !new.is_empty() {
-            let roots = tc::roots(&mut netlink)?;
-            let mut record = self.record.clone();
-            for name in new {
-                let Some((switch, index)) = next.get(&name).and_then(|s| Some((s.switch.clone(), s.index?)))
-                else {
-                    continue;
-                };
-                match found(&mut netlink, roots.get(&index), index)? {
-                    Ok(found) => drop(record.insert(name, Kept { switch, found })),
-                    Err(kind) => {
-                        if let Some(refused) = next.remove(&name) {
-                            let why = format!(
-                                "{name} has a {kind} queueing of somebody else, whose classes could not be given back; take it away (tc qdisc del dev {name} root), or leave the port to it (queueing = false in agent.toml)"
-                            );
-                            faults.push(Fault::new(&refused.switch, Some(refused.port), why));
-                        }
-                    }
-                }
-            }
-            self.remember(record, &mut faults);
+        // 1. Whose queueing is ours; of an interface that was not there when others were looked at, nothing was there before.
+        let mut record = self.record.clone();
+        for (name, shaped) in next.iter().filter(|(_, s)| s.index.is_some()) {
+            let kept = record.entry(name.clone()).or_insert(Kept { switch: String::new(), found: None });
+            kept.switch.clone_from(&shaped.switch);
         }
+        self.remember(record, &mut faults);
         // 2. The difference.
         let known: Vec<u32> = next
             .values()
@@ -154,11 +211,6 @@ impl Shaping {
             .map(|(name, _)| name.clone())
             .collect();
         let mut record = self.record.clone();
-        for (name, kept) in &mut record {
-            if let Some(shaped) = next.get(name) {
-                kept.switch.clone_from(&shaped.switch);
-            }
-        }
         for name in over {
             if let Some(index) = indices.get(name.as_str()) {
                 let mut requests = tc::difference(*index, actual.get(index), None);
