@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -66,7 +66,7 @@ impl Drop for Measurement {
     }
 }
 
-fn measure(socket: &PathBuf, first: Asker, before: u32, stop: &AtomicBool) -> String {
+fn measure(socket: &Path, first: Asker, before: u32, stop: &AtomicBool) -> String {
     let start = Instant::now();
     let (mut asker, mut with, mut without) = (Some(first), start, None::<Instant>);
     while start.elapsed() < LIMIT && !stop.load(Ordering::Relaxed) {

@@ -15,6 +15,9 @@ use tandem_agent::desired::{Desired, Fault};
 use tandem_agent::worker::Worker;
 use tandem_agent::{doctor, enrol, session};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants, and reports what is there.
 ///
@@ -67,12 +70,13 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
+    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a size that an agent does without.
+    let words = std::env::var("TANDEM_LOG").unwrap_or_else(|_| "info".into());
+    let filter: Targets = words.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(output).with(filter).init();
     // One thread is enough for one connection, and keeps the agent small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|r| r.block_on(run(Cli::parse())));
@@ -120,7 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let worker = Worker::start(&config()?, false)?;
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
-        Some(Verb::Doctor) => return Ok(print_doctor(&cli.config, cli.json)?),
+        Some(Verb::Doctor) => return print_doctor(&cli.config, cli.json),
         Some(Verb::Release) => {
             let config = config()?;
             refuse_beside_another(&config, "what is given back, it would make again")?;
@@ -165,13 +169,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 fn read_desired(file: &Path) -> anyhow::Result<Desired> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let desired: Desired =
-        toml::from_str(&text).with_context(|| format!("{} is no desired state", file.display()))?;
-    let faults: Vec<String> = desired.check().iter().map(ToString::to_string).collect();
-    if !faults.is_empty() {
-        bail!("{}: nothing was changed:\n  {}", file.display(), faults.join("\n  "));
-    }
-    Ok(desired)
+    Desired::parse(&text)
+        .with_context(|| format!("nothing was changed: {} is no desired state", file.display()))
 }
 
 /// Two that keep one host's switches would undo each other's work.

@@ -305,11 +305,10 @@ pub struct PinBody {
     pub switches: Vec<String>,
 }
 
-fn switch_named(snapshot: &Snapshot, name: &str) -> Result<SwitchId, Response> {
-    snapshot.switch_named(name).ok_or_else(|| {
-        let text = format!("there is no switch {name}; /api/v1/switches lists them");
-        error(StatusCode::NOT_FOUND, text)
-    })
+fn switch_named(snapshot: &Snapshot, name: &str) -> Result<SwitchId, String> {
+    snapshot
+        .switch_named(name)
+        .ok_or_else(|| format!("there is no switch {name}; /api/v1/switches lists them"))
 }
 
 async fn set_port(
@@ -323,7 +322,7 @@ async fn set_port(
     };
     match switch_named(&hub.snapshot.load(), &switch) {
         Ok(switch) => answer(hub.ask(Ask::SetPort { switch, port: PortNo(port), up: body.up }).await),
-        Err(response) => response,
+        Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
 
@@ -333,11 +332,11 @@ async fn pin_path(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<Pin
         Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
     };
     let snapshot = hub.snapshot.load_full();
-    let via: Result<Vec<SwitchId>, Response> =
+    let via: Result<Vec<SwitchId>, String> =
         body.switches.iter().map(|name| switch_named(&snapshot, name)).collect();
     match via {
         Ok(via) => answer(hub.ask(Ask::PinPath { vm: VmId(vm), via }).await),
-        Err(response) => response,
+        Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
+use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
+use tandem_controller::cli::testbed::{self, TestbedVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
 
@@ -37,6 +39,12 @@ enum Verb {
     /// Service classes and their shares.
     #[command(subcommand)]
     Class(ClassVerb),
+    /// The machines of a testbed: agents to and from them, who holds them.
+    #[command(subcommand)]
+    Testbed(TestbedVerb),
+    /// Site files.
+    #[command(subcommand)]
+    Site(SiteVerb),
     /// Switches, servers, and what is not as it should be.
     Topology,
     /// Links with their load.
@@ -113,6 +121,16 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Group(verb) => verbs::group(&common, verb).await?,
         Verb::Agent(verb) => agents::agent(&common, verb).await?,
         Verb::Class(verb) => agents::class(&common, verb).await?,
+        Verb::Testbed(verb) => {
+            if !testbed::testbed(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Verb::Site(verb) => {
+            if !site::site(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Verb::Topology => verbs::topology(&common).await?,
         Verb::Links { watch } => verbs::links(&common, watch).await?,
         Verb::Rules { switch } => verbs::rules(&common, switch).await?,

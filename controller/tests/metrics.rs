@@ -49,48 +49,44 @@ fn core(site: Site) -> Core {
     let site = Arc::new(site);
     let start = Time::from_secs(1_700_000_000);
     let mut core = Core::new(site.clone(), Stored::default(), start);
+    let of = |n: u32| site.topology.ports(NodeId::Switch(SwitchId(n))).iter().map(|(p, _)| *p);
     for (n, switch) in (0u32..).zip(&site.topology.switches) {
-        let ports: Vec<PortNo> =
-            site.topology.ports(NodeId::Switch(SwitchId(n))).iter().map(|(p, _)| *p).collect();
-        let info = |p: &PortNo| PortInfo {
-            port: *p,
+        let info = |p: PortNo| PortInfo {
+            port: p,
             name: format!("{}-{p}", switch.name),
             mac: tandem_model::Mac([2, 0, 0, 0, 0, 1]),
             up: true,
             speed: None,
         };
-        let caps = SwitchCaps {
-            version: "1.3".into(),
-            tables: 2,
-            description: String::new(),
-            peer: "a test".into(),
-        };
-        let up = Event::SwitchUp { switch: switch.dpid, ports: ports.iter().map(info).collect(), caps };
-        core.handle(up, start);
-        let managed = ports.iter().map(|p| (*p, Selection::Dscp)).collect();
-        core.handle(
-            Event::PortsManaged { agent: "host1".into(), switch: switch.dpid, ports: managed },
-            start,
-        );
-        for second in 1..3u64 {
-            let now = start + Duration::from_secs(second);
-            let n = |p: &PortNo| u64::from(p.0) * second * 100 + u64::from(n);
-            let seen = ports.iter().map(|p| counters(*p, n(p))).collect();
-            core.handle(Event::Samples { switch: switch.dpid, ports: seen, flows: Vec::new() }, now);
-            let agent = |p: &PortNo| AgentSample {
-                interface: counters(*p, n(p) + 7),
+        let (version, peer) = ("1.3".to_owned(), "a test".to_owned());
+        let caps = SwitchCaps { version, tables: 2, description: String::new(), peer };
+        core.handle(Event::SwitchUp { switch: switch.dpid, ports: of(n).map(info).collect(), caps }, start);
+        let ports = of(n).map(|p| (p, Selection::Dscp)).collect();
+        core.handle(Event::PortsManaged { agent: "host1".into(), switch: switch.dpid, ports }, start);
+    }
+    for second in 1..3u64 {
+        let now = start + Duration::from_secs(second);
+        for (n, switch) in (0u32..).zip(&site.topology.switches) {
+            let count = |p: PortNo| u64::from(p.0) * second * 100 + u64::from(n);
+            let ports = of(n).map(|p| counters(p, count(p))).collect();
+            core.handle(Event::Samples { switch: switch.dpid, ports, flows: Vec::new() }, now);
+            let class = |p: PortNo, c: u64| ClassSample {
+                bytes: count(p) * 100 * (c + 1),
+                packets: count(p),
+                drops: c,
+                queued: 3,
+            };
+            let agent = |p: PortNo| AgentSample {
+                interface: counters(p, count(p) + 7),
                 speed: Some(BitRate::mbit(1000)),
                 half_duplex: p.0 == 2,
-                classes: (0..site.classes.len() as u64)
-                    .map(|c| ClassSample { bytes: n(p) * 100 * (c + 1), packets: n(p), drops: c, queued: 3 })
-                    .collect(),
+                classes: (0..site.classes.len() as u64).map(|c| class(p, c)).collect(),
                 hardware: BTreeMap::from([
-                    ("rx crc \"errors\"\\".to_owned(), n(p)),
+                    ("rx crc \"errors\"\\".to_owned(), count(p)),
                     ("tx_pause".to_owned(), 1),
                 ]),
             };
-            let seen = ports.iter().map(agent).collect();
-            core.handle(Event::AgentSamples { switch: switch.dpid, ports: seen }, now);
+            core.handle(Event::AgentSamples { switch: switch.dpid, ports: of(n).map(agent).collect() }, now);
         }
     }
     core
@@ -311,15 +307,21 @@ async fn the_dashboard_asks_for_nothing_that_is_not_there_and_every_metric_is_de
     assert!(invented.is_empty(), "docs/monitoring.md describes {invented:?}, which is not there");
 }
 
-/// 80 switches of 8 ports with 4 classes: all is there; how long it takes is printed, not judged.
+/// 80 switches of 8 ports with 4 classes: all is there; how long a scrape and a snapshot take is printed, not judged.
 #[tokio::test]
 async fn a_large_data_centre_is_scraped_whole() {
     let mut text = "[topology]\nshape = \"fat-tree\"\nk = 8\n".to_owned();
     for (name, share) in [("gold", 40), ("silver", 30), ("bronze", 20), ("rest", 10)] {
         text.push_str(&format!("[[class]]\nname = \"{name}\"\nshare = {share}\n"));
     }
-    let (routes, _folder) = routes(&mut core(read(&text)));
+    let mut core = core(read(&text));
+    let (routes, _folder) = routes(&mut core);
     let seen = scrape(&routes).await;
+    let start = Instant::now();
+    let switch = core.site().topology.switches[0].dpid;
+    core.handle(Event::AgentSamples { switch, ports: Vec::new() }, Time::from_secs(1_700_000_100));
+    core.snapshot();
+    println!("a snapshot after an agent's report takes {:?}", start.elapsed());
     let switches = seen.samples["tandem_switch_up"].len();
     let classes = seen.samples["tandem_class_queued_packets"].len();
     assert!(switches == 80 && classes >= 80 * 8 * 4, "{switches} switches, {classes} classes at ports");

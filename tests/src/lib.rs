@@ -121,16 +121,18 @@ impl DataCentre {
     /// # Errors
     /// With what `tandem-lab up` says.
     pub fn lab_up(&self) -> anyhow::Result<String> {
+        self.lab_up_with(&[])
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// With what `tandem-lab up` says.
+    pub fn lab_up_with(&self, options: &[&str]) -> anyhow::Result<String> {
         let site = self.path("site.toml").display().to_string();
-        self.lab(&[
-            "up",
-            "--site",
-            &site,
-            "--name",
-            &self.name,
-            "--controller",
-            &self.socket("openflow.sock"),
-        ])
+        let up = ["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")];
+        let agents = ["--agents", &self.socket("agents.sock")];
+        self.lab(&[&up[..], &agents[..], options].concat())
     }
 
     /// Starts the controller (again).

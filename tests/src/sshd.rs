@@ -55,6 +55,14 @@ impl Sshd {
     /// # Errors
     /// When keys or sockets cannot be made.
     pub fn start(folder: &Path) -> anyhow::Result<Sshd> {
+        Sshd::start_in(folder, None)
+    }
+
+    /// As [`Sshd::start`]; who logs in is in the network namespace of the process `namespace`.
+    ///
+    /// # Errors
+    /// When keys or sockets cannot be made.
+    pub fn start_in(folder: &Path, namespace: Option<u32>) -> anyhow::Result<Sshd> {
         let folder = folder.join("sshd");
         std::fs::create_dir_all(&folder)?;
         // Debian's service makes it before it starts sshd, which refuses to run without it.
@@ -84,7 +92,7 @@ impl Sshd {
                 if state.deaf.load(Ordering::SeqCst) {
                     continue;
                 }
-                if let Err(error) = serve(client, &place, &state) {
+                if let Err(error) = serve(client, &place, namespace, &state) {
                     eprintln!("sshd for a test: {error:#}");
                 }
             }
@@ -136,12 +144,26 @@ impl Sshd {
 }
 
 /// One sshd with a socket of its own, and the relay between it and the client.
-fn serve(client: TcpStream, folder: &Path, state: &Arc<Shared>) -> anyhow::Result<()> {
+fn serve(
+    client: TcpStream,
+    folder: &Path,
+    namespace: Option<u32>,
+    state: &Arc<Shared>,
+) -> anyhow::Result<()> {
     let between = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let ours = TcpStream::connect(between.local_addr()?)?;
     let (theirs, _) = between.accept()?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
-    let child = Command::new(PROGRAM)
+    let mut command = match namespace {
+        None => Command::new(PROGRAM),
+        Some(pid) => {
+            // Its sockets stay those of the namespace that they were made in.
+            let mut command = Command::new("nsenter");
+            command.args(["-n", "-t", &pid.to_string(), "--", PROGRAM]);
+            command
+        }
+    };
+    let child = command
         .args(["-i", "-e", "-f"])
         .arg(folder.join("config"))
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs.try_clone()?)))

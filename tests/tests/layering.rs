@@ -51,11 +51,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-switch-driver", &["tandem-model", "tandem-openflow"]),
     ("tandem-linux", &[]),
     ("tandem-agent-protocol", &[]),
+    ("tandem-agent", &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-agent-protocol"]),
     ("tandem-core", &["tandem-model"]),
     ("tandem-testbed", &["tandem-model"]),
     (
         "tandem-controller",
-        &["tandem-core", "tandem-openflow", "tandem-switch-driver", "tandem-model", "tandem-agent-protocol"],
+        &[
+            "tandem-core",
+            "tandem-openflow",
+            "tandem-switch-driver",
+            "tandem-model",
+            "tandem-agent-protocol",
+            "tandem-testbed",
+        ],
     ),
     (
         "tandem-lab",

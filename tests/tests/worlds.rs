@@ -37,6 +37,25 @@ fn other_shapes_forward_and_place_vms() -> Result<()> {
     Ok(())
 }
 
+/// VMs of one server speak to each other through their edge switch: not before they are grouped, and not after.
+#[test]
+fn vms_of_one_server_speak_through_their_edge_switch() -> Result<()> {
+    if !can_emulate() {
+        return Ok(());
+    }
+    let site = format!(
+        "name = \"one\"\n[topology]\nshape = \"linear\"\nswitches = 1\nservers_per_switch = 1\ngateways = 1\n{COMMON}"
+    );
+    let dc = DataCentre::up(&site)?;
+    let ((a, a_address), (_, b_address)) = (dc.request_vm()?, dc.request_vm()?);
+    let ping = || dc.exec(&format!("vm{a}"), &["ping", "-c", "2", "-W", "1", &b_address]);
+    ensure!(ping().is_err(), "two VMs reach each other without a group");
+    let group = dc.tandem(&["group", "create", &a_address, &b_address])?;
+    wait("grouped VMs reach each other", || Ok(ping().ok()))?;
+    dc.tandem(&["group", "delete", &group])?;
+    wait("they are isolated again", || Ok(ping().is_err().then_some(())))
+}
+
 /// Nobody answers DHCP or ARP, nothing discovers or exports: addresses and neighbours are set by hand, and packets flow all the same.
 #[test]
 fn with_all_modules_off_packets_still_flow() -> Result<()> {

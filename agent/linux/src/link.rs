@@ -10,7 +10,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Stats64,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Stats64,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -179,7 +179,15 @@ pub fn unplug(index: u32) -> Request {
 /// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
 /// there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
-    let data = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)];
+    port_data(index, vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)])
+}
+
+/// Whether a bridge remembers which addresses it has seen at a port.
+pub fn port_learning(index: u32, learning: bool) -> Request {
+    port_data(index, vec![InfoBridgePort::Learning(learning)])
+}
+
+fn port_data(index: u32, data: Vec<InfoBridgePort>) -> Request {
     let info =
         vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(data))];
     let mut request =
@@ -286,7 +294,21 @@ pub struct Interface {
 /// # Errors
 /// When the kernel does not list them.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
-    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    ask(netlink, LinkMessage::default())
+}
+
+/// The same without counters, in half the time.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn list_bare(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
+    let mut all = LinkMessage::default();
+    all.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask(netlink, all)
+}
+
+fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Error> {
+    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?;
     Ok(found
         .into_iter()
         .filter_map(|m| match m {

@@ -20,8 +20,16 @@ struct Found {
     options: Vec<u8>,
 }
 
-/// Whose queueing is ours, and what is to be put back; `None` is the kernel's own choice.
-type Record = BTreeMap<String, Option<Found>>;
+/// An interface whose queueing is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    switch: String,
+    /// What is to be put back; `None` is the kernel's own choice.
+    found: Option<Found>,
+}
+
+/// By interface.
+type Record = BTreeMap<String, Kept>;
 
 /// An interface that is shaped.
 #[derive(Debug, Clone)]
@@ -84,7 +92,7 @@ impl Shaping {
         if self.listener.is_none() {
             self.listener = tc::Listener::open().ok();
         }
-        let interfaces = link::list(&mut netlink)?;
+        let interfaces = link::list_bare(&mut netlink)?;
         let indices = numbers(&interfaces);
         let mut next: BTreeMap<String, Shaped> = BTreeMap::new();
         for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
@@ -94,17 +102,17 @@ impl Shaping {
             next.insert(port.interface.clone(), shaped);
         }
         // 1. What is touched for the first time is remembered with what is there.
-        let stays = |interface: &str, shaped: &BTreeMap<String, Shaped>| {
-            shaped.get(interface).is_some_and(|s| left.contains(&s.switch))
-        };
         let new: Vec<String> = next.keys().filter(|n| !self.record.contains_key(*n)).cloned().collect();
         if !new.is_empty() {
             let roots = tc::roots(&mut netlink)?;
             let mut record = self.record.clone();
             for name in new {
-                let Some(index) = next.get(&name).and_then(|s| s.index) else { continue };
+                let Some((switch, index)) = next.get(&name).and_then(|s| Some((s.switch.clone(), s.index?)))
+                else {
+                    continue;
+                };
                 match found(&mut netlink, roots.get(&index), index)? {
-                    Ok(found) => drop(record.insert(name, found)),
+                    Ok(found) => drop(record.insert(name, Kept { switch, found })),
                     Err(kind) => {
                         if let Some(refused) = next.remove(&name) {
                             let why = format!(
@@ -141,15 +149,20 @@ impl Shaping {
         // 3. What is no longer wanted.
         let over: Vec<String> = self
             .record
-            .keys()
-            .filter(|n| !next.contains_key(*n) && !stays(n, &self.shaped))
-            .cloned()
+            .iter()
+            .filter(|(name, kept)| !next.contains_key(*name) && !left.contains(&kept.switch))
+            .map(|(name, _)| name.clone())
             .collect();
         let mut record = self.record.clone();
+        for (name, kept) in &mut record {
+            if let Some(shaped) = next.get(name) {
+                kept.switch.clone_from(&shaped.switch);
+            }
+        }
         for name in over {
             if let Some(index) = indices.get(name.as_str()) {
                 let mut requests = tc::difference(*index, actual.get(index), None);
-                if let Some(found) = record.get(&name).cloned().flatten() {
+                if let Some(found) = record.get(&name).and_then(|k| k.found.clone()) {
                     let root = tc::Root { kind: found.kind, major: found.major, options: found.options };
                     requests.push(root.request(*index));
                 }

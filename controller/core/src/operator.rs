@@ -16,8 +16,8 @@ use crate::rules::changes::Purpose;
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    Answer, BitRate, Dpid, Effect, GatewayId, Hop, Level, LinkId, NearMiss, NodeId, PortNo, PortOverride,
-    Record, Rejection, RequestId, Resource, ServerId, SwitchId, VmId, VmRecord, VmState,
+    Answer, BitRate, Dpid, Effect, Hop, Level, LinkId, NearMiss, NodeId, PortNo, PortOverride, Record,
+    Rejection, RequestId, Resource, SwitchId, VmId, VmRecord, VmState,
 };
 
 /// What the operator wants of ports.
@@ -302,13 +302,9 @@ impl Core {
         self.take_way(id, &old, new, notice);
     }
 
-    /// A way by the switches that a VM is pinned to, with room for it beside what others have; by its own uplink first.
-    fn pinned_way(&mut self, record: &VmRecord) -> Result<Placement, Rejection> {
-        let old = Placement::of(record);
-        self.release(&old, &record.request);
-        let found = self.look_for_pinned_way(record);
-        self.reserve(&old, &record.request);
-        let new = found?;
+    /// A way by the switches that a VM is pinned to, with room for it on every link that it is not on already; by its own uplink first.
+    fn pinned_way(&self, record: &VmRecord) -> Result<Placement, Rejection> {
+        let new = self.look_for_pinned_way(record)?;
         self.class_is_kept(&record.request, &new)?;
         Ok(new)
     }
@@ -319,8 +315,7 @@ impl Core {
         let others = (0..count).filter(|u| *u != record.uplink);
         let mut nearest = Vec::new();
         for uplink in std::iter::once(record.uplink).chain(others) {
-            let via = record.pin.as_deref().unwrap_or_default();
-            match self.by_way_of(server, uplink, gateway, via, record.request.resources.net) {
+            match self.by_way_of(record, uplink) {
                 Ok(up) => {
                     let path_down = reversed(&up);
                     return Ok(Placement { server, uplink, gateway, path_up: up, path_down });
@@ -345,34 +340,37 @@ impl Core {
 
     /// A path by some switches in their order, on which every link has room both ways; or the first link that has none, or the first stop
     /// that cannot be reached at all.
-    fn by_way_of(
-        &self,
-        server: ServerId,
-        uplink: u32,
-        gateway: GatewayId,
-        via: &[SwitchId],
-        rate: BitRate,
-    ) -> Result<Path, NearMiss> {
-        let stops: Vec<NodeId> =
-            via.iter().map(|s| NodeId::Switch(*s)).chain([NodeId::Gateway(gateway)]).collect();
-        let with_room = self.walk(server, uplink, &stops, rate);
+    fn by_way_of(&self, record: &VmRecord, uplink: u32) -> Result<Path, NearMiss> {
+        let rate = record.request.resources.net;
+        let with_room = self.walk(record, uplink, rate);
         // A detour around a full link may be where there is no way on: then the shortest way says which link it was.
-        let path = match with_room.or_else(|_| self.walk(server, uplink, &stops, BitRate(0))) {
+        let path = match with_room.or_else(|_| self.walk(record, uplink, BitRate(0))) {
             Ok(path) => path,
             Err(stop) => {
                 let place = self.site.topology.name(stop).to_owned();
                 return Err(NearMiss { place, resource: Resource::Path, needed: 1, available: 0 });
             }
         };
-        let short = self.links.shortage(&path, rate).or_else(|| self.links.shortage(&reversed(&path), rate));
+        let full = |hop: &&Hop| self.room(record, **hop).is_none_or(|left| left < rate);
+        let back = reversed(&path);
+        let short = path.iter().chain(&back).find(full).copied();
         short.map_or(Ok(path), |hop| Err(self.link_miss(hop, rate)))
     }
 
+    /// What a hop has left for a VM. Where the VM is already, it has its room: what is measured there is its own traffic too.
+    fn room(&self, record: &VmRecord, hop: Hop) -> Option<BitRate> {
+        let left = self.links.residual(hop)?;
+        let has = record.path_up.contains(&hop) || record.path_down.contains(&hop);
+        Some(if has { left.max(record.request.resources.net) } else { left })
+    }
+
     /// From stop to stop by the shortest way, without passing anything twice; the stop that cannot be reached.
-    fn walk(&self, server: ServerId, uplink: u32, stops: &[NodeId], rate: BitRate) -> Result<Path, NodeId> {
+    fn walk(&self, record: &VmRecord, uplink: u32, rate: BitRate) -> Result<Path, NodeId> {
         let topology = &self.site.topology;
-        let start = NodeId::Server(server);
-        let own = topology.server(server).and_then(|s| s.uplinks.get(uplink as usize)).copied();
+        let via = record.pin.iter().flatten().map(|s| NodeId::Switch(*s));
+        let stops: Vec<NodeId> = via.chain([NodeId::Gateway(record.gateway)]).collect();
+        let start = NodeId::Server(record.server);
+        let own = topology.server(record.server).and_then(|s| s.uplinks.get(uplink as usize)).copied();
         let (mut path, mut passed) = (Path::new(), vec![start]);
         for (n, stop) in stops.iter().enumerate() {
             let from = passed.last().copied().unwrap_or(start);
@@ -384,7 +382,7 @@ impl Core {
                     return None;
                 }
                 let back = Hop { link: hop.link, down: !hop.down };
-                Some(self.links.residual(hop)?.min(self.links.residual(back)?))
+                Some(self.room(record, hop)?.min(self.room(record, back)?))
             };
             let part = paths::by_residual(topology, from, *stop, rate, residual).ok_or(*stop)?;
             passed.extend(part.iter().filter_map(|hop| paths::head(topology, *hop)));

@@ -3,8 +3,10 @@
 pub mod agents;
 pub mod client;
 pub mod operator;
+pub mod site;
 pub mod stats;
 mod table;
+pub mod testbed;
 pub mod verbs;
 
 /// Where the API is unless said otherwise.

@@ -4,7 +4,10 @@
 //! - [`ssh`]: commands, files and streams on a machine, over the system's ssh.
 //! - [`lock`]: who holds the testbed, kept on the machines themselves.
 //! - [`deploy`]: from a binary and an inventory to running agents, and back.
+//! - [`discover`]: a site file from what is there.
 
+pub mod deploy;
+pub mod discover;
 pub mod inventory;
 pub mod lock;
 pub mod ssh;

@@ -61,7 +61,7 @@ pub enum LockError {
         /// The machine's name.
         machine: String,
         /// Who.
-        holder: Holder,
+        holder: Box<Holder>,
     },
     /// What is there is no lock of ours.
     #[error("{machine}: {} is there, but does not say who holds it ({why}); look at it, then `tandem testbed unlock --break`", path.display())]
@@ -168,7 +168,7 @@ impl Lock {
         match output.status {
             0 => Ok(()),
             HELD => match look(ssh)? {
-                Some(holder) => Err(LockError::Held { machine: machine(), holder }),
+                Some(holder) => Err(LockError::Held { machine: machine(), holder: Box::new(holder) }),
                 // Given back in between: who comes first the next time has it.
                 None => self.take_one(ssh, purpose),
             },
@@ -187,7 +187,12 @@ impl Lock {
         for ssh in machines {
             match look(ssh)? {
                 Some(holder) if holder.id == id => {}
-                Some(holder) => return Err(LockError::Held { machine: ssh.machine().name.clone(), holder }),
+                Some(holder) => {
+                    return Err(LockError::Held {
+                        machine: ssh.machine().name.clone(),
+                        holder: Box::new(holder),
+                    });
+                }
                 None => {
                     let (path, why) = (place(ssh), format!("it is not held under {id}"));
                     return Err(LockError::Unreadable { machine: ssh.machine().name.clone(), path, why });

@@ -580,8 +580,7 @@ fn listen(stderr: ChildStderr) -> JoinHandle<String> {
 
 /// What ssh's last words mean.
 fn refused(machine: &Machine, said: &str) -> SshError {
-    let why =
-        said.lines().map(str::trim).filter(|l| !l.is_empty()).next_back().unwrap_or("ssh does not say why");
+    let why = said.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("ssh does not say why");
     let (name, why) = (machine.name.clone(), why.to_owned());
     let (address, port) = (machine.address.clone(), machine.ssh.port);
     if said.contains("Host key verification failed") || said.contains("HOST IDENTIFICATION HAS CHANGED") {

@@ -16,10 +16,11 @@ use tandem_model::{
     GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
 };
 
-/// Interface number of a gateway's bridge, inside its namespace.
-pub(super) const BRIDGE: u32 = 5;
+/// Interface number of a node's bridge, inside its namespace. The lowest numbers may be taken: a kernel with tunnel modules (gre, sit and
+/// their like) makes an interface of each in every new namespace.
+pub const BRIDGE: u32 = 30;
 /// Interface number of a node's port 0; its ports count from 1.
-const PORT_BASE: u32 = 10;
+pub const PORT_BASE: u32 = 40;
 /// Interface numbers of switch ports start here, two per link.
 const SWITCH_BASE: u32 = 100;
 

@@ -1,7 +1,7 @@
 //! Emulated VMs: a namespace each, with its own Ethernet address, on its server's bridge, getting its address by DHCP.
 //!
 //! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
-//! other goes through the edge switch, which knows who may.
+//! other goes through the edge switch, which knows who may, and sends it back.
 
 use crate::hosts::Host;
 use anyhow::{Context, bail};
@@ -20,8 +20,9 @@ use tandem_model::PortNo;
 pub(super) const BRIDGE: u32 = 90_000;
 /// Interface numbers of VMs' ports at their servers start here.
 const VM_BASE: u32 = 100_000;
-/// A VM's own interface's number.
-pub(super) const ETH0: u32 = 2;
+/// A VM's own interface's number. Linux 6.1 (and others before 6.15) refuses one that the namespace of whoever asks has too, whichever namespace it is for:
+/// therefore none that Open vSwitch's bridges, cards, or links get.
+pub(super) const ETH0: u32 = 80_000;
 
 /// What the DHCP client calls to configure the interface.
 const DHCP_SCRIPT: &str = r#"#!/bin/sh
@@ -128,6 +129,7 @@ impl Vms {
             Netlink::open()?.batch(&[
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
                 link::set_up(index, true),
             ])
         })??;
@@ -186,6 +188,7 @@ impl Vms {
                 link::unplug(index),
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
             ])
         })??;
         if let Some(vm) = self.running.get_mut(&id) {
@@ -217,6 +220,9 @@ impl Vms {
         };
         let first = host.uplinks.first().is_some_and(|(p, _)| *p == port);
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
+        // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
+        // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
+        host.ns.run(|| Netlink::open()?.batch(&[link::port_learning(*own, false)]))??;
         self.bridges.insert((server, port));
         Ok(number)
     }

@@ -11,6 +11,7 @@ use super::records::Records;
 use super::world::{Run, Start, World};
 use crate::emulated::control::{Ask, FlowReport};
 use anyhow::{Context, bail};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -67,6 +68,8 @@ pub struct Cell {
     pub link: u32,
     /// Percent of what both got, while both sent, per class.
     pub share: [f64; 2],
+    /// Percent of the link that both got together, while both sent. Where the senders cannot fill the link, shares say nothing.
+    pub used: f64,
     /// Percent of the link that the class left alone had.
     pub borrowed: f64,
     /// Packets lost on the idle port, of how many.
@@ -126,9 +129,11 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
     let first = text(options.link.first().copied().unwrap_or(10))?;
     let mut manifest = Manifest::new("qos-classes", world.kind(), 0, &first);
     let (mut cells, mut records) = (Vec::new(), Records::default());
+    let mut selection = String::new();
     for link in &options.link {
         let bench = Bench::start(world, *link, &text(*link)?)?;
         manifest.of_world(&bench.run.status);
+        selection = bench.selection()?;
         bench.run.note("before", &mut records)?;
         for tcp in &tcp {
             for (first, (class, ..)) in SHARES.iter().enumerate() {
@@ -152,7 +157,8 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
     manifest.write(out)?;
     records.write(out)?;
     write(out, &cells)?;
-    Ok(table(&cells, manifest.datapath.as_deref().unwrap_or("?")))
+    let datapath = manifest.datapath.as_deref().unwrap_or("?");
+    Ok(table(&cells, &format!("{datapath}, classes chosen by {selection}")))
 }
 
 type End = (String, Ipv4Addr);
@@ -189,16 +195,16 @@ impl Bench {
         self.run.ask(&Ask::StopFlow { id }).map(drop)
     }
 
+    /// How the bottleneck's port chooses a packet's class: `queue` or `dscp`.
+    fn selection(&self) -> anyhow::Result<String> {
+        let topology = self.run.controller.json(&["topology"])?;
+        Ok(port(&topology, &self.bottleneck)["selection"].as_str().unwrap_or("nothing").to_owned())
+    }
+
     fn queued(&self) -> anyhow::Result<[u64; 2]> {
         let topology = self.run.controller.json(&["topology"])?;
-        let switch = topology["switches"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|s| s["name"] == self.bottleneck.0.as_str());
-        let ports = switch.and_then(|s| s["ports"].as_array()).cloned().unwrap_or_default();
-        let port = ports.iter().find(|p| p["port"] == self.bottleneck.1.0);
-        let of = |n: usize| port.and_then(|p| p["classes"][n]["queued"].as_u64()).unwrap_or(0);
+        let port = port(&topology, &self.bottleneck);
+        let of = |n: usize| port["classes"][n]["queued"].as_u64().unwrap_or(0);
         Ok([of(0), of(1)])
     }
 
@@ -238,6 +244,7 @@ impl Bench {
             order: format!("{}-first", SHARES[first].0),
             link: self.link,
             share: [100.0 * total[0] / sum, 100.0 * total[1] / sum],
+            used: 100.0 * sum / 2.0 / f64::from(self.link),
             borrowed: 100.0 * alone[second] / f64::from(self.link),
             idle_lost: (lost, idle.sent),
             samples,
@@ -275,6 +282,13 @@ fn bottleneck(site: &Site) -> Option<(String, PortNo)> {
         other.is_some_and(|end| matches!(end.node, NodeId::Switch(_) | NodeId::Gateway(_)))
     })?;
     Some((t.name(edge).to_owned(), up.0))
+}
+
+/// What the controller says of a switch's port; null if it knows none.
+fn port<'a>(topology: &'a Value, (switch, number): &(String, PortNo)) -> &'a Value {
+    let switches = topology["switches"].as_array().into_iter().flatten();
+    let ports = switches.filter(|s| s["name"] == switch.as_str()).filter_map(|s| s["ports"].as_array());
+    ports.flatten().find(|p| p["port"] == number.0).unwrap_or(&Value::Null)
 }
 
 /// Mean and half the width of its 95% interval (Student's t).
@@ -333,6 +347,10 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
             }
         }
     }
+    let mut used = String::from("transport;order;link_mbit;used;borrowed\n");
+    for c in cells {
+        writeln!(used, "{};{};{};{:.1};{:.1}", c.transport, c.order, c.link, c.used, c.borrowed)?;
+    }
     let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
     for c in cells {
         writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
@@ -341,6 +359,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
         ("shares.csv", shares),
         ("intervals.csv", intervals),
         ("series.csv", series),
+        ("link-used.csv", used),
         ("idle-port.csv", idle),
     ] {
         std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
@@ -404,12 +423,13 @@ fn table(cells: &[Cell], datapath: &str) -> String {
     );
     let _ = writeln!(
         out,
-        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>10} {:>20}",
-        "Mbit/s", "transport", "order", "gold", "silver", "borrowed", "lost on idle port"
+        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>8} {:>10} {:>20}",
+        "Mbit/s", "transport", "order", "gold", "silver", "used", "borrowed", "lost on idle port"
     );
     for ((link, transport, order), group) in grouped(cells) {
         let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
         let (gold, silver) = (of(0), of(1));
+        let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
         let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
         let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
         let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
@@ -417,7 +437,7 @@ fn table(cells: &[Cell], datapath: &str) -> String {
             |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
         let _ = writeln!(
             out,
-            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {borrowed:>9.1}% {:>20}",
+            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {used:>7.1}% {borrowed:>9.1}% {:>20}",
             show(gold),
             show(silver),
             format!("{lost} of {sent}")

@@ -235,13 +235,18 @@ impl Machine {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Copies a program there.
+    /// Copies a program there, without what only a debugger reads: that is most of it.
     ///
     /// # Errors
     /// When it cannot be read, or the copy fails.
     pub fn install(&self, program: &Path) -> anyhow::Result<()> {
         let name = program.file_name().and_then(|n| n.to_str()).context("a program without a name")?;
-        let file = File::open(program).with_context(|| format!("{} is not built", program.display()))?;
+        let bare = self.folder.join(name);
+        let stripped = Command::new("strip").arg("-o").arg(&bare).arg(program).status();
+        if !stripped.context("starting strip (package binutils)")?.success() {
+            bail!("{} is not built, or is no program", program.display());
+        }
+        let file = File::open(bare)?;
         let to = format!("/usr/local/bin/{name}");
         let copied = self.ssh(&format!("cat > {to} && chmod 755 {to}")).stdin(file).status()?;
         if !copied.success() {

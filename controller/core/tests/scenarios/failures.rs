@@ -52,9 +52,8 @@ fn a_running_vm_that_cannot_be_stored_is_stopped() {
 
 /// The last write of a world.
 fn last_store(world: &World) -> StoreId {
-    let stores =
-        world.log.iter().filter_map(|e| if let Effect::Store { id, .. } = e { Some(*id) } else { None });
-    stores.last().expect("a write")
+    let of = |e: &Effect| if let Effect::Store { id, .. } = e { Some(*id) } else { None };
+    world.log.iter().rev().find_map(of).expect("a write")
 }
 
 /// A deletion that the store does not take leaves the VM as it was, and says so at once.

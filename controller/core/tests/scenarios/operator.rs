@@ -301,6 +301,35 @@ fn a_pinned_vm_goes_back_only_when_there_is_room() {
     assert_eq!(record(&world, vm.id).state, VmState::Running);
 }
 
+/// A VM whose own traffic fills its server's link is not in its own way.
+#[test]
+fn what_a_vm_itself_sends_does_not_count_against_its_pin() {
+    let mut world = World::new(read(SMALL));
+    let mut request = world.request();
+    request.resources.net = tandem_model::BitRate::mbit(10);
+    let vm = world.vm_of(request);
+    let (switch, port) = world.port_of(vm.server);
+    for bytes in [0, 1_250_000] {
+        let sample = tandem_model::PortSample {
+            port,
+            rx_packets: 0,
+            tx_packets: 0,
+            rx_bytes: bytes,
+            tx_bytes: bytes,
+            rx_dropped: 0,
+            tx_dropped: 0,
+            rx_errors: 0,
+            tx_errors: 0,
+        };
+        world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });
+        world.wait(Duration::from_secs(1));
+    }
+    assert_eq!(world.core.server_link_ratio(vm.server), 1.0);
+    let by = other_agg(&world, vm.id);
+    assert_eq!(pin(&mut world, vm.id, &[by]), Some(Answer::Done));
+    assert_eq!(names(&world, vm.id)[2], by);
+}
+
 /// Which ids were asked is of no interest, but that each is answered once is checked by `answer`.
 #[test]
 fn a_pin_whose_store_fails_is_no_pin() {

@@ -1,0 +1,378 @@
+//! One machine: looks, compares, and changes what differs. The steps are those of the module above.
+
+use super::version::{BASE, Binary, STATE, Version};
+use super::{Control, Enrolled, Options, Outcome, Progress, Report, script};
+use crate::inventory::{Inventory, Machine, Service};
+use crate::ssh::{COMMAND, FILE, Ssh, SshError, quote_path};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// The machine's own time-outs, on top of what the new agent is given: stopping the old one, going back.
+const ALLOWANCE: Duration = Duration::from_secs(60);
+
+/// What an agent says of itself (`tandem-agent status --json`), and what was found beside it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its machine's processor, as `uname -m` says it.
+    #[serde(default)]
+    pub architecture: String,
+    /// The installed version; empty when there is none.
+    #[serde(default)]
+    pub installed: String,
+    /// True while its process runs.
+    #[serde(default)]
+    pub alive: bool,
+    /// The agent's own version.
+    #[serde(default)]
+    pub version: String,
+    /// True while it is connected to its controller.
+    #[serde(default)]
+    pub connected: bool,
+    /// Why it is not.
+    #[serde(default)]
+    pub trouble: String,
+    /// True once it has applied what the controller wants.
+    #[serde(default)]
+    pub applied: bool,
+    /// What of it could not be done.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+/// What [`script::look`] says.
+#[derive(Debug, Default)]
+struct Look {
+    architecture: String,
+    is_root: bool,
+    has_systemd: bool,
+    has_ovs: bool,
+    version: String,
+    sums: Vec<String>,
+    unit_same: bool,
+    certificate: bool,
+    alive: bool,
+    status: Option<Status>,
+    /// Interfaces that carry ssh or the way to the controller.
+    carries: Vec<String>,
+}
+
+fn look(ssh: &Ssh, inventory: &Inventory) -> Result<Look, SshError> {
+    let text =
+        ssh.run("looking at the machine", &script::look(ssh.machine(), &inventory.controller.address))?;
+    let mut found = Look::default();
+    for line in text.lines() {
+        let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        match key {
+            "architecture" => found.architecture = value.to_owned(),
+            "root" => found.is_root = value == "0",
+            "systemd" => found.has_systemd = true,
+            "ovs" => found.has_ovs = true,
+            "version" => found.version = value.to_owned(),
+            "sum" => found.sums.push(value.to_owned()),
+            "unit" => found.unit_same = true,
+            "certificate" => found.certificate = true,
+            "alive" => found.alive = true,
+            "status" => found.status = serde_json::from_str(value).ok(),
+            "carries" => found.carries.push(value.trim_end_matches(':').to_owned()),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// What a machine's agent does.
+pub(super) fn status(ssh: &Ssh, inventory: &Inventory) -> Result<Status, SshError> {
+    let found = look(ssh, inventory)?;
+    Ok(Status {
+        architecture: found.architecture,
+        installed: found.version,
+        alive: found.alive,
+        ..found.status.unwrap_or_default()
+    })
+}
+
+/// Why a machine cannot be worked on as it is.
+fn obstacle(machine: &Machine, found: &Look, binary: &Binary) -> Option<String> {
+    if found.architecture != binary.architecture {
+        return Some(format!(
+            "it is {}, the agent was built for {}; build one for it: cargo build --target {}-unknown-linux-gnu",
+            found.architecture, binary.architecture, found.architecture
+        ));
+    }
+    if let Some((switch, port)) = (machine.switches.iter())
+        .flat_map(|s| s.ports.iter().map(move |p| (s, p)))
+        .find(|(_, p)| found.carries.contains(&p.interface))
+    {
+        return Some(format!(
+            "{} is port {} of {}, but carries ssh or the way to the controller: as a port it would cut off the machine; correct the inventory",
+            port.interface, port.number, switch.name
+        ));
+    }
+    if machine.service == Service::Systemd && !found.has_systemd {
+        return Some("systemd does not run there; write service = \"process\" in the inventory".into());
+    }
+    if machine.service == Service::Systemd && !found.is_root {
+        return Some(format!(
+            "{} is not root there and may install no service; write user = \"root\" under [ssh]",
+            machine.ssh.user
+        ));
+    }
+    if !found.has_ovs {
+        return Some(format!(
+            "no Open vSwitch answers there{}; `apt-get install openvswitch-switch`, `systemctl start openvswitch-switch`",
+            machine
+                .ovs
+                .database
+                .as_ref()
+                .map(|d| format!(" (no socket {})", d.display()))
+                .unwrap_or_default()
+        ));
+    }
+    None
+}
+
+pub(super) fn deploy(
+    ssh: &Ssh,
+    inventory: &Inventory,
+    binary: &Binary,
+    control: &dyn Control,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Report {
+    let mut report = Report::new(ssh.machine(), Outcome::Unchanged);
+    match try_deploy(ssh, inventory, binary, control, options, progress, &mut report) {
+        Ok(outcome) => report.outcome = outcome,
+        Err(error) => report.outcome = Outcome::Failed(error),
+    }
+    report
+}
+
+fn try_deploy(
+    ssh: &Ssh,
+    inventory: &Inventory,
+    binary: &Binary,
+    control: &dyn Control,
+    options: &Options,
+    progress: Progress<'_>,
+    report: &mut Report,
+) -> Result<Outcome, String> {
+    let machine = ssh.machine();
+    let said = |e: SshError| e.to_string();
+    let step = |what: &str| progress(&machine.name, what);
+    // 1. Look.
+    step("looking");
+    let found = look(ssh, inventory).map_err(said)?;
+    report.version.clone_from(&found.version);
+    if let Some(why) = obstacle(machine, &found, binary) {
+        return Err(why);
+    }
+    // 2. Compare.
+    let version = Version::of(inventory, machine, binary);
+    let known =
+        control.enrolled(&machine.name).map_err(|why| format!("the controller cannot be asked: {why}"))?;
+    let enrol = options.enrol
+        || match known {
+            Enrolled::Yes => !found.certificate,
+            Enrolled::No => true,
+            Enrolled::Revoked => {
+                return Err(format!("the agent {} was revoked; --enrol takes it in again", machine.name));
+            }
+        };
+    let same_version = found.version == version.id;
+    let whole = same_version && found.sums.join("\n") == version.sums;
+    let unit = machine.service == Service::Process || found.unit_same;
+    let mut todo = Vec::new();
+    if !whole {
+        todo.push(match (same_version, found.version.is_empty()) {
+            (true, _) => format!("write version {} again: it was changed there", version.id),
+            (false, true) => format!("install version {}", version.id),
+            (false, false) => format!("upgrade from version {} to {}", found.version, version.id),
+        });
+    }
+    if enrol {
+        todo.push("enrol".to_owned());
+    }
+    if whole && !unit {
+        todo.push("write the unit again: it was changed there".to_owned());
+    }
+    if !whole || enrol || !unit || !found.alive {
+        todo.push("start and check".to_owned());
+    }
+    if todo.is_empty() {
+        if let Some(status) = &found.status {
+            note_status(status, report);
+        }
+        return Ok(Outcome::Unchanged);
+    }
+    if options.dry_run {
+        return Ok(Outcome::WouldDo(todo));
+    }
+    // 3. Copy.
+    let folder = version.folder(machine);
+    if !whole {
+        step("copying");
+        ssh.put(&binary.bytes, &folder.join("tandem-agent"), 0o755).map_err(said)?;
+        for (name, content, mode) in &version.files {
+            ssh.put(content.as_bytes(), &folder.join(name), *mode).map_err(said)?;
+        }
+    }
+    // 4. Let its doctor look. It must at least run; what it finds is told, and the agent lives with it.
+    step("examining");
+    let agent = format!("{}/tandem-agent --config {}/agent.toml", quote_path(&folder), quote_path(&folder));
+    let doctor = format!("timeout 40 {agent} --json doctor </dev/null");
+    let output = ssh.try_run("running the new agent's doctor", &doctor, &[], COMMAND).map_err(said)?;
+    let findings: Vec<Finding> = serde_json::from_slice(&output.stdout).map_err(|_| {
+        let status = output.status;
+        format!(
+            "the new agent does not run there (status {status}): {}; nothing was changed, {}",
+            if output.stderr.is_empty() { "it says nothing" } else { &output.stderr },
+            if found.alive { "the one before still runs" } else { "none runs" }
+        )
+    })?;
+    let sick = findings.into_iter().filter(|f| f.good == Some(false) && f.what != "certificate");
+    report.notes.extend(sick.map(|f| format!("doctor: {}: {}", f.what, f.found)));
+    // 5. Enrol.
+    if enrol {
+        step("enrolling");
+        let address = format!("{}:{}", inventory.controller.address, inventory.controller.agents);
+        let token = control
+            .token(&machine.name, &address)
+            .map_err(|why| format!("the controller gives no token: {why}"))?;
+        // Over standard input: a command line can be seen by everybody there.
+        let command = format!(
+            "mkdir -p -m 700 {} && timeout 50 {agent} enroll --token -",
+            quote_path(&machine.path(STATE))
+        );
+        ssh.run_with("enrolling", &command, token.as_bytes(), COMMAND).map_err(said)?;
+    }
+    // 6. Change over.
+    step("starting");
+    let outcome = activate(ssh, &version, options.seconds, report)?;
+    if let Some(outcome) = outcome {
+        return Ok(outcome);
+    }
+    report.version.clone_from(&version.id);
+    // 7. Delete what is not needed any more: the version before stays.
+    let mut keep = vec![version.id.as_str()];
+    if !found.version.is_empty() {
+        keep.push(&found.version);
+    }
+    if let Err(error) = ssh.run("deleting old versions", &script::prune(machine, &keep)) {
+        report.notes.push(error.to_string());
+    }
+    if let Ok(now) = look(ssh, inventory)
+        && let Some(status) = &now.status
+    {
+        note_status(status, report);
+    }
+    Ok(match (same_version, found.version.is_empty()) {
+        (true, _) => Outcome::Repaired,
+        (false, true) => Outcome::Installed,
+        (false, false) => Outcome::Upgraded,
+    })
+}
+
+/// Changes over and waits for the machine's last word; `None` when the new version is in use.
+fn activate(
+    ssh: &Ssh,
+    version: &Version,
+    seconds: u64,
+    report: &mut Report,
+) -> Result<Option<Outcome>, String> {
+    let machine = ssh.machine();
+    ssh.run("starting the new agent", &script::start_activation(machine, &version.id, seconds))
+        .map_err(|e| e.to_string())?;
+    let word = machine.path(&format!("{BASE}/activation"));
+    let limit = Duration::from_secs(seconds) + ALLOWANCE;
+    let start = Instant::now();
+    let mut trouble = String::new();
+    let text = loop {
+        // A connection that is cut now is made again with the next question.
+        match ssh.get(&word) {
+            Ok(Some(text)) => break String::from_utf8_lossy(&text).trim().to_owned(),
+            Ok(None) => {}
+            Err(error) => trouble = error.to_string(),
+        }
+        if start.elapsed() > limit {
+            let why = if trouble.is_empty() { "the machine does not say how it went" } else { &trouble };
+            return Err(format!("{why}; `tandem testbed status` shows what runs there"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let (word, why) = text.split_once(' ').unwrap_or((&text, ""));
+    match word {
+        "ok" => Ok(None),
+        "connected" => {
+            report.notes.push(why.to_owned());
+            Ok(None)
+        }
+        "back" => Ok(Some(Outcome::RolledBack(why.to_owned()))),
+        "alone" => {
+            report.version.clone_from(&version.id);
+            Err(format!("version {} runs, but is {why}", version.id))
+        }
+        _ => {
+            report.version.clear();
+            Err(format!("the agent did not come up and is stopped: {why}"))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Finding {
+    good: Option<bool>,
+    what: String,
+    found: String,
+}
+
+fn note_status(status: &Status, report: &mut Report) {
+    if !status.connected {
+        report.notes.push(format!("not connected: {}", status.trouble));
+    }
+    report.notes.extend(status.faults.iter().map(|f| format!("not done: {f}")));
+}
+
+pub(super) fn release(ssh: &Ssh, progress: Progress<'_>) -> Report {
+    progress(&ssh.machine().name, "giving back");
+    let outcome = match ssh.run_with("giving everything back", &script::release(ssh.machine()), &[], FILE) {
+        Ok(text) if text == "absent" => Outcome::Nothing("no agent is installed".into()),
+        Ok(_) => Outcome::Released,
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    Report::new(ssh.machine(), outcome)
+}
+
+pub(super) fn remove(ssh: &Ssh, inventory: &Inventory, dry_run: bool, progress: Progress<'_>) -> Report {
+    let machine = ssh.machine();
+    if dry_run {
+        let outcome = match look(ssh, inventory) {
+            Ok(found) if found.version.is_empty() => Outcome::Nothing("no agent is installed".into()),
+            Ok(found) => Outcome::WouldDo(vec![
+                "give bridges and queueing back".into(),
+                format!("delete version {} and its state", found.version),
+            ]),
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        return Report::new(machine, outcome);
+    }
+    let mut report = release(ssh, progress);
+    match &report.outcome {
+        Outcome::Released => {}
+        Outcome::Failed(why) => {
+            report.outcome =
+                Outcome::Failed(format!("{why}; what is installed stays, so that it can be tried again"));
+            return report;
+        }
+        _ => {
+            // A deployment that was cut may have left a version or a certificate.
+            let _ = ssh.run("deleting the agent", &script::delete(machine));
+            return report;
+        }
+    }
+    progress(&machine.name, "deleting");
+    report.outcome = match ssh.run("deleting the agent", &script::delete(machine)) {
+        Ok(_) => Outcome::Removed,
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    report
+}
