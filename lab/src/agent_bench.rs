@@ -103,6 +103,7 @@ fn measure(name: &str, text: &str, site: &Site, options: &Options) -> anyhow::Re
         lab: "agent-bench",
         csv: None,
         record: None,
+        more: &[],
     })?;
     let mut agent = Agent::start(folder)?;
     let first = agent.wait(|s| s["generation"].as_u64() > Some(0))?;

@@ -212,25 +212,30 @@ impl Testbed {
         }
     }
 
-    /// Says to every node that we are there; what was lost is said to the controller, once.
-    pub fn keep_alive(&self) {
-        for (n, node) in self.nodes.iter().enumerate() {
-            let before = node.lost().is_some();
-            if before || node.ask(&Order::Now).is_ok() {
-                continue;
-            }
-            let why = node.lost().unwrap_or_default();
-            tracing::error!("{why}");
-            let gone: Vec<u64> = {
-                let mut vms = lock(&self.vms);
-                let gone = vms.iter().filter(|(_, p)| p.node == n).map(|(vm, _)| *vm).collect();
-                vms.retain(|_, p| p.node != n);
-                gone
-            };
-            for vm in gone {
-                self.reports.send(What::Failed(wire::Failed { vm, why: why.clone() }));
-            }
+    /// How many machines have a node.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Says to a node that we are there; false once it is lost, which is then said to the controller. Each node has a thread for this:
+    /// one that does not answer must not make the others believe that we are gone.
+    pub fn keep_alive(&self, n: usize) -> bool {
+        let Some(node) = self.nodes.get(n) else { return false };
+        if node.ask(&Order::Now).is_ok() {
+            return true;
         }
+        let why = node.lost().unwrap_or_default();
+        tracing::error!("{why}");
+        let gone: Vec<u64> = {
+            let mut vms = lock(&self.vms);
+            let gone = vms.iter().filter(|(_, p)| p.node == n).map(|(vm, _)| *vm).collect();
+            vms.retain(|_, p| p.node != n);
+            gone
+        };
+        for vm in gone {
+            self.reports.send(What::Failed(wire::Failed { vm, why: why.clone() }));
+        }
+        false
     }
 
     /// Fails when a node is lost: what is measured then is worth nothing.

@@ -82,15 +82,15 @@ pub fn run() -> anyhow::Result<()> {
     let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     let testbed = Arc::new(testbed);
-    let (kept, ended) = (Arc::downgrade(&testbed), testbed.clone());
-    std::thread::spawn(move || {
-        while let Some(testbed) = kept.upgrade() {
-            testbed.keep_alive();
-            drop(testbed);
-            std::thread::sleep(ALIVE);
-        }
-    });
-    end_by_signal(ended)?;
+    for n in 0..testbed.nodes() {
+        let testbed = testbed.clone();
+        std::thread::Builder::new().name("alive".into()).spawn(move || {
+            while testbed.keep_alive(n) {
+                std::thread::sleep(ALIVE);
+            }
+        })?;
+    }
+    end_by_signal(testbed.clone())?;
     let reports = testbed.reports();
     service::run(testbed, reports, control, world)
 }
