@@ -186,9 +186,16 @@ impl Config {
         use anyhow::Context;
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let config: Config =
-            toml::from_str(&text).with_context(|| format!("{} is no agent.toml", path.display()))?;
-        config.check().map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+        Config::parse(&text).with_context(|| format!("{} is no agent.toml", path.display()))
+    }
+
+    /// Reads and checks a text.
+    ///
+    /// # Errors
+    /// With the line, or what contradicts what.
+    pub fn parse(text: &str) -> anyhow::Result<Config> {
+        let config: Config = toml::from_str(text)?;
+        config.check().map_err(|why| anyhow::anyhow!("{why}"))?;
         Ok(config)
     }
 
@@ -244,5 +251,26 @@ mod tests {
             "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[[switch]]\nname = \"e\"\n";
         let config: Config = toml::from_str(twice).expect("well-formed");
         assert!(config.check().expect_err("twice").contains("twice"));
+    }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_configuration_or_an_error_in_words(
+            lines in prop::collection::vec(prop_oneof![
+                Just("name = \"mini1\"".to_owned()),
+                Just("controller = \"unix:/x\"".to_owned()),
+                Just("[[switch]]".to_owned()),
+                Just("[[switch.port]]".to_owned()),
+                Just("[ovs]".to_owned()),
+                "(name|number|interface|datapath|controllers|queueing|adopt_with_gap) = (\"[a-z0-9:/]{0,20}\"|-?[0-9]{1,20}|true|\\[\\])",
+                ".{0,40}",
+            ], 0..12),
+        ) {
+            if let Err(error) = Config::parse(&lines.join("\n")) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
     }
 }

@@ -99,7 +99,10 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
         let answer = match line.trim() {
             "status" => serde_json::to_string(&*status.lock().unwrap_or_else(PoisonError::into_inner)),
             "report" => match worker.report().await {
-                Ok(report) => serde_json::to_string::<Vec<SwitchReport>>(&report),
+                Ok(reported) => {
+                    // Notices are for the controller; they were told in the log.
+                    serde_json::to_string::<Vec<SwitchReport>>(&reported.switches)
+                }
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },
             other => serde_json::to_string(

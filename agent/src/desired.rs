@@ -203,6 +203,16 @@ impl Desired {
         (desired, faults)
     }
 
+    /// Reads and checks a text.
+    ///
+    /// # Errors
+    /// With the line, or with all that contradicts itself.
+    pub fn parse(text: &str) -> anyhow::Result<Desired> {
+        let desired: Desired = toml::from_str(text)?;
+        let faults: Vec<String> = desired.check().iter().map(ToString::to_string).collect();
+        if faults.is_empty() { Ok(desired) } else { anyhow::bail!("{}", faults.join("\n  ")) }
+    }
+
     /// All that contradicts itself.
     pub fn check(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -334,5 +344,64 @@ mod tests {
         {
             assert!(all.contains(word), "{word} in {all}");
         }
+    }
+
+    use proptest::prelude::*;
+
+    fn line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("[[switch]]".to_owned()),
+            Just("[[switch.port]]".to_owned()),
+            Just("[[switch.port.class]]".to_owned()),
+            "name = \"[a-z0-9]{0,18}\"",
+            "datapath_id = \"[0-9a-f]{0,18}\"",
+            "(number|queue|default_class|dscp) = -?[0-9]{1,20}",
+            "interface = \"[a-z0-9]{0,18}\"",
+            "(rate|ceiling) = \"-?[0-9]{0,25}(\\.[0-9]{1,3})? ?([kMGT]?bit/s|)\"",
+            ".{0,30}",
+        ]
+    }
+
+    proptest! {
+        /// What is sound can be made into a tree that the kernel's rules allow, and is read back as it was written.
+        #[test]
+        fn any_text_is_a_desired_state_or_an_error_in_words(lines in prop::collection::vec(line(), 0..16)) {
+            match Desired::parse(&lines.join("\n")) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(desired) => sound(&desired)?,
+            }
+        }
+
+        #[test]
+        fn any_wish_of_a_controller_is_sound_or_has_faults(
+            rate in any::<u64>(), number in 0u32..70_000, default_class in any::<u32>(),
+            classes in prop::collection::vec((any::<u64>(), any::<u64>(), 0u32..80, any::<u32>()), 0..70),
+        ) {
+            let config = Config::parse(
+                "name = \"a\"\ncontroller = \"unix:/x\"\n[[switch]]\nname = \"e\"\n[[switch.port]]\nnumber = 1\ninterface = \"p\"\n",
+            ).expect("a configuration");
+            let class = |(rate, ceiling, dscp, queue): (u64, u64, u32, u32)| wire::Class {
+                rate_bit_per_s: rate % 100_000_000, ceiling_bit_per_s: ceiling % 200_000_000, dscp, queue_packets: queue,
+            };
+            let port = wire::Port {
+                number, rate_bit_per_s: rate, queue_packets: 0, default_class,
+                classes: classes.into_iter().map(class).collect(),
+            };
+            let switch = wire::Switch { name: "e".into(), datapath_id: 1, ports: vec![port], ..Default::default() };
+            let wish = wire::Desired { generation: 1, switches: vec![switch], report_period_ms: 0 };
+            let (desired, faults) = Desired::from_wire(&wish, &config);
+            if faults.is_empty() {
+                sound(&desired)?;
+            }
+        }
+    }
+
+    fn sound(desired: &Desired) -> Result<(), TestCaseError> {
+        let written = toml::to_string(desired).expect("TOML");
+        prop_assert_eq!(&toml::from_str::<Desired>(&written).expect("what was written"), desired);
+        for tree in desired.switches.iter().flat_map(|s| &s.ports).filter_map(crate::queues::tree) {
+            prop_assert_eq!(tree.check(), Ok(()));
+        }
+        Ok(())
     }
 }

@@ -39,6 +39,7 @@ pub async fn channel(
     connect: Duration,
     keep_alive: Duration,
 ) -> anyhow::Result<Channel> {
+    finish(&config.state)?;
     let read = |name: &str| {
         let path = config.state.join(name);
         std::fs::read_to_string(&path).with_context(|| {
@@ -52,23 +53,40 @@ pub async fn channel(
         .http2_keep_alive_interval(keep_alive)
         .keep_alive_timeout(keep_alive)
         .keep_alive_while_idle(true);
-    endpoint.connect().await.map_err(explained)
+    endpoint.connect().await.map_err(|e| explained(config, &e))
 }
 
-/// What stands behind tonic's `transport error`.
-fn explained(error: tonic::transport::Error) -> anyhow::Error {
-    let mut text = String::new();
-    let mut next: Option<&dyn std::error::Error> = Some(&error);
+/// What stands behind tonic's `transport error`, and what to do about it.
+pub fn explained(config: &Config, error: &dyn std::error::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot reach the controller: {}", deepest(config, error))
+}
+
+/// The same of a call that the controller, or what is below it, has refused.
+pub fn refused(config: &Config, status: &tonic::Status) -> anyhow::Error {
+    match std::error::Error::source(status) {
+        Some(source) => anyhow::anyhow!("{}: {}", status.message(), deepest(config, source)),
+        None => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
+fn deepest(config: &Config, error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
     while let Some(e) = next {
         text = e.to_string();
         next = e.source();
     }
+    let token = format!("tandem agent token {}", config.name);
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
-        text.push_str(
-            "; the controller has another authority than the one this host was enrolled with: enrol it again",
-        );
+        text.push_str(&format!("; the controller has another authority than the one this host was enrolled with: enrol it again ({token})"));
+    } else if text.contains("UnknownCA") || text.contains("DecryptError") {
+        text.push_str(&format!("; the controller does not know the authority of this host's certificate: enrol it again ({token})"));
+    } else if text.contains("CertificateExpired") || text.contains("Expired") {
+        text.push_str(&format!("; a certificate has expired: is this host's clock right (`date`)? Otherwise enrol it again ({token})"));
+    } else if text.contains("NotValidYet") {
+        text.push_str("; is this host's clock right (`date`)?");
     }
-    anyhow::anyhow!("cannot reach the controller: {text}")
+    text
 }
 
 /// Gets the first certificate.
@@ -78,8 +96,10 @@ fn explained(error: tonic::transport::Error) -> anyhow::Error {
 pub async fn enrol(config: &Config, token: &str) -> anyhow::Result<()> {
     let token: Token = token.parse().map_err(|e: String| anyhow::anyhow!(e))?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&token.authority));
-    let channel =
-        endpoint(&token.address, tls, Duration::from_secs(15))?.connect().await.map_err(explained)?;
+    let channel = endpoint(&token.address, tls, Duration::from_secs(15))?
+        .connect()
+        .await
+        .map_err(|e| explained(config, &e))?;
     let (key, request) = request()?;
     let ask = wire::EnrolRequest { name: config.name.clone(), secret: token.secret, request };
     let reply = EnrolmentClient::new(channel).enrol(ask).await;
@@ -94,7 +114,8 @@ fn request() -> anyhow::Result<(String, Vec<u8>)> {
     Ok((key.serialize_pem(), request.der().to_vec()))
 }
 
-/// Written beside and moved over, the certificate last: at no moment is there half of a pair that is used.
+/// Written beside, all of them, then moved over, the key first and the certificate last. Who is killed between the two has a new key and
+/// an old certificate: [`finish`] ends that.
 fn keep(state: &Path, key: &str, certificate: &wire::Certificate) -> anyhow::Result<()> {
     std::fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
     let files =
@@ -113,6 +134,21 @@ fn keep(state: &Path, key: &str, certificate: &wire::Certificate) -> anyhow::Res
     }
     for (name, _) in files {
         std::fs::rename(state.join(format!("{name}.new")), state.join(name))?;
+    }
+    Ok(())
+}
+
+/// Ends what [`keep`] has begun: the new key is in its place, the rest is still beside it.
+fn finish(state: &Path) -> std::io::Result<()> {
+    let beside = |name: &str| state.join(format!("{name}.new"));
+    if beside(KEY).exists() || !beside(OWN).exists() {
+        return Ok(());
+    }
+    for name in [AUTHORITY, OWN] {
+        match std::fs::rename(beside(name), state.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -146,4 +182,53 @@ async fn renew(config: &Config, channel: &Channel) -> anyhow::Result<()> {
     keep(&config.state, &key, &certificate.into_inner())?;
     tracing::info!("the certificate is renewed; the next connection shows the new one");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kill at each place between the writes and the moves leaves a pair that belongs together once the next start has looked.
+    #[test]
+    fn whoever_is_killed_while_keeping_a_certificate_has_a_whole_pair() {
+        let files = [KEY, AUTHORITY, OWN];
+        for written in 0..=3 {
+            for moved in 0..=(if written == 3 { 3 } else { 0 }) {
+                let folder = tempfile::tempdir().expect("a folder");
+                for name in files {
+                    std::fs::write(folder.path().join(name), "old").expect("a file");
+                }
+                for name in &files[..written] {
+                    std::fs::write(folder.path().join(format!("{name}.new")), "new").expect("a file");
+                }
+                for name in &files[..moved] {
+                    let beside = folder.path().join(format!("{name}.new"));
+                    std::fs::rename(beside, folder.path().join(name)).expect("moved");
+                }
+                finish(folder.path()).expect("finished");
+                let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a file");
+                let expected = if moved > 0 { "new" } else { "old" };
+                assert_eq!(files.map(read), [expected; 3], "{written} written, {moved} moved");
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_due_when_a_third_of_its_life_is_left() {
+        let day = |n: i64| time_of(n);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2026, 4, 1));
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        assert!(!is_due(&pem, day(59)).expect("it is read"));
+        assert!(is_due(&pem, day(61)).expect("it is read"));
+        assert!(is_due(&pem, day(400)).expect("it is read"));
+        assert!(is_due("no certificate", 0).is_err());
+    }
+
+    /// Seconds since the epoch, `n` days after the beginning of 2026.
+    fn time_of(n: i64) -> i64 {
+        1_767_225_600 + n * 86_400
+    }
 }

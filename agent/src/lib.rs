@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod desired;
 pub mod doctor;
 pub mod enrol;
+pub mod gap;
 pub mod nic;
 pub mod queues;
 pub mod session;

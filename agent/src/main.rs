@@ -11,10 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent::config::Config;
 use tandem_agent::control::{self, Status, note, note_applied};
-use tandem_agent::desired::Desired;
+use tandem_agent::desired::{Desired, Fault};
 use tandem_agent::worker::Worker;
 use tandem_agent::{doctor, enrol, session};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants, and reports what is there.
 ///
@@ -49,26 +52,31 @@ enum Verb {
         #[arg(long)]
         watch: bool,
     },
-    /// Make this host what a file says, without a controller.
+    /// Make this host what a file says, without a controller. A bridge that is there already is taken over without a lost packet when it
+    /// has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
     Apply {
         /// See the documentation of `desired.toml`.
         file: PathBuf,
+        /// Take over bridges whose forwarding stops by that, without asking.
+        #[arg(long)]
+        adopt_with_gap: bool,
     },
     /// What is there, without a running agent.
     Report,
     /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to mend; changes nothing.
     Doctor,
-    /// Give every bridge and queueing back as it was found.
+    /// Give every bridge and queueing back as it was found. Stop the agent before (`systemctl stop tandem-agent`).
     Release,
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
+    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a size that an agent does without.
+    let words = std::env::var("TANDEM_LOG").unwrap_or_else(|_| "info".into());
+    let filter: Targets = words.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(output).with(filter).init();
     // One thread is enough for one connection, and keeps the agent small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|r| r.block_on(run(Cli::parse())));
@@ -109,15 +117,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        Some(Verb::Apply { file }) => return apply(&config()?, &file, cli.json).await,
+        Some(Verb::Apply { file, adopt_with_gap }) => {
+            return apply(&config()?, &file, adopt_with_gap, cli.json).await;
+        }
         Some(Verb::Report) => {
-            let worker = Worker::start(&config()?)?;
-            print_counters(&serde_json::to_value(worker.report().await?)?, cli.json)?;
+            let worker = Worker::start(&config()?, false)?;
+            print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
         Some(Verb::Doctor) => return Ok(print_doctor(&cli.config, cli.json)?),
         Some(Verb::Release) => {
             let config = config()?;
-            let worker = Worker::start(&config)?;
+            refuse_beside_another(&config, "what is given back, it would make again")?;
+            let worker = Worker::start(&config, false)?;
             worker.release().await?.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
             println!("everything is given back as it was found");
         }
@@ -127,7 +138,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = control::listen(&config.control).await?;
-    let worker = Worker::start(&config)?;
+    let worker = Worker::start(&config, true)?;
     let status = Arc::new(Mutex::new(Status {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -135,9 +146,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ..Status::default()
     }));
     let serving = tokio::spawn(control::serve(listener, worker.clone(), status.clone()));
-    if let Some(file) = &config.initial {
-        let wanted = read_desired(file)?;
-        let (outcome, took) = worker.apply(wanted).await?;
+    // What was applied last goes before what was meant for the very first time.
+    let mut first = worker.resume().await?;
+    if let (None, Some(file)) = (&first, &config.initial) {
+        first = Some(worker.apply(read_desired(file)?, false).await?);
+    }
+    if let Some((outcome, took)) = first {
         outcome.faults.iter().for_each(|f| tracing::warn!("{f}"));
         note_applied(&status, 0, &outcome.faults, took.as_secs_f64() * 1e3, outcome.changes);
     }
@@ -155,16 +169,37 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 fn read_desired(file: &Path) -> anyhow::Result<Desired> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let desired: Desired =
-        toml::from_str(&text).with_context(|| format!("{} is no desired state", file.display()))?;
-    let faults: Vec<String> = desired.check().iter().map(ToString::to_string).collect();
-    if !faults.is_empty() {
-        bail!("{}: nothing was changed:\n  {}", file.display(), faults.join("\n  "));
-    }
-    Ok(desired)
+    Desired::parse(&text)
+        .with_context(|| format!("nothing was changed: {} is no desired state", file.display()))
 }
 
-async fn apply(config: &Config, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+/// Two that keep one host's switches would undo each other's work.
+fn refuse_beside_another(config: &Config, because: &str) -> anyhow::Result<()> {
+    if UnixStream::connect(&config.control).is_ok() {
+        bail!(
+            "an agent is running here (it answers on {}): {because}. Stop it first: systemctl stop tandem-agent",
+            config.control.display()
+        );
+    }
+    Ok(())
+}
+
+/// Asks at the terminal; without one the answer is no.
+fn is_allowed(gaps: &[Fault]) -> anyhow::Result<bool> {
+    for gap in gaps {
+        eprintln!("{gap}: its forwarding would stop for a moment");
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("take over {}? [y/N] ", if gaps.len() == 1 { "it" } else { "them" });
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+async fn apply(config: &Config, file: &Path, adopt_with_gap: bool, json: bool) -> anyhow::Result<ExitCode> {
+    refuse_beside_another(config, "it keeps what its controller wants")?;
     let desired = read_desired(file)?;
     let unknown: Vec<&str> = desired
         .switches
@@ -175,11 +210,20 @@ async fn apply(config: &Config, file: &Path, json: bool) -> anyhow::Result<ExitC
     if !unknown.is_empty() {
         bail!("agent.toml has no [[switch]] named {}; nothing was changed", unknown.join(", "));
     }
-    let (outcome, took) = Worker::start(config)?.apply(desired).await?;
+    let worker = Worker::start(config, false)?;
+    let told = adopt_with_gap || config.ovs.adopt_with_gap;
+    let gaps = if told { Vec::new() } else { worker.gaps(desired.clone()).await? };
+    if !gaps.is_empty() && !is_allowed(&gaps)? {
+        bail!("nothing was changed; --adopt-with-gap takes such bridges over without asking");
+    }
+    let (outcome, took) = worker.apply(desired, told || !gaps.is_empty()).await?;
+    let notices = worker.notices().await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
+        let all = serde_json::json!({ "changes": outcome.changes, "faults": outcome.faults, "notices": notices, "took_ms": took.as_secs_f64() * 1e3 });
+        println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         println!("{} changes in {:.0} ms", outcome.changes, took.as_secs_f64() * 1e3);
+        notices.iter().for_each(|n| println!("{n}"));
         outcome.faults.iter().for_each(|f| println!("not done: {f}"));
     }
     Ok(if outcome.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

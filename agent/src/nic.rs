@@ -1,7 +1,11 @@
-//! What a network card has negotiated, as sysfs tells (Documentation/ABI/testing/sysfs-class-net). Where it does not say (a veth pair, no
-//! carrier, a namespace without its own sysfs), nothing is claimed.
+//! What a network card is, has negotiated and has counted, as its driver tells. Where it does not say (a veth pair, no carrier), nothing is
+//! claimed.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use tandem_linux::ethtool::{Duplex, Ethtool};
+
+/// What veth lists among its counters and is none: the number of the other end.
+const NO_COUNTER: &str = "peer_ifindex";
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,22 +14,31 @@ pub struct Nic {
     pub speed: Option<u64>,
     /// Cannot send and receive at once.
     pub half_duplex: bool,
+    /// Speed and duplex were set by hand; an other end that negotiates then takes half duplex (IEEE 802.3 clause 28.2.3.1).
+    pub by_hand: bool,
     /// The driver's name.
     pub driver: Option<String>,
+    /// Where the card is, e.g. a PCI address; absent where there is no card.
+    pub bus: Option<String>,
 }
 
-/// Looks at an interface of this process's network namespace.
-pub fn look(name: &str) -> Nic {
-    let folder = Path::new("/sys/class/net").join(name);
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok().map(|t| t.trim().to_owned());
-    let mbit = read("speed").and_then(|s| s.parse::<u64>().ok());
-    // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards have a device behind them.
-    let is_card = folder.join("device").exists();
+/// Looks at an interface.
+pub fn look(ethtool: &mut Ethtool, name: &str) -> Nic {
+    let driver = ethtool.driver(name).ok().flatten();
+    let bus = driver.as_ref().map(|d| d.bus.clone()).filter(|b| !b.is_empty());
+    // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards are on a bus.
+    let link = bus.as_ref().and_then(|_| ethtool.link(name).ok().flatten());
     Nic {
-        speed: mbit.filter(|m| is_card && *m > 0 && *m < 1 << 31).map(|m| m * 1_000_000),
-        half_duplex: is_card && read("duplex").as_deref() == Some("half"),
-        driver: std::fs::read_link(folder.join("device/driver"))
-            .ok()
-            .and_then(|p| Some(p.file_name()?.to_str()?.to_owned())),
+        speed: link.and_then(|l| l.speed),
+        half_duplex: link.is_some_and(|l| l.duplex == Some(Duplex::Half)),
+        by_hand: link.is_some_and(|l| !l.negotiated && l.speed.is_some()),
+        driver: driver.map(|d| d.name),
+        bus,
     }
+}
+
+/// The driver's own counters that are not zero.
+pub fn counters(ethtool: &mut Ethtool, name: &str) -> BTreeMap<String, u64> {
+    let all = ethtool.statistics(name).unwrap_or_default();
+    all.into_iter().filter(|(name, value)| *value != 0 && name != NO_COUNTER).collect()
 }

@@ -5,8 +5,7 @@ use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
 use crate::datapath::{PortReport, Presented, Selection, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::worker::Worker;
-use anyhow::Context;
+use crate::worker::{Reported, Worker};
 use rand::RngExt;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -59,12 +58,16 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
         Address::Unix(path) => {
             let path = path.clone();
             // The URI is not used: the connector knows where to go.
-            let endpoint = Endpoint::from_static("http://controller").connect_timeout(CONNECT);
+            let endpoint = Endpoint::from_static("http://controller")
+                .connect_timeout(CONNECT)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_while_idle(true);
             let connector = tower::service_fn(move |_: Uri| {
                 let path = path.clone();
                 async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
             });
-            endpoint.connect_with_connector(connector).await.context("cannot reach the controller")
+            endpoint.connect_with_connector(connector).await.map_err(|e| crate::enrol::explained(config, &e))
         }
         Address::Tcp(address) => crate::enrol::channel(config, address, CONNECT, KEEP_ALIVE).await,
     }
@@ -80,7 +83,7 @@ async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::R
     let mut orders = client
         .attach(ReceiverStream::new(queue))
         .await
-        .map_err(|s| anyhow::anyhow!("{}", s.message()))?
+        .map_err(|s| crate::enrol::refused(config, &s))?
         .into_inner();
     note(status, |s| {
         s.connected = true;
@@ -95,7 +98,7 @@ async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::R
     loop {
         tokio::select! {
             order = orders.message() => {
-                let Some(order) = order.map_err(|s| anyhow::anyhow!("{}", s.message()))? else { return Ok(()) };
+                let Some(order) = order.map_err(|s| crate::enrol::refused(config, &s))? else { return Ok(()) };
                 let Some(wire::to_agent::Message::Desired(desired)) = order.message else { continue };
                 let period = Duration::from_millis(desired.report_period_ms.clamp(100, 3_600_000).into());
                 let applied = apply(&desired, config, worker, status, &mut reporter).await?;
@@ -107,12 +110,14 @@ async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::R
                 }
             }
             _ = tick.tick() => {
+                // A controller that does not read: counters are sums, a later report says all. Notices wait for it in the worker.
+                let place = match out.try_reserve() {
+                    Ok(place) => place,
+                    Err(mpsc::error::TrySendError::Full(())) => continue,
+                    Err(mpsc::error::TrySendError::Closed(())) => return Ok(()),
+                };
                 let report = reporter.report(&worker.report().await?);
-                match out.try_send(from_agent(wire::from_agent::Message::Report(report))) {
-                    // A controller that does not read: counters are sums, the next report says all.
-                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
-                    Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
-                }
+                place.send(from_agent(wire::from_agent::Message::Report(report)));
             }
             _ = renewal.tick() => crate::enrol::renew_if_due(config, &channel).await,
         }
@@ -128,7 +133,7 @@ async fn apply(
 ) -> anyhow::Result<wire::Applied> {
     let (wanted, mut faults) = Desired::from_wire(desired, config);
     reporter.wanted = wanted.clone();
-    let (outcome, took) = worker.apply(wanted).await?;
+    let (outcome, took) = worker.apply(wanted, false).await?;
     faults.extend(outcome.faults);
     for fault in &faults {
         tracing::warn!("{fault}");
@@ -192,11 +197,14 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn report(&mut self, switches: &[SwitchReport]) -> wire::Report {
+    fn report(&mut self, reported: &Reported) -> wire::Report {
+        let switches = &reported.switches[..];
         let seen = self.trouble(switches);
         let texts: BTreeSet<String> = seen.iter().map(ToString::to_string).collect();
-        let faults =
-            seen.into_iter().filter(|f| !self.told.contains(&f.to_string())).map(Into::into).collect();
+        let new: Vec<Fault> = seen.into_iter().filter(|f| !self.told.contains(&f.to_string())).collect();
+        new.iter().for_each(|f| tracing::warn!("{f}"));
+        // What the worker has noticed is in the log already.
+        let faults = reported.notices.iter().cloned().chain(new).map(Into::into).collect();
         self.told = texts;
         wire::Report {
             switches: switches
@@ -231,8 +239,13 @@ impl Reporter {
                     faults.push(Fault::new(&switch.name, at, why));
                 }
                 if port.half_duplex {
+                    let cause = if port.by_hand {
+                        "was set by hand"
+                    } else {
+                        "is what the other end offers, or does not negotiate"
+                    };
                     let why = format!(
-                        "{} is half duplex: it cannot send and receive at once; let both ends negotiate, or set both alike (`ethtool -s {} duplex full`)",
+                        "{} is half duplex, which {cause}: it cannot send and receive at once. Let both ends negotiate (`ethtool -s {} autoneg on`), or set both alike",
                         port.interface, port.interface
                     );
                     faults.push(Fault::new(&switch.name, at, why));

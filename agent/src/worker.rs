@@ -1,18 +1,37 @@
-//! The thread that owns the datapaths: commands come one at a time, so that no two applications meet.
+//! The thread that owns the datapaths: commands come one at a time, so that no two applications meet. Every second it looks whether what
+//! was applied is still so, and puts right what is not.
 
 use crate::config::Config;
 use crate::datapath::{self, Datapaths, Outcome, Presented, SwitchReport};
 use crate::desired::{Desired, Fault};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// How often is looked whether all is still as it was applied.
+const MEND: Duration = Duration::from_secs(1);
+/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+const NOTICES: usize = 64;
+
 enum Command {
     Present(oneshot::Sender<Vec<Presented>>),
-    Apply(Desired, oneshot::Sender<(Outcome, Duration)>),
-    Report(oneshot::Sender<Vec<SwitchReport>>),
+    Gaps(Desired, oneshot::Sender<Vec<Fault>>),
+    Apply(Desired, bool, oneshot::Sender<(Outcome, Duration)>),
+    Resume(oneshot::Sender<Option<(Outcome, Duration)>>),
+    Notices(oneshot::Sender<Vec<Fault>>),
+    Report(oneshot::Sender<Reported>),
     Release(oneshot::Sender<Result<(), String>>),
+}
+
+/// What is there, and what has happened since the last report.
+#[derive(Debug, Clone, Default)]
+pub struct Reported {
+    /// Switches with their ports.
+    pub switches: Vec<SwitchReport>,
+    /// What somebody should know, each told once.
+    pub notices: Vec<Fault>,
 }
 
 /// Asks the worker. Cheap to clone.
@@ -28,22 +47,46 @@ struct State {
     datapaths: Datapaths,
     wanted: Desired,
     file: PathBuf,
+    /// What mending could not do, to be told when it changes.
+    trouble: Vec<Fault>,
+    notices: VecDeque<Fault>,
 }
 
 impl Worker {
-    /// Starts the thread. What was applied last is known from the state folder, so that reports go on after a restart.
+    /// Starts the thread. What was applied last is known from the state folder, so that reports go on after a restart. A `keeper` looks
+    /// every second whether what was applied is still so, and puts it right; otherwise nothing happens but what is asked for.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(config: &Config) -> std::io::Result<Worker> {
+    pub fn start(config: &Config, keeper: bool) -> std::io::Result<Worker> {
         let (sender, receiver) = mpsc::channel();
         let file = config.state.join("desired.toml");
-        let mut state = State { datapaths: datapath::open(config), wanted: load(&file), file };
-        std::thread::Builder::new().name("worker".into()).stack_size(512 << 10).spawn(move || {
-            while let Ok(command) = receiver.recv() {
-                state.carry_out(command);
+        let mut state = State {
+            datapaths: datapath::open(config),
+            wanted: load(&file),
+            file,
+            trouble: Vec::new(),
+            notices: VecDeque::new(),
+        };
+        let work = move || {
+            let mut next = Instant::now() + MEND;
+            loop {
+                let command = if keeper {
+                    receiver.recv_timeout(next.saturating_duration_since(Instant::now()))
+                } else {
+                    receiver.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+                };
+                match command {
+                    Ok(command) => state.carry_out(command),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        state.mend();
+                        next = Instant::now() + MEND;
+                    }
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
-        })?;
+        };
+        std::thread::Builder::new().name("worker".into()).stack_size(512 << 10).spawn(work)?;
         Ok(Worker(sender))
     }
 
@@ -61,19 +104,43 @@ impl Worker {
         self.ask(Command::Present).await
     }
 
-    /// Applies a desired state; also how long it took.
+    /// Switches whose forwarding would stop for a moment if this were applied, each with why. Changes nothing.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn apply(&self, desired: Desired) -> Result<(Outcome, Duration), Ended> {
-        self.ask(|reply| Command::Apply(desired, reply)).await
+    pub async fn gaps(&self, desired: Desired) -> Result<Vec<Fault>, Ended> {
+        self.ask(|reply| Command::Gaps(desired, reply)).await
+    }
+
+    /// Applies a desired state; also how long it took. `gap` allows to take over bridges whose forwarding stops by that.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub async fn apply(&self, desired: Desired, gap: bool) -> Result<(Outcome, Duration), Ended> {
+        self.ask(|reply| Command::Apply(desired, gap, reply)).await
+    }
+
+    /// Applies what was applied last again: an agent that was killed in the middle of it finishes it so. `None` if there is nothing.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub async fn resume(&self) -> Result<Option<(Outcome, Duration)>, Ended> {
+        self.ask(Command::Resume).await
+    }
+
+    /// What has happened that somebody should know; what is still being measured is waited for.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub async fn notices(&self) -> Result<Vec<Fault>, Ended> {
+        self.ask(Command::Notices).await
     }
 
     /// What is there.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn report(&self) -> Result<Vec<SwitchReport>, Ended> {
+    pub async fn report(&self) -> Result<Reported, Ended> {
         self.ask(Command::Report).await
     }
 
@@ -91,18 +158,20 @@ impl State {
         // Whoever asked may have gone; what was asked is done all the same.
         match command {
             Command::Present(reply) => drop(reply.send(self.datapaths.present())),
-            Command::Report(reply) => drop(reply.send(self.datapaths.report(&self.wanted.switches))),
-            Command::Apply(desired, reply) => {
-                let start = Instant::now();
-                let mut outcome = self.datapaths.apply(&desired.switches);
-                if desired != self.wanted {
-                    if let Err(error) = save(&self.file, &desired) {
-                        let why = format!("the state could not be kept for a restart: {error}");
-                        outcome.faults.push(Fault::new("", None, why));
-                    }
-                    self.wanted = desired;
-                }
-                let _ = reply.send((outcome, start.elapsed()));
+            Command::Gaps(desired, reply) => drop(reply.send(self.datapaths.gaps(&desired.switches))),
+            Command::Notices(reply) => {
+                self.gather(true);
+                let _ = reply.send(self.notices.drain(..).collect());
+            }
+            Command::Report(reply) => {
+                self.gather(false);
+                let switches = self.datapaths.report(&self.wanted.switches);
+                let _ = reply.send(Reported { switches, notices: self.notices.drain(..).collect() });
+            }
+            Command::Apply(desired, gap, reply) => drop(reply.send(self.apply(desired, gap))),
+            Command::Resume(reply) => {
+                let there = !self.wanted.switches.is_empty();
+                let _ = reply.send(there.then(|| self.apply(self.wanted.clone(), false)));
             }
             Command::Release(reply) => {
                 let result = self.datapaths.release();
@@ -113,6 +182,49 @@ impl State {
                 let _ = reply.send(result);
             }
         }
+    }
+
+    fn apply(&mut self, desired: Desired, gap: bool) -> (Outcome, Duration) {
+        let start = Instant::now();
+        let mut unsaved = None;
+        // Before anything is touched: who is killed in the middle of it finishes it on the next start.
+        if desired != self.wanted {
+            unsaved = save(&self.file, &desired).err();
+            self.wanted = desired;
+        }
+        let mut outcome = self.datapaths.apply(&self.wanted.switches, gap);
+        self.trouble.clear();
+        if let Some(error) = unsaved {
+            let why = format!("the state could not be kept for a restart: {error}");
+            outcome.faults.push(Fault::new("", None, why));
+        }
+        self.gather(false);
+        (outcome, start.elapsed())
+    }
+
+    fn mend(&mut self) {
+        let outcome = self.datapaths.mend();
+        if outcome.faults != self.trouble {
+            let new: Vec<Fault> =
+                outcome.faults.iter().filter(|f| !self.trouble.contains(f)).cloned().collect();
+            self.trouble = outcome.faults;
+            new.into_iter().for_each(|fault| self.note(fault));
+        }
+        self.gather(false);
+    }
+
+    fn gather(&mut self, wait: bool) {
+        for notice in self.datapaths.notices(wait) {
+            self.note(notice);
+        }
+    }
+
+    fn note(&mut self, notice: Fault) {
+        tracing::warn!("{notice}");
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
     }
 }
 

@@ -15,7 +15,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Snapshot;
-use tandem_model::{Answer, Ask, BitRate, Bytes, ClassId, GroupId, Resources, Share, VmId, VmRequest};
+use tandem_model::{
+    Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, Share, SwitchId, VmId, VmRequest,
+};
 
 /// How long `?after=N` waits at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -40,7 +42,21 @@ pub struct VmBody {
     pub name: Option<String>,
 }
 
-impl VmBody {
+/// The body of `PATCH /api/v1/vms/{vm}`; what is left out stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizeBody {
+    /// CPU cores.
+    pub cpu: Option<u32>,
+    /// Bytes of RAM.
+    pub ram: Option<u64>,
+    /// Bytes of disk.
+    pub disk: Option<u64>,
+    /// Network, bit/s.
+    pub net: Option<u64>,
+}
+
+impl SizeBody {
     fn resources(&self, default: Resources) -> Resources {
         Resources {
             cpu: self.cpu.unwrap_or(default.cpu),
@@ -92,6 +108,9 @@ pub fn router(hub: Handle) -> Router {
         .route("/api/v1/hosts", view(|s| Json(&*s.hosts).into_response()))
         .route("/api/v1/notices", view(|s| Json(&*s.notices).into_response()))
         .route("/api/v1/vms", view(|s| Json(&*s.vms).into_response()).post(request_vm))
+        .route("/api/v1/vms/{vm}/pin", axum::routing::put(pin_path).delete(unpin_path))
+        .route("/api/v1/ports/{switch}/{port}", axum::routing::put(set_port))
+        .route("/api/v1/overrides", view(|s| Json(&*s.overrides).into_response()))
         .route("/api/v1/vms/{vm}", get(show_vm).patch(resize_vm).delete(delete_vm))
         .route("/api/v1/groups", view(|s| Json(&*s.groups).into_response()).post(create_group))
         .route("/api/v1/groups/{group}", axum::routing::delete(delete_group))
@@ -172,7 +191,8 @@ async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
         Err(why) => return error(StatusCode::NOT_FOUND, why),
     };
     let request = VmRequest {
-        resources: body.resources(snapshot.site.vm.default),
+        resources: SizeBody { cpu: body.cpu, ram: body.ram, disk: body.disk, net: body.net }
+            .resources(snapshot.site.vm.default),
         class,
         timeout: seconds.and_then(Result::ok),
         name: body.name.clone(),
@@ -231,7 +251,7 @@ async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
     }
 }
 
-async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<VmBody>) -> Response {
+async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<SizeBody>) -> Response {
     let body = match body {
         Ok(Json(body)) => body,
         Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
@@ -267,6 +287,62 @@ async fn rules(State(hub): State<Handle>, Path(switch): Path<String>) -> Respons
             error(StatusCode::NOT_FOUND, format!("there is no switch {switch}; /api/v1/switches lists them"))
         }
     }
+}
+
+/// The body of `PUT /api/v1/ports/{switch}/{port}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortBody {
+    /// On?
+    pub up: bool,
+}
+
+/// The body of `PUT /api/v1/vms/{vm}/pin`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinBody {
+    /// Switches by name or datapath id, in the path's order from the server on.
+    pub switches: Vec<String>,
+}
+
+fn switch_named(snapshot: &Snapshot, name: &str) -> Result<SwitchId, Response> {
+    snapshot.switch_named(name).ok_or_else(|| {
+        let text = format!("there is no switch {name}; /api/v1/switches lists them");
+        error(StatusCode::NOT_FOUND, text)
+    })
+}
+
+async fn set_port(
+    State(hub): State<Handle>,
+    Path((switch, port)): Path<(String, u32)>,
+    body: Body<PortBody>,
+) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    match switch_named(&hub.snapshot.load(), &switch) {
+        Ok(switch) => answer(hub.ask(Ask::SetPort { switch, port: PortNo(port), up: body.up }).await),
+        Err(response) => response,
+    }
+}
+
+async fn pin_path(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<PinBody>) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
+    };
+    let snapshot = hub.snapshot.load_full();
+    let via: Result<Vec<SwitchId>, Response> =
+        body.switches.iter().map(|name| switch_named(&snapshot, name)).collect();
+    match via {
+        Ok(via) => answer(hub.ask(Ask::PinPath { vm: VmId(vm), via }).await),
+        Err(response) => response,
+    }
+}
+
+async fn unpin_path(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+    answer(hub.ask(Ask::UnpinPath { vm: VmId(vm) }).await)
 }
 
 async fn poll(State(hub): State<Handle>) -> Response {

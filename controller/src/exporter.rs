@@ -1,17 +1,43 @@
-//! Writes the seed's CSV files: a line per statistics period in each.
+//! Writes the statistics' CSV files: lines in each at every statistics period.
 
 use crate::hub::{Handle, now};
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_core::export;
 
-/// Appends to the files in `folder` until the hub is gone. A file that cannot be written is named once; the others go on.
+/// The files of a folder. One that cannot be written is named once; the others go on.
+struct Files {
+    folder: PathBuf,
+    open: BTreeMap<&'static str, Option<File>>,
+}
+
+impl Files {
+    /// Adds whole lines to a file, which gets its header first if it is new.
+    fn append(&mut self, name: &'static str, header: impl FnOnce() -> String, lines: &str) {
+        let slot = self.open.entry(name).or_insert_with(|| {
+            let opened = open(&self.folder, name, &header());
+            opened.map_err(complain).ok()
+        });
+        if let Some(file) = slot
+            && let Err(error) = file.write_all(lines.as_bytes())
+        {
+            tracing::error!(
+                "cannot write {}: {error}; no more lines of it",
+                self.folder.join(name).display()
+            );
+            *slot = None;
+        }
+    }
+}
+
+/// Appends to the files in `folder` until the hub is gone.
 pub async fn run(folder: PathBuf, period: Duration, hub: Handle) {
     let start = now();
-    let mut files: Vec<(&'static str, Option<File>)> = Vec::new();
+    let mut files = Files { folder, open: BTreeMap::new() };
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -20,21 +46,16 @@ pub async fn run(folder: PathBuf, period: Duration, hub: Handle) {
             return;
         }
         let seconds = now().since(start).as_secs_f64();
-        for csv in export::csv(&hub.snapshot.load()) {
-            let index = files.iter().position(|(name, _)| *name == csv.file).unwrap_or_else(|| {
-                files.push((csv.file, open(&folder, csv.file, &csv.header()).map_err(complain).ok()));
-                files.len() - 1
-            });
-            if let Some((name, slot)) = files.get_mut(index)
-                && let Some(file) = slot
-                && let Err(error) = writeln!(file, "{}", csv.line(seconds))
-            {
-                tracing::error!(
-                    "cannot write {}: {error}; no more lines of it",
-                    folder.join(*name).display()
-                );
-                *slot = None;
-            }
+        let snapshot = hub.snapshot.load_full();
+        for csv in export::csv(&snapshot) {
+            files.append(csv.file, || csv.header(), &(csv.line(seconds) + "\n"));
+        }
+        for table in export::class_csv(&snapshot) {
+            files.append(table.file, || table.header(), &(table.line(seconds) + "\n"));
+        }
+        let hardware = export::hardware_lines(&snapshot, seconds);
+        if !hardware.is_empty() {
+            files.append(export::HARDWARE, || export::HARDWARE_HEADER.to_owned(), &hardware);
         }
     }
 }

@@ -187,6 +187,7 @@ impl Hub {
             | Effect::ApplyRules { switch, .. }
             | Effect::SendArp { switch, .. }
             | Effect::SendDhcp { switch, .. }
+            | Effect::SetPort { switch, .. }
             | Effect::Discover { switch }
             | Effect::PollNow { switch } => {
                 // A connection that just ended will say so; what was meant for it is void.

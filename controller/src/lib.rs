@@ -5,7 +5,7 @@
 //!  agents <--gRPC, mutual TLS--> agents (a session each) --events-----+
 //!  hypervisor service <--gRPC--> world task ------------------------ + --> hub (the core) --effects--> back to all of them
 //!  tandem, browsers --HTTP--> api --asks-----------------------------+        |
-//!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporter)
+//!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
 
 pub mod agents;
@@ -13,6 +13,7 @@ pub mod api;
 pub mod cli;
 pub mod exporter;
 pub mod hub;
+pub mod metrics;
 pub mod openapi;
 pub mod serve;
 pub mod store;

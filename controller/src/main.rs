@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
+use tandem_controller::cli::stats;
 use tandem_controller::cli::testbed::{self, TestbedVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
@@ -56,12 +58,23 @@ enum Verb {
         /// Only this switch (name or datapath id).
         switch: Option<String>,
     },
-    /// Port counters and rates.
+    /// Counters and rates of ports and of the classes at each port.
     Stats {
         /// Read the counters now instead of showing the last reading.
         #[arg(long)]
         now: bool,
+        /// The cards' own counters instead, as agents report them; those that are not zero.
+        #[arg(long)]
+        hardware: bool,
     },
+    /// Switch a port off, or on again.
+    #[command(subcommand)]
+    Port(PortVerb),
+    /// Let a VM's path go by switches of your choice.
+    #[command(subcommand)]
+    Path(PathVerb),
+    /// What was decided by hand: ports that are off, paths that are pinned.
+    Overrides,
     /// The latest notices: what came, went, was moved or refused.
     Notices,
     /// Check a site file; prints all its faults.
@@ -121,7 +134,10 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Topology => verbs::topology(&common).await?,
         Verb::Links { watch } => verbs::links(&common, watch).await?,
         Verb::Rules { switch } => verbs::rules(&common, switch).await?,
-        Verb::Stats { now } => verbs::stats(&common, now).await?,
+        Verb::Stats { now, hardware } => stats::stats(&common, now, hardware).await?,
+        Verb::Port(verb) => operator::port(&common, verb).await?,
+        Verb::Path(verb) => operator::path(&common, verb).await?,
+        Verb::Overrides => operator::overrides(&common).await?,
         Verb::Notices => verbs::notices(&common).await?,
         Verb::Check { site } => {
             if !verbs::check(&common, &site)? {

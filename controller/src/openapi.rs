@@ -72,7 +72,7 @@ pub fn document() -> Value {
             "/api/v1/switches": list("switches with their ports"),
             "/api/v1/classes": {
                 "get": operation("service classes with their shares", ok("classes"), None, &after),
-                "put": operation("give classes other shares; those left out keep theirs", with_errors(done(), &[("404", "no such class"), ("500", "they add up to more than 100%")]), Some("Classes"), &[]),
+                "put": operation("give classes other shares; those left out keep theirs", with_errors(done(), &[("404", "no such class"), ("409", "they add up to more than 100%, or one is above its ceiling"), ("500", "the store could not be written")]), Some("Classes"), &[]),
             },
             "/api/v1/agents": { "get": operation("agents, with their certificates and what they reported", ok("agents"), None, &[]) },
             "/api/v1/agents/tokens": { "post": operation("a token by which one agent can enrol, once", with_errors(json!({ "201": { "description": "the token" } }), &[("400", "it is not known where agents reach this controller")]), Some("AgentToken"), &[]) },
@@ -85,9 +85,17 @@ pub fn document() -> Value {
             "/api/v1/vms": vms,
             "/api/v1/vms/{vm}": {
                 "get": operation("one VM", with_errors(ok("the VM"), &not_found), None, &vm),
-                "patch": operation("resize a running VM", with_errors(done(), &[("404", "no such VM"), ("409", "no room")]), Some("VmRequest"), &vm),
+                "patch": operation("resize a running VM", with_errors(done(), &[("400", "something other than a size"), ("404", "no such VM"), ("409", "no room"), ("500", "it does not run, or it was tried and undone")]), Some("VmSize"), &vm),
                 "delete": operation("stop a VM; answered when it is gone", with_errors(done(), &not_found), None, &vm),
             },
+            "/api/v1/vms/{vm}/pin": {
+                "put": operation("let a VM's path to its gateway go by these switches", with_errors(done(), &[("404", "no such VM or switch"), ("409", "no live way by them, or no room on a link; says which"), ("500", "the store could not be written")]), Some("Pin"), &vm),
+                "delete": operation("let a VM's path go where routing takes it", with_errors(done(), &[("404", "no such VM"), ("409", "its path is not pinned")]), None, &vm),
+            },
+            "/api/v1/ports/{switch}/{port}": {
+                "put": operation("switch a port off, or on again", with_errors(done(), &[("404", "no such switch or port"), ("409", "it was not switched off here, or its switch has no OpenFlow"), ("500", "the store could not be written")]), Some("Port"), &[("switch", "path", "string"), ("port", "path", "integer")]),
+            },
+            "/api/v1/overrides": list("what the operator has decided by hand: ports that are off, paths that are pinned"),
             "/api/v1/groups": groups,
             "/api/v1/groups/{group}": {
                 "delete": operation("isolate the VMs again", with_errors(done(), &not_found), None, &[("group", "path", "integer")]),
@@ -96,6 +104,10 @@ pub fn document() -> Value {
                 "get": operation("our rules in a switch", with_errors(ok("rules"), &not_found), None, &[("switch", "path", "string")]),
             },
             "/api/v1/poll": { "post": operation("read all counters now", done(), None, &[]) },
+            "/metrics": { "get": { "summary": "every figure, for Prometheus (docs/monitoring.md)", "responses": {
+                "200": { "description": "OpenMetrics text", "content": { "application/openmetrics-text": {} } },
+                "404": { "description": "switched off in the site file: [modules] metrics = false" },
+            } } },
             "/api/v1/openapi.json": { "get": operation("this document", ok("this document"), None, &[]) },
         },
         "components": { "schemas": {
@@ -108,11 +120,23 @@ pub fn document() -> Value {
                 "timeout": { "type": "number", "description": "seconds to live once it runs" },
                 "name": { "type": "string" },
             } },
+            "VmSize": { "type": "object", "additionalProperties": false, "description": "what is left out stays", "properties": {
+                "cpu": { "type": "integer", "description": "cores" },
+                "ram": { "type": "integer", "description": "bytes" },
+                "disk": { "type": "integer", "description": "bytes" },
+                "net": { "type": "integer", "description": "bit/s, each direction" },
+            } },
             "Classes": { "type": "array", "items": { "type": "object", "required": ["name", "share"], "properties": {
                 "name": { "type": "string" },
                 "share": { "type": "number", "description": "guaranteed, percent of a port's rate" },
                 "ceiling": { "type": "number", "description": "at most, percent of a port's rate" },
             } } },
+            "Port": { "type": "object", "required": ["up"], "additionalProperties": false, "properties": {
+                "up": { "type": "boolean" },
+            } },
+            "Pin": { "type": "object", "required": ["switches"], "additionalProperties": false, "properties": {
+                "switches": { "type": "array", "items": { "type": "string" }, "description": "names or datapath ids, in the path's order from the server on" },
+            } },
             "AgentToken": { "type": "object", "required": ["name"], "properties": {
                 "name": { "type": "string", "description": "as the host's agent.toml has it" },
                 "minutes": { "type": "integer", "description": "how long it is good; 60 if left out" },

@@ -4,7 +4,7 @@ use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
 use crate::store::{Sqlite, Store, Writer};
 use crate::switches::{self, Address, Listener};
-use crate::{api, exporter, world};
+use crate::{api, exporter, metrics, world};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ pub struct Options {
     /// Record everything that happens, for `tandem replay`.
     #[arg(long)]
     pub record: Option<PathBuf>,
+    /// Stop when standard input closes: for whoever starts a controller and may be killed.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 /// Reads and checks a site file.
@@ -68,15 +71,18 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let api_addresses: Vec<Address> = std::iter::once(api).chain(options.also_listen.clone()).collect();
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
+    let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
     for address in &options.openflow {
         make_folder(address)?;
         openflow.push(switches::listen(address).await?);
+        sockets.made(address);
     }
     let mut agent_listeners = Vec::new();
     for address in &options.agents {
         make_folder(address)?;
         agent_listeners.push(switches::listen(address).await?);
+        sockets.made(address);
         if let Address::Unix(path) = address {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         }
@@ -84,11 +90,12 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let mut apis = Vec::new();
     for address in &api_addresses {
         apis.push(listen_api(address).await?);
+        sockets.made(address);
     }
-    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
-    let authority = Authority::open(&folder)?;
     let mut store = Sqlite::open(&options.store)?;
     let stored = store.load()?;
+    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
+    let authority = Authority::open(&folder)?;
     let started = now();
     let recording =
         options.record.as_deref().map(|path| record(path, &site, &stored, started)).transpose()?;
@@ -112,7 +119,9 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let agents = Agents::new(authority, options.agents.clone(), handle.clone(), site.clone());
     tasks.spawn(agents.clone().serve(agent_listeners)?);
     for listener in apis {
-        let router = api::router(handle.clone()).merge(agents::api::router(agents.clone()));
+        let router = api::router(handle.clone())
+            .merge(agents::api::router(agents.clone()))
+            .merge(metrics::router(handle.clone(), agents.clone()));
         tasks.spawn(async move {
             let served = match listener {
                 Listener::Tcp(l) => axum::serve(l, router).await,
@@ -142,16 +151,42 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     tokio::select! {
         _ = term.recv() => tracing::info!("stopping; switches keep forwarding"),
         _ = int.recv() => tracing::info!("stopping; switches keep forwarding"),
+        () = closed_input(), if options.until_stdin_closes => tracing::info!("standard input has closed; stopping"),
     }
     let _ = sender.send(Input::Stop).await;
     running.await?;
     tasks.shutdown().await;
-    for address in options.openflow.iter().chain(&options.agents).chain(&api_addresses) {
+    Ok(())
+}
+
+/// Waits for the end of standard input. On a thread of its own, which ends with the process: a read cannot be given up.
+async fn closed_input() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = sender.send(());
+    });
+    let _ = receiver.await;
+}
+
+/// The files of Unix sockets that we listen on; they go when this does, also when a later part cannot start.
+#[derive(Default)]
+struct Sockets(Vec<PathBuf>);
+
+impl Sockets {
+    fn made(&mut self, address: &Address) {
         if let Address::Unix(path) = address {
+            self.0.push(path.clone());
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for path in &self.0 {
             let _ = std::fs::remove_file(path);
         }
     }
-    Ok(())
 }
 
 async fn listen_api(address: &Address) -> anyhow::Result<Listener> {

@@ -9,7 +9,9 @@ use rusqlite::{Connection, params};
 use rusqlite_migration::{M, Migrations};
 use std::path::Path;
 use std::sync::mpsc;
-use tandem_model::{Event, GroupRecord, Record, Share, StoreId, Stored, VmRecord};
+use tandem_model::{
+    Event, GroupRecord, PortNo, PortOverride, Record, Share, StoreId, Stored, SwitchId, VmRecord,
+};
 
 /// What the controller needs of a store.
 pub trait Store: Send {
@@ -40,6 +42,8 @@ const MIGRATIONS: &[M<'static>] = &[
     ),
     // One row: the shares of all classes.
     M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+    // What the operator wants of ports; the id is made of the switch's and the port's.
+    M::up("CREATE TABLE port (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
 ];
 
 impl Sqlite {
@@ -92,10 +96,22 @@ impl Store for Sqlite {
             last_vm: self.last("vm")?,
             last_group: self.last("vm_group")?,
             shares: self.rows::<Vec<Share>>("shares")?.pop().unwrap_or_default(),
+            ports: self.rows::<PortOverride>("port")?,
         })
     }
 
     fn commit(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        self.write(records).map_err(|error| {
+            let full = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+                == Some(rusqlite::ErrorCode::DiskFull);
+            let what = if full { "; free space on its disk" } else { "" };
+            error.context(format!("writing {}{what}", self.path))
+        })
+    }
+}
+
+impl Sqlite {
+    fn write(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let transaction = self.db.transaction()?;
         for record in records {
             let (table, id, text) = match record {
@@ -103,6 +119,10 @@ impl Store for Sqlite {
                 Record::RemoveVm { vm } => ("vm", vm.0, None),
                 Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
                 Record::RemoveGroup { group } => ("vm_group", group.0, None),
+                Record::PutPort { port } => {
+                    ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
+                }
+                Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
                 Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
             };
             let id = id.cast_signed();
@@ -125,6 +145,10 @@ impl Store for Sqlite {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn port_id(switch: SwitchId, port: PortNo) -> u64 {
+    u64::from(switch.0) << 32 | u64::from(port.0)
 }
 
 /// Hands writes to the store's thread.
@@ -190,6 +214,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_wants_of_ports_is_kept_one_by_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        let wish = |switch, port, up| PortOverride {
+            switch: SwitchId(switch),
+            port: PortNo(port),
+            up,
+            since: tandem_model::Time::from_secs(5),
+        };
+        let put = |switch, port, up| Record::PutPort { port: wish(switch, port, up) };
+        {
+            let mut store = Sqlite::open(&path).expect("a store");
+            let records = [put(1, 2, false), put(2, 1, false), put(1, 3, false), put(1, 2, true)];
+            store.commit(&records).expect("room");
+            let gone = Record::RemovePort { switch: SwitchId(1), port: PortNo(3) };
+            store.commit(&[gone]).expect("room");
+        }
+        let stored = Sqlite::open(&path).and_then(|mut s| s.load()).expect("a store");
+        assert_eq!(stored.ports, [wish(1, 2, true), wish(2, 1, false)]);
+    }
+
+    #[test]
     fn a_second_controller_cannot_have_the_same_store() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.sqlite");
@@ -210,7 +256,11 @@ mod tests {
             .query_row(&format!("PRAGMA max_page_count = {}", pages + 1), [], |r| r.get::<_, i64>(0))
             .expect("a limit");
         let error = store.commit(&[group(2, 2), group(3, 200_000)]).expect_err("there is no room");
-        assert!(format!("{error:#}").contains("full"), "{error:#}");
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("full") && text.contains("free space") && text.contains("store.sqlite"),
+            "{text}"
+        );
         let kept: Vec<u64> = store.load().expect("a store").groups.iter().map(|g| g.id.0).collect();
         assert_eq!(kept, [1], "all or nothing");
         store.commit(&[group(4, 2)]).expect("a small one still fits");

@@ -115,6 +115,7 @@ fn order(effect: Effect) -> Option<Kind> {
             name: spec.name.unwrap_or_default(),
             mac: spec.mac.0.to_vec(),
             uplink_port: spec.uplink_port.0,
+            address: spec.address.to_bits(),
             fixed_address: spec.fixed_address.map(|f| wire::FixedAddress {
                 address: f.address.to_bits(),
                 prefix_len: f.prefix_len.into(),

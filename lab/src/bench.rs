@@ -78,6 +78,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             lab: &name,
             csv: None,
             record: None,
+            more: &[],
         })?;
         let before = memory_free();
         let start = Instant::now();
@@ -92,6 +93,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         };
         outside::up(&plan)?;
         let network = start.elapsed();
+        // From here on it goes down also when a step fails or we are killed.
+        let held = control::hold(&name)?;
         controller.wait_connected(Duration::from_secs(120))?;
         let connected = start.elapsed();
         let used = before.saturating_sub(memory_free());
@@ -101,6 +104,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let end = Instant::now();
         outside::down(&name)?;
         let gone = end.elapsed();
+        drop(held);
         controller.stop()?;
         println!(
             "{:>12.3} {:>12.3} {:>12.3} {:>12.3} {:>8.2} {:>14.3}   {} of {} pings answered",

@@ -4,12 +4,15 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tandem_lab::emulated::control::{self, Answer, Ask};
+use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::outside::{self, Plan};
-use tandem_lab::experiment::{emulated, fit, manifest::Manifest, qos};
-use tandem_lab::{bench, requester};
+use tandem_lab::experiment::world::{self, Emulated, Testbed};
+use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
+use tandem_lab::testbed::{guard, up as testbed};
+use tandem_lab::{bench, calibrate, draw, requester, scratch, tandem};
 use tandem_linux::link::neighbour_limit;
-use tandem_model::Allocation;
+use tandem_model::{Allocation, Site, site};
+use tandem_testbed::inventory::Inventory;
 
 /// Data centres without hardware: simulated in virtual time, or emulated with real packets; and the experiments on them.
 ///
@@ -37,8 +40,14 @@ impl Name {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Bring up an emulated data centre; it runs on until `down`.
+    /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on until `down`.
     Up {
+        /// The testbed's machines (inventory.toml): servers and gateways are real ones then, and the switches are their agents' business.
+        #[arg(long)]
+        inventory: Option<PathBuf>,
+        /// What runs on the testbed's machines, if not this program: a build for another kind of machine.
+        #[arg(long, requires = "inventory")]
+        node_program: Option<PathBuf>,
         /// The site file.
         #[arg(long)]
         site: PathBuf,
@@ -78,6 +87,26 @@ enum Verb {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// What `up --inventory` runs on each machine, over ssh: lends interfaces to servers and gateways, and gives them back at the end.
+    #[command(hide = true)]
+    Node {
+        /// Remove the program's own file first: it was copied for this one time.
+        #[arg(long)]
+        once: bool,
+    },
+    /// What `exec` runs on a testbed's machine: a command inside a node.
+    #[command(hide = true)]
+    Enter {
+        /// The node's process.
+        pid: u32,
+        /// The descriptor of the namespace.
+        netns: i32,
+        /// What it is called.
+        node: String,
+        /// The command and its arguments.
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
     /// Let every server ping every other and every gateway; fails when one does not answer.
     PingAll {
         #[command(flatten)]
@@ -99,6 +128,37 @@ enum Verb {
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
     #[command(subcommand)]
     Experiment(Experiment),
+    /// Draw a data centre, and who is plugged into what.
+    Draw {
+        /// The site file.
+        #[arg(long)]
+        site: PathBuf,
+        /// Also draw machines, interfaces and port numbers at both ends of each cable, and print them as a table.
+        #[arg(long, requires = "inventory")]
+        cabling: bool,
+        /// The testbed's machines (inventory.toml).
+        #[arg(long)]
+        inventory: Option<PathBuf>,
+        /// The picture (SVG); standard output if not given, except with --cabling.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Measure rate, delay and loss of each link and put them beside what the site file declares; fails when a link differs.
+    Calibrate {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated", conflicts_with = "name")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
+        /// A lab that is up already, with its controller, instead of bringing one up.
+        #[arg(long, requires = "site")]
+        name: Option<String>,
+        /// With --name: the controller's API.
+        #[arg(long, env = "TANDEM_API", default_value = "unix:/run/tandem/api.sock")]
+        api: String,
+        #[command(flatten)]
+        options: calibrate::Options,
+    },
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
@@ -117,24 +177,64 @@ enum Experiment {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
         world: World,
-        /// The run folder; made if it is not there.
-        #[arg(long)]
-        out: PathBuf,
-        /// Another site file than the experiment's own.
-        #[arg(long)]
-        site: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
         /// Record both runs into the run folder, for `tandem replay`.
         #[arg(long)]
         record: bool,
     },
     /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows, and what an idle port loses.
     QosClasses {
-        /// The run folder; made if it is not there.
-        #[arg(long)]
-        out: PathBuf,
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         options: qos::Options,
     },
+}
+
+/// On what an experiment runs, and where its results go.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The run folder; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// Another site file than the experiment's own; a testbed needs its own.
+    #[arg(long)]
+    site: Option<PathBuf>,
+    /// The testbed's machines (inventory.toml).
+    #[arg(long, required_if_eq("world", "testbed"), requires = "site")]
+    inventory: Option<PathBuf>,
+    /// Folder of the certificate authority that the testbed's agents were enrolled with: `agents` beside the controller's store.
+    #[arg(long, default_value = "/var/lib/tandem/agents", requires = "inventory")]
+    authority: PathBuf,
+    /// What runs on the testbed's machines, if not this program.
+    #[arg(long, requires = "inventory")]
+    node_program: Option<PathBuf>,
+}
+
+impl Place {
+    fn prepare(&self) -> anyhow::Result<Option<String>> {
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot create {}", self.out.display()))?;
+        self.site.as_deref().map(read).transpose()
+    }
+
+    /// The world with real packets.
+    fn world(self, world: World, protocols: &[&str]) -> anyhow::Result<Box<dyn world::World>> {
+        Ok(match (world, self.inventory) {
+            (World::Testbed, Some(inventory)) => {
+                Box::new(Testbed::new(inventory, self.authority, self.node_program)?)
+            }
+            (World::Testbed, None) => bail!("a testbed has an inventory: --inventory FILE"),
+            (World::Simulated, _) => bail!("this experiment has no packets in the simulated world"),
+            (World::Emulated, _) => {
+                Box::new(Emulated { protocols: protocols.iter().map(|p| (*p).to_owned()).collect() })
+            }
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -143,6 +243,8 @@ enum World {
     Simulated,
     /// Real packets through Open vSwitch, real time; needs root.
     Emulated,
+    /// The machines of an inventory, by ssh.
+    Testbed,
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -151,13 +253,25 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let verb = Cli::parse().verb;
-    if let Verb::Exec { name, node, command } = verb {
-        return outside::exec(&name.pick()?, &node, &command);
+    // What enters namespaces comes before anything that starts a thread.
+    match verb {
+        Verb::Exec { name, node, command } => return outside::exec(&name.pick()?, &node, &command),
+        Verb::Enter { pid, netns, node, command } => return outside::enter(pid, netns, &node, &command),
+        Verb::Node { once } => return guard::run(once).map(|()| ExitCode::SUCCESS),
+        _ => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match verb {
-        Verb::Up { site, name, controller, agents, agent_per_switch, protocols } => {
+        Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
+            let (text, file) = (read(&site)?, site.display().to_string());
+            let purpose = "tandem-lab up".to_owned();
+            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
+            let status = testbed::up(&plan)?;
+            print_status(&status);
+            println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
+        }
+        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, .. } => {
             let plan = Plan {
                 name,
                 text: read(&site)?,
@@ -196,18 +310,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             if json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
             } else {
-                let [switches, servers, gateways, links, vms] = status.counts;
-                println!(
-                    "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
-                    status.name, status.site, status.datapath
-                );
-                println!("controller: {}", status.controller);
-                for (step, took) in status.steps {
-                    println!("{took:>9.1} ms  {step}");
-                }
+                print_status(&status);
             }
         }
-        Verb::Exec { .. } => {}
+        Verb::Exec { .. } | Verb::Enter { .. } | Verb::Node { .. } => {}
         Verb::PingAll { name, senders } => {
             let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")
@@ -236,13 +342,18 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                     "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
                 );
                 for f in flows {
+                    let lost = if f.transport == "tcp" {
+                        "-".to_owned()
+                    } else {
+                        f.sent.saturating_sub(f.received).to_string()
+                    };
                     println!(
                         "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
                         f.ends,
                         f.transport,
                         f.rate as f64 / 1e6,
                         f.goodput / 1e6,
-                        f.sent.saturating_sub(f.received),
+                        lost,
                         f.reordered,
                         f.delay_ms,
                         f.jitter_ms
@@ -251,21 +362,99 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Request(options) => requester::run(&options)?,
-        Verb::Experiment(Experiment::QosClasses { out, options }) => {
-            print!("{}", qos::run(&options, &out)?);
+        Verb::Experiment(Experiment::QosClasses { world, place, options }) => {
+            scratch::clean_when_interrupted()?;
+            let (site, out) = (place.prepare()?, place.out.clone());
+            let world = place.world(world, &["OpenFlow13"])?;
+            print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
             println!("everything is in {}", out.display());
         }
-        Verb::Experiment(Experiment::BestVsWorstFit { world, out, site, record }) => {
-            let text = site.as_deref().map(read).transpose()?.unwrap_or_else(|| fit::SITE.to_owned());
-            std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+        Verb::Experiment(Experiment::BestVsWorstFit { world, place, record }) => {
+            scratch::clean_when_interrupted()?;
+            let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
+            let out = place.out.clone();
             match world {
                 World::Simulated => simulated(&text, &out, record)?,
-                World::Emulated => emulated::run(&text, &out, record)?,
+                world => {
+                    packets::run(&*place.world(world, &["OpenFlow10", "OpenFlow13"])?, &text, &out, record)?;
+                }
             }
         }
-        Verb::Bench(Bench::BringUp(options)) => bench::run(&options)?,
+        Verb::Draw { site, cabling, inventory, out } => {
+            let checked = site::read(&read(&site)?, &site.display().to_string())?;
+            let inventory = inventory.map(|file| Inventory::load(&file, Some(&checked))).transpose()?;
+            let shown = inventory.as_ref().filter(|_| cabling);
+            let svg = draw::svg(&checked, shown);
+            match (&out, shown) {
+                (Some(file), _) => {
+                    std::fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
+                }
+                (None, None) => print!("{svg}"),
+                (None, Some(_)) => {}
+            }
+            if let Some(inventory) = shown {
+                print!("{}", draw::table(&checked, inventory));
+            }
+        }
+        Verb::Calibrate { world, place, name, api, options } => {
+            return calibrate(world, place, name, &api, options);
+        }
+        Verb::Bench(Bench::BringUp(options)) => {
+            scratch::clean_when_interrupted()?;
+            bench::run(&options)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn calibrate(
+    world: World,
+    place: Place,
+    name: Option<String>,
+    api: &str,
+    options: calibrate::Options,
+) -> anyhow::Result<ExitCode> {
+    let out = place.out.clone();
+    let text = place.prepare()?.context("--site FILE says what is declared")?;
+    let measure = |site: &Site, ask: &dyn Fn(&Ask) -> _, statistics: &dyn Fn() -> _| {
+        calibrate::run(&calibrate::Lab { site, ask, statistics }, &options, |line| eprintln!("{line}"))
+    };
+    let findings = if let Some(name) = name {
+        let site = site::read(&text, "the site file")?;
+        measure(&site, &|ask| control::ask(&name, ask), &|| tandem::json(api, &["stats", "--now"]))?
+    } else {
+        let world = place.world(world, &["OpenFlow13"])?;
+        let start =
+            world::Start { name: "calibrate", experiment: "calibrate", text: &text, csv: None, record: None };
+        let run = world::Run::start(&*world, start)?;
+        let findings = measure(&run.site, &|ask| run.ask(ask), &|| run.controller.json(&["stats", "--now"]))?;
+        run.stop()?;
+        findings
+    };
+    let file = out.join("calibration.csv");
+    std::fs::write(&file, calibrate::csv(&findings, options.tolerance))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    print!("{}", calibrate::table(&findings, options.tolerance));
+    println!("everything is in {}", out.display());
+    let good = findings.iter().all(|f| !f.verdict(options.tolerance).starts_with("DIFFERS"));
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_status(status: &Status) {
+    let [switches, servers, gateways, links, vms] = status.counts;
+    println!(
+        "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
+        status.name, status.site, status.datapath
+    );
+    println!("controller: {}", status.controller);
+    for (step, took) in &status.steps {
+        println!("{took:>9.1} ms  {step}");
+    }
+    for m in &status.machines {
+        let ovs = m.ovs.as_deref().unwrap_or("no Open vSwitch");
+        println!("machine {} ({}): {}; kernel {}, {ovs}", m.name, m.address, m.nodes.join(", "), m.kernel);
+    }
+    status.trouble.iter().for_each(|t| println!("TROUBLE: {t}"));
 }
 
 fn simulated(text: &str, out: &Path, record: bool) -> anyhow::Result<()> {

@@ -1,10 +1,15 @@
 //! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
 
 pub mod bench;
+pub mod calibrate;
+pub mod draw;
 pub mod emulated;
 pub mod experiment;
+pub mod hosts;
 pub mod record;
 pub mod requester;
 pub mod scratch;
+pub mod service;
 pub mod sim;
 pub mod tandem;
+pub mod testbed;

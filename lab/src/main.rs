@@ -4,6 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 use tandem_lab::emulated::{inside, outside};
+use tandem_lab::testbed::{node, up};
 
 /// A reader that went away (`tandem ... | head`) ends the program without a word.
 fn end_quietly_without_reader() {
@@ -16,12 +17,20 @@ fn end_quietly_without_reader() {
     }));
 }
 
+/// The descriptor by which a node knows that its guard lives.
+fn lifeline() -> anyhow::Result<i32> {
+    use anyhow::Context;
+    std::env::args().nth(2).and_then(|n| n.parse().ok()).context("a node is started by its guard only")
+}
+
 fn main() -> ExitCode {
     end_quietly_without_reader();
     // The sandbox's own steps come before anything that starts a thread.
     let result = match std::env::args().nth(1).as_deref() {
         Some("__outer") => outside::outer().map(|()| ExitCode::SUCCESS),
         Some("__init") => outside::init(),
+        Some("__testbed") => up::run().map(|()| ExitCode::SUCCESS),
+        Some("__node") => lifeline().and_then(node::run).map(|()| ExitCode::SUCCESS),
         Some("__inside") => inside::run().map(|()| ExitCode::SUCCESS),
         _ => cli::run(),
     };

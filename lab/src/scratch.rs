@@ -2,6 +2,41 @@
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Those that are there, for [`clean_when_interrupted`].
+static ALL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn all<T>(work: impl FnOnce(&mut Vec<PathBuf>) -> T) -> T {
+    work(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// From now on an interrupt or SIGTERM removes these folders before it ends the process. What the process holds (a lab, a controller)
+/// ends with it by itself.
+///
+/// # Errors
+/// When no thread or signal handler can be had.
+pub fn clean_when_interrupted() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut int, mut term) = {
+        let _guard = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        // 128 and the signal's number, as shells have it.
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = int.recv() => 130,
+                _ = term.recv() => 143,
+            }
+        });
+        eprintln!("interrupted; taking everything down");
+        all(|paths| paths.drain(..).for_each(|path| drop(std::fs::remove_dir_all(path))));
+        std::process::exit(code);
+    })?;
+    Ok(())
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -15,6 +50,7 @@ impl Scratch {
     pub fn new(what: &str) -> anyhow::Result<Scratch> {
         let path = std::env::temp_dir().join(format!("tandem-{what}-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        all(|paths| paths.push(path.clone()));
         Ok(Scratch(path))
     }
 
@@ -27,5 +63,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+        all(|paths| paths.retain(|p| *p != self.0));
     }
 }

@@ -33,6 +33,28 @@ pub fn beside(name: &str, variable: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
+/// Runs a command on the API of any controller and reads its JSON.
+///
+/// # Errors
+/// With what the command says.
+pub fn json(api: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+    let mut command = Command::new(program()?);
+    command.args(["--api", api, "--json"]).args(arguments).stdin(Stdio::null());
+    read(&mut command, arguments)
+}
+
+fn read(command: &mut Command, arguments: &[&str]) -> anyhow::Result<Value> {
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("tandem {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    if output.stdout.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("tandem {} prints no JSON", arguments.join(" ")))
+}
+
 /// A running controller; killed when dropped.
 #[derive(Debug)]
 pub struct Controller {
@@ -54,6 +76,8 @@ pub struct Options<'a> {
     pub csv: Option<&'a Path>,
     /// Recording.
     pub record: Option<&'a Path>,
+    /// Further arguments of `tandem serve`.
+    pub more: &'a [String],
 }
 
 /// Where switches reach a controller started in `folder`.
@@ -90,7 +114,9 @@ impl Controller {
                 "--store",
             ])
             .arg(folder.join("store.sqlite"))
-            .stdin(Stdio::null())
+            // It ends with us, also when we are killed: the other end of the pipe is ours.
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file);
         if let Some(csv) = options.csv {
@@ -99,6 +125,7 @@ impl Controller {
         if let Some(record) = options.record {
             command.arg("--record").arg(record);
         }
+        command.args(options.more);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut controller = Controller { child, program, api };
         let start = Instant::now();
@@ -134,15 +161,7 @@ impl Controller {
     /// # Errors
     /// With what the command says.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let output = self.command(arguments).output()?;
-        if !output.status.success() {
-            bail!("tandem {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        if output.stdout.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("tandem {} prints no JSON", arguments.join(" ")))
+        read(&mut self.command(arguments), arguments)
     }
 
     /// Waits until every OpenFlow switch is connected and has its rules: from then on all hosts reach each other.

@@ -5,10 +5,11 @@
 
 use crate::{
     BitRate, Bytes, Cookie, Dpid, GroupId, Mac, PortNo, Rejection, RequestId, Resources, Rule, RuleKey,
-    ServerId, StoreId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
+    ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
     vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -44,12 +45,12 @@ pub enum Event {
         /// Each port, and how a class is chosen there.
         ports: Vec<(PortNo, Selection)>,
     },
-    /// Counters of the classes at a switch's ports.
-    ClassSamples {
+    /// What an agent has seen and counted at a switch's ports: a batch per switch and period.
+    AgentSamples {
         /// Which switch.
         switch: Dpid,
-        /// Per port, per class in the classes' order.
-        ports: Vec<(PortNo, Vec<ClassSample>)>,
+        /// Its ports.
+        ports: Vec<AgentSample>,
     },
     /// A switch has connected and finished its handshake. Answered by `SyncRules`.
     SwitchUp {
@@ -120,6 +121,15 @@ pub enum Event {
         ports: Vec<PortSample>,
         /// Counters of our flows, summed by cookie.
         flows: Vec<FlowSample>,
+    },
+    /// A switch would not switch a port on or off.
+    PortRefused {
+        /// Which switch.
+        switch: Dpid,
+        /// Which port.
+        port: PortNo,
+        /// The switch's error, in words.
+        why: String,
     },
     /// A switch confirmed a transaction by a barrier reply.
     RulesApplied {
@@ -254,6 +264,27 @@ pub enum Ask {
         /// All classes, in their order.
         shares: Vec<Share>,
     },
+    /// The operator's hand: switch a port off, or on again. Answered when the store has it.
+    SetPort {
+        /// Which switch.
+        switch: SwitchId,
+        /// Which port.
+        port: PortNo,
+        /// On?
+        up: bool,
+    },
+    /// The operator's hand: let a VM's path to its gateway go by these switches, in this order. Answered when it does.
+    PinPath {
+        /// Which VM.
+        vm: VmId,
+        /// From the server on.
+        via: Vec<SwitchId>,
+    },
+    /// Let a VM's path go where routing takes it.
+    UnpinPath {
+        /// Which VM.
+        vm: VmId,
+    },
     /// Read the counters of all switches now. Answered when all have answered, or after 2 s.
     PollNow,
 }
@@ -339,6 +370,15 @@ pub enum Effect {
         /// Which switch.
         switch: Dpid,
     },
+    /// Switch a port on or off (OFPT_PORT_MOD). `PortChanged` says when it is so, `PortRefused` that it will not be.
+    SetPort {
+        /// Which switch.
+        switch: Dpid,
+        /// Which port.
+        port: PortNo,
+        /// On?
+        up: bool,
+    },
     /// Read the switch's counters now (besides the periodic reading). Answered by `Samples`.
     PollNow {
         /// Which switch.
@@ -423,6 +463,18 @@ pub enum Record {
         /// All of them, in the classes' order.
         shares: Vec<Share>,
     },
+    /// Write or replace what the operator wants of a port.
+    PutPort {
+        /// All of it.
+        port: PortOverride,
+    },
+    /// The operator wants nothing of a port any more.
+    RemovePort {
+        /// Which switch.
+        switch: SwitchId,
+        /// Which port.
+        port: PortNo,
+    },
     /// Forget a VM.
     RemoveVm {
         /// Which.
@@ -454,6 +506,22 @@ pub struct Stored {
     /// The classes' shares, if they were ever changed at run time.
     #[serde(default)]
     pub shares: Vec<Share>,
+    /// What the operator wants of ports. (Pinned paths are kept with their VMs.)
+    #[serde(default)]
+    pub ports: Vec<PortOverride>,
+}
+
+/// What the operator wants of a switch's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortOverride {
+    /// Which switch.
+    pub switch: SwitchId,
+    /// Which port.
+    pub port: PortNo,
+    /// False: it is off. True: it is to be on again, and the switch has not been told yet because it was away.
+    pub up: bool,
+    /// Since when.
+    pub since: Time,
 }
 
 /// Something an operator should know.
@@ -466,7 +534,8 @@ pub struct Notice {
     /// A stable word for programs: `link-missing`, `link-miswired`, `link-unknown`, `link-down`, `link-up`, `switch-up`,
     /// `switch-down`, `switch-unknown`, `host-joined`, `host-moved`, `host-lost`, `spoofed`, `rules-repaired`,
     /// `rules-refused`, `vm-running`, `vm-rejected`, `vm-failed`, `vm-expired`, `vm-gone`, `vm-rerouted`, `vm-cut`,
-    /// `store-failed`, `world-up`, `world-down`.
+    /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
+    /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,
@@ -695,4 +764,20 @@ pub struct ClassSample {
     pub drops: u64,
     /// Packets waiting now.
     pub queued: u32,
+}
+
+/// A port as its agent sees it. Counters are 64 bits wide; they start again when the interface or a class is made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSample {
+    /// The interface's own counters, as the kernel keeps them.
+    #[serde(flatten)]
+    pub interface: PortSample,
+    /// Negotiated, if the interface says.
+    pub speed: Option<BitRate>,
+    /// True when it cannot send and receive at once.
+    pub half_duplex: bool,
+    /// Per class, in the classes' order; empty where the port has none.
+    pub classes: Vec<ClassSample>,
+    /// The card's own counters by the names that its driver gives them; those that are not zero.
+    pub hardware: BTreeMap<String, u64>,
 }

@@ -1,6 +1,8 @@
 //! Virtual machines: what is asked for, where it went, and why it could not.
 
-use crate::{BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, Time, VmId};
+use crate::{
+    BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, SwitchId, Time, VmId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -77,6 +79,9 @@ pub struct VmRecord {
     pub path_up: Vec<Hop>,
     /// From the gateway to the VM's server.
     pub path_down: Vec<Hop>,
+    /// The operator's hand: the switches that its path goes by, from the server on, while that can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Vec<SwitchId>>,
     /// Where it is in its life.
     pub state: VmState,
     /// When it was placed.
@@ -192,6 +197,8 @@ pub struct VmSpec {
     pub name: Option<String>,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// The address that it will have, however it gets it.
+    pub address: Ipv4Addr,
     /// By which of the server's uplinks: the server's port number.
     pub uplink_port: PortNo,
     /// The address to configure by hand, with its prefix length and router: only where DHCP is switched off.

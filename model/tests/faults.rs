@@ -220,6 +220,74 @@ const FILES: &[Case] = &[
     ("[topology]\nshape = \"linear\"\n«shape» = \"linear\"\n", "", "duplicate key", "correct the TOML"),
 ];
 
+/// Service classes, under a linear shape.
+const CLASSES: &[Case] = &[
+    ("«[[class]]»\nshare = 70\n", "class.name", "\"\" cannot be a class's name", "up to 16 letters"),
+    (
+        "[[class]]\nname = «\"gold class\"»\nshare = 7\n",
+        "class.name",
+        "cannot be a class's name",
+        "digits or '-'",
+    ),
+    (
+        "[[class]]\nname = «\"7\"»\nshare = 7\n",
+        "class.name",
+        "cannot be a class's name",
+        "a letter among them",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 7\n[[class]]\nname = «\"gold\"»\nshare = 3\n",
+        "class.name",
+        "two classes \"gold\"",
+        "its own name",
+    ),
+    ("«[[class]]»\nname = \"gold\"\n", "class.share", "missing", "such as share = 70"),
+    (
+        "[[class]]\nname = \"gold\"\nshare = «0»\n",
+        "class.share",
+        "not a number from 0.1 to 100",
+        "from 0.1 to 100",
+    ),
+    ("[[class]]\nname = \"gold\"\nshare = «\"70%\"»\n", "class.share", "not a number", "from 0.1 to 100"),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 70\nceiling = «60»\n",
+        "class.ceiling",
+        "a ceiling of 60% is below the guaranteed 70%",
+        "at least the share",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 70\n[[class]]\nname = \"silver\"\nshare = «40»\n",
+        "class.share",
+        "110% of each port are guaranteed",
+        "add up to 100",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 7\ndscp = «64»\n",
+        "class.dscp",
+        "64 is out of range",
+        "from 0 to 63",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 7\ndscp = 46\n[[class]]\nname = \"tin\"\nshare = 3\ndscp = «46»\n",
+        "class.dscp",
+        "DSCP 46 is that of \"gold\"",
+        "its own, 0 to 63",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 7\nqueue = «0»\n",
+        "class.queue",
+        "0 is out of range",
+        "from 1 to 1000",
+    ),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 7\ndefault = true\n[[class]]\nname = \"tin\"\nshare = 3\ndefault = «true»\n",
+        "class.default",
+        "a default class already",
+        "one class be the default",
+    ),
+    ("[[class]]\nname = \"gold\"\nshare = 7\n«ceil» = 80\n", "class.ceil", "unknown key", "ceiling"),
+];
+
 /// Under a three-tier shape.
 const TREES: &[Case] = &[
     ("edge_aggregation_links = «9»\n", "topology.edge_aggregation_links", "only 4 nodes above", "at most 4"),
@@ -254,6 +322,7 @@ fn check(before: &str, case: &Case) {
 #[test]
 fn every_kind_of_fault_is_told_at_its_place() {
     CASES.iter().for_each(|case| check(LINE, case));
+    CLASSES.iter().for_each(|case| check(LINE, case));
     TREES.iter().for_each(|case| check(TREE, case));
     FILES.iter().for_each(|case| check("", case));
 }

@@ -75,6 +75,27 @@ fn a_slip_in_any_key_of_the_example_is_found_and_the_right_key_proposed() {
     }
 }
 
+/// The three-tier example shows a class in a comment: without the marks of the comment it is one, with the values that it documents.
+#[test]
+fn the_documented_class_is_one() {
+    let (_, text) = EXAMPLES[0];
+    let at = text.find("# [[class]]").expect("a class in a comment");
+    let (before, class) = text.split_at(at);
+    let class: String =
+        class.lines().filter_map(|l| l.strip_prefix("# ")).map(|l| format!("{l}\n")).collect();
+    let site = site(&format!("{before}{class}"));
+    let [gold] = &site.classes[..] else { panic!("one class") };
+    assert_eq!((gold.name.as_str(), gold.share, gold.ceiling), ("gold", 70.0, 100.0));
+    assert_eq!((gold.dscp, gold.queue), (46, 50));
+    assert_eq!(site.default_class.map(|d| d.0), Some(0), "the last one, since none says that it is");
+    // Left out: the ceiling is 100, the DSCP goes by the place, a queue is no longer than the links'.
+    let short = format!("{before}[[class]]\nname = \"a\"\nshare = 1\n[[class]]\nname = \"b\"\nshare = 99\n");
+    let site = self::site(&short.replace("queue = 50", "queue = 20"));
+    let seen: Vec<_> = site.classes.iter().map(|c| (c.ceiling, c.dscp, c.queue)).collect();
+    assert_eq!(seen, [(100.0, 8, 20), (100.0, 16, 20)]);
+    assert_eq!(site.default_class.map(|d| d.0), Some(1));
+}
+
 /// A cable may differ, also one side of a legacy switch; a server whose network rate is written nowhere has its cable's.
 #[test]
 fn the_office_has_its_exceptions_where_they_were_written() {

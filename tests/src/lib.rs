@@ -1,9 +1,13 @@
 //! What the tests that cross crates share: the programs under test, and a small data centre that is gone when the test ends, however it ends.
 
+pub mod exposition;
 pub mod sshd;
+pub mod vm;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,16 +121,18 @@ impl DataCentre {
     /// # Errors
     /// With what `tandem-lab up` says.
     pub fn lab_up(&self) -> anyhow::Result<String> {
+        self.lab_up_with(&[])
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// With what `tandem-lab up` says.
+    pub fn lab_up_with(&self, options: &[&str]) -> anyhow::Result<String> {
         let site = self.path("site.toml").display().to_string();
-        self.lab(&[
-            "up",
-            "--site",
-            &site,
-            "--name",
-            &self.name,
-            "--controller",
-            &self.socket("openflow.sock"),
-        ])
+        let up = ["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")];
+        let agents = ["--agents", &self.socket("agents.sock")];
+        self.lab(&[&up[..], &agents[..], options].concat())
     }
 
     /// Starts the controller (again).
@@ -210,6 +216,30 @@ impl DataCentre {
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.tandem(&[&["--json"], arguments].concat())?;
         Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+    }
+
+    /// The body of an answer of the API, as text.
+    ///
+    /// # Errors
+    /// When it is anything but 200.
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
+        let mut stream = UnixStream::connect(self.path("api.sock"))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: tandem\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let status = head.lines().next().unwrap_or_default();
+        anyhow::ensure!(status.contains(" 200 "), "GET {path}: {status}: {body}");
+        Ok(body.to_owned())
+    }
+
+    /// What `/metrics` says, checked against its format.
+    ///
+    /// # Errors
+    /// When it is not as it should be.
+    pub fn metrics(&self) -> anyhow::Result<exposition::Exposition> {
+        exposition::Exposition::read(&self.get("/metrics")?)
     }
 
     /// True when there is a notice of that kind.

@@ -51,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-switch-driver", &["tandem-model", "tandem-openflow"]),
     ("tandem-linux", &[]),
     ("tandem-agent-protocol", &[]),
+    ("tandem-agent", &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-agent-protocol"]),
     ("tandem-core", &["tandem-model"]),
     ("tandem-testbed", &["tandem-model"]),
     (
@@ -66,7 +67,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "tandem-lab",
-        &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-core", "tandem-agent-protocol"],
+        &[
+            "tandem-model",
+            "tandem-openflow",
+            "tandem-linux",
+            "tandem-core",
+            "tandem-agent-protocol",
+            "tandem-testbed",
+        ],
     ),
     ("tandem-tests", &[]),
 ];

@@ -15,6 +15,7 @@ pub mod ethtool;
 pub mod link;
 pub mod netlink;
 pub mod netns;
+pub mod nic;
 pub mod ovs;
 pub mod ovsdb;
 pub mod probe;

@@ -10,7 +10,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Stats64,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Stats64,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -93,7 +93,7 @@ impl Veth {
     }
 }
 
-fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
+pub(crate) fn change(index: u32, what: String, attributes: Vec<LinkAttribute>) -> Request {
     let mut m = LinkMessage::default();
     m.header.index = index;
     m.attributes = attributes;
@@ -179,7 +179,15 @@ pub fn unplug(index: u32) -> Request {
 /// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
 /// there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
-    let data = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)];
+    port_data(index, vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)])
+}
+
+/// Whether a bridge remembers which addresses it has seen at a port.
+pub fn port_learning(index: u32, learning: bool) -> Request {
+    port_data(index, vec![InfoBridgePort::Learning(learning)])
+}
+
+fn port_data(index: u32, data: Vec<InfoBridgePort>) -> Request {
     let info =
         vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(data))];
     let mut request =
@@ -273,6 +281,10 @@ pub struct Interface {
     pub name: String,
     /// Set up, with a carrier.
     pub running: bool,
+    /// The bridge, bond or datapath that it is plugged into.
+    pub master: Option<u32>,
+    /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below it.
+    pub lower: Option<u32>,
     /// Counters.
     pub stats: Option<Stats64>,
 }
@@ -282,7 +294,21 @@ pub struct Interface {
 /// # Errors
 /// When the kernel does not list them.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
-    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    ask(netlink, LinkMessage::default())
+}
+
+/// The same without counters, in half the time.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn list_bare(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
+    let mut all = LinkMessage::default();
+    all.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask(netlink, all)
+}
+
+fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Error> {
+    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?;
     Ok(found
         .into_iter()
         .filter_map(|m| match m {
@@ -294,15 +320,31 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
                 index: m.header.index,
                 name: String::new(),
                 running: m.header.flags.contains(LinkFlags::Running),
+                master: None,
+                lower: None,
                 stats: None,
             };
+            let (mut below, mut is_stacked) = (None, false);
             for attribute in m.attributes {
                 match attribute {
                     LinkAttribute::IfName(name) => interface.name = name,
                     LinkAttribute::Stats64(stats) => interface.stats = Some(stats),
+                    LinkAttribute::Controller(index) => interface.master = Some(index),
+                    LinkAttribute::Link(index) => below = Some(index),
+                    LinkAttribute::LinkInfo(infos) => {
+                        is_stacked = infos.iter().any(|i| {
+                            matches!(
+                                i,
+                                LinkInfo::Kind(
+                                    InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan
+                                )
+                            )
+                        });
+                    }
                     _ => {}
                 }
             }
+            interface.lower = below.filter(|_| is_stacked);
             interface
         })
         .collect())

@@ -166,8 +166,8 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
 }
 
 /// The kernel's text in an error message: behind the header (16 bytes), the code (4) and the request's header (16, with the
-/// capped acknowledgement asked for above).
-fn error_text(message: &[u8]) -> String {
+/// capped acknowledgement asked for above); empty when there is none. Any bytes will do.
+pub fn error_text(message: &[u8]) -> String {
     let mut attributes = message.get(36..).unwrap_or_default();
     while let Some([l0, l1, k0, k1]) = attributes.first_chunk::<4>() {
         let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
@@ -181,4 +181,35 @@ fn error_text(message: &[u8]) -> String {
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_text_or_none(data in prop::collection::vec(any::<u8>(), 0..120)) {
+            prop_assert!(error_text(&data).len() <= 3 * data.len());
+        }
+
+        /// The lengths that our own reader relies on are checked before they are used.
+        #[test]
+        fn a_datagram_of_any_lengths_is_read_or_garbled(
+            parts in prop::collection::vec((any::<u32>(), 0u16..4, prop::collection::vec(any::<u8>(), 0..40)), 0..4),
+        ) {
+            let mut data = Vec::new();
+            for (length, kind, body) in parts {
+                // Often right, sometimes not.
+                let length = if length % 4 == 0 { length } else { 16 + body.len() as u32 };
+                data.extend_from_slice(&length.to_ne_bytes());
+                data.extend_from_slice(&kind.to_ne_bytes());
+                data.extend_from_slice(&[0; 10]);
+                data.extend(body);
+                data.resize(data.len().next_multiple_of(4), 0);
+            }
+            let _ = messages(&data, "a test");
+        }
+    }
 }

@@ -80,6 +80,13 @@ impl NetNs {
     }
 }
 
+impl From<OwnedFd> for NetNs {
+    /// A namespace that a parent process handed down, or that was opened by its path.
+    fn from(fd: OwnedFd) -> NetNs {
+        NetNs(fd)
+    }
+}
+
 impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -98,19 +98,40 @@ impl Ovs {
             .stderr(log("ovsdb-server.log")?);
         ovs.daemons.push(server.spawn().map_err(missing("ovsdb-server"))?);
         ovs.wait("ovsdb-server", || Ovsdb::connect(&socket).and_then(|mut db| db.init()).is_ok())?;
-        let mut switchd = command("ovs-vswitchd", folder);
+        ovs.start_switchd()?;
+        Ok(ovs)
+    }
+
+    fn start_switchd(&mut self) -> Result<(), Error> {
+        let (folder, socket) = (self.folder.clone(), self.socket());
+        let log = File::create(folder.join("ovs-vswitchd.log"))
+            .map_err(Error::io(format!("making ovs-vswitchd.log in {}", folder.display())))?;
+        let mut switchd = command("ovs-vswitchd", &folder);
         switchd
             .arg(format!("unix:{}", socket.display()))
             .arg(format!("--unixctl={}", folder.join("vswitchd.ctl").display()))
             .stdout(Stdio::null())
-            .stderr(log("ovs-vswitchd.log")?);
-        if ovs.datapath == Datapath::Userspace {
+            .stderr(log);
+        if self.datapath == Datapath::Userspace {
             switchd.arg("--disable-system");
         }
-        ovs.daemons.insert(0, switchd.spawn().map_err(missing("ovs-vswitchd"))?);
+        self.daemons.insert(0, switchd.spawn().map_err(missing("ovs-vswitchd"))?);
         let control = folder.join("vswitchd.ctl");
-        ovs.wait("ovs-vswitchd", || control.exists())?;
-        Ok(ovs)
+        self.wait("ovs-vswitchd", || control.exists())
+    }
+
+    /// Ends vswitchd and starts another one in the thread's namespace, as an upgrade does; the database goes on.
+    ///
+    /// # Errors
+    /// When it cannot be ended or does not come up.
+    pub fn restart_switchd(&mut self) -> Result<(), Error> {
+        self.end_switchd()?;
+        if self.daemons.len() == 2 {
+            let _ = self.daemons.remove(0).wait();
+        }
+        // A process that was killed leaves its socket.
+        let _ = std::fs::remove_file(self.folder.join("vswitchd.ctl"));
+        self.start_switchd()
     }
 
     /// The database's socket.

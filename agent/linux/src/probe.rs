@@ -1,6 +1,10 @@
 //! What this machine has of what an emulated network needs.
 
+use crate::link::Veth;
+use crate::netlink::{Netlink, Request};
+use crate::netns::NetNs;
 use crate::ovs::Datapath;
+use crate::{Error, tc};
 use std::fmt;
 use std::path::Path;
 
@@ -87,4 +91,41 @@ impl fmt::Display for Probe {
         }
         Ok(())
     }
+}
+
+/// What of traffic control this kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queueing {
+    /// HTB: rates and classes.
+    pub htb: bool,
+    /// u32: filters by words of the packet.
+    pub u32: bool,
+    /// cls_bpf: filters by a program.
+    pub bpf: bool,
+    /// netem: delay and loss.
+    pub netem: bool,
+}
+
+/// Tries traffic control on a veth pair in a namespace of its own, which is gone afterwards; a kernel loads the modules that it has for it.
+///
+/// # Errors
+/// When no such namespace can be made (root is needed).
+pub fn queueing() -> Result<Queueing, Error> {
+    const INDEX: u32 = 10;
+    let ns = NetNs::new()?;
+    let veth = Veth::new(("probe", INDEX, &ns), ("epor", INDEX + 1, &ns));
+    Netlink::open()?.batch(&[veth.request()])?;
+    ns.run(|| {
+        let mut netlink = Netlink::open()?;
+        let mut takes = |request: Request| netlink.batch(&[request]).is_ok();
+        let class = tc::Class::new(1, 0, 8_000_000, 8_000_000, 0);
+        let htb = takes(tc::htb_root(INDEX, 1)) && takes(tc::htb_class(INDEX, class));
+        let dscp = tc::Select::Dscp(46);
+        let u32 = htb && takes(tc::u32(INDEX, 1, dscp, 1));
+        let bpf = htb && takes(tc::cbpf(INDEX, 2, dscp, 1));
+        let late =
+            tc::Shape { rate: 8_000_000, queue: 10, delay: std::time::Duration::from_millis(1), loss_ppm: 0 };
+        let netem = htb && tc::shape(INDEX, late).pop().is_some_and(takes);
+        Ok(Queueing { htb, u32, bpf, netem })
+    })?
 }

@@ -1,10 +1,11 @@
-//! The one module with `unsafe`: an ethtool ioctl, and what a child process does between fork and exec.
+//! The one module with `unsafe`: the ethtool ioctl, and what a child process does between fork and exec.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
 
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use std::ffi::CStr;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -22,26 +23,71 @@ mod raw {
 #[repr(C)]
 struct Ifreq {
     name: [u8; 16],
-    data: *mut EthtoolValue,
+    data: *mut c_void,
     rest: [u8; 16],
 }
 
-/// struct ethtool_value (linux/ethtool.h).
-#[repr(C)]
-struct EthtoolValue {
-    cmd: u32,
-    data: u32,
+/// Memory with a page behind it that nobody may touch. Some ethtool commands write as much as the driver has at that moment, whatever was
+/// asked for: what is too much then fails (EFAULT) instead of going astray.
+struct Guarded {
+    start: *mut c_void,
+    /// Without the page behind it.
+    length: usize,
 }
 
-/// Runs an ethtool command that takes and gives one number, on the interface `name` of the socket's namespace.
-pub(crate) fn ethtool(socket: BorrowedFd<'_>, name: &str, cmd: u32, data: u32) -> io::Result<u32> {
-    let mut value = EthtoolValue { cmd, data };
-    let mut request = Ifreq { name: [0; 16], data: &raw mut value, rest: [0; 16] };
-    let length = name.len().min(15);
-    request.name[..length].copy_from_slice(&name.as_bytes()[..length]);
-    // SAFETY: the request and the value it points to live until the call returns, and the kernel writes only to these.
-    unsafe { raw::ethtool(socket.as_raw_fd(), &raw mut request) }?;
-    Ok(value.data)
+const PAGE: usize = 64 << 10; // A multiple of every page size there is.
+
+impl Guarded {
+    fn new(room: usize) -> io::Result<Guarded> {
+        let length = room.max(1).next_multiple_of(PAGE);
+        // SAFETY: a new mapping, where the kernel likes; nobody else has it.
+        let start = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                length + PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let guarded = Guarded { start, length };
+        // SAFETY: the last page of the mapping just made, whose bytes nobody has looked at.
+        unsafe { mprotect(start.byte_add(length), PAGE, MprotectFlags::empty()) }?;
+        Ok(guarded)
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: `length` bytes of the mapping are readable, writable and, being anonymous, initialised; it lives as long as `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the whole mapping, made in `new`; no slice of it outlives `self`.
+        let _ = unsafe { munmap(self.start, self.length + PAGE) };
+    }
+}
+
+/// Runs an ethtool command on the interface `name` of the socket's namespace: what the call returns, and the `room` bytes that begin
+/// with `head`, as the kernel left them.
+pub(crate) fn ethtool(
+    socket: BorrowedFd<'_>,
+    name: &str,
+    head: &[u8],
+    room: usize,
+) -> io::Result<(i32, Vec<u8>)> {
+    let room = room.max(head.len());
+    let mut memory = Guarded::new(room)?;
+    memory.bytes()[..head.len()].copy_from_slice(head);
+    let mut request = Ifreq { name: [0; 16], data: memory.start, rest: [0; 16] };
+    if name.len() > 15 {
+        return Err(io::Error::from_raw_os_error(nix::libc::ENODEV));
+    }
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: the request and the memory that it points to live until the call returns; what the kernel writes begins at the memory's
+    // start, and ends in front of the page behind it.
+    let outcome = unsafe { raw::ethtool(socket.as_raw_fd(), &raw mut request) }?;
+    Ok((outcome, memory.bytes()[..room].to_vec()))
 }
 
 /// A file that is written between fork and exec, and what is written.

@@ -1,45 +1,15 @@
 //! What was asked for is what the kernel has, by the kernel's own tools. Everything happens in namespaces that these tests make.
 
+mod support;
+
 use serde_json::Value;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use support::{Stream, inside, is_root, json, pair, text, wait};
 use tandem_linux::netlink::Netlink;
-use tandem_linux::netns::NetNs;
+use tandem_linux::tc::{Class, Classifier, Filter, Select, Tree};
 use tandem_linux::{Error, ethtool, link, tc};
-
-fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "in CI nothing is skipped; missing: root");
-    eprintln!("skipped: missing root");
-    false
-}
-
-fn json(ns: &NetNs, program: &str, arguments: &[&str]) -> Value {
-    let output =
-        ns.run(|| Command::new(program).args(arguments).output()).expect("a namespace").expect("the tool");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-fn inside<T: Send>(ns: &NetNs, work: impl FnOnce(&mut Netlink) -> Result<T, Error> + Send) -> T {
-    ns.run(|| work(&mut Netlink::open()?)).expect("a namespace").expect("the kernel's consent")
-}
-
-/// Two namespaces with a cable between them, addresses at both ends.
-fn pair() -> (NetNs, NetNs) {
-    let mut both = NetNs::many(2, link::disable_ipv6).expect("namespaces");
-    let (right, left) = (both.pop().expect("two"), both.pop().expect("two"));
-    let veth = link::Veth::new(("left", 10, &left), ("right", 11, &right))
-        .mac_a([2, 0, 0, 0, 0, 1])
-        .mac_b([2, 0, 0, 0, 0, 2]);
-    Netlink::open().and_then(|mut n| n.batch(&[veth.request()])).expect("a cable");
-    inside(&left, |n| n.batch(&[link::address(10, Ipv4Addr::new(10, 1, 0, 1), 24)]));
-    inside(&right, |n| n.batch(&[link::set_up(11, true), link::address(11, Ipv4Addr::new(10, 1, 0, 2), 24)]));
-    (left, right)
-}
 
 #[test]
 fn links_addresses_and_bridges_are_as_asked_for() {
@@ -127,7 +97,8 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     }
     feeder.join().expect("the sender");
     let rate = bytes as f64 * 8.0 / last.duration_since(first.expect("packets")).as_secs_f64();
-    assert!((rate / 8e6 - 1.0).abs() < 0.05, "8 Mbit/s were asked for, {:.3} arrived", rate / 1e6);
+    // Never more; a machine that is busy with other things may send less than three times as much for a while.
+    assert!((0.5..1.05).contains(&(rate / 8e6)), "8 Mbit/s were asked for, {:.3} arrived", rate / 1e6);
 
     let own = inside(&left, |n| tc::classes(n, 10));
     // iproute2 6.1 prints classes as text only: "Sent 1234 bytes 5 pkt (dropped 6, ...".
@@ -137,6 +108,326 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     let numbers: Vec<u64> =
         sent.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     assert_eq!(own.len(), 1);
-    assert_eq!([own[0].bytes, own[0].packets.into(), own[0].drops.into()], numbers[..3], "{sent}");
+    assert_eq!([own[0].bytes, own[0].packets, own[0].drops.into()], numbers[..3], "{sent}");
     assert!(own[0].drops > 0, "a queue of 20 packets cannot hold three times the rate");
+}
+
+/// A port of 10 Mbit/s with 7 for DSCP 46 and 3 for the rest.
+fn two_classes() -> Tree {
+    Tree {
+        default: 2,
+        classes: vec![
+            Class::new(0xfffe, 0, 10_000_000, 10_000_000, 0),
+            Class::new(1, 0xfffe, 7_000_000, 10_000_000, 40).priority(1).bursts(20_000, 30_000).quantum(5000),
+            Class::new(2, 0xfffe, 3_000_000, 9_000_000, 50),
+        ],
+        filters: vec![Filter::new(10, Select::Dscp(46), 1)],
+    }
+}
+
+fn apply(n: &mut Netlink, wanted: Option<&Tree>) -> Result<usize, Error> {
+    let actual = tc::read(n, 10)?;
+    let requests = tc::difference(10, actual.as_ref(), wanted);
+    n.batch(&requests)?;
+    Ok(requests.len())
+}
+
+#[test]
+fn a_tree_is_in_the_kernel_as_tc_shows_it_and_applying_it_again_writes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (left, _right) = pair();
+    let tree = two_classes();
+    assert_eq!(tree.check(), Ok(()));
+    assert!(inside(&left, |n| apply(n, Some(&tree))) > 0);
+
+    // iproute2 prints rates in its own units, in text only.
+    let classes = text(&left, "tc", &["-d", "class", "show", "dev", "left"]);
+    let of = |id: &str| {
+        let line = classes.lines().find(|l| l.starts_with(&format!("class htb {id} ")));
+        line.unwrap_or_else(|| panic!("no class {id} in {classes}")).to_owned()
+    };
+    for (id, parts) in [
+        ("1:fffe", &["root", "rate 10Mbit ceil 10Mbit"][..]),
+        ("1:1", &["parent 1:fffe", "prio 1", "quantum 5000", "rate 7Mbit ceil 10Mbit"]),
+        ("1:2", &["parent 1:fffe", "prio 0", "rate 3Mbit ceil 9Mbit"]),
+    ] {
+        let line = of(id);
+        for part in parts {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+    // tc prints bursts in bytes, rounded down to its ticks.
+    let number = |line: &str, word: &str| -> u64 {
+        let after = line.split(&format!(" {word} ")).nth(1).expect("the word");
+        let text = after.split(['b', '/', ' ']).next().expect("a number").to_owned();
+        let (digits, factor) = match text.strip_suffix('K') {
+            Some(d) => (d.to_owned(), 1024),
+            None => (text, 1),
+        };
+        digits.parse::<u64>().expect("a number") * factor
+    };
+    let line = of("1:1");
+    assert!((19_900..=20_100).contains(&number(&line, "burst")), "{line}");
+    assert!((29_900..=30_200).contains(&number(&line, "cburst")), "{line}");
+
+    let qdiscs = json(&left, "tc", &["-j", "qdisc", "show", "dev", "left"]);
+    let list = qdiscs.as_array().expect("a list");
+    assert_eq!((&list[0]["kind"], &list[0]["options"]["default"]), (&"htb".into(), &"0x2".into()));
+    let mut limits: Vec<(String, u64)> = list
+        .iter()
+        .filter(|q| q["kind"] == "pfifo")
+        .map(|q| {
+            (
+                q["parent"].as_str().expect("text").to_owned(),
+                q["options"]["limit"].as_u64().expect("a number"),
+            )
+        })
+        .collect();
+    limits.sort();
+    assert_eq!(limits, [("1:1".into(), 40), ("1:2".into(), 50)]);
+    let filters = json(&left, "tc", &["-j", "filter", "show", "dev", "left"]);
+    let u32s: Vec<&Value> = filters
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|f| f["kind"] == "u32" && f["options"]["flowid"].is_string())
+        .collect();
+    assert_eq!(u32s.len(), 1, "{filters}");
+    assert_eq!((&u32s[0]["pref"], &u32s[0]["options"]["flowid"]), (&10.into(), &"1:1".into()));
+
+    // What is read back is the same; nothing more is to be done, and the kernel tells nobody of a change.
+    assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
+    let quiet = inside(&left, |n| {
+        let mut listener = tc::Listener::open()?;
+        assert_eq!(apply(n, Some(&tree))?, 0);
+        listener.changed()
+    });
+    assert_eq!(quiet, Some(std::collections::BTreeSet::new()));
+
+    // A change is heard of; taking all away leaves what was there before.
+    let heard = inside(&left, |n| {
+        let mut listener = tc::Listener::open()?;
+        apply(n, None)?;
+        listener.changed()
+    });
+    assert_eq!(heard, Some([10].into()));
+    let qdiscs = json(&left, "tc", &["-j", "qdisc", "show", "dev", "left"]);
+    assert!(qdiscs.as_array().expect("a list").iter().all(|q| q["kind"] == "noqueue"), "{qdiscs}");
+}
+
+#[test]
+fn packets_go_into_the_classes_of_their_marks_by_either_classifier() {
+    if !is_root() {
+        return;
+    }
+    let (left, right) = pair();
+    let receiver = right.run(|| UdpSocket::bind("10.1.0.2:9100")).expect("a namespace").expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    for classifier in [Classifier::U32, Classifier::Bpf] {
+        let mut tree = two_classes();
+        tree.classes.push(Class::new(3, 0xfffe, 1_000_000, 10_000_000, 40));
+        tree.filters = vec![
+            Filter::new(10, Select::Dscp(46), 1).by(classifier),
+            Filter::new(11, Select::Pcp(5), 3).by(classifier),
+        ];
+        inside(&left, |n| apply(n, None).and_then(|_| apply(n, Some(&tree))));
+        assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()), "{classifier:?}");
+        let socket = left.run(|| UdpSocket::bind("10.1.0.1:0")).expect("a namespace").expect("a socket");
+        let counts = || -> Vec<u64> {
+            let classes = inside(&left, |n| tc::classes(n, 10));
+            [1, 2, 3].map(|id| classes.iter().find(|c| c.id == id).expect("a class").packets).to_vec()
+        };
+        let send = |dscp: i32, times: u32| {
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4Tos, &(dscp << 2))
+                .expect("TOS");
+            let mut buffer = [0; 64];
+            for _ in 0..times {
+                socket.send_to(b"x", "10.1.0.2:9100").expect("sent");
+                receiver.recv(&mut buffer).expect("it arrives");
+            }
+        };
+        // The first one may wait for ARP, whose packets are nobody's.
+        send(0, 1);
+        let before = counts();
+        send(46, 20);
+        send(0, 7);
+        send(47, 3);
+        let after = counts();
+        let gone: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+        assert_eq!(gone, [20, 10, 0], "{classifier:?}");
+
+        // A tagged packet, as a userspace switch sends it: by a packet socket, the tag inside.
+        tagged(&left, 5, 4);
+        tagged(&left, 3, 6);
+        let last = counts();
+        let gone: Vec<u64> = last.iter().zip(&after).map(|(a, b)| a - b).collect();
+        assert_eq!(gone, [0, 6, 4], "{classifier:?}");
+    }
+}
+
+/// Sends tagged frames of that priority by a packet socket.
+fn tagged(ns: &tandem_linux::netns::NetNs, pcp: u16, times: u32) {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, sendto, socket};
+    use std::os::fd::AsRawFd;
+    ns.run(|| {
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
+            .expect("a socket");
+        let address = link_address("left");
+        bind(socket.as_raw_fd(), &address).expect("bound");
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x81, 0];
+        frame.extend_from_slice(&(pcp << 13 | 7).to_be_bytes());
+        frame.extend_from_slice(&[0x08, 0x00, 0x45, 0, 0, 28]);
+        frame.resize(60, 0);
+        for _ in 0..times {
+            sendto(socket.as_raw_fd(), &frame, &address, MsgFlags::empty()).expect("sent");
+        }
+    })
+    .expect("a namespace");
+}
+
+/// The packet socket's address of an interface, as getifaddrs(3) has it.
+fn link_address(name: &str) -> nix::sys::socket::LinkAddr {
+    nix::ifaddrs::getifaddrs()
+        .expect("interfaces")
+        .filter(|i| i.interface_name == name)
+        .find_map(|i| i.address.as_ref().and_then(|a| a.as_link_addr().copied()))
+        .expect("its address")
+}
+
+#[test]
+fn shares_change_while_packets_run_and_none_is_lost() {
+    if !is_root() {
+        return;
+    }
+    let (left, right) = pair();
+    inside(&left, |n| apply(n, Some(&two_classes())));
+    let stream = Stream::start(&left, &right, 9200, Duration::from_micros(500));
+    stream.wait(50);
+    for round in 0..60u64 {
+        let mut tree = two_classes();
+        tree.classes[1].rate = 1_000_000 + round * 100_000;
+        tree.classes[2].rate = 9_000_000 - round * 100_000;
+        tree.classes[1].queue = 30 + (round % 20) as u32;
+        tree.classes[2].ceil = 9_000_000 + (round % 2) * 1_000_000;
+        let changes = inside(&left, |n| apply(n, Some(&tree)));
+        assert!(changes >= 2, "something did change");
+        stream.wait(5);
+    }
+    let (sent, lost) = stream.end();
+    assert!(sent > 300);
+    assert_eq!(lost, 0, "of {sent}");
+    assert!(inside(&left, |n| tc::classes(n, 10)).iter().all(|c| c.drops == 0));
+}
+
+#[test]
+fn the_default_class_changes_and_classes_come_and_go() {
+    if !is_root() {
+        return;
+    }
+    let (left, right) = pair();
+    inside(&left, |n| apply(n, Some(&two_classes())));
+    let stream = Stream::start(&left, &right, 9300, Duration::from_micros(500));
+    stream.wait(50);
+    let packets = |id: u16| {
+        let all = inside(&left, |n| tc::classes(n, 10));
+        all.iter().find(|c| c.id == id).map_or(0, |c| c.packets)
+    };
+    let mut tree = two_classes();
+    tree.default = 1;
+    inside(&left, |n| apply(n, Some(&tree)));
+    let before = packets(1);
+    wait("packets in the new default class", || (packets(1) > before + 20).then_some(()));
+    assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
+    tree.classes.push(Class::new(3, 0xfffe, 500_000, 10_000_000, 20));
+    tree.filters.push(Filter::new(11, Select::Dscp(10), 3));
+    inside(&left, |n| apply(n, Some(&tree)));
+    assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
+    tree.classes.pop();
+    tree.filters.pop();
+    inside(&left, |n| apply(n, Some(&tree)));
+    assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
+    assert_eq!(stream.end().1, 0, "packets lost");
+}
+
+#[test]
+fn a_refusal_has_the_kernel_s_own_words() {
+    if !is_root() {
+        return;
+    }
+    let (left, _right) = pair();
+    let error = left
+        .run(|| {
+            let mut n = Netlink::open()?;
+            n.batch(&[tc::htb_root(10, 1)])?;
+            n.batch(&[tc::remove_class(10, 5)])
+        })
+        .expect("a namespace")
+        .expect_err("there is no class 1:5");
+    assert!(error.to_string().contains("HTB class 1:5 from interface 10"), "{error}");
+    let error = left
+        .run(|| Netlink::open().and_then(|mut n| n.batch(&[tc::htb_root(10, 1)])))
+        .expect("a namespace")
+        .expect_err("it is there already");
+    let Error::Refused { text, .. } = &error else { panic!("{error}") };
+    assert!(text.contains("Exclusivity flag on"), "the extended text is missing: {error}");
+}
+
+#[test]
+fn somebody_else_s_root_is_seen_and_put_back_as_it_was() {
+    if !is_root() {
+        return;
+    }
+    let (left, _right) = pair();
+    assert!(inside(&left, tc::roots).is_empty(), "the kernel's own choice is nobody's");
+    text(
+        &left,
+        "tc",
+        &[
+            "qdisc", "add", "dev", "left", "root", "handle", "7:", "tbf", "rate", "5mbit", "burst", "15k",
+            "latency", "50ms",
+        ],
+    );
+    let shown = json(&left, "tc", &["-j", "qdisc", "show", "dev", "left"]);
+    let found = inside(&left, tc::roots).remove(&10).expect("a root");
+    assert_eq!((found.kind.as_str(), found.is_classful()), ("tbf", false));
+    inside(&left, |n| apply(n, Some(&two_classes())));
+    inside(&left, |n| apply(n, None).and_then(|_| n.batch(&[found.request(10)])));
+    assert_eq!(json(&left, "tc", &["-j", "qdisc", "show", "dev", "left"]), shown);
+}
+
+#[test]
+fn counters_are_those_of_ip_and_of_tc() {
+    if !is_root() {
+        return;
+    }
+    let (left, right) = pair();
+    inside(&left, |n| apply(n, Some(&two_classes())));
+    let stream = Stream::start(&left, &right, 9400, Duration::from_micros(300));
+    stream.wait(100);
+    assert_eq!(stream.end().1, 0);
+    let own = inside(&left, link::list).into_iter().find(|i| i.name == "left").expect("the interface");
+    let stats = own.stats.expect("counters");
+    let shown = json(&left, "ip", &["-s", "-j", "link", "show", "dev", "left"]);
+    let tx = &shown[0]["stats64"]["tx"];
+    assert_eq!(
+        (tx["bytes"].as_u64(), tx["packets"].as_u64()),
+        (Some(stats.tx_bytes), Some(stats.tx_packets))
+    );
+    let classes = inside(&left, |n| tc::classes(n, 10));
+    let text = text(&left, "tc", &["-s", "class", "show", "dev", "left"]);
+    let mut lines = text.lines();
+    let mut compared = 0;
+    while let Some(line) = lines.next() {
+        let Some(id) = line.strip_prefix("class htb 1:").and_then(|l| l.split(' ').next()) else { continue };
+        let id = u16::from_str_radix(id, 16).expect("a number");
+        let sent = lines.find(|l| l.contains("Sent ")).expect("counters");
+        let numbers: Vec<u64> =
+            sent.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let class = classes.iter().find(|c| c.id == id).expect("the class");
+        assert_eq!([class.bytes, class.packets, class.drops.into()], numbers[..3], "{sent}");
+        compared += 1;
+    }
+    assert_eq!(compared, 3);
 }

@@ -55,4 +55,30 @@ mod tests {
             assert!(wrong.parse::<Token>().is_err(), "{wrong}");
         }
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_token_is_read_as_it_was_written(address in ".{0,60}", secret in ".{0,60}", authority in ".{0,400}") {
+            let token = Token { address, secret, authority };
+            prop_assert_eq!(token.to_string().parse(), Ok(token));
+        }
+
+        #[test]
+        fn any_text_is_a_token_or_is_refused(text in ".{0,200}", cut in 0usize..300) {
+            let _ = text.parse::<Token>();
+            let _ = format!("{PREFIX}{text}").parse::<Token>();
+            let token = Token { address: text.clone(), secret: "s".into(), authority: "c".into() }.to_string();
+            let part: String = token.chars().take(cut).collect();
+            // A whole token cut short is none: nothing is taken for granted that was not copied.
+            prop_assert!(part.len() == token.len() || part.parse::<Token>().is_err());
+        }
+    }
+
+    #[test]
+    fn more_than_a_token_can_be_is_not_looked_at() {
+        let long = format!("{PREFIX}{}", "A".repeat(LONGEST + 1));
+        assert!(long.parse::<Token>().is_err());
+    }
 }

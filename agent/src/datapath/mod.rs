@@ -2,7 +2,11 @@
 //!
 //! Another kind is another file here that implements [`Datapath`], a word in [`crate::config::Kind`], and a line in [`open`].
 
+mod control_path;
 pub mod ovs;
+mod shaping;
+
+pub use control_path::interfaces as control_interfaces;
 
 use crate::config::{Config, Kind, SwitchConfig};
 use crate::desired::{Fault, Switch};
@@ -14,11 +18,23 @@ pub trait Datapath: Send {
     /// What it has: each port with what can be done there.
     fn present(&mut self) -> Vec<Presented>;
 
-    /// What of a desired state it cannot do, found without changing anything.
+    /// What of a desired state it cannot do, found without changing anything. A fault of a switch (no port) refuses the whole switch.
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
-    /// Makes the difference between what is there and what is wanted. What cannot be done is told, the rest is done.
-    fn apply(&mut self, wanted: &[Switch]) -> Outcome;
+    /// Switches whose forwarding would stop for a moment, each with why; found without changing anything.
+    fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault>;
+
+    /// Makes the difference between what is there and what is wanted. What cannot be done is told, the rest is done. Switches named in
+    /// `left` were refused: they stay as they are. `gap` allows what [`Datapath::gaps`] names, which is then measured and told by
+    /// [`Datapath::notices`].
+    fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome;
+
+    /// Puts right what somebody else has changed, and what has come back, since the last call. Called every second: where nothing has
+    /// happened it is to cost next to nothing.
+    fn mend(&mut self) -> Outcome;
+
+    /// What has happened that somebody should know, each told once; with `wait`, what is still being measured is waited for.
+    fn notices(&mut self, wait: bool) -> Vec<Fault>;
 
     /// What switches and ports are and have counted. `wanted` is what was applied last.
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport>;
@@ -75,6 +91,13 @@ pub struct Outcome {
     pub changes: usize,
 }
 
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.faults.extend(other.faults);
+        self.changes += other.changes;
+    }
+}
+
 /// A switch as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SwitchReport {
@@ -91,12 +114,16 @@ pub struct PortReport {
     pub number: u32,
     /// The interface's name.
     pub interface: String,
+    /// There is no such interface.
+    pub missing: bool,
     /// Up, with a carrier.
     pub up: bool,
     /// Negotiated, bit/s; `None` if the interface does not say.
     pub speed: Option<u64>,
     /// True when it can only send or receive at a time.
     pub half_duplex: bool,
+    /// True when speed and duplex were set by hand, not negotiated.
+    pub by_hand: bool,
     /// Classes, in the order of their queue numbers.
     pub classes: Vec<ClassReport>,
     /// The interface's counters.
@@ -142,7 +169,7 @@ pub fn open(config: &Config) -> Datapaths {
     };
     let ovs = of(Kind::Ovs);
     let names = ovs.iter().map(|s| s.name.clone()).collect();
-    let ovs = ovs::Ovs::new(&config.name, config.ovs.clone(), ovs, config.controller.clone());
+    let ovs = ovs::Ovs::new(config, ovs);
     Datapaths(vec![(Kind::Ovs, names, Box::new(ovs))])
 }
 
@@ -153,21 +180,41 @@ impl Datapaths {
     }
 
     /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has a fault before.
-    pub fn apply(&mut self, wanted: &[Switch]) -> Outcome {
+    pub fn apply(&mut self, wanted: &[Switch], gap: bool) -> Outcome {
         let mut all = Outcome::default();
         for (_, names, datapath) in &mut self.0 {
             let own: Vec<Switch> = wanted.iter().filter(|s| names.contains(&s.name)).cloned().collect();
             let faults = datapath.validate(&own);
-            let sound: Vec<Switch> = own
-                .into_iter()
-                .filter(|s| !faults.iter().any(|f| f.switch == s.name && f.port.is_none()))
-                .collect();
-            let outcome = datapath.apply(&sound);
-            all.changes += outcome.changes;
+            let (left, sound): (Vec<Switch>, Vec<Switch>) =
+                own.into_iter().partition(|s| faults.iter().any(|f| f.switch == s.name && f.port.is_none()));
+            let left: Vec<String> = left.into_iter().map(|s| s.name).collect();
+            let outcome = datapath.apply(&sound, &left, gap);
             all.faults.extend(faults);
-            all.faults.extend(outcome.faults);
+            all.add(outcome);
         }
         all
+    }
+
+    /// See [`Datapath::gaps`].
+    pub fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
+        let mut all = Vec::new();
+        for (_, names, datapath) in &mut self.0 {
+            let own: Vec<Switch> = wanted.iter().filter(|s| names.contains(&s.name)).cloned().collect();
+            all.extend(datapath.gaps(&own));
+        }
+        all
+    }
+
+    /// See [`Datapath::mend`].
+    pub fn mend(&mut self) -> Outcome {
+        let mut all = Outcome::default();
+        self.0.iter_mut().for_each(|(_, _, d)| all.add(d.mend()));
+        all
+    }
+
+    /// See [`Datapath::notices`].
+    pub fn notices(&mut self, wait: bool) -> Vec<Fault> {
+        self.0.iter_mut().flat_map(|(_, _, d)| d.notices(wait)).collect()
     }
 
     /// See [`Datapath::report`].

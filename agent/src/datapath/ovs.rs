@@ -1,18 +1,19 @@
 //! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
 
-use super::{
-    ClassReport, Counters, Datapath, Outcome, PortReport, Presented, PresentedPort, Selection, SwitchReport,
-};
-use crate::config::{Address, DatapathChoice, OvsConfig, SwitchConfig};
-use crate::desired::{Fault, Switch};
-use crate::{nic, queues};
+use super::control_path;
+use super::shaping::{self, Shaping};
+use super::{Counters, Datapath, Outcome, PortReport, Presented, PresentedPort, Selection, SwitchReport};
+use crate::config::{Address, Config, DatapathChoice, OvsConfig, SwitchConfig};
+use crate::desired::{Fault, Port, Switch};
+use crate::gap::Measurement;
+use crate::nic;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
+use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Datapath as Path;
-use tandem_linux::ovsdb::{self, Adopt, Ovsdb, WantedBridge, WantedPort};
-use tandem_linux::{link, tc, vswitchd};
+use tandem_linux::ovsdb::{self, Adopt, Monitor, Ovsdb, Synced, WantedBridge, WantedPort, Watch};
+use tandem_linux::{link, vswitchd};
 
 /// How long vswitchd may take to carry out what the database says.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,26 +29,64 @@ pub struct Ovs {
     controller: Address,
     path: Path,
     database: Option<Ovsdb>,
-    /// Interfaces whose queueing is ours.
-    shaped: BTreeMap<String, tc::Tree>,
+    ethtool: Option<Ethtool>,
+    shaping: Shaping,
+    /// What was applied last, and which switches were left as they were.
+    wanted: Vec<Switch>,
+    left: Vec<String>,
+    /// Hears who changes bridges; absent until the first application, and while the database is away.
+    watch: Option<Monitor>,
+    /// The database is to be looked at again.
+    stale: bool,
+    measurements: Vec<Measurement>,
+    notices: Vec<Fault>,
+}
+
+/// What of the database is ours to keep. Counters and states are not among it: they change all the time.
+fn watches() -> [Watch; 4] {
+    [
+        Watch::new(
+            "Bridge",
+            [
+                "name",
+                "ports",
+                "controller",
+                "fail_mode",
+                "protocols",
+                "datapath_type",
+                "other_config",
+                "external_ids",
+            ],
+        ),
+        Watch::new("Port", ["name", "interfaces", "external_ids"]),
+        Watch::new("Interface", ["name", "ofport", "ofport_request", "external_ids"]),
+        Watch::new("Controller", ["target", "max_backoff", "inactivity_probe"]),
+    ]
 }
 
 impl Ovs {
-    /// For an agent of that name.
-    pub fn new(owner: &str, config: OvsConfig, switches: Vec<SwitchConfig>, controller: Address) -> Ovs {
-        let path = match config.datapath {
+    /// With what a configuration says, for its switches of this kind.
+    pub fn new(config: &Config, switches: Vec<SwitchConfig>) -> Ovs {
+        let path = match config.ovs.datapath {
             DatapathChoice::Auto => Path::probe(),
             DatapathChoice::Kernel => Path::Kernel,
             DatapathChoice::Userspace => Path::Userspace,
         };
         Ovs {
-            owner: owner.to_owned(),
-            config,
+            owner: config.name.clone(),
+            config: config.ovs.clone(),
             switches,
-            controller,
+            controller: config.controller.clone(),
             path,
             database: None,
-            shaped: BTreeMap::new(),
+            ethtool: Ethtool::open().ok(),
+            shaping: Shaping::open(&config.state),
+            wanted: Vec::new(),
+            left: Vec::new(),
+            watch: None,
+            stale: false,
+            measurements: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -69,7 +108,8 @@ impl Ovs {
         result
     }
 
-    fn wanted(&self, switch: &Switch) -> WantedBridge {
+    fn bridge(&self, switch: &Switch) -> WantedBridge {
+        let port = |p: &Port| WantedPort { name: p.interface.clone(), number: p.number };
         WantedBridge {
             name: switch.name.clone(),
             datapath_id: switch.datapath_id.0,
@@ -77,71 +117,188 @@ impl Ovs {
             protocols: switch.protocols.clone(),
             controllers: switch.controllers.clone(),
             secure: true,
-            ports: switch
-                .ports
-                .iter()
-                .map(|p| WantedPort { name: p.interface.clone(), number: p.number })
-                .collect(),
+            ports: switch.ports.iter().map(port).collect(),
         }
     }
 
-    /// The queueing of all ports that have a rate: what is there is read, the difference is sent.
-    fn shape(&mut self, wanted: &[Switch], outcome: &mut Outcome) -> Result<(), tandem_linux::Error> {
-        let mut netlink = Netlink::open()?;
-        let indices: BTreeMap<String, u32> =
-            link::list(&mut netlink)?.into_iter().map(|i| (i.name, i.index)).collect();
-        let ports = || wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p)));
-        let trees: BTreeMap<String, tc::Tree> =
-            ports().filter_map(|(_, p)| Some((p.interface.clone(), queues::tree(p)?))).collect();
-        let known: Vec<u32> =
-            trees.keys().chain(self.shaped.keys()).filter_map(|name| indices.get(name).copied()).collect();
-        let actual = tc::read_all(&mut netlink, &known)?;
-        for (switch, port) in ports() {
-            let Some(tree) = trees.get(&port.interface) else { continue };
-            let Some(index) = indices.get(&port.interface) else {
-                let why = format!(
-                    "there is no interface {}; is the card in, the cable named right?",
-                    port.interface
-                );
-                outcome.faults.push(Fault::new(&switch.name, Some(port.number), why));
-                continue;
+    /// Makes the bridges; what has something against it is told and left as it is, the others are made.
+    fn sync(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
+        let mut outcome = Outcome::default();
+        let owner = self.owner.clone();
+        let mut bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
+        let mut spared = left.to_vec();
+        let mut adopt = Adopt::WithoutGap;
+        let result = loop {
+            let error = match self.with_database(|d| d.sync_bridges(&owner, &bridges, &spared, adopt, LIMIT))
+            {
+                Ok(synced) => break Ok(synced),
+                Err(error) => error,
             };
-            let requests = tc::difference(*index, actual.get(index), Some(tree));
-            outcome.changes += requests.len();
-            if let Err(error) = netlink.batch(&requests) {
-                outcome.faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
+            // Nothing is changed by a refusal. The second time nothing is left to be refused, or it is somebody else's doing.
+            let Ok(refusals) = self.with_database(|d| d.refusals(&owner, &bridges, Adopt::WithoutGap)) else {
+                break Err(error);
+            };
+            let before = (bridges.len(), adopt);
+            for (bridge, why) in refusals {
+                if gap && matches!(why, ovsdb::Error::WouldInterrupt { .. }) {
+                    if adopt == Adopt::WithoutGap {
+                        self.announce(&bridge, &why);
+                    }
+                    continue;
+                }
+                outcome.faults.push(Fault::new(&bridge, None, in_our_words(&why)));
+                bridges.retain(|b| b.name != bridge);
+                spared.push(bridge);
+            }
+            if gap {
+                adopt = Adopt::EvenWithGap;
+            }
+            if before == (bridges.len(), adopt) {
+                break Err(error);
+            }
+        };
+        self.stale = result.is_err();
+        match result {
+            Ok(synced) => {
+                outcome.changes += usize::from(synced.changed);
+                outcome.faults.extend(port_faults(wanted, synced));
+            }
+            Err(error) => {
+                outcome.faults.extend(bridges.iter().map(|b| Fault::new(&b.name, None, error.to_string())));
             }
         }
-        for (name, _) in self.shaped.iter().filter(|(name, _)| !trees.contains_key(*name)) {
-            if let Some(index) = indices.get(name) {
-                let requests = tc::difference(*index, actual.get(index), None);
-                outcome.changes += requests.len();
-                netlink.batch(&requests)?;
+        outcome
+    }
+
+    /// Says that a bridge's forwarding stops now, and begins to measure for how long.
+    fn announce(&mut self, bridge: &str, why: &ovsdb::Error) {
+        let gap = match why {
+            ovsdb::Error::WouldInterrupt { gap, .. } => gap.to_string(),
+            other => other.to_string(),
+        };
+        let notice = format!("taken over although its forwarding stops for a moment: {gap}");
+        self.say(Fault::new(bridge, None, notice));
+        let folder = self.config.database.parent().unwrap_or(std::path::Path::new("/run/openvswitch"));
+        match Measurement::start(folder, bridge) {
+            Ok(measurement) => self.measurements.push(measurement),
+            Err(error) => {
+                let why = format!(
+                    "how long its forwarding stops cannot be measured: {} does not answer: {error}",
+                    folder.join(format!("{bridge}.mgmt")).display()
+                );
+                self.say(Fault::new(bridge, None, why));
             }
         }
-        self.shaped = trees;
-        Ok(())
+    }
+
+    fn say(&mut self, notice: Fault) {
+        // Who reads them comes every second; a bound for who never comes.
+        const MOST: usize = 256;
+        if self.notices.len() < MOST {
+            self.notices.push(notice);
+        }
+    }
+
+    fn raise_send_buffer(&self) -> Option<String> {
+        if self.path != Path::Userspace || self.wanted.is_empty() {
+            return None;
+        }
+        let error = vswitchd::raise_send_buffer(&self.config.pid_file, SEND_BUFFER).err()?;
+        let why = format!("congestion of one port may lose packets of others: {error}");
+        if is_not_permitted(&error) {
+            // In a user namespace nobody may; the short leaf queues bound what a port can take of the buffer.
+            tracing::warn!("{why}");
+            return None;
+        }
+        Some(why)
+    }
+
+    /// True when somebody, maybe we, has changed what is kept; also when that cannot be known.
+    fn bridges_changed(&mut self) -> bool {
+        let Some(watch) = &mut self.watch else {
+            let monitor = Ovsdb::connect(&self.config.database).and_then(|d| d.into_monitor(&watches()));
+            let Ok(mut monitor) = monitor else { return false };
+            // What is there already comes first, and is what the caller looks at.
+            while matches!(monitor.next(Duration::ZERO), Ok(Some(_))) {}
+            self.watch = Some(monitor);
+            return true;
+        };
+        let mut changed = false;
+        loop {
+            match watch.next(Duration::ZERO) {
+                Ok(Some(_)) => changed = true,
+                Ok(None) => return changed,
+                Err(error) => {
+                    let why = format!("{error}; forwarding goes on by the flows that are there");
+                    self.watch = None;
+                    self.say(Fault::new("", None, why));
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn port_report(
+        &mut self,
+        netlink: &mut Netlink,
+        port: &Port,
+        interface: Option<&link::Interface>,
+    ) -> PortReport {
+        let mut report =
+            PortReport { number: port.number, interface: port.interface.clone(), ..PortReport::default() };
+        let Some(interface) = interface else {
+            report.missing = true;
+            if let Some(ethtool) = &mut self.ethtool {
+                ethtool.forget(&port.interface);
+            }
+            return report;
+        };
+        report.up = interface.running;
+        if let Some(s) = &interface.stats {
+            report.counters = Counters {
+                rx_bytes: s.rx_bytes,
+                tx_bytes: s.tx_bytes,
+                rx_packets: s.rx_packets,
+                tx_packets: s.tx_packets,
+                rx_dropped: s.rx_dropped,
+                tx_dropped: s.tx_dropped,
+                rx_errors: s.rx_errors,
+                tx_errors: s.tx_errors,
+            };
+        }
+        if let Some(ethtool) = &mut self.ethtool {
+            let nic = nic::look(ethtool, &port.interface);
+            (report.speed, report.half_duplex, report.by_hand) = (nic.speed, nic.half_duplex, nic.by_hand);
+            report.hardware = nic::counters(ethtool, &port.interface);
+        }
+        report.classes = shaping::classes(netlink, port, interface.index);
+        report
     }
 }
 
-/// The address by which this host speaks to its controller, if that is another host.
-fn control_address(controller: &Address) -> Option<IpAddr> {
-    let Address::Tcp(address) = controller else { return None };
-    let peer = address.to_socket_addrs().ok()?.next().filter(|p| !p.ip().is_loopback())?;
-    // Connecting a datagram socket sends nothing; the kernel looks up the route.
-    let socket = UdpSocket::bind(if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
-    socket.connect(peer).ok()?;
-    socket.local_addr().ok().map(|a| a.ip())
+fn is_not_permitted(error: &tandem_linux::Error) -> bool {
+    matches!(error, tandem_linux::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-/// The interface that has an address.
-fn interface_with(ip: IpAddr) -> Option<String> {
-    nix::ifaddrs::getifaddrs().ok()?.find_map(|i| {
-        let address = i.address?;
-        let own = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-        let own = own.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())));
-        (own == Some(ip)).then_some(i.interface_name)
-    })
+/// The database's refusal, with what a user of the agent can do.
+fn in_our_words(error: &ovsdb::Error) -> String {
+    match error {
+        ovsdb::Error::WouldInterrupt { bridge, gap } => format!(
+            "bridge {bridge} is there already, and taking it over would stop its forwarding for a moment: {gap}. To allow it: adopt_with_gap = true under [ovs] in agent.toml, or `tandem-agent apply --adopt-with-gap`"
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn port_faults(wanted: &[Switch], synced: Synced) -> Vec<Fault> {
+    let failed = synced.ports.into_iter().filter_map(|(b, p, result)| Some((b, p, result.err()?)));
+    failed
+        .map(|(bridge, port, why)| {
+            let switch = wanted.iter().find(|s| s.name == bridge);
+            let number = switch.and_then(|s| s.ports.iter().find(|p| p.interface == port)).map(|p| p.number);
+            Fault::new(&bridge, number, format!("{port}: {why}"))
+        })
+        .collect()
 }
 
 impl Datapath for Ovs {
@@ -150,33 +307,42 @@ impl Datapath for Ovs {
             Path::Kernel => (Selection::Queue, "ovs (kernel)"),
             Path::Userspace => (Selection::Dscp, "ovs (userspace)"),
         };
-        let ports = |s: &SwitchConfig| {
-            s.ports
+        let ethtool = &mut self.ethtool;
+        let mut speed = |name: &str| ethtool.as_mut().and_then(|e| nic::look(e, name).speed);
+        let mut all = Vec::new();
+        for switch in &self.switches {
+            let ports = switch
+                .ports
                 .iter()
                 .map(|p| PresentedPort {
                     number: p.number,
                     interface: p.interface.clone(),
                     selection: if p.queueing { selection } else { Selection::None },
-                    speed: nic::look(&p.interface).speed,
+                    speed: speed(&p.interface),
                 })
-                .collect()
-        };
-        self.switches
-            .iter()
-            .map(|s| Presented { name: s.name.clone(), datapath: kind.into(), ports: ports(s) })
-            .collect()
+                .collect();
+            all.push(Presented { name: switch.name.clone(), datapath: kind.into(), ports });
+        }
+        all
     }
 
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault> {
-        let Some(control) = control_address(&self.controller).and_then(interface_with) else {
+        if matches!(self.controller, Address::Unix(_)) {
             return Vec::new();
-        };
+        }
+        let interfaces = Netlink::open().and_then(|mut n| link::list_bare(&mut n)).unwrap_or_default();
+        let control = control_path::interfaces(&self.controller, &interfaces);
         let mut faults = Vec::new();
         for switch in wanted {
-            for port in switch.ports.iter().filter(|p| p.interface == control) {
+            let names = switch.ports.iter().map(|p| (&p.interface, Some(p.number)));
+            for (name, port) in names.chain([(&switch.name, None)]).filter(|(n, _)| control.contains(*n)) {
+                let instead = port.map_or_else(
+                    || "Call the switch otherwise".to_owned(),
+                    |port| format!("Give port {port} another interface"),
+                );
                 let why = format!(
-                    "{control} carries this agent's own connection to {}; in a bridge it would be cut. Give port {} another interface",
-                    self.controller, port.number
+                    "{name} carries this agent's own connection to {}; in a bridge it would be cut. {instead}",
+                    self.controller
                 );
                 // The whole switch is refused: half of it would look like all of it.
                 faults.push(Fault::new(&switch.name, None, why));
@@ -185,115 +351,109 @@ impl Datapath for Ovs {
         faults
     }
 
-    fn apply(&mut self, wanted: &[Switch]) -> Outcome {
-        let mut outcome = Outcome::default();
-        let bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.wanted(s)).collect();
-        let adopt = if self.config.adopt_with_gap { Adopt::EvenWithGap } else { Adopt::WithoutGap };
+    fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
+        let bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
         let owner = self.owner.clone();
-        match self.with_database(|d| d.sync_bridges(&owner, &bridges, adopt, LIMIT)) {
-            Ok(synced) => {
-                outcome.changes += usize::from(synced.changed);
-                for (bridge, port, result) in synced.ports {
-                    let Err(why) = result else { continue };
-                    let number = wanted
-                        .iter()
-                        .find(|s| s.name == bridge)
-                        .and_then(|s| s.ports.iter().find(|p| p.interface == port))
-                        .map(|p| p.number);
-                    outcome.faults.push(Fault::new(&bridge, number, format!("{port}: {why}")));
-                }
+        // A database that does not answer is told by the application.
+        let refusals = self.with_database(|d| d.refusals(&owner, &bridges, Adopt::WithoutGap));
+        refusals
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(bridge, why)| match why {
+                ovsdb::Error::WouldInterrupt { gap, .. } => Some(Fault::new(&bridge, None, gap.to_string())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
+        let mut outcome = self.sync(wanted, left, gap || self.config.adopt_with_gap);
+        (self.wanted, self.left) = (wanted.to_vec(), left.to_vec());
+        if self.stale {
+            return outcome;
+        }
+        // A bridge that somebody else keeps does not get our queueing either.
+        let refused: Vec<String> =
+            outcome.faults.iter().filter(|f| f.port.is_none()).map(|f| f.switch.clone()).collect();
+        let made: Vec<Switch> = wanted.iter().filter(|s| !refused.contains(&s.name)).cloned().collect();
+        let left = [left, &refused].concat();
+        match self.shaping.apply(&made, &left) {
+            Ok((changes, faults)) => {
+                outcome.changes += changes;
+                outcome.faults.extend(faults);
             }
-            Err(error) => {
-                let everyone = wanted.iter().map(|s| Fault::new(&s.name, None, error.to_string()));
-                outcome.faults.extend(everyone);
-                return outcome;
+            Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
+        }
+        outcome.faults.extend(self.raise_send_buffer().map(|why| Fault::new("", None, why)));
+        outcome
+    }
+
+    fn mend(&mut self) -> Outcome {
+        if self.wanted.is_empty() && self.left.is_empty() {
+            return Outcome::default();
+        }
+        let (wanted, left) = (self.wanted.clone(), self.left.clone());
+        if self.stale {
+            // What could not be done for want of the database is tried again as a whole.
+            return self.apply(&wanted, &left, false);
+        }
+        let mut outcome = Outcome::default();
+        if self.bridges_changed() {
+            outcome = self.sync(&wanted, &left, self.config.adopt_with_gap);
+            if outcome.changes > 0 {
+                let why = "its bridges were changed by somebody else; they are put right";
+                self.say(Fault::new("", None, why));
             }
         }
-        if let Err(error) = self.shape(wanted, &mut outcome) {
-            outcome.faults.push(Fault::new("", None, error.to_string()));
-        }
-        if self.path == Path::Userspace
-            && let Err(error) = vswitchd::raise_send_buffer(&self.config.pid_file, SEND_BUFFER)
-        {
-            outcome.faults.push(Fault::new(
-                "",
-                None,
-                format!("congestion of one port may lose packets of others: {error}"),
-            ));
+        let _ = self.raise_send_buffer();
+        match Netlink::open().and_then(|mut n| link::list_bare(&mut n)) {
+            Ok(interfaces) => {
+                let (changes, said) = self.shaping.mend(&interfaces);
+                outcome.changes += changes;
+                said.into_iter().for_each(|notice| self.say(notice));
+            }
+            Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
         }
         outcome
+    }
+
+    fn notices(&mut self, wait: bool) -> Vec<Fault> {
+        let all = std::mem::take(&mut self.measurements);
+        let (over, on): (Vec<_>, Vec<_>) = all.into_iter().partition(|m| wait || m.is_over());
+        self.measurements = on;
+        for measurement in over {
+            let bridge = measurement.bridge.clone();
+            self.say(Fault::new(&bridge, None, format!("taken over: {}", measurement.result())));
+        }
+        std::mem::take(&mut self.notices)
     }
 
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
         let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
         let interfaces: BTreeMap<String, link::Interface> =
             link::list(&mut netlink).unwrap_or_default().into_iter().map(|i| (i.name.clone(), i)).collect();
-        if self.path == Path::Userspace {
-            // vswitchd opens its socket when it first sends, and again after a restart.
-            let _ = vswitchd::raise_send_buffer(&self.config.pid_file, SEND_BUFFER);
+        let mut all = Vec::new();
+        for switch in wanted {
+            let mut ports = Vec::new();
+            for port in &switch.ports {
+                ports.push(self.port_report(&mut netlink, port, interfaces.get(&port.interface)));
+            }
+            all.push(SwitchReport { name: switch.name.clone(), ports });
         }
-        wanted
-            .iter()
-            .map(|switch| SwitchReport {
-                name: switch.name.clone(),
-                ports: switch
-                    .ports
-                    .iter()
-                    .map(|p| port_report(&mut netlink, p, interfaces.get(&p.interface)))
-                    .collect(),
-            })
-            .collect()
+        all
     }
 
     fn release(&mut self) -> Result<(), String> {
         let owner = self.owner.clone();
+        (self.wanted, self.left, self.watch) = (Vec::new(), Vec::new(), None);
         let mut left = Vec::new();
-        if let Err(error) = self.shape(&[], &mut Outcome::default()) {
-            left.push(error.to_string());
+        match self.shaping.apply(&[], &[]) {
+            Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
+            Err(error) => left.push(error.to_string()),
         }
         if let Err(error) = self.with_database(|d| d.release(&owner, LIMIT)) {
             left.push(error.to_string());
         }
         if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }
-}
-
-fn port_report(
-    netlink: &mut Netlink,
-    port: &crate::desired::Port,
-    interface: Option<&link::Interface>,
-) -> PortReport {
-    let mut report =
-        PortReport { number: port.number, interface: port.interface.clone(), ..PortReport::default() };
-    let Some(interface) = interface else { return report };
-    report.up = interface.running;
-    if let Some(s) = &interface.stats {
-        report.counters = Counters {
-            rx_bytes: s.rx_bytes,
-            tx_bytes: s.tx_bytes,
-            rx_packets: s.rx_packets,
-            tx_packets: s.tx_packets,
-            rx_dropped: s.rx_dropped,
-            tx_dropped: s.tx_dropped,
-            rx_errors: s.rx_errors,
-            tx_errors: s.tx_errors,
-        };
-    }
-    let nic = nic::look(&port.interface);
-    (report.speed, report.half_duplex) = (nic.speed, nic.half_duplex);
-    if !port.classes.is_empty() {
-        let found = tc::classes(netlink, interface.index).unwrap_or_default();
-        report.classes = (0..port.classes.len())
-            .map(|n| {
-                let class = found.iter().find(|c| c.id == queues::class_of(n));
-                class.map_or(ClassReport::default(), |c| ClassReport {
-                    bytes: c.bytes,
-                    packets: c.packets,
-                    drops: c.drops.into(),
-                    queued: c.queued,
-                })
-            })
-            .collect();
-    }
-    report
 }

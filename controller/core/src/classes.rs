@@ -1,4 +1,4 @@
-//! Service classes: who can choose them where, what they are guaranteed, and what they have sent.
+//! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::managed`].
 
 use crate::core::Core;
 use crate::lifecycle::StoreWait;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::paths;
 use tandem_model::{
-    Answer, BitRate, ClassSample, Dpid, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site,
-    SwitchId, Time, VmId, VmRequest, VmState,
+    Answer, BitRate, Dpid, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site, SwitchId,
+    VmId, VmRequest, VmState,
 };
 
 /// A class as it is.
@@ -27,14 +27,9 @@ pub struct ClassView {
     pub default: bool,
 }
 
-/// A class's counters at one port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClassCounters {
-    /// As the agent reported them last.
-    #[serde(flatten)]
-    pub sample: ClassSample,
-    /// Sent lately, smoothed by the site's history weight.
-    pub rate: BitRate,
+/// So many percent of a port's rate, down to whole bytes a second: shares of 100% in all never add up to more than the rate.
+pub fn portion(rate: BitRate, percent: f64) -> BitRate {
+    BitRate((rate.0 as f64 * percent / 100.0) as u64 / 8 * 8)
 }
 
 /// See the module.
@@ -43,7 +38,6 @@ pub struct Classes {
     shares: Vec<Share>,
     selection: BTreeMap<SwitchId, BTreeMap<PortNo, Selection>>,
     queues: BTreeSet<SwitchId>,
-    counters: BTreeMap<(SwitchId, PortNo), (Time, Vec<ClassCounters>)>,
 }
 
 impl Classes {
@@ -53,7 +47,6 @@ impl Classes {
             shares: site.classes.iter().map(|c| Share { share: c.share, ceiling: c.ceiling }).collect(),
             selection: BTreeMap::new(),
             queues: BTreeSet::new(),
-            counters: BTreeMap::new(),
         }
     }
 
@@ -67,12 +60,12 @@ impl Classes {
         self.selection.get(&switch)?.get(&port).copied()
     }
 
-    /// The counters of a port's classes, in the classes' order.
-    pub fn counters(&self, switch: SwitchId, port: PortNo) -> &[ClassCounters] {
-        self.counters.get(&(switch, port)).map_or(&[], |(_, list)| list)
+    /// What classes have now, in their order.
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
     }
 
-    /// What classes have now, in their order.
+    /// The same with their names and marks.
     pub fn views(&self, site: &Site) -> Vec<ClassView> {
         let default = site.default_class.map(|d| usize::from(d.0));
         let all = site.classes.iter().zip(&self.shares).enumerate();
@@ -93,7 +86,7 @@ impl Classes {
     }
 }
 
-fn refused(summary: String) -> Rejection {
+pub(crate) fn refused(summary: String) -> Rejection {
     Rejection { summary, counts: Vec::new(), nearest: Vec::new() }
 }
 
@@ -135,6 +128,7 @@ impl Core {
             let text = format!("agent {agent} manages switch {dpid}, which is not in the site file");
             return self.notice(tandem_model::Level::Warning, "agent-unknown-switch", text);
         };
+        self.managed.entrust(id, agent);
         let ports: BTreeMap<PortNo, Selection> = ports.into_iter().collect();
         let by_queue = ports.values().any(|s| *s == Selection::Queue);
         self.classes.selection.insert(id, ports);
@@ -161,34 +155,6 @@ impl Core {
         self.refresh_groups();
     }
 
-    pub(crate) fn on_class_samples(&mut self, dpid: Dpid, ports: Vec<(PortNo, Vec<ClassSample>)>) {
-        let Some(id) = self.live.id(dpid) else { return };
-        let weight = self.site.statistics.history_weight;
-        for (port, samples) in ports {
-            let before = self.classes.counters.get(&(id, port));
-            let seconds = before.map_or(0.0, |(at, _)| self.now.since(*at).as_secs_f64());
-            let list = samples
-                .into_iter()
-                .enumerate()
-                .map(|(n, sample)| {
-                    let last = before.and_then(|(_, list)| list.get(n));
-                    // A class that was made anew counts from zero again.
-                    let grown = last.and_then(|l| sample.bytes.checked_sub(l.sample.bytes));
-                    let rate = match (grown, last) {
-                        (Some(bytes), Some(last)) if seconds > 0.0 => {
-                            let now = bytes as f64 * 8.0 / seconds;
-                            BitRate((last.rate.0 as f64 * weight + now * (1.0 - weight)) as u64)
-                        }
-                        _ => BitRate(0),
-                    };
-                    ClassCounters { sample, rate }
-                })
-                .collect();
-            self.classes.counters.insert((id, port), (self.now, list));
-        }
-        self.dirty.switches = true;
-    }
-
     pub(crate) fn set_shares(&mut self, request: RequestId, shares: &[Share]) {
         let total: f64 = shares.iter().map(|s| s.share).sum();
         let sane = |s: &Share| s.share > 0.0 && s.share <= s.ceiling && s.ceiling <= 100.0;
@@ -202,7 +168,7 @@ impl Core {
             None
         };
         if let Some(why) = why {
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Rejected { rejection: refused(why) });
         }
         let before = std::mem::replace(&mut self.classes.shares, shares.to_vec());
         self.dirty.switches = true;

@@ -6,6 +6,8 @@ use crate::inventory::Inventory;
 use crate::lifecycle::{StoreWait, Vm};
 use crate::links::LinkTable;
 use crate::live::{LiveTopology, Sync};
+use crate::managed::Managed;
+use crate::operator::PortOverrides;
 use crate::policy::{self, AllocationPolicy};
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
@@ -62,6 +64,8 @@ pub struct Core {
     pub(crate) desired: Desired,
     pub(crate) changes: Changes,
     pub(crate) statistics: Statistics,
+    pub(crate) managed: Managed,
+    pub(crate) ports: PortOverrides,
     pub(crate) inventory: Inventory,
     pub(crate) addresses: crate::addressing::Pools,
     pub(crate) vms: BTreeMap<VmId, Vm>,
@@ -71,6 +75,8 @@ pub struct Core {
     pub(crate) last_group: u64,
     pub(crate) last_store: u64,
     pub(crate) stores: BTreeMap<StoreId, StoreWait>,
+    /// The last write failed; said once.
+    pub(crate) store_is_down: bool,
     pub(crate) polls: BTreeMap<RequestId, BTreeSet<SwitchId>>,
     pub(crate) timers: Timers,
     pub(crate) notices: VecDeque<Notice>,
@@ -110,6 +116,8 @@ impl Core {
             desired,
             changes: Changes::default(),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
+            managed: Managed::default(),
+            ports: PortOverrides::default(),
             inventory: Inventory::new(topology, policy, site.policy.ties, site.policy.server_margin),
             addresses: crate::addressing::Pools::new(&site),
             vms: BTreeMap::new(),
@@ -119,6 +127,7 @@ impl Core {
             last_group: stored.last_group,
             last_store: 0,
             stores: BTreeMap::new(),
+            store_is_down: false,
             polls: BTreeMap::new(),
             timers: Timers::default(),
             notices: VecDeque::new(),
@@ -203,14 +212,12 @@ impl Core {
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
             Event::PortsManaged { agent, switch, ports } => self.on_ports_managed(&agent, switch, ports),
-            Event::ClassSamples { switch, ports } => self.on_class_samples(switch, ports),
+            Event::AgentSamples { switch, ports } => self.on_agent_samples(switch, ports),
             Event::AgentUp { agent } => {
                 self.notice(Level::Info, "agent-up", format!("agent {agent} is connected"));
             }
-            Event::AgentDown { agent, why } => {
-                let text = format!("agent {agent} has gone ({why}); its ports keep what they have");
-                self.notice(Level::Warning, "agent-down", text);
-            }
+            Event::AgentDown { agent, why } => self.on_agent_down(&agent, &why),
+            Event::PortRefused { switch, port, why } => self.on_port_refused(switch, port, &why),
             Event::AgentTrouble { agent, what } => {
                 self.notice(Level::Warning, "agent-trouble", format!("agent {agent}: {what}"));
             }
@@ -249,6 +256,9 @@ impl Core {
             Ask::DeleteGroup { group } => self.delete_group(id, group),
             Ask::PollNow => self.poll_now(id),
             Ask::SetShares { shares } => self.set_shares(id, &shares),
+            Ask::SetPort { switch, port, up } => self.set_port(id, switch, port, up),
+            Ask::PinPath { vm, via } => self.pin_path(id, vm, via),
+            Ask::UnpinPath { vm } => self.unpin_path(id, vm),
         }
     }
 
@@ -258,11 +268,13 @@ impl Core {
             Timer::Expiry(vm) => self.on_expiry(vm),
             Timer::LinkSweep => {
                 self.sweep_links();
+                self.return_to_pins();
                 self.timers.set(self.now + self.sweep_period(), Timer::LinkSweep);
             }
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
             Timer::RetryRemove(vm) => self.remove_from_store(vm),
+            Timer::RetryStore(kept) => self.keep(kept),
             Timer::PollTimeout(request) => {
                 if self.polls.remove(&request).is_some() {
                     self.answer(request, Answer::Done);

@@ -1,11 +1,17 @@
-//! The seed's CSV files, as text: `;` between columns, a header line, a line per reading.
+//! Statistics as CSV text: `;` between columns, a header line, a line per reading; the first column is the time in seconds since the
+//! first line.
 //!
-//! `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath ids), `{core,agg,edge}linkstats.csv` those of
-//! the links, `hoststats.csv` those of the links between edge switches and servers. All in percent with two digits; the first
-//! column is the time in seconds since the first line.
+//! The seed's files: `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath ids), `{core,agg,edge}linkstats.csv` those
+//! of the links, `hoststats.csv` those of the links between edge switches and servers. All in percent with two digits.
+//!
+//! Beside them, what agents count: `classstats.csv` has the rate of each class at each port in bit/s (columns are
+//! `dpid.port.class`), `queuestats.csv` what its queue has dropped so far and how many packets wait in it
+//! (`dpid.port.class.drops`, `dpid.port.class.queued`); a cell is empty while nobody counts. `hwstats.csv` has a line per counter of a
+//! card instead (`time;dpid.port;counter;value`), since every driver has other names.
 
 use crate::snapshot::{LinkLevel, Snapshot};
-use tandem_model::Role;
+use std::fmt::Write as _;
+use tandem_model::{NodeId, Role, SwitchId};
 
 /// One file's name, columns and values.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,4 +67,83 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         links("edgelinkstats.csv", LinkLevel::Edge),
         links("hoststats.csv", LinkLevel::Host),
     ]
+}
+
+/// Classes and their queues at every declared port of every OpenFlow switch; nothing where the site has no classes. The columns of a site
+/// never change.
+pub fn class_csv(snapshot: &Snapshot) -> Vec<Table> {
+    let topology = &snapshot.site.topology;
+    if snapshot.classes.is_empty() {
+        return Vec::new();
+    }
+    let mut rates = Table { file: "classstats.csv", columns: Vec::new(), values: Vec::new() };
+    let mut queues = Table { file: "queuestats.csv", columns: Vec::new(), values: Vec::new() };
+    for ((n, switch), view) in (0u32..).zip(&topology.switches).zip(snapshot.switches.iter()) {
+        if switch.legacy {
+            continue;
+        }
+        for (port, _) in topology.ports(NodeId::Switch(SwitchId(n))) {
+            let seen = view.ports.iter().find(|p| p.port == *port);
+            for (n, class) in snapshot.classes.iter().enumerate() {
+                let counters = seen.and_then(|p| p.classes.get(n));
+                let column = format!("{}.{port}.{}", switch.dpid, class.name);
+                queues.columns.extend([format!("{column}.drops"), format!("{column}.queued")]);
+                queues.values.push(counters.map(|c| c.sample.drops));
+                queues.values.push(counters.map(|c| c.sample.queued.into()));
+                rates.columns.push(column);
+                rates.values.push(counters.map(|c| c.rate.0));
+            }
+        }
+    }
+    vec![rates, queues]
+}
+
+/// A file of whole numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// File name.
+    pub file: &'static str,
+    /// Column names, without the time.
+    pub columns: Vec<String>,
+    /// One value per column; `None` while nobody counts.
+    pub values: Vec<Option<u64>>,
+}
+
+impl Table {
+    /// The header line, without its end.
+    pub fn header(&self) -> String {
+        std::iter::once("time").chain(self.columns.iter().map(String::as_str)).collect::<Vec<_>>().join(";")
+    }
+
+    /// A line for the moment `seconds`, without its end.
+    pub fn line(&self, seconds: f64) -> String {
+        let mut line = format!("{seconds:.3}");
+        for value in &self.values {
+            line.push(';');
+            if let Some(value) = value {
+                let _ = write!(line, "{value}");
+            }
+        }
+        line
+    }
+}
+
+/// The file of the cards' counters.
+pub const HARDWARE: &str = "hwstats.csv";
+/// Its header line, without its end.
+pub const HARDWARE_HEADER: &str = "time;dpid.port;counter;value";
+
+/// Its lines for the moment `seconds`, each with its end; empty where no card counts anything.
+pub fn hardware_lines(snapshot: &Snapshot, seconds: f64) -> String {
+    let mut lines = String::new();
+    for switch in snapshot.switches.iter() {
+        for port in &switch.ports {
+            for (name, value) in port.agent.iter().flat_map(|a| &a.hardware) {
+                // A driver's name is its own affair, but a line stays a line of four columns.
+                let name = name.replace([';', '\n', '\r'], "_");
+                let _ = writeln!(lines, "{seconds:.3};{}.{};{name};{value}", switch.dpid, port.port);
+            }
+        }
+    }
+    lines
 }

@@ -17,6 +17,8 @@ pub mod inventory;
 mod lifecycle;
 pub mod links;
 pub mod live;
+pub mod managed;
+mod operator;
 mod placement;
 pub mod policy;
 pub mod recording;

@@ -18,13 +18,16 @@ use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, Record, RequestId,
-    Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId,
-    VmRecord, VmRequest, VmSpec, VmState,
+    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, PortNo, PortOverride,
+    Record, RequestId, Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId,
+    TrafficSpec, VmId, VmRecord, VmRequest, VmSpec, VmState,
 };
 
-/// How soon a VM that could not be forgotten in the store is tried again.
+/// How soon what the store could not take is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a VM stops that somebody wanted gone.
+const DELETED: &str = "it was deleted";
 
 /// A VM and what its life still waits for.
 #[derive(Debug, Clone)]
@@ -69,14 +72,7 @@ impl Vm {
     }
 
     fn placement(&self) -> Placement {
-        let r = &self.record;
-        Placement {
-            server: r.server,
-            uplink: r.uplink,
-            gateway: r.gateway,
-            path_up: r.path_up.clone(),
-            path_down: r.path_down.clone(),
-        }
+        Placement::of(&self.record)
     }
 }
 
@@ -89,16 +85,33 @@ pub(crate) enum StoreWait {
     Running(VmId),
     /// A resize: then the hypervisor is asked.
     Resized(VmId),
+    /// A running VM that somebody wants gone: then it is stopped.
+    Deleting(VmId, RequestId),
     /// A VM is forgotten.
     Removed(VmId),
-    /// A new path, or another state, that nobody waits for.
-    Updated(VmId),
+    /// Something that nobody waits for and that has happened already.
+    Updated(Kept),
     /// A group exists.
     Group(GroupId, RequestId),
-    /// A group is forgotten.
-    GroupRemoved(GroupId, Option<RequestId>),
+    /// A group that somebody wants gone: then its members are isolated.
+    GroupRemoved(GroupId, RequestId),
     /// Other shares of the classes; those before.
     Shares(Vec<Share>, RequestId),
+    /// What the operator wants of a port.
+    Port(PortOverride, RequestId),
+    /// A pinned path, or none any more; the pin before.
+    Pin(VmId, Option<Vec<SwitchId>>, RequestId),
+}
+
+/// What the store keeps one record of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    /// A VM.
+    Vm(VmId),
+    /// A group.
+    Group(GroupId),
+    /// What the operator wants of a port.
+    Port(SwitchId, PortNo),
 }
 
 impl Core {
@@ -106,6 +119,7 @@ impl Core {
     pub(crate) fn restore(&mut self, stored: Stored) {
         let site = self.site.clone();
         self.classes.restore(&stored.shares);
+        self.ports.restore(stored.ports);
         for record in stored.vms {
             let (id, edge) = (record.id, site.topology.edge_of(record.server, record.uplink as usize));
             if edge.is_none() || site.topology.gateway(record.gateway).is_none() {
@@ -127,8 +141,10 @@ impl Core {
                 }
                 // Whoever asked for it is gone with the process that took the request.
                 VmState::Placed | VmState::Starting | VmState::Stopping { .. } => {
-                    vm.record.state =
-                        VmState::Stopping { why: "the controller was restarted before it ran".into() };
+                    if !matches!(vm.record.state, VmState::Stopping { .. }) {
+                        let why = "the controller was restarted before it ran".into();
+                        vm.record.state = VmState::Stopping { why };
+                    }
                     (vm.allocated, vm.rules_gone) = (true, true);
                 }
             }
@@ -189,6 +205,7 @@ impl Core {
             address,
             path_up: placement.path_up,
             path_down: placement.path_down,
+            pin: None,
             state: VmState::Placed,
             placed_at: self.now,
             running_at: None,
@@ -199,20 +216,27 @@ impl Core {
     }
 
     pub(crate) fn on_stored(&mut self, id: StoreId) {
+        if std::mem::take(&mut self.store_is_down) {
+            self.notice(Level::Info, "store-back", "the store can be written again".into());
+        }
         match self.stores.remove(&id) {
             Some(StoreWait::Placed(vm)) => self.start_vm(vm),
             Some(StoreWait::Running(vm)) => self.announce_running(vm),
             Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
+            Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
             Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
+            Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
             Some(StoreWait::Group(group, request)) => {
                 let rules = self.group_rules(group);
                 let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
                 let entry = differences.keys().copied().collect::<Vec<_>>();
                 self.start_change(Purpose::GroupStart(group, request), differences, &entry);
             }
-            Some(StoreWait::GroupRemoved(_, request)) => {
-                request.into_iter().for_each(|r| self.answer(r, Answer::Done));
+            Some(StoreWait::GroupRemoved(group, request)) => {
+                self.isolate_group(group);
+                self.answer(request, Answer::Done);
             }
             Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
         }
@@ -220,7 +244,9 @@ impl Core {
 
     pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
         let wait = self.stores.remove(&id);
-        self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        if !std::mem::replace(&mut self.store_is_down, true) {
+            self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        }
         let text = format!("the decision could not be written to the store ({why}); nothing was changed");
         match wait {
             Some(StoreWait::Placed(vm)) => {
@@ -238,16 +264,54 @@ impl Core {
                     self.answer(request, Answer::Failed { why: text });
                 }
             }
-            Some(StoreWait::Removed(vm)) => self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm)),
+            Some(StoreWait::Deleting(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Removed(vm)) => {
+                // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
+                let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
+                let why = format!(
+                    "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
+                );
+                let told = deleters.into_iter().flatten();
+                told.for_each(|r| self.answer(r, Answer::Failed { why: why.clone() }));
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
+            }
+            Some(StoreWait::Updated(kept)) => {
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
+            }
             Some(StoreWait::Group(group, request)) => {
                 self.groups.remove(&group);
                 self.answer(request, Answer::Failed { why: text });
             }
-            Some(StoreWait::GroupRemoved(_, request)) => {
-                request.into_iter().for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
-            }
+            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
             Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
-            Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Port(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Pin(vm, before, request)) => {
+                self.pin_not_stored(vm, before);
+                self.answer(request, Answer::Failed { why: text });
+            }
+            None => {}
+        }
+    }
+
+    /// Writes something as it is now, or that it is gone; as often as it takes.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        let record = match kept {
+            // A VM on its way out is removed by whoever waits for that.
+            Kept::Vm(id) => {
+                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
+                self.vms.get(&id).filter(stays).map(|v| Record::PutVm { vm: Box::new(v.record.clone()) })
+            }
+            Kept::Group(id) => Some(match self.groups.get(&id) {
+                Some(group) => Record::PutGroup { group: group.clone() },
+                None => Record::RemoveGroup { group: id },
+            }),
+            Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
+                Some(port) => Record::PutPort { port },
+                None => Record::RemovePort { switch, port },
+            }),
+        };
+        if let Some(record) = record {
+            self.store(record, StoreWait::Updated(kept));
         }
     }
 
@@ -272,6 +336,7 @@ impl Core {
                 resources: record.request.resources,
                 name: record.request.name.clone(),
                 mac: record.mac,
+                address: record.address,
                 uplink_port,
                 fixed_address,
             },
@@ -317,7 +382,7 @@ impl Core {
                 self.answer(request, Answer::GroupCreated { group })
             }
             (Purpose::GroupStart(group, request), Err(why)) => {
-                self.drop_group(group, None);
+                self.drop_group(group);
                 self.answer(request, Answer::Failed { why });
             }
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
@@ -435,10 +500,7 @@ impl Core {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         if let Some((request, before)) = vm.resizing.take() {
             self.set_resources(id, before);
-            let record = self.vms.get(&id).map(|v| v.record.clone());
-            if let Some(record) = record {
-                self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
-            }
+            self.keep(Kept::Vm(id));
             return self.answer(request, Answer::Failed { why: why.to_owned() });
         }
         self.fail_vm(id, why);
@@ -472,10 +534,26 @@ impl Core {
         let Some(vm) = self.vms.get_mut(&id) else {
             return self.answer(request, Answer::NotFound { what: id.to_string() });
         };
+        // A running VM is written down as stopping first: what was answered must hold after a restart, and a store that cannot be
+        // written must leave it running.
+        if matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
+            let state = VmState::Stopping { why: DELETED.into() };
+            let record = VmRecord { state, ..vm.record.clone() };
+            return self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Deleting(id, request));
+        }
         vm.deleters.push(request);
         // A placement that is still on its way to the store is stopped when it arrives there.
-        if !matches!(vm.record.state, VmState::Placed | VmState::Stopping { .. }) {
-            self.stop_vm(id, "it was deleted");
+        if vm.record.state == VmState::Starting {
+            self.stop_vm(id, DELETED);
+        }
+    }
+
+    fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
+        // Gone meanwhile: as it was wanted.
+        let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Answer::Done) };
+        vm.deleters.push(request);
+        if !matches!(vm.record.state, VmState::Stopping { .. }) {
+            self.stop_vm(id, DELETED);
         }
     }
 
@@ -527,6 +605,7 @@ impl Core {
         self.dirty.hosts = true;
         self.statistics.forget_vm(id);
         self.leave_groups(id);
+        self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
@@ -679,15 +758,20 @@ impl Core {
         if !self.groups.contains_key(&group) {
             return self.answer(request, Answer::NotFound { what: group.to_string() });
         }
-        self.drop_group(group, Some(request));
+        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
     }
 
-    fn drop_group(&mut self, group: GroupId, request: Option<RequestId>) {
+    /// A group that cannot be is forgotten, also by the store.
+    fn drop_group(&mut self, group: GroupId) {
+        self.isolate_group(group);
+        self.keep(Kept::Group(group));
+    }
+
+    fn isolate_group(&mut self, group: GroupId) {
         self.groups.remove(&group);
         self.dirty.vms = true;
         let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
         self.start_change(Purpose::GroupChange, differences, &[]);
-        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
     }
 
     fn leave_groups(&mut self, vm: VmId) {
@@ -697,10 +781,9 @@ impl Core {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.members.retain(|m| *m != vm);
             if group.members.len() < 2 {
-                self.drop_group(id, None);
+                self.drop_group(id);
             } else {
-                let group = group.clone();
-                self.store(Record::PutGroup { group }, StoreWait::Updated(vm));
+                self.keep(Kept::Group(id));
                 self.refresh_group(id);
             }
         }

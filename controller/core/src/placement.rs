@@ -6,7 +6,7 @@ use crate::rules::compile;
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    BitRate, GatewayId, Hop, NearMiss, NodeId, Rejection, Resource, ServerId, SwitchId, VmRequest,
+    BitRate, GatewayId, Hop, NearMiss, NodeId, Rejection, Resource, ServerId, SwitchId, VmRecord, VmRequest,
 };
 
 /// Where a VM goes.
@@ -22,6 +22,19 @@ pub struct Placement {
     pub path_up: Path,
     /// From the gateway to the server.
     pub path_down: Path,
+}
+
+impl Placement {
+    /// Where a VM is.
+    pub(crate) fn of(record: &VmRecord) -> Placement {
+        Placement {
+            server: record.server,
+            uplink: record.uplink,
+            gateway: record.gateway,
+            path_up: record.path_up.clone(),
+            path_down: record.path_down.clone(),
+        }
+    }
 }
 
 /// How far the search of paths got for one edge switch, so that it is done once per decision and edge.
@@ -212,7 +225,7 @@ impl Core {
         }))
     }
 
-    fn link_miss(&self, hop: Hop, rate: BitRate) -> NearMiss {
+    pub(crate) fn link_miss(&self, hop: Hop, rate: BitRate) -> NearMiss {
         match self.links.residual(hop) {
             Some(left) => NearMiss {
                 place: self.link_name(hop.link),

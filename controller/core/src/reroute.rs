@@ -4,11 +4,11 @@
 //! moves without need. Rules for the new path come before the old ones go.
 
 use crate::core::Core;
-use crate::lifecycle::StoreWait;
+use crate::lifecycle::Kept;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
-use tandem_model::{BitRate, Effect, Hop, Level, Record, VmId, VmRecord, VmState};
+use tandem_model::{BitRate, Effect, Hop, Level, VmId, VmRecord, VmState};
 
 /// Why a VM is cut off.
 pub(crate) const NO_WAY: &str = "no live path leads from its server to its gateway";
@@ -21,6 +21,10 @@ impl Core {
             let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { continue };
             let cut = matches!(record.state, VmState::Cut { .. });
             if !cut && !matches!(record.state, VmState::Running | VmState::Starting) {
+                continue;
+            }
+            if record.pin.is_some() {
+                self.reroute_pinned(id, &record);
                 continue;
             }
             if !cut && self.has_way(&record) {
@@ -37,7 +41,13 @@ impl Core {
         let is_cut = |r: &VmRecord| matches!(r.state, VmState::Cut { .. });
         let cut: Vec<VmRecord> =
             self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
-        cut.iter().for_each(|record| self.reroute(record.id, record));
+        for record in &cut {
+            if record.pin.is_some() {
+                self.reroute_pinned(record.id, record);
+            } else {
+                self.reroute(record.id, record);
+            }
+        }
     }
 
     /// True while every link of its path, both ways, can be used.
@@ -49,15 +59,9 @@ impl Core {
         path.iter().all(|hop| self.links.is_usable(hop.link))
     }
 
-    fn reroute(&mut self, id: VmId, record: &VmRecord) {
+    pub(crate) fn reroute(&mut self, id: VmId, record: &VmRecord) {
         let request = record.request.clone();
-        let old = Placement {
-            server: record.server,
-            uplink: record.uplink,
-            gateway: record.gateway,
-            path_up: record.path_up.clone(),
-            path_down: record.path_down.clone(),
-        };
+        let old = Placement::of(record);
         self.release(&old, &request);
         let net = request.resources.net;
         let found = self.way(record, net).map(|p| (p, true)).or_else(|| {
@@ -68,8 +72,27 @@ impl Core {
             self.reserve(&old, &request);
             return self.cut(id, NO_WAY);
         };
+        let (level, text) = if has_room {
+            (Level::Info, format!("{id} ({}) has another path", record.address))
+        } else {
+            let text =
+                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
+            (Level::Warning, text)
+        };
+        self.take_way(id, &old, new, (level, "vm-rerouted", text));
+    }
+
+    /// Puts a VM on another way, in the books and in the switches. What it had is released already.
+    pub(crate) fn take_way(
+        &mut self,
+        id: VmId,
+        old: &Placement,
+        new: Placement,
+        (level, kind, text): (Level, &str, String),
+    ) {
+        let Some(request) = self.vms.get(&id).map(|v| v.record.request.clone()) else { return };
         self.reserve(&new, &request);
-        let moved_uplink = new.uplink != record.uplink;
+        let moved_uplink = new.uplink != old.uplink;
         let Some(vm) = self.vms.get_mut(&id) else { return };
         vm.generation = vm.generation.wrapping_add(1);
         vm.record.uplink = new.uplink;
@@ -89,15 +112,8 @@ impl Core {
         if record.path_down.first() != old.path_down.first() {
             self.announce(id);
         }
-        let (level, text) = if has_room {
-            (Level::Info, format!("{id} ({}) has another path", record.address))
-        } else {
-            let text =
-                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
-            (Level::Warning, text)
-        };
-        self.notice(level, "vm-rerouted", text);
-        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Updated(id));
+        self.notice(level, kind, text);
+        self.keep(Kept::Vm(id));
     }
 
     /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its

@@ -1,11 +1,12 @@
 //! The snapshot: what the outside may read. Immutable, shared, and rebuilt part by part: a part that did not change is the
 //! same allocation as in the snapshot before.
 
-use crate::classes::{ClassCounters, ClassView};
+use crate::classes::ClassView;
 use crate::core::{Core, Counters};
 use crate::hosts::HostKind;
 use crate::links::LinkState;
 use crate::live::{Surprise, Sync};
+use crate::managed::{AgentPort, ClassCounters};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -69,10 +70,16 @@ pub struct PortView {
     pub dropped: u64,
     /// Errors, in and out.
     pub errors: u64,
+    /// Switched off by the operator.
+    #[serde(default)]
+    pub switched_off: bool,
     /// How classes are chosen here; `None` while no agent manages the port.
     pub selection: Option<Selection>,
     /// What each class has sent here, in the classes' order; empty while no agent has told.
     pub classes: Vec<ClassCounters>,
+    /// The port as its agent sees it; `None` while none tells.
+    #[serde(default)]
+    pub agent: Option<Arc<AgentPort>>,
 }
 
 /// A declared link as it is.
@@ -86,6 +93,9 @@ pub struct LinkView {
     pub level: LinkLevel,
     /// `declared`, `confirmed`, `down`, `missing`.
     pub state: String,
+    /// Its ports that the operator has switched off.
+    #[serde(default)]
+    pub switched_off: Vec<String>,
     /// Capacity of each direction, bit/s.
     pub capacity: BitRate,
     /// Measured upwards, smoothed, bit/s.
@@ -166,6 +176,32 @@ pub struct VmView {
     pub rate: BitRate,
 }
 
+/// What the operator has decided by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "override")]
+pub enum OverrideView {
+    /// A port is off.
+    PortOff {
+        /// The switch's name.
+        switch: String,
+        /// The port's number.
+        port: PortNo,
+        /// Since when.
+        since: Time,
+        /// True when it is to be on again as soon as its switch is back.
+        lifted: bool,
+    },
+    /// A VM's path goes by these switches.
+    PathPinned {
+        /// Which VM.
+        vm: VmId,
+        /// From the server on.
+        switches: Vec<String>,
+        /// False while that cannot be and the VM has another path.
+        kept: bool,
+    },
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
@@ -196,6 +232,8 @@ pub struct Snapshot {
     pub vms: Arc<Vec<VmView>>,
     /// Groups, in order of id.
     pub groups: Arc<Vec<GroupRecord>>,
+    /// What the operator has decided by hand: ports first, then paths.
+    pub overrides: Arc<Vec<OverrideView>>,
     /// Rules as sent, per declared switch.
     pub rules: Arc<Vec<Arc<Vec<Rule>>>>,
     /// The latest notices, oldest first.
@@ -274,6 +312,7 @@ impl Snapshot {
             hosts: Arc::default(),
             vms: Arc::default(),
             groups: Arc::default(),
+            overrides: Arc::default(),
             rules: Arc::new(rules),
             notices: Arc::default(),
             counters: Counters::default(),
@@ -314,6 +353,9 @@ impl Snapshot {
             next.vms = Arc::new(core.vms.values().map(|v| vm(core, &v.record)).collect());
             next.groups = Arc::new(core.groups.values().cloned().collect());
         }
+        if dirty.vms || dirty.switches {
+            next.overrides = Arc::new(overrides(core));
+        }
         if !dirty.rules.is_empty() {
             let rules = Arc::make_mut(&mut next.rules);
             for id in &dirty.rules {
@@ -328,12 +370,17 @@ impl Snapshot {
         next
     }
 
+    /// A declared switch, by name or datapath id.
+    pub fn switch_named(&self, switch: &str) -> Option<SwitchId> {
+        let dpid = switch.parse::<Dpid>().ok();
+        let switches = &self.site.topology.switches;
+        let n = switches.iter().position(|s| s.name == switch || Some(s.dpid) == dpid)?;
+        Some(SwitchId(n as u32))
+    }
+
     /// The rules of a switch, by name or datapath id.
     pub fn rules_of(&self, switch: &str) -> Option<&Arc<Vec<Rule>>> {
-        let dpid = switch.parse::<Dpid>().ok();
-        let topology = &self.site.topology;
-        let n = topology.switches.iter().position(|s| s.name == switch || Some(s.dpid) == dpid)?;
-        self.rules.get(n)
+        self.rules.get(self.switch_named(switch)?.0 as usize)
     }
 }
 
@@ -399,8 +446,10 @@ fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortVie
         tx_packets: count(|s| s.tx_packets),
         dropped: count(|s| s.rx_dropped.saturating_add(s.tx_dropped)),
         errors: count(|s| s.rx_errors.saturating_add(s.tx_errors)),
+        switched_off: core.ports.is_off(switch, info.port),
         selection: core.classes.selection(switch, info.port),
-        classes: core.classes.counters(switch, info.port).to_vec(),
+        classes: core.class_counters(switch, info.port),
+        agent: core.managed.port(switch, info.port).cloned(),
     }
 }
 
@@ -412,6 +461,7 @@ fn link(core: &Core, id: LinkId) -> LinkView {
             column: id.to_string(),
             level: LinkLevel::Host,
             state: "down".into(),
+            switched_off: Vec::new(),
             capacity: BitRate(0),
             up: BitRate(0),
             down: BitRate(0),
@@ -449,6 +499,7 @@ fn link(core: &Core, id: LinkId) -> LinkView {
             LinkState::Missing => "missing",
         }
         .into(),
+        switched_off: core.switched_off(id),
         capacity: link.cfg.rate,
         up: core.links.measured(up),
         down: core.links.measured(down),
@@ -520,4 +571,23 @@ fn vm(core: &Core, record: &VmRecord) -> VmView {
         rate: core.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
         record: record.clone(),
     }
+}
+
+fn overrides(core: &Core) -> Vec<OverrideView> {
+    let topology = &core.site.topology;
+    let name = |switch: SwitchId| topology.name(NodeId::Switch(switch)).to_owned();
+    let ports = core.ports.iter().map(|o| OverrideView::PortOff {
+        switch: name(o.switch),
+        port: o.port,
+        since: o.since,
+        lifted: o.up,
+    });
+    let pins = core.vms.values().map(|v| &v.record).filter_map(|record| {
+        Some(OverrideView::PathPinned {
+            vm: record.id,
+            switches: record.pin.as_ref()?.iter().map(|s| name(*s)).collect(),
+            kept: crate::operator::keeps_pin(topology, record),
+        })
+    });
+    ports.chain(pins).collect()
 }

@@ -11,6 +11,11 @@ const BELIEVABLE: BitRate = BitRate(400_000_000_000);
 
 /// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
 pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
+    advance_within(old, new, period, BELIEVABLE)
+}
+
+/// The same where it is known what the counter's interface can carry: a step back that would take a higher rate is a new start.
+pub fn advance_within(old: u64, new: u64, period: std::time::Duration, most: BitRate) -> Option<u64> {
     if old == u64::MAX || new == u64::MAX {
         return None;
     }
@@ -19,23 +24,23 @@ pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
     }
     // It went back: the narrowest width it can have wrapped at, if what that makes is believable.
     let wrapped = if old <= u64::from(u32::MAX) { new + (1 << 32) - old } else { new.wrapping_sub(old) };
-    (BitRate::over(wrapped, period) <= BELIEVABLE).then_some(wrapped)
+    (BitRate::over(wrapped, period) <= most.min(BELIEVABLE)).then_some(wrapped)
 }
 
 /// One smoothed rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Smoothed {
+pub(crate) struct Smoothed {
     value: f64,
     primed: bool,
 }
 
 impl Smoothed {
-    fn add(&mut self, sample: f64, history: f64) {
+    pub(crate) fn add(&mut self, sample: f64, history: f64) {
         self.value = if self.primed { history * self.value + (1.0 - history) * sample } else { sample };
         self.primed = true;
     }
 
-    fn rate(self) -> BitRate {
+    pub(crate) fn rate(self) -> BitRate {
         BitRate(self.value.round() as u64)
     }
 }
@@ -192,6 +197,13 @@ mod tests {
         assert_eq!(advance(u64::MAX - 10, 9, s), Some(20), "64-bit wrap");
         assert_eq!(advance(1 << 40, 5, s), None, "a 64-bit counter that starts anew");
         assert_eq!(advance(u64::MAX, 5, s), None, "not counted");
+        let ten = BitRate::mbit(10);
+        assert_eq!(
+            advance_within(126_000, 10, s, ten),
+            None,
+            "34 Gbit/s over a port of 10 Mbit/s: it started again"
+        );
+        assert_eq!(advance_within(u64::from(u32::MAX) - 9, 10, s, ten), Some(20), "32-bit wrap");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Everything that the core waits for, in order of time. A timer that is no longer wanted fires into nothing: whoever handles
 //! it checks whether it still matters.
 
+use crate::lifecycle::Kept;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use tandem_model::{RequestId, SwitchId, Time, VmId};
@@ -20,6 +21,8 @@ pub(crate) enum Timer {
     HostCheck(Ipv4Addr),
     /// Try to forget a VM in the store again.
     RetryRemove(VmId),
+    /// Try to write something again.
+    RetryStore(Kept),
     /// A poll on demand has waited long enough.
     PollTimeout(RequestId),
 }

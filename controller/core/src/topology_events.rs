@@ -54,12 +54,14 @@ impl Core {
         }
         let rules = self.desired.all(id, two_tables);
         self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        self.tell_ports(id, dpid);
         self.dirty.rules(id);
         self.dirty.switches = true;
         if !self.links_of_switch_changed(id) {
             // No link changed, but a way over this switch counts only while the switch is attended.
             self.reroute_cut();
         }
+        self.return_to_pins();
         self.probe_hosts_at(id);
     }
 
@@ -83,6 +85,7 @@ impl Core {
             switch.connected = false;
             switch.since = now;
         }
+        self.managed.forget_switch(id);
         self.dirty.switches = true;
         let name = self.switch_name(dpid);
         let text = format!("{name} has lost its connection ({why}); it keeps forwarding by the rules it has");
@@ -118,6 +121,7 @@ impl Core {
     pub(crate) fn on_port_changed(&mut self, dpid: Dpid, port: PortInfo, removed: bool) {
         let Some(id) = self.live.id(dpid) else { return };
         let number = port.port;
+        let says_up = port.up && !removed;
         if let Some(switch) = self.live.switch_mut(id) {
             if removed {
                 switch.ports.remove(&number);
@@ -126,14 +130,26 @@ impl Core {
             }
         }
         self.dirty.switches = true;
-        if let Some(link) = self.site.topology.link_at(NodeId::Switch(id), number) {
-            let came_up = self.links.state(link) == LinkState::Down;
-            if self.refresh_link(link) {
-                if came_up && self.site.modules.discovery {
-                    self.effects.push(Effect::Discover { switch: dpid });
-                }
-                self.topology_changed();
+        if says_up {
+            self.keep_off(id, dpid, number);
+        }
+        self.link_at_changed(id, number);
+    }
+
+    /// Something about a port has changed: so may have its link.
+    pub(crate) fn link_at_changed(&mut self, id: SwitchId, number: PortNo) {
+        let Some(link) = self.site.topology.link_at(NodeId::Switch(id), number) else { return };
+        let came_up = self.links.state(link) == LinkState::Down;
+        // Which end is off may change while the link is down all the time.
+        self.dirty.links = true;
+        if self.refresh_link(link) {
+            if came_up
+                && self.site.modules.discovery
+                && let Some(dpid) = crate::core::connected(&self.live, &self.site, id)
+            {
+                self.effects.push(Effect::Discover { switch: dpid });
             }
+            self.topology_changed();
         }
     }
 
@@ -201,7 +217,12 @@ impl Core {
     /// Brings a link's state up to date; true when that changed whether it can be used.
     fn refresh_link(&mut self, id: LinkId) -> bool {
         let before = self.links.state(id);
-        let state = self.live.link_state(&self.site.topology, &self.links, id, self.lldp_timeout(), self.now);
+        let off = self.switched_off(id);
+        let state = if off.is_empty() {
+            self.live.link_state(&self.site.topology, &self.links, id, self.lldp_timeout(), self.now)
+        } else {
+            LinkState::Down
+        };
         if state == before {
             return false;
         }
@@ -212,6 +233,10 @@ impl Core {
         self.dirty.links = true;
         let name = self.link_name(id);
         match (before, state) {
+            (_, LinkState::Down) if !off.is_empty() => {
+                let text = format!("{name} is down: the operator has switched off {}", off.join(" and "));
+                self.notice(Level::Info, "link-down", text);
+            }
             (_, LinkState::Down) => {
                 self.notice(Level::Warning, "link-down", format!("{name} is down"));
             }

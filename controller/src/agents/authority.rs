@@ -119,7 +119,12 @@ impl Authority {
     pub fn open(folder: &Path) -> anyhow::Result<Authority> {
         let (key_file, certificate_file) = (folder.join("authority.key"), folder.join("authority.crt"));
         if !certificate_file.exists() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            match std::fs::create_dir(folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("cannot make {}", folder.display()));
+                }
+                _ => {}
+            }
             std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(Vec::new())?;

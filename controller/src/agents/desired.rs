@@ -1,14 +1,8 @@
 //! What an agent should make of its switches: from the site and the classes' shares as they are now.
 
 use tandem_agent_protocol::agent as wire;
-use tandem_core::classes::ClassView;
+use tandem_core::classes::{ClassView, portion};
 use tandem_model::{NodeId, PortNo, Site, SwitchId};
-
-/// The most packets that a class's queue may hold: see `ServiceClass::queue`.
-fn portion(rate: u64, percent: f64) -> u64 {
-    // Down to whole bytes a second, so that shares of 100% in all never add up to more than the port's rate.
-    (rate as f64 * percent / 100.0) as u64 / 8 * 8
-}
 
 /// The switches of `presented`, as the site has them. What the site does not know is left out.
 pub fn of(site: &Site, classes: &[ClassView], presented: &[wire::Presented]) -> Vec<wire::Switch> {
@@ -39,16 +33,16 @@ fn switch(site: &Site, classes: &[ClassView], presented: &wire::Presented) -> Op
 fn port(site: &Site, classes: &[ClassView], switch: SwitchId, number: u32) -> Option<wire::Port> {
     let link = site.topology.link_at(NodeId::Switch(switch), PortNo(number))?;
     let cfg = site.topology.link(link)?.cfg;
-    let rate = cfg.rate.0;
+    let rate = cfg.rate;
     let classes = site.classes.iter().zip(classes).map(|(class, now)| wire::Class {
-        rate_bit_per_s: portion(rate, now.share.share),
-        ceiling_bit_per_s: portion(rate, now.share.ceiling).max(portion(rate, now.share.share)),
+        rate_bit_per_s: portion(rate, now.share.share).0,
+        ceiling_bit_per_s: portion(rate, now.share.ceiling).max(portion(rate, now.share.share)).0,
         dscp: class.dscp.into(),
         queue_packets: class.queue,
     });
     Some(wire::Port {
         number,
-        rate_bit_per_s: rate,
+        rate_bit_per_s: rate.0,
         queue_packets: cfg.queue,
         classes: classes.collect(),
         default_class: site.default_class.map_or(0, |d| d.0.into()),

@@ -21,7 +21,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
-use tandem_model::{ClassSample, Dpid, Event, PortNo, Selection, Site};
+use tandem_model::{
+    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, Selection, Site,
+    SwitchId,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -85,10 +88,33 @@ pub struct PortView {
     pub hardware: BTreeMap<String, u64>,
 }
 
+/// An agent in numbers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AgentFigures {
+    /// Its name.
+    pub name: String,
+    /// Connected now.
+    pub connected: bool,
+    /// How many switches it has.
+    pub switches: usize,
+    /// The generation that it was sent last.
+    pub generation: u64,
+    /// The generation that it has applied.
+    pub applied: u64,
+    /// How long that took, in milliseconds.
+    pub took_ms: f64,
+    /// How much it could not do.
+    pub faults: usize,
+}
+
 #[derive(Default)]
 struct Live {
     views: BTreeMap<String, AgentView>,
     sessions: BTreeMap<String, (u64, mpsc::UnboundedSender<()>)>,
+    /// What each end of a link has negotiated, as its agent says: bit/s, and whether it is half duplex.
+    ends: BTreeMap<(SwitchId, PortNo), (u64, bool)>,
+    /// Which differences of two ends were told; told again when they come again.
+    unlike: BTreeMap<LinkId, String>,
 }
 
 /// What the server and its sessions share.
@@ -113,6 +139,8 @@ pub enum Peer {
     Local,
     /// Nobody that we know; may enrol.
     Stranger,
+    /// A certificate of ours that is good no longer, and why: told on the first call, so that the agent can say it, too.
+    Refused(String),
 }
 
 impl Agents {
@@ -137,6 +165,20 @@ impl Agents {
         self.live().views.values().cloned().collect()
     }
 
+    /// The same in numbers.
+    pub fn figures(&self) -> Vec<AgentFigures> {
+        let figures = |v: &AgentView| AgentFigures {
+            name: v.name.clone(),
+            connected: v.connected,
+            switches: v.switches.len(),
+            generation: v.generation,
+            applied: v.applied,
+            took_ms: v.took_ms,
+            faults: v.faults.len(),
+        };
+        self.live().views.values().map(figures).collect()
+    }
+
     /// Ends an agent's connection, if it has one.
     pub fn disconnect(&self, name: &str) {
         self.live().sessions.remove(name);
@@ -153,6 +195,41 @@ impl Agents {
             }
         }
         current
+    }
+
+    /// Takes in what an end of a link has negotiated; what is to be said when the other end has something else. The seed lost days to
+    /// this: one end negotiates, the other does not.
+    fn compare(&self, switch: SwitchId, port: PortNo, end: (u64, bool)) -> Option<String> {
+        let topology = &self.site.topology;
+        let link = topology.link_at(NodeId::Switch(switch), port)?;
+        let cable = topology.link(link)?;
+        let here = NodeId::Switch(switch);
+        let other = if cable.a.node == here && cable.a.port == port { cable.b } else { cable.a };
+        let mut live = self.live();
+        live.ends.insert((switch, port), end);
+        let NodeId::Switch(far) = other.node else { return None };
+        let there = *live.ends.get(&(far, other.port))?;
+        let unlike = match (end, there) {
+            // An end that does not know its speed, as a veth pair or one without a carrier, says nothing about the cable.
+            ((0, _), _) | (_, (0, _)) => false,
+            (here, there) => here != there,
+        };
+        if !unlike {
+            live.unlike.remove(&link);
+            return None;
+        }
+        let say = |node, port: PortNo, (speed, half): (u64, bool)| {
+            let duplex = if half { "half" } else { "full" };
+            format!("{}.{port} has {} {duplex} duplex", topology.name(node), BitRate(speed))
+        };
+        let mut ends = [say(here, port, end), say(other.node, other.port, there)];
+        ends.sort();
+        let what = format!(
+            "the two ends of a cable differ: {}; let both negotiate (`ethtool -s INTERFACE autoneg on`), or set both alike",
+            ends.join(", ")
+        );
+        let told = live.unlike.insert(link, what.clone());
+        (told.as_ref() != Some(&what)).then_some(what)
     }
 
     /// Serves agents until the hub is gone.
@@ -223,7 +300,11 @@ async fn accept(
                     let (acceptor, authority, incoming) =
                         (acceptor.clone(), authority.clone(), incoming.clone());
                     tokio::spawn(async move {
-                        match greet(stream, &acceptor, &authority).await {
+                        let greeted = greet(stream, &acceptor, &authority).await;
+                        if let Ok(Connection::Tls(_, Peer::Refused(why))) = &greeted {
+                            tracing::warn!(kind = "agent-refused", "agent at {from} refused: {why}");
+                        }
+                        match greeted {
                             Ok(connection) => drop(incoming.send(Ok(connection)).await),
                             Err(why) => {
                                 tracing::warn!(kind = "agent-refused", "agent at {from} refused: {why}")
@@ -257,8 +338,10 @@ async fn greet(
         None => Peer::Stranger,
         Some(certificate) => {
             let name = common_name(certificate).ok_or("its certificate has no name")?;
-            authority.admits(&name).map_err(|e| e.to_string())?;
-            Peer::Certified(name)
+            match authority.admits(&name) {
+                Ok(()) => Peer::Certified(name),
+                Err(why) => Peer::Refused(why.to_string()),
+            }
         }
     };
     Ok(Connection::Tls(Box::new(stream), peer))
@@ -355,8 +438,12 @@ impl AgentsService for Agents {
         &self,
         request: Request<wire::RenewRequest>,
     ) -> Result<Response<wire::Certificate>, Status> {
-        let Peer::Certified(name) = peer(&request) else {
-            return Err(Status::unauthenticated("only an agent with a certificate can renew it"));
+        let name = match peer(&request) {
+            Peer::Certified(name) => name,
+            Peer::Refused(why) => return Err(Status::permission_denied(why)),
+            Peer::Local | Peer::Stranger => {
+                return Err(Status::unauthenticated("only an agent with a certificate can renew it"));
+            }
         };
         let renewed = self.authority.renew(&name, &request.into_inner().request);
         let certificate = renewed.map_err(|why| Status::permission_denied(why.to_string()))?;
@@ -370,8 +457,14 @@ impl AgentsService for Agents {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let peer = peer(&request);
-        if matches!(peer, Peer::Stranger) {
-            return Err(Status::unauthenticated("show a certificate: tandem-agent enroll --token TOKEN"));
+        match &peer {
+            Peer::Stranger => {
+                let why = "show a certificate: tandem-agent enroll --token TOKEN";
+                tracing::warn!(kind = "agent-refused", "agent refused: it shows no certificate");
+                return Err(Status::unauthenticated(why));
+            }
+            Peer::Refused(why) => return Err(Status::permission_denied(why.clone())),
+            Peer::Certified(_) | Peer::Local => {}
         }
         let mut inbox = request.into_inner();
         let first = tokio::time::timeout(HANDSHAKE, inbox.message())
@@ -538,11 +631,14 @@ impl Session {
         for what in report.faults.iter().map(fault) {
             self.trouble(what).await;
         }
-        let mut views = Vec::new();
+        let (mut views, mut ends) = (Vec::new(), Vec::new());
         for switch in report.switches {
+            let id = desired::find(&self.agents.site, &switch.name);
             let presented = self.hello.switches.iter().find(|s| s.name == switch.name);
             for port in &switch.ports {
                 let at = presented.and_then(|s| s.ports.iter().find(|p| p.number == port.number));
+                let end = (port.speed_bit_per_s, port.half_duplex);
+                ends.extend(id.map(|id| (id, PortNo(port.number), end)));
                 views.push(PortView {
                     port: format!("{}.{}", switch.name, port.number),
                     interface: at.map(|p| p.interface.clone()).unwrap_or_default(),
@@ -554,24 +650,43 @@ impl Session {
                 });
             }
             let Some(dpid) = self.dpids.get(&switch.name).copied() else { continue };
-            let ports: Vec<(PortNo, Vec<ClassSample>)> = switch
-                .ports
-                .iter()
-                .filter(|p| !p.classes.is_empty())
-                .map(|p| (PortNo(p.number), p.classes.iter().map(sample).collect()))
-                .collect();
-            if !ports.is_empty() {
-                self.event(Event::ClassSamples { switch: dpid, ports }).await;
-            }
+            let ports = switch.ports.into_iter().map(sample).collect();
+            self.event(Event::AgentSamples { switch: dpid, ports }).await;
         }
         if let Some(view) = self.agents.live().views.get_mut(&self.hello.name) {
             view.ports = views;
         }
+        for what in ends.into_iter().filter_map(|(switch, port, end)| self.agents.compare(switch, port, end))
+        {
+            self.trouble(what).await;
+        }
     }
 }
 
-fn sample(c: &wire::ClassReport) -> ClassSample {
-    ClassSample { bytes: c.bytes, packets: c.packets, drops: c.drops, queued: c.queued }
+fn sample(p: wire::PortReport) -> AgentSample {
+    let class = |c: &wire::ClassReport| ClassSample {
+        bytes: c.bytes,
+        packets: c.packets,
+        drops: c.drops,
+        queued: c.queued,
+    };
+    AgentSample {
+        interface: PortSample {
+            port: PortNo(p.number),
+            rx_packets: p.rx_packets,
+            tx_packets: p.tx_packets,
+            rx_bytes: p.rx_bytes,
+            tx_bytes: p.tx_bytes,
+            rx_dropped: p.rx_dropped,
+            tx_dropped: p.tx_dropped,
+            rx_errors: p.rx_errors,
+            tx_errors: p.tx_errors,
+        },
+        speed: (p.speed_bit_per_s > 0).then_some(BitRate(p.speed_bit_per_s)),
+        half_duplex: p.half_duplex,
+        classes: p.classes.iter().map(class).collect(),
+        hardware: p.hardware.into_iter().map(|c| (c.name, c.value)).collect(),
+    }
 }
 
 fn fault(f: &wire::Fault) -> String {

@@ -2,7 +2,9 @@
 
 pub mod agents;
 pub mod client;
+pub mod operator;
 pub mod site;
+pub mod stats;
 mod table;
 pub mod testbed;
 pub mod verbs;

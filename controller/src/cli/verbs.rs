@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::table::table;
-use crate::api::{GroupBody, VmBody};
+use crate::api::{GroupBody, SizeBody, VmBody};
 use crate::switches::Address;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -31,7 +31,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum VmVerb {
     /// Request a VM; waits until it runs and prints its address. What is left out is the site's default.
-    Request(VmSize),
+    Request(NewVm),
     /// List all VMs.
     List,
     /// Show one VM with its path.
@@ -90,6 +90,24 @@ pub struct VmSize {
     /// Network, each direction, such as "1 Mbit/s".
     #[arg(long)]
     net: Option<BitRate>,
+}
+
+impl VmSize {
+    fn body(&self) -> SizeBody {
+        SizeBody {
+            cpu: self.cpu,
+            ram: self.ram.map(|b| b.0),
+            disk: self.disk.map(|b| b.0),
+            net: self.net.map(|r| r.0),
+        }
+    }
+}
+
+/// A VM to be requested.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewVm {
+    #[command(flatten)]
+    size: VmSize,
     /// Service class, by its name in the site file.
     #[arg(long)]
     class: Option<String>,
@@ -101,21 +119,14 @@ pub struct VmSize {
     name: Option<String>,
 }
 
-impl VmSize {
+impl NewVm {
     fn body(self) -> VmBody {
-        VmBody {
-            cpu: self.cpu,
-            ram: self.ram.map(|b| b.0),
-            disk: self.disk.map(|b| b.0),
-            net: self.net.map(|r| r.0),
-            class: self.class,
-            timeout: self.timeout,
-            name: self.name,
-        }
+        let SizeBody { cpu, ram, disk, net } = self.size.body();
+        VmBody { cpu, ram, disk, net, class: self.class, timeout: self.timeout, name: self.name }
     }
 }
 
-fn vm_number(text: &str) -> Result<u64, String> {
+pub(super) fn vm_number(text: &str) -> Result<u64, String> {
     text.strip_prefix("vm")
         .unwrap_or(text)
         .parse()
@@ -141,8 +152,8 @@ fn state(state: &VmState) -> String {
 pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
     let client = Client::new(common.api.clone());
     match verb {
-        VmVerb::Request(size) => {
-            let body = serde_json::to_value(size.body())?;
+        VmVerb::Request(vm) => {
+            let body = serde_json::to_value(vm.body())?;
             let reply = client.call(Method::POST, "/api/v1/vms", Some(body)).await?;
             if common.json {
                 return print_json(&reply.body);
@@ -310,7 +321,16 @@ pub async fn topology(common: &Common) -> anyhow::Result<()> {
         .collect();
     println!("{}", table(&["server", "address", "edge", "vms", "cpu", "ram", "network"], &rows));
     for link in links.iter().filter(|l| l.state == "down" || l.state == "missing") {
-        println!("link {} is {}", link.name, link.state);
+        match link.switched_off.join(" and ") {
+            off if off.is_empty() => println!("link {} is {}", link.name, link.state),
+            off => println!("link {} is {}: the operator has switched off {off}", link.name, link.state),
+        }
+    }
+    for (switch, port) in switches.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
+        // A port without a declared link is in none of the lines above.
+        if port.switched_off && port.peer.is_empty() {
+            println!("port {}.{} is switched off by the operator", switch.name, port.port);
+        }
     }
     surprises.iter().for_each(|s| println!("{s}"));
     for host in hosts.iter().filter(|h| h.kind == "stranger") {
@@ -408,49 +428,6 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
         return print_json(&all);
     }
     print!("{}", table(&["switch", "table", "priority", "owner", "match", "actions"], &rows));
-    Ok(())
-}
-
-/// `tandem stats`: every port, after a fresh reading with `now`.
-///
-/// # Errors
-/// With what the controller says.
-pub async fn stats(common: &Common, now: bool) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
-    if now {
-        client.call(Method::POST, "/api/v1/poll", None).await?;
-    }
-    let (switches, _): (Vec<SwitchView>, _) = client.get("/api/v1/switches").await?;
-    if common.json {
-        return print_json(&switches);
-    }
-    let mut rows = Vec::new();
-    for s in &switches {
-        for p in &s.ports {
-            rows.push(vec![
-                format!("{}.{}", s.name, p.port),
-                p.peer.clone(),
-                if p.up { "up" } else { "down" }.into(),
-                p.rx.to_string(),
-                p.tx.to_string(),
-                p.rx_bytes.to_string(),
-                p.tx_bytes.to_string(),
-                p.dropped.to_string(),
-                p.errors.to_string(),
-            ]);
-        }
-    }
-    print!(
-        "{}",
-        table(&["port", "peer", "state", "in", "out", "bytes in", "bytes out", "dropped", "errors"], &rows)
-    );
-    println!();
-    let rows: Vec<Vec<String>> = switches
-        .iter()
-        .filter(|s| !s.legacy)
-        .map(|s| vec![s.name.clone(), format!("{:.1}%", s.ratio * 100.0)])
-        .collect();
-    print!("{}", table(&["switch", "ratio"], &rows));
     Ok(())
 }
 

@@ -272,6 +272,12 @@ impl Ssh {
         self.keeper
     }
 
+    /// The words by which another process of this user runs a command line over this connection; the command line comes behind them.
+    pub fn words(&self) -> Vec<String> {
+        let arguments = self.arguments.iter().map(|a| a.to_string_lossy().into_owned());
+        ["ssh", "-o", "ControlMaster=no"].map(str::to_owned).into_iter().chain(arguments).collect()
+    }
+
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new("ssh");
         command

@@ -1,10 +1,11 @@
 //! What is said on a lab's control socket: one JSON line asks, one answers.
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,8 +43,14 @@ pub enum Ask {
         /// Its id.
         id: u64,
     },
+    /// How far each machine's clock is from the asker's world's: measured now. A lab on one machine has one clock.
+    Clocks,
+    /// The counters of every interface of servers, gateways and VMs.
+    Counters,
     /// End.
     Down,
+    /// End when this connection does, however that comes about.
+    Hold,
 }
 
 /// An answer.
@@ -57,6 +64,13 @@ pub enum Answer {
         /// Number of the namespace's descriptor in the lab's process.
         netns: i32,
     },
+    /// To `Find`, for what is on another machine.
+    Remote {
+        /// What to put before a command for it to be run there: words for ssh, then the beginning of its command line.
+        ssh: Vec<String>,
+        /// See `ssh`.
+        prefix: String,
+    },
     /// To `PingAll`.
     Pings(Pings),
     /// To `Flows`.
@@ -64,8 +78,35 @@ pub enum Answer {
         /// In order of id.
         flows: Vec<FlowReport>,
     },
+    /// To `Clocks`.
+    Clocks {
+        /// A machine each.
+        clocks: Vec<Clock>,
+    },
+    /// To `Counters`.
+    Counters {
+        /// In order of nodes.
+        counters: Vec<Counter>,
+    },
     /// It is done.
     Done,
+    /// A testbed's node is there, with all that it was lent.
+    Ready {
+        /// Its guard's process id.
+        guard: u32,
+        /// Its own.
+        node: u32,
+    },
+    /// What a testbed's node answers to: what time is it?
+    Now {
+        /// Nanoseconds on its machine's clock.
+        ns: u64,
+    },
+    /// A testbed's node has ended, and all that it was lent is given back.
+    Returned {
+        /// How it ended.
+        node: String,
+    },
     /// To `Down`: it ends now.
     Ending,
     /// It could not be done.
@@ -90,6 +131,58 @@ pub struct Status {
     pub steps: Vec<(String, f64)>,
     /// Where the switches look for their controller.
     pub controller: String,
+    /// A testbed's machines; none where all is on this one.
+    #[serde(default)]
+    pub machines: Vec<Machine>,
+    /// What is not as it should be.
+    #[serde(default)]
+    pub trouble: Vec<String>,
+}
+
+/// A machine of a testbed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// As the inventory calls it.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// What it is to the site: switches, servers, gateways.
+    pub nodes: Vec<String>,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Open vSwitch's version, where it has one.
+    pub ovs: Option<String>,
+}
+
+/// How far a machine's clock (CLOCK_MONOTONIC) is ahead of that of the lab's own process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Which machine.
+    pub machine: String,
+    /// When it was measured: nanoseconds on the lab's own clock.
+    pub at_ns: i64,
+    /// Nanoseconds ahead.
+    pub offset_ns: i64,
+    /// The round trip by which it was measured, nanoseconds: the offset is right within half of it.
+    pub rtt_ns: i64,
+}
+
+/// An interface's counters, as the kernel keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the kernel's own names, linux/if_link.h: rtnl_link_stats64")]
+pub struct Counter {
+    /// `srv1`, `gw1`, `vm1`.
+    pub node: String,
+    /// The interface's name.
+    pub interface: String,
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_dropped: u64,
+    pub tx_errors: u64,
 }
 
 /// Who reached whom.
@@ -118,15 +211,15 @@ pub struct FlowReport {
     pub goodput: f64,
     /// Received, bytes of payload.
     pub bytes: u64,
-    /// Packets sent (UDP).
+    /// Packets (UDP) or messages of 8192 bytes (TCP) sent.
     pub sent: u64,
-    /// Packets received (UDP).
+    /// The same, received; TCP loses none, what is missing is on its way.
     pub received: u64,
-    /// Packets that came before an earlier one (UDP).
+    /// Packets that came after a later one (UDP).
     pub reordered: u64,
-    /// Mean delay in milliseconds (UDP).
+    /// Mean delay in milliseconds.
     pub delay_ms: f64,
-    /// Jitter in milliseconds (RFC 3550 section 6.4.1; UDP).
+    /// Jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
     /// Seconds it ran.
     pub seconds: f64,
@@ -140,6 +233,28 @@ pub struct FlowReport {
 /// When the name is too long.
 pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tandem-lab/{name}{suffix}"))
+}
+
+/// Takes a lab's name: its control socket, and that of the hypervisor service.
+///
+/// # Errors
+/// When there is a lab of that name.
+pub fn bind(name: &str) -> anyhow::Result<(UnixListener, UnixListener)> {
+    // The sockets' names are made of it: a slash in it could be another lab's.
+    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
+        anyhow::bail!(
+            "{name:?} cannot be a lab's name; choose up to 64 letters, digits, '-', '_' or '.' with --name"
+        );
+    }
+    let bind = |suffix: &str| {
+        UnixListener::bind_addr(&address(name, suffix)?).with_context(|| {
+            format!(
+                "there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name"
+            )
+        })
+    };
+    Ok((bind("")?, bind("/world")?))
 }
 
 /// The labs that are up, by their control sockets.
@@ -168,6 +283,22 @@ pub fn pick(name: Option<String>) -> anyhow::Result<String> {
             all.push(last);
             anyhow::bail!("several labs are up; say which one with --name: {}", all.join(", "))
         }
+    }
+}
+
+/// Holds a lab: it goes down when the connection is dropped, also when this process is killed.
+///
+/// # Errors
+/// When there is no such lab, or it does not answer.
+pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
+    let stream = UnixStream::connect_addr(&address(name, "")?)
+        .map_err(|e| anyhow::anyhow!("there is no lab {name:?} ({e})"))?;
+    writeln!(&stream, "{}", serde_json::to_string(&Ask::Hold)?)?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line)?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Done) => Ok(stream),
+        _ => anyhow::bail!("the lab {name:?} cannot be held"),
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod agents;
 pub mod control;
 pub mod inside;
+pub mod neighbours;
 pub mod network;
 pub mod outside;
 pub mod ping;

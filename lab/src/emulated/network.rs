@@ -1,7 +1,9 @@
 //! Makes a site's network real: a namespace per server and gateway, a bridge of Open vSwitch per switch, a shaped veth pair per link.
 
 use super::agents::{self, Agents};
+use super::neighbours;
 use super::outside::Start;
+use crate::hosts::{Host, Hosts};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +12,15 @@ use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::{NetNs, visit};
 use tandem_linux::ovs::{Datapath, Ovs};
 use tandem_linux::{ethtool, link, tc};
-use tandem_model::{Link, LinkCfg, LinkId, NodeId, PortNo, Role, Site, SwitchId, Topology};
+use tandem_model::{
+    GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
+};
 
-/// Interface number of a node's bridge, inside its namespace.
-pub const BRIDGE: u32 = 5;
+/// Interface number of a node's bridge, inside its namespace. The lowest numbers may be taken: a kernel with tunnel modules (gre, sit and
+/// their like) makes an interface of each in every new namespace.
+pub const BRIDGE: u32 = 30;
 /// Interface number of a node's port 0; its ports count from 1.
-pub const PORT_BASE: u32 = 10;
+pub const PORT_BASE: u32 = 40;
 /// Interface numbers of switch ports start here, two per link.
 const SWITCH_BASE: u32 = 100;
 
@@ -23,10 +28,8 @@ const SWITCH_BASE: u32 = 100;
 pub struct Network {
     /// The namespace of the switches.
     pub root: NetNs,
-    /// A namespace per server, by id.
-    pub servers: Vec<NetNs>,
-    /// A namespace per gateway, by id.
-    pub gateways: Vec<NetNs>,
+    /// Servers and gateways, by id, with their VMs.
+    pub hosts: Hosts,
     /// The agents, which end before what they manage.
     pub agents: Agents,
     /// The private Open vSwitch.
@@ -196,11 +199,11 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
     requests.extend(legacy(topology));
     let mut work: Vec<(&NetNs, NodeWork)> = Vec::new();
     for (n, (server, ns)) in (0u32..).zip(topology.servers.iter().zip(&servers)) {
-        let node = NodeId::Server(tandem_model::ServerId(n));
+        let node = NodeId::Server(ServerId(n));
         work.push((ns, node_work(site, &server.name, server.mac.0, server.address, &server.uplinks, node)));
     }
     for (n, (gateway, ns)) in (0u32..).zip(topology.gateways.iter().zip(&gateways)) {
-        let node = NodeId::Gateway(tandem_model::GatewayId(n));
+        let node = NodeId::Gateway(GatewayId(n));
         work.push((
             ns,
             node_work(site, &gateway.name, gateway.mac.0, gateway.address, &gateway.uplinks, node),
@@ -233,7 +236,27 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
         }
     })?;
     step("bridges, addresses and shaping");
-    Ok(Network { root, servers, gateways, agents, ovs, steps })
+    let host = |name: &str, ns, mac: Mac, address, node| Host {
+        name: name.to_owned(),
+        ns,
+        mac: mac.0,
+        address,
+        prefix_len: site.addresses.network.len(),
+        uplinks: topology.ports(node).iter().map(|(port, _)| (*port, PORT_BASE + port.0)).collect(),
+        direct: true,
+    };
+    let servers = (0u32..).zip(topology.servers.iter().zip(servers));
+    let servers =
+        servers.map(|(n, (s, ns))| host(&s.name, ns, s.mac, s.address, NodeId::Server(ServerId(n))));
+    let gateways = (0u32..).zip(topology.gateways.iter().zip(gateways));
+    let gateways =
+        gateways.map(|(n, (g, ns))| host(&g.name, ns, g.mac, g.address, NodeId::Gateway(GatewayId(n))));
+    let hosts = Hosts::new(servers.collect(), gateways.collect(), folder)?;
+    if !site.modules.arp {
+        neighbours::hosts(&hosts).context("setting neighbours by hand ([modules] arp = false)")?;
+        step("neighbours");
+    }
+    Ok(Network { root, hosts, agents, ovs, steps })
 }
 
 /// The controller in vswitchd's words. Of Unix sockets it takes only one per bridge in its own folder, so these are links to the real

@@ -15,6 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 use tandem_linux::probe::Probe;
 use tandem_linux::sandbox;
 use tandem_model::{Site, site};
+use tandem_testbed::ssh::quote;
 
 /// What the inner process is told, on its standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,14 +95,14 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     if !missing.is_empty() {
         bail!("the emulated world is not possible here; missing:\n  {}", missing.join("\n  "));
     }
+    if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
+        bail!(
+            "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",
+            plan.controller
+        );
+    }
     let name = plan.name.clone().unwrap_or(checked.name);
-    let bind = |suffix: &str| UnixListener::bind_addr(&control::address(&name, suffix)?);
-    let taken = || {
-        format!(
-            "there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name"
-        )
-    };
-    let (control, world) = (bind("").with_context(taken)?, bind("/world").with_context(taken)?);
+    let (control, world) = control::bind(&name)?;
     hand_down(&control)?;
     hand_down(&world)?;
     let start = Start {
@@ -219,17 +220,41 @@ pub fn down(name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When there is no such lab or node, or the command cannot be started.
 pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {
-    let Answer::Found { netns } = control::ask(name, &Ask::Find { node: node.to_owned() })? else {
-        bail!("the lab {name:?} answered something else")
+    let Some((program, arguments)) = command.split_first() else { bail!("no command was given") };
+    let mut child = match control::ask(name, &Ask::Find { node: node.to_owned() })? {
+        Answer::Found { netns } => {
+            sandbox::enter(process_of(name)?, netns)?;
+            let mut child = Command::new(program);
+            child.args(arguments);
+            child
+        }
+        Answer::Remote { ssh, prefix } => {
+            let (program, options) = ssh.split_first().context("the lab does not say how")?;
+            let words: Vec<String> = command.iter().map(|w| quote(w)).collect();
+            let mut child = Command::new(program);
+            child.args(options).arg(format!("{prefix} {}", words.join(" ")));
+            child
+        }
+        _ => bail!("the lab {name:?} answered something else"),
     };
-    let pid = process_of(name)?;
+    let status = child.status().with_context(|| format!("cannot start {program} in {node}"))?;
+    Ok(exit_code(status))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    ExitCode::from(status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1) as u8)
+}
+
+/// Runs a command inside a testbed's node, on its own machine: `pid` is the node's process, `netns` its descriptor. Call it before any
+/// thread is started.
+///
+/// # Errors
+/// When the node is gone, or the command cannot be started.
+pub fn enter(pid: u32, netns: i32, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { bail!("no command was given") };
     sandbox::enter(pid, netns)?;
-    let status = Command::new(program)
-        .args(arguments)
-        .status()
-        .with_context(|| format!("cannot start {program} in {node}"))?;
-    Ok(ExitCode::from(status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1) as u8))
+    let status = Command::new(program).args(arguments).status();
+    Ok(exit_code(status.with_context(|| format!("cannot start {program} in {node}"))?))
 }
 
 /// The id, as seen from here, of the process that holds a lab's control socket.

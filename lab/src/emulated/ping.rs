@@ -1,7 +1,7 @@
 //! Every server pings every other server and every gateway: ICMP echo (RFC 792) from a raw socket in each namespace.
 
 use super::control::Pings;
-use super::network::Network;
+use crate::hosts::Host;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use tandem_linux::link;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::{NetNs, visit};
-use tandem_model::Site;
 
 /// How long a sender waits for answers that are missing before it asks again.
 const WAIT: Duration = Duration::from_millis(1500);
@@ -24,44 +23,36 @@ const AT_ONCE: usize = 8;
 /// all namespaces together, and drops none that is younger than five seconds.
 const NEIGHBOURS: usize = 512;
 
-struct Node<'a> {
-    name: &'a str,
-    address: Ipv4Addr,
-    ns: &'a NetNs,
+/// Who is pinged.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its namespace, where it is on this machine.
+    pub ns: Option<&'a NetNs>,
 }
 
-/// See the module.
+/// Each sender pings each target but itself.
 ///
 /// # Errors
 /// When a namespace or socket cannot be had.
-pub fn all(site: &Site, network: &Network, senders: Option<usize>) -> anyhow::Result<Pings> {
-    let topology = &site.topology;
-    let servers = topology.servers.iter().zip(&network.servers);
-    let gateways = topology.gateways.iter().zip(&network.gateways);
-    let nodes: Vec<Node<'_>> = servers
-        .map(|(s, ns)| Node { name: &s.name, address: s.address, ns })
-        .chain(gateways.map(|(g, ns)| Node { name: &g.name, address: g.address, ns }))
-        .collect();
-    let count = senders.map_or(topology.servers.len(), |n| n.min(topology.servers.len()));
+pub fn all(senders: &[Host], targets: &[Target<'_>]) -> anyhow::Result<Pings> {
     let mut pings = Pings::default();
-    for (round, senders) in nodes[..count].chunks(AT_ONCE).enumerate() {
-        for targets in nodes.chunks((NEIGHBOURS / 2 / senders.len()).max(1)) {
+    for (round, senders) in senders.chunks(AT_ONCE).enumerate() {
+        for portion in targets.chunks((NEIGHBOURS / 2 / senders.len()).max(1)) {
             let first = (round * AT_ONCE) as u16;
-            each_pings(first, senders, targets, &mut pings)?;
-            if nodes.len() * senders.len() * 2 > NEIGHBOURS {
-                forget(senders.iter().chain(targets))?;
+            each_pings(first, senders, portion, &mut pings)?;
+            if targets.len() * senders.len() * 2 > NEIGHBOURS {
+                forget(senders.iter().map(|s| &s.ns).chain(portion.iter().filter_map(|t| t.ns)))?;
             }
         }
     }
     Ok(pings)
 }
 
-fn each_pings(
-    first: u16,
-    senders: &[Node<'_>],
-    targets: &[Node<'_>],
-    pings: &mut Pings,
-) -> anyhow::Result<()> {
+fn each_pings(first: u16, senders: &[Host], targets: &[Target<'_>], pings: &mut Pings) -> anyhow::Result<()> {
     let addresses: Vec<Ipv4Addr> = targets.iter().map(|t| t.address).collect();
     let results: Vec<anyhow::Result<(usize, BTreeSet<Ipv4Addr>)>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (first..)
@@ -88,8 +79,8 @@ fn each_pings(
     Ok(())
 }
 
-fn forget<'a>(nodes: impl Iterator<Item = &'a Node<'a>>) -> anyhow::Result<()> {
-    let places: Vec<(&NetNs, ())> = nodes.map(|n| (n.ns, ())).collect();
+fn forget<'a>(nodes: impl Iterator<Item = &'a NetNs>) -> anyhow::Result<()> {
+    let places: Vec<(&NetNs, ())> = nodes.map(|ns| (ns, ())).collect();
     let forgotten = visit(&places, |()| Netlink::open().and_then(|mut n| link::forget_neighbours(&mut n)))?;
     Ok(forgotten.into_iter().collect::<Result<(), _>>()?)
 }

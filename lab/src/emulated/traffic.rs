@@ -1,9 +1,12 @@
 //! Native traffic: UDP and TCP at a rate, from a socket in one namespace to a socket in another, measured where it arrives.
 //!
-//! Every UDP packet carries its number and when it was sent (both ends have one clock), so that delay, jitter, loss and reordering
-//! are known exactly.
+//! Every UDP packet carries its number and when it was sent, so that delay, jitter, loss and reordering are known exactly. TCP sends
+//! messages of a fixed length that carry the same: delay and jitter are then what an application sees, retransmissions included. Where both
+//! ends are on one machine, they have one clock; where only one end of a flow is on this machine, the other end's figures are merged by
+//! whoever knows both, and the delay is corrected by the difference of the clocks.
 
 use super::control::FlowReport;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +23,13 @@ const PORTS: u16 = 20_000;
 const HEADERS: u16 = 28;
 /// Ethernet header.
 const ETHERNET: u64 = 14;
+/// Bytes of a TCP flow's message, its head included.
+const MESSAGE: usize = 8192;
+/// Payload of a full TCP segment on Ethernet, with timestamps (RFC 7323), and the frame that it makes on layer 2.
+const SEGMENT: (f64, f64) = (1448.0, 1514.0);
 
 /// A flow to be generated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Its id.
     pub id: u64,
@@ -36,6 +43,14 @@ pub struct Spec {
     pub tcp: bool,
     /// Bytes of an IP packet.
     pub packet: u16,
+}
+
+impl Spec {
+    /// A flow that a person or an experiment asks for: from and to as names and addresses.
+    pub fn of(id: u64, from: &(String, Ipv4Addr), to: &(String, Ipv4Addr), rate: u64, tcp: bool) -> Spec {
+        let ends = format!("{} -> {}", from.0, to.0);
+        Spec { id, addresses: (from.1, to.1), ends, rate, tcp, packet: 1400 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +67,28 @@ struct Measured {
     last: Option<Instant>,
     ended: Option<Instant>,
     failed: Option<String>,
+}
+
+impl Measured {
+    /// Takes a packet or message in that was `transit` seconds on its way.
+    fn take(&mut self, number: u64, transit: f64, bytes: u64) {
+        self.received += 1;
+        self.reordered += u64::from(number < self.highest);
+        self.highest = self.highest.max(number);
+        self.delay_sum += transit;
+        // RFC 3550 section 6.4.1.
+        if let Some(last) = self.last_transit.replace(transit) {
+            self.jitter += ((transit - last).abs() - self.jitter) / 16.0;
+        }
+        self.count(bytes);
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        let at = Instant::now();
+        self.first.get_or_insert(at);
+        self.last = Some(at);
+    }
 }
 
 struct Flow {
@@ -86,12 +123,12 @@ fn with<T>(shared: &Shared, f: impl FnOnce(&mut Measured) -> T) -> T {
 }
 
 impl Traffic {
-    /// Starts a flow between two namespaces; one that runs already with the same figures is left as it is. Must be called within
+    /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that runs already with the same figures is left as it is. Must be called within
     /// the runtime that is to carry it, on a thread that is not the runtime's.
     ///
     /// # Errors
     /// When a socket cannot be had.
-    pub fn start(&mut self, spec: Spec, from: &NetNs, to: &NetNs) -> anyhow::Result<()> {
+    pub fn start(&mut self, spec: Spec, from: Option<&NetNs>, to: Option<&NetNs>) -> anyhow::Result<()> {
         if self
             .flows
             .get(&spec.id)
@@ -107,32 +144,29 @@ impl Traffic {
         // A VM whose client has its lease may not have configured it yet: nothing here depends on the address being there.
         let any = |port| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
         let there = SocketAddr::V4(SocketAddrV4::new(spec.addresses.1, port));
-        let tasks = if spec.tcp {
-            let listener = to.run(|| std::net::TcpListener::bind(any(port)))??;
-            listener.set_nonblocking(true)?;
-            let place = from.duplicate()?;
-            vec![
-                tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())),
-                tokio::spawn(tcp_sender(place, there, spec.rate, measured.clone())),
-            ]
-        } else {
-            let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
-            let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
-            for socket in [&receiver, &sender] {
-                socket.set_nonblocking(true)?;
+        let mut tasks = Vec::new();
+        if let Some(to) = to {
+            if spec.tcp {
+                let listener = to.run(|| std::net::TcpListener::bind(any(port)))??;
+                listener.set_nonblocking(true)?;
+                tasks.push(tokio::spawn(tcp_receiver(TcpListener::from_std(listener)?, measured.clone())));
+            } else {
+                let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
+                receiver.set_nonblocking(true)?;
+                tasks.push(tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())));
             }
-            let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
-            vec![
-                tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())),
-                tokio::spawn(udp_sender(
-                    UdpSocket::from_std(sender)?,
-                    there,
-                    size,
-                    spec.rate,
-                    measured.clone(),
-                )),
-            ]
-        };
+        }
+        if let Some(from) = from {
+            if spec.tcp {
+                tasks.push(tokio::spawn(tcp_sender(from.duplicate()?, there, spec.rate, measured.clone())));
+            } else {
+                let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
+                sender.set_nonblocking(true)?;
+                let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
+                let sender = UdpSocket::from_std(sender)?;
+                tasks.push(tokio::spawn(udp_sender(sender, there, size, spec.rate, measured.clone())));
+            }
+        }
         self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
         Ok(())
     }
@@ -174,8 +208,8 @@ impl Flow {
     }
 }
 
-/// Nanoseconds on the clock that both ends share.
-fn clock() -> u64 {
+/// Nanoseconds on this machine's clock that never jumps (CLOCK_MONOTONIC).
+pub fn clock() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
 }
@@ -211,21 +245,9 @@ async fn udp_receiver(socket: UdpSocket, shared: Shared) {
             continue;
         };
         let (number, sent) = (u64::from_be_bytes(*n), u64::from_be_bytes(*t));
-        let transit = now.saturating_sub(sent) as f64 / 1e9;
-        with(&shared, |m| {
-            m.received += 1;
-            m.bytes += length as u64;
-            m.reordered += u64::from(number < m.highest);
-            m.highest = m.highest.max(number);
-            m.delay_sum += transit;
-            // RFC 3550 section 6.4.1.
-            if let Some(last) = m.last_transit.replace(transit) {
-                m.jitter += ((transit - last).abs() - m.jitter) / 16.0;
-            }
-            let at = Instant::now();
-            m.first.get_or_insert(at);
-            m.last = Some(at);
-        });
+        // Another machine's clock may be ahead of ours.
+        let transit = now.wrapping_sub(sent).cast_signed() as f64 / 1e9;
+        with(&shared, |m| m.take(number, transit, length as u64));
     }
 }
 
@@ -251,32 +273,96 @@ async fn tcp_sender(place: NetNs, there: SocketAddr, rate: u64, shared: Shared) 
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let chunk = vec![0u8; 8192];
+    let mut message = vec![0u8; MESSAGE];
+    let on_the_wire = MESSAGE as f64 * 8.0 * SEGMENT.1 / SEGMENT.0;
     let start = tokio::time::Instant::now();
-    let mut sent = 0u64;
+    let mut number = 0u64;
     loop {
-        let due = Duration::from_secs_f64(sent as f64 * 8.0 / rate.max(1) as f64);
+        let due = Duration::from_secs_f64(number as f64 * on_the_wire / rate.max(1) as f64);
         tokio::time::sleep_until(start + due).await;
-        if stream.write_all(&chunk).await.is_err() {
-            return;
+        number += 1;
+        message[..8].copy_from_slice(&number.to_be_bytes());
+        message[8..16].copy_from_slice(&clock().to_be_bytes());
+        if let Err(error) = stream.write_all(&message).await {
+            return with(&shared, |m| m.failed = Some(error.to_string()));
         }
-        sent += chunk.len() as u64;
-        with(&shared, |m| m.sent = sent);
+        with(&shared, |m| m.sent = number);
     }
 }
 
 async fn tcp_receiver(listener: TcpListener, shared: Shared) {
     let Ok((mut stream, _)) = listener.accept().await else { return };
     let mut buffer = vec![0u8; 65536];
+    let mut messages = Messages::default();
     loop {
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
             Ok(length) => with(&shared, |m| {
-                m.bytes += length as u64;
-                let at = Instant::now();
-                m.first.get_or_insert(at);
-                m.last = Some(at);
+                m.count(length as u64);
+                messages.read(&buffer[..length], |number, sent| {
+                    m.take(number, clock().wrapping_sub(sent).cast_signed() as f64 / 1e9, 0);
+                });
             }),
         }
+    }
+}
+
+/// Finds the messages in a stream of bytes, however it is cut.
+#[derive(Default)]
+struct Messages {
+    /// How much of the current message has come.
+    at: usize,
+    head: [u8; 16],
+}
+
+impl Messages {
+    /// Calls `whole` for every message that ends within `bytes`, with its number and when it was sent.
+    fn read(&mut self, mut bytes: &[u8], mut whole: impl FnMut(u64, u64)) {
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(MESSAGE - self.at));
+            if let Some(room) = self.head.get_mut(self.at..) {
+                let n = room.len().min(part.len());
+                room[..n].copy_from_slice(&part[..n]);
+            }
+            self.at += part.len();
+            if self.at == MESSAGE {
+                self.at = 0;
+                let [n0, n1, n2, n3, n4, n5, n6, n7, sent @ ..] = self.head;
+                whole(u64::from_be_bytes([n0, n1, n2, n3, n4, n5, n6, n7]), u64::from_be_bytes(sent));
+            }
+            bytes = rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_however_the_stream_is_cut() {
+        let mut stream = Vec::new();
+        for number in 1..=5u64 {
+            let mut message = vec![0; MESSAGE];
+            message[..8].copy_from_slice(&number.to_be_bytes());
+            message[8..16].copy_from_slice(&(number * 1000).to_be_bytes());
+            stream.extend(message);
+        }
+        for cut in [1, 7, 16, 1448, MESSAGE, stream.len()] {
+            let (mut messages, mut found) = (Messages::default(), Vec::new());
+            stream.chunks(cut).for_each(|part| messages.read(part, |n, at| found.push((n, at))));
+            assert_eq!(found, [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (5, 5000)], "in parts of {cut}");
+        }
+    }
+
+    #[test]
+    fn jitter_follows_rfc_3550_and_a_packet_that_comes_late_is_counted() {
+        let mut m = Measured::default();
+        for (number, transit) in [(1, 0.010), (3, 0.026), (2, 0.010)] {
+            m.take(number, transit, 100);
+        }
+        assert_eq!((m.received, m.reordered, m.bytes), (3, 1, 300));
+        // 0, then 16 ms / 16 = 1 ms, then 1 + (16 - 1) / 16 ms.
+        assert!((m.jitter - 0.001_937_5).abs() < 1e-9, "{}", m.jitter);
     }
 }

@@ -1,10 +1,11 @@
 //! Emulated VMs: a namespace each, with its own Ethernet address, on its server's bridge, getting its address by DHCP.
 //!
 //! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
-//! other goes through the edge switch, which knows who may.
+//! other goes through the edge switch, which knows who may, and sends it back.
 
-use super::network::{BRIDGE, Network, PORT_BASE};
+use crate::hosts::Host;
 use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -13,12 +14,15 @@ use std::process::{Child, Command, Stdio};
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
 use tandem_linux::{ethtool, link};
-use tandem_model::{NodeId, PortNo, ServerId, Site};
+use tandem_model::PortNo;
 
+/// Interface numbers of bridges start here: beyond what the kernel gives to interfaces of its own.
+pub(super) const BRIDGE: u32 = 90_000;
 /// Interface numbers of VMs' ports at their servers start here.
 const VM_BASE: u32 = 100_000;
-/// A VM's own interface's number.
-const ETH0: u32 = 2;
+/// A VM's own interface's number. Linux 6.1 (and others before 6.15) refuses one that the namespace of whoever asks has too, whichever namespace it is for:
+/// therefore none that Open vSwitch's bridges, cards, or links get.
+pub(super) const ETH0: u32 = 80_000;
 
 /// What the DHCP client calls to configure the interface.
 const DHCP_SCRIPT: &str = r#"#!/bin/sh
@@ -33,10 +37,12 @@ esac
 
 /// A running VM.
 pub struct Vm {
-    /// On which server.
-    pub server: ServerId,
+    /// On which of the servers that are here.
+    pub server: usize,
     /// Its namespace.
     pub ns: NetNs,
+    /// Its address and Ethernet address, where somebody has to know them.
+    pub known: Option<(Ipv4Addr, [u8; 6])>,
     port: PortNo,
     client: Option<Child>,
 }
@@ -55,7 +61,7 @@ pub struct Vms {
     script: PathBuf,
     running: BTreeMap<u64, Vm>,
     /// Bridges that are there: server and port.
-    bridges: BTreeSet<(ServerId, PortNo)>,
+    bridges: BTreeSet<(usize, PortNo)>,
 }
 
 /// A VM to be started.
@@ -63,8 +69,8 @@ pub struct Vms {
 pub struct NewVm {
     /// Its id.
     pub id: u64,
-    /// On which server.
-    pub server: ServerId,
+    /// On which of the servers that are here.
+    pub server: usize,
     /// By which of the server's ports.
     pub port: PortNo,
     /// Its Ethernet address.
@@ -74,7 +80,7 @@ pub struct NewVm {
 }
 
 /// How a VM gets its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Addressing {
     /// By DHCP.
     Dhcp,
@@ -108,22 +114,22 @@ impl Vms {
     ///
     /// # Errors
     /// With the step that failed; nothing of it is then left.
-    pub fn start(&mut self, site: &Site, network: &Network, new: NewVm) -> anyhow::Result<()> {
+    pub fn start(&mut self, host: &Host, new: NewVm) -> anyhow::Result<()> {
         let NewVm { id, server, port, mac, addressing } = new;
         if self.running.contains_key(&id) {
             return Ok(());
         }
-        let Some(host) = network.servers.get(server.0 as usize) else { bail!("there is no server {server}") };
-        let bridge = self.bridge(site, host, server, port)?;
+        let bridge = self.bridge(host, server, port)?;
         let ns = NetNs::many(1, link::disable_ipv6)?.pop().context("no namespace was made")?;
         let index = vm_index(id);
         let outer_name = format!("vm{id}");
-        let veth = link::Veth::new(("eth0", ETH0, &ns), (&outer_name, index, host)).mac_a(mac);
+        let veth = link::Veth::new(("eth0", ETH0, &ns), (&outer_name, index, &host.ns)).mac_a(mac);
         Netlink::open()?.batch(&[veth.request()])?;
-        host.run(|| {
+        host.ns.run(|| {
             Netlink::open()?.batch(&[
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
                 link::set_up(index, true),
             ])
         })??;
@@ -150,8 +156,16 @@ impl Vms {
                 .context("starting udhcpc (package udhcpc)")?;
             Ok(Some(client))
         })??;
-        self.running.insert(id, Vm { server, ns, port, client });
+        self.running.insert(id, Vm { server, ns, known: None, port, client });
         Ok(())
+    }
+
+    /// Notes a VM's addresses, and returns those of all others that are noted.
+    pub fn know(&mut self, id: u64, address: Ipv4Addr, mac: [u8; 6]) -> Vec<(u64, (Ipv4Addr, [u8; 6]))> {
+        if let Some(vm) = self.running.get_mut(&id) {
+            vm.known = Some((address, mac));
+        }
+        self.running.iter().filter(|(n, _)| **n != id).filter_map(|(n, vm)| Some((*n, vm.known?))).collect()
     }
 
     /// Stops a VM; one that does not run is stopped already.
@@ -164,16 +178,17 @@ impl Vms {
     ///
     /// # Errors
     /// When there is no such VM or uplink.
-    pub fn move_to(&mut self, site: &Site, network: &Network, id: u64, port: PortNo) -> anyhow::Result<()> {
+    pub fn move_to(&mut self, servers: &[Host], id: u64, port: PortNo) -> anyhow::Result<()> {
         let Some(server) = self.running.get(&id).map(|vm| vm.server) else { bail!("there is no vm{id}") };
-        let Some(host) = network.servers.get(server.0 as usize) else { bail!("there is no server {server}") };
-        let bridge = self.bridge(site, host, server, port)?;
-        host.run(|| {
+        let Some(host) = servers.get(server) else { bail!("vm{id} is on a server that is not here") };
+        let bridge = self.bridge(host, server, port)?;
+        host.ns.run(|| {
             let index = vm_index(id);
             Netlink::open()?.batch(&[
                 link::unplug(index),
                 link::plug(index, bridge),
                 link::port_flags(index, true, true),
+                link::port_learning(index, false),
             ])
         })??;
         if let Some(vm) = self.running.get_mut(&id) {
@@ -182,37 +197,61 @@ impl Vms {
         Ok(())
     }
 
-    /// The bridge behind a server's port, made if it is not there. The server's own address moves from its first port to that
-    /// port's bridge.
-    fn bridge(&mut self, site: &Site, host: &NetNs, server: ServerId, port: PortNo) -> anyhow::Result<u32> {
-        let number = BRIDGE + port.0 - 1;
+    /// Makes the bridge on which a server lives, before there is any VM.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn settle(&mut self, host: &Host, server: usize) -> anyhow::Result<()> {
+        match host.uplinks.first() {
+            Some((port, _)) => self.bridge(host, server, *port).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The bridge behind a server's port, made if it is not there. The server's own address is on its first port's bridge.
+    fn bridge(&mut self, host: &Host, server: usize, port: PortNo) -> anyhow::Result<u32> {
+        let number = BRIDGE + port.0.saturating_sub(1);
         if self.bridges.contains(&(server, port)) {
             return Ok(number);
         }
-        let Some(cfg) = site.topology.server(server) else { bail!("there is no server {server}") };
-        if site.topology.link_at(NodeId::Server(server), port).is_none() || port.0 == 0 || number >= PORT_BASE
-        {
-            bail!("server {} has no uplink at port {port}", cfg.name);
-        }
-        let (own, len) = (PORT_BASE + port.0, site.addresses.network.len());
-        let name = format!("br{}", port.0 - 1);
-        let first = port == PortNo(1);
-        let mut requests = vec![link::bridge(&name, number, first.then_some(cfg.mac.0))];
-        if first {
-            requests.push(link::remove_address(own, cfg.address, len));
-        }
-        requests.push(link::plug(own, number));
-        if first {
-            requests.push(link::address(number, cfg.address, len));
-        }
-        host.run(|| -> anyhow::Result<()> {
-            Netlink::open()?.batch(&requests)?;
-            ethtool::tx_checksum_off([name.as_str()])?;
-            Ok(())
-        })??;
+        let uplink = host.uplinks.iter().find(|(p, _)| *p == port);
+        let Some((_, own)) = uplink.filter(|_| (1..=VM_BASE - BRIDGE).contains(&port.0)) else {
+            bail!("server {} has no uplink at port {port}", host.name);
+        };
+        let first = host.uplinks.first().is_some_and(|(p, _)| *p == port);
+        join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
+        // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
+        // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
+        host.ns.run(|| Netlink::open()?.batch(&[link::port_learning(*own, false)]))??;
         self.bridges.insert((server, port));
         Ok(number)
     }
+}
+
+/// Makes a bridge of some of a host's uplinks, which do not pass packets from one to the other; with `home`, the host lives there.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn join(host: &Host, name: &str, number: u32, uplinks: &[u32], home: bool) -> anyhow::Result<()> {
+    let mut requests = vec![link::bridge(name, number, home.then_some(host.mac))];
+    for uplink in uplinks {
+        if home && host.direct {
+            requests.push(link::remove_address(*uplink, host.address, host.prefix_len));
+        }
+        requests.push(link::plug(*uplink, number));
+        if uplinks.len() > 1 {
+            requests.push(link::port_flags(*uplink, true, false));
+        }
+    }
+    if home {
+        requests.push(link::address(number, host.address, host.prefix_len));
+    }
+    host.ns.run(|| -> anyhow::Result<()> {
+        Netlink::open()?.batch(&requests)?;
+        ethtool::tx_checksum_off([name])?;
+        Ok(())
+    })??;
+    Ok(())
 }
 
 /// The number of a VM's port at its server. Interface numbers are 31 bits; ids that far apart do not run at once.

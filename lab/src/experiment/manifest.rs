@@ -1,5 +1,6 @@
 //! `manifest.json`: what was run, with what, so that a run can be repeated.
 
+use crate::emulated::control::{Machine, Status};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 pub struct Manifest {
     /// Name of the experiment.
     pub experiment: String,
-    /// `simulated` or `emulated`.
+    /// `simulated`, `emulated` or `testbed`.
     pub world: String,
     /// Version of Tandem.
     pub version: String,
@@ -22,8 +23,12 @@ pub struct Manifest {
     pub site: String,
     /// The kernel's release.
     pub kernel: String,
-    /// Open vSwitch's version, where it is used.
+    /// Open vSwitch's version, where it is used on this machine.
     pub ovs: Option<String>,
+    /// Where packets were forwarded.
+    pub datapath: Option<String>,
+    /// A testbed's machines with their kernels and versions of Open vSwitch.
+    pub machines: Vec<Machine>,
     /// The command line.
     pub command: Vec<String>,
 }
@@ -41,9 +46,17 @@ impl Manifest {
             seed,
             site: site.to_owned(),
             kernel,
-            ovs: (world != "simulated").then(|| first_line("ovs-vswitchd", &["--version"])).flatten(),
+            ovs: (world == "emulated").then(|| first_line("ovs-vswitchd", &["--version"])).flatten(),
+            datapath: None,
+            machines: Vec::new(),
             command: std::env::args().collect(),
         }
+    }
+
+    /// Adds what a world said of itself.
+    pub fn of_world(&mut self, status: &Status) {
+        self.datapath = Some(status.datapath.clone());
+        self.machines.clone_from(&status.machines);
     }
 
     /// Writes `manifest.json` into the run folder.

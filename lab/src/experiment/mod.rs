@@ -1,9 +1,12 @@
 //! Experiments: each runs a world, writes a run folder and prints a short table beside the seed's numbers.
 //!
-//! A run folder holds `series.csv`, the figures as SVG, the statistics as CSV and `manifest.json`, which says what was run.
+//! A run folder holds `series.csv`, the figures as SVG, the statistics as CSV and `manifest.json`, which says what was run; where packets
+//! are real also the raw counters, and on a testbed how far the machines' clocks were apart.
 
-pub mod emulated;
 pub mod fit;
 pub mod manifest;
+pub mod packets;
 pub mod plot;
 pub mod qos;
+pub mod records;
+pub mod world;

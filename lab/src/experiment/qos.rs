@@ -7,18 +7,16 @@
 
 use super::manifest::Manifest;
 use super::plot::{self, COLORS, Line, SEED};
-use crate::emulated::control::{self, Answer, Ask, FlowReport};
-use crate::emulated::outside::{self, Plan};
-use crate::scratch::Scratch;
-use crate::tandem::{self, Controller, Options as ControllerOptions};
+use super::records::Records;
+use super::world::{Run, Start, World};
+use crate::emulated::control::{Ask, FlowReport};
 use anyhow::{Context, bail};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tandem_model::site;
+use tandem_model::{NodeId, PortNo, ServerId, Site};
 
 /// Guaranteed, in percent.
 const SHARES: [(&str, u32, u8); 2] = [("gold", 70, 46), ("silver", 30, 10)];
@@ -69,6 +67,8 @@ pub struct Cell {
     pub link: u32,
     /// Percent of what both got, while both sent, per class.
     pub share: [f64; 2],
+    /// Percent of the link that both got together, while both sent. Where the senders cannot fill the link, shares say nothing.
+    pub used: f64,
     /// Percent of the link that the class left alone had.
     pub borrowed: f64,
     /// Packets lost on the idle port, of how many.
@@ -89,11 +89,31 @@ fn site_text(link: u32) -> String {
     text
 }
 
-/// Runs it and writes the run folder; the table for people.
+/// A site of one's own, such as a testbed's, with the experiment's classes and the bottleneck's rate.
 ///
 /// # Errors
-/// With the step that failed; labs and controllers are then gone.
-pub fn run(options: &Options, out: &Path) -> anyhow::Result<String> {
+/// When it is no TOML. Other faults are found when it is read.
+fn adapted(text: &str, link: u32) -> anyhow::Result<String> {
+    let mut site: toml::Table = text.parse().context("the site file is no TOML")?;
+    let wanted: toml::Table = site_text(link).parse().context("the experiment's own site")?;
+    for section in ["traffic", "policy", "statistics"] {
+        site.extend(wanted.get(section).map(|s| (section.to_owned(), s.clone())));
+    }
+    for (section, key) in [("bandwidth", "aggregation"), ("vm", "net")] {
+        let value = wanted.get(section).and_then(|s| s.get(key)).cloned();
+        let own = site.entry(section).or_insert_with(|| toml::Table::new().into());
+        let own = own.as_table_mut().with_context(|| format!("[{section}] is no section"))?;
+        own.extend(value.map(|v| (key.to_owned(), v)));
+    }
+    site.extend(wanted.get("class").map(|c| ("class".to_owned(), c.clone())));
+    Ok(site.to_string())
+}
+
+/// Runs it and writes the run folder; the table for people. `site` is another site file's text than the experiment's own.
+///
+/// # Errors
+/// With the step that failed; worlds and controllers are then gone.
+pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let tcp: Vec<bool> = options
         .transport
@@ -104,11 +124,16 @@ pub fn run(options: &Options, out: &Path) -> anyhow::Result<String> {
             other => bail!("{other:?} is no transport; write udp or tcp"),
         })
         .collect::<anyhow::Result<_>>()?;
-    let mut cells = Vec::new();
-    let mut datapath = String::new();
+    let text = |link: u32| site.map_or_else(|| Ok(site_text(link)), |own| adapted(own, link));
+    let first = text(options.link.first().copied().unwrap_or(10))?;
+    let mut manifest = Manifest::new("qos-classes", world.kind(), 0, &first);
+    let (mut cells, mut records) = (Vec::new(), Records::default());
+    let mut selection = String::new();
     for link in &options.link {
-        let bench = Bench::start(*link)?;
-        datapath.clone_from(&bench.datapath);
+        let bench = Bench::start(world, *link, &text(*link)?)?;
+        manifest.of_world(&bench.run.status);
+        selection = bench.selection()?;
+        bench.run.note("before", &mut records)?;
         for tcp in &tcp {
             for (first, (class, ..)) in SHARES.iter().enumerate() {
                 for round in 0..options.repeat {
@@ -125,140 +150,60 @@ pub fn run(options: &Options, out: &Path) -> anyhow::Result<String> {
                 }
             }
         }
-        bench.stop()?;
+        bench.run.note("after", &mut records)?;
+        bench.run.stop()?;
     }
-    let text = site_text(options.link.first().copied().unwrap_or(10));
-    Manifest::new("qos-classes", &format!("emulated, datapath in {datapath}"), 0, &text).write(out)?;
+    manifest.write(out)?;
+    records.write(out)?;
     write(out, &cells)?;
-    Ok(table(&cells, &datapath))
+    let datapath = manifest.datapath.as_deref().unwrap_or("?");
+    Ok(table(&cells, &format!("{datapath}, classes chosen by {selection}")))
 }
 
-struct Vm {
-    name: String,
-    address: Ipv4Addr,
-}
+type End = (String, Ipv4Addr);
 
 struct Bench {
-    controller: Controller,
-    lab: Lab,
+    run: Run,
     link: u32,
-    vms: [Vm; 2],
-    gateway: (String, Ipv4Addr),
-    datapath: String,
-    /// The bottleneck's sending port, `edge1` and its number.
-    bottleneck: (String, u64),
-    _scratch: Scratch,
-}
-
-/// A lab that goes down when it is dropped.
-struct Lab(String);
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = outside::down(&self.0);
-    }
-}
-
-fn wait<T>(what: &str, mut ready: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = ready()? {
-            return Ok(value);
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            bail!("{what}: not within 60 s");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    vms: [End; 2],
+    gateway: End,
+    /// The bottleneck's sending port: `edge1` and its number.
+    bottleneck: (String, PortNo),
 }
 
 impl Bench {
-    fn start(link: u32) -> anyhow::Result<Bench> {
-        let text = site_text(link);
-        let site = site::read(&text, "the experiment's site")?;
-        let scratch = Scratch::new("qos")?;
-        let file = scratch.path().join("site.toml");
-        std::fs::write(&file, &text)?;
-        let name = format!("qos-{link}-{}", std::process::id());
-        let controller = Controller::start(&ControllerOptions {
-            site: &file,
-            folder: scratch.path(),
-            lab: &name,
-            csv: None,
-            record: None,
-        })?;
-        let up = outside::up(&Plan {
-            name: Some(name.clone()),
-            text,
-            file: "the experiment's site".into(),
-            controller: tandem::openflow(scratch.path()),
-            agents: tandem::agents(scratch.path()),
-            agent_per_switch: false,
-            protocols: vec!["OpenFlow13".into()],
-        })?;
-        let lab = Lab(name);
-        controller.wait_connected(Duration::from_secs(60))?;
-        wait("the lab's agents and hypervisor service", || {
-            let notices = controller.json(&["notices"])?;
-            let is = |kind: &str| notices.as_array().is_some_and(|l| l.iter().any(|n| n["kind"] == kind));
-            Ok((is("world-up") && is("agent-up")).then_some(()))
-        })?;
-        wait("the classes in the switches", || {
-            let agents = controller.json(&["agent", "list"])?;
-            let applied = |a: &Value| {
-                a["agent"]["generation"] != 0 && a["agent"]["generation"] == a["agent"]["applied"]
-            };
-            Ok(agents.as_array().is_some_and(|l| !l.is_empty() && l.iter().all(applied)).then_some(()))
-        })?;
-        let vm = |class: &str| -> anyhow::Result<Vm> {
-            let vm = controller.json(&["vm", "request", "--class", class])?;
-            let address =
-                vm["address"].as_str().and_then(|a| a.parse().ok()).context("a VM without an address")?;
-            Ok(Vm { name: format!("vm{}", vm["id"]), address })
-        };
-        let vms = [vm(SHARES[0].0)?, vm(SHARES[1].0)?];
-        let gateway =
-            site.topology.gateways.first().map(|g| (g.name.clone(), g.address)).context("no gateway")?;
-        let topology = controller.json(&["topology"])?;
-        let bottleneck = bottleneck(&topology).context("the edge switch has no port that leads up")?;
-        let datapath = up.status.datapath;
-        Ok(Bench { controller, lab, link, vms, gateway, datapath, bottleneck, _scratch: scratch })
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        drop(self.lab);
-        self.controller.stop()
-    }
-
-    fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
-        control::ask(&self.lab.0, ask)
+    fn start(world: &dyn World, link: u32, text: &str) -> anyhow::Result<Bench> {
+        let name = format!("qos-{link}");
+        let start = Start { name: &name, experiment: "qos-classes", text, csv: None, record: None };
+        let run = Run::start(world, start)?;
+        let gateway = run.site.topology.gateways.first().context("the site has no gateway")?;
+        let gateway = (gateway.name.clone(), gateway.address);
+        let bottleneck =
+            bottleneck(&run.site).context("the first server's edge switch has no port that leads up")?;
+        let vms = [run.vm(SHARES[0].0)?, run.vm(SHARES[1].0)?];
+        Ok(Bench { run, link, vms, gateway, bottleneck })
     }
 
     fn flow(&self, class: usize, id: u64, tcp: bool) -> anyhow::Result<()> {
-        let vm = &self.vms[class];
-        let (from, to) = ((vm.name.clone(), vm.address), self.gateway.clone());
         // The whole link, twice for TCP: its own congestion control is to be what holds it back.
         let rate = u64::from(self.link) * 1_000_000 * if tcp { 2 } else { 1 };
-        self.ask(&Ask::StartFlow { id, from, to, rate, tcp }).map(drop)
+        self.run.start_flow(id, &self.vms[class], &self.gateway, rate, tcp)
     }
 
-    fn flows(&self) -> anyhow::Result<BTreeMap<u64, FlowReport>> {
-        match self.ask(&Ask::Flows)? {
-            Answer::Flows { flows } => Ok(flows.into_iter().map(|f| (f.id, f)).collect()),
-            _ => bail!("the lab answered something else"),
-        }
+    fn stop_flow(&self, id: u64) -> anyhow::Result<()> {
+        self.run.ask(&Ask::StopFlow { id }).map(drop)
+    }
+
+    /// How the bottleneck's port chooses a packet's class: `queue` or `dscp`.
+    fn selection(&self) -> anyhow::Result<String> {
+        let topology = self.run.controller.json(&["topology"])?;
+        Ok(port(&topology, &self.bottleneck)["selection"].as_str().unwrap_or("nothing").to_owned())
     }
 
     fn queued(&self) -> anyhow::Result<[u64; 2]> {
-        let topology = self.controller.json(&["topology"])?;
-        let switch = topology["switches"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|s| s["name"] == self.bottleneck.0.as_str());
-        let ports = switch.and_then(|s| s["ports"].as_array()).cloned().unwrap_or_default();
-        let port = ports.iter().find(|p| p["port"] == self.bottleneck.1);
-        let of = |n: usize| port.and_then(|p| p["classes"][n]["queued"].as_u64()).unwrap_or(0);
+        let topology = self.run.controller.json(&["topology"])?;
+        let port = port(&topology, &self.bottleneck);
+        let of = |n: usize| port["classes"][n]["queued"].as_u64().unwrap_or(0);
         Ok([of(0), of(1)])
     }
 
@@ -267,20 +212,19 @@ impl Bench {
         let second = 1 - first;
         let begin = Instant::now();
         let mut samples = Vec::new();
-        let (from, to) = (self.gateway.clone(), (self.vms[0].name.clone(), self.vms[0].address));
-        self.ask(&Ask::StartFlow { id: IDLE, from, to, rate: IDLE_RATE, tcp: false })?;
+        self.run.start_flow(IDLE, &self.gateway, &self.vms[0], IDLE_RATE, false)?;
         self.flow(first, first as u64 + 1, tcp)?;
         self.watch(begin, seconds, &mut samples)?;
         self.flow(second, second as u64 + 1, tcp)?;
         self.watch(begin, seconds, &mut samples)?;
-        self.ask(&Ask::StopFlow { id: first as u64 + 1 })?;
+        self.stop_flow(first as u64 + 1)?;
         self.watch(begin, seconds, &mut samples)?;
         self.flow(first, first as u64 + 1, tcp)?;
         self.watch(begin, seconds, &mut samples)?;
         for id in [1, 2, IDLE] {
-            self.ask(&Ask::StopFlow { id })?;
+            self.stop_flow(id)?;
         }
-        let idle = self.flows()?.remove(&IDLE).context("the idle port's flow is not reported")?;
+        let idle = self.run.flows()?.remove(&IDLE).context("the idle port's flow is not reported")?;
         // What was sent in the last moment may still be on its way.
         let lost = idle.sent.saturating_sub(idle.received).saturating_sub(2);
         let part = |n: usize| {
@@ -299,6 +243,7 @@ impl Bench {
             order: format!("{}-first", SHARES[first].0),
             link: self.link,
             share: [100.0 * total[0] / sum, 100.0 * total[1] / sum],
+            used: 100.0 * sum / 2.0 / f64::from(self.link),
             borrowed: 100.0 * alone[second] / f64::from(self.link),
             idle_lost: (lost, idle.sent),
             samples,
@@ -307,12 +252,12 @@ impl Bench {
 
     fn watch(&self, begin: Instant, seconds: f64, samples: &mut Vec<Sample>) -> anyhow::Result<()> {
         let start = Instant::now();
-        let mut before = (Instant::now(), self.flows()?);
+        let mut before = (Instant::now(), self.run.flows()?);
         let mut next = start + SAMPLE;
         while start.elapsed().as_secs_f64() + SAMPLE.as_secs_f64() / 2.0 < seconds {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             next += SAMPLE;
-            let now = (Instant::now(), self.flows()?);
+            let now = (Instant::now(), self.run.flows()?);
             let took = now.0.duration_since(before.0).as_secs_f64();
             let rate = |id: u64| {
                 let bytes = |f: &BTreeMap<u64, FlowReport>| f.get(&id).map_or(0, |f| f.bytes);
@@ -327,14 +272,22 @@ impl Bench {
     }
 }
 
-fn bottleneck(topology: &Value) -> Option<(String, u64)> {
-    let switches = topology["switches"].as_array()?;
-    let edge = switches.iter().find(|s| s["role"] == "edge")?;
-    let ports = edge["ports"].as_array()?;
-    let up = ports
-        .iter()
-        .find(|p| p["peer"].as_str().is_some_and(|p| p.starts_with("aggr") || p.starts_with("agg")))?;
-    Some((edge["name"].as_str()?.to_owned(), up["port"].as_u64()?))
+/// The first server's edge switch, and its port that leads up.
+fn bottleneck(site: &Site) -> Option<(String, PortNo)> {
+    let t = &site.topology;
+    let edge = NodeId::Switch(t.edge_of(ServerId(0), 0)?);
+    let up = t.ports(edge).iter().find(|(_, link)| {
+        let other = t.link(*link).and_then(|l| l.other(edge));
+        other.is_some_and(|end| matches!(end.node, NodeId::Switch(_) | NodeId::Gateway(_)))
+    })?;
+    Some((t.name(edge).to_owned(), up.0))
+}
+
+/// What the controller says of a switch's port; null if it knows none.
+fn port<'a>(topology: &'a Value, (switch, number): &(String, PortNo)) -> &'a Value {
+    let switches = topology["switches"].as_array().into_iter().flatten();
+    let ports = switches.filter(|s| s["name"] == switch.as_str()).filter_map(|s| s["ports"].as_array());
+    ports.flatten().find(|p| p["port"] == number.0).unwrap_or(&Value::Null)
 }
 
 /// Mean and half the width of its 95% interval (Student's t).
@@ -393,6 +346,10 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
             }
         }
     }
+    let mut used = String::from("transport;order;link_mbit;used;borrowed\n");
+    for c in cells {
+        writeln!(used, "{};{};{};{:.1};{:.1}", c.transport, c.order, c.link, c.used, c.borrowed)?;
+    }
     let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
     for c in cells {
         writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
@@ -401,6 +358,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
         ("shares.csv", shares),
         ("intervals.csv", intervals),
         ("series.csv", series),
+        ("link-used.csv", used),
         ("idle-port.csv", idle),
     ] {
         std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
@@ -464,12 +422,13 @@ fn table(cells: &[Cell], datapath: &str) -> String {
     );
     let _ = writeln!(
         out,
-        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>10} {:>20}",
-        "Mbit/s", "transport", "order", "gold", "silver", "borrowed", "lost on idle port"
+        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>8} {:>10} {:>20}",
+        "Mbit/s", "transport", "order", "gold", "silver", "used", "borrowed", "lost on idle port"
     );
     for ((link, transport, order), group) in grouped(cells) {
         let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
         let (gold, silver) = (of(0), of(1));
+        let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
         let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
         let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
         let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
@@ -477,7 +436,7 @@ fn table(cells: &[Cell], datapath: &str) -> String {
             |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
         let _ = writeln!(
             out,
-            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {borrowed:>9.1}% {:>20}",
+            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {used:>7.1}% {borrowed:>9.1}% {:>20}",
             show(gold),
             show(silver),
             format!("{lost} of {sent}")
@@ -491,6 +450,7 @@ fn table(cells: &[Cell], datapath: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tandem_model::site;
 
     #[test]
     fn an_interval_is_students() {
@@ -500,8 +460,22 @@ mod tests {
     }
 
     #[test]
+    fn a_site_of_ones_own_keeps_its_shape_and_gets_the_experiments_classes_and_bottleneck() {
+        let own = "name = \"mine\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 2\n\
+                   [bandwidth]\naggregation = \"1 Gbit/s\"\nedge = \"1 Gbit/s\"\n[traffic]\nenabled = true\n";
+        let site = site::read(&adapted(own, 20).expect("TOML"), "adapted").expect("a site");
+        assert_eq!((site.name.as_str(), site.topology.switches.len(), site.classes.len()), ("mine", 5, 2));
+        let (switch, port) = bottleneck(&site).expect("a bottleneck");
+        let node = site.topology.by_name(&switch).expect("the switch");
+        let link = site.topology.link_at(node, port).and_then(|l| site.topology.link(l)).expect("its link");
+        assert_eq!(link.cfg.rate.0, 20_000_000);
+        assert!(!site.traffic.enabled);
+    }
+
+    #[test]
     fn the_site_is_sound() {
         let site = site::read(&site_text(10), "qos").expect("a site");
         assert_eq!((site.classes.len(), site.classes[0].share as u32), (2, 70));
+        assert_eq!(bottleneck(&site), Some(("edge1".into(), PortNo(1))));
     }
 }

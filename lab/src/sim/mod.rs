@@ -7,7 +7,7 @@ pub mod flows;
 
 use crate::record::Recorder;
 use flows::Flows;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
@@ -85,6 +85,8 @@ pub struct Simulation {
     delays: Delays,
     vms: BTreeMap<VmId, (ServerId, VmSpec)>,
     down: BTreeMap<tandem_model::LinkId, ()>,
+    /// Ports that the core has switched off.
+    off: BTreeSet<(NodeId, PortNo)>,
     answers: Vec<(Time, RequestId, Answer)>,
     next_request: u64,
     recorder: Option<Recorder>,
@@ -103,6 +105,7 @@ impl Simulation {
             delays: Delays::default(),
             vms: BTreeMap::new(),
             down: BTreeMap::new(),
+            off: BTreeSet::new(),
             answers: Vec::new(),
             next_request: 0,
             recorder,
@@ -166,6 +169,10 @@ impl Simulation {
         } else {
             self.down.insert(link, ());
         }
+        self.tell_ends(at, link);
+    }
+
+    fn tell_ends(&mut self, at: Time, link: tandem_model::LinkId) {
         let Some(declared) = self.site.topology.link(link).cloned() else { return };
         for end in [declared.a, declared.b] {
             let NodeId::Switch(id) = end.node else { continue };
@@ -200,11 +207,17 @@ impl Simulation {
                     port: *port,
                     name,
                     mac,
-                    up: !self.down.contains_key(link),
+                    up: !self.down.contains_key(link) && !self.is_off(*link),
                     speed: Some(speed),
                 })
             })
             .collect()
+    }
+
+    /// True when either end of a link was switched off: the other one has no carrier then.
+    fn is_off(&self, link: tandem_model::LinkId) -> bool {
+        let ends = self.site.topology.link(link).into_iter().flat_map(|l| [l.a, l.b]);
+        ends.into_iter().any(|end| self.off.contains(&(end.node, end.port)))
     }
 
     /// Runs until `until`; the clock stands there afterwards.
@@ -354,6 +367,17 @@ impl Simulation {
                 if let Some(id) = self.site.topology.switch_by_dpid(switch) {
                     self.push(self.now, Deed::PollOnce(id));
                 }
+            }
+            Effect::SetPort { switch, port, up } => {
+                let topology = &self.site.topology;
+                let Some(node) = topology.switch_by_dpid(switch).map(NodeId::Switch) else { return };
+                let link = topology.link_at(node, port);
+                if up {
+                    self.off.remove(&(node, port))
+                } else {
+                    self.off.insert((node, port))
+                };
+                link.into_iter().for_each(|l| self.tell_ends(self.now + delays.packet, l));
             }
             Effect::SendArp { .. }
             | Effect::SendDhcp { .. }

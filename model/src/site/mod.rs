@@ -150,8 +150,15 @@ pub struct Modules {
     pub arp: bool,
     /// Confirm links by LLDP. Off: declared links count as alive while their ports are up.
     pub discovery: bool,
-    /// Write the seed's CSV files.
+    /// Write the CSV files.
     pub exporter: bool,
+    /// Show the figures to Prometheus: `GET /metrics` of the API.
+    #[serde(default = "on")]
+    pub metrics: bool,
+}
+
+fn on() -> bool {
+    true
 }
 
 /// Discovery of links and hosts.

@@ -235,6 +235,7 @@ fn read_modules(root: &mut Section<'_>, c: &mut Collector<'_>) -> Modules {
         arp: m.flag(c, "arp").unwrap_or(true),
         discovery: m.flag(c, "discovery").unwrap_or(true),
         exporter: m.flag(c, "exporter").unwrap_or(true),
+        metrics: m.flag(c, "metrics").unwrap_or(true),
     };
     m.finish(c);
     modules

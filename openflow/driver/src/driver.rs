@@ -16,6 +16,8 @@ use tandem_openflow::session::{self, Incoming, Session, SessionError};
 
 /// How long a switch may take for its handshake after the HELLO, and for a barrier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older ones were taken.
+const PORT_CHANGES: usize = 64;
 /// The most flows or ports that a switch may report in one answer; more is a broken switch.
 const MOST_REPORTED: usize = 2_000_000;
 
@@ -128,6 +130,8 @@ pub struct Driver {
     counters_xid: u32,
     next_poll: Time,
     next_lldp: Option<Time>,
+    /// The latest changes of ports, by transaction id.
+    port_changes: VecDeque<(u32, PortNo)>,
     /// Packets that may still go to the core in the second that started at the time.
     allowance: (Time, u32),
     dropped: u64,
@@ -155,6 +159,7 @@ impl Driver {
             counters_xid: 0,
             next_poll: now,
             next_lldp: None,
+            port_changes: VecDeque::new(),
             allowance: (now, cfg.packet_ins),
             dropped: 0,
         }
@@ -242,6 +247,8 @@ impl Driver {
                 let mine = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid));
                 if let Some(open) = mine {
                     open.refused.get_or_insert(text);
+                } else if let Some((_, port)) = self.port_changes.iter().find(|(x, _)| *x == xid) {
+                    out.events.push(Event::PortRefused { switch, port: *port, why: text });
                 }
             }
             Heard::Features { .. }
@@ -337,6 +344,7 @@ impl Driver {
                     self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
                 }
             }
+            Effect::SetPort { port, up, .. } => self.set_port(port, up, out),
             Effect::Discover { .. } => self.discover(out),
             Effect::PollNow { .. } => self.poll(out),
             _ => {}
@@ -480,6 +488,18 @@ impl Driver {
             let frame = packets::discovery_frame(self.dpid, port, mac, self.cfg.secret);
             self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
         }
+    }
+
+    fn set_port(&mut self, port: PortNo, up: bool, out: &mut Output) {
+        let Some(mac) = self.ports.get(&port).map(|p| p.mac) else {
+            let why = "it has no such port now".to_owned();
+            return out.events.push(Event::PortRefused { switch: self.dpid, port, why });
+        };
+        let xid = self.say(out, |s, xid, o| s.set_port(xid, port, mac, up, o));
+        if self.port_changes.len() == PORT_CHANGES {
+            self.port_changes.pop_front();
+        }
+        self.port_changes.push_back((xid, port));
     }
 
     /// When [`Driver::on_deadline`] has to be called next.

@@ -1,6 +1,6 @@
 //! What both versions have in common, in the core's words: what comes in, and what can be said.
 
-use tandem_model::{BitRate, Cookie, Dpid, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
+use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
 
 /// A flow as a switch reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(crate) trait Speaker {
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>);
     /// Sends a packet out of a port.
     fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);
+    /// Switches a port on or off; the address is the port's, so that no other one is hit that took its number meanwhile.
+    fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
     /// Asks to be told when everything before is done.
     fn barrier(&self, xid: u32, out: &mut Vec<u8>);
     /// Understands a message: its transaction id and what it says.

@@ -2,14 +2,14 @@
 
 use crate::speaker::{Heard, Reported, Speaker, speed};
 use tandem_model::{
-    Cookie, ETH_IPV4, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
 };
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of10::matching::wildcard;
 use tandem_openflow::of10::stats::{FlowStatsRequest, PortStatsRequest, REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of10::{
-    Action, FlowMod, Match, Message, PacketInView, PacketOut, PhyPort, StatsRequest, SwitchConfig, flow,
-    port, switch,
+    Action, FlowMod, Match, Message, PacketInView, PacketOut, PhyPort, PortMod, StatsRequest, SwitchConfig,
+    flow, port, switch,
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
@@ -211,6 +211,18 @@ impl Speaker for V10 {
             in_port: port::NONE,
             actions: vec![Action::Output { port: short(port), max_len: 0 }],
             data: Bytes(frame.to_vec()),
+        });
+        say(&message, xid, out);
+    }
+
+    fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>) {
+        let message = Message::PortMod(PortMod {
+            port_no: short(number),
+            hw_addr: mac,
+            config: if up { 0 } else { port::CONFIG_DOWN },
+            mask: port::CONFIG_DOWN,
+            advertise: 0,
+            pad: Pad::default(),
         });
         say(&message, xid, out);
     }

@@ -1,13 +1,13 @@
 //! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
 
 use crate::speaker::{Heard, Reported, Speaker, speed};
-use tandem_model::{Cookie, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
+use tandem_model::{Cookie, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{FlowStats, FlowStatsRequest, PortStats, PortStatsRequest};
 use tandem_openflow::of13::{
     Action, Field, FlowMod, Instruction, Masked, Match, Message, MultipartRequest, PacketInView, PacketOut,
-    Port, SwitchConfig, flow, group, port, switch,
+    Port, PortMod, SwitchConfig, flow, group, port, switch,
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
@@ -248,6 +248,20 @@ impl Speaker for V13 {
             pad: Pad::default(),
             actions: vec![output(port.0, 0)],
             data: Bytes(frame.to_vec()),
+        });
+        say(&message, xid, out);
+    }
+
+    fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>) {
+        let message = Message::PortMod(PortMod {
+            port_no: number.0,
+            pad: Pad::default(),
+            hw_addr: mac,
+            pad2: Pad::default(),
+            config: if up { 0 } else { port::CONFIG_DOWN },
+            mask: port::CONFIG_DOWN,
+            advertise: 0,
+            pad3: Pad::default(),
         });
         say(&message, xid, out);
     }

@@ -17,11 +17,20 @@ struct Switch {
     /// Refuses the flow mod with this priority.
     refuses: Option<u16>,
     silent: bool,
+    /// What it was told of its ports, and whether it takes it.
+    port_mods: Vec<of10::PortMod>,
+    refuses_ports: bool,
 }
 
 impl Switch {
     fn new() -> Switch {
-        Switch { flows: BTreeMap::new(), refuses: None, silent: false }
+        Switch {
+            flows: BTreeMap::new(),
+            refuses: None,
+            silent: false,
+            port_mods: Vec::new(),
+            refuses_ports: false,
+        }
     }
 
     /// Takes what the driver sent and answers it.
@@ -98,6 +107,12 @@ impl Switch {
                     other => panic!("the driver sends only additions and strict deletions, not {other}"),
                 }
                 Vec::new()
+            }
+            Message::PortMod(change) => {
+                self.port_mods.push(change);
+                // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
+                let error = of10::switch::ErrorMsg { kind: 4, code: 1, data: Bytes(Vec::new()) };
+                self.refuses_ports.then_some(Message::Error(error)).into_iter().collect()
             }
             Message::BarrierRequest => vec![Message::BarrierReply],
             _ => Vec::new(),
@@ -330,4 +345,111 @@ fn packets_beyond_the_allowance_are_counted_and_dropped() {
     assert_eq!((out.events.len(), driver.dropped()), (3, 2));
     driver.on_message(&packet, Time::from_secs(1), &mut out).expect("a packet");
     assert_eq!(out.events.len(), 4, "a new second, a new allowance");
+}
+
+/// OF 1.0 section 5.3.3, OF 1.3.5 section 7.3.4.3: only the bit of the mask changes, and the address must be the port's.
+#[test]
+fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
+    let (mut driver, mut switch, mut out) = up();
+    let set = |port, up| Effect::SetPort { switch: Dpid(7), port: PortNo(port), up };
+    for on in [false, true] {
+        driver.carry_out(set(1, on), Time::ZERO, &mut out);
+        let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a change");
+        assert_eq!(events, Vec::new(), "a switch says nothing to what it takes");
+    }
+    let told: Vec<_> = switch.port_mods.iter().map(|m| (m.port_no, m.hw_addr, m.config, m.mask)).collect();
+    let mac = tandem_model::Mac([2, 0, 0, 0, 0, 1]);
+    assert_eq!(told, [(1, mac, 1, 1), (1, mac, 0, 1)]);
+
+    switch.refuses_ports = true;
+    driver.carry_out(set(1, false), Time::ZERO, &mut out);
+    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("a refusal is no end");
+    assert!(
+        matches!(&events[..], [Event::PortRefused { port: PortNo(1), why, .. }] if why.contains("BAD_HW_ADDR")),
+        "{events:?}"
+    );
+    driver.carry_out(set(9, false), Time::ZERO, &mut out);
+    let events = talk(&mut driver, &mut switch, &mut out, Time::ZERO).expect("no change");
+    assert!(matches!(&events[..], [Event::PortRefused { port: PortNo(9), .. }]), "{events:?}");
+    assert_eq!(switch.port_mods.len(), 3, "a port that is not there is not asked for");
+}
+
+#[test]
+fn the_same_in_the_words_of_1_3() {
+    use tandem_openflow::of13;
+    let mut out = Output::default();
+    let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
+    let say = |driver: &mut Driver, out: &mut Output, xid: u32, message: of13::Message| {
+        let mut bytes = Vec::new();
+        message.encode(xid, &mut bytes).expect("short");
+        driver.on_message(&bytes, Time::ZERO, out).expect("valid 1.3");
+    };
+    // What the driver asks with which transaction id; `None` for what is no request.
+    let asked = |out: &mut Output| -> Vec<(u32, of13::Message)> {
+        let bytes = std::mem::take(&mut out.bytes);
+        let (mut rest, mut all) = (&bytes[..], Vec::new());
+        while let Ok(Some((message, after))) = framing::next(rest) {
+            rest = after;
+            all.extend(of13::Message::decode(message).ok());
+        }
+        all
+    };
+    say(&mut driver, &mut out, 0, of13::Message::Hello(of13::switch::Hello { elements: Vec::new() }));
+    for _ in 0..8 {
+        for (xid, message) in asked(&mut out) {
+            let port = of13::Port {
+                port_no: 3,
+                pad: Pad::default(),
+                hw_addr: tandem_model::Mac([2, 0, 0, 0, 0, 3]),
+                pad2: Pad::default(),
+                name: Text::new("p3"),
+                config: 0,
+                state: 0,
+                curr: 0,
+                advertised: 0,
+                supported: 0,
+                peer: 0,
+                curr_speed: 0,
+                max_speed: 0,
+            };
+            let reply = |body| {
+                of13::Message::MultipartReply(of13::MultipartReply { flags: 0, pad: Pad::default(), body })
+            };
+            match message {
+                of13::Message::FeaturesRequest => {
+                    let features = of13::FeaturesReply {
+                        datapath_id: Dpid(7),
+                        n_buffers: 0,
+                        n_tables: 2,
+                        auxiliary_id: 0,
+                        pad: Pad::default(),
+                        capabilities: 0,
+                        reserved: 0,
+                    };
+                    say(&mut driver, &mut out, xid, of13::Message::FeaturesReply(features));
+                }
+                of13::Message::MultipartRequest(request) => match request.body {
+                    of13::multipart::RequestBody::PortDesc => {
+                        let body = of13::multipart::ReplyBody::PortDesc(vec![port]);
+                        say(&mut driver, &mut out, xid, reply(body));
+                    }
+                    // It does not describe itself: OFPET_BAD_REQUEST, OFPBRC_BAD_MULTIPART.
+                    _ => {
+                        let error = of13::switch::ErrorMsg { kind: 1, code: 2, data: Bytes(Vec::new()) };
+                        say(&mut driver, &mut out, xid, of13::Message::Error(error));
+                    }
+                },
+                _ => {}
+            }
+        }
+    }
+    assert!(matches!(&out.events[..], [Event::SwitchUp { .. }]), "{:?}", out.events);
+    driver.carry_out(Effect::SetPort { switch: Dpid(7), port: PortNo(3), up: false }, Time::ZERO, &mut out);
+    match &asked(&mut out)[..] {
+        [(_, of13::Message::PortMod(change))] => assert_eq!(
+            (change.port_no, change.hw_addr, change.config, change.mask),
+            (3, tandem_model::Mac([2, 0, 0, 0, 0, 3]), 1, 1)
+        ),
+        other => panic!("wanted a PORT_MOD, got {other:?}"),
+    }
 }

@@ -1,7 +1,7 @@
 //! Makes bridges what is wanted, and gives them back.
 
 use super::found::{Found, FoundBridge};
-use super::plan::difference;
+use super::plan::{difference, refusals};
 use super::{Adopt, Error, Ovsdb, WantedBridge, WantedPort};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ impl Ovsdb {
     /// is not marked never is. A bridge of a wanted name without a mark is taken over and remembers how it was found, for
     /// [`Ovsdb::release`]. A port that somebody else has put into a wanted bridge stays; if it is wanted, it gets its number.
     ///
+    /// Bridges named in `spared` stay as they are, marked or not: what is wanted of them is not known or cannot be.
+    ///
     /// A taken-over bridge keeps its flows. One whose `fail_mode` was standalone and whose controller did not answer was a learning
     /// switch, and is none any more.
     ///
@@ -39,12 +41,13 @@ impl Ovsdb {
         &mut self,
         owner: &str,
         wanted: &[WantedBridge],
+        spared: &[String],
         adopt: Adopt,
         limit: Duration,
     ) -> Result<Synced, Error> {
         for _ in 0..TRIES {
             let mut found = self.find_bridges()?;
-            let operations = difference(&found, owner, wanted, adopt)?;
+            let operations = difference(&found, owner, wanted, spared, adopt)?;
             let changed = !operations.is_empty();
             let Some(target) = self.carry_out(&operations, found.next_cfg)? else { continue };
             if changed || found.cur_cfg < target {
@@ -56,6 +59,20 @@ impl Ovsdb {
         Err(Error::Changed { tries: TRIES })
     }
 
+    /// What each of the bridges that cannot be has against it, found without changing anything; with [`Adopt::WithoutGap`] this names those
+    /// whose forwarding would stop for a moment.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn refusals(
+        &mut self,
+        owner: &str,
+        wanted: &[WantedBridge],
+        adopt: Adopt,
+    ) -> Result<Vec<(String, Error)>, Error> {
+        Ok(refusals(&self.find_bridges()?, owner, wanted, adopt))
+    }
+
     /// Removes all that carries the mark of `owner`, and gives back what was taken over as it was found. Waits until vswitchd has
     /// carried it out.
     ///
@@ -65,7 +82,7 @@ impl Ovsdb {
     /// [`Error::VswitchdSilent`] when vswitchd takes longer than `limit`; [`Error::Refused`], [`Error::Changed`]; those of the
     /// connection.
     pub fn release(&mut self, owner: &str, limit: Duration) -> Result<(), Error> {
-        self.sync_bridges(owner, &[], Adopt::WithoutGap, limit).map(drop)
+        self.sync_bridges(owner, &[], &[], Adopt::WithoutGap, limit).map(drop)
     }
 
     /// The configuration number to wait for; `None` when a guard has found something else than was read.

@@ -56,7 +56,32 @@ pub struct InterfaceRow {
     pub statistics: BTreeMap<String, i64>,
 }
 
+/// What Open vSwitch says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its version; absent before vswitchd has come up for the first time.
+    pub version: Option<String>,
+    /// Datapath types that vswitchd has, e.g. `netdev`, `system`.
+    pub datapath_types: Vec<String>,
+}
+
 impl Ovsdb {
+    /// Version and datapath types.
+    ///
+    /// # Errors
+    /// As [`Ovsdb::transact`].
+    pub fn about(&mut self) -> Result<About, Error> {
+        let columns = ["ovs_version", "datapath_types"];
+        let results = self.transact(&[
+            json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": columns }),
+        ])?;
+        let row = rows(&results, 0).pop().unwrap_or_default();
+        Ok(About {
+            version: row.text("ovs_version").map(ToOwned::to_owned),
+            datapath_types: row.texts("datapath_types").into_iter().map(ToOwned::to_owned).collect(),
+        })
+    }
+
     /// All interfaces, by name.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub use bridges::Synced;
 pub use connection::Ovsdb;
 pub use error::{Error, Gap};
 pub use found::{ActualBridge, ActualPort};
-pub use interfaces::{Duplex, InterfaceRow, State};
+pub use interfaces::{About, Duplex, InterfaceRow, State};
 pub use make::{Bridge, Common, Port};
 pub use monitor::{Change, Comparison, Monitor, Update, Watch};
 pub use row::Row;

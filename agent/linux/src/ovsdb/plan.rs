@@ -18,23 +18,23 @@ use super::{Error, Gap};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// The operations that turn `found` into `wanted`; none when there is no difference.
+/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the names in `spared` stay as they are.
 pub(super) fn difference(
     found: &Found,
     owner: &str,
     wanted: &[WantedBridge],
+    spared: &[String],
     adopt: Adopt,
 ) -> Result<Vec<Value>, Error> {
     // 1.
     wanted::check(owner, wanted)?;
-    let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
-    let places = places(found);
-    for bridge in wanted {
-        refuse(bridge, by_name.get(bridge.name.as_str()).copied(), owner, adopt, &places)?;
+    if let Some((_, refusal)) = refusals(found, owner, wanted, adopt).into_iter().next() {
+        return Err(refusal);
     }
+    let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
     let mut plan = Plan { owner, ..Plan::default() };
     // 2.
-    let is_wanted = |b: &&FoundBridge| wanted.iter().any(|w| w.name == b.name);
+    let is_wanted = |b: &&FoundBridge| wanted.iter().any(|w| w.name == b.name) || spared.contains(&b.name);
     for bridge in found.bridges.iter().filter(|b| !is_wanted(b)) {
         plan.give_up(bridge);
     }
@@ -46,6 +46,22 @@ pub(super) fn difference(
         }
     }
     Ok(plan.finish())
+}
+
+/// What each of the wanted bridges that cannot be has against it.
+pub(super) fn refusals(
+    found: &Found,
+    owner: &str,
+    wanted: &[WantedBridge],
+    adopt: Adopt,
+) -> Vec<(String, Error)> {
+    let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
+    let places = places(found);
+    let refusal = |bridge: &WantedBridge| {
+        let there = by_name.get(bridge.name.as_str()).copied();
+        refuse(bridge, there, owner, adopt, &places).err().map(|why| (bridge.name.clone(), why))
+    };
+    wanted.iter().filter_map(refusal).collect()
 }
 
 /// Where an interface is.

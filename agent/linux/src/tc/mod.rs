@@ -3,7 +3,8 @@
 //! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into the classes.
 //! 2. [`read`] and [`read_all`] tell what the kernel has, as a [`Tree`].
 //! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no packet is lost for them.
-//! 4. [`classes`] reads the counters.
+//! 4. [`classes`] reads the counters; a [`Listener`] hears who else changes something.
+//! 5. [`roots`] are those of somebody else, to be put back.
 //!
 //! [`shape`] is a shortcut for one class, with netem where the kernel has it.
 //!
@@ -13,14 +14,18 @@ mod attributes;
 mod class;
 mod difference;
 mod filter;
+mod listen;
 mod read;
+mod root;
 mod stats;
 mod tree;
 
 pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
 pub use difference::difference;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
+pub use listen::{Listener, interfaces};
 pub use read::{read, read_all};
+pub use root::{Root, roots};
 pub use stats::{ClassStats, classes};
 pub use tree::{Invalid, Tree};
 

@@ -4,6 +4,7 @@ use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tandem_core::snapshot::OverrideView;
 use tandem_model::{Ask, LinkId, Owner, SwitchId, VmState};
 
 #[derive(Debug, Clone)]
@@ -13,6 +14,11 @@ enum Step {
     Resize(prop::sample::Index, u32),
     Group(prop::sample::Index, prop::sample::Index),
     Link(prop::sample::Index, bool),
+    /// The operator switches a link's end off, or on again.
+    Port(prop::sample::Index, bool),
+    /// The operator pins a path to a switch.
+    Pin(prop::sample::Index, prop::sample::Index),
+    Unpin(prop::sample::Index),
     Down(prop::sample::Index),
     Up(prop::sample::Index),
     Wait(u64),
@@ -32,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<Index>(), 1u32..9).prop_map(|(i, n)| Step::Resize(i, n)),
         1 => (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Step::Group(a, b)),
         4 => (any::<Index>(), any::<bool>()).prop_map(|(i, up)| Step::Link(i, up)),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(i, up)| Step::Port(i, up)),
+        2 => (any::<Index>(), any::<Index>()).prop_map(|(vm, by)| Step::Pin(vm, by)),
+        1 => any::<Index>().prop_map(Step::Unpin),
         1 => any::<Index>().prop_map(Step::Down),
         2 => any::<Index>().prop_map(Step::Up),
         1 => (1u64..12).prop_map(Step::Wait),
@@ -63,6 +72,18 @@ fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
             world.ask(Ask::CreateGroup { members });
         }
         Step::Link(i, up) => world.set_link(LinkId(i.index(links) as u32), *up),
+        Step::Port(i, up) => {
+            let (dpid, port) = world.ends(LinkId(i.index(links) as u32))[0];
+            let switch = world.site.topology.switch_by_dpid(dpid).expect("declared");
+            world.ask(Ask::SetPort { switch, port, up: *up });
+        }
+        Step::Pin(vm, by) if !ids.is_empty() => {
+            let via = vec![SwitchId(by.index(switches) as u32)];
+            world.ask(Ask::PinPath { vm: ids[vm.index(ids.len())], via });
+        }
+        Step::Unpin(vm) if !ids.is_empty() => {
+            world.ask(Ask::UnpinPath { vm: ids[vm.index(ids.len())] });
+        }
         Step::Down(i) => {
             let id = SwitchId(i.index(switches) as u32);
             if !away.contains(&id) {
@@ -146,6 +167,14 @@ proptest! {
         assert_tables(&mut world, &away);
         // Everything is mended and everything deleted: nothing of any VM is left.
         away.into_iter().for_each(|id| world.connect(id));
+        let off = world.stored.ports.clone();
+        for port in off {
+            world.ask(Ask::SetPort { switch: port.switch, port: port.port, up: true });
+        }
+        prop_assert_eq!(world.stored.ports.len(), 0);
+        let overrides = world.core.snapshot().overrides.clone();
+        let ports = overrides.iter().filter(|o| matches!(o, OverrideView::PortOff { .. }));
+        prop_assert_eq!(ports.count(), 0, "every port was switched on again");
         for n in 0..world.site.topology.links.len() as u32 {
             world.set_link(LinkId(n), true);
         }

@@ -50,7 +50,35 @@ fn a_running_vm_that_cannot_be_stored_is_stopped() {
     assert_no_trace(&mut world, &tables);
 }
 
-/// A VM that cannot be forgotten is tried again until the store works; only then its place is free.
+/// The last write of a world.
+fn last_store(world: &World) -> StoreId {
+    let stores =
+        world.log.iter().filter_map(|e| if let Effect::Store { id, .. } = e { Some(*id) } else { None });
+    stores.last().expect("a write")
+}
+
+/// A deletion that the store does not take leaves the VM as it was, and says so at once.
+#[test]
+fn a_deletion_that_cannot_be_stored_leaves_the_vm_running() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    let tables = world.tables.clone();
+    world.held.store = true;
+    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), None, "not before the store has it");
+    let write = last_store(&world);
+    world.tell(Event::StoreFailed { id: write, why: "disk full".into() });
+    assert!(why(&world, id).contains("disk full") && why(&world, id).contains("nothing was changed"));
+    assert_eq!(world.tables, tables);
+    assert_eq!(world.core.vm(vm.id).map(|v| v.state.clone()), Some(tandem_model::VmState::Running));
+    world.assert_reachable(&vm);
+    world.held.store = false;
+    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Answer::Done));
+}
+
+/// A stopped VM that cannot be forgotten is tried again until the store works; only then its place is free. Whoever waits is told at
+/// once, and a restart in between does not bring it back.
 #[test]
 fn a_removal_that_cannot_be_stored_is_tried_again() {
     let mut world = World::new(read(SMALL));
@@ -58,12 +86,14 @@ fn a_removal_that_cannot_be_stored_is_tried_again() {
     let vm = world.vm();
     world.held.store = true;
     let id = world.ask(Ask::DeleteVm { vm: vm.id });
-    world.tell(Event::StoreFailed { id: StoreId(3), why: "disk full".into() });
-    assert_eq!(world.answer(id), None);
+    let write = last_store(&world);
+    world.tell(Event::Stored { id: write });
+    let write = last_store(&world);
+    world.tell(Event::StoreFailed { id: write, why: "disk full".into() });
+    assert!(why(&world, id).contains("is stopped") && why(&world, id).contains("disk full"));
     assert!(world.reserved() > 0);
     world.held.store = false;
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.answer(id), Some(Answer::Done));
     assert_no_trace(&mut world, &tables);
 }
 

@@ -144,6 +144,58 @@ fn a_group_that_cannot_be_stored_or_is_refused_is_undone() {
     assert_isolated(&world, &vms);
 }
 
+/// What the store does not take has not happened: the group goes on, and a later deletion ends it.
+#[test]
+fn a_group_whose_deletion_cannot_be_stored_stays() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    let two = [vms[0].clone(), vms[3].clone()];
+    group(&mut world, &[&two[0], &two[1]]);
+    let (tables, of) = (world.tables.clone(), world.stored.groups[0].id);
+    world.held.store = true;
+    let id = world.ask(Ask::DeleteGroup { group: of });
+    let write = world.log.iter().rev().find_map(|e| match e {
+        Effect::Store { id, .. } => Some(*id),
+        _ => None,
+    });
+    world.tell(Event::StoreFailed { id: write.expect("a write"), why: "disk full".into() });
+    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("nothing was changed")));
+    assert_eq!(world.tables, tables);
+    assert_together(&world, &two);
+    world.held.store = false;
+    let id = world.ask(Ask::DeleteGroup { group: of });
+    assert_eq!((world.answer(id), world.stored.groups.len()), (Some(Answer::Done), 0));
+    assert_isolated(&world, &vms);
+}
+
+/// A member goes while the store is full: the smaller group is written as soon as there is room.
+#[test]
+fn a_smaller_group_is_written_when_the_store_has_room_again() {
+    let mut world = World::new(read(SMALL));
+    let vms = four(&mut world);
+    group(&mut world, &[&vms[0], &vms[1], &vms[3]]);
+    world.held.store = true;
+    world.forget();
+    world.ask(Ask::DeleteVm { vm: vms[1].id });
+    // 1. Written as stopping, 2. gone from the store; then its group is written without it.
+    for _ in 0..2 {
+        let write = world.log.iter().rev().find_map(|e| match e {
+            Effect::Store { id, .. } => Some(*id),
+            _ => None,
+        });
+        world.tell(Event::Stored { id: write.expect("a write") });
+    }
+    let smaller = world.log.iter().rev().find_map(|e| match e {
+        Effect::Store { id, record: tandem_model::Record::PutGroup { .. } } => Some(*id),
+        _ => None,
+    });
+    world.tell(Event::StoreFailed { id: smaller.expect("the group is written"), why: "disk full".into() });
+    assert_eq!(world.stored.groups[0].members.len(), 3, "what the store has is the group as it was");
+    world.held.store = false;
+    world.wait(std::time::Duration::from_secs(1));
+    assert_eq!(world.stored.groups[0].members, [vms[0].id, vms[3].id]);
+}
+
 /// A link between the edges goes: the group's packets take another way.
 #[test]
 fn a_groups_rules_follow_the_topology() {

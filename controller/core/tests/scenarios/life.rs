@@ -232,6 +232,7 @@ fn every_combination_of_modules_works() {
             arp: bits & 2 != 0,
             discovery: bits & 4 != 0,
             exporter: bits & 8 != 0,
+            metrics: true,
         };
         let mut world = World::new(site);
         let vm = world.vm();

@@ -9,6 +9,8 @@ mod classes;
 mod failures;
 mod groups;
 mod life;
+mod managed;
+mod operator;
 mod packets;
 mod placement;
 mod restart;

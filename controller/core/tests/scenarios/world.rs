@@ -245,6 +245,13 @@ impl World {
                 self.stored.last_group = self.stored.last_group.max(group.id.0);
                 self.stored.groups.push(group.clone());
             }
+            Record::PutPort { port } => {
+                self.stored.ports.retain(|p| (p.switch, p.port) != (port.switch, port.port));
+                self.stored.ports.push(*port);
+            }
+            Record::RemovePort { switch, port } => {
+                self.stored.ports.retain(|p| (p.switch, p.port) != (*switch, *port));
+            }
             Record::PutShares { shares } => self.stored.shares.clone_from(shares),
             Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
         }

@@ -1,0 +1,88 @@
+//! An interface's root queueing as somebody else has set it, to be put back as it was.
+
+use super::attributes::{bytes, kind, options};
+use crate::Error;
+use crate::netlink::{Netlink, REPLACE, Request};
+use netlink_packet_core::{DefaultNla, Nla};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+use std::collections::BTreeMap;
+
+/// TCA_OPTIONS (linux/rtnetlink.h).
+const OPTIONS: u16 = 2;
+
+/// Kinds whose classes somebody has made one by one: their root alone is not all there was.
+const CLASSFUL: [&str; 10] =
+    ["htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq", "mqprio", "taprio"];
+
+/// A root that is not the kernel's own choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// `tbf`, `fq_codel`, ...
+    pub kind: String,
+    /// Its handle's major number.
+    pub major: u16,
+    /// Its options as the kernel tells them (TCA_OPTIONS).
+    pub options: Vec<u8>,
+}
+
+impl Root {
+    /// Whether it may hold classes, which [`Root::request`] would not put back.
+    pub fn is_classful(&self) -> bool {
+        CLASSFUL.contains(&self.kind.as_str())
+    }
+
+    /// The request that puts it back, in place of what is there then.
+    pub fn request(&self, index: u32) -> Request {
+        let mut m = TcMessage::with_index(index.cast_signed());
+        m.header.parent = TcHandle::ROOT;
+        m.header.handle = TcHandle { major: self.major, minor: 0 };
+        m.attributes = vec![TcAttribute::Kind(self.kind.clone())];
+        if !self.options.is_empty() {
+            m.attributes.push(TcAttribute::Other(DefaultNla::new(OPTIONS, self.options.clone())));
+        }
+        Request {
+            what: format!("{} on interface {index}, as it was found", self.kind),
+            message: RouteNetlinkMessage::NewQueueDiscipline(m),
+            flags: REPLACE,
+        }
+    }
+}
+
+/// The roots of the thread's namespace that somebody has set, by interface number. The kernel's own choice has no handle, and is left out.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
+    let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let found = netlink.dump("queueing disciplines", ask)?;
+    Ok(found
+        .iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(m) => Some(m),
+            _ => None,
+        })
+        .filter(|m| m.header.parent == TcHandle::ROOT && m.header.handle.major != 0)
+        .map(|m| {
+            let root =
+                Root { kind: kind(m).to_owned(), major: m.header.handle.major, options: raw_options(m) };
+            (m.header.index.cast_unsigned(), root)
+        })
+        .collect())
+}
+
+/// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as one attribute; of others it has read
+/// each.
+fn raw_options(message: &TcMessage) -> Vec<u8> {
+    if let [TcOption::Other(nla)] = options(message)
+        && nla.kind() == OPTIONS
+    {
+        return bytes(nla);
+    }
+    let typed = message.attributes.iter().find(|a| matches!(a, TcAttribute::Options(_)));
+    typed.map_or_else(Vec::new, |attribute| {
+        let mut out = vec![0; attribute.value_len()];
+        attribute.emit_value(&mut out);
+        out
+    })
+}
