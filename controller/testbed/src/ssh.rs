@@ -210,6 +210,7 @@ impl Ssh {
         // Only we can open it (mode 0700), and its name is short: a socket's path has room for 107 bytes (unix(7)).
         let folder = tempfile::Builder::new()
             .prefix("tandem-ssh-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .tempdir()
             .map_err(|e| io("making a folder for the connection's socket", e))?;
         let arguments = arguments(machine, &folder.path().join("s"));
@@ -406,7 +407,7 @@ impl Ssh {
         let size = content.len();
         // The beginning of a file that was cut off is shorter: cat ends as if that were all.
         let script = format!(
-            "set -e; umask 077; mkdir -p -m 755 {folder}; new={file}.new.$$; trap 'rm -f \"$new\"' EXIT; cat > \"$new\"; \
+            "set -e; umask 077; mkdir -p -m 755 {folder}; new={file}.new.$$; trap 'rm -f \"$new\"' EXIT; trap 'exit 1' HUP PIPE TERM; cat > \"$new\"; \
              [ \"$(wc -c < \"$new\")\" -eq {size} ] || {{ echo 'only a part of it arrived' >&2; exit 1; }}; \
              chmod {mode:o} \"$new\"; sync \"$new\" 2>/dev/null || :; mv -f \"$new\" {file}"
         );
