@@ -157,7 +157,7 @@ mod tests {
         other.classes.reverse();
         other.classes[0].rate += 7;
         other.classes[2].queue = 99;
-        other.classes[1].burst = Some(7500);
+        other.classes[1].burst = Some(3750);
         other.classes[1].quantum = Some(37_500);
         assert!(difference(4, Some(&tree), Some(&other)).is_empty());
         assert!(difference(4, None, None).is_empty());
