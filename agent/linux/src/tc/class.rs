@@ -92,9 +92,8 @@ fn whole_bytes(rate: u64) -> u64 {
 
 /// What the rate sends in 10 ms, at least two frames; 64 KiB are enough for that, unless they are less than what it sends in 2 ms.
 ///
-/// The same time for all, not the same bytes: a machine that is late loses what a class would have sent beyond its burst, and where the
-/// classes' bursts last for different times the shares move towards the slow one. With two frames each, 70/30 became 62/38 in a virtual
-/// machine whose timers came 5 ms late.
+/// The same time for all, not the same bytes: a machine whose timers come late loses what a class would have sent beyond its burst, and
+/// bursts that last for different times would move shares towards the class whose burst lasts longest, which is the slowest.
 fn usual_burst(rate: u64) -> u64 {
     let bytes = rate / 8;
     (2 * FRAME).max((bytes / 100).min(64 << 10)).max(bytes / 500)

@@ -157,8 +157,8 @@ mod tests {
         other.classes.reverse();
         other.classes[0].rate += 7;
         other.classes[2].queue = 99;
-        // Two frames, which is more than 2 ms of 3 Mbit/s; and a tenth of a second's bytes: what is computed when nothing is said.
-        other.classes[1].burst = Some(3044);
+        // 10 ms of 3 Mbit/s; and a tenth of a second's bytes: what is computed when nothing is said.
+        other.classes[1].burst = Some(3750);
         other.classes[1].quantum = Some(37_500);
         assert!(difference(4, Some(&tree), Some(&other)).is_empty());
         assert!(difference(4, None, None).is_empty());
