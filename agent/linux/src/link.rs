@@ -279,6 +279,8 @@ pub struct Interface {
     pub index: u32,
     /// Name.
     pub name: String,
+    /// Set up.
+    pub up: bool,
     /// Set up, with a carrier.
     pub running: bool,
     /// The bridge, bond or datapath that it is plugged into.
@@ -319,6 +321,7 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
             let mut interface = Interface {
                 index: m.header.index,
                 name: String::new(),
+                up: m.header.flags.contains(LinkFlags::Up),
                 running: m.header.flags.contains(LinkFlags::Running),
                 master: None,
                 lower: None,

@@ -4,6 +4,7 @@
 
 mod control_path;
 pub mod ovs;
+mod raising;
 mod shaping;
 
 pub use control_path::interfaces as control_interfaces;

@@ -1,6 +1,7 @@
 //! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
 
 use super::control_path;
+use super::raising::Raising;
 use super::shaping::{self, Shaping};
 use super::{Counters, Datapath, Outcome, PortReport, Presented, PresentedPort, Selection, SwitchReport};
 use crate::config::{Address, Config, DatapathChoice, OvsConfig, SwitchConfig};
@@ -31,9 +32,12 @@ pub struct Ovs {
     database: Option<Ovsdb>,
     ethtool: Option<Ethtool>,
     shaping: Shaping,
+    raising: Raising,
     /// What was applied last, and which switches were left as they were.
     wanted: Vec<Switch>,
     left: Vec<String>,
+    /// Those of `wanted` that nothing spoke against.
+    made: Vec<Switch>,
     /// Hears who changes bridges; absent until the first application, and while the database is away.
     watch: Option<Monitor>,
     /// The database is to be looked at again.
@@ -81,8 +85,10 @@ impl Ovs {
             database: None,
             ethtool: Ethtool::open().ok(),
             shaping: Shaping::open(&config.state),
+            raising: Raising::open(&config.state),
             wanted: Vec::new(),
             left: Vec::new(),
+            made: Vec::new(),
             watch: None,
             stale: false,
             measurements: Vec::new(),
@@ -188,6 +194,14 @@ impl Ovs {
                 );
                 self.say(Fault::new(bridge, None, why));
             }
+        }
+    }
+
+    /// Sets ports' interfaces up, and down again those that are no longer ports.
+    fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
+        match Netlink::open() {
+            Ok(mut netlink) => self.raising.apply(&mut netlink, wanted, left),
+            Err(error) => (0, vec![Fault::new("", None, error.to_string())]),
         }
     }
 
@@ -397,6 +411,11 @@ impl Datapath for Ovs {
             }
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
         }
+        // Last: what is up forwards, and is to be shaped by then.
+        let (changes, faults) = self.raise(&made, &left);
+        outcome.changes += changes;
+        outcome.faults.extend(faults);
+        self.made = made;
         outcome.faults.extend(self.raise_send_buffer().map(|why| Fault::new("", None, why)));
         outcome
     }
@@ -421,8 +440,17 @@ impl Datapath for Ovs {
         let _ = self.raise_send_buffer();
         match Netlink::open().and_then(|mut n| link::list_bare(&mut n)) {
             Ok(interfaces) => {
-                let (changes, said) = self.shaping.mend(&interfaces);
+                let (changes, mut said) = self.shaping.mend(&interfaces);
                 outcome.changes += changes;
+                if self.raising.is_due(&self.made, &interfaces) {
+                    let made = self.made.clone();
+                    let refused =
+                        wanted.iter().map(|s| s.name.clone()).filter(|n| !made.iter().any(|m| m.name == *n));
+                    let left: Vec<String> = left.iter().cloned().chain(refused).collect();
+                    let (changes, faults) = self.raise(&made, &left);
+                    outcome.changes += changes;
+                    said.extend(faults);
+                }
                 said.into_iter().for_each(|notice| self.say(notice));
             }
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
@@ -468,6 +496,7 @@ impl Datapath for Ovs {
             Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
             Err(error) => left.push(error.to_string()),
         }
+        left.extend(self.raise(&[], &[]).1.into_iter().map(|f| f.why));
         if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }
 }
