@@ -71,7 +71,7 @@ fn text(data: &[u8]) -> String {
     String::from_utf8_lossy(&data[..end]).trim().to_owned()
 }
 
-/// struct ethtool_drvinfo: cmd, driver[32], version[32], fw_version[32], bus_info[32], ...
+/// struct ethtool_drvinfo: cmd, then texts of 32 bytes each: driver, version, fw_version, bus_info; and more.
 pub fn driver(answer: &[u8]) -> Option<Driver> {
     let field = |n: usize| answer.get(4 + n * 32..4 + (n + 1) * 32).map(text);
     Some(Driver { name: field(0)?, version: field(1)?, firmware: field(2)?, bus: field(3)? })
@@ -126,7 +126,7 @@ pub fn set_size(answer: &[u8]) -> Option<usize> {
     number(answer, 16).map(|n| n as usize)
 }
 
-/// struct ethtool_gstrings: cmd, string_set, len, then names of [`STRING`] bytes.
+/// struct ethtool_gstrings: cmd, string_set, len, then names of 32 bytes.
 pub fn strings(answer: &[u8]) -> Vec<String> {
     let count = number(answer, 8).unwrap_or_default() as usize;
     answer.get(12..).unwrap_or_default().chunks_exact(STRING).take(count).map(text).collect()
