@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tandem_testbed::ssh::{FILE, Remote, Ssh};
 
@@ -34,7 +34,9 @@ enum State {
 
 /// A node that is there, or was.
 pub struct Channel {
-    ssh: Arc<Ssh>,
+    machine: String,
+    /// Held by the coordinator alone: when it lets go, the connection ends, with all that it has on this machine.
+    ssh: Weak<Ssh>,
     guard: u32,
     node: u32,
     state: Mutex<State>,
@@ -96,9 +98,13 @@ impl Channel {
         let said = open.input.write_all(&content).and_then(|()| open.say(&first));
         let heard = said.map_err(anyhow::Error::from).and_then(|()| open.hear(FILE));
         match heard {
-            Ok(Answer::Ready { guard, node }) => {
-                Ok(Channel { ssh: ssh.clone(), guard, node, state: Mutex::new(State::Open(Box::new(open))) })
-            }
+            Ok(Answer::Ready { guard, node }) => Ok(Channel {
+                machine: name.clone(),
+                ssh: Arc::downgrade(ssh),
+                guard,
+                node,
+                state: Mutex::new(State::Open(Box::new(open))),
+            }),
             Ok(Answer::Error { why }) => {
                 // With a free channel it gives back what it took.
                 open.finish();
@@ -111,12 +117,12 @@ impl Channel {
 
     /// Its machine's name.
     pub fn machine(&self) -> &str {
-        &self.ssh.machine().name
+        &self.machine
     }
 
-    /// The way to its machine.
-    pub fn ssh(&self) -> &Arc<Ssh> {
-        &self.ssh
+    /// The way to its machine; `None` once it has ended.
+    pub fn ssh(&self) -> Option<Arc<Ssh>> {
+        self.ssh.upgrade()
     }
 
     /// The process ids, on the machine, of the guard and the node.

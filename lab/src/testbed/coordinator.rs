@@ -361,7 +361,8 @@ impl Testbed {
         let Answer::Found { netns } = node.ask(&order)? else { bail!("the node answered something else") };
         let (guard, process) = node.processes();
         let prefix = format!("exec /proc/{guard}/exe enter {process} {netns} {} --", quote(name));
-        Ok(Answer::Remote { ssh: node.ssh().words(), prefix })
+        let ssh = node.ssh().context("the connection has ended")?;
+        Ok(Answer::Remote { ssh: ssh.words(), prefix })
     }
 }
 

@@ -13,6 +13,8 @@ use tandem_tests::{program, wait};
 
 /// The controller's address on the control network.
 const CONTROLLER: &str = "10.99.0.1";
+/// Temporary files of the programs under test, gone with the namespaces: those that are killed leave some.
+const TMP: &str = "/mnt/tmp";
 /// Says that the test runs inside already.
 const INSIDE: &str = "TANDEM_TESTBED_RIG";
 
@@ -85,7 +87,7 @@ impl Rig {
     pub(crate) fn new(text: &str) -> anyhow::Result<Rig> {
         let site = site::read(text, "site.toml")?;
         sh("mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /mnt; ip link set lo up; \
-            mkdir -p /run/sshd /run/openvswitch /mnt/rig")?;
+            mkdir -p /run/sshd /run/openvswitch /mnt/rig /mnt/tmp")?;
         let folder = PathBuf::from("/mnt/rig");
         std::fs::write(folder.join("site.toml"), text)?;
         let t = &site.topology;
@@ -360,7 +362,7 @@ impl Rig {
     /// `tandem-lab ARGUMENTS`, not started yet.
     pub(crate) fn lab_command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(program("tandem-lab")?);
-        command.args(arguments).env("TANDEM_AGENT", program("tandem-agent")?);
+        command.args(arguments).env("TANDEM_AGENT", program("tandem-agent")?).env("TMPDIR", TMP);
         Ok(command)
     }
 
@@ -441,6 +443,8 @@ impl Rig {
             let copies = std::fs::read_dir("/tmp")?.flatten().map(|e| e.file_name());
             let copies: Vec<_> = copies.filter(|n| n.to_string_lossy().starts_with("tandem-lab.")).collect();
             ensure!(copies.is_empty(), "copies of the program are left: {copies:?}");
+            let files: Vec<_> = std::fs::read_dir(TMP)?.flatten().map(|e| e.file_name()).collect();
+            ensure!(files.is_empty(), "temporary files are left: {files:?}");
             Ok(Some(()))
         })
     }
