@@ -1,7 +1,7 @@
 //! A site file from what is there: the machines' NICs, asked over ssh, and the cables that the controller has seen by discovery frames.
 //!
 //! 1. [`look`] asks a machine: NICs with address, speed and driver, cores, memory, disk.
-//! 2. [`write`] chooses among the shapes that a site file can say the one whose ports and cables differ least from the inventory's and the
+//! 2. [`write()`] chooses among the shapes that a site file can say the one whose ports and cables differ least from the inventory's and the
 //!    seen ones, and writes it with what differs, what was not seen and what is not known as comments.
 //!
 //! A site file says a shape and what deviates from it; it cannot say any cabling whatever. What does not fit is a comment for whoever

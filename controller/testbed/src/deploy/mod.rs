@@ -1,6 +1,6 @@
 //! From a binary and an inventory to running agents, and back.
 //!
-//! Per machine ([`host`]): 1. look, 2. compare with what should be there (a second run ends here), 3. copy the new version beside the one in
+//! Per machine (`host`): 1. look, 2. compare with what should be there (a second run ends here), 3. copy the new version beside the one in
 //! use, 4. let its doctor look, 5. enrol it, 6. change over and wait until it is connected, 7. delete versions that are not needed any
 //! more. Nothing before step 6 touches what runs. Step 6 goes back by itself when the new version does not come up. Machines are worked
 //! on side by side, a bounded number at once; one that fails does not keep the others from going on. ssh itself is never touched, and an
