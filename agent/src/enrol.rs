@@ -65,7 +65,7 @@ pub fn explained(config: &Config, error: &dyn std::error::Error) -> anyhow::Erro
 pub fn refused(config: &Config, status: &tonic::Status) -> anyhow::Error {
     match std::error::Error::source(status) {
         Some(source) => anyhow::anyhow!("{}: {}", status.message(), deepest(config, source)),
-        None => anyhow::anyhow!("{}", status.message()),
+        None => anyhow::anyhow!("{}{}", status.message(), advice(config, status.message())),
     }
 }
 
@@ -76,17 +76,40 @@ fn deepest(config: &Config, error: &dyn std::error::Error) -> String {
         text = e.to_string();
         next = e.source();
     }
+    text.push_str(&advice(config, &text));
+    text
+}
+
+/// What to do about it, in words to be added.
+fn advice(config: &Config, text: &str) -> String {
     let token = format!("tandem agent token {}", config.name);
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
-        text.push_str(&format!("; the controller has another authority than the one this host was enrolled with: enrol it again ({token})"));
+        format!(
+            "; the controller has another authority than the one this host was enrolled with: enrol it again ({token})"
+        )
     } else if text.contains("UnknownCA") || text.contains("DecryptError") {
-        text.push_str(&format!("; the controller does not know the authority of this host's certificate: enrol it again ({token})"));
-    } else if text.contains("CertificateExpired") || text.contains("Expired") {
-        text.push_str(&format!("; a certificate has expired: is this host's clock right (`date`)? Otherwise enrol it again ({token})"));
+        format!(
+            "; the controller does not know the authority of this host's certificate: enrol it again ({token})"
+        )
+    } else if text.contains("Expired") || own_has_expired(config) {
+        format!(
+            "; a certificate has expired: is this host's clock right (`date`)? Otherwise enrol it again ({token})"
+        )
     } else if text.contains("NotValidYet") {
-        text.push_str("; is this host's clock right (`date`)?");
+        "; is this host's clock right (`date`)?".into()
+    } else {
+        String::new()
     }
-    text
+}
+
+/// A controller that refuses a certificate may have closed the connection before its reason is read (TLS 1.3 has no answer in between).
+fn own_has_expired(config: &Config) -> bool {
+    let Ok(pem) = std::fs::read_to_string(config.state.join(OWN)) else { return false };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = x509_parser::pem::parse_x509_pem(pem.as_bytes())
+        .ok()
+        .and_then(|(_, pem)| Some(pem.parse_x509().ok()?.validity().not_after.timestamp()));
+    until.zip(now.ok()).is_some_and(|(until, now)| until < now.as_secs().cast_signed())
 }
 
 /// Gets the first certificate.
