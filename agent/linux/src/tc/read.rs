@@ -10,6 +10,11 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcHandle, TcMessage};
 use std::collections::{BTreeMap, HashMap};
 
+/// The most threads that read at a time: the kernel's own lock lets no more than a few be of use.
+const READERS: usize = 4;
+/// So few interfaces are not worth a thread.
+const PORTION: usize = 64;
+
 /// The tree of one interface; `None` when its root is no HTB with handle 1:, or there is no such interface. For many use [`read_all`]:
 /// the first step's cost is that of the whole namespace.
 ///
@@ -43,16 +48,42 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
             _ => {}
         }
     }
-    // 2. Classes and filters of each.
-    let mut trees = BTreeMap::new();
-    for index in indices {
-        let Some(default) = roots.get(index) else { continue };
+    // 2. Classes and filters of each: two lists an interface, which the kernel gives one by one. Of many, several at a time.
+    let shaped: Vec<(u32, u16)> = indices.iter().filter_map(|i| Some((*i, *roots.get(i)?))).collect();
+    let readers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(READERS);
+    let portion = shaped.len().div_ceil(readers).max(PORTION);
+    let mut portions = shaped.chunks(portion);
+    let first = portions.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        // A thread begins in the namespace of the one that starts it.
+        let leaves = &leaves;
+        let others: Vec<_> =
+            portions.map(|part| scope.spawn(move || inside(&mut Netlink::open()?, part, leaves))).collect();
+        let mut trees: BTreeMap<u32, Tree> = inside(netlink, first, leaves)?.into_iter().collect();
+        for other in others {
+            let read = other.join().map_err(|_| Error::Garbled {
+                what: "classes and filters".into(),
+                why: "a thread that reads them has panicked".into(),
+            })?;
+            trees.extend(read?);
+        }
+        Ok(trees)
+    })
+}
+
+fn inside(
+    netlink: &mut Netlink,
+    interfaces: &[(u32, u16)],
+    leaves: &HashMap<(u32, u16), u32>,
+) -> Result<Vec<(u32, Tree)>, Error> {
+    let mut trees = Vec::with_capacity(interfaces.len());
+    for (index, default) in interfaces {
         let mut tree = Tree { default: *default, classes: classes(netlink, *index)?, filters: Vec::new() };
         for class in &mut tree.classes {
             class.queue = leaves.get(&(*index, class.id)).copied().unwrap_or_default();
         }
         filters(netlink, *index, &mut tree)?;
-        trees.insert(*index, tree.normal());
+        trees.push((*index, tree.normal()));
     }
     Ok(trees)
 }
