@@ -8,6 +8,7 @@
 //! outside traffic; a switch becomes a `[[switch]]` in the agent's configuration of its machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use tandem_model::site::{Collector, Faults, Section, read_by};
 use tandem_model::{NodeId, PortNo, Site};
@@ -33,6 +34,8 @@ pub struct Inventory {
 pub struct Controller {
     /// Its address on the control network.
     pub address: String,
+    /// The address at which it listens, where that is another one: behind an address translation.
+    pub listen: String,
     /// TCP port of OpenFlow.
     pub openflow: u16,
     /// TCP port of the agents' server.
@@ -214,8 +217,15 @@ fn read_root(
 ) -> Option<Inventory> {
     let name = name(root, c, "name = \"lab1\"");
     let mut s = root.section(c, "controller");
+    let reached = address(&mut s, c, "the address at which the machines reach the controller");
+    let listen = s.parsed::<IpAddr>(
+        c,
+        "listen",
+        "an IP address of the computer that the controller runs on, such as \"127.0.0.1\"",
+    );
     let controller = Controller {
-        address: address(&mut s, c, "the address at which the machines reach the controller"),
+        listen: listen.map_or_else(|| reached.clone(), |ip| ip.to_string()),
+        address: reached,
         openflow: tcp_port(&mut s, c, "openflow").unwrap_or(6653),
         agents: tcp_port(&mut s, c, "agents").unwrap_or(6655),
     };

@@ -109,9 +109,9 @@ impl World for Testbed {
         let c = &self.checked.controller;
         vec![
             "--openflow".into(),
-            format!("tcp:{}:{}", c.address, c.openflow),
+            format!("tcp:{}:{}", c.listen, c.openflow),
             "--agents".into(),
-            format!("tcp:{}:{}", c.address, c.agents),
+            format!("tcp:{}:{}", c.listen, c.agents),
             "--authority".into(),
             self.authority.display().to_string(),
         ]

@@ -115,7 +115,7 @@ pub fn start(run: &Run) -> anyhow::Result<Testbed> {
 
 fn inventory(folder: &Path, ssh_ports: &[u16]) -> String {
     let mut out = format!(
-        "# Written by `tandem-vm testbed`, for as long as it runs.\nname = \"virtual\"\n\n[controller]\naddress = {HOST:?}\n\n\
+        "# Written by `tandem-vm testbed`, for as long as it runs.\nname = \"virtual\"\n\n[controller]\naddress = {HOST:?}\nlisten = \"127.0.0.1\"\n\n\
          [ssh]\nuser = \"root\"\nkey = {:?}\nknown_hosts = \"known_hosts\"\n",
         folder.join("key").display().to_string()
     );
