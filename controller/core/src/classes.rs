@@ -1,10 +1,10 @@
 //! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::managed`].
 
 use crate::core::Core;
-use crate::lifecycle::StoreWait;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
+use crate::stored::StoreWait;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::paths;

@@ -3,7 +3,7 @@
 use crate::classes::Classes;
 use crate::hosts::{HostKind, Hosts};
 use crate::inventory::Inventory;
-use crate::lifecycle::{StoreWait, Vm};
+use crate::lifecycle::Vm;
 use crate::links::LinkTable;
 use crate::live::{LiveTopology, Sync};
 use crate::managed::Managed;
@@ -14,6 +14,7 @@ use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
 use crate::snapshot::{Dirty, Snapshot};
 use crate::statistics::{BELIEVABLE, Statistics};
+use crate::stored::StoreWait;
 use crate::timers::{Timer, Timers};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

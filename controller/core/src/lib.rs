@@ -11,6 +11,7 @@ mod addressing;
 pub mod classes;
 pub mod core;
 pub mod export;
+mod groups;
 pub mod hosts;
 pub mod index;
 pub mod inventory;
@@ -27,6 +28,7 @@ pub mod routes;
 pub mod rules;
 pub mod snapshot;
 pub mod statistics;
+mod stored;
 mod timers;
 mod topology_events;
 

@@ -14,17 +14,13 @@ use crate::placement::Placement;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
+use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 use tandem_model::{
-    Answer, Cookie, Direction, Effect, GroupId, GroupRecord, Level, NodeId, Owner, PortNo, PortOverride,
-    Record, RequestId, Resources, ServerId, Share, StoreId, Stored, SwitchId, TrafficEnd, TrafficId,
-    TrafficSpec, VmId, VmRecord, VmRequest, VmSpec, VmState,
+    Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, ServerId, Stored,
+    SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord, VmRequest, VmSpec, VmState,
 };
-
-/// How soon what the store could not take is tried again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a VM stops that somebody wanted gone.
 const DELETED: &str = "it was deleted";
@@ -39,16 +35,16 @@ pub(crate) struct Vm {
     started: bool,
     addressed: bool,
     /// Who waits for it to run.
-    requester: Option<RequestId>,
+    pub(crate) requester: Option<RequestId>,
     /// Who waits for it to be gone.
-    deleters: Vec<RequestId>,
+    pub(crate) deleters: Vec<RequestId>,
     /// The answer to `requester` once everything is undone.
     failure: Option<String>,
     rules_gone: bool,
     stopped: bool,
     /// True once the hypervisor was asked to start it.
     allocated: bool,
-    resizing: Option<(RequestId, Resources)>,
+    pub(crate) resizing: Option<(RequestId, Resources)>,
     traffic: Vec<TrafficId>,
 }
 
@@ -74,44 +70,6 @@ impl Vm {
     fn placement(&self) -> Placement {
         Placement::of(&self.record)
     }
-}
-
-/// What waits for a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StoreWait {
-    /// A placement: then it is started.
-    Placed(VmId),
-    /// A running VM: then its requester is answered.
-    Running(VmId),
-    /// A resize: then the hypervisor is asked.
-    Resized(VmId),
-    /// A running VM that somebody wants gone: then it is stopped.
-    Deleting(VmId, RequestId),
-    /// A VM is forgotten.
-    Removed(VmId),
-    /// Something that nobody waits for and that has happened already.
-    Updated(Kept),
-    /// A group exists.
-    Group(GroupId, RequestId),
-    /// A group that somebody wants gone: then its members are isolated.
-    GroupRemoved(GroupId, RequestId),
-    /// Other shares of the classes; those before.
-    Shares(Vec<Share>, RequestId),
-    /// What the operator wants of a port.
-    Port(PortOverride, RequestId),
-    /// A pinned path, or none any more; the pin before.
-    Pin(VmId, Option<Vec<SwitchId>>, RequestId),
-}
-
-/// What the store keeps one record of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kept {
-    /// A VM.
-    Vm(VmId),
-    /// A group.
-    Group(GroupId),
-    /// What the operator wants of a port.
-    Port(SwitchId, PortNo),
 }
 
 impl Core {
@@ -215,107 +173,7 @@ impl Core {
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
     }
 
-    pub(crate) fn on_stored(&mut self, id: StoreId) {
-        if std::mem::take(&mut self.store_is_down) {
-            self.notice(Level::Info, "store-back", "the store can be written again".into());
-        }
-        match self.stores.remove(&id) {
-            Some(StoreWait::Placed(vm)) => self.start_vm(vm),
-            Some(StoreWait::Running(vm)) => self.announce_running(vm),
-            Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
-            Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
-            Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
-            Some(StoreWait::Updated(_)) | None => {}
-            Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
-            Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
-            Some(StoreWait::Group(group, request)) => {
-                let rules = self.group_rules(group);
-                let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
-                let entry = differences.keys().copied().collect::<Vec<_>>();
-                self.start_change(Purpose::GroupStart(group, request), differences, &entry);
-            }
-            Some(StoreWait::GroupRemoved(group, request)) => {
-                self.isolate_group(group);
-                self.answer(request, Answer::Done);
-            }
-            Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
-        }
-    }
-
-    pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
-        let wait = self.stores.remove(&id);
-        if !std::mem::replace(&mut self.store_is_down, true) {
-            self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
-        }
-        let text = format!("the decision could not be written to the store ({why}); nothing was changed");
-        match wait {
-            Some(StoreWait::Placed(vm)) => {
-                // Nothing was started yet and the store has nothing: undo in memory only.
-                let Some(entry) = self.vms.remove(&vm) else { return };
-                self.give_back(&entry);
-                self.counters.failed += 1;
-                let waiting = entry.requester.into_iter().chain(entry.deleters);
-                waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
-            }
-            Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
-            Some(StoreWait::Resized(vm)) => {
-                if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
-                    self.set_resources(vm, before);
-                    self.answer(request, Answer::Failed { why: text });
-                }
-            }
-            Some(StoreWait::Deleting(_, request)) => self.answer(request, Answer::Failed { why: text }),
-            Some(StoreWait::Removed(vm)) => {
-                // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
-                let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
-                let why = format!(
-                    "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
-                );
-                let told = deleters.into_iter().flatten();
-                told.for_each(|r| self.answer(r, Answer::Failed { why: why.clone() }));
-                self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
-            }
-            Some(StoreWait::Updated(kept)) => {
-                self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
-            }
-            Some(StoreWait::Group(group, request)) => {
-                self.groups.remove(&group);
-                self.answer(request, Answer::Failed { why: text });
-            }
-            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
-            Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
-            Some(StoreWait::Port(_, request)) => self.answer(request, Answer::Failed { why: text }),
-            Some(StoreWait::Pin(vm, before, request)) => {
-                self.pin_not_stored(vm, before);
-                self.answer(request, Answer::Failed { why: text });
-            }
-            None => {}
-        }
-    }
-
-    /// Writes something as it is now, or that it is gone; as often as it takes.
-    pub(crate) fn keep(&mut self, kept: Kept) {
-        let record = match kept {
-            // A VM on its way out is removed by whoever waits for that.
-            Kept::Vm(id) => {
-                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
-                self.vms.get(&id).filter(stays).map(|v| Record::PutVm { vm: Box::new(v.record.clone()) })
-            }
-            Kept::Group(id) => Some(match self.groups.get(&id) {
-                Some(group) => Record::PutGroup { group: group.clone() },
-                None => Record::RemoveGroup { group: id },
-            }),
-            Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
-                Some(port) => Record::PutPort { port },
-                None => Record::RemovePort { switch, port },
-            }),
-        };
-        if let Some(record) = record {
-            self.store(record, StoreWait::Updated(kept));
-        }
-    }
-
-    fn start_vm(&mut self, id: VmId) {
+    pub(crate) fn start_vm(&mut self, id: VmId) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         if !vm.deleters.is_empty() {
             return self.stop_vm(id, "it was deleted before it started");
@@ -427,7 +285,7 @@ impl Core {
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
     }
 
-    fn announce_running(&mut self, id: VmId) {
+    pub(crate) fn announce_running(&mut self, id: VmId) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         if !matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             return;
@@ -548,7 +406,7 @@ impl Core {
         }
     }
 
-    fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
+    pub(crate) fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
         // Gone meanwhile: as it was wanted.
         let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Answer::Done) };
         vm.deleters.push(request);
@@ -592,13 +450,13 @@ impl Core {
         }
     }
 
-    fn give_back(&mut self, vm: &Vm) {
+    pub(crate) fn give_back(&mut self, vm: &Vm) {
         self.release(&vm.placement(), &vm.record.request);
         self.addresses.give_back(vm.record.address);
         self.dirty.vms = true;
     }
 
-    fn forget_vm(&mut self, id: VmId) {
+    pub(crate) fn forget_vm(&mut self, id: VmId) {
         let Some(vm) = self.vms.remove(&id) else { return };
         self.give_back(&vm);
         self.hosts.forget(vm.record.address);
@@ -661,7 +519,7 @@ impl Core {
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
     }
 
-    fn set_resources(&mut self, id: VmId, to: Resources) {
+    pub(crate) fn set_resources(&mut self, id: VmId, to: Resources) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         let (placement, before) = (vm.placement(), vm.record.request.clone());
         vm.record.request.resources = to;
@@ -671,7 +529,7 @@ impl Core {
         self.dirty.vms = true;
     }
 
-    fn ask_resize(&mut self, id: VmId) {
+    pub(crate) fn ask_resize(&mut self, id: VmId) {
         let Some(vm) = self.vms.get(&id).filter(|v| v.resizing.is_some()) else { return };
         let (server, resources) = (vm.record.server, vm.record.request.resources);
         self.effects.push(Effect::ResizeVm { vm: id, server, resources });
@@ -723,91 +581,6 @@ impl Core {
         );
         self.world = None;
         self.dirty.vms = true;
-    }
-
-    // ---- groups ----
-
-    pub(crate) fn create_group(&mut self, request: RequestId, members: &[Ipv4Addr]) {
-        let mut ids = Vec::new();
-        for ip in members {
-            let vm =
-                self.vms.values().find(|v| v.record.address == *ip && v.record.state == VmState::Running);
-            match vm {
-                Some(vm) => ids.push(vm.record.id),
-                None => {
-                    let what = format!("a running VM with address {ip}");
-                    return self.answer(request, Answer::NotFound { what });
-                }
-            }
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.len() < 2 {
-            let why = "a group needs at least two different VMs".into();
-            return self.answer(request, Answer::Failed { why });
-        }
-        self.last_group += 1;
-        let group = GroupRecord { id: GroupId(self.last_group), members: ids };
-        self.groups.insert(group.id, group.clone());
-        self.dirty.vms = true;
-        let id = group.id;
-        self.store(Record::PutGroup { group }, StoreWait::Group(id, request));
-    }
-
-    pub(crate) fn delete_group(&mut self, request: RequestId, group: GroupId) {
-        if !self.groups.contains_key(&group) {
-            return self.answer(request, Answer::NotFound { what: group.to_string() });
-        }
-        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
-    }
-
-    /// A group that cannot be is forgotten, also by the store.
-    fn drop_group(&mut self, group: GroupId) {
-        self.isolate_group(group);
-        self.keep(Kept::Group(group));
-    }
-
-    fn isolate_group(&mut self, group: GroupId) {
-        self.groups.remove(&group);
-        self.dirty.vms = true;
-        let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
-        self.start_change(Purpose::GroupChange, differences, &[]);
-    }
-
-    fn leave_groups(&mut self, vm: VmId) {
-        let mine: Vec<GroupId> =
-            self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect();
-        for id in mine {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.members.retain(|m| *m != vm);
-            if group.members.len() < 2 {
-                self.drop_group(id);
-            } else {
-                self.keep(Kept::Group(id));
-                self.refresh_group(id);
-            }
-        }
-    }
-
-    fn group_rules(&self, id: GroupId) -> RuleSet {
-        let Some(group) = self.groups.get(&id) else { return RuleSet::new() };
-        let alive = |v: &&Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
-        let members: Vec<&VmRecord> =
-            group.members.iter().filter_map(|m| self.vms.get(m)).filter(alive).map(|v| &v.record).collect();
-        let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        compile::group(marking, |hop| self.links.is_usable(hop.link), &members, cookie)
-    }
-
-    fn refresh_group(&mut self, id: GroupId) {
-        let rules = self.group_rules(id);
-        let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
-        self.start_change(Purpose::GroupChange, differences, &[]);
-    }
-
-    pub(crate) fn refresh_groups(&mut self) {
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.refresh_group(id));
     }
 }
 

@@ -10,9 +10,9 @@
 
 use crate::classes::refused;
 use crate::core::{Core, connected};
-use crate::lifecycle::{Kept, StoreWait};
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
+use crate::stored::{Kept, StoreWait};
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
 use tandem_model::{

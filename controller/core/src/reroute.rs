@@ -4,10 +4,10 @@
 //! moves without need. Rules for the new path come before the old ones go.
 
 use crate::core::Core;
-use crate::lifecycle::Kept;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
+use crate::stored::Kept;
 use tandem_model::{BitRate, Effect, Hop, Level, VmId, VmRecord, VmState};
 
 /// Why a VM is cut off.

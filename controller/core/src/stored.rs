@@ -1,0 +1,156 @@
+//! What waits for the store, and what happens when it has written or cannot.
+//!
+//! Nothing is answered before the store has it; what it refuses is undone, or, where it has happened already, written again until it can be.
+
+use crate::core::Core;
+use crate::lifecycle::Vm;
+use crate::rules::changes::Purpose;
+use crate::timers::Timer;
+use std::time::Duration;
+use tandem_model::{
+    Answer, GroupId, Level, Owner, PortNo, PortOverride, Record, RequestId, Share, StoreId, SwitchId, VmId,
+    VmState,
+};
+
+/// How soon what the store could not take is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What waits for a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreWait {
+    /// A placement: then it is started.
+    Placed(VmId),
+    /// A running VM: then its requester is answered.
+    Running(VmId),
+    /// A resize: then the hypervisor is asked.
+    Resized(VmId),
+    /// A running VM that somebody wants gone: then it is stopped.
+    Deleting(VmId, RequestId),
+    /// A VM is forgotten.
+    Removed(VmId),
+    /// Something that nobody waits for and that has happened already.
+    Updated(Kept),
+    /// A group exists.
+    Group(GroupId, RequestId),
+    /// A group that somebody wants gone: then its members are isolated.
+    GroupRemoved(GroupId, RequestId),
+    /// Other shares of the classes; those before.
+    Shares(Vec<Share>, RequestId),
+    /// What the operator wants of a port.
+    Port(PortOverride, RequestId),
+    /// A pinned path, or none any more; the pin before.
+    Pin(VmId, Option<Vec<SwitchId>>, RequestId),
+}
+
+/// What the store keeps one record of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    /// A VM.
+    Vm(VmId),
+    /// A group.
+    Group(GroupId),
+    /// What the operator wants of a port.
+    Port(SwitchId, PortNo),
+}
+
+impl Core {
+    pub(crate) fn on_stored(&mut self, id: StoreId) {
+        if std::mem::take(&mut self.store_is_down) {
+            self.notice(Level::Info, "store-back", "the store can be written again".into());
+        }
+        match self.stores.remove(&id) {
+            Some(StoreWait::Placed(vm)) => self.start_vm(vm),
+            Some(StoreWait::Running(vm)) => self.announce_running(vm),
+            Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
+            Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
+            Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
+            Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
+            Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
+            Some(StoreWait::Group(group, request)) => {
+                let rules = self.group_rules(group);
+                let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
+                let entry = differences.keys().copied().collect::<Vec<_>>();
+                self.start_change(Purpose::GroupStart(group, request), differences, &entry);
+            }
+            Some(StoreWait::GroupRemoved(group, request)) => {
+                self.isolate_group(group);
+                self.answer(request, Answer::Done);
+            }
+            Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
+        }
+    }
+
+    pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
+        let wait = self.stores.remove(&id);
+        if !std::mem::replace(&mut self.store_is_down, true) {
+            self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        }
+        let text = format!("the decision could not be written to the store ({why}); nothing was changed");
+        match wait {
+            Some(StoreWait::Placed(vm)) => {
+                // Nothing was started yet and the store has nothing: undo in memory only.
+                let Some(entry) = self.vms.remove(&vm) else { return };
+                self.give_back(&entry);
+                self.counters.failed += 1;
+                let waiting = entry.requester.into_iter().chain(entry.deleters);
+                waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
+            }
+            Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
+            Some(StoreWait::Resized(vm)) => {
+                if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
+                    self.set_resources(vm, before);
+                    self.answer(request, Answer::Failed { why: text });
+                }
+            }
+            Some(StoreWait::Deleting(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Removed(vm)) => {
+                // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
+                let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
+                let why = format!(
+                    "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
+                );
+                let told = deleters.into_iter().flatten();
+                told.for_each(|r| self.answer(r, Answer::Failed { why: why.clone() }));
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
+            }
+            Some(StoreWait::Updated(kept)) => {
+                self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
+            }
+            Some(StoreWait::Group(group, request)) => {
+                self.groups.remove(&group);
+                self.answer(request, Answer::Failed { why: text });
+            }
+            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
+            Some(StoreWait::Port(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Pin(vm, before, request)) => {
+                self.pin_not_stored(vm, before);
+                self.answer(request, Answer::Failed { why: text });
+            }
+            None => {}
+        }
+    }
+
+    /// Writes something as it is now, or that it is gone; as often as it takes.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        let record = match kept {
+            // A VM on its way out is removed by whoever waits for that.
+            Kept::Vm(id) => {
+                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
+                self.vms.get(&id).filter(stays).map(|v| Record::PutVm { vm: Box::new(v.record.clone()) })
+            }
+            Kept::Group(id) => Some(match self.groups.get(&id) {
+                Some(group) => Record::PutGroup { group: group.clone() },
+                None => Record::RemoveGroup { group: id },
+            }),
+            Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
+                Some(port) => Record::PutPort { port },
+                None => Record::RemovePort { switch, port },
+            }),
+        };
+        if let Some(record) = record {
+            self.store(record, StoreWait::Updated(kept));
+        }
+    }
+}
