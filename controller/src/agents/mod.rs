@@ -41,7 +41,7 @@ use tonic::{Request, Response, Status, Streaming};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A silent agent that does not answer a ping is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Agents' reports that a port's site does not know are said once.
+/// Between an agent's reports, in milliseconds, where the site's period is longer than can be said.
 const PERIOD_MS: u32 = 1000;
 
 /// An agent as it is seen.
