@@ -96,6 +96,31 @@ pub struct Switch {
     pub legacy: bool,
     /// The addresses behind an edge switch; `None` for other roles.
     pub prefix: Option<Prefix>,
+    /// What it is made of, where the site says so.
+    #[serde(default)]
+    pub datapath: Option<DatapathKind>,
+}
+
+/// What a switch is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatapathKind {
+    /// Open vSwitch.
+    Ovs,
+    /// The agent's own switch.
+    Soft,
+    /// A NetFPGA card, in a lab its model.
+    Netfpga,
+}
+
+impl std::fmt::Display for DatapathKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DatapathKind::Ovs => "ovs",
+            DatapathKind::Soft => "soft",
+            DatapathKind::Netfpga => "netfpga",
+        })
+    }
 }
 
 /// A machine that holds VMs.
@@ -182,6 +207,7 @@ pub struct Topology {
     /// Per switch, the links at its ports: `(port, link)`, in port order. Then per server, then per gateway.
     adjacency: Vec<Vec<(PortNo, LinkId)>>,
     /// Per server, where its first uplink leads: asked for in every decision, and found by several steps from node to node.
+    #[serde(default)]
     first: Vec<Option<Access>>,
 }
 
@@ -301,7 +327,8 @@ impl Topology {
 
     /// Where a server's `uplink` (0 is the primary) leads.
     pub fn access(&self, server: ServerId, uplink: usize) -> Option<Access> {
-        if uplink == 0 { *self.first.get(server.0 as usize)? } else { self.follow_uplink(server, uplink) }
+        let known = self.first.get(server.0 as usize).filter(|_| uplink == 0);
+        known.copied().unwrap_or_else(|| self.follow_uplink(server, uplink))
     }
 
     fn follow_uplink(&self, server: ServerId, uplink: usize) -> Option<Access> {

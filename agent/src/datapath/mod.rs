@@ -55,6 +55,10 @@ pub enum Selection {
     Queue,
     /// A filter at the port reads the DSCP.
     Dscp,
+    /// The port is held to its rate as a whole; rules mark packets for the next switch.
+    RateLimiter,
+    /// Rules mark packets for the next switch.
+    Mark,
     /// Not at all.
     None,
 }
