@@ -18,6 +18,7 @@ pub mod netns;
 pub mod nic;
 pub mod ovs;
 pub mod ovsdb;
+pub mod packet;
 pub mod probe;
 pub mod sandbox;
 pub mod sys;
