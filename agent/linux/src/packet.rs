@@ -17,6 +17,7 @@ use pnet::packet::ipv6::Ipv6Packet;
 use pnet::packet::tcp::{self, TcpPacket};
 use pnet::packet::udp::{self, UdpPacket};
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// The most frames by one call.
@@ -176,25 +177,17 @@ pub fn complete_checksum(frame: &mut [u8]) {
     }
     let Some(packet) = frame.get(at..) else { return };
     // The packet's end is where its header says: behind it may be padding.
-    let (protocol, header, end, sum): (u8, usize, usize, &dyn Fn(&[u8], u8) -> Option<u16>) = match kind {
+    let (protocol, header, end, ends) = match kind {
         [0x08, 0x00] => {
             let Some(ip) = Ipv4Packet::new(packet) else { return };
-            let (from, to) = (ip.get_source(), ip.get_destination());
             let header = usize::from(ip.get_header_length()) * 4;
-            let protocol = ip.get_next_level_protocol().0;
-            (protocol, header, ip.get_total_length().into(), &move |bytes, protocol| match protocol {
-                6 => Some(tcp::ipv4_checksum(&TcpPacket::new(bytes)?, &from, &to)),
-                _ => Some(udp::ipv4_checksum(&UdpPacket::new(bytes)?, &from, &to)),
-            })
+            let ends = Ends::V4(ip.get_source(), ip.get_destination());
+            (ip.get_next_level_protocol().0, header, usize::from(ip.get_total_length()), ends)
         }
         [0x86, 0xdd] => {
             let Some(ip) = Ipv6Packet::new(packet) else { return };
-            let (from, to) = (ip.get_source(), ip.get_destination());
-            let end = 40 + usize::from(ip.get_payload_length());
-            (ip.get_next_header().0, 40, end, &move |bytes, protocol| match protocol {
-                6 => Some(tcp::ipv6_checksum(&TcpPacket::new(bytes)?, &from, &to)),
-                _ => Some(udp::ipv6_checksum(&UdpPacket::new(bytes)?, &from, &to)),
-            })
+            let ends = Ends::V6(ip.get_source(), ip.get_destination());
+            (ip.get_next_header().0, 40, 40 + usize::from(ip.get_payload_length()), ends)
         }
         _ => return,
     };
@@ -204,7 +197,7 @@ pub fn complete_checksum(frame: &mut [u8]) {
         _ => return,
     };
     let Some(bytes) = packet.get(header..end) else { return };
-    let Some(mut value) = sum(bytes, protocol) else { return };
+    let Some(mut value) = ends.sum(bytes, protocol) else { return };
     if protocol == 17 && value == 0 {
         // Zero would say that there is none (RFC 768).
         value = 0xffff;
@@ -212,6 +205,23 @@ pub fn complete_checksum(frame: &mut [u8]) {
     let place = at + header + place;
     if let Some(field) = frame.get_mut(place..place + 2) {
         field.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// The addresses that are part of the sum.
+enum Ends {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+impl Ends {
+    fn sum(&self, bytes: &[u8], protocol: u8) -> Option<u16> {
+        Some(match (self, protocol) {
+            (Ends::V4(from, to), 6) => tcp::ipv4_checksum(&TcpPacket::new(bytes)?, from, to),
+            (Ends::V4(from, to), _) => udp::ipv4_checksum(&UdpPacket::new(bytes)?, from, to),
+            (Ends::V6(from, to), 6) => tcp::ipv6_checksum(&TcpPacket::new(bytes)?, from, to),
+            (Ends::V6(from, to), _) => udp::ipv6_checksum(&UdpPacket::new(bytes)?, from, to),
+        })
     }
 }
 

@@ -152,7 +152,7 @@ pub(crate) fn receive(
 
 /// The [`Aux`] of a received message: the only control message that these sockets ask for, so the first (cmsg(3)).
 fn aux(header: &msghdr, control: &Control) -> Option<Aux> {
-    let bytes = control.0.get(..header.msg_controllen as usize)?;
+    let bytes = control.0.get(..header.msg_controllen as _)?;
     let start = size_of::<libc::cmsghdr>();
     let length = usize::from_ne_bytes(*bytes.first_chunk()?);
     let level = c_int::from_ne_bytes(*bytes.get(size_of::<usize>()..)?.first_chunk()?);
