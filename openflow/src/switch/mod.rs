@@ -14,7 +14,7 @@ mod ports;
 mod v10;
 mod v13;
 
-pub use cfg::{Cfg, ConnId, Description, Port, PortCounters, Queue, QueueCounters, Sink, config};
+pub use cfg::{Cfg, ConnId, Description, NO_QUEUE, Port, PortCounters, Queue, QueueCounters, Sink, config};
 
 use crate::AnyMessage;
 use crate::error::Blame;

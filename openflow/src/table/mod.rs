@@ -23,4 +23,4 @@ pub use flows::{Adding, Change, Flow, FlowTable, Gone, TableError, Wording};
 pub use instructions::{Instructions, Op};
 pub use key::{FieldId, FlowKey};
 pub use pipeline::{Outcome, Pipeline, Sent};
-pub use run::{Egress, Leaving, Reason};
+pub use run::{Egress, Leaving, NO_QUEUE, Reason};

@@ -19,7 +19,7 @@ pub struct Sent {
     /// Out of which port; `CONTROLLER` and other reserved numbers as OpenFlow 1.3 has them, except that FLOOD, ALL and IN_PORT are
     /// already real ports.
     pub port: u32,
-    /// By which queue.
+    /// By which queue; [`super::NO_QUEUE`] where none was set.
     pub queue: u32,
     /// Its bytes.
     pub frame: Vec<u8>,
