@@ -24,6 +24,7 @@ pub mod sandbox;
 pub mod sys;
 pub mod tc;
 pub mod vswitchd;
+pub mod watch;
 
 /// What went wrong with the kernel or with Open vSwitch.
 #[derive(Debug, thiserror::Error)]

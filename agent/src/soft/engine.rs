@@ -8,6 +8,7 @@
 
 use super::connection::{Connection, Target};
 use super::io::PacketIo;
+use super::kept;
 use super::view::{View, flows};
 use super::world::{EnginePort, Greeting, Wait, World};
 use nix::errno::Errno;
@@ -42,6 +43,7 @@ enum Order {
     Ports(Vec<EnginePort>, mpsc::SyncSender<Vec<(u32, String)>>),
     Controllers(Vec<Target>),
     Look(mpsc::SyncSender<View>),
+    Keep(u64, mpsc::SyncSender<Option<(u64, Vec<u8>)>>),
     End,
 }
 
@@ -61,7 +63,8 @@ pub struct Ended;
 
 impl Engine {
     /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever dials `guests` speaks OpenFlow with it as a
-    /// controller does (`ovs-ofctl dump-flows unix:SOCKET`).
+    /// controller does (`ovs-ofctl dump-flows unix:SOCKET`). It begins with
+    /// `flows`, as [`Engine::kept`] gave them.
     ///
     /// # Errors
     /// When the kernel gives no thread or descriptors.
@@ -70,6 +73,7 @@ impl Engine {
         cfg: Cfg,
         io: Box<dyn PacketIo>,
         guests: Option<UnixListener>,
+        flows: Vec<u8>,
     ) -> io::Result<Engine> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -97,6 +101,7 @@ impl Engine {
                 clock,
                 tend: None,
             };
+            kept::restore(&mut core.switch, &flows, core.world.now);
             core.run();
         };
         // 15 bytes is what the kernel shows of a thread's name.
@@ -138,6 +143,14 @@ impl Engine {
     /// When the engine has ended.
     pub fn look(&self) -> Result<View, Ended> {
         self.ask(Order::Look)
+    }
+
+    /// What the next process is to begin with, and the state of the tables that it is from; `None` when they are as they were at `last`.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub fn kept(&self, last: u64) -> Result<Option<(u64, Vec<u8>)>, Ended> {
+        self.ask(|reply| Order::Keep(last, reply))
     }
 }
 
@@ -372,6 +385,11 @@ impl Core {
             Order::Controllers(targets) => self.world.dial(&targets),
             Order::Look(reply) => {
                 let _ = reply.send(self.look());
+            }
+            Order::Keep(last, reply) => {
+                let generation = self.switch.pipeline().generation();
+                let changed = generation != last;
+                let _ = reply.send(changed.then(|| (generation, kept::write(&self.switch))));
             }
             Order::End => {}
         }

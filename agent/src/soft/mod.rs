@@ -8,6 +8,7 @@
 mod connection;
 mod engine;
 pub mod io;
+mod kept;
 mod view;
 pub mod wires;
 mod world;
