@@ -2,9 +2,12 @@
 //!
 //! - [`registers`]: the one door to a card, two operations wide. Everything below speaks through it, so that a card behind a driver, a
 //!   mapped BAR, a Verilog simulation and the model are alike.
+//! - [`profile`]: a bitfile's registers and abilities, as data. [`device_id`]: what a loaded bitfile says about itself.
 //! - [`codec`]: keys, masks, actions and rows of the OpenFlow switch bitfile.
 //! - [`offload`]: a flow table kept in a card.
 
 pub mod codec;
+pub mod device_id;
 pub mod offload;
+pub mod profile;
 pub mod registers;
