@@ -51,6 +51,11 @@ impl Criteria {
         self
     }
 
+    /// Its conditions, in the order of the fields' numbers: field, value, mask. A mask of all ones is exact, whatever the field's width.
+    pub fn fields(&self) -> impl Iterator<Item = (FieldId, u128, u128)> {
+        self.fields.iter().map(|(field, (value, mask))| (*field, *value, *mask))
+    }
+
     /// True for an OpenFlow 1.0 match without wildcards.
     pub fn is_exact(&self) -> bool {
         self.exact

@@ -1,0 +1,1 @@
+//! Register writes as text.
