@@ -2,16 +2,17 @@
 //! as the co-simulation protocol has them; everything behind a `#` is for people.
 
 use super::action::Action;
-use super::entry::{Addresses, Exact, Row};
+use super::entry::{Exact, Row};
 use super::key::{Field, Key, Mask, Pattern};
 use super::ofctl::{Line, LineError};
 use super::ports::{PortMap, queue};
 use super::rule::{Reason, Rule, Transport};
+use crate::profile::FlowMap;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 use tandem_model::Mac;
-use tandem_openflow::table::pipeline::Unsupported;
+use tandem_openflow::table::instructions::Unsupported;
 
 /// Why a flow cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,13 +56,13 @@ pub fn compile(
     text: &str,
     ports: &PortMap,
     transport: Transport,
-    a: &Addresses,
+    a: &FlowMap,
     first: u32,
 ) -> Result<String, CompileError> {
     let rows = rule(text, ports, transport)?.rows()?;
     let needs = rows.len();
-    if first as usize + needs > a.rows as usize {
-        return Err(CompileError::Rows { needs, first, rows: a.rows });
+    if first as usize + needs > usize::from(a.rows) {
+        return Err(CompileError::Rows { needs, first, rows: a.rows.into() });
     }
     let mut out = String::new();
     for (at, row) in (first..).zip(rows) {
@@ -80,7 +81,7 @@ pub fn compile_exact(
     text: &str,
     ports: &PortMap,
     transport: Transport,
-    a: &Addresses,
+    a: &FlowMap,
 ) -> Result<String, CompileError> {
     let rule = rule(text, ports, transport)?;
     let plan = rule.plan.clone()?;
@@ -129,7 +130,7 @@ pub struct DecodeError {
 ///
 /// # Errors
 /// With the first line that is no write.
-pub fn decode(text: &str, a: &Addresses, ports: &PortMap) -> Result<String, DecodeError> {
+pub fn decode(text: &str, a: &FlowMap, ports: &PortMap) -> Result<String, DecodeError> {
     let mut written: BTreeMap<u32, u32> = BTreeMap::new();
     let mut out = String::new();
     for (at, full) in text.lines().enumerate() {
@@ -149,17 +150,17 @@ pub fn decode(text: &str, a: &Addresses, ports: &PortMap) -> Result<String, Deco
         written.insert(address, value);
         let word = |at: u32| written.get(&at).copied().unwrap_or(0);
         let words = |first: u32| std::array::from_fn(|n| word(first + 4 * n as u32));
-        let exact = a.exact..a.exact.saturating_add(a.exact_rows * 128);
-        if address == a.write_row() {
-            let action = Action::of_words(&std::array::from_fn(|n| word(a.action(n as u32))));
-            let pattern = Pattern { key: Key(words(a.key(0))), mask: Mask(words(a.mask(0))) };
+        let exact = a.exact..a.exact.saturating_add(a.exact_rows.saturating_mul(a.exact_stride));
+        if address == a.write_row {
+            let action = Action::of_words(&std::array::from_fn(|n| word(a.action + 4 * n as u32)));
+            let pattern = Pattern { key: Key(words(a.key)), mask: Mask(words(a.mask)) };
             let row = Row { pattern, action };
             let _ = match row.is_deleted() {
                 true => writeln!(out, "row {value}: deleted"),
                 false => writeln!(out, "row {value}: {}", Shown(&pattern, &action, ports)),
             };
-        } else if exact.contains(&address) && (address - a.exact) % 128 == 28 {
-            let row = (address - a.exact) / 128;
+        } else if exact.contains(&address) && (address - a.exact) % a.exact_stride == 28 {
+            let row = (address - a.exact) / a.exact_stride;
             if value >> 31 == 1 {
                 let first = address - 28;
                 let mut key = Key(words(first));
