@@ -6,12 +6,14 @@
 //! - [`bitfile`]: what can be loaded. [`counters`]: 32-bit counters as 64-bit ones. [`limiter`]: bit rates as registers.
 //! - [`codec`]: keys, masks, actions and rows of the OpenFlow switch bitfile.
 //! - [`offload`]: a flow table kept in a card.
+//! - [`model`]: a card in memory.
 
 pub mod bitfile;
 pub mod codec;
 pub mod counters;
 pub mod device_id;
 pub mod limiter;
+pub mod model;
 pub mod offload;
 pub mod profile;
 pub mod registers;

@@ -274,11 +274,13 @@ impl Parts<'_> {
                 why: format!("the exact table ends at 0x{end:x}, outside the card"),
             });
         }
-        if f.rows == 0 || f.rows > 256 {
-            self.faults.push(Fault::Part { part, why: format!("rows = {}: 1 to 256", f.rows) });
+        if f.rows == 0 || f.rows > 32 || f.exact_stride != 128 {
+            let why =
+                "1 to 32 rows, and exact entries 128 bytes apart, are what there is code for".to_owned();
+            self.faults.push(Fault::Part { part, why });
         }
-        let rows = f.rows.min(256);
-        FlowMap {
+        let rows = f.rows.min(32);
+        let map = FlowMap {
             rows: f.rows,
             action: self.array(part, &format!("{w}_ACTION"), 10),
             mask: self.array(part, &format!("{w}_CMP_MASK"), 8),
@@ -297,7 +299,27 @@ impl Parts<'_> {
             exact_hits: self.find(part, format!("{l}_EXACT_HITS")),
             dropped: self.array(part, &format!("{l}_NUM_PKTS_DROPPED"), 8),
             seconds: self.find(part, format!("{l}_TIMER")),
+        };
+        // The layout that the codec's addresses assume.
+        let (a, last) = (map.addresses(), u32::from(rows.max(1)) - 1);
+        let wanted = [
+            (map.mask, a.mask(0), "CMP_MASK_0"),
+            (map.key, a.key(0), "CMP_0"),
+            (map.read_row, a.read_row(), "READ_ADDR"),
+            (map.write_row, a.write_row(), "WRITE_ADDR"),
+            (map.bytes_hit + 4 * last, a.bytes_hit(last), "BYTES_HIT"),
+            (map.packets_hit + 4 * last, a.packets_hit(last), "PKTS_HIT"),
+            (map.last_seen + 4 * last, a.last_seen(last), "LAST_SEEN_TS"),
+            (map.seconds, a.timer(), "TIMER"),
+        ];
+        for (is, wanted, name) in wanted {
+            if is != wanted && self.faults.is_empty() {
+                let why =
+                    format!("{name} is at 0x{is:07x}; in the layout that is known it is at 0x{wanted:07x}");
+                self.faults.push(Fault::Part { part, why });
+            }
         }
+        map
     }
 
     fn queues(&mut self, q: &super::file::QueuesFile) -> Queues {
