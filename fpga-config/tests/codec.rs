@@ -1,6 +1,7 @@
 //! Keys, actions, hashes and rows against the tables and the vector of the facts that were observed on the Verilog.
 
-use tandem_fpga_config::codec::{Action, Addresses, Exact, Field, Key, Mask, Pattern, Row, hash};
+use tandem_fpga_config::codec::{Action, Exact, Field, Key, Mask, Pattern, Row, hash};
+use tandem_fpga_config::profile::{self, FlowMap};
 
 /// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, untagged.
 pub fn udp_frame() -> Vec<u8> {
@@ -9,6 +10,10 @@ pub fn udp_frame() -> Vec<u8> {
     frame.extend([0x03, 0xe8, 0x07, 0xd0, 0, 12, 0, 0, 1, 2, 3, 4]);
     frame.resize(60, 0);
     frame
+}
+
+fn map() -> FlowMap {
+    profile::builtin::named("openflow-switch").expect("built in").flow_table.expect("it has one")
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -110,7 +115,7 @@ fn vlan_arp_icmp_and_tos_are_read_as_the_facts_say() {
 
 #[test]
 fn a_row_is_committed_by_its_last_write_and_deleted_by_an_impossible_key() {
-    let a = Addresses::SHIPPED;
+    let a = map();
     let row = Row { pattern: Pattern::ANY.with(Field::IP_PROTO, 17, 0xff), action: Action::to(4) };
     let writes: Vec<(u32, u32)> = row.writes(&a, 7).collect();
     assert_eq!(writes.len(), 10 + 8 + 8 + 1);
@@ -118,7 +123,7 @@ fn a_row_is_committed_by_its_last_write_and_deleted_by_an_impossible_key() {
     assert_eq!(writes[10], (0x200_1028, 0xffff_ffff));
     assert_eq!(writes[18].0, 0x200_1048);
     assert_eq!(writes[26], (0x200_106c, 7));
-    assert_eq!((a.bytes_hit(1), a.packets_hit(1), a.last_seen(1)), (0x200_1074, 0x200_10f4, 0x200_117c));
+    assert_eq!((a.bytes_hit + 4, a.packets_hit + 4, a.last_seen + 4), (0x200_1074, 0x200_10f4, 0x200_117c));
     let deleted = Row::deleted();
     assert!(deleted.is_deleted() && !row.is_deleted());
     assert_eq!(deleted.pattern.key.get(Field::SOURCE), 0xff);
@@ -128,7 +133,7 @@ fn a_row_is_committed_by_its_last_write_and_deleted_by_an_impossible_key() {
 #[test]
 fn an_exact_entry_is_invalid_while_its_body_is_written() {
     let entry = Exact { key: Key::of_frame(&udp_frame(), 0), action: Action::to(4) };
-    let writes: Vec<(u32, u32)> = entry.writes(&Addresses::SHIPPED, 2).collect();
+    let writes: Vec<(u32, u32)> = entry.writes(&map(), 2).collect();
     let top = 0x100_0000 + 2 * 128 + 28;
     assert_eq!(writes.first(), Some(&(top, entry.key.0[7])));
     assert_eq!(writes.last(), Some(&(top, entry.key.0[7] | 1 << 31)));

@@ -5,6 +5,7 @@
 //! - [`framing`]: a stream into messages. [`header`]: what all versions share.
 //! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every switch answers.
 //! - [`table`]: flow tables and pipelines; [`table::control`]: FLOW_MODs carried out on them, questions about flows answered.
+//! - [`switch`]: everything that a switch is, besides its I/O and its clock.
 
 pub mod error;
 pub mod framing;
@@ -13,6 +14,7 @@ mod message_enum;
 pub mod of10;
 pub mod of13;
 pub mod session;
+pub mod switch;
 pub mod table;
 pub mod wire;
 

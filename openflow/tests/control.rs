@@ -189,7 +189,7 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
         (with(act(of13::Action::Experimenter { experimenter: 1, body: Bytes(vec![]) })), (2, 2)),
         (with(vec![group]), (2, 9)),
         (with(act(unset)), (2, 13)),
-        (with(vec![Instruction::Meter(1)]), (3, 1)),
+        (with(vec![Instruction::Meter(1)]), (12, 2)),
         (with([apply(1), apply(2)].concat()), (3, 1)),
         (with(vec![Instruction::GotoTable(0, Pad::default())]), (3, 2)),
         (with(vec![Instruction::GotoTable(2, Pad::default())]), (3, 2)),

@@ -6,86 +6,8 @@
 use super::action::{self, Action};
 use super::hash;
 use super::key::{self, Field, Key, Mask, Pattern};
+use crate::profile::FlowMap;
 use crate::registers::{AccessError, Registers};
-
-/// Where the flow tables lie, as the bitfile's profile has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
-    /// The wildcard block.
-    pub wildcard: u32,
-    /// The lookup block.
-    pub lookup: u32,
-    /// The exact table.
-    pub exact: u32,
-    /// Wildcard rows.
-    pub rows: u32,
-    /// Exact rows.
-    pub exact_rows: u32,
-}
-
-/// Bytes of an exact row.
-const STRIDE: u32 = 128;
-
-impl Addresses {
-    /// The OpenFlow switch as it was shipped.
-    pub const SHIPPED: Addresses = Addresses {
-        wildcard: 0x200_1000,
-        lookup: 0x200_0000,
-        exact: 0x100_0000,
-        rows: 32,
-        exact_rows: 32768,
-    };
-
-    /// ACTION word `n`.
-    pub const fn action(&self, n: u32) -> u32 {
-        self.wildcard + 4 * n
-    }
-
-    /// CMP_MASK word `n`.
-    pub const fn mask(&self, n: u32) -> u32 {
-        self.wildcard + 0x28 + 4 * n
-    }
-
-    /// CMP word `n`.
-    pub const fn key(&self, n: u32) -> u32 {
-        self.wildcard + 0x48 + 4 * n
-    }
-
-    /// READ_ADDR: a row's number written here loads it into the staging registers.
-    pub const fn read_row(&self) -> u32 {
-        self.wildcard + 0x68
-    }
-
-    /// WRITE_ADDR: a row's number written here commits the staging registers to it.
-    pub const fn write_row(&self) -> u32 {
-        self.wildcard + 0x6c
-    }
-
-    /// BYTES_HIT of a row.
-    pub const fn bytes_hit(&self, row: u32) -> u32 {
-        self.wildcard + 0x70 + 4 * row
-    }
-
-    /// PKTS_HIT of a row.
-    pub const fn packets_hit(&self, row: u32) -> u32 {
-        self.wildcard + 0xf0 + 4 * row
-    }
-
-    /// LAST_SEEN of a row, in seconds of [`Addresses::timer`].
-    pub const fn last_seen(&self, row: u32) -> u32 {
-        self.wildcard + 0x178 + 4 * row
-    }
-
-    /// The card's clock, in seconds.
-    pub const fn timer(&self) -> u32 {
-        self.lookup + 0x38
-    }
-
-    /// The first word of an exact row.
-    pub const fn exact_row(&self, row: u16) -> u32 {
-        self.exact + row as u32 * STRIDE
-    }
-}
 
 /// A wildcard row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,19 +31,19 @@ impl Row {
     }
 
     /// The register writes that commit it to a row, in order; the last one takes effect, at once.
-    pub fn writes(&self, a: &Addresses, row: u32) -> impl Iterator<Item = (u32, u32)> {
+    pub fn writes(&self, a: &FlowMap, row: u32) -> impl Iterator<Item = (u32, u32)> {
         let a = *a;
-        let action = (0..).zip(self.action.words()).map(move |(n, w)| (a.action(n), w));
-        let mask = (0..).zip(self.pattern.mask.0).map(move |(n, w)| (a.mask(n), w));
-        let key = (0..).zip(self.pattern.key.0).map(move |(n, w)| (a.key(n), w));
-        action.chain(mask).chain(key).chain([(a.write_row(), row)])
+        let action = (0..).zip(self.action.words()).map(move |(n, w)| (a.action + 4 * n, w));
+        let mask = (0..).zip(self.pattern.mask.0).map(move |(n, w)| (a.mask + 4 * n, w));
+        let key = (0..).zip(self.pattern.key.0).map(move |(n, w)| (a.key + 4 * n, w));
+        action.chain(mask).chain(key).chain([(a.write_row, row)])
     }
 
     /// Commits it to a row.
     ///
     /// # Errors
     /// When the card cannot be told. The row is then as it was, unless the last write failed.
-    pub fn commit(&self, a: &Addresses, row: u32, card: &mut dyn Registers) -> Result<(), AccessError> {
+    pub fn commit(&self, a: &FlowMap, row: u32, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
 
@@ -129,32 +51,21 @@ impl Row {
     ///
     /// # Errors
     /// When the card cannot be asked.
-    pub fn read(a: &Addresses, row: u32, card: &mut dyn Registers) -> Result<Row, AccessError> {
-        card.write32(a.read_row(), row)?;
+    pub fn read(a: &FlowMap, row: u32, card: &mut dyn Registers) -> Result<Row, AccessError> {
+        card.write32(a.read_row, row)?;
         let mut action = [0; action::WORDS];
         for (n, word) in (0..).zip(&mut action) {
-            *word = card.read32(a.action(n))?;
+            *word = card.read32(a.action + 4 * n)?;
         }
         let (mut key, mut mask) = (Key::default(), Mask::default());
         for (n, word) in (0..).zip(&mut mask.0) {
-            *word = card.read32(a.mask(n))?;
+            *word = card.read32(a.mask + 4 * n)?;
         }
         for (n, word) in (0..).zip(&mut key.0) {
-            *word = card.read32(a.key(n))?;
+            *word = card.read32(a.key + 4 * n)?;
         }
         Ok(Row { pattern: Pattern { key, mask }, action: Action::of_words(&action) })
     }
-}
-
-/// Counters that an exact entry or a row showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counted {
-    /// Packets.
-    pub packets: u32,
-    /// Bytes.
-    pub bytes: u32,
-    /// When the last one was seen, in seconds of the card's clock; an exact entry keeps 7 bits of it.
-    pub last_seen: u32,
 }
 
 /// An exact entry.
@@ -173,6 +84,16 @@ const COUNTERS: u32 = 0x20;
 /// Where the action lies in a row.
 const ACTION: u32 = 0x28;
 
+/// The first word of an exact row.
+const fn at_row(a: &FlowMap, row: u16) -> u32 {
+    a.exact + row as u32 * a.exact_stride
+}
+
+/// The first of the two counter words of an exact row: packets and last-seen, then bytes.
+pub const fn exact_counters(a: &FlowMap, row: u16) -> u32 {
+    at_row(a, row) + COUNTERS
+}
+
 impl Exact {
     /// The two rows it may lie in, the first tried first.
     pub fn rows(&self) -> [u16; 2] {
@@ -180,8 +101,8 @@ impl Exact {
     }
 
     /// The register writes of an entry, in the safe order: not valid, the body with counters of zero, valid.
-    pub fn writes(&self, a: &Addresses, row: u16) -> impl Iterator<Item = (u32, u32)> {
-        let at = a.exact_row(row);
+    pub fn writes(&self, a: &FlowMap, row: u16) -> impl Iterator<Item = (u32, u32)> {
+        let at = at_row(a, row);
         let Key(key) = self.key;
         let body = (0..).zip(key).take(7).map(move |(n, w)| (at + 4 * n, w));
         let action = (0..).zip(self.action.words()).map(move |(n, w)| (at + ACTION + 4 * n, w));
@@ -198,7 +119,7 @@ impl Exact {
     ///
     /// # Errors
     /// When the card cannot be told. The row is then not valid, unless the first write failed.
-    pub fn write(&self, a: &Addresses, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
+    pub fn write(&self, a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
 
@@ -206,16 +127,16 @@ impl Exact {
     ///
     /// # Errors
     /// When the card cannot be told.
-    pub fn delete(&self, a: &Addresses, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
-        card.write32(a.exact_row(row) + 28, self.key.0[7] & !VALID)
+    pub fn delete(&self, a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
+        card.write32(at_row(a, row) + 28, self.key.0[7] & !VALID)
     }
 
     /// Reads a row; `None` when it is not valid. Counters are not touched.
     ///
     /// # Errors
     /// When the card cannot be asked.
-    pub fn read(a: &Addresses, row: u16, card: &mut dyn Registers) -> Result<Option<Exact>, AccessError> {
-        let at = a.exact_row(row);
+    pub fn read(a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<Option<Exact>, AccessError> {
+        let at = at_row(a, row);
         let top = card.read32(at + 28)?;
         if top & VALID == 0 || crate::registers::is_no_answer(top) {
             return Ok(None);
@@ -230,23 +151,5 @@ impl Exact {
             *word = card.read32(at + ACTION + 4 * n)?;
         }
         Ok(Some(Exact { key, action: Action::of_words(&action) }))
-    }
-
-    /// Reads the counters of a row, which clears them, except bit 24 of the packets. Bytes are read only where `seen` says so for the
-    /// packets.
-    ///
-    /// # Errors
-    /// When the card cannot be asked.
-    pub fn counted(
-        a: &Addresses,
-        row: u16,
-        card: &mut dyn Registers,
-        seen: impl Fn(u32) -> bool,
-    ) -> Result<Counted, AccessError> {
-        let at = a.exact_row(row) + COUNTERS;
-        let first = card.read32(at)?;
-        let packets = first & 0x1ff_ffff;
-        let bytes = if seen(packets) { card.read32(at + 4)? } else { 0 };
-        Ok(Counted { packets, bytes, last_seen: first >> 25 })
     }
 }

@@ -14,7 +14,7 @@ pub mod ports;
 pub mod rule;
 
 pub use action::Action;
-pub use entry::{Addresses, Counted, Exact, Row};
+pub use entry::{Exact, Row};
 pub use key::{Field, Key, Mask, Pattern};
 pub use ports::{At, Port, PortMap};
 pub use rule::{Reason, Rule, Transport};

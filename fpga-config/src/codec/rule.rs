@@ -351,6 +351,9 @@ fn plan(
     if instructions.goto.is_some() {
         return Err(Reason::Beyond("another table"));
     }
+    if instructions.meter.is_some() {
+        return Err(Reason::Beyond("a meter"));
+    }
     let mut plan = Plan { change: Action::default(), to: [0; CARD_PORTS as usize] };
     let mut set = instructions.write.clone();
     set.sort_by_key(|op| match op {
@@ -358,12 +361,12 @@ fn plan(
         Op::PushVlan(_) => 1,
         Op::DecTtl => 2,
         Op::SetQueue(_) => 4,
-        Op::Output(_) => 6,
+        Op::Output(_) | Op::Controller(_) | Op::Group(_) => 6,
         _ => 3,
     });
     let ops = instructions.apply.iter().chain(&set).copied();
     // Changes after the last output are seen by nobody.
-    let last = ops.clone().enumerate().filter(|(_, op)| matches!(op, Op::Output(_))).map(|(at, _)| at).last();
+    let last = ops.clone().enumerate().filter(|(_, op)| sends(*op)).map(|(at, _)| at).last();
     let mut sent = false;
     let mut transport_changed = false;
     for op in ops.take(last.map_or(0, |at| at + 1)) {
@@ -399,6 +402,7 @@ fn plan(
                 tag = Tag::With;
             }
             Op::PushVlan(_) => return Err(Reason::Push),
+            Op::Controller(_) => return Err(Reason::Reserved("the controller")),
             // A second one would take an inner tag off.
             Op::PopVlan if change.strip => return Err(Reason::Retag),
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
@@ -414,6 +418,11 @@ fn plan(
         return Err(Reason::FragmentsChanged);
     }
     Ok(plan)
+}
+
+/// True for what makes a packet leave.
+fn sends(op: Op) -> bool {
+    matches!(op, Op::Output(_) | Op::Controller(_) | Op::Group(_))
 }
 
 /// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).

@@ -6,7 +6,6 @@ use crate::error::Blame;
 use crate::of10::matching::{VLAN_NONE, wildcard};
 use crate::of13::matching::MatchError;
 use crate::{of10, of13};
-use std::collections::BTreeMap;
 
 /// Why a match cannot be used by these tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +32,8 @@ impl CriteriaError {
 /// Per field: value and mask; value has no bit outside the mask. A packet without the field does not match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Criteria {
-    fields: BTreeMap<FieldId, (u128, u128)>,
+    /// In the order of the fields' numbers.
+    fields: Vec<(FieldId, (u128, u128))>,
     /// An OpenFlow 1.0 match without any wildcard, which wins over all that have one (OF 1.0 section 3.4).
     exact: bool,
 }
@@ -47,13 +47,30 @@ impl Criteria {
     /// Adds a condition; a mask without bits asks only that the packet has the field.
     #[must_use]
     pub fn with(mut self, field: FieldId, value: u128, mask: u128) -> Criteria {
-        self.fields.insert(field, (value & mask, mask));
+        self.put(field, value, mask);
         self
+    }
+
+    fn put(&mut self, field: FieldId, value: u128, mask: u128) {
+        let new = (field, (value & mask, mask));
+        match self.fields.binary_search_by_key(&field, |(f, _)| *f) {
+            Ok(at) => self.fields[at] = new,
+            Err(at) => self.fields.insert(at, new),
+        }
+    }
+
+    fn get(&self, field: FieldId) -> Option<(u128, u128)> {
+        self.fields.binary_search_by_key(&field, |(f, _)| *f).ok().map(|at| self.fields[at].1)
     }
 
     /// Its conditions, in the order of the fields' numbers: field, value, mask. A mask of all ones is exact, whatever the field's width.
     pub fn fields(&self) -> impl Iterator<Item = (FieldId, u128, u128)> {
         self.fields.iter().map(|(field, (value, mask))| (*field, *value, *mask))
+    }
+
+    /// True when it matches every packet.
+    pub fn is_any(&self) -> bool {
+        self.fields.is_empty()
     }
 
     /// True for an OpenFlow 1.0 match without wildcards.
@@ -71,15 +88,15 @@ impl Criteria {
     /// True when every packet that matches `other` matches this too: for deletions that are not strict (OF 1.3.5 section 6.4).
     pub fn covers(&self, other: &Criteria) -> bool {
         self.fields.iter().all(|(field, (value, mask))| {
-            other.fields.get(field).is_some_and(|(v, m)| m & mask == *mask && v & mask == *value)
+            other.get(*field).is_some_and(|(v, m)| m & mask == *mask && v & mask == *value)
         })
     }
 
     /// True when some packet may match both: for the overlap check (OF 1.3.5 section 6.4).
     pub fn overlaps(&self, other: &Criteria) -> bool {
-        self.fields.iter().all(|(field, (value, mask))| {
-            other.fields.get(field).is_none_or(|(v, m)| (v ^ value) & m & mask == 0)
-        })
+        self.fields
+            .iter()
+            .all(|(field, (value, mask))| other.get(*field).is_none_or(|(v, m)| (v ^ value) & m & mask == 0))
     }
 
     /// From an OpenFlow 1.0 match. Fields that the packet cannot have (ports without TCP, say) are ignored, as OF 1.0.1
@@ -90,7 +107,7 @@ impl Criteria {
         let mut c = Criteria { exact: m.wildcards & wildcard::ALL == 0, ..Criteria::default() };
         let mut put = |ok: bool, field: FieldId, value: u128, mask: u128| {
             if ok && mask != 0 {
-                c.fields.insert(field, (value & mask, mask));
+                c.put(field, value, mask);
             }
         };
         let number = |mac: tandem_model::Mac| mac.0.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
@@ -195,7 +212,7 @@ impl Criteria {
                     return Err(CriteriaError::Unsupported(format!("{other:?}")));
                 }
             };
-            c.fields.insert(id, (value & mask, mask));
+            c.put(id, value, mask);
         }
         Ok(c)
     }

@@ -2,8 +2,8 @@
 //! 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
 
 use super::criteria::Criteria;
+use super::instructions::Instructions;
 use super::key::FlowKey;
-use super::pipeline::Instructions;
 use crate::{of10, of13};
 use std::time::Duration;
 use tandem_model::Time;
@@ -23,6 +23,9 @@ pub enum Wording {
 /// One flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
+    /// Which flow it is, among all that a pipeline ever had: given when it is added, kept when it is modified, never used twice. 0
+    /// before it is added.
+    pub id: u64,
     /// Higher wins.
     pub priority: u16,
     /// What it matches.
@@ -54,6 +57,7 @@ impl Flow {
     pub fn new(priority: u16, criteria: Criteria, instructions: Instructions, now: Time) -> Flow {
         let zero = Duration::ZERO;
         Flow {
+            id: 0,
             priority,
             criteria,
             cookie: 0,
@@ -67,6 +71,11 @@ impl Flow {
             used: now,
             wording: Wording::None,
         }
+    }
+
+    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4).
+    pub fn is_miss(&self) -> bool {
+        self.priority == 0 && self.criteria.is_any()
     }
 
     /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
@@ -105,6 +114,8 @@ pub enum Gone {
     Hard,
     /// Deleted.
     Deleted,
+    /// The group that it sent to was deleted.
+    Group,
 }
 
 /// Why a flow mod is refused.
@@ -127,6 +138,8 @@ pub struct Filter {
     pub strict: Option<u16>,
     /// Only flows that send to this port.
     pub out_port: Option<u32>,
+    /// Only flows that send to this group.
+    pub out_group: Option<u32>,
     /// Only flows whose cookie has these bits: value and mask.
     pub cookie: (u64, u64),
 }
@@ -134,7 +147,7 @@ pub struct Filter {
 impl Filter {
     /// Every flow covered by `criteria`.
     pub fn covered_by(criteria: Criteria) -> Filter {
-        Filter { criteria, strict: None, out_port: None, cookie: (0, 0) }
+        Filter { criteria, strict: None, out_port: None, out_group: None, cookie: (0, 0) }
     }
 
     /// The flow with exactly this match and priority.
@@ -151,7 +164,17 @@ impl Filter {
         matched
             && flow.cookie & mask == value & mask
             && self.out_port.is_none_or(|p| flow.instructions.sends_to(p))
+            && self.out_group.is_none_or(|g| flow.instructions.sends_to_group(g))
     }
+}
+
+/// Bits of a flow's id that count flows; those above are the table's number. At a million additions a second they last 2000 years.
+const ID_BITS: u32 = 56;
+
+/// When a flow's time is up, if it has one and no packet comes.
+fn end(flow: &Flow) -> Option<Time> {
+    let at = |since: Time, limit: Duration| (!limit.is_zero()).then(|| since + limit);
+    at(flow.added, flow.hard).into_iter().chain(at(flow.used, flow.idle)).min()
 }
 
 /// See the module.
@@ -160,6 +183,13 @@ pub struct FlowTable {
     /// By rank, highest first; of one rank, in the order of addition.
     flows: Vec<Flow>,
     most: usize,
+    /// The last flow's id.
+    last_id: u64,
+    generation: u64,
+    /// Where each flow stands, by id, and the generation that this was in.
+    index: (u64, Vec<(u64, usize)>),
+    /// No flow's time is up before this: `None` while no flow has one. It may be too early, never too late.
+    earliest: Option<Time>,
     /// Packets looked up.
     pub lookups: u64,
     /// Packets that matched.
@@ -169,7 +199,31 @@ pub struct FlowTable {
 impl FlowTable {
     /// An empty table for at most `most` flows.
     pub fn new(most: usize) -> FlowTable {
-        FlowTable { flows: Vec::new(), most, lookups: 0, matched: 0 }
+        FlowTable::numbered(0, most)
+    }
+
+    /// An empty table whose flows' ids are not those of tables with other numbers.
+    pub(super) fn numbered(table: u8, most: usize) -> FlowTable {
+        FlowTable {
+            flows: Vec::new(),
+            most,
+            last_id: u64::from(table) << ID_BITS,
+            generation: 0,
+            index: (0, Vec::new()),
+            earliest: None,
+            lookups: 0,
+            matched: 0,
+        }
+    }
+
+    /// The table that gave a flow its id.
+    pub(super) fn of_id(id: u64) -> usize {
+        usize::try_from(id >> ID_BITS).unwrap_or(usize::MAX)
+    }
+
+    /// Changes whenever another flow may be found for some packet, or a flow does something else.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// All flows, in the order in which they are tried.
@@ -203,15 +257,21 @@ impl FlowTable {
         {
             return Err(TableError::Overlap);
         }
-        if let Some(old) = self.flows.iter_mut().find(|f| same(f)) {
+        let room = self.flows.len() < self.most;
+        let old = self.flows.iter_mut().find(|f| same(f));
+        if old.is_none() && !room {
+            return Err(TableError::Full(self.most));
+        }
+        self.generation += 1;
+        self.last_id += 1;
+        flow.id = self.last_id;
+        self.earliest = self.earliest.into_iter().chain(end(&flow)).min();
+        if let Some(old) = old {
             if how.keep_counts {
                 (flow.packets, flow.bytes) = (old.packets, old.bytes);
             }
             *old = flow;
             return Ok(());
-        }
-        if self.flows.len() >= self.most {
-            return Err(TableError::Full(self.most));
         }
         let at = self.flows.partition_point(|f| f.rank() >= flow.rank());
         self.flows.insert(at, flow);
@@ -234,6 +294,7 @@ impl FlowTable {
             }
             count += 1;
         }
+        self.generation += u64::from(count > 0);
         count
     }
 
@@ -244,15 +305,43 @@ impl FlowTable {
 
     /// Deletes flows and returns them, in the order of the table.
     pub fn delete(&mut self, filter: &Filter) -> Vec<Flow> {
-        let (gone, kept) = std::mem::take(&mut self.flows).into_iter().partition(|f| filter.takes(f));
+        self.take_out(|f| filter.takes(f))
+    }
+
+    /// Takes flows out, in the order of the table.
+    pub(super) fn take_out(&mut self, takes: impl Fn(&Flow) -> bool) -> Vec<Flow> {
+        if !self.flows.iter().any(&takes) {
+            return Vec::new();
+        }
+        let (gone, kept) = std::mem::take(&mut self.flows).into_iter().partition(takes);
         self.flows = kept;
+        self.generation += 1;
         gone
     }
 
     /// The flow for a packet of `bytes` bytes; its counters and its idle time are brought up to date.
     pub fn lookup(&mut self, key: &FlowKey, bytes: usize, now: Time) -> Option<&Flow> {
+        let Some(at) = self.find(key) else {
+            self.missed();
+            return None;
+        };
+        self.hit(at, bytes, now)
+    }
+
+    /// Where the flow for a packet stands; nothing is counted.
+    pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
+        self.flows.iter().position(|f| f.criteria.matches(key))
+    }
+
+    /// Counts a packet that no flow is for.
+    pub(super) fn missed(&mut self) {
         self.lookups += 1;
-        let flow = self.flows.iter_mut().find(|f| f.criteria.matches(key))?;
+    }
+
+    /// Counts a packet for the flow at a place.
+    pub(super) fn hit(&mut self, at: usize, bytes: usize, now: Time) -> Option<&Flow> {
+        self.lookups += 1;
+        let flow = self.flows.get_mut(at)?;
         self.matched += 1;
         flow.packets += 1;
         flow.bytes += bytes as u64;
@@ -260,23 +349,58 @@ impl FlowTable {
         Some(flow)
     }
 
+    /// The flow at a place.
+    pub(super) fn at(&self, at: usize) -> Option<&Flow> {
+        self.flows.get(at)
+    }
+
+    /// Adds what something else than this table counted for a flow, and when it saw it last; false when there is no such flow.
+    pub(super) fn credit(&mut self, id: u64, packets: u64, bytes: u64, used: Option<Time>) -> bool {
+        let at = self.place(id);
+        if let Some(flow) = at.and_then(|at| self.flows.get_mut(at)) {
+            flow.packets = flow.packets.saturating_add(packets);
+            flow.bytes = flow.bytes.saturating_add(bytes);
+            flow.used = flow.used.max(used.unwrap_or(flow.used));
+            self.lookups = self.lookups.saturating_add(packets);
+            self.matched = self.matched.saturating_add(packets);
+        }
+        at.is_some()
+    }
+
+    /// Where a flow stands. The index is made anew when the table has changed, so that many questions in a row cost little.
+    fn place(&mut self, id: u64) -> Option<usize> {
+        if self.index.0 != self.generation {
+            self.index.0 = self.generation;
+            self.index.1 = self.flows.iter().enumerate().map(|(at, f)| (f.id, at)).collect();
+            self.index.1.sort_unstable();
+        }
+        let list = &self.index.1;
+        list.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| list[at].1)
+    }
+
     /// Takes out the flows whose time is up, with the reason. A hard time-out counts before an idle one.
     pub fn expire(&mut self, now: Time) -> Vec<(Flow, Gone)> {
+        if self.earliest.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
         let up = |since: Time, limit: Duration| !limit.is_zero() && now.since(since) >= limit;
         let reason = |f: &Flow| match (up(f.added, f.hard), up(f.used, f.idle)) {
             (true, _) => Some(Gone::Hard),
             (_, true) => Some(Gone::Idle),
             _ => None,
         };
-        let (gone, kept): (Vec<Flow>, Vec<Flow>) =
-            std::mem::take(&mut self.flows).into_iter().partition(|f| reason(f).is_some());
-        self.flows = kept;
+        let gone = self.take_out(|f| reason(f).is_some());
+        self.earliest = self.next_expiry();
         gone.into_iter().filter_map(|f| reason(&f).map(|r| (f, r))).collect()
     }
 
     /// When [`FlowTable::expire`] has something to do next.
     pub fn next_expiry(&self) -> Option<Time> {
-        let at = |since: Time, limit: Duration| (!limit.is_zero()).then(|| since + limit);
-        self.flows.iter().flat_map(|f| [at(f.added, f.hard), at(f.used, f.idle)]).flatten().min()
+        self.flows.iter().filter_map(end).min()
+    }
+
+    /// Not after [`FlowTable::next_expiry`], and known without looking at the flows.
+    pub(super) fn earliest(&self) -> Option<Time> {
+        self.earliest
     }
 }

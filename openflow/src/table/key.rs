@@ -104,6 +104,14 @@ mod exthdr {
     pub(super) const UNORDERED: u16 = 1 << 8;
 }
 
+/// Mixes a word into a hash: the halves of a 128-bit product, by an odd constant (2^64 over the golden ratio).
+#[inline]
+pub(super) fn mix(hash: u64, word: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let product = u128::from(hash.rotate_left(23) ^ word ^ ODD) * u128::from(ODD);
+    (product >> 64) as u64 ^ product as u64
+}
+
 /// A packet's fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowKey([Option<u128>; COUNT]);
@@ -129,6 +137,27 @@ impl FlowKey {
     /// Sets a field (metadata between tables, what a logical port knows; everything else is the packet's own).
     pub fn set(&mut self, field: FieldId, value: u128) {
         self.0[field as usize] = Some(value);
+    }
+
+    /// A number that is the same for all packets of a flow (Ethernet, VLAN, IP and transport addresses), and spread evenly over flows.
+    pub fn flow_hash(&self) -> u64 {
+        const FIELDS: [FieldId; 11] = [
+            FieldId::EthDst,
+            FieldId::EthSrc,
+            FieldId::EthType,
+            FieldId::VlanVid,
+            FieldId::IpProto,
+            FieldId::Ipv4Src,
+            FieldId::Ipv4Dst,
+            FieldId::Ipv6Src,
+            FieldId::Ipv6Dst,
+            FieldId::L4Src,
+            FieldId::L4Dst,
+        ];
+        FIELDS.iter().fold(0, |hash, field| {
+            let value = self.get(*field).unwrap_or(0);
+            mix(mix(hash, value as u64), (value >> 64) as u64)
+        })
     }
 
     fn number(&mut self, field: FieldId, bytes: &[u8], at: usize, length: usize) -> Option<u128> {

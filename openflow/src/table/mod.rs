@@ -1,19 +1,26 @@
 //! Flow-table semantics: what a switch does with flow mods and packets, by the specification, for both versions. Used by tests, and
 //! by every switch that is built here.
 //!
-//! [`key`]: a packet's fields. [`criteria`]: what a flow matches, made from either version's match. [`flows`]: one table. [`pipeline`]:
-//! several tables and what they do to a packet. [`control`]: messages about flows, carried out and answered. Time is passed in. Groups and
-//! meters are not part of it yet.
+//! [`key`]: a packet's fields. [`criteria`]: what a flow matches, made from either version's match. [`instructions`]: what it does.
+//! [`flows`]: one table. [`groups`], [`meters`], [`ports`]: what tables share. [`pipeline`]: several tables and what they do to a packet.
+//! [`control`]: messages about flows, groups and meters, carried out and answered. Time is passed in.
 
 pub mod control;
 pub mod criteria;
 pub mod flows;
+pub mod groups;
+pub mod instructions;
 pub mod key;
+pub mod meters;
 pub mod pipeline;
+pub mod ports;
 mod rewrite;
+mod run;
 
 pub use control::{Refusal, Removed};
 pub use criteria::Criteria;
 pub use flows::{Adding, Change, Flow, FlowTable, Gone, TableError, Wording};
+pub use instructions::{Instructions, Op};
 pub use key::{FieldId, FlowKey};
-pub use pipeline::{Instructions, Op, Pipeline, Sent};
+pub use pipeline::{Outcome, Pipeline, Sent};
+pub use run::{Egress, Leaving, Reason};

@@ -9,8 +9,7 @@ struct Layout {
 }
 
 fn layout(frame: &[u8]) -> Layout {
-    let tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    let at = if tagged { 16 } else { 12 };
+    let at = if tagged(frame) { 16 } else { 12 };
     let none = Layout { ip: None, transport: None };
     if frame.get(at..at + 2) != Some(&[8, 0]) {
         return none;
@@ -62,28 +61,76 @@ fn transport_checksum(frame: &[u8], transport: Option<(usize, u8)>) -> Option<us
 /// Sets an IPv4 address: 12 is the source's place in the header, 16 the destination's.
 pub(super) fn ipv4_address(frame: &mut [u8], place: usize, address: u32) {
     let Layout { ip: Some(ip), transport } = layout(frame) else { return };
-    let mut sums = vec![ip + 10];
-    sums.extend(transport_checksum(frame, transport));
-    set_word(frame, ip + place, (address >> 16) as u16, &sums);
-    set_word(frame, ip + place + 2, address as u16, &sums);
+    let transport = transport_checksum(frame, transport);
+    for (at, half) in [(ip + place, (address >> 16) as u16), (ip + place + 2, address as u16)] {
+        let Some(old) = word(frame, at) else { return };
+        set_word(frame, at, half, &[ip + 10]);
+        if let Some(sum) = transport {
+            adjust(frame, sum, old, half);
+        }
+    }
 }
 
-/// Sets the DSCP.
-pub(super) fn dscp(frame: &mut [u8], dscp: u8) {
-    let Layout { ip: Some(ip), .. } = layout(frame) else { return };
-    let Some(first) = word(frame, ip) else { return };
-    set_word(frame, ip, first & 0xff03 | u16::from(dscp & 0x3f) << 2, &[ip + 10]);
+/// Where the IPv6 header starts, if it is an IPv6 packet.
+fn ipv6(frame: &[u8]) -> Option<usize> {
+    let at = if tagged(frame) { 16 } else { 12 };
+    let is = frame.get(at..at + 2) == Some(&[0x86, 0xdd]) && frame.len() >= at + 42;
+    (is && frame[at + 2] >> 4 == 6).then_some(at + 2)
 }
 
-/// Lowers the TTL; false when the packet must not go on.
+/// Sets bits of the IPv4 type of service or of the IPv6 traffic class, which are made of DSCP and ECN alike.
+pub(super) fn traffic_class(frame: &mut [u8], value: u8, mask: u8) {
+    let (value, mask) = (u16::from(value & mask), u16::from(mask));
+    if let Some(ip) = layout(frame).ip {
+        let Some(first) = word(frame, ip) else { return };
+        set_word(frame, ip, first & !mask | value, &[ip + 10]);
+    } else if let Some(ip) = ipv6(frame) {
+        let Some(first) = word(frame, ip) else { return };
+        set_word(frame, ip, first & !(mask << 4) | value << 4, &[]);
+    }
+}
+
+/// Raises the drop precedence of an assured forwarding class (RFC 2597 section 6), at most to the highest; other packets stay as they are.
+pub(super) fn drop_precedence(frame: &mut [u8], level: u8) {
+    let class = if let Some(ip) = layout(frame).ip {
+        frame.get(ip + 1).copied()
+    } else {
+        ipv6(frame).and_then(|ip| word(frame, ip)).map(|w| (w >> 4) as u8)
+    };
+    let Some(dscp) = class.map(|c| c >> 2) else { return };
+    let (class, precedence) = (dscp >> 3, dscp >> 1 & 3);
+    if (1..=4).contains(&class) && precedence > 0 && dscp & 1 == 0 {
+        let raised = precedence.saturating_add(level).min(3);
+        traffic_class(frame, (class << 3 | raised << 1) << 2, 0xfc);
+    }
+}
+
+/// Lowers the TTL or hop limit; false when the packet must not go on.
 pub(super) fn dec_ttl(frame: &mut [u8]) -> bool {
-    let Layout { ip: Some(ip), .. } = layout(frame) else { return true };
-    let Some(both) = word(frame, ip + 8) else { return false };
+    let Some((at, checksum)) = ttl(frame) else { return true };
+    let Some(both) = word(frame, at) else { return false };
+    let both = both.rotate_left(if checksum.is_some() { 0 } else { 8 });
     if both >> 8 <= 1 {
         return false;
     }
-    set_word(frame, ip + 8, both - 0x100, &[ip + 10]);
+    set_ttl(frame, (both >> 8) as u8 - 1);
     true
+}
+
+/// The word that the TTL is in and its checksum (IPv4), or the word that ends with the hop limit (IPv6).
+fn ttl(frame: &[u8]) -> Option<(usize, Option<usize>)> {
+    let four = layout(frame).ip.map(|ip| (ip + 8, Some(ip + 10)));
+    four.or_else(|| ipv6(frame).map(|ip| (ip + 6, None)))
+}
+
+/// Sets the TTL or hop limit.
+pub(super) fn set_ttl(frame: &mut [u8], value: u8) {
+    let Some((at, checksum)) = ttl(frame) else { return };
+    let Some(both) = word(frame, at) else { return };
+    match checksum {
+        Some(sum) => set_word(frame, at, both & 0xff | u16::from(value) << 8, &[sum]),
+        None => set_word(frame, at, both & 0xff00 | u16::from(value), &[]),
+    }
 }
 
 /// Sets a TCP or UDP port: 0 is the source's place, 2 the destination's.
@@ -100,28 +147,39 @@ pub(super) fn mac(frame: &mut [u8], place: usize, mac: [u8; 6]) {
     }
 }
 
+/// True with a VLAN tag.
+#[inline]
+pub(super) fn tagged(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
+/// True when there is a VLAN tag under the VLAN tag.
+pub(super) fn tagged_twice(frame: &[u8]) -> bool {
+    tagged(frame) && matches!(frame.get(16..18), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
 /// Pushes a VLAN tag of this type, with VLAN 0 or the outer tag's fields copied (OF 1.3.5 section 5.12.1).
 pub(super) fn push_vlan(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < 14 {
         return;
     }
-    let tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    let tci = if tagged { word(frame, 14).unwrap_or(0) } else { 0 };
-    let tag = [kind.to_be_bytes(), tci.to_be_bytes()].concat();
-    frame.splice(12..12, tag);
+    let tci = if tagged(frame) { word(frame, 14).unwrap_or(0) } else { 0 };
+    let [k0, k1] = kind.to_be_bytes();
+    let [t0, t1] = tci.to_be_bytes();
+    frame.splice(12..12, [k0, k1, t0, t1]);
 }
 
 /// Takes the outermost VLAN tag off, if there is one.
 pub(super) fn pop_vlan(frame: &mut Vec<u8>) {
-    if matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8])) && frame.len() >= 18 {
+    if tagged(frame) && frame.len() >= 18 {
         frame.drain(12..16);
     }
 }
 
-/// Sets bits of the VLAN tag's control field; a packet without a tag gets one first (as OpenFlow 1.0 has it).
-pub(super) fn vlan(frame: &mut Vec<u8>, value: u16, mask: u16) {
-    if !matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8])) {
-        push_vlan(frame, 0x8100);
+/// Sets bits of the VLAN tag's control field, if there is a tag.
+pub(super) fn vlan(frame: &mut [u8], value: u16, mask: u16) {
+    if !tagged(frame) {
+        return;
     }
     if let Some(old) = word(frame, 14) {
         frame[14..16].copy_from_slice(&(old & !mask | value & mask).to_be_bytes());

@@ -1,10 +1,12 @@
-//! What a controller says about flows, carried out on a [`Pipeline`]: FLOW_MOD of either version (OF 1.0 section 4.6, OF 1.3.5 section
-//! 6.4), and the answers to questions about flows, their sums and tables. A switch that is built here stands on this.
+//! What a controller says about flows, groups and meters, carried out on a [`Pipeline`]: FLOW_MOD of either version (OF 1.0 section 4.6,
+//! OF 1.3.5 section 6.4), GROUP_MOD, METER_MOD, and the answers to questions about them and about tables. A switch that is built here stands on this.
 //!
 //! [`Pipeline::flow_mod10`] and [`Pipeline::flow_mod13`] change nothing when they fail. What goes is handed back where its controller asked to
 //! be told. A packet that waits in a buffer is the caller's: it runs it through the pipeline after a FLOW_MOD that succeeded. A switch
 //! speaks one version at a time: flows that were said in the other one are counted in sums and tables, but not listed.
 
+mod groups;
+mod meters;
 mod v10;
 mod v13;
 
@@ -13,7 +15,8 @@ pub use v13::{removed13, replies13};
 
 use super::criteria::CriteriaError;
 use super::flows::{Adding, Change, Filter, Flow, Gone, TableError};
-use super::pipeline::{Pipeline, Unsupported};
+use super::instructions::Unsupported;
+use super::pipeline::Pipeline;
 use crate::error::Blame;
 use std::time::Duration;
 use tandem_model::Time;
@@ -116,6 +119,22 @@ impl Pipeline {
         removed
     }
 
+    /// Takes out flows; those that their controller wants to hear of are returned.
+    fn take_out(&mut self, reason: Gone, takes: impl Fn(&Flow) -> bool) -> Vec<Removed> {
+        let mut removed = Vec::new();
+        for (at, table) in self.tables.iter_mut().enumerate() {
+            let told = table.take_out(&takes).into_iter().filter(|f| f.flags & SEND_FLOW_REM != 0);
+            let table = u8::try_from(at).unwrap_or(u8::MAX);
+            removed.extend(told.map(|flow| Removed { table, flow, reason }));
+        }
+        removed
+    }
+
+    /// Not after [`Pipeline::next_expiry`], and known without looking at the flows.
+    pub fn earliest(&self) -> Option<Time> {
+        self.tables.iter().filter_map(super::FlowTable::earliest).min()
+    }
+
     /// When [`Pipeline::expire`] has something to do next.
     pub fn next_expiry(&self) -> Option<Time> {
         self.tables.iter().filter_map(super::FlowTable::next_expiry).min()
@@ -142,8 +161,12 @@ enum Tables {
 
 /// Whole seconds and nanoseconds since a flow was added.
 fn age(flow: &Flow, now: Time) -> (u32, u32) {
-    let age = now.since(flow.added);
-    (u32::try_from(age.as_secs()).unwrap_or(u32::MAX), age.subsec_nanos())
+    span(now.since(flow.added))
+}
+
+/// Whole seconds and nanoseconds.
+fn span(time: Duration) -> (u32, u32) {
+    (u32::try_from(time.as_secs()).unwrap_or(u32::MAX), time.subsec_nanos())
 }
 
 /// A time-out as messages have it: whole seconds, 0 for none.
@@ -163,6 +186,7 @@ fn reason(gone: Gone) -> u8 {
         Gone::Idle => 0,
         Gone::Hard => 1,
         Gone::Deleted => 2,
+        Gone::Group => 3,
     }
 }
 

@@ -8,7 +8,8 @@ use crate::of10::stats::{
 use crate::of10::{FlowMod, FlowRemoved, port};
 use crate::table::criteria::Criteria;
 use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
-use crate::table::pipeline::{Instructions, Pipeline};
+use crate::table::instructions::{self, Instructions};
+use crate::table::pipeline::Pipeline;
 use crate::wire::{Pad, Text, Wire};
 use std::time::Duration;
 use tandem_model::Time;
@@ -29,8 +30,7 @@ fn refused(error: TableError) -> Refusal {
 fn narrowed(port: u16) -> Option<u32> {
     match port {
         port::NONE => None,
-        p if p > port::MAX => Some(u32::from(p) | 0xffff_0000),
-        p => Some(p.into()),
+        p => Some(instructions::wide(p)),
     }
 }
 

@@ -8,7 +8,8 @@ use crate::of13::stats::{AggregateStats, FlowStats, FlowStatsRequest, TableStats
 use crate::of13::{FlowMod, FlowRemoved, MultipartReply, group, port};
 use crate::table::criteria::Criteria;
 use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
-use crate::table::pipeline::{Instructions, Pipeline};
+use crate::table::instructions::Instructions;
+use crate::table::pipeline::Pipeline;
 use crate::wire::{Pad, Wire};
 use std::time::Duration;
 use tandem_model::Time;
@@ -56,10 +57,7 @@ impl Pipeline {
             ..Filter::covered_by(criteria.clone())
         };
         if delete {
-            if m.out_group != group::ANY {
-                // No flow sends to a group here.
-                return Ok(Vec::new());
-            }
+            filter.out_group = (m.out_group != group::ANY).then_some(m.out_group);
             filter.out_port = (m.out_port != port::ANY).then_some(m.out_port);
             return self.carry_out(tables, Command::Delete(filter)).map(|(r, _)| r).map_err(refused);
         }
@@ -70,6 +68,7 @@ impl Pipeline {
             let why = format!("table {} cannot hand on to table {next}", m.table_id);
             return Err(Refusal { why, blame: Blame::BAD_GOTO });
         }
+        self.known(&instructions)?;
         let wording = Wording::V13(m.matching.clone(), m.instructions.clone());
         let reset_counts = m.flags & flag::RESET_COUNTS != 0;
         let command = if m.command == command::ADD {
@@ -89,8 +88,21 @@ impl Pipeline {
         self.carry_out(tables, command).map(|(removed, _)| removed).map_err(refused)
     }
 
-    /// `None` when nothing can be meant: no flow sends to a group here.
-    fn asked13(&self, q: &FlowStatsRequest) -> Result<Option<(Tables, Filter)>, Refusal> {
+    /// The groups and the meter that a flow is to use must be there.
+    fn known(&self, instructions: &Instructions) -> Result<(), Refusal> {
+        if let Some(group) = instructions.groups().find(|g| self.groups.get(*g).is_none()) {
+            return Err(Refusal { why: format!("there is no group {group}"), blame: Blame::BAD_OUT_GROUP });
+        }
+        match instructions.meter {
+            // OFPET_METER_MOD_FAILED, OFPMMFC_INVALID_METER.
+            Some(id) if self.meters.get(id).is_none() => {
+                Err(Refusal::new(format!("there is no meter {id}"), 12, 2))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn asked13(&self, q: &FlowStatsRequest) -> Result<(Tables, Filter), Refusal> {
         let tables = match q.table_id {
             ALL_TABLES => Tables::All,
             table if usize::from(table) < self.tables.len() => Tables::One(table),
@@ -101,14 +113,15 @@ impl Pipeline {
         };
         let filter = Filter {
             out_port: (q.out_port != port::ANY).then_some(q.out_port),
+            out_group: (q.out_group != group::ANY).then_some(q.out_group),
             cookie: (q.cookie, q.cookie_mask),
             ..Filter::covered_by(Criteria::from_of13(&q.matching)?)
         };
-        Ok((q.out_group == group::ANY).then_some((tables, filter)))
+        Ok((tables, filter))
     }
 
     fn flows13(&self, q: &FlowStatsRequest, now: Time) -> Result<Vec<FlowStats>, Refusal> {
-        let Some((tables, filter)) = self.asked13(q)? else { return Ok(Vec::new()) };
+        let (tables, filter) = self.asked13(q)?;
         let of = |(table_id, f): (u8, &Flow)| {
             let Wording::V13(matching, instructions) = &f.wording else { return None };
             let (duration_sec, duration_nsec) = age(f, now);
@@ -132,7 +145,7 @@ impl Pipeline {
         Ok(self.selected(tables, &filter).filter_map(of).collect())
     }
 
-    /// Answers a question of OpenFlow 1.3 about flows, their sums or tables, in as many messages as it takes; `None` for other
+    /// Answers a question of OpenFlow 1.3 about flows, their sums, tables, groups or meters, in as many messages as it takes; `None` for other
     /// questions.
     ///
     /// # Errors
@@ -141,9 +154,8 @@ impl Pipeline {
         Ok(Some(match question {
             RequestBody::Flow(q) => replies13(self.flows13(q, now)?, ReplyBody::Flow),
             RequestBody::Aggregate(q) => {
-                let asked = self.asked13(q)?;
-                let (packet_count, byte_count, flow_count) =
-                    asked.map_or((0, 0, 0), |(tables, filter)| sum(self.selected(tables, &filter)));
+                let (tables, filter) = self.asked13(q)?;
+                let (packet_count, byte_count, flow_count) = sum(self.selected(tables, &filter));
                 let pad = Pad::default();
                 let body = AggregateStats { packet_count, byte_count, flow_count, pad };
                 vec![MultipartReply::new(ReplyBody::Aggregate(body))]
@@ -158,6 +170,10 @@ impl Pipeline {
                 };
                 replies13(self.tables.iter().enumerate().map(of).collect(), ReplyBody::Table)
             }
+            RequestBody::Group(q) => self.group_stats(q.group_id, now),
+            RequestBody::GroupDesc => self.group_desc(),
+            RequestBody::Meter(q) => self.meter_stats(q.meter_id, now)?,
+            RequestBody::MeterConfig(q) => self.meter_config(q.meter_id)?,
             _ => return Ok(None),
         }))
     }

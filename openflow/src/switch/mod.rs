@@ -1,0 +1,338 @@
+//! A switch: everything that an OpenFlow 1.0 and 1.3 switch is, besides its I/O and its clock.
+//!
+//! The world hands in packets, messages (whole ones: `framing`), connections, ports and the time; what the switch does comes out of a
+//! [`Sink`] during the call. A connection that is lost changes nothing in the tables: the switch goes on by its flows.
+//!
+//! `on_packet` is the hot path. Everything else may take memory and time.
+
+mod buffers;
+mod cfg;
+mod conn;
+mod features;
+mod outgoing;
+mod ports;
+mod v10;
+mod v13;
+
+pub use cfg::{Cfg, ConnId, Description, Port, PortCounters, Queue, QueueCounters, Sink, config};
+
+use crate::AnyMessage;
+use crate::error::Blame;
+use crate::of13;
+use crate::session::SessionError;
+use crate::session::switch::{Asked, Identity, SwitchSession};
+use crate::table::{Op, Outcome, Pipeline};
+use conn::Conn;
+use outgoing::{Outgoing, Outside};
+use ports::State;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tandem_model::Time;
+
+/// Time-outs are in seconds: flows are looked through for them no more often than this.
+const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
+
+/// OFPC bits of 1.3: flow, table, port and group statistics, queue statistics.
+const CAPABILITIES13: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
+/// OFPC bits of 1.0: flow, table, port and queue statistics, addresses of ARP matched.
+const CAPABILITIES10: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 6 | 1 << 7;
+/// OFPAT bits of 1.0: all twelve.
+const ACTIONS10: u32 = 0xfff;
+/// OFPET_BAD_REQUEST, OFPBRC_IS_SLAVE (1.3).
+const IS_SLAVE: Blame = Blame { kind: 1, code: 10 };
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Switch {
+    cfg: Cfg,
+    pipeline: Pipeline,
+    outside: Outside,
+    last_conn: u64,
+    /// Remarks on flows, by id.
+    remarks: BTreeMap<u64, String>,
+    /// When flows were looked through for time-outs.
+    looked: Time,
+}
+
+/// A message being carried out.
+struct Turn<'a> {
+    /// Its connection's place.
+    conn: usize,
+    xid: u32,
+    message: &'a [u8],
+    now: Time,
+    sink: &'a mut dyn Sink,
+    /// Answers.
+    out: &'a mut Vec<u8>,
+}
+
+impl Switch {
+    /// A switch without ports and flows.
+    pub fn new(cfg: Cfg) -> Switch {
+        Switch {
+            pipeline: Pipeline::new(cfg.tables.max(1), cfg.flows, Vec::new()),
+            outside: Outside::new(cfg.buffers),
+            last_conn: 0,
+            remarks: BTreeMap::new(),
+            looked: Time::ZERO,
+            cfg,
+        }
+    }
+
+    /// Its tables.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Its configuration.
+    pub fn cfg(&self) -> &Cfg {
+        &self.cfg
+    }
+
+    /// A port is there, or is different now.
+    pub fn port(&mut self, port: Port, now: Time, sink: &mut dyn Sink) {
+        let number = port.number;
+        let reason = match self.outside.ports.get_mut(number) {
+            Some(state) => {
+                if !state.update(port) {
+                    return;
+                }
+                of13::port::reason::MODIFY
+            }
+            None => {
+                self.outside.ports.add(State::new(port, now));
+                of13::port::reason::ADD
+            }
+        };
+        self.tell_port(number, reason, sink);
+    }
+
+    /// A port is gone.
+    pub fn unport(&mut self, number: u32, _now: Time, sink: &mut dyn Sink) {
+        self.pipeline.ports.remove(number);
+        if let Some(state) = self.outside.ports.remove(number) {
+            self.outside.port_status(&state, of13::port::reason::DELETE, sink);
+        }
+    }
+
+    /// A port has changed: the tables and the controllers get to know.
+    fn tell_port(&mut self, number: u32, reason: u8, sink: &mut dyn Sink) {
+        let Some(state) = self.outside.ports.get(number).cloned() else { return };
+        self.pipeline.ports.set(state.standing());
+        self.outside.port_status(&state, reason, sink);
+    }
+
+    /// The ports, by number, each with its OFPPC bits now and what went through the switch itself.
+    pub fn ports(&self) -> impl Iterator<Item = (&Port, u32, PortCounters)> {
+        self.outside.ports.iter().map(|s| (&s.port, s.config, s.seen))
+    }
+
+    /// A controller is connected: the switch greets it.
+    pub fn connected(&mut self, now: Time, sink: &mut dyn Sink) -> ConnId {
+        self.last_conn += 1;
+        let id = ConnId(self.last_conn);
+        let identity = Identity {
+            dpid: self.cfg.dpid,
+            buffers: self.cfg.buffers,
+            tables: self.cfg.tables.max(1),
+            capabilities10: CAPABILITIES10,
+            capabilities13: CAPABILITIES13,
+            actions10: ACTIONS10,
+        };
+        let mut out = Vec::new();
+        let session = SwitchSession::new(&self.cfg.versions, identity, self.cfg.session, now, &mut out);
+        self.outside.conns.list.push(Conn::new(id, session));
+        sink.send(id, &out);
+        id
+    }
+
+    /// A connection is closed. Flows stay.
+    pub fn closed(&mut self, conn: ConnId) {
+        self.outside.conns.list.retain(|c| c.id != conn);
+    }
+
+    /// The version that a connection speaks, once it is agreed, and its role (OFPCR number).
+    pub fn connection(&self, conn: ConnId) -> Option<(Option<u8>, u32)> {
+        let conn = self.outside.conns.list.get(self.outside.conns.place(conn)?)?;
+        Some((conn.session.version(), conn.role))
+    }
+
+    /// Takes in one whole message.
+    ///
+    /// # Errors
+    /// When the connection is over: what should still be sent has been sent; the caller closes it and calls [`Switch::closed`].
+    pub fn on_message(
+        &mut self,
+        conn: ConnId,
+        message: &[u8],
+        now: Time,
+        sink: &mut dyn Sink,
+    ) -> Result<(), SessionError> {
+        let Some(at) = self.outside.conns.place(conn) else { return Ok(()) };
+        let mut out = Vec::new();
+        let Outside { ports, conns, .. } = &mut self.outside;
+        let ports10 = || ports.iter().filter_map(State::port10).collect();
+        let asked = conns.list[at].session.on_message(message, ports10, now, &mut out);
+        let done = asked.map(|asked| {
+            if let Asked::Message(xid, asked) = asked {
+                let mut turn = Turn { conn: at, xid, message, now, sink, out: &mut out };
+                match asked {
+                    AnyMessage::V10(m) => self.on10(&m, &mut turn),
+                    AnyMessage::V13(m) => self.on13(&m, &mut turn),
+                }
+            }
+        });
+        if !out.is_empty() {
+            sink.send(conn, &out);
+        }
+        done
+    }
+
+    /// Answers a message with an error.
+    fn refuse(&self, blame: Blame, turn: &mut Turn<'_>) {
+        if let Some(conn) = self.outside.conns.list.get(turn.conn) {
+            conn.session.refuse(turn.message, blame, turn.out);
+        }
+    }
+
+    /// Sends out a packet that a controller sent (OFPT_PACKET_OUT).
+    fn packet_out(&mut self, buffer: u32, in_port: u32, ops: &[Op], data: &[u8], turn: &mut Turn<'_>) {
+        let (in_port, mut frame) = if buffer == buffers::NO_BUFFER {
+            (in_port, data.to_vec())
+        } else {
+            match self.outside.buffers.take(buffer) {
+                // What the message says of the port counts: it may be another one.
+                Ok((_, frame)) => (in_port, frame),
+                Err(blame) => return self.refuse(blame, turn),
+            }
+        };
+        let mut egress = Outgoing { outside: &mut self.outside, sink: turn.sink, in_port };
+        for missed in self.pipeline.apply(ops, &mut frame, in_port, turn.now, &mut egress) {
+            self.outside.missed(in_port, &missed, turn.sink);
+        }
+    }
+
+    /// Sends a packet that a FLOW_MOD names through the tables.
+    fn released(&mut self, buffer: u32, turn: &mut Turn<'_>) {
+        if buffer == buffers::NO_BUFFER {
+            return;
+        }
+        match self.outside.buffers.take(buffer) {
+            Ok((in_port, mut frame)) => self.through(in_port, &mut frame, turn.now, turn.sink),
+            Err(blame) => self.refuse(blame, turn),
+        }
+    }
+
+    #[inline]
+    fn through(&mut self, in_port: u32, frame: &mut [u8], now: Time, sink: &mut dyn Sink) {
+        let mut egress = Outgoing { outside: &mut self.outside, sink, in_port };
+        if self.pipeline.run(frame, in_port, now, &mut egress) == Outcome::Missed {
+            // A miss in the first table comes before any action, so the packet is as it came.
+            self.outside.missed(in_port, frame, sink);
+        }
+    }
+
+    /// A packet has come in by a port. Its bytes are changed in place where the flows say so, and are of no use afterwards.
+    #[inline]
+    pub fn on_packet(&mut self, in_port: u32, frame: &mut [u8], now: Time, sink: &mut dyn Sink) {
+        let Some(port) = self.outside.ports.get_mut(in_port) else { return };
+        port.seen.rx_packets += 1;
+        port.seen.rx_bytes += frame.len() as u64;
+        if !port.receives() {
+            port.seen.rx_dropped += 1;
+            return;
+        }
+        self.through(in_port, frame, now, sink);
+    }
+
+    /// Flows whose time is up go; quiet connections are asked whether they live, and those that do not answer are given up.
+    pub fn on_deadline(&mut self, now: Time, sink: &mut dyn Sink) {
+        let mut out = Vec::new();
+        for conn in &mut self.outside.conns.list {
+            out.clear();
+            let done = conn.session.on_deadline(now, &mut out);
+            if !out.is_empty() {
+                sink.send(conn.id, &out);
+            }
+            if let Err(why) = done {
+                sink.close(conn.id, &why);
+            }
+        }
+        if now >= self.looked + EXPIRY_PERIOD {
+            self.looked = now;
+            let gone = self.pipeline.expire(now);
+            self.outside.removed(&gone, now, sink);
+            self.forget();
+        }
+    }
+
+    /// When `on_deadline` has to be called next. A flow's time-out may be late by up to 50 ms.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let flows = self.pipeline.earliest().map(|at| at.max(self.looked + EXPIRY_PERIOD));
+        self.outside.conns.list.iter().map(|c| c.session.next_deadline()).chain(flows).min()
+    }
+
+    /// Adds to a flow's counters what hardware counted for it, and when that saw it last, so that its idle time-out is right. False when
+    /// there is no such flow.
+    pub fn credit(&mut self, flow: u64, packets: u64, bytes: u64, last_used: Option<Time>) -> bool {
+        self.pipeline.credit(flow, packets, bytes, last_used)
+    }
+
+    /// Attaches a remark to a flow (where it lives, say), or takes it away. Messages do not show it.
+    pub fn remark(&mut self, flow: u64, text: Option<String>) {
+        match text {
+            Some(text) => drop(self.remarks.insert(flow, text)),
+            None => drop(self.remarks.remove(&flow)),
+        }
+    }
+
+    /// What was remarked on a flow.
+    pub fn remark_of(&self, flow: u64) -> Option<&str> {
+        self.remarks.get(&flow).map(String::as_str)
+    }
+
+    /// Forgets remarks on flows that are gone, once they are as many again as there are flows.
+    fn forget(&mut self) {
+        let flows: usize = self.pipeline.tables.iter().map(|t| t.len()).sum();
+        if self.remarks.len() > 2 * flows + 16 {
+            let there: std::collections::BTreeSet<u64> =
+                self.pipeline.tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
+            self.remarks.retain(|id, _| there.contains(id));
+        }
+    }
+
+    /// True when a connection may not change anything (OFPCR_ROLE_SLAVE); it is told so.
+    fn slave(&self, turn: &mut Turn<'_>) -> bool {
+        let slave = self.outside.conns.list.get(turn.conn).is_some_and(Conn::slave);
+        if slave {
+            self.refuse(IS_SLAVE, turn);
+        }
+        slave
+    }
+
+    /// Changes a port's configuration (OFPT_PORT_MOD): `known` are the OFPPC bits of the version, `kind` its OFPET_PORT_MOD_FAILED.
+    fn port_mod(
+        &mut self,
+        (number, mac): (u32, [u8; 6]),
+        (bits, mask, known): (u32, u32, u32),
+        kind: u16,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(state) = self.outside.ports.get_mut(number) else {
+            return self.refuse(Blame { kind, code: 0 }, turn);
+        };
+        if state.port.mac != mac {
+            return self.refuse(Blame { kind, code: 1 }, turn);
+        }
+        let mask = mask & known;
+        let before = state.config;
+        state.config = before & !mask | bits & mask;
+        let changed = before ^ state.config;
+        if changed & config::DOWN != 0 {
+            turn.sink.set_port(number, state.config & config::DOWN == 0);
+        }
+        if changed != 0 {
+            self.tell_port(number, of13::port::reason::MODIFY, turn.sink);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What OpenFlow 1.3 controllers ask of a switch.
+
+use super::cfg::{Queue, config};
+use super::features::action_bits;
+use super::ports::{State, cut};
+use super::{Switch, Turn};
+use crate::error::Blame;
+use crate::of13::multipart::{MultipartReply, ReplyBody, RequestBody};
+use crate::of13::queue::{PacketQueue, Property, PropertyKind, QueueGetConfigReply};
+use crate::of13::stats::{Desc, PortStats, QueueStats};
+use crate::of13::{Message, PacketOut, SwitchConfig, flow::command, port};
+use crate::table::instructions::ops13;
+use crate::table::{Op, Pipeline, Refusal, Removed, control::replies13};
+use crate::wire::{Pad, Text};
+use tandem_model::Time;
+
+/// OFPPC bits that a controller can change.
+const CONFIG: u32 = config::DOWN | config::NO_RECV | config::NO_FWD | config::NO_PACKET_IN;
+/// OFPET_PORT_MOD_FAILED.
+const PORT_MOD_FAILED: u16 = 7;
+/// OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_CONFIG.
+const BAD_CONFIG: Blame = Blame { kind: 7, code: 2 };
+/// OFPET_BAD_REQUEST, OFPBRC_BAD_EXPERIMENTER.
+const BAD_EXPERIMENTER: Blame = Blame { kind: 1, code: 3 };
+/// OFPET_BAD_REQUEST, OFPBRC_BAD_PORT.
+const BAD_PORT: Blame = Blame { kind: 1, code: 11 };
+/// OFPET_BAD_REQUEST, OFPBRC_BAD_PACKET.
+const BAD_PACKET: Blame = Blame { kind: 1, code: 12 };
+/// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_TABLE.
+const BAD_TABLE: Blame = Blame { kind: 8, code: 0 };
+/// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
+const BAD_QUEUE_PORT: Blame = Blame { kind: 9, code: 0 };
+/// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_QUEUE.
+const BAD_QUEUE: Blame = Blame { kind: 9, code: 1 };
+/// OFPET_SWITCH_CONFIG_FAILED, OFPSCFC_BAD_FLAGS.
+const BAD_FLAGS: Blame = Blame { kind: 10, code: 0 };
+/// OFPET_TABLE_FEATURES_FAILED, OFPTFFC_EPERM.
+const FEATURES_FIXED: Blame = Blame { kind: 13, code: 5 };
+/// An Ethernet header.
+const SHORTEST_FRAME: usize = 14;
+
+impl Switch {
+    pub(super) fn on13(&mut self, m: &Message, turn: &mut Turn<'_>) {
+        let changes = match m {
+            Message::MultipartRequest(q) => {
+                matches!(&q.body, RequestBody::TableFeatures(tables) if !tables.is_empty())
+            }
+            Message::FlowMod(_)
+            | Message::GroupMod(_)
+            | Message::MeterMod(_)
+            | Message::PacketOut(_)
+            | Message::PortMod(_)
+            | Message::TableMod(_) => true,
+            _ => false,
+        };
+        if changes && self.slave(turn) {
+            return;
+        }
+        match m {
+            Message::FlowMod(m) => match self.pipeline.flow_mod13(m, turn.now) {
+                Ok(gone) => {
+                    self.outside.removed(&gone, turn.now, turn.sink);
+                    if m.command <= command::MODIFY_STRICT {
+                        self.released(m.buffer_id, turn);
+                    }
+                }
+                Err(refusal) => self.refuse(refusal.blame, turn),
+            },
+            Message::GroupMod(m) => {
+                let done = self.pipeline.group_mod(m, self.cfg.groups, turn.now);
+                self.went(done, turn);
+            }
+            Message::MeterMod(m) => {
+                let done = self.pipeline.meter_mod(m, self.cfg.meters, turn.now);
+                self.went(done, turn);
+            }
+            Message::PacketOut(m) => self.packet_out13(m, turn),
+            Message::PortMod(m) if m.config & m.mask & !CONFIG != 0 => self.refuse(BAD_CONFIG, turn),
+            Message::PortMod(m) => {
+                self.port_mod((m.port_no, m.hw_addr.0), (m.config, m.mask, CONFIG), PORT_MOD_FAILED, turn);
+            }
+            Message::TableMod(m) => {
+                // No bit of the configuration is in use (section 7.3.3), so there is nothing to change.
+                if m.table_id != u8::MAX && usize::from(m.table_id) >= self.pipeline.tables.len() {
+                    self.refuse(BAD_TABLE, turn);
+                }
+            }
+            Message::MultipartRequest(q) => self.multipart(&q.body, turn),
+            Message::GetConfigRequest => {
+                let miss_send_len = self.outside.conns.list[turn.conn].miss_send_len;
+                self.answer13(&Message::GetConfigReply(SwitchConfig { flags: 0, miss_send_len }), turn);
+            }
+            // Fragments are always let through as they are (OFPC_FRAG_NORMAL).
+            Message::SetConfig(c) if c.flags != 0 => self.refuse(BAD_FLAGS, turn),
+            Message::SetConfig(c) => self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len,
+            Message::QueueGetConfigRequest(q) => self.queues(q.port, turn),
+            Message::RoleRequest(asked) => match self.outside.conns.change_role(turn.conn, asked) {
+                Ok(role) => self.answer13(&Message::RoleReply(role), turn),
+                Err(blame) => self.refuse(blame, turn),
+            },
+            Message::GetAsyncRequest => {
+                let wants = self.outside.conns.list[turn.conn].wants.clone();
+                self.answer13(&Message::GetAsyncReply(wants), turn);
+            }
+            Message::SetAsync(wants) => self.outside.conns.list[turn.conn].wants = wants.clone(),
+            Message::Experimenter(_) => self.refuse(BAD_EXPERIMENTER, turn),
+            // What the session did not deal with and asks for nothing: errors.
+            _ => {}
+        }
+    }
+
+    fn went(&mut self, done: Result<Vec<Removed>, Refusal>, turn: &mut Turn<'_>) {
+        match done {
+            Ok(gone) => self.outside.removed(&gone, turn.now, turn.sink),
+            Err(refusal) => self.refuse(refusal.blame, turn),
+        }
+    }
+
+    fn answer13(&self, m: &Message, turn: &mut Turn<'_>) {
+        // Statistics are cut to fit, the rest is short.
+        let _ = m.encode(turn.xid, turn.out);
+    }
+
+    fn packet_out13(&mut self, m: &PacketOut, turn: &mut Turn<'_>) {
+        // A port to come in by, or the controller (section 7.3.7).
+        if !matches!(m.in_port, 1..=port::MAX | port::CONTROLLER | port::LOCAL) {
+            return self.refuse(BAD_PORT, turn);
+        }
+        if m.buffer_id == super::buffers::NO_BUFFER && m.data.0.len() < SHORTEST_FRAME {
+            return self.refuse(BAD_PACKET, turn);
+        }
+        let ops = match ops13(&m.actions) {
+            Ok(ops) => ops,
+            Err(unsupported) => return self.refuse(unsupported.blame, turn),
+        };
+        let unknown = |op: &Op| matches!(op, Op::Group(g) if self.pipeline.groups().get(*g).is_none());
+        if ops.iter().any(unknown) {
+            return self.refuse(Blame::BAD_OUT_GROUP, turn);
+        }
+        self.packet_out(m.buffer_id, m.in_port, &ops, &m.data.0, turn);
+    }
+
+    /// Queues of a port, or of all in as many messages as there are ports.
+    fn queues(&mut self, asked: u32, turn: &mut Turn<'_>) {
+        if asked != port::ANY && self.outside.ports.get(asked).is_none() {
+            return self.refuse(BAD_QUEUE_PORT, turn);
+        }
+        let states = self.outside.ports.iter().filter(|s| asked == port::ANY || asked == s.port.number);
+        let queues =
+            states.flat_map(|s| s.port.queues.iter().map(|q| queue(s.port.number, q))).collect::<Vec<_>>();
+        let reply = QueueGetConfigReply { port: asked, pad: Pad::default(), queues };
+        self.answer13(&Message::QueueGetConfigReply(reply), turn);
+    }
+
+    fn multipart(&mut self, question: &RequestBody, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let replies = match question {
+            RequestBody::Desc => {
+                let d = &self.cfg.description;
+                vec![MultipartReply::new(ReplyBody::Desc(Box::new(Desc {
+                    mfr_desc: Text::new(cut(&d.manufacturer, 255)),
+                    hw_desc: Text::new(cut(&d.hardware, 255)),
+                    sw_desc: Text::new(cut(&d.software, 255)),
+                    serial_num: Text::new(cut(&d.serial, 31)),
+                    dp_desc: Text::new(cut(&d.datapath, 255)),
+                })))]
+            }
+            RequestBody::PortDesc => {
+                replies13(self.outside.ports.iter().map(State::port13).collect(), ReplyBody::PortDesc)
+            }
+            RequestBody::PortStats(q) => {
+                if q.port_no != port::ANY && self.outside.ports.get(q.port_no).is_none() {
+                    return self.refuse(BAD_PORT, turn);
+                }
+                let one = |s: &&State| q.port_no == port::ANY || q.port_no == s.port.number;
+                let list = self.outside.ports.iter().filter(one).map(|s| port_stats(s, now, turn)).collect();
+                replies13(list, ReplyBody::PortStats)
+            }
+            RequestBody::Queue(q) => match self.queue_stats(q.port_no, q.queue_id, turn) {
+                Ok(list) => replies13(list, ReplyBody::Queue),
+                Err(blame) => return self.refuse(blame, turn),
+            },
+            RequestBody::TableFeatures(tables) if tables.is_empty() => {
+                replies13(self.table_features(), ReplyBody::TableFeatures)
+            }
+            // What the tables can do is what they can do.
+            RequestBody::TableFeatures(_) => return self.refuse(FEATURES_FIXED, turn),
+            RequestBody::Experimenter(_) => return self.refuse(BAD_EXPERIMENTER, turn),
+            RequestBody::GroupFeatures => {
+                let features = Pipeline::group_features(self.cfg.groups, action_bits());
+                vec![MultipartReply::new(features)]
+            }
+            RequestBody::MeterFeatures => {
+                vec![MultipartReply::new(Pipeline::meter_features(self.cfg.meters))]
+            }
+            of_tables => match self.pipeline.stats13(of_tables, now) {
+                Ok(replies) => replies.unwrap_or_default(),
+                Err(refusal) => return self.refuse(refusal.blame, turn),
+            },
+        };
+        for reply in replies {
+            self.answer13(&Message::MultipartReply(reply), turn);
+        }
+    }
+
+    fn queue_stats(&self, asked: u32, id: u32, turn: &mut Turn<'_>) -> Result<Vec<QueueStats>, Blame> {
+        if asked != port::ANY && self.outside.ports.get(asked).is_none() {
+            return Err(BAD_QUEUE_PORT);
+        }
+        let mut list = Vec::new();
+        for state in self.outside.ports.iter().filter(|s| asked == port::ANY || asked == s.port.number) {
+            for queue in state.port.queues.iter().filter(|q| id == u32::MAX || id == q.id) {
+                let seen = state.queue(queue.id).unwrap_or_default();
+                let c = turn.sink.queue_counters(state.port.number, queue.id, seen);
+                let age = turn.now.since(state.added);
+                list.push(QueueStats {
+                    port_no: state.port.number,
+                    queue_id: queue.id,
+                    tx_bytes: c.tx_bytes,
+                    tx_packets: c.tx_packets,
+                    tx_errors: c.tx_errors,
+                    duration_sec: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+                    duration_nsec: age.subsec_nanos(),
+                });
+            }
+        }
+        // One queue of one port was asked for, and there is none.
+        if list.is_empty() && id != u32::MAX {
+            return Err(BAD_QUEUE);
+        }
+        Ok(list)
+    }
+}
+
+fn queue(port: u32, queue: &Queue) -> PacketQueue {
+    let property = |kind| Property { pad: Pad::default(), kind };
+    let min = queue.min.map(|r| property(PropertyKind::MinRate(r, Pad::default())));
+    let max = queue.max.map(|r| property(PropertyKind::MaxRate(r, Pad::default())));
+    PacketQueue {
+        queue_id: queue.id,
+        port,
+        pad: Pad::default(),
+        properties: min.into_iter().chain(max).collect(),
+    }
+}
+
+fn port_stats(state: &State, now: Time, turn: &mut Turn<'_>) -> PortStats {
+    let c = turn.sink.port_counters(state.port.number, state.seen);
+    let age = now.since(state.added);
+    PortStats {
+        port_no: state.port.number,
+        pad: Pad::default(),
+        rx_packets: c.rx_packets,
+        tx_packets: c.tx_packets,
+        rx_bytes: c.rx_bytes,
+        tx_bytes: c.tx_bytes,
+        rx_dropped: c.rx_dropped,
+        tx_dropped: c.tx_dropped,
+        rx_errors: c.rx_errors,
+        tx_errors: c.tx_errors,
+        rx_frame_err: c.rx_frame_err,
+        rx_over_err: c.rx_over_err,
+        rx_crc_err: c.rx_crc_err,
+        collisions: c.collisions,
+        duration_sec: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+        duration_nsec: age.subsec_nanos(),
+    }
+}

@@ -1,0 +1,228 @@
+//! The group table (OF 1.3.5 section 5.6): all, select, indirect and fast failover.
+
+use super::instructions::Op;
+use super::ports::Ports;
+use crate::of13::{Bucket, group, port};
+use std::time::Duration;
+use tandem_model::Time;
+
+/// OFPGT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A copy to every bucket.
+    All,
+    /// To one bucket, by weight and by the packet's flow.
+    Select,
+    /// To its one bucket.
+    Indirect,
+    /// To the first bucket that is alive.
+    FastFailover,
+}
+
+impl Kind {
+    /// From its number.
+    pub fn from_number(kind: u8) -> Option<Kind> {
+        [Kind::All, Kind::Select, Kind::Indirect, Kind::FastFailover].get(usize::from(kind)).copied()
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// One bucket, as it is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// As it was said.
+    pub said: Bucket,
+    /// Its actions, in the order of an action set.
+    pub ops: Vec<Op>,
+    /// Packets that went into it.
+    pub packets: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+impl Branch {
+    /// True when its actions change the packet's bytes.
+    pub(super) fn rewrites(&self) -> bool {
+        self.ops.iter().any(|op| op.rewrites())
+    }
+
+    /// The groups that it hands on to.
+    pub(super) fn groups(&self) -> impl Iterator<Item = u32> {
+        self.ops.iter().filter_map(|op| match op {
+            Op::Group(group) => Some(*group),
+            _ => None,
+        })
+    }
+
+    /// The groups that it hands on to or watches.
+    fn named(&self) -> impl Iterator<Item = u32> {
+        self.groups().chain((self.said.watch_group != group::ANY).then_some(self.said.watch_group))
+    }
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its number.
+    pub id: u32,
+    /// How it picks buckets.
+    pub kind: Kind,
+    /// Its buckets.
+    pub buckets: Vec<Branch>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// When it was added.
+    pub added: Time,
+}
+
+impl Group {
+    /// How long it is there.
+    pub fn age(&self, now: Time) -> Duration {
+        now.since(self.added)
+    }
+}
+
+/// All groups, by number.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Groups {
+    list: Vec<Group>,
+    generation: u64,
+}
+
+impl Groups {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.list.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u32) -> Option<&Group> {
+        self.place(id).and_then(|at| self.list.get(at))
+    }
+
+    /// Where one stands.
+    pub(super) fn place(&self, id: u32) -> Option<usize> {
+        self.list.binary_search_by_key(&id, |g| g.id).ok()
+    }
+
+    /// The one at a place.
+    pub(super) fn at(&self, at: usize) -> Option<&Group> {
+        self.list.get(at)
+    }
+
+    /// Adds a group, or puts it in the place of the one with its number.
+    pub(super) fn put(&mut self, group: Group) {
+        match self.list.binary_search_by_key(&group.id, |g| g.id) {
+            Ok(at) => self.list[at] = group,
+            Err(at) => self.list.insert(at, group),
+        }
+        self.generation += 1;
+    }
+
+    /// Takes a group away; all of them without a number.
+    pub(super) fn remove(&mut self, id: Option<u32>) {
+        self.list.retain(|g| id.is_some_and(|id| id != g.id));
+        self.generation += 1;
+    }
+
+    /// Changes whenever groups do.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many groups hand on to one.
+    pub fn references(&self, id: u32) -> usize {
+        self.list.iter().filter(|g| g.buckets.iter().any(|b| b.groups().any(|to| to == id))).count()
+    }
+
+    /// True when a group with these buckets would, through others, come back to itself, by handing on or by watching.
+    pub(super) fn loops(&self, id: u32, buckets: &[Branch]) -> bool {
+        let mut todo: Vec<u32> = buckets.iter().flat_map(Branch::named).collect();
+        let mut seen = Vec::new();
+        while let Some(next) = todo.pop() {
+            if next == id {
+                return true;
+            }
+            if let Err(at) = seen.binary_search(&next) {
+                seen.insert(at, next);
+                if let Some(group) = self.get(next) {
+                    todo.extend(group.buckets.iter().flat_map(Branch::named));
+                }
+            }
+        }
+        false
+    }
+
+    /// Counts a packet for a group's bucket, and for the group itself where it is the first bucket of this packet.
+    pub(super) fn count(&mut self, at: usize, bucket: usize, first: bool, bytes: usize) {
+        if let Some(group) = self.list.get_mut(at) {
+            if first {
+                group.packets += 1;
+                group.bytes += bytes as u64;
+            }
+            if let Some(bucket) = group.buckets.get_mut(bucket) {
+                bucket.packets += 1;
+                bucket.bytes += bytes as u64;
+            }
+        }
+    }
+
+    /// Which buckets of a group a packet goes into, of those from `from` on the first; `hash` is that of the packet's flow.
+    pub(super) fn next_bucket(&self, at: usize, from: usize, hash: u64, ports: &Ports) -> Option<usize> {
+        let group = self.list.get(at)?;
+        match group.kind {
+            Kind::All | Kind::Indirect => (from < group.buckets.len()).then_some(from),
+            _ if from > 0 => None,
+            Kind::Select => self.selected(group, hash, ports),
+            Kind::FastFailover => group.buckets.iter().position(|b| self.watched_lives(b, ports, 0)),
+        }
+    }
+
+    /// By weight among the buckets that are not known to be dead (section 5.6.1).
+    fn selected(&self, group: &Group, hash: u64, ports: &Ports) -> Option<usize> {
+        let weight = |b: &Branch| if self.usable(b, ports) { u64::from(b.said.weight) } else { 0 };
+        let total: u64 = group.buckets.iter().map(weight).sum();
+        let mut point = hash.checked_rem(total)?;
+        group.buckets.iter().position(|b| {
+            let weight = weight(b);
+            let here = point < weight;
+            point = point.saturating_sub(weight);
+            here
+        })
+    }
+
+    /// Alive, or watching nothing.
+    fn usable(&self, bucket: &Branch, ports: &Ports) -> bool {
+        let watches = bucket.said.watch_port != port::ANY || bucket.said.watch_group != group::ANY;
+        !watches || self.watched_lives(bucket, ports, 0)
+    }
+
+    /// A bucket is alive when the port or the group that it watches is; a group when one of its buckets is (section 6.5). There are no loops,
+    /// so that the depth ends at the number of groups.
+    fn watched_lives(&self, bucket: &Branch, ports: &Ports, depth: usize) -> bool {
+        let said = &bucket.said;
+        let by_port = said.watch_port != port::ANY && ports.live(said.watch_port);
+        by_port
+            || said.watch_group != group::ANY
+                && depth < self.list.len()
+                && self
+                    .get(said.watch_group)
+                    .is_some_and(|g| g.buckets.iter().any(|b| self.watched_lives(b, ports, depth + 1)))
+    }
+}

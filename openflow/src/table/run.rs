@@ -1,0 +1,330 @@
+//! A packet on its way: the steps of a decision, carried out one by one on its bytes. The tables (`pipeline`) and the flow cache (`cache`)
+//! take the same steps through here, so that they cannot differ in what a step does.
+
+use super::flows::FlowTable;
+use super::groups::Groups;
+use super::instructions::Op;
+use super::meters::{Meters, Verdict};
+use super::ports::Ports;
+use super::rewrite;
+use crate::of13::{action::NO_BUFFER, port as port13};
+use tandem_model::Time;
+
+/// Why a packet leaves the pipeline (OFPR, where it goes to a controller).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// By the flow for what no other flow is for (section 5.4).
+    NoMatch,
+    /// By an action.
+    Action,
+    /// Its TTL is used up.
+    InvalidTtl,
+}
+
+/// How a packet leaves the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are already real ports.
+    pub port: u32,
+    /// By which queue; 0 where none was set.
+    pub queue: u32,
+    /// How many bytes of it a controller is to get; [`NO_BUFFER`] for all.
+    pub max_len: u16,
+    /// Why.
+    pub reason: Reason,
+    /// The table of the flow that did it.
+    pub table: u8,
+    /// That flow's cookie.
+    pub cookie: u64,
+}
+
+/// Takes what leaves the pipeline.
+pub trait Egress {
+    /// A packet leaves. The bytes are only lent.
+    fn leave(&mut self, how: &Leaving, frame: &[u8]);
+}
+
+/// One step of a decision. Places in tables are those of one generation of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A table has no flow for it.
+    Miss(u8),
+    /// A table's flow at a place.
+    Flow(u8, u32),
+    /// The meter at a place.
+    Meter(u32),
+    /// An action that is no group.
+    Op(Op),
+    /// A copy of the packet goes into the bucket of the group at a place.
+    Enter {
+        /// The group's place.
+        group: u32,
+        /// The bucket's number.
+        bucket: u16,
+        /// It is the packet's first bucket of this group.
+        first: bool,
+        /// The bucket changes the packet, so that its bytes are kept.
+        keep: bool,
+    },
+    /// Back to the packet as it was before.
+    Leave {
+        /// See `Enter`.
+        keep: bool,
+    },
+}
+
+/// Memory that is used again for every packet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scratch {
+    /// The packet, once it is longer or shorter than it came.
+    frame: Vec<u8>,
+    /// What stood before each bucket that is being carried out: queue, and bytes where they are kept.
+    kept: Vec<(u32, Vec<u8>)>,
+}
+
+/// The parts of a pipeline that steps are taken on.
+pub(super) struct On<'a> {
+    pub(super) tables: &'a mut [FlowTable],
+    pub(super) groups: &'a mut Groups,
+    pub(super) meters: &'a mut Meters,
+    pub(super) ports: &'a Ports,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// See the module.
+pub(super) struct Run<'a, E: Egress> {
+    pub(super) on: On<'a>,
+    /// The packet as it came, changed in place as long as it keeps its length.
+    came: &'a mut [u8],
+    /// It is in the scratch memory instead.
+    moved: bool,
+    in_port: u32,
+    queue: u32,
+    depth: usize,
+    now: Time,
+    egress: &'a mut E,
+    /// Of the flow whose actions are carried out.
+    table: u8,
+    cookie: u64,
+    reason: Reason,
+}
+
+impl<'a, E: Egress> Run<'a, E> {
+    pub(super) fn new(on: On<'a>, frame: &'a mut [u8], in_port: u32, now: Time, egress: &'a mut E) -> Self {
+        Run {
+            on,
+            came: frame,
+            moved: false,
+            in_port,
+            queue: 0,
+            depth: 0,
+            now,
+            egress,
+            table: 0,
+            cookie: u64::MAX,
+            reason: Reason::Action,
+        }
+    }
+
+    /// The packet as it is now.
+    #[inline]
+    pub(super) fn frame(&self) -> &[u8] {
+        if self.moved { &self.on.scratch.frame } else { self.came }
+    }
+
+    fn frame_mut(&mut self) -> &mut [u8] {
+        if self.moved { &mut self.on.scratch.frame } else { self.came }
+    }
+
+    /// The packet where its length can change.
+    fn growing(&mut self) -> &mut Vec<u8> {
+        if !self.moved {
+            self.moved = true;
+            self.on.scratch.frame.clear();
+            self.on.scratch.frame.extend_from_slice(self.came);
+        }
+        &mut self.on.scratch.frame
+    }
+
+    /// Takes a step; false when the packet ends here (inside of a bucket: its copy).
+    #[inline]
+    pub(super) fn step(&mut self, step: Step) -> bool {
+        match step {
+            Step::Flow(table, at) => self.flow(table, at as usize),
+            Step::Op(op) => self.op(op),
+            Step::Miss(table) => {
+                if let Some(t) = self.on.tables.get_mut(usize::from(table)) {
+                    t.missed();
+                }
+                true
+            }
+            Step::Meter(at) => self.meter(at as usize),
+            Step::Enter { group, bucket, first, keep } => {
+                self.enter(group as usize, bucket.into(), first, keep);
+                true
+            }
+            Step::Leave { keep } => {
+                self.leave(keep);
+                true
+            }
+        }
+    }
+
+    /// Takes the steps of a decision.
+    #[inline]
+    pub(super) fn replay(&mut self, steps: &[Step]) {
+        let mut at = 0;
+        while let Some(step) = steps.get(at) {
+            at += 1;
+            if !self.step(*step) {
+                if self.depth == 0 {
+                    return;
+                }
+                // On behind the bucket that this was in.
+                let mut nested = 0usize;
+                while let Some(step) = steps.get(at) {
+                    match step {
+                        Step::Enter { .. } => nested += 1,
+                        Step::Leave { .. } if nested == 0 => break,
+                        Step::Leave { .. } => nested -= 1,
+                        _ => {}
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn flow(&mut self, table: u8, at: usize) -> bool {
+        let (length, now) = (self.frame().len(), self.now);
+        let Some(flow) = self.on.tables.get_mut(usize::from(table)).and_then(|t| t.hit(at, length, now))
+        else {
+            return false;
+        };
+        self.table = table;
+        self.cookie = flow.cookie;
+        self.reason = if flow.is_miss() { Reason::NoMatch } else { Reason::Action };
+        true
+    }
+
+    fn meter(&mut self, at: usize) -> bool {
+        let (length, now) = (self.frame().len(), self.now);
+        match self.on.meters.at(at).map_or(Verdict::Pass, |m| m.pass(length, now)) {
+            Verdict::Pass => true,
+            Verdict::Drop => false,
+            Verdict::Remark(level) => {
+                rewrite::drop_precedence(self.frame_mut(), level);
+                true
+            }
+        }
+    }
+
+    fn enter(&mut self, group: usize, bucket: usize, first: bool, keep: bool) {
+        let length = self.frame().len();
+        self.on.groups.count(group, bucket, first, length);
+        if self.on.scratch.kept.len() <= self.depth {
+            self.on.scratch.kept.push((0, Vec::new()));
+        }
+        let mut place = std::mem::take(&mut self.on.scratch.kept[self.depth]);
+        place.0 = self.queue;
+        place.1.clear();
+        if keep {
+            place.1.extend_from_slice(self.frame());
+        }
+        self.on.scratch.kept[self.depth] = place;
+        self.depth += 1;
+    }
+
+    fn leave(&mut self, keep: bool) {
+        self.depth = self.depth.saturating_sub(1);
+        let Scratch { frame, kept } = &mut *self.on.scratch;
+        let Some((queue, bytes)) = kept.get(self.depth) else { return };
+        self.queue = *queue;
+        if keep {
+            self.moved = bytes.len() != self.came.len();
+            if self.moved {
+                frame.clone_from(bytes);
+            } else {
+                self.came.copy_from_slice(bytes);
+            }
+        }
+    }
+
+    #[inline]
+    fn op(&mut self, op: Op) -> bool {
+        match op {
+            Op::Output(port) => self.output(port),
+            Op::SetQueue(queue) => self.queue = queue,
+            Op::Controller(max_len) => self.to_controller(max_len, self.reason),
+            Op::SetEthDst(mac) => rewrite::mac(self.frame_mut(), 0, mac),
+            Op::SetEthSrc(mac) => rewrite::mac(self.frame_mut(), 6, mac),
+            Op::SetVlanVid(vid) => self.vlan(vid, 0x0fff),
+            Op::SetVlanPcp(pcp) => self.vlan(u16::from(pcp) << 13, 0xe000),
+            Op::PushVlan(kind) => rewrite::push_vlan(self.growing(), kind),
+            Op::PopVlan => {
+                if rewrite::tagged(self.frame()) {
+                    rewrite::pop_vlan(self.growing());
+                }
+            }
+            Op::SetIpv4Src(a) => rewrite::ipv4_address(self.frame_mut(), 12, a),
+            Op::SetIpv4Dst(a) => rewrite::ipv4_address(self.frame_mut(), 16, a),
+            Op::SetDscp(d) => rewrite::traffic_class(self.frame_mut(), d << 2, 0xfc),
+            Op::SetEcn(e) => rewrite::traffic_class(self.frame_mut(), e, 0x03),
+            Op::SetL4Src(p) => rewrite::port(self.frame_mut(), 0, p),
+            Op::SetL4Dst(p) => rewrite::port(self.frame_mut(), 2, p),
+            Op::SetTtl(ttl) => rewrite::set_ttl(self.frame_mut(), ttl),
+            Op::DecTtl => {
+                if !rewrite::dec_ttl(self.frame_mut()) {
+                    self.to_controller(NO_BUFFER, Reason::InvalidTtl);
+                    return false;
+                }
+            }
+            // Decisions hold its buckets instead.
+            Op::Group(_) => {}
+        }
+        true
+    }
+
+    fn vlan(&mut self, value: u16, mask: u16) {
+        if !rewrite::tagged(self.frame()) {
+            rewrite::push_vlan(self.growing(), 0x8100);
+        }
+        rewrite::vlan(self.frame_mut(), value, mask);
+    }
+
+    fn to_controller(&mut self, max_len: u16, reason: Reason) {
+        let how = Leaving {
+            port: port13::CONTROLLER,
+            queue: self.queue,
+            max_len,
+            reason,
+            table: self.table,
+            cookie: self.cookie,
+        };
+        let frame: &[u8] = if self.moved { &self.on.scratch.frame } else { self.came };
+        self.egress.leave(&how, frame);
+    }
+
+    #[inline]
+    fn output(&mut self, port: u32) {
+        let how = |port| Leaving {
+            port,
+            queue: self.queue,
+            max_len: NO_BUFFER,
+            reason: self.reason,
+            table: self.table,
+            cookie: self.cookie,
+        };
+        let frame: &[u8] = if self.moved { &self.on.scratch.frame } else { self.came };
+        match port {
+            port13::FLOOD | port13::ALL => {
+                self.on.ports.flooded(port, self.in_port).for_each(|p| self.egress.leave(&how(p), frame));
+            }
+            port13::IN_PORT => self.egress.leave(&how(self.in_port), frame),
+            // A packet never goes back where it came from, unless it is said so (IN_PORT).
+            p if p == self.in_port => {}
+            p => self.egress.leave(&how(p), frame),
+        }
+    }
+}
