@@ -1,0 +1,3 @@
+//! `tandem-fpga`: looks into a card, loads it, tests it.
+
+fn main() {}

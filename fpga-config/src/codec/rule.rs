@@ -1,0 +1,471 @@
+//! A flow as the card sees it: rows, or the reason why it stays in software.
+//!
+//! What is decided, and where a card differs from the flow tables in software:
+//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for them. So by default a match on ports, or a
+//!   change of addresses or ports (whose checksum lies at a fixed place of the first fragment), stays in software, and everything is right.
+//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be changed in, their payload.
+//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and of type 0x88a8.
+//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
+//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
+//!   software. An 802.3 frame's length is its type, in software and in the card.
+
+use super::action::Action;
+use super::entry::Row;
+use super::key::{Field, Key, Pattern, UNTAGGED};
+use super::ports::{At, CARD_PORTS, CardPorts, PortMap, cpu_queue, queue, sources};
+use tandem_openflow::of13::port as reserved;
+use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
+
+/// Where rules that look at transport headers, or change what a transport checksum covers, may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// In software: right for later fragments.
+    #[default]
+    Software,
+    /// In the card: later fragments are taken for whole packets.
+    Card,
+}
+
+/// Why a rule is not in the card's rows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Packets from there never reach the card.
+    #[error("it matches packets from port {0}, which is not a port of the card")]
+    FromOutside(u32),
+    /// Packets from there are dropped (OFPPC_NO_RECV).
+    #[error("it matches packets from port {0}, which takes none")]
+    NotReceived(u32),
+    /// A field that the card does not see.
+    #[error("the card cannot match {0:?}")]
+    Field(FieldId),
+    /// A field that is not what it seems without another.
+    #[error("the card can match {field:?} only together with {needs}")]
+    Needs {
+        /// The field.
+        field: FieldId,
+        /// In words.
+        needs: &'static str,
+    },
+    /// See [`Transport`].
+    #[error("it matches {0:?}, which the card would see in fragments too; `transport = \"card\"` allows it")]
+    Fragments(FieldId),
+    /// See [`Transport`].
+    #[error(
+        "it changes addresses or ports, which the card would get wrong in fragments; `transport = \"card\"` allows it"
+    )]
+    FragmentsChanged,
+    /// CONTROLLER, LOCAL, NORMAL, TABLE.
+    #[error("it sends to {0}")]
+    Reserved(&'static str),
+    /// To a plain NIC, or a port that is not there.
+    #[error("it sends to port {0}, which is not a port of the card")]
+    Outside(u32),
+    /// The bitmap has one bit per queue.
+    #[error("it sends to port {0} twice")]
+    Twice(u32),
+    /// The card changes a packet once, before it sends it anywhere.
+    #[error("it changes the packet between two outputs")]
+    Between,
+    /// The stock bitfile has no queues.
+    #[error("it selects queue {0}, and the card has no queues")]
+    Queue(u32),
+    /// One of both, not in this order.
+    #[error("it takes a VLAN tag off and sets another")]
+    Retag,
+    /// The card never adds a second tag.
+    #[error("it pushes a VLAN tag on packets that may have one, or of another type than 0x8100")]
+    Push,
+    /// An action that the card does not have.
+    #[error("the card cannot do {0}")]
+    Action(String),
+    /// Another table follows, or a meter.
+    #[error("it goes on to {0}")]
+    Beyond(&'static str),
+    /// All rows are taken by rules that are used more.
+    #[error("it needs {needs} rows with those that keep it right, and {free} are free")]
+    Rows {
+        /// How many it takes.
+        needs: usize,
+        /// How many are left.
+        free: usize,
+    },
+    /// Without a path to software it would hide or be hidden.
+    #[error("there is no path from the card to software (no CPU ports), and {0}")]
+    NoSoftware(Box<Reason>),
+}
+
+/// What a flow's actions are to the card: one change, and where to by the port it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    change: Action,
+    /// Queues by ingress.
+    to: [u16; CARD_PORTS as usize],
+}
+
+impl Plan {
+    /// The action for packets of one port of the card.
+    pub fn action(&self, ingress: u8) -> Action {
+        match self.to.get(usize::from(ingress)).copied().unwrap_or(0) {
+            0 => Action::default(),
+            ports => Action { ports, ..self.change },
+        }
+    }
+}
+
+/// A flow as the card sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// What it matches, without the port it came in by. Where the card does not see all of it, more than it matches.
+    pub pattern: Pattern,
+    /// The card's ports it may come from; none for a flow that no packet of the card matches.
+    pub ingress: CardPorts,
+    /// An OpenFlow 1.0 match without wildcards: above all priorities, and one key.
+    pub exact: bool,
+    /// What is done, or why the card cannot.
+    pub plan: Result<Plan, Reason>,
+}
+
+impl Rule {
+    /// Translates a flow.
+    pub fn new(
+        criteria: &Criteria,
+        instructions: &Instructions,
+        ports: &PortMap,
+        transport: Transport,
+    ) -> Rule {
+        let mut matched = Matched {
+            rule: Rule {
+                pattern: Pattern::ANY,
+                ingress: ports.ingress(),
+                exact: criteria.is_exact(),
+                plan: Err(Reason::Beyond("nothing")),
+            },
+            why: None,
+            tag: Tag::Unknown,
+        };
+        matched.read(criteria, ports, transport);
+        let Matched { mut rule, why, tag } = matched;
+        rule.plan = match why {
+            Some(why) => Err(why),
+            None => plan(instructions, rule.ingress, tag, ports, transport),
+        };
+        rule
+    }
+
+    /// The rows of the flow, to be kept in this order.
+    ///
+    /// # Errors
+    /// With the reason why the card cannot.
+    pub fn rows(&self) -> Result<Vec<Row>, Reason> {
+        let plan = self.plan.as_ref().map_err(Clone::clone)?;
+        // Ports of the same action share rows. A later group may take in the ports of an earlier one, whose rows win.
+        let mut groups: Vec<(CardPorts, Action)> = Vec::with_capacity(CARD_PORTS.into());
+        for n in self.ingress.iter() {
+            let action = plan.action(n);
+            match groups.iter_mut().find(|(_, a)| *a == action) {
+                Some((ports, _)) => ports.0 |= 1 << n,
+                None => groups.push((CardPorts::one(n), action)),
+            }
+        }
+        groups.sort_by_key(|(ports, _)| ports.len());
+        let mut before = CardPorts(0);
+        let mut rows = Vec::with_capacity(groups.len());
+        for (ports, action) in groups {
+            before.0 |= ports.0;
+            rows.extend(sources(ports, before).map(|source| self.row(source, action)));
+        }
+        Ok(rows)
+    }
+
+    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came in by.
+    pub fn punts(&self) -> impl Iterator<Item = Row> {
+        self.ingress.iter().map(|n| self.row((queue(n).into(), 0xff), Action::to(1 << cpu_queue(n))))
+    }
+
+    /// The one key of an OpenFlow 1.0 match without wildcards, and the card's port.
+    pub fn key(&self) -> Option<(Key, u8)> {
+        let ingress = self.ingress.iter().next().filter(|_| self.exact && self.ingress.len() == 1)?;
+        let mut key = self.pattern.key;
+        key.set(Field::SOURCE, queue(ingress).into());
+        Some((key, ingress))
+    }
+
+    /// True when some packet of the card may match both, as far as the card sees.
+    pub fn overlaps(&self, other: &Rule) -> bool {
+        self.ingress.0 & other.ingress.0 != 0 && self.pattern.overlaps(&other.pattern)
+    }
+
+    fn row(&self, (value, look): (u64, u64), action: Action) -> Row {
+        Row { pattern: self.pattern.with(Field::SOURCE, value, look), action }
+    }
+}
+
+/// What is known of a packet's VLAN tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    Unknown,
+    Without,
+    With,
+}
+
+struct Matched {
+    rule: Rule,
+    why: Option<Reason>,
+    tag: Tag,
+}
+
+impl Matched {
+    /// Remembers the first reason; what the pattern does not say then only makes it match more.
+    fn blame(&mut self, why: Reason) {
+        self.why.get_or_insert(why);
+    }
+
+    fn read(&mut self, criteria: &Criteria, ports: &PortMap, transport: Transport) {
+        use FieldId as F;
+        let exactly = |wanted: F, width: u32| {
+            let full = (1u128 << width) - 1;
+            let found = criteria.fields().find(|(f, ..)| *f == wanted);
+            found.filter(|(.., mask)| mask & full == full).map(|(_, value, _)| value)
+        };
+        let kind = exactly(F::EthType, 16);
+        let protocol = exactly(F::IpProto, 8).filter(|_| kind == Some(0x0800));
+        for (field, value, mask) in criteria.fields() {
+            let needs = |needs| Reason::Needs { field, needs };
+            let (v, m) = (value as u64, mask as u64);
+            match field {
+                F::InPort => self.in_port(v, m, ports),
+                // The card has no logical ports: the physical one is the same.
+                F::InPhyPort => self.in_port(v, m, ports),
+                F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
+                F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
+                F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
+                F::VlanVid => self.vlan_id(v, m),
+                F::VlanPcp => {
+                    // Only a packet with a tag has it; bit 12 says so.
+                    self.rule.pattern.put(Field::VLAN, v << 13, (m & 7) << 13 | 0x1000);
+                    if self.tag == Tag::Without {
+                        self.rule.ingress = CardPorts(0);
+                    }
+                    self.tag = Tag::With;
+                }
+                F::IpDscp | F::IpProto | F::Ipv4Src | F::Ipv4Dst if kind != Some(0x0800) => {
+                    self.blame(needs("eth_type 0x0800"));
+                }
+                F::IpDscp => self.rule.pattern.put(Field::IP_TOS, v << 2, (m & 0x3f) << 2),
+                F::IpProto => self.rule.pattern.put(Field::IP_PROTO, v, m),
+                F::Ipv4Src => self.rule.pattern.put(Field::IP_SRC, v, m),
+                F::Ipv4Dst => self.rule.pattern.put(Field::IP_DST, v, m),
+                F::ArpOp | F::ArpSpa | F::ArpTpa if kind != Some(0x0806) => {
+                    self.blame(needs("eth_type 0x0806"));
+                }
+                F::ArpOp => {
+                    self.rule.pattern.put(Field::IP_PROTO, v, m);
+                    if m & 0xff00 != 0 && v & 0xff00 != 0 {
+                        self.blame(Reason::Field(field));
+                    }
+                }
+                F::ArpSpa => self.rule.pattern.put(Field::IP_SRC, v, m),
+                F::ArpTpa => self.rule.pattern.put(Field::IP_DST, v, m),
+                F::L4Src | F::L4Dst | F::IcmpType | F::IcmpCode => {
+                    let (right, width, at) = match field {
+                        F::L4Src => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_SRC),
+                        F::L4Dst => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_DST),
+                        F::IcmpType => (protocol == Some(1), 0xff, Field::TP_SRC),
+                        _ => (protocol == Some(1), 0xff, Field::TP_DST),
+                    };
+                    if !right {
+                        self.blame(needs("the ip_proto of TCP, UDP or ICMP"));
+                        continue;
+                    }
+                    self.rule.pattern.put(at, v, m & width);
+                    if transport == Transport::Software {
+                        self.blame(Reason::Fragments(field));
+                    }
+                }
+                // Both are 0 in every packet that comes in.
+                F::Metadata | F::TunnelId if value & mask == 0 => {}
+                F::Metadata | F::TunnelId => self.rule.ingress = CardPorts(0),
+                _ => self.blame(Reason::Field(field)),
+            }
+        }
+        // Whatever else there is to say, its key must be known whole.
+        self.rule.exact &= matches!(self.why, None | Some(Reason::Fragments(_)));
+        if self.rule.exact {
+            // What an exact match does not have, its packets do not have: the card has zeros there.
+            for (_, field) in Field::ALL.iter().filter(|(_, f)| *f != Field::SOURCE) {
+                let look = self.rule.pattern.mask.get(*field);
+                self.rule.pattern.put(*field, 0, look);
+            }
+            if self.tag == Tag::Without {
+                self.rule.pattern.put(Field::VLAN, UNTAGGED.into(), 0xffff);
+            }
+        }
+    }
+
+    fn in_port(&mut self, value: u64, mask: u64, ports: &PortMap) {
+        let wanted = |number: u32| u64::from(number) & mask == value;
+        let taken = (0..CARD_PORTS).filter(|n| ports.number(*n).is_some_and(wanted));
+        let taken = taken.fold(0, |set, n| set | 1 << n);
+        self.rule.ingress.0 &= taken;
+        if self.rule.ingress.is_empty() {
+            let number = value as u32;
+            let known = ports.get(number).is_some_and(|p| matches!(p.at, At::Card(_)));
+            self.blame(if known { Reason::NotReceived(number) } else { Reason::FromOutside(number) });
+        }
+    }
+
+    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and all ones without a tag.
+    fn vlan_id(&mut self, value: u64, mask: u64) {
+        let id = mask & 0xfff;
+        match (mask & 0x1000 != 0, value & 0x1000 != 0) {
+            (true, true) => {
+                self.rule.pattern.put(Field::VLAN, value & id, id | 0x1000);
+                self.tag = Tag::With;
+            }
+            (true, false) if value & id == 0 => {
+                self.rule.pattern.put(Field::VLAN, UNTAGGED.into(), 0xffff);
+                self.tag = Tag::Without;
+            }
+            // An id without a tag: nothing is like that.
+            (true, false) => self.rule.ingress = CardPorts(0),
+            // Asks only that there could be one.
+            (false, _) if id == 0 => {}
+            (false, _) if value & id != 0 => {
+                self.rule.pattern.put(Field::VLAN, value & id, id | 0x1000);
+                self.tag = Tag::With;
+            }
+            // Packets without a tag, and those with zeros there.
+            (false, _) => self.blame(Reason::Field(FieldId::VlanVid)),
+        }
+    }
+}
+
+/// What the ports of a packet's way are, by its ingress.
+fn plan(
+    instructions: &Instructions,
+    ingress: CardPorts,
+    mut tag: Tag,
+    ports: &PortMap,
+    transport: Transport,
+) -> Result<Plan, Reason> {
+    if instructions.goto.is_some() {
+        return Err(Reason::Beyond("another table"));
+    }
+    if instructions.meter.is_some() {
+        return Err(Reason::Beyond("a meter"));
+    }
+    let mut plan = Plan { change: Action::default(), to: [0; CARD_PORTS as usize] };
+    let mut set = instructions.write.clone();
+    set.sort_by_key(|op| match op {
+        Op::PopVlan => 0,
+        Op::PushVlan(_) => 1,
+        Op::DecTtl => 2,
+        Op::SetQueue(_) => 4,
+        Op::Output(_) | Op::Controller(_) | Op::Group(_) => 6,
+        _ => 3,
+    });
+    let ops = instructions.apply.iter().chain(&set).copied();
+    // Changes after the last output are seen by nobody.
+    let last = ops.clone().enumerate().filter(|(_, op)| sends(*op)).map(|(at, _)| at).last();
+    let mut sent = false;
+    let mut transport_changed = false;
+    for op in ops.take(last.map_or(0, |at| at + 1)) {
+        if let Op::Output(port) = op {
+            output(&mut plan, port, ingress, ports)?;
+            sent = true;
+            continue;
+        }
+        if let Op::SetQueue(queue) = op {
+            if queue != 0 {
+                return Err(Reason::Queue(queue));
+            }
+            continue;
+        }
+        if sent {
+            return Err(Reason::Between);
+        }
+        let change = &mut plan.change;
+        match op {
+            Op::SetEthDst(mac) => change.dl_dst = Some(mac),
+            Op::SetEthSrc(mac) => change.dl_src = Some(mac),
+            Op::SetVlanVid(_) | Op::SetVlanPcp(_) if change.strip => return Err(Reason::Retag),
+            Op::SetVlanVid(id) => {
+                change.vid = Some(id & 0xfff);
+                tag = Tag::With;
+            }
+            Op::SetVlanPcp(pcp) => {
+                change.pcp = Some(pcp & 7);
+                tag = Tag::With;
+            }
+            Op::PushVlan(0x8100) if tag == Tag::Without && !change.strip => {
+                change.vid = Some(0);
+                tag = Tag::With;
+            }
+            Op::PushVlan(_) => return Err(Reason::Push),
+            Op::Controller(_) => return Err(Reason::Reserved("the controller")),
+            // A second one would take an inner tag off.
+            Op::PopVlan if change.strip => return Err(Reason::Retag),
+            Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
+            Op::SetIpv4Src(address) => (change.nw_src, transport_changed) = (Some(address), true),
+            Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
+            Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
+            Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
+            Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),
+            other => return Err(Reason::Action(format!("{other:?}"))),
+        }
+    }
+    if transport_changed && transport == Transport::Software {
+        return Err(Reason::FragmentsChanged);
+    }
+    Ok(plan)
+}
+
+/// True for what makes a packet leave.
+fn sends(op: Op) -> bool {
+    matches!(op, Op::Output(_) | Op::Controller(_) | Op::Group(_))
+}
+
+/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).
+fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Result<(), Reason> {
+    let mut add = |from: u8, number: u32, to: u8| {
+        let bit = 1 << queue(to);
+        let queues = &mut plan.to[usize::from(from)];
+        if *queues & bit != 0 {
+            return Err(Reason::Twice(number));
+        }
+        *queues |= bit;
+        Ok(())
+    };
+    match port {
+        reserved::IN_PORT => {
+            for from in ingress.iter() {
+                let number = ports.number(from).unwrap_or_default();
+                if ports.get(number).is_some_and(|p| p.forward) {
+                    add(from, number, from)?;
+                }
+            }
+        }
+        reserved::FLOOD | reserved::ALL => {
+            for to in ports.iter().filter(|p| p.forward && (p.flood || port == reserved::ALL)) {
+                let At::Card(n) = to.at else { return Err(Reason::Outside(to.number)) };
+                for from in ingress.iter().filter(|from| *from != n) {
+                    add(from, to.number, n)?;
+                }
+            }
+        }
+        reserved::CONTROLLER => return Err(Reason::Reserved("the controller")),
+        reserved::LOCAL => return Err(Reason::Reserved("the switch itself (LOCAL)")),
+        reserved::NORMAL => return Err(Reason::Reserved("NORMAL")),
+        reserved::TABLE => return Err(Reason::Reserved("TABLE")),
+        number => {
+            let to = ports.get(number).ok_or(Reason::Outside(number))?;
+            let At::Card(n) = to.at else { return Err(Reason::Outside(number)) };
+            if to.forward {
+                for from in ingress.iter().filter(|from| *from != n) {
+                    add(from, number, n)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! One flow table kept in a card's rows and exact entries: what is wanted against what is written.

@@ -1,0 +1,188 @@
+//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs to be right comes with it: a rule of a higher
+//! priority that may match the same packets and stays in software needs rows that send its packets there (punt rows).
+
+use super::moves::{Owner, Slot};
+use crate::codec::ports::{At, PortMap, cpu_queue, queue};
+use crate::codec::{Action, Field, Pattern, Reason, Row, Rule};
+
+/// What a rule gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Rows.
+    Rows,
+    /// Rows that send to software, for this reason.
+    Punt(Reason),
+    /// None, for this reason.
+    None(Reason),
+    /// It is in the exact table, above all rows.
+    Exact,
+}
+
+/// A flow as selection sees it. In the order in which they are tried.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Whose.
+    pub id: u64,
+    /// As the card sees it.
+    pub rule: Rule,
+    /// Its rows, or why there are none.
+    pub rows: Result<Vec<Row>, Reason>,
+    /// How much it is used, in any unit.
+    pub used: u64,
+    /// It had rows before.
+    pub had: bool,
+    /// The exact table holds it.
+    pub exact: bool,
+}
+
+/// How much better a rule must be used to take the place of one that has it: twice.
+const STICKY: u64 = 2;
+/// Rules in a row that do not fit before no more are tried.
+const PATIENCE: usize = 64;
+
+/// Chooses, for `room` rows.
+pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> {
+    let mut c = Chooser { rules, choice: vec![None; rules.len()], taken: 0, room };
+    let mut order: Vec<usize> = (0..rules.len())
+        .filter(|i| !rules[*i].exact && rules[*i].rows.is_ok() && !rules[*i].rule.ingress.is_empty())
+        .collect();
+    order.sort_by_key(|i| {
+        let r = &rules[*i];
+        let used = if r.had { r.used.saturating_mul(STICKY).saturating_add(1) } else { r.used };
+        (std::cmp::Reverse(used), *i)
+    });
+    let mut refused = vec![None; rules.len()];
+    let mut misses = 0;
+    for i in order {
+        if c.choice[i] == Some(Got::Rows) {
+            continue;
+        }
+        match c.add(i, cpu_ports) {
+            Ok(()) => misses = 0,
+            Err(needs) => {
+                refused[i] = Some(needs);
+                misses += 1;
+                if misses >= PATIENCE || (c.taken >= room && !c.choice.contains(&Some(Got::Punt))) {
+                    break;
+                }
+            }
+        }
+    }
+    let free = room - c.taken;
+    let reason = |i: usize| match &rules[i].rows {
+        Err(reason) => reason.clone(),
+        Ok(rows) => Reason::Rows { needs: refused[i].unwrap_or(rows.len()), free },
+    };
+    let wrapped = |reason: Reason| match reason {
+        Reason::FromOutside(_) | Reason::NotReceived(_) => reason,
+        reason if cpu_ports => reason,
+        reason => Reason::NoSoftware(Box::new(reason)),
+    };
+    (0..rules.len())
+        .map(|i| match c.choice[i] {
+            _ if rules[i].exact => Choice::Exact,
+            Some(Got::Rows) => Choice::Rows,
+            Some(Got::Punt) => Choice::Punt(reason(i)),
+            None if rules[i].rule.ingress.is_empty() && rules[i].rows.is_ok() => Choice::Rows,
+            None => Choice::None(wrapped(reason(i))),
+        })
+        .collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Got {
+    Rows,
+    Punt,
+}
+
+struct Chooser<'a> {
+    rules: &'a [Candidate],
+    choice: Vec<Option<Got>>,
+    taken: usize,
+    room: usize,
+}
+
+impl Chooser<'_> {
+    fn cost(&self, i: usize, got: Option<Got>) -> usize {
+        let r = &self.rules[i];
+        match got {
+            None => 0,
+            Some(Got::Punt) => r.rule.ingress.len(),
+            Some(Got::Rows) => r.rows.as_ref().map_or(0, Vec::len),
+        }
+    }
+
+    /// Gives a rule rows, with what it needs; else says how many that would be.
+    fn add(&mut self, i: usize, cpu_ports: bool) -> Result<(), usize> {
+        let mut least = usize::MAX;
+        // Rules above that are as cheap in rows of their own as in punt rows get them; if that takes too much, punt rows.
+        for all_punts in [false, true] {
+            let mut got: Vec<(usize, Got)> = vec![(i, Got::Rows)];
+            let mut at = 0;
+            while at < got.len() && cpu_ports {
+                let (r, as_) = got[at];
+                at += 1;
+                if as_ == Got::Punt {
+                    continue;
+                }
+                for above in 0..r {
+                    if self.rules[above].exact
+                        || self.choice[above].is_some()
+                        || got.iter().any(|(o, _)| *o == above)
+                        || !self.rules[above].rule.overlaps(&self.rules[r].rule)
+                    {
+                        continue;
+                    }
+                    let own = self.rules[above].rows.as_ref().is_ok_and(|rows| rows.len() <= self.cost(above, Some(Got::Punt)));
+                    got.push((above, if own && !all_punts { Got::Rows } else { Got::Punt }));
+                }
+            }
+            let gone: usize = got.iter().map(|(r, _)| self.cost(*r, self.choice[*r])).sum();
+            let new: usize = got.iter().map(|(r, as_)| self.cost(*r, Some(*as_))).sum();
+            if self.taken - gone + new <= self.room {
+                for (r, as_) in got {
+                    self.choice[r] = Some(as_);
+                }
+                self.taken = self.taken - gone + new;
+                return Ok(());
+            }
+            least = least.min(new - gone.min(new));
+        }
+        Err(least)
+    }
+}
+
+/// Rows that are always there where the host has interfaces at the CPU queues: from them to their ports, and from ports to them what
+/// nothing else matches.
+pub fn base(ports: &PortMap) -> Vec<Slot> {
+    let from = |from: u8, to: u8| Slot {
+        owner: Owner::Base,
+        row: Row { pattern: Pattern::ANY.with(Field::SOURCE, from.into(), 0xff), action: Action::to(1 << to) },
+    };
+    if !ports.cpu_ports {
+        return Vec::new();
+    }
+    let card = || ports.iter().filter_map(|p| if let At::Card(n) = p.at { Some((p, n)) } else { None });
+    let out = card().filter(|(p, _)| p.forward).map(|(_, n)| from(cpu_queue(n), queue(n)));
+    let up = card().filter(|(p, _)| p.receive).map(|(_, n)| from(queue(n), cpu_queue(n)));
+    out.chain(up).collect()
+}
+
+/// The rows of all choices, in the order in which they must match.
+pub fn wanted(rules: &[Candidate], choices: &[Choice], ports: &PortMap) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for (r, choice) in rules.iter().zip(choices) {
+        match choice {
+            Choice::Rows => {
+                let rows = r.rows.as_deref().unwrap_or_default();
+                slots.extend(rows.iter().map(|row| Slot { owner: Owner::Flow(r.id), row: *row }));
+            }
+            Choice::Punt(_) => {
+                slots.extend(r.rule.punts().map(|row| Slot { owner: Owner::Punt(r.id), row }));
+            }
+            Choice::None(_) | Choice::Exact => {}
+        }
+    }
+    slots.extend(base(ports));
+    slots
+}

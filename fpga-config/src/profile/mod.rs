@@ -1,0 +1,209 @@
+//! What a bitfile's registers are, and what it can do: one file per bitfile, because addresses belong to the bitfile. The same sources of the
+//! OpenFlow switch give either of two maps.
+//!
+//! The files are in `profiles/`, their form in [`file`]; those built in are listed in [`builtin`]. A profile is read, checked as a whole (all
+//! [`Fault`]s at once, in [`check`]) and flattened: after that a register is a name and an address, and the parts that code works with
+//! ([`FlowMap`], [`Queues`], [`RateLimiter`], [`Watchdog`]) hold addresses.
+//!
+//! Names are those of the public register definitions without the ending `_REG`, e.g. `MAC_GRP_0_CONTROL`, so that what is known about
+//! the cards elsewhere can be used here.
+
+pub mod builtin;
+mod check;
+pub mod file;
+pub mod probe;
+
+pub use check::{Fault, ProfileError};
+pub use file::{Argument, BusFpga, Ioctl, LimiterKind, Meaning, Mode, PciId, QueueKind, UserFpga};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A board: what does not depend on the bitfile.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Board {
+    /// Its name in profiles.
+    pub name: String,
+    /// One line for people.
+    pub about: String,
+    /// How many Ethernet ports it has.
+    pub ports: u8,
+    /// How it is found on the PCI bus, where that is known.
+    pub pci: Option<PciId>,
+    /// How its driver is asked.
+    pub ioctl: Ioctl,
+    /// What a bitfile of it must be made for, where that is known.
+    pub user_fpga: Option<UserFpga>,
+    /// Its bus FPGA (CPCI), where it has one.
+    pub bus_fpga: Option<BusFpga>,
+}
+
+/// One 32-bit register.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Register {
+    /// Its name, e.g. `BRAM_OQ_QUEUE_3_NUM_PKTS_DROPPED`.
+    pub name: String,
+    /// Its byte address in BAR 0.
+    pub address: u32,
+    /// What may be done with it.
+    pub mode: Mode,
+    /// What it counts; `None` for what is no number of anything.
+    pub is: Option<Meaning>,
+    /// Its bits, or what is surprising about it.
+    pub note: Option<String>,
+}
+
+/// Where the wildcard rows and the exact entries of an OpenFlow switch bitfile are. Addresses of arrays are those of their first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct FlowMap {
+    /// Wildcard rows; the lowest that matches wins.
+    pub rows: u16,
+    /// Staging: 10 words of action.
+    pub action: u32,
+    /// Staging: 8 words of mask, 1 = don't care.
+    pub mask: u32,
+    /// Staging: 8 words of key.
+    pub key: u32,
+    /// Writing a row's number here loads it into the staging registers.
+    pub read_row: u32,
+    /// Writing a row's number here commits the staging registers to it, at once.
+    pub write_row: u32,
+    /// Bytes that hit, a word per row.
+    pub bytes_hit: u32,
+    /// Packets that hit, a word per row.
+    pub packets_hit: u32,
+    /// When the row was hit last, in seconds of [`FlowMap::seconds`], a word per row.
+    pub last_seen: u32,
+    /// The first exact entry.
+    pub exact: u32,
+    /// Bytes from one exact entry to the next.
+    pub exact_stride: u32,
+    /// Exact entries.
+    pub exact_rows: u32,
+    /// Packets that no row matched.
+    pub wildcard_misses: u32,
+    /// Packets that a row matched.
+    pub wildcard_hits: u32,
+    /// Packets without an exact entry; those that a row matched are among them.
+    pub exact_misses: u32,
+    /// Packets with an exact entry.
+    pub exact_hits: u32,
+    /// Packets dropped, a word per source queue (8).
+    pub dropped: u32,
+    /// The card's clock, seconds since its reset.
+    pub seconds: u32,
+}
+
+impl FlowMap {
+    /// The same as the codec takes it. A checked profile's blocks are laid out as the Verilog has them, so that their bases are enough.
+    pub const fn addresses(&self) -> crate::codec::Addresses {
+        crate::codec::Addresses {
+            wildcard: self.action,
+            lookup: self.wildcard_misses,
+            exact: self.exact,
+            rows: self.rows as u32,
+            exact_rows: self.exact_rows,
+        }
+    }
+
+    /// The address of exact entry `row`'s first word; `None` when there is no such entry.
+    pub const fn exact_entry(&self, row: u32) -> Option<u32> {
+        if row < self.exact_rows { Some(self.exact + row * self.exact_stride) } else { None }
+    }
+}
+
+/// The output queues: queue 2n is port n's, queue 2n+1 is CPU port n's.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Queues {
+    /// In block RAM (OpenFlow switch) or in SRAM (reference designs).
+    pub kind: QueueKind,
+    /// How many.
+    pub count: u8,
+}
+
+/// The rate limiters of a bitfile.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RateLimiter {
+    /// Their arithmetic.
+    pub kind: LimiterKind,
+    /// Per limiter the address of its first register.
+    pub at: Vec<u32>,
+}
+
+/// The watchdog of a bitfile: without an access to its block or to the input arbiter for [`Watchdog::period`], all rows and the exact table are
+/// flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Watchdog {
+    /// 1 = it watches.
+    pub enable: u32,
+    /// Reading it is an access that keeps it calm.
+    pub counter: u32,
+    /// How long it waits.
+    pub period: Duration,
+}
+
+/// A bitfile: its board, registers and abilities.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub about: String,
+    /// The board it is for.
+    pub board: Board,
+    /// The directory that its device id block names; what a card is recognised by.
+    pub directory: Option<String>,
+    /// All registers in the order of their addresses.
+    pub registers: Vec<Register>,
+    /// The flow table, where it has one.
+    pub flow_table: Option<FlowMap>,
+    /// The output queues that are known.
+    pub queues: Option<Queues>,
+    /// The rate limiters, where it has them.
+    pub rate_limiter: Option<RateLimiter>,
+    /// The watchdog, where it has one.
+    pub watchdog: Option<Watchdog>,
+    #[serde(skip)]
+    by_name: BTreeMap<String, usize>,
+}
+
+impl Profile {
+    /// Reads a profile as text (TOML) and checks it.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it. `file` is what it is called in the message.
+    pub fn parse(file: &str, text: &str) -> Result<Profile, ProfileError> {
+        let written: file::ProfileFile = toml::from_str(text)
+            .map_err(|e| ProfileError::new(file, vec![Fault::Unreadable(e.to_string())]))?;
+        check::profile(written).map_err(|faults| ProfileError::new(file, faults))
+    }
+
+    /// The register of this name, in any case, with or without the ending `_REG`.
+    pub fn register(&self, name: &str) -> Option<&Register> {
+        let upper = name.to_ascii_uppercase();
+        let found = self.by_name.get(&upper).or_else(|| self.by_name.get(upper.strip_suffix("_REG")?))?;
+        self.registers.get(*found)
+    }
+
+    /// The register at this address.
+    pub fn at(&self, address: u32) -> Option<&Register> {
+        let found = self.registers.binary_search_by_key(&address, |r| r.address).ok()?;
+        self.registers.get(found)
+    }
+
+    /// Up to three names that `name` may have been meant for: those that contain all its parts, shortest first.
+    pub fn like(&self, name: &str) -> Vec<&str> {
+        let upper = name.to_ascii_uppercase();
+        let parts: Vec<&str> = upper.split('_').filter(|p| !p.is_empty()).collect();
+        let mut like: Vec<&str> =
+            self.by_name.keys().map(String::as_str).filter(|n| parts.iter().all(|p| n.contains(p))).collect();
+        like.sort_by_key(|n| n.len());
+        like.truncate(3);
+        like
+    }
+
+    /// The address of a register of the port `port` in the block that the board has per port, e.g. `("MAC_GRP", 2, "CONTROL")`.
+    pub fn port_register(&self, block: &str, port: u8, name: &str) -> Option<u32> {
+        self.register(&format!("{block}_{port}_{name}")).map(|r| r.address)
+    }
+}
