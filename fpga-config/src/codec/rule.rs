@@ -35,6 +35,12 @@ pub enum Reason {
     /// Packets from there are dropped (OFPPC_NO_RECV).
     #[error("it matches packets from port {0}, which takes none")]
     NotReceived(u32),
+    /// Packets from a plain NIC to a port of the card.
+    #[error("it sends packets from port {from}, which is not a port of the card, into the card")]
+    IntoCard {
+        /// From where.
+        from: u32,
+    },
     /// A field that the card does not see.
     #[error("the card cannot match {0:?}")]
     Field(FieldId),
@@ -146,6 +152,9 @@ impl Rule {
         matched.read(criteria, ports, transport);
         let Matched { mut rule, why, tag } = matched;
         rule.plan = match why {
+            Some(Reason::FromOutside(from)) if !ports.cpu_ports && into_card(instructions, ports) => {
+                Err(Reason::NoSoftware(Box::new(Reason::IntoCard { from })))
+            }
             Some(why) => Err(why),
             None => plan(instructions, rule.ingress, tag, ports, transport),
         };
@@ -423,6 +432,17 @@ fn plan(
 /// True for what makes a packet leave.
 fn sends(op: Op) -> bool {
     matches!(op, Op::Output(_) | Op::Controller(_) | Op::Group(_))
+}
+
+/// True when some packet may be sent to a port of the card.
+fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
+    let ops = instructions.apply.iter().chain(&instructions.write);
+    let card = |number: u32| ports.get(number).is_some_and(|p| matches!(p.at, At::Card(_)));
+    ops.into_iter().any(|op| match *op {
+        Op::Output(reserved::FLOOD | reserved::ALL) | Op::Group(_) => true,
+        Op::Output(number) => card(number),
+        _ => false,
+    })
 }
 
 /// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).
