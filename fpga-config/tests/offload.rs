@@ -93,7 +93,12 @@ fn story(seed: u64, ports: PortMap, options: Options, events: u64, figures: &mut
     figures.lost += w.lost;
 }
 
-fn stories(name: &str, seeds: std::ops::Range<u64>, ports: impl Fn() -> PortMap, options: Options) -> Figures {
+fn stories(
+    name: &str,
+    seeds: std::ops::Range<u64>,
+    ports: impl Fn() -> PortMap,
+    options: Options,
+) -> Figures {
     let mut figures = Figures::default();
     for seed in seeds {
         story(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed, ports(), options, 60, &mut figures);

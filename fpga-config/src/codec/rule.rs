@@ -60,6 +60,11 @@ pub enum Reason {
         "it changes addresses or ports, which the card would get wrong in fragments; `transport = \"card\"` allows it"
     )]
     FragmentsChanged,
+    /// IPv6 has a DSCP too.
+    #[error(
+        "it sets the DSCP of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
+    )]
+    Ipv6Changed,
     /// CONTROLLER, LOCAL, NORMAL, TABLE.
     #[error("it sends to {0}")]
     Reserved(&'static str),
@@ -156,7 +161,11 @@ impl Rule {
                 Err(Reason::NoSoftware(Box::new(Reason::IntoCard { from })))
             }
             Some(why) => Err(why),
-            None => plan(instructions, rule.ingress, tag, ports, transport),
+            None => {
+                let kind = (rule.pattern.mask.get(Field::ETH_TYPE) == 0)
+                    .then(|| rule.pattern.key.get(Field::ETH_TYPE));
+                plan(instructions, rule.ingress, (tag, kind), ports, transport)
+            }
         };
         rule
     }
@@ -353,7 +362,7 @@ impl Matched {
 fn plan(
     instructions: &Instructions,
     ingress: CardPorts,
-    mut tag: Tag,
+    (mut tag, kind): (Tag, Option<u64>),
     ports: &PortMap,
     transport: Transport,
 ) -> Result<Plan, Reason> {
@@ -417,6 +426,7 @@ fn plan(
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
             Op::SetIpv4Src(address) => (change.nw_src, transport_changed) = (Some(address), true),
             Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
+            Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
             Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
             Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),

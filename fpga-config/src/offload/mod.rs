@@ -405,7 +405,11 @@ impl Offload {
     }
 
     /// The exact entries that must be there. One that sends to software is needed only above rows that its packets would meet.
-    fn permanent(&self, keys: &BTreeMap<Key, usize>, wanted: &[Slot]) -> BTreeMap<Key, (Action, Option<u64>)> {
+    fn permanent(
+        &self,
+        keys: &BTreeMap<Key, usize>,
+        wanted: &[Slot],
+    ) -> BTreeMap<Key, (Action, Option<u64>)> {
         let needed = |key: &Key| {
             wanted.iter().any(|s| matches!(s.owner, Owner::Flow(_)) && s.row.pattern.matches(key))
         };

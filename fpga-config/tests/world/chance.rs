@@ -1,5 +1,7 @@
 //! Random flows and packets of a small universe, so that they meet.
 
+#![allow(unreachable_pub, reason = "a part of a test")]
+
 use super::Dice;
 
 const MACS: [&str; 3] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff"];
@@ -201,7 +203,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
         _ => {
             let options = if d.one_in(5) { vec![1u8; 4] } else { Vec::new() };
             let protocol = d.pick(&[6u8, 17, 17, 1, 47]);
-            let part = if fragments && d.one_in(4) { d.pick(&[[0x20, 0], [0, 10], [0x20, 3]]) } else { [0, 0] };
+            let part =
+                if fragments && d.one_in(4) { d.pick(&[[0x20, 0], [0, 10], [0x20, 3]]) } else { [0, 0] };
             let (source, target) = (d.pick(&PORTS), d.pick(&PORTS));
             let mut body = Vec::new();
             match protocol {

@@ -1,5 +1,5 @@
 //! A switch made of a card in memory, the offload and the flow table in software, beside a flow table alone that sees every packet.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -144,9 +144,11 @@ impl World {
             card.write32(map.packets_hit + 4 * row, u32::MAX - row).expect("mapped");
             card.write32(map.bytes_hit + 4 * row, u32::MAX - 700).expect("mapped");
         }
-        let offload = Offload::start(map, ports.clone(), options, now, &mut card).expect("it answers");
+        let mut offload = Offload::start(map, ports.clone(), options, now, &mut card).expect("it answers");
         let numbers: Vec<u32> = ports.iter().map(|p| p.number).collect();
         let soft = Pipeline::new(1, 10_000, numbers);
+        // An empty card drops everything: from here on there are ways to software.
+        offload.sync(&soft.tables[0], now, &mut card).expect("it answers");
         let alone = soft.clone();
         World {
             ports,
@@ -187,7 +189,8 @@ impl World {
     pub fn modify(&mut self, text: &str, strict: bool) {
         let line = self.line(text);
         let Ok(instructions) = line.instructions() else { return };
-        let filter = Filter { strict: strict.then_some(line.priority), ..Filter::covered_by(line.criteria()) };
+        let filter =
+            Filter { strict: strict.then_some(line.priority), ..Filter::covered_by(line.criteria()) };
         let change = Change { instructions, ..Change::default() };
         for table in [&mut self.soft, &mut self.alone] {
             table.tables[0].modify(&filter, &change);
@@ -292,7 +295,8 @@ impl World {
                     assert_eq!(out, [(queue(to), sent.frame)]);
                 }
             }
-            let seen = self.offload.packet_seen(frame, in_port, self.now, &mut self.card).expect("it answers");
+            let seen =
+                self.offload.packet_seen(frame, in_port, self.now, &mut self.card).expect("it answers");
             self.entries += u64::from(seen == Seen::Made);
             return;
         }
@@ -323,8 +327,11 @@ impl World {
         }
         for (at, slot) in self.offload.rows().iter().enumerate() {
             if let Some(slot) = slot {
-                let shown =
-                    tandem_fpga_config::codec::listing::Shown(&slot.row.pattern, &slot.row.action, &self.ports);
+                let shown = tandem_fpga_config::codec::listing::Shown(
+                    &slot.row.pattern,
+                    &slot.row.action,
+                    &self.ports,
+                );
                 out += &format!("row {at}: {shown} {:?}\n", slot.owner);
             }
         }
