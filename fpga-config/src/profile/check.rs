@@ -261,13 +261,6 @@ impl Parts<'_> {
             let why = format!("exact_rows = {}: a power of two up to 32768 is needed", f.exact_rows);
             self.faults.push(Fault::Part { part, why });
         }
-        if f.exact_stride < 80 || f.exact_stride % 4 != 0 || f.exact % 4 != 0 {
-            let why = format!(
-                "exact = 0x{:x}, exact_stride = {}: multiples of 4, and an entry has 80 bytes",
-                f.exact, f.exact_stride
-            );
-            self.faults.push(Fault::Part { part, why });
-        }
         if end > u64::from(crate::registers::BAR_BYTES) {
             self.faults.push(Fault::Part {
                 part,
@@ -280,7 +273,7 @@ impl Parts<'_> {
             self.faults.push(Fault::Part { part, why });
         }
         let rows = f.rows.min(32);
-        let map = FlowMap {
+        FlowMap {
             rows: f.rows,
             action: self.array(part, &format!("{w}_ACTION"), 10),
             mask: self.array(part, &format!("{w}_CMP_MASK"), 8),
@@ -299,27 +292,7 @@ impl Parts<'_> {
             exact_hits: self.find(part, format!("{l}_EXACT_HITS")),
             dropped: self.array(part, &format!("{l}_NUM_PKTS_DROPPED"), 8),
             seconds: self.find(part, format!("{l}_TIMER")),
-        };
-        // The layout that the codec's addresses assume.
-        let (a, last) = (map.addresses(), u32::from(rows.max(1)) - 1);
-        let wanted = [
-            (map.mask, a.mask(0), "CMP_MASK_0"),
-            (map.key, a.key(0), "CMP_0"),
-            (map.read_row, a.read_row(), "READ_ADDR"),
-            (map.write_row, a.write_row(), "WRITE_ADDR"),
-            (map.bytes_hit + 4 * last, a.bytes_hit(last), "BYTES_HIT"),
-            (map.packets_hit + 4 * last, a.packets_hit(last), "PKTS_HIT"),
-            (map.last_seen + 4 * last, a.last_seen(last), "LAST_SEEN_TS"),
-            (map.seconds, a.timer(), "TIMER"),
-        ];
-        for (is, wanted, name) in wanted {
-            if is != wanted && self.faults.is_empty() {
-                let why =
-                    format!("{name} is at 0x{is:07x}; in the layout that is known it is at 0x{wanted:07x}");
-                self.faults.push(Fault::Part { part, why });
-            }
         }
-        map
     }
 
     fn queues(&mut self, q: &super::file::QueuesFile) -> Queues {

@@ -95,17 +95,6 @@ pub struct FlowMap {
 }
 
 impl FlowMap {
-    /// The same as the codec takes it. A checked profile's blocks are laid out as the Verilog has them, so that their bases are enough.
-    pub const fn addresses(&self) -> crate::codec::Addresses {
-        crate::codec::Addresses {
-            wildcard: self.action,
-            lookup: self.wildcard_misses,
-            exact: self.exact,
-            rows: self.rows as u32,
-            exact_rows: self.exact_rows,
-        }
-    }
-
     /// The address of exact entry `row`'s first word; `None` when there is no such entry.
     pub const fn exact_entry(&self, row: u32) -> Option<u32> {
         if row < self.exact_rows { Some(self.exact + row * self.exact_stride) } else { None }
