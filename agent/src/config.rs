@@ -18,6 +18,18 @@
 //! number = 1
 //! interface = "eth1"
 //! queueing = true                               # false: somebody else shapes it
+//! [[switch]]
+//! name = "core1"
+//! datapath = "netfpga"                          # or soft
+//! [switch.card]
+//! device = "ioctl:nf2c0"                        # or mmap:0000:03:00.0, cosim:SOCKET, model
+//! profile = "openflow-switch"                   # the register map; without, the card is probed
+//! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
+//! watchdog = true
+//! [[switch.port]]
+//! number = 1
+//! interface = "nf2c0"
+//! card_port = 0                                 # without: a plain NIC
 //! ```
 
 use serde::Deserialize;
@@ -109,6 +121,9 @@ pub struct SwitchConfig {
     /// OpenFlow versions, in OVS's words, if the controller does not say.
     #[serde(default = "crate::desired::protocols")]
     pub protocols: Vec<String>,
+    /// The card under it, for `netfpga`.
+    #[serde(default)]
+    pub card: Option<CardConfig>,
     /// Its ports.
     #[serde(default, rename = "port")]
     pub ports: Vec<PortConfig>,
@@ -123,6 +138,36 @@ pub enum Kind {
     Ovs,
     /// A switch in the agent itself.
     Soft,
+    /// A NetFPGA card, with a switch in the agent behind it.
+    Netfpga,
+}
+
+/// A NetFPGA card.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardConfig {
+    /// How it is reached: `ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:SOCKET`, `model`.
+    pub device: String,
+    /// Its register map by name, or a file of one (`*.toml`); if it is not said, the card is probed.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Where rules on transport ports may be.
+    #[serde(default)]
+    pub transport: TransportChoice,
+    /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
+    #[serde(default = "yes")]
+    pub watchdog: bool,
+}
+
+/// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransportChoice {
+    /// In software, which is right for fragments.
+    #[default]
+    Software,
+    /// In the card.
+    Card,
 }
 
 /// A port of a switch.
@@ -136,6 +181,9 @@ pub struct PortConfig {
     /// False leaves its queueing to somebody else: no rate, no classes.
     #[serde(default = "yes")]
     pub queueing: bool,
+    /// Of a `netfpga` switch: which port of the card it is, 0 to 3; without, a plain NIC.
+    #[serde(default)]
+    pub card_port: Option<u8>,
 }
 
 fn yes() -> bool {
@@ -179,6 +227,46 @@ impl std::fmt::Display for Address {
     }
 }
 
+impl SwitchConfig {
+    fn check_card(&self) -> Result<(), String> {
+        let name = &self.name;
+        let of_card = self.ports.iter().filter_map(|p| Some((p, p.card_port?)));
+        match (self.datapath, &self.card) {
+            (Kind::Netfpga, None) => {
+                return Err(format!(
+                    "switch {name:?} is a netfpga one without a card; write [switch.card] with device = \"ioctl:nf2c0\", \"mmap:0000:03:00.0\", \"cosim:SOCKET\" or \"model\""
+                ));
+            }
+            (Kind::Netfpga, Some(card)) => drop(crate::netfpga::target(card)?),
+            (_, Some(_)) => {
+                return Err(format!("switch {name:?} has a card; write datapath = \"netfpga\" for it"));
+            }
+            (_, None) if of_card.clone().next().is_some() => {
+                return Err(format!("switch {name:?} has a port with card_port, but no card"));
+            }
+            (_, None) => return Ok(()),
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for (port, at) in of_card {
+            if at > 3 {
+                return Err(format!(
+                    "port {} of {name:?}: card_port = {at}; a card has ports 0 to 3",
+                    port.number
+                ));
+            }
+            if !seen.insert(at) {
+                return Err(format!("switch {name:?} has two ports that are port {at} of the card"));
+            }
+        }
+        if seen.is_empty() {
+            return Err(format!(
+                "switch {name:?} uses no port of its card; write card_port = 0 to 3 in its ports"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// Reads and checks a file.
     ///
@@ -214,6 +302,7 @@ impl Config {
             if !switches.insert(&switch.name) {
                 return Err(format!("switch {:?} is described twice", switch.name));
             }
+            switch.check_card()?;
             let mut numbers = std::collections::BTreeSet::new();
             for port in &switch.ports {
                 if !numbers.insert(port.number) {

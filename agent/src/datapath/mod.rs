@@ -4,6 +4,7 @@
 
 mod control_path;
 mod counting;
+pub mod netfpga;
 pub mod ovs;
 mod raising;
 mod shaping;
@@ -182,12 +183,17 @@ pub fn open(config: &Config, keeper: bool) -> Datapaths {
         config.switches.iter().filter(|s| s.datapath == kind).cloned().collect()
     };
     let ovs = of(Kind::Ovs);
-    let soft = of(Kind::Soft);
+    let (soft, cards) = (of(Kind::Soft), of(Kind::Netfpga));
     let names = |list: &[SwitchConfig]| list.iter().map(|s| s.name.clone()).collect();
-    let (ovs_names, soft_names) = (names(&ovs), names(&soft));
+    let (ovs_names, soft_names, card_names) = (names(&ovs), names(&soft), names(&cards));
     let ovs = ovs::Ovs::new(config, ovs);
-    let soft = soft::Soft::new(config, soft, "soft", keeper, Box::new(|_| Box::new(Wires::new())));
-    Datapaths(vec![(Kind::Ovs, ovs_names, Box::new(ovs)), (Kind::Soft, soft_names, Box::new(soft))])
+    let soft = soft::Soft::new(config, soft, "soft", keeper, Box::new(|_| Ok(Box::new(Wires::new()))));
+    let cards = netfpga::Netfpga::new(config, cards, keeper);
+    Datapaths(vec![
+        (Kind::Ovs, ovs_names, Box::new(ovs)),
+        (Kind::Soft, soft_names, Box::new(soft)),
+        (Kind::Netfpga, card_names, Box::new(cards)),
+    ])
 }
 
 impl Datapaths {

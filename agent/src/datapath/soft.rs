@@ -10,10 +10,11 @@ use super::shaping::Shaping;
 use super::{Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, control_path, counting};
 use crate::config::{Address, Config, SwitchConfig};
 use crate::desired::{Fault, Port, Switch};
+use crate::netfpga::{self, Talk};
 use crate::nic;
 use crate::soft::io::{IoPort, PacketIo};
 use crate::soft::{Engine, EnginePort, Target, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,16 @@ use tandem_linux::watch::{End, Watch};
 use tandem_openflow::switch::{Cfg, Description, Queue};
 
 /// Makes the way to the wires of a switch.
-pub type MakeIo = Box<dyn Fn(&Switch) -> Box<dyn PacketIo> + Send>;
+pub type MakeIo = Box<dyn Fn(&Switch) -> Result<Box<dyn PacketIo>, String> + Send>;
+
+/// What others than interfaces know of the ports of a switch.
+#[derive(Clone)]
+pub struct Ports {
+    /// Whether they have links, by number.
+    pub talk: Talk,
+    /// Ports without an interface.
+    pub bare: BTreeSet<u32>,
+}
 
 /// See the module.
 pub struct Soft {
@@ -33,6 +43,7 @@ pub struct Soft {
     kind: &'static str,
     make: MakeIo,
     switches: Vec<SwitchConfig>,
+    known: BTreeMap<String, Ports>,
     controller: Address,
     /// This process stays, so that a switch can live in it.
     keeper: bool,
@@ -64,6 +75,7 @@ struct One {
     faults: Vec<Fault>,
     /// By interface number.
     locks: BTreeMap<u32, UnixDatagram>,
+    known: Option<Ports>,
     /// The state of the tables whose flows were written down.
     kept: u64,
 }
@@ -104,6 +116,7 @@ impl Soft {
             kind,
             make,
             switches,
+            known: BTreeMap::new(),
             controller: config.controller.clone(),
             keeper,
             wanted: Vec::new(),
@@ -114,6 +127,24 @@ impl Soft {
             ethtool: Ethtool::open().ok(),
             notices: Vec::new(),
         }
+    }
+
+    /// With what others know of the ports of some switches.
+    #[must_use]
+    pub fn knowing(mut self, known: BTreeMap<String, Ports>) -> Soft {
+        self.known = known;
+        self
+    }
+
+    /// The switches with those of their ports that have interfaces.
+    fn with_interfaces(&self, switches: &[Switch]) -> Vec<Switch> {
+        let mut switches = switches.to_vec();
+        for switch in &mut switches {
+            if let Some(known) = self.known.get(&switch.name) {
+                switch.ports.retain(|p| !known.bare.contains(&p.number));
+            }
+        }
+        switches
     }
 
     /// What it is made of, in the words of OFPMP_DESC.
@@ -128,6 +159,8 @@ impl Soft {
                 serial: "None".into(),
                 datapath: switch.name.clone(),
             },
+            // A card looks a packet up once.
+            tables: if self.kind == "netfpga" { 1 } else { Cfg::default().tables },
             ..Cfg::default()
         })
     }
@@ -146,7 +179,7 @@ impl Soft {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&path, mode).map_err(said("closing to others", &path))?;
         let flows = std::fs::read(self.flows(&switch.name)).unwrap_or_default();
-        let io = (self.make)(switch);
+        let io = (self.make)(switch)?;
         let engine = Engine::start(&switch.name, self.cfg(switch)?, io, Some(guests), flows)
             .map_err(|e| format!("starting its engine: {e}"))?;
         Ok(One {
@@ -156,6 +189,7 @@ impl Soft {
             sent: Vec::new(),
             faults: Vec::new(),
             locks: BTreeMap::new(),
+            known: self.known.get(&switch.name).cloned(),
             kept: 0,
         })
     }
@@ -301,7 +335,14 @@ impl One {
         self.locks = locks.into_iter().filter(|(index, _)| wanted(*index)).collect();
         for port in &self.ports {
             // One that is not there is told by who shapes it, and comes back by itself.
-            let Some(interface) = there.get(port.interface.as_str()) else { continue };
+            let link =
+                self.known.as_ref().and_then(|k| netfpga::shared(&k.talk).links.get(&port.number).copied());
+            let Some(interface) = there.get(port.interface.as_str()) else {
+                if self.known.as_ref().is_some_and(|k| k.bare.contains(&port.number)) {
+                    ports.push(bare_port(port, link.unwrap_or(false)));
+                }
+                continue;
+            };
             if !self.locks.contains_key(&interface.index) {
                 match lock(interface.index) {
                     Ok(lock) => drop(self.locks.insert(interface.index, lock)),
@@ -321,7 +362,9 @@ impl One {
                 Some(known) => known.port.speed,
                 None => ethtool.as_mut().and_then(|e| nic::look(e, &port.interface).speed),
             };
-            ports.push(engine_port(port, interface, speed));
+            let mut port = engine_port(port, interface, speed);
+            port.port.up &= link.unwrap_or(true);
+            ports.push(port);
         }
         // Ports that could not be had are tried again, with or without a change.
         if ports == self.sent {
@@ -368,6 +411,24 @@ fn engine_port(port: &Port, interface: &Interface, speed: Option<u64>) -> Engine
             queues: queues.collect(),
         },
     }
+}
+
+/// A port that has no interface.
+fn bare_port(port: &Port, up: bool) -> EnginePort {
+    let interface = Interface {
+        index: u32::MAX - port.number,
+        name: port.interface.clone(),
+        up,
+        running: up,
+        master: None,
+        lower: None,
+        mtu: 1500,
+        mac: [0; 6],
+        stats: None,
+    };
+    let mut bare = engine_port(port, &interface, Some(1_000_000_000));
+    bare.port.up = up;
+    bare
 }
 
 /// Takes the lock of an interface: abstract names are a network namespace's own, and go with their process.
@@ -430,7 +491,7 @@ impl Datapath for Soft {
         {
             outcome.faults.push(Fault::new("", None, why));
         }
-        let refused_ports = match self.shaping.prepare(wanted) {
+        let refused_ports = match self.shaping.prepare(&self.with_interfaces(wanted)) {
             Ok(faults) => faults,
             Err(error) => vec![Fault::new("", None, error.to_string())],
         };
@@ -456,6 +517,7 @@ impl Datapath for Soft {
         }
         outcome.faults.extend(faults);
         let left = [left, &refused].concat();
+        let made = self.with_interfaces(&made);
         match self.shaping.apply(&made, &left) {
             Ok((changes, faults)) => {
                 outcome.changes += changes;

@@ -15,7 +15,7 @@ use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
 use tandem_fpga_config::codec::{PortMap, Transport};
 use tandem_fpga_config::counters::{Reading, Sweep};
 use tandem_fpga_config::limiter::Setting;
-use tandem_fpga_config::offload::{Offload, Options};
+use tandem_fpga_config::offload::{Offload, OffloadError, Options, Report};
 use tandem_fpga_config::registers::Registers;
 use tandem_linux::packet::Batch;
 use tandem_model::{BitRate, Time};
@@ -150,7 +150,8 @@ impl CardIo {
     }
 
     fn port_map(&self, switch: &Switch) -> Result<PortMap, String> {
-        let bits = |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
+        let bits =
+            |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
         let port = |p: &crate::config::PortConfig| {
             let at = p.card_port.map_or(At::Plain, At::Card);
             let bits = bits(p.number);
@@ -170,45 +171,44 @@ impl CardIo {
             Ok(map) => map,
             Err(why) => return self.trouble = Some(why),
         };
-        let Some(opened) = &mut self.card else { return };
-        let Some(table) = opened.profile.flow_table else { return };
-        let result = (|| {
-            let offload = match &mut self.offload {
-                Some(offload) => offload,
-                none => {
-                    let transport = match self.switch.card.as_ref().map(|c| c.transport) {
-                        Some(TransportChoice::Card) => Transport::Card,
-                        _ => Transport::Software,
-                    };
-                    let options = Options { transport, ..Options::default() };
-                    let offload = Offload::start(table, map.clone(), options, now, &mut opened.card)?;
-                    if let Some(dog) = opened.profile.watchdog.filter(|_| self.watched()) {
-                        opened.card.write32(dog.enable, 1)?;
-                    }
-                    none.insert(offload)
-                }
-            };
-            offload.set_ports(map);
-            match switch.pipeline().tables.first() {
-                Some(first) => offload.sync(first, now, &mut opened.card).map(|report| (report, offload)),
-                None => Ok((Default::default(), offload)),
-            }
-        })();
-        match result {
-            Ok((report, offload)) => {
-                for (id, why) in &report.rejected {
-                    tracing::warn!("switch {}: flow {id} is in no hardware and there is no software: {why}", self.switch.name);
-                }
-                let flows: Vec<u64> = switch.pipeline().tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
-                for id in flows {
-                    let place = offload.place(id).map(|p| p.to_string());
-                    if switch.remark_of(id) != place.as_deref() {
-                        switch.remark(id, place);
-                    }
-                }
-            }
-            Err(error) => self.fail("keeping the flows in the card", &error, now),
+        let report = match self.sync(switch, map, now) {
+            Ok(report) => report,
+            Err(error) => return self.fail("keeping the flows in the card", &error, now),
+        };
+        for (id, why) in &report.rejected {
+            let name = &self.switch.name;
+            tracing::warn!("switch {name}: flow {id} is in no hardware, and there is no software: {why}");
         }
+        let Some(offload) = &self.offload else { return };
+        let flows: Vec<u64> = switch.pipeline().tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
+        for id in flows {
+            let place = offload.place(id).map(|p| p.to_string());
+            if switch.remark_of(id) != place.as_deref() {
+                switch.remark(id, place);
+            }
+        }
+    }
+
+    fn sync(&mut self, switch: &Switch, map: PortMap, now: Time) -> Result<Report, OffloadError> {
+        let watched = self.watched();
+        let (Some(opened), Some(table)) = (&mut self.card, switch.pipeline().tables.first()) else {
+            return Ok(Report::default());
+        };
+        let Some(rows) = opened.profile.flow_table else { return Ok(Report::default()) };
+        if self.offload.is_none() {
+            let transport = match self.switch.card.as_ref().map(|c| c.transport) {
+                Some(TransportChoice::Card) => Transport::Card,
+                _ => Transport::Software,
+            };
+            let options = Options { transport, ..Options::default() };
+            self.offload = Some(Offload::start(rows, map.clone(), options, now, &mut opened.card)?);
+            if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
+                opened.card.write32(dog.enable, 1)?;
+            }
+        }
+        let Some(offload) = &mut self.offload else { return Ok(Report::default()) };
+        offload.set_ports(map);
+        offload.sync(table, now, &mut opened.card)
     }
 
     fn watched(&self) -> bool {
@@ -243,7 +243,8 @@ impl CardIo {
             }
             if let Some(macs) = &mut self.macs {
                 let readings = macs.read(&mut opened.card)?;
-                self.counted = readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
+                self.counted =
+                    readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
             }
             if !self.injects {
                 for (number, at) in &self.card_ports {
@@ -273,10 +274,9 @@ impl CardIo {
     fn limit(&mut self, now: Time) {
         let wanted = shared(&self.talk).rates.clone();
         let Some(opened) = &mut self.card else { return };
-        let Some(limiter) = &opened.profile.rate_limiter else { return };
-        if wanted == self.rates {
+        let Some(limiter) = opened.profile.rate_limiter.clone().filter(|_| wanted != self.rates) else {
             return;
-        }
+        };
         for (number, at) in &self.card_ports {
             let setting = match wanted.get(number).map(|r| Setting::at_most(limiter.kind, BitRate(*r))) {
                 Some(Ok(setting)) => setting,
@@ -379,9 +379,9 @@ impl PacketIo for CardIo {
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
         match &self.offload {
             // With software, everything has a place.
-            Some(offload) if !self.cpu_ports => {
-                offload.admits(criteria, instructions).map_err(|why| format!("this card has no CPU ports, and {why}"))
-            }
+            Some(offload) if !self.cpu_ports => offload
+                .admits(criteria, instructions)
+                .map_err(|why| format!("this card has no CPU ports, and {why}")),
             _ => Ok(()),
         }
     }

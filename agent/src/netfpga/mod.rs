@@ -18,10 +18,14 @@ mod open;
 
 pub use io::CardIo;
 pub use open::Opened;
+pub(crate) use open::target;
 
 use crate::config::SwitchConfig;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tandem_fpga_config::codec::entry::Row;
+use tandem_fpga_config::profile::FlowMap;
+use tandem_fpga_config::registers::{AccessError, Registers};
 
 /// What the card's side and the datapath tell each other.
 #[derive(Debug, Default)]
@@ -43,4 +47,22 @@ pub fn shared(talk: &Talk) -> MutexGuard<'_, Shared> {
 /// The card's ports of a switch: OpenFlow number and the card's own.
 pub fn card_ports(switch: &SwitchConfig) -> BTreeMap<u32, u8> {
     switch.ports.iter().filter_map(|p| Some((p.number, p.card_port?))).collect()
+}
+
+/// Deletes every row and every exact entry.
+///
+/// # Errors
+/// When the card cannot be told.
+pub fn clear(map: &FlowMap, card: &mut dyn Registers) -> Result<(), AccessError> {
+    for row in 0..u32::from(map.rows) {
+        Row::deleted().commit(map, row, card)?;
+    }
+    for row in 0..map.exact_rows {
+        let Some(at) = map.exact_entry(row) else { continue };
+        let last = card.read32(at + 28)?;
+        if last >> 31 == 1 {
+            card.write32(at + 28, 0)?;
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use tandem_fpga_card::info::Mode;
 use tandem_fpga_card::lock::Lock;
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::profile::{Profile, builtin, probe};
+use tandem_fpga_config::registers::{AccessError, is_no_answer};
 
 /// How long a co-simulation may take for one answer: the engine waits for it.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -33,7 +34,8 @@ impl Opened {
         let candidates = candidates(config)?;
         let first = candidates.first().ok_or("there are no profiles")?;
         let mut card = target.open(first, WITHIN).map_err(|e| chain(&e))?;
-        let found = probe::probe(&mut card, &candidates).map_err(|e| format!("probing {target}: {}", chain(&e)))?;
+        let found =
+            probe::probe(&mut card, &candidates).map_err(|e| format!("probing {target}: {}", chain(&e)))?;
         let fits = found.fits.iter().filter_map(|n| candidates.get(*n));
         let profile = fits.into_iter().find(|p| p.flow_table.is_some()).cloned().ok_or_else(|| {
             let has = found.device_id.map_or_else(
@@ -42,6 +44,9 @@ impl Opened {
             );
             format!("{target} {has} and answers to no register map with a flow table; load the OpenFlow switch with `tandem-fpga load FILE.bit --card {target}`, or name its map with `profile`")
         })?;
+        if let Some(map) = profile.flow_table {
+            wait_cleared(card.as_mut(), map.exact).map_err(|e| format!("{target}: {}", chain(&e)))?;
+        }
         Ok(Opened { target, card, profile })
     }
 
@@ -65,6 +70,18 @@ impl Opened {
     }
 }
 
+/// After a reset a card clears its exact table for 4.2 ms and does not answer there. One that stays silent has something else there, which
+/// is found out when it is read.
+fn wait_cleared(card: &mut (dyn Card + Send), exact: u32) -> Result<(), AccessError> {
+    for _ in 0..20 {
+        if !is_no_answer(card.read32(exact)?) {
+            break;
+        }
+        card.wait(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// The card's name of a configuration.
 ///
 /// # Errors
@@ -78,7 +95,8 @@ fn candidates(config: &CardConfig) -> Result<Vec<Profile>, String> {
     match &config.profile {
         None => builtin::all().map_err(|e| chain(&e)),
         Some(name) if name.ends_with(".toml") => {
-            let text = std::fs::read_to_string(Path::new(name)).map_err(|e| format!("reading {name}: {e}"))?;
+            let text =
+                std::fs::read_to_string(Path::new(name)).map_err(|e| format!("reading {name}: {e}"))?;
             Ok(vec![Profile::parse(name, &text).map_err(|e| chain(&e))?])
         }
         Some(name) => Ok(vec![builtin::named(name).map_err(|e| chain(&e))?]),

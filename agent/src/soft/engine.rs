@@ -30,6 +30,9 @@ const CONNECTION: u64 = 2 << 32;
 const PORT: u64 = 3 << 32;
 const KIND: u64 = !0 << 32;
 
+/// Messages that tell counters, or end them: OFPT_FLOW_MOD, OFPT_STATS_REQUEST of 1.0, OFPT_MULTIPART_REQUEST of 1.3.
+const COUNTED: [u8; 3] = [14, 16, 18];
+
 /// Stack of an engine's thread: nothing on its way is deep.
 const STACK: usize = 512 << 10;
 /// Events taken at once.
@@ -271,6 +274,7 @@ impl Core {
         }
         let due = self.switch.next_deadline().is_some_and(|t| t <= now);
         if due {
+            self.world.io.freshen(&mut self.switch, now);
             self.switch.on_deadline(now, &mut self.world);
         }
         due
@@ -326,6 +330,9 @@ impl Core {
             rest = after;
             if self.world.over.iter().any(|(over, _)| *over == id) {
                 break;
+            }
+            if message.get(1).is_some_and(|kind| COUNTED.contains(kind)) {
+                self.world.io.freshen(&mut self.switch, now);
             }
             if let Err(why) = self.switch.on_message(id, message, now, &mut self.world) {
                 self.world.over.push((id, why.to_string()));
@@ -447,6 +454,6 @@ impl Core {
             };
             Some((target, trouble))
         });
-        View { controllers: controllers.collect(), flows: flows(&self.switch) }
+        View { controllers: controllers.collect(), about: self.world.io.about(), flows: flows(&self.switch) }
     }
 }

@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use tandem_linux::packet::Batch;
 use tandem_model::Time;
-use tandem_openflow::switch::Switch;
+use tandem_openflow::switch::{PortCounters, Switch};
+use tandem_openflow::table::{Criteria, Instructions};
 
 /// A port as the engine wants it: an interface that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,5 +70,36 @@ pub trait PacketIo: Send {
     fn tend(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         let _ = (switch, now);
         None
+    }
+
+    /// Called before the tables' counters are told or decide over time-outs: whoever forwards by itself brings them up to date.
+    fn freshen(&mut self, switch: &mut Switch, now: Time) {
+        let _ = (switch, now);
+    }
+
+    /// Whether a flow can be done at all; asked before it is added or changed.
+    ///
+    /// # Errors
+    /// With why not, in words.
+    fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
+        let _ = (criteria, instructions);
+        Ok(())
+    }
+
+    /// A port's counters, where others count than its interface.
+    fn port_counters(&mut self, port: u32) -> Option<PortCounters> {
+        let _ = port;
+        None
+    }
+
+    /// Switches a port on or off; false when that is its interface's matter.
+    fn set_port(&mut self, port: u32, up: bool) -> bool {
+        let _ = (port, up);
+        false
+    }
+
+    /// What people should know of it, a line each.
+    fn about(&self) -> Vec<String> {
+        Vec::new()
     }
 }

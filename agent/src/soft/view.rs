@@ -13,6 +13,9 @@ use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
 pub struct View {
     /// Its controllers, each with why it is not connected; empty when it is.
     pub controllers: Vec<(String, String)>,
+    /// What people should know of what is under it, a line each.
+    #[serde(default)]
+    pub about: Vec<String>,
     /// Its flows.
     pub flows: Vec<FlowView>,
 }

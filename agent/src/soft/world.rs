@@ -10,6 +10,7 @@ use tandem_linux::{link, tc};
 use tandem_model::Time;
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{ConnId, NO_QUEUE, Port, PortCounters, QueueCounters, Sink};
+use tandem_openflow::table::{Criteria, Instructions};
 
 /// A port: what its packets come and go by, and what the switch is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +135,14 @@ impl Sink for World {
         self.over.push((conn, why.to_string()));
     }
 
+    fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
+        self.io.admits(criteria, instructions)
+    }
+
     fn set_port(&mut self, number: u32, up: bool) {
+        if self.io.set_port(number, up) {
+            return;
+        }
         let Some(port) = self.ports.get(&number) else { return };
         let request = link::set_up(port.io.index, up);
         let outcome = self.netlink.as_mut().map(|n| n.batch(&[request]));
@@ -145,6 +153,9 @@ impl Sink for World {
 
     /// What the kernel counted at the interface: packets that a full queue dropped were never sent.
     fn port_counters(&mut self, number: u32, seen: PortCounters) -> PortCounters {
+        if let Some(counters) = self.io.port_counters(number) {
+            return counters;
+        }
         let Some(index) = self.ports.get(&number).map(|p| p.io.index) else { return seen };
         let found = self.netlink.as_mut().and_then(|n| link::one(n, index).ok());
         let Some(s) = found.and_then(|i| i.stats) else { return seen };

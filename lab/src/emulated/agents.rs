@@ -140,20 +140,30 @@ fn configuration(
         quoted(setting.folder.join("vswitchd.pid")),
     );
     for id in switches {
-        let name = site.topology.name(NodeId::Switch(*id));
+        let Some(switch) = site.topology.switch(*id) else { continue };
+        let datapath = setting.datapath.of(switch);
         let _ = write!(
             out,
-            "[[switch]]\nname = {name:?}\ndatapath = {:?}\ncontrollers = [{:?}]\nprotocols = {:?}\n",
-            setting.datapath.word(),
+            "[[switch]]\nname = {:?}\ndatapath = {:?}\ncontrollers = [{:?}]\nprotocols = {:?}\n",
+            switch.name,
+            datapath.word(),
             setting.controller,
             setting.protocols
         );
+        if datapath == Datapath::Netfpga {
+            out.push_str("[switch.card]\ndevice = \"model\"\nprofile = \"openflow-switch\"\n");
+        }
+        // A card has four ports; what a switch has more of are plain NICs beside it.
+        let mut of_card = if datapath == Datapath::Netfpga { 0..4u8 } else { 0..0 };
         for (number, interface, cfg) in ports(site, *id) {
             let _ = write!(
                 out,
                 "[[switch.port]]\nnumber = {number}\ninterface = {interface:?}\nqueueing = {}\n",
                 !is_imitated(&cfg)
             );
+            if let Some(n) = of_card.next() {
+                let _ = writeln!(out, "card_port = {n}");
+            }
         }
     }
     out

@@ -3,8 +3,10 @@
 use anyhow::bail;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use tandem_linux::ovs;
 use tandem_linux::probe::Probe;
+use tandem_model::{DatapathKind, Site, Switch};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -16,6 +18,8 @@ pub enum Choice {
     Ovs,
     /// The agent's own switch.
     Soft,
+    /// A NetFPGA card in memory per switch, with the agent's own switch behind it: four ports are the card's, further ones plain NICs.
+    NetfpgaModel,
 }
 
 /// What it is.
@@ -26,6 +30,8 @@ pub enum Datapath {
     Ovs,
     /// The agent's own switch.
     Soft,
+    /// A modelled card with it.
+    Netfpga,
 }
 
 impl Choice {
@@ -33,13 +39,14 @@ impl Choice {
     ///
     /// # Errors
     /// With all that is missing, and what to do.
-    pub fn decide(self, probe: &Probe) -> anyhow::Result<Datapath> {
+    pub fn decide(self, probe: &Probe, site: &Site) -> anyhow::Result<Datapath> {
         let datapath = match self {
             Choice::Auto if probe.ovs => Datapath::Ovs,
             Choice::Auto | Choice::Soft => Datapath::Soft,
             Choice::Ovs => Datapath::Ovs,
+            Choice::NetfpgaModel => Datapath::Netfpga,
         };
-        let mut missing = probe.missing(datapath == Datapath::Ovs);
+        let mut missing = probe.missing(datapath.needs_ovs(site));
         if missing.is_empty() {
             return Ok(datapath);
         }
@@ -51,11 +58,35 @@ impl Choice {
 }
 
 impl Datapath {
+    /// What a switch is made of: what the site says of it, else this.
+    pub fn of(self, switch: &Switch) -> Datapath {
+        match switch.datapath {
+            Some(DatapathKind::Ovs) => Datapath::Ovs,
+            Some(DatapathKind::Soft) => Datapath::Soft,
+            Some(DatapathKind::Netfpga) => Datapath::Netfpga,
+            None => self,
+        }
+    }
+
+    /// Open vSwitch has to run for a site.
+    pub fn needs_ovs(self, site: &Site) -> bool {
+        let mut switches = site.topology.switches.iter().filter(|s| !s.legacy);
+        switches.any(|s| self.of(s) == Datapath::Ovs)
+    }
+
+    /// Where the switches of a site forward, for people.
+    pub fn places(self, site: &Site) -> String {
+        let switches = site.topology.switches.iter().filter(|s| !s.legacy);
+        let kinds: BTreeSet<&str> = switches.map(|s| self.of(s).place()).collect();
+        kinds.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
     /// Its word in agent.toml.
     pub fn word(self) -> &'static str {
         match self {
             Datapath::Ovs => "ovs",
             Datapath::Soft => "soft",
+            Datapath::Netfpga => "netfpga",
         }
     }
 
@@ -63,6 +94,7 @@ impl Datapath {
     pub fn place(self) -> &'static str {
         match (self, ovs::Datapath::probe()) {
             (Datapath::Soft, _) => "the agent (soft)",
+            (Datapath::Netfpga, _) => "modelled NetFPGA cards",
             (Datapath::Ovs, ovs::Datapath::Kernel) => "the kernel",
             (Datapath::Ovs, ovs::Datapath::Userspace) => "user space",
         }

@@ -73,7 +73,7 @@ impl Lab {
                 t.links.len(),
                 self.network.hosts.running().len(),
             ],
-            datapath: self.start.datapath.place().to_owned(),
+            datapath: self.start.datapath.places(&self.site),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),

@@ -1,7 +1,6 @@
 //! Makes a site's network real: a namespace per server and gateway, a switch of Open vSwitch or of the agent's own per switch, a shaped veth pair per link.
 
 use super::agents::{self, Agents};
-use super::datapath::Datapath;
 use super::neighbours;
 use super::outside::Start;
 use crate::hosts::{Host, Hosts};
@@ -165,7 +164,7 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
     let root = NetNs::current()?;
     // Open vSwitch comes up beside the namespaces.
     let (ovs, nodes) = std::thread::scope(|scope| {
-        let wanted = start.datapath == Datapath::Ovs;
+        let wanted = start.datapath.needs_ovs(site);
         let ovs = scope.spawn(move || wanted.then(|| Ovs::start(folder)).transpose());
         let nodes = NetNs::many(topology.servers.len() + topology.gateways.len(), link::disable_ipv6);
         (ovs.join(), nodes)

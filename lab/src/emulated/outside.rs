@@ -96,7 +96,7 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// When something is missing, the site has faults, there is such a lab already, or a step failed; nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = site::read(&plan.text, &plan.file)?;
-    let datapath = plan.datapath.decide(&Probe::new())?;
+    let datapath = plan.datapath.decide(&Probe::new(), &checked)?;
     if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
         bail!(
             "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",

@@ -2,6 +2,7 @@
 
 use crate::header;
 use crate::session::{self, SessionError};
+use crate::table::{Criteria, Instructions};
 use tandem_model::Dpid;
 
 pub use crate::table::NO_QUEUE;
@@ -164,6 +165,16 @@ pub trait Sink {
 
     /// A controller switches a port on or off (OFPPC_PORT_DOWN). When the port's link has changed with it, the world says so by `Switch::port`.
     fn set_port(&mut self, number: u32, up: bool);
+
+    /// Whether a flow can be done at all, asked before it is added or changed: a world that forwards in hardware without software behind it
+    /// cannot do everything.
+    ///
+    /// # Errors
+    /// With why not, in words; the controller gets an error, and nothing is changed.
+    fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
+        let _ = (criteria, instructions);
+        Ok(())
+    }
 
     /// A port's counters now; `seen` is what went through the switch itself.
     fn port_counters(&mut self, number: u32, seen: PortCounters) -> PortCounters {

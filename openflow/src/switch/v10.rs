@@ -9,6 +9,7 @@ use crate::of10::stats::{DescStats, PortStats, QueueStats, ReplyBody, RequestBod
 use crate::of10::{Message, SwitchConfig, port};
 use crate::table::control::replies10;
 use crate::table::instructions::{ops10, wide};
+use crate::table::{Criteria, Instructions};
 use crate::wire::{Pad, Text};
 
 /// OFPPC bits that a controller can change: the spanning tree's are for switches that have one.
@@ -20,9 +21,23 @@ const BAD_VENDOR: Blame = Blame { kind: 1, code: 3 };
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
 const BAD_QUEUE_PORT: Blame = Blame { kind: 5, code: 0 };
 
+/// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNSUPPORTED.
+const NOT_DOABLE: Blame = Blame { kind: 3, code: 5 };
+
+/// What is no flow at all is refused by the tables, with its own reason.
+fn doable10(m: &crate::of10::FlowMod, turn: &mut Turn<'_>) -> bool {
+    let Ok(instructions) = Instructions::from_of10(&m.actions) else { return true };
+    turn.sink.admits(&Criteria::from_of10(&m.matching), &instructions).is_ok()
+}
+
 impl Switch {
     pub(super) fn on10(&mut self, m: &Message, turn: &mut Turn<'_>) {
         match m {
+            Message::FlowMod(m)
+                if m.command <= crate::of10::flow::command::MODIFY_STRICT && !doable10(m, turn) =>
+            {
+                self.refuse(NOT_DOABLE, turn);
+            }
             Message::FlowMod(m) => match self.pipeline.flow_mod10(m, turn.now) {
                 Ok(gone) => {
                     self.outside.removed(&gone, turn.now, turn.sink);

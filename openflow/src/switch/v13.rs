@@ -10,7 +10,7 @@ use crate::of13::queue::{PacketQueue, Property, PropertyKind, QueueGetConfigRepl
 use crate::of13::stats::{Desc, PortStats, QueueStats};
 use crate::of13::{Message, PacketOut, SwitchConfig, flow::command, port};
 use crate::table::instructions::ops13;
-use crate::table::{Op, Pipeline, Refusal, Removed, control::replies13};
+use crate::table::{Criteria, Instructions, Op, Pipeline, Refusal, Removed, control::replies13};
 use crate::wire::{Pad, Text};
 use tandem_model::Time;
 
@@ -41,6 +41,16 @@ const QUEUE: usize = 16 + 2 * 16;
 /// An Ethernet header.
 const SHORTEST_FRAME: usize = 14;
 
+/// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNKNOWN.
+const NOT_DOABLE: Blame = Blame { kind: 5, code: 0 };
+
+/// What is no flow at all is refused by the tables, with its own reason.
+fn doable13(m: &crate::of13::FlowMod, turn: &mut Turn<'_>) -> bool {
+    let flow = (Criteria::from_of13(&m.matching), Instructions::from_of13(&m.instructions));
+    let (Ok(criteria), Ok(instructions)) = flow else { return true };
+    turn.sink.admits(&criteria, &instructions).is_ok()
+}
+
 impl Switch {
     pub(super) fn on13(&mut self, m: &Message, turn: &mut Turn<'_>) {
         let changes = match m {
@@ -59,6 +69,9 @@ impl Switch {
             return;
         }
         match m {
+            Message::FlowMod(m) if m.command <= command::MODIFY_STRICT && !doable13(m, turn) => {
+                self.refuse(NOT_DOABLE, turn);
+            }
             Message::FlowMod(m) => match self.pipeline.flow_mod13(m, turn.now) {
                 Ok(gone) => {
                     self.outside.removed(&gone, turn.now, turn.sink);
