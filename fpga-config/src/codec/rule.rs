@@ -35,6 +35,12 @@ pub enum Reason {
     /// Packets from there are dropped (OFPPC_NO_RECV).
     #[error("it matches packets from port {0}, which takes none")]
     NotReceived(u32),
+    /// Packets from a plain NIC to a port of the card.
+    #[error("it sends packets from port {from}, which is not a port of the card, into the card")]
+    IntoCard {
+        /// From where.
+        from: u32,
+    },
     /// A field that the card does not see.
     #[error("the card cannot match {0:?}")]
     Field(FieldId),
@@ -54,6 +60,11 @@ pub enum Reason {
         "it changes addresses or ports, which the card would get wrong in fragments; `transport = \"card\"` allows it"
     )]
     FragmentsChanged,
+    /// IPv6 has a DSCP too.
+    #[error(
+        "it sets the DSCP of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
+    )]
+    Ipv6Changed,
     /// CONTROLLER, LOCAL, NORMAL, TABLE.
     #[error("it sends to {0}")]
     Reserved(&'static str),
@@ -92,6 +103,17 @@ pub enum Reason {
     /// Without a path to software it would hide or be hidden.
     #[error("there is no path from the card to software (no CPU ports), and {0}")]
     NoSoftware(Box<Reason>),
+}
+
+impl Reason {
+    /// As it is where there is no software either; `None` for what needs neither card nor software between them: packets from plain NICs.
+    pub fn without_software(self) -> Option<Reason> {
+        match self {
+            Reason::FromOutside(_) | Reason::NotReceived(_) => None,
+            Reason::NoSoftware(_) => Some(self),
+            why => Some(Reason::NoSoftware(Box::new(why))),
+        }
+    }
 }
 
 /// What a flow's actions are to the card: one change, and where to by the port it came in.
@@ -146,8 +168,15 @@ impl Rule {
         matched.read(criteria, ports, transport);
         let Matched { mut rule, why, tag } = matched;
         rule.plan = match why {
+            Some(Reason::FromOutside(from)) if !ports.cpu_ports && into_card(instructions, ports) => {
+                Err(Reason::NoSoftware(Box::new(Reason::IntoCard { from })))
+            }
             Some(why) => Err(why),
-            None => plan(instructions, rule.ingress, tag, ports, transport),
+            None => {
+                let kind = (rule.pattern.mask.get(Field::ETH_TYPE) == 0)
+                    .then(|| rule.pattern.key.get(Field::ETH_TYPE));
+                plan(instructions, rule.ingress, (tag, kind), ports, transport)
+            }
         };
         rule
     }
@@ -344,7 +373,7 @@ impl Matched {
 fn plan(
     instructions: &Instructions,
     ingress: CardPorts,
-    mut tag: Tag,
+    (mut tag, kind): (Tag, Option<u64>),
     ports: &PortMap,
     transport: Transport,
 ) -> Result<Plan, Reason> {
@@ -408,6 +437,7 @@ fn plan(
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
             Op::SetIpv4Src(address) => (change.nw_src, transport_changed) = (Some(address), true),
             Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
+            Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
             Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
             Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),
@@ -423,6 +453,17 @@ fn plan(
 /// True for what makes a packet leave.
 fn sends(op: Op) -> bool {
     matches!(op, Op::Output(_) | Op::Controller(_) | Op::Group(_))
+}
+
+/// True when some packet may be sent to a port of the card.
+fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
+    let ops = instructions.apply.iter().chain(&instructions.write);
+    let card = |number: u32| ports.get(number).is_some_and(|p| matches!(p.at, At::Card(_)));
+    ops.into_iter().any(|op| match *op {
+        Op::Output(reserved::FLOOD | reserved::ALL) | Op::Group(_) => true,
+        Op::Output(number) => card(number),
+        _ => false,
+    })
 }
 
 /// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).

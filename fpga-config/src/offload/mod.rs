@@ -1,1 +1,505 @@
-//! One flow table kept in a card's rows and exact entries: what is wanted against what is written.
+//! One flow table kept in a card, so that card and software together decide every packet like the table alone.
+//!
+//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic does not stop for a restart.
+//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says which rules get rows, [`moves`] in which
+//!    order rows are written, so that no packet meets a wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
+//! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for rules that got no row.
+//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card did itself is counted, never what it sent to
+//!    software. Rows that move are read when they do, so that a flow's counts are complete whatever happens to its rows.
+//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes everything again.
+//!
+//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
+//! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
+//!
+//! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
+
+mod carry;
+mod exact;
+pub mod moves;
+pub mod select;
+
+use crate::codec::entry::{Exact, Row};
+use crate::codec::ports::{At, cpu_queue, queue};
+use crate::codec::{Action, Key, PortMap, Reason, Rule, Transport};
+use crate::profile::FlowMap;
+use crate::registers::{AccessError, Registers, is_no_answer};
+use exact::Entries;
+use moves::{Owner, Slot};
+use select::{Candidate, Choice};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+use tandem_model::Time;
+use tandem_openflow::table::{Criteria, FlowTable, Instructions};
+
+/// How a card is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What becomes of rules on transport ports.
+    pub transport: Transport,
+    /// Reading a row's counters clears them, as in the simulated Verilog; the card's accumulate.
+    pub clears_rows: bool,
+    /// An exact entry that was made for a packet goes when it was not used for so long.
+    pub idle: Duration,
+    /// How often it is looked whether other rules are used more than those in rows.
+    pub reconsider: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            transport: Transport::Software,
+            clears_rows: false,
+            idle: Duration::from_secs(60),
+            reconsider: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a card cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OffloadError {
+    /// It could not be asked or told. What it holds is read again at the next `sync`.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Nothing answers where the exact table should be.
+    #[error(
+        "the exact table does not answer at 0x{0:07x}: the card is clearing it (4.2 ms after a reset), or has another bitfile; try again, then look at the bitfile"
+    )]
+    NoAnswer(u32),
+}
+
+/// What [`Offload::sync`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Row commits, deletions among them.
+    pub commits: usize,
+    /// Exact entries written.
+    pub exact_written: usize,
+    /// Exact entries made not valid.
+    pub exact_deleted: usize,
+    /// Rows that went to software for a moment to make room. Without software they matched nothing for that moment.
+    pub gaps: usize,
+    /// Flows that neither the card nor any software does, because there are no CPU ports: they are to be refused.
+    pub rejected: Vec<(u64, Reason)>,
+}
+
+/// Where a rule lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In these rows; none where no packet can match.
+    Rows(Vec<usize>),
+    /// In this many exact entries, the rest in software.
+    Exact(usize),
+    /// In software, for this reason.
+    Software(Reason),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Rows(rows) if rows.is_empty() => f.write_str("hardware, no row needed"),
+            Place::Rows(rows) => {
+                f.write_str(if rows.len() == 1 { "hardware row " } else { "hardware rows " })?;
+                for (at, row) in rows.iter().enumerate() {
+                    write!(f, "{}{row}", if at > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
+            Place::Exact(1) => f.write_str("exact table, 1 entry"),
+            Place::Exact(n) => write!(f, "exact table, {n} entries"),
+            Place::Software(reason) => write!(f, "software: {reason}"),
+        }
+    }
+}
+
+/// What the card counted for a flow since the last sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// The flow's id.
+    pub flow: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When it was used last: never too early, at most two seconds too late.
+    pub last_used: Option<Time>,
+}
+
+/// What [`Offload::packet_seen`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// There is an entry now.
+    Made,
+    /// There is no need: the card has it, or cannot.
+    Nothing,
+    /// Both of its rows in the exact table are taken by entries that must stay.
+    Full,
+}
+
+/// A flow as it was when it was translated.
+#[derive(Debug, Clone)]
+struct Known {
+    criteria: Criteria,
+    instructions: Instructions,
+    packets: u64,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Offload {
+    map: FlowMap,
+    ports: PortMap,
+    options: Options,
+    /// What is in the card's rows.
+    card: Vec<Option<Slot>>,
+    counters: Vec<carry::Counters>,
+    entries: Entries,
+    /// The table's flows, in its order, and what is kept of each.
+    rules: Vec<Candidate>,
+    known: Vec<Known>,
+    choices: Vec<Choice>,
+    index: BTreeMap<u64, usize>,
+    /// Counted, and not yet given to a sweep.
+    credits: BTreeMap<u64, Credit>,
+    generation: Option<u64>,
+    considered: Time,
+    aged: Time,
+    /// What is in the card is not known for sure.
+    lost: bool,
+    verified: usize,
+}
+
+impl Offload {
+    /// Reads what a card holds: 26 registers per row and at least one per exact entry.
+    ///
+    /// # Errors
+    /// When the card cannot be asked, or its exact table does not answer.
+    pub fn start(
+        map: FlowMap,
+        ports: PortMap,
+        options: Options,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Offload, OffloadError> {
+        let mut offload = Offload {
+            card: vec![None; map.rows.into()],
+            counters: vec![carry::Counters::default(); map.rows.into()],
+            map,
+            ports,
+            options,
+            entries: Entries::default(),
+            rules: Vec::new(),
+            known: Vec::new(),
+            choices: Vec::new(),
+            index: BTreeMap::new(),
+            credits: BTreeMap::new(),
+            generation: None,
+            considered: now,
+            aged: now,
+            lost: false,
+            verified: 0,
+        };
+        offload.adopt(now, card)?;
+        Ok(offload)
+    }
+
+    /// Takes what is in the card for what was written.
+    fn adopt(&mut self, now: Time, card: &mut dyn Registers) -> Result<(), OffloadError> {
+        self.lost = true;
+        self.generation = None;
+        for at in 0..self.card.len() {
+            let row = Row::read(&self.map, at as u32, card)?;
+            self.card[at] = (!row.is_deleted()).then_some(Slot { owner: Owner::Found, row });
+            self.counters[at] = carry::Counters::read(&self.map, at, card)?;
+        }
+        self.entries.clear();
+        for row in 0..self.map.exact_rows.min(1 << 15) as u16 {
+            let address = self.map.exact + u32::from(row) * self.map.exact_stride + 28;
+            if row == 0 && is_no_answer(card.read32(address)?) {
+                return Err(OffloadError::NoAnswer(address));
+            }
+            if let Some(entry) = Exact::read(&self.map, row, card)? {
+                self.entries.found(&entry, row, now, &self.map, card)?;
+            }
+        }
+        self.lost = false;
+        Ok(())
+    }
+
+    /// Other ports: everything is translated anew at the next `sync`.
+    pub fn set_ports(&mut self, ports: PortMap) {
+        if self.ports != ports {
+            self.ports = ports;
+            self.known.clear();
+            self.generation = None;
+        }
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &PortMap {
+        &self.ports
+    }
+
+    /// Whether this switch can do a flow, before it is added: with CPU ports always, because software can; without them, what the card cannot
+    /// is to be refused. That there are rows for it is known after [`Offload::sync`] only.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), Reason> {
+        if self.ports.cpu_ports {
+            return Ok(());
+        }
+        let rule = Rule::new(criteria, instructions, &self.ports, self.options.transport);
+        match rule.plan.err().and_then(Reason::without_software) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the card to the table.
+    ///
+    /// # Errors
+    /// When the card cannot be asked or told; it is read again at the next `sync`.
+    pub fn sync(
+        &mut self,
+        table: &FlowTable,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Report, OffloadError> {
+        if self.lost {
+            self.adopt(now, card)?;
+        }
+        let changed = self.generation != Some(table.generation());
+        if !changed && now.since(self.considered) < self.options.reconsider {
+            return Ok(Report::default());
+        }
+        let fresh = self.translate(table, now);
+        self.considered = now;
+        self.lost = true;
+        let report = self.carry_out(&fresh, changed, now, card)?;
+        self.lost = false;
+        self.generation = Some(table.generation());
+        Ok(report)
+    }
+
+    /// Takes over the table's flows; says which are new or changed.
+    fn translate(&mut self, table: &FlowTable, now: Time) -> Vec<bool> {
+        let old: BTreeMap<u64, (Candidate, Known)> = std::mem::take(&mut self.rules)
+            .into_iter()
+            .zip(std::mem::take(&mut self.known))
+            .map(|(r, k)| (r.id, (r, k)))
+            .collect();
+        let mut old = old;
+        let age = now.since(self.aged) >= Duration::from_secs(1);
+        if age {
+            self.aged = now;
+        }
+        let mut fresh = Vec::with_capacity(table.len());
+        for flow in table.iter() {
+            let before = old.remove(&flow.id);
+            let same = before
+                .as_ref()
+                .is_some_and(|(_, k)| k.criteria == flow.criteria && k.instructions == flow.instructions);
+            let (mut rule, known) = match before {
+                Some((rule, known)) if same => (rule, known),
+                before => {
+                    let rule =
+                        Rule::new(&flow.criteria, &flow.instructions, &self.ports, self.options.transport);
+                    let rows = rule.rows();
+                    // After a restart: what is in the card stays in the card.
+                    let found = |row: &Row| {
+                        self.card.iter().flatten().any(|s| s.owner == Owner::Found && s.row == *row)
+                    };
+                    let there = || rows.as_ref().is_ok_and(|rows| !rows.is_empty() && rows.iter().all(found));
+                    let (used, had) = before.as_ref().map_or_else(|| (0, there()), |(r, _)| (r.used, r.had));
+                    let packets = before.map_or(flow.packets, |(_, k)| k.packets);
+                    let known = Known {
+                        criteria: flow.criteria.clone(),
+                        instructions: flow.instructions.clone(),
+                        packets,
+                    };
+                    (Candidate { id: flow.id, rule, rows, used, had, exact: false }, known)
+                }
+            };
+            let mut known = known;
+            if age {
+                rule.used = rule.used / 2 + flow.packets.saturating_sub(known.packets);
+                known.packets = flow.packets;
+            }
+            fresh.push(!same);
+            self.rules.push(rule);
+            self.known.push(known);
+        }
+        self.index = self.rules.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+        fresh
+    }
+
+    /// Writes what differs.
+    fn carry_out(
+        &mut self,
+        fresh: &[bool],
+        changed: bool,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Report, OffloadError> {
+        let mut report = Report::default();
+        // 1. Exact entries that must be there: they stand above all rows, so they may come before them. A rule whose entry finds no place
+        //    is treated like one with wildcards.
+        let mut without = BTreeSet::new();
+        let (permanent, wanted) = loop {
+            let keys = self.exact_rules(&without);
+            self.choose();
+            let wanted = select::wanted(&self.rules, &self.choices, &self.ports);
+            let permanent = self.permanent(&keys, &wanted);
+            let before = without.len();
+            for (key, (action, flow)) in &permanent {
+                if !self.write_permanent(*key, *action, *flow, now, card, &mut report)? {
+                    without.extend(keys.get(key).map(|at| self.rules[*at].id));
+                }
+            }
+            if without.len() == before {
+                break (permanent, wanted);
+            }
+        };
+        for (rule, choice) in self.rules.iter_mut().zip(&self.choices) {
+            rule.had = *choice == Choice::Rows;
+        }
+        if !self.ports.cpu_ports {
+            let rejected = self.rules.iter().zip(&self.choices).filter_map(|(r, c)| match c {
+                // Between plain NICs it needs no card.
+                Choice::None(Reason::FromOutside(_) | Reason::NotReceived(_)) => None,
+                Choice::None(why) => Some((r.id, why.clone())),
+                _ => None,
+            });
+            report.rejected = rejected.collect();
+        }
+        // 2. Rows.
+        let moves = moves::plan(&self.card, &wanted);
+        report.gaps += moves.gaps;
+        for step in &moves.steps {
+            self.step(step, now, card)?;
+            report.commits += usize::from(step.write);
+        }
+        // 3. Exact entries that are no more what the table says.
+        if changed {
+            self.review(&permanent, fresh, now, card, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn choose(&mut self) {
+        let room = self.card.len().saturating_sub(select::base(&self.ports).len());
+        self.choices = select::choose(&self.rules, room, self.ports.cpu_ports);
+    }
+
+    /// Marks the rules that go to the exact table, one per key: the first of the table wins.
+    fn exact_rules(&mut self, without: &BTreeSet<u64>) -> BTreeMap<Key, usize> {
+        let mut keys = BTreeMap::new();
+        for (at, rule) in self.rules.iter_mut().enumerate() {
+            rule.exact = false;
+            let Some((key, _)) = rule.rule.key() else { continue };
+            let doable = rule.rule.plan.is_ok() || self.ports.cpu_ports;
+            if doable && !without.contains(&rule.id) && !keys.contains_key(&key) {
+                keys.insert(key, at);
+                rule.exact = true;
+            }
+        }
+        keys
+    }
+
+    /// The exact entries that must be there. One that sends to software is needed only above rows that its packets would meet.
+    fn permanent(
+        &self,
+        keys: &BTreeMap<Key, usize>,
+        wanted: &[Slot],
+    ) -> BTreeMap<Key, (Action, Option<u64>)> {
+        let needed = |key: &Key| {
+            wanted.iter().any(|s| matches!(s.owner, Owner::Flow(_)) && s.row.pattern.matches(key))
+        };
+        keys.iter()
+            .filter_map(|(key, at)| {
+                let (key, rule) = (*key, &self.rules[*at]);
+                let ingress = rule.rule.key()?.1;
+                match &rule.rule.plan {
+                    Ok(plan) => Some((key, (plan.action(ingress), Some(rule.id)))),
+                    Err(_) => needed(&key).then(|| (key, (Action::to(1 << cpu_queue(ingress)), None))),
+                }
+            })
+            .collect()
+    }
+
+    /// The first rule that may match a key, as far as the card sees.
+    fn decide(&self, key: &Key, ingress: u8) -> Option<&Candidate> {
+        // Without software, what has no row is as if it were not there.
+        let there = |choice: &Choice| self.ports.cpu_ports || !matches!(choice, Choice::None(_));
+        let mut rules = self.rules.iter().zip(&self.choices);
+        let found =
+            rules.find(|(r, c)| r.rule.ingress.has(ingress) && r.rule.pattern.matches(key) && there(c));
+        found.map(|(r, _)| r)
+    }
+
+    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or is of no use.
+    fn entry_for(&self, key: &Key, ingress: u8) -> Option<(Action, u64)> {
+        let rule = self.decide(key, ingress)?;
+        let plan = rule.rule.plan.as_ref().ok()?;
+        Some((plan.action(ingress), rule.id))
+    }
+
+    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is made. Call it after `sync`.
+    ///
+    /// # Errors
+    /// When the card cannot be told.
+    pub fn packet_seen(
+        &mut self,
+        frame: &[u8],
+        in_port: u32,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Seen, OffloadError> {
+        let Some(At::Card(ingress)) = self.ports.get(in_port).map(|p| p.at) else { return Ok(Seen::Nothing) };
+        let key = Key::of_frame(frame, queue(ingress));
+        if self.lost || self.entries.get(&key).is_some() {
+            return Ok(Seen::Nothing);
+        }
+        let Some((action, flow)) = self.entry_for(&key, ingress) else { return Ok(Seen::Nothing) };
+        let chosen = self.index.get(&flow).and_then(|at| self.choices.get(*at));
+        if !matches!(chosen, Some(Choice::None(_) | Choice::Punt(_))) {
+            return Ok(Seen::Nothing);
+        }
+        let entry = Exact { key, action };
+        let Some(row) = self.room_for(&entry, now, card)? else { return Ok(Seen::Full) };
+        self.entries.write(&entry, row, (Some(flow), false), now, &self.map, card)?;
+        Ok(Seen::Made)
+    }
+
+    /// Where a flow lives; `None` for one that was not there at the last `sync`.
+    pub fn place(&self, flow: u64) -> Option<Place> {
+        let at = *self.index.get(&flow)?;
+        let entries = || self.entries.iter().filter(|(_, live)| live.flow == Some(flow)).count();
+        Some(match self.choices.get(at)? {
+            Choice::Rows => {
+                let mine = |slot: &Option<Slot>| slot.is_some_and(|s| s.owner == Owner::Flow(flow));
+                Place::Rows((0..self.card.len()).filter(|row| mine(&self.card[*row])).collect())
+            }
+            Choice::Exact => match &self.rules.get(at)?.rule.plan {
+                Ok(_) => Place::Exact(entries()),
+                Err(why) => Place::Software(why.clone()),
+            },
+            Choice::Punt(why) | Choice::None(why) => match entries() {
+                0 => Place::Software(why.clone()),
+                n => Place::Exact(n),
+            },
+        })
+    }
+
+    /// Exact entries in the card.
+    pub fn exact_entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What is in the card's rows, as it was written.
+    pub fn rows(&self) -> &[Option<Slot>] {
+        &self.card
+    }
+}

@@ -67,6 +67,8 @@ pub struct Moves {
 enum Held {
     Wanted(usize),
     Old(Slot),
+    /// A second copy, below the first: it matches nothing, and its place is free.
+    Copy(Slot),
 }
 
 struct Planner<'a> {
@@ -101,7 +103,7 @@ pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> Moves {
         p.put(next);
     }
     for at in (0..p.at.len()).rev() {
-        if matches!(p.at[at], Some(Held::Old(_))) {
+        if matches!(p.at[at], Some(Held::Old(_) | Held::Copy(_))) {
             p.set(at, None);
         }
     }
@@ -111,7 +113,8 @@ pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> Moves {
 impl Planner<'_> {
     /// Finds the most rows that can stay: the longest common subsequence of both orders.
     fn keep(&mut self, card: &[Option<Slot>]) {
-        let rows: Vec<(usize, Slot)> = card.iter().enumerate().filter_map(|(at, s)| s.map(|s| (at, s))).collect();
+        let rows: Vec<(usize, Slot)> =
+            card.iter().enumerate().filter_map(|(at, s)| s.map(|s| (at, s))).collect();
         let (n, m) = (rows.len(), self.wanted.len());
         let mut best = vec![0u32; (n + 1) * (m + 1)];
         // A row that stays with its owner is worth a little more than one that changes it.
@@ -162,7 +165,7 @@ impl Planner<'_> {
     fn slot(&self, held: Held) -> Slot {
         match held {
             Held::Wanted(w) => self.wanted[w],
-            Held::Old(slot) => slot,
+            Held::Old(slot) | Held::Copy(slot) => slot,
         }
     }
 
@@ -192,12 +195,21 @@ impl Planner<'_> {
     fn may_go(&self, at: usize, coming: Option<usize>) -> bool {
         let Some(Held::Old(old)) = self.at[at] else { return false };
         let pattern = &old.row.pattern;
-        self.at[at + 1..].iter().flatten().all(|held| {
+        // One that another stands before matches nothing anyway.
+        if self.at[..at].iter().flatten().any(|above| self.slot(*above).row.pattern.covers(pattern)) {
+            return true;
+        }
+        for held in self.at[at + 1..].iter().flatten() {
             let below = self.slot(*held);
-            if !below.row.pattern.overlaps(pattern) || below.defers() {
-                return true;
+            if matches!(held, Held::Copy(_)) || below.defers() || !below.row.pattern.overlaps(pattern) {
+                continue;
             }
-            let Held::Wanted(below_at) = *held else { return false };
+            let below_at = match *held {
+                // What it does, another one does for all of its packets.
+                Held::Old(other) if other.row == old.row => return true,
+                Held::Wanted(w) => w,
+                _ => return false,
+            };
             let missing = |w: usize| {
                 let above = &self.wanted[w].row.pattern;
                 self.place[w].is_none()
@@ -205,63 +217,81 @@ impl Planner<'_> {
                     && above.overlaps(pattern)
                     && above.overlaps(&below.row.pattern)
             };
-            !(0..below_at).any(missing)
-        })
+            if (0..below_at).any(missing) {
+                return false;
+            }
+        }
+        true
     }
 
     fn put(&mut self, w: usize) {
         let low = (0..w).rev().find_map(|above| self.place[above]).map_or(0, |at| at + 1);
         let high = (w + 1..self.wanted.len()).find_map(|below| self.place[below]).unwrap_or(self.at.len());
-        // In the place of one that goes: its own former one first.
-        let mine = |at: &usize| {
-            matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == self.wanted[w].row.pattern)
-        };
+        // In the place of its own former one.
+        let mine = |at: &usize| matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == self.wanted[w].row.pattern);
         let goes = |at: &usize| self.may_go(*at, Some(w));
-        let instead = (low..high).filter(mine).find(goes).or_else(|| (low..high).find(goes));
-        if let Some(at) = instead {
+        if let Some(at) = (low..high).filter(mine).find(goes) {
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // In a free place, so that all that are still to come between the neighbours have one, evenly spread.
-        let free: Vec<usize> = (low..high).filter(|at| self.at[*at].is_none()).collect();
-        if let Some(last) = free.last() {
-            let missing = |range: std::ops::Range<usize>| range.rev().take_while(|w| self.place[*w].is_none()).count();
-            let before = missing(0..w);
-            let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
-            let all = before + 1 + after;
-            let spare = free.len().saturating_sub(all);
+        // In the place of one that goes, or in a free one, so that all that are still to come between the neighbours have one, evenly spread.
+        let before = (0..w).rev().take_while(|w| self.place[*w].is_none()).count();
+        let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
+        let all = before + 1 + after;
+        let mut room: Vec<usize> = (low..high).filter(goes).collect();
+        if room.len() < all {
+            room = (low..high).filter(|at| self.is_free(*at) || room.contains(at)).collect();
+        }
+        if let Some(last) = room.last() {
             let at = if self.wanted[w].owner == Owner::Base {
                 // Nothing ever comes below them.
-                free.len().saturating_sub(1 + after)
+                room.len().saturating_sub(1 + after)
             } else {
-                before + (before + 1) * spare / (all + 1)
+                before + (before + 1) * room.len().saturating_sub(all) / (all + 1)
             };
-            let at = free.get(at).copied().unwrap_or(*last);
+            let at = room.get(at).copied().unwrap_or(*last);
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // By moving the neighbours up to the nearest row that is free or may go.
-        let open = |at: &usize| self.at[*at].is_none() || self.may_go(*at, None);
-        let down = (high..self.at.len()).find(open);
-        let up = (0..low).rev().find(open);
-        match (up, down) {
-            (_, Some(down)) if up.is_none_or(|up| down - high <= low - 1 - up) => {
-                for at in (high..down).rev() {
-                    self.set(at + 1, self.at[at]);
+        // By moving the neighbours, for all that are still to come here at once.
+        let open = |at: &usize| self.is_free(*at) || self.may_go(*at, None);
+        let down: Vec<usize> = (high..self.at.len()).filter(open).take(1 + after).collect();
+        let up: Vec<usize> = (0..low).rev().filter(open).take(1 + after).collect();
+        // Towards the side with more of the room that is needed, then where less has to move.
+        let by_down = (down.len(), std::cmp::Reverse(down.last().map_or(0, |at| at - high)));
+        let by_up = (up.len(), std::cmp::Reverse(up.last().map_or(0, |at| low - at)));
+        match (down.last(), up.last()) {
+            (Some(last), _) if by_down >= by_up => {
+                let mut to = *last;
+                for at in (high..*last).rev().filter(|at| !down.contains(at)) {
+                    self.set(to, self.at[at]);
+                    to -= 1;
+                }
+                // What is left above are first copies, in order: they go from the bottom up.
+                for at in (high + 1..=to).rev().filter(|at| self.at[*at].is_some()).collect::<Vec<_>>() {
+                    self.set(at, None);
                 }
                 self.set(high, Some(Held::Wanted(w)));
             }
-            (Some(up), _) => {
-                for at in up + 1..low {
-                    self.set(at - 1, self.at[at]);
+            (_, Some(last)) => {
+                let mut to = *last;
+                for at in (last + 1..low).filter(|at| !up.contains(at)) {
+                    self.set(to, self.at[at]);
+                    self.at[at] = self.at[at].map(|held| Held::Copy(self.slot(held)));
+                    to += 1;
                 }
-                self.set(low - 1, Some(Held::Wanted(w)));
+                self.set(to, Some(Held::Wanted(w)));
             }
             _ => {
-                let mut rows = (0..self.at.len()).rev().filter(|at| self.at[*at].is_some() && !self.is_base(*at));
-                let lowest = rows.clone().find(|at| !self.at[*at].is_some_and(|h| self.slot(h).defers()));
-                if let Some(at) = lowest.or_else(|| rows.next()) {
+                let rows =
+                    || (0..self.at.len()).rev().filter(|at| self.at[*at].is_some() && !self.is_base(*at));
+                let lowest = rows().find(|at| !self.at[*at].is_some_and(|h| self.slot(h).defers()));
+                if let Some(at) = lowest.or_else(|| rows().next()) {
                     self.evict(at);
                 }
             }
         }
+    }
+
+    fn is_free(&self, at: usize) -> bool {
+        matches!(self.at[at], None | Some(Held::Copy(_)))
     }
 }

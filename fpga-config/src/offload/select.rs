@@ -49,6 +49,8 @@ pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> 
     order.sort_by_key(|i| {
         let r = &rules[*i];
         let used = if r.had { r.used.saturating_mul(STICKY).saturating_add(1) } else { r.used };
+        // Without software a rule that is in is never given up for another.
+        let used = if cpu_ports { used } else { u64::from(r.had) };
         (std::cmp::Reverse(used), *i)
     });
     let mut refused = vec![None; rules.len()];
@@ -73,10 +75,9 @@ pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> 
         Err(reason) => reason.clone(),
         Ok(rows) => Reason::Rows { needs: refused[i].unwrap_or(rows.len()), free },
     };
-    let wrapped = |reason: Reason| match reason {
-        Reason::FromOutside(_) | Reason::NotReceived(_) => reason,
-        reason if cpu_ports => reason,
-        reason => Reason::NoSoftware(Box::new(reason)),
+    let wrapped = |reason: Reason| match cpu_ports {
+        true => reason,
+        false => reason.clone().without_software().unwrap_or(reason),
     };
     (0..rules.len())
         .map(|i| match c.choice[i] {
@@ -133,7 +134,10 @@ impl Chooser<'_> {
                     {
                         continue;
                     }
-                    let own = self.rules[above].rows.as_ref().is_ok_and(|rows| rows.len() <= self.cost(above, Some(Got::Punt)));
+                    let own = self.rules[above]
+                        .rows
+                        .as_ref()
+                        .is_ok_and(|rows| rows.len() <= self.cost(above, Some(Got::Punt)));
                     got.push((above, if own && !all_punts { Got::Rows } else { Got::Punt }));
                 }
             }
@@ -157,7 +161,10 @@ impl Chooser<'_> {
 pub fn base(ports: &PortMap) -> Vec<Slot> {
     let from = |from: u8, to: u8| Slot {
         owner: Owner::Base,
-        row: Row { pattern: Pattern::ANY.with(Field::SOURCE, from.into(), 0xff), action: Action::to(1 << to) },
+        row: Row {
+            pattern: Pattern::ANY.with(Field::SOURCE, from.into(), 0xff),
+            action: Action::to(1 << to),
+        },
     };
     if !ports.cpu_ports {
         return Vec::new();

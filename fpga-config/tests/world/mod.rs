@@ -1,0 +1,364 @@
+//! A switch made of a card in memory, the offload and the flow table in software, beside a flow table alone that sees every packet.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tandem_fpga_config::codec::ofctl::Line;
+use tandem_fpga_config::codec::ports::{At, cpu_queue, queue};
+use tandem_fpga_config::codec::{Port, PortMap};
+use tandem_fpga_config::model::Model;
+use tandem_fpga_config::offload::{Offload, Options, Report, Seen};
+use tandem_fpga_config::profile::{FlowMap, builtin};
+use tandem_fpga_config::registers::{AccessError, Registers};
+use tandem_model::Time;
+use tandem_openflow::table::flows::Filter;
+use tandem_openflow::table::{Adding, Change, Flow, Pipeline};
+
+/// A small generator of numbers, so that a seed is a story.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    pub fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.roll(list.len() as u64) as usize]
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.roll(n) == 0
+    }
+}
+
+/// Where frames leave by queue, sorted.
+pub type Out = Vec<(u8, Vec<u8>)>;
+
+/// What the table alone does to a packet: out of the card's ports, or to be decided in software.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Card(Out),
+    Software,
+}
+
+pub fn verdict(table: &mut Pipeline, ports: &PortMap, frame: &[u8], in_port: u32, now: Time) -> Verdict {
+    let Some(sent) = table.process(frame, in_port, now) else {
+        return if ports.cpu_ports { Verdict::Software } else { Verdict::Card(Vec::new()) };
+    };
+    let mut out = Vec::new();
+    for sent in sent {
+        match ports.get(sent.port).map(|p| p.at) {
+            Some(At::Card(n)) => out.push((queue(n), sent.frame)),
+            _ => return Verdict::Software,
+        }
+    }
+    out.sort();
+    Verdict::Card(out)
+}
+
+/// The card's registers; after every write that changes a decision, packets are tried.
+pub struct Watched<'a> {
+    pub card: &'a mut Model,
+    pub map: FlowMap,
+    pub ports: &'a PortMap,
+    /// In port, frame, what was right, what will be.
+    pub packets: &'a [(u8, Vec<u8>, Verdict, Verdict)],
+    pub now: Time,
+    pub tried: u64,
+    pub wrong: Vec<String>,
+    pub lost: u64,
+    pub commits: usize,
+    pub reads: usize,
+}
+
+impl Registers for Watched<'_> {
+    fn read32(&mut self, address: u32) -> Result<u32, AccessError> {
+        self.reads += 1;
+        self.card.read32(address)
+    }
+
+    fn write32(&mut self, address: u32, value: u32) -> Result<(), AccessError> {
+        self.card.write32(address, value)?;
+        let exact = address >= self.map.exact && address < self.map.exact + self.map.exact_rows * 128;
+        self.commits += usize::from(address == self.map.write_row);
+        if address == self.map.write_row || exact && address % 128 == 28 {
+            let mut card = self.card.clone();
+            for (n, frame, old, new) in self.packets {
+                let mut out = card.packet(queue(*n), frame, self.now);
+                out.sort();
+                self.tried += 1;
+                if self.ports.cpu_ports && out == [(cpu_queue(*n), frame.clone())] {
+                    continue;
+                }
+                let out = Verdict::Card(out);
+                if out == *old || out == *new {
+                    continue;
+                }
+                if !self.ports.cpu_ports && out == Verdict::Card(Vec::new()) {
+                    self.lost += 1;
+                    continue;
+                }
+                self.wrong.push(format!("port {n} {frame:02x?}: {out:?}, was {old:?}, will be {new:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub struct World {
+    pub ports: PortMap,
+    pub card: Model,
+    pub map: FlowMap,
+    pub offload: Offload,
+    /// The table in software, which sees what the card sends it.
+    pub soft: Pipeline,
+    /// The table alone, which sees everything.
+    pub alone: Pipeline,
+    pub now: Time,
+    pub compared: u64,
+    pub in_card: u64,
+    pub tried: u64,
+    pub commits: usize,
+    pub lost: u64,
+    pub gaps: usize,
+    pub entries: u64,
+}
+
+pub fn start() -> Time {
+    Time(1_000_000_000_000)
+}
+
+impl World {
+    pub fn new(ports: PortMap, options: Options) -> World {
+        let now = start();
+        let mut card = Model::new(builtin::named("openflow-switch").expect("built in"), now);
+        if options.clears_rows {
+            card = card.clearing_row_counters();
+        }
+        let map = card.profile().flow_table.expect("it has one");
+        let now = now + Duration::from_secs(1);
+        card.set_time(now);
+        // Counters of rows stand just below their wrap.
+        for row in 0..u32::from(map.rows) {
+            card.write32(map.packets_hit + 4 * row, u32::MAX - row).expect("mapped");
+            card.write32(map.bytes_hit + 4 * row, u32::MAX - 700).expect("mapped");
+        }
+        let mut offload = Offload::start(map, ports.clone(), options, now, &mut card).expect("it answers");
+        let numbers: Vec<u32> = ports.iter().map(|p| p.number).collect();
+        let soft = Pipeline::new(1, 10_000, numbers);
+        // An empty card drops everything: from here on there are ways to software.
+        offload.sync(&soft.tables[0], now, &mut card).expect("it answers");
+        let alone = soft.clone();
+        World {
+            ports,
+            card,
+            map,
+            offload,
+            soft,
+            alone,
+            now,
+            compared: 0,
+            in_card: 0,
+            tried: 0,
+            commits: 0,
+            lost: 0,
+            gaps: 0,
+            entries: 0,
+        }
+    }
+
+    pub fn line(&self, text: &str) -> Line {
+        let line = Line::parse(text, Some(&self.ports)).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let again = Line::parse(&line.to_string(), Some(&self.ports));
+        assert_eq!(again.as_ref(), Ok(&line), "what is printed is read again as the same: {line}");
+        line
+    }
+
+    pub fn add(&mut self, text: &str, idle: Duration, hard: Duration) -> bool {
+        let line = self.line(text);
+        let Ok(instructions) = line.instructions() else { return false };
+        for table in [&mut self.soft, &mut self.alone] {
+            let flow = Flow::new(line.priority, line.criteria(), instructions.clone(), self.now);
+            let how = Adding { check_overlap: false, keep_counts: false };
+            table.tables[0].add(Flow { idle, hard, ..flow }, how).expect("room");
+        }
+        true
+    }
+
+    pub fn modify(&mut self, text: &str, strict: bool) {
+        let line = self.line(text);
+        let Ok(instructions) = line.instructions() else { return };
+        let filter =
+            Filter { strict: strict.then_some(line.priority), ..Filter::covered_by(line.criteria()) };
+        let change = Change { instructions, ..Change::default() };
+        for table in [&mut self.soft, &mut self.alone] {
+            table.tables[0].modify(&filter, &change);
+        }
+    }
+
+    /// Flows whose counts are asked for when they go: those of the card are taken in first.
+    pub fn delete(&mut self, filter: &Filter) {
+        let ids: Vec<u64> = self.soft.tables[0].select(filter).map(|f| f.id).collect();
+        for id in ids {
+            if let Some(credit) = self.offload.sweep_flow(id, self.now, &mut self.card).expect("it answers") {
+                self.soft.credit(credit.flow, credit.packets, credit.bytes, credit.last_used);
+            }
+        }
+        let counts = |t: &mut Pipeline| -> Vec<(u64, u64, u64)> {
+            t.tables[0].delete(filter).iter().map(|f| (f.id, f.packets, f.bytes)).collect()
+        };
+        let (soft, alone) = (counts(&mut self.soft), counts(&mut self.alone));
+        assert_eq!(soft, alone, "the last counts of flows that go");
+    }
+
+    pub fn sweep(&mut self) {
+        for credit in self.offload.sweep(self.now, &mut self.card).expect("it answers") {
+            self.soft.credit(credit.flow, credit.packets, credit.bytes, credit.last_used);
+        }
+    }
+
+    /// Compares what is counted of every flow.
+    pub fn compare_counts(&mut self) {
+        // A sweep reads a part of the exact entries.
+        for _ in 0..40 {
+            self.sweep();
+        }
+        let counts = |t: &Pipeline| -> Vec<(u64, u64, u64)> {
+            t.tables[0].iter().map(|f| (f.id, f.packets, f.bytes)).collect()
+        };
+        assert_eq!(counts(&self.soft), counts(&self.alone), "packets and bytes of every flow");
+    }
+
+    /// Card and table made equal, with packets tried on the way. `old` is the table as it was before.
+    pub fn sync(&mut self, old: &Pipeline, frames: &[(u8, Vec<u8>)]) -> Report {
+        if !self.ports.cpu_ports {
+            // What cannot be done is refused before it is in the table.
+            let (mut trial, mut card) = (self.offload.clone(), self.card.clone());
+            let report = trial.sync(&self.soft.tables[0], self.now, &mut card).expect("it answers");
+            let refused: BTreeSet<u64> = report.rejected.iter().map(|(id, _)| *id).collect();
+            let filters: Vec<Filter> = self.soft.tables[0]
+                .iter()
+                .filter(|f| refused.contains(&f.id))
+                .map(|f| Filter::strictly(f.criteria.clone(), f.priority))
+                .collect();
+            for filter in filters {
+                self.soft.tables[0].delete(&filter);
+                self.alone.tables[0].delete(&filter);
+            }
+        }
+        let (mut old, mut new) = (old.clone(), self.soft.clone());
+        let packets: Vec<(u8, Vec<u8>, Verdict, Verdict)> = frames
+            .iter()
+            .map(|(n, frame)| {
+                let in_port = self.ports.number(*n).expect("a port");
+                let was = verdict(&mut old, &self.ports, frame, in_port, self.now);
+                let will = verdict(&mut new, &self.ports, frame, in_port, self.now);
+                (*n, frame.clone(), was, will)
+            })
+            .collect();
+        let mut watched = Watched {
+            card: &mut self.card,
+            map: self.map,
+            ports: &self.ports,
+            packets: &packets,
+            now: self.now,
+            tried: 0,
+            wrong: Vec::new(),
+            lost: 0,
+            commits: 0,
+            reads: 0,
+        };
+        let report = self.offload.sync(&self.soft.tables[0], self.now, &mut watched).expect("it answers");
+        assert_eq!(watched.wrong, Vec::<String>::new(), "on the way");
+        assert_eq!(watched.commits, report.commits);
+        self.tried += watched.tried;
+        self.lost += watched.lost;
+        self.commits += report.commits;
+        self.gaps += report.gaps;
+        report
+    }
+
+    /// A packet comes in by a port of the card, and everything happens to it that would.
+    pub fn packet(&mut self, n: u8, frame: &[u8]) {
+        let in_port = self.ports.number(n).expect("a port");
+        let wanted = self.alone.process(frame, in_port, self.now);
+        let out = self.card.packet(queue(n), frame, self.now);
+        self.compared += 1;
+        if self.ports.cpu_ports && out == [(cpu_queue(n), frame.to_vec())] {
+            let got = self.soft.process(frame, in_port, self.now);
+            assert_eq!(got, wanted, "in software");
+            // What software sends to a port of the card leaves there, unchanged.
+            for sent in got.into_iter().flatten() {
+                if let Some(At::Card(to)) = self.ports.get(sent.port).map(|p| p.at) {
+                    let out = self.card.packet(cpu_queue(to), &sent.frame, self.now);
+                    assert_eq!(out, [(queue(to), sent.frame)]);
+                }
+            }
+            let seen =
+                self.offload.packet_seen(frame, in_port, self.now, &mut self.card).expect("it answers");
+            self.entries += u64::from(seen == Seen::Made);
+            return;
+        }
+        self.in_card += 1;
+        let mut out = out;
+        out.sort();
+        let wanted = match wanted {
+            None if self.ports.cpu_ports => panic!("a miss must go to software: {frame:02x?}: {out:?}"),
+            wanted => wanted.unwrap_or_default(),
+        };
+        let mut wanted: Out = wanted
+            .into_iter()
+            .map(|sent| match self.ports.get(sent.port).map(|p| p.at) {
+                Some(At::Card(to)) => (queue(to), sent.frame),
+                _ => panic!("port {} is not the card's, yet the card decided {frame:02x?}", sent.port),
+            })
+            .collect();
+        wanted.sort();
+        assert_eq!(out, wanted, "port {n}: {frame:02x?}\n{}", self.story());
+    }
+
+    /// What is where, for people.
+    pub fn story(&self) -> String {
+        let mut out = String::new();
+        for f in self.soft.tables[0].iter() {
+            let place = self.offload.place(f.id).map_or_else(String::new, |p| p.to_string());
+            out += &format!("{} {:?} {:?}: {place}\n", f.priority, f.criteria, f.instructions.apply);
+        }
+        for (at, slot) in self.offload.rows().iter().enumerate() {
+            if let Some(slot) = slot {
+                let shown = tandem_fpga_config::codec::listing::Shown(
+                    &slot.row.pattern,
+                    &slot.row.action,
+                    &self.ports,
+                );
+                out += &format!("row {at}: {shown} {:?}\n", slot.owner);
+            }
+        }
+        out
+    }
+
+    /// Flows whose time is up, in both tables.
+    pub fn expire(&mut self) -> usize {
+        for _ in 0..40 {
+            self.sweep();
+        }
+        let gone = |t: &mut Pipeline, now| -> Vec<(u64, u64)> {
+            t.tables[0].expire(now).iter().map(|(f, _)| (f.id, f.packets)).collect()
+        };
+        let (soft, alone) = (gone(&mut self.soft, self.now), gone(&mut self.alone, self.now));
+        assert_eq!(soft, alone, "flows whose time is up");
+        soft.len()
+    }
+}
+
+/// Ports in an order that counting would get wrong: card ports 0 to 3 are 3, 1, 4, 2.
+pub fn ports(card: u8, plain: bool, cpu_ports: bool) -> PortMap {
+    let numbers = [3, 1, 4, 2];
+    let mut list: Vec<Port> =
+        (0..card).map(|n| Port::new(numbers[usize::from(n)], format!("nf2c{n}"), At::Card(n))).collect();
+    if plain {
+        list.insert(0, Port::new(7, "eth1", At::Plain));
+    }
+    PortMap::new(list, cpu_ports).expect("good ports")
+}
