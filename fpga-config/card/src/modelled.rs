@@ -21,9 +21,12 @@ pub fn now() -> Time {
 }
 
 impl ModelCard {
-    /// A card with this bitfile, reset just now.
+    /// A card with this bitfile that was reset a second ago: its exact table is cleared, and takes what is written.
     pub fn new(profile: Profile) -> ModelCard {
-        ModelCard { model: Model::new(profile, now()) }
+        let reset = Time(now().0.saturating_sub(1_000_000_000));
+        let mut model = Model::new(profile, reset);
+        model.set_time(now());
+        ModelCard { model }
     }
 }
 

@@ -103,8 +103,12 @@ pub fn compile_exact(
 /// The key of a rule that looks at every bit, though nobody called it exact.
 fn whole(rule: &Rule) -> Option<Key> {
     let from = rule.ingress.iter().next().filter(|_| rule.ingress.len() == 1)?;
-    let all =
-        Field::ALL.iter().filter(|(_, f)| *f != Field::SOURCE).all(|(_, f)| rule.pattern.mask.get(*f) == 0);
+    // The low two bits of the type of service are 0 in every key.
+    let has = |f: Field| if f == Field::IP_TOS { 0xfc } else { f.full() };
+    let all = Field::ALL
+        .iter()
+        .filter(|(_, f)| *f != Field::SOURCE)
+        .all(|(_, f)| rule.pattern.mask.get(*f) & has(*f) == 0);
     let mut key = rule.pattern.key;
     key.set(Field::SOURCE, queue(from).into());
     all.then_some(key)

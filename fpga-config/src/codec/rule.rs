@@ -105,6 +105,17 @@ pub enum Reason {
     NoSoftware(Box<Reason>),
 }
 
+impl Reason {
+    /// As it is where there is no software either; `None` for what needs neither card nor software between them: packets from plain NICs.
+    pub fn without_software(self) -> Option<Reason> {
+        match self {
+            Reason::FromOutside(_) | Reason::NotReceived(_) => None,
+            Reason::NoSoftware(_) => Some(self),
+            why => Some(Reason::NoSoftware(Box::new(why))),
+        }
+    }
+}
+
 /// What a flow's actions are to the card: one change, and where to by the port it came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {

@@ -241,16 +241,20 @@ impl Offload {
         &self.ports
     }
 
-    /// Whether the card can do a flow at all, before it is added: where there are no CPU ports, what it cannot is to be refused.
+    /// Whether this switch can do a flow, before it is added: with CPU ports always, because software can; without them, what the card cannot
+    /// is to be refused. That there are rows for it is known after [`Offload::sync`] only.
     ///
     /// # Errors
     /// With the reason why not.
     pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), Reason> {
+        if self.ports.cpu_ports {
+            return Ok(());
+        }
         let rule = Rule::new(criteria, instructions, &self.ports, self.options.transport);
-        rule.plan.map(drop).map_err(|why| match why {
-            why if self.ports.cpu_ports => why,
-            why => Reason::NoSoftware(Box::new(why)),
-        })
+        match rule.plan.err().and_then(Reason::without_software) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
     }
 
     /// Brings the card to the table.

@@ -195,12 +195,21 @@ impl Planner<'_> {
     fn may_go(&self, at: usize, coming: Option<usize>) -> bool {
         let Some(Held::Old(old)) = self.at[at] else { return false };
         let pattern = &old.row.pattern;
-        self.at[at + 1..].iter().flatten().all(|held| {
+        // One that another stands before matches nothing anyway.
+        if self.at[..at].iter().flatten().any(|above| self.slot(*above).row.pattern.covers(pattern)) {
+            return true;
+        }
+        for held in self.at[at + 1..].iter().flatten() {
             let below = self.slot(*held);
-            if matches!(held, Held::Copy(_)) || !below.row.pattern.overlaps(pattern) || below.defers() {
-                return true;
+            if matches!(held, Held::Copy(_)) || below.defers() || !below.row.pattern.overlaps(pattern) {
+                continue;
             }
-            let Held::Wanted(below_at) = *held else { return false };
+            let below_at = match *held {
+                // What it does, another one does for all of its packets.
+                Held::Old(other) if other.row == old.row => return true,
+                Held::Wanted(w) => w,
+                _ => return false,
+            };
             let missing = |w: usize| {
                 let above = &self.wanted[w].row.pattern;
                 self.place[w].is_none()
@@ -208,40 +217,41 @@ impl Planner<'_> {
                     && above.overlaps(pattern)
                     && above.overlaps(&below.row.pattern)
             };
-            !(0..below_at).any(missing)
-        })
+            if (0..below_at).any(missing) {
+                return false;
+            }
+        }
+        true
     }
 
     fn put(&mut self, w: usize) {
         let low = (0..w).rev().find_map(|above| self.place[above]).map_or(0, |at| at + 1);
         let high = (w + 1..self.wanted.len()).find_map(|below| self.place[below]).unwrap_or(self.at.len());
-        // In the place of one that goes: its own former one first.
+        // In the place of its own former one.
         let mine = |at: &usize| matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == self.wanted[w].row.pattern);
         let goes = |at: &usize| self.may_go(*at, Some(w));
-        let instead = (low..high).filter(mine).find(goes).or_else(|| (low..high).find(goes));
-        if let Some(at) = instead {
+        if let Some(at) = (low..high).filter(mine).find(goes) {
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // In a free place, so that all that are still to come between the neighbours have one, evenly spread.
-        let free: Vec<usize> = (low..high).filter(|at| self.is_free(*at)).collect();
-        if let Some(last) = free.last() {
-            let missing =
-                |range: std::ops::Range<usize>| range.rev().take_while(|w| self.place[*w].is_none()).count();
-            let before = missing(0..w);
-            let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
-            let all = before + 1 + after;
-            let spare = free.len().saturating_sub(all);
+        // In the place of one that goes, or in a free one, so that all that are still to come between the neighbours have one, evenly spread.
+        let before = (0..w).rev().take_while(|w| self.place[*w].is_none()).count();
+        let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
+        let all = before + 1 + after;
+        let mut room: Vec<usize> = (low..high).filter(goes).collect();
+        if room.len() < all {
+            room = (low..high).filter(|at| self.is_free(*at) || room.contains(at)).collect();
+        }
+        if let Some(last) = room.last() {
             let at = if self.wanted[w].owner == Owner::Base {
                 // Nothing ever comes below them.
-                free.len().saturating_sub(1 + after)
+                room.len().saturating_sub(1 + after)
             } else {
-                before + (before + 1) * spare / (all + 1)
+                before + (before + 1) * room.len().saturating_sub(all) / (all + 1)
             };
-            let at = free.get(at).copied().unwrap_or(*last);
+            let at = room.get(at).copied().unwrap_or(*last);
             return self.set(at, Some(Held::Wanted(w)));
         }
         // By moving the neighbours, for all that are still to come here at once.
-        let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
         let open = |at: &usize| self.is_free(*at) || self.may_go(*at, None);
         let down: Vec<usize> = (high..self.at.len()).filter(open).take(1 + after).collect();
         let up: Vec<usize> = (0..low).rev().filter(open).take(1 + after).collect();

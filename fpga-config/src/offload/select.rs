@@ -75,10 +75,9 @@ pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> 
         Err(reason) => reason.clone(),
         Ok(rows) => Reason::Rows { needs: refused[i].unwrap_or(rows.len()), free },
     };
-    let wrapped = |reason: Reason| match reason {
-        Reason::FromOutside(_) | Reason::NotReceived(_) => reason,
-        reason if cpu_ports => reason,
-        reason => Reason::NoSoftware(Box::new(reason)),
+    let wrapped = |reason: Reason| match cpu_ports {
+        true => reason,
+        false => reason.clone().without_software().unwrap_or(reason),
     };
     (0..rules.len())
         .map(|i| match c.choice[i] {
