@@ -12,7 +12,7 @@
 //! adopt_with_gap = false                        # take over bridges whose flows are lost by that
 //! [[switch]]
 //! name = "edge1"
-//! datapath = "ovs"
+//! datapath = "ovs"                              # or soft: a switch in the agent itself, without Open vSwitch
 //! controllers = ["tcp:10.0.0.1:6653"]           # where its switch finds OpenFlow, if the controller does not say
 //! [[switch.port]]
 //! number = 1
@@ -121,6 +121,8 @@ pub enum Kind {
     /// Open vSwitch.
     #[default]
     Ovs,
+    /// A switch in the agent itself.
+    Soft,
 }
 
 /// A port of a switch.

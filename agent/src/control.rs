@@ -105,8 +105,12 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
                 }
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },
+            "flows" => match worker.views().await {
+                Ok(views) => serde_json::to_string(&views),
+                Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
+            },
             other => serde_json::to_string(
-                &serde_json::json!({ "error": format!("{other:?} is not known; write status or report") }),
+                &serde_json::json!({ "error": format!("{other:?} is not known; write status, report or flows") }),
             ),
         };
         let Ok(text) = answer else { return };

@@ -14,4 +14,5 @@ pub mod gap;
 pub mod nic;
 pub mod queues;
 pub mod session;
+pub mod soft;
 pub mod worker;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tandem_agent::config::Config;
 use tandem_agent::control::{self, Status, note, note_applied};
 use tandem_agent::desired::{Desired, Fault};
+use tandem_agent::soft::View;
 use tandem_agent::worker::Worker;
 use tandem_agent::{doctor, enrol, session};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +52,11 @@ enum Verb {
         /// Print again every second.
         #[arg(long)]
         watch: bool,
+    },
+    /// The flows of the switches that live in the running agent (datapath `soft`), and where each flow lives.
+    Flows {
+        /// Only this switch's.
+        switch: Option<String>,
     },
     /// Make this host what a file says, without a controller. A bridge that is there already is taken over without a lost packet when it
     /// has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
@@ -115,6 +121,20 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     break;
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Some(Verb::Flows { switch }) => {
+            let mut views: Vec<(String, View)> = serde_json::from_value(ask(&config()?, "flows")?)?;
+            views.retain(|(name, _)| switch.as_ref().is_none_or(|s| s == name));
+            if let (Some(switch), true) = (&switch, views.is_empty()) {
+                bail!(
+                    "no switch {switch:?} lives in this agent; Open vSwitch's flows: ovs-ofctl dump-flows {switch}"
+                );
+            }
+            if cli.json {
+                println!("{}", serde_json::to_string_pretty(&views)?);
+            } else {
+                print_flows(&views);
             }
         }
         Some(Verb::Apply { file, adopt_with_gap }) => {
@@ -263,6 +283,29 @@ fn print_status(s: &Status) {
         println!("applied     nothing yet");
     }
     s.faults.iter().for_each(|f| println!("not done    {f}"));
+}
+
+fn print_flows(views: &[(String, View)]) {
+    for (name, view) in views {
+        println!("switch {name}: {} flows", view.flows.len());
+        for (target, trouble) in &view.controllers {
+            let state = if trouble.is_empty() { "connected" } else { trouble };
+            println!("  controller {target}: {state}");
+        }
+        for f in &view.flows {
+            println!(
+                "  table={} priority={},{} actions={} cookie={:#x} packets={} bytes={} in={}",
+                f.table,
+                f.priority,
+                f.matches,
+                f.does,
+                f.cookie,
+                f.packets,
+                f.bytes,
+                f.place.as_deref().unwrap_or("software")
+            );
+        }
+    }
 }
 
 fn print_counters(report: &Value, json: bool) -> anyhow::Result<()> {

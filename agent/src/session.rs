@@ -162,6 +162,8 @@ fn hello(config: &Config, presented: &[Presented], generation: u64) -> wire::Hel
     let selection = |s: Selection| match s {
         Selection::Queue => wire::Selection::Queue,
         Selection::Dscp => wire::Selection::Dscp,
+        Selection::RateLimiter => wire::Selection::RateLimiter,
+        Selection::Mark => wire::Selection::Mark,
         Selection::None => wire::Selection::None,
     };
     wire::Hello {

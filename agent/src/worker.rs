@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::datapath::{self, Datapaths, Outcome, Presented, SwitchReport};
 use crate::desired::{Desired, Fault};
+use crate::soft::View;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -22,6 +23,7 @@ enum Command {
     Resume(oneshot::Sender<Option<(Outcome, Duration)>>),
     Notices(oneshot::Sender<Vec<Fault>>),
     Report(oneshot::Sender<Reported>),
+    Views(oneshot::Sender<Vec<(String, View)>>),
     Release(oneshot::Sender<Result<(), String>>),
 }
 
@@ -62,7 +64,7 @@ impl Worker {
         let (sender, receiver) = mpsc::channel();
         let file = config.state.join("desired.toml");
         let mut state = State {
-            datapaths: datapath::open(config),
+            datapaths: datapath::open(config, keeper),
             wanted: load(&file),
             file,
             trouble: Vec::new(),
@@ -144,6 +146,14 @@ impl Worker {
         self.ask(Command::Report).await
     }
 
+    /// What switches that live in this program show of themselves, by name.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub async fn views(&self) -> Result<Vec<(String, View)>, Ended> {
+        self.ask(Command::Views).await
+    }
+
     /// Gives everything back as it was found.
     ///
     /// # Errors
@@ -168,6 +178,7 @@ impl State {
                 let switches = self.datapaths.report(&self.wanted.switches);
                 let _ = reply.send(Reported { switches, notices: self.notices.drain(..).collect() });
             }
+            Command::Views(reply) => drop(reply.send(self.datapaths.views())),
             Command::Apply(desired, gap, reply) => drop(reply.send(self.apply(desired, gap))),
             Command::Resume(reply) => {
                 let there = !self.wanted.switches.is_empty();

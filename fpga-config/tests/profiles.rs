@@ -319,10 +319,11 @@ fn a_profile_that_is_no_toml_or_names_no_board_says_so() {
 }
 
 #[test]
-fn a_flow_table_that_is_laid_out_otherwise_is_refused() {
+fn a_flow_table_whose_words_do_not_follow_each_other_is_refused() {
     let (_, text) = builtin::PROFILES[0];
-    let moved = text.replace("name = \"CMP_MASK_{}\", at = 0x28", "name = \"CMP_MASK_{}\", at = 0x400");
-    assert_ne!(moved, text);
-    let error = Profile::parse("x.toml", &moved).expect_err("the codec could not be used with it");
-    assert!(error.to_string().contains("CMP_MASK_0"), "{error}");
+    let spread =
+        text.replace("name = \"CMP_MASK_{}\", at = 0x28", "name = \"CMP_MASK_{}\", stride = 8, at = 0x400");
+    assert_ne!(spread, text);
+    let error = Profile::parse("x.toml", &spread).expect_err("the codec could not be used with it");
+    assert!(error.to_string().contains("CMP_MASK_1"), "{error}");
 }

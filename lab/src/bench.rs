@@ -2,6 +2,7 @@
 //! same bridges by one `ovs-vsctl`.
 
 use crate::emulated::control::{self, Answer, Ask};
+use crate::emulated::datapath::Choice;
 use crate::emulated::network::port_name;
 use crate::emulated::outside::{self, Plan};
 use crate::scratch::Scratch;
@@ -89,6 +90,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             controller: tandem::openflow(scratch.path()),
             agents: tandem::agents(scratch.path()),
             agent_per_switch: false,
+            datapath: Choice::Ovs,
             protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
         };
         outside::up(&plan)?;

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tandem_lab::emulated::control::{self, Answer, Ask, Status};
+use tandem_lab::emulated::datapath::Choice;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
@@ -66,6 +67,9 @@ enum Verb {
         /// OpenFlow versions that the switches offer.
         #[arg(long, default_value = "OpenFlow10,OpenFlow13", value_delimiter = ',')]
         protocols: Vec<String>,
+        /// What the switches are made of.
+        #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
+        datapath: Choice,
     },
     /// Take an emulated data centre down; nothing of it is left.
     Down(Name),
@@ -215,6 +219,9 @@ struct Place {
     /// What runs on the testbed's machines, if not this program.
     #[arg(long, requires = "inventory")]
     node_program: Option<PathBuf>,
+    /// What the switches of the emulated world are made of.
+    #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
+    datapath: Choice,
 }
 
 impl Place {
@@ -232,9 +239,10 @@ impl Place {
             }
             (World::Testbed, None) => bail!("a testbed has an inventory: --inventory FILE"),
             (World::Simulated, _) => bail!("this experiment has no packets in the simulated world"),
-            (World::Emulated, _) => {
-                Box::new(Emulated { protocols: protocols.iter().map(|p| (*p).to_owned()).collect() })
-            }
+            (World::Emulated, _) => Box::new(Emulated {
+                protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
+                datapath: self.datapath,
+            }),
         })
     }
 }
@@ -273,7 +281,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             print_status(&status);
             println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
         }
-        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, .. } => {
+        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, datapath, .. } => {
             let plan = Plan {
                 name,
                 text: read(&site)?,
@@ -282,6 +290,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 protocols,
                 agents,
                 agent_per_switch,
+                datapath,
             };
             let up = outside::up(&plan)?;
             let [switches, servers, gateways, links, _] = up.status.counts;

@@ -737,6 +737,10 @@ pub enum Selection {
     Queue,
     /// A filter at the port reads the packet's DSCP (Open vSwitch in user space).
     Dscp,
+    /// The port is held to its rate as a whole (some NetFPGA bitfiles); packets are marked, and the next switch tells them apart.
+    RateLimiter,
+    /// Packets are marked with their class's DSCP, and the next switch tells them apart (NetFPGA).
+    Mark,
     /// Not at all.
     None,
 }

@@ -103,7 +103,14 @@ impl<'a> Builder<'a> {
             ids.push(NodeId::Switch(SwitchId(self.switches.len() as u32)));
             let prefix = (role == Role::Edge).then(|| self.edge_prefix(n - 1)).flatten();
             let dpid = Dpid(base + u64::from(n));
-            self.switches.push(Switch { name: format!("{stem}{n}"), dpid, role, legacy: false, prefix });
+            self.switches.push(Switch {
+                name: format!("{stem}{n}"),
+                dpid,
+                role,
+                legacy: false,
+                prefix,
+                datapath: None,
+            });
         }
         ids
     }

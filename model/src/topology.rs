@@ -96,6 +96,31 @@ pub struct Switch {
     pub legacy: bool,
     /// The addresses behind an edge switch; `None` for other roles.
     pub prefix: Option<Prefix>,
+    /// What it is made of, where the site says so.
+    #[serde(default)]
+    pub datapath: Option<DatapathKind>,
+}
+
+/// What a switch is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatapathKind {
+    /// Open vSwitch.
+    Ovs,
+    /// The agent's own switch.
+    Soft,
+    /// A NetFPGA card, in a lab its model.
+    Netfpga,
+}
+
+impl std::fmt::Display for DatapathKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DatapathKind::Ovs => "ovs",
+            DatapathKind::Soft => "soft",
+            DatapathKind::Netfpga => "netfpga",
+        })
+    }
 }
 
 /// A machine that holds VMs.
@@ -181,6 +206,20 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// Per switch, the links at its ports: `(port, link)`, in port order. Then per server, then per gateway.
     adjacency: Vec<Vec<(PortNo, LinkId)>>,
+    /// Per server, where its first uplink leads: asked for in every decision, and found by several steps from node to node.
+    #[serde(default)]
+    first: Vec<Option<Access>>,
+}
+
+/// Where a server's uplink leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// The edge switch at its end.
+    pub edge: SwitchId,
+    /// The server's own link, upwards.
+    pub hop: Hop,
+    /// True when that link ends at the edge switch, without a legacy switch between.
+    pub direct: bool,
 }
 
 impl Topology {
@@ -192,7 +231,8 @@ impl Topology {
         gateways: Vec<Gateway>,
         links: Vec<Link>,
     ) -> Topology {
-        let mut topology = Topology { switches, servers, gateways, links, adjacency: Vec::new() };
+        let mut topology =
+            Topology { switches, servers, gateways, links, adjacency: Vec::new(), first: Vec::new() };
         let nodes = topology.switches.len() + topology.servers.len() + topology.gateways.len();
         let mut adjacency = vec![Vec::new(); nodes];
         for (index, link) in topology.links.iter().enumerate() {
@@ -206,6 +246,9 @@ impl Topology {
             ports.sort_unstable();
         }
         topology.adjacency = adjacency;
+        let first =
+            (0..topology.servers.len() as u32).map(|n| topology.follow_uplink(ServerId(n), 0)).collect();
+        topology.first = first;
         topology
     }
 
@@ -279,13 +322,24 @@ impl Topology {
     /// The edge switch that a server's `uplink` (0 is the primary) leads to; through a legacy switch, the first OpenFlow
     /// switch behind it.
     pub fn edge_of(&self, server: ServerId, uplink: usize) -> Option<SwitchId> {
-        let mut link = *self.server(server)?.uplinks.get(uplink)?;
-        let mut from = NodeId::Server(server);
+        self.access(server, uplink).map(|a| a.edge)
+    }
+
+    /// Where a server's `uplink` (0 is the primary) leads.
+    pub fn access(&self, server: ServerId, uplink: usize) -> Option<Access> {
+        let known = self.first.get(server.0 as usize).filter(|_| uplink == 0);
+        known.copied().unwrap_or_else(|| self.follow_uplink(server, uplink))
+    }
+
+    fn follow_uplink(&self, server: ServerId, uplink: usize) -> Option<Access> {
+        let own = *self.server(server)?.uplinks.get(uplink)?;
+        let (mut link, mut from) = (own, NodeId::Server(server));
+        let hop = self.link(own)?.hop_from(own, from);
         for _ in 0..=self.switches.len() {
             let other = self.link(link)?.other(from)?;
-            let NodeId::Switch(id) = other.node else { return None };
-            if !self.switch(id)?.legacy {
-                return Some(id);
+            let NodeId::Switch(edge) = other.node else { return None };
+            if !self.switch(edge)?.legacy {
+                return Some(Access { edge, hop, direct: link == own });
             }
             let ports = self.ports(other.node).iter();
             let (_, next) = ports.copied().find(|(_, l)| {

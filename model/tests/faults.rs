@@ -127,6 +127,8 @@ const CASES: &[Case] = &[
     ),
     ("[addresses]\nlease = «\"1 s\"»\n", "addresses.lease", "out of range", "\"30 s\""),
     // Overrides.
+    ("[[switch]]\nname = «\"srv1\"»\n", "switch.name", "no switch \"srv1\"", "\"core1\""),
+    ("[[switch]]\nname = \"edge1\"\ndatapath = «\"asic\"»\n", "switch.datapath", "asic", "netfpga"),
     ("[[server]]\nname = «\"srv9\"»\n", "server.name", "no server \"srv9\"", "\"srv1\""),
     ("[[server]]\nname = «\"edge1\"»\n", "server.name", "no server \"edge1\"", "\"srv1\""),
     ("«[[server]]»\ncpu = 1\n", "server.name", "not said which server", "name = \"srv1\""),

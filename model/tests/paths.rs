@@ -105,6 +105,7 @@ fn build(switches: usize, servers: usize, gateways: usize, drawn: Vec<Drawn>) ->
         role: Role::Edge,
         legacy: n % 3 == 2,
         prefix: None,
+        datapath: None,
     };
     let (mac, address) = (Mac([2, 0, 0, 0, 0, 0]), Ipv4Addr::UNSPECIFIED);
     let server = |n: usize| Server {

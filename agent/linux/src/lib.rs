@@ -18,11 +18,13 @@ pub mod netns;
 pub mod nic;
 pub mod ovs;
 pub mod ovsdb;
+pub mod packet;
 pub mod probe;
 pub mod sandbox;
 pub mod sys;
 pub mod tc;
 pub mod vswitchd;
+pub mod watch;
 
 /// What went wrong with the kernel or with Open vSwitch.
 #[derive(Debug, thiserror::Error)]

@@ -287,6 +287,10 @@ pub struct Interface {
     pub master: Option<u32>,
     /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below it.
     pub lower: Option<u32>,
+    /// The longest packet in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Its Ethernet address; zeros where it has none.
+    pub mac: [u8; 6],
     /// Counters.
     pub stats: Option<Stats64>,
 }
@@ -309,9 +313,25 @@ pub fn list_bare(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
     ask(netlink, all)
 }
 
+/// One interface of the thread's namespace, by its number.
+///
+/// # Errors
+/// When there is no such interface.
+pub fn one(netlink: &mut Netlink, index: u32) -> Result<Interface, Error> {
+    let mut which = LinkMessage::default();
+    which.header.index = index;
+    let what = format!("interface {index}");
+    let found = netlink.get(&what, RouteNetlinkMessage::GetLink(which))?;
+    let why = || Error::Garbled { what, why: "it is about no interface".into() };
+    interfaces(found).pop().ok_or_else(why)
+}
+
 fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Error> {
-    let found = netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?;
-    Ok(found
+    Ok(interfaces(netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?))
+}
+
+fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
+    found
         .into_iter()
         .filter_map(|m| match m {
             RouteNetlinkMessage::NewLink(m) => Some(m),
@@ -325,12 +345,16 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
                 running: m.header.flags.contains(LinkFlags::Running),
                 master: None,
                 lower: None,
+                mtu: 0,
+                mac: [0; 6],
                 stats: None,
             };
             let (mut below, mut is_stacked) = (None, false);
             for attribute in m.attributes {
                 match attribute {
                     LinkAttribute::IfName(name) => interface.name = name,
+                    LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                    LinkAttribute::Address(mac) => interface.mac = mac.try_into().unwrap_or_default(),
                     LinkAttribute::Stats64(stats) => interface.stats = Some(stats),
                     LinkAttribute::Controller(index) => interface.master = Some(index),
                     LinkAttribute::Link(index) => below = Some(index),
@@ -350,7 +374,7 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
             interface.lower = below.filter(|_| is_stacked);
             interface
         })
-        .collect())
+        .collect()
 }
 
 /// Keeps IPv6 off interfaces that are made from now on in the thread's namespace, so that nothing but what was asked for is sent.

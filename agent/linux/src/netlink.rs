@@ -91,6 +91,18 @@ impl Netlink {
         Ok(())
     }
 
+    /// Asks for one thing.
+    ///
+    /// # Errors
+    /// When the kernel refuses (there is no such thing), or its answer cannot be read.
+    pub fn get(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.ask(what, message, NLM_F_REQUEST | NLM_F_ACK)
+    }
+
     /// Asks for a list.
     ///
     /// # Errors
@@ -100,9 +112,18 @@ impl Netlink {
         what: &str,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.ask(what, message, NLM_F_REQUEST | NLM_F_DUMP)
+    }
+
+    fn ask(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
-        append(&mut bytes, message, self.sequence, NLM_F_REQUEST | NLM_F_DUMP);
+        append(&mut bytes, message, self.sequence, flags);
         self.socket.send(&bytes, 0).map_err(Error::io(format!("asking for {what}")))?;
         let mut list = Vec::new();
         loop {
@@ -111,7 +132,9 @@ impl Netlink {
                 match answer {
                     _ if sequence != self.sequence => {}
                     Answer::Done => return Ok(list),
-                    Answer::Ack(Ok(())) => {}
+                    // A dump ends with Done, anything else with its acknowledgement.
+                    Answer::Ack(Ok(())) if flags & NLM_F_DUMP == NLM_F_DUMP => {}
+                    Answer::Ack(Ok(())) => return Ok(list),
                     Answer::Ack(Err((source, text))) => {
                         return Err(Error::Refused { what: what.to_owned(), source, text });
                     }

@@ -49,9 +49,9 @@ impl Probe {
         }
     }
 
-    /// What is missing, each with what to do; empty when all is there.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let tun_needed = self.datapath == Datapath::Userspace;
+    /// What is missing, each with what to do; empty when all is there. `ovs`: switches are to be Open vSwitch's.
+    pub fn missing(&self, ovs: bool) -> Vec<&'static str> {
+        let tun_needed = ovs && self.datapath == Datapath::Userspace;
         [
             (
                 self.namespaces,
@@ -63,7 +63,7 @@ impl Probe {
                 "/dev/net/tun, for Open vSwitch in user space: modprobe tun, or mknod -m 666 /dev/net/tun c 10 200; if it is there, \
                  chmod 666 /dev/net/tun lets ordinary users use it in namespaces of their own",
             ),
-            (self.ovs, "Open vSwitch: apt-get install openvswitch-switch"),
+            (self.ovs || !ovs, "Open vSwitch: apt-get install openvswitch-switch"),
             (self.udhcpc, "a DHCP client: apt-get install udhcpc"),
         ]
         .into_iter()
@@ -86,7 +86,7 @@ impl fmt::Display for Probe {
             Datapath::Userspace => "user space",
         };
         write!(f, "Open vSwitch forwards in {datapath}")?;
-        for missing in self.missing() {
+        for missing in self.missing(true) {
             write!(f, "\nmissing: {missing}")?;
         }
         Ok(())

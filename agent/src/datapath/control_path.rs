@@ -1,9 +1,37 @@
 //! The interfaces that carry this agent's own connection to its controller: put into a bridge, they would cut it.
 
 use crate::config::Address;
+use crate::desired::{Fault, Switch};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
-use tandem_linux::link::Interface;
+use tandem_linux::link::{self, Interface};
+use tandem_linux::netlink::Netlink;
+
+/// Faults of switches that have one of them among their ports, or are called like one.
+pub(super) fn refuse(controller: &Address, wanted: &[Switch]) -> Vec<Fault> {
+    if matches!(controller, Address::Unix(_)) {
+        return Vec::new();
+    }
+    let all = Netlink::open().and_then(|mut n| link::list_bare(&mut n)).unwrap_or_default();
+    let control = interfaces(controller, &all);
+    let mut faults = Vec::new();
+    for switch in wanted {
+        let names = switch.ports.iter().map(|p| (&p.interface, Some(p.number)));
+        for (name, port) in names.chain([(&switch.name, None)]).filter(|(n, _)| control.contains(*n)) {
+            let instead = port.map_or_else(
+                || "Call the switch otherwise".to_owned(),
+                |port| format!("Give port {port} another interface"),
+            );
+            let why = format!(
+                "{name} carries this agent's own connection to {}; in a bridge it would be cut. {instead}",
+                controller
+            );
+            // The whole switch is refused: half of it would look like all of it.
+            faults.push(Fault::new(&switch.name, None, why));
+        }
+    }
+    faults
+}
 
 /// Their names; none when the controller is on this machine. A VLAN's or a bond's connection is carried by what is below it, too.
 pub fn interfaces(controller: &Address, all: &[Interface]) -> BTreeSet<String> {

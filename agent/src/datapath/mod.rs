@@ -3,14 +3,18 @@
 //! Another kind is another file here that implements [`Datapath`], a word in [`crate::config::Kind`], and a line in [`open`].
 
 mod control_path;
+mod counting;
 pub mod ovs;
 mod raising;
 mod shaping;
+pub mod soft;
 
 pub use control_path::interfaces as control_interfaces;
 
 use crate::config::{Config, Kind, SwitchConfig};
 use crate::desired::{Fault, Switch};
+use crate::soft::View;
+use crate::soft::wires::Wires;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -40,6 +44,11 @@ pub trait Datapath: Send {
     /// What switches and ports are and have counted. `wanted` is what was applied last.
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport>;
 
+    /// What switches that live in this program show of themselves, by name.
+    fn views(&mut self) -> Vec<(String, View)> {
+        Vec::new()
+    }
+
     /// Gives back everything as it was found.
     ///
     /// # Errors
@@ -55,6 +64,10 @@ pub enum Selection {
     Queue,
     /// A filter at the port reads the DSCP.
     Dscp,
+    /// The port is held to its rate as a whole; rules mark packets for the next switch.
+    RateLimiter,
+    /// Rules mark packets for the next switch.
+    Mark,
     /// Not at all.
     None,
 }
@@ -64,7 +77,7 @@ pub enum Selection {
 pub struct Presented {
     /// As the site file calls it.
     pub name: String,
-    /// `ovs (kernel)`, `ovs (userspace)`.
+    /// `ovs (kernel)`, `ovs (userspace)`, `soft`.
     pub datapath: String,
     /// Ports.
     pub ports: Vec<PresentedPort>,
@@ -163,15 +176,18 @@ pub struct Counters {
 /// All datapaths of a host, each with its switches.
 pub struct Datapaths(Vec<(Kind, Vec<String>, Box<dyn Datapath>)>);
 
-/// The datapaths that a configuration names.
-pub fn open(config: &Config) -> Datapaths {
+/// The datapaths that a configuration names. A `keeper` is a process that stays.
+pub fn open(config: &Config, keeper: bool) -> Datapaths {
     let of = |kind: Kind| -> Vec<SwitchConfig> {
         config.switches.iter().filter(|s| s.datapath == kind).cloned().collect()
     };
     let ovs = of(Kind::Ovs);
-    let names = ovs.iter().map(|s| s.name.clone()).collect();
+    let soft = of(Kind::Soft);
+    let names = |list: &[SwitchConfig]| list.iter().map(|s| s.name.clone()).collect();
+    let (ovs_names, soft_names) = (names(&ovs), names(&soft));
     let ovs = ovs::Ovs::new(config, ovs);
-    Datapaths(vec![(Kind::Ovs, names, Box::new(ovs))])
+    let soft = soft::Soft::new(config, soft, "soft", keeper, Box::new(|_| Box::new(Wires::new())));
+    Datapaths(vec![(Kind::Ovs, ovs_names, Box::new(ovs)), (Kind::Soft, soft_names, Box::new(soft))])
 }
 
 impl Datapaths {
@@ -226,6 +242,11 @@ impl Datapaths {
             all.extend(datapath.report(&own));
         }
         all
+    }
+
+    /// See [`Datapath::views`].
+    pub fn views(&mut self) -> Vec<(String, View)> {
+        self.0.iter_mut().flat_map(|(_, _, d)| d.views()).collect()
     }
 
     /// See [`Datapath::release`].

@@ -1,14 +1,13 @@
 //! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
 
-use super::control_path;
 use super::raising::Raising;
-use super::shaping::{self, Shaping};
-use super::{Counters, Datapath, Outcome, PortReport, Presented, PresentedPort, Selection, SwitchReport};
+use super::shaping::Shaping;
+use super::{Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport};
+use super::{control_path, counting};
 use crate::config::{Address, Config, DatapathChoice, OvsConfig, SwitchConfig};
 use crate::desired::{Fault, Port, Switch};
 use crate::gap::Measurement;
 use crate::nic;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
@@ -251,43 +250,6 @@ impl Ovs {
             }
         }
     }
-
-    fn port_report(
-        &mut self,
-        netlink: &mut Netlink,
-        port: &Port,
-        interface: Option<&link::Interface>,
-    ) -> PortReport {
-        let mut report =
-            PortReport { number: port.number, interface: port.interface.clone(), ..PortReport::default() };
-        let Some(interface) = interface else {
-            report.missing = true;
-            if let Some(ethtool) = &mut self.ethtool {
-                ethtool.forget(&port.interface);
-            }
-            return report;
-        };
-        report.up = interface.running;
-        if let Some(s) = &interface.stats {
-            report.counters = Counters {
-                rx_bytes: s.rx_bytes,
-                tx_bytes: s.tx_bytes,
-                rx_packets: s.rx_packets,
-                tx_packets: s.tx_packets,
-                rx_dropped: s.rx_dropped,
-                tx_dropped: s.tx_dropped,
-                rx_errors: s.rx_errors,
-                tx_errors: s.tx_errors,
-            };
-        }
-        if let Some(ethtool) = &mut self.ethtool {
-            let nic = nic::look(ethtool, &port.interface);
-            (report.speed, report.half_duplex, report.by_hand) = (nic.speed, nic.half_duplex, nic.by_hand);
-            report.hardware = nic::counters(ethtool, &port.interface);
-        }
-        report.classes = shaping::classes(netlink, port, interface.index);
-        report
-    }
 }
 
 fn is_not_permitted(error: &tandem_linux::Error) -> bool {
@@ -341,28 +303,7 @@ impl Datapath for Ovs {
     }
 
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault> {
-        if matches!(self.controller, Address::Unix(_)) {
-            return Vec::new();
-        }
-        let interfaces = Netlink::open().and_then(|mut n| link::list_bare(&mut n)).unwrap_or_default();
-        let control = control_path::interfaces(&self.controller, &interfaces);
-        let mut faults = Vec::new();
-        for switch in wanted {
-            let names = switch.ports.iter().map(|p| (&p.interface, Some(p.number)));
-            for (name, port) in names.chain([(&switch.name, None)]).filter(|(n, _)| control.contains(*n)) {
-                let instead = port.map_or_else(
-                    || "Call the switch otherwise".to_owned(),
-                    |port| format!("Give port {port} another interface"),
-                );
-                let why = format!(
-                    "{name} carries this agent's own connection to {}; in a bridge it would be cut. {instead}",
-                    self.controller
-                );
-                // The whole switch is refused: half of it would look like all of it.
-                faults.push(Fault::new(&switch.name, None, why));
-            }
-        }
-        faults
+        control_path::refuse(&self.controller, wanted)
     }
 
     fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
@@ -470,18 +411,7 @@ impl Datapath for Ovs {
     }
 
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
-        let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
-        let interfaces: BTreeMap<String, link::Interface> =
-            link::list(&mut netlink).unwrap_or_default().into_iter().map(|i| (i.name.clone(), i)).collect();
-        let mut all = Vec::new();
-        for switch in wanted {
-            let mut ports = Vec::new();
-            for port in &switch.ports {
-                ports.push(self.port_report(&mut netlink, port, interfaces.get(&port.interface)));
-            }
-            all.push(SwitchReport { name: switch.name.clone(), ports });
-        }
-        all
+        counting::report(wanted, &mut self.ethtool)
     }
 
     fn release(&mut self) -> Result<(), String> {

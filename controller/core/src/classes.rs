@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::paths;
 use tandem_model::{
-    Answer, BitRate, Dpid, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site, SwitchId,
-    VmId, VmRequest, VmState,
+    Answer, BitRate, Dpid, Hop, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site,
+    SwitchId, VmId, VmRequest, VmState,
 };
 
 /// A class as it is.
@@ -103,17 +103,29 @@ impl Core {
     }
 
     /// A class other than the default one is a promise: every port on the way must be able to keep it.
-    pub(crate) fn class_is_kept(&self, request: &VmRequest, place: &Placement) -> Result<(), Rejection> {
+    pub(crate) fn class_is_kept<'a>(
+        &self,
+        request: &VmRequest,
+        place: &'a Placement,
+    ) -> Result<(), Rejection> {
         let Some((_, class)) = self.site.class(request.class) else { return Ok(()) };
         if request.class.is_none() || request.class == self.site.default_class {
             return Ok(());
         }
         let topology = &self.site.topology;
-        for hop in place.path_up.iter().chain(&place.path_down) {
+        let hops = |path: &'a [Hop]| (0..).zip(path).map(move |(at, hop)| (path, at, hop));
+        for (path, at, hop) in hops(&place.path_up).chain(hops(&place.path_down)) {
             let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
             let Some(port) = compile::port_on(topology, node, hop.link) else { continue };
             let why = match self.classes.selection(switch, port) {
                 Some(Selection::Queue | Selection::Dscp) => continue,
+                // The queues that the packet meets next are the next switch's, which reads its mark.
+                Some(Selection::Mark | Selection::RateLimiter) if self.sorts_marks(path.get(at + 1)) => {
+                    continue;
+                }
+                Some(Selection::Mark | Selection::RateLimiter) => {
+                    "only marks packets, and behind it is no switch that would tell them apart"
+                }
                 Some(Selection::None) => "can tell no classes apart",
                 None => "has no agent that manages its queues (is tandem-agent running there?)",
             };
@@ -121,6 +133,16 @@ impl Core {
             return Err(refused(format!("class {} cannot be kept: port {port} of {name} {why}", class.name)));
         }
         Ok(())
+    }
+
+    /// True when the switch that sends on this hop tells classes apart by queues or marks.
+    fn sorts_marks(&self, hop: Option<&Hop>) -> bool {
+        let topology = &self.site.topology;
+        let sorted = |hop: &Hop| {
+            let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { return None };
+            self.classes.selection(switch, compile::port_on(topology, node, hop.link)?)
+        };
+        matches!(hop.and_then(sorted), Some(Selection::Queue | Selection::Dscp))
     }
 
     pub(crate) fn on_ports_managed(&mut self, agent: &str, dpid: Dpid, ports: Vec<(PortNo, Selection)>) {

@@ -2,7 +2,7 @@
 //!
 //! Admission uses the larger of reserved and measured, against capacity times the safety margin, per direction.
 
-use tandem_model::{BitRate, Hop, LinkId, Topology};
+use tandem_model::{BitRate, Hop, LinkId, NodeId, SwitchId, Topology};
 
 /// What is known of a declared link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,12 @@ pub enum LinkState {
     Missing,
 }
 
-/// One link's load. Arrays are by direction: 0 upwards (b to a), 1 downwards (a to b).
+const NO_SWITCH: SwitchId = SwitchId(u32::MAX);
+
+/// One link's load. Arrays are by direction: 0 upwards (b to a), 1 downwards (a to b). In one cache line: a decision looks at
+/// links all over the data centre, once each.
 #[derive(Debug, Clone)]
+#[repr(align(64))]
 struct Load {
     /// Capacity times margin, bit/s.
     limit: u64,
@@ -26,6 +30,8 @@ struct Load {
     reserved: [u64; 2],
     measured: [u64; 2],
     state: LinkState,
+    /// The OpenFlow switches at its ends, [`NO_SWITCH`] for what is none.
+    switches: [SwitchId; 2],
 }
 
 /// See the module.
@@ -50,6 +56,10 @@ impl LinkTable {
                 reserved: [0; 2],
                 measured: [0; 2],
                 state: LinkState::Declared,
+                switches: [link.a, link.b].map(|end| match end.node {
+                    NodeId::Switch(id) if topology.switch(id).is_some_and(|s| !s.legacy) => id,
+                    _ => NO_SWITCH,
+                }),
             })
             .collect();
         LinkTable { loads }
@@ -83,6 +93,12 @@ impl LinkTable {
         let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
         let taken = load.reserved[side(hop)].max(load.measured[side(hop)]);
         Some(BitRate(load.limit.saturating_sub(taken)))
+    }
+
+    /// The OpenFlow switches at a link's ends.
+    pub fn switches(&self, id: LinkId) -> impl Iterator<Item = SwitchId> {
+        let ends = self.load(id).map_or([NO_SWITCH; 2], |l| l.switches);
+        ends.into_iter().filter(|id| *id != NO_SWITCH)
     }
 
     /// The first hop of a path without room for `need`.

@@ -272,15 +272,9 @@ impl LiveTopology {
     }
 
     /// True when every OpenFlow switch on the path is connected.
-    pub fn path_is_attended(&self, topology: &Topology, path: &[Hop]) -> bool {
-        path.iter().filter_map(|h| topology.link(h.link)).flat_map(|l| [l.a.node, l.b.node]).all(
-            |n| match n {
-                NodeId::Switch(id) if is_openflow(topology, n) => {
-                    self.switch(id).is_some_and(|s| s.connected)
-                }
-                _ => true,
-            },
-        )
+    pub fn path_is_attended(&self, links: &LinkTable, path: &[Hop]) -> bool {
+        let mut switches = path.iter().flat_map(|hop| links.switches(hop.link));
+        switches.all(|id| self.switch(id).is_some_and(|s| s.connected))
     }
 }
 

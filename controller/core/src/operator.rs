@@ -378,7 +378,7 @@ impl Core {
                 let (tail, head) = (paths::tail(topology, hop)?, paths::head(topology, hop)?);
                 let elsewhere = tail == start && Some(hop.link) != own;
                 let again = passed.contains(&head) || stops[n + 1..].contains(&head);
-                if elsewhere || again || !self.live.path_is_attended(topology, &[hop]) {
+                if elsewhere || again || !self.live.path_is_attended(&self.links, &[hop]) {
                     return None;
                 }
                 let back = Hop { link: hop.link, down: !hop.down };

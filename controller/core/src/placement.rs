@@ -65,12 +65,16 @@ impl Core {
         if self.addresses.left(primary) == 0 {
             return None;
         }
-        let uplinks = topology.server(server)?.uplinks.len();
-        for uplink in 0..uplinks {
+        // How many there are is asked for after the first one, which nearly always does: a server's own record is far away in memory.
+        let there = |uplink: &usize| {
+            *uplink == 0 || topology.server(server).is_some_and(|s| *uplink < s.uplinks.len())
+        };
+        for uplink in (0..).take_while(there) {
             let Some(edge) = topology.edge_of(server, uplink) else { continue };
             let access = compile::access_path(topology, server, uplink)?;
-            let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
-            if self.links.shortage(&access, rate).is_some() || self.links.shortage(&back, rate).is_some() {
+            let back = |hop: &Hop| Hop { down: !hop.down, ..*hop };
+            let short = |hop: Hop| self.links.shortage(&[hop], rate).is_some();
+            if access.iter().any(|hop| short(*hop) || short(back(hop))) {
                 continue;
             }
             if hopeless.contains_key(&edge) {
@@ -96,7 +100,7 @@ impl Core {
     }
 
     fn admits(&self, path: &[Hop], rate: BitRate) -> bool {
-        self.links.shortage(path, rate).is_none() && self.live.path_is_attended(&self.site.topology, path)
+        self.links.shortage(path, rate).is_none() && self.live.path_is_attended(&self.links, path)
     }
 
     /// Some path by residual bandwidth, up and down, over one uplink of the server.

@@ -130,7 +130,8 @@ impl Core {
                     })
                     .filter(|(up, down)| self.is_alive(up) && self.is_alive(down))
                     .filter(|(up, down)| {
-                        self.live.path_is_attended(topology, up) && self.live.path_is_attended(topology, down)
+                        self.live.path_is_attended(&self.links, up)
+                            && self.live.path_is_attended(&self.links, down)
                     });
             let found = default.or_else(|| self.detour(record.server, uplink as usize, record.gateway, rate));
             if let Some((path_up, path_down)) = found {

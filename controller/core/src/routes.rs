@@ -26,6 +26,9 @@ impl Destination {
     }
 }
 
+/// No link: a switch that cannot reach a destination.
+const NOWHERE: LinkId = LinkId(u32::MAX);
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Routes {
@@ -33,8 +36,9 @@ pub struct Routes {
     /// Per switch, its index among the destinations.
     edge_index: Vec<Option<u32>>,
     first_gateway: usize,
-    /// Per destination, per switch.
-    next: Vec<Vec<Option<LinkId>>>,
+    /// Per switch, per destination: all the ways of a switch lie side by side, so that those of the few inner switches, which every
+    /// path passes, stay in the processor's cache.
+    next: Vec<Vec<LinkId>>,
     /// Per gateway (in order of id), per switch: hops to it.
     gateway_distance: Vec<Vec<u32>>,
 }
@@ -52,7 +56,7 @@ impl Routes {
         }
         let first_gateway = destinations.len();
         destinations.extend((0..topology.gateways.len() as u32).map(|g| Destination::Gateway(GatewayId(g))));
-        let next = vec![vec![None; topology.switches.len()]; destinations.len()];
+        let next = vec![vec![NOWHERE; destinations.len()]; topology.switches.len()];
         let gateway_distance = vec![Vec::new(); topology.gateways.len()];
         let mut routes = Routes { destinations, edge_index, first_gateway, next, gateway_distance };
         routes.recompute(topology, links);
@@ -68,7 +72,7 @@ impl Routes {
             for n in 0..topology.switches.len() {
                 let here = distance[n];
                 if here == 0 || here == u32::MAX {
-                    self.next[index][n] = None;
+                    self.next[n][index] = NOWHERE;
                     continue;
                 }
                 let closer = |(hop, node): (Hop, NodeId)| {
@@ -77,10 +81,10 @@ impl Routes {
                 };
                 let node = NodeId::Switch(SwitchId(n as u32));
                 let candidates: Vec<LinkId> = paths::hops_from(topology, node).filter_map(closer).collect();
-                let known = self.next[index][n].filter(|l| candidates.contains(l));
+                let known = Some(self.next[n][index]).filter(|l| candidates.contains(l));
                 let block = index * candidates.len() / total;
-                self.next[index][n] =
-                    known.or_else(|| candidates.get((block + n) % candidates.len().max(1)).copied());
+                let dealt = || candidates.get((block + n) % candidates.len().max(1)).copied();
+                self.next[n][index] = known.or_else(dealt).unwrap_or(NOWHERE);
             }
             if let Destination::Gateway(g) = destination {
                 self.gateway_distance[g.0 as usize] = distance;
@@ -95,7 +99,7 @@ impl Routes {
 
     /// The link that leads from a switch towards a destination (by its index).
     pub fn next(&self, destination: usize, switch: SwitchId) -> Option<LinkId> {
-        *self.next.get(destination)?.get(switch.0 as usize)?
+        self.next.get(switch.0 as usize)?.get(destination).copied().filter(|link| *link != NOWHERE)
     }
 
     /// A gateway's index among the destinations.

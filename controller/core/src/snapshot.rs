@@ -296,7 +296,9 @@ impl Dirty {
     }
 
     pub(crate) fn server(&mut self, id: ServerId) {
-        self.servers.insert(id);
+        if !self.all_servers {
+            self.servers.insert(id);
+        }
         self.links = true;
     }
 

@@ -579,6 +579,8 @@ impl Session {
                     let selection = match p.selection() {
                         wire::Selection::Queue => Selection::Queue,
                         wire::Selection::Dscp => Selection::Dscp,
+                        wire::Selection::RateLimiter => Selection::RateLimiter,
+                        wire::Selection::Mark => Selection::Mark,
                         wire::Selection::None => Selection::None,
                     };
                     (PortNo(p.number), selection)

@@ -1,1 +1,51 @@
-//! Access to NetFPGA cards.
+//! Access to NetFPGA cards: one trait, four ways.
+//!
+//! - [`ioctl`]: through the nf2 driver (or those of the later boards), on kernels that it runs on. [`mmap`]: the PCI device's `resource0`,
+//!   on any kernel, without packets. [`cosim`]: a Unix socket with a line per access, behind which a Verilog simulation, or the model, is.
+//!   [`modelled`]: the card in memory, in this process.
+//! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer per card.
+//! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless checks. [`info`]: what a card is.
+
+pub mod cosim;
+pub mod info;
+pub mod ioctl;
+pub mod lock;
+pub mod mmap;
+pub mod modelled;
+pub mod pci;
+pub mod program;
+pub mod selftest;
+mod sys;
+pub mod target;
+
+use std::time::Duration;
+use tandem_fpga_config::model::Sent;
+use tandem_fpga_config::registers::{AccessError, Registers};
+
+/// A card that was opened.
+pub trait Card: Registers {
+    /// Lets time pass for the card: real time for a real one.
+    fn wait(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// Puts a frame into a queue (2n: as if it came in at port n, 2n+1: from CPU port n); gives what left the card.
+    ///
+    /// # Errors
+    /// When this way to a card has no packets, or the card cannot be asked.
+    fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
+        let _ = (queue, frame);
+        Err(InjectError::None)
+    }
+}
+
+/// Why a frame could not be put into a card.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InjectError {
+    /// There are only registers.
+    #[error("this way to a card has no packets; a co-simulation or the model has")]
+    None,
+    /// The card could not be asked.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}

@@ -123,6 +123,11 @@ impl Model {
         &self.profile
     }
 
+    /// How many rows of the exact table take memory: 128 bytes each, and what the map of them needs.
+    pub fn exact_rows_in_memory(&self) -> usize {
+        self.tables.as_ref().map_or(0, Tables::exact_rows_in_memory)
+    }
+
     /// Its clock. It never goes back.
     pub fn set_time(&mut self, now: Time) {
         self.now = self.now.max(now);

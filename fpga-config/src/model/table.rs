@@ -63,6 +63,10 @@ impl Tables {
         *self = Tables { cleared: now, ..Tables::new(&self.map) };
     }
 
+    pub(super) fn exact_rows_in_memory(&self) -> usize {
+        self.exact.len()
+    }
+
     /// Which place of the exact table an address is.
     fn exact_place(&self, address: u32) -> Option<(u16, usize)> {
         let offset = address.checked_sub(self.map.exact)?;

@@ -261,13 +261,6 @@ impl Parts<'_> {
             let why = format!("exact_rows = {}: a power of two up to 32768 is needed", f.exact_rows);
             self.faults.push(Fault::Part { part, why });
         }
-        if f.exact_stride < 80 || f.exact_stride % 4 != 0 || f.exact % 4 != 0 {
-            let why = format!(
-                "exact = 0x{:x}, exact_stride = {}: multiples of 4, and an entry has 80 bytes",
-                f.exact, f.exact_stride
-            );
-            self.faults.push(Fault::Part { part, why });
-        }
         if end > u64::from(crate::registers::BAR_BYTES) {
             self.faults.push(Fault::Part {
                 part,
@@ -280,7 +273,7 @@ impl Parts<'_> {
             self.faults.push(Fault::Part { part, why });
         }
         let rows = f.rows.min(32);
-        let map = FlowMap {
+        FlowMap {
             rows: f.rows,
             action: self.array(part, &format!("{w}_ACTION"), 10),
             mask: self.array(part, &format!("{w}_CMP_MASK"), 8),
@@ -299,8 +292,7 @@ impl Parts<'_> {
             exact_hits: self.find(part, format!("{l}_EXACT_HITS")),
             dropped: self.array(part, &format!("{l}_NUM_PKTS_DROPPED"), 8),
             seconds: self.find(part, format!("{l}_TIMER")),
-        };
-        map
+        }
     }
 
     fn queues(&mut self, q: &super::file::QueuesFile) -> Queues {

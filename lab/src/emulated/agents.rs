@@ -1,5 +1,6 @@
 //! The lab's agents: the same program as on a testbed's switches, told in the same files.
 
+use super::datapath::Datapath;
 use super::network::port_name;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
@@ -28,6 +29,8 @@ pub struct Setting<'a> {
     pub protocols: &'a [String],
     /// An agent per switch instead of one for all.
     pub per_switch: bool,
+    /// What the switches are made of.
+    pub datapath: Datapath,
 }
 
 /// Running agents; they end with this.
@@ -42,11 +45,13 @@ pub fn is_imitated(cfg: &LinkCfg) -> bool {
 ///
 /// # Errors
 /// With what an agent could not do; then none is left running.
-pub fn start(site: &Site, ovs: &Ovs, setting: &Setting<'_>) -> anyhow::Result<Agents> {
+pub fn start(site: &Site, ovs: Option<&Ovs>, setting: &Setting<'_>) -> anyhow::Result<Agents> {
     let switches: Vec<SwitchId> =
         (0u32..).zip(&site.topology.switches).filter(|(_, s)| !s.legacy).map(|(n, _)| SwitchId(n)).collect();
-    let pid = ovs.switchd().context("vswitchd does not run")?;
-    std::fs::write(setting.folder.join("vswitchd.pid"), pid.to_string())?;
+    if let Some(ovs) = ovs {
+        let pid = ovs.switchd().context("vswitchd does not run")?;
+        std::fs::write(setting.folder.join("vswitchd.pid"), pid.to_string())?;
+    }
     let portions: Vec<(String, Vec<SwitchId>)> = if setting.per_switch {
         switches.iter().map(|s| (site.topology.name(NodeId::Switch(*s)).to_owned(), vec![*s])).collect()
     } else {
@@ -138,8 +143,10 @@ fn configuration(
         let name = site.topology.name(NodeId::Switch(*id));
         let _ = write!(
             out,
-            "[[switch]]\nname = {name:?}\ncontrollers = [{:?}]\nprotocols = {:?}\n",
-            setting.controller, setting.protocols
+            "[[switch]]\nname = {name:?}\ndatapath = {:?}\ncontrollers = [{:?}]\nprotocols = {:?}\n",
+            setting.datapath.word(),
+            setting.controller,
+            setting.protocols
         );
         for (number, interface, cfg) in ports(site, *id) {
             let _ = write!(

@@ -15,6 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use tandem_agent_protocol::hypervisor as wire;
+use tandem_linux::ovs::Ovs;
 use tandem_linux::sandbox;
 use tandem_model::{NodeId, PortNo, Site, site};
 
@@ -72,7 +73,7 @@ impl Lab {
                 t.links.len(),
                 self.network.hosts.running().len(),
             ],
-            datapath: network::datapath(&self.network.ovs).to_owned(),
+            datapath: self.start.datapath.place().to_owned(),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),
@@ -188,8 +189,8 @@ impl World for Lab {
     }
 
     fn end(&self) {
-        for result in [self.network.ovs.end_switchd(), self.network.root.run(network::unplug).and_then(|r| r)]
-        {
+        let switchd = self.network.ovs.as_ref().map_or(Ok(()), Ovs::end_switchd);
+        for result in [switchd, self.network.root.run(network::unplug).and_then(|r| r)] {
             if let Err(error) = result {
                 // It ends all the same, only later.
                 tracing::warn!("{error}");

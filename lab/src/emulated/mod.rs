@@ -10,6 +10,7 @@
 
 pub mod agents;
 pub mod control;
+pub mod datapath;
 pub mod inside;
 pub mod neighbours;
 pub mod network;

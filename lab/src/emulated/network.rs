@@ -1,6 +1,7 @@
-//! Makes a site's network real: a namespace per server and gateway, a bridge of Open vSwitch per switch, a shaped veth pair per link.
+//! Makes a site's network real: a namespace per server and gateway, a switch of Open vSwitch or of the agent's own per switch, a shaped veth pair per link.
 
 use super::agents::{self, Agents};
+use super::datapath::Datapath;
 use super::neighbours;
 use super::outside::Start;
 use crate::hosts::{Host, Hosts};
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::{NetNs, visit};
-use tandem_linux::ovs::{Datapath, Ovs};
+use tandem_linux::ovs::Ovs;
 use tandem_linux::{ethtool, link, tc};
 use tandem_model::{
     GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
@@ -32,8 +33,8 @@ pub struct Network {
     pub hosts: Hosts,
     /// The agents, which end before what they manage.
     pub agents: Agents,
-    /// The private Open vSwitch.
-    pub ovs: Ovs,
+    /// The private Open vSwitch, where switches are its bridges.
+    pub ovs: Option<Ovs>,
     /// What each step took.
     pub steps: Vec<(String, f64)>,
 }
@@ -164,14 +165,15 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
     let root = NetNs::current()?;
     // Open vSwitch comes up beside the namespaces.
     let (ovs, nodes) = std::thread::scope(|scope| {
-        let ovs = scope.spawn(|| Ovs::start(folder));
+        let wanted = start.datapath == Datapath::Ovs;
+        let ovs = scope.spawn(move || wanted.then(|| Ovs::start(folder)).transpose());
         let nodes = NetNs::many(topology.servers.len() + topology.gateways.len(), link::disable_ipv6);
         (ovs.join(), nodes)
     });
     let ovs = ovs.map_err(|_| anyhow::anyhow!("starting Open vSwitch has panicked"))??;
     let mut servers = nodes.context("making namespaces for servers and gateways")?;
     let gateways = servers.split_off(topology.servers.len());
-    step("namespaces and Open vSwitch");
+    step(if ovs.is_some() { "namespaces and Open vSwitch" } else { "namespaces" });
 
     let nets = Nets { root: &root, servers: &servers, gateways: &gateways };
     let mut netlink = Netlink::open()?;
@@ -216,6 +218,7 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
         agents: &start.agents,
         protocols: &start.protocols,
         per_switch: start.agent_per_switch,
+        datapath: start.datapath,
     };
     // Shaping and the nodes' insides go on while the agents make the switches.
     let agents = std::thread::scope(|scope| -> anyhow::Result<Agents> {
@@ -224,7 +227,7 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
             Ok(())
         });
         let switches = scope.spawn(move || netlink.batch(&requests));
-        let agents = agents::start(site, &ovs, &setting);
+        let agents = agents::start(site, ovs.as_ref(), &setting);
         let joined = (nodes.join(), switches.join());
         match joined {
             (Ok(nodes), Ok(switches)) => {
@@ -295,14 +298,6 @@ pub fn unplug() -> Result<(), tandem_linux::Error> {
     let all = link::list(&mut netlink)?;
     let indices: Vec<u32> = all.iter().filter(|i| i.name != "lo").map(|i| i.index).collect();
     netlink.batch(&link::delete_together(&indices))
-}
-
-/// What a lab shows of its datapath.
-pub fn datapath(ovs: &Ovs) -> &'static str {
-    match ovs.datapath() {
-        Datapath::Kernel => "the kernel",
-        Datapath::Userspace => "user space",
-    }
 }
 
 /// Switches per role, for people.

@@ -1,6 +1,7 @@
 //! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes, taking it down.
 
 use super::control::{self, Answer, Ask, Status};
+use super::datapath::{Choice, Datapath};
 use crate::tandem::beside;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -34,6 +35,8 @@ pub struct Start {
     pub agents: String,
     /// An agent per switch instead of one for all.
     pub agent_per_switch: bool,
+    /// What the switches are made of.
+    pub datapath: Datapath,
     /// The agent's program.
     pub agent_program: PathBuf,
     /// Numbers of the listening sockets.
@@ -59,6 +62,8 @@ pub struct Plan {
     pub agents: String,
     /// An agent per switch instead of one for all.
     pub agent_per_switch: bool,
+    /// What the switches are made of.
+    pub datapath: Choice,
 }
 
 /// A lab that is up.
@@ -91,10 +96,7 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// When something is missing, the site has faults, there is such a lab already, or a step failed; nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = site::read(&plan.text, &plan.file)?;
-    let missing = Probe::new().missing();
-    if !missing.is_empty() {
-        bail!("the emulated world is not possible here; missing:\n  {}", missing.join("\n  "));
-    }
+    let datapath = plan.datapath.decide(&Probe::new())?;
     if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
         bail!(
             "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",
@@ -113,6 +115,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         protocols: plan.protocols.clone(),
         agents: plan.agents.clone(),
         agent_per_switch: plan.agent_per_switch,
+        datapath,
         agent_program: beside("tandem-agent", "TANDEM_AGENT")?,
         control_fd: control.as_raw_fd(),
         world_fd: world.as_raw_fd(),

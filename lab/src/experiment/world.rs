@@ -4,6 +4,7 @@
 
 use super::records::Records;
 use crate::emulated::control::{self, Answer, Ask, FlowReport, Status};
+use crate::emulated::datapath::Choice;
 use crate::emulated::outside;
 use crate::scratch::Scratch;
 use crate::tandem::{self, Controller, Options};
@@ -37,6 +38,8 @@ pub trait World {
 pub struct Emulated {
     /// OpenFlow versions that the switches offer.
     pub protocols: Vec<String>,
+    /// What they are made of.
+    pub datapath: Choice,
 }
 
 impl World for Emulated {
@@ -61,6 +64,7 @@ impl World for Emulated {
             agents: tandem::agents(folder),
             agent_per_switch: false,
             protocols: self.protocols.clone(),
+            datapath: self.datapath,
         })?;
         Ok(up.status)
     }

@@ -1,4 +1,4 @@
-//! `[[server]]`, `[[link]]` and `[[legacy]]`: what differs from the shape, node by node and link by link.
+//! `[[server]]`, `[[link]]`, `[[legacy]]` and `[[switch]]`: what differs from the shape, node by node and link by link.
 //!
 //! 1. `[[server]]` changes a server's resources.
 //! 2. `[[link]]` between two nodes of the shape changes their link; a legacy switch put into it later inherits the change on both
@@ -6,27 +6,34 @@
 //! 3. `[[legacy]]` puts a switch that does not speak OpenFlow into the middle of a link. Two of them in the same link make a chain,
 //!    the first one nearer to the gateways.
 //! 4. `[[link]]` with a legacy switch at an end changes that side only.
-//! 5. A server whose `net` is written nowhere has its primary uplink's rate.
+//! 5. `[[switch]]` says what a switch is made of.
+//! 6. A server whose `net` is written nowhere has its primary uplink's rate.
 
 use super::faults::Collector;
 use super::read::{check_delay, check_rate, loss, resources};
 use super::section::Section;
-use crate::topology::{Endpoint, Link, LinkCfg, NodeId, Resources, Role, Switch, Topology};
+use crate::topology::{DatapathKind, Endpoint, Link, LinkCfg, NodeId, Resources, Role, Switch, Topology};
 use crate::{Dpid, GatewayId, LinkId, PortNo, ServerId, SwitchId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The three lists, as they stand in the file.
+/// The lists, as they stand in the file.
 pub(super) struct Lists<'a> {
     servers: Vec<Section<'a>>,
     links: Vec<Section<'a>>,
     legacy: Vec<Section<'a>>,
+    switches: Vec<Section<'a>>,
 }
 
 type Names = BTreeMap<String, NodeId>;
 
 impl<'a> Lists<'a> {
     pub(super) fn read(root: &mut Section<'a>, c: &mut Collector<'_>) -> Lists<'a> {
-        Lists { servers: root.list(c, "server"), links: root.list(c, "link"), legacy: root.list(c, "legacy") }
+        Lists {
+            servers: root.list(c, "server"),
+            links: root.list(c, "link"),
+            legacy: root.list(c, "legacy"),
+            switches: root.list(c, "switch"),
+        }
     }
 
     /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are still checked, but not the
@@ -39,10 +46,15 @@ impl<'a> Lists<'a> {
     ) -> Topology {
         let resolve = topology.is_some();
         let mut t = topology.unwrap_or_default();
-        if self.servers.is_empty() && self.links.is_empty() && self.legacy.is_empty() {
+        let lists = [&self.servers, &self.links, &self.legacy, &self.switches];
+        if lists.iter().all(|l| l.is_empty()) {
             return t;
         }
         let mut names = names_of(&t);
+        let mut described_switches = BTreeSet::new();
+        for s in self.switches {
+            switch(s, c, &mut t, &names, resolve, &mut described_switches);
+        }
         let any_link = !self.links.is_empty();
 
         let mut has_net = BTreeSet::new();
@@ -116,6 +128,45 @@ fn names_of(t: &Topology) -> Names {
     let servers = (0u32..).zip(&t.servers).map(|(n, x)| (x.name.clone(), NodeId::Server(ServerId(n))));
     let gateways = (0u32..).zip(&t.gateways).map(|(n, x)| (x.name.clone(), NodeId::Gateway(GatewayId(n))));
     switches.chain(servers).chain(gateways).collect()
+}
+
+fn switch(
+    mut s: Section<'_>,
+    c: &mut Collector<'_>,
+    t: &mut Topology,
+    names: &Names,
+    resolve: bool,
+    described: &mut BTreeSet<String>,
+) {
+    const WORDS: [(&str, DatapathKind); 3] =
+        [("ovs", DatapathKind::Ovs), ("soft", DatapathKind::Soft), ("netfpga", DatapathKind::Netfpga)];
+    let name = s.text(c, "name").unwrap_or_default();
+    let datapath = s.word(c, "datapath", &WORDS);
+    let id = match names.get(&name) {
+        Some(NodeId::Switch(id)) => Some(*id),
+        _ => None,
+    };
+    match id.and_then(|id| t.switches.get_mut(id.0 as usize)) {
+        Some(switch) => switch.datapath = datapath,
+        None => {
+            let problem = match s.has("name") {
+                true => format!("there is no switch {name:?}"),
+                false => "it is not said which switch".to_owned(),
+            };
+            if resolve || !s.has("name") {
+                s.fault(
+                    c,
+                    "name",
+                    problem,
+                    "write the name of a switch of the shape, such as name = \"core1\"",
+                );
+            }
+        }
+    }
+    if !name.is_empty() && !described.insert(name.clone()) {
+        s.fault(c, "name", format!("{name:?} is described twice"), "write all of it under one [[switch]]");
+    }
+    s.finish(c);
 }
 
 fn server(
@@ -249,7 +300,14 @@ fn neighbours(t: &Topology, names: &Names, name: &str) -> String {
 fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, ends: &[LinkId]) {
     let id = SwitchId(switches.len() as u32);
     let dpid = Dpid(0x400_0001 + u64::from(id.0));
-    switches.push(Switch { name: name.to_owned(), dpid, role: Role::Edge, legacy: true, prefix: None });
+    switches.push(Switch {
+        name: name.to_owned(),
+        dpid,
+        role: Role::Edge,
+        legacy: true,
+        prefix: None,
+        datapath: None,
+    });
     let mut port = 0;
     let mut end = || {
         port += 1;

@@ -4,6 +4,8 @@ use crate::header;
 use crate::session::{self, SessionError};
 use tandem_model::Dpid;
 
+pub use crate::table::NO_QUEUE;
+
 /// A switch's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cfg {
@@ -151,7 +153,7 @@ pub struct ConnId(pub u64);
 
 /// The world around a switch: its ports and its connections.
 pub trait Sink {
-    /// Sends a frame out of a port, by a queue (0 where the flows set none). The bytes are only lent.
+    /// Sends a frame out of a port, by a queue ([`NO_QUEUE`] where the flows set none). The bytes are only lent.
     fn transmit(&mut self, port: u32, queue: u32, frame: &[u8]);
 
     /// Sends whole messages to a controller.

@@ -14,14 +14,14 @@ mod ports;
 mod v10;
 mod v13;
 
-pub use cfg::{Cfg, ConnId, Description, Port, PortCounters, Queue, QueueCounters, Sink, config};
+pub use cfg::{Cfg, ConnId, Description, NO_QUEUE, Port, PortCounters, Queue, QueueCounters, Sink, config};
 
 use crate::AnyMessage;
 use crate::error::Blame;
 use crate::of13;
 use crate::session::SessionError;
 use crate::session::switch::{Asked, Identity, SwitchSession};
-use crate::table::{Op, Outcome, Pipeline};
+use crate::table::{Adding, Flow, Op, Outcome, Pipeline, TableError};
 use conn::Conn;
 use outgoing::{Outgoing, Outside};
 use ports::State;
@@ -70,7 +70,7 @@ impl Switch {
     /// A switch without ports and flows.
     pub fn new(cfg: Cfg) -> Switch {
         Switch {
-            pipeline: Pipeline::new(cfg.tables.max(1), cfg.flows, Vec::new()),
+            pipeline: Pipeline::new(cfg.tables.max(1), cfg.flows, Vec::new()).with_cache(cfg.cache),
             outside: Outside::new(cfg.buffers),
             last_conn: 0,
             remarks: BTreeMap::new(),
@@ -82,6 +82,15 @@ impl Switch {
     /// Its tables.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
+    }
+
+    /// Adds a flow that no controller said, to a table; it is counted and timed out like any other, and not listed to controllers.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn add_flow(&mut self, table: u8, flow: Flow) -> Result<(), TableError> {
+        let table = self.pipeline.tables.get_mut(usize::from(table)).ok_or(TableError::Full(0))?;
+        table.add(flow, Adding::default())
     }
 
     /// Its configuration.

@@ -2,9 +2,12 @@
 //! by every switch that is built here.
 //!
 //! [`key`]: a packet's fields. [`criteria`]: what a flow matches, made from either version's match. [`instructions`]: what it does.
-//! [`flows`]: one table. [`groups`], [`meters`], [`ports`]: what tables share. [`pipeline`]: several tables and what they do to a packet.
+//! [`flows`]: one table. [`groups`], [`meters`], [`ports`]: what tables share. [`pipeline`]: several tables and what they do to a packet,
+//! with a cache of decisions in front of them (`cache`).
 //! [`control`]: messages about flows, groups and meters, carried out and answered. Time is passed in.
 
+mod cache;
+mod compact;
 pub mod control;
 pub mod criteria;
 pub mod flows;
@@ -17,10 +20,11 @@ pub mod ports;
 mod rewrite;
 mod run;
 
+pub use cache::CacheCounters;
 pub use control::{Refusal, Removed};
 pub use criteria::Criteria;
 pub use flows::{Adding, Change, Flow, FlowTable, Gone, TableError, Wording};
 pub use instructions::{Instructions, Op};
 pub use key::{FieldId, FlowKey};
 pub use pipeline::{Outcome, Pipeline, Sent};
-pub use run::{Egress, Leaving, Reason};
+pub use run::{Egress, Leaving, NO_QUEUE, Reason};

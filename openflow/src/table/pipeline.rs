@@ -1,6 +1,8 @@
 //! Several tables and what they do to a packet: apply and write actions, metadata, goto, meters, groups (OF 1.3.5 sections 5.1, 5.6 to
 //! 5.12). An OpenFlow 1.0 switch is a pipeline of one table with applied actions only.
 
+use super::cache::{Cache, CacheCounters};
+use super::compact::Compact;
 use super::flows::FlowTable;
 use super::groups::{Branch, Groups};
 use super::instructions::{self, Op};
@@ -19,7 +21,7 @@ pub struct Sent {
     /// Out of which port; `CONTROLLER` and other reserved numbers as OpenFlow 1.3 has them, except that FLOOD, ALL and IN_PORT are
     /// already real ports.
     pub port: u32,
-    /// By which queue.
+    /// By which queue; [`super::NO_QUEUE`] where none was set.
     pub queue: u32,
     /// Its bytes.
     pub frame: Vec<u8>,
@@ -47,13 +49,15 @@ pub enum Outcome {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The tables; packets enter at 0.
+    /// The tables; packets enter at 0. A table may be changed, but not be put in another's place: the flow cache knows them by their
+    /// generations.
     pub tables: Vec<FlowTable>,
     /// The switch's ports.
     pub ports: Ports,
     pub(super) groups: Groups,
     pub(super) meters: Meters,
-    pub(super) scratch: Scratch,
+    cache: Cache,
+    scratch: Scratch,
 }
 
 impl Pipeline {
@@ -64,8 +68,21 @@ impl Pipeline {
             ports: Ports::new(&ports),
             groups: Groups::default(),
             meters: Meters::default(),
+            cache: Cache::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// The same with a flow cache of so many decisions, rounded up to a power of two.
+    #[must_use]
+    pub fn with_cache(mut self, decisions: usize) -> Pipeline {
+        self.cache = Cache::new(decisions);
+        self
+    }
+
+    /// How the flow cache fares.
+    pub fn cache(&self) -> CacheCounters {
+        self.cache.counters
     }
 
     /// The groups.
@@ -93,13 +110,36 @@ impl Pipeline {
         }
     }
 
-    /// Sends a packet through the tables. Its bytes are changed in place where the flows say so, and are of no use afterwards.
+    /// Sends a packet through the tables, or by the way that the flow cache remembers. Its bytes are changed in place where the flows say
+    /// so, and are of no use afterwards; a packet that the first table has no flow for stays as it is.
+    #[inline]
     pub fn run(&mut self, frame: &mut [u8], in_port: u32, now: Time, egress: &mut impl Egress) -> Outcome {
-        self.recorded(frame, in_port, now, egress, &mut Recording::off())
+        if self.cache.is_off() {
+            return self.recorded(frame, in_port, now, egress, &mut Recording::off());
+        }
+        let Some(key) = Compact::new(frame, in_port) else {
+            self.cache.counters.keyless += 1;
+            return self.recorded(frame, in_port, now, egress, &mut Recording::off());
+        };
+        let generation = self.generation();
+        let (on, cache) = self.split();
+        if let Some(entry) = cache.find(&key, generation) {
+            Run::new(on, frame, in_port, now, egress).replay(&entry.steps);
+            return entry.outcome;
+        }
+        let (place, mut steps) = cache.room(&key, generation);
+        let mut record = Recording::on(&mut steps);
+        let outcome = self.recorded(frame, in_port, now, egress, &mut record);
+        if record.sound {
+            self.cache.put(place, key, generation, outcome, steps);
+        } else {
+            self.cache.leave(place, steps);
+        }
+        outcome
     }
 
-    /// The same, written down.
-    pub(super) fn recorded(
+    /// Sends a packet through the tables, and writes its way down.
+    fn recorded(
         &mut self,
         frame: &mut [u8],
         in_port: u32,
@@ -107,7 +147,7 @@ impl Pipeline {
         egress: &mut impl Egress,
         record: &mut Recording<'_>,
     ) -> Outcome {
-        let run = Run::new(self.on(), frame, in_port, now, egress);
+        let run = Run::new(self.split().0, frame, in_port, now, egress);
         Way::new(run, record).through_tables(in_port)
     }
 
@@ -123,7 +163,7 @@ impl Pipeline {
     ) -> Vec<Vec<u8>> {
         let mut tables = Vec::new();
         let mut record = Recording::off();
-        let mut way = Way::new(Run::new(self.on(), frame, in_port, now, egress), &mut record);
+        let mut way = Way::new(Run::new(self.split().0, frame, in_port, now, egress), &mut record);
         way.hash = FlowKey::new(way.run.frame(), in_port).flow_hash();
         for op in ops {
             if *op == Op::Output(crate::of13::port::TABLE) {
@@ -136,14 +176,15 @@ impl Pipeline {
         tables
     }
 
-    pub(super) fn on(&mut self) -> On<'_> {
-        On {
+    fn split(&mut self) -> (On<'_>, &mut Cache) {
+        let on = On {
             tables: &mut self.tables,
             groups: &mut self.groups,
             meters: &mut self.meters,
             ports: &self.ports,
             scratch: &mut self.scratch,
-        }
+        };
+        (on, &mut self.cache)
     }
 
     /// Adds to a flow's counters what something else counted for it (hardware that packets went through instead), and when that saw it last,
@@ -155,20 +196,20 @@ impl Pipeline {
 }
 
 /// A decision being written down, or not.
-pub(super) struct Recording<'a> {
+struct Recording<'a> {
     steps: Option<&'a mut Vec<Step>>,
     /// The steps are those of every packet with the same key.
-    pub(super) sound: bool,
+    sound: bool,
     /// What a later table sees is not known from the packet's key alone: a tag came to light under another, or a meter may have changed it.
     blurred: bool,
 }
 
 impl<'a> Recording<'a> {
-    pub(super) fn off() -> Recording<'a> {
+    fn off() -> Recording<'a> {
         Recording { steps: None, sound: false, blurred: false }
     }
 
-    pub(super) fn on(steps: &'a mut Vec<Step>) -> Recording<'a> {
+    fn on(steps: &'a mut Vec<Step>) -> Recording<'a> {
         steps.clear();
         Recording { steps: Some(steps), sound: true, blurred: false }
     }

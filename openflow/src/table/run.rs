@@ -10,6 +10,9 @@ use super::rewrite;
 use crate::of13::{action::NO_BUFFER, port as port13};
 use tandem_model::Time;
 
+/// The queue of a packet for which no flow has set one: the port decides (queue 0 is a queue like any other).
+pub const NO_QUEUE: u32 = u32::MAX;
+
 /// Why a packet leaves the pipeline (OFPR, where it goes to a controller).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -26,7 +29,7 @@ pub enum Reason {
 pub struct Leaving {
     /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are already real ports.
     pub port: u32,
-    /// By which queue; 0 where none was set.
+    /// By which queue; [`NO_QUEUE`] where none was set.
     pub queue: u32,
     /// How many bytes of it a controller is to get; [`NO_BUFFER`] for all.
     pub max_len: u16,
@@ -116,7 +119,7 @@ impl<'a, E: Egress> Run<'a, E> {
             came: frame,
             moved: false,
             in_port,
-            queue: 0,
+            queue: NO_QUEUE,
             depth: 0,
             now,
             egress,

@@ -317,13 +317,11 @@ pub fn paths_via(
 
 /// From a server to its edge switch by one of its uplinks (over legacy switches if there are any).
 pub fn access_path(topology: &Topology, server: tandem_model::ServerId, uplink: usize) -> Option<Vec<Hop>> {
-    let edge = topology.edge_of(server, uplink)?;
-    let first = *topology.server(server)?.uplinks.get(uplink)?;
-    let node = NodeId::Server(server);
-    let hop = topology.link(first)?.hop_from(first, node);
-    if paths::head(topology, hop) == Some(NodeId::Switch(edge)) {
+    let tandem_model::Access { edge, hop, direct } = topology.access(server, uplink)?;
+    if direct {
         return Some(vec![hop]);
     }
+    let first = hop.link;
     let start = paths::head(topology, hop)?;
     let rest = paths::all_shortest(topology, start, NodeId::Switch(edge), 1, |h| h.link != first)
         .into_iter()

@@ -119,6 +119,39 @@ fn a_promise_that_nobody_keeps_is_refused_and_says_where() {
     vm_of_class(&mut world, 1);
 }
 
+#[test]
+fn a_port_that_only_marks_needs_a_switch_behind_it_that_sorts() {
+    for marks in [Selection::Mark, Selection::RateLimiter] {
+        let mut world = world();
+        manage(&mut world, Selection::Queue);
+        // Core switches mark: on the way down the aggregation switch sorts, on the way up nobody stands behind them.
+        let core = world.site.topology.switches.iter().position(|s| s.role == tandem_model::Role::Core);
+        let dpid = world.site.topology.switches[core.expect("a core switch")].dpid;
+        let all = ports(&mut world, dpid).into_iter().map(|p| (p, marks)).collect();
+        world.tell(Event::PortsManaged { agent: "host1".into(), switch: dpid, ports: all });
+        assert!(rejection(&mut world, 0).contains("only marks packets"), "{marks:?}");
+        assert_eq!(world.core.snapshot().vms.len(), 0, "nothing is left of it");
+        // With queues towards the gateway the rest may mark.
+        let up = up_ports(&world, dpid);
+        let mixed = |p: PortNo| if up.contains(&p) { Selection::Queue } else { marks };
+        let all = ports(&mut world, dpid).into_iter().map(|p| (p, mixed(p))).collect();
+        world.tell(Event::PortsManaged { agent: "host1".into(), switch: dpid, ports: all });
+        vm_of_class(&mut world, 0);
+    }
+}
+
+/// The ports that lead to gateways.
+fn up_ports(world: &World, dpid: Dpid) -> Vec<PortNo> {
+    let topology = &world.site.topology;
+    let id = topology.switch_by_dpid(dpid).expect("a switch");
+    let node = NodeId::Switch(id);
+    let up = |link: tandem_model::LinkId| {
+        let other = topology.link(link).and_then(|l| l.other(node));
+        other.is_some_and(|e| matches!(e.node, NodeId::Gateway(_)))
+    };
+    topology.ports(node).iter().filter(|(_, link)| up(*link)).map(|(port, _)| *port).collect()
+}
+
 fn shares(snapshot: &Snapshot) -> Vec<f64> {
     snapshot.classes.iter().map(|c| c.share.share).collect()
 }

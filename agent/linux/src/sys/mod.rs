@@ -1,5 +1,7 @@
-//! The one module with `unsafe`: the ethtool ioctl, and what a child process does between fork and exec.
+//! The one module with `unsafe`: the ethtool ioctl, packet sockets, and what a child process does between fork and exec.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
+
+pub(crate) mod packet;
 
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};

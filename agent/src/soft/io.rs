@@ -1,0 +1,73 @@
+//! What stands between a switch's tables and its wires: the one seam of the soft switch.
+//!
+//! [`Wires`](super::wires::Wires) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
+//! up itself hands on only those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
+//! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::tend`]).
+//!
+//! All calls come from the engine's one thread. Ports have their OpenFlow numbers throughout.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use tandem_linux::packet::Batch;
+use tandem_model::Time;
+use tandem_openflow::switch::Switch;
+
+/// A port as the engine wants it: an interface that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoPort {
+    /// OpenFlow number.
+    pub number: u32,
+    /// The interface's name.
+    pub interface: String,
+    /// The interface's number: another one under the same name is another interface.
+    pub index: u32,
+    /// The longest packet, in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// How many classes there are: queues 0 to `queues` - 1.
+    pub queues: u32,
+}
+
+/// What was lost on the way between wire and tables at a port, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IoLosses {
+    /// Received, but nobody had time or room for it.
+    pub received: u64,
+    /// Received, and longer than the port's packets can be.
+    pub oversized: u64,
+    /// Decided, and not taken by the port (a full queue; a port that is down).
+    pub sent: u64,
+}
+
+/// See the module.
+pub trait PacketIo: Send {
+    /// Makes the ports these and no others; those that stay as they were go on undisturbed. What could not be done, by port; such a port
+    /// is not there, and is tried again with the next call.
+    fn set_ports(&mut self, ports: &[IoPort]) -> Vec<(u32, String)>;
+
+    /// What becomes readable when something can be received, each with the number that [`PacketIo::receive`] is then given. Asked for
+    /// after every [`PacketIo::set_ports`].
+    fn descriptors(&self) -> Vec<(u32, BorrowedFd<'_>)>;
+
+    /// Appends what has come in to the (empty) batch, each frame with its port as the tag; does not wait. `from` is one of the numbers of
+    /// [`PacketIo::descriptors`]. What is left is received with the next call.
+    ///
+    /// # Errors
+    /// When the port is down or gone; the engine goes on.
+    fn receive(&mut self, from: u32, batch: &mut Batch, now: Time) -> io::Result<()>;
+
+    /// Takes a frame that is to leave by a port; `None` is no queue in particular. It need not leave before [`PacketIo::flush`].
+    fn transmit(&mut self, port: u32, queue: Option<u32>, frame: &[u8], now: Time);
+
+    /// Sends all that was taken. Called at least once between two waits.
+    fn flush(&mut self, now: Time);
+
+    /// What was lost.
+    fn losses(&mut self, port: u32) -> IoLosses;
+
+    /// Called after messages of controllers were carried out, after the switch's own time-outs, and when it wants to be (what it returned
+    /// last): for whoever follows the tables, counts what it forwarded, or has to look after itself. Sockets have nothing to do here.
+    fn tend(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
+        let _ = (switch, now);
+        None
+    }
+}

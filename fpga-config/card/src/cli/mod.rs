@@ -1,0 +1,214 @@
+//! The verbs.
+
+pub(crate) mod args;
+mod flows;
+mod load;
+mod look;
+mod registers;
+
+use anyhow::{Context, bail};
+use args::{Cli, Verb};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use tandem_fpga_card::Card;
+use tandem_fpga_card::cosim::{Server, protocol};
+use tandem_fpga_card::lock::{Lock, LockError};
+use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_config::codec::{PortMap, Transport, listing};
+use tandem_fpga_config::profile::{FlowMap, Profile, builtin, probe};
+
+/// Carries out a verb.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.verb {
+        Verb::List => look::list(cli)?,
+        Verb::Profiles => look::profiles(cli)?,
+        Verb::Info => look::info(cli)?,
+        Verb::Selftest => return look::selftest(cli),
+        Verb::Load { file } => load::load(cli, file)?,
+        Verb::Reg(reg) => registers::reg(cli, reg)?,
+        Verb::Counters { part, watch, all } => registers::counters(cli, part, *watch, *all)?,
+        Verb::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
+        Verb::Flows => flows::flows(cli)?,
+        Verb::Compile { flow, exact, row } => {
+            let (ports, map) = (PortMap::one_card(true), flow_map(&loaded(cli)?)?);
+            let writes = if *exact {
+                listing::compile_exact(flow, &ports, Transport::Card, &map)?
+            } else {
+                listing::compile(flow, &ports, Transport::Card, &map, *row)?
+            };
+            io::stdout().write_all(writes.as_bytes())?;
+        }
+        Verb::Decode { file } => {
+            let text = text(file)?;
+            let flows = listing::decode(&text, &flow_map(&loaded(cli)?)?, &PortMap::one_card(true))?;
+            io::stdout().write_all(flows.as_bytes())?;
+        }
+        Verb::Packet { queue, frame } => {
+            let frame =
+                protocol::bytes(frame).context("the frame is no row of pairs of hexadecimal digits")?;
+            let mut card = cli.card.open(&loaded(cli)?, cli.timeout)?;
+            let mut out = io::stdout().lock();
+            for (queue, frame) in card.inject(*queue, &frame)? {
+                writeln!(out, "{}", protocol::Answer::Packet(queue, frame))?;
+            }
+        }
+        Verb::Model { listen, unloaded } => {
+            let mut card = ModelCard::new(loaded(cli)?);
+            if *unloaded {
+                card.model = card.model.unloaded();
+            }
+            let server =
+                Server::bind(listen).with_context(|| format!("listening at {}", listen.display()))?;
+            println!(
+                "a card in memory with {} answers at cosim:{} until Ctrl-C",
+                card.model.profile().name,
+                listen.display()
+            );
+            io::stdout().flush()?;
+            remove_when_stopped(listen)?;
+            server.run(card)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file's text; standard input's for `-`.
+fn text(file: &std::path::Path) -> anyhow::Result<String> {
+    let text =
+        if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    text.with_context(|| format!("reading {}", file.display()))
+}
+
+/// On Ctrl-C or SIGTERM the socket goes too.
+fn remove_when_stopped(socket: &std::path::Path) -> anyhow::Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut stop = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        stop.add(signal);
+    }
+    // Before any other thread is there: all inherit it, and only this one takes the signal.
+    stop.thread_block()?;
+    let socket = socket.to_owned();
+    std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let signal = stop.wait();
+        let _ = std::fs::remove_file(&socket);
+        std::process::exit(signal.map_or(1, |s| 128 + s as i32));
+    })?;
+    Ok(())
+}
+
+/// The profile that was given, or the OpenFlow switch as it was shipped.
+fn loaded(cli: &Cli) -> anyhow::Result<Profile> {
+    Ok(given(cli)?.map_or_else(|| builtin::named("openflow-switch"), Ok)?)
+}
+
+/// The profile that was given: by name, or by path.
+fn given(cli: &Cli) -> anyhow::Result<Option<Profile>> {
+    let Some(name) = &cli.profile else {
+        return Ok(None);
+    };
+    if !name.contains(['/', '.']) {
+        return Ok(Some(builtin::named(name)?));
+    }
+    let text = std::fs::read_to_string(name).with_context(|| format!("reading the profile {name}"))?;
+    Ok(Some(Profile::parse(name, &text)?))
+}
+
+/// A card with its profile, and the right to write to it.
+struct Opened {
+    card: Box<dyn Card + Send>,
+    profile: Profile,
+    lock: Option<Lock>,
+}
+
+impl Opened {
+    /// For reading: nothing is written but, if nobody else has the card, for probing.
+    fn to_read(cli: &Cli) -> anyhow::Result<Opened> {
+        Opened::new(cli, false)
+    }
+
+    /// For writing: nobody else may have the card.
+    fn to_write(cli: &Cli) -> anyhow::Result<Opened> {
+        Opened::new(cli, true)
+    }
+
+    fn new(cli: &Cli, writing: bool) -> anyhow::Result<Opened> {
+        let given = given(cli)?;
+        let any = given.clone().map_or_else(|| builtin::named("openflow-switch"), Ok)?;
+        let mut card = cli.card.open(&any, cli.timeout)?;
+        let probing = given.is_none();
+        let lock = match cli.card.lock("tandem-fpga") {
+            Ok(lock) => lock,
+            Err(error @ LockError::Held { .. }) if !writing && probing => {
+                let profile = by_name(&mut *card).context(error)?;
+                return Ok(Opened { card, profile, lock: None });
+            }
+            Err(_) if !writing => None,
+            Err(error) => return Err(error.into()),
+        };
+        let profile = match given {
+            Some(profile) => profile,
+            None => probed(&mut *card)?,
+        };
+        // A reader keeps no writer out once it knows the map.
+        let lock = lock.filter(|_| writing);
+        Ok(Opened { card, profile, lock })
+    }
+
+    fn flow_map(&self) -> anyhow::Result<FlowMap> {
+        flow_map(&self.profile)
+    }
+}
+
+fn flow_map(profile: &Profile) -> anyhow::Result<FlowMap> {
+    profile.flow_table.with_context(|| {
+        format!("the bitfile {} has no flow table; `tandem-fpga profiles` says which has", profile.name)
+    })
+}
+
+/// The one profile that a card answers to.
+fn probed(card: &mut dyn Card) -> anyhow::Result<Profile> {
+    let mut all = builtin::all()?;
+    let found = probe::probe(card, &all)?;
+    match found.fits[..] {
+        [one] => Ok(all.swap_remove(one)),
+        [] => match found.device_id {
+            Some(id) => bail!(
+                "the loaded bitfile calls itself {id}; no profile here is for it: give --profile with a file of your own"
+            ),
+            None => bail!(
+                "nothing answers where bitfiles say what they are (0x0400000), nor at the flow tables that are known: load a bitfile, or give --profile"
+            ),
+        },
+        _ => {
+            let names: Vec<&str> =
+                found.fits.iter().filter_map(|i| all.get(*i)).map(|p| p.name.as_str()).collect();
+            bail!("the card answers to {}: give one of them by --profile", names.join(" and to "))
+        }
+    }
+}
+
+/// The first profile whose directory the card names: what can be known without writing.
+fn by_name(card: &mut dyn Card) -> anyhow::Result<Profile> {
+    let id = tandem_fpga_config::device_id::DeviceId::read(card)?;
+    let named = |p: &Profile| id.as_ref().zip(p.directory.as_ref()).is_some_and(|(id, d)| id.directory == *d);
+    builtin::all()?
+        .into_iter()
+        .find(named)
+        .context("which bitfile it has cannot be probed meanwhile; give --profile")
+}
+
+fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// True when whoever read our output has gone, as in `| head`.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}

@@ -1,0 +1,128 @@
+//! The side that has the card. Several clients may be connected, one thread each; their accesses are carried out one at a time.
+
+use super::LINE;
+use super::protocol::{Answer, Request};
+use crate::Card;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many clients are served at once; one more is told so and closed.
+pub const CLIENTS: usize = 16;
+
+/// A socket with a card behind it. It is gone with the value.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Listens at `path`. A socket that a killed server left behind is taken over.
+    ///
+    /// # Errors
+    /// When it cannot, or another server listens there.
+    pub fn bind(path: &Path) -> io::Result<Server> {
+        let listener = match UnixListener::bind(path) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(path).is_ok() {
+                    let why =
+                        format!("{} already has a server; stop it, or take another path", path.display());
+                    return Err(io::Error::new(e.kind(), why));
+                }
+                // Only a socket is ever removed.
+                use std::os::unix::fs::FileTypeExt;
+                if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                    let why = format!("{} is there and is no socket", path.display());
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+                }
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            other => other?,
+        };
+        Ok(Server { listener, path: path.to_owned() })
+    }
+
+    /// Serves until accepting fails.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn run<C: Card + Send + 'static>(&self, card: C) -> io::Result<()> {
+        let card = Arc::new(Mutex::new(card));
+        let clients = Arc::new(AtomicUsize::new(0));
+        loop {
+            let (mut stream, _) = self.listener.accept()?;
+            if clients.fetch_add(1, Ordering::SeqCst) >= CLIENTS {
+                clients.fetch_sub(1, Ordering::SeqCst);
+                let _ = writeln!(
+                    stream,
+                    "{}",
+                    Answer::Refused(format!("{CLIENTS} clients are connected already"))
+                );
+                continue;
+            }
+            let (card, clients) = (Arc::clone(&card), Arc::clone(&clients));
+            std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
+                // A client that goes, or says what is no line, only ends its own connection.
+                let _ = serve(&stream, &card);
+                clients.fetch_sub(1, Ordering::SeqCst);
+            })?;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn serve<C: Card>(stream: &UnixStream, card: &Mutex<C>) -> io::Result<()> {
+    let mut lines = BufReader::new(stream);
+    let mut out = BufWriter::new(stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let read = lines.by_ref().take(LINE as u64).read_line(&mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if !line.ends_with('\n') {
+            writeln!(out, "{}", Answer::Refused("the line has no end".to_owned()))?;
+            return out.flush();
+        }
+        let answers = match Request::parse(line.trim_end()) {
+            Ok(request) => carry_out(&request, card),
+            Err(error) => vec![Answer::Refused(error.to_string())],
+        };
+        for answer in answers {
+            writeln!(out, "{answer}")?;
+        }
+        // What the client sent in one go is answered in one go.
+        if lines.buffer().is_empty() {
+            out.flush()?;
+        }
+    }
+}
+
+fn carry_out<C: Card>(request: &Request, card: &Mutex<C>) -> Vec<Answer> {
+    let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = |e: &dyn std::error::Error| vec![Answer::Refused(e.to_string())];
+    match request {
+        Request::Read(address) => match card.read32(*address) {
+            Ok(value) => vec![Answer::Value(value)],
+            Err(error) => refused(&error),
+        },
+        Request::Write(address, value) => match card.write32(*address, *value) {
+            Ok(()) => vec![Answer::Done],
+            Err(error) => refused(&error),
+        },
+        Request::Packet(queue, frame) => match card.inject(*queue, frame) {
+            Ok(sent) => sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect(),
+            Err(error) => refused(&error),
+        },
+    }
+}

@@ -1,0 +1,222 @@
+//! A bitfile into a card's user FPGA. All that can be checked is checked before the card is touched; afterwards the card must say what it is.
+//!
+//! 1. The file is for this part and whole; the bus FPGA is the one that this is known for.
+//! 2. The user FPGA is reset: FIFO empty, not DONE; INIT clears within three times 10 ms.
+//! 3. The words go in, 8 at a time: as many as the FIFO holds.
+//! 4. DONE rises within three seconds.
+//! 5. The user FPGA is reset (2 s), then its PHYs.
+//! 6. The device id block is read.
+
+use crate::Card;
+use std::time::Duration;
+use tandem_fpga_config::bitfile::{Bitfile, BitfileError};
+use tandem_fpga_config::device_id::DeviceId;
+use tandem_fpga_config::profile::Board;
+use tandem_fpga_config::registers::AccessError;
+
+const ID: u32 = 0x000;
+const CTRL: u32 = 0x008;
+const ERROR: u32 = 0x010;
+const PROG_DATA: u32 = 0x100;
+const PROG_STATUS: u32 = 0x104;
+const PROG_CTRL: u32 = 0x108;
+const MDIO: u32 = 0x44_0000;
+
+const INIT: u32 = 1 << 16;
+const DONE: u32 = 1 << 8;
+const FIFO_EMPTY: u32 = 1 << 1;
+const USER_RESET: u32 = 1 << 8;
+
+/// Words that the FIFO holds.
+const FIFO: usize = 8;
+
+/// How often the status is read before a full FIFO counts as stuck: each read takes the bus longer than the FIFO takes for a word.
+const POLLS: u32 = 1_000;
+
+/// Why a bitfile was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It is none for this card. The card was not touched.
+    #[error(transparent)]
+    Bitfile(#[from] BitfileError),
+    /// It is not known how this board is programmed.
+    #[error("how a {0} is programmed is not known here; nothing was loaded")]
+    Board(String),
+    /// The bus FPGA is another than this was written for. The card was not touched.
+    #[error(
+        "the bus FPGA (CPCI) is version {found}, this is known for version {wanted}; update it first (cpci_reprogram of the NetFPGA package); nothing was loaded"
+    )]
+    Cpci {
+        /// The card's.
+        found: u32,
+        /// The one that is known.
+        wanted: u32,
+    },
+    /// The FPGA was not emptied.
+    #[error(
+        "the user FPGA did not take its reset: PROG_STATUS is 0x{status:08x}; switch the machine off and on, then load again"
+    )]
+    Reset {
+        /// PROG_STATUS.
+        status: u32,
+    },
+    /// INIT stayed high.
+    #[error(
+        "INIT stays high after the reset: PROG_STATUS is 0x{status:08x}; switch the machine off and on, then load again"
+    )]
+    Init {
+        /// PROG_STATUS.
+        status: u32,
+    },
+    /// It went wrong on the way.
+    #[error("stopped at byte {at} of {of}: PROG_STATUS 0x{status:08x}, ERROR 0x{error:08x}{}; the user FPGA is now empty, load again", why(*.error))]
+    Transfer {
+        /// Bytes written.
+        at: usize,
+        /// Bytes of the configuration.
+        of: usize,
+        /// PROG_STATUS.
+        status: u32,
+        /// The ERROR register.
+        error: u32,
+    },
+    /// All went in, and the FPGA does not start.
+    #[error(
+        "all bytes are in the user FPGA, and it does not start (PROG_STATUS 0x{status:08x}); is the bitfile damaged?"
+    )]
+    NotDone {
+        /// PROG_STATUS.
+        status: u32,
+    },
+    /// It started, and does not say what it is.
+    #[error(
+        "loaded, but the bitfile has no device id block at 0x400000 (first word 0x{word:08x}): it is none of the reference library, or does not answer"
+    )]
+    NoDeviceId {
+        /// What was there.
+        word: u32,
+    },
+    /// It is another design than was wanted.
+    #[error(
+        "loaded, but it calls itself \"{found}\", not \"{wanted}\"; load another file, or give --profile what it is"
+    )]
+    Design {
+        /// Its directory.
+        found: String,
+        /// The profile's.
+        wanted: String,
+    },
+    /// The card could not be asked.
+    #[error("programming was cut short; the user FPGA may be empty now")]
+    Access(#[from] AccessError),
+}
+
+fn why(error: u32) -> &'static str {
+    match error {
+        e if e & 1 << 17 != 0 => " (overflow: words came faster than the FPGA takes them)",
+        e if e & 1 << 16 != 0 => " (the FPGA refused the configuration)",
+        _ => "",
+    }
+}
+
+/// Loads a bitfile; gives what it says it is. `wanted` is the directory that it has to name, where that matters. `progress` is called with
+/// bytes done, every 64 KB or so.
+///
+/// # Errors
+/// When anything is not as it must be; the error says whether the card was touched.
+pub fn program(
+    card: &mut dyn Card,
+    board: &Board,
+    bitfile: &Bitfile<'_>,
+    wanted: Option<&str>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<DeviceId, ProgramError> {
+    // 1.
+    let (Some(user), Some(bus)) = (&board.user_fpga, &board.bus_fpga) else {
+        return Err(ProgramError::Board(board.name.clone()));
+    };
+    bitfile.for_user(user)?;
+    let found = card.read32(ID)? & 0x00ff_ffff;
+    if found != bus.version {
+        return Err(ProgramError::Cpci { found, wanted: bus.version });
+    }
+    // 2.
+    card.write32(PROG_CTRL, 1)?;
+    card.write32(ERROR, 0)?;
+    card.wait(Duration::from_micros(100));
+    let status = card.read32(PROG_STATUS)?;
+    if status & (DONE | FIFO_EMPTY) != FIFO_EMPTY {
+        return Err(ProgramError::Reset { status });
+    }
+    let mut status = INIT;
+    for _ in 0..3 {
+        card.wait(Duration::from_millis(10));
+        status = card.read32(PROG_STATUS)?;
+        if status & INIT == 0 {
+            break;
+        }
+    }
+    if status & INIT != 0 {
+        return Err(ProgramError::Init { status });
+    }
+    // 3.
+    let of = bitfile.data.len();
+    for (n, word) in bitfile.words().enumerate() {
+        card.write32(PROG_DATA, word)?;
+        let written = n + 1;
+        if written % FIFO == 0 {
+            taken(card, written * 4, of)?;
+        }
+        if written % (16 << 10) == 0 {
+            progress(written * 4);
+        }
+    }
+    taken(card, of, of)?;
+    progress(of);
+    // 4.
+    let mut status = card.read32(PROG_STATUS)?;
+    for _ in 0..3 {
+        if status & DONE != 0 {
+            break;
+        }
+        card.wait(Duration::from_secs(1));
+        status = card.read32(PROG_STATUS)?;
+    }
+    if status & DONE == 0 {
+        return Err(ProgramError::NotDone { status });
+    }
+    // 5.
+    let control = card.read32(CTRL)?;
+    card.write32(CTRL, control | USER_RESET)?;
+    card.wait(Duration::from_secs(2));
+    for port in 0..u32::from(board.ports) {
+        card.write32(MDIO + 0x80 * port, 0x8000)?;
+    }
+    card.wait(Duration::from_micros(100));
+    // 6.
+    let Some(id) = DeviceId::read(card)? else {
+        return Err(ProgramError::NoDeviceId { word: card.read32(tandem_fpga_config::device_id::BASE)? });
+    };
+    match wanted {
+        Some(wanted) if !id.directory.eq_ignore_ascii_case(wanted) => {
+            Err(ProgramError::Design { found: id.directory, wanted: wanted.to_owned() })
+        }
+        _ => Ok(id),
+    }
+}
+
+/// Waits until the FIFO is empty, or the FPGA is done.
+fn taken(card: &mut dyn Card, at: usize, of: usize) -> Result<(), ProgramError> {
+    let mut status = 0;
+    for _ in 0..POLLS {
+        status = card.read32(PROG_STATUS)?;
+        if status & (INIT | FIFO_EMPTY) == FIFO_EMPTY || status & DONE != 0 {
+            return Ok(());
+        }
+        if status & INIT != 0 {
+            break;
+        }
+    }
+    let error = card.read32(ERROR)?;
+    Err(ProgramError::Transfer { at, of, status, error })
+}
