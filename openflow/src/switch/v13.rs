@@ -79,12 +79,13 @@ impl Switch {
             Message::PortMod(m) => {
                 self.port_mod((m.port_no, m.hw_addr.0), (m.config, m.mask, CONFIG), PORT_MOD_FAILED, turn);
             }
-            Message::TableMod(m) => {
-                // No bit of the configuration is in use (section 7.3.3), so there is nothing to change.
-                if m.table_id != u8::MAX && usize::from(m.table_id) >= self.pipeline.tables.len() {
-                    self.refuse(BAD_TABLE, turn);
-                }
+            Message::TableMod(m)
+                if m.table_id != u8::MAX && usize::from(m.table_id) >= self.pipeline.tables.len() =>
+            {
+                self.refuse(BAD_TABLE, turn);
             }
+            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to change.
+            Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
                 let miss_send_len = self.outside.conns.list[turn.conn].miss_send_len;

@@ -2,6 +2,7 @@
 //! 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
 
 use super::criteria::Criteria;
+use super::index::{Index, Place};
 use super::instructions::Instructions;
 use super::key::FlowKey;
 use crate::{of10, of13};
@@ -182,6 +183,9 @@ fn end(flow: &Flow) -> Option<Time> {
 pub struct FlowTable {
     /// By rank, highest first; of one rank, in the order of addition.
     flows: Vec<Flow>,
+    /// The place of each of them: ascending.
+    places: Vec<Place>,
+    by_match: Index,
     most: usize,
     /// The last flow's id.
     last_id: u64,
@@ -206,6 +210,8 @@ impl FlowTable {
     pub(super) fn numbered(table: u8, most: usize) -> FlowTable {
         FlowTable {
             flows: Vec::new(),
+            places: Vec::new(),
+            by_match: Index::default(),
             most,
             last_id: u64::from(table) << ID_BITS,
             generation: 0,
@@ -251,29 +257,32 @@ impl FlowTable {
     /// # Errors
     /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
     pub fn add(&mut self, mut flow: Flow, how: Adding) -> Result<(), TableError> {
-        let same = |f: &Flow| f.priority == flow.priority && f.criteria == flow.criteria;
         if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
         {
             return Err(TableError::Overlap);
         }
-        let room = self.flows.len() < self.most;
-        let old = self.flows.iter_mut().find(|f| same(f));
-        if old.is_none() && !room {
+        let old = self.by_match.with(&flow.criteria).iter().filter_map(|p| self.standing(*p)).find(|at| {
+            self.at(*at).is_some_and(|f| f.priority == flow.priority && f.criteria == flow.criteria)
+        });
+        if old.is_none() && self.flows.len() >= self.most {
             return Err(TableError::Full(self.most));
         }
         self.generation += 1;
         self.last_id += 1;
         flow.id = self.last_id;
         self.earliest = self.earliest.into_iter().chain(end(&flow)).min();
-        if let Some(old) = old {
+        if let Some(old) = old.and_then(|at| self.flows.get_mut(at)) {
             if how.keep_counts {
                 (flow.packets, flow.bytes) = (old.packets, old.bytes);
             }
             *old = flow;
             return Ok(());
         }
-        let at = self.flows.partition_point(|f| f.rank() >= flow.rank());
+        let place = Place::new(flow.rank(), flow.id);
+        let at = self.places.partition_point(|p| *p < place);
+        self.by_match.add(&flow.criteria, place);
+        self.places.insert(at, place);
         self.flows.insert(at, flow);
         Ok(())
     }
@@ -313,8 +322,17 @@ impl FlowTable {
         if !self.flows.iter().any(&takes) {
             return Vec::new();
         }
-        let (gone, kept) = std::mem::take(&mut self.flows).into_iter().partition(takes);
-        self.flows = kept;
+        let mut gone = Vec::new();
+        let (flows, places) = (std::mem::take(&mut self.flows), std::mem::take(&mut self.places));
+        for (flow, place) in flows.into_iter().zip(places) {
+            if takes(&flow) {
+                self.by_match.remove(&flow.criteria, place);
+                gone.push(flow);
+            } else {
+                self.flows.push(flow);
+                self.places.push(place);
+            }
+        }
         self.generation += 1;
         gone
     }
@@ -330,7 +348,12 @@ impl FlowTable {
 
     /// Where the flow for a packet stands; nothing is counted.
     pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
-        self.flows.iter().position(|f| f.criteria.matches(key))
+        self.by_match.find(key).and_then(|place| self.standing(place))
+    }
+
+    /// Where the flow of a place stands.
+    fn standing(&self, place: Place) -> Option<usize> {
+        self.places.binary_search(&place).ok()
     }
 
     /// Counts a packet that no flow is for.
