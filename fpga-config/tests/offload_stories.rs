@@ -130,6 +130,38 @@ fn rules_without_a_row_get_exact_entries_for_their_packets_and_the_most_used_get
     assert_eq!(w.offload.exact_entries(), 0);
 }
 
+/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not timed out.
+#[test]
+fn a_flow_that_only_an_unread_entry_uses_is_not_timed_out() {
+    let mut w = busy(Options::default());
+    let frame = |n: u16| {
+        let mut frame = udp(200, 0);
+        frame[10..12].copy_from_slice(&n.to_be_bytes());
+        frame
+    };
+    assert!(w.add(
+        "priority=1,in_port=3,ip,nw_dst=10.0.0.200,actions=output:1",
+        Duration::from_secs(12),
+        NEVER
+    ));
+    w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
+    for n in 0..3000 {
+        w.packet(0, &frame(n));
+    }
+    // Two of 3,000 keys may find both of their rows taken.
+    let entries = w.offload.exact_entries();
+    assert!(entries > 2500, "{entries}");
+    for n in (0..60).map(|n| 50 * n) {
+        w.now = w.now + Duration::from_secs(5);
+        w.card.set_time(w.now);
+        w.packet(0, &frame(n));
+        assert_eq!(w.expire(), 0, "it was used this very moment");
+    }
+    w.now = w.now + Duration::from_secs(15);
+    w.card.set_time(w.now);
+    assert_eq!(w.expire(), 1);
+}
+
 #[test]
 fn a_restart_adopts_what_is_right_and_writes_nothing() {
     let mut w = busy(Options::default());
