@@ -59,13 +59,16 @@ pub enum Access {
     Read(u32),
     /// A write of this value (second) to this address (first).
     Write(u32, u32),
+    /// A frame into this queue, where a way to a card has packets.
+    Packet(u8),
 }
 
 impl Access {
-    /// The address.
+    /// The address; 0 for a frame, which has none.
     pub const fn address(self) -> u32 {
         match self {
             Access::Read(address) | Access::Write(address, _) => address,
+            Access::Packet(_) => 0,
         }
     }
 }
@@ -75,6 +78,7 @@ impl fmt::Display for Access {
         match self {
             Access::Read(address) => write!(f, "reading 0x{address:07x}"),
             Access::Write(address, value) => write!(f, "writing 0x{value:08x} to 0x{address:07x}"),
+            Access::Packet(queue) => write!(f, "putting a frame into queue {queue}"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a reset in which it is cleared; writes
 //!   are then lost in silence. The PHY answers "busy" once after a write.
 //! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading, except bit 24 of the packets.
-//! - The watchdog flushes. The bus FPGA programs the user FPGA ([`bus`]): a FIFO of 8 words that must not overflow, INIT, DONE.
+//! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that must not overflow, INIT, DONE.
 //!
 //! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table takes memory only for the entries that
 //! were written. Not modelled: packets that wait in a MAC's queue, collisions of CPU and port traffic, DMA.

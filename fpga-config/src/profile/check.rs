@@ -181,7 +181,7 @@ fn board(name: &str) -> Result<BoardFile, Fault> {
 
 fn flatten(block: &Block, into: &mut Vec<Register>, faults: &mut Vec<Fault>) {
     let mut numbered = |name: &str, count: u32| {
-        let right = (count == 1) == !name.contains("{}") && (1..=MOST).contains(&count);
+        let right = (count == 1) != name.contains("{}") && (1..=MOST).contains(&count);
         if !right {
             faults.push(Fault::Numbering { name: name.to_owned(), count });
         }

@@ -1,8 +1,8 @@
 //! What a bitfile's registers are, and what it can do: one file per bitfile, because addresses belong to the bitfile. The same sources of the
 //! OpenFlow switch give either of two maps.
 //!
-//! The files are in `profiles/`, their form in [`file`]; those built in are listed in [`builtin`]. A profile is read, checked as a whole (all
-//! [`Fault`]s at once, in [`check`]) and flattened: after that a register is a name and an address, and the parts that code works with
+//! The files are in `profiles/`, their form in [`mod@file`]; those built in are listed in [`builtin`]. A profile is read, checked as a whole (all
+//! [`Fault`]s at once, in `check.rs`) and flattened: after that a register is a name and an address, and the parts that code works with
 //! ([`FlowMap`], [`Queues`], [`RateLimiter`], [`Watchdog`]) hold addresses.
 //!
 //! Names are those of the public register definitions without the ending `_REG`, e.g. `MAC_GRP_0_CONTROL`, so that what is known about

@@ -109,7 +109,7 @@ const FRAMES: usize = 1 << 16;
 
 impl Card for CosimCard {
     fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
-        let access = Access::Write(queue.into(), 0);
+        let access = Access::Packet(queue);
         self.send(&Request::Packet(queue, frame.to_vec()), access)?;
         let mut sent = Vec::new();
         while sent.len() < FRAMES {

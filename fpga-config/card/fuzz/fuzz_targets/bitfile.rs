@@ -1,0 +1,19 @@
+//! Whatever bytes are a bitfile or not; what is one is written again as it was, up to the nine bytes that mean nothing.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tandem_fpga_config::bitfile::{Bitfile, write};
+
+fuzz_target!(|file: &[u8]| {
+    let Ok(bitfile) = Bitfile::parse(file) else { return };
+    assert_eq!(bitfile.words().len(), bitfile.data.len().div_ceil(4));
+    if let Some(header) = bitfile.header()
+        && header.design.is_ascii()
+        && header.part.is_ascii()
+        && header.date.is_ascii()
+        && header.time.is_ascii()
+    {
+        let again = write(&header, bitfile.data).expect("what was read fits");
+        assert_eq!(again[11..], file[11..]);
+    }
+});
