@@ -362,6 +362,30 @@ fn what_a_port_is_set_to_holds_in_the_card() {
     assert_eq!(out(list(&|_| {}), "output:3", 2), [0u8; 0], "not back where it came from");
 }
 
+/// OFPPC_NO_FWD and back, while traffic goes on.
+#[test]
+fn other_ports_are_other_rows_and_the_same_rules() {
+    let mut w = busy(Options::default());
+    let places: Vec<_> = (100..130).map(|p| w.offload.place(id(&w, p))).collect();
+    let set = |w: &mut World, forward: bool| {
+        let list = w.ports.iter().cloned().map(|p| Port { forward: forward || p.number != 1, ..p }).collect();
+        w.offload.set_ports(PortMap::new(list, true).expect("good ports"));
+        w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers")
+    };
+    // Without the way from its CPU port there is a row more for rules.
+    let commits = set(&mut w, false).commits;
+    assert!((25..=26).contains(&commits), "24 rows send nowhere: {commits}");
+    for n in 0..30 {
+        let out = w.card.packet(queue(0), &udp(n, 0), w.now);
+        assert!(out.iter().all(|(q, _)| *q == 1), "to a port that forwards nothing, or to software: {out:?}");
+    }
+    let commits = set(&mut w, true).commits;
+    assert!((25..=26).contains(&commits), "{commits}");
+    let again: Vec<_> = (100..130).map(|p| w.offload.place(id(&w, p))).collect();
+    let rows = |places: &[Option<Place>]| places.iter().filter(|p| matches!(p, Some(Place::Rows(_)))).count();
+    assert_eq!((rows(&places), rows(&again)), (24, 24));
+}
+
 #[test]
 fn reasons_say_why_a_rule_is_in_software() {
     let map = ports(4, true, true);

@@ -217,11 +217,13 @@ impl Offload {
                 continue;
             }
             let ingress = (key.get(Field::SOURCE) / 2) as u8;
-            let owner =
-                live.flow.and_then(|flow| self.index.get(&flow)).filter(|at| fresh.get(**at) == Some(&false));
+            let owner = live
+                .flow
+                .and_then(|flow| super::find(&self.index, flow))
+                .filter(|at| fresh.get(*at) == Some(&false));
             let stands = !live.permanent
                 && owner.is_some_and(|owner| {
-                    let above = new.iter().take_while(|at| **at < *owner);
+                    let above = new.iter().take_while(|at| **at < owner);
                     let hit = |at: &&usize| {
                         let rule = &self.rules[**at].rule;
                         rule.ingress.has(ingress) && rule.pattern.matches(key)

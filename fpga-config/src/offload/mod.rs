@@ -42,6 +42,11 @@ struct Known {
     packets: u64,
 }
 
+/// A flow's place by its id.
+fn find(index: &[(u64, usize)], id: u64) -> Option<usize> {
+    index.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|at| index.get(at)).map(|(_, at)| *at)
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Offload {
@@ -56,10 +61,13 @@ pub struct Offload {
     rules: Vec<Candidate>,
     known: Vec<Known>,
     choices: Vec<Choice>,
-    index: BTreeMap<u64, usize>,
+    /// Where each flow stands, by its id.
+    index: Vec<(u64, usize)>,
     /// Counted, and not yet given to a sweep.
     credits: BTreeMap<u64, Credit>,
     generation: Option<u64>,
+    /// The ports are others than those that rules were translated for.
+    other_ports: bool,
     considered: Time,
     aged: Time,
     /// What is in the card is not known for sure.
@@ -89,9 +97,10 @@ impl Offload {
             rules: Vec::new(),
             known: Vec::new(),
             choices: Vec::new(),
-            index: BTreeMap::new(),
+            index: Vec::new(),
             credits: BTreeMap::new(),
             generation: None,
+            other_ports: false,
             considered: now,
             aged: now,
             lost: false,
@@ -128,7 +137,7 @@ impl Offload {
     pub fn set_ports(&mut self, ports: PortMap) {
         if self.ports != ports {
             self.ports = ports;
-            self.known.clear();
+            self.other_ports = true;
             self.generation = None;
         }
     }
@@ -182,22 +191,29 @@ impl Offload {
 
     /// Takes over the table's flows; says which are new or changed.
     fn translate(&mut self, table: &FlowTable, now: Time) -> Vec<bool> {
-        let old: BTreeMap<u64, (Candidate, Known)> = std::mem::take(&mut self.rules)
-            .into_iter()
-            .zip(std::mem::take(&mut self.known))
-            .map(|(r, k)| (r.id, (r, k)))
-            .collect();
-        let mut old = old;
+        let rules = std::mem::take(&mut self.rules);
+        let mut old: Vec<Option<(Candidate, Known)>> =
+            rules.into_iter().zip(std::mem::take(&mut self.known)).map(Some).collect();
+        let index = std::mem::take(&mut self.index);
+        // Most flows stand where they stood, so the next one is looked at before it is searched.
+        let mut next = 0;
+        let mut take = |id: u64| {
+            let here = old.get(next).and_then(Option::as_ref).is_some_and(|(r, _)| r.id == id);
+            let at = if here { next } else { find(&index, id)? };
+            next = at + 1;
+            old.get_mut(at)?.take()
+        };
         let age = now.since(self.aged) >= Duration::from_secs(1);
         if age {
             self.aged = now;
         }
         let mut fresh = Vec::with_capacity(table.len());
         for flow in table.iter() {
-            let before = old.remove(&flow.id);
+            let before = take(flow.id);
             let same = before
                 .as_ref()
-                .is_some_and(|(_, k)| k.criteria == flow.criteria && k.instructions == flow.instructions);
+                .is_some_and(|(_, k)| k.criteria == flow.criteria && k.instructions == flow.instructions)
+                && !self.other_ports;
             let (mut rule, known) = match before {
                 Some((rule, known)) if same => (rule, known),
                 before => {
@@ -229,6 +245,8 @@ impl Offload {
             self.known.push(known);
         }
         self.index = self.rules.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+        self.index.sort_unstable();
+        self.other_ports = false;
         fresh
     }
 
@@ -360,7 +378,7 @@ impl Offload {
             return Ok(Seen::Nothing);
         }
         let Some((action, flow)) = self.entry_for(&key, ingress) else { return Ok(Seen::Nothing) };
-        let chosen = self.index.get(&flow).and_then(|at| self.choices.get(*at));
+        let chosen = find(&self.index, flow).and_then(|at| self.choices.get(at));
         if !matches!(chosen, Some(Choice::None(_) | Choice::Punt(_))) {
             return Ok(Seen::Nothing);
         }
@@ -372,7 +390,7 @@ impl Offload {
 
     /// Where a flow lives; `None` for one that was not there at the last `sync`.
     pub fn place(&self, flow: u64) -> Option<Place> {
-        let at = *self.index.get(&flow)?;
+        let at = find(&self.index, flow)?;
         let entries = || self.entries.iter().filter(|(_, live)| live.flow == Some(flow)).count();
         Some(match self.choices.get(at)? {
             Choice::Rows => {
