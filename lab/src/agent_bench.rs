@@ -173,14 +173,14 @@ fn configuration(site: &Site, folder: &Path, switches: &[SwitchId]) -> String {
 }
 
 /// The agent's process; it ends with this, at once.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     socket: std::path::PathBuf,
     log: std::path::PathBuf,
 }
 
 impl Agent {
-    fn start(folder: &Path) -> anyhow::Result<Agent> {
+    pub(crate) fn start(folder: &Path) -> anyhow::Result<Agent> {
         let (program, log) = (tandem::beside("tandem-agent", "TANDEM_AGENT")?, folder.join("agent.log"));
         let child = Command::new(&program)
             .arg("--config")
@@ -203,7 +203,7 @@ impl Agent {
     }
 
     /// Waits for a status without a fault for which `is_it` holds.
-    fn wait(&mut self, is_it: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    pub(crate) fn wait(&mut self, is_it: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.status().ok().filter(&is_it) {

@@ -10,7 +10,7 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, draw, requester, scratch, tandem};
+use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -174,6 +174,8 @@ enum Bench {
     BringUp(bench::Options),
     /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a whole data centre's.
     Agent(agent_bench::Options),
+    /// How many packets a second the agent's own switch forwards, beside Open vSwitch in user space on the same wires.
+    Datapath(datapath_bench::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -417,6 +419,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Bench(Bench::Agent(options)) => {
             scratch::clean_when_interrupted()?;
             agent_bench::run(&options)?;
+        }
+        Verb::Bench(Bench::Datapath(options)) => {
+            scratch::clean_when_interrupted()?;
+            datapath_bench::run(&options)?;
         }
     }
     Ok(ExitCode::SUCCESS)

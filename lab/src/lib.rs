@@ -3,6 +3,7 @@
 pub mod agent_bench;
 pub mod bench;
 pub mod calibrate;
+pub mod datapath_bench;
 pub mod draw;
 pub mod emulated;
 pub mod experiment;

@@ -74,9 +74,10 @@ impl Flow {
         }
     }
 
-    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4).
+    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4). In OpenFlow 1.0 that is
+    /// a flow like any other.
     pub fn is_miss(&self) -> bool {
-        self.priority == 0 && self.criteria.is_any()
+        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, Wording::V10(..))
     }
 
     /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
@@ -191,7 +192,7 @@ pub struct FlowTable {
     last_id: u64,
     generation: u64,
     /// Where each flow stands, by id, and the generation that this was in.
-    index: (u64, Vec<(u64, usize)>),
+    by_id: (u64, Vec<(u64, usize)>),
     /// No flow's time is up before this: `None` while no flow has one. It may be too early, never too late.
     earliest: Option<Time>,
     /// Packets looked up.
@@ -215,7 +216,7 @@ impl FlowTable {
             most,
             last_id: u64::from(table) << ID_BITS,
             generation: 0,
-            index: (0, Vec::new()),
+            by_id: (0, Vec::new()),
             earliest: None,
             lookups: 0,
             matched: 0,
@@ -287,10 +288,21 @@ impl FlowTable {
         Ok(())
     }
 
+    /// Where flows stand that a filter may be about: those with its match where it is strict, else all.
+    fn candidates(&self, filter: &Filter) -> Vec<usize> {
+        match filter.strict {
+            Some(_) => {
+                self.by_match.with(&filter.criteria).iter().filter_map(|p| self.standing(*p)).collect()
+            }
+            None => (0..self.flows.len()).collect(),
+        }
+    }
+
     /// Gives flows other instructions; time-outs, cookies and flags stay. Returns how many.
     pub fn modify(&mut self, filter: &Filter, change: &Change) -> usize {
         let mut count = 0;
-        for flow in self.flows.iter_mut().filter(|f| filter.takes(f)) {
+        for at in self.candidates(filter) {
+            let Some(flow) = self.flows.get_mut(at).filter(|f| filter.takes(f)) else { continue };
             flow.instructions = change.instructions.clone();
             if change.reset_counts {
                 (flow.packets, flow.bytes) = (0, 0);
@@ -314,7 +326,16 @@ impl FlowTable {
 
     /// Deletes flows and returns them, in the order of the table.
     pub fn delete(&mut self, filter: &Filter) -> Vec<Flow> {
-        self.take_out(|f| filter.takes(f))
+        if filter.strict.is_none() {
+            return self.take_out(|f| filter.takes(f));
+        }
+        // A strict one is about one flow at most: one of this match has this priority.
+        let one = |at: &usize| self.at(*at).is_some_and(|f| filter.takes(f));
+        let Some(at) = self.candidates(filter).into_iter().find(one) else { return Vec::new() };
+        let (flow, place) = (self.flows.remove(at), self.places.remove(at));
+        self.by_match.remove(&flow.criteria, place);
+        self.generation += 1;
+        vec![flow]
     }
 
     /// Takes flows out, in the order of the table.
@@ -392,12 +413,12 @@ impl FlowTable {
 
     /// Where a flow stands. The index is made anew when the table has changed, so that many questions in a row cost little.
     fn place(&mut self, id: u64) -> Option<usize> {
-        if self.index.0 != self.generation {
-            self.index.0 = self.generation;
-            self.index.1 = self.flows.iter().enumerate().map(|(at, f)| (f.id, at)).collect();
-            self.index.1.sort_unstable();
+        if self.by_id.0 != self.generation {
+            self.by_id.0 = self.generation;
+            self.by_id.1 = self.flows.iter().enumerate().map(|(at, f)| (f.id, at)).collect();
+            self.by_id.1.sort_unstable();
         }
-        let list = &self.index.1;
+        let list = &self.by_id.1;
         list.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| list[at].1)
     }
 

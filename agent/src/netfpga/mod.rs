@@ -1,0 +1,46 @@
+//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow path, the card forwards by itself what its rows
+//! and exact entries can say (`tandem_fpga_config::offload`).
+//!
+//!     wires <-> card::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
+//!
+//! How frames come to the card's ports depends on the way that it is reached:
+//!
+//! | way | frames |
+//! |---|---|
+//! | `ioctl:` | the driver's interfaces nf2c0..3 are the card's CPU queues; what the card decides never comes here |
+//! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
+//! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
+//!
+//! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
+
+mod io;
+mod open;
+
+pub use io::CardIo;
+pub use open::Opened;
+
+use crate::config::SwitchConfig;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the card's side and the datapath tell each other.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there have nobody to ask but their interface.
+    pub links: BTreeMap<u32, bool>,
+    /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
+    pub rates: BTreeMap<u32, u64>,
+}
+
+/// See [`Shared`].
+pub type Talk = Arc<Mutex<Shared>>;
+
+/// Locks it, whoever held it before.
+pub fn shared(talk: &Talk) -> MutexGuard<'_, Shared> {
+    talk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The card's ports of a switch: OpenFlow number and the card's own.
+pub fn card_ports(switch: &SwitchConfig) -> BTreeMap<u32, u8> {
+    switch.ports.iter().filter_map(|p| Some((p.number, p.card_port?))).collect()
+}

@@ -1,0 +1,97 @@
+//! Opens a switch's card: one writer, the right bitfile, and what it can.
+
+use crate::config::{CardConfig, SwitchConfig};
+use std::path::Path;
+use std::time::Duration;
+use tandem_fpga_card::Card;
+use tandem_fpga_card::info::Mode;
+use tandem_fpga_card::lock::Lock;
+use tandem_fpga_card::target::Target;
+use tandem_fpga_config::profile::{Profile, builtin, probe};
+
+/// How long a co-simulation may take for one answer: the engine waits for it.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// A card that answers as an OpenFlow switch.
+pub struct Opened {
+    /// How it is reached.
+    pub target: Target,
+    /// The card.
+    pub card: Box<dyn Card + Send>,
+    /// Its register map.
+    pub profile: Profile,
+}
+
+impl Opened {
+    /// Opens the card of a switch and finds out its register map, if the configuration does not say it.
+    ///
+    /// # Errors
+    /// When it is not there, or has no OpenFlow switch in it; with what to do.
+    pub fn open(switch: &SwitchConfig) -> Result<Opened, String> {
+        let config = switch.card.as_ref().ok_or("it has no [switch.card] in agent.toml")?;
+        let target = target(config)?;
+        let candidates = candidates(config)?;
+        let first = candidates.first().ok_or("there are no profiles")?;
+        let mut card = target.open(first, WITHIN).map_err(|e| chain(&e))?;
+        let found = probe::probe(&mut card, &candidates).map_err(|e| format!("probing {target}: {}", chain(&e)))?;
+        let fits = found.fits.iter().filter_map(|n| candidates.get(*n));
+        let profile = fits.into_iter().find(|p| p.flow_table.is_some()).cloned().ok_or_else(|| {
+            let has = found.device_id.map_or_else(
+                || "says nothing of its bitfile".to_owned(),
+                |id| format!("has the bitfile {:?} (version {}.{}.{})", id.name, id.version.0, id.version.1, id.version.2),
+            );
+            format!("{target} {has} and answers to no register map with a flow table; load the OpenFlow switch with `tandem-fpga load FILE.bit --card {target}`, or name its map with `profile`")
+        })?;
+        Ok(Opened { target, card, profile })
+    }
+
+    /// The right to write to the card of a switch.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn lock(switch: &SwitchConfig) -> Result<Option<Lock>, String> {
+        let config = switch.card.as_ref().ok_or("it has no [switch.card] in agent.toml")?;
+        target(config)?.lock(&format!("tandem-agent, switch {}", switch.name)).map_err(|e| chain(&e))
+    }
+
+    /// Packets reach the CPU, so that software can be the slow path.
+    pub fn cpu_ports(&self) -> bool {
+        Mode::of(&self.target).cpu_ports
+    }
+
+    /// Frames are put into the card by [`Card::inject`], not by interfaces of a driver.
+    pub fn injects(&self) -> bool {
+        matches!(self.target, Target::Cosim(_) | Target::Model)
+    }
+}
+
+/// The card's name of a configuration.
+///
+/// # Errors
+/// For what is no name.
+pub(crate) fn target(config: &CardConfig) -> Result<Target, String> {
+    config.device.parse().map_err(|e: tandem_fpga_card::target::TargetError| e.to_string())
+}
+
+/// What the bitfile may be. A card in memory has what comes first.
+fn candidates(config: &CardConfig) -> Result<Vec<Profile>, String> {
+    match &config.profile {
+        None => builtin::all().map_err(|e| chain(&e)),
+        Some(name) if name.ends_with(".toml") => {
+            let text = std::fs::read_to_string(Path::new(name)).map_err(|e| format!("reading {name}: {e}"))?;
+            Ok(vec![Profile::parse(name, &text).map_err(|e| chain(&e))?])
+        }
+        Some(name) => Ok(vec![builtin::named(name).map_err(|e| chain(&e))?]),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
