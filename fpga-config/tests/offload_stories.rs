@@ -130,6 +130,38 @@ fn rules_without_a_row_get_exact_entries_for_their_packets_and_the_most_used_get
     assert_eq!(w.offload.exact_entries(), 0);
 }
 
+/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not timed out.
+#[test]
+fn a_flow_that_only_an_unread_entry_uses_is_not_timed_out() {
+    let mut w = busy(Options::default());
+    let frame = |n: u16| {
+        let mut frame = udp(200, 0);
+        frame[10..12].copy_from_slice(&n.to_be_bytes());
+        frame
+    };
+    assert!(w.add(
+        "priority=1,in_port=3,ip,nw_dst=10.0.0.200,actions=output:1",
+        Duration::from_secs(12),
+        NEVER
+    ));
+    w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
+    for n in 0..3000 {
+        w.packet(0, &frame(n));
+    }
+    // Two of 3,000 keys may find both of their rows taken.
+    let entries = w.offload.exact_entries();
+    assert!(entries > 2500, "{entries}");
+    for n in (0..60).map(|n| 50 * n) {
+        w.now = w.now + Duration::from_secs(5);
+        w.card.set_time(w.now);
+        w.packet(0, &frame(n));
+        assert_eq!(w.expire(), 0, "it was used this very moment");
+    }
+    w.now = w.now + Duration::from_secs(15);
+    w.card.set_time(w.now);
+    assert_eq!(w.expire(), 1);
+}
+
 #[test]
 fn a_restart_adopts_what_is_right_and_writes_nothing() {
     let mut w = busy(Options::default());
@@ -328,6 +360,30 @@ fn what_a_port_is_set_to_holds_in_the_card() {
     assert_eq!(out(list(&|p| p.receive = false), "all", 0), [1, 2, 3]);
     assert_eq!(out(list(&|_| {}), "in_port", 2), [2]);
     assert_eq!(out(list(&|_| {}), "output:3", 2), [0u8; 0], "not back where it came from");
+}
+
+/// OFPPC_NO_FWD and back, while traffic goes on.
+#[test]
+fn other_ports_are_other_rows_and_the_same_rules() {
+    let mut w = busy(Options::default());
+    let places: Vec<_> = (100..130).map(|p| w.offload.place(id(&w, p))).collect();
+    let set = |w: &mut World, forward: bool| {
+        let list = w.ports.iter().cloned().map(|p| Port { forward: forward || p.number != 1, ..p }).collect();
+        w.offload.set_ports(PortMap::new(list, true).expect("good ports"));
+        w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers")
+    };
+    // Without the way from its CPU port there is a row more for rules.
+    let commits = set(&mut w, false).commits;
+    assert!((25..=26).contains(&commits), "24 rows send nowhere: {commits}");
+    for n in 0..30 {
+        let out = w.card.packet(queue(0), &udp(n, 0), w.now);
+        assert!(out.iter().all(|(q, _)| *q == 1), "to a port that forwards nothing, or to software: {out:?}");
+    }
+    let commits = set(&mut w, true).commits;
+    assert!((25..=26).contains(&commits), "{commits}");
+    let again: Vec<_> = (100..130).map(|p| w.offload.place(id(&w, p))).collect();
+    let rows = |places: &[Option<Place>]| places.iter().filter(|p| matches!(p, Some(Place::Rows(_)))).count();
+    assert_eq!((rows(&places), rows(&again)), (24, 24));
 }
 
 #[test]

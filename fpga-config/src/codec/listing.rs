@@ -6,9 +6,10 @@ use super::entry::{Exact, Row};
 use super::key::{Field, Key, Mask, Pattern};
 use super::ofctl::{Line, LineError};
 use super::ports::{PortMap, queue};
-use super::rule::{Reason, Rule, Transport};
+use super::reason::Reason;
+use super::rule::{Rule, Transport};
 use crate::profile::FlowMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 use tandem_model::Mac;
@@ -100,18 +101,27 @@ pub fn compile_exact(
     Ok(out)
 }
 
-/// The key of a rule that looks at every bit, though nobody called it exact.
+/// The key of a rule that looks at every bit its packets have, though nobody called it exact. What they do not have is zero.
 fn whole(rule: &Rule) -> Option<Key> {
     let from = rule.ingress.iter().next().filter(|_| rule.ingress.len() == 1)?;
-    // The low two bits of the type of service are 0 in every key.
-    let has = |f: Field| if f == Field::IP_TOS { 0xfc } else { f.full() };
-    let all = Field::ALL
-        .iter()
-        .filter(|(_, f)| *f != Field::SOURCE)
-        .all(|(_, f)| rule.pattern.mask.get(*f) & has(*f) == 0);
-    let mut key = rule.pattern.key;
+    let (mut key, mask) = (rule.pattern.key, &rule.pattern.mask);
+    let kind = key.get(Field::ETH_TYPE);
+    let protocol = key.get(Field::IP_PROTO);
+    for (_, field) in Field::ALL.iter().filter(|(_, f)| *f != Field::SOURCE) {
+        let has = match *field {
+            Field::IP_TOS => kind == 0x0800,
+            Field::IP_PROTO | Field::IP_SRC | Field::IP_DST => matches!(kind, 0x0800 | 0x0806),
+            Field::TP_SRC | Field::TP_DST => kind == 0x0800 && matches!(protocol, 1 | 6 | 17),
+            _ => true,
+        };
+        // The low two bits of the type of service are zero in every key.
+        let open = mask.get(*field) & if *field == Field::IP_TOS { 0xfc } else { u64::MAX };
+        if has && open != 0 {
+            return None;
+        }
+    }
     key.set(Field::SOURCE, queue(from).into());
-    all.then_some(key)
+    Some(key)
 }
 
 fn write(out: &mut String, writes: impl Iterator<Item = (u32, u32)>) {
@@ -130,12 +140,14 @@ pub struct DecodeError {
     pub text: String,
 }
 
-/// What register writes mean, a line per row committed and per entry made valid or not. Other writes are said as such.
+/// What register writes mean: a line per row committed and per entry made valid, and one per entry that is not valid at the end. Of other
+/// writes nothing is said.
 ///
 /// # Errors
 /// With the first line that is no write.
 pub fn decode(text: &str, a: &FlowMap, ports: &PortMap) -> Result<String, DecodeError> {
     let mut written: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut off = BTreeSet::new();
     let mut out = String::new();
     for (at, full) in text.lines().enumerate() {
         let line = full.split('#').next().unwrap_or_default().trim();
@@ -166,16 +178,20 @@ pub fn decode(text: &str, a: &FlowMap, ports: &PortMap) -> Result<String, Decode
         } else if exact.contains(&address) && (address - a.exact) % a.exact_stride == 28 {
             let row = (address - a.exact) / a.exact_stride;
             if value >> 31 == 1 {
+                off.remove(&row);
                 let first = address - 28;
                 let mut key = Key(words(first));
                 key.set(Field::VALID, 0);
                 let action = Action::of_words(&std::array::from_fn(|n| word(first + 0x28 + 4 * n as u32)));
                 let shown = Shown(&Pattern::exactly(key), &action, ports).to_string();
                 let _ = writeln!(out, "exact row {row:#06x}: {shown}");
-            } else if !written.contains_key(&(address - 28)) {
-                let _ = writeln!(out, "exact row {row:#06x}: not valid");
+            } else {
+                off.insert(row);
             }
         }
+    }
+    for row in off {
+        let _ = writeln!(out, "exact row {row:#06x}: not valid");
     }
     Ok(out)
 }

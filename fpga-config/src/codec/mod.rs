@@ -2,7 +2,7 @@
 //!
 //! [`key`]: what the card sees of a packet. [`action`]: what it does to one. [`hash`]: where an exact entry lies. [`entry`]: wildcard rows
 //! and exact entries, written, deleted and read back. [`ports`]: OpenFlow's port numbers and the card's queues. [`rule`]: a flow as rows, or
-//! the reason why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes as text, from a flow and back.
+//! the [`reason`] why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes as text, from a flow and back.
 
 pub mod action;
 pub mod entry;
@@ -11,10 +11,12 @@ pub mod key;
 pub mod listing;
 pub mod ofctl;
 pub mod ports;
+pub mod reason;
 pub mod rule;
 
 pub use action::Action;
 pub use entry::{Exact, Row};
 pub use key::{Field, Key, Mask, Pattern};
 pub use ports::{At, Port, PortMap};
-pub use rule::{Reason, Rule, Transport};
+pub use reason::Reason;
+pub use rule::{Rule, Transport};

@@ -265,7 +265,7 @@ impl Line {
             (
                 "dl_vlan_pcp",
                 has(wildcard::DL_VLAN_PCP),
-                !has(wildcard::DL_VLAN) || m.dl_vlan != VLAN_NONE,
+                !has(wildcard::DL_VLAN) || m.dl_vlan != VLAN_NONE || m.dl_vlan_pcp == 0,
                 "a VLAN tag (dl_vlan is 0xffff: none)",
             ),
         ] {

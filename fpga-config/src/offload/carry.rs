@@ -8,8 +8,10 @@ use crate::codec::{Action, Field, Key};
 use crate::counters::Wrapping;
 use crate::profile::FlowMap;
 use crate::registers::{AccessError, Registers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tandem_model::Time;
+use tandem_openflow::table::FlowTable;
 
 /// The least part of the exact entries that a sweep reads.
 const LEAST: usize = 256;
@@ -215,11 +217,13 @@ impl Offload {
                 continue;
             }
             let ingress = (key.get(Field::SOURCE) / 2) as u8;
-            let owner =
-                live.flow.and_then(|flow| self.index.get(&flow)).filter(|at| fresh.get(**at) == Some(&false));
+            let owner = live
+                .flow
+                .and_then(|flow| super::find(&self.index, flow))
+                .filter(|at| fresh.get(*at) == Some(&false));
             let stands = !live.permanent
                 && owner.is_some_and(|owner| {
-                    let above = new.iter().take_while(|at| **at < *owner);
+                    let above = new.iter().take_while(|at| **at < owner);
                     let hit = |at: &&usize| {
                         let rule = &self.rules[**at].rule;
                         rule.ingress.has(ingress) && rule.pattern.matches(key)
@@ -252,8 +256,7 @@ impl Offload {
     }
 
     /// Reads what was counted since the last sweep: of a row with a flow one register, three where it was used; of an exact entry one or
-    /// two, an eighth of them at a time (256 at least); the clock once. Entries that are idle go. Call it more often than counters wrap (34 s),
-    /// and before flows are timed out.
+    /// two, an eighth of them at a time (256 at least); the clock once. Entries that are idle go. Call it more often than counters wrap (34 s).
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
@@ -294,24 +297,53 @@ impl Offload {
         now: Time,
         card: &mut dyn Registers,
     ) -> Result<Option<Credit>, OffloadError> {
+        Ok(self.sweep_flows(&BTreeSet::from([flow]), now, card)?.pop())
+    }
+
+    /// The same for all flows whose time is up as far as the table knows, to be called before they are timed out: an exact entry that the last
+    /// sweeps did not come to may know better.
+    ///
+    /// # Errors
+    /// When the card cannot be asked; what was read before is given by the next sweep.
+    pub fn sweep_due(
+        &mut self,
+        table: &FlowTable,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Vec<Credit>, OffloadError> {
+        let up = |since: Time, limit: Duration| !limit.is_zero() && now.since(since) >= limit;
+        let due = table.iter().filter(|f| up(f.used, f.idle) || up(f.added, f.hard)).map(|f| f.id).collect();
+        self.sweep_flows(&due, now, card)
+    }
+
+    fn sweep_flows(
+        &mut self,
+        flows: &BTreeSet<u64>,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Vec<Credit>, OffloadError> {
+        if flows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut clock = None;
         for at in 0..self.card.len() {
-            if self.card[at].is_some_and(|s| s.owner == Owner::Flow(flow)) {
+            if matches!(self.card[at].map(|s| s.owner), Some(Owner::Flow(flow)) if flows.contains(&flow)) {
                 self.settle(at, now, &mut clock, card)?;
             }
         }
-        let mine = |(key, live): (&Key, &super::exact::Live)| (live.flow == Some(flow)).then_some(*key);
-        let keys: Vec<Key> = self.entries.iter().filter_map(mine).collect();
-        for key in keys {
+        let theirs =
+            self.entries.iter().filter(|(_, live)| live.flow.is_some_and(|flow| flows.contains(&flow)));
+        for key in theirs.map(|(key, _)| *key).collect::<Vec<Key>>() {
             let Some(live) = self.entries.get_mut(&key) else { continue };
+            let flow = live.flow;
             if let Some(delta) = live.read(&self.map, card)? {
-                let used = self.credit_entry(Some(flow), delta, now, &mut clock, card)?;
+                let used = self.credit_entry(flow, delta, now, &mut clock, card)?;
                 if let Some(live) = self.entries.get_mut(&key) {
                     live.used = live.used.max(used);
                 }
             }
         }
-        Ok(self.credits.remove(&flow))
+        Ok(flows.iter().filter_map(|flow| self.credits.remove(flow)).collect())
     }
 
     /// Reads one row back, another one each time; false when the card does not hold what was written (it was reset, or flushed by its

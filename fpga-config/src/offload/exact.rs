@@ -27,7 +27,6 @@ pub(super) struct Live {
     /// When it was used last, or made.
     pub used: Time,
     counter: ExactCounter,
-    carried: u32,
 }
 
 /// What an entry counted since it was read last.
@@ -94,15 +93,8 @@ impl Entries {
         card: &mut dyn Registers,
     ) -> Result<(), AccessError> {
         entry.write(map, row, card)?;
-        let live = Live {
-            row,
-            action: entry.action,
-            flow,
-            permanent,
-            used: now,
-            counter: ExactCounter::new(),
-            carried: 0,
-        };
+        let live =
+            Live { row, action: entry.action, flow, permanent, used: now, counter: ExactCounter::new() };
         self.by_row.insert(row, entry.key);
         if let Some(old) = self.by_key.insert(entry.key, live) {
             self.by_row.remove(&old.row);
@@ -130,7 +122,6 @@ impl Entries {
             permanent: false,
             used: now,
             counter: ExactCounter::new(),
-            carried: 0,
         };
         live.read(map, card)?;
         card.read32(exact_counters(map, row) + 4)?;
@@ -189,7 +180,6 @@ impl Live {
         let at = exact_counters(map, self.row);
         let word = card.read32(at)?;
         let counted = self.counter.read(word, 0);
-        self.carried = word;
         if counted.packets == 0 {
             return Ok(None);
         }

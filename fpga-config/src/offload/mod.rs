@@ -16,126 +16,23 @@
 mod carry;
 mod exact;
 pub mod moves;
+mod report;
 pub mod select;
+
+pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
 
 use crate::codec::entry::{Exact, Row};
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Key, PortMap, Reason, Rule, Transport};
+use crate::codec::{Action, Key, PortMap, Reason, Rule};
 use crate::profile::FlowMap;
-use crate::registers::{AccessError, Registers, is_no_answer};
+use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
 use moves::{Owner, Slot};
 use select::{Candidate, Choice};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 use tandem_model::Time;
 use tandem_openflow::table::{Criteria, FlowTable, Instructions};
-
-/// How a card is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// What becomes of rules on transport ports.
-    pub transport: Transport,
-    /// Reading a row's counters clears them, as in the simulated Verilog; the card's accumulate.
-    pub clears_rows: bool,
-    /// An exact entry that was made for a packet goes when it was not used for so long.
-    pub idle: Duration,
-    /// How often it is looked whether other rules are used more than those in rows.
-    pub reconsider: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            transport: Transport::Software,
-            clears_rows: false,
-            idle: Duration::from_secs(60),
-            reconsider: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Why a card cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum OffloadError {
-    /// It could not be asked or told. What it holds is read again at the next `sync`.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// Nothing answers where the exact table should be.
-    #[error(
-        "the exact table does not answer at 0x{0:07x}: the card is clearing it (4.2 ms after a reset), or has another bitfile; try again, then look at the bitfile"
-    )]
-    NoAnswer(u32),
-}
-
-/// What [`Offload::sync`] did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
-    /// Row commits, deletions among them.
-    pub commits: usize,
-    /// Exact entries written.
-    pub exact_written: usize,
-    /// Exact entries made not valid.
-    pub exact_deleted: usize,
-    /// Rows that went to software for a moment to make room. Without software they matched nothing for that moment.
-    pub gaps: usize,
-    /// Flows that neither the card nor any software does, because there are no CPU ports: they are to be refused.
-    pub rejected: Vec<(u64, Reason)>,
-}
-
-/// Where a rule lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In these rows; none where no packet can match.
-    Rows(Vec<usize>),
-    /// In this many exact entries, the rest in software.
-    Exact(usize),
-    /// In software, for this reason.
-    Software(Reason),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Rows(rows) if rows.is_empty() => f.write_str("hardware, no row needed"),
-            Place::Rows(rows) => {
-                f.write_str(if rows.len() == 1 { "hardware row " } else { "hardware rows " })?;
-                for (at, row) in rows.iter().enumerate() {
-                    write!(f, "{}{row}", if at > 0 { ", " } else { "" })?;
-                }
-                Ok(())
-            }
-            Place::Exact(1) => f.write_str("exact table, 1 entry"),
-            Place::Exact(n) => write!(f, "exact table, {n} entries"),
-            Place::Software(reason) => write!(f, "software: {reason}"),
-        }
-    }
-}
-
-/// What the card counted for a flow since the last sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credit {
-    /// The flow's id.
-    pub flow: u64,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// When it was used last: never too early, at most two seconds too late.
-    pub last_used: Option<Time>,
-}
-
-/// What [`Offload::packet_seen`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// There is an entry now.
-    Made,
-    /// There is no need: the card has it, or cannot.
-    Nothing,
-    /// Both of its rows in the exact table are taken by entries that must stay.
-    Full,
-}
 
 /// A flow as it was when it was translated.
 #[derive(Debug, Clone)]
@@ -143,6 +40,11 @@ struct Known {
     criteria: Criteria,
     instructions: Instructions,
     packets: u64,
+}
+
+/// A flow's place by its id.
+fn find(index: &[(u64, usize)], id: u64) -> Option<usize> {
+    index.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|at| index.get(at)).map(|(_, at)| *at)
 }
 
 /// See the module.
@@ -159,10 +61,13 @@ pub struct Offload {
     rules: Vec<Candidate>,
     known: Vec<Known>,
     choices: Vec<Choice>,
-    index: BTreeMap<u64, usize>,
+    /// Where each flow stands, by its id.
+    index: Vec<(u64, usize)>,
     /// Counted, and not yet given to a sweep.
     credits: BTreeMap<u64, Credit>,
     generation: Option<u64>,
+    /// The ports are others than those that rules were translated for.
+    other_ports: bool,
     considered: Time,
     aged: Time,
     /// What is in the card is not known for sure.
@@ -192,9 +97,10 @@ impl Offload {
             rules: Vec::new(),
             known: Vec::new(),
             choices: Vec::new(),
-            index: BTreeMap::new(),
+            index: Vec::new(),
             credits: BTreeMap::new(),
             generation: None,
+            other_ports: false,
             considered: now,
             aged: now,
             lost: false,
@@ -231,7 +137,7 @@ impl Offload {
     pub fn set_ports(&mut self, ports: PortMap) {
         if self.ports != ports {
             self.ports = ports;
-            self.known.clear();
+            self.other_ports = true;
             self.generation = None;
         }
     }
@@ -285,22 +191,29 @@ impl Offload {
 
     /// Takes over the table's flows; says which are new or changed.
     fn translate(&mut self, table: &FlowTable, now: Time) -> Vec<bool> {
-        let old: BTreeMap<u64, (Candidate, Known)> = std::mem::take(&mut self.rules)
-            .into_iter()
-            .zip(std::mem::take(&mut self.known))
-            .map(|(r, k)| (r.id, (r, k)))
-            .collect();
-        let mut old = old;
+        let rules = std::mem::take(&mut self.rules);
+        let mut old: Vec<Option<(Candidate, Known)>> =
+            rules.into_iter().zip(std::mem::take(&mut self.known)).map(Some).collect();
+        let index = std::mem::take(&mut self.index);
+        // Most flows stand where they stood, so the next one is looked at before it is searched.
+        let mut next = 0;
+        let mut take = |id: u64| {
+            let here = old.get(next).and_then(Option::as_ref).is_some_and(|(r, _)| r.id == id);
+            let at = if here { next } else { find(&index, id)? };
+            next = at + 1;
+            old.get_mut(at)?.take()
+        };
         let age = now.since(self.aged) >= Duration::from_secs(1);
         if age {
             self.aged = now;
         }
         let mut fresh = Vec::with_capacity(table.len());
         for flow in table.iter() {
-            let before = old.remove(&flow.id);
+            let before = take(flow.id);
             let same = before
                 .as_ref()
-                .is_some_and(|(_, k)| k.criteria == flow.criteria && k.instructions == flow.instructions);
+                .is_some_and(|(_, k)| k.criteria == flow.criteria && k.instructions == flow.instructions)
+                && !self.other_ports;
             let (mut rule, known) = match before {
                 Some((rule, known)) if same => (rule, known),
                 before => {
@@ -332,6 +245,8 @@ impl Offload {
             self.known.push(known);
         }
         self.index = self.rules.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+        self.index.sort_unstable();
+        self.other_ports = false;
         fresh
     }
 
@@ -463,7 +378,7 @@ impl Offload {
             return Ok(Seen::Nothing);
         }
         let Some((action, flow)) = self.entry_for(&key, ingress) else { return Ok(Seen::Nothing) };
-        let chosen = self.index.get(&flow).and_then(|at| self.choices.get(*at));
+        let chosen = find(&self.index, flow).and_then(|at| self.choices.get(at));
         if !matches!(chosen, Some(Choice::None(_) | Choice::Punt(_))) {
             return Ok(Seen::Nothing);
         }
@@ -475,7 +390,7 @@ impl Offload {
 
     /// Where a flow lives; `None` for one that was not there at the last `sync`.
     pub fn place(&self, flow: u64) -> Option<Place> {
-        let at = *self.index.get(&flow)?;
+        let at = find(&self.index, flow)?;
         let entries = || self.entries.iter().filter(|(_, live)| live.flow == Some(flow)).count();
         Some(match self.choices.get(at)? {
             Choice::Rows => {

@@ -228,7 +228,8 @@ impl Planner<'_> {
         let low = (0..w).rev().find_map(|above| self.place[above]).map_or(0, |at| at + 1);
         let high = (w + 1..self.wanted.len()).find_map(|below| self.place[below]).unwrap_or(self.at.len());
         // In the place of its own former one.
-        let mine = |at: &usize| matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == self.wanted[w].row.pattern);
+        let pattern = self.wanted[w].row.pattern;
+        let mine = |at: &usize| matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == pattern);
         let goes = |at: &usize| self.may_go(*at, Some(w));
         if let Some(at) = (low..high).filter(mine).find(goes) {
             return self.set(at, Some(Held::Wanted(w)));

@@ -113,14 +113,17 @@ impl Chooser<'_> {
         }
     }
 
-    /// Gives a rule rows, with what it needs; else says how many that would be.
+    /// Gives a rule rows, with what it needs; else says how many that would be at least.
     fn add(&mut self, i: usize, cpu_ports: bool) -> Result<(), usize> {
         let mut least = usize::MAX;
         // Rules above that are as cheap in rows of their own as in punt rows get them; if that takes too much, punt rows.
         for all_punts in [false, true] {
             let mut got: Vec<(usize, Got)> = vec![(i, Got::Rows)];
+            // What it took before is free again; from there it only grows.
+            let free = self.room - self.taken + self.cost(i, self.choice[i]);
+            let mut new = self.cost(i, Some(Got::Rows));
             let mut at = 0;
-            while at < got.len() && cpu_ports {
+            while at < got.len() && cpu_ports && new <= free {
                 let (r, as_) = got[at];
                 at += 1;
                 if as_ == Got::Punt {
@@ -138,19 +141,22 @@ impl Chooser<'_> {
                         .rows
                         .as_ref()
                         .is_ok_and(|rows| rows.len() <= self.cost(above, Some(Got::Punt)));
-                    got.push((above, if own && !all_punts { Got::Rows } else { Got::Punt }));
+                    let as_ = if own && !all_punts { Got::Rows } else { Got::Punt };
+                    new += self.cost(above, Some(as_));
+                    got.push((above, as_));
+                    if new > free {
+                        break;
+                    }
                 }
             }
-            let gone: usize = got.iter().map(|(r, _)| self.cost(*r, self.choice[*r])).sum();
-            let new: usize = got.iter().map(|(r, as_)| self.cost(*r, Some(*as_))).sum();
-            if self.taken - gone + new <= self.room {
+            if new <= free {
                 for (r, as_) in got {
                     self.choice[r] = Some(as_);
                 }
-                self.taken = self.taken - gone + new;
+                self.taken = self.room - (free - new);
                 return Ok(());
             }
-            least = least.min(new - gone.min(new));
+            least = least.min(new);
         }
         Err(least)
     }

@@ -138,9 +138,8 @@ pub fn flow(d: &mut Dice, transport: bool) -> String {
 
 /// A match without wildcards.
 fn exact(d: &mut Dice) -> String {
-    let vlan = d.pick(&["dl_vlan=0xffff,dl_vlan_pcp=0", "dl_vlan=5,dl_vlan_pcp=3"]).to_owned();
-    // Without a tag there is no priority; OpenFlow 1.0's exact match still has the field.
-    let vlan = vlan.replace("dl_vlan=0xffff,dl_vlan_pcp=0", "dl_vlan=5,dl_vlan_pcp=0");
+    let vlan =
+        d.pick(&["dl_vlan=0xffff,dl_vlan_pcp=0", "dl_vlan=5,dl_vlan_pcp=3", "dl_vlan=5,dl_vlan_pcp=0"]);
     let l4 = match d.roll(3) {
         0 => format!("tcp,tp_src={},tp_dst={}", d.pick(&PORTS), d.pick(&PORTS)),
         1 => format!("udp,tp_src={},tp_dst={}", d.pick(&PORTS), d.pick(&PORTS)),

@@ -340,8 +340,10 @@ impl World {
 
     /// Flows whose time is up, in both tables.
     pub fn expire(&mut self) -> usize {
-        for _ in 0..40 {
-            self.sweep();
+        self.sweep();
+        let due = self.offload.sweep_due(&self.soft.tables[0], self.now, &mut self.card).expect("it answers");
+        for credit in due {
+            self.soft.credit(credit.flow, credit.packets, credit.bytes, credit.last_used);
         }
         let gone = |t: &mut Pipeline, now| -> Vec<(u64, u64)> {
             t.tables[0].expire(now).iter().map(|(f, _)| (f.id, f.packets)).collect()
