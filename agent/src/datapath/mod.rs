@@ -181,9 +181,14 @@ pub fn open(config: &Config, keeper: bool) -> Datapaths {
     let soft = of(Kind::Soft);
     let names = |list: &[SwitchConfig]| list.iter().map(|s| s.name.clone()).collect();
     let (ovs_names, soft_names) = (names(&ovs), names(&soft));
-    let ovs = ovs::Ovs::new(config, ovs);
+    let mut all: Vec<(Kind, Vec<String>, Box<dyn Datapath>)> = Vec::new();
+    // Without switches it is still who gives back what it made for an earlier configuration; without Open vSwitch there is nothing of that.
+    if !ovs.is_empty() || config.ovs.database.exists() {
+        all.push((Kind::Ovs, ovs_names, Box::new(ovs::Ovs::new(config, ovs))));
+    }
     let soft = soft::Soft::new(config, soft, "soft", keeper, Box::new(|_| Box::new(Wires::new())));
-    Datapaths(vec![(Kind::Ovs, ovs_names, Box::new(ovs)), (Kind::Soft, soft_names, Box::new(soft))])
+    all.push((Kind::Soft, soft_names, Box::new(soft)));
+    Datapaths(all)
 }
 
 impl Datapaths {
