@@ -5,6 +5,7 @@ use std::hint::black_box;
 use tandem_model::Time;
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{Adding, Criteria as Match, FieldId, Flow, Instructions, Op, Pipeline};
 
 /// Counts what is sent.
@@ -118,6 +119,27 @@ fn changes(c: &mut Criterion) {
             );
         });
     }
+    let filled = |count: u32| {
+        let mut p = Pipeline::new(1, 100_000, vec![1, 2]);
+        for flow in flows(count - 1, vec![Op::Output(2)]) {
+            p.tables[0].add(flow, Adding::default()).expect("room");
+        }
+        p
+    };
+    let count = 10_000;
+    group.throughput(Throughput::Elements(count.into()));
+    group.bench_function(format!("delete {count}, one by one"), |b| {
+        b.iter_batched(
+            || filled(count),
+            |mut p| {
+                for flow in flows(count - 1, vec![Op::Output(2)]) {
+                    p.tables[0].delete(&Filter::strictly(flow.criteria, flow.priority));
+                }
+                assert!(p.tables[0].is_empty());
+            },
+            BatchSize::LargeInput,
+        );
+    });
     group.finish();
 }
 

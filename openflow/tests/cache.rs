@@ -1,5 +1,6 @@
 //! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one without, go through the same changes and
-//! the same packets, and everything that leaves them and everything that they count is the same.
+//! the same packets, and everything that leaves them and everything that they count is the same. Beside it, that a table finds the flow that
+//! is the first in its order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use tandem_openflow::of13::{self, Action, Bucket, GroupMod};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::ports::Standing;
 use tandem_openflow::table::{
-    Adding, Change, Criteria, Egress, FieldId, Flow, Instructions, Leaving, Op, Outcome, Pipeline,
+    Adding, Change, Criteria, Egress, FieldId, Flow, FlowKey, Instructions, Leaving, Op, Outcome, Pipeline,
 };
 use tandem_openflow::wire::Pad;
 
@@ -247,6 +248,14 @@ proptest! {
         for step in &steps {
             let wanted = carry_out(&mut plain, step, &mut a);
             prop_assert_eq!(&carry_out(&mut cached, step, &mut b), &wanted, "{:?}", step);
+            if let Do::Packet(frame, _, port) = step {
+                let key = FlowKey::new(frame, *port);
+                for table in &plain.tables {
+                    // The first in the table's order, looked for one by one.
+                    let first = table.iter().find(|f| f.criteria.matches(&key)).map(|f| f.id);
+                    prop_assert_eq!(table.clone().lookup(&key, 0, a).map(|f| f.id), first);
+                }
+            }
         }
         prop_assert_eq!(counted(&cached), counted(&plain));
     }

@@ -205,6 +205,23 @@ fn a_packet_is_not_multiplied_without_end() {
     assert_eq!(ports(&mut p, &frame(1)).len(), sent, "each time the same");
 }
 
+/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is looked at once.
+#[test]
+fn many_dead_groups_are_not_watched_without_end() {
+    let mut p = Pipeline::new(1, 10, vec![1, 2]);
+    p.ports.set(Standing { number: 2, flood: true, live: false });
+    add(&mut p, FAILOVER, 1, vec![bucket(0, 2, vec![Action::output(2)])]);
+    for id in 2..=30 {
+        let watching = Bucket { watch_group: id - 1, ..bucket(0, port::ANY, vec![Action::Group(id - 1)]) };
+        let done = p.group_mod(&group_mod(0, FAILOVER, id, vec![watching; 100]), 100, T0);
+        assert_eq!(done, Ok(Vec::new()));
+    }
+    with_flow(&mut p, vec![Action::Group(30)]);
+    assert_eq!(ports(&mut p, &frame(1)), []);
+    p.ports.set(Standing { number: 2, flood: true, live: true });
+    assert_eq!(ports(&mut p, &frame(1)), [2]);
+}
+
 fn meter_mod(command: u16, flags: u16, meter_id: u32, bands: Vec<Band>) -> MeterMod {
     MeterMod { command, flags, meter_id, bands }
 }

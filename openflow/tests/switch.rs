@@ -579,3 +579,24 @@ fn after_any_message_the_switch_still_answers() {
         }
     }
 }
+
+proptest::proptest! {
+    /// Nor does it matter what is in the messages of two controllers.
+    #[test]
+    fn any_bodies_leave_a_switch_that_answers(
+        pieces in proptest::collection::vec((proptest::bool::ANY, 0u8..32, proptest::collection::vec(0u8..9, 0..90)), 1..30),
+    ) {
+        let mut b = Bench::new();
+        let conns = [(header::V10, b.connect(header::V10)), (header::V13, b.connect(header::V13))];
+        for (which, kind, body) in pieces {
+            let (version, conn) = conns[usize::from(which)];
+            let length = u16::try_from(body.len() + 8).unwrap_or(u16::MAX).to_be_bytes();
+            let message = [&[version, kind, length[0], length[1], 0, 0, 0, 9][..], &body].concat();
+            b.switch.on_message(conn, &message, b.now, &mut b.world).expect("a session");
+            b.packet(1, &frame());
+        }
+        b.heard();
+        let barrier = AnyMessage::V13(of13::Message::BarrierRequest);
+        proptest::prop_assert_eq!(b.ask(conns[1].1, barrier).len(), 1);
+    }
+}

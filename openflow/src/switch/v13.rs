@@ -36,6 +36,8 @@ const BAD_QUEUE: Blame = Blame { kind: 9, code: 1 };
 const BAD_FLAGS: Blame = Blame { kind: 10, code: 0 };
 /// OFPET_TABLE_FEATURES_FAILED, OFPTFFC_EPERM.
 const FEATURES_FIXED: Blame = Blame { kind: 13, code: 5 };
+/// Bytes of ofp_packet_queue with both rates.
+const QUEUE: usize = 16 + 2 * 16;
 /// An Ethernet header.
 const SHORTEST_FRAME: usize = 14;
 
@@ -79,12 +81,13 @@ impl Switch {
             Message::PortMod(m) => {
                 self.port_mod((m.port_no, m.hw_addr.0), (m.config, m.mask, CONFIG), PORT_MOD_FAILED, turn);
             }
-            Message::TableMod(m) => {
-                // No bit of the configuration is in use (section 7.3.3), so there is nothing to change.
-                if m.table_id != u8::MAX && usize::from(m.table_id) >= self.pipeline.tables.len() {
-                    self.refuse(BAD_TABLE, turn);
-                }
+            Message::TableMod(m)
+                if m.table_id != u8::MAX && usize::from(m.table_id) >= self.pipeline.tables.len() =>
+            {
+                self.refuse(BAD_TABLE, turn);
             }
+            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to change.
+            Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
                 let miss_send_len = self.outside.conns.list[turn.conn].miss_send_len;
@@ -140,14 +143,16 @@ impl Switch {
         self.packet_out(m.buffer_id, m.in_port, &ops, &m.data.0, turn);
     }
 
-    /// Queues of a port, or of all in as many messages as there are ports.
+    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not fit it are left out, and are found by asking
+    /// for their port.
     fn queues(&mut self, asked: u32, turn: &mut Turn<'_>) {
         if asked != port::ANY && self.outside.ports.get(asked).is_none() {
             return self.refuse(BAD_QUEUE_PORT, turn);
         }
         let states = self.outside.ports.iter().filter(|s| asked == port::ANY || asked == s.port.number);
-        let queues =
-            states.flat_map(|s| s.port.queues.iter().map(|q| queue(s.port.number, q))).collect::<Vec<_>>();
+        let most = (usize::from(u16::MAX) - crate::header::LEN - 8) / QUEUE;
+        let of = |s: &State| s.port.queues.iter().map(|q| queue(s.port.number, q)).collect::<Vec<_>>();
+        let queues = states.flat_map(of).take(most).collect();
         let reply = QueueGetConfigReply { port: asked, pad: Pad::default(), queues };
         self.answer13(&Message::QueueGetConfigReply(reply), turn);
     }

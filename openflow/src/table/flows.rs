@@ -2,6 +2,7 @@
 //! 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
 
 use super::criteria::Criteria;
+use super::index::{Index, Place};
 use super::instructions::Instructions;
 use super::key::FlowKey;
 use crate::{of10, of13};
@@ -73,9 +74,10 @@ impl Flow {
         }
     }
 
-    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4).
+    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4). In OpenFlow 1.0 that is
+    /// a flow like any other.
     pub fn is_miss(&self) -> bool {
-        self.priority == 0 && self.criteria.is_any()
+        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, Wording::V10(..))
     }
 
     /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
@@ -182,12 +184,15 @@ fn end(flow: &Flow) -> Option<Time> {
 pub struct FlowTable {
     /// By rank, highest first; of one rank, in the order of addition.
     flows: Vec<Flow>,
+    /// The place of each of them: ascending.
+    places: Vec<Place>,
+    by_match: Index,
     most: usize,
     /// The last flow's id.
     last_id: u64,
     generation: u64,
     /// Where each flow stands, by id, and the generation that this was in.
-    index: (u64, Vec<(u64, usize)>),
+    by_id: (u64, Vec<(u64, usize)>),
     /// No flow's time is up before this: `None` while no flow has one. It may be too early, never too late.
     earliest: Option<Time>,
     /// Packets looked up.
@@ -206,10 +211,12 @@ impl FlowTable {
     pub(super) fn numbered(table: u8, most: usize) -> FlowTable {
         FlowTable {
             flows: Vec::new(),
+            places: Vec::new(),
+            by_match: Index::default(),
             most,
             last_id: u64::from(table) << ID_BITS,
             generation: 0,
-            index: (0, Vec::new()),
+            by_id: (0, Vec::new()),
             earliest: None,
             lookups: 0,
             matched: 0,
@@ -251,37 +258,51 @@ impl FlowTable {
     /// # Errors
     /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
     pub fn add(&mut self, mut flow: Flow, how: Adding) -> Result<(), TableError> {
-        let same = |f: &Flow| f.priority == flow.priority && f.criteria == flow.criteria;
         if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
         {
             return Err(TableError::Overlap);
         }
-        let room = self.flows.len() < self.most;
-        let old = self.flows.iter_mut().find(|f| same(f));
-        if old.is_none() && !room {
+        let old = self.by_match.with(&flow.criteria).iter().filter_map(|p| self.standing(*p)).find(|at| {
+            self.at(*at).is_some_and(|f| f.priority == flow.priority && f.criteria == flow.criteria)
+        });
+        if old.is_none() && self.flows.len() >= self.most {
             return Err(TableError::Full(self.most));
         }
         self.generation += 1;
         self.last_id += 1;
         flow.id = self.last_id;
         self.earliest = self.earliest.into_iter().chain(end(&flow)).min();
-        if let Some(old) = old {
+        if let Some(old) = old.and_then(|at| self.flows.get_mut(at)) {
             if how.keep_counts {
                 (flow.packets, flow.bytes) = (old.packets, old.bytes);
             }
             *old = flow;
             return Ok(());
         }
-        let at = self.flows.partition_point(|f| f.rank() >= flow.rank());
+        let place = Place::new(flow.rank(), flow.id);
+        let at = self.places.partition_point(|p| *p < place);
+        self.by_match.add(&flow.criteria, place);
+        self.places.insert(at, place);
         self.flows.insert(at, flow);
         Ok(())
+    }
+
+    /// Where flows stand that a filter may be about: those with its match where it is strict, else all.
+    fn candidates(&self, filter: &Filter) -> Vec<usize> {
+        match filter.strict {
+            Some(_) => {
+                self.by_match.with(&filter.criteria).iter().filter_map(|p| self.standing(*p)).collect()
+            }
+            None => (0..self.flows.len()).collect(),
+        }
     }
 
     /// Gives flows other instructions; time-outs, cookies and flags stay. Returns how many.
     pub fn modify(&mut self, filter: &Filter, change: &Change) -> usize {
         let mut count = 0;
-        for flow in self.flows.iter_mut().filter(|f| filter.takes(f)) {
+        for at in self.candidates(filter) {
+            let Some(flow) = self.flows.get_mut(at).filter(|f| filter.takes(f)) else { continue };
             flow.instructions = change.instructions.clone();
             if change.reset_counts {
                 (flow.packets, flow.bytes) = (0, 0);
@@ -305,7 +326,16 @@ impl FlowTable {
 
     /// Deletes flows and returns them, in the order of the table.
     pub fn delete(&mut self, filter: &Filter) -> Vec<Flow> {
-        self.take_out(|f| filter.takes(f))
+        if filter.strict.is_none() {
+            return self.take_out(|f| filter.takes(f));
+        }
+        // A strict one is about one flow at most: one of this match has this priority.
+        let one = |at: &usize| self.at(*at).is_some_and(|f| filter.takes(f));
+        let Some(at) = self.candidates(filter).into_iter().find(one) else { return Vec::new() };
+        let (flow, place) = (self.flows.remove(at), self.places.remove(at));
+        self.by_match.remove(&flow.criteria, place);
+        self.generation += 1;
+        vec![flow]
     }
 
     /// Takes flows out, in the order of the table.
@@ -313,8 +343,17 @@ impl FlowTable {
         if !self.flows.iter().any(&takes) {
             return Vec::new();
         }
-        let (gone, kept) = std::mem::take(&mut self.flows).into_iter().partition(takes);
-        self.flows = kept;
+        let mut gone = Vec::new();
+        let (flows, places) = (std::mem::take(&mut self.flows), std::mem::take(&mut self.places));
+        for (flow, place) in flows.into_iter().zip(places) {
+            if takes(&flow) {
+                self.by_match.remove(&flow.criteria, place);
+                gone.push(flow);
+            } else {
+                self.flows.push(flow);
+                self.places.push(place);
+            }
+        }
         self.generation += 1;
         gone
     }
@@ -330,7 +369,12 @@ impl FlowTable {
 
     /// Where the flow for a packet stands; nothing is counted.
     pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
-        self.flows.iter().position(|f| f.criteria.matches(key))
+        self.by_match.find(key).and_then(|place| self.standing(place))
+    }
+
+    /// Where the flow of a place stands.
+    fn standing(&self, place: Place) -> Option<usize> {
+        self.places.binary_search(&place).ok()
     }
 
     /// Counts a packet that no flow is for.
@@ -369,12 +413,12 @@ impl FlowTable {
 
     /// Where a flow stands. The index is made anew when the table has changed, so that many questions in a row cost little.
     fn place(&mut self, id: u64) -> Option<usize> {
-        if self.index.0 != self.generation {
-            self.index.0 = self.generation;
-            self.index.1 = self.flows.iter().enumerate().map(|(at, f)| (f.id, at)).collect();
-            self.index.1.sort_unstable();
+        if self.by_id.0 != self.generation {
+            self.by_id.0 = self.generation;
+            self.by_id.1 = self.flows.iter().enumerate().map(|(at, f)| (f.id, at)).collect();
+            self.by_id.1.sort_unstable();
         }
-        let list = &self.index.1;
+        let list = &self.by_id.1;
         list.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| list[at].1)
     }
 

@@ -190,7 +190,7 @@ impl Groups {
             Kind::All | Kind::Indirect => (from < group.buckets.len()).then_some(from),
             _ if from > 0 => None,
             Kind::Select => self.selected(group, hash, ports),
-            Kind::FastFailover => group.buckets.iter().position(|b| self.watched_lives(b, ports, 0)),
+            Kind::FastFailover => group.buckets.iter().position(|b| self.watched_lives(b, ports)),
         }
     }
 
@@ -210,19 +210,34 @@ impl Groups {
     /// Alive, or watching nothing.
     fn usable(&self, bucket: &Branch, ports: &Ports) -> bool {
         let watches = bucket.said.watch_port != port::ANY || bucket.said.watch_group != group::ANY;
-        !watches || self.watched_lives(bucket, ports, 0)
+        !watches || self.watched_lives(bucket, ports)
     }
 
-    /// A bucket is alive when the port or the group that it watches is; a group when one of its buckets is (section 6.5). There are no loops,
-    /// so that the depth ends at the number of groups.
-    fn watched_lives(&self, bucket: &Branch, ports: &Ports, depth: usize) -> bool {
+    /// A bucket is alive when the port or the group that it watches is (section 6.5).
+    fn watched_lives(&self, bucket: &Branch, ports: &Ports) -> bool {
         let said = &bucket.said;
-        let by_port = said.watch_port != port::ANY && ports.live(said.watch_port);
-        by_port
-            || said.watch_group != group::ANY
-                && depth < self.list.len()
-                && self
-                    .get(said.watch_group)
-                    .is_some_and(|g| g.buckets.iter().any(|b| self.watched_lives(b, ports, depth + 1)))
+        said.watch_port != port::ANY && ports.live(said.watch_port)
+            || said.watch_group != group::ANY && self.lives(said.watch_group, ports)
+    }
+
+    /// A group is alive when one of its buckets is. Each group that is watched on the way is looked at once.
+    fn lives(&self, id: u32, ports: &Ports) -> bool {
+        let (mut todo, mut seen) = (vec![id], vec![id]);
+        while let Some(id) = todo.pop() {
+            // A group that was watched and is gone is dead.
+            let Some(group) = self.get(id) else { continue };
+            for said in group.buckets.iter().map(|b| &b.said) {
+                if said.watch_port != port::ANY && ports.live(said.watch_port) {
+                    return true;
+                }
+                if said.watch_group != group::ANY
+                    && let Err(at) = seen.binary_search(&said.watch_group)
+                {
+                    seen.insert(at, said.watch_group);
+                    todo.push(said.watch_group);
+                }
+            }
+        }
+        false
     }
 }

@@ -69,7 +69,8 @@ impl Meter {
         1_000_000_000
     }
 
-    /// The tokens that a band's bucket holds: its burst, or where none is said what its rate brings in a second.
+    /// The tokens that a band's bucket holds: its burst, or where none is said what its rate brings in a second. A packet that is larger
+    /// than the bucket is always beyond the rate.
     fn room(&self, band: &Band) -> u128 {
         let burst = if self.flags & flag::BURST != 0 { band.burst_size } else { band.rate };
         u128::from(burst) * self.unit()

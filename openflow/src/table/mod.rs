@@ -12,6 +12,7 @@ pub mod control;
 pub mod criteria;
 pub mod flows;
 pub mod groups;
+mod index;
 pub mod instructions;
 pub mod key;
 pub mod meters;

@@ -259,7 +259,7 @@ impl<'a, E: Egress> Run<'a, E> {
         match op {
             Op::Output(port) => self.output(port),
             Op::SetQueue(queue) => self.queue = queue,
-            Op::Controller(max_len) => self.to_controller(max_len, self.reason),
+            Op::Controller(max_len) => self.controller(max_len, self.reason),
             Op::SetEthDst(mac) => rewrite::mac(self.frame_mut(), 0, mac),
             Op::SetEthSrc(mac) => rewrite::mac(self.frame_mut(), 6, mac),
             Op::SetVlanVid(vid) => self.vlan(vid, 0x0fff),
@@ -279,7 +279,7 @@ impl<'a, E: Egress> Run<'a, E> {
             Op::SetTtl(ttl) => rewrite::set_ttl(self.frame_mut(), ttl),
             Op::DecTtl => {
                 if !rewrite::dec_ttl(self.frame_mut()) {
-                    self.to_controller(NO_BUFFER, Reason::InvalidTtl);
+                    self.controller(NO_BUFFER, Reason::InvalidTtl);
                     return false;
                 }
             }
@@ -296,7 +296,7 @@ impl<'a, E: Egress> Run<'a, E> {
         rewrite::vlan(self.frame_mut(), value, mask);
     }
 
-    fn to_controller(&mut self, max_len: u16, reason: Reason) {
+    fn controller(&mut self, max_len: u16, reason: Reason) {
         let how = Leaving {
             port: port13::CONTROLLER,
             queue: self.queue,

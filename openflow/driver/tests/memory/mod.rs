@@ -1,13 +1,13 @@
-//! A switch in memory, of either version, that does what the specification says: the session's switch role and the flow tables of
-//! `tandem-openflow`, with faults that a test turns on.
+//! A switch in memory, of either version, that does what the specification says: the `Switch` of `tandem-openflow`, with faults that a test
+//! turns on. A second controller is connected to it, for what happens behind the driver's back.
 
 use std::time::Duration;
 use tandem_model::{Dpid, Mac, Time};
 use tandem_openflow::error::Blame;
-use tandem_openflow::session::{self, switch::Asked, switch::Identity, switch::SwitchSession};
-use tandem_openflow::table::Pipeline;
-use tandem_openflow::table::control::{Removed, removed10, removed13};
-use tandem_openflow::wire::{Pad, Text};
+use tandem_openflow::session::SessionError;
+use tandem_openflow::switch::{Cfg, ConnId, Description, Port, Sink, Switch};
+use tandem_openflow::table::{Flow, Pipeline, Wording};
+use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13};
 
 /// Its port's address.
@@ -24,12 +24,27 @@ pub(crate) enum Answers {
     Never,
 }
 
+/// What the switch says to each of its controllers.
+#[derive(Default)]
+struct Said(Vec<(ConnId, Vec<u8>)>);
+
+impl Sink for Said {
+    fn transmit(&mut self, _: u32, _: u32, _: &[u8]) {}
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.0.push((conn, bytes.to_vec()));
+    }
+    fn close(&mut self, _: ConnId, _: &SessionError) {}
+    fn set_port(&mut self, _: u32, _: bool) {}
+}
+
 /// See the module.
 pub(crate) struct Memory {
     pub(crate) version: u8,
-    session: SwitchSession,
-    pub(crate) pipeline: Pipeline,
-    pending: Vec<u8>,
+    switch: Switch,
+    said: Said,
+    /// The driver's connection, and the other controller's.
+    conn: ConnId,
+    other: ConnId,
     /// Refuses additions of this priority, as a full table does.
     pub(crate) refuses: Option<u16>,
     pub(crate) silent: bool,
@@ -42,29 +57,50 @@ pub(crate) struct Memory {
     pub(crate) refuses_ports: bool,
     /// How often it was asked for flows and counters.
     pub(crate) asked: (u32, u32),
-    /// Errors that it sent, by type and code.
+    /// Errors that it sent to the driver, by type and code.
     pub(crate) errors: Vec<(u16, u16)>,
 }
 
 impl Memory {
     pub(crate) fn new(version: u8) -> Memory {
-        let identity = Identity {
-            dpid: Dpid(7),
-            buffers: 0,
-            tables: if version == header::V13 { 2 } else { 1 },
-            capabilities10: 0,
-            capabilities13: 0,
-            actions10: 0xfff,
+        let tables = if version == header::V13 { 2 } else { 1 };
+        let text = |t: &str| t.to_owned();
+        let description = Description {
+            manufacturer: text("nobody"),
+            hardware: text("memory"),
+            software: text("1"),
+            ..Description::default()
         };
-        let mut pending = Vec::new();
-        let tables = identity.tables;
-        let session =
-            SwitchSession::new(&[version], identity, session::Cfg::default(), Time::ZERO, &mut pending);
+        let mut switch = Switch::new(Cfg {
+            dpid: Dpid(7),
+            tables,
+            flows: 1000,
+            versions: vec![version],
+            description,
+            buffers: 0,
+            ..Cfg::default()
+        });
+        let mut said = Said::default();
+        let port = Port {
+            number: 1,
+            name: text("p1"),
+            mac: MAC.0,
+            up: true,
+            speed: Some(1_000_000_000),
+            config: 0,
+            queues: Vec::new(),
+        };
+        switch.port(port, Time::ZERO, &mut said);
+        let conn = switch.connected(Time::ZERO, &mut said);
+        let other = switch.connected(Time::ZERO, &mut said);
+        let hello = [version, 0, 0, 8, 0, 0, 0, 1];
+        switch.on_message(other, &hello, Time::ZERO, &mut said).expect("a session");
         Memory {
             version,
-            session,
-            pipeline: Pipeline::new(tables, 1000, vec![1]),
-            pending,
+            switch,
+            said,
+            conn,
+            other,
             refuses: None,
             silent: false,
             flows: Answers::Right,
@@ -78,30 +114,74 @@ impl Memory {
         }
     }
 
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        self.switch.pipeline()
+    }
+
+    /// A packet comes in by its port.
+    pub(crate) fn packet(&mut self, frame: &[u8]) {
+        self.switch.on_packet(1, &mut frame.to_vec(), Time::ZERO, &mut self.said);
+    }
+
     /// Takes what the driver sent and answers it.
     pub(crate) fn answer(&mut self, bytes: &[u8], now: Time) -> Vec<u8> {
-        let mut out = std::mem::take(&mut self.pending);
         let mut rest = bytes;
         while let Ok(Some((message, after))) = framing::next(rest) {
             rest = after;
-            if self.silent || self.fails(message, &mut out) {
-                continue;
-            }
-            let asked =
-                self.session.on_message(message, || vec![port10()], now, &mut out).expect("a session");
-            if let Asked::Message(xid, asked) = asked {
-                match asked {
-                    AnyMessage::V10(m) => self.one10(xid, &m, message, now, &mut out),
-                    AnyMessage::V13(m) => self.one13(xid, &m, message, now, &mut out),
-                }
+            if !self.silent && !self.fails(message) {
+                self.switch.on_message(self.conn, message, now, &mut self.said).expect("a session");
             }
         }
         assert!(rest.is_empty(), "the driver sent half a message");
+        let said = std::mem::take(&mut self.said.0).into_iter().filter(|(conn, _)| *conn == self.conn);
+        let out: Vec<u8> = said.flat_map(|(_, bytes)| bytes).collect();
+        let mut rest = &out[..];
+        while let Ok(Some((message, after))) = framing::next(rest) {
+            rest = after;
+            match AnyMessage::decode(message) {
+                Ok((_, AnyMessage::V10(of10::Message::Error(e)))) => self.errors.push((e.kind, e.code)),
+                Ok((_, AnyMessage::V13(of13::Message::Error(e)))) => self.errors.push((e.kind, e.code)),
+                _ => {}
+            }
+        }
         out
     }
 
-    /// Questions whose answer is at fault. Type numbers: OF 1.0 section 5.1, OF 1.3.5 section 7.1.1.
-    fn fails(&mut self, message: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Questions whose answer is at fault, and changes that are refused.
+    fn fails(&mut self, message: &[u8]) -> bool {
+        self.refused(message) || self.not_answered(message)
+    }
+
+    fn refused(&mut self, message: &[u8]) -> bool {
+        let full = |priority| self.refuses == Some(priority);
+        let blame = match AnyMessage::decode(message) {
+            // OFPET_FLOW_MOD_FAILED: OFPFMFC_ALL_TABLES_FULL, OFPFMFC_TABLE_FULL.
+            Ok((_, AnyMessage::V10(of10::Message::FlowMod(m)))) if full(m.priority) && m.command == 0 => {
+                Blame { kind: 3, code: 0 }
+            }
+            Ok((_, AnyMessage::V13(of13::Message::FlowMod(m)))) if full(m.priority) && m.command == 0 => {
+                Blame { kind: 5, code: 1 }
+            }
+            // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
+            Ok((_, AnyMessage::V10(of10::Message::PortMod(p)))) => {
+                self.port_mods.push((p.port_no.into(), p.hw_addr, p.config, p.mask));
+                Blame { kind: 4, code: 1 }
+            }
+            Ok((_, AnyMessage::V13(of13::Message::PortMod(p)))) => {
+                self.port_mods.push((p.port_no, p.hw_addr, p.config, p.mask));
+                Blame { kind: 7, code: 1 }
+            }
+            _ => return false,
+        };
+        let refuses = self.refuses_ports || !matches!((blame.kind, blame.code), (4 | 7, 1));
+        if refuses {
+            self.refuse(message, blame);
+        }
+        refuses
+    }
+
+    /// Type numbers: OF 1.0 section 5.1, OF 1.3.5 section 7.1.1.
+    fn not_answered(&mut self, message: &[u8]) -> bool {
         let (question, barrier) = if self.version == header::V13 { (18, 20) } else { (16, 18) };
         let kind = message.get(8..10).map_or(0, |k| u16::from_be_bytes([k[0], k[1]]));
         let answers = match (message[1], kind) {
@@ -118,131 +198,59 @@ impl Memory {
             _ => return false,
         };
         if answers == Answers::WithError {
-            self.refuse(message, Blame::BAD_STAT, out);
+            self.refuse(message, Blame::BAD_STAT);
         }
         answers != Answers::Right
     }
 
-    fn refuse(&mut self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
-        self.errors.push((blame.kind, blame.code));
-        self.session.refuse(message, blame, out);
-    }
-
-    fn one10(&mut self, xid: u32, m: &of10::Message, message: &[u8], now: Time, out: &mut Vec<u8>) {
-        use of10::stats::{DescStats, ReplyBody, RequestBody, StatsReply};
-        let reply = |body| vec![StatsReply { flags: 0, body }];
-        let replies = match m {
-            of10::Message::FlowMod(flow) => {
-                let full = self.refuses == Some(flow.priority) && flow.command == of10::flow::command::ADD;
-                // OFPET_FLOW_MOD_FAILED, OFPFMFC_ALL_TABLES_FULL.
-                let done = if full { Err(Blame { kind: 3, code: 0 }) } else { Ok(()) };
-                let done = done.and_then(|()| self.pipeline.flow_mod10(flow, now).map_err(|r| r.blame));
-                return self.went(done, message, now, out);
-            }
-            of10::Message::PortMod(p) => {
-                self.port_mods.push((p.port_no.into(), p.hw_addr, p.config, p.mask));
-                // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
-                let done = if self.refuses_ports { Err(Blame { kind: 4, code: 1 }) } else { Ok(Vec::new()) };
-                return self.went(done, message, now, out);
-            }
-            of10::Message::StatsRequest(q) => match &q.body {
-                RequestBody::Desc => reply(ReplyBody::Desc(Box::new(DescStats {
-                    mfr_desc: Text::new("nobody"),
-                    hw_desc: Text::new("memory"),
-                    sw_desc: Text::new("1"),
-                    serial_num: Text::default(),
-                    dp_desc: Text::default(),
-                }))),
-                RequestBody::Port(_) => reply(ReplyBody::Port(Vec::new())),
-                other => self.pipeline.stats10(other, now).unwrap_or_default(),
-            },
-            _ => Vec::new(),
+    /// Puts an error about a message among what the switch says.
+    fn refuse(&mut self, message: &[u8], blame: Blame) {
+        let data = Bytes(message[..message.len().min(64)].to_vec());
+        let (kind, code) = (blame.kind, blame.code);
+        let error = if self.version == header::V13 {
+            AnyMessage::V13(of13::Message::Error(of13::switch::ErrorMsg { kind, code, data }))
+        } else {
+            AnyMessage::V10(of10::Message::Error(of10::switch::ErrorMsg { kind, code, data }))
         };
-        for body in replies {
-            of10::Message::StatsReply(body).encode(xid, out).expect("cut to fit");
-        }
+        let xid = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
+        let mut bytes = Vec::new();
+        error.encode(xid, &mut bytes).expect("short");
+        self.said.send(self.conn, &bytes);
     }
 
-    fn one13(&mut self, xid: u32, m: &of13::Message, message: &[u8], now: Time, out: &mut Vec<u8>) {
-        use of13::multipart::{MultipartReply, ReplyBody, RequestBody};
-        let replies = match m {
-            of13::Message::FlowMod(flow) => {
-                let full = self.refuses == Some(flow.priority) && flow.command == of13::flow::command::ADD;
-                // OFPET_FLOW_MOD_FAILED, OFPFMFC_TABLE_FULL.
-                let done = if full { Err(Blame { kind: 5, code: 1 }) } else { Ok(()) };
-                let done = done.and_then(|()| self.pipeline.flow_mod13(flow, now).map_err(|r| r.blame));
-                return self.went(done, message, now, out);
-            }
-            of13::Message::PortMod(p) => {
-                self.port_mods.push((p.port_no, p.hw_addr, p.config, p.mask));
-                // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
-                let done = if self.refuses_ports { Err(Blame { kind: 7, code: 1 }) } else { Ok(Vec::new()) };
-                return self.went(done, message, now, out);
-            }
-            of13::Message::MultipartRequest(q) => match &q.body {
-                RequestBody::Desc => {
-                    vec![MultipartReply::new(ReplyBody::Desc(Box::new(of13::stats::Desc {
-                        mfr_desc: Text::new("nobody"),
-                        hw_desc: Text::new("memory"),
-                        sw_desc: Text::new("1"),
-                        serial_num: Text::default(),
-                        dp_desc: Text::default(),
-                    })))]
-                }
-                RequestBody::PortDesc => vec![MultipartReply::new(ReplyBody::PortDesc(vec![port13(1)]))],
-                RequestBody::PortStats(_) => vec![MultipartReply::new(ReplyBody::PortStats(Vec::new()))],
-                other => match self.pipeline.stats13(other, now) {
-                    Ok(replies) => replies.unwrap_or_default(),
-                    Err(refusal) => return self.refuse(message, refusal.blame, out),
-                },
-            },
-            _ => Vec::new(),
-        };
-        for body in replies {
-            of13::Message::MultipartReply(body).encode(xid, out).expect("cut to fit");
-        }
-    }
-
-    fn went(&mut self, done: Result<Vec<Removed>, Blame>, message: &[u8], now: Time, out: &mut Vec<u8>) {
-        match done {
-            Err(blame) => self.refuse(message, blame, out),
-            Ok(removed) => removed.iter().for_each(|r| {
-                if let Some(m) = removed10(r, now) {
-                    of10::Message::FlowRemoved(m).encode(0, out).expect("short");
-                }
-                if let Some(m) = removed13(r, now) {
-                    of13::Message::FlowRemoved(m).encode(0, out).expect("short");
-                }
-            }),
-        }
+    /// The other controller says something, and no error comes back.
+    fn other_says(&mut self, message: &AnyMessage) {
+        let mut bytes = Vec::new();
+        message.encode(77, &mut bytes).expect("short");
+        let before = self.said.0.len();
+        self.switch.on_message(self.other, &bytes, Time::ZERO, &mut self.said).expect("a session");
+        let told = self.said.0[before..].iter().filter(|(conn, _)| *conn == self.other);
+        assert_eq!(told.map(|(_, bytes)| bytes[1]).find(|kind| *kind == 1), None, "an error");
     }
 
     /// Somebody else adds a flow for all packets, or for IPv4 to 10.0.0.0/24.
     pub(crate) fn plant(&mut self, priority: u16, cookie: u64, ip: bool) {
         let to = std::net::Ipv4Addr::new(10, 0, 0, 0);
-        let done = if self.version == header::V13 {
+        let message = if self.version == header::V13 {
             let mask = Some(std::net::Ipv4Addr::new(255, 255, 255, 0));
             let fields =
                 vec![of13::Field::EthType(0x0800), of13::Field::Ipv4Dst(of13::Masked { value: to, mask })];
-            self.pipeline.flow_mod13(
-                &of13::FlowMod {
-                    cookie,
-                    cookie_mask: 0,
-                    table_id: 0,
-                    command: of13::flow::command::ADD,
-                    idle_timeout: 0,
-                    hard_timeout: 0,
-                    priority,
-                    buffer_id: of13::flow::NO_BUFFER,
-                    out_port: of13::port::ANY,
-                    out_group: of13::group::ANY,
-                    flags: 0,
-                    pad: Pad::default(),
-                    matching: if ip { of13::Match { fields } } else { of13::Match::any() },
-                    instructions: Vec::new(),
-                },
-                Time::ZERO,
-            )
+            AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
+                cookie,
+                cookie_mask: 0,
+                table_id: 0,
+                command: of13::flow::command::ADD,
+                idle_timeout: 0,
+                hard_timeout: 0,
+                priority,
+                buffer_id: of13::flow::NO_BUFFER,
+                out_port: of13::port::ANY,
+                out_group: of13::group::ANY,
+                flags: 0,
+                pad: Pad::default(),
+                matching: if ip { of13::Match { fields } } else { of13::Match::any() },
+                instructions: Vec::new(),
+            }))
         } else {
             let mut matching = of10::Match::any();
             if ip {
@@ -251,11 +259,31 @@ impl Memory {
                     matching.wildcards & !DL_TYPE & !(0x3f << NW_DST_SHIFT) | 8 << NW_DST_SHIFT;
                 (matching.dl_type, matching.nw_dst) = (0x0800, to);
             }
-            self.pipeline.flow_mod10(
-                &of10::FlowMod {
-                    matching,
-                    cookie,
-                    command: of10::flow::command::ADD,
+            AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
+                matching,
+                cookie,
+                command: of10::flow::command::ADD,
+                idle_timeout: 0,
+                hard_timeout: 0,
+                priority,
+                buffer_id: of10::flow::NO_BUFFER,
+                out_port: of10::port::NONE,
+                flags: 0,
+                actions: Vec::new(),
+            }))
+        };
+        self.other_says(&message);
+    }
+
+    /// Deletes flows behind everybody's back.
+    pub(crate) fn wipe(&mut self, priority: u16) {
+        let flows: Vec<Flow> = self.pipeline().tables.iter().flat_map(|t| t.iter()).cloned().collect();
+        for flow in flows.iter().filter(|f| f.priority == priority) {
+            let message = match &flow.wording {
+                Wording::V10(matching, _) => AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
+                    matching: matching.clone(),
+                    cookie: 0,
+                    command: of10::flow::command::DELETE_STRICT,
                     idle_timeout: 0,
                     hard_timeout: 0,
                     priority,
@@ -263,48 +291,39 @@ impl Memory {
                     out_port: of10::port::NONE,
                     flags: 0,
                     actions: Vec::new(),
-                },
-                Time::ZERO,
-            )
-        };
-        assert_eq!(done, Ok(Vec::new()));
-    }
-
-    /// Deletes flows behind everybody's back.
-    pub(crate) fn wipe(&mut self, priority: u16) {
-        for table in &mut self.pipeline.tables {
-            let criteria: Vec<_> =
-                table.iter().filter(|f| f.priority == priority).map(|f| f.criteria.clone()).collect();
-            for c in criteria {
-                table.delete(&tandem_openflow::table::flows::Filter::strictly(c, priority));
-            }
+                })),
+                Wording::V13(matching, _) => AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
+                    cookie: 0,
+                    cookie_mask: 0,
+                    table_id: of13::flow::ALL_TABLES,
+                    command: of13::flow::command::DELETE_STRICT,
+                    idle_timeout: 0,
+                    hard_timeout: 0,
+                    priority,
+                    buffer_id: of13::flow::NO_BUFFER,
+                    out_port: of13::port::ANY,
+                    out_group: of13::group::ANY,
+                    flags: 0,
+                    pad: Pad::default(),
+                    matching: matching.clone(),
+                    instructions: Vec::new(),
+                })),
+                Wording::None => panic!("nobody said {flow:?}"),
+            };
+            self.other_says(&message);
         }
     }
 
     /// Priority and cookie of every flow, in the order of the tables.
     pub(crate) fn flows(&self) -> Vec<(u16, u64)> {
         let mut list: Vec<(u16, u64)> =
-            self.pipeline.tables.iter().flat_map(|t| t.iter()).map(|f| (f.priority, f.cookie)).collect();
+            self.pipeline().tables.iter().flat_map(|t| t.iter()).map(|f| (f.priority, f.cookie)).collect();
         list.sort_unstable();
         list
     }
 
     pub(crate) fn priorities(&self) -> Vec<u16> {
         self.flows().into_iter().map(|(p, _)| p).collect()
-    }
-}
-
-fn port10() -> of10::PhyPort {
-    of10::PhyPort {
-        port_no: 1,
-        hw_addr: MAC,
-        name: Text::new("p1"),
-        config: 0,
-        state: 0,
-        curr: 0x20,
-        advertised: 0,
-        supported: 0,
-        peer: 0,
     }
 }
 
