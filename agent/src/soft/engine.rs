@@ -137,6 +137,11 @@ impl Engine {
         self.order(Order::Controllers(targets))
     }
 
+    /// False when its thread has ended.
+    pub fn runs(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+    }
+
     /// What it is now.
     ///
     /// # Errors
