@@ -80,6 +80,7 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
                     );
                 }
                 Some(interface) => {
+                    let userspace = userspace || switch.datapath == Kind::Soft;
                     interface_found(&what, interface, userspace, &mut say);
                     if port.queueing {
                         queues_found(&what, interface, &roots, netlink.as_mut(), &mut say);
@@ -287,7 +288,7 @@ fn offloads_found(
         Some(false),
         &what,
         format!(
-            "received packets are put together, and what is longer than the MTU is lost in vswitchd: `ethtool -K {name} {}`",
+            "received packets are put together, and what is longer than the MTU is lost in a switch in user space: `ethtool -K {name} {}`",
             off.join(" ")
         ),
     );
