@@ -70,7 +70,9 @@ impl Host {
 
     /// Port N's interface, down as a card that nobody configured, and what is at its other end.
     fn cable(&self, n: u8, end: &NetNs, index: u32) {
-        let veth = Veth::new(("eth0", 10, end), (&format!("p{n}"), index, &self.ns));
+        // The same address each time, so that nobody has to find it out again.
+        let veth =
+            Veth::new(("eth0", 10, end), (&format!("p{n}"), index, &self.ns)).mac_a([2, 0, 0, 0, 0, n]);
         Netlink::open().and_then(|mut n| n.batch(&[veth.request()])).expect("a cable");
         batch(end, &[link::address(10, Ipv4Addr::new(10, 1, 0, n), 24)]);
     }
