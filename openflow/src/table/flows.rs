@@ -183,7 +183,11 @@ fn end(flow: &Flow) -> Option<Time> {
 #[derive(Debug, Clone)]
 pub struct FlowTable {
     /// By rank, highest first; of one rank, in the order of addition.
-    flows: Vec<Flow>,
+    #[allow(
+        clippy::vec_box,
+        reason = "a flow has hundreds of bytes, which would all move when one before it comes or goes"
+    )]
+    flows: Vec<Box<Flow>>,
     /// The place of each of them: ascending.
     places: Vec<Place>,
     by_match: Index,
@@ -235,7 +239,7 @@ impl FlowTable {
 
     /// All flows, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.flows.iter()
+        self.flows.iter().map(|f| &**f)
     }
 
     /// How many flows it can hold.
@@ -277,14 +281,14 @@ impl FlowTable {
             if how.keep_counts {
                 (flow.packets, flow.bytes) = (old.packets, old.bytes);
             }
-            *old = flow;
+            **old = flow;
             return Ok(());
         }
         let place = Place::new(flow.rank(), flow.id);
         let at = self.places.partition_point(|p| *p < place);
         self.by_match.add(&flow.criteria, place);
         self.places.insert(at, place);
-        self.flows.insert(at, flow);
+        self.flows.insert(at, Box::new(flow));
         Ok(())
     }
 
@@ -321,7 +325,7 @@ impl FlowTable {
 
     /// The flows that a filter is about, in the order of the table.
     pub fn select(&self, filter: &Filter) -> impl Iterator<Item = &Flow> {
-        self.flows.iter().filter(move |f| filter.takes(f))
+        self.iter().filter(move |f| filter.takes(f))
     }
 
     /// Deletes flows and returns them, in the order of the table.
@@ -335,12 +339,12 @@ impl FlowTable {
         let (flow, place) = (self.flows.remove(at), self.places.remove(at));
         self.by_match.remove(&flow.criteria, place);
         self.generation += 1;
-        vec![flow]
+        vec![*flow]
     }
 
     /// Takes flows out, in the order of the table.
     pub(super) fn take_out(&mut self, takes: impl Fn(&Flow) -> bool) -> Vec<Flow> {
-        if !self.flows.iter().any(&takes) {
+        if !self.iter().any(&takes) {
             return Vec::new();
         }
         let mut gone = Vec::new();
@@ -348,7 +352,7 @@ impl FlowTable {
         for (flow, place) in flows.into_iter().zip(places) {
             if takes(&flow) {
                 self.by_match.remove(&flow.criteria, place);
-                gone.push(flow);
+                gone.push(*flow);
             } else {
                 self.flows.push(flow);
                 self.places.push(place);
@@ -395,7 +399,7 @@ impl FlowTable {
 
     /// The flow at a place.
     pub(super) fn at(&self, at: usize) -> Option<&Flow> {
-        self.flows.get(at)
+        self.flows.get(at).map(|f| &**f)
     }
 
     /// Adds what something else than this table counted for a flow, and when it saw it last; false when there is no such flow.
@@ -440,7 +444,7 @@ impl FlowTable {
 
     /// When [`FlowTable::expire`] has something to do next.
     pub fn next_expiry(&self) -> Option<Time> {
-        self.flows.iter().filter_map(end).min()
+        self.iter().filter_map(end).min()
     }
 
     /// Not after [`FlowTable::next_expiry`], and known without looking at the flows.
