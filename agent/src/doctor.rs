@@ -1,6 +1,6 @@
 //! `tandem-agent doctor`: looks, changes nothing, and names for each fault the cable or command that mends it.
 
-use crate::config::{Address, Config, DatapathChoice};
+use crate::config::{Address, Config, DatapathChoice, Kind};
 use crate::desired::CLASSES;
 use crate::{nic, queues};
 use serde::Serialize;
@@ -33,7 +33,11 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
     };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     say(None, "kernel", kernel.trim().to_owned());
+    // Without a configuration, or without switches in it, it may become either.
+    let has = |kind: Kind| config.is_some_and(|c| c.switches.iter().any(|s| s.datapath == kind));
+    let ovs = !has(Kind::Soft) || has(Kind::Ovs);
     match OvsPath::probe() {
+        _ if !ovs => say(None, "datapath", "the agent's own (soft); rules choose queues".into()),
         OvsPath::Kernel => say(Some(true), "datapath", "the kernel's (openvswitch.ko is loaded); rules choose queues".into()),
         OvsPath::Userspace => say(
             None,
@@ -41,11 +45,16 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
             "vswitchd's own: openvswitch.ko is not loaded (`modprobe openvswitch`; package linux-image). Classes are chosen by DSCP filters".into(),
         ),
     }
-    say_right("CAP_NET_ADMIN", &mut say);
+    say_right("CAP_NET_ADMIN", CAP_NET_ADMIN, &mut say);
+    if has(Kind::Soft) {
+        say_right("CAP_NET_RAW", CAP_NET_RAW, &mut say);
+    }
     queueing(&mut say);
     boards(Path::new("/sys/bus/pci/devices"), &mut say);
     let Some(config) = config else { return findings };
-    database(config, &mut say);
+    if ovs {
+        database(config, &mut say);
+    }
     let userspace = match config.ovs.datapath {
         DatapathChoice::Auto => OvsPath::probe() == OvsPath::Userspace,
         DatapathChoice::Kernel => false,
@@ -71,6 +80,7 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
                     );
                 }
                 Some(interface) => {
+                    let userspace = userspace || switch.datapath == Kind::Soft;
                     interface_found(&what, interface, userspace, &mut say);
                     if port.queueing {
                         queues_found(&what, interface, &roots, netlink.as_mut(), &mut say);
@@ -83,12 +93,14 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
     findings
 }
 
-fn say_right(what: &str, say: &mut impl FnMut(Option<bool>, &str, String)) {
-    /// linux/capability.h.
-    const CAP_NET_ADMIN: u64 = 1 << 12;
+// linux/capability.h.
+const CAP_NET_ADMIN: u64 = 1 << 12;
+const CAP_NET_RAW: u64 = 1 << 13;
+
+fn say_right(what: &str, right: u64, say: &mut impl FnMut(Option<bool>, &str, String)) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
-    let has = effective.and_then(|e| u64::from_str_radix(e, 16).ok()).is_some_and(|e| e & CAP_NET_ADMIN != 0);
+    let has = effective.and_then(|e| u64::from_str_radix(e, 16).ok()).is_some_and(|e| e & right != 0);
     let found =
         if has { "there".to_owned() } else { "missing: run it as root, or by the systemd unit".to_owned() };
     say(Some(has), what, found);
@@ -276,7 +288,7 @@ fn offloads_found(
         Some(false),
         &what,
         format!(
-            "received packets are put together, and what is longer than the MTU is lost in vswitchd: `ethtool -K {name} {}`",
+            "received packets are put together, and what is longer than the MTU is lost in a switch in user space: `ethtool -K {name} {}`",
             off.join(" ")
         ),
     );

@@ -8,7 +8,7 @@ use tandem_openflow::of13::multipart::{ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{GroupStatsRequest, MeterRequest};
 use tandem_openflow::of13::{self, Action, Bucket, GroupMod, Instruction, group, port};
 use tandem_openflow::table::ports::Standing;
-use tandem_openflow::table::{Gone, Pipeline, Refusal};
+use tandem_openflow::table::{Gone, NO_QUEUE, Pipeline, Refusal};
 use tandem_openflow::wire::Pad;
 
 const T0: Time = Time::ZERO;
@@ -95,7 +95,10 @@ fn all_copies_and_the_packet_itself_stays_as_it_was() {
         let sent = p.process(&frame(1), 1, T0).expect("a flow");
         let of = |s: &tandem_openflow::table::Sent| (s.port, s.queue, s.frame.len());
         // A bucket does not send back where it came from either (section 5.6.1).
-        assert_eq!(sent.iter().map(of).collect::<Vec<_>>(), [(2, 0, 100), (3, 5, 104), (4, 0, 100)]);
+        assert_eq!(
+            sent.iter().map(of).collect::<Vec<_>>(),
+            [(2, NO_QUEUE, 100), (3, 5, 104), (4, NO_QUEUE, 100)]
+        );
         assert_eq!(sent[2].frame, frame(1));
     }
     let question = RequestBody::Group(GroupStatsRequest { group_id: 1, pad: Pad::default() });

@@ -28,14 +28,20 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 
 /// True when this machine can hold an emulated data centre. Where it cannot, the test says why and is skipped; in CI that is a failure.
 pub fn can_emulate() -> bool {
+    can_emulate_on("ovs")
+}
+
+/// The same with switches of a datapath, as `tandem-lab up --datapath` has it: only `ovs` needs Open vSwitch.
+pub fn can_emulate_on(datapath: &str) -> bool {
+    let ovs = datapath == "ovs";
     let root = std::fs::read_to_string("/proc/self/status")
         .is_ok_and(|s| s.lines().any(|l| l.starts_with("Uid:\t0\t")));
     let there = |p: &str| Path::new(p).exists();
     let missing: Vec<&str> = [
         (root, "root"),
-        (there("/usr/sbin/ovs-vswitchd"), "openvswitch-switch"),
+        (!ovs || there("/usr/sbin/ovs-vswitchd"), "openvswitch-switch"),
         (there("/usr/sbin/udhcpc") || there("/sbin/udhcpc"), "udhcpc"),
-        (there("/dev/net/tun") || there("/sys/module/openvswitch"), "/dev/net/tun"),
+        (!ovs || there("/dev/net/tun") || there("/sys/module/openvswitch"), "/dev/net/tun"),
     ]
     .into_iter()
     .filter(|(ok, _)| !ok)
@@ -79,6 +85,8 @@ pub struct DataCentre {
     pub folder: PathBuf,
     /// What its switches speak, as `tandem-lab up --protocols` has it; `None` for what they do by default.
     pub protocols: Option<&'static str>,
+    /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they are by default.
+    pub datapath: Option<&'static str>,
     controller: Option<Child>,
     record: bool,
 }
@@ -93,7 +101,7 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        Ok(DataCentre { name, folder, protocols: None, controller: None, record: false })
+        Ok(DataCentre { name, folder, protocols: None, datapath: None, controller: None, record: false })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -111,11 +119,26 @@ impl DataCentre {
     pub fn up_speaking(site: &str, protocols: Option<&'static str>) -> anyhow::Result<DataCentre> {
         let mut dc = DataCentre::prepare(site)?;
         dc.protocols = protocols;
-        dc.record = true;
-        dc.lab_up()?;
-        dc.start_controller()?;
-        dc.wait_ready()?;
+        dc.start()?;
         Ok(dc)
+    }
+
+    /// The same with switches made of this.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn up_on(site: &str, datapath: &'static str) -> anyhow::Result<DataCentre> {
+        let mut dc = DataCentre::prepare(site)?;
+        dc.datapath = Some(datapath);
+        dc.start()?;
+        Ok(dc)
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        self.record = true;
+        self.lab_up()?;
+        self.start_controller()?;
+        self.wait_ready()
     }
 
     /// A path in the folder.
@@ -144,7 +167,8 @@ impl DataCentre {
         let up = ["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")];
         let agents = ["--agents", &self.socket("agents.sock")];
         let protocols: Vec<&str> = self.protocols.iter().flat_map(|p| ["--protocols", p]).collect();
-        self.lab(&[&up[..], &agents[..], &protocols[..], options].concat())
+        let datapath: Vec<&str> = self.datapath.iter().flat_map(|d| ["--datapath", d]).collect();
+        self.lab(&[&up[..], &agents[..], &protocols[..], &datapath[..], options].concat())
     }
 
     /// Starts the controller (again).

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tandem_tests::{DataCentre, can_emulate, wait};
+use tandem_tests::{DataCentre, can_emulate_on, wait};
 
 /// Each VM is sent ten times what it asked for, so that two of them fill the link to their server twice; a third VM has a server, and a
 /// port, of its own. Measured load is no reason to refuse a VM here.
@@ -94,10 +94,19 @@ fn request(dc: &DataCentre, more: &[&str]) -> Result<Value> {
 #[test]
 fn classes_get_their_shares_which_change_at_run_time_and_a_congested_port_costs_others_nothing() -> Result<()>
 {
-    if !can_emulate() {
+    classes_get_their_shares_on("ovs")
+}
+
+#[test]
+fn the_soft_switch_does_the_same_by_its_queues() -> Result<()> {
+    classes_get_their_shares_on("soft")
+}
+
+fn classes_get_their_shares_on(datapath: &'static str) -> Result<()> {
+    if !can_emulate_on(datapath) {
         return Ok(());
     }
-    let mut dc = DataCentre::up(SITE)?;
+    let mut dc = DataCentre::up_on(SITE, datapath)?;
     wait("the agent's queues", || {
         Ok((port(&dc, "srv1.")?["classes"].as_array().is_some_and(|c| c.len() == 2)).then_some(()))
     })?;
@@ -116,7 +125,8 @@ fn classes_get_their_shares_which_change_at_run_time_and_a_congested_port_costs_
     println!("shares of 10 Mbit/s: {:?}", seen.1);
     let interface = seen.0["name"].as_str().context("a name")?.to_owned();
     let number = seen.0["port"].to_string();
-    ensure!(seen.0["selection"] == "dscp" || seen.0["selection"] == "queue", "{}", seen.0);
+    let selections: &[&str] = if datapath == "soft" { &["queue"] } else { &["dscp", "queue"] };
+    ensure!(selections.iter().any(|s| seen.0["selection"] == *s), "{}", seen.0);
 
     // The same to Prometheus, in the kernel, for people, and in the files.
     let labels = |class: &'static str| [("switch", "edge1"), ("port", number.as_str()), ("class", class)];

@@ -1,4 +1,4 @@
-//! A small data centre with real packets: Open vSwitch in namespaces, VMs with a real DHCP client, the controller as a process.
+//! A small data centre with real packets: Open vSwitch, or the agent's own switches, in namespaces, VMs with a real DHCP client, the controller as a process.
 
 use anyhow::{Context, Result, ensure};
 use std::fs::Permissions;
@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command};
 use std::time::Instant;
-use tandem_tests::{DataCentre, can_emulate, program, wait};
+use tandem_tests::{DataCentre, can_emulate, can_emulate_on, program, wait};
 
 /// Two of everything, so that every link has an alternative; quick discovery and statistics.
 const SITE: &str = r#"
@@ -87,10 +87,19 @@ fn lost(text: &str) -> Result<u32> {
 
 #[test]
 fn vms_come_speak_to_whom_they_may_and_go() -> Result<()> {
-    if !can_emulate() {
+    come_and_go("ovs")
+}
+
+#[test]
+fn vms_come_speak_and_go_on_soft_switches() -> Result<()> {
+    come_and_go("soft")
+}
+
+fn come_and_go(datapath: &'static str) -> Result<()> {
+    if !can_emulate_on(datapath) {
         return Ok(());
     }
-    let dc = DataCentre::up(SITE)?;
+    let dc = DataCentre::up_on(SITE, datapath)?;
     let pings = dc.lab(&["ping-all", "--name", &dc.name])?;
     ensure!(pings.contains("16 of 16 pairs answer; 0.0% loss"), "{pings}");
 
@@ -150,10 +159,19 @@ fn vms_come_speak_to_whom_they_may_and_go() -> Result<()> {
 
 #[test]
 fn a_cut_link_is_routed_around_and_the_outage_is_measured() -> Result<()> {
-    if !can_emulate() {
+    cut_link("ovs")
+}
+
+#[test]
+fn a_cut_link_is_routed_around_on_soft_switches() -> Result<()> {
+    cut_link("soft")
+}
+
+fn cut_link(datapath: &'static str) -> Result<()> {
+    if !can_emulate_on(datapath) {
         return Ok(());
     }
-    let dc = DataCentre::up(SITE)?;
+    let dc = DataCentre::up_on(SITE, datapath)?;
     let (id, _) = dc.request_vm()?;
     let vm = format!("vm{id}");
     let path = dc.json(&["vm", "show", &vm])?["path"].as_array().context("a path")?.clone();
@@ -195,10 +213,19 @@ fn a_cut_link_is_routed_around_and_the_outage_is_measured() -> Result<()> {
 
 #[test]
 fn a_killed_controller_comes_back_without_a_lost_packet_and_its_run_replays() -> Result<()> {
-    if !can_emulate() {
+    killed_controller("ovs")
+}
+
+#[test]
+fn a_killed_controller_comes_back_to_soft_switches() -> Result<()> {
+    killed_controller("soft")
+}
+
+fn killed_controller(datapath: &'static str) -> Result<()> {
+    if !can_emulate_on(datapath) {
         return Ok(());
     }
-    let mut dc = DataCentre::up(SITE)?;
+    let mut dc = DataCentre::up_on(SITE, datapath)?;
     let (id, address) = dc.request_vm()?;
     let mut ping = Ping::start(&dc, &format!("vm{id}"), "500")?;
     ping.answered(50)?;

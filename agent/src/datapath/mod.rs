@@ -186,14 +186,15 @@ pub fn open(config: &Config, keeper: bool) -> Datapaths {
     let (soft, cards) = (of(Kind::Soft), of(Kind::Netfpga));
     let names = |list: &[SwitchConfig]| list.iter().map(|s| s.name.clone()).collect();
     let (ovs_names, soft_names, card_names) = (names(&ovs), names(&soft), names(&cards));
-    let ovs = ovs::Ovs::new(config, ovs);
+    let mut all: Vec<(Kind, Vec<String>, Box<dyn Datapath>)> = Vec::new();
+    // Without switches it is still who gives back what it made for an earlier configuration; without Open vSwitch there is nothing of that.
+    if !ovs.is_empty() || config.ovs.database.exists() {
+        all.push((Kind::Ovs, ovs_names, Box::new(ovs::Ovs::new(config, ovs))));
+    }
     let soft = soft::Soft::new(config, soft, "soft", keeper, Box::new(|_| Ok(Box::new(Wires::new()))));
-    let cards = netfpga::Netfpga::new(config, cards, keeper);
-    Datapaths(vec![
-        (Kind::Ovs, ovs_names, Box::new(ovs)),
-        (Kind::Soft, soft_names, Box::new(soft)),
-        (Kind::Netfpga, card_names, Box::new(cards)),
-    ])
+    all.push((Kind::Soft, soft_names, Box::new(soft)));
+    all.push((Kind::Netfpga, card_names, Box::new(netfpga::Netfpga::new(config, cards, keeper))));
+    Datapaths(all)
 }
 
 impl Datapaths {

@@ -14,6 +14,7 @@ use crate::netfpga::{self, Talk};
 use crate::nic;
 use crate::soft::io::{IoPort, PacketIo};
 use crate::soft::{Engine, EnginePort, Target, View};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
@@ -271,6 +272,20 @@ impl Soft {
         }
     }
 
+    /// Takes away switches whose thread has ended, which is a fault of this program; they are to be started again.
+    fn ended(&mut self) -> Vec<Fault> {
+        let mut said = Vec::new();
+        shared(&self.running).0.retain(|name, one| {
+            let runs = one.engine.runs();
+            if !runs {
+                let why = "its engine has ended, which it should not; it is started again with the flows that were kept";
+                said.push(Fault::new(name, None, why));
+            }
+            runs
+        });
+        said
+    }
+
     /// Writes down the flows of switches whose tables have changed.
     fn keep(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -343,9 +358,9 @@ impl One {
                 }
                 continue;
             };
-            if !self.locks.contains_key(&interface.index) {
+            if let Entry::Vacant(place) = self.locks.entry(interface.index) {
                 match lock(interface.index) {
-                    Ok(lock) => drop(self.locks.insert(interface.index, lock)),
+                    Ok(lock) => drop(place.insert(lock)),
                     Err(error) => {
                         let why = format!(
                             "{} is a port of another agent's switch on this machine ({error}); stop that agent, or take the port out of one agent.toml",
@@ -538,6 +553,12 @@ impl Datapath for Soft {
         let mut outcome = Outcome::default();
         if self.wanted.is_empty() && self.left.is_empty() {
             return outcome;
+        }
+        let ended = self.ended();
+        if !ended.is_empty() {
+            self.notices.extend(ended);
+            let (wanted, left) = (self.wanted.clone(), self.left.clone());
+            return self.apply(&wanted, &left, false);
         }
         outcome.faults.extend(self.keep());
         let (changes, faults) = self.refresh();

@@ -15,7 +15,7 @@ use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
 use tandem_fpga_config::codec::{PortMap, Transport};
 use tandem_fpga_config::counters::{Reading, Sweep};
 use tandem_fpga_config::limiter::Setting;
-use tandem_fpga_config::offload::{Offload, OffloadError, Options, Report};
+use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Report};
 use tandem_fpga_config::registers::Registers;
 use tandem_linux::packet::Batch;
 use tandem_model::{BitRate, Time};
@@ -220,11 +220,7 @@ impl CardIo {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         self.swept = now;
         match offload.sweep(now, &mut opened.card) {
-            Ok(credits) => {
-                for c in credits {
-                    switch.credit(c.flow, c.packets, c.bytes, c.last_used);
-                }
-            }
+            Ok(credits) => credit(switch, credits),
             Err(error) => self.fail("reading the card's counters", &error, now),
         }
     }
@@ -374,6 +370,12 @@ impl PacketIo for CardIo {
         if now.since(self.swept) >= FRESH {
             self.sweep(switch, now);
         }
+        let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
+        let Some(table) = switch.pipeline().tables.first() else { return };
+        match offload.sweep_due(table, now, &mut opened.card) {
+            Ok(credits) => credit(switch, credits),
+            Err(error) => self.fail("reading the card's counters", &error, now),
+        }
     }
 
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
@@ -449,6 +451,12 @@ impl CardIo {
         if let Some(error) = failed {
             self.fail("making an exact entry", &error, now);
         }
+    }
+}
+
+fn credit(switch: &mut Switch, credits: Vec<Credit>) {
+    for c in credits {
+        switch.credit(c.flow, c.packets, c.bytes, c.last_used);
     }
 }
 

@@ -1,8 +1,10 @@
 //! One switch, on one thread: waits for packets, controllers, time-outs and orders, and does one after the other.
 //!
-//!     ports --batch--> Switch::on_packet --transmit--> ports          (the hot path: receive a batch, decide each, send what leaves)
-//!     controllers --messages--> Switch::on_message --send--> controllers
-//!     datapath --orders--> ports and controllers that are wanted
+//! ```text
+//! ports --batch--> Switch::on_packet --transmit--> ports          (the hot path: receive a batch, decide each, send what leaves)
+//! controllers --messages--> Switch::on_message --send--> controllers
+//! datapath --orders--> ports and controllers that are wanted
+//! ```
 //!
 //! Nothing here waits for anything but the next event; a controller that does not answer, and a port that is gone, hold nobody up.
 
@@ -138,6 +140,11 @@ impl Engine {
     /// When the engine has ended.
     pub fn set_controllers(&self, targets: Vec<Target>) -> Result<(), Ended> {
         self.order(Order::Controllers(targets))
+    }
+
+    /// False when its thread has ended.
+    pub fn runs(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
     /// What it is now.

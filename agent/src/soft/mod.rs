@@ -1,7 +1,9 @@
 //! The soft switch: an OpenFlow switch in this program. The tables are `tandem_openflow::switch`, which does no I/O; here is what moves its
 //! packets and messages.
 //!
-//!     wires (packet sockets) <-> io (the seam) <-> engine (one thread per switch) <-> connections (controllers)
+//! ```text
+//! wires (packet sockets) <-> io (the seam) <-> engine (one thread per switch) <-> connections (controllers)
+//! ```
 //!
 //! [`io`] is where something else than sockets can be put, such as a card that forwards by itself what it can.
 

@@ -100,3 +100,31 @@ impl Datapath {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_installed_is_not_chosen_by_itself_and_named_when_asked_for() {
+        let all = Probe {
+            namespaces: true,
+            tun: true,
+            ovs: true,
+            udhcpc: true,
+            datapath: ovs::Datapath::Userspace,
+        };
+        let without = Probe { ovs: false, tun: false, ..all };
+        let site = tandem_model::site::read("[topology]\nshape = \"linear\"\n", "test").expect("a site");
+        let decide = |choice: Choice, probe: &Probe| choice.decide(probe, &site).map_err(|e| e.to_string());
+        assert_eq!(decide(Choice::Auto, &all), Ok(Datapath::Ovs));
+        assert_eq!(decide(Choice::Soft, &all), Ok(Datapath::Soft));
+        assert_eq!(decide(Choice::Auto, &without), Ok(Datapath::Soft));
+        let why = decide(Choice::Ovs, &without).expect_err("it is not installed");
+        for word in ["openvswitch-switch", "/dev/net/tun", "--datapath soft"] {
+            assert!(why.contains(word), "{word} in {why}");
+        }
+        let bare = Probe { udhcpc: false, ..without };
+        assert!(decide(Choice::Auto, &bare).expect_err("no DHCP client").contains("udhcpc"));
+    }
+}

@@ -1,4 +1,4 @@
-//! The emulated world: network namespaces, Open vSwitch, real packets, real time.
+//! The emulated world: network namespaces, Open vSwitch or the agent's own switches, real packets, real time.
 //!
 //! ```text
 //! tandem-lab up --+-- binds the abstract sockets @tandem-lab/NAME (a second lab of that name finds them taken)
