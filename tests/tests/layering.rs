@@ -53,7 +53,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-fpga-card", &["tandem-model", "tandem-fpga-config"]),
     ("tandem-linux", &[]),
     ("tandem-agent-protocol", &[]),
-    ("tandem-agent", &["tandem-model", "tandem-openflow", "tandem-linux", "tandem-agent-protocol"]),
+    (
+        "tandem-agent",
+        &[
+            "tandem-model",
+            "tandem-openflow",
+            "tandem-fpga-config",
+            "tandem-fpga-card",
+            "tandem-linux",
+            "tandem-agent-protocol",
+        ],
+    ),
     ("tandem-core", &["tandem-model"]),
     ("tandem-testbed", &["tandem-model"]),
     (
