@@ -6,6 +6,7 @@
 pub mod api;
 pub mod authority;
 pub mod desired;
+mod presented;
 
 use crate::hub::{Handle, Input};
 use crate::switches::{Address, Listener};
@@ -572,6 +573,9 @@ impl Session {
             };
             let Some(switch) = agents.site.topology.switch(id) else { continue };
             self.dpids.insert(presented.name.clone(), switch.dpid);
+            if let Some(what) = presented::contradicts(switch, &presented.datapath) {
+                self.trouble(what).await;
+            }
             let ports = presented
                 .ports
                 .iter()
