@@ -8,7 +8,9 @@ use tandem_openflow::of13::multipart::{MultipartRequest, RequestBody};
 use tandem_openflow::of13::switch::{AsyncConfig, Role, role};
 use tandem_openflow::of13::{self, Action, Instruction, group};
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, PortCounters, Queue, QueueCounters, Sink, Switch, config};
+use tandem_openflow::switch::{
+    Cfg, ConnId, NO_QUEUE, Port, PortCounters, Queue, QueueCounters, Sink, Switch, config,
+};
 use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10};
 
@@ -221,7 +223,7 @@ fn a_miss_of_1_0_is_kept_until_the_controller_says_what_to_do() {
         AnyMessage::V10(of10::Message::PacketOut(of10::PacketOut { buffer_id, in_port: 1, actions, data }))
     };
     assert_eq!(b.ask(conn, out(second.buffer_id, output.clone())), []);
-    assert_eq!(b.world.frames, [(2, 0, frame())], "whole");
+    assert_eq!(b.world.frames, [(2, NO_QUEUE, frame())], "whole");
     b.world.frames.clear();
     for gone in [second.buffer_id, first.buffer_id] {
         let told = b.ask(conn, out(gone, output.clone()));
@@ -232,7 +234,7 @@ fn a_miss_of_1_0_is_kept_until_the_controller_says_what_to_do() {
     }
     let added = of10::Message::FlowMod(flow10(output, third.buffer_id));
     assert_eq!(b.ask(conn, AnyMessage::V10(added)), []);
-    assert_eq!(std::mem::take(&mut b.world.frames), [(2, 0, frame())], "by the new flow");
+    assert_eq!(std::mem::take(&mut b.world.frames), [(2, NO_QUEUE, frame())], "by the new flow");
 
     // Without a buffer the whole packet goes.
     let config = of10::SwitchConfig { flags: 0, miss_send_len: 0xffff };
@@ -319,7 +321,7 @@ fn a_port_does_what_its_configuration_says() {
     let output = |port| vec![of10::Action::Output { port, max_len: 0 }];
     let flood = of10::Message::FlowMod(flow10(output(of10::port::FLOOD), NONE));
     assert_eq!(b.ask(conn, AnyMessage::V10(flood)), []);
-    let ports = |list: &[u32]| list.iter().map(|p| (*p, 0)).collect::<Vec<_>>();
+    let ports = |list: &[u32]| list.iter().map(|p| (*p, NO_QUEUE)).collect::<Vec<_>>();
     assert_eq!(b.packet(1, &frame()), ports(&[2, 3]));
     let set = |b: &mut Bench, port_no: u16, hw_addr: [u8; 6], config, mask| {
         let m =

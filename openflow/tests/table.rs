@@ -7,7 +7,8 @@ use tandem_openflow::of10::{self, matching::wildcard};
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{
-    Adding, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, Op, Pipeline, TableError,
+    Adding, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, NO_QUEUE, Op, Pipeline,
+    TableError,
 };
 
 const ALL: u128 = u128::MAX;
@@ -237,7 +238,7 @@ fn reserved_ports_and_a_ttl_that_is_used_up() {
     let ports: Vec<(u32, u32)> = sent.iter().map(|s| (s.port, s.queue)).collect();
     assert_eq!(
         ports,
-        [(2, 0), (3, 0), (1, 0), (2, 4)],
+        [(2, NO_QUEUE), (3, NO_QUEUE), (1, NO_QUEUE), (2, 4)],
         "flooding and port 1 leave out where it came from, IN_PORT does not"
     );
 
