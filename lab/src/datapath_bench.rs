@@ -1,7 +1,9 @@
 //! How fast switches forward: the agent's own (soft) and Open vSwitch in user space, made by the same agent, each on wires of its own, in
 //! namespaces of their own.
 //!
-//!     sender --(from)-- s1 -- s2 -- s3 --(to)-- receiver         the same once more for Open vSwitch: o1, o2, o3
+//! ```text
+//! sender --(from)-- s1 -- s2 -- s3 --(to)-- receiver         the same once more for Open vSwitch: o1, o2, o3
+//! ```
 //!
 //! The sender keeps a number of packets on their way and sends as many again as have arrived, so that nothing is spent on packets that are
 //! thrown away; each datapath is given the number that it forwards most with. What has arrived is what the kernel counted at the receiver.

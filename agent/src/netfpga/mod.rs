@@ -1,7 +1,9 @@
 //! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow path, the card forwards by itself what its rows
 //! and exact entries can say (`tandem_fpga_config::offload`).
 //!
-//!     wires <-> card::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
+//! ```text
+//! wires <-> card::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
+//! ```
 //!
 //! How frames come to the card's ports depends on the way that it is reached:
 //!
