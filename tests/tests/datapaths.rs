@@ -79,6 +79,10 @@ fn switches_are_compared_and_each_says_what_it_refuses() -> Result<()> {
             "{datapath}: {lost} of {sent} lost at a port that is offered four times its rate"
         );
     }
+    ensure!(of("modelled card", "in hardware, of 1")?.0 == "1", "{text}");
+    // A card has 32 rows, of which those that forward have some.
+    let held: u32 = of("modelled card", "in hardware, of 1000")?.0.parse()?;
+    ensure!((1..32).contains(&held), "{held} of 1000 rules in 32 rows");
     // What a card's hardware can do is in its rows; what it cannot is done behind it, with the reason.
     ensure!(of("modelled card", "IPv4 destination to a port")?.0 == "hardware", "{text}");
     let (place, why) = of("modelled card", "IPv6 destination")?;

@@ -44,7 +44,7 @@ pub struct Options {
     /// Seconds of each measurement of loss.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// How often rules are installed; the median is taken.
+    /// How often 100 and more rules are installed, and fewer ten times as often; the median is taken.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.

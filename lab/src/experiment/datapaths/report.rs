@@ -54,6 +54,10 @@ fn figures() -> Vec<Figure> {
         let what = format!("a rule, of {count} installed");
         rows.push(Figure { what, unit: "us", of: Box::new(of) });
     }
+    for (n, count) in COUNTS.into_iter().enumerate() {
+        let of = move |m: &Measured| m.hardware.get(n).map_or_else(|| "?".into(), usize::to_string);
+        rows.push(Figure { what: format!("in hardware, of {count}"), unit: "rules", of: Box::new(of) });
+    }
     rows
 }
 
@@ -197,6 +201,7 @@ mod tests {
             latency: [41.0, 99.4],
             loss: [(0, 3000), (1, 3000), (7500, 10_500)],
             install: vec![120.0, 20.0, 10.0, 9.5],
+            hardware: vec![1, 24, 24, 24],
             answers: vec![("a queue".into(), Answer::Accepted(Some(place)))],
         };
         vec![
