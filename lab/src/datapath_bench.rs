@@ -11,11 +11,10 @@
 use crate::agent_bench::Agent;
 use crate::emulated::datapath::Datapath;
 use crate::scratch::Scratch;
+use crate::speaker::{self, Speaker};
 use crate::tandem;
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,9 +23,7 @@ use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
 use tandem_linux::ovs::{Datapath as Forwarding, Ovs};
 use tandem_linux::packet::Transmitter;
-use tandem_openflow::of13::{Action, Field, FlowMod, Instruction, Match, Message};
-use tandem_openflow::wire::Pad;
-use tandem_openflow::{framing, header};
+use tandem_openflow::of13::{Action, Field, Match};
 
 /// How it is measured.
 #[derive(Debug, Clone, clap::Args)]
@@ -158,59 +155,15 @@ fn configuration(folder: &Path, rows: &[Row]) -> (String, String) {
 
 /// Lets a switch forward from port 1 to port 2 and back, as a controller would.
 fn program(socket: &Path) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let mut stream = loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => break stream,
-            Err(error) if start.elapsed() > LIMIT => {
-                return Err(error).with_context(|| format!("connecting to {}", socket.display()));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    stream.set_read_timeout(Some(LIMIT))?;
-    let mut out = vec![header::V13, 0, 0, 8, 0, 0, 0, 1];
-    for (from, to) in [(1, 2), (2, 1)] {
-        let output = Action::Output { port: to, max_len: 0, pad: Pad::default() };
-        let flow = FlowMod {
-            cookie: 0,
-            cookie_mask: 0,
-            table_id: 0,
-            command: 0,
-            idle_timeout: 0,
-            hard_timeout: 0,
-            priority: 100,
-            buffer_id: u32::MAX,
-            out_port: u32::MAX,
-            out_group: u32::MAX,
-            flags: 0,
-            pad: Pad::default(),
-            matching: Match { fields: vec![Field::InPort(from)] },
-            instructions: vec![Instruction::ApplyActions(Pad::default(), vec![output])],
-        };
-        Message::FlowMod(flow).encode(2, &mut out)?;
-    }
-    Message::BarrierRequest.encode(3, &mut out)?;
-    stream.write_all(&out)?;
-    let (mut input, mut piece) = (Vec::new(), [0u8; 4096]);
-    loop {
-        let got = stream.read(&mut piece)?;
-        ensure!(got > 0, "{} was closed", socket.display());
-        input.extend_from_slice(&piece[..got]);
-        let mut rest = &input[..];
-        while let Some((message, after)) = framing::next(rest)? {
-            // OFPT_ERROR and OFPT_BARRIER_REPLY.
-            match message[1] {
-                1 => bail!("{} refuses a flow: {message:02x?}", socket.display()),
-                21 => return Ok(()),
-                _ => rest = after,
-            }
-        }
-    }
+    let flows = [(1, 2), (2, 1)].map(|(from, to)| {
+        let matching = Match { fields: vec![Field::InPort(from)] };
+        speaker::add(0, 100, matching, speaker::apply(vec![Action::output(to)]))
+    });
+    Speaker::dial(socket)?.must(&flows).with_context(|| format!("programming {}", socket.display()))
 }
 
 /// UDP packets of some flows, each a frame of this many bytes with its check sequence.
-fn frames(length: usize) -> (Vec<u8>, Vec<(u32, u32)>) {
+pub(crate) fn frames(length: usize) -> (Vec<u8>, Vec<(u32, u32)>) {
     let length = length - 4;
     let (mut data, mut places) = (Vec::new(), Vec::new());
     for flow in 0..FLOWS {

@@ -13,5 +13,6 @@ pub mod requester;
 pub mod scratch;
 pub mod service;
 pub mod sim;
+mod speaker;
 pub mod tandem;
 pub mod testbed;

@@ -38,6 +38,21 @@ pub fn clean_when_interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// From now on this process ends, and the folder with it, when its standard input does: whoever started it is gone, however that happened.
+/// It is the first process of a process namespace, so that all that it started ends too.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
+    let folder = folder.to_owned();
+    std::thread::Builder::new().name("lifeline".into()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = std::fs::remove_dir_all(&folder);
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);

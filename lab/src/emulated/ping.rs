@@ -85,7 +85,8 @@ fn forget<'a>(nodes: impl Iterator<Item = &'a NetNs>) -> anyhow::Result<()> {
     Ok(forgotten.into_iter().collect::<Result<(), _>>()?)
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
+/// The Internet checksum (RFC 1071).
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 =
         bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c.get(1).copied().unwrap_or(0))).sum();
     while sum >> 16 != 0 {

@@ -3,6 +3,7 @@
 //! A run folder holds `series.csv`, the figures as SVG, the statistics as CSV and `manifest.json`, which says what was run; where packets
 //! are real also the raw counters, and on a testbed how far the machines' clocks were apart.
 
+pub mod datapaths;
 pub mod fit;
 pub mod manifest;
 pub mod packets;

@@ -75,6 +75,82 @@ pub fn lines(
     root.present().map_err(|e| fail(&e))
 }
 
+/// Groups of bars side by side, a bar of each series in each group, on a logarithmic scale with the value above each bar.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn bars(
+    path: &Path,
+    title: &str,
+    y: &str,
+    groups: &[String],
+    series: &[(&str, Vec<f64>)],
+) -> anyhow::Result<()> {
+    const FILL: [RGBColor; 4] = [SEED, COLORS[1], COLORS[0], BLACK];
+    let root = SVGBackend::new(path, (900, 520)).into_drawing_area();
+    let fail = |e: &dyn std::fmt::Display| anyhow!("cannot draw {}: {e}", path.display());
+    root.fill(&WHITE).map_err(|e| fail(&e))?;
+    let values = || series.iter().flat_map(|(_, v)| v).copied().filter(|v| v.is_finite() && *v > 0.0);
+    let (least, most) = (values().fold(1.0, f64::min) / 2.0, values().fold(1.0, f64::max) * 3.0);
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 22))
+        .margin(14)
+        .x_label_area_size(44)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0f64..groups.len() as f64, (least..most).log_scale())
+        .map_err(|e| fail(&e))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .disable_x_axis()
+        .y_desc(y)
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 16))
+        .light_line_style(WHITE)
+        .draw()
+        .map_err(|e| fail(&e))?;
+    let width = 0.8 / series.len().max(1) as f64;
+    for (n, (name, values)) in series.iter().enumerate() {
+        let color = FILL[n % FILL.len()];
+        let bar = |(group, value): (usize, &f64)| {
+            let from = group as f64 + 0.1 + n as f64 * width;
+            (from, *value)
+        };
+        let there: Vec<(f64, f64)> =
+            values.iter().enumerate().map(bar).filter(|(_, v)| v.is_finite() && *v > 0.0).collect();
+        chart
+            .draw_series(
+                there
+                    .iter()
+                    .map(|(x, v)| Rectangle::new([(*x, least), (x + width * 0.9, *v)], color.filled())),
+            )
+            .map_err(|e| fail(&e))?
+            .label(*name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], color.filled()));
+        let shown = |v: f64| if v < 100.0 { format!("{v:.1}") } else { format!("{v:.0}") };
+        chart
+            .draw_series(there.iter().map(|(x, v)| Text::new(shown(*v), (*x, *v * 1.25), ("sans-serif", 14))))
+            .map_err(|e| fail(&e))?;
+    }
+    // Under the axis: the scale is logarithmic, so the labels' place is the drawing's, not the chart's.
+    let (area, (left, bottom)) =
+        (chart.plotting_area().dim_in_pixel(), chart.plotting_area().get_base_pixel());
+    for (n, group) in groups.iter().enumerate() {
+        let x = left + ((n as f64 + 0.35) / groups.len() as f64 * f64::from(area.0)) as i32;
+        let at = (x, bottom + area.1 as i32 + 10);
+        root.draw(&Text::new(group.clone(), at, ("sans-serif", 16))).map_err(|e| fail(&e))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK.mix(0.3))
+        .background_style(WHITE.mix(0.9))
+        .label_font(("sans-serif", 15))
+        .draw()
+        .map_err(|e| fail(&e))?;
+    root.present().map_err(|e| fail(&e))
+}
+
 /// Two grids side by side: a row per server, a column per second, the darker the fuller.
 ///
 /// # Errors

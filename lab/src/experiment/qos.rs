@@ -77,7 +77,7 @@ pub struct Cell {
     samples: Vec<Sample>,
 }
 
-fn site_text(link: u32) -> String {
+pub(super) fn site_text(link: u32) -> String {
     let mut text = format!(
         "name = \"qos\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
          [bandwidth]\ngateway = \"1 Gbit/s\"\ncore = \"1 Gbit/s\"\naggregation = \"{link} Mbit/s\"\nedge = \"1 Gbit/s\"\n\
@@ -161,6 +161,35 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
     Ok(table(&cells, &format!("{datapath}, classes chosen by {selection}")))
 }
 
+/// One cell of UDP, the first class first; or the controller's refusal of a VM of a class.
+///
+/// # Errors
+/// With the step that failed; the world and its controller are then gone.
+pub(super) fn one_cell(world: &dyn World, link: u32, seconds: f64) -> anyhow::Result<Result<Cell, String>> {
+    let name = format!("classes-{link}");
+    let text = site_text(link);
+    let run = Run::start(
+        world,
+        Start { name: &name, experiment: "datapaths", text: &text, csv: None, record: None },
+    )?;
+    let vms = match run.vm(SHARES[0].0).and_then(|first| Ok([first, run.vm(SHARES[1].0)?])) {
+        Ok(vms) => vms,
+        Err(refusal) => {
+            run.stop()?;
+            return Ok(Err(format!("{refusal:#}")));
+        }
+    };
+    let bench = Bench::of(run, link, vms)?;
+    let cell = bench.cell(false, 0, seconds)?;
+    bench.run.stop()?;
+    Ok(Ok(cell))
+}
+
+/// How far the first class's share is from its guarantee, in points.
+pub(super) fn error(cell: &Cell) -> f64 {
+    cell.share[0] - f64::from(SHARES[0].1)
+}
+
 type End = (String, Ipv4Addr);
 
 struct Bench {
@@ -177,11 +206,15 @@ impl Bench {
         let name = format!("qos-{link}");
         let start = Start { name: &name, experiment: "qos-classes", text, csv: None, record: None };
         let run = Run::start(world, start)?;
+        let vms = [run.vm(SHARES[0].0)?, run.vm(SHARES[1].0)?];
+        Bench::of(run, link, vms)
+    }
+
+    fn of(run: Run, link: u32, vms: [End; 2]) -> anyhow::Result<Bench> {
         let gateway = run.site.topology.gateways.first().context("the site has no gateway")?;
         let gateway = (gateway.name.clone(), gateway.address);
         let bottleneck =
             bottleneck(&run.site).context("the first server's edge switch has no port that leads up")?;
-        let vms = [run.vm(SHARES[0].0)?, run.vm(SHARES[1].0)?];
         Ok(Bench { run, link, vms, gateway, bottleneck })
     }
 
