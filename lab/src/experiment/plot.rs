@@ -91,7 +91,8 @@ pub fn bars(
     let fail = |e: &dyn std::fmt::Display| anyhow!("cannot draw {}: {e}", path.display());
     root.fill(&WHITE).map_err(|e| fail(&e))?;
     let values = || series.iter().flat_map(|(_, v)| v).copied().filter(|v| v.is_finite() && *v > 0.0);
-    let (least, most) = (values().fold(1.0, f64::min) / 2.0, values().fold(1.0, f64::max) * 3.0);
+    // Room above for the legend.
+    let (least, most) = (values().fold(1.0, f64::min) / 2.0, values().fold(1.0, f64::max) * 15.0);
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 22))
         .margin(14)

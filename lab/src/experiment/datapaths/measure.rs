@@ -145,8 +145,21 @@ impl Counter {
     }
 }
 
-/// Lost of sent, 3 -> 4 and 1 -> 2. The second is offered four times its port's rate, or nothing.
+/// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the third time gives is taken.
 fn loss(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
+    let due = time.as_secs_f64() * RATES[0] as f64;
+    for _ in 0..2 {
+        let result = loss_once(bed, time, backlog)?;
+        if result[0].1 as f64 > due * 0.95 {
+            return Ok(result);
+        }
+        eprintln!("only {} of {due:.0} packets could be sent in time; once more", result[0].1);
+    }
+    loss_once(bed, time, backlog)
+}
+
+/// Lost of sent, 3 -> 4 and 1 -> 2. The second is offered four times its port's rate, or nothing.
+fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let (data, places) = frames(1400);
     let mut ways = Vec::new();
     for (n, (from, to)) in [(3, 4), (1, 2)].into_iter().enumerate() {
