@@ -26,6 +26,7 @@
 //! profile = "openflow-switch"                   # the register map; without, the card is probed
 //! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
 //! watchdog = true
+//! cpu_ports = true                              # false: hardware only, as a card without its driver is
 //! [[switch.port]]
 //! number = 1
 //! interface = "nf2c0"
@@ -157,6 +158,9 @@ pub struct CardConfig {
     /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
     #[serde(default = "yes")]
     pub watchdog: bool,
+    /// False: packets are neither taken from the card nor given to it, whether its way could or not; what the card cannot do is refused.
+    #[serde(default = "yes")]
+    pub cpu_ports: bool,
 }
 
 /// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
