@@ -28,7 +28,10 @@ fn what_the_card_cannot_is_refused_and_what_it_can_forwards() {
     let places = host.places("a");
     assert!(places[&12].starts_with("hardware row ") && places.len() == 4, "{places:?}");
     let about = host.view("a").about;
-    assert!(about[0].contains("2 of 32 rows") && about[0].contains("no CPU ports: hardware only"), "{about:?}");
+    assert!(
+        about[0].contains("2 of 32 rows") && about[0].contains("no CPU ports: hardware only"),
+        "{about:?}"
+    );
 
     // Nothing comes in, whatever nobody has a flow for; nothing goes out.
     talk.install([flow(12, 100, vec![Field::InPort(1), Field::EthType(0x800)], 2)]);
@@ -55,7 +58,12 @@ fn flows_for_which_the_card_is_too_small_are_nowhere_and_said() {
     let mut talk = host.talk("a");
     let many = (0..40u8).map(|n| {
         let mac = tandem_model::Mac([2, 0, 0, 9, 9, n]);
-        flow(1000 + u64::from(n), 200, vec![Field::InPort(1), Field::EthDst(Masked { value: mac, mask: None })], 2)
+        flow(
+            1000 + u64::from(n),
+            200,
+            vec![Field::InPort(1), Field::EthDst(Masked { value: mac, mask: None })],
+            2,
+        )
     });
     talk.install(many);
     let places = host.places("a");

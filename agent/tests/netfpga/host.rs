@@ -13,9 +13,9 @@ use tandem_linux::netns::NetNs;
 use tandem_linux::packet::{Batch, Receiver, Transmitter};
 use tandem_model::Time;
 
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
@@ -24,7 +24,7 @@ pub fn is_root() -> bool {
     false
 }
 
-pub fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = ready() {
@@ -35,7 +35,7 @@ pub fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub struct Agent(Child);
+pub(crate) struct Agent(Child);
 
 impl Drop for Agent {
     /// As `kill -9` does it.
@@ -47,7 +47,7 @@ impl Drop for Agent {
 
 impl Agent {
     /// Ends it as systemd does.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a process");
         wait("the agent ends", || self.0.try_wait().expect("a process"));
@@ -55,14 +55,14 @@ impl Agent {
 }
 
 /// See the module.
-pub struct Host {
+pub(crate) struct Host {
     ns: NetNs,
     ends: Vec<NetNs>,
     folder: tempfile::TempDir,
 }
 
 impl Host {
-    pub fn new() -> Host {
+    pub(crate) fn new() -> Host {
         let mut all = NetNs::many(5, link::disable_ipv6).expect("namespaces");
         let ns = all.pop().expect("five");
         let host = Host { ns, ends: all, folder: tempfile::tempdir().expect("a folder") };
@@ -77,24 +77,26 @@ impl Host {
     }
 
     fn batch(ns: &NetNs, requests: &[Request]) {
-        ns.run(|| Netlink::open().and_then(|mut n| n.batch(requests))).expect("a namespace").expect("consent");
+        ns.run(|| Netlink::open().and_then(|mut n| n.batch(requests)))
+            .expect("a namespace")
+            .expect("consent");
     }
 
-    pub fn end(&self, port: u32) -> &NetNs {
+    pub(crate) fn end(&self, port: u32) -> &NetNs {
         &self.ends[port as usize - 1]
     }
 
     /// Switches the other end of a port on or off.
-    pub fn plug(&self, port: u32, up: bool) {
+    pub(crate) fn plug(&self, port: u32, up: bool) {
         Host::batch(self.end(port), &[link::set_up(10, up)]);
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes the files of an agent of that name; `card` is what [switch.card] has.
-    pub fn configure(&self, name: &str, card: &str) {
+    pub(crate) fn configure(&self, name: &str, card: &str) {
         let at = |what: &str| format!("{:?}", self.path(&format!("{name}.{what}")).display().to_string());
         let port = |n: u8| format!("[[switch.port]]\nnumber = {n}\ninterface = \"p{n}\"\n");
         let of_card = |n: u8| format!("{}card_port = {}\n", port(n), n - 1);
@@ -111,14 +113,15 @@ impl Host {
             port(4),
         );
         let ports: String = (1..=4).map(port).collect();
-        let initial =
-            format!("[[switch]]\nname = \"core1\"\ndatapath_id = \"0000000000000001\"\ncontrollers = []\n{ports}");
+        let initial = format!(
+            "[[switch]]\nname = \"core1\"\ndatapath_id = \"0000000000000001\"\ncontrollers = []\n{ports}"
+        );
         std::fs::write(self.path(&format!("{name}.toml")), config).expect("a file");
         std::fs::write(self.path(&format!("{name}.initial")), initial).expect("a file");
     }
 
     /// With a card in the agent's memory.
-    pub fn with_model(options: &str) -> (Host, Agent) {
+    pub(crate) fn with_model(options: &str) -> (Host, Agent) {
         let host = Host::new();
         host.configure("a", &format!("device = \"model\"\nprofile = \"openflow-switch\"\n{options}"));
         let agent = host.start("a");
@@ -132,7 +135,7 @@ impl Host {
         command
     }
 
-    pub fn start(&self, name: &str) -> Agent {
+    pub(crate) fn start(&self, name: &str) -> Agent {
         let log = std::fs::OpenOptions::new().create(true).append(true).clone();
         let log = log.open(self.path(&format!("{name}.log"))).expect("a log");
         let mut command = self.command(name);
@@ -140,12 +143,12 @@ impl Host {
         Agent(self.ns.run(|| command.spawn()).expect("a namespace").expect("a process"))
     }
 
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
     /// `tandem-agent VERB ...`: what it prints, and whether it succeeded.
-    pub fn say(&self, name: &str, words: &[&str]) -> (bool, String) {
+    pub(crate) fn say(&self, name: &str, words: &[&str]) -> (bool, String) {
         let mut command = self.command(name);
         command.args(words);
         let output = self.ns.run(|| command.output()).expect("a namespace").expect("a process");
@@ -154,7 +157,7 @@ impl Host {
     }
 
     /// Waits until the first desired state is applied; with what faults.
-    pub fn applied(&self, name: &str) -> serde_json::Value {
+    pub(crate) fn applied(&self, name: &str) -> serde_json::Value {
         wait("a desired state is applied", || {
             let (good, text) = self.say(name, &["--json", "status"]);
             let status: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| good)?;
@@ -163,7 +166,7 @@ impl Host {
     }
 
     /// What the switch shows of itself, once it runs.
-    pub fn view(&self, name: &str) -> View {
+    pub(crate) fn view(&self, name: &str) -> View {
         wait("the switch's view", || {
             let (good, text) = self.say(name, &["--json", "flows"]);
             let views: Vec<(String, View)> = serde_json::from_str(&text).ok().filter(|_| good)?;
@@ -172,23 +175,23 @@ impl Host {
     }
 
     /// Where each flow lives, by cookie.
-    pub fn places(&self, name: &str) -> std::collections::BTreeMap<u64, String> {
+    pub(crate) fn places(&self, name: &str) -> std::collections::BTreeMap<u64, String> {
         let flows = self.view(name).flows;
         flows.into_iter().map(|f| (f.cookie, f.place.unwrap_or_default())).collect()
     }
 
     /// Waits until a line about the card has these words.
-    pub fn shows(&self, name: &str, words: &str) -> String {
+    pub(crate) fn shows(&self, name: &str, words: &str) -> String {
         wait(words, || self.view(name).about.into_iter().find(|line| line.contains(words)))
     }
 
-    pub fn talk(&self, name: &str) -> Talk {
+    pub(crate) fn talk(&self, name: &str) -> Talk {
         let socket = self.path(&format!("{name}.state/netfpga/core1.mgmt"));
         Talk::over(wait("the switch's socket", || UnixStream::connect(&socket).ok()))
     }
 
     /// Pings from the end of a port to that of another, quickly one after the other: how many were answered.
-    pub fn ping(&self, from: u32, to: u32, count: u32) -> u32 {
+    pub(crate) fn ping(&self, from: u32, to: u32, count: u32) -> u32 {
         let mut command = Command::new("ping");
         command.args(["-c", &count.to_string(), "-i", "0.2", "-W", "1", &format!("10.1.0.{to}")]);
         let output = self.end(from).run(|| command.output()).expect("a namespace").expect("ping");
@@ -196,18 +199,18 @@ impl Host {
     }
 
     /// Waits until the ends of two ports reach each other.
-    pub fn reach(&self, from: u32, to: u32) {
+    pub(crate) fn reach(&self, from: u32, to: u32) {
         wait(&format!("packets from {from} to {to}"), || (self.ping(from, to, 1) == 1).then_some(()));
     }
 
     /// Sends a frame from the end of a port.
-    pub fn send(&self, port: u32, frame: &[u8]) {
+    pub(crate) fn send(&self, port: u32, frame: &[u8]) {
         let send = || Transmitter::open(10, 0).map(|mut t| t.send(frame, &[(0, frame.len() as u32)]));
         self.end(port).run(send).expect("a namespace").expect("a socket");
     }
 
     /// Does something until a frame comes out at the end of a port.
-    pub fn hears(&self, port: u32, frame: &[u8], mut work: impl FnMut() + Send) {
+    pub(crate) fn hears(&self, port: u32, frame: &[u8], mut work: impl FnMut() + Send) {
         let hear = || {
             let mut receiver = Receiver::open("eth0", 10).expect("a socket");
             let mut batch = Batch::new(1500);
@@ -223,6 +226,6 @@ impl Host {
 }
 
 /// Now, for a model.
-pub fn now() -> Time {
+pub(crate) fn now() -> Time {
     tandem_fpga_card::modelled::now()
 }

@@ -30,10 +30,17 @@ fn rows_forward_and_their_counters_are_the_flows() {
     assert!(port.rx_packets >= 6 && port.tx_packets >= 6 && port.tx_bytes >= 5 * 98, "{port:?}");
 
     let places = host.places("a");
-    assert!(places[&12].starts_with("hardware row ") && places[&21].starts_with("hardware row "), "{places:?}");
-    assert!(places[&50].starts_with("software: it sends to CONTROLLER"), "{places:?}");
+    assert!(
+        places[&12].starts_with("hardware row ") && places[&21].starts_with("hardware row "),
+        "{places:?}"
+    );
+    assert!(places[&50].starts_with("software: it sends to the controller"), "{places:?}");
     let text = host.say("a", &["flows"]).1;
-    for words in ["card model: openflow-switch, ", " of 32 rows, 0 exact entries, software behind it", "in=hardware row "] {
+    for words in [
+        "card model: openflow-switch, ",
+        " of 32 rows, 0 exact entries, software behind it",
+        "in=hardware row ",
+    ] {
         assert!(text.contains(words), "{words:?} in {text}");
     }
 
@@ -171,7 +178,11 @@ fn more_flows_than_rows_are_right_and_the_used_ones_come_into_the_card() {
     let mut talk = host.talk("a");
     // 60 that nobody uses above the two that are, all in the card's words.
     let unused = (0..60u32).map(|n| {
-        let fields = vec![Field::InPort(1), Field::EthType(0x800), Field::Ipv4Dst(Masked { value: Ipv4Addr::from_bits(0x0a02_0000 + n), mask: None })];
+        let fields = vec![
+            Field::InPort(1),
+            Field::EthType(0x800),
+            Field::Ipv4Dst(Masked { value: Ipv4Addr::from_bits(0x0a02_0000 + n), mask: None }),
+        ];
         flow(1000 + u64::from(n), 200, fields, 2)
     });
     talk.install(unused.chain([across(1, 2), across(2, 1)]));

@@ -14,7 +14,7 @@ use tandem_fpga_config::profile::{FlowMap, builtin};
 use tandem_fpga_config::registers::Registers;
 
 /// What is behind the socket.
-pub struct Bench {
+pub(crate) struct Bench {
     pub card: ModelCard,
     pub map: FlowMap,
     /// Rows committed, words written into the exact table.
@@ -29,13 +29,13 @@ pub struct Bench {
 }
 
 /// See the module.
-pub struct Peer {
+pub(crate) struct Peer {
     path: PathBuf,
     bench: Arc<Mutex<Bench>>,
 }
 
 impl Peer {
-    pub fn listen(path: &Path) -> Peer {
+    pub(crate) fn listen(path: &Path) -> Peer {
         let profile = builtin::named("openflow-switch").expect("a profile");
         let map = profile.flow_table.expect("a flow table");
         let bench = Bench {
@@ -70,12 +70,12 @@ impl Peer {
         });
     }
 
-    pub fn bench(&self) -> MutexGuard<'_, Bench> {
+    pub(crate) fn bench(&self) -> MutexGuard<'_, Bench> {
         self.bench.lock().expect("the bench")
     }
 
     /// It dies, and its socket with it.
-    pub fn die(&self) {
+    pub(crate) fn die(&self) {
         let mut bench = self.bench();
         bench.open = false;
         bench.streams.drain(..).for_each(|s| drop(s.shutdown(Shutdown::Both)));
@@ -86,7 +86,7 @@ impl Peer {
     }
 
     /// It comes back as a card that was reset.
-    pub fn come_back(&self) {
+    pub(crate) fn come_back(&self) {
         let mut bench = self.bench();
         bench.card = ModelCard::new(builtin::named("openflow-switch").expect("a profile"));
         (bench.open, bench.hangs, bench.commits, bench.exact) = (true, false, 0, 0);
@@ -104,25 +104,25 @@ impl Drop for Peer {
 }
 
 impl Bench {
-    pub fn row(&mut self, at: usize) -> Row {
+    pub(crate) fn row(&mut self, at: usize) -> Row {
         Row::read(&self.map, at as u32, &mut self.card).expect("a row")
     }
 
-    pub fn rows(&mut self) -> Vec<Row> {
+    pub(crate) fn rows(&mut self) -> Vec<Row> {
         (0..self.map.rows.into()).map(|at| self.row(at)).collect()
     }
 
-    pub fn used(&mut self) -> usize {
+    pub(crate) fn used(&mut self) -> usize {
         self.rows().iter().filter(|r| !r.is_deleted()).count()
     }
 
     /// Packets that a row has counted.
-    pub fn hits(&mut self, at: usize) -> u32 {
+    pub(crate) fn hits(&mut self, at: usize) -> u32 {
         self.card.read32(self.map.packets_hit + 4 * at as u32).expect("a counter")
     }
 
     /// What its watchdog does.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for at in 0..self.map.rows.into() {
             Row::deleted().commit(&self.map, at, &mut self.card).expect("a row");
         }

@@ -12,17 +12,17 @@ use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{framing, header};
 
 /// OFPP_CONTROLLER, OFPP_ANY.
-pub const CONTROLLER: u32 = 0xffff_fffd;
+pub(crate) const CONTROLLER: u32 = 0xffff_fffd;
 const ANY: u32 = u32::MAX;
 
 /// See the module.
-pub struct Talk {
+pub(crate) struct Talk {
     stream: UnixStream,
     input: Vec<u8>,
 }
 
 /// A flow that sends what matches to a port.
-pub fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> FlowMod {
+pub(crate) fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> FlowMod {
     let output = Action::Output { port: to, max_len: u16::MAX, pad: Pad::default() };
     FlowMod {
         cookie,
@@ -43,19 +43,19 @@ pub fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> FlowMod 
 }
 
 /// From a port to another; the cookie says which.
-pub fn across(from: u32, to: u32) -> FlowMod {
+pub(crate) fn across(from: u32, to: u32) -> FlowMod {
     flow(u64::from(10 * from + to), 100, vec![Field::InPort(from)], to)
 }
 
 impl Talk {
-    pub fn over(stream: UnixStream) -> Talk {
+    pub(crate) fn over(stream: UnixStream) -> Talk {
         stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
         let mut talk = Talk { stream, input: Vec::new() };
         talk.stream.write_all(&[header::V13, 0, 0, 8, 0, 0, 0, 1]).expect("a connection");
         talk
     }
 
-    pub fn send(&mut self, message: &Message) {
+    pub(crate) fn send(&mut self, message: &Message) {
         let mut out = Vec::new();
         message.encode(7, &mut out).expect("a message");
         self.stream.write_all(&out).expect("a connection");
@@ -81,7 +81,7 @@ impl Talk {
     }
 
     /// The next message of a type, and what came before it.
-    pub fn all_until(&mut self, kind: u8) -> Vec<Vec<u8>> {
+    pub(crate) fn all_until(&mut self, kind: u8) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         loop {
             all.push(self.next());
@@ -92,20 +92,20 @@ impl Talk {
     }
 
     /// The next message of a type; none before it is an error.
-    pub fn until(&mut self, kind: u8) -> Vec<u8> {
+    pub(crate) fn until(&mut self, kind: u8) -> Vec<u8> {
         let mut all = self.all_until(kind);
         let last = all.pop().expect("one at least");
         assert!(all.iter().all(|m| m[1] != 1), "an error: {all:02x?}");
         last
     }
 
-    pub fn barrier(&mut self) {
+    pub(crate) fn barrier(&mut self) {
         self.send(&Message::BarrierRequest);
         self.until(21);
     }
 
     /// Adds flows, and waits until they are there.
-    pub fn install(&mut self, flows: impl IntoIterator<Item = FlowMod>) {
+    pub(crate) fn install(&mut self, flows: impl IntoIterator<Item = FlowMod>) {
         for flow in flows {
             self.send(&Message::FlowMod(flow));
         }
@@ -113,7 +113,7 @@ impl Talk {
     }
 
     /// Adds a flow that must be refused; the error's type.
-    pub fn refused(&mut self, flow: FlowMod) -> u16 {
+    pub(crate) fn refused(&mut self, flow: FlowMod) -> u16 {
         self.send(&Message::FlowMod(flow));
         self.send(&Message::BarrierRequest);
         let all = self.all_until(21);
@@ -129,7 +129,7 @@ impl Talk {
         }
     }
 
-    pub fn flows(&mut self) -> Vec<FlowStats> {
+    pub(crate) fn flows(&mut self) -> Vec<FlowStats> {
         let all = FlowStatsRequest {
             table_id: 0xff,
             pad: Pad::default(),
@@ -147,12 +147,12 @@ impl Talk {
     }
 
     /// A flow's packets, by cookie.
-    pub fn packets(&mut self, cookie: u64) -> u64 {
+    pub(crate) fn packets(&mut self, cookie: u64) -> u64 {
         let flows = self.flows();
         flows.iter().find(|f| f.cookie == cookie).unwrap_or_else(|| panic!("{flows:?}")).packet_count
     }
 
-    pub fn port(&mut self, number: u32) -> PortStats {
+    pub(crate) fn port(&mut self, number: u32) -> PortStats {
         match self.ask(RequestBody::PortStats(PortStatsRequest { port_no: number, pad: Pad::default() })) {
             ReplyBody::PortStats(mut ports) => ports.pop().expect("the port"),
             other => panic!("{other:?}"),
@@ -160,28 +160,28 @@ impl Talk {
     }
 
     /// Waits until a flow's packets are those that its only port has received, by the card's MAC; how many.
-    pub fn agree(&mut self, cookie: u64, port: u32, least: u64) -> u64 {
+    pub(crate) fn agree(&mut self, cookie: u64, port: u32, least: u64) -> u64 {
         wait("flow and port count the same", || {
             let (flow, port) = (self.packets(cookie), self.port(port).rx_packets);
             (flow == port && flow >= least).then_some(flow)
         })
     }
 
-    pub fn packet_in(&mut self) -> PacketIn {
+    pub(crate) fn packet_in(&mut self) -> PacketIn {
         match Message::decode(&self.until(10)).expect("a message") {
             (_, Message::PacketIn(packet)) => packet,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn removed(&mut self) -> FlowRemoved {
+    pub(crate) fn removed(&mut self) -> FlowRemoved {
         match Message::decode(&self.until(11)).expect("a message") {
             (_, Message::FlowRemoved(removed)) => removed,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn packet_out(&mut self, port: u32, frame: &[u8]) {
+    pub(crate) fn packet_out(&mut self, port: u32, frame: &[u8]) {
         self.send(&Message::PacketOut(PacketOut {
             buffer_id: u32::MAX,
             in_port: CONTROLLER,
