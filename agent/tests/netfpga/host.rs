@@ -206,7 +206,7 @@ impl Host {
     /// Sends a frame from the end of a port.
     pub(crate) fn send(&self, port: u32, frame: &[u8]) {
         let send = || Transmitter::open(10, 0).map(|mut t| t.send(frame, &[(0, frame.len() as u32)]));
-        self.end(port).run(send).expect("a namespace").expect("a socket");
+        self.end(port).run(send).expect("a namespace").expect("a socket").expect("it is taken");
     }
 
     /// Does something until a frame comes out at the end of a port.
