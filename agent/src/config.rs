@@ -26,6 +26,7 @@
 //! profile = "openflow-switch"                   # the register map; without, the card is probed
 //! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
 //! watchdog = true
+//! cpu_ports = true                              # false: hardware only, as a card without its driver is
 //! [[switch.port]]
 //! number = 1
 //! interface = "nf2c0"
@@ -157,6 +158,9 @@ pub struct CardConfig {
     /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
     #[serde(default = "yes")]
     pub watchdog: bool,
+    /// False: packets are neither taken from the card nor given to it, whether its way could or not; what the card cannot do is refused.
+    #[serde(default = "yes")]
+    pub cpu_ports: bool,
 }
 
 /// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
@@ -342,6 +346,58 @@ mod tests {
             "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[[switch]]\nname = \"e\"\n";
         let config: Config = toml::from_str(twice).expect("well-formed");
         assert!(config.check().expect_err("twice").contains("twice"));
+    }
+
+    #[test]
+    fn a_card_has_its_defaults_and_a_wrong_one_is_named() {
+        let file = |card: &str, ports: &str| {
+            let head = "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"core1\"\n";
+            Config::parse(&format!("{head}{card}\n{ports}"))
+        };
+        let port = |n: u32, at: &str| format!("[[switch.port]]\nnumber = {n}\ninterface = \"p{n}\"\n{at}\n");
+        let model = "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"";
+        let (first, plain) = (port(1, "card_port = 0"), port(2, ""));
+        let config = file(model, &format!("{first}{plain}")).expect("a configuration");
+        let card = config.switches[0].card.as_ref().expect("a card");
+        assert!(card.watchdog && card.cpu_ports && card.transport == TransportChoice::Software);
+        assert!(crate::netfpga::cpu_ports(card) && crate::netfpga::injects(card));
+        let bare = CardConfig { cpu_ports: false, ..card.clone() };
+        assert!(!crate::netfpga::cpu_ports(&bare) && crate::netfpga::injects(&bare));
+        let mmap = CardConfig { device: "mmap:0000:03:00.0".into(), ..card.clone() };
+        assert!(!crate::netfpga::cpu_ports(&mmap) && !crate::netfpga::injects(&mmap));
+        let twice = format!("{first}{}", port(2, "card_port = 0"));
+        for (card, ports, word) in [
+            ("datapath = \"netfpga\"", &first, "without a card; write [switch.card]"),
+            (
+                "datapath = \"soft\"\n[switch.card]\ndevice = \"model\"",
+                &first,
+                "write datapath = \"netfpga\"",
+            ),
+            ("datapath = \"soft\"", &first, "a port with card_port, but no card"),
+            (model, &plain, "uses no port of its card"),
+            (model, &twice, "two ports that are port 0 of the card"),
+            (model, &port(1, "card_port = 4"), "a card has ports 0 to 3"),
+            (model, &port(1, "card_port = -1"), "card_port"),
+            (
+                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"pci:1\"",
+                &first,
+                "names no card: ioctl:nf2c0",
+            ),
+            ("datapath = \"netfpga\"\n[switch.card]\nprofile = \"x\"", &first, "device"),
+            (
+                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\ntransport = \"both\"",
+                &first,
+                "both",
+            ),
+            (
+                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\ncpu_port = true",
+                &first,
+                "cpu_port",
+            ),
+        ] {
+            let error = file(card, ports).expect_err(word).to_string();
+            assert!(error.contains(word), "{word} in {error}");
+        }
     }
 
     use proptest::prelude::*;

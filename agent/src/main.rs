@@ -292,6 +292,7 @@ fn print_flows(views: &[(String, View)]) {
             let state = if trouble.is_empty() { "connected" } else { trouble };
             println!("  controller {target}: {state}");
         }
+        view.about.iter().for_each(|line| println!("  {line}"));
         for f in &view.flows {
             println!(
                 "  table={} priority={},{} actions={} cookie={:#x} packets={} bytes={} in={}",

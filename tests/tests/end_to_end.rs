@@ -95,6 +95,27 @@ fn vms_come_speak_and_go_on_soft_switches() -> Result<()> {
     come_and_go("soft")
 }
 
+#[test]
+fn core_switches_with_cards_forward_for_everybody() -> Result<()> {
+    if !can_emulate_on("soft") {
+        return Ok(());
+    }
+    let cards = "[[switch]]\nname = \"core1\"\ndatapath = \"netfpga\"\n[[switch]]\nname = \"core2\"\ndatapath = \"netfpga\"\n";
+    let dc = DataCentre::up_on(&format!("{SITE}{cards}"), "soft")?;
+    let pings = dc.lab(&["ping-all", "--name", &dc.name])?;
+    ensure!(pings.contains("16 of 16 pairs answer; 0.0% loss"), "{pings}");
+    let (id, _) = dc.request_vm()?;
+    let vm = format!("vm{id}");
+    dc.exec(&vm, &["ping", "-c", "10", "-i", "0.1", "-W", "2", GATEWAY])?;
+    let links = dc.json(&["links"])?;
+    let list = links.as_array().cloned().unwrap_or_default();
+    ensure!(
+        !list.is_empty() && list.iter().all(|l| l["state"] == "confirmed" || l["state"] == "declared"),
+        "{links}"
+    );
+    Ok(())
+}
+
 fn come_and_go(datapath: &'static str) -> Result<()> {
     if !can_emulate_on(datapath) {
         return Ok(());

@@ -7,7 +7,7 @@ use super::soft::{Ports, Soft};
 use super::{Datapath, Outcome, Presented, Selection, SwitchReport};
 use crate::config::{Config, SwitchConfig};
 use crate::desired::{Fault, Switch};
-use crate::netfpga::{CardIo, Opened, Talk, card_ports, shared, target};
+use crate::netfpga::{self, CardIo, Opened, Talk, card_ports, shared, target};
 use crate::soft::View;
 use crate::soft::io::PacketIo;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,12 @@ fn way(switch: &SwitchConfig) -> Option<Target> {
 
 /// True where each port of the card is an interface whose frames this program puts into the card.
 fn injects(switch: &SwitchConfig) -> bool {
-    matches!(way(switch), Some(Target::Cosim(_) | Target::Model))
+    switch.card.as_ref().is_some_and(netfpga::injects)
+}
+
+/// True where the card's ports have no interface that anything comes or goes by.
+fn is_bare(switch: &SwitchConfig) -> bool {
+    switch.card.as_ref().is_some_and(|c| !netfpga::injects(c) && !netfpga::cpu_ports(c))
 }
 
 impl Netfpga {
@@ -37,9 +42,9 @@ impl Netfpga {
         let talks: BTreeMap<String, Talk> =
             switches.iter().map(|s| (s.name.clone(), Talk::default())).collect();
         let known = switches.iter().filter_map(|switch| {
-            let bare = match way(switch) {
-                Some(Target::Mmap(_)) => card_ports(switch).into_keys().collect(),
-                _ => BTreeSet::new(),
+            let bare = match is_bare(switch) {
+                true => card_ports(switch).into_keys().collect(),
+                false => BTreeSet::new(),
             };
             Some((switch.name.clone(), Ports { talk: talks.get(&switch.name)?.clone(), bare }))
         });
@@ -151,7 +156,7 @@ impl Datapath for Netfpga {
             let lock = Opened::lock(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             let mut opened = Opened::open(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             if let Some(map) = opened.profile.flow_table {
-                crate::netfpga::clear(&map, &mut opened.card).map_err(|e| format!("{}: {e}", switch.name))?;
+                netfpga::clear(&map, &mut opened.card).map_err(|e| format!("{}: {e}", switch.name))?;
             }
             drop(lock);
         }

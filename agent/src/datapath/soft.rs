@@ -20,6 +20,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::link::{self, Interface};
 use tandem_linux::netlink::Netlink;
@@ -58,7 +59,13 @@ pub struct Soft {
     watch: Option<End>,
     ethtool: Option<Ethtool>,
     notices: Vec<Fault>,
+    /// When switches that do not run were tried again, and what came of it.
+    tried: Option<Instant>,
+    missing: Vec<Fault>,
 }
+
+/// How often a switch that could not be started is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The switches that run, shared with the thread that hears of interfaces.
 #[derive(Default)]
@@ -127,6 +134,8 @@ impl Soft {
             watch: None,
             ethtool: Ethtool::open().ok(),
             notices: Vec::new(),
+            tried: None,
+            missing: Vec::new(),
         }
     }
 
@@ -559,6 +568,16 @@ impl Datapath for Soft {
             self.notices.extend(ended);
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
             return self.apply(&wanted, &left, false);
+        }
+        // One that could not be started (its card was not there, or is another agent's) is tried again.
+        let missing = self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
+        if missing && self.tried.is_none_or(|t| t.elapsed() >= AGAIN) {
+            let (wanted, left) = (self.wanted.clone(), self.left.clone());
+            self.missing = self.apply(&wanted, &left, false).faults;
+            self.tried = Some(Instant::now());
+        }
+        if missing {
+            outcome.faults.clone_from(&self.missing);
         }
         outcome.faults.extend(self.keep());
         let (changes, faults) = self.refresh();

@@ -1,22 +1,22 @@
 //! A card between a switch's wires and its tables: frames go through the card's look-up, and the card follows the tables.
 
-use super::open::{Opened, chain};
+use super::open::{Opened, Opening, chain};
 use super::{Talk, card_ports, shared};
 use crate::config::{SwitchConfig, TransportChoice};
 use crate::soft::io::{IoLosses, IoPort, PacketIo};
 use crate::soft::wires::Wires;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use tandem_fpga_card::info;
 use tandem_fpga_card::lock::Lock;
+use tandem_fpga_card::{InjectError, info};
 use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
-use tandem_fpga_config::codec::{PortMap, Transport};
+use tandem_fpga_config::codec::{PortMap, Reason, Transport};
 use tandem_fpga_config::counters::{Reading, Sweep};
 use tandem_fpga_config::limiter::Setting;
-use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Report};
-use tandem_fpga_config::registers::Registers;
+use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Place, Report, admits};
+use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_linux::packet::Batch;
 use tandem_model::{BitRate, Time};
 use tandem_openflow::switch::{PortCounters, Switch, config};
@@ -36,6 +36,8 @@ pub struct CardIo {
     /// Kept, not read: one writer per card.
     _lock: Option<Lock>,
     card: Option<Opened>,
+    /// The card, while it is opened again.
+    opening: Option<Opening>,
     injects: bool,
     cpu_ports: bool,
     /// The card's ports by OpenFlow number, and back.
@@ -50,9 +52,15 @@ pub struct CardIo {
     swept: Time,
     next: Time,
     again: Time,
-    /// Frames that a card that cannot be asked did not take, by OpenFlow number.
-    lost: BTreeMap<u32, u64>,
+    /// Frames that a card did not take or that had no room behind it, by OpenFlow number.
+    lost: BTreeMap<u32, IoLosses>,
+    /// Flows that the card was told of and that it is too small for, where there is no software.
+    rejected: BTreeSet<u64>,
     trouble: Option<String>,
+    /// How often the card had lost its rows.
+    flushed: u64,
+    /// Why frames do not get into a card that answers.
+    no_packets: Option<String>,
     talk: Talk,
 }
 
@@ -64,6 +72,7 @@ impl CardIo {
     pub fn open(switch: &SwitchConfig, talk: Talk) -> Result<CardIo, String> {
         let lock = Opened::lock(switch)?;
         let card = Opened::open(switch)?;
+        let config = switch.card.as_ref();
         let card_ports = card_ports(switch);
         let mut numbers = [None; 4];
         for (number, at) in &card_ports {
@@ -75,10 +84,11 @@ impl CardIo {
             switch: switch.clone(),
             wires: Wires::new(),
             _lock: lock,
-            injects: card.injects(),
-            cpu_ports: card.cpu_ports(),
+            injects: config.is_some_and(super::injects),
+            cpu_ports: config.is_some_and(super::cpu_ports),
             macs: Some(Sweep::new(&card.profile, "MAC_GRP")),
             card: Some(card),
+            opening: None,
             card_ports,
             numbers,
             offload: None,
@@ -90,7 +100,10 @@ impl CardIo {
             next: Time::ZERO,
             again: Time::ZERO,
             lost: BTreeMap::new(),
+            rejected: BTreeSet::new(),
             trouble: None,
+            flushed: 0,
+            no_packets: None,
             talk,
         })
     }
@@ -111,32 +124,55 @@ impl CardIo {
     }
 
     fn reopen(&mut self, now: Time) {
-        if self.card.is_some() || now < self.again {
-            return;
-        }
-        self.again = now + AGAIN;
-        match Opened::open(&self.switch) {
-            Ok(card) => {
-                tracing::info!("switch {}: the card {} answers again", self.switch.name, card.target);
-                self.macs = Some(Sweep::new(&card.profile, "MAC_GRP"));
-                (self.card, self.trouble) = (Some(card), None);
-                self.rates.clear();
+        if let Some(outcome) = self.opening.as_ref().and_then(Opening::outcome) {
+            self.opening = None;
+            self.again = now + AGAIN;
+            match outcome {
+                Ok(card) => {
+                    tracing::info!("switch {}: the card {} answers again", self.switch.name, card.target);
+                    self.macs = Some(Sweep::new(&card.profile, "MAC_GRP"));
+                    (self.card, self.trouble, self.no_packets) = (Some(card), None, None);
+                    self.rates.clear();
+                }
+                Err(why) => self.trouble = Some(why),
             }
-            Err(why) => self.trouble = Some(why),
+        } else if self.card.is_none() && self.opening.is_none() && now >= self.again {
+            match Opening::begin(&self.switch) {
+                Ok(opening) => self.opening = Some(opening),
+                Err(why) => (self.trouble, self.again) = (Some(why), now + AGAIN),
+            }
         }
     }
 
     /// A frame goes into one of the card's queues; what leaves by ports is sent, what the card gives to its CPU ports is returned, with the
     /// OpenFlow number of the port that it came in by.
     fn inject(&mut self, from: u8, frame: &[u8], now: Time) -> Vec<(u32, Vec<u8>)> {
-        let Some(opened) = &mut self.card else { return Vec::new() };
-        let sent = match opened.card.inject(from, frame) {
+        let taken = match &mut self.card {
+            Some(opened) => opened.card.inject(from, frame),
+            None => Err(InjectError::None),
+        };
+        let sent = match taken {
             Ok(sent) => sent,
             Err(error) => {
-                self.fail("putting a frame into the card", &error, now);
+                if let Some(number) = self.number(from / 2) {
+                    let lost = self.lost.entry(number).or_default();
+                    *(if from % 2 == 0 { &mut lost.received } else { &mut lost.sent }) += 1;
+                }
+                match error {
+                    // It goes on answering: a simulation without packets, or one that has no room.
+                    InjectError::Access(AccessError::Refused { .. }) | InjectError::None => {
+                        let why = format!("the card takes no frames: {}", chain(&error));
+                        if self.card.is_some() && self.no_packets.as_ref() != Some(&why) {
+                            tracing::warn!("switch {}: {why}", self.switch.name);
+                            self.no_packets = Some(why);
+                        }
+                    }
+                    InjectError::Access(_) => self.fail("putting a frame into the card", &error, now),
+                }
                 return Vec::new();
             }
         };
+        self.no_packets = None;
         let mut up = Vec::new();
         for (queue, frame) in sent {
             let Some(number) = self.number(queue / 2) else { continue };
@@ -149,9 +185,7 @@ impl CardIo {
         up
     }
 
-    fn port_map(&self, switch: &Switch) -> Result<PortMap, String> {
-        let bits =
-            |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
+    fn port_map(&self, bits: impl Fn(u32) -> u32) -> Result<PortMap, String> {
         let port = |p: &crate::config::PortConfig| {
             let at = p.card_port.map_or(At::Plain, At::Card);
             let bits = bits(p.number);
@@ -167,39 +201,59 @@ impl CardIo {
 
     /// Brings the card to the tables.
     fn follow(&mut self, switch: &mut Switch, now: Time) {
-        let map = match self.port_map(switch) {
+        let bits =
+            |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
+        let map = match self.port_map(bits) {
             Ok(map) => map,
             Err(why) => return self.trouble = Some(why),
         };
-        let report = match self.sync(switch, map, now) {
-            Ok(report) => report,
-            Err(error) => return self.fail("keeping the flows in the card", &error, now),
-        };
-        for (id, why) in &report.rejected {
-            let name = &self.switch.name;
-            tracing::warn!("switch {name}: flow {id} is in no hardware, and there is no software: {why}");
+        match self.sync(switch, map, now) {
+            Ok(report) => self.reject(report),
+            Err(error) => self.fail("keeping the flows in the card", &error, now),
         }
-        let Some(offload) = &self.offload else { return };
         let flows: Vec<u64> = switch.pipeline().tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
         for id in flows {
-            let place = offload.place(id).map(|p| p.to_string());
+            let place = match &self.offload {
+                Some(offload) => offload.place(id).map(|p| match p {
+                    Place::Software(why @ Reason::NoSoftware(_)) => format!("nowhere: {why}"),
+                    place => place.to_string(),
+                }),
+                None if self.cpu_ports => Some("software: the card cannot be asked".to_owned()),
+                None => Some("unknown: the card cannot be asked, and goes by what it has".to_owned()),
+            };
             if switch.remark_of(id) != place.as_deref() {
                 switch.remark(id, place);
             }
         }
     }
 
+    /// Flows for which the card is too small, told once.
+    fn reject(&mut self, report: Report) {
+        for (id, why) in &report.rejected {
+            if self.rejected.insert(*id) {
+                let name = &self.switch.name;
+                tracing::warn!("switch {name}: flow {id} is in no hardware, and there is no software: {why}");
+            }
+        }
+        if let Some(offload) = &self.offload {
+            self.rejected.retain(|id| offload.place(*id).is_some_and(|p| matches!(p, Place::Software(_))));
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        match self.switch.card.as_ref().map(|c| c.transport) {
+            Some(TransportChoice::Card) => Transport::Card,
+            _ => Transport::Software,
+        }
+    }
+
     fn sync(&mut self, switch: &Switch, map: PortMap, now: Time) -> Result<Report, OffloadError> {
-        let watched = self.watched();
+        let (watched, transport) = (self.watched(), self.transport());
         let (Some(opened), Some(table)) = (&mut self.card, switch.pipeline().tables.first()) else {
             return Ok(Report::default());
         };
         let Some(rows) = opened.profile.flow_table else { return Ok(Report::default()) };
         if self.offload.is_none() {
-            let transport = match self.switch.card.as_ref().map(|c| c.transport) {
-                Some(TransportChoice::Card) => Transport::Card,
-                _ => Transport::Software,
-            };
             let options = Options { transport, ..Options::default() };
             self.offload = Some(Offload::start(rows, map.clone(), options, now, &mut opened.card)?);
             if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
@@ -229,12 +283,14 @@ impl CardIo {
     fn look_after(&mut self, now: Time) {
         let Some(opened) = &mut self.card else { return };
         let watched = self.switch.card.as_ref().is_some_and(|c| c.watchdog);
+        let mut was_reset = false;
         let result = (|| {
             if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
                 opened.card.read32(dog.counter)?;
                 // A card that was reset has forgotten it.
                 if opened.card.read32(dog.enable)? & 1 == 0 {
                     opened.card.write32(dog.enable, 1)?;
+                    was_reset = self.offload.is_some();
                 }
             }
             if let Some(macs) = &mut self.macs {
@@ -254,14 +310,22 @@ impl CardIo {
         if let Err(error) = result {
             return self.fail("looking after the card", &error, now);
         }
+        if was_reset {
+            self.rates.clear();
+        }
         self.limit(now);
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         match offload.verify(&mut opened.card) {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!(
-                "switch {}: the card has lost its rows (a reset, or its watchdog); they are written again",
-                self.switch.name
-            ),
+            Ok(true) if !was_reset => {}
+            Ok(_) => {
+                self.flushed += 1;
+                tracing::warn!(
+                    "switch {}: the card has lost its rows (a reset, its watchdog, or another writer); they are written again",
+                    self.switch.name
+                );
+                // What is there is read anew with the next `follow`.
+                self.offload = None;
+            }
             Err(error) => self.fail("reading the card's rows back", &error, now),
         }
     }
@@ -295,7 +359,7 @@ impl PacketIo for CardIo {
         self.mtu = ports.iter().map(|p| p.mtu).max().unwrap_or(1500).max(1500);
         self.scratch = None;
         // The ports of a card without a driver have no interface.
-        let have = |p: &&IoPort| self.cpu_ports || !self.card_ports.contains_key(&p.number);
+        let have = |p: &&IoPort| self.injects || self.cpu_ports || !self.card_ports.contains_key(&p.number);
         let wired: Vec<IoPort> = ports.iter().filter(have).cloned().collect();
         self.wires.set_ports(&wired)
     }
@@ -317,13 +381,9 @@ impl PacketIo for CardIo {
         scratch.clear();
         let outcome = self.wires.receive(from, &mut scratch, now);
         for (_, frame) in scratch.frames() {
-            if self.card.is_none() {
-                *self.lost.entry(from).or_default() += 1;
-                continue;
-            }
             for (number, frame) in self.inject(queue(card_port), frame, now) {
-                if !batch.push(number, &frame) {
-                    *self.lost.entry(number).or_default() += 1;
+                if !self.cpu_ports || !batch.push(number, &frame) {
+                    self.lost.entry(number).or_default().received += 1;
                 }
             }
         }
@@ -336,8 +396,8 @@ impl PacketIo for CardIo {
         let Some(card_port) = self.card_ports.get(&port).copied() else {
             return self.wires.transmit(port, queue, frame, now);
         };
-        if !self.cpu_ports || self.injects && self.card.is_none() {
-            *self.lost.entry(port).or_default() += 1;
+        if !self.cpu_ports {
+            self.lost.entry(port).or_default().sent += 1;
         } else if self.injects {
             self.inject(cpu_queue(card_port), frame, now);
         } else {
@@ -351,7 +411,10 @@ impl PacketIo for CardIo {
 
     fn losses(&mut self, port: u32) -> IoLosses {
         let mut losses = self.wires.losses(port);
-        losses.sent += self.lost.get(&port).copied().unwrap_or_default();
+        if let Some(lost) = self.lost.get(&port) {
+            losses.received += lost.received;
+            losses.sent += lost.sent;
+        }
         losses
     }
 
@@ -362,6 +425,9 @@ impl PacketIo for CardIo {
             self.next = now + PERIOD;
             self.sweep(switch, now);
             self.look_after(now);
+            if self.card.is_some() && self.offload.is_none() {
+                self.follow(switch, now);
+            }
         }
         Some(self.next)
     }
@@ -379,13 +445,17 @@ impl PacketIo for CardIo {
     }
 
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
-        match &self.offload {
-            // With software, everything has a place.
-            Some(offload) if !self.cpu_ports => offload
-                .admits(criteria, instructions)
-                .map_err(|why| format!("this card has no CPU ports, and {why}")),
-            _ => Ok(()),
+        // With software, everything has a place.
+        if self.cpu_ports {
+            return Ok(());
         }
+        // Whether the card can is known whether it answers or not.
+        let ports = self.port_map(|_| 0)?;
+        let refused = admits(&ports, self.transport(), criteria, instructions);
+        refused.map_err(|why| {
+            tracing::warn!("switch {}: a flow is refused: {why}", self.switch.name);
+            why.to_string()
+        })
     }
 
     fn port_counters(&mut self, port: u32) -> Option<PortCounters> {
@@ -433,6 +503,10 @@ impl PacketIo for CardIo {
             ));
         }
         lines.extend(self.trouble.clone());
+        lines.extend(self.no_packets.clone());
+        if self.flushed > 0 {
+            lines.push(format!("it has lost its rows {} times; they were written again", self.flushed));
+        }
         lines
     }
 }

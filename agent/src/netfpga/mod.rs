@@ -13,6 +13,8 @@
 //! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
 //! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
 //!
+//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the card or goes into it but by its ports.
+//!
 //! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
 
 mod io;
@@ -22,9 +24,11 @@ pub use io::CardIo;
 pub use open::Opened;
 pub(crate) use open::target;
 
-use crate::config::SwitchConfig;
+use crate::config::{CardConfig, SwitchConfig};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tandem_fpga_card::info::Mode;
+use tandem_fpga_card::target::Target;
 use tandem_fpga_config::codec::entry::Row;
 use tandem_fpga_config::profile::FlowMap;
 use tandem_fpga_config::registers::{AccessError, Registers};
@@ -49,6 +53,16 @@ pub fn shared(talk: &Talk) -> MutexGuard<'_, Shared> {
 /// The card's ports of a switch: OpenFlow number and the card's own.
 pub fn card_ports(switch: &SwitchConfig) -> BTreeMap<u32, u8> {
     switch.ports.iter().filter_map(|p| Some((p.number, p.card_port?))).collect()
+}
+
+/// Packets reach the CPU, so that software can be the slow path.
+pub fn cpu_ports(card: &CardConfig) -> bool {
+    card.cpu_ports && target(card).is_ok_and(|t| Mode::of(&t).cpu_ports)
+}
+
+/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this machine that are its ports.
+pub fn injects(card: &CardConfig) -> bool {
+    matches!(target(card), Ok(Target::Cosim(_) | Target::Model))
 }
 
 /// Deletes every row and every exact entry.

@@ -2,9 +2,9 @@
 
 use crate::config::{CardConfig, SwitchConfig};
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 use tandem_fpga_card::Card;
-use tandem_fpga_card::info::Mode;
 use tandem_fpga_card::lock::Lock;
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::profile::{Profile, builtin, probe};
@@ -58,15 +58,32 @@ impl Opened {
         let config = switch.card.as_ref().ok_or("it has no [switch.card] in agent.toml")?;
         target(config)?.lock(&format!("tandem-agent, switch {}", switch.name)).map_err(|e| chain(&e))
     }
+}
 
-    /// Packets reach the CPU, so that software can be the slow path.
-    pub fn cpu_ports(&self) -> bool {
-        Mode::of(&self.target).cpu_ports
+/// A card that is opened by a thread of its own: one that hangs holds up nobody but that.
+pub(super) struct Opening(Receiver<Result<Opened, String>>);
+
+impl Opening {
+    /// Begins.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(super) fn begin(switch: &SwitchConfig) -> Result<Opening, String> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let switch = switch.clone();
+        let open = move || drop(sender.send(Opened::open(&switch)));
+        let thread = std::thread::Builder::new().name("card".into()).stack_size(512 << 10);
+        thread.spawn(open).map_err(|e| format!("starting a thread: {e}"))?;
+        Ok(Opening(receiver))
     }
 
-    /// Frames are put into the card by [`Card::inject`], not by interfaces of a driver.
-    pub fn injects(&self) -> bool {
-        matches!(self.target, Target::Cosim(_) | Target::Model)
+    /// What has come of it, once, when it is through.
+    pub(super) fn outcome(&self) -> Option<Result<Opened, String>> {
+        match self.0.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err("opening the card has failed".into())),
+        }
     }
 }
 

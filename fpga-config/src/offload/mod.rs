@@ -23,7 +23,7 @@ pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
 
 use crate::codec::entry::{Exact, Row};
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Key, PortMap, Reason, Rule};
+use crate::codec::{Action, Key, PortMap, Reason, Rule, Transport};
 use crate::profile::FlowMap;
 use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
@@ -45,6 +45,23 @@ struct Known {
 /// A flow's place by its id.
 fn find(index: &[(u64, usize)], id: u64) -> Option<usize> {
     index.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|at| index.get(at)).map(|(_, at)| *at)
+}
+
+/// [`Offload::admits`] without a card.
+///
+/// # Errors
+/// With the reason why not.
+pub fn admits(
+    ports: &PortMap,
+    transport: Transport,
+    criteria: &Criteria,
+    instructions: &Instructions,
+) -> Result<(), Reason> {
+    if ports.cpu_ports {
+        return Ok(());
+    }
+    let rule = Rule::new(criteria, instructions, ports, transport);
+    rule.plan.err().and_then(Reason::without_software).map_or(Ok(()), Err)
 }
 
 /// See the module.
@@ -153,14 +170,7 @@ impl Offload {
     /// # Errors
     /// With the reason why not.
     pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), Reason> {
-        if self.ports.cpu_ports {
-            return Ok(());
-        }
-        let rule = Rule::new(criteria, instructions, &self.ports, self.options.transport);
-        match rule.plan.err().and_then(Reason::without_software) {
-            Some(why) => Err(why),
-            None => Ok(()),
-        }
+        admits(&self.ports, self.options.transport, criteria, instructions)
     }
 
     /// Brings the card to the table.

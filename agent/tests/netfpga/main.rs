@@ -1,0 +1,16 @@
+//! Switches with a card, in their agent: a modelled card in its memory (`model`), one behind a socket that dies, hangs and forgets (`cosim`),
+//! and one without CPU ports (`hardware`). Packets come from namespaces that these tests make, flows from a controller in the test.
+
+mod cosim;
+mod hardware;
+mod host;
+mod model;
+mod peer;
+mod talk;
+
+/// An LLDP-like frame of 60 bytes.
+fn frame(n: u8) -> Vec<u8> {
+    let mut frame = vec![1, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, n, 0x88, 0xcc];
+    frame.resize(60, n);
+    frame
+}

@@ -1,0 +1,163 @@
+//! A card behind a co-simulation socket that does what a test wants: it counts what is written, dies, hangs, forgets, has no packets.
+
+use crate::host::now;
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tandem_fpga_card::Card;
+use tandem_fpga_card::cosim::protocol::{Answer, Request};
+use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_config::codec::entry::Row;
+use tandem_fpga_config::profile::{FlowMap, builtin};
+use tandem_fpga_config::registers::Registers;
+
+/// What is behind the socket.
+pub(crate) struct Bench {
+    pub card: ModelCard,
+    pub map: FlowMap,
+    /// Rows committed, words written into the exact table.
+    pub commits: usize,
+    pub exact: usize,
+    /// It answers nothing more.
+    pub hangs: bool,
+    /// It has registers only.
+    pub no_packets: bool,
+    streams: Vec<UnixStream>,
+    open: bool,
+}
+
+/// See the module.
+pub(crate) struct Peer {
+    path: PathBuf,
+    bench: Arc<Mutex<Bench>>,
+}
+
+impl Peer {
+    pub(crate) fn listen(path: &Path) -> Peer {
+        let profile = builtin::named("openflow-switch").expect("a profile");
+        let map = profile.flow_table.expect("a flow table");
+        let bench = Bench {
+            card: ModelCard::new(profile),
+            map,
+            commits: 0,
+            exact: 0,
+            hangs: false,
+            no_packets: false,
+            streams: Vec::new(),
+            open: true,
+        };
+        let peer = Peer { path: path.to_owned(), bench: Arc::new(Mutex::new(bench)) };
+        peer.serve();
+        peer
+    }
+
+    fn serve(&self) {
+        let listener = UnixListener::bind(&self.path).expect("a socket");
+        let bench = self.bench.clone();
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let mut held = bench.lock().expect("the bench");
+                if !held.open {
+                    return;
+                }
+                held.streams.push(stream.try_clone().expect("a descriptor"));
+                drop(held);
+                let bench = bench.clone();
+                std::thread::spawn(move || answer(&stream, &bench));
+            }
+        });
+    }
+
+    pub(crate) fn bench(&self) -> MutexGuard<'_, Bench> {
+        self.bench.lock().expect("the bench")
+    }
+
+    /// It dies, and its socket with it.
+    pub(crate) fn die(&self) {
+        let mut bench = self.bench();
+        bench.open = false;
+        bench.streams.drain(..).for_each(|s| drop(s.shutdown(Shutdown::Both)));
+        drop(bench);
+        // The one that accepts notices.
+        let _ = UnixStream::connect(&self.path);
+        std::fs::remove_file(&self.path).expect("the socket");
+    }
+
+    /// It comes back as a card that was reset.
+    pub(crate) fn come_back(&self) {
+        let mut bench = self.bench();
+        bench.card = ModelCard::new(builtin::named("openflow-switch").expect("a profile"));
+        (bench.open, bench.hangs, bench.commits, bench.exact) = (true, false, 0, 0);
+        drop(bench);
+        self.serve();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.bench().open {
+            self.die();
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn row(&mut self, at: usize) -> Row {
+        Row::read(&self.map, at as u32, &mut self.card).expect("a row")
+    }
+
+    pub(crate) fn rows(&mut self) -> Vec<Row> {
+        (0..self.map.rows.into()).map(|at| self.row(at)).collect()
+    }
+
+    pub(crate) fn used(&mut self) -> usize {
+        self.rows().iter().filter(|r| !r.is_deleted()).count()
+    }
+
+    /// Packets that a row has counted.
+    pub(crate) fn hits(&mut self, at: usize) -> u32 {
+        self.card.read32(self.map.packets_hit + 4 * at as u32).expect("a counter")
+    }
+
+    /// What its watchdog does.
+    pub(crate) fn flush(&mut self) {
+        for at in 0..self.map.rows.into() {
+            Row::deleted().commit(&self.map, at, &mut self.card).expect("a row");
+        }
+    }
+}
+
+fn answer(stream: &UnixStream, bench: &Mutex<Bench>) {
+    let mut writer = stream;
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        let mut bench = bench.lock().expect("the bench");
+        if bench.hangs {
+            continue;
+        }
+        bench.card.model.set_time(now());
+        let answers = match Request::parse(&line).expect("a request") {
+            Request::Read(at) => vec![Answer::Value(bench.card.read32(at).expect("a register"))],
+            Request::Write(at, value) => {
+                let map = bench.map;
+                bench.commits += usize::from(at == map.write_row);
+                let exact = map.exact..map.exact + map.exact_rows * map.exact_stride;
+                bench.exact += usize::from(exact.contains(&at));
+                bench.card.write32(at, value).expect("a register");
+                vec![Answer::Done]
+            }
+            Request::Packet(..) if bench.no_packets => vec![Answer::Refused("there are no packets".into())],
+            Request::Packet(queue, frame) => {
+                let sent = bench.card.inject(queue, &frame).expect("a model has packets");
+                sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect()
+            }
+        };
+        drop(bench);
+        let text: String = answers.iter().map(|a| format!("{a}\n")).collect();
+        if writer.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
