@@ -156,7 +156,7 @@ impl CardIo {
             Err(error) => {
                 if let Some(number) = self.number(from / 2) {
                     let lost = self.lost.entry(number).or_default();
-                    *(if from % 2 == 0 { &mut lost.received } else { &mut lost.sent }) += 1;
+                    *(if from.is_multiple_of(2) { &mut lost.received } else { &mut lost.sent }) += 1;
                 }
                 match error {
                     // It goes on answering: a simulation without packets, or one that has no room.
