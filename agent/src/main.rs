@@ -183,6 +183,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     note(&status, |s| s.connected = false);
     serving.abort();
+    // Not longer than a card that hangs may hold it up.
+    let _ = tokio::time::timeout(Duration::from_secs(5), worker.end()).await;
     let _ = std::fs::remove_file(&config.control);
     Ok(())
 }

@@ -17,6 +17,7 @@ const MEND: Duration = Duration::from_secs(1);
 const NOTICES: usize = 64;
 
 enum Command {
+    End(oneshot::Sender<()>),
     Present(oneshot::Sender<Vec<Presented>>),
     Gaps(Desired, oneshot::Sender<Vec<Fault>>),
     Apply(Desired, bool, oneshot::Sender<(Outcome, Duration)>),
@@ -79,6 +80,12 @@ impl Worker {
                     receiver.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
                 };
                 match command {
+                    Ok(Command::End(reply)) => {
+                        // What was applied stays; switches in this program say good-bye to what is under them.
+                        drop(state);
+                        let _ = reply.send(());
+                        return;
+                    }
                     Ok(command) => state.carry_out(command),
                     Err(mpsc::RecvTimeoutError::Timeout) => {
                         state.mend();
@@ -154,6 +161,14 @@ impl Worker {
         self.ask(Command::Views).await
     }
 
+    /// Ends the thread, and the switches that live in this program. What was applied stays.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn end(&self) -> Result<(), Ended> {
+        self.ask(Command::End).await
+    }
+
     /// Gives everything back as it was found.
     ///
     /// # Errors
@@ -167,6 +182,7 @@ impl State {
     fn carry_out(&mut self, command: Command) {
         // Whoever asked may have gone; what was asked is done all the same.
         match command {
+            Command::End(_) => {}
             Command::Present(reply) => drop(reply.send(self.datapaths.present())),
             Command::Gaps(desired, reply) => drop(reply.send(self.datapaths.gaps(&desired.switches))),
             Command::Notices(reply) => {
