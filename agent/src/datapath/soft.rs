@@ -321,6 +321,13 @@ impl Soft {
     }
 }
 
+impl Drop for Soft {
+    fn drop(&mut self) {
+        // The thread that hears of interfaces may hold them for a moment longer than this lives.
+        shared(&self.running).0.clear();
+    }
+}
+
 /// True when a switch has to begin anew to become what is wanted.
 fn is_other(one: &One, switch: &Switch) -> bool {
     (one.switch.datapath_id, &one.switch.protocols) != (switch.datapath_id, &switch.protocols)
