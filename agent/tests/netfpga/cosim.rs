@@ -43,7 +43,8 @@ fn a_killed_agent_finds_its_rows_and_writes_none() {
     wait("its flows are kept", || kept().then_some(()));
     drop((agent, talk));
     let rows = peer.bench().rows();
-    let (commits, exact) = (peer.bench().commits, peer.bench().exact);
+    let commits = peer.bench().commits;
+    let exact = peer.bench().exact;
     let hits: u32 = (0..32).map(|at| peer.bench().hits(at)).sum();
     assert!(hits >= 4, "{hits}");
 
