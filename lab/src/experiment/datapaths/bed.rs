@@ -1,8 +1,10 @@
 //! What is measured on: one switch of a kind, made by a real agent, with four wires to ends in namespaces of their own.
 //!
-//!     end 1 --+           +-- end 2     port 2 has a rate, so that it can be backlogged
-//!             +-- switch -+
-//!     end 3 --+           +-- end 4     1 <-> 2 and 3 <-> 4 are forwarded
+//! ```text
+//! end 1 --+           +-- end 2     port 2 has a rate, so that it can be backlogged
+//!         +-- switch -+
+//! end 3 --+           +-- end 4     1 <-> 2 and 3 <-> 4 are forwarded
+//! ```
 
 use crate::agent_bench::Agent;
 use crate::emulated::datapath::Datapath;
