@@ -40,6 +40,8 @@ pub struct VmBody {
     pub timeout: Option<f64>,
     /// A name for people.
     pub name: Option<String>,
+    /// What it is made from, by the name that its hypervisor knows.
+    pub image: Option<String>,
 }
 
 /// The body of `PATCH /api/v1/vms/{vm}`; what is left out stays.
@@ -164,6 +166,10 @@ fn answer(answer: Option<Answer>) -> Response {
         Some(Answer::GroupCreated { group }) => {
             (StatusCode::CREATED, Json(serde_json::json!({ "id": group }))).into_response()
         }
+        Some(Answer::Planned { plan }) => (StatusCode::OK, Json(plan)).into_response(),
+        Some(Answer::Migrating { migration }) => {
+            (StatusCode::ACCEPTED, Json(serde_json::json!({ "id": migration }))).into_response()
+        }
         Some(Answer::Done) => StatusCode::NO_CONTENT.into_response(),
         Some(Answer::NotFound { what }) => error(StatusCode::NOT_FOUND, format!("there is no {what}")),
         Some(Answer::Failed { why }) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
@@ -196,6 +202,7 @@ async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
         class,
         timeout: seconds.and_then(Result::ok),
         name: body.name.clone(),
+        image: body.image.clone(),
     };
     answer(hub.ask(Ask::RequestVm { request }).await)
 }

@@ -199,6 +199,10 @@ impl Hub {
             | Effect::StopVm { .. }
             | Effect::ResizeVm { .. }
             | Effect::AttachVm { .. }
+            | Effect::MigrateVm { .. }
+            | Effect::SetMigrationRate { .. }
+            | Effect::CancelMigration { .. }
+            | Effect::ReportLoads { .. }
             | Effect::TrafficStart { .. }
             | Effect::TrafficStop { .. } => {
                 if let Some(world) = &self.world {

@@ -10,7 +10,8 @@ use rusqlite_migration::{M, Migrations};
 use std::path::Path;
 use std::sync::mpsc;
 use tandem_model::{
-    Event, GroupRecord, PortNo, PortOverride, Record, Share, StoreId, Stored, SwitchId, VmRecord,
+    Event, GroupRecord, MigrationRecord, PortNo, PortOverride, Record, ServerId, Share, StoreId, Stored,
+    SwitchId, VmRecord,
 };
 
 /// What the controller needs of a store.
@@ -44,6 +45,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
     // What the operator wants of ports; the id is made of the switch's and the port's.
     M::up("CREATE TABLE port (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+    // Migrations under way, and servers out of service.
+    M::up(
+        "CREATE TABLE migration (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE drained (id INTEGER PRIMARY KEY, record TEXT NOT NULL);",
+    ),
 ];
 
 impl Sqlite {
@@ -97,6 +103,9 @@ impl Store for Sqlite {
             last_group: self.last("vm_group")?,
             shares: self.rows::<Vec<Share>>("shares")?.pop().unwrap_or_default(),
             ports: self.rows::<PortOverride>("port")?,
+            migrations: self.rows::<MigrationRecord>("migration")?,
+            last_migration: self.last("migration")?,
+            drained: self.rows::<ServerId>("drained")?,
         })
     }
 
@@ -114,6 +123,11 @@ impl Sqlite {
     fn write(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let transaction = self.db.transaction()?;
         for record in records {
+            if let Record::PutMoved { vm, migration } = record {
+                put(&transaction, "migration", migration.id.0, &serde_json::to_string(migration)?)?;
+                put(&transaction, "vm", vm.id.0, &serde_json::to_string(vm)?)?;
+                continue;
+            }
             let (table, id, text) = match record {
                 Record::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
                 Record::RemoveVm { vm } => ("vm", vm.0, None),
@@ -124,27 +138,37 @@ impl Sqlite {
                 }
                 Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
                 Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
-            };
-            let id = id.cast_signed();
-            match text {
-                Some(text) => {
-                    transaction.execute(
-                        &format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"),
-                        params![id, text],
-                    )?;
-                    transaction.execute(
-                        "INSERT INTO last_id VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET id = max(id, ?2)",
-                        params![table, id],
-                    )?;
+                Record::PutMigration { migration } => {
+                    ("migration", migration.id.0, Some(serde_json::to_string(migration)?))
                 }
+                Record::RemoveMigration { migration } => ("migration", migration.0, None),
+                Record::PutDrained { server } => {
+                    ("drained", u64::from(server.0), Some(serde_json::to_string(server)?))
+                }
+                Record::RemoveDrained { server } => ("drained", u64::from(server.0), None),
+                // Above.
+                Record::PutMoved { .. } => continue,
+            };
+            match text {
+                Some(text) => put(&transaction, table, id, &text)?,
                 None => {
-                    transaction.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;
+                    transaction.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id.cast_signed()])?;
                 }
             }
         }
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn put(transaction: &rusqlite::Transaction<'_>, table: &str, id: u64, text: &str) -> anyhow::Result<()> {
+    let id = id.cast_signed();
+    transaction.execute(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"), params![id, text])?;
+    transaction.execute(
+        "INSERT INTO last_id VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET id = max(id, ?2)",
+        params![table, id],
+    )?;
+    Ok(())
 }
 
 fn port_id(switch: SwitchId, port: PortNo) -> u64 {

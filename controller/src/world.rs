@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
-use tandem_model::{Effect, Event, Resources, ServerId, TrafficEnd, TrafficId, VmId};
+use tandem_model::{
+    BitRate, Bytes, Effect, Event, LoadSample, Manner, MigrationId, Progress, Resources, ServerId,
+    TrafficEnd, TrafficId, VmId,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Uri};
@@ -84,7 +87,44 @@ fn event(report: Report) -> Event {
         Report::Failed(f) => Event::VmFailed { vm: VmId(f.vm), why: f.why },
         Report::Stopped(s) => Event::VmStopped { vm: VmId(s.vm) },
         Report::Resized(r) => Event::VmResized { vm: VmId(r.vm) },
+        Report::MigrationProgress(p) => Event::MigrationProgress {
+            migration: MigrationId(p.migration),
+            progress: Progress {
+                round: p.round,
+                sent: Bytes(p.sent_bytes),
+                remaining: Bytes(p.remaining_bytes),
+                rate: BitRate(p.rate_bit_per_s),
+                dirty: BitRate(p.dirty_bit_per_s),
+            },
+        },
+        Report::Suspended(s) => Event::VmSuspended { migration: MigrationId(s.migration) },
+        Report::Moved(m) => Event::VmMoved {
+            migration: MigrationId(m.migration),
+            downtime: m.downtime_ns.map(Duration::from_nanos),
+        },
+        Report::MigrationFailed(f) => {
+            Event::MigrationFailed { migration: MigrationId(f.migration), at: f.at.map(ServerId), why: f.why }
+        }
+        Report::Loads(l) => Event::ServerSamples {
+            server: ServerId(l.server),
+            sample: load(l.load),
+            vms: l.vms.into_iter().map(|v| (VmId(v.vm), load(v.load))).collect(),
+        },
         Report::TrafficEnded(t) => Event::TrafficEnded { id: TrafficId(t.id), why: t.why },
+    }
+}
+
+fn load(load: Option<wire::Load>) -> LoadSample {
+    let load = load.unwrap_or_default();
+    let count = |n: Option<u64>| n.unwrap_or(u64::MAX);
+    LoadSample {
+        cpu_ns: count(load.cpu_ns),
+        ram: count(load.ram_bytes),
+        disk_read: count(load.disk_read_bytes),
+        disk_written: count(load.disk_written_bytes),
+        rx_bytes: count(load.rx_bytes),
+        tx_bytes: count(load.tx_bytes),
+        dirtied: count(load.dirtied_bytes),
     }
 }
 
@@ -113,6 +153,7 @@ fn order(effect: Effect) -> Option<Kind> {
             server: server.0,
             resources: resources(spec.resources),
             name: spec.name.unwrap_or_default(),
+            image: spec.image.unwrap_or_default(),
             mac: spec.mac.0.to_vec(),
             uplink_port: spec.uplink_port.0,
             address: spec.address.to_bits(),
@@ -129,6 +170,32 @@ fn order(effect: Effect) -> Option<Kind> {
         Effect::AttachVm { vm, server, uplink_port } => {
             Kind::Connect(wire::Connect { vm: vm.0, server: server.0, uplink_port: uplink_port.0 })
         }
+        Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
+            Kind::Migrate(wire::Migrate {
+                migration: migration.0,
+                vm: vm.0,
+                from: from.0,
+                to: to.0,
+                uplink_port: spec.uplink_port.0,
+                live: manner == Manner::Live,
+                rate_bit_per_s: rate.0,
+                downtime_ns: u64::try_from(downtime.as_nanos()).unwrap_or(u64::MAX),
+                rounds,
+                resources: resources(spec.resources),
+            })
+        }
+        Effect::SetMigrationRate { migration, rate } => {
+            Kind::SetMigrationRate(wire::SetMigrationRate { migration: migration.0, rate_bit_per_s: rate.0 })
+        }
+        Effect::CancelMigration { migration, vm, from, to } => Kind::CancelMigration(wire::CancelMigration {
+            migration: migration.0,
+            vm: vm.0,
+            from: from.0,
+            to: to.0,
+        }),
+        Effect::ReportLoads { period } => Kind::ReportLoads(wire::ReportLoads {
+            period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
+        }),
         Effect::TrafficStart { spec } => Kind::TrafficStart(wire::TrafficStart {
             id: spec.id.0,
             from: end(spec.from),

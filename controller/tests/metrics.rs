@@ -146,8 +146,13 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
         now,
     );
     core.handle(Event::Stored { id: tandem_model::StoreId(1) }, now);
-    let request =
-        tandem_model::VmRequest { resources: Default::default(), class: None, timeout: None, name: None };
+    let request = tandem_model::VmRequest {
+        resources: Default::default(),
+        class: None,
+        timeout: None,
+        name: None,
+        image: None,
+    };
     core.handle(Event::Ask { id: RequestId(2), ask: Ask::RequestVm { request } }, now);
     let (routes, _folder) = routes(&mut core);
     let seen = scrape(&routes).await;

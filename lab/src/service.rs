@@ -128,6 +128,12 @@ fn carry_out(world: &impl World, reports: &Reports, order: Kind) {
             }
         }
         Kind::TrafficStop(t) => world.stop_traffic(t.id),
+        Kind::Migrate(m) => reports.send(What::MigrationFailed(wire::MigrationFailed {
+            migration: m.migration,
+            at: Some(m.from),
+            why: "this world cannot move VMs yet".into(),
+        })),
+        Kind::CancelMigration(_) | Kind::SetMigrationRate(_) | Kind::ReportLoads(_) => {}
     }
 }
 

@@ -4,8 +4,9 @@
 //! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
 
 use crate::{
-    BitRate, Bytes, Cookie, Dpid, GroupId, Mac, PortNo, Rejection, RequestId, Resources, Rule, RuleKey,
-    ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
+    Aim, BitRate, Bytes, Cookie, Dpid, GroupId, LoadSample, Mac, Manner, MigrationId, MigrationRecord,
+    MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule, RuleKey, ServerId,
+    StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
     vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,43 @@ pub enum Event {
         /// Which.
         vm: VmId,
     },
+    /// How far a transfer is; a few times a second at most.
+    MigrationProgress {
+        /// Which.
+        migration: MigrationId,
+        /// How far.
+        progress: Progress,
+    },
+    /// The VM was paused for the last of its memory: from here on the transfer cannot be cancelled.
+    VmSuspended {
+        /// Which migration.
+        migration: MigrationId,
+    },
+    /// The VM runs on the other server, and nothing of it is left on the first.
+    VmMoved {
+        /// Which migration.
+        migration: MigrationId,
+        /// How long it was silent, where the hypervisor knows.
+        downtime: Option<Duration>,
+    },
+    /// A transfer failed or was cancelled. What it had left on either side is cleaned up.
+    MigrationFailed {
+        /// Which.
+        migration: MigrationId,
+        /// Where the VM runs now; `None` when it was lost.
+        at: Option<ServerId>,
+        /// In words.
+        why: String,
+    },
+    /// What a server and its VMs have used: a batch per server and period.
+    ServerSamples {
+        /// Which server.
+        server: ServerId,
+        /// The server itself.
+        sample: LoadSample,
+        /// Its VMs.
+        vms: Vec<(VmId, LoadSample)>,
+    },
     /// A generated flow could not be started, or ended by itself.
     TrafficEnded {
         /// Which.
@@ -242,7 +280,7 @@ pub enum Ask {
         /// Which.
         vm: VmId,
     },
-    /// Change a running VM's resources where it is.
+    /// Change a running VM's resources where it is; it is moved first where its server or its path has no room.
     ResizeVm {
         /// Which.
         vm: VmId,
@@ -285,6 +323,50 @@ pub enum Ask {
         /// Which VM.
         vm: VmId,
     },
+    /// Think moves through, without moving anything. Answered by `Planned`.
+    Plan {
+        /// What they are to achieve.
+        aim: Aim,
+        /// How.
+        options: MoveOptions,
+    },
+    /// Carry out a plan that was made before. Answered by `Planned` once it has begun; refused when the data centre has changed so that
+    /// it no longer holds.
+    ApplyPlan {
+        /// Which.
+        plan: PlanId,
+    },
+    /// Begin no more moves of a plan; those under way go on. Answered by `Done`.
+    StopPlan {
+        /// Which.
+        plan: PlanId,
+    },
+    /// Move a VM. Answered by `Migrating` once both places are reserved and the store has it.
+    MigrateVm {
+        /// Which.
+        vm: VmId,
+        /// Where to; where the allocation policy wants it, if not said.
+        to: Option<ServerId>,
+        /// How.
+        options: MoveOptions,
+    },
+    /// Leave a VM where it is. Answered by `Done` when all is as it was, by `Failed` when it is too late.
+    CancelMigration {
+        /// Which.
+        migration: MigrationId,
+    },
+    /// Take a server out of service: it gets no more VMs, and those that it has are moved away. Answered by `Planned`.
+    EvacuateServer {
+        /// Which.
+        server: ServerId,
+        /// How.
+        options: MoveOptions,
+    },
+    /// Let a server that was evacuated have VMs again.
+    ReturnServer {
+        /// Which.
+        server: ServerId,
+    },
     /// Read the counters of all switches now. Answered when all have answered, or after 2 s.
     PollNow,
 }
@@ -312,6 +394,16 @@ pub enum Answer {
     NotFound {
         /// What was looked for.
         what: String,
+    },
+    /// The moves, thought through; for `ApplyPlan` and `EvacuateServer` they have begun.
+    Planned {
+        /// All of it.
+        plan: Box<Plan>,
+    },
+    /// The migration is under way; the snapshot shows it.
+    Migrating {
+        /// Which.
+        migration: MigrationId,
     },
     /// The group exists.
     GroupCreated {
@@ -418,6 +510,53 @@ pub enum Effect {
         /// The server's port.
         uplink_port: PortNo,
     },
+    /// Copy a VM to another server and let it run there. Answered by `MigrationProgress`, `VmSuspended`, and in the end `VmMoved` or
+    /// `MigrationFailed`. May be repeated: one that is under way goes on, one that has ended is answered as it ended, and a VM that
+    /// runs at `to` already is `VmMoved`.
+    MigrateVm {
+        /// Which migration.
+        migration: MigrationId,
+        /// Which VM.
+        vm: VmId,
+        /// Where it runs.
+        from: ServerId,
+        /// Where it goes.
+        to: ServerId,
+        /// Live or cold.
+        manner: Manner,
+        /// As it will be there.
+        spec: Box<VmSpec>,
+        /// The highest rate of the transfer.
+        rate: BitRate,
+        /// Pre-copy ends when the rest can be sent in this time.
+        downtime: Duration,
+        /// Pre-copy ends after so many rounds.
+        rounds: u32,
+    },
+    /// Another highest rate for a transfer.
+    SetMigrationRate {
+        /// Which.
+        migration: MigrationId,
+        /// The rate.
+        rate: BitRate,
+    },
+    /// Give a transfer up, if it can be: answered by `MigrationFailed`, or by `VmMoved` when it was too late. For one that is not known,
+    /// what may be left of it on either side is cleaned up first.
+    CancelMigration {
+        /// Which.
+        migration: MigrationId,
+        /// Which VM.
+        vm: VmId,
+        /// Where it ran.
+        from: ServerId,
+        /// Where it was to go.
+        to: ServerId,
+    },
+    /// Send `ServerSamples` of every server at this period. Sent on every `WorldUp`.
+    ReportLoads {
+        /// How often.
+        period: Duration,
+    },
     /// Start a generated flow. No answer; `TrafficEnded` when it fails.
     TrafficStart {
         /// What.
@@ -480,6 +619,33 @@ pub enum Record {
         /// Which.
         vm: VmId,
     },
+    /// Write or replace a migration that is under way.
+    PutMigration {
+        /// All of it.
+        migration: Box<MigrationRecord>,
+    },
+    /// Forget a migration.
+    RemoveMigration {
+        /// Which.
+        migration: MigrationId,
+    },
+    /// A VM has its new place: the VM and its migration are written together, or neither is.
+    PutMoved {
+        /// The VM, at its new place.
+        vm: Box<VmRecord>,
+        /// The migration.
+        migration: Box<MigrationRecord>,
+    },
+    /// A server gets no more VMs.
+    PutDrained {
+        /// Which.
+        server: ServerId,
+    },
+    /// A server may have VMs again.
+    RemoveDrained {
+        /// Which.
+        server: ServerId,
+    },
     /// Write or replace a group.
     PutGroup {
         /// All of it.
@@ -509,6 +675,15 @@ pub struct Stored {
     /// What the operator wants of ports. (Pinned paths are kept with their VMs.)
     #[serde(default)]
     pub ports: Vec<PortOverride>,
+    /// Migrations under way, in order of id.
+    #[serde(default)]
+    pub migrations: Vec<MigrationRecord>,
+    /// The largest migration id ever given out.
+    #[serde(default)]
+    pub last_migration: u64,
+    /// Servers that get no more VMs.
+    #[serde(default)]
+    pub drained: Vec<ServerId>,
 }
 
 /// What the operator wants of a switch's port.
@@ -535,7 +710,9 @@ pub struct Notice {
     /// `switch-down`, `switch-unknown`, `host-joined`, `host-moved`, `host-lost`, `spoofed`, `rules-repaired`,
     /// `rules-refused`, `vm-running`, `vm-rejected`, `vm-failed`, `vm-expired`, `vm-gone`, `vm-rerouted`, `vm-cut`,
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
-    /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`.
+    /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
+    /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
+    /// `server-back`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

@@ -52,6 +52,12 @@ id!(
     /// A write to the store, answered by `Stored` or `StoreFailed`.
     StoreId(u64), "st");
 id!(
+    /// A VM's way from one server to another. Never reused within a store.
+    MigrationId(u64), "mig");
+id!(
+    /// A list of moves that was thought through as a whole.
+    PlanId(u64), "plan");
+id!(
     /// A traffic flow that the attached world was asked to generate.
     TrafficId(u64), "tf");
 

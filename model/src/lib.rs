@@ -2,11 +2,12 @@
 //!
 //! - [`ids`], [`units`]: small types that carry their meaning.
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
-//! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated.
+//! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated; [`migration`]: VMs on their way.
 //! - [`event`]: the door of the core: facts in, effects out.
 
 pub mod event;
 pub mod ids;
+pub mod migration;
 pub mod paths;
 pub mod rule;
 pub mod shapes;
@@ -18,6 +19,7 @@ pub mod vm;
 
 pub use event::*;
 pub use ids::*;
+pub use migration::*;
 pub use rule::*;
 pub use site::{Allocation, Modules, Site, Ties};
 pub use topology::*;

@@ -113,6 +113,8 @@ pub enum Owner {
     Group(u32),
     /// An administrator's override.
     Admin(u32),
+    /// A migration's own traffic, by the low 32 bits of its id.
+    Migration(u32),
 }
 
 /// An OpenFlow cookie of ours: magic (16 bits), owner's kind (8), owner's number (32), generation (8).
@@ -136,6 +138,7 @@ impl Cookie {
             Owner::Vm(n) => (2, n),
             Owner::Group(n) => (3, n),
             Owner::Admin(n) => (4, n),
+            Owner::Migration(n) => (5, n),
         };
         Cookie(Self::MAGIC | kind << 40 | u64::from(number) << 8 | u64::from(generation))
     }
@@ -157,6 +160,7 @@ impl Cookie {
             2 => Some(Owner::Vm(number)),
             3 => Some(Owner::Group(number)),
             4 => Some(Owner::Admin(number)),
+            5 => Some(Owner::Migration(number)),
             _ => None,
         }
     }
@@ -235,7 +239,14 @@ mod tests {
 
     #[test]
     fn a_cookie_tells_whose_rule_it_is_and_a_foreign_one_tells_nothing() {
-        let all = [Owner::Base, Owner::Plan, Owner::Vm(u32::MAX), Owner::Group(7), Owner::Admin(0)];
+        let all = [
+            Owner::Base,
+            Owner::Plan,
+            Owner::Vm(u32::MAX),
+            Owner::Group(7),
+            Owner::Admin(0),
+            Owner::Migration(9),
+        ];
         for owner in all {
             let cookie = Cookie::new(owner, 200);
             assert!(cookie.is_ours());

@@ -22,6 +22,9 @@ pub struct VmRequest {
     /// A name for people; need not be unique.
     #[serde(default)]
     pub name: Option<String>,
+    /// What it is made from, by the name that its hypervisor knows; `None` is the hypervisor's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// Where a VM is in its life.
@@ -195,6 +198,9 @@ pub struct VmSpec {
     pub resources: Resources,
     /// Name for people.
     pub name: Option<String>,
+    /// What it is made from; `None` is the hypervisor's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Its Ethernet address.
     pub mac: Mac,
     /// The address that it will have, however it gets it.

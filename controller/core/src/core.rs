@@ -237,6 +237,13 @@ impl Core {
             Event::VmFailed { vm, why } => self.on_vm_failed(vm, &why),
             Event::VmStopped { vm } => self.on_vm_stopped(vm),
             Event::VmResized { vm } => self.on_vm_resized(vm),
+            Event::MigrationProgress { migration, progress } => {
+                self.on_migration_progress(migration, progress)
+            }
+            Event::VmSuspended { migration } => self.on_vm_suspended(migration),
+            Event::VmMoved { migration, downtime } => self.on_vm_moved(migration, downtime),
+            Event::MigrationFailed { migration, at, why } => self.on_migration_failed(migration, at, &why),
+            Event::ServerSamples { server, sample, vms } => self.on_server_samples(server, sample, vms),
             Event::TrafficEnded { id, why } => {
                 self.notice(Level::Warning, "traffic-ended", format!("traffic {id} ended: {why}"));
             }
@@ -256,6 +263,13 @@ impl Core {
             Ask::CreateGroup { members } => self.create_group(id, &members),
             Ask::DeleteGroup { group } => self.delete_group(id, group),
             Ask::PollNow => self.poll_now(id),
+            Ask::Plan { aim, options } => self.ask_plan(id, aim, options),
+            Ask::ApplyPlan { plan } => self.ask_apply(id, plan),
+            Ask::StopPlan { plan } => self.ask_stop(id, plan),
+            Ask::MigrateVm { vm, to, options } => self.ask_migrate(id, vm, to, options),
+            Ask::CancelMigration { migration } => self.ask_cancel(id, migration),
+            Ask::EvacuateServer { server, options } => self.ask_evacuate(id, server, options),
+            Ask::ReturnServer { server } => self.ask_return(id, server),
             Ask::SetShares { shares } => self.set_shares(id, &shares),
             Ask::SetPort { switch, port, up } => self.set_port(id, switch, port, up),
             Ask::PinPath { vm, via } => self.pin_path(id, vm, via),

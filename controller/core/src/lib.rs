@@ -19,6 +19,7 @@ mod lifecycle;
 pub mod links;
 pub mod live;
 pub mod managed;
+pub mod migration;
 mod operator;
 mod placement;
 pub mod policy;

@@ -193,6 +193,7 @@ impl Core {
             spec: VmSpec {
                 resources: record.request.resources,
                 name: record.request.name.clone(),
+                image: record.request.image.clone(),
                 mac: record.mac,
                 address: record.address,
                 uplink_port,

@@ -7,6 +7,7 @@ use crate::hosts::HostKind;
 use crate::links::LinkState;
 use crate::live::{Surprise, Sync};
 use crate::managed::{AgentPort, ClassCounters};
+use crate::migration::{HotspotView, LoadView, MigrationView, PlanView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -141,6 +142,11 @@ pub struct ServerView {
     pub used: Resources,
     /// VMs on it.
     pub vms: Vec<VmId>,
+    /// What it uses, as its hypervisor measures it; `None` where it does not.
+    pub load: Option<LoadView>,
+    /// It is out of service: it gets no more VMs.
+    #[serde(default)]
+    pub drained: bool,
 }
 
 /// A host as the network shows it.
@@ -174,6 +180,8 @@ pub struct VmView {
     pub path: Vec<String>,
     /// Smoothed rate of its traffic, in and out together.
     pub rate: BitRate,
+    /// What it uses, as its hypervisor measures it; `None` where it does not.
+    pub load: Option<LoadView>,
 }
 
 /// What the operator has decided by hand.
@@ -234,6 +242,12 @@ pub struct Snapshot {
     pub groups: Arc<Vec<GroupRecord>>,
     /// What the operator has decided by hand: ports first, then paths.
     pub overrides: Arc<Vec<OverrideView>>,
+    /// Migrations: those under way, then the last that have ended, latest first.
+    pub migrations: Arc<Vec<MigrationView>>,
+    /// Plans: the latest first.
+    pub plans: Arc<Vec<PlanView>>,
+    /// Servers and links that are used too much.
+    pub hotspots: Arc<Vec<HotspotView>>,
     /// Rules as sent, per declared switch.
     pub rules: Arc<Vec<Arc<Vec<Rule>>>>,
     /// The latest notices, oldest first.
@@ -326,6 +340,9 @@ impl Snapshot {
             vms: Arc::default(),
             groups: Arc::default(),
             overrides: Arc::default(),
+            migrations: Arc::default(),
+            plans: Arc::default(),
+            hotspots: Arc::default(),
             rules: Arc::new(rules),
             notices: Arc::default(),
             counters: Counters::default(),
@@ -557,6 +574,8 @@ fn server(core: &Core, id: ServerId) -> ServerView {
         capacity: view.map(|v| v.capacity).unwrap_or_default(),
         used: view.map(|v| v.used).unwrap_or_default(),
         vms: on_it.collect(),
+        load: core.server_load(id),
+        drained: core.is_drained(id),
     }
 }
 
@@ -590,6 +609,7 @@ fn vm(core: &Core, record: &VmRecord) -> VmView {
         gateway_name: topology.name(NodeId::Gateway(record.gateway)).to_owned(),
         path: nodes.into_iter().map(|n| topology.name(n).to_owned()).collect(),
         rate: core.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
+        load: core.vm_load(record.id),
         record: record.clone(),
     }
 }

@@ -117,12 +117,24 @@ pub struct NewVm {
     /// A name for people.
     #[arg(long)]
     name: Option<String>,
+    /// What it is made from, by the name that its hypervisor knows; its default if left out.
+    #[arg(long)]
+    image: Option<String>,
 }
 
 impl NewVm {
     fn body(self) -> VmBody {
         let SizeBody { cpu, ram, disk, net } = self.size.body();
-        VmBody { cpu, ram, disk, net, class: self.class, timeout: self.timeout, name: self.name }
+        VmBody {
+            cpu,
+            ram,
+            disk,
+            net,
+            class: self.class,
+            timeout: self.timeout,
+            name: self.name,
+            image: self.image,
+        }
     }
 }
 
@@ -410,6 +422,7 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
                 Some(tandem_model::Owner::Vm(n)) => format!("vm{n}"),
                 Some(tandem_model::Owner::Group(n)) => format!("grp{n}"),
                 Some(tandem_model::Owner::Admin(n)) => format!("admin{n}"),
+                Some(tandem_model::Owner::Migration(n)) => format!("mig{n}"),
                 None => "?".to_owned(),
             };
             let actions = if actions.is_empty() { "drop".to_owned() } else { actions };

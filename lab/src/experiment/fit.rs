@@ -54,7 +54,7 @@ pub fn site(text: &str, policy: Allocation) -> anyhow::Result<Site> {
 
 /// A request for the site's default VM.
 pub fn request(site: &Site) -> VmRequest {
-    VmRequest { resources: site.vm.default, class: None, timeout: None, name: None }
+    VmRequest { resources: site.vm.default, class: None, timeout: None, name: None, image: None }
 }
 
 /// Collects a run's statistics from snapshots.

@@ -383,6 +383,10 @@ impl Simulation {
             | Effect::SendDhcp { .. }
             | Effect::Discover { .. }
             | Effect::AttachVm { .. }
+            | Effect::MigrateVm { .. }
+            | Effect::SetMigrationRate { .. }
+            | Effect::CancelMigration { .. }
+            | Effect::ReportLoads { .. }
             | Effect::Notice { .. } => {}
         }
     }

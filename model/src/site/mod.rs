@@ -15,6 +15,7 @@
 mod addresses;
 mod examples;
 mod faults;
+mod migration;
 mod overrides;
 mod read;
 mod section;
@@ -27,7 +28,7 @@ pub use read::{read, read_by};
 pub use section::Section;
 pub use seed_ini::from_seed_ini;
 
-use crate::{BitRate, ClassId, Direction, Mac, Prefix, Resources, Topology, Transport};
+use crate::{BitRate, ClassId, Direction, Mac, Manner, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Site {
     /// The class of whoever asks for none; `None` without classes.
     #[serde(default)]
     pub default_class: Option<ClassId>,
+    /// How VMs are moved, and when by themselves.
+    pub migration: MigrationCfg,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
     pub vm: VmCfg,
 }
@@ -189,6 +192,63 @@ pub struct TrafficCfg {
     pub share: f64,
     /// IP packet size of UDP, in bytes.
     pub packet: u16,
+}
+
+/// How VMs are moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrationCfg {
+    /// Live or cold, where nobody says.
+    pub manner: Manner,
+    /// The highest rate of one transfer. The path's free rate bounds it too.
+    pub rate: BitRate,
+    /// The class of the migrations' own traffic; `None` is the site's class with the smallest share, if it has classes.
+    pub class: Option<ClassId>,
+    /// So many at once in all.
+    pub at_once: u32,
+    /// So many at once that leave or enter one server.
+    pub per_server: u32,
+    /// Pre-copy ends when the rest can be sent in this time.
+    pub downtime: Duration,
+    /// Pre-copy ends after so many rounds.
+    pub rounds: u32,
+    /// A transfer that has not made any progress for this long is given up.
+    pub timeout: Duration,
+    /// At which rate a VM is taken to dirty its memory while that was not measured.
+    pub dirty_rate: BitRate,
+    /// When servers and links are too hot, and what then.
+    pub hotspot: HotspotCfg,
+    /// Whether VMs are brought back to where the allocation policy wants them, and how often.
+    pub keep_policy: KeepPolicyCfg,
+}
+
+/// When a server or a link is hot: the Sandpiper rule (Wood et al., NSDI 2007), k of the last n samples over a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HotspotCfg {
+    /// Move VMs away from them. They are found and told in any case.
+    pub relieve: bool,
+    /// Share of a server's CPU, memory or network in use, 0 to 1.
+    pub server: f64,
+    /// Share of a link's rate in use, 0 to 1.
+    pub link: f64,
+    /// It is cool again below the threshold times this, 0 to 1 (hysteresis).
+    pub cool: f64,
+    /// Samples over the threshold,
+    pub over: u32,
+    /// of so many.
+    pub of: u32,
+    /// Also those that the trend expects within this time; zero: none.
+    pub horizon: Duration,
+}
+
+/// The seed's keep-policy algorithm at work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeepPolicyCfg {
+    /// How often; `None` is never by itself.
+    pub period: Option<Duration>,
+    /// Moves per run at most.
+    pub moves: u32,
+    /// A move must be worth this much: the share of a server that it frees or evens out, per GiB that it sends. 0 takes every move.
+    pub gain: f64,
 }
 
 /// Requests.

@@ -5,6 +5,7 @@
 
 use super::addresses::{check_room, read_addresses};
 use super::faults::{Collector, Faults};
+use super::migration::read_migration;
 use super::overrides::Lists;
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
@@ -82,6 +83,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
     let (classes, default_class) = read_classes(root, c, links.edge.queue);
+    let migration = read_migration(root, c, &classes);
     let lists = Lists::read(root, c);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
@@ -115,6 +117,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
         traffic,
         classes,
         default_class,
+        migration,
         vm,
     })
 }

@@ -232,6 +232,12 @@ impl World {
         }
     }
 
+    fn write_migration(&mut self, migration: &tandem_model::MigrationRecord) {
+        self.stored.migrations.retain(|m| m.id != migration.id);
+        self.stored.last_migration = self.stored.last_migration.max(migration.id.0);
+        self.stored.migrations.push(migration.clone());
+    }
+
     pub(crate) fn write(&mut self, record: &Record) {
         match record {
             Record::PutVm { vm } => {
@@ -254,6 +260,17 @@ impl World {
             }
             Record::PutShares { shares } => self.stored.shares.clone_from(shares),
             Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
+            Record::PutMigration { migration } => self.write_migration(migration),
+            Record::RemoveMigration { migration } => self.stored.migrations.retain(|m| m.id != *migration),
+            Record::PutMoved { vm, migration } => {
+                self.write(&Record::PutVm { vm: vm.clone() });
+                self.write_migration(migration);
+            }
+            Record::PutDrained { server } => {
+                self.stored.drained.retain(|s| s != server);
+                self.stored.drained.push(*server);
+            }
+            Record::RemoveDrained { server } => self.stored.drained.retain(|s| s != server),
         }
     }
 
@@ -395,7 +412,7 @@ impl World {
 
     /// The site's default VM.
     pub(crate) fn request(&self) -> VmRequest {
-        VmRequest { resources: self.site.vm.default, class: None, timeout: None, name: None }
+        VmRequest { resources: self.site.vm.default, class: None, timeout: None, name: None, image: None }
     }
 
     pub(crate) fn ask_vm(&mut self) -> RequestId {
