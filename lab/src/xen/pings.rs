@@ -1,0 +1,326 @@
+//! Pings to a guest that moves, and who lost which of them: the guest by its silence, or the network.
+//!
+//! A gateway sends them; each server's uplink is watched. So three things are known of every ping: whether it reached a server, whether the
+//! guest there answered, and whether the answer came to the gateway. The guest's silence begins with its last packet on the old server and
+//! ends with its first one on the new server. What is lost outside of it, and what reached neither server within it, the network lost.
+//!
+//! Hosts have clocks of their own; where a moment of one has to be compared with a moment of another, the offset comes from the pings
+//! themselves (RFC 5905 section 8: half the difference of the fastest ways there and back). Which ping was the first after the silence is
+//! told without clocks wherever pings reach the new server before the guest does.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the gateway's ping said (`ping -D`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gateway {
+    /// Pings sent.
+    pub sent: u64,
+    /// First answers: number, sent at and received at, seconds of the gateway's clock.
+    pub answers: BTreeMap<u64, (f64, f64)>,
+    /// Second and later answers.
+    pub duplicates: u64,
+}
+
+/// What was seen at a server's uplink (`tcpdump -tt`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Uplink {
+    /// The server.
+    pub server: String,
+    /// Pings to the guest: number, and when, by the server's clock.
+    pub requests: BTreeMap<u64, f64>,
+    /// The guest's answers.
+    pub answers: BTreeMap<u64, f64>,
+    /// When any packet of the guest was seen.
+    pub packets: Vec<f64>,
+}
+
+/// What became of the pings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Sent.
+    pub sent: u64,
+    /// Without an answer.
+    pub lost: u64,
+    /// Of these: sent before the guest fell silent or after it was heard on its new server, or on no server at all.
+    pub network_lost: u64,
+    /// Answers that came twice.
+    pub duplicates: u64,
+    /// The longest time between two answers, ms.
+    pub longest_gap_ms: f64,
+    /// From the guest's last packet on its old server to its first on the new one, ms; none where it did not move.
+    pub silence_ms: Option<f64>,
+    /// Servers that it was heard on, in order.
+    pub servers: Vec<String>,
+    /// What the network lost before the silence, in it (reached no server), and after it.
+    pub where_lost: [u64; 3],
+}
+
+/// ICMP numbers have 16 bits; this goes on counting. Numbers come nearly in order.
+#[derive(Default)]
+struct Unwrap(u64);
+
+impl Unwrap {
+    fn number(&mut self, seq: u16) -> u64 {
+        let base = self.0 & !0xffff;
+        let near = [base.wrapping_sub(0x1_0000), base, base + 0x1_0000]
+            .into_iter()
+            .map(|b| b.wrapping_add(u64::from(seq)))
+            .filter(|n| *n < 1 << 48)
+            .min_by_key(|n| n.abs_diff(self.0))
+            .unwrap_or(u64::from(seq));
+        self.0 = self.0.max(near);
+        near
+    }
+}
+
+fn after<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let rest = &text[text.find(word)? + word.len()..];
+    Some(&rest[..rest.find([' ', ',']).unwrap_or(rest.len())])
+}
+
+impl Gateway {
+    /// Reads what `ping -D -n` wrote, its last lines included.
+    pub fn read(text: &str) -> Gateway {
+        let mut gateway = Gateway::default();
+        let mut unwrap = Unwrap::default();
+        for line in text.lines() {
+            if line.contains(" packets transmitted") {
+                gateway.sent = line.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            }
+            let stamp = line.strip_prefix('[').and_then(|l| l.split(']').next()).and_then(|t| t.parse().ok());
+            let seq = after(line, "icmp_seq=").and_then(|s| s.parse().ok());
+            let took: Option<f64> = after(line, "time=").and_then(|s| s.parse().ok());
+            let (Some(received), Some(seq), Some(took)) = (stamp, seq, took) else { continue };
+            let received: f64 = received;
+            match gateway.answers.entry(unwrap.number(seq)) {
+                std::collections::btree_map::Entry::Occupied(_) => gateway.duplicates += 1,
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    free.insert((received - took / 1e3, received));
+                }
+            }
+        }
+        gateway
+    }
+
+    /// When a ping was sent; one without an answer was sent between its neighbours.
+    fn sent_at(&self, number: u64) -> Option<f64> {
+        if let Some((sent, _)) = self.answers.get(&number) {
+            return Some(*sent);
+        }
+        let (a, (at_a, _)) = self.answers.range(..number).next_back()?;
+        let (b, (at_b, _)) = self.answers.range(number..).next()?;
+        Some(at_a + (at_b - at_a) * (number - a) as f64 / (b - a) as f64)
+    }
+}
+
+impl Uplink {
+    /// Reads what `tcpdump -n -tt` wrote of the packets from and to `guest`.
+    pub fn read(server: &str, guest: &str, text: &str) -> Uplink {
+        let mut uplink = Uplink { server: server.to_owned(), ..Uplink::default() };
+        let (mut requests, mut answers) = (Unwrap::default(), Unwrap::default());
+        let (to, from) = (format!(" > {guest}:"), format!(" {guest} > "));
+        for line in text.lines() {
+            let Some(at) = line.split(' ').next().and_then(|t| t.parse::<f64>().ok()) else { continue };
+            let seq = after(line, " seq ").and_then(|s| s.parse().ok());
+            if line.contains(&to) && line.contains("echo request") {
+                if let Some(seq) = seq {
+                    uplink.requests.entry(requests.number(seq)).or_insert(at);
+                }
+            } else if line.contains(&from) {
+                uplink.packets.push(at);
+                if let Some(seq) = seq.filter(|_| line.contains("echo reply")) {
+                    uplink.answers.entry(answers.number(seq)).or_insert(at);
+                }
+            } else if line.contains(&format!(" tell {guest},"))
+                || line.contains(&format!("Reply {guest} is-at"))
+            {
+                uplink.packets.push(at);
+            }
+        }
+        uplink
+    }
+
+    /// How far this server's clock is ahead of the gateway's, in seconds.
+    fn ahead(&self, gateway: &Gateway) -> Option<f64> {
+        let fastest = |ways: &mut dyn Iterator<Item = f64>| ways.min_by(f64::total_cmp);
+        let there =
+            fastest(&mut self.requests.iter().filter_map(|(n, at)| Some(at - gateway.answers.get(n)?.0)))?;
+        let back =
+            fastest(&mut self.answers.iter().filter_map(|(n, at)| Some(gateway.answers.get(n)?.1 - at)))?;
+        Some((there - back) / 2.0)
+    }
+}
+
+/// Puts both together. A guest that moved more than once is told of its first and its last server only.
+pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
+    let mut heard: Vec<&Uplink> = uplinks.iter().filter(|u| !u.answers.is_empty()).collect();
+    heard.sort_by_key(|u| u.answers.keys().next().copied());
+    let numbers = 1..=gateway.sent;
+    let lost: Vec<u64> = numbers.filter(|n| !gateway.answers.contains_key(n)).collect();
+    let reached = |n: &u64| uplinks.iter().any(|u| u.requests.contains_key(n));
+    let answered: BTreeSet<u64> = uplinks.iter().flat_map(|u| u.answers.keys().copied()).collect();
+    let mut received: Vec<f64> = gateway.answers.values().map(|a| a.1).collect();
+    received.sort_by(f64::total_cmp);
+    let gap = received.windows(2).map(|w| w[1] - w[0]).max_by(f64::total_cmp).unwrap_or(0.0);
+    let mut report = Report {
+        sent: gateway.sent,
+        lost: lost.len() as u64,
+        duplicates: gateway.duplicates,
+        longest_gap_ms: gap * 1e3,
+        servers: heard.iter().map(|u| u.server.clone()).collect(),
+        ..Report::default()
+    };
+    let (Some(old), Some(new)) = (heard.first(), heard.last()) else { return report };
+    if old.server == new.server {
+        // It stayed: a ping that it was given and did not answer is its own silence.
+        let by_network = |n: &&u64| answered.contains(n) || !reached(n);
+        report.network_lost = lost.iter().filter(by_network).count() as u64;
+        report.where_lost = [report.network_lost, 0, 0];
+        return report;
+    }
+    let last_there = old.answers.keys().next_back().copied().unwrap_or(0);
+    let first = new.packets.iter().copied().fold(f64::INFINITY, f64::min);
+    let before = new.requests.iter().filter(|(_, at)| **at < first).map(|(n, _)| *n).next_back();
+    let first_here = before.map(|n| n + 1).filter(|n| *n > last_there).or_else(|| {
+        let at = first - new.ahead(gateway)?;
+        (last_there + 1..=gateway.sent).find(|n| gateway.sent_at(*n).is_some_and(|sent| sent >= at))
+    });
+    let first_here = first_here.unwrap_or(gateway.sent + 1);
+    for n in &lost {
+        let place = if *n <= last_there {
+            0
+        } else if *n >= first_here {
+            2
+        } else if reached(n) {
+            continue;
+        } else {
+            1
+        };
+        report.where_lost[place] += 1;
+    }
+    report.network_lost = report.where_lost.iter().sum();
+    let last = old.packets.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    report.silence_ms = (|| Some(((first - new.ahead(gateway)?) - (last - old.ahead(gateway)?)) * 1e3))();
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUEST: &str = "10.0.0.2";
+
+    /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead; pings every 10 ms, 1 ms each way.
+    struct Story {
+        sent: u64,
+        old: std::ops::RangeInclusive<u64>,
+        new: std::ops::RangeInclusive<u64>,
+        reach_old: std::ops::RangeInclusive<u64>,
+        reach_new: std::ops::RangeInclusive<u64>,
+        answers_lost: Vec<u64>,
+    }
+
+    fn tell(s: &Story) -> Report {
+        let at = |n: u64| 1000.0 + n as f64 / 100.0;
+        let mut ping = String::new();
+        for n in (1..=s.sent).filter(|n| s.old.contains(n) || s.new.contains(n)) {
+            if !s.answers_lost.contains(&n) {
+                let received = at(n) + 0.004;
+                ping += &format!(
+                    "[{received:.6}] 64 bytes from {GUEST}: icmp_seq={} ttl=64 time=4.00 ms\n",
+                    n % 65536
+                );
+            }
+        }
+        ping += &format!(
+            "\n--- {GUEST} ping statistics ---\n{} packets transmitted, 1 received, 0% packet loss\n",
+            s.sent
+        );
+        let dump = |reach: &std::ops::RangeInclusive<u64>,
+                    answers: &std::ops::RangeInclusive<u64>,
+                    clock: f64| {
+            let mut text = String::new();
+            for n in 1..=s.sent {
+                let seq = n % 65536;
+                if reach.contains(&n) {
+                    text += &format!(
+                        "{:.6} IP 10.255.255.1 > {GUEST}: ICMP echo request, id 7, seq {seq}, length 64\n",
+                        at(n) + clock + 0.001
+                    );
+                }
+                if answers.contains(&n) {
+                    text += &format!(
+                        "{:.6} IP {GUEST} > 10.255.255.1: ICMP echo reply, id 7, seq {seq}, length 64\n",
+                        at(n) + clock + 0.003
+                    );
+                }
+            }
+            text
+        };
+        let uplinks = [
+            Uplink::read("srv1", GUEST, &dump(&s.reach_old, &s.old, 0.0)),
+            Uplink::read("srv2", GUEST, &dump(&s.reach_new, &s.new, 5.0)),
+        ];
+        report(&Gateway::read(&ping), &uplinks)
+    }
+
+    fn moved() -> Story {
+        Story {
+            sent: 1000,
+            old: 1..=400,
+            new: 701..=1000,
+            reach_old: 1..=1000,
+            reach_new: 300..=1000,
+            answers_lost: vec![],
+        }
+    }
+
+    #[test]
+    fn a_guests_own_silence_is_not_the_networks() {
+        let report = tell(&moved());
+        assert_eq!((report.lost, report.network_lost, report.duplicates), (300, 0, 0));
+        assert!((report.longest_gap_ms - 3010.0).abs() < 0.1, "{report:?}");
+        assert!((report.silence_ms.expect("it moved") - 3010.0).abs() < 0.1, "{report:?}");
+        assert_eq!(report.servers, ["srv1", "srv2"]);
+    }
+
+    #[test]
+    fn answers_lost_before_and_after_and_pings_that_reach_nobody_are_the_networks() {
+        let report = tell(&Story { answers_lost: vec![399, 705, 706], ..moved() });
+        assert_eq!((report.lost, report.where_lost), (303, [1, 0, 2]));
+        let report = tell(&Story { reach_old: 1..=450, reach_new: 460..=1000, ..moved() });
+        assert_eq!((report.network_lost, report.where_lost), (9, [0, 9, 0]));
+    }
+
+    #[test]
+    fn rules_that_come_late_cost_what_was_sent_since_the_guest_was_there() {
+        // It speaks at 701 (its announcement), and is reached from 800 on.
+        let mut story = moved();
+        story.reach_new = 800..=1000;
+        let mut uplink_only = tell(&story);
+        assert_eq!(uplink_only.network_lost, 0, "all that it answered came back");
+        story.new = 800..=1000;
+        uplink_only = tell(&story);
+        assert_eq!(uplink_only.lost, 399);
+        // Without an earlier packet of it nobody can say that it was there before 800.
+        assert_eq!(uplink_only.network_lost, 0);
+        let text = "1012.010000 ARP, Request who-has 10.0.0.2 tell 10.0.0.2, length 28\n";
+        let early = Uplink::read("srv2", GUEST, text);
+        assert_eq!(early.packets, [1012.01]);
+    }
+
+    #[test]
+    fn a_guest_that_stays_may_be_silent_and_numbers_go_on_after_65535() {
+        let story = Story {
+            sent: 70_000,
+            old: 1..=70_000,
+            new: 1..=0,
+            reach_old: 1..=70_000,
+            reach_new: 1..=0,
+            answers_lost: vec![66_000],
+        };
+        let report = tell(&story);
+        assert_eq!((report.sent, report.lost, report.network_lost, report.silence_ms), (70_000, 1, 1, None));
+    }
+}
