@@ -134,12 +134,12 @@ pub fn hypervisors(site: &Site, parts: &[Part], ssh_ports: &[u16]) -> String {
          clone = \"copy\"\nsource = \"/var/lib/tandem/images/disk.img\"\nfolder = \"/var/lib/tandem/disks\"\ndevice = \"xvda\"\n"
     );
     for (part, port) in parts.iter().zip(ssh_ports) {
-        for name in &part.servers {
+        for (name, bridge) in &part.servers {
             let address =
                 site.topology.servers.iter().find(|s| s.name == *name).map(|s| s.address.to_string());
             let _ = write!(
                 out,
-                "\n[[host]]\nserver = {name:?}\nssh = \"root@127.0.0.1:{port}\"\nbridges = [{name:?}]\n\
+                "\n[[host]]\nserver = {name:?}\nssh = \"root@127.0.0.1:{port}\"\nbridges = [{bridge:?}]\n\
                  vif_script = \"/etc/xen/scripts/vif-bridge\"\nmigration = \"ssh\"\nmigration_address = {:?}\n",
                 address.unwrap_or_default()
             );

@@ -205,7 +205,10 @@ impl Host {
     /// What it is to the site: switches, servers, gateways.
     pub fn nodes(&self) -> Vec<String> {
         let switches = self.part.switches.iter().map(|s| s.0.clone());
-        switches.chain(self.part.servers.clone()).chain(self.part.gateways.clone()).collect()
+        switches
+            .chain(self.part.servers.iter().map(|s| s.0.clone()))
+            .chain(self.part.gateways.clone())
+            .collect()
     }
 
     /// Looks whether it has booted, with all its services.

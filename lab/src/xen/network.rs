@@ -17,8 +17,8 @@ pub struct Part {
     pub host: String,
     /// Switches, with their ports.
     pub switches: Vec<(String, Vec<Port>)>,
-    /// Servers: each a bridge of that name.
-    pub servers: Vec<String>,
+    /// Servers, each with its bridge. Guests take its name along when they move, so the n-th one is called alike on every host.
+    pub servers: Vec<(String, String)>,
     /// Gateways: each a namespace of that name.
     pub gateways: Vec<String>,
     /// Data cards, in their order: interface, and the cable.
@@ -96,10 +96,11 @@ pub fn parts(site: &Site) -> Vec<Part> {
         match node {
             NodeId::Switch(_) => part.switches.push((name, ports)),
             NodeId::Server(s) => {
+                let bridge = format!("xenbr{}", part.servers.len());
                 if let Some(server) = t.server(s) {
-                    part.script.push_str(&server_script(&name, server.mac, server.address, prefix, &ports));
+                    part.script.push_str(&server_script(&bridge, server.mac, server.address, prefix, &ports));
                 }
-                part.servers.push(name);
+                part.servers.push((name, bridge));
             }
             NodeId::Gateway(g) => {
                 if let Some(gateway) = t.gateway(g) {
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(parts[0].gateways, ["gw1"]);
         let switches = |n: usize| parts[n].switches.iter().map(|s| s.0.as_str()).collect::<Vec<_>>();
         assert_eq!((switches(0), switches(1)), (vec!["core1", "edge1"], vec!["edge2"]));
-        assert_eq!(parts[2].servers, ["srv3"]);
+        assert_eq!(parts[2].servers, [("srv3".to_owned(), "xenbr0".to_owned())]);
         // Two cables, both from the core switch in the first host.
         let cards = |n: usize| parts[n].cards.iter().map(|c| c.0.as_str()).collect::<Vec<_>>();
         assert_eq!((cards(0), cards(1)), (vec!["core1-3", "core1-4"], vec!["edge2-1"]));
@@ -168,9 +169,7 @@ mod tests {
                 assert!(interface.len() <= 15, "{interface}");
             }
             let server = &site.topology.servers[n];
-            assert!(
-                part.script.contains(&format!("ip address add {}/8 dev {}", server.address, server.name))
-            );
+            assert!(part.script.contains(&format!("ip address add {}/8 dev xenbr0", server.address)));
         }
     }
 }

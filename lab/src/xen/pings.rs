@@ -11,6 +11,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// At the end, so many pings without an answer are taken to be on their way.
+const UNDER_WAY: u64 = 200;
+
 /// What the gateway's ping said (`ping -D`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gateway {
@@ -156,15 +159,17 @@ impl Uplink {
 pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
     let mut heard: Vec<&Uplink> = uplinks.iter().filter(|u| !u.answers.is_empty()).collect();
     heard.sort_by_key(|u| u.answers.keys().next().copied());
-    let numbers = 1..=gateway.sent;
-    let lost: Vec<u64> = numbers.filter(|n| !gateway.answers.contains_key(n)).collect();
+    // Pings that were sent just before the end were still on their way.
+    let last_answer = gateway.answers.keys().next_back().copied().unwrap_or(0);
+    let sent = if gateway.sent.saturating_sub(last_answer) <= UNDER_WAY { last_answer } else { gateway.sent };
+    let lost: Vec<u64> = (1..=sent).filter(|n| !gateway.answers.contains_key(n)).collect();
     let reached = |n: &u64| uplinks.iter().any(|u| u.requests.contains_key(n));
     let answered: BTreeSet<u64> = uplinks.iter().flat_map(|u| u.answers.keys().copied()).collect();
     let mut received: Vec<f64> = gateway.answers.values().map(|a| a.1).collect();
     received.sort_by(f64::total_cmp);
     let gap = received.windows(2).map(|w| w[1] - w[0]).max_by(f64::total_cmp).unwrap_or(0.0);
     let mut report = Report {
-        sent: gateway.sent,
+        sent,
         lost: lost.len() as u64,
         duplicates: gateway.duplicates,
         longest_gap_ms: gap * 1e3,
@@ -184,9 +189,9 @@ pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
     let before = new.requests.iter().filter(|(_, at)| **at < first).map(|(n, _)| *n).next_back();
     let first_here = before.map(|n| n + 1).filter(|n| *n > last_there).or_else(|| {
         let at = first - new.ahead(gateway)?;
-        (last_there + 1..=gateway.sent).find(|n| gateway.sent_at(*n).is_some_and(|sent| sent >= at))
+        (last_there + 1..=sent).find(|n| gateway.sent_at(*n).is_some_and(|sent| sent >= at))
     });
-    let first_here = first_here.unwrap_or(gateway.sent + 1);
+    let first_here = first_here.unwrap_or(sent + 1);
     for n in &lost {
         let place = if *n <= last_there {
             0
