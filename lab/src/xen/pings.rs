@@ -1,12 +1,13 @@
 //! Pings to a guest that moves, and who lost which of them: the guest by its silence, or the network.
 //!
-//! A gateway sends them; each server's uplink is watched. So three things are known of every ping: whether it reached a server, whether the
-//! guest there answered, and whether the answer came to the gateway. The guest's silence begins with its last packet on the old server and
-//! ends with its first one on the new server. What is lost outside of it, and what reached neither server within it, the network lost.
+//! A gateway sends them; each server's uplink is watched. So three things are known of every ping: which servers it reached, whether the
+//! guest answered, and whether the answer came to the gateway. A ping is the network's loss when the guest answered and nothing came, or
+//! when it did not reach the server that the guest was on: the old one up to the guest's last answer there, the new one from the guest's
+//! first packet there, and in the silence between them any of the two. All else that is lost is the guest's own silence.
 //!
-//! Hosts have clocks of their own; where a moment of one has to be compared with a moment of another, the offset comes from the pings
-//! themselves (RFC 5905 section 8: half the difference of the fastest ways there and back). Which ping was the first after the silence is
-//! told without clocks wherever pings reach the new server before the guest does.
+//! Hosts have clocks of their own, which drift under emulation. Which ping was the first after the silence is therefore told by pings that
+//! reached the new server before the guest did, wherever there are such; otherwise by the clocks' offset as the pings nearest to it show
+//! it (RFC 5905 section 8: half the difference of the fastest ways there and back).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub struct Uplink {
     pub answers: BTreeMap<u64, f64>,
     /// When any packet of the guest was seen.
     pub packets: Vec<f64>,
+    /// Packets that the watcher missed.
+    pub missed: u64,
 }
 
 /// What became of the pings.
@@ -45,18 +48,20 @@ pub struct Report {
     pub sent: u64,
     /// Without an answer.
     pub lost: u64,
-    /// Of these: sent before the guest fell silent or after it was heard on its new server, or on no server at all.
+    /// Of these by the network, not by the guest's silence.
     pub network_lost: u64,
     /// Answers that came twice.
     pub duplicates: u64,
     /// The longest time between two answers, ms.
     pub longest_gap_ms: f64,
-    /// From the guest's last packet on its old server to its first on the new one, ms; none where it did not move.
+    /// At the gateway, from the last answer of the old server to the first one of the new, ms; none where the guest did not move.
     pub silence_ms: Option<f64>,
     /// Servers that it was heard on, in order.
     pub servers: Vec<String>,
-    /// What the network lost before the silence, in it (reached no server), and after it.
+    /// What the network lost before the silence, in it, and after it.
     pub where_lost: [u64; 3],
+    /// Packets that the watchers missed: what the network is said to have lost may be theirs.
+    pub missed: u64,
 }
 
 /// ICMP numbers have 16 bits; this goes on counting. Numbers come nearly in order.
@@ -144,13 +149,15 @@ impl Uplink {
         uplink
     }
 
-    /// How far this server's clock is ahead of the gateway's, in seconds.
-    fn ahead(&self, gateway: &Gateway) -> Option<f64> {
-        let fastest = |ways: &mut dyn Iterator<Item = f64>| ways.min_by(f64::total_cmp);
-        let there =
-            fastest(&mut self.requests.iter().filter_map(|(n, at)| Some(at - gateway.answers.get(n)?.0)))?;
-        let back =
-            fastest(&mut self.answers.iter().filter_map(|(n, at)| Some(gateway.answers.get(n)?.1 - at)))?;
+    /// How far this server's clock is ahead of the gateway's about the ping `number`, in seconds.
+    fn ahead(&self, gateway: &Gateway, number: u64) -> Option<f64> {
+        let mut near: Vec<u64> =
+            self.answers.keys().copied().filter(|n| gateway.answers.contains_key(n)).collect();
+        near.sort_by_key(|n| n.abs_diff(number));
+        near.truncate(100);
+        let way = |f: &dyn Fn(u64) -> Option<f64>| near.iter().filter_map(|n| f(*n)).min_by(f64::total_cmp);
+        let there = way(&|n| Some(self.requests.get(&n)? - gateway.answers.get(&n)?.0))?;
+        let back = way(&|n| Some(gateway.answers.get(&n)?.1 - self.answers.get(&n)?))?;
         Some((there - back) / 2.0)
     }
 }
@@ -163,7 +170,6 @@ pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
     let last_answer = gateway.answers.keys().next_back().copied().unwrap_or(0);
     let sent = if gateway.sent.saturating_sub(last_answer) <= UNDER_WAY { last_answer } else { gateway.sent };
     let lost: Vec<u64> = (1..=sent).filter(|n| !gateway.answers.contains_key(n)).collect();
-    let reached = |n: &u64| uplinks.iter().any(|u| u.requests.contains_key(n));
     let answered: BTreeSet<u64> = uplinks.iter().flat_map(|u| u.answers.keys().copied()).collect();
     let mut received: Vec<f64> = gateway.answers.values().map(|a| a.1).collect();
     received.sort_by(f64::total_cmp);
@@ -174,40 +180,48 @@ pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
         duplicates: gateway.duplicates,
         longest_gap_ms: gap * 1e3,
         servers: heard.iter().map(|u| u.server.clone()).collect(),
+        missed: uplinks.iter().map(|u| u.missed).sum(),
         ..Report::default()
     };
     let (Some(old), Some(new)) = (heard.first(), heard.last()) else { return report };
-    if old.server == new.server {
-        // It stayed: a ping that it was given and did not answer is its own silence.
-        let by_network = |n: &&u64| answered.contains(n) || !reached(n);
-        report.network_lost = lost.iter().filter(by_network).count() as u64;
-        report.where_lost = [report.network_lost, 0, 0];
-        return report;
-    }
+    let moved = old.server != new.server;
     let last_there = old.answers.keys().next_back().copied().unwrap_or(0);
-    let first = new.packets.iter().copied().fold(f64::INFINITY, f64::min);
-    let before = new.requests.iter().filter(|(_, at)| **at < first).map(|(n, _)| *n).next_back();
-    let first_here = before.map(|n| n + 1).filter(|n| *n > last_there).or_else(|| {
-        let at = first - new.ahead(gateway)?;
-        (last_there + 1..=sent).find(|n| gateway.sent_at(*n).is_some_and(|sent| sent >= at))
-    });
-    let first_here = first_here.unwrap_or(sent + 1);
+    let first_here = if moved { first_after(gateway, last_there, sent, new) } else { sent + 1 };
     for n in &lost {
-        let place = if *n <= last_there {
-            0
-        } else if *n >= first_here {
-            2
-        } else if reached(n) {
-            continue;
-        } else {
-            1
+        let there = old.requests.contains_key(n);
+        let here = new.requests.contains_key(n);
+        let (place, delivered) = match n {
+            n if *n <= last_there || !moved => (0, there),
+            n if *n >= first_here => (2, here),
+            _ => (1, there || here),
         };
-        report.where_lost[place] += 1;
+        if answered.contains(n) || !delivered {
+            report.where_lost[place] += 1;
+        }
     }
     report.network_lost = report.where_lost.iter().sum();
-    let last = old.packets.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    report.silence_ms = (|| Some(((first - new.ahead(gateway)?) - (last - old.ahead(gateway)?)) * 1e3))();
+    if moved {
+        let of = |uplink: &Uplink| -> Vec<f64> {
+            uplink.answers.keys().filter_map(|n| Some(gateway.answers.get(n)?.1)).collect()
+        };
+        let last = of(old).into_iter().max_by(f64::total_cmp);
+        let first = of(new).into_iter().min_by(f64::total_cmp);
+        report.silence_ms = last.zip(first).map(|(last, first)| (first - last) * 1e3);
+    }
     report
+}
+
+/// The first ping that was sent when the guest was on its new server.
+fn first_after(gateway: &Gateway, last_there: u64, sent: u64, new: &Uplink) -> u64 {
+    let answer = new.answers.keys().next().copied().unwrap_or(sent + 1);
+    let first = new.packets.iter().copied().fold(f64::INFINITY, f64::min);
+    let before = new.requests.iter().filter(|(_, at)| **at < first).map(|(n, _)| *n).next_back();
+    if let Some(n) = before.filter(|n| *n > last_there) {
+        return (n + 1).min(answer);
+    }
+    let Some(ahead) = new.ahead(gateway, answer) else { return answer };
+    let after = |n: &u64| gateway.sent_at(*n).is_some_and(|at| at >= first - ahead);
+    (last_there + 1..=sent).find(after).unwrap_or(answer).min(answer)
 }
 
 #[cfg(test)]
@@ -219,6 +233,8 @@ mod tests {
     /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead; pings every 10 ms, 1 ms each way.
     struct Story {
         sent: u64,
+        /// When it announces itself on its new server, as a ping's number.
+        announces: u64,
         old: std::ops::RangeInclusive<u64>,
         new: std::ops::RangeInclusive<u64>,
         reach_old: std::ops::RangeInclusive<u64>,
@@ -263,9 +279,11 @@ mod tests {
             }
             text
         };
+        let announced =
+            format!("{:.6} ARP, Request who-has {GUEST} tell {GUEST}, length 28\n", at(s.announces) + 5.002);
         let uplinks = [
             Uplink::read("srv1", GUEST, &dump(&s.reach_old, &s.old, 0.0)),
-            Uplink::read("srv2", GUEST, &dump(&s.reach_new, &s.new, 5.0)),
+            Uplink::read("srv2", GUEST, &(announced + &dump(&s.reach_new, &s.new, 5.0))),
         ];
         report(&Gateway::read(&ping), &uplinks)
     }
@@ -273,6 +291,7 @@ mod tests {
     fn moved() -> Story {
         Story {
             sent: 1000,
+            announces: 700,
             old: 1..=400,
             new: 701..=1000,
             reach_old: 1..=1000,
@@ -300,25 +319,19 @@ mod tests {
 
     #[test]
     fn rules_that_come_late_cost_what_was_sent_since_the_guest_was_there() {
-        // It speaks at 701 (its announcement), and is reached from 800 on.
-        let mut story = moved();
-        story.reach_new = 800..=1000;
-        let mut uplink_only = tell(&story);
-        assert_eq!(uplink_only.network_lost, 0, "all that it answered came back");
-        story.new = 800..=1000;
-        uplink_only = tell(&story);
-        assert_eq!(uplink_only.lost, 399);
-        // Without an earlier packet of it nobody can say that it was there before 800.
-        assert_eq!(uplink_only.network_lost, 0);
-        let text = "1012.010000 ARP, Request who-has 10.0.0.2 tell 10.0.0.2, length 28\n";
-        let early = Uplink::read("srv2", GUEST, text);
-        assert_eq!(early.packets, [1012.01]);
+        // It announces itself at 700; pings go to the old server until 799.
+        let report = tell(&Story { reach_new: 800..=1000, new: 800..=1000, ..moved() });
+        assert_eq!(report.lost, 399);
+        assert_eq!(report.where_lost[0], 0);
+        // By two clocks, each way 1 ms: right within a ping.
+        assert!((99..=101).contains(&report.where_lost[2]), "{report:?}");
     }
 
     #[test]
     fn a_guest_that_stays_may_be_silent_and_numbers_go_on_after_65535() {
         let story = Story {
             sent: 70_000,
+            announces: 0,
             old: 1..=70_000,
             new: 1..=0,
             reach_old: 1..=70_000,
@@ -327,5 +340,13 @@ mod tests {
         };
         let report = tell(&story);
         assert_eq!((report.sent, report.lost, report.network_lost, report.silence_ms), (70_000, 1, 1, None));
+    }
+
+    #[test]
+    fn pings_on_their_way_at_the_end_are_not_lost_and_a_guest_that_never_answers_again_is() {
+        let report = tell(&Story { new: 701..=990, ..moved() });
+        assert_eq!((report.sent, report.lost), (990, 300));
+        let report = tell(&Story { old: 1..=400, new: 1..=0, ..moved() });
+        assert_eq!((report.sent, report.lost, report.network_lost), (1000, 600, 0));
     }
 }

@@ -68,7 +68,7 @@ impl Watch {
         for (access, server) in &self.servers {
             let what = format!("watch-{server}");
             let dump = format!(
-                "tcpdump -i {server}-1 -n -s 96 -U -w /tmp/{what}.pcap host {} and \\( icmp or arp \\)",
+                "tcpdump -i {server}-1 -n -s 96 -B 4096 -U -w /tmp/{what}.pcap host {} and \\( icmp or arp \\)",
                 self.guest
             );
             start(access, &what, &dump)?;
@@ -106,7 +106,10 @@ impl Watch {
                 ))
                 .unwrap_or_default();
             std::fs::write(folder.join(format!("{server}.txt")), &text)?;
-            uplinks.push(Uplink::read(server, &self.guest.to_string(), &text));
+            let missed =
+                text.lines().find_map(|l| l.strip_suffix(" packets dropped by kernel")?.parse().ok());
+            let uplink = Uplink::read(server, &self.guest.to_string(), &text);
+            uplinks.push(Uplink { missed: missed.unwrap_or(0), ..uplink });
         }
         Ok(pings::report(&gateway, &uplinks))
     }
