@@ -18,6 +18,7 @@ mod error;
 pub mod hosts;
 pub mod placeholders;
 pub mod router;
+pub mod xl;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
 

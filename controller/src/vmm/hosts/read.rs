@@ -182,6 +182,7 @@ fn image(mut s: Section<'_>, c: &mut Collector<'_>, before: &[Image]) -> Image {
     let (cmdline, loader) = (s.text(c, "cmdline"), s.text(c, "loader"));
     let config = s.text(c, "config").unwrap_or_default();
     let template = s.text(c, "template");
+    let (max_ram, max_cpu) = (s.bytes(c, "max_ram"), s.count(c, "max_cpu", 1..=4096));
     if kernel.is_none() {
         for key in ["ramdisk", "cmdline"] {
             if s.has(key) {
@@ -221,7 +222,7 @@ fn image(mut s: Section<'_>, c: &mut Collector<'_>, before: &[Image]) -> Image {
         Some(kernel) => Boot::Kernel { kernel, ramdisk, cmdline: cmdline.unwrap_or_default() },
         None => Boot::Disk { loader },
     };
-    Image { name, default, boot, disk, config, template }
+    Image { name, default, boot, disk, config, max_ram, max_cpu, template }
 }
 
 fn disk(parent: &mut Section<'_>, c: &mut Collector<'_>) -> Disk {
