@@ -18,4 +18,5 @@ pub mod openapi;
 pub mod serve;
 pub mod store;
 pub mod switches;
+pub mod vmm;
 pub mod world;
