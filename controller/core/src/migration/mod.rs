@@ -8,6 +8,7 @@
 
 mod asks;
 mod execute;
+pub mod precopy;
 mod view;
 
 pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
