@@ -14,6 +14,7 @@
 //!
 //! Which hosts there are and how they are reached is a file: [`hosts`].
 
+pub mod emulated;
 mod error;
 pub mod hosts;
 pub mod placeholders;
@@ -23,6 +24,7 @@ pub mod xl;
 pub use error::{MigrateError, VmmError, Whereabouts};
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
     BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, VmId, VmSpec,
@@ -230,4 +232,19 @@ pub enum Settled {
     UnderWay,
     /// It is not; this is where the VM is, and the reason where something is not as it should be.
     Ended(Whereabouts, Option<VmmError>),
+}
+
+/// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which marks its VMs.
+///
+/// # Errors
+/// When a driver cannot be made.
+pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<dyn Hypervisor>>> {
+    let mut drivers: Vec<Arc<dyn Hypervisor>> = Vec::new();
+    if !file.hosts.is_empty() {
+        drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));
+    }
+    if let Some(pool) = file.pools.first() {
+        anyhow::bail!("{}: this version has no driver for XAPI pools; leave [[pool]] out", pool.name);
+    }
+    Ok(drivers)
 }

@@ -133,6 +133,10 @@ pub struct Host {
     pub uplinks: Vec<(PortNo, String)>,
     /// A vif script that is there; `None` is ours, which is put there.
     pub vif_script: Option<String>,
+    /// Where what runs for us is, on the host: gone when it is started anew, as its domains are.
+    pub run: String,
+    /// Where what must outlive that is: cold moves under way.
+    pub keep: String,
     /// How memory goes to and from it.
     pub transport: Transport,
     /// Where other hosts reach it for that.

@@ -314,6 +314,8 @@ fn host(
     let ssh = ssh(&mut s, c, "ssh", d);
     let uplinks = uplinks(&mut s, c, "bridges", site, server, 15);
     let vif_script = remote_path(&mut s, c, "vif_script");
+    let run = remote_path(&mut s, c, "run").unwrap_or_else(|| "/run/tandem-xl".to_owned());
+    let keep = remote_path(&mut s, c, "keep").unwrap_or_else(|| "/var/lib/tandem".to_owned());
     let words = [("ssh", Transport::Ssh), ("tcp", Transport::Tcp)];
     let transport = s.word(c, "migration", &words).unwrap_or(Transport::Tcp);
     let migration_address = s.text(c, "migration_address").unwrap_or_else(|| ssh.address.clone());
@@ -332,6 +334,8 @@ fn host(
         ssh,
         uplinks,
         vif_script,
+        run,
+        keep,
         transport,
         migration_address,
         migration_port,

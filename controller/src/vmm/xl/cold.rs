@@ -1,10 +1,10 @@
 //! A cold move: the VM is saved to a file, that and its local disks are copied with a checksum each, and it is restored on the other host.
 //!
-//! `/var/lib/tandem/moves/migN` on either host has `disks`, what is copied, before anything is; on the source `state`, the VM's memory.
+//! `/var/lib/tandem/moves/migN` (`keep`) on either host has `disks`, what is copied, before anything is; on the source `state`, the VM's memory.
 //! Until the target runs it the source has all of it: whatever ends the move before, it is restored there ([`take_back`]).
 
 use super::guest::{self, REMOVE_DISK};
-use super::host::{HostState, RUN};
+use super::host::HostState;
 use super::job;
 use super::life::config_path;
 use super::{Xl, live};
@@ -25,14 +25,14 @@ pub(crate) const IDENTITY: &str = r#"if [ -b "$1" ]; then
 elif [ -f "$1" ]; then stat -c '%i %s %Y' "$1"; stat -c %s "$1"
 fi"#;
 
-pub(crate) fn folder(way: Way) -> String {
-    format!("/var/lib/tandem/moves/mig{}", way.migration.0)
+pub(crate) fn folder(host: &HostState, way: Way) -> String {
+    format!("{}/moves/mig{}", host.host.keep, way.migration.0)
 }
 
 /// The VM's memory is in a file at the source.
 pub(crate) async fn saved(source: &HostState, way: Way) -> Result<bool, VmmError> {
     let script = "[ -s \"$1/state\" ] || [ -s \"$1/state.part\" ] && echo yes; :";
-    match source.ask("looking for its saved memory", script, &[&folder(way)]).await {
+    match source.ask("looking for its saved memory", script, &[&folder(source, way)]).await {
         Ok(text) => Ok(text.contains("yes")),
         Err(why) if why.is_away() => Ok(false),
         Err(why) => Err(why),
@@ -43,7 +43,7 @@ pub(crate) async fn saved(source: &HostState, way: Way) -> Result<bool, VmmError
 pub(crate) async fn take_back(source: &HostState, way: Way) -> Result<(), VmmError> {
     let script =
         r#"[ -s "$1/state" ] || mv "$1/state.part" "$1/state" && xl restore "$2" "$1/state" && rm -rf "$1""#;
-    let (dir, config) = (folder(way), config_path(way.vm));
+    let (dir, config) = (folder(source, way), config_path(source, way.vm));
     let what = format!("taking {} back", way.vm);
     let output = source.run(&what, script, &[&dir, &config], &[], source.host.times.start).await?;
     source.good(&what, output).map(drop)
@@ -56,15 +56,15 @@ pub(crate) async fn clean(
     target: &HostState,
     way: Way,
 ) -> Result<(), VmmError> {
-    let dir = folder(way);
-    let text = loser.ask("looking for copied disks", "cat \"$1/disks\" 2>/dev/null; :", &[&dir]).await?;
+    let script = "cat \"$1/disks\" 2>/dev/null; :";
+    let text = loser.ask("looking for copied disks", script, &[&folder(loser, way)]).await?;
     for (word, path) in text.lines().filter_map(|l| l.split_once(' ')) {
         let what = format!("removing {path}");
         loser.ask(&what, REMOVE_DISK, &[path, word]).await?;
     }
-    loser.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(way.vm)]).await?;
+    loser.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(loser, way.vm)]).await?;
     for host in [source, target] {
-        match host.ask("removing its saved memory", "rm -rf \"$1\"", &[&dir]).await {
+        match host.ask("removing its saved memory", "rm -rf \"$1\"", &[&folder(host, way)]).await {
             Ok(_) => {}
             Err(why) if why.is_away() => {}
             Err(why) => return Err(why),
@@ -146,14 +146,14 @@ impl Xl {
         let local = self.local_disk(source, target, order).await?;
         let image = guest::image(&self.images, &target.host.name, order.spec.image.as_deref())?;
         let config = guest::config(target.tag, &target.host, image, way.vm, &order.spec)?;
-        let keep = folder(way);
+        let keep = folder(source, way);
         let line = local
             .as_ref()
             .map_or_else(String::new, |(d, path, _)| format!("{} {path}\n", guest::clone_word(d)));
         for host in [source, target] {
-            host.put(&format!("{keep}/disks"), &line, "0600").await?;
+            host.put(&format!("{}/disks", folder(host, way)), &line, "0600").await?;
         }
-        target.put(&config_path(way.vm), &config, "0600").await?;
+        target.put(&config_path(target, way.vm), &config, "0600").await?;
         if let Some((disk, path, size)) = &local {
             match disk.clone {
                 // A device has to be there to be written to.
@@ -171,15 +171,13 @@ impl Xl {
                 CloneBy::Copy => {}
             }
         }
-        let relay = format!("{RUN}/tandem-relay");
-        let receiver = format!("exec python3 {} receive /var/lib/tandem", quote(&relay));
-        // Disks may be elsewhere: what is received is bound to where they and the saved memory are.
-        let root = local.as_ref().map_or("/var/lib/tandem", |(d, ..)| d.folder.as_str());
-        let receiver = if root.starts_with("/var/lib/tandem") || root.starts_with("/dev/") {
-            receiver
-        } else {
-            format!("exec python3 {} receive /", quote(&relay))
-        };
+        let relay = source.relay();
+        // What is received is bound to where the saved memory and the disks are.
+        let mut receiver =
+            format!("exec python3 {} receive {}", quote(&target.relay()), quote(&target.host.keep));
+        if let Some((disk, ..)) = &local {
+            receiver.push_str(&format!(" {}", quote(&disk.folder)));
+        }
         let rate = *steering.rate.borrow_and_update();
         let words = ["sh", "-c", receiver.as_str()];
         let receive: &[&str] = if target.host.transport == Transport::Ssh { &words[2..] } else { &words };
@@ -187,11 +185,14 @@ impl Xl {
         let script = r#"state=$1; id=$2; shift 2
 [ -s "$state" ] || { xl save "$id" "$state.part" && mv "$state.part" "$state"; } || exit 1
 exec python3 "$@""#;
-        let (state, id, dir) = (format!("{keep}/state"), domain.id.to_string(), job::folder(way.migration));
+        let (state, id, dir) =
+            (format!("{keep}/state"), domain.id.to_string(), job::folder(source, way.migration));
         let mut command = vec!["sh", "-c", script, "tandem", &state, &id, &relay, "copy", &dir];
         command.extend(transport.iter().map(String::as_str));
-        command.extend(["--", &state]);
-        command.extend(local.iter().map(|(_, path, _)| path.as_str()));
+        let mut files = vec![format!("{state}={}/state", folder(target, way))];
+        files.extend(local.iter().map(|(_, path, _)| format!("{path}={path}")));
+        command.push("--");
+        command.extend(files.iter().map(String::as_str));
         job::start(source, way.migration, &command).await?;
         Ok((domain.memory_mib << 20) + local.as_ref().map_or(0, |l| l.2))
     }
@@ -242,7 +243,7 @@ exec python3 "$@""#;
         let script = r#"mv "$1/state.part" "$1/state" || exit 1
 while read -r word path; do [ "$word" = lvm-snapshot ] || mv "$path.part" "$path" || exit 1; done < "$1/disks"
 xl restore "$2" "$1/state""#;
-        let (keep, config) = (folder(way), config_path(way.vm));
+        let (keep, config) = (folder(target, way), config_path(target, way.vm));
         let what = format!("restoring {}", way.vm);
         let output = target.run(&what, script, &[&keep, &config], &[], target.host.times.start).await?;
         target.good(&what, output).map(drop)

@@ -11,9 +11,6 @@ use std::time::Duration;
 use tandem_model::VmId;
 use tokio::sync::Mutex;
 
-/// Where what runs for us is, on a host; gone when it is started anew, as domains are.
-pub(crate) const RUN: &str = "/run/tandem";
-
 const RELAY: &str = include_str!("scripts/tandem-relay");
 const VIF: &str = include_str!("scripts/vif-tandem");
 
@@ -97,6 +94,11 @@ impl HostState {
         })
     }
 
+    /// Where our relay is.
+    pub(crate) fn relay(&self) -> String {
+        format!("{}/tandem-relay", self.host.run)
+    }
+
     /// What was found when it was last reached.
     pub(crate) fn tools(&self) -> Option<Tools> {
         self.tools.lock().ok().and_then(|t| t.clone())
@@ -117,7 +119,7 @@ impl HostState {
         let text = self.remote.good(what, output)?;
         let info = parse::info(&text).map_err(|e| self.nonsense(what, &e))?;
         let tools = Tools { relay: text.contains("tandem_python : yes"), xen: info.version };
-        let mut files = vec![(format!("{RUN}/tandem-relay"), RELAY, "0700")];
+        let mut files = vec![(self.relay(), RELAY, "0700")];
         if self.host.vif_script.is_none() {
             files.push((VIF_SCRIPT.to_owned(), VIF, "0755"));
         }

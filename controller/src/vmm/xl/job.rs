@@ -1,9 +1,9 @@
 //! A migration's processes on its hosts: they do not end with our connection, and are found again by their folder.
 //!
-//! `/run/tandem/migN` on either host has `pid` (leader of the job's own session, whose working directory is the folder: so its number
+//! `/run/tandem-xl/migN` on either host has `pid` (leader of the job's own session, whose working directory is the folder: so its number
 //! cannot be another's), `log`, and `rc` when it has ended; on the source also `rate` and `sent` of the relay.
 
-use super::host::{HostState, RUN};
+use super::host::HostState;
 use super::parse::complaint;
 use crate::vmm::VmmError;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub(crate) struct Look {
     pub(crate) log: String,
 }
 
-pub(crate) fn folder(migration: MigrationId) -> String {
-    format!("{RUN}/mig{}", migration.0)
+pub(crate) fn folder(host: &HostState, migration: MigrationId) -> String {
+    format!("{}/mig{}", host.host.run, migration.0)
 }
 
 /// Starts `command` as a job, once: one that is there already goes on.
@@ -48,7 +48,7 @@ rm -f pid rc log sent relay.pid port
 setsid sh -c 'echo $$ > pid; "$@" > log 2>&1 < /dev/null; echo $? > rc.new; mv rc.new rc' tandem "$@" </dev/null >/dev/null 2>&1 &
 n=0; until [ -s pid ]; do n=$((n + 1)); [ $n -gt 100 ] && exit 1; sleep 0.1; done"#
     );
-    let dir = folder(migration);
+    let dir = folder(host, migration);
     let mut arguments = vec![dir.as_str()];
     arguments.extend(command);
     host.ask("starting the migration's process", &script, &arguments).await.map(drop)
@@ -74,7 +74,7 @@ echo "size $size"; echo '== log'
 [ "$size" -gt "$2" ] && tail -c "+$(($2 + 1))" "$1/log" | head -c "$((size - $2))"; :"#
     );
     let rate = rate.map_or_else(String::new, |r| r.0.to_string());
-    let (dir, from) = (folder(migration), offset.to_string());
+    let (dir, from) = (folder(host, migration), offset.to_string());
     let text = host.ask("looking at the migration", &script, &[&dir, &from, &rate]).await?;
     let (head, log) = text.split_once("== log\n").unwrap_or((&text, ""));
     let field = |name: &str| {
@@ -108,7 +108,7 @@ while alive "$1" pid; do
 done"#
     );
     let limit = patience + Duration::from_secs(20);
-    let (dir, seconds) = (folder(migration), patience.as_secs().to_string());
+    let (dir, seconds) = (folder(host, migration), patience.as_secs().to_string());
     let what = "ending the migration's process";
     let output = host.run(what, &script, &[&dir, &seconds], &[], limit).await?;
     host.good(what, output).map(drop)
@@ -117,18 +117,18 @@ done"#
 /// Ends only a job's transport; `xl` itself is left to take the guest back.
 pub(crate) async fn cut(host: &HostState, migration: MigrationId) -> Result<(), VmmError> {
     let script = format!("{ALIVE}alive \"$1\" relay.pid && kill \"$(cat \"$1/relay.pid\")\"; :");
-    host.ask("ending the migration's transport", &script, &[&folder(migration)]).await.map(drop)
+    host.ask("ending the migration's transport", &script, &[&folder(host, migration)]).await.map(drop)
 }
 
 /// Why a job failed, by its log.
 pub(crate) async fn why(host: &HostState, migration: MigrationId) -> String {
     let script = r#"[ -e "$1/log" ] && tail -c 16384 "$1/log"; :"#;
-    let text = host.ask("reading the migration's log", script, &[&folder(migration)]).await;
+    let text = host.ask("reading the migration's log", script, &[&folder(host, migration)]).await;
     text.map(|t| complaint(&t)).unwrap_or_default()
 }
 
 /// Forgets a job that has ended.
 pub(crate) async fn forget(host: &HostState, migration: MigrationId) -> Result<(), VmmError> {
     let script = format!("{ALIVE}alive \"$1\" pid || rm -rf \"$1\"");
-    host.ask("forgetting the migration", &script, &[&folder(migration)]).await.map(drop)
+    host.ask("forgetting the migration", &script, &[&folder(host, migration)]).await.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use super::Xl;
 use super::guest::{self, CLONE, REMOVE_DISK};
-use super::host::{HostState, Ours, RUN};
+use super::host::{HostState, Ours};
 use super::ssh::one_line;
 use super::tag::name;
 use crate::vmm::hosts::{Boot, Image};
@@ -15,8 +15,8 @@ const OVERHEAD_MIB: u64 = 4;
 const NO_FILE: i32 = 66;
 
 /// Where a VM's configuration is.
-pub(crate) fn config_path(vm: VmId) -> String {
-    format!("{RUN}/guests/{}.cfg", name(vm))
+pub(crate) fn config_path(host: &HostState, vm: VmId) -> String {
+    format!("{}/guests/{}.cfg", host.host.run, name(vm))
 }
 
 impl Xl {
@@ -73,7 +73,7 @@ impl Xl {
             }
             host.good(&what, output)?;
         }
-        let path = config_path(vm);
+        let path = config_path(host, vm);
         host.put(&path, text, "0600").await?;
         let what = format!("starting {vm}");
         let output =
@@ -145,7 +145,7 @@ done"#;
             let what = format!("removing {path}");
             host.ask(&what, REMOVE_DISK, &[&path, guest::clone_word(disk)]).await?;
         }
-        host.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(vm)]).await.map(drop)
+        host.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(host, vm)]).await.map(drop)
     }
 
     pub(crate) async fn resize_domain(

@@ -8,7 +8,7 @@
 //! controller ([`super::job`]). To cancel, the relay is ended: then `xl` fails as it does when a cable is pulled, resumes the guest at the
 //! source and destroys the incoming one; what it does not clean up is found by [`super::settle`].
 
-use super::host::{HostState, RUN};
+use super::host::HostState;
 use super::job::{self, Look};
 use super::parse::Log;
 use super::{Xl, guest};
@@ -123,7 +123,7 @@ pub(crate) async fn open(
     rate: BitRate,
     receiver: &[&str],
 ) -> Result<Vec<String>, VmmError> {
-    let dir = job::folder(migration);
+    let dir = job::folder(source, migration);
     source.put(&format!("{dir}/rate"), &format!("{}\n", rate.0), "0600").await?;
     if target.host.transport == Transport::Ssh {
         let mut words = ssh_words(target);
@@ -132,9 +132,10 @@ pub(crate) async fn open(
     }
     let secret = format!("{}\n", token());
     for host in [source, target] {
-        host.put(&format!("{dir}/token"), &secret, "0600").await?;
+        host.put(&format!("{}/token", job::folder(host, migration)), &secret, "0600").await?;
     }
-    let (relay, first) = (format!("{RUN}/tandem-relay"), target.host.migration_port.to_string());
+    let (dir, relay) = (job::folder(target, migration), target.relay());
+    let first = target.host.migration_port.to_string();
     let address = &target.host.migration_address;
     let mut command = vec!["python3", &relay, "listen", &dir, address, &first];
     command.extend(receiver);
@@ -184,18 +185,17 @@ impl Xl {
         let domain = source.running(way.vm).await?;
         let image = guest::image(&self.images, &target.host.name, order.spec.image.as_deref())?;
         let config = guest::config(target.tag, &target.host, image, way.vm, &order.spec)?;
-        let dir = job::folder(way.migration);
+        let dir = job::folder(source, way.migration);
         let path = format!("{dir}/config");
         source.put(&path, &config, "0600").await?;
         // What it is started from again, if it is: on the host where it will be.
-        target.put(&super::life::config_path(way.vm), &config, "0600").await?;
+        target.put(&super::life::config_path(target, way.vm), &config, "0600").await?;
         let receiver: &[&str] =
             if target.host.transport == Transport::Ssh { &[RECEIVE] } else { &["xl", "migrate-receive"] };
         let transport = open(source, target, way.migration, rate, receiver).await?;
         let relayed = source.tools().is_some_and(|t| t.relay);
         let carry = if relayed {
-            let mut words =
-                vec!["python3".to_owned(), format!("{RUN}/tandem-relay"), transport[0].clone(), dir.clone()];
+            let mut words = vec!["python3".to_owned(), source.relay(), transport[0].clone(), dir.clone()];
             words.extend(transport[1..].iter().cloned());
             text(&words)
         } else {

@@ -3,7 +3,7 @@
 //!
 //! What a host must have: root by ssh, `xl` and its daemons, a bridge per uplink of the server, and for each image its kernel and ramdisk
 //! or its disk's source. Python 3 (Debian's Xen tools depend on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks
-//! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem` (the relay,
+//! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem-xl` (the relay,
 //! configurations, migrations under way), `/var/lib/tandem/moves` (cold moves under way), and the disks that it clones.
 //!
 //! - [`ssh`](self), host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
