@@ -11,6 +11,7 @@ mod groups;
 mod life;
 mod managed;
 mod moves;
+mod moves_chaos;
 mod moves_order;
 mod moves_rules;
 mod moves_stopped;
