@@ -8,9 +8,13 @@
 
 mod asks;
 mod execute;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod hotspot;
 mod keep_policy;
 mod order;
+#[cfg(test)]
+mod order_tests;
 mod paper;
 mod plan;
 pub(crate) mod policies;
