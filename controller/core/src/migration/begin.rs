@@ -332,10 +332,4 @@ impl Core {
         }
         Ok((path, rate, predicted))
     }
-
-    /// At which rate a VM dirties its memory, as measured or as the site says.
-    fn dirty_rate(&self, vm: VmId) -> BitRate {
-        let measured = self.vm_load(vm).map(|l| l.dirty).filter(|d| d.0 > 0);
-        measured.unwrap_or(self.site.migration.dirty_rate)
-    }
 }
