@@ -345,7 +345,8 @@ pub fn vm(marking: Marking<'_>, routes: &Routes, vm: &VmRecord, generation: u8) 
     let topology = &marking.site.topology;
     let default = default_paths(topology, routes, vm).map(|(up, down)| {
         // What goes outside takes the way to the nearest gateway, which need not be the VM's.
-        let is_way_out = topology.gateways.len() < 2 || up.iter().all(|hop| leads_out(topology, routes, *hop));
+        let is_way_out =
+            topology.gateways.len() < 2 || up.iter().all(|hop| leads_out(topology, routes, *hop));
         (if is_way_out { up } else { Vec::new() }, down)
     });
     vm_beside(marking, default, vm, generation)
