@@ -10,7 +10,7 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{datapaths, fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem};
+use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, xen};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -166,6 +166,9 @@ enum Verb {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Real Xen hosts under emulation, with Open vSwitch in their domain 0.
+    #[command(subcommand)]
+    Xen(xen::cli::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -415,6 +418,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Calibrate { world, place, name, api, options } => {
             return calibrate(world, place, name, &api, options);
         }
+        Verb::Xen(verb) => return xen::cli::run(verb),
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;

@@ -16,3 +16,4 @@ pub mod sim;
 mod speaker;
 pub mod tandem;
 pub mod testbed;
+pub mod xen;
