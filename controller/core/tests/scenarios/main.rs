@@ -14,6 +14,7 @@ mod life;
 mod loads;
 mod managed;
 mod moves;
+mod moves_chaos;
 mod moves_order;
 mod moves_rules;
 mod moves_stopped;
