@@ -8,6 +8,8 @@ pub mod draw;
 pub mod emulated;
 pub mod experiment;
 pub mod hosts;
+pub mod lanes;
+pub mod migration;
 pub mod record;
 pub mod requester;
 pub mod scratch;
