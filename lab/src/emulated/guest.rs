@@ -61,8 +61,7 @@ impl Guest {
     /// When there is no such image.
     pub fn new(ordered: &Ordered, now: u64) -> anyhow::Result<Guest> {
         let Image { behaviour, .. } = image(&ordered.image)?;
-        let behaviour =
-            Behaviour { disk_written: behaviour.disk_written.min(ordered.disk), ..behaviour };
+        let behaviour = Behaviour { disk_written: behaviour.disk_written.min(ordered.disk), ..behaviour };
         let (cpu, ram, disk) = (ordered.cpu, ordered.ram, ordered.disk);
         Ok(Guest { cpu, ram, disk, behaviour, runs: true, at: now, cpu_ns: 0.0, dirtied: 0.0 })
     }
@@ -140,7 +139,10 @@ mod tests {
         assert_eq!(vm.behaviour.working_set, 0.1);
         assert_eq!(vm.cpu_ns(7 * SECOND), 2_400_000_000, "no more than all cores");
         assert_eq!(vm.dirtied(7 * SECOND) as u64, 15_000_000);
-        vm.resize(wire::Resources { cpu_cores: 4, ram_bytes: 1, disk_bytes: 2, net_bit_per_s: 3 }, 7 * SECOND);
+        vm.resize(
+            wire::Resources { cpu_cores: 4, ram_bytes: 1, disk_bytes: 2, net_bit_per_s: 3 },
+            7 * SECOND,
+        );
         assert_eq!(vm.cpu_ns(8 * SECOND), 6_400_000_000);
         assert_eq!((vm.ram, vm.disk), (1, 2));
     }

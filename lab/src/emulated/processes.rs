@@ -27,7 +27,11 @@ fn parse(text: &str) -> Option<Stat> {
     // Its name, in parentheses, may have spaces and parentheses in it.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |n: usize| fields.get(n).and_then(|f| f.parse::<u64>().ok());
-    Some(Stat { state: fields.first()?.chars().next()?, ticks: number(11)? + number(12)?, start: number(19)? })
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        ticks: number(11)? + number(12)?,
+        start: number(19)?,
+    })
 }
 
 fn stat(pid: i32) -> Option<Stat> {
@@ -121,7 +125,8 @@ impl CpuTimes {
         }
         self.seen = seen;
         self.totals.retain(|inode, _| inodes.contains(inode));
-        let tick = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).max(1);
+        let tick =
+            nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).max(1);
         let ns = 1_000_000_000 / tick.unsigned_abs();
         inodes.iter().map(|inode| (*inode, self.totals.get(inode).map_or(0, |ticks| ticks * ns))).collect()
     }
@@ -140,7 +145,9 @@ mod tests {
 
     #[test]
     fn our_own_time_is_counted_and_never_runs_back() {
-        let own = std::fs::metadata("/proc/self/ns/net").map(|m| std::os::unix::fs::MetadataExt::ino(&m)).expect("ours");
+        let own = std::fs::metadata("/proc/self/ns/net")
+            .map(|m| std::os::unix::fs::MetadataExt::ino(&m))
+            .expect("ours");
         let mut times = CpuTimes::default();
         let first = times.look(&[own])[&own];
         let begin = Instant::now();
