@@ -134,7 +134,7 @@ pub struct Prediction {
     pub duration: Duration,
     /// Of which it is silent.
     pub downtime: Duration,
-    /// False when memory is dirtied as fast as it can be sent: the rounds do not get smaller.
+    /// False when the rest does not get small enough for the allowed pause: memory is dirtied about as fast as it can be sent.
     pub converges: bool,
 }
 

@@ -264,6 +264,7 @@ pub(crate) struct Dirty {
     pub(crate) hosts: bool,
     pub(crate) vms: bool,
     pub(crate) notices: bool,
+    pub(crate) migrations: bool,
     servers: BTreeSet<ServerId>,
     rules: BTreeSet<SwitchId>,
     /// Where only some switches have changed.
@@ -279,6 +280,7 @@ impl Dirty {
             hosts: true,
             vms: true,
             notices: true,
+            migrations: true,
             servers: BTreeSet::new(),
             some_switches: BTreeSet::new(),
             rules: (0..switches as u32).map(SwitchId).collect(),
@@ -292,6 +294,7 @@ impl Dirty {
             || self.hosts
             || self.vms
             || self.notices
+            || self.migrations
             || self.all_servers
             || !self.servers.is_empty()
             || !self.rules.is_empty()
@@ -400,6 +403,9 @@ impl Snapshot {
                     *slot = Arc::new(core.desired.sent(*id).cloned().collect());
                 }
             }
+        }
+        if dirty.migrations {
+            next.migrations = Arc::new(core.migrations.views());
         }
         if dirty.notices {
             next.notices = Arc::new(core.notices.iter().cloned().collect());

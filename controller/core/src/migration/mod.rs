@@ -7,7 +7,18 @@
 //! Planning decides everything on paper and changes nothing; carrying out leaves no choice open.
 
 mod asks;
+mod begin;
+mod books;
+mod detour;
 mod execute;
+mod fork;
+mod phases;
+pub mod precopy;
+mod recover;
+pub(crate) mod state;
+mod transfer;
+mod undo;
+mod union;
 mod view;
 
 pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
