@@ -14,6 +14,7 @@ pub mod cli;
 pub mod exporter;
 pub mod hub;
 pub mod metrics;
+pub mod moves;
 pub mod openapi;
 pub mod serve;
 pub mod store;

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::moves;
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
@@ -73,6 +74,21 @@ enum Verb {
     /// Let a VM's path go by switches of your choice.
     #[command(subcommand)]
     Path(PathVerb),
+    /// Move a running VM to another server; its network is ready there before it arrives.
+    Migrate(moves::Migrate),
+    /// Migrations under way, and the last that have ended.
+    Migrations(moves::Migrations),
+    /// Moves thought through as a whole: shown with cost, duration and reasons, and carried out with --apply. By default: every VM to
+    /// where the allocation policy would place it today.
+    Plan(moves::PlanArgs),
+    /// Take a server out of service: it gets no more VMs, and those it has are moved away.
+    Evacuate(moves::Evacuate),
+    /// Servers and links that are used too much.
+    Hotspots {
+        /// Print again whenever something changed.
+        #[arg(long)]
+        watch: bool,
+    },
     /// What was decided by hand: ports that are off, paths that are pinned.
     Overrides,
     /// The latest notices: what came, went, was moved or refused.
@@ -114,6 +130,10 @@ async fn main() -> ExitCode {
     }
 }
 
+fn exit(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Serve(options) => serve::run(*options, common.api).await?,
@@ -137,6 +157,11 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Stats { now, hardware } => stats::stats(&common, now, hardware).await?,
         Verb::Port(verb) => operator::port(&common, verb).await?,
         Verb::Path(verb) => operator::path(&common, verb).await?,
+        Verb::Migrate(args) => return Ok(exit(moves::migrate(&common, args).await?)),
+        Verb::Migrations(args) => moves::migrations(&common, args).await?,
+        Verb::Plan(args) => return Ok(exit(moves::plan(&common, args).await?)),
+        Verb::Evacuate(args) => return Ok(exit(moves::evacuate(&common, args).await?)),
+        Verb::Hotspots { watch } => moves::hotspots(&common, watch).await?,
         Verb::Overrides => operator::overrides(&common).await?,
         Verb::Notices => verbs::notices(&common).await?,
         Verb::Check { site } => {

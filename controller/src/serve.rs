@@ -4,7 +4,7 @@ use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
 use crate::store::{Sqlite, Store, Writer};
 use crate::switches::{self, Address, Listener};
-use crate::{api, exporter, metrics, world};
+use crate::{api, exporter, metrics, moves, world};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,6 +121,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     for listener in apis {
         let router = api::router(handle.clone())
             .merge(agents::api::router(agents.clone()))
+            .merge(moves::router(handle.clone()))
             .merge(metrics::router(handle.clone(), agents.clone()));
         tasks.spawn(async move {
             let served = match listener {

@@ -2,6 +2,8 @@
 
 pub mod agents;
 pub mod client;
+mod follow;
+pub mod moves;
 pub mod operator;
 pub mod site;
 pub mod stats;
