@@ -342,8 +342,22 @@ fn entry(topology: &Topology, hop: Hop) -> Option<(SwitchId, PortNo)> {
 
 /// A VM's rules: at its edge always, along its path where that is not the default one.
 pub fn vm(marking: Marking<'_>, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSet {
-    let default = default_paths(&marking.site.topology, routes, vm);
+    let topology = &marking.site.topology;
+    let default = default_paths(topology, routes, vm).map(|(up, down)| {
+        // What goes outside takes the way to the nearest gateway, which need not be the VM's.
+        let is_way_out =
+            topology.gateways.len() < 2 || up.iter().all(|hop| leads_out(topology, routes, *hop));
+        (if is_way_out { up } else { Vec::new() }, down)
+    });
     vm_beside(marking, default, vm, generation)
+}
+
+/// True when a switch sends on this hop what has no more exact way to the outside.
+fn leads_out(topology: &Topology, routes: &Routes, hop: Hop) -> bool {
+    let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, hop) else { return true };
+    let nearest = || routes.gateways_from(switch).into_iter().next();
+    !is_openflow(topology, node)
+        || nearest().and_then(|g| routes.next(routes.gateway_index(g), switch)) == Some(hop.link)
 }
 
 /// The same with rules all along its path, the default one too: for a VM that has another place beside this one.
