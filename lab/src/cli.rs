@@ -10,7 +10,7 @@ use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{datapaths, fit, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem};
+use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -127,6 +127,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// What a lab's VMs do and use; moving one without the controller knowing.
+    #[command(subcommand)]
+    Vm(vm_verbs::VmVerb),
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     Request(requester::Options),
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
@@ -329,6 +332,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Exec { .. } | Verb::Enter { .. } | Verb::Node { .. } => {}
+        Verb::Vm(verb) => vm_verbs::run(verb)?,
         Verb::PingAll { name, senders } => {
             let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")

@@ -3,6 +3,7 @@
 pub mod agent_bench;
 pub mod bench;
 pub mod calibrate;
+pub mod client;
 pub mod datapath_bench;
 pub mod draw;
 pub mod emulated;
@@ -18,3 +19,4 @@ pub mod sim;
 mod speaker;
 pub mod tandem;
 pub mod testbed;
+pub mod vm_verbs;

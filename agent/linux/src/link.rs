@@ -197,6 +197,11 @@ pub fn port_learning(index: u32, learning: bool) -> Request {
     port_data(index, vec![InfoBridgePort::Learning(learning)])
 }
 
+/// Lets a bridge forget which addresses it has seen at a port.
+pub fn forget_port(index: u32) -> Request {
+    port_data(index, vec![InfoBridgePort::Flush])
+}
+
 fn port_data(index: u32, data: Vec<InfoBridgePort>) -> Request {
     let info =
         vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(data))];

@@ -58,6 +58,19 @@ pub enum Ask {
         /// What changes.
         change: Change,
     },
+    /// Let a VM send to a gateway at a rate from now on; at 0 no more.
+    SendFrom {
+        /// The flow's id.
+        id: u64,
+        /// Which VM.
+        vm: u64,
+        /// The gateway's name.
+        gateway: String,
+        /// Bits a second, layer 2.
+        rate: u64,
+    },
+    /// Let the switches send every packet to all of their other ports, as hubs do: for a lab without a controller and without loops.
+    Hubs,
     /// What have servers and VMs used?
     Loads,
     /// Move a VM without the controller knowing: what a hypervisor does by itself.

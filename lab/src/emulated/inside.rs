@@ -3,6 +3,7 @@
 
 use super::control::{Answer, Ask, Status};
 use super::guest::Ordered;
+use super::hubs;
 use super::loads;
 use super::migrate::Movers;
 use super::neighbours;
@@ -212,6 +213,27 @@ impl World for Lab {
             Ask::Counters => Answer::Counters { counters: hosts.counters()? },
             Ask::LoadVm { vm, change } => {
                 hosts.change_vm(*vm, change)?;
+                Answer::Done
+            }
+            Ask::SendFrom { id, rate: 0, .. } => {
+                hosts.stop_flow(*id);
+                Answer::Done
+            }
+            Ask::SendFrom { id, vm, gateway, rate } => {
+                let found = self.site.topology.gateways.iter().find(|g| g.name == *gateway);
+                let to = found.with_context(|| format!("there is no gateway {gateway:?}"))?.address;
+                let from = format!("vm{vm}");
+                // A sender's own address is of no matter.
+                let ends = ((from.clone(), Ipv4Addr::UNSPECIFIED), (gateway.clone(), to));
+                hosts.start_flow(
+                    Spec::of(*id, &ends.0, &ends.1, *rate, false),
+                    Some(&from),
+                    Some(gateway),
+                )?;
+                Answer::Done
+            }
+            Ask::Hubs => {
+                hubs::make(&self.site, Path::new(sandbox::PRIVATE), &self.start)?;
                 Answer::Done
             }
             Ask::Loads => Answer::Loads { servers: hosts.loads()? },

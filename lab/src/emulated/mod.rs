@@ -12,6 +12,7 @@ pub mod agents;
 pub mod control;
 pub mod datapath;
 pub mod guest;
+pub mod hubs;
 pub mod inside;
 pub mod loads;
 pub mod migrate;

@@ -244,7 +244,9 @@ impl Vms {
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
         // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
         // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
-        host.ns.run(|| Netlink::open()?.batch(&[link::port_learning(*own, false)]))??;
+        // It may have learnt something since it was plugged in.
+        let forget = [link::port_learning(*own, false), link::forget_port(*own)];
+        host.ns.run(|| Netlink::open()?.batch(&forget))??;
         self.bridges.insert((server, port));
         Ok(number)
     }

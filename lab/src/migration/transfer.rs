@@ -18,6 +18,7 @@ use super::memory::{Memory, Sum, digest};
 use super::pace::Pace;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Between two reports of progress.
 const REPORT: Duration = Duration::from_millis(250);
 /// Pages that are sent in one piece.
-const PIECE: usize = 8;
+const PIECE: usize = 4;
 /// What the kernel may hold of what was not sent yet: the rest is where it can be cancelled.
 const BUFFER: usize = 256 << 10;
 /// Ethernet frame and TCP payload of a full segment with timestamps (RFC 7323): rates are of layer 2.
@@ -235,6 +236,7 @@ pub fn send(
     let rate = control.rate.load(Ordering::SeqCst);
     let piece = wire((PIECE as u64) * (PAGE + 24));
     let sum = Sum::new(memory.pages());
+    smooth(&stream, rate)?;
     let mut sender = Sender {
         stream,
         control,
@@ -250,6 +252,13 @@ pub fn send(
         paused: false,
     };
     sender.run(how)
+}
+
+/// What piled up while nothing could be sent is not to be sent at once: the way's queues are short. The bucket holds the rate, the kernel
+/// spreads the packets at a little more.
+fn smooth(stream: &TcpStream, rate_bit_per_s: u64) -> Result<(), TransferError> {
+    let bytes = (rate_bit_per_s / 8).max(1000);
+    tandem_linux::sys::pace(stream.as_fd(), bytes + bytes / 4).map_err(lost("pacing it"))
 }
 
 impl Sender<'_> {
@@ -335,6 +344,7 @@ impl Sender<'_> {
             if rate != self.paced {
                 self.pace.set(rate, wire((PIECE as u64) * (PAGE + 24)), self.begin.elapsed());
                 self.paced = rate;
+                smooth(&self.stream, rate)?;
             }
             let wait = self.pace.wait(bytes, self.begin.elapsed());
             if self.control.give_up() {

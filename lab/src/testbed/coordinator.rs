@@ -488,8 +488,8 @@ impl World for Testbed {
             }
             Ask::Loads => Answer::Loads { servers: self.server_loads()? },
             Ask::Pauses => Answer::Pauses { pauses: Vec::new() },
-            Ask::StartProbe { .. } | Ask::StopProbe => {
-                bail!("single packets are counted in the emulated world only")
+            Ask::SendFrom { .. } | Ask::Hubs | Ask::StartProbe { .. } | Ask::StopProbe => {
+                bail!("that is done in the emulated world only")
             }
             Ask::Down | Ask::Hold | Ask::MoveVm { .. } => Answer::Ending,
         })
