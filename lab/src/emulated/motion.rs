@@ -187,23 +187,29 @@ impl Journey {
         at
     }
 
-    /// Plugs the VM's port in and waits until its interface has a carrier: what is sent before would be lost.
+    /// Plugs the VM's port in and waits until both of its ends have a carrier: what is sent before would be lost.
     fn plug_in(&self, place: &NetNs, bridge: u32) -> anyhow::Result<()> {
         let index = vm_index(self.id);
         let [flags, learning] = port_manners(index);
-        let requests = [link::plug(index, bridge), flags, learning, link::set_up(index, true)];
-        place.run(|| Netlink::open().and_then(|mut n| n.batch(&requests)))?.context("plugging it in")?;
-        let running =
-            || -> Result<bool, tandem_linux::Error> { Ok(link::one(&mut Netlink::open()?, ETH0)?.running) };
-        self.vm.run(|| -> anyhow::Result<()> {
-            let begin = Instant::now();
-            while !running()? {
-                if begin.elapsed() > CARRIER {
-                    bail!("vm{} has no carrier {CARRIER:?} after it was plugged in", self.id);
-                }
-                std::thread::sleep(Duration::from_micros(200));
+        let up = link::set_up(index, true);
+        let begin = Instant::now();
+        place.run(|| -> anyhow::Result<()> {
+            let mut netlink = Netlink::open()?;
+            netlink.batch(&[link::plug(index, bridge), flags, learning, up.clone()])?;
+            self.wait_running(&mut netlink, index, begin)?;
+            // The bridge lets packets through when it has been told of the carrier. The kernel tells everybody before it takes another change.
+            Ok(netlink.batch(&[up])?)
+        })??;
+        self.vm.run(|| self.wait_running(&mut Netlink::open()?, ETH0, begin))?
+    }
+
+    fn wait_running(&self, netlink: &mut Netlink, index: u32, begin: Instant) -> anyhow::Result<()> {
+        while !link::one(netlink, index)?.running {
+            if begin.elapsed() > CARRIER {
+                bail!("vm{} has no carrier {CARRIER:?} after it was plugged in", self.id);
             }
-            Ok(())
-        })?
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,9 @@
 use crate::emulated::motion::Pause;
 use crate::emulated::probe::Packet;
 
+/// A quarter of a second.
+pub const NEAR_NS: u64 = 250_000_000;
+
 /// What a move has cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Gap {
@@ -16,6 +19,8 @@ pub struct Gap {
     pub lost: u64,
     /// Of these, lost by the network.
     pub network_lost: u64,
+    /// Of these, sent within [`NEAR_NS`] of the pause: lost by the change of place and not by the transfer's own load.
+    pub near_lost: u64,
     /// The longest time in which nothing arrived, in the worse direction, milliseconds.
     pub longest_ms: f64,
 }
@@ -32,6 +37,8 @@ pub fn judge(down: &[Packet], up: &[Packet], pause: &Pause) -> Gap {
             gap.lost += 1;
             let explained = to_vm && packet.seen.iter().flatten().any(paused);
             gap.network_lost += u64::from(!explained);
+            let near = pause.paused_ns.saturating_sub(NEAR_NS)..=pause.resumed_ns + NEAR_NS;
+            gap.near_lost += u64::from(!explained && near.contains(&packet.sent));
         }
         let mut arrivals: Vec<u64> = counted.iter().filter_map(|p| p.received).collect();
         arrivals.sort_unstable();
@@ -83,7 +90,7 @@ mod tests {
         let down = packets(|t| (!(500..700).contains(&t), [t < 700, t >= 700]));
         let gap = judge(&down, &[], &pause(499, 541));
         // Sent at 500 to 540 ms: it was paused. From 550 on it ran elsewhere.
-        assert_eq!((gap.lost, gap.network_lost), (20, 15));
+        assert_eq!((gap.lost, gap.network_lost, gap.near_lost), (20, 15, 15));
         assert_eq!(gap.longest_ms, 210.0);
     }
 
@@ -91,8 +98,9 @@ mod tests {
     fn what_arrives_nowhere_is_the_networks_loss_also_during_the_pause() {
         let down = packets(|t| (!(500..540).contains(&t), [t < 500, t >= 540]));
         assert_eq!(judge(&down, &[], &pause(499, 541)).network_lost, 4);
-        let up = packets(|t| (t != 300, [false; 2]));
-        assert_eq!(judge(&[], &up, &pause(499, 541)).network_lost, 1, "what the VM has sent");
+        let up = packets(|t| (t != 300 && t != 100, [false; 2]));
+        let gap = judge(&[], &up, &pause(499, 541));
+        assert_eq!((gap.network_lost, gap.near_lost), (2, 1), "what the VM has sent");
     }
 
     #[test]

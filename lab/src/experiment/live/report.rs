@@ -48,12 +48,14 @@ fn series(cells: &[Cell]) -> String {
 /// When a file cannot be written.
 pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<()> {
     let mut gaps = String::from("world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n");
-    let mut transfers = String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets\n");
+    let mut transfers =
+        String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets;network_lost_near_pause\n");
     for c in cells {
         let key = format!("{world};{};{};{}", c.memory, c.dirty, c.rules.word());
         writeln!(gaps, "{key};{};{:.1};{}", c.gap.lost, c.gap.longest_ms, c.gap.network_lost)?;
         let pause = milliseconds(c.pause.resumed_ns, c.pause.paused_ns);
-        writeln!(transfers, "{key};{:.3};{pause:.1};{}", c.took.as_secs_f64(), c.gap.sent)?;
+        let took = c.took.as_secs_f64();
+        writeln!(transfers, "{key};{took:.3};{pause:.1};{};{}", c.gap.sent, c.gap.near_lost)?;
     }
     for (name, text) in [("gaps.csv", gaps), ("transfers.csv", transfers), ("series.csv", series(cells))] {
         std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
@@ -113,7 +115,7 @@ pub(super) fn line(c: &Cell) -> String {
         milliseconds(c.pause.resumed_ns, c.pause.paused_ns),
         c.gap.longest_ms,
         format!("{} of {}", c.gap.lost, c.gap.sent),
-        c.gap.network_lost
+        format!("{} ({})", c.gap.network_lost, c.gap.near_lost)
     )
 }
 
@@ -126,6 +128,7 @@ pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
         "MiB", "writes", "rules", "seconds", "pause ms", "gap ms", "lost", "by the network"
     );
     cells.iter().for_each(|c| drop(writeln!(out, "{}", line(c))));
+    let _ = writeln!(out, "\nin parentheses: sent within a quarter of a second of the pause");
     let total =
         |rules: Rules| cells.iter().filter(|c| c.rules == rules).map(|c| c.gap.network_lost).sum::<u64>();
     for rules in [Rules::First, Rules::After, Rules::Pause] {
