@@ -443,7 +443,7 @@ impl Core {
         (vm.rules_gone, vm.stopped) = (false, !vm.allocated);
         self.dirty.vms = true;
         // One that moves is stopped where it is when that is sure.
-        if let Some(m) = self.moving(id).map(|m| m.record.id) {
+        if let Some(m) = self.migration_of(id).map(|m| m.record.id) {
             return self.undo_move(m, why);
         }
         self.stop_now(id);
@@ -498,6 +498,7 @@ impl Core {
         self.hosts.forget(vm.record.address);
         self.dirty.hosts = true;
         self.statistics.forget_vm(id);
+        self.loads.forget_vm(id);
         self.leave_groups(id);
         self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
@@ -517,7 +518,7 @@ impl Core {
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
             return self.answer(request, Answer::Failed { why });
         }
-        if let Some(m) = self.moving(id) {
+        if let Some(m) = self.migration_of(id) {
             let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
             return self.answer(request, Answer::Failed { why });
         }

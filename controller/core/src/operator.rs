@@ -295,7 +295,7 @@ impl Core {
         let away = |r: &&VmRecord| {
             matches!(r.state, VmState::Running | VmState::Cut { .. })
                 && !keeps_pin(topology, r)
-                && !self.is_moving(r.id)
+                && self.moving(r.id).is_none()
         };
         let away: Vec<VmRecord> = self.vms.values().map(|v| &v.record).filter(away).cloned().collect();
         for record in away {

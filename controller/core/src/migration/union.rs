@@ -119,8 +119,8 @@ impl Core {
                 let Some(trunk) = compile::between(&self.site.topology, usable, a, b) else { continue };
                 compile::pair(marking, a, b, &trunk, cookie, &mut rules);
                 let more = [
-                    b_new.as_ref().map(|b_new| (a, b_new, self.to_new(a, &trunk, b_new))),
-                    a_new.as_ref().map(|a_new| (a_new, b, self.from_new(a_new, &trunk, b))),
+                    b_new.as_ref().map(|b_new| (a, b_new, self.way_to_new(a, &trunk, b_new))),
+                    a_new.as_ref().map(|a_new| (a_new, b, self.way_from_new(a_new, &trunk, b))),
                 ];
                 for (a, b, path) in more.into_iter().flatten() {
                     let Some(path) = path else { continue };
@@ -139,7 +139,7 @@ impl Core {
 
     /// The way from a VM to the new place of another of its group: the one that it will have in the end if that makes a tree with the
     /// one that it has, or else a branch of that.
-    fn to_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
+    fn way_to_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
         let topology = &self.site.topology;
         let (start, target) = (self.edge(a)?, self.edge(b)?);
         let last = compile::between(topology, |hop| self.links.is_usable(hop.link), a, b);
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// The way from the new place of a VM to another of its group: one that joins the one that it has.
-    fn from_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
+    fn way_from_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
         let topology = &self.site.topology;
         let (source, end) = (self.edge(a)?, self.edge(b)?);
         let last = compile::between(topology, |hop| self.links.is_usable(hop.link), a, b);
