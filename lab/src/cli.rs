@@ -8,9 +8,11 @@ use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::datapath::Choice;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
-use tandem_lab::experiment::{datapaths, fit, manifest::Manifest, packets, qos};
+use tandem_lab::experiment::{datapaths, fit, live, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, xen};
+use tandem_lab::{
+    agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs, xen,
+};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -127,6 +129,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// What a lab's VMs do and use; moving one without the controller knowing.
+    #[command(subcommand)]
+    Vm(vm_verbs::VmVerb),
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     Request(requester::Options),
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
@@ -203,6 +208,16 @@ enum Experiment {
         place: Place,
         #[command(flatten)]
         options: qos::Options,
+    },
+    /// What a VM's peers notice when it moves: with its rules made first, made afterwards, and with the hypervisor's pause alone.
+    LiveMigration {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: live::Options,
     },
     /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
@@ -332,6 +347,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Exec { .. } | Verb::Enter { .. } | Verb::Node { .. } => {}
+        Verb::Vm(verb) => vm_verbs::run(verb)?,
         Verb::PingAll { name, senders } => {
             let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")
@@ -385,6 +401,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             let (site, out) = (place.prepare()?, place.out.clone());
             let world = place.world(world, &["OpenFlow13"])?;
             print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
+            println!("everything is in {}", out.display());
+        }
+        Verb::Experiment(Experiment::LiveMigration { world, place, options }) => {
+            scratch::clean_when_interrupted()?;
+            if place.site.is_some() || world == World::Testbed {
+                bail!("this experiment has a site of its own; leave --site out, and the world as it is");
+            }
+            let out = place.out.clone();
+            print!("{}", live::run(&*place.world(world, &["OpenFlow13"])?, &options, &out)?);
             println!("everything is in {}", out.display());
         }
         Verb::Experiment(Experiment::BestVsWorstFit { world, place, record }) => {
