@@ -6,9 +6,13 @@ use crate::inventory::Inventory;
 use crate::lifecycle::Vm;
 use crate::links::LinkTable;
 use crate::live::{LiveTopology, Sync};
+use crate::load::Loads;
 use crate::managed::Managed;
+use crate::migration::hotspot::Hotspots;
+use crate::migration::policies::{Parts, Policy};
+use crate::migration::runner::Plans;
 use crate::operator::PortOverrides;
-use crate::policy::{self, AllocationPolicy};
+use crate::policy;
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
@@ -66,6 +70,10 @@ pub struct Core {
     pub(crate) changes: Changes,
     pub(crate) statistics: Statistics,
     pub(crate) managed: Managed,
+    pub(crate) loads: Loads,
+    pub(crate) policies: Parts,
+    pub(crate) hotspots: Hotspots,
+    pub(crate) plans: Plans,
     pub(crate) ports: PortOverrides,
     pub(crate) inventory: Inventory,
     pub(crate) addresses: crate::addressing::Pools,
@@ -96,13 +104,9 @@ impl Core {
         Core::with_policy(site, stored, now, policy)
     }
 
-    /// The same with a policy of one's own.
-    pub fn with_policy(
-        site: Arc<Site>,
-        stored: Stored,
-        now: Time,
-        policy: Box<dyn AllocationPolicy>,
-    ) -> Core {
+    /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the parts of migration too.
+    pub fn with_policy(site: Arc<Site>, stored: Stored, now: Time, policy: impl Into<Policy>) -> Core {
+        let Policy { allocation, when, which, place, path } = policy.into();
         let topology = &site.topology;
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
@@ -118,8 +122,14 @@ impl Core {
             changes: Changes::default(),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
             managed: Managed::default(),
+            loads: Loads::new(site.statistics.history_weight),
+            policies: Parts { when, which, place, path },
+            hotspots: Hotspots::default(),
+            plans: Plans::after(
+                stored.migrations.iter().filter_map(|m| m.plan).map(|p| p.0).max().unwrap_or(0),
+            ),
             ports: PortOverrides::default(),
-            inventory: Inventory::new(topology, policy, site.policy.ties, site.policy.server_margin),
+            inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: crate::addressing::Pools::new(&site),
             vms: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -141,7 +151,9 @@ impl Core {
             site,
         };
         core.declare_hosts();
+        core.restore_drained(&stored.drained);
         core.restore(stored);
+        core.set_keep_policy_timer();
         for n in 0..core.site.topology.switches.len() as u32 {
             core.timers.set(now + core.site.discovery.switch_grace, Timer::SwitchGrace(SwitchId(n)));
         }
@@ -231,7 +243,11 @@ impl Core {
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);
             }
-            Event::WorldUp { world, vms, traffic } => self.on_world_up(world, vms, traffic),
+            Event::WorldUp { world, vms, traffic } => {
+                self.on_world_up(world, vms, traffic);
+                self.ask_loads();
+                self.plans_on_world_up();
+            }
             Event::WorldDown { why } => self.on_world_down(&why),
             Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
             Event::VmFailed { vm, why } => self.on_vm_failed(vm, &why),
@@ -288,6 +304,9 @@ impl Core {
             }
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
+            Timer::KeepPolicy => self.on_keep_policy(),
+            Timer::EvacuateAgain(server) => self.evacuate_again(server),
+            Timer::LoadSilence(server) => self.on_load_silence(server),
             Timer::RetryRemove(vm) => self.remove_from_store(vm),
             Timer::RetryStore(kept) => self.keep(kept),
             Timer::PollTimeout(request) => {
@@ -335,6 +354,7 @@ impl Core {
             }
         }
         self.dirty.statistics(switch);
+        self.watch_links(switch);
         self.polled(switch);
     }
 

@@ -463,6 +463,7 @@ impl Core {
         self.hosts.forget(vm.record.address);
         self.dirty.hosts = true;
         self.statistics.forget_vm(id);
+        self.loads.forget_vm(id);
         self.leave_groups(id);
         self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));

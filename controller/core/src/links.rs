@@ -95,6 +95,11 @@ impl LinkTable {
         Some(BitRate(load.limit.saturating_sub(taken)))
     }
 
+    /// What may be reserved on a hop: capacity times margin.
+    pub fn limit(&self, hop: Hop) -> BitRate {
+        BitRate(self.load(hop.link).map_or(0, |l| l.limit))
+    }
+
     /// The OpenFlow switches at a link's ends.
     pub fn switches(&self, id: LinkId) -> impl Iterator<Item = SwitchId> {
         let ends = self.load(id).map_or([NO_SWITCH; 2], |l| l.switches);
