@@ -5,6 +5,7 @@
 
 pub mod datapaths;
 pub mod fit;
+pub mod hotspot;
 pub mod keep_policy;
 pub mod manifest;
 pub mod packets;
