@@ -11,6 +11,7 @@ use crate::managed::Managed;
 use crate::migration::hotspot::Hotspots;
 use crate::migration::policies::{Parts, Policy};
 use crate::migration::runner::Plans;
+use crate::migration::state::Migrations;
 use crate::operator::PortOverrides;
 use crate::policy;
 use crate::routes::Routes;
@@ -55,6 +56,12 @@ pub struct Counters {
     pub expired: u64,
     /// VMs that were given another path.
     pub rerouted: u64,
+    /// VMs that were moved to another server.
+    #[serde(default)]
+    pub migrated: u64,
+    /// Migrations that were undone, or that lost their VM.
+    #[serde(default)]
+    pub migrations_undone: u64,
 }
 
 /// See the crate. One owner, no locks.
@@ -82,6 +89,7 @@ pub struct Core {
     pub(crate) world: Option<World>,
     pub(crate) last_vm: u64,
     pub(crate) last_group: u64,
+    pub(crate) migrations: Migrations,
     pub(crate) last_store: u64,
     pub(crate) stores: BTreeMap<StoreId, StoreWait>,
     /// The last write failed; said once.
@@ -136,6 +144,7 @@ impl Core {
             world: None,
             last_vm: stored.last_vm,
             last_group: stored.last_group,
+            migrations: Migrations::default(),
             last_store: 0,
             stores: BTreeMap::new(),
             store_is_down: false,
@@ -309,6 +318,8 @@ impl Core {
             Timer::LoadSilence(server) => self.on_load_silence(server),
             Timer::RetryRemove(vm) => self.remove_from_store(vm),
             Timer::RetryStore(kept) => self.keep(kept),
+            Timer::MoveTimeout(id) => self.on_move_timeout(id),
+            Timer::RetryMove(id) => self.write_move(id),
             Timer::PollTimeout(request) => {
                 if self.polls.remove(&request).is_some() {
                     self.answer(request, Answer::Done);
@@ -410,13 +421,23 @@ impl Core {
         differences: BTreeMap<SwitchId, crate::rules::Difference>,
         entry: &[SwitchId],
     ) {
+        self.start_ordered(purpose, differences, &|switch, _| entry.contains(&switch));
+    }
+
+    /// The same where it is said rule by rule which ones are late.
+    pub(crate) fn start_ordered(
+        &mut self,
+        purpose: crate::rules::changes::Purpose,
+        differences: BTreeMap<SwitchId, crate::rules::Difference>,
+        late: crate::rules::changes::Late<'_>,
+    ) {
         for switch in differences.keys() {
             self.dirty.rules(*switch);
         }
         let (live, site) = (&self.live, self.site.clone());
         let connected = |s: SwitchId| connected(live, &site, s);
         let present = Present { connected: &connected, desired: &self.desired };
-        let outcome = self.changes.start(purpose, differences, entry, &present, &mut self.effects);
+        let outcome = self.changes.start(purpose, differences, late, &present, &mut self.effects);
         outcome.into_iter().for_each(|o| self.on_outcome(o));
     }
 

@@ -1,12 +1,11 @@
 //! Groups of VMs that may talk to each other: made, left by a VM that goes, taken away.
 
 use crate::core::Core;
-use crate::lifecycle::Vm;
+use crate::rules::RuleSet;
 use crate::rules::changes::Purpose;
-use crate::rules::{RuleSet, compile};
 use crate::stored::{Kept, StoreWait};
 use std::net::Ipv4Addr;
-use tandem_model::{Answer, Cookie, GroupId, GroupRecord, Owner, Record, RequestId, VmId, VmRecord, VmState};
+use tandem_model::{Answer, GroupId, GroupRecord, Owner, Record, RequestId, VmId, VmState};
 
 impl Core {
     pub(crate) fn create_group(&mut self, request: RequestId, members: &[Ipv4Addr]) {
@@ -26,6 +25,10 @@ impl Core {
         ids.dedup();
         if ids.len() < 2 {
             let why = "a group needs at least two different VMs".into();
+            return self.answer(request, Answer::Failed { why });
+        }
+        if ids.iter().filter(|id| self.is_moving(**id)).count() > 1 {
+            let why = "more than one of them is being moved; try again when they have arrived".into();
             return self.answer(request, Answer::Failed { why });
         }
         self.last_group += 1;
@@ -69,16 +72,6 @@ impl Core {
                 self.refresh_group(id);
             }
         }
-    }
-
-    pub(crate) fn group_rules(&self, id: GroupId) -> RuleSet {
-        let Some(group) = self.groups.get(&id) else { return RuleSet::new() };
-        let alive = |v: &&Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
-        let members: Vec<&VmRecord> =
-            group.members.iter().filter_map(|m| self.vms.get(m)).filter(alive).map(|v| &v.record).collect();
-        let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        compile::group(marking, |hop| self.links.is_usable(hop.link), &members, cookie)
     }
 
     fn refresh_group(&mut self, id: GroupId) {

@@ -67,7 +67,7 @@ impl Vm {
         }
     }
 
-    fn placement(&self) -> Placement {
+    pub(crate) fn placement(&self) -> Placement {
         Placement::of(&self.record)
     }
 }
@@ -118,6 +118,16 @@ impl Core {
         for group in stored.groups {
             self.last_group = self.last_group.max(group.id.0);
             self.groups.insert(group.id, group);
+        }
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            let rules = self.group_rules(id);
+            self.desired.replace(Owner::Group(id.0 as u32), rules);
+        }
+        // A VM that may be at either place is reached at both, by its groups too.
+        self.restore_moves(stored.migrations, stored.last_migration);
+        if self.migrations.open.is_empty() {
+            return;
         }
         let ids: Vec<GroupId> = self.groups.keys().copied().collect();
         for id in ids {
@@ -184,33 +194,39 @@ impl Core {
         self.declare_vm(id);
         let timeout = self.now + self.site.vm.start_timeout;
         self.timers.set(timeout, Timer::StartTimeout(id));
-        let fixed_address = self.fixed_address(id);
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let Some(uplink_port) = self.server_side_port(&record) else { return };
-        self.effects.push(Effect::AllocateVm {
-            vm: id,
-            server: record.server,
-            spec: VmSpec {
-                resources: record.request.resources,
-                name: record.request.name.clone(),
-                image: record.request.image.clone(),
-                mac: record.mac,
-                address: record.address,
-                uplink_port,
-                fixed_address,
-            },
-        });
+        let Some(spec) = self.vm_spec(&record) else { return };
+        self.effects.push(Effect::AllocateVm { vm: id, server: record.server, spec });
         self.install(id, Purpose::VmStart(id));
+    }
+
+    /// What a hypervisor is told of a VM at a place.
+    pub(crate) fn vm_spec(&self, record: &VmRecord) -> Option<VmSpec> {
+        Some(VmSpec {
+            resources: record.request.resources,
+            name: record.request.name.clone(),
+            image: record.request.image.clone(),
+            mac: record.mac,
+            address: record.address,
+            uplink_port: self.server_side_port(record)?,
+            fixed_address: self.fixed_address(record.id),
+        })
+    }
+
+    /// A VM that should run and does not: it is started again where it was.
+    pub(crate) fn restart_vm(&mut self, id: VmId) {
+        if let Some(vm) = self.vms.get_mut(&id) {
+            (vm.started, vm.addressed) = (false, false);
+        }
+        self.start_vm(id);
     }
 
     /// Wants a VM's rules, for its path as it is now.
     pub(crate) fn install(&mut self, id: VmId, purpose: Purpose) {
-        let site = self.site.clone();
         let Some(vm) = self.vms.get(&id) else { return };
-        let marking = compile::Marking { site: &site, queues: self.classes.queues() };
-        let rules = compile::vm(marking, &self.routes, &vm.record, vm.generation);
+        let rules = self.vm_rules(id);
         let entry: Vec<SwitchId> =
-            compile::server_port(&site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
+            compile::server_port(&self.site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
         let (_, differences) = self.desired.replace(owner(id), rules);
         self.start_change(purpose, differences, &entry);
     }
@@ -243,6 +259,9 @@ impl Core {
             (Purpose::GroupStart(group, request), Err(why)) => {
                 self.drop_group(group);
                 self.answer(request, Answer::Failed { why });
+            }
+            (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
+                self.on_move_rules(outcome.purpose, result);
             }
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }
@@ -422,8 +441,24 @@ impl Core {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Stopping { why: why.to_owned() };
         (vm.rules_gone, vm.stopped) = (false, !vm.allocated);
-        let (allocated, server) = (vm.allocated, vm.record.server);
         self.dirty.vms = true;
+        // One that moves is stopped where it is when that is sure.
+        if let Some(m) = self.moving(id).map(|m| m.record.id) {
+            return self.undo_move(m, why);
+        }
+        self.stop_now(id);
+    }
+
+    /// A migration of a VM has ended: if it is to be stopped, it is stopped where it is now.
+    pub(crate) fn stop_after_move(&mut self, id: VmId) {
+        if self.vms.get(&id).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
+            self.stop_now(id);
+        }
+    }
+
+    fn stop_now(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get(&id) else { return };
+        let (allocated, server) = (vm.allocated, vm.record.server);
         if allocated && self.world.is_some() {
             self.effects.push(Effect::StopVm { vm: id, server });
         }
@@ -483,6 +518,10 @@ impl Core {
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
             return self.answer(request, Answer::Failed { why });
         }
+        if let Some(m) = self.moving(id) {
+            let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
+            return self.answer(request, Answer::Failed { why });
+        }
         let before = vm.record.request.resources;
         let (server, up, down) = (vm.record.server, vm.record.path_up.clone(), vm.record.path_down.clone());
         let more = to.minus(before);
@@ -508,14 +547,27 @@ impl Core {
             });
         }
         if !nearest.is_empty() {
+            // Where it has room: first there, then it grows.
+            let Err(elsewhere) = self.begin_growth(id, request, to) else { return };
             let counts = nearest.iter().map(|m| (m.resource, 1)).collect();
-            let summary = format!("{place} has no room for {id} to grow; it stays as it is");
+            let summary =
+                format!("{place} has no room for {id} to grow; it stays as it is, for {}", elsewhere.summary);
             let rejection = tandem_model::Rejection { summary, counts, nearest };
             return self.answer(request, Answer::Rejected { rejection });
         }
-        if let Some(vm) = self.vms.get_mut(&id) {
-            vm.resizing = Some((request, before));
+        self.grow_where_it_is(id, request, to);
+    }
+
+    /// A VM gets other resources, for which there is room where it is.
+    pub(crate) fn grow_where_it_is(&mut self, id: VmId, request: RequestId, to: Resources) {
+        let Some(vm) = self.vms.get_mut(&id) else {
+            return self.answer(request, Answer::NotFound { what: id.to_string() });
+        };
+        if vm.record.state != VmState::Running {
+            let why = format!("{id} is {}; only a running VM can be resized", vm.record.state);
+            return self.answer(request, Answer::Failed { why });
         }
+        vm.resizing = Some((request, vm.record.request.resources));
         self.set_resources(id, to);
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
@@ -549,8 +601,7 @@ impl Core {
         self.world = Some(World { name: world, traffic });
         self.dirty.vms = true;
         for (vm, server) in &there {
-            let known = self.vms.get(vm).is_some_and(|v| v.record.server == *server);
-            if !known {
+            if !self.may_run_on(*vm, *server) {
                 let text = format!("{vm} runs but nobody asked for it; it is stopped");
                 self.notice(Level::Warning, "vm-stray", text);
                 self.effects.push(Effect::StopVm { vm: *vm, server: *server });
@@ -560,15 +611,23 @@ impl Core {
         for id in ids {
             let runs = there.iter().any(|(vm, _)| *vm == id);
             let Some(state) = self.vms.get(&id).map(|v| v.record.state.clone()) else { continue };
+            if self.order_again(id) {
+                if runs && !matches!(state, VmState::Stopping { .. }) {
+                    self.start_traffic(id);
+                }
+                continue;
+            }
             match state {
+                // What undoes its move stops it when that is done.
+                VmState::Stopping { .. } if self.is_moving(id) => {}
                 VmState::Stopping { why } => self.stop_vm(id, &why),
                 VmState::Running | VmState::Cut { .. } if runs => self.start_traffic(id),
                 // It should run but does not (its server was started anew): start it again where it was.
                 VmState::Running | VmState::Cut { .. } | VmState::Starting => {
-                    if let Some(vm) = self.vms.get_mut(&id) {
-                        (vm.started, vm.addressed) = (false, false);
+                    if let Some(m) = self.moving(id).map(|m| m.record.id) {
+                        self.undo_move(m, "its server was started anew");
                     }
-                    self.start_vm(id);
+                    self.restart_vm(id);
                 }
                 VmState::Placed => {}
             }

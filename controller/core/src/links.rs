@@ -100,6 +100,21 @@ impl LinkTable {
         BitRate(self.load(hop.link).map_or(0, |l| l.limit))
     }
 
+    /// What a hop would have left without one who has reserved `reserved` of it and sends `sent`; `None` when its link cannot be used.
+    pub fn residual_without(&self, hop: Hop, reserved: BitRate, sent: BitRate) -> Option<BitRate> {
+        let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
+        let others = load.reserved[side(hop)].saturating_sub(reserved.0);
+        let measured = load.measured[side(hop)].saturating_sub(sent.0);
+        Some(BitRate(load.limit.saturating_sub(others.max(measured))))
+    }
+
+    /// How full a hop is: the larger of reserved and measured over what it may carry.
+    pub fn fill(&self, hop: Hop) -> f64 {
+        self.load(hop.link).filter(|l| l.limit > 0).map_or(f64::INFINITY, |l| {
+            l.reserved[side(hop)].max(l.measured[side(hop)]) as f64 / l.limit as f64
+        })
+    }
+
     /// The OpenFlow switches at a link's ends.
     pub fn switches(&self, id: LinkId) -> impl Iterator<Item = SwitchId> {
         let ends = self.load(id).map_or([NO_SWITCH; 2], |l| l.switches);

@@ -53,7 +53,7 @@ fn reversed(path: &[Hop]) -> Path {
 }
 
 /// True when `wanted` are among `nodes` in that order.
-fn in_order(nodes: &[NodeId], wanted: impl Iterator<Item = SwitchId>) -> bool {
+pub(crate) fn in_order(nodes: &[NodeId], wanted: impl Iterator<Item = SwitchId>) -> bool {
     let mut rest = nodes.iter();
     let mut wanted = wanted;
     wanted.all(|s| rest.any(|n| *n == NodeId::Switch(s)))
@@ -180,6 +180,10 @@ impl Core {
             let why = format!("{id} is {}; only a running VM's path can be pinned", record.state);
             return self.answer(request, Answer::Rejected { rejection: refused(why) });
         }
+        if self.is_moving(id) {
+            let why = format!("{id} is being moved; pin its path when it has arrived");
+            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+        }
         let twice = via.iter().enumerate().any(|(n, s)| via[..n].contains(s));
         if via.is_empty() || twice {
             let why = "name the switches of the path in their order from the server on, each once".to_owned();
@@ -195,6 +199,10 @@ impl Core {
     pub(crate) fn unpin_path(&mut self, request: RequestId, id: VmId) {
         match self.vms.get(&id).map(|v| v.record.pin.is_some()) {
             None => self.answer(request, Answer::NotFound { what: id.to_string() }),
+            Some(true) if self.is_moving(id) => {
+                let why = format!("{id} is being moved; unpin its path when it has arrived");
+                self.answer(request, Answer::Rejected { rejection: refused(why) });
+            }
             Some(false) => {
                 let why = format!("{id}'s path is not pinned; `tandem overrides` lists those that are");
                 self.answer(request, Answer::Rejected { rejection: refused(why) });
@@ -285,7 +293,9 @@ impl Core {
     pub(crate) fn return_to_pins(&mut self) {
         let topology = &self.site.topology;
         let away = |r: &&VmRecord| {
-            matches!(r.state, VmState::Running | VmState::Cut { .. }) && !keeps_pin(topology, r)
+            matches!(r.state, VmState::Running | VmState::Cut { .. })
+                && !keeps_pin(topology, r)
+                && !self.is_moving(r.id)
         };
         let away: Vec<VmRecord> = self.vms.values().map(|v| &v.record).filter(away).cloned().collect();
         for record in away {

@@ -26,6 +26,17 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// The same place as a migration's record has it.
+    pub(crate) fn at(place: &tandem_model::Place) -> Placement {
+        let tandem_model::Place { server, uplink, gateway, path_up, path_down } = place.clone();
+        Placement { server, uplink, gateway, path_up, path_down }
+    }
+
+    pub(crate) fn into_place(self) -> tandem_model::Place {
+        let Placement { server, uplink, gateway, path_up, path_down } = self;
+        tandem_model::Place { server, uplink, gateway, path_up, path_down }
+    }
+
     /// Where a VM is.
     pub(crate) fn of(record: &VmRecord) -> Placement {
         Placement {
@@ -152,7 +163,7 @@ impl Core {
     }
 
     /// Why nothing fits: counts over all servers, and the nearest misses. O(n), only for rejections.
-    fn explain(&self, request: &VmRequest) -> Rejection {
+    pub(crate) fn explain(&self, request: &VmRequest) -> Rejection {
         let need = request.resources;
         let topology = &self.site.topology;
         let mut counts: BTreeMap<Resource, u32> = BTreeMap::new();

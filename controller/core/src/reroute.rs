@@ -19,6 +19,10 @@ impl Core {
         let ids: Vec<VmId> = self.vms.keys().copied().collect();
         for id in ids {
             let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { continue };
+            if self.is_moving(id) {
+                self.reroute_moving(id);
+                continue;
+            }
             let cut = matches!(record.state, VmState::Cut { .. });
             if !cut && !matches!(record.state, VmState::Running | VmState::Starting) {
                 continue;
@@ -42,7 +46,9 @@ impl Core {
         let cut: Vec<VmRecord> =
             self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
         for record in &cut {
-            if record.pin.is_some() {
+            if self.is_moving(record.id) {
+                self.reroute_moving(record.id);
+            } else if record.pin.is_some() {
                 self.reroute_pinned(record.id, record);
             } else {
                 self.reroute(record.id, record);
@@ -118,7 +124,7 @@ impl Core {
 
     /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its
     /// own uplink first.
-    fn way(&self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
+    pub(crate) fn way(&self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
         let topology = &self.site.topology;
         let count = topology.server(record.server)?.uplinks.len() as u32;
         let others = (0..count).filter(|u| *u != record.uplink);

@@ -266,6 +266,7 @@ pub(crate) struct Dirty {
     pub(crate) notices: bool,
     pub(crate) plans: bool,
     pub(crate) hotspots: bool,
+    pub(crate) migrations: bool,
     servers: BTreeSet<ServerId>,
     rules: BTreeSet<SwitchId>,
     /// Where only some switches have changed.
@@ -283,6 +284,7 @@ impl Dirty {
             notices: true,
             plans: true,
             hotspots: true,
+            migrations: true,
             servers: BTreeSet::new(),
             some_switches: BTreeSet::new(),
             rules: (0..switches as u32).map(SwitchId).collect(),
@@ -298,6 +300,7 @@ impl Dirty {
             || self.notices
             || self.plans
             || self.hotspots
+            || self.migrations
             || self.all_servers
             || !self.servers.is_empty()
             || !self.rules.is_empty()
@@ -426,6 +429,9 @@ impl Snapshot {
         }
         if dirty.hotspots {
             next.hotspots = Arc::new(core.hotspot_views());
+        }
+        if dirty.migrations {
+            next.migrations = Arc::new(core.migrations.views());
         }
         if dirty.notices {
             next.notices = Arc::new(core.notices.iter().cloned().collect());

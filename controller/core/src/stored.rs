@@ -8,12 +8,12 @@ use crate::rules::changes::Purpose;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Answer, GroupId, Level, MoveOptions, Owner, PortNo, PortOverride, Record, RequestId, ServerId, Share,
-    StoreId, SwitchId, VmId, VmState,
+    Answer, GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, Record, RequestId,
+    ServerId, Share, StoreId, SwitchId, VmId, VmState,
 };
 
 /// How soon what the store could not take is tried again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What waits for a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub(crate) enum StoreWait {
     Removed(VmId),
     /// Something that nobody waits for and that has happened already.
     Updated(Kept),
+    /// A migration in a phase.
+    Move(MigrationId, Phase),
+    /// A migration is forgotten.
+    MoveGone(MigrationId),
     /// A group exists.
     Group(GroupId, RequestId),
     /// A group that somebody wants gone: then its members are isolated.
@@ -69,6 +73,8 @@ impl Core {
             Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
             Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Move(id, phase)) => self.move_stored(id, phase),
+            Some(StoreWait::MoveGone(id)) => self.end_move(id),
             Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
             Some(StoreWait::Drained(server, options, request)) => {
                 self.drained_stored(server, options, request);
@@ -125,6 +131,8 @@ impl Core {
             Some(StoreWait::Updated(kept)) => {
                 self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
             }
+            Some(StoreWait::Move(id, phase)) => self.move_not_stored(id, phase, why),
+            Some(StoreWait::MoveGone(id)) => self.move_not_forgotten(id, why),
             Some(StoreWait::Group(group, request)) => {
                 self.groups.remove(&group);
                 self.answer(request, Answer::Failed { why: text });

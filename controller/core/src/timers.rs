@@ -4,7 +4,7 @@
 use crate::stored::Kept;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use tandem_model::{RequestId, ServerId, SwitchId, Time, VmId};
+use tandem_model::{MigrationId, RequestId, ServerId, SwitchId, Time, VmId};
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,10 @@ pub(crate) enum Timer {
     RetryRemove(VmId),
     /// Try to write something again.
     RetryStore(Kept),
+    /// A transfer should have got on by now.
+    MoveTimeout(MigrationId),
+    /// Try to write a migration again.
+    RetryMove(MigrationId),
     /// A poll on demand has waited long enough.
     PollTimeout(RequestId),
 }

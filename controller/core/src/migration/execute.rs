@@ -1,9 +1,19 @@
 //! Carrying out a migration: its phases, each with its guarantee.
+//!
+//! ```text
+//! begin      stored            confirmed by all switches, stored        VmSuspended    VmMoved     stored         rules gone, stored
+//!   |          |                        |                                   |            |           |                 |
+//!   +-Reserve--+------- Prepare --------+------------- Transfer ------------+-SwitchOver-+--Confirm--+---- Release ----+-> ended
+//!        |                 |                              |                      |
+//!        +-----------------+------------- Undo -----------+- MigrationFailed ----+      -> ended, the VM is where it was
+//! ```
+//! [`super::begin`] checks and reserves, [`super::fork`] lays the paths, [`super::union`] the rules of both places, [`super::phases`] goes
+//! from phase to phase, [`super::undo`] goes back, [`super::transfer`] is the migration's own traffic, [`super::recover`] takes up what was
+//! under way when the controller was killed, [`super::detour`] deals with links that fail meanwhile.
 
 use crate::core::Core;
-use std::time::Duration;
 use tandem_model::{
-    Answer, Cause, MigrationId, MoveOptions, PlanId, Progress, Rejection, RequestId, ServerId, VmId,
+    Answer, Cause, MigrationId, MoveOptions, Phase, PlanId, Rejection, RequestId, Resources, ServerId, VmId,
 };
 
 /// A move that is wanted.
@@ -28,8 +38,26 @@ impl Core {
     ///
     /// # Errors
     /// With what is short, or why the VM cannot be moved; nothing has changed then.
-    pub(crate) fn begin_move(&mut self, _order: MoveOrder) -> Result<MigrationId, Rejection> {
-        Err(crate::classes::refused("migration is not there yet".into()))
+    pub(crate) fn begin_move(&mut self, order: MoveOrder) -> Result<MigrationId, Rejection> {
+        self.begin(order, None)
+    }
+
+    /// Moves a VM to a server where it can have `size`, and gives it that there; `request` is answered when it has it.
+    pub(crate) fn begin_growth(
+        &mut self,
+        vm: VmId,
+        request: RequestId,
+        size: Resources,
+    ) -> Result<MigrationId, Rejection> {
+        let order = MoveOrder {
+            vm,
+            to: None,
+            options: MoveOptions::default(),
+            cause: Cause::Resize,
+            plan: None,
+            requester: None,
+        };
+        self.begin(order, Some((request, size)))
     }
 
     pub(crate) fn ask_migrate(
@@ -39,6 +67,9 @@ impl Core {
         to: Option<ServerId>,
         options: MoveOptions,
     ) {
+        if !self.vms.contains_key(&vm) {
+            return self.answer(id, Answer::NotFound { what: vm.to_string() });
+        }
         let order = MoveOrder { vm, to, options, cause: Cause::Asked, plan: None, requester: Some(id) };
         if let Err(rejection) = self.begin_move(order) {
             self.answer(id, Answer::Rejected { rejection });
@@ -46,15 +77,25 @@ impl Core {
     }
 
     pub(crate) fn ask_cancel(&mut self, id: RequestId, migration: MigrationId) {
-        self.answer(id, Answer::NotFound { what: migration.to_string() });
-    }
-
-    pub(crate) fn on_migration_progress(&mut self, _migration: MigrationId, _progress: Progress) {}
-
-    pub(crate) fn on_vm_suspended(&mut self, _migration: MigrationId) {}
-
-    pub(crate) fn on_vm_moved(&mut self, _migration: MigrationId, _downtime: Option<Duration>) {}
-
-    pub(crate) fn on_migration_failed(&mut self, _migration: MigrationId, _at: Option<ServerId>, _why: &str) {
+        let Some(m) = self.migrations.open.get_mut(&migration) else {
+            let ended = self.migrations.ended.iter().any(|v| v.record.id == migration);
+            return if ended {
+                let why = format!("{migration} has ended; `tandem migrations` shows how");
+                self.answer(id, Answer::Failed { why })
+            } else {
+                self.answer(id, Answer::NotFound { what: migration.to_string() })
+            };
+        };
+        match m.record.phase {
+            Phase::SwitchOver | Phase::Confirm | Phase::Release => {
+                let why = format!("it is too late: {} is in its phase {}", migration, m.record.phase);
+                self.answer(id, Answer::Failed { why });
+            }
+            Phase::Undo => m.cancellers.push(id),
+            Phase::Reserve | Phase::Prepare | Phase::Transfer => {
+                m.cancellers.push(id);
+                self.undo_move(migration, "it was cancelled");
+            }
+        }
     }
 }

@@ -7,16 +7,26 @@
 //! Planning decides everything on paper and changes nothing; carrying out leaves no choice open.
 
 mod asks;
+mod begin;
+mod books;
+mod detour;
 mod execute;
+mod fork;
 pub(crate) mod hotspot;
 mod keep_policy;
 mod order;
 mod paper;
+mod phases;
 mod plan;
 pub(crate) mod policies;
 pub mod precopy;
+mod recover;
 mod relief;
 pub(crate) mod runner;
+pub(crate) mod state;
+mod transfer;
+mod undo;
+mod union;
 mod view;
 
 pub use hotspot::Place;
@@ -28,21 +38,16 @@ pub use policies::{
 pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
 
 use crate::core::Core;
-use tandem_model::{ServerId, VmId};
+use tandem_model::VmId;
 
 impl Core {
     /// True for a VM that is on its way to another server.
-    pub(crate) fn is_migrating(&self, _vm: VmId) -> bool {
-        false
+    pub(crate) fn is_migrating(&self, vm: VmId) -> bool {
+        self.migrations.by_vm.contains_key(&vm)
     }
 
     /// How many VMs are on their way.
     pub(crate) fn moves_under_way(&self) -> usize {
-        0
-    }
-
-    /// How many of them leave or enter a server.
-    pub(crate) fn moves_at(&self, _server: ServerId) -> usize {
-        0
+        self.migrations.open.len()
     }
 }

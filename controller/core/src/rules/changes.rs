@@ -1,15 +1,17 @@
 //! Changes of rules under way: a change is a list of steps, a step a transaction on each of its switches, and the next step
 //! starts when every switch has confirmed the one before by a barrier.
 //!
-//! The order is make before break: first the rules that carry the traffic further on, then those at the edge that send it
-//! there, and only then are old rules removed.
+//! The order is make before break: first the rules that carry the traffic further on, then those that send it there (the late ones),
+//! and only then are old rules removed, the late ones first.
 //!
 //! Changes overlap: while one waits, another may want back what the first is still to remove. So a step sends only what is
 //! wanted at the moment that it is sent; in whatever order the steps of several changes come to pass, they end at the same rules.
 
 use super::{Desired, Difference};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tandem_model::{Dpid, Effect, GroupId, RequestId, Rule, RuleKey, SwitchId, Topology, TxnId, VmId};
+use tandem_model::{
+    Dpid, Effect, GroupId, MigrationId, RequestId, Rule, RuleKey, SwitchId, Topology, TxnId, VmId,
+};
 
 /// What a change is for; handed back with its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub enum Purpose {
     GroupStart(GroupId, RequestId),
     /// A group's rules go, or follow its members.
     GroupChange,
+    /// The rules of both places of a VM that is about to move, or those of its move's own traffic.
+    MovePrepare(MigrationId),
+    /// The rules of one of its places again: the new one, or the old one if it is undone.
+    MoveSettle(MigrationId),
     /// Default routes, or putting things back: nobody waits for it.
     Upkeep,
 }
@@ -44,6 +50,9 @@ pub struct Present<'a> {
     /// What is wanted now.
     pub desired: &'a Desired,
 }
+
+/// Which rules of a change are late: they send traffic to where the others carry it on, so they come after them and go before them.
+pub type Late<'a> = &'a dyn Fn(SwitchId, &RuleKey) -> bool;
 
 #[derive(Debug, Clone, Default)]
 struct Step(BTreeMap<SwitchId, (Vec<Rule>, Vec<RuleKey>)>);
@@ -71,26 +80,27 @@ impl Changes {
         TxnId(self.last_txn)
     }
 
-    /// Starts a change. Rules of the switches in `entry` are added last.
+    /// Starts a change.
     pub fn start(
         &mut self,
         purpose: Purpose,
         differences: BTreeMap<SwitchId, Difference>,
-        entry: &[SwitchId],
+        late: Late<'_>,
         present: &Present<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<Outcome> {
-        let (mut inner, mut outer, mut removal) = (Step::default(), Step::default(), Step::default());
+        let [mut inner, mut outer, mut outer_gone, mut inner_gone] = [const { Step(BTreeMap::new()) }; 4];
         for (switch, difference) in differences {
-            if !difference.add.is_empty() {
-                let step = if entry.contains(&switch) { &mut outer } else { &mut inner };
-                step.0.entry(switch).or_default().0 = difference.add;
+            for rule in difference.add {
+                let step = if late(switch, &rule.key) { &mut outer } else { &mut inner };
+                step.0.entry(switch).or_default().0.push(rule);
             }
-            if !difference.remove.is_empty() {
-                removal.0.entry(switch).or_default().1 = difference.remove;
+            for key in difference.remove {
+                let step = if late(switch, &key) { &mut outer_gone } else { &mut inner_gone };
+                step.0.entry(switch).or_default().1.push(key);
             }
         }
-        let steps = [inner, outer, removal].into_iter().filter(|s| !s.0.is_empty()).collect();
+        let steps = [inner, outer, outer_gone, inner_gone].into_iter().filter(|s| !s.0.is_empty()).collect();
         self.last_change += 1;
         let id = self.last_change;
         self.open.insert(id, Change { purpose, steps, waiting: BTreeSet::new() });
@@ -146,7 +156,7 @@ impl Changes {
         Some(Outcome { purpose: change.purpose, result: Err(why) })
     }
 
-    /// A switch went away. A change that brings a new VM or group fails; any other goes on without it, since the switch gets all
+    /// A switch went away. A change that brings a new VM, group or place fails; any other goes on without it, since the switch gets all
     /// rules when it comes back.
     pub fn switch_gone(
         &mut self,
@@ -160,10 +170,9 @@ impl Changes {
             self.txns.iter().filter(|(_, (s, _))| *s == switch).map(|(t, (_, c))| (*t, *c)).collect();
         let mut outcomes = Vec::new();
         for (txn, id) in mine {
-            let fails = self
-                .open
-                .get(&id)
-                .is_some_and(|c| matches!(c.purpose, Purpose::VmStart(_) | Purpose::GroupStart(..)));
+            let fails = self.open.get(&id).is_some_and(|c| {
+                matches!(c.purpose, Purpose::VmStart(_) | Purpose::GroupStart(..) | Purpose::MovePrepare(_))
+            });
             if fails {
                 let why = format!("switch {name} went away while its rules were being changed; try again");
                 outcomes.extend(self.refused(txn, why));

@@ -48,6 +48,8 @@ mod source {
     pub(super) const PUNT: u16 = 11 * STEP;
     /// Discovery to the controller.
     pub(super) const LLDP: u16 = 12 * STEP;
+    /// From one server of a migration to the other: nothing of the above matches that.
+    pub(super) const MIGRATION: u16 = 13 * STEP;
 }
 
 /// Priorities of table 1, lowest first; all below `STEP`.
@@ -66,6 +68,8 @@ mod target {
     pub(super) const VM_OUT: u16 = 310;
     /// Between members of a group.
     pub(super) const GROUP: u16 = 330;
+    /// Between the two servers of a migration.
+    pub(super) const MIGRATION: u16 = 340;
 }
 
 fn rule(table: u8, priority: u16, matching: RuleMatch, actions: Vec<RuleAction>, cookie: Cookie) -> Rule {
@@ -338,6 +342,35 @@ fn entry(topology: &Topology, hop: Hop) -> Option<(SwitchId, PortNo)> {
 
 /// A VM's rules: at its edge always, along its path where that is not the default one.
 pub fn vm(marking: Marking<'_>, routes: &Routes, vm: &VmRecord, generation: u8) -> RuleSet {
+    let topology = &marking.site.topology;
+    let default = default_paths(topology, routes, vm).map(|(up, down)| {
+        // What goes outside takes the way to the nearest gateway, which need not be the VM's.
+        let is_way_out =
+            topology.gateways.len() < 2 || up.iter().all(|hop| leads_out(topology, routes, *hop));
+        (if is_way_out { up } else { Vec::new() }, down)
+    });
+    vm_beside(marking, default, vm, generation)
+}
+
+/// True when a switch sends on this hop what has no more exact way to the outside.
+fn leads_out(topology: &Topology, routes: &Routes, hop: Hop) -> bool {
+    let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, hop) else { return true };
+    let nearest = || routes.gateways_from(switch).into_iter().next();
+    !is_openflow(topology, node)
+        || nearest().and_then(|g| routes.next(routes.gateway_index(g), switch)) == Some(hop.link)
+}
+
+/// The same with rules all along its path, the default one too: for a VM that has another place beside this one.
+pub fn vm_exact(marking: Marking<'_>, vm: &VmRecord, generation: u8) -> RuleSet {
+    vm_beside(marking, None, vm, generation)
+}
+
+fn vm_beside(
+    marking: Marking<'_>,
+    default: Option<(Vec<Hop>, Vec<Hop>)>,
+    vm: &VmRecord,
+    generation: u8,
+) -> RuleSet {
     let site = marking.site;
     let topology = &site.topology;
     let cookie = Cookie::new(Owner::Vm(vm.id.0 as u32), generation);
@@ -372,7 +405,6 @@ pub fn vm(marking: Marking<'_>, routes: &Routes, vm: &VmRecord, generation: u8) 
         put(entry, rule(0, source::VM_ENTRY, arriving, marking.go_on(entry, vm.request.class), cookie));
     }
 
-    let default = default_paths(topology, routes, vm);
     let exact = |path: &[Hop], matching: RuleMatch, priority: u16, put: &mut dyn FnMut(SwitchId, Rule)| {
         for hop in path {
             let Some(NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
@@ -401,51 +433,102 @@ pub fn group(
     members: &[&VmRecord],
     cookie: Cookie,
 ) -> RuleSet {
-    let topology = &marking.site.topology;
     let mut rules = RuleSet::new();
     for a in members {
         for b in members.iter().filter(|b| b.id != a.id) {
-            let (Some((edge_a, port_a)), Some((edge_b, port_b))) =
-                (server_port(topology, a), server_port(topology, b))
-            else {
-                continue;
-            };
-            let (from, to) = (NodeId::Switch(edge_a), NodeId::Switch(edge_b));
-            let Some(path) = paths::all_shortest(topology, from, to, 1, &usable).into_iter().next() else {
-                continue;
-            };
-            let pair = RuleMatch {
-                ip_src: Some(Prefix::host(a.address)),
-                ip_dst: Some(Prefix::host(b.address)),
-                ..ip()
-            };
-            let entry = RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), ..pair };
-            let mut put = |switch: SwitchId, r: Rule| {
-                rules.insert((switch, r.key), r);
-            };
-            let class = a.request.class;
-            let first = match path.first() {
-                None if port_a == port_b => {
-                    let mark = marking.mark(edge_a, class).into_iter();
-                    mark.filter(|m| !matches!(m, RuleAction::SetQueue(_)))
-                        .chain([RuleAction::Hairpin])
-                        .collect()
-                }
-                None => marking.send(edge_a, class, port_b),
-                Some(hop) => match port_on(topology, from, hop.link) {
-                    Some(port) => marking.send(edge_a, class, port),
-                    None => Vec::new(),
-                },
-            };
-            put(edge_a, rule(0, source::GROUP, entry, first, cookie));
-            for hop in path.iter().skip(1) {
-                let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
-                if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
-                    put(switch, rule(1, target::GROUP, pair, vec![RuleAction::Output(port)], cookie));
-                }
+            if let Some(path) = between(&marking.site.topology, &usable, a, b) {
+                pair(marking, a, b, &path, cookie, &mut rules);
             }
-            if edge_a != edge_b {
-                put(edge_b, rule(1, target::GROUP, pair, vec![RuleAction::Output(port_b)], cookie));
+        }
+    }
+    rules
+}
+
+/// The shortest way between the edges of two VMs; empty where they have the same one.
+pub fn between(
+    topology: &Topology,
+    usable: impl Fn(Hop) -> bool,
+    a: &VmRecord,
+    b: &VmRecord,
+) -> Option<Vec<Hop>> {
+    let (from, to) = (server_port(topology, a)?.0, server_port(topology, b)?.0);
+    paths::all_shortest(topology, NodeId::Switch(from), NodeId::Switch(to), 1, usable).into_iter().next()
+}
+
+/// The rules by which one VM of a group reaches another, on a way between their edges.
+pub fn pair(
+    marking: Marking<'_>,
+    a: &VmRecord,
+    b: &VmRecord,
+    path: &[Hop],
+    cookie: Cookie,
+    rules: &mut RuleSet,
+) {
+    let topology = &marking.site.topology;
+    let (Some((edge_a, port_a)), Some((edge_b, port_b))) =
+        (server_port(topology, a), server_port(topology, b))
+    else {
+        return;
+    };
+    let from = NodeId::Switch(edge_a);
+    let pair =
+        RuleMatch { ip_src: Some(Prefix::host(a.address)), ip_dst: Some(Prefix::host(b.address)), ..ip() };
+    let entry = RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), ..pair };
+    let mut put = |switch: SwitchId, r: Rule| {
+        rules.insert((switch, r.key), r);
+    };
+    let class = a.request.class;
+    let first = match path.first() {
+        None if port_a == port_b => {
+            let mark = marking.mark(edge_a, class).into_iter();
+            mark.filter(|m| !matches!(m, RuleAction::SetQueue(_))).chain([RuleAction::Hairpin]).collect()
+        }
+        None => marking.send(edge_a, class, port_b),
+        Some(hop) => match port_on(topology, from, hop.link) {
+            Some(port) => marking.send(edge_a, class, port),
+            None => Vec::new(),
+        },
+    };
+    put(edge_a, rule(0, source::GROUP, entry, first, cookie));
+    for hop in path.iter().skip(1) {
+        let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
+        if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
+            put(switch, rule(1, target::GROUP, pair, vec![RuleAction::Output(port)], cookie));
+        }
+    }
+    if edge_a != edge_b {
+        put(edge_b, rule(1, target::GROUP, pair, vec![RuleAction::Output(port_b)], cookie));
+    }
+}
+
+/// The rules of a migration's own traffic, both ways along its path between two servers, in its class.
+pub fn migration(
+    marking: Marking<'_>,
+    (from, to): (tandem_model::ServerId, tandem_model::ServerId),
+    path: &[Hop],
+    class: Option<ClassId>,
+    cookie: Cookie,
+) -> RuleSet {
+    let topology = &marking.site.topology;
+    let back: Vec<Hop> = path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
+    let mut rules = RuleSet::new();
+    for (from, to, path) in [(from, to, path), (to, from, &back)] {
+        let (Some(sender), Some(receiver)) = (topology.server(from), topology.server(to)) else { continue };
+        let both = RuleMatch {
+            ip_src: Some(Prefix::host(sender.address)),
+            ip_dst: Some(Prefix::host(receiver.address)),
+            ..ip()
+        };
+        if let Some((edge, port)) = uplink_port(topology, from, 0) {
+            let entering = RuleMatch { in_port: Some(port), eth_src: Some(sender.mac), ..both };
+            let r = rule(0, source::MIGRATION, entering, marking.go_on(edge, class), cookie);
+            rules.insert((edge, r.key), r);
+        }
+        for hop in path {
+            let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
+            if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
+                let r = rule(1, target::MIGRATION, both, vec![RuleAction::Output(port)], cookie);
+                rules.insert((switch, r.key), r);
             }
         }
     }

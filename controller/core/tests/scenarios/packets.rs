@@ -146,6 +146,46 @@ impl World {
         }
     }
 
+    /// Where every copy of a packet ends that `from` sends by a link; switches may send it on more than once.
+    pub(crate) fn spread(&self, from: NodeId, first: LinkId, packet: Packet) -> Vec<Fate> {
+        let topology = &self.site.topology;
+        let mut fates = Vec::new();
+        let mut open = vec![(from, first, packet, 0)];
+        while let Some((node, link, mut packet, steps)) = open.pop() {
+            let end = topology.link(link).and_then(|l| l.other(node)).expect("a link");
+            let NodeId::Switch(id) = end.node else {
+                fates.push(Fate::At(end.node));
+                continue;
+            };
+            if steps > topology.switches.len() {
+                fates.push(Fate::Loop);
+                continue;
+            }
+            let table = &self.tables[&topology.switches[id.0 as usize].dpid];
+            let (done, _) = outcome(table, end.port, &mut packet);
+            let before = open.len() + fates.len();
+            for action in done {
+                let out = match action {
+                    RuleAction::Output(p) if p != end.port => p,
+                    RuleAction::Hairpin => end.port,
+                    RuleAction::Controller => {
+                        fates.push(Fate::Controller);
+                        continue;
+                    }
+                    RuleAction::Output(_) => continue,
+                    other => panic!("{other:?}"),
+                };
+                let next = topology.link_at(end.node, out).expect("a declared port");
+                open.push((end.node, next, packet, steps + 1));
+            }
+            if open.len() + fates.len() == before {
+                fates.push(Fate::Dropped(id));
+            }
+        }
+        fates.sort_unstable_by_key(|f| format!("{f:?}"));
+        fates
+    }
+
     /// A VM sends to an address.
     pub(crate) fn send(&self, vm: &VmRecord, to: Ipv4Addr) -> Fate {
         self.walk_by(NodeId::Server(vm.server), vm.path_up[0].link, udp(vm.mac, vm.address, to)).0

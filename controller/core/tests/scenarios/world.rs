@@ -25,6 +25,8 @@ pub(crate) struct Held {
     pub(crate) store: bool,
     pub(crate) hypervisor: bool,
     pub(crate) dhcp: bool,
+    /// Hypervisors begin moves and say nothing of them; a cancel is not answered either.
+    pub(crate) moves: bool,
 }
 
 /// What each switch has.
@@ -188,12 +190,35 @@ impl World {
             Effect::ResizeVm { vm, .. } if !self.held.hypervisor => {
                 self.queue.push_back(Event::VmResized { vm: *vm });
             }
+            Effect::MigrateVm { migration, .. } if !self.held.moves => {
+                let migration = *migration;
+                self.queue.push_back(Event::VmSuspended { migration });
+                self.move_over(effect);
+                let downtime = Some(Duration::from_millis(30));
+                self.queue.push_back(Event::VmMoved { migration, downtime });
+            }
+            Effect::CancelMigration { migration, from, .. } if !self.held.moves => {
+                let (migration, at, why) = (*migration, Some(*from), "cancelled".into());
+                self.queue.push_back(Event::MigrationFailed { migration, at, why });
+            }
             Effect::Store { id, record } if !self.held.store => {
                 self.write(record);
                 self.queue.push_back(Event::Stored { id: *id });
             }
             _ => {}
         }
+    }
+
+    /// The hypervisors carry out a move.
+    pub(crate) fn move_over(&mut self, order: &Effect) {
+        let Effect::MigrateVm { vm, to, spec, .. } = order else { panic!("{order:?} is no move") };
+        self.specs.insert(*vm, (*to, (**spec).clone()));
+    }
+
+    /// The last order to move a VM.
+    pub(crate) fn order(&self) -> Effect {
+        let order = self.log.iter().rev().find(|e| matches!(e, Effect::MigrateVm { .. }));
+        order.cloned().expect("an order to move a VM")
     }
 
     /// The switch of the pending transaction that `pick` chooses carries out the oldest it has, and says so.
@@ -212,6 +237,18 @@ impl World {
         if let Some((switch, txn)) = of(&effect) {
             self.tell(Event::RulesApplied { switch, txn, added: 0, removed: 0 });
         }
+    }
+
+    /// True while a switch has something to carry out.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// A switch will not carry out a transaction.
+    pub(crate) fn forget_pending(&mut self, switch: Dpid, txn: tandem_model::TxnId) {
+        self.pending.retain(
+            |e| !matches!(e, Effect::ApplyRules { switch: s, txn: t, .. } if (*s, *t) == (switch, txn)),
+        );
     }
 
     /// All switches carry out everything.

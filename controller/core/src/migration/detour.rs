@@ -1,0 +1,158 @@
+//! Links that fail while a VM moves.
+//!
+//! Before the switch-over the VM is at its old place. When that is cut, it gets another way there, and the new place's paths are laid anew
+//! beside it; when only the new place is cut, those are laid anew alone; where that cannot be done, the migration is undone. A VM that has
+//! no way left at its old place keeps moving: that may be what saves it. From the switch-over on the new place is what counts: it gets
+//! another way, beside the old one if that can be, else alone.
+
+use super::state::{Reach, at};
+use crate::core::Core;
+use crate::placement::Placement;
+use crate::rules::changes::Purpose;
+use tandem_model::{BitRate, Effect, Level, MigrationId, Phase, Place, VmId, VmRecord, VmState};
+
+impl Core {
+    /// Looks at the paths of a VM that moves, and at that of its move.
+    pub(crate) fn reroute_moving(&mut self, vm: VmId) {
+        let Some((id, over)) = self.moving(vm).map(|m| (m.record.id, m.is_over())) else { return };
+        self.mend_transfer(id);
+        if self.vms.get(&vm).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
+            return;
+        }
+        if over {
+            self.mend_new(id, vm);
+        } else {
+            self.mend_old(id, vm);
+        }
+        self.mend_way(vm);
+    }
+
+    fn is_way(&self, vm: &VmRecord, place: &Place) -> bool {
+        self.has_way(&at(vm, place))
+    }
+
+    /// Any way from a VM's server to its gateway: with room if there is one.
+    fn any_way(&self, vm: &VmRecord) -> Option<Place> {
+        let net = vm.request.resources.net;
+        let found = self.way(vm, net).or_else(|| self.way(vm, BitRate(0)))?;
+        Some(found.into_place())
+    }
+
+    fn mend_old(&mut self, id: MigrationId, vm: VmId) {
+        let (Some(m), Some(record)) = (self.moving(vm), self.vms.get(&vm).map(|v| v.record.clone())) else {
+            return;
+        };
+        let (mut from, to, reach) = (m.record.from.clone(), m.record.to.clone(), m.reach);
+        let size = m.grow.map_or(record.request.resources, |(_, r)| r);
+        let (from_stands, to_stands) = (self.is_way(&record, &from), self.is_way(&record, &to));
+        if from_stands && (to_stands || reach == Reach::Old) {
+            return self.want_again(id, vm);
+        }
+        self.let_go(id);
+        let mut moved = false;
+        if !from_stands {
+            // Its own reservation is not in its own way.
+            self.release(&Placement::at(&from), &record.request);
+            let found = self.any_way(&record);
+            self.reserve(&Placement::at(&from), &record.request);
+            if let Some(found) = found {
+                let text = format!("{vm} ({}) has another path", record.address);
+                (from, moved) = (found, true);
+                self.take_place(vm, &from);
+                self.counters.rerouted += 1;
+                self.notice(Level::Info, "vm-rerouted", text);
+                if from.uplink != record.uplink
+                    && let Some(uplink_port) = self.server_side_port(&at(&record, &from))
+                {
+                    self.effects.push(Effect::AttachVm { vm, server: from.server, uplink_port });
+                }
+            }
+        }
+        let record = at(&record, &from);
+        let mut given_up = false;
+        let mut new = to.clone();
+        if reach == Reach::Both && (moved || !to_stands) {
+            match self.new_place(&record, &from, to.server, size, true) {
+                Ok(place) => new = place,
+                Err(_) => given_up = true,
+            }
+        }
+        if let Some(m) = self.migrations.open.get_mut(&id) {
+            (m.record.from, m.record.to) = (from, new);
+            if given_up {
+                m.reach = Reach::Old;
+            }
+        }
+        self.hold(id);
+        if moved {
+            self.announce(vm);
+            self.keep(crate::stored::Kept::Vm(vm));
+        }
+        self.expect_at(vm);
+        self.want_again(id, vm);
+        let written = matches!(self.moving(vm).map(|m| m.record.phase), Some(Phase::Transfer));
+        if written && !given_up {
+            self.write_move(id);
+        }
+        if given_up {
+            self.undo_move(
+                id,
+                "the path of its new place was lost, and there is no other beside its old one",
+            );
+        }
+    }
+
+    fn mend_new(&mut self, id: MigrationId, vm: VmId) {
+        let (Some(m), Some(record)) = (self.moving(vm), self.vms.get(&vm).map(|v| v.record.clone())) else {
+            return;
+        };
+        let (from, to, reach) = (m.record.from.clone(), m.record.to.clone(), m.reach);
+        if self.is_way(&record, &to) {
+            return self.want_again(id, vm);
+        }
+        let size = m.grow.map_or(record.request.resources, |(_, r)| r);
+        let is_there = record.server == to.server;
+        self.let_go(id);
+        if is_there {
+            self.release(&Placement::of(&record), &record.request);
+        }
+        let beside = reach == Reach::Both && self.is_way(&record, &from);
+        let tree = beside.then(|| self.new_place(&record, &from, to.server, size, true).ok()).flatten();
+        let found = tree.clone().or_else(|| self.any_way(&at(&record, &to)));
+        if is_there {
+            self.reserve(&Placement::of(&record), &record.request);
+        }
+        if let Some(place) = found {
+            if is_there {
+                self.take_place(vm, &place);
+            }
+            if let Some(m) = self.migrations.open.get_mut(&id) {
+                m.record.to = place;
+                if tree.is_none() {
+                    m.reach = Reach::New;
+                }
+            }
+            self.counters.rerouted += 1;
+            self.notice(Level::Info, "vm-rerouted", format!("{vm} ({}) has another path", record.address));
+        }
+        self.hold(id);
+        self.announce(vm);
+        if is_there {
+            self.keep(crate::stored::Kept::Vm(vm));
+        } else {
+            self.write_move(id);
+        }
+        self.expect_at(vm);
+        self.want_again(id, vm);
+    }
+
+    /// The rules as they are wanted now; a move that waits for its rules waits for these too.
+    fn want_again(&mut self, id: MigrationId, vm: VmId) {
+        let phase = self.migrations.open.get(&id).map(|m| m.record.phase);
+        if phase == Some(Phase::Prepare) {
+            let wishes = self.both_wanted(vm);
+            return self.want(id, Purpose::MovePrepare(id), wishes);
+        }
+        self.install(vm, Purpose::VmMove(vm));
+    }
+}

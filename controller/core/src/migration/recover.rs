@@ -1,0 +1,114 @@
+//! What was under way when the controller was killed, or when the hypervisor service went away.
+//!
+//! The store has a migration from the moment that it is answered, and its phase before anything depends on it. What had not asked the
+//! hypervisors yet is undone: nothing else had happened. What had is asked again (the order says how it ended, if it has) with the rules of
+//! both places wanted and both reserved. What had only to be tidied up is tidied up: every switch gets all its rules when it connects.
+
+use super::state::{Migration, Reach};
+use super::transfer::transfer_owner;
+use super::{MigrationView, fork};
+use crate::core::Core;
+use tandem_model::{Level, MigrationEnd, MigrationRecord, NodeId, Phase, Place, VmId, VmState};
+
+impl Core {
+    /// Takes up the migrations of the store. The VMs and groups are there already.
+    pub(crate) fn restore_moves(&mut self, stored: Vec<MigrationRecord>, last: u64) {
+        self.migrations.last = self.migrations.last.max(last);
+        for record in stored {
+            self.migrations.last = self.migrations.last.max(record.id.0);
+            self.restore_move(record);
+        }
+    }
+
+    fn restore_move(&mut self, mut record: MigrationRecord) {
+        let (id, vm) = (record.id, record.vm);
+        let was = self.vms.get(&vm).map(|v| v.record.server);
+        let known = [&record.from, &record.to].into_iter().all(|place| self.is_known(place));
+        let end = match (was, record.phase) {
+            (None, _) => Some(MigrationEnd::Lost { why: "the store has no such VM any more".into() }),
+            // The store was told where it is now: only the old place was still to be given up.
+            (Some(server), _) if server == record.to.server => Some(MigrationEnd::Moved { downtime: None }),
+            _ if !known || self.is_moving(vm) => Some(MigrationEnd::Undone {
+                why: "the site has changed, and its places are not there".into(),
+            }),
+            (_, Phase::Reserve | Phase::Prepare) => Some(MigrationEnd::Undone {
+                why: "the controller was restarted before the transfer began".into(),
+            }),
+            _ => None,
+        };
+        if let Some(end) = end {
+            let (level, kind) = match end {
+                MigrationEnd::Moved { .. } => (Level::Info, "migration-ended"),
+                _ => (Level::Warning, "migration-undone"),
+            };
+            let text =
+                format!("{id} of {vm}, which was under way when the controller stopped, has ended: {end:?}");
+            self.notice(level, kind, text);
+            self.remember(MigrationView { record, progress: None, ended: Some((self.now, end)) });
+            return self.write_move(id);
+        }
+        // One that is to be gone is not moved before.
+        let stops = |s: &VmState| matches!(s, VmState::Stopping { .. });
+        if record.phase == Phase::Transfer && self.vms.get(&vm).is_some_and(|v| stops(&v.record.state)) {
+            record.phase = Phase::Undo;
+        }
+        let (path, rate) = (record.path.clone(), record.rate);
+        let mut m = Migration::new(record, self.now);
+        m.why =
+            (m.record.phase == Phase::Undo).then(|| "it was cancelled before the controller stopped".into());
+        (m.reach, m.ordered, m.uplink) = (Reach::Both, true, m.record.to.uplink);
+        // Its paths may have been changed since it was written (a link failed): only a tree can have both.
+        let topology = &self.site.topology;
+        let from = self.vms.get(&vm).map(|v| Place::of(&v.record)).unwrap_or_else(|| m.record.from.clone());
+        let gateway = NodeId::Gateway(from.gateway);
+        let fits = fork::is_tree(topology, gateway, &from.path_down, &m.record.to.path_down)
+            && fork::is_tree(
+                topology,
+                gateway,
+                &fork::reversed(&from.path_up),
+                &fork::reversed(&m.record.to.path_up),
+            );
+        m.record.from = from;
+        if !fits {
+            m.reach = Reach::Old;
+        }
+        self.migrations.insert(m);
+        self.hold(id);
+        self.reserve_transfer(id, path, rate);
+        self.expect_at(vm);
+        let rules = self.vm_rules(vm);
+        self.desired.replace(crate::lifecycle::owner(vm), rules);
+        let rules = self.transfer_rules(id);
+        self.desired.replace(transfer_owner(id), rules);
+        self.timers.set(self.now + self.site.migration.timeout, crate::timers::Timer::MoveTimeout(id));
+    }
+
+    /// True for a place that the site still has.
+    fn is_known(&self, place: &Place) -> bool {
+        let topology = &self.site.topology;
+        topology.edge_of(place.server, place.uplink as usize).is_some()
+            && topology.gateway(place.gateway).is_some()
+            && place.path_up.iter().chain(&place.path_down).all(|hop| topology.link(hop.link).is_some())
+    }
+
+    /// True when a VM may be found on a server.
+    pub(crate) fn may_run_on(&self, vm: VmId, server: tandem_model::ServerId) -> bool {
+        let ordered = self.moving(vm).filter(|m| m.ordered).map(|m| &m.record);
+        self.vms.get(&vm).is_some_and(|v| v.record.server == server)
+            || ordered.is_some_and(|m| m.from.server == server || m.to.server == server)
+    }
+
+    /// The hypervisor service is (again) there: what it was asked for is asked again.
+    pub(crate) fn order_again(&mut self, vm: VmId) -> bool {
+        let Some((id, phase)) = self.moving(vm).filter(|m| m.ordered).map(|m| (m.record.id, m.record.phase))
+        else {
+            return false;
+        };
+        if phase == Phase::Undo {
+            self.order_cancel(id)
+        } else {
+            self.order_move(id)
+        }
+        true
+    }
+}
