@@ -33,9 +33,9 @@ pub struct Usual {
 }
 
 impl Default for Usual {
-    /// A VM that idles.
+    /// A VM that idles, with half of its memory in use.
     fn default() -> Usual {
-        Usual { cpu: 0.0, ram: 1.0, dirty: None }
+        Usual { cpu: 0.0, ram: 0.5, dirty: None }
     }
 }
 

@@ -20,6 +20,7 @@ const PER_EDGE: u32 = 20;
 
 /// What the day is like.
 #[derive(Debug, Clone, Copy, PartialEq, clap::Args)]
+#[group(id = "day")]
 pub struct Options {
     /// Servers, of 32 cores and 64 GiB; a multiple of 20.
     #[arg(long, default_value_t = 1000)]
