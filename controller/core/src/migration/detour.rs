@@ -42,10 +42,11 @@ impl Core {
         let (Some(m), Some(record)) = (self.moving(vm), self.vms.get(&vm).map(|v| v.record.clone())) else {
             return;
         };
-        let (mut from, to, reach) = (m.record.from.clone(), m.record.to.clone(), m.reach);
+        let (mut from, to) = (m.record.from.clone(), m.record.to.clone());
+        let goes_on = m.reach == Reach::Both || m.record.phase == Phase::Reserve;
         let size = m.grow.map_or(record.request.resources, |(_, r)| r);
         let (from_stands, to_stands) = (self.is_way(&record, &from), self.is_way(&record, &to));
-        if from_stands && (to_stands || reach == Reach::Old) {
+        if from_stands && (to_stands || !goes_on) {
             return self.want_again(id, vm);
         }
         self.let_go(id);
@@ -71,7 +72,7 @@ impl Core {
         let record = at(&record, &from);
         let mut given_up = false;
         let mut new = to.clone();
-        if reach == Reach::Both && (moved || !to_stands) {
+        if goes_on && (moved || !to_stands) {
             match self.new_place(&record, &from, to.server, size, true) {
                 Ok(place) => new = place,
                 Err(_) => given_up = true,

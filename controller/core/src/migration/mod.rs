@@ -11,10 +11,14 @@ mod begin;
 mod books;
 mod detour;
 mod execute;
+#[cfg(test)]
+mod fixture;
 mod fork;
 pub(crate) mod hotspot;
 mod keep_policy;
 mod order;
+#[cfg(test)]
+mod order_tests;
 mod paper;
 mod phases;
 mod plan;
@@ -36,18 +40,3 @@ pub use policies::{
     Watched, Way, When, Where, Which,
 };
 pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
-
-use crate::core::Core;
-use tandem_model::VmId;
-
-impl Core {
-    /// True for a VM that is on its way to another server.
-    pub(crate) fn is_migrating(&self, vm: VmId) -> bool {
-        self.migrations.by_vm.contains_key(&vm)
-    }
-
-    /// How many VMs are on their way.
-    pub(crate) fn moves_under_way(&self) -> usize {
-        self.migrations.open.len()
-    }
-}

@@ -123,7 +123,7 @@ impl<'a> Paper<'a> {
         if let Some(why) = self.taken.get(&vm.id) {
             return Some(why.clone());
         }
-        if self.core.is_migrating(vm.id) {
+        if self.core.is_moving(vm.id) {
             return Some("it is being moved".into());
         }
         match vm.state {
@@ -300,15 +300,16 @@ impl<'a> Paper<'a> {
         (has > 0.0).then(|| used[slot] / has)
     }
 
-    /// The way of a migration's own traffic, and what it has left.
-    fn way(&mut self, from: &Placement, to: &Placement) -> Option<(Path, BitRate)> {
-        let topology = &self.core.site.topology;
-        let a = topology.edge_of(from.server, from.uplink as usize)?;
-        let b = topology.edge_of(to.server, to.uplink as usize)?;
-        let core = self.core;
-        let known = self.ways.entry((a, b)).or_insert_with(|| core.ways(a, b).into());
-        let known = known.clone();
-        core.choose_way(&self.view(), &self.links, &known, from, to)
+    /// The way of a migration's own traffic between the first uplinks of two servers, and what it has left.
+    fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {
+        let (core, topology) = (self.core, &self.core.site.topology);
+        let (a, b) = (topology.edge_of(from, 0)?, topology.edge_of(to, 0)?);
+        let known = self.ways.entry((a, b)).or_insert_with(|| core.ways(a, b).into()).clone();
+        let out = compile::access_path(topology, from, 0)?;
+        let into = compile::access_path(topology, to, 0)?;
+        let back = || into.iter().rev().map(|h| Hop { down: !h.down, ..*h });
+        let whole = known.iter().map(|middle| out.iter().chain(middle).copied().chain(back()).collect());
+        core.best_way(&self.view(), &self.links, whole)
     }
 
     /// Moves a VM that was taken away from `from` to its new place, with what that will take.
@@ -323,11 +324,10 @@ impl<'a> Paper<'a> {
         cause: Cause,
         why: String,
     ) -> Result<Step, String> {
-        // The VM itself speaks by the old place for as long as it is copied: what a transfer has left is less by that.
         let manner = self.options.manner.unwrap_or(self.core.site.migration.manner);
         let name = |s: ServerId| self.core.site.topology.name(NodeId::Server(s)).to_owned();
         let (a, b) = (name(from.server), name(to.server));
-        let way = self.way(from, &to);
+        let way = self.way(from.server, to.server);
         let predicted = match way {
             None => Err(format!("there is no way from {a} to {b} for the transfer")),
             Some((_, free)) => {
@@ -365,45 +365,29 @@ impl Core {
         paths::all_shortest(&self.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
     }
 
-    /// Of some paths between their edges the one that the policy takes, from server to server, and what it has left.
-    fn choose_way(
+    /// Of some paths from server to server the one that the policy takes for a migration's own traffic, and what it has left.
+    pub(super) fn best_way(
         &self,
         view: &View<'_>,
         links: &LinkTable,
-        between: &[Path],
-        from: &Placement,
-        to: &Placement,
+        paths: impl Iterator<Item = Path>,
     ) -> Option<(Path, BitRate)> {
-        let topology = &self.site.topology;
-        let out = compile::access_path(topology, from.server, from.uplink as usize)?;
-        let into = compile::access_path(topology, to.server, to.uplink as usize)?;
-        let back = into.iter().rev().map(|h| Hop { down: !h.down, ..*h });
         let mut best: Option<(f64, Path, BitRate)> = None;
-        for middle in between {
-            let hops: Path = out.iter().copied().chain(middle.iter().copied()).chain(back.clone()).collect();
-            let left = hops
-                .iter()
-                .map(|hop| links.residual(*hop))
-                .try_fold(u64::MAX, |least, left| Some(least.min(left?.0)));
-            let Some(free) = left.map(BitRate).filter(|_| self.live.path_is_attended(links, &hops)) else {
+        for hops in paths {
+            let mut left = hops.iter().map(|hop| links.residual(*hop));
+            let Some(free) = left.try_fold(u64::MAX, |least, left| Some(least.min(left?.0))) else {
                 continue;
             };
-            let rank = self.policies.path.rank(&Way { hops: &hops, free }, view);
+            if !self.live.path_is_attended(links, &hops) {
+                continue;
+            }
+            let load = hops.iter().map(|hop| links.fill(*hop)).fold(0.0, f64::max);
+            let rank = self.policies.path.rank(&Way { hops: &hops, free: BitRate(free), load }, view);
             if best.as_ref().is_none_or(|(least, ..)| rank.total_cmp(least).is_lt()) {
-                best = Some((rank, hops, free));
+                best = Some((rank, hops, BitRate(free)));
             }
         }
         best.map(|(_, hops, free)| (hops, free))
-    }
-
-    /// The path of a migration's own traffic from one place to another as the policy chooses it now, and what its fullest hop has left.
-    /// `None` when there is none.
-    pub(crate) fn migration_way(&self, from: &Placement, to: &Placement) -> Option<(Path, BitRate)> {
-        let topology = &self.site.topology;
-        let a = topology.edge_of(from.server, from.uplink as usize)?;
-        let b = topology.edge_of(to.server, to.uplink as usize)?;
-        let view = View { core: self, inventory: &self.inventory };
-        self.choose_way(&view, &self.links, &self.ways(a, b), from, to)
     }
 
     /// What moving a VM at `rate` is expected to take.

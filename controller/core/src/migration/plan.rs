@@ -24,20 +24,8 @@ impl Core {
         options: MoveOptions,
         only: Option<super::hotspot::Key>,
     ) -> Plan {
+        let (steps, left) = self.steps_for(aim, options, only);
         let before = Paper::new(self, options);
-        let mut paper = Paper::new(self, options);
-        let (steps, left) = match aim {
-            Aim::KeepPolicy => match self.policies.place.assign(&paper.view()) {
-                Some(wanted) => {
-                    let why = "the policy wants it there";
-                    order::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
-                }
-                None => keep_policy::steps(&mut paper),
-            },
-            Aim::Relieve => relief::steps(&mut paper, only),
-            Aim::Evacuate { server } => evacuate(&mut paper, *server),
-            Aim::Move { vm, to } => one(&mut paper, *vm, *to),
-        };
         let after = order::after(&before, &steps);
         let cfg = &self.site.migration;
         let duration = order::duration(&steps, &after, cfg.at_once, cfg.per_server);
@@ -63,6 +51,30 @@ impl Core {
             active_after,
             bytes,
             duration,
+        }
+    }
+}
+
+impl Core {
+    /// The moves of a plan, one after the other, and what cannot be planned.
+    pub(super) fn steps_for(
+        &self,
+        aim: &Aim,
+        options: MoveOptions,
+        only: Option<super::hotspot::Key>,
+    ) -> Found {
+        let mut paper = Paper::new(self, options);
+        match aim {
+            Aim::KeepPolicy => match self.policies.place.assign(&paper.view()) {
+                Some(wanted) => {
+                    let why = "the policy wants it there";
+                    order::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
+                }
+                None => keep_policy::steps(&mut paper),
+            },
+            Aim::Relieve => relief::steps(&mut paper, only),
+            Aim::Evacuate { server } => evacuate(&mut paper, *server),
+            Aim::Move { vm, to } => one(&mut paper, *vm, *to),
         }
     }
 }

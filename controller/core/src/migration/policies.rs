@@ -166,8 +166,10 @@ pub trait Where: Send + Sync {
 pub struct Way<'a> {
     /// From the old server to the new one.
     pub hops: &'a [Hop],
-    /// What its fullest hop has left.
+    /// What its narrowest hop has left.
     pub free: BitRate,
+    /// How full its fullest hop is: the larger of reserved and measured over what it may carry.
+    pub load: f64,
 }
 
 /// By which path does a migration's own traffic go? Asked about the shortest ones.
@@ -220,13 +222,13 @@ pub struct AsAllocated;
 
 impl Where for AsAllocated {}
 
-/// The default of [`ByPath`]: of the shortest paths the one whose fullest hop has the most left.
+/// The default of [`ByPath`]: of the shortest paths the one whose fullest hop is the least full.
 #[derive(Debug, Clone, Copy)]
 pub struct LeastLoaded;
 
 impl ByPath for LeastLoaded {
     fn rank(&self, way: &Way<'_>, _view: &View<'_>) -> f64 {
-        -(way.free.0 as f64)
+        way.load
     }
 }
 

@@ -141,7 +141,7 @@ impl Core {
             match self.begin_move(order) {
                 Ok(migration) => self.set_step(id, n, MoveState::UnderWay { migration }),
                 // What is under way holds room on both sides; when it ends there may be enough.
-                Err(_) if self.moves_under_way() > 0 => {
+                Err(_) if !self.migrations.open.is_empty() => {
                     refused.insert(n);
                 }
                 Err(rejection) => {
@@ -166,18 +166,15 @@ impl Core {
 
     /// The first step that waits for nothing any more and that the limits allow.
     fn next_step(&self, id: PlanId, refused: &BTreeSet<usize>) -> Option<usize> {
-        let cfg = &self.site.migration;
-        if self.moves_under_way() >= cfg.at_once as usize {
+        if self.migrations.open.len() >= self.site.migration.at_once as usize {
             return None;
         }
         let carried = self.plans.get(id)?;
-        let busy = |server: ServerId| self.moves_at(server) >= cfg.per_server as usize;
         let ready = |(n, (step, state)): &(usize, (&tandem_model::Move, &MoveState))| {
             **state == MoveState::Waiting
                 && !refused.contains(n)
                 && step.after.iter().all(|before| self.is_settled(carried, *before))
-                && !busy(step.from)
-                && !busy(step.to)
+                && self.must_wait(step.vm, step.from, Some(step.to)).is_none()
         };
         let steps = carried.plan.moves.iter().zip(&carried.steps);
         steps.enumerate().find(ready).map(|(n, _)| n)

@@ -49,6 +49,8 @@ pub(crate) struct World {
     /// Transactions that switches have been sent and not carried out yet, while `held.switches`.
     pending: Vec<Effect>,
     queue: VecDeque<Event>,
+    /// The last write that the store has carried out by itself.
+    stored_to: Option<tandem_model::StoreId>,
     next_request: u64,
     pub(crate) header: Header,
     pub(crate) lines: Vec<Line>,
@@ -108,6 +110,7 @@ impl World {
             specs: BTreeMap::new(),
             pending: Vec::new(),
             queue: VecDeque::new(),
+            stored_to: None,
             next_request: 0,
             header,
             lines: Vec::new(),
@@ -203,6 +206,7 @@ impl World {
             }
             Effect::Store { id, record } if !self.held.store => {
                 self.write(record);
+                self.stored_to = Some(*id);
                 self.queue.push_back(Event::Stored { id: *id });
             }
             _ => {}
@@ -249,6 +253,23 @@ impl World {
         self.pending.retain(
             |e| !matches!(e, Effect::ApplyRules { switch: s, txn: t, .. } if (*s, *t) == (switch, txn)),
         );
+    }
+
+    /// A store that was held writes everything that it was asked to, in order, and works from now on.
+    pub(crate) fn catch_up(&mut self) {
+        if !std::mem::take(&mut self.held.store) {
+            return;
+        }
+        let writes = self.log.iter().filter_map(|e| match e {
+            Effect::Store { id, record } => Some((*id, record.clone())),
+            _ => None,
+        });
+        let last = self.stored_to;
+        let writes: Vec<_> = writes.filter(|(id, _)| last.is_none_or(|last| *id > last)).collect();
+        for (id, record) in writes {
+            self.write(&record);
+            self.tell(Event::Stored { id });
+        }
     }
 
     /// All switches carry out everything.
