@@ -19,5 +19,5 @@ pub mod sim;
 mod speaker;
 pub mod tandem;
 pub mod testbed;
-pub mod xen;
 pub mod vm_verbs;
+pub mod xen;

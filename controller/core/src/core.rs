@@ -85,6 +85,8 @@ pub struct Core {
     pub(crate) inventory: Inventory,
     pub(crate) addresses: crate::addressing::Pools,
     pub(crate) vms: BTreeMap<VmId, Vm>,
+    /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become free.
+    pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<World>,
     /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.
@@ -142,6 +144,7 @@ impl Core {
             inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: crate::addressing::Pools::new(&site),
             vms: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             world: None,
             away: BTreeMap::new(),

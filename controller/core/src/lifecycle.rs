@@ -89,6 +89,7 @@ impl Core {
             }
             let mut vm = Vm::new(record, None);
             self.last_vm = self.last_vm.max(id.0);
+            self.pinned.extend(vm.record.pin.is_some().then_some(id));
             self.addresses.take_known(vm.record.address);
             self.reserve(&vm.placement(), &vm.record.request);
             match vm.record.state {
@@ -501,6 +502,7 @@ impl Core {
         self.statistics.forget_vm(id);
         self.loads.forget_vm(id);
         self.leave_groups(id);
+        self.pinned.remove(&id);
         self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
