@@ -6,10 +6,14 @@ use crate::inventory::Inventory;
 use crate::lifecycle::Vm;
 use crate::links::LinkTable;
 use crate::live::{LiveTopology, Sync};
+use crate::load::Loads;
 use crate::managed::Managed;
+use crate::migration::hotspot::Hotspots;
+use crate::migration::policies::{Parts, Policy};
+use crate::migration::runner::Plans;
 use crate::migration::state::Migrations;
 use crate::operator::PortOverrides;
-use crate::policy::{self, AllocationPolicy};
+use crate::policy;
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
@@ -73,10 +77,16 @@ pub struct Core {
     pub(crate) changes: Changes,
     pub(crate) statistics: Statistics,
     pub(crate) managed: Managed,
+    pub(crate) loads: Loads,
+    pub(crate) policies: Parts,
+    pub(crate) hotspots: Hotspots,
+    pub(crate) plans: Plans,
     pub(crate) ports: PortOverrides,
     pub(crate) inventory: Inventory,
     pub(crate) addresses: crate::addressing::Pools,
     pub(crate) vms: BTreeMap<VmId, Vm>,
+    /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become free.
+    pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<World>,
     /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.
@@ -106,13 +116,9 @@ impl Core {
         Core::with_policy(site, stored, now, policy)
     }
 
-    /// The same with a policy of one's own.
-    pub fn with_policy(
-        site: Arc<Site>,
-        stored: Stored,
-        now: Time,
-        policy: Box<dyn AllocationPolicy>,
-    ) -> Core {
+    /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the parts of migration too.
+    pub fn with_policy(site: Arc<Site>, stored: Stored, now: Time, policy: impl Into<Policy>) -> Core {
+        let Policy { allocation, when, which, place, path } = policy.into();
         let topology = &site.topology;
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
@@ -128,10 +134,17 @@ impl Core {
             changes: Changes::default(),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
             managed: Managed::default(),
+            loads: Loads::new(site.statistics.history_weight),
+            policies: Parts { when, which, place, path },
+            hotspots: Hotspots::default(),
+            plans: Plans::after(
+                stored.migrations.iter().filter_map(|m| m.plan).map(|p| p.0).max().unwrap_or(0),
+            ),
             ports: PortOverrides::default(),
-            inventory: Inventory::new(topology, policy, site.policy.ties, site.policy.server_margin),
+            inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: crate::addressing::Pools::new(&site),
             vms: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             world: None,
             away: BTreeMap::new(),
@@ -153,7 +166,9 @@ impl Core {
             site,
         };
         core.declare_hosts();
+        core.restore_drained(&stored.drained);
         core.restore(stored);
+        core.set_keep_policy_timer();
         for n in 0..core.site.topology.switches.len() as u32 {
             core.timers.set(now + core.site.discovery.switch_grace, Timer::SwitchGrace(SwitchId(n)));
         }
@@ -243,7 +258,11 @@ impl Core {
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);
             }
-            Event::WorldUp { world, vms, traffic } => self.on_world_up(world, vms, traffic),
+            Event::WorldUp { world, vms, traffic } => {
+                self.on_world_up(world, vms, traffic);
+                self.ask_loads();
+                self.plans_on_world_up();
+            }
             Event::ServersAway { servers } => self.on_servers_away(servers),
             Event::WorldDown { why } => self.on_world_down(&why),
             Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
@@ -301,6 +320,9 @@ impl Core {
             }
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
+            Timer::KeepPolicy => self.on_keep_policy(),
+            Timer::EvacuateAgain(server) => self.evacuate_again(server),
+            Timer::LoadSilence(server) => self.on_load_silence(server),
             Timer::RetryRemove(vm) => self.remove_from_store(vm),
             Timer::RetryStore(kept) => self.keep(kept),
             Timer::MoveTimeout(id) => self.on_move_timeout(id),
@@ -350,6 +372,7 @@ impl Core {
             }
         }
         self.dirty.statistics(switch);
+        self.watch_links(switch);
         self.polled(switch);
     }
 

@@ -8,6 +8,10 @@
 //! `dpid.port.class`), `queuestats.csv` what its queue has dropped so far and how many packets wait in it
 //! (`dpid.port.class.drops`, `dpid.port.class.queued`); a cell is empty while nobody counts. `hwstats.csv` has a line per counter of a
 //! card instead (`time;dpid.port;counter;value`), since every driver has other names.
+//!
+//! `serverload.csv` holds what servers use, as their hypervisors measure it, by the servers' names: `srv1.cpu` in thousandths of a core,
+//! `srv1.ram` in bytes, `srv1.disk_read`, `srv1.disk_written`, `srv1.rx` and `srv1.tx` in bit/s, `srv1.vms` the VMs on it; a cell of the
+//! former is empty while nobody tells.
 
 use crate::snapshot::{LinkLevel, Snapshot};
 use std::fmt::Write as _;
@@ -96,6 +100,28 @@ pub fn class_csv(snapshot: &Snapshot) -> Vec<Table> {
         }
     }
     vec![rates, queues]
+}
+
+/// What every server uses; see the module for the columns, which never change for a site.
+pub fn load_csv(snapshot: &Snapshot) -> Table {
+    let mut table = Table { file: "serverload.csv", columns: Vec::new(), values: Vec::new() };
+    for server in snapshot.servers.iter() {
+        let load = server.load;
+        let values = [
+            ("cpu", load.map(|l| (l.cpu * 1000.0).round() as u64)),
+            ("ram", load.map(|l| l.ram.0)),
+            ("disk_read", load.map(|l| l.disk_read.0)),
+            ("disk_written", load.map(|l| l.disk_written.0)),
+            ("rx", load.map(|l| l.rx.0)),
+            ("tx", load.map(|l| l.tx.0)),
+            ("vms", Some(server.vms.len() as u64)),
+        ];
+        for (what, value) in values {
+            table.columns.push(format!("{}.{what}", server.name));
+            table.values.push(value);
+        }
+    }
+    table
 }
 
 /// A file of whole numbers.

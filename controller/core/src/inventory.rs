@@ -2,14 +2,19 @@
 
 use crate::index::Index;
 use crate::policy::{AllocationPolicy, ServerView};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tandem_model::{BitRate, Bytes, Resource, Resources, ServerId, Ties, Topology, VmRequest};
 
-/// See the module.
+/// See the module. A clone is a paper copy: what is tried on it changes nothing.
+#[derive(Clone)]
 pub struct Inventory {
     servers: Vec<ServerView>,
-    policy: Box<dyn AllocationPolicy>,
+    policy: Arc<dyn AllocationPolicy>,
     ties: Ties,
     index: Index,
+    /// Out of service: they keep what they have and get nothing more.
+    drained: BTreeSet<ServerId>,
 }
 
 fn with_margin(capacity: Resources, margin: f64) -> Resources {
@@ -33,8 +38,9 @@ impl Inventory {
                 used: Resources::default(),
             })
             .collect();
+        let policy: Arc<dyn AllocationPolicy> = Arc::from(policy);
         let index = Index::new(servers.iter().map(|s| (key(policy.as_ref(), ties, s), s.free())));
-        Inventory { servers, policy, ties, index }
+        Inventory { servers, policy, ties, index, drained: BTreeSet::new() }
     }
 
     /// One server as the policy sees it.
@@ -54,23 +60,50 @@ impl Inventory {
 
     /// Replaces the policy; the index is built anew, O(n log n).
     pub fn set_policy(&mut self, policy: Box<dyn AllocationPolicy>) {
-        self.policy = policy;
-        self.index =
-            Index::new(self.servers.iter().map(|s| (key(self.policy.as_ref(), self.ties, s), s.free())));
+        self.policy = Arc::from(policy);
+        let entry = |s: &ServerView| (key(self.policy.as_ref(), self.ties, s), self.open(s));
+        self.index = Index::new(self.servers.iter().map(entry));
+    }
+
+    /// Takes a server out of service, or back into it; true when it was not so before.
+    pub fn set_drained(&mut self, id: ServerId, drained: bool) -> bool {
+        if self.server(id).is_none() {
+            return false;
+        }
+        let changed = if drained { self.drained.insert(id) } else { self.drained.remove(&id) };
+        self.change(id, |used| used);
+        changed
+    }
+
+    /// True for a server that is out of service.
+    pub fn is_drained(&self, id: ServerId) -> bool {
+        self.drained.contains(&id)
+    }
+
+    /// Servers that are out of service, in order of id.
+    pub fn drained(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.drained.iter().copied()
+    }
+
+    /// What a server has open for more VMs. The index skips those out of service with all others that are full.
+    fn open(&self, server: &ServerView) -> Resources {
+        if self.is_drained(server.id) { Resources::default() } else { server.free() }
     }
 
     /// The first server, in the policy's order, with room for the request that `admit` (links, addresses) takes too.
     pub fn find(&self, request: &VmRequest, admit: &mut dyn FnMut(ServerId) -> bool) -> Option<ServerId> {
         let need = request.resources;
-        if let Some(order) = self.policy.choose(&mut self.servers.iter().copied(), request) {
+        let mut open = self.servers.iter().copied().filter(|s| !self.is_drained(s.id));
+        if let Some(order) = self.policy.choose(&mut open, request) {
             return order.into_iter().find(|id| {
-                self.server(*id).is_some_and(|s| s.free().fits(need) && self.policy.accepts(s, request))
-                    && admit(*id)
+                let takes = |s: &ServerView| s.free().fits(need) && self.policy.accepts(s, request);
+                !self.is_drained(*id) && self.server(*id).is_some_and(takes) && admit(*id)
             });
         }
+        // A request for nothing fits everywhere, so the index alone does not keep it away from those out of service.
         let mut admit = |n: u32| {
             let server = &self.servers[n as usize];
-            self.policy.accepts(server, request) && admit(server.id)
+            !self.is_drained(server.id) && self.policy.accepts(server, request) && admit(server.id)
         };
         self.index.first(need, &mut admit).map(ServerId)
     }
@@ -93,7 +126,8 @@ impl Inventory {
     fn change(&mut self, id: ServerId, change: impl FnOnce(Resources) -> Resources) {
         let Some(server) = self.servers.get_mut(id.0 as usize) else { return };
         server.used = change(server.used);
-        self.index.update(id.0, key(self.policy.as_ref(), self.ties, server), server.free());
+        let server = *server;
+        self.index.update(id.0, key(self.policy.as_ref(), self.ties, &server), self.open(&server));
     }
 
     /// What a server is short of for `need`: the resource, how much is needed, how much is there. Empty when it has room.

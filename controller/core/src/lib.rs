@@ -18,6 +18,7 @@ pub mod inventory;
 mod lifecycle;
 pub mod links;
 pub mod live;
+pub mod load;
 pub mod managed;
 pub mod migration;
 mod operator;
@@ -34,5 +35,6 @@ mod timers;
 mod topology_events;
 
 pub use crate::core::Core;
+pub use migration::Policy;
 pub use placement::Placement;
 pub use snapshot::Snapshot;

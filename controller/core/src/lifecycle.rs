@@ -89,6 +89,7 @@ impl Core {
             }
             let mut vm = Vm::new(record, None);
             self.last_vm = self.last_vm.max(id.0);
+            self.pinned.extend(vm.record.pin.is_some().then_some(id));
             self.addresses.take_known(vm.record.address);
             self.reserve(&vm.placement(), &vm.record.request);
             match vm.record.state {
@@ -444,7 +445,7 @@ impl Core {
         (vm.rules_gone, vm.stopped) = (false, !vm.allocated);
         self.dirty.vms = true;
         // One that moves is stopped where it is when that is sure.
-        if let Some(m) = self.moving(id).map(|m| m.record.id) {
+        if let Some(m) = self.migration_of(id).map(|m| m.record.id) {
             return self.undo_move(m, why);
         }
         self.stop_now(id);
@@ -499,7 +500,9 @@ impl Core {
         self.hosts.forget(vm.record.address);
         self.dirty.hosts = true;
         self.statistics.forget_vm(id);
+        self.loads.forget_vm(id);
         self.leave_groups(id);
+        self.pinned.remove(&id);
         self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
@@ -518,7 +521,7 @@ impl Core {
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
             return self.answer(request, Answer::Failed { why });
         }
-        if let Some(m) = self.moving(id) {
+        if let Some(m) = self.migration_of(id) {
             let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
             return self.answer(request, Answer::Failed { why });
         }

@@ -95,6 +95,11 @@ impl LinkTable {
         Some(BitRate(load.limit.saturating_sub(taken)))
     }
 
+    /// What may be reserved on a hop: capacity times margin.
+    pub fn limit(&self, hop: Hop) -> BitRate {
+        BitRate(self.load(hop.link).map_or(0, |l| l.limit))
+    }
+
     /// What a hop would have left without one who has reserved `reserved` of it and sends `sent`; `None` when its link cannot be used.
     pub fn residual_without(&self, hop: Hop, reserved: BitRate, sent: BitRate) -> Option<BitRate> {
         let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;

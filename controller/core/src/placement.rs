@@ -2,6 +2,7 @@
 //! in both directions; or the reasons why there is none.
 
 use crate::core::Core;
+use crate::links::LinkTable;
 use crate::rules::compile;
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
@@ -49,7 +50,7 @@ impl Placement {
 }
 
 /// How far the search of paths got for one edge switch, so that it is done once per decision and edge.
-type Memo = BTreeMap<SwitchId, bool>;
+pub(crate) type Memo = BTreeMap<SwitchId, bool>;
 
 impl Core {
     /// Decides, without changing anything.
@@ -60,7 +61,11 @@ impl Core {
         let mut found = None;
         let mut hopeless = Memo::new();
         let server = self.inventory.find(request, &mut |server| {
-            found = self.connect(server, request.resources.net, &mut hopeless);
+            let primary = self.site.topology.edge_of(server, 0);
+            if primary.is_none_or(|edge| self.addresses.left(edge) == 0) {
+                return false;
+            }
+            found = self.connect_on(&self.links, (server, request.resources.net), None, &mut hopeless);
             found.is_some()
         });
         match (server, found) {
@@ -69,13 +74,16 @@ impl Core {
         }
     }
 
-    /// A way between a server and a gateway with room for `rate`: default paths first, then any other.
-    fn connect(&self, server: ServerId, rate: BitRate, hopeless: &mut Memo) -> Option<Placement> {
+    /// A way between a server and a gateway with room for `rate` on `links`, which are the core's own or a paper copy: default paths first,
+    /// then any other. A VM that is there already keeps its gateway, which is `only`.
+    pub(crate) fn connect_on(
+        &self,
+        links: &LinkTable,
+        (server, rate): (ServerId, BitRate),
+        only: Option<GatewayId>,
+        hopeless: &mut Memo,
+    ) -> Option<Placement> {
         let topology = &self.site.topology;
-        let primary = topology.edge_of(server, 0)?;
-        if self.addresses.left(primary) == 0 {
-            return None;
-        }
         // How many there are is asked for after the first one, which nearly always does: a server's own record is far away in memory.
         let there = |uplink: &usize| {
             *uplink == 0 || topology.server(server).is_some_and(|s| *uplink < s.uplinks.len())
@@ -84,24 +92,24 @@ impl Core {
             let Some(edge) = topology.edge_of(server, uplink) else { continue };
             let access = compile::access_path(topology, server, uplink)?;
             let back = |hop: &Hop| Hop { down: !hop.down, ..*hop };
-            let short = |hop: Hop| self.links.shortage(&[hop], rate).is_some();
+            let short = |hop: Hop| links.shortage(&[hop], rate).is_some();
             if access.iter().any(|hop| short(*hop) || short(back(hop))) {
                 continue;
             }
             if hopeless.contains_key(&edge) {
                 continue;
             }
-            let gateways = self.routes.gateways_from(edge);
+            let gateways = only.map_or_else(|| self.routes.gateways_from(edge), |gateway| vec![gateway]);
             for gateway in &gateways {
                 if let Some((up, down)) = compile::paths_via(topology, &self.routes, server, uplink, *gateway)
-                    && self.admits(&up, rate)
-                    && self.admits(&down, rate)
+                    && self.admits(links, &up, rate)
+                    && self.admits(links, &down, rate)
                 {
                     return Some(placement(server, uplink, *gateway, up, down));
                 }
             }
             for gateway in &gateways {
-                if let Some((up, down)) = self.detour(server, uplink, *gateway, rate) {
+                if let Some((up, down)) = self.detour_on(links, server, uplink, *gateway, rate) {
                     return Some(placement(server, uplink, *gateway, up, down));
                 }
             }
@@ -110,13 +118,24 @@ impl Core {
         None
     }
 
-    fn admits(&self, path: &[Hop], rate: BitRate) -> bool {
-        self.links.shortage(path, rate).is_none() && self.live.path_is_attended(&self.links, path)
+    fn admits(&self, links: &LinkTable, path: &[Hop], rate: BitRate) -> bool {
+        links.shortage(path, rate).is_none() && self.live.path_is_attended(links, path)
     }
 
     /// Some path by residual bandwidth, up and down, over one uplink of the server.
     pub(crate) fn detour(
         &self,
+        server: ServerId,
+        uplink: usize,
+        gateway: GatewayId,
+        rate: BitRate,
+    ) -> Option<(Path, Path)> {
+        self.detour_on(&self.links, server, uplink, gateway, rate)
+    }
+
+    fn detour_on(
+        &self,
+        links: &LinkTable,
         server: ServerId,
         uplink: usize,
         gateway: GatewayId,
@@ -136,7 +155,7 @@ impl Core {
             if !attended || (ends.contains(&Some(a)) && hop.link != own) {
                 return None;
             }
-            self.links.residual(hop)
+            links.residual(hop)
         };
         let up = paths::by_residual(topology, a, b, rate, residual)?;
         let down = paths::by_residual(topology, b, a, rate, residual)?;
@@ -162,7 +181,8 @@ impl Core {
             misses.sort_by_key(|(d, _)| *d);
             misses.truncate(self.site.policy.near_misses as usize);
         };
-        for server in self.inventory.servers() {
+        let in_service = |s: &&crate::policy::ServerView| !self.inventory.is_drained(s.id);
+        for server in self.inventory.servers().iter().filter(in_service) {
             let name = topology.name(NodeId::Server(server.id)).to_owned();
             let short = self.inventory.shortage(server.id, need);
             if !short.is_empty() {
@@ -199,7 +219,9 @@ impl Core {
         let counts: Vec<(Resource, u32)> = counts.into_iter().collect();
         let total = self.inventory.servers().len();
         let nearest: Vec<NearMiss> = misses.into_iter().map(|(_, m)| m).collect();
-        let reasons: Vec<String> = counts.iter().map(|(r, n)| format!("{n} short of {r}")).collect();
+        let mut reasons: Vec<String> = counts.iter().map(|(r, n)| format!("{n} short of {r}")).collect();
+        let drained = self.inventory.drained().count();
+        reasons.extend((drained > 0).then(|| format!("{drained} out of service")));
         let summary = if total == 0 {
             "the site has no servers".to_owned()
         } else if reasons.is_empty() {
@@ -226,7 +248,7 @@ impl Core {
             let Some((up, down)) = compile::paths_via(topology, &self.routes, server, 0, gateway) else {
                 continue;
             };
-            if self.admits(&up, rate) && self.admits(&down, rate) {
+            if self.admits(&self.links, &up, rate) && self.admits(&self.links, &down, rate) {
                 return None;
             }
             let short = self.links.shortage(&up, rate).or_else(|| self.links.shortage(&down, rate));
@@ -255,6 +277,11 @@ impl Core {
                 available: 0,
             },
         }
+    }
+
+    /// The default paths between a server (by one of its uplinks) and a gateway, up and down; `None` while there are none.
+    pub fn default_ways(&self, server: ServerId, uplink: usize, gateway: GatewayId) -> Option<(Path, Path)> {
+        compile::paths_via(&self.site.topology, &self.routes, server, uplink, gateway)
     }
 
     /// Reserves what a placement takes.

@@ -19,7 +19,7 @@ impl Core {
         let ids: Vec<VmId> = self.vms.keys().copied().collect();
         for id in ids {
             let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { continue };
-            if self.is_moving(id) {
+            if self.moving(id).is_some() {
                 self.reroute_moving(id);
                 continue;
             }
@@ -46,7 +46,7 @@ impl Core {
         let cut: Vec<VmRecord> =
             self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
         for record in &cut {
-            if self.is_moving(record.id) {
+            if self.moving(record.id).is_some() {
                 self.reroute_moving(record.id);
             } else if record.pin.is_some() {
                 self.reroute_pinned(record.id, record);

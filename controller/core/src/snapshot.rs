@@ -9,7 +9,7 @@ use crate::live::{Surprise, Sync};
 use crate::managed::{AgentPort, ClassCounters};
 use crate::migration::{HotspotView, LoadView, MigrationView, PlanView};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tandem_model::{
@@ -264,6 +264,8 @@ pub(crate) struct Dirty {
     pub(crate) hosts: bool,
     pub(crate) vms: bool,
     pub(crate) notices: bool,
+    pub(crate) plans: bool,
+    pub(crate) hotspots: bool,
     pub(crate) migrations: bool,
     servers: BTreeSet<ServerId>,
     rules: BTreeSet<SwitchId>,
@@ -280,6 +282,8 @@ impl Dirty {
             hosts: true,
             vms: true,
             notices: true,
+            plans: true,
+            hotspots: true,
             migrations: true,
             servers: BTreeSet::new(),
             some_switches: BTreeSet::new(),
@@ -294,6 +298,8 @@ impl Dirty {
             || self.hosts
             || self.vms
             || self.notices
+            || self.plans
+            || self.hotspots
             || self.migrations
             || self.all_servers
             || !self.servers.is_empty()
@@ -317,6 +323,14 @@ impl Dirty {
             self.servers.insert(id);
         }
         self.links = true;
+    }
+
+    /// A server has told what it and its VMs use.
+    pub(crate) fn server_load(&mut self, id: ServerId) {
+        self.vms = true;
+        if !self.all_servers {
+            self.servers.insert(id);
+        }
     }
 
     pub(crate) fn rules(&mut self, id: SwitchId) {
@@ -375,6 +389,12 @@ impl Snapshot {
                 Arc::new((0..core.site.topology.links.len()).map(|n| link(core, LinkId(n as u32))).collect());
             next.surprises = Arc::new(core.live.surprises().map(|s| surprise(core, s)).collect());
         }
+        // Which VMs are on which server is found once for all of them.
+        let mut on: BTreeMap<ServerId, Vec<VmId>> = BTreeMap::new();
+        if dirty.all_servers || !dirty.servers.is_empty() {
+            core.vms.values().for_each(|v| on.entry(v.record.server).or_default().push(v.record.id));
+        }
+        let mut server = |core: &Core, id: ServerId| server(core, id, on.remove(&id).unwrap_or_default());
         if dirty.all_servers {
             let count = core.inventory.servers().len() as u32;
             next.servers = Arc::new((0..count).map(|n| Arc::new(server(core, ServerId(n)))).collect());
@@ -403,6 +423,12 @@ impl Snapshot {
                     *slot = Arc::new(core.desired.sent(*id).cloned().collect());
                 }
             }
+        }
+        if dirty.plans {
+            next.plans = Arc::new(core.plans.views());
+        }
+        if dirty.hotspots {
+            next.hotspots = Arc::new(core.hotspot_views());
         }
         if dirty.migrations {
             next.migrations = Arc::new(core.migrations.views());
@@ -565,10 +591,9 @@ fn surprise(core: &Core, surprise: Surprise) -> String {
     }
 }
 
-fn server(core: &Core, id: ServerId) -> ServerView {
+fn server(core: &Core, id: ServerId, vms: Vec<VmId>) -> ServerView {
     let topology = &core.site.topology;
     let view = core.inventory.server(id).copied();
-    let on_it = core.vms.values().filter(|v| v.record.server == id).map(|v| v.record.id);
     ServerView {
         id,
         name: topology.name(NodeId::Server(id)).to_owned(),
@@ -579,7 +604,7 @@ fn server(core: &Core, id: ServerId) -> ServerView {
             .unwrap_or_default(),
         capacity: view.map(|v| v.capacity).unwrap_or_default(),
         used: view.map(|v| v.used).unwrap_or_default(),
-        vms: on_it.collect(),
+        vms,
         load: core.server_load(id),
         drained: core.is_drained(id),
     }

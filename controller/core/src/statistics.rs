@@ -40,6 +40,15 @@ impl Smoothed {
         self.primed = true;
     }
 
+    pub(crate) fn value(self) -> f64 {
+        self.value
+    }
+
+    /// True once anything was added.
+    pub(crate) fn primed(self) -> bool {
+        self.primed
+    }
+
     pub(crate) fn rate(self) -> BitRate {
         BitRate(self.value.round() as u64)
     }

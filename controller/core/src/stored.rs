@@ -8,8 +8,8 @@ use crate::rules::changes::Purpose;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Answer, GroupId, Level, MigrationId, Owner, Phase, PortNo, PortOverride, Record, RequestId, Share,
-    StoreId, SwitchId, VmId, VmState,
+    Answer, GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, Record, RequestId,
+    ServerId, Share, StoreId, SwitchId, VmId, VmState,
 };
 
 /// How soon what the store could not take is tried again.
@@ -42,6 +42,10 @@ pub(crate) enum StoreWait {
     Shares(Vec<Share>, RequestId),
     /// What the operator wants of a port.
     Port(PortOverride, RequestId),
+    /// A server out of service: then its VMs are moved away.
+    Drained(ServerId, MoveOptions, RequestId),
+    /// A server back in service.
+    Returned(ServerId, RequestId),
     /// A pinned path, or none any more; the pin before.
     Pin(VmId, Option<Vec<SwitchId>>, RequestId),
 }
@@ -72,6 +76,10 @@ impl Core {
             Some(StoreWait::Move(id, phase)) => self.move_stored(id, phase),
             Some(StoreWait::MoveGone(id)) => self.end_move(id),
             Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
+            Some(StoreWait::Drained(server, options, request)) => {
+                self.drained_stored(server, options, request);
+            }
+            Some(StoreWait::Returned(server, request)) => self.returned_stored(server, request),
             Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
             Some(StoreWait::Group(group, request)) => {
                 let rules = self.group_rules(group);
@@ -131,7 +139,10 @@ impl Core {
             }
             Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
             Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
-            Some(StoreWait::Port(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Port(_, request) | StoreWait::Returned(_, request)) => {
+                self.answer(request, Answer::Failed { why: text });
+            }
+            Some(StoreWait::Drained(server, _, request)) => self.drained_not_stored(server, request, text),
             Some(StoreWait::Pin(vm, before, request)) => {
                 self.pin_not_stored(vm, before);
                 self.answer(request, Answer::Failed { why: text });

@@ -4,7 +4,7 @@
 use crate::stored::Kept;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use tandem_model::{MigrationId, RequestId, SwitchId, Time, VmId};
+use tandem_model::{MigrationId, RequestId, ServerId, SwitchId, Time, VmId};
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,12 @@ pub(crate) enum Timer {
     SwitchGrace(SwitchId),
     /// Look whether a host still shows signs of life.
     HostCheck(Ipv4Addr),
+    /// Bring VMs back to where the policy wants them.
+    KeepPolicy,
+    /// A server out of service still has VMs.
+    EvacuateAgain(ServerId),
+    /// Look whether a server still tells its load.
+    LoadSilence(ServerId),
     /// Try to forget a VM in the store again.
     RetryRemove(VmId),
     /// Try to write something again.

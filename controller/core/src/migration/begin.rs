@@ -91,7 +91,7 @@ impl Core {
         let id = order.vm;
         let Some(vm) = self.vms.get(&id) else { return Err(refused(format!("there is no {id}"))) };
         let no = |why: String| Err(refused(format!("{id} cannot be moved: {why}")));
-        if let Some(m) = self.moving(id) {
+        if let Some(m) = self.migration_of(id) {
             return no(format!("{} moves it already ({})", m.record.id, m.record.phase));
         }
         if vm.record.state != VmState::Running {
@@ -331,11 +331,5 @@ impl Core {
             )));
         }
         Ok((path, rate, predicted))
-    }
-
-    /// At which rate a VM dirties its memory, as measured or as the site says.
-    fn dirty_rate(&self, vm: VmId) -> BitRate {
-        let measured = self.vm_load(vm).map(|l| l.dirty).filter(|d| d.0 > 0);
-        measured.unwrap_or(self.site.migration.dirty_rate)
     }
 }

@@ -11,51 +11,32 @@ mod begin;
 mod books;
 mod detour;
 mod execute;
+#[cfg(test)]
+mod fixture;
 mod fork;
+pub(crate) mod hotspot;
+mod keep_policy;
+mod order;
+#[cfg(test)]
+mod order_tests;
+mod paper;
 mod phases;
+mod plan;
+pub(crate) mod policies;
 pub mod precopy;
 mod recover;
+mod relief;
+pub(crate) mod runner;
 pub(crate) mod state;
 mod transfer;
 mod undo;
 mod union;
 mod view;
 
+pub use hotspot::Place;
+pub use keep_policy::Considered;
+pub use policies::{
+    AsAllocated, ByPath, Candidate, Heat, Hot, LeastLoaded, LeastVolume, OverThreshold, Policy, View,
+    Watched, Way, When, Where, Which,
+};
 pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
-
-use crate::core::Core;
-use tandem_model::{LoadSample, MigrationEnd, MigrationId, PlanId, ServerId, VmId};
-
-impl Core {
-    /// What a server uses, as its hypervisor measures it.
-    pub fn server_load(&self, _server: ServerId) -> Option<LoadView> {
-        None
-    }
-
-    /// What a VM uses, as its hypervisor measures it.
-    pub fn vm_load(&self, _vm: VmId) -> Option<LoadView> {
-        None
-    }
-
-    /// True for a server that gets no more VMs.
-    pub fn is_drained(&self, _server: ServerId) -> bool {
-        false
-    }
-
-    pub(crate) fn on_server_samples(
-        &mut self,
-        _server: ServerId,
-        _sample: LoadSample,
-        _vms: Vec<(VmId, LoadSample)>,
-    ) {
-    }
-
-    /// A migration has ended, well or not; it may have been a step of a plan.
-    pub(crate) fn on_move_ended(
-        &mut self,
-        _migration: MigrationId,
-        _plan: Option<PlanId>,
-        _end: &MigrationEnd,
-    ) {
-    }
-}

@@ -70,7 +70,7 @@ impl Core {
             );
         m.record.from = from;
         if !fits {
-            m.reach = Reach::Old;
+            m.reach = if m.is_over() { Reach::New } else { Reach::Old };
         }
         self.migrations.insert(m);
         self.hold(id);

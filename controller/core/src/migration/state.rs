@@ -148,11 +148,17 @@ pub(crate) fn at(vm: &VmRecord, place: &Place) -> VmRecord {
 }
 
 impl Core {
-    /// The migration of a VM that is being moved.
+    /// The migration of a VM that may have two places.
     pub(crate) fn moving(&self, vm: VmId) -> Option<&Migration> {
+        self.migrations.open.get(self.migrations.by_vm.get(&vm)?).filter(|m| !m.settled)
+    }
+
+    /// The migration of a VM, until the store has forgotten it.
+    pub(crate) fn migration_of(&self, vm: VmId) -> Option<&Migration> {
         self.migrations.open.get(self.migrations.by_vm.get(&vm)?)
     }
 
+    /// True until the store has forgotten a VM's migration.
     pub(crate) fn is_moving(&self, vm: VmId) -> bool {
         self.migrations.by_vm.contains_key(&vm)
     }

@@ -1,6 +1,6 @@
 //! A migration's own traffic: its path, its rules, and the rate that it may have.
 //!
-//! It goes from server to server on the least loaded of the shortest paths, in the migrations' class, with exact rules both ways. The rate
+//! It goes from server to server on the one of the shortest paths that the policy takes (the least loaded one), in the migrations' class, with exact rules both ways. The rate
 //! is a cap, reserved on the path: at first the site's `[migration] rate` or what the path has free, whichever is less. While it runs,
 //! the cap goes down when others load a link of the path, and up by steps of 50 Mbit/s a round (Clark et al., NSDI 2005, section 5.3)
 //! when the VM dirties its memory nearly as fast, as far as the path has room.
@@ -67,14 +67,9 @@ impl Core {
                 && self.links.is_usable(hop.link)
                 && self.live.path_is_attended(&self.links, &[hop])
         };
-        let fullest = |path: &Path| path.iter().map(|hop| self.links.fill(*hop)).fold(0.0, f64::max);
-        let path = paths::all_shortest(topology, a, b, PATHS, usable)
-            .into_iter()
-            .map(|path| (fullest(&path), path))
-            .min_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, path)| path)?;
-        let free = self.free_on(&path)?;
-        Some((path, free))
+        let shortest = paths::all_shortest(topology, a, b, PATHS, usable);
+        let view = super::View { core: self, inventory: &self.inventory };
+        self.best_way(&view, &self.links, shortest.into_iter())
     }
 
     fn free_on(&self, path: &[Hop]) -> Option<BitRate> {

@@ -4,19 +4,24 @@
 //! were given, so that behaviour is tested and not the text of rules.
 
 mod addressing;
+mod carrying;
 mod chaos;
 mod classes;
 mod failures;
 mod groups;
+mod hotspots;
 mod life;
+mod loads;
 mod managed;
 mod moves;
+mod moves_chaos;
 mod moves_order;
 mod moves_rules;
 mod moves_stopped;
 mod operator;
 mod packets;
 mod placement;
+mod plans;
 mod restart;
 mod statistics;
 mod topology;

@@ -27,6 +27,8 @@ pub(crate) struct Held {
     pub(crate) dhcp: bool,
     /// Hypervisors begin moves and say nothing of them; a cancel is not answered either.
     pub(crate) moves: bool,
+    /// The store can write nothing.
+    pub(crate) broken: bool,
 }
 
 /// What each switch has.
@@ -204,6 +206,9 @@ impl World {
                 let (migration, at, why) = (*migration, Some(*from), "cancelled".into());
                 self.queue.push_back(Event::MigrationFailed { migration, at, why });
             }
+            Effect::Store { id, .. } if self.held.broken => {
+                self.queue.push_back(Event::StoreFailed { id: *id, why: "disk full".into() });
+            }
             Effect::Store { id, record } if !self.held.store => {
                 self.write(record);
                 self.stored_to = Some(*id);
@@ -270,6 +275,11 @@ impl World {
             self.write(&record);
             self.tell(Event::Stored { id });
         }
+    }
+
+    /// Another controller for what was there before: nobody who asked is taken for another.
+    pub(crate) fn continue_after(&mut self, before: &World) {
+        (self.next_request, self.one_table) = (before.next_request, before.one_table);
     }
 
     /// All switches carry out everything.

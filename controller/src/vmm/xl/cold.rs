@@ -206,9 +206,8 @@ exec python3 "$@""#;
     ) -> Result<(), VmmError> {
         let (mut cut, mut last) = (false, (Instant::now(), 0));
         let mut progress = Progress { remaining: Bytes(total), ..Progress::default() };
+        let mut rate = Some(*steering.rate.borrow_and_update());
         loop {
-            let changed = steering.rate.has_changed().unwrap_or(false);
-            let rate = changed.then(|| *steering.rate.borrow_and_update());
             let look = job::look(source, way.migration, u64::MAX / 2, rate).await?;
             let sent = look.sent.unwrap_or(0);
             let took = last.0.elapsed();
@@ -235,6 +234,8 @@ exec python3 "$@""#;
                 cut = job::cut(source, way.migration).await.is_ok();
             }
             sleep(LOOK).await;
+            let changed = steering.rate.has_changed().unwrap_or(false);
+            rate = changed.then(|| *steering.rate.borrow_and_update());
         }
     }
 

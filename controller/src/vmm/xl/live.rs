@@ -215,9 +215,9 @@ impl Xl {
     ) -> Option<VmmError> {
         let mut watch = Watch::new(Instant::now());
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
+        // The first look sets it too: a transfer that is taken up has the rate of its former controller.
+        let mut rate = Some(*steering.rate.borrow_and_update());
         loop {
-            let changed = steering.rate.has_changed().unwrap_or(false);
-            let rate = changed.then(|| *steering.rate.borrow_and_update());
             match job::look(source, way.migration, offset, rate).await {
                 Ok(look) => {
                     heard = Instant::now();
@@ -251,6 +251,8 @@ impl Xl {
                 () = sleep(LOOK) => {}
                 () = steering.cancel.cancelled(), if !cut && !watch.log.suspended && !steering.cancel.is_cancelled() => {}
             }
+            let changed = steering.rate.has_changed().unwrap_or(false);
+            rate = changed.then(|| *steering.rate.borrow_and_update());
         }
     }
 

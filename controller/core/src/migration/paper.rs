@@ -1,0 +1,403 @@
+//! A paper copy of the data centre: what is reserved on servers and links, and what is measured there, as it will be after the moves
+//! that were planned so far. Trying something on it changes nothing.
+//!
+//! Moves of plans that have begun and that wait for their turn are on it already; what is under way has reserved its new place itself.
+
+use super::policies::{View, Way};
+use super::{hotspot::Place, precopy, view::MoveState};
+use crate::core::Core;
+use crate::inventory::Inventory;
+use crate::links::LinkTable;
+use crate::placement::Placement;
+use crate::rules::compile;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use tandem_model::paths::{self, Path};
+use tandem_model::{
+    BitRate, Cause, Hop, Manner, MoveOptions, NodeId, Prediction, Resource, ServerId, SwitchId, VmId,
+    VmRecord, VmState,
+};
+
+/// Of so many shortest paths between two edge switches the best one is taken.
+const WAYS: usize = 16;
+
+/// What is watched of a server, in the order of [`Use`].
+pub(super) const WATCHED: [Resource; 3] = [Resource::Cpu, Resource::Ram, Resource::Net];
+
+/// CPU in cores, memory in bytes, network in bit/s, the busier direction.
+pub(super) type Use = [f64; 3];
+
+/// A move on paper.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) vm: VmId,
+    pub(crate) from: Placement,
+    pub(crate) to: Placement,
+    pub(crate) manner: Manner,
+    pub(crate) cause: Cause,
+    pub(crate) predicted: Prediction,
+    pub(crate) why: String,
+}
+
+/// See the module.
+pub(super) struct Paper<'a> {
+    pub(super) core: &'a Core,
+    pub(super) inventory: Inventory,
+    pub(super) links: LinkTable,
+    options: MoveOptions,
+    /// Where VMs are that were moved on paper.
+    moved: BTreeMap<VmId, Placement>,
+    /// VMs whose move is planned already.
+    taken: BTreeMap<VmId, String>,
+    /// What servers use, by `ServerId`; `None` where nobody tells.
+    used: Vec<Option<Use>>,
+    ways: BTreeMap<(SwitchId, SwitchId), Rc<[Path]>>,
+}
+
+/// What a VM uses: as measured, else what it has reserved.
+pub(super) fn use_of(core: &Core, vm: &VmRecord) -> Use {
+    match core.vm_load(vm.id) {
+        Some(load) => [load.cpu, load.ram.0 as f64, load.rx.0.max(load.tx.0) as f64],
+        None => {
+            let r = vm.request.resources;
+            [f64::from(r.cpu), r.ram.0 as f64, r.net.0 as f64]
+        }
+    }
+}
+
+/// What a VM sends to its gateway and gets from it: as its hypervisor measures it, else as its edge switch counts both together.
+pub(super) fn traffic_of(core: &Core, vm: VmId) -> (BitRate, BitRate) {
+    match core.vm_load(vm) {
+        Some(load) => (load.tx, load.rx),
+        None => {
+            let both = core.statistics.of_vm(vm).map(|s| s.rate()).unwrap_or_default();
+            (both, both)
+        }
+    }
+}
+
+impl<'a> Paper<'a> {
+    pub(super) fn new(core: &'a Core, options: MoveOptions) -> Paper<'a> {
+        let servers = core.inventory.servers();
+        let used = servers
+            .iter()
+            .map(|s| core.server_load(s.id).map(|l| [l.cpu, l.ram.0 as f64, l.rx.0.max(l.tx.0) as f64]));
+        let mut paper = Paper {
+            core,
+            inventory: core.inventory.clone(),
+            links: core.links.clone(),
+            options,
+            moved: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            used: used.collect(),
+            ways: BTreeMap::new(),
+        };
+        for carried in core.plans.under_way() {
+            for (step, state) in carried.plan.moves.iter().zip(&carried.steps) {
+                let Some(record) = core.vm(step.vm) else { continue };
+                if !matches!(state, MoveState::Waiting | MoveState::UnderWay { .. }) {
+                    continue;
+                }
+                if *state == MoveState::Waiting {
+                    paper.inventory.reserve(step.to, record.request.resources);
+                }
+                paper.taken.insert(step.vm, format!("{} moves it already", carried.plan.id));
+                paper.use_more(step.to, use_of(core, record));
+            }
+        }
+        for (vm, to) in core.plans.settling(core.now) {
+            if let Some(record) = core.vm(vm) {
+                paper.use_more(to, use_of(core, record));
+            }
+        }
+        paper
+    }
+
+    /// The data centre as policies see it now.
+    pub(super) fn view(&self) -> View<'_> {
+        View { core: self.core, inventory: &self.inventory }
+    }
+
+    /// Why a VM cannot be moved now.
+    pub(super) fn immovable(&self, vm: &VmRecord) -> Option<String> {
+        if let Some(why) = self.taken.get(&vm.id) {
+            return Some(why.clone());
+        }
+        if self.core.is_moving(vm.id) {
+            return Some("it is being moved".into());
+        }
+        match vm.state {
+            VmState::Running => None,
+            ref state => Some(format!("it is {state}, and only a running VM can be moved")),
+        }
+    }
+
+    /// Where a VM is on paper.
+    pub(super) fn placement(&self, vm: &VmRecord) -> Placement {
+        self.moved.get(&vm.id).cloned().unwrap_or_else(|| Placement::of(vm))
+    }
+
+    fn use_more(&mut self, server: ServerId, by: Use) {
+        if let Some(Some(used)) = self.used.get_mut(server.0 as usize) {
+            used.iter_mut().zip(by).for_each(|(used, by)| *used += by);
+        }
+    }
+
+    fn shift(&mut self, vm: &VmRecord, at: &Placement, away: bool) {
+        let (up, down) = traffic_of(self.core, vm.id);
+        for (path, rate) in [(&at.path_up, up), (&at.path_down, down)] {
+            for hop in path {
+                let before = self.links.measured(*hop);
+                let after = if away { before.saturating_sub(rate) } else { before.saturating_add(rate) };
+                self.links.set_measured(*hop, after);
+            }
+        }
+        let sign = if away { -1.0 } else { 1.0 };
+        self.use_more(at.server, use_of(self.core, vm).map(|u| sign * u));
+    }
+
+    /// Takes a VM away from where it is, as if it had never been placed.
+    pub(super) fn take_away(&mut self, vm: &VmRecord) -> Placement {
+        let at = self.placement(vm);
+        let need = vm.request.resources;
+        self.inventory.release(at.server, need);
+        self.links.release(&at.path_up, need.net);
+        self.links.release(&at.path_down, need.net);
+        self.shift(vm, &at, true);
+        at
+    }
+
+    /// Puts a VM somewhere.
+    pub(super) fn put(&mut self, vm: &VmRecord, at: Placement) {
+        let need = vm.request.resources;
+        self.inventory.reserve(at.server, need);
+        self.links.reserve(&at.path_up, need.net);
+        self.links.reserve(&at.path_down, need.net);
+        self.shift(vm, &at, false);
+        self.moved.insert(vm.id, at);
+    }
+
+    /// Where a VM that was taken away would go: the policy's first server that `admit` takes, with room on it and on the links. The links of
+    /// where it is now are not asked: it is there already, and links that are full of its own traffic must not drive it away.
+    pub(super) fn find(
+        &self,
+        vm: &VmRecord,
+        admit: &dyn Fn(&Paper<'_>, ServerId) -> bool,
+    ) -> Option<Placement> {
+        self.find_where(vm, admit, &|_, _| true)
+    }
+
+    /// The same where the whole place must be to one's liking.
+    pub(super) fn find_where(
+        &self,
+        vm: &VmRecord,
+        admit: &dyn Fn(&Paper<'_>, ServerId) -> bool,
+        accept: &dyn Fn(&Paper<'_>, &Placement) -> bool,
+    ) -> Option<Placement> {
+        let mut found = None;
+        let mut hopeless = BTreeMap::new();
+        let (net, own) = (vm.request.resources.net, self.placement(vm));
+        let mut takes = |server: ServerId| {
+            if !admit(self, server) {
+                return false;
+            }
+            found = if server == own.server {
+                Some(own.clone())
+            } else {
+                self.core.connect_on(&self.links, (server, net), Some(own.gateway), &mut hopeless)
+            };
+            found = found.take().filter(|place| accept(self, place) && self.keeps_class(vm, place));
+            found.is_some()
+        };
+        match self.core.policies.place.order(vm, &self.view()) {
+            Some(order) => order.into_iter().find(|s| {
+                let room = self.inventory.server(*s).is_some_and(|s| s.free().fits(vm.request.resources));
+                room && !self.inventory.is_drained(*s) && takes(*s)
+            }),
+            None => self.inventory.find(&vm.request, &mut takes),
+        };
+        found
+    }
+
+    /// A place on one server, for a VM that was taken away.
+    pub(super) fn place_on(&self, vm: &VmRecord, to: ServerId) -> Option<Placement> {
+        let need = vm.request.resources;
+        let room =
+            self.inventory.server(to).is_some_and(|s| s.free().fits(need)) && !self.inventory.is_drained(to);
+        let gateway = self.placement(vm).gateway;
+        let connect =
+            || self.core.connect_on(&self.links, (to, need.net), Some(gateway), &mut BTreeMap::new());
+        room.then(connect).flatten().filter(|place| self.keeps_class(vm, place))
+    }
+
+    /// A VM's class holds wherever it is moved to.
+    fn keeps_class(&self, vm: &VmRecord, place: &Placement) -> bool {
+        self.core.site.classes.is_empty() || self.core.class_is_kept(&vm.request, place).is_ok()
+    }
+
+    /// Why a VM that was taken away has no place on a server.
+    pub(super) fn why_not(&self, vm: &VmRecord, to: ServerId) -> String {
+        let name = self.core.site.topology.name(NodeId::Server(to));
+        if self.inventory.server(to).is_none() {
+            return format!("there is no server {to}");
+        }
+        if self.inventory.is_drained(to) {
+            return format!("{name} is out of service");
+        }
+        let short = self.inventory.shortage(to, vm.request.resources);
+        match short.first() {
+            Some((resource, needed, there)) => {
+                format!("{name} is short of {resource}: {needed} needed, {there} free")
+            }
+            None => format!(
+                "no way between {name} and its gateway has {} left for its class",
+                vm.request.resources.net
+            ),
+        }
+    }
+
+    /// Why a VM that was taken away has no place anywhere else: what the nearest server is short of.
+    pub(super) fn nowhere(&self, vm: &VmRecord) -> String {
+        let own = self.placement(vm).server;
+        let need = vm.request.resources;
+        let short = |s: &crate::policy::ServerView| {
+            let short = self.inventory.shortage(s.id, need);
+            let far = short
+                .iter()
+                .map(|(_, needed, there)| (needed - there) as f64 / *needed as f64)
+                .fold(0.0, f64::max);
+            (s.id, far)
+        };
+        let others =
+            self.inventory.servers().iter().filter(|s| s.id != own && !self.inventory.is_drained(s.id));
+        match others.map(short).min_by(|(_, a), (_, b)| a.total_cmp(b)) {
+            Some((nearest, _)) => {
+                format!("no other server has room; the nearest: {}", self.why_not(vm, nearest))
+            }
+            None => "there is no other server in service".into(),
+        }
+    }
+
+    /// Whether a server gets too warm when something that uses `more` comes to it: at `share` of the hotspot's threshold. A server that
+    /// tells no load is judged by reservations alone.
+    pub(super) fn gets_hot(&self, server: ServerId, more: Use, share: f64) -> bool {
+        if self.core.hotspots.is_hot(Place::Server(server)) {
+            return true;
+        }
+        let Some(Some(used)) = self.used.get(server.0 as usize) else { return false };
+        let limit = self.core.site.migration.hotspot.server * share;
+        WATCHED.iter().zip(used.iter().zip(more)).any(|(resource, (used, more))| {
+            let has = self.core.has(server, *resource);
+            has > 0.0 && more > 0.0 && (used + more) / has > limit
+        })
+    }
+
+    /// What the VM's place has in use of a resource, as a share; `None` where nobody tells.
+    pub(super) fn share(&self, server: ServerId, resource: Resource) -> Option<f64> {
+        let slot = WATCHED.iter().position(|r| *r == resource)?;
+        let used = (*self.used.get(server.0 as usize)?)?;
+        let has = self.core.has(server, resource);
+        (has > 0.0).then(|| used[slot] / has)
+    }
+
+    /// The way of a migration's own traffic between the first uplinks of two servers, and what it has left.
+    fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {
+        let (core, topology) = (self.core, &self.core.site.topology);
+        let (a, b) = (topology.edge_of(from, 0)?, topology.edge_of(to, 0)?);
+        let known = self.ways.entry((a, b)).or_insert_with(|| core.ways(a, b).into()).clone();
+        let out = compile::access_path(topology, from, 0)?;
+        let into = compile::access_path(topology, to, 0)?;
+        let back = || into.iter().rev().map(|h| Hop { down: !h.down, ..*h });
+        let whole = known.iter().map(|middle| out.iter().chain(middle).copied().chain(back()).collect());
+        core.best_way(&self.view(), &self.links, whole)
+    }
+
+    /// Moves a VM that was taken away from `from` to its new place, with what that will take.
+    ///
+    /// # Errors
+    /// Why it cannot be moved there; it is put back where it was.
+    pub(super) fn step(
+        &mut self,
+        vm: &VmRecord,
+        from: &Placement,
+        to: Placement,
+        cause: Cause,
+        why: String,
+    ) -> Result<Step, String> {
+        let manner = self.options.manner.unwrap_or(self.core.site.migration.manner);
+        let name = |s: ServerId| self.core.site.topology.name(NodeId::Server(s)).to_owned();
+        let (a, b) = (name(from.server), name(to.server));
+        let way = self.way(from.server, to.server);
+        let predicted = match way {
+            None => Err(format!("there is no way from {a} to {b} for the transfer")),
+            Some((_, free)) => {
+                let rate = free.min(self.core.site.migration.rate);
+                let predicted = self.core.predict_move(vm, rate, manner);
+                let dirty = self.core.dirty_rate(vm.id);
+                if predicted.converges || self.options.force {
+                    Ok(predicted)
+                } else if rate.0 == 0 {
+                    Err(format!("the way from {a} to {b} has nothing left for the transfer"))
+                } else {
+                    Err(format!(
+                        "it dirties {dirty} and can be sent to {b} at {rate}: the transfer would not come to an end; move it cold, or force it"
+                    ))
+                }
+            }
+        };
+        match predicted {
+            Ok(predicted) => {
+                self.put(vm, to.clone());
+                Ok(Step { vm: vm.id, from: from.clone(), to, manner, cause, predicted, why })
+            }
+            Err(why) => {
+                self.put(vm, from.clone());
+                Err(why)
+            }
+        }
+    }
+}
+
+impl Core {
+    /// The shortest paths between two edge switches that can be used now.
+    fn ways(&self, a: SwitchId, b: SwitchId) -> Vec<Path> {
+        let usable = |hop: Hop| self.links.is_usable(hop.link);
+        paths::all_shortest(&self.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
+    }
+
+    /// Of some paths from server to server the one that the policy takes for a migration's own traffic, and what it has left.
+    pub(super) fn best_way(
+        &self,
+        view: &View<'_>,
+        links: &LinkTable,
+        paths: impl Iterator<Item = Path>,
+    ) -> Option<(Path, BitRate)> {
+        let mut best: Option<(f64, Path, BitRate)> = None;
+        for hops in paths {
+            let mut left = hops.iter().map(|hop| links.residual(*hop));
+            let Some(free) = left.try_fold(u64::MAX, |least, left| Some(least.min(left?.0))) else {
+                continue;
+            };
+            if !self.live.path_is_attended(links, &hops) {
+                continue;
+            }
+            let load = hops.iter().map(|hop| links.fill(*hop)).fold(0.0, f64::max);
+            let rank = self.policies.path.rank(&Way { hops: &hops, free: BitRate(free), load }, view);
+            if best.as_ref().is_none_or(|(least, ..)| rank.total_cmp(least).is_lt()) {
+                best = Some((rank, hops, BitRate(free)));
+            }
+        }
+        best.map(|(_, hops, free)| (hops, free))
+    }
+
+    /// What moving a VM at `rate` is expected to take.
+    pub(crate) fn predict_move(&self, vm: &VmRecord, rate: BitRate, manner: Manner) -> Prediction {
+        let (cfg, need) = (&self.site.migration, vm.request.resources);
+        match manner {
+            Manner::Live => {
+                precopy::predict(need.ram, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
+            }
+            Manner::Cold => precopy::cold(need.ram, need.disk, rate),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Plans: from an aim to a list of moves, decided on paper. Pure: a plan changes nothing, and the same data centre gives the same plan.
+
+use super::order;
+use super::paper::{Paper, Step, use_of};
+use super::{keep_policy, relief};
+use crate::core::Core;
+use crate::placement::Placement;
+use tandem_model::{Aim, Cause, Move, MoveOptions, NodeId, Plan, PlanId, ServerId, VmId, VmRecord};
+
+/// What is planned, and what cannot be and why.
+pub(super) type Found = (Vec<Step>, Vec<(VmId, String)>);
+
+impl Core {
+    /// A plan for `aim`, thought through and not kept. What cannot be reached is in its `left`.
+    pub fn plan(&self, aim: &Aim, options: MoveOptions) -> Plan {
+        self.make_plan(PlanId(0), aim, options, None)
+    }
+
+    /// The same under an id; `only` leaves a relief to some of the hotspots.
+    pub(super) fn make_plan(
+        &self,
+        id: PlanId,
+        aim: &Aim,
+        options: MoveOptions,
+        only: Option<super::hotspot::Key>,
+    ) -> Plan {
+        let (steps, left) = self.steps_for(aim, options, only);
+        let before = Paper::new(self, options);
+        let after = order::after(&before, &steps);
+        let cfg = &self.site.migration;
+        let duration = order::duration(&steps, &after, cfg.at_once, cfg.per_server);
+        let (active_before, active_after) = (self.active_servers(&[]), self.active_servers(&steps));
+        let bytes = steps.iter().map(|s| s.predicted.bytes).sum();
+        let moves = steps.into_iter().zip(after).map(|(step, after)| Move {
+            vm: step.vm,
+            from: step.from.server,
+            to: step.to.server,
+            manner: step.manner,
+            cause: step.cause,
+            after,
+            predicted: step.predicted,
+            why: step.why,
+        });
+        Plan {
+            id,
+            aim: aim.clone(),
+            made_at: self.now,
+            moves: moves.collect(),
+            left,
+            active_before,
+            active_after,
+            bytes,
+            duration,
+        }
+    }
+}
+
+impl Core {
+    /// The moves of a plan, one after the other, and what cannot be planned.
+    pub(super) fn steps_for(
+        &self,
+        aim: &Aim,
+        options: MoveOptions,
+        only: Option<super::hotspot::Key>,
+    ) -> Found {
+        let mut paper = Paper::new(self, options);
+        match aim {
+            Aim::KeepPolicy => match self.policies.place.assign(&paper.view()) {
+                Some(wanted) => {
+                    let why = "the policy wants it there";
+                    order::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
+                }
+                None => keep_policy::steps(&mut paper),
+            },
+            Aim::Relieve => relief::steps(&mut paper, only),
+            Aim::Evacuate { server } => evacuate(&mut paper, *server),
+            Aim::Move { vm, to } => one(&mut paper, *vm, *to),
+        }
+    }
+}
+
+/// Every VM of a server elsewhere: where the policy wants it, on a server that stays cool if there is one, else on any. The biggest
+/// first: what is small finds room later too.
+fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
+    let core = paper.core;
+    let name = core.site.topology.name(NodeId::Server(server));
+    paper.inventory.set_drained(server, true);
+    let mut vms: Vec<&VmRecord> = core.vms().filter(|vm| vm.server == server).collect();
+    vms.sort_by_key(|vm| (std::cmp::Reverse(vm.request.resources.ram), vm.id));
+    let (mut steps, mut left) = (Vec::new(), Vec::new());
+    for vm in vms {
+        if let Some(why) = paper.immovable(vm) {
+            left.push((vm.id, why));
+            continue;
+        }
+        let from = paper.take_away(vm);
+        let uses = use_of(core, vm);
+        let cool = paper.find(vm, &|paper, s| s != server && !paper.gets_hot(s, uses, 1.0));
+        let Some(to) = cool.or_else(|| paper.find(vm, &|_, s| s != server)) else {
+            left.push((vm.id, paper.nowhere(vm)));
+            paper.put(vm, from);
+            continue;
+        };
+        let why = format!("{name} is taken out of service");
+        match paper.step(vm, &from, to, Cause::Evacuate, why) {
+            Ok(step) => steps.push(step),
+            Err(why) => left.push((vm.id, why)),
+        }
+    }
+    (steps, left)
+}
+
+/// One VM to one server, or to where the policy wants it among the others.
+fn one(paper: &mut Paper<'_>, id: VmId, to: Option<ServerId>) -> Found {
+    let Some(vm) = paper.core.vm(id) else { return (Vec::new(), vec![(id, "there is no such VM".into())]) };
+    if let Some(why) = paper.immovable(vm) {
+        return (Vec::new(), vec![(id, why)]);
+    }
+    if to == Some(vm.server) {
+        return (Vec::new(), vec![(id, "it is there already".into())]);
+    }
+    let from = paper.take_away(vm);
+    let uses = use_of(paper.core, vm);
+    let place: Option<Placement> = match to {
+        Some(to) => paper.place_on(vm, to),
+        None => paper
+            .find(vm, &|paper, s| s != from.server && !paper.gets_hot(s, uses, 1.0))
+            .or_else(|| paper.find(vm, &|_, s| s != from.server)),
+    };
+    let Some(place) = place else {
+        let why = to.map_or_else(|| paper.nowhere(vm), |to| paper.why_not(vm, to));
+        return (Vec::new(), vec![(id, why)]);
+    };
+    match paper.step(vm, &from, place, Cause::Asked, "it was asked for".into()) {
+        Ok(step) => (vec![step], Vec::new()),
+        Err(why) => (Vec::new(), vec![(id, why)]),
+    }
+}
