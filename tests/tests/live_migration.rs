@@ -269,3 +269,39 @@ fn a_controller_that_is_killed_finds_the_vm_moved_when_it_is_back() -> Result<()
     }
     Ok(())
 }
+
+#[test]
+fn loads_are_what_vms_do_sizes_change_and_unknown_images_are_refused() -> Result<()> {
+    if !can_emulate_on("soft") {
+        return Ok(());
+    }
+    let dc = DataCentre::up_on(SITE, "soft")?;
+    let why = dc.tandem(&["vm", "request", "--image", "windows"]).map_err(|e| format!("{e:#}"));
+    ensure!(why.as_ref().is_err_and(|w| w.contains("this world has idle, web, adversarial")), "{why:?}");
+
+    let vm = request(&dc, 64, "idle")?;
+    let load = ["--cpu", "0.75", "--dirty", "80 Mbit/s", "--working-set", "0.5", "--net", "800 kbit/s"];
+    dc.lab(&[&["vm", "load", "--name", &dc.name, &vm.name][..], &load[..]].concat())?;
+    // One core, three quarters of it: a rate over a time, which is the same on a busy machine.
+    wait("the controller sees what the VM does", || {
+        let servers: Value = serde_json::from_str(&dc.get("/api/v1/servers")?)?;
+        let first = servers[0]["load"].to_string();
+        let metrics = dc.get("/metrics")?;
+        let of = |name: &str| -> Option<f64> {
+            let line = metrics.lines().find(|l| l.starts_with(&format!("{name}{{")) && l.contains(&vm.name))?;
+            line.rsplit(' ').next()?.parse().ok()
+        };
+        let (cpu, dirtied) = (of("tandem_vm_cpu_used_cores"), of("tandem_vm_memory_dirtied_bytes_per_second"));
+        let sent = of("tandem_vm_network_transmit_bytes_per_second");
+        let near = |value: Option<f64>, wanted: f64| value.is_some_and(|v| (v / wanted - 1.0).abs() < 0.25);
+        ensure!(
+            near(cpu, 0.75) && near(dirtied, 1e7) && near(sent, 1e5),
+            "cpu {cpu:?}, dirtied {dirtied:?}, sent {sent:?}; the server: {first}"
+        );
+        Ok(Some(()))
+    })?;
+    dc.tandem(&["vm", "resize", &vm.name, "--ram", "96 MiB"])?;
+    let loads: Value = serde_json::from_str(&dc.lab(&["vm", "loads", "--name", &dc.name, "--json"])?)?;
+    ensure!(loads[0]["used"]["ram"] == 96 << 20, "{loads}");
+    Ok(())
+}
