@@ -8,9 +8,11 @@ use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::datapath::Choice;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
-use tandem_lab::experiment::{datapaths, fit, live, manifest::Manifest, packets, qos};
+use tandem_lab::experiment::{datapaths, fit, hotspot, keep_policy, live, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs};
+use tandem_lab::{
+    agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs, xen,
+};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -169,6 +171,9 @@ enum Verb {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Real Xen hosts under emulation, with Open vSwitch in their domain 0.
+    #[command(subcommand)]
+    Xen(xen::cli::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -216,6 +221,10 @@ enum Experiment {
     },
     /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
+    /// VMs back to where the allocation policy wants them: the seed's table, and a simulated day with and without.
+    KeepPolicy(keep_policy::Options),
+    /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
+    Hotspot(hotspot::Options),
 }
 
 /// On what an experiment runs, and where its results go.
@@ -419,6 +428,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Experiment(Experiment::Datapaths(options)) => datapaths::run(&options)?,
+        Verb::Experiment(Experiment::KeepPolicy(options)) => keep_policy::run(&options)?,
+        Verb::Experiment(Experiment::Hotspot(options)) => hotspot::run(&options)?,
         Verb::Draw { site, cabling, inventory, out } => {
             let checked = site::read(&read(&site)?, &site.display().to_string())?;
             let inventory = inventory.map(|file| Inventory::load(&file, Some(&checked))).transpose()?;
@@ -438,6 +449,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Calibrate { world, place, name, api, options } => {
             return calibrate(world, place, name, &api, options);
         }
+        Verb::Xen(verb) => return xen::cli::run(verb),
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;

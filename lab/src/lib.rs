@@ -20,3 +20,4 @@ mod speaker;
 pub mod tandem;
 pub mod testbed;
 pub mod vm_verbs;
+pub mod xen;

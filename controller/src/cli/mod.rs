@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod client;
 mod follow;
+pub mod hypervisors;
 pub mod moves;
 pub mod operator;
 pub mod site;

@@ -81,7 +81,9 @@ impl Core {
         if self.site.topology.server(server).is_none() {
             return self.answer(id, Answer::NotFound { what: server.to_string() });
         }
-        if !self.inventory.set_drained(server, true) {
+        // One that is on its way to the store already is written again: nothing moves before the store has it.
+        let pending = self.stores.values().any(|w| matches!(w, StoreWait::Drained(s, ..) if *s == server));
+        if !self.inventory.set_drained(server, true) && !pending {
             return self.evacuate(server, options, Some(id));
         }
         self.dirty.server(server);
@@ -100,8 +102,11 @@ impl Core {
     }
 
     pub(crate) fn drained_not_stored(&mut self, server: ServerId, request: RequestId, why: String) {
-        self.inventory.set_drained(server, false);
-        self.dirty.server(server);
+        // Unless an earlier write of the same went well.
+        if !self.plans.under_way().any(|c| c.plan.aim == Aim::Evacuate { server }) {
+            self.inventory.set_drained(server, false);
+            self.dirty.server(server);
+        }
         self.answer(request, Answer::Failed { why });
     }
 

@@ -35,9 +35,12 @@ pub(super) fn in_order(core: &Core) -> Vec<&VmRecord> {
 /// Where a VM that was taken away from `own` belongs: its own server, or another one that the policy prefers.
 fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
     let uses = use_of(paper.core, vm);
-    let resting = paper.core.plans.is_resting(vm.id, paper.core.now);
-    let found = paper
-        .find(vm, &|paper, server| server == own.server || !(resting || paper.gets_hot(server, uses, 1.0)));
+    let (plans, now) = (&paper.core.plans, paper.core.now);
+    let resting = plans.is_resting(vm.id, now);
+    let found = paper.find(vm, &|paper, server| {
+        server == own.server
+            || !(resting || plans.has_left(vm.id, server, now) || paper.gets_hot(server, uses, 1.0))
+    });
     found.filter(|place| place.server != own.server).unwrap_or_else(|| own.clone())
 }
 

@@ -125,7 +125,10 @@ fn one(
         };
         let place = paper.find_where(
             vm,
-            &|paper, s| s != from.server && !paper.gets_hot(s, uses, cfg.cool),
+            &|paper, s| {
+                let back = core.plans.has_left(vm.id, s, core.now);
+                s != from.server && !back && !paper.gets_hot(s, uses, cfg.cool)
+            },
             &|paper, place| !hot_link(place) && stays_cool(paper, vm, &from, place),
         );
         let Some(to) = place else {

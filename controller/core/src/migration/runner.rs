@@ -16,7 +16,8 @@ use tandem_model::{
 /// So many plans are kept, the latest first; those under way in any case.
 const KEPT: usize = 16;
 
-/// So many windows of samples a VM that was moved away from something hot stays where it is, unless somebody asks otherwise.
+/// So many windows of samples a VM that was moved away from something hot stays where it is, and no VM goes back to a server that it left
+/// by keep-policy or for a relief; unless somebody asks for just that.
 pub(crate) const REST: u32 = 20;
 
 /// A plan and how far it is.
@@ -36,6 +37,8 @@ pub(crate) struct Plans {
     kept: VecDeque<Carried>,
     /// VMs that were moved away from something hot, and until when they are left alone.
     resting: BTreeMap<VmId, Time>,
+    /// Servers that VMs have left by themselves, and until when they do not go back.
+    left: BTreeMap<(VmId, ServerId), Time>,
     /// VMs that have arrived somewhere lately, whose load there does not show yet, and until when.
     arrived: Vec<(Time, VmId, ServerId)>,
 }
@@ -80,6 +83,11 @@ impl Plans {
         self.resting.get(&vm).is_some_and(|until| *until > now)
     }
 
+    /// True while a VM does not go back to a server.
+    pub(super) fn has_left(&self, vm: VmId, server: ServerId, now: Time) -> bool {
+        self.left.get(&(vm, server)).is_some_and(|until| *until > now)
+    }
+
     /// VMs whose load does not show yet where they are.
     pub(super) fn settling(&self, now: Time) -> impl Iterator<Item = (VmId, ServerId)> + '_ {
         self.arrived.iter().filter(move |(until, ..)| *until > now).map(|(_, vm, to)| (*vm, *to))
@@ -102,11 +110,12 @@ impl Core {
         let now = self.now;
         let Some(carried) = self.plans.get_mut(id) else { return };
         carried.begun = Some(now);
-        let plan = &carried.plan;
+        let plan = carried.plan.clone();
         if !plan.moves.is_empty() {
+            let aim = self.aim_text(&plan.aim);
             let text = format!(
                 "{id} ({}) has begun: {} moves, {} MiB, {:?} as expected",
-                aim_text(&plan.aim),
+                aim,
                 plan.moves.len(),
                 plan.bytes.0 >> 20,
                 plan.duration
@@ -239,7 +248,7 @@ impl Core {
         });
         let (total, aim) = (carried.steps.len(), carried.plan.aim.clone());
         let left = carried.plan.left.len();
-        let what = aim_text(&aim);
+        let what = self.aim_text(&aim);
         let mut text = match (total, failed) {
             (0, _) => format!("{id} ({what}) has nothing to move"),
             (_, None) => format!("{id} ({what}) has ended: all {total} moves were done"),
@@ -275,19 +284,25 @@ impl Core {
             };
             self.set_step(id, n, state);
             if matches!(end, MigrationEnd::Moved { .. }) {
-                self.remember_move(step.vm, step.to, step.cause);
+                self.remember_move(&step);
             }
         }
         self.advance_all();
     }
 
-    fn remember_move(&mut self, vm: VmId, to: ServerId, cause: Cause) {
+    fn remember_move(&mut self, step: &tandem_model::Move) {
         let (now, settle) = (self.now, self.settle());
+        let rest = now + settle * REST;
         self.plans.arrived.retain(|(until, ..)| *until > now);
-        self.plans.arrived.push((now + settle, vm, to));
-        if matches!(cause, Cause::HotServer | Cause::HotLink | Cause::Expected) {
+        self.plans.arrived.push((now + settle, step.vm, step.to));
+        let relief = matches!(step.cause, Cause::HotServer | Cause::HotLink | Cause::Expected);
+        if relief {
             self.plans.resting.retain(|_, until| *until > now);
-            self.plans.resting.insert(vm, now + settle * REST);
+            self.plans.resting.insert(step.vm, rest);
+        }
+        if relief || step.cause == Cause::KeepPolicy {
+            self.plans.left.retain(|_, until| *until > now);
+            self.plans.left.insert((step.vm, step.from), rest);
         }
     }
 
@@ -326,18 +341,20 @@ impl Core {
         None
     }
 
+    /// What a plan is for, in words.
+    fn aim_text(&self, aim: &Aim) -> String {
+        match aim {
+            Aim::KeepPolicy => "keep policy".into(),
+            Aim::Relieve => "relieve".into(),
+            Aim::Evacuate { server } => {
+                format!("evacuate {}", self.site.topology.name(NodeId::Server(*server)))
+            }
+            Aim::Move { vm, .. } => format!("move {vm}"),
+        }
+    }
+
     /// So long until a keep-policy run, where the site wants them by themselves.
     pub(super) fn keep_policy_period(&self) -> Option<Duration> {
         self.site.migration.keep_policy.period
-    }
-}
-
-/// What a plan is for, in words.
-pub(super) fn aim_text(aim: &Aim) -> String {
-    match aim {
-        Aim::KeepPolicy => "keep policy".into(),
-        Aim::Relieve => "relieve".into(),
-        Aim::Evacuate { server } => format!("evacuate {server}"),
-        Aim::Move { vm, .. } => format!("move {vm}"),
     }
 }

@@ -32,6 +32,7 @@ impl Meters {
     /// A period goes by, and every server tells what it and its VMs have used in it.
     pub(crate) fn period(&mut self, world: &mut World) {
         let period = world.site.statistics.period;
+        world.discover_except(&[]);
         world.wait(period);
         let at: Vec<(VmId, ServerId)> = world.core.vms().map(|v| (v.id, v.server)).collect();
         for (vm, server) in &at {

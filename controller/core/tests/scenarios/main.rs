@@ -4,6 +4,7 @@
 //! were given, so that behaviour is tested and not the text of rules.
 
 mod addressing;
+mod carrying;
 mod chaos;
 mod classes;
 mod failures;
