@@ -288,10 +288,12 @@ fn loads_are_what_vms_do_sizes_change_and_unknown_images_are_refused() -> Result
         let first = servers[0]["load"].to_string();
         let metrics = dc.get("/metrics")?;
         let of = |name: &str| -> Option<f64> {
-            let line = metrics.lines().find(|l| l.starts_with(&format!("{name}{{")) && l.contains(&vm.name))?;
+            let line =
+                metrics.lines().find(|l| l.starts_with(&format!("{name}{{")) && l.contains(&vm.name))?;
             line.rsplit(' ').next()?.parse().ok()
         };
-        let (cpu, dirtied) = (of("tandem_vm_cpu_used_cores"), of("tandem_vm_memory_dirtied_bytes_per_second"));
+        let (cpu, dirtied) =
+            (of("tandem_vm_cpu_used_cores"), of("tandem_vm_memory_dirtied_bytes_per_second"));
         let sent = of("tandem_vm_network_transmit_bytes_per_second");
         let near = |value: Option<f64>, wanted: f64| value.is_some_and(|v| (v / wanted - 1.0).abs() < 0.25);
         ensure!(
