@@ -81,8 +81,10 @@ impl Core {
     fn prepare(&mut self, id: MigrationId) {
         let Some(m) = self.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);
+        m.got_on = self.now;
         let vm = m.record.vm;
         self.dirty.migrations = true;
+        self.timers.set(self.now + self.site.migration.timeout, Timer::MoveTimeout(id));
         self.expect_at(vm);
         let mut wishes = self.both_wanted(vm);
         wishes.push((transfer_owner(id), self.transfer_rules(id), RuleSet::new()));
