@@ -8,7 +8,7 @@ use crate::openapi;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -92,14 +92,16 @@ struct After {
     after: Option<u64>,
 }
 
+/// A part of the snapshot, as it is or as it is after `?after=N`.
+pub(crate) fn view(f: fn(&Snapshot) -> Response) -> MethodRouter<Handle> {
+    get(move |State(hub): State<Handle>, Query(q): Query<After>| async move {
+        let snapshot = awaited(&hub, q.after).await;
+        versioned(f(&snapshot), &snapshot)
+    })
+}
+
 /// The API over a hub.
 pub fn router(hub: Handle) -> Router {
-    let view = |f: fn(&Snapshot) -> Response| {
-        get(move |State(hub): State<Handle>, Query(q): Query<After>| async move {
-            let snapshot = awaited(&hub, q.after).await;
-            versioned(f(&snapshot), &snapshot)
-        })
-    };
     Router::new()
         .route("/api/v1/overview", view(|s| Json(overview(s)).into_response()))
         .route("/api/v1/switches", view(|s| Json(&*s.switches).into_response()))
@@ -159,7 +161,7 @@ pub(crate) fn error(status: StatusCode, text: impl Into<String>) -> Response {
     (status, Json(ErrorBody { error: text.into(), rejection: None })).into_response()
 }
 
-fn answer(answer: Option<Answer>) -> Response {
+pub(crate) fn answer(answer: Option<Answer>) -> Response {
     match answer {
         None => error(StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping"),
         Some(Answer::VmRunning { vm }) => (StatusCode::CREATED, Json(vm)).into_response(),
@@ -180,7 +182,7 @@ fn answer(answer: Option<Answer>) -> Response {
     }
 }
 
-type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
+pub(crate) type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
 
 async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
     let body = match body {

@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::hypervisors::{self, HypervisorsVerb};
+use tandem_controller::cli::moves;
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
@@ -42,6 +44,9 @@ enum Verb {
     /// The machines of a testbed: agents to and from them, who holds them.
     #[command(subcommand)]
     Testbed(TestbedVerb),
+    /// Hypervisors files: their faults, and what their hosts can do.
+    #[command(subcommand)]
+    Hypervisors(HypervisorsVerb),
     /// Site files.
     #[command(subcommand)]
     Site(SiteVerb),
@@ -73,6 +78,21 @@ enum Verb {
     /// Let a VM's path go by switches of your choice.
     #[command(subcommand)]
     Path(PathVerb),
+    /// Move a running VM to another server; its network is ready there before it arrives.
+    Migrate(moves::Migrate),
+    /// Migrations under way, and the last that have ended.
+    Migrations(moves::Migrations),
+    /// Moves thought through as a whole: shown with cost, duration and reasons, and carried out with --apply. By default: every VM to
+    /// where the allocation policy would place it today.
+    Plan(moves::PlanArgs),
+    /// Take a server out of service: it gets no more VMs, and those it has are moved away.
+    Evacuate(moves::Evacuate),
+    /// Servers and links that are used too much.
+    Hotspots {
+        /// Print again whenever something changed.
+        #[arg(long)]
+        watch: bool,
+    },
     /// What was decided by hand: ports that are off, paths that are pinned.
     Overrides,
     /// The latest notices: what came, went, was moved or refused.
@@ -114,6 +134,10 @@ async fn main() -> ExitCode {
     }
 }
 
+fn exit(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Serve(options) => serve::run(*options, common.api).await?,
@@ -131,12 +155,22 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Verb::Hypervisors(verb) => {
+            if !hypervisors::hypervisors(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Verb::Topology => verbs::topology(&common).await?,
         Verb::Links { watch } => verbs::links(&common, watch).await?,
         Verb::Rules { switch } => verbs::rules(&common, switch).await?,
         Verb::Stats { now, hardware } => stats::stats(&common, now, hardware).await?,
         Verb::Port(verb) => operator::port(&common, verb).await?,
         Verb::Path(verb) => operator::path(&common, verb).await?,
+        Verb::Migrate(args) => return Ok(exit(moves::migrate(&common, args).await?)),
+        Verb::Migrations(args) => moves::migrations(&common, args).await?,
+        Verb::Plan(args) => return Ok(exit(moves::plan(&common, args).await?)),
+        Verb::Evacuate(args) => return Ok(exit(moves::evacuate(&common, args).await?)),
+        Verb::Hotspots { watch } => moves::hotspots(&common, watch).await?,
         Verb::Overrides => operator::overrides(&common).await?,
         Verb::Notices => verbs::notices(&common).await?,
         Verb::Check { site } => {

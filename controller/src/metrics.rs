@@ -4,6 +4,8 @@
 //! are the units, also of rates (bytes a second), and what is counted ends in `_total`. docs/monitoring.md lists all names. A counter that
 //! a switch does not have is left out, not 0.
 
+mod loads;
+
 use crate::agents::{AgentFigures, Agents};
 use crate::api::error;
 use crate::hub::Handle;
@@ -172,6 +174,8 @@ impl Collector for Figures {
         links(&mut out, s)?;
         servers(&mut out, s)?;
         vms(&mut out, s)?;
+        loads::loads(&mut out, s)?;
+        loads::moves(&mut out, s)?;
         agents(&mut out, &self.agents)
     }
 }

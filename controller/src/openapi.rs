@@ -95,6 +95,26 @@ pub fn document() -> Value {
             "/api/v1/ports/{switch}/{port}": {
                 "put": operation("switch a port off, or on again", with_errors(done(), &[("404", "no such switch or port"), ("409", "it was not switched off here, or its switch has no OpenFlow"), ("500", "the store could not be written")]), Some("Port"), &[("switch", "path", "string"), ("port", "path", "integer")]),
             },
+            "/api/v1/migrations": {
+                "get": operation("migrations under way, and the last that have ended", ok("migrations"), None, &after),
+                "post": operation("move a VM; answered once both places are reserved", with_errors(json!({ "202": { "description": "its id" } }), &[("400", "the request makes no sense"), ("404", "no such server"), ("409", "it cannot be moved there; says what is short or in the way")]), Some("Migration"), &[]),
+            },
+            "/api/v1/migrations/{migration}": {
+                "get": operation("one migration", with_errors(ok("the migration"), &[("404", "no such migration")]), None, &[("migration", "path", "integer")]),
+                "delete": operation("leave the VM where it is; answered when all is as it was", with_errors(done(), &[("404", "no such migration"), ("500", "it is too late")]), None, &[("migration", "path", "integer")]),
+            },
+            "/api/v1/plans": {
+                "get": operation("the latest plans, and how far they are", ok("plans"), None, &after),
+                "post": operation("think moves through, without moving anything", with_errors(ok("the plan"), &[("400", "the request makes no sense"), ("404", "no such server")]), Some("Plan"), &[]),
+            },
+            "/api/v1/plans/{plan}": { "get": operation("one plan", with_errors(ok("the plan"), &[("404", "no such plan")]), None, &[("plan", "path", "integer")]) },
+            "/api/v1/plans/{plan}/apply": { "post": operation("carry a plan out", with_errors(ok("the plan"), &[("404", "no such plan"), ("409", "the data centre has changed and it no longer holds")]), None, &[("plan", "path", "integer")]) },
+            "/api/v1/plans/{plan}/stop": { "post": operation("begin no more moves of a plan; those under way go on", with_errors(done(), &[("404", "no such plan")]), None, &[("plan", "path", "integer")]) },
+            "/api/v1/hotspots": list("servers and links that are used too much"),
+            "/api/v1/servers/{server}/evacuation": {
+                "put": operation("take a server out of service: no more VMs, and those it has are moved away", with_errors(ok("the plan, begun"), &[("404", "no such server"), ("409", "it is out of service already")]), Some("How"), &[("server", "path", "string")]),
+                "delete": operation("let a server have VMs again", with_errors(done(), &[("404", "no such server"), ("409", "it is in service")]), None, &[("server", "path", "string")]),
+            },
             "/api/v1/overrides": list("what the operator has decided by hand: ports that are off, paths that are pinned"),
             "/api/v1/groups": groups,
             "/api/v1/groups/{group}": {
@@ -119,6 +139,25 @@ pub fn document() -> Value {
                 "class": { "type": "string", "description": "a class of the site file, by its name" },
                 "timeout": { "type": "number", "description": "seconds to live once it runs" },
                 "name": { "type": "string" },
+                "image": { "type": "string", "description": "what it is made from, by the name that its hypervisor knows" },
+            } },
+            "Migration": { "type": "object", "required": ["vm"], "properties": {
+                "vm": { "type": "integer" },
+                "to": { "type": "string", "description": "a server by its name; where the allocation policy wants it, if left out" },
+                "manner": { "type": "string", "enum": ["live", "cold"], "description": "the site's [migration] manner if left out" },
+                "force": { "type": "boolean", "description": "also if it is not expected to converge" },
+            } },
+            "Plan": { "type": "object", "required": ["aim"], "properties": {
+                "aim": { "type": "string", "enum": ["keep-policy", "relieve", "evacuate", "move"] },
+                "server": { "type": "string", "description": "to be evacuated, by its name" },
+                "vm": { "type": "integer", "description": "to be moved" },
+                "to": { "type": "string", "description": "where to, by its name" },
+                "manner": { "type": "string", "enum": ["live", "cold"] },
+                "force": { "type": "boolean" },
+            } },
+            "How": { "type": "object", "properties": {
+                "manner": { "type": "string", "enum": ["live", "cold"] },
+                "force": { "type": "boolean" },
             } },
             "VmSize": { "type": "object", "additionalProperties": false, "description": "what is left out stays", "properties": {
                 "cpu": { "type": "integer", "description": "cores" },
@@ -160,7 +199,12 @@ mod tests {
 
     /// The routes as they are written in the sources, with their methods.
     fn routes() -> BTreeSet<(String, String)> {
-        let sources = [include_str!("api.rs"), include_str!("agents/api.rs"), include_str!("metrics.rs")];
+        let sources = [
+            include_str!("api.rs"),
+            include_str!("agents/api.rs"),
+            include_str!("metrics.rs"),
+            include_str!("moves.rs"),
+        ];
         let mut found = BTreeSet::new();
         for (path, handlers) in
             sources.iter().flat_map(|s| s.split(".route(\"").skip(1)).filter_map(|r| r.split_once('"'))

@@ -8,9 +8,11 @@ use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::datapath::Choice;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
-use tandem_lab::experiment::{datapaths, fit, manifest::Manifest, packets, qos};
+use tandem_lab::experiment::{datapaths, fit, hotspot, keep_policy, live, manifest::Manifest, packets, qos};
 use tandem_lab::testbed::{guard, up as testbed};
-use tandem_lab::{agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem};
+use tandem_lab::{
+    agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs, xen,
+};
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
 use tandem_testbed::inventory::Inventory;
@@ -127,6 +129,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// What a lab's VMs do and use; moving one without the controller knowing.
+    #[command(subcommand)]
+    Vm(vm_verbs::VmVerb),
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     Request(requester::Options),
     /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
@@ -166,6 +171,9 @@ enum Verb {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Real Xen hosts under emulation, with Open vSwitch in their domain 0.
+    #[command(subcommand)]
+    Xen(xen::cli::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,8 +209,22 @@ enum Experiment {
         #[command(flatten)]
         options: qos::Options,
     },
+    /// What a VM's peers notice when it moves: with its rules made first, made afterwards, and with the hypervisor's pause alone.
+    LiveMigration {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: World,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: live::Options,
+    },
     /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
+    /// VMs back to where the allocation policy wants them: the seed's table, and a simulated day with and without.
+    KeepPolicy(keep_policy::Options),
+    /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
+    Hotspot(hotspot::Options),
 }
 
 /// On what an experiment runs, and where its results go.
@@ -329,6 +351,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Exec { .. } | Verb::Enter { .. } | Verb::Node { .. } => {}
+        Verb::Vm(verb) => vm_verbs::run(verb)?,
         Verb::PingAll { name, senders } => {
             let Answer::Pings(pings) = control::ask(&name.pick()?, &Ask::PingAll { senders })? else {
                 bail!("the lab answered something else")
@@ -384,6 +407,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
             println!("everything is in {}", out.display());
         }
+        Verb::Experiment(Experiment::LiveMigration { world, place, options }) => {
+            scratch::clean_when_interrupted()?;
+            if place.site.is_some() || world == World::Testbed {
+                bail!("this experiment has a site of its own; leave --site out, and the world as it is");
+            }
+            let out = place.out.clone();
+            print!("{}", live::run(&*place.world(world, &["OpenFlow13"])?, &options, &out)?);
+            println!("everything is in {}", out.display());
+        }
         Verb::Experiment(Experiment::BestVsWorstFit { world, place, record }) => {
             scratch::clean_when_interrupted()?;
             let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
@@ -396,6 +428,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Experiment(Experiment::Datapaths(options)) => datapaths::run(&options)?,
+        Verb::Experiment(Experiment::KeepPolicy(options)) => keep_policy::run(&options)?,
+        Verb::Experiment(Experiment::Hotspot(options)) => hotspot::run(&options)?,
         Verb::Draw { site, cabling, inventory, out } => {
             let checked = site::read(&read(&site)?, &site.display().to_string())?;
             let inventory = inventory.map(|file| Inventory::load(&file, Some(&checked))).transpose()?;
@@ -415,6 +449,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Calibrate { world, place, name, api, options } => {
             return calibrate(world, place, name, &api, options);
         }
+        Verb::Xen(verb) => return xen::cli::run(verb),
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;

@@ -2,14 +2,18 @@
 //! a part of.
 
 use crate::emulated::control::{Counter, FlowReport, Pings};
+use crate::emulated::guest::{Change, Guest};
+use crate::emulated::loads::{Collector, ServerLoad};
+use crate::emulated::motion::Gate;
 use crate::emulated::ping::{self, Target};
-use crate::emulated::traffic::{Spec, Traffic};
+use crate::emulated::traffic::{Spec, Traffic, clock};
 use crate::emulated::vms::{NewVm, Vms};
 use crate::service::lock;
 use anyhow::Context;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
+use tandem_agent_protocol::hypervisor as wire;
 use tandem_linux::link;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
@@ -42,6 +46,7 @@ pub struct Hosts {
     pub gateways: Vec<Host>,
     vms: Mutex<Vms>,
     traffic: Mutex<Traffic>,
+    loads: Mutex<Collector>,
 }
 
 impl Hosts {
@@ -50,7 +55,49 @@ impl Hosts {
     /// # Errors
     /// When that cannot be written.
     pub fn new(servers: Vec<Host>, gateways: Vec<Host>, folder: &Path) -> anyhow::Result<Hosts> {
-        Ok(Hosts { servers, gateways, vms: Mutex::new(Vms::new(folder)?), traffic: Mutex::default() })
+        let vms = Mutex::new(Vms::new(folder)?);
+        Ok(Hosts { servers, gateways, vms, traffic: Mutex::default(), loads: Mutex::default() })
+    }
+
+    /// The VMs; held for a moment only: a VM that is paused may be waiting.
+    pub(crate) fn vms(&self) -> MutexGuard<'_, Vms> {
+        lock(&self.vms)
+    }
+
+    /// On which of the servers a VM runs.
+    pub fn server_of(&self, vm: u64) -> Option<usize> {
+        lock(&self.vms).get(vm).map(|vm| vm.server)
+    }
+
+    /// What servers and VMs have used.
+    ///
+    /// # Errors
+    /// When the kernel does not list their interfaces.
+    pub fn loads(&self) -> anyhow::Result<Vec<ServerLoad>> {
+        lock(&self.loads).look(self)
+    }
+
+    fn with_guest(&self, vm: u64, work: impl FnOnce(&mut Guest)) -> anyhow::Result<()> {
+        let guest = lock(&self.vms).get(vm).map(|vm| vm.guest.clone());
+        let guest = guest.with_context(|| format!("there is no vm{vm}"))?;
+        work(&mut lock(&guest));
+        Ok(())
+    }
+
+    /// A VM does something else from now on.
+    ///
+    /// # Errors
+    /// When there is no such VM.
+    pub fn change_vm(&self, vm: u64, change: &Change) -> anyhow::Result<()> {
+        self.with_guest(vm, |guest| guest.change(change, clock()))
+    }
+
+    /// A VM has other resources from now on.
+    ///
+    /// # Errors
+    /// When there is no such VM.
+    pub fn resize_vm(&self, vm: u64, resources: wire::Resources) -> anyhow::Result<()> {
+        self.with_guest(vm, |guest| guest.resize(resources, clock()))
     }
 
     /// Makes the bridges on which the servers live, before there is any VM.
@@ -123,8 +170,15 @@ impl Hosts {
     /// When an end is not here, or no socket can be had.
     pub fn start_flow(&self, spec: Spec, from: Option<&str>, to: Option<&str>) -> anyhow::Result<()> {
         let place = |name: &str| self.place(name).with_context(|| format!("there is no node {name:?}"));
+        let gate = from.map(|name| self.gate(name)).unwrap_or_default();
         let (from, to) = (from.map(place).transpose()?, to.map(place).transpose()?);
-        lock(&self.traffic).start(spec, from.as_ref(), to.as_ref())
+        lock(&self.traffic).start(spec, from.as_ref().map(|ns| (ns, gate)), to.as_ref())
+    }
+
+    /// Closed while a node is paused; that of a server or gateway never is.
+    pub fn gate(&self, name: &str) -> Gate {
+        let id = name.strip_prefix("vm").and_then(|n| n.parse().ok());
+        id.and_then(|id| lock(&self.vms).get(id).map(|vm| vm.gate.clone())).unwrap_or_default()
     }
 
     /// Ends a flow; its figures stay. Must be called as [`Traffic::start`].

@@ -5,6 +5,7 @@ mod cli;
 use std::process::ExitCode;
 use tandem_lab::emulated::{inside, outside};
 use tandem_lab::testbed::{node, up};
+use tandem_lab::xen::holder;
 
 /// A reader that went away (`tandem ... | head`) ends the program without a word.
 fn end_quietly_without_reader() {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some("__outer") => outside::outer().map(|()| ExitCode::SUCCESS),
         Some("__init") => outside::init(),
         Some("__testbed") => up::run().map(|()| ExitCode::SUCCESS),
+        Some("__xen") => holder::run().map(|()| ExitCode::SUCCESS),
         Some("__node") => lifeline().and_then(node::run).map(|()| ExitCode::SUCCESS),
         Some("__inside") => inside::run().map(|()| ExitCode::SUCCESS),
         _ => cli::run(),

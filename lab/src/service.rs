@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! tandem-lab VERB --one line asks, one answers--> control socket --> World::answer
-//! tandem serve ----- gRPC, orders and reports --> Service --> one worker --> World::allocate, stop, ...
+//! tandem serve ----- gRPC, orders and reports --> Service --> a lane per VM --> World::allocate, stop, migrate ...
 //! ```
 
 use crate::emulated::control::{Answer, Ask};
+use crate::lanes::{Lane, Lanes, Length};
+use crate::migration::transfer::Control;
+use crate::migration::{Failed, Migrations, Todo, todo};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 use tandem_agent_protocol::hypervisor::hypervisor_server::{Hypervisor, HypervisorServer};
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report as What};
 use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
@@ -36,6 +41,23 @@ pub trait World: Send + Sync + 'static {
     /// # Errors
     /// When there is no such VM or uplink.
     fn connect(&self, order: &wire::Connect) -> anyhow::Result<()>;
+    /// A VM has other resources from now on.
+    ///
+    /// # Errors
+    /// When there is no such VM.
+    fn resize(&self, order: &wire::Resize) -> anyhow::Result<()>;
+    /// The server that a VM runs on.
+    fn server_of(&self, vm: u64) -> Option<u32>;
+    /// Moves a VM that runs on `order.from`, and says meanwhile how far it is: how long it was silent, nanoseconds. This takes long.
+    ///
+    /// # Errors
+    /// With where it runs then.
+    fn migrate(&self, order: &wire::Migrate, control: &Control, say: &dyn Fn(What)) -> Result<u64, Failed>;
+    /// What servers and VMs have used.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    fn loads(&self) -> anyhow::Result<Vec<wire::Loads>>;
     /// Starts a flow.
     ///
     /// # Errors
@@ -43,7 +65,7 @@ pub trait World: Send + Sync + 'static {
     fn start_traffic(&self, order: &wire::TrafficStart) -> anyhow::Result<()>;
     /// Ends a flow; its figures stay.
     fn stop_traffic(&self, id: u64);
-    /// Answers a question; `Ask::Down` and `Ask::Hold` are not among them.
+    /// Answers a question; `Ask::Down`, `Ask::Hold` and `Ask::MoveVm` are not among them.
     ///
     /// # Errors
     /// When it cannot be answered.
@@ -67,12 +89,20 @@ impl Reports {
     }
 }
 
-/// The hypervisor service: hands orders to the worker, one at a time, so that a stop never overtakes its start.
-struct Service<W> {
+/// Where orders go: into their lanes, so that a stop never overtakes its start and nobody waits for a migration.
+struct Orders<W> {
     world: Arc<W>,
     reports: Reports,
-    orders: mpsc::Sender<Kind>,
+    lanes: Lanes,
+    migrations: Migrations,
+    /// How often loads are asked for; none before the first order.
+    loads: (Mutex<Option<Duration>>, Condvar),
+    /// VMs that were moved by hand.
+    by_hand: AtomicU64,
 }
+
+/// The hypervisor service.
+struct Service<W>(Arc<Orders<W>>);
 
 #[tonic::async_trait]
 impl<W: World> Hypervisor for Service<W> {
@@ -83,17 +113,15 @@ impl<W: World> Hypervisor for Service<W> {
         request: Request<Streaming<wire::Order>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let hello = self.world.hello();
+        let hello = self.0.world.hello();
         let _ = sender.send(Ok(wire::Report { report: Some(What::Hello(hello)) }));
-        *lock(&self.reports.0) = Some(sender);
-        let orders = self.orders.clone();
+        *lock(&self.0.reports.0) = Some(sender);
+        let orders = self.0.clone();
         let mut inbox = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(order)) = inbox.message().await {
-                if let Some(order) = order.order
-                    && orders.send(order).is_err()
-                {
-                    return;
+                if let Some(order) = order.order {
+                    orders.take(order);
                 }
             }
         });
@@ -101,39 +129,161 @@ impl<W: World> Hypervisor for Service<W> {
     }
 }
 
-fn carry_out(world: &impl World, reports: &Reports, order: Kind) {
-    match order {
-        Kind::Allocate(a) => {
-            let vm = a.vm;
-            reports.send(match world.allocate(&a) {
-                Ok(address) => What::Started(wire::Started { vm, address }),
-                Err(error) => What::Failed(wire::Failed { vm, why: format!("{error:#}") }),
-            });
+impl<W: World> Orders<W> {
+    /// Carries an order out at once where that takes no time, or puts it into its lane.
+    fn take(self: &Arc<Self>, order: Kind) {
+        let lane = match &order {
+            Kind::Allocate(a) => Lane::Vm(a.vm),
+            Kind::Stop(s) => {
+                // It does not wait for a transfer that is of no use any more.
+                self.migrations.cancel_vm(s.vm);
+                Lane::Vm(s.vm)
+            }
+            Kind::Resize(r) => Lane::Vm(r.vm),
+            Kind::Connect(c) => Lane::Vm(c.vm),
+            Kind::TrafficStart(t) => Lane::Flow(t.id),
+            Kind::TrafficStop(t) => Lane::Flow(t.id),
+            Kind::Migrate(m) => {
+                let m = *m;
+                return match self.migrations.begin(&m) {
+                    Ok(control) => {
+                        let own = self.clone();
+                        self.lanes
+                            .submit(Lane::Vm(m.vm), Length::Long, move || drop(own.migrate(&m, &control)));
+                    }
+                    Err(Some(said)) => self.reports.send(said),
+                    Err(None) => {}
+                };
+            }
+            Kind::CancelMigration(c) => return self.cancel(c),
+            Kind::SetMigrationRate(r) => return self.migrations.set_rate(r.migration, r.rate_bit_per_s),
+            Kind::ReportLoads(r) => {
+                let (period, changed) = &self.loads;
+                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns));
+                return changed.notify_all();
+            }
+        };
+        let own = self.clone();
+        self.lanes.submit(lane, Length::Short, move || own.carry_out(order));
+    }
+
+    fn carry_out(&self, order: Kind) {
+        let (world, reports) = (&self.world, &self.reports);
+        match order {
+            Kind::Allocate(a) => {
+                let vm = a.vm;
+                reports.send(match world.allocate(&a) {
+                    Ok(address) => What::Started(wire::Started { vm, address }),
+                    Err(error) => What::Failed(wire::Failed { vm, why: format!("{error:#}") }),
+                });
+            }
+            Kind::Stop(s) => {
+                world.stop(s.vm);
+                reports.send(What::Stopped(wire::Stopped { vm: s.vm }));
+            }
+            Kind::Resize(r) => match world.resize(&r) {
+                Ok(()) => reports.send(What::Resized(wire::Resized { vm: r.vm })),
+                Err(error) => tracing::error!("vm{}: {error:#}", r.vm),
+            },
+            Kind::Connect(c) => {
+                if let Err(error) = world.connect(&c) {
+                    tracing::error!("vm{}: {error:#}", c.vm);
+                }
+            }
+            Kind::TrafficStart(t) => {
+                let id = t.id;
+                if let Err(error) = world.start_traffic(&t) {
+                    reports.send(What::TrafficEnded(wire::TrafficEnded { id, why: format!("{error:#}") }));
+                }
+            }
+            Kind::TrafficStop(t) => world.stop_traffic(t.id),
+            // These are not put into lanes by this way.
+            Kind::Migrate(_)
+            | Kind::CancelMigration(_)
+            | Kind::SetMigrationRate(_)
+            | Kind::ReportLoads(_) => {}
         }
-        Kind::Stop(s) => {
-            world.stop(s.vm);
-            reports.send(What::Stopped(wire::Stopped { vm: s.vm }));
+    }
+
+    /// Moves a VM in its lane's turn, and reports how that has ended.
+    fn migrate(&self, order: &wire::Migrate, control: &Control) -> What {
+        let migration = order.migration;
+        let how = match todo(order, self.world.server_of(order.vm), self.migrations.ended(order)) {
+            Todo::Answer(answer) => answer,
+            Todo::Start => {
+                let say = |what| self.migrations.say(migration, what, &self.reports);
+                match self.world.migrate(order, control, &say) {
+                    Ok(downtime) => What::Moved(wire::Moved { migration, downtime_ns: Some(downtime) }),
+                    Err(Failed { at, why }) => {
+                        What::MigrationFailed(wire::MigrationFailed { migration, at, why })
+                    }
+                }
+            }
+        };
+        self.migrations.end(order, &how);
+        self.reports.send(how.clone());
+        how
+    }
+
+    fn cancel(&self, c: &wire::CancelMigration) {
+        if self.migrations.cancel(c.migration) {
+            return;
         }
-        // A VM that is a namespace has no CPU or memory of its own to change.
-        Kind::Resize(r) => reports.send(What::Resized(wire::Resized { vm: r.vm })),
-        Kind::Connect(c) => {
-            if let Err(error) = world.connect(&c) {
-                tracing::error!("vm{}: {error:#}", c.vm);
+        // Nothing is ever left of a transfer that is not under way.
+        let order =
+            wire::Migrate { migration: c.migration, vm: c.vm, from: c.from, to: c.to, ..Default::default() };
+        let at = self.world.server_of(c.vm);
+        let answer = match todo(&order, at, self.migrations.ended(&order)) {
+            Todo::Answer(answer) => answer,
+            Todo::Start => What::MigrationFailed(wire::MigrationFailed {
+                migration: c.migration,
+                at,
+                why: "cancelled before it had begun".into(),
+            }),
+        };
+        self.reports.send(answer);
+    }
+
+    /// Moves a VM without the controller having asked for it: how long it was silent, nanoseconds.
+    fn move_by_hand(self: &Arc<Self>, mut order: wire::Migrate) -> anyhow::Result<u64> {
+        order.from =
+            self.world.server_of(order.vm).ok_or_else(|| anyhow::anyhow!("there is no vm{}", order.vm))?;
+        // Far from the controller's numbers, and each used once.
+        order.migration = u64::MAX - self.by_hand.fetch_add(1, Ordering::Relaxed);
+        let control =
+            self.migrations.begin(&order).map_err(|_| anyhow::anyhow!("its number is taken; try again"))?;
+        let (sender, ended) = mpsc::channel();
+        let own = self.clone();
+        self.lanes.submit(Lane::Vm(order.vm), Length::Long, move || {
+            let _ = sender.send(own.migrate(&order, &control));
+        });
+        match ended.recv()? {
+            What::Moved(m) => Ok(m.downtime_ns.unwrap_or(0)),
+            What::MigrationFailed(f) => Err(anyhow::anyhow!("{}", f.why)),
+            other => Err(anyhow::anyhow!("it ended with {other:?}")),
+        }
+    }
+
+    /// Reports loads at the period that was asked for, for as long as the process lives.
+    fn report_loads(&self) {
+        let (period, changed) = &self.loads;
+        let mut asked = lock(period);
+        loop {
+            let Some(wait) = *asked else {
+                asked = changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (again, timeout) = changed.wait_timeout(asked, wait).unwrap_or_else(PoisonError::into_inner);
+            asked = again;
+            if timeout.timed_out() && asked.is_some() {
+                drop(asked);
+                match self.world.loads() {
+                    Ok(all) => all.into_iter().for_each(|load| self.reports.send(What::Loads(load))),
+                    Err(error) => tracing::warn!("loads cannot be read: {error:#}"),
+                }
+                asked = lock(period);
             }
         }
-        Kind::TrafficStart(t) => {
-            let id = t.id;
-            if let Err(error) = world.start_traffic(&t) {
-                reports.send(What::TrafficEnded(wire::TrafficEnded { id, why: format!("{error:#}") }));
-            }
-        }
-        Kind::TrafficStop(t) => world.stop_traffic(t.id),
-        Kind::Migrate(m) => reports.send(What::MigrationFailed(wire::MigrationFailed {
-            migration: m.migration,
-            at: Some(m.from),
-            why: "this world cannot move VMs yet".into(),
-        })),
-        Kind::CancelMigration(_) | Kind::SetMigrationRate(_) | Kind::ReportLoads(_) => {}
     }
 }
 
@@ -148,16 +298,20 @@ pub fn run(
     service: UnixListener,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (orders, queue) = mpsc::channel::<Kind>();
-    let (worker, answers, handle) = (world.clone(), reports.clone(), runtime.handle().clone());
-    std::thread::Builder::new().name("orders".into()).spawn(move || {
-        let _guard = handle.enter();
-        while let Ok(order) = queue.recv() {
-            carry_out(&*worker, &answers, order);
-        }
-    })?;
+    // A handle's guard lives no longer than the handle: for these threads, as long as the process.
+    let handle: &'static tokio::runtime::Handle = Box::leak(Box::new(runtime.handle().clone()));
+    let orders = Arc::new(Orders {
+        world,
+        reports,
+        lanes: Lanes::new(|| handle.enter())?,
+        migrations: Migrations::default(),
+        loads: Default::default(),
+        by_hand: AtomicU64::new(0),
+    });
+    let own = orders.clone();
+    std::thread::Builder::new().name("loads".into()).spawn(move || own.report_loads())?;
     service.set_nonblocking(true)?;
-    let server = HypervisorServer::new(Service { world: world.clone(), reports, orders });
+    let server = HypervisorServer::new(Service(orders.clone()));
     {
         let _guard = runtime.enter();
         let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(service)?);
@@ -165,10 +319,10 @@ pub fn run(
     }
     for stream in control.incoming() {
         let stream = stream?;
-        let (world, handle) = (world.clone(), runtime.handle().clone());
+        let orders = orders.clone();
         std::thread::spawn(move || {
             let _guard = handle.enter();
-            if let Err(error) = converse(&*world, stream) {
+            if let Err(error) = converse(&orders, stream) {
                 tracing::debug!("control: {error:#}");
             }
         });
@@ -176,7 +330,8 @@ pub fn run(
     Ok(())
 }
 
-fn converse(world: &impl World, stream: UnixStream) -> anyhow::Result<()> {
+fn converse<W: World>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Result<()> {
+    let world = &orders.world;
     let mut writer = stream.try_clone()?;
     let mut held = false;
     for line in BufReader::new(stream.take(1 << 20)).lines() {
@@ -187,6 +342,24 @@ fn converse(world: &impl World, stream: UnixStream) -> anyhow::Result<()> {
             Ok(Ask::Hold) => {
                 held = true;
                 Answer::Done
+            }
+            Ok(Ask::MoveVm { vm, to, port, rate, downtime_ns, rounds }) => {
+                let order = wire::Migrate {
+                    migration: 0,
+                    vm,
+                    from: 0,
+                    to,
+                    uplink_port: port,
+                    live: true,
+                    rate_bit_per_s: rate,
+                    downtime_ns,
+                    rounds,
+                    resources: None,
+                };
+                match orders.move_by_hand(order) {
+                    Ok(downtime_ns) => Answer::Moved { downtime_ns },
+                    Err(error) => Answer::Error { why: format!("{error:#}") },
+                }
             }
             Ok(ask) => world.answer(&ask).unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") }),
             Err(error) => Answer::Error { why: format!("not understood: {error}") },

@@ -176,6 +176,16 @@ pub fn unplug(index: u32) -> Request {
     change(index, format!("unplugging interface {index}"), vec![LinkAttribute::Controller(0)])
 }
 
+/// Moves an interface into another namespace: down, out of its bridge, with its name, number and Ethernet address. Those of a veth pair
+/// stay a pair.
+pub fn move_to(index: u32, place: &NetNs) -> Request {
+    change(
+        index,
+        format!("moving interface {index} to another namespace"),
+        vec![LinkAttribute::NetNsFd(place.raw())],
+    )
+}
+
 /// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
 /// there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
@@ -185,6 +195,11 @@ pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
 /// Whether a bridge remembers which addresses it has seen at a port.
 pub fn port_learning(index: u32, learning: bool) -> Request {
     port_data(index, vec![InfoBridgePort::Learning(learning)])
+}
+
+/// Lets a bridge forget which addresses it has seen at a port.
+pub fn forget_port(index: u32) -> Request {
+    port_data(index, vec![InfoBridgePort::Flush])
 }
 
 fn port_data(index: u32, data: Vec<InfoBridgePort>) -> Request {

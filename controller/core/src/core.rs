@@ -85,8 +85,12 @@ pub struct Core {
     pub(crate) inventory: Inventory,
     pub(crate) addresses: crate::addressing::Pools,
     pub(crate) vms: BTreeMap<VmId, Vm>,
+    /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become free.
+    pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<World>,
+    /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.
+    pub(crate) away: BTreeMap<ServerId, String>,
     pub(crate) last_vm: u64,
     pub(crate) last_group: u64,
     pub(crate) migrations: Migrations,
@@ -140,8 +144,10 @@ impl Core {
             inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: crate::addressing::Pools::new(&site),
             vms: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             world: None,
+            away: BTreeMap::new(),
             last_vm: stored.last_vm,
             last_group: stored.last_group,
             migrations: Migrations::default(),
@@ -257,6 +263,7 @@ impl Core {
                 self.ask_loads();
                 self.plans_on_world_up();
             }
+            Event::ServersAway { servers } => self.on_servers_away(servers),
             Event::WorldDown { why } => self.on_world_down(&why),
             Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
             Event::VmFailed { vm, why } => self.on_vm_failed(vm, &why),

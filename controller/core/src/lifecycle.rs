@@ -16,6 +16,7 @@ use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tandem_model::{
     Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, ServerId, Stored,
@@ -88,6 +89,7 @@ impl Core {
             }
             let mut vm = Vm::new(record, None);
             self.last_vm = self.last_vm.max(id.0);
+            self.pinned.extend(vm.record.pin.is_some().then_some(id));
             self.addresses.take_known(vm.record.address);
             self.reserve(&vm.placement(), &vm.record.request);
             match vm.record.state {
@@ -500,6 +502,7 @@ impl Core {
         self.statistics.forget_vm(id);
         self.loads.forget_vm(id);
         self.leave_groups(id);
+        self.pinned.remove(&id);
         self.return_to_pins();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
@@ -610,11 +613,16 @@ impl Core {
         let ids: Vec<VmId> = self.vms.keys().copied().collect();
         for id in ids {
             let runs = there.iter().any(|(vm, _)| *vm == id);
-            let Some(state) = self.vms.get(&id).map(|v| v.record.state.clone()) else { continue };
+            let Some(record) = self.vms.get(&id).map(|v| &v.record) else { continue };
+            let (state, away) = (record.state.clone(), self.away.contains_key(&record.server));
             if self.order_again(id) {
                 if runs && !matches!(state, VmState::Stopping { .. }) {
                     self.start_traffic(id);
                 }
+                continue;
+            }
+            // It may run there, and a second one must not.
+            if !runs && away {
                 continue;
             }
             match state {
@@ -632,6 +640,27 @@ impl Core {
                 VmState::Placed => {}
             }
         }
+    }
+
+    /// Servers that do not answer: told once each, and again when they do.
+    pub(crate) fn on_servers_away(&mut self, servers: Vec<(ServerId, String)>) {
+        let now: BTreeMap<ServerId, String> = servers.into_iter().collect();
+        let before = std::mem::take(&mut self.away);
+        let name = |core: &Core, id: ServerId| {
+            core.site.topology.servers.get(id.0 as usize).map_or_else(|| id.to_string(), |s| s.name.clone())
+        };
+        for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
+            let text = format!(
+                "the hypervisor of {} does not answer: {why}; its VMs may still run",
+                name(self, *id)
+            );
+            self.notice(Level::Warning, "server-away", text);
+        }
+        for id in before.keys().filter(|id| !now.contains_key(id)) {
+            let text = format!("the hypervisor of {} answers again", name(self, *id));
+            self.notice(Level::Info, "server-there", text);
+        }
+        self.away = now;
     }
 
     pub(crate) fn on_world_down(&mut self, why: &str) {

@@ -213,6 +213,7 @@ impl Core {
 
     fn write_pin(&mut self, id: VmId, pin: Option<Vec<SwitchId>>, request: RequestId) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
+        self.pinned.insert(id);
         let before = std::mem::replace(&mut vm.record.pin, pin);
         let vm = Box::new(vm.record.clone());
         self.dirty.vms = true;
@@ -297,7 +298,8 @@ impl Core {
                 && !keeps_pin(topology, r)
                 && self.moving(r.id).is_none()
         };
-        let away: Vec<VmRecord> = self.vms.values().map(|v| &v.record).filter(away).cloned().collect();
+        let pinned = self.pinned.iter().filter_map(|id| self.vms.get(id)).map(|v| &v.record);
+        let away: Vec<VmRecord> = pinned.filter(away).cloned().collect();
         for record in away {
             if let Ok(new) = self.pinned_way(&record) {
                 let text = format!("{} has its pinned path by {}", record.id, self.pin_names(&record));

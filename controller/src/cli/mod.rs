@@ -2,6 +2,9 @@
 
 pub mod agents;
 pub mod client;
+mod follow;
+pub mod hypervisors;
+pub mod moves;
 pub mod operator;
 pub mod site;
 pub mod stats;

@@ -41,6 +41,15 @@ pub fn is_imitated(cfg: &LinkCfg) -> bool {
     !cfg.delay.is_zero() || cfg.loss_ppm > 0
 }
 
+/// The socket at which a switch is spoken to besides its controller; `portion` is its agent's name.
+pub fn management(folder: &Path, portion: &str, datapath: Datapath, switch: &str) -> PathBuf {
+    let folder = match datapath {
+        Datapath::Ovs => folder.to_owned(),
+        Datapath::Soft | Datapath::Netfpga => folder.join(format!("agent-{portion}")).join(datapath.word()),
+    };
+    folder.join(format!("{switch}.mgmt"))
+}
+
 /// Starts the agents with what the site says, and waits until their switches are made.
 ///
 /// # Errors

@@ -1,5 +1,9 @@
 //! What is said on a lab's control socket: one JSON line asks, one answers.
 
+use super::guest::Change;
+use super::loads::ServerLoad;
+use super::motion::Pause;
+use super::probe::{Packet, Probe};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
@@ -47,6 +51,52 @@ pub enum Ask {
     Clocks,
     /// The counters of every interface of servers, gateways and VMs.
     Counters,
+    /// Let a VM do something else from now on: what it uses of CPU and memory.
+    LoadVm {
+        /// Which.
+        vm: u64,
+        /// What changes.
+        change: Change,
+    },
+    /// Let a VM send to a gateway at a rate from now on; at 0 no more.
+    SendFrom {
+        /// The flow's id.
+        id: u64,
+        /// Which VM.
+        vm: u64,
+        /// The gateway's name.
+        gateway: String,
+        /// Bits a second, layer 2.
+        rate: u64,
+    },
+    /// Let the switches send every packet to all of their other ports, as hubs do: for a lab without a controller and without loops.
+    Hubs,
+    /// What have servers and VMs used?
+    Loads,
+    /// Move a VM without the controller knowing: what a hypervisor does by itself.
+    MoveVm {
+        /// Which.
+        vm: u64,
+        /// To which server, by its number from 0.
+        to: u32,
+        /// To which of its ports.
+        port: u32,
+        /// Bits a second of the transfer, layer 2.
+        rate: u64,
+        /// The last of its memory is sent when that takes no longer, nanoseconds.
+        downtime_ns: u64,
+        /// Rounds of pre-copy at most.
+        rounds: u32,
+    },
+    /// Which VMs were paused, and when?
+    Pauses,
+    /// Start counting single packets between a node and a VM, in both directions.
+    StartProbe {
+        /// Between whom.
+        probe: Probe,
+    },
+    /// End that; what came of every packet.
+    StopProbe,
     /// End.
     Down,
     /// End when this connection does, however that comes about.
@@ -87,6 +137,28 @@ pub enum Answer {
     Counters {
         /// In order of nodes.
         counters: Vec<Counter>,
+    },
+    /// To `Loads`.
+    Loads {
+        /// A server each.
+        servers: Vec<ServerLoad>,
+    },
+    /// To `MoveVm`.
+    Moved {
+        /// How long it was silent, nanoseconds.
+        downtime_ns: u64,
+    },
+    /// To `Pauses`.
+    Pauses {
+        /// The oldest first.
+        pauses: Vec<Pause>,
+    },
+    /// To `StopProbe`.
+    Probed {
+        /// From the node to the VM.
+        down: Vec<Packet>,
+        /// From the VM to the node.
+        up: Vec<Packet>,
     },
     /// It is done.
     Done,

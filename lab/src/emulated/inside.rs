@@ -2,11 +2,18 @@
 //! told to end.
 
 use super::control::{Answer, Ask, Status};
+use super::guest::Ordered;
+use super::hubs;
+use super::loads;
+use super::migrate::Movers;
 use super::neighbours;
 use super::network::{self, Network};
 use super::outside::{self, Start};
+use super::probe::Probes;
 use super::traffic::Spec;
 use super::vms::{Addressing, NewVm};
+use crate::migration::Failed;
+use crate::migration::transfer::Control;
 use crate::service::{self, Reports, World};
 use anyhow::{Context, bail};
 use std::io::{Read, Write};
@@ -14,7 +21,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use tandem_agent_protocol::hypervisor as wire;
+use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_linux::ovs::Ovs;
 use tandem_linux::sandbox;
 use tandem_model::{NodeId, PortNo, Site, site};
@@ -24,6 +31,8 @@ struct Lab {
     start: Start,
     site: Site,
     network: Network,
+    movers: Movers,
+    probes: Probes,
 }
 
 /// `__inside`: says one line on standard output (the lab's status, or why there is none) and then serves.
@@ -57,7 +66,8 @@ fn prepare() -> anyhow::Result<(Lab, UnixListener, UnixListener)> {
     let site = site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
     let network = network::build(&site, folder, &start)?;
-    Ok((Lab { start, site, network }, control, world))
+    let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default() };
+    Ok((lab, control, world))
 }
 
 impl Lab {
@@ -138,7 +148,8 @@ impl World for Lab {
     fn allocate(&self, a: &wire::Allocate) -> anyhow::Result<Option<u32>> {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let (server, port) = (a.server as usize, PortNo(a.uplink_port));
-        let new = NewVm { id: a.vm, server, port, mac, addressing: addressing(a)? };
+        let ordered = Ordered::of(a.resources, &a.image);
+        let new = NewVm { id: a.vm, server, port, mac, addressing: addressing(a)?, ordered };
         self.network.hosts.start_vm(new)?;
         if !self.site.modules.arp
             && let Err(error) = neighbours::vm(&self.network.hosts, a.vm, mac, Ipv4Addr::from_bits(a.address))
@@ -155,6 +166,22 @@ impl World for Lab {
 
     fn connect(&self, c: &wire::Connect) -> anyhow::Result<()> {
         self.network.hosts.move_vm(c.vm, PortNo(c.uplink_port))
+    }
+
+    fn resize(&self, r: &wire::Resize) -> anyhow::Result<()> {
+        self.network.hosts.resize_vm(r.vm, r.resources.context("a VM has resources")?)
+    }
+
+    fn server_of(&self, vm: u64) -> Option<u32> {
+        self.network.hosts.server_of(vm).map(|n| n as u32)
+    }
+
+    fn migrate(&self, order: &wire::Migrate, control: &Control, say: &dyn Fn(What)) -> Result<u64, Failed> {
+        self.movers.migrate(&self.network.hosts, order, control, say)
+    }
+
+    fn loads(&self) -> anyhow::Result<Vec<wire::Loads>> {
+        Ok((0..).zip(&self.network.hosts.loads()?).map(|(n, load)| loads::report(n, load)).collect())
     }
 
     fn start_traffic(&self, t: &wire::TrafficStart) -> anyhow::Result<()> {
@@ -184,7 +211,42 @@ impl World for Lab {
             }
             Ask::Clocks => Answer::Clocks { clocks: Vec::new() },
             Ask::Counters => Answer::Counters { counters: hosts.counters()? },
-            Ask::Down | Ask::Hold => Answer::Ending,
+            Ask::LoadVm { vm, change } => {
+                hosts.change_vm(*vm, change)?;
+                Answer::Done
+            }
+            Ask::SendFrom { id, rate: 0, .. } => {
+                hosts.stop_flow(*id);
+                Answer::Done
+            }
+            Ask::SendFrom { id, vm, gateway, rate } => {
+                let found = self.site.topology.gateways.iter().find(|g| g.name == *gateway);
+                let to = found.with_context(|| format!("there is no gateway {gateway:?}"))?.address;
+                let from = format!("vm{vm}");
+                // A sender's own address is of no matter.
+                let ends = ((from.clone(), Ipv4Addr::UNSPECIFIED), (gateway.clone(), to));
+                hosts.start_flow(
+                    Spec::of(*id, &ends.0, &ends.1, *rate, false),
+                    Some(&from),
+                    Some(gateway),
+                )?;
+                Answer::Done
+            }
+            Ask::Hubs => {
+                hubs::make(&self.site, Path::new(sandbox::PRIVATE), &self.start)?;
+                Answer::Done
+            }
+            Ask::Loads => Answer::Loads { servers: hosts.loads()? },
+            Ask::Pauses => Answer::Pauses { pauses: self.movers.pauses() },
+            Ask::StartProbe { probe } => {
+                self.probes.start(hosts, probe)?;
+                Answer::Done
+            }
+            Ask::StopProbe => {
+                let (down, up) = self.probes.stop()?;
+                Answer::Probed { down, up }
+            }
+            Ask::Down | Ask::Hold | Ask::MoveVm { .. } => Answer::Ending,
         })
     }
 

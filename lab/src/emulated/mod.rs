@@ -11,10 +11,17 @@
 pub mod agents;
 pub mod control;
 pub mod datapath;
+pub mod guest;
+pub mod hubs;
 pub mod inside;
+pub mod loads;
+pub mod migrate;
+pub mod motion;
 pub mod neighbours;
 pub mod network;
 pub mod outside;
 pub mod ping;
+pub mod probe;
+pub mod processes;
 pub mod traffic;
 pub mod vms;

@@ -6,6 +6,7 @@
 //! whoever knows both, and the delay is corrected by the difference of the clocks.
 
 use super::control::FlowReport;
+use super::motion::Gate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -124,11 +125,17 @@ fn with<T>(shared: &Shared, f: impl FnOnce(&mut Measured) -> T) -> T {
 
 impl Traffic {
     /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that runs already with the same figures is left as it is. Must be called within
-    /// the runtime that is to carry it, on a thread that is not the runtime's.
+    /// the runtime that is to carry it, on a thread that is not the runtime's. While the sender's gate is closed, nothing is sent: what
+    /// would have been sent meanwhile never is.
     ///
     /// # Errors
     /// When a socket cannot be had.
-    pub fn start(&mut self, spec: Spec, from: Option<&NetNs>, to: Option<&NetNs>) -> anyhow::Result<()> {
+    pub fn start(
+        &mut self,
+        spec: Spec,
+        from: Option<(&NetNs, Gate)>,
+        to: Option<&NetNs>,
+    ) -> anyhow::Result<()> {
         if self
             .flows
             .get(&spec.id)
@@ -156,15 +163,16 @@ impl Traffic {
                 tasks.push(tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())));
             }
         }
-        if let Some(from) = from {
+        if let Some((from, gate)) = from {
             if spec.tcp {
-                tasks.push(tokio::spawn(tcp_sender(from.duplicate()?, there, spec.rate, measured.clone())));
+                let from = from.duplicate()?;
+                tasks.push(tokio::spawn(tcp_sender(from, gate, there, spec.rate, measured.clone())));
             } else {
                 let sender = from.run(|| std::net::UdpSocket::bind(any(0)))??;
                 sender.set_nonblocking(true)?;
                 let size = usize::from(spec.packet.saturating_sub(HEADERS).max(16));
                 let sender = UdpSocket::from_std(sender)?;
-                tasks.push(tokio::spawn(udp_sender(sender, there, size, spec.rate, measured.clone())));
+                tasks.push(tokio::spawn(udp_sender(sender, gate, there, size, spec.rate, measured.clone())));
             }
         }
         self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
@@ -214,9 +222,27 @@ pub fn clock() -> u64 {
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
 }
 
-async fn udp_sender(socket: UdpSocket, there: SocketAddr, size: usize, rate: u64, shared: Shared) {
+/// Waits until the sender runs, and moves its schedule by as long as it was paused.
+async fn runs<'a>(gate: &'a Gate, start: &mut tokio::time::Instant) -> tokio::sync::RwLockReadGuard<'a, ()> {
+    if let Ok(open) = gate.try_read() {
+        return open;
+    }
+    let closed = Instant::now();
+    let open = gate.read().await;
+    *start += closed.elapsed();
+    open
+}
+
+async fn udp_sender(
+    socket: UdpSocket,
+    gate: Gate,
+    there: SocketAddr,
+    size: usize,
+    rate: u64,
+    shared: Shared,
+) {
     let frame = (size as u64 + u64::from(HEADERS) + ETHERNET) * 8;
-    let start = tokio::time::Instant::now();
+    let mut start = tokio::time::Instant::now();
     let mut packet = vec![0u8; size];
     let mut number = 0u64;
     loop {
@@ -225,6 +251,7 @@ async fn udp_sender(socket: UdpSocket, there: SocketAddr, size: usize, rate: u64
             (u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64,
         );
         tokio::time::sleep_until(start + due).await;
+        let _open = runs(&gate, &mut start).await;
         number += 1;
         packet[..8].copy_from_slice(&number.to_be_bytes());
         packet[8..16].copy_from_slice(&clock().to_be_bytes());
@@ -261,7 +288,7 @@ fn tcp_socket(place: &NetNs) -> anyhow::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket))
 }
 
-async fn tcp_sender(place: NetNs, there: SocketAddr, rate: u64, shared: Shared) {
+async fn tcp_sender(place: NetNs, gate: Gate, there: SocketAddr, rate: u64, shared: Shared) {
     let mut stream = loop {
         let connected = match tcp_socket(&place) {
             Ok(socket) => socket.connect(there).await.map_err(|e| e.to_string()),
@@ -275,11 +302,13 @@ async fn tcp_sender(place: NetNs, there: SocketAddr, rate: u64, shared: Shared) 
     };
     let mut message = vec![0u8; MESSAGE];
     let on_the_wire = MESSAGE as f64 * 8.0 * SEGMENT.1 / SEGMENT.0;
-    let start = tokio::time::Instant::now();
+    let mut start = tokio::time::Instant::now();
     let mut number = 0u64;
     loop {
         let due = Duration::from_secs_f64(number as f64 * on_the_wire / rate.max(1) as f64);
         tokio::time::sleep_until(start + due).await;
+        // Not held while it writes, which takes as long as the network does: the kernel holds what is written meanwhile.
+        drop(runs(&gate, &mut start).await);
         number += 1;
         message[..8].copy_from_slice(&number.to_be_bytes());
         message[8..16].copy_from_slice(&clock().to_be_bytes());

@@ -3,6 +3,10 @@
 //! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
 //! other goes through the edge switch, which knows who may, and sends it back.
 
+use super::guest::{Guest, Ordered};
+use super::motion::Gate;
+use super::processes;
+use super::traffic::clock;
 use crate::hosts::Host;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -11,7 +15,8 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use tandem_linux::netlink::Netlink;
+use std::sync::{Arc, Mutex};
+use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
 use tandem_linux::{ethtool, link};
 use tandem_model::PortNo;
@@ -43,7 +48,14 @@ pub struct Vm {
     pub ns: NetNs,
     /// Its address and Ethernet address, where somebody has to know them.
     pub known: Option<(Ipv4Addr, [u8; 6])>,
-    port: PortNo,
+    /// By which of the server's ports.
+    pub port: PortNo,
+    /// The number by which /proc knows its namespace.
+    pub inode: u64,
+    /// Closed while it is paused.
+    pub gate: Gate,
+    /// What it has and does.
+    pub guest: Arc<Mutex<Guest>>,
     client: Option<Child>,
 }
 
@@ -65,7 +77,7 @@ pub struct Vms {
 }
 
 /// A VM to be started.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewVm {
     /// Its id.
     pub id: u64,
@@ -77,6 +89,8 @@ pub struct NewVm {
     pub mac: [u8; 6],
     /// How it gets its address.
     pub addressing: Addressing,
+    /// What it was requested with.
+    pub ordered: Ordered,
 }
 
 /// How a VM gets its address.
@@ -115,10 +129,11 @@ impl Vms {
     /// # Errors
     /// With the step that failed; nothing of it is then left.
     pub fn start(&mut self, host: &Host, new: NewVm) -> anyhow::Result<()> {
-        let NewVm { id, server, port, mac, addressing } = new;
+        let NewVm { id, server, port, mac, addressing, ordered } = new;
         if self.running.contains_key(&id) {
             return Ok(());
         }
+        let guest = Guest::new(&ordered, clock())?;
         let bridge = self.bridge(host, server, port)?;
         let ns = NetNs::many(1, link::disable_ipv6)?.pop().context("no namespace was made")?;
         let index = vm_index(id);
@@ -126,12 +141,8 @@ impl Vms {
         let veth = link::Veth::new(("eth0", ETH0, &ns), (&outer_name, index, &host.ns)).mac_a(mac);
         Netlink::open()?.batch(&[veth.request()])?;
         host.ns.run(|| {
-            Netlink::open()?.batch(&[
-                link::plug(index, bridge),
-                link::port_flags(index, true, true),
-                link::port_learning(index, false),
-                link::set_up(index, true),
-            ])
+            let [flags, learning] = port_manners(index);
+            Netlink::open()?.batch(&[link::plug(index, bridge), flags, learning, link::set_up(index, true)])
         })??;
         let script = self.script.clone();
         let client = ns.run(move || -> anyhow::Result<Option<Child>> {
@@ -142,6 +153,9 @@ impl Vms {
             }
             Netlink::open()?.batch(&requests)?;
             ethtool::tx_checksum_off(["eth0"])?;
+            // A VM that is paused does not see its port go down, and forgets nobody. Kernels before 5.16 have no such setting: there it asks
+            // anew for whom it talks to.
+            let _ = std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_evict_nocarrier", "0");
             if addressing != Addressing::Dhcp {
                 return Ok(None);
             }
@@ -156,7 +170,9 @@ impl Vms {
                 .context("starting udhcpc (package udhcpc)")?;
             Ok(Some(client))
         })??;
-        self.running.insert(id, Vm { server, ns, known: None, port, client });
+        let inode = processes::inode(&ns)?;
+        let (gate, guest) = (Gate::default(), Arc::new(Mutex::new(guest)));
+        self.running.insert(id, Vm { server, ns, known: None, port, inode, gate, guest, client });
         Ok(())
     }
 
@@ -184,17 +200,20 @@ impl Vms {
         let bridge = self.bridge(host, server, port)?;
         host.ns.run(|| {
             let index = vm_index(id);
-            Netlink::open()?.batch(&[
-                link::unplug(index),
-                link::plug(index, bridge),
-                link::port_flags(index, true, true),
-                link::port_learning(index, false),
-            ])
+            let [flags, learning] = port_manners(index);
+            Netlink::open()?.batch(&[link::unplug(index), link::plug(index, bridge), flags, learning])
         })??;
         if let Some(vm) = self.running.get_mut(&id) {
             vm.port = port;
         }
         Ok(())
+    }
+
+    /// Notes that a VM is on another server now.
+    pub fn placed(&mut self, id: u64, server: usize, port: PortNo) {
+        if let Some(vm) = self.running.get_mut(&id) {
+            (vm.server, vm.port) = (server, port);
+        }
     }
 
     /// Makes the bridge on which a server lives, before there is any VM.
@@ -209,8 +228,11 @@ impl Vms {
     }
 
     /// The bridge behind a server's port, made if it is not there. The server's own address is on its first port's bridge.
-    fn bridge(&mut self, host: &Host, server: usize, port: PortNo) -> anyhow::Result<u32> {
-        let number = BRIDGE + port.0.saturating_sub(1);
+    ///
+    /// # Errors
+    /// When the server has no such port, or the kernel refuses.
+    pub fn bridge(&mut self, host: &Host, server: usize, port: PortNo) -> anyhow::Result<u32> {
+        let number = bridge_number(port);
         if self.bridges.contains(&(server, port)) {
             return Ok(number);
         }
@@ -222,7 +244,9 @@ impl Vms {
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
         // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
         // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
-        host.ns.run(|| Netlink::open()?.batch(&[link::port_learning(*own, false)]))??;
+        // It may have learnt something since it was plugged in.
+        let forget = [link::port_learning(*own, false), link::forget_port(*own)];
+        host.ns.run(|| Netlink::open()?.batch(&forget))??;
         self.bridges.insert((server, port));
         Ok(number)
     }
@@ -254,7 +278,17 @@ pub fn join(host: &Host, name: &str, number: u32, uplinks: &[u32], home: bool) -
     Ok(())
 }
 
+/// The interface number of the bridge behind a server's port.
+pub(super) fn bridge_number(port: PortNo) -> u32 {
+    BRIDGE + port.0.saturating_sub(1)
+}
+
+/// How a VM's port behaves: see the module.
+pub(super) fn port_manners(index: u32) -> [Request; 2] {
+    [link::port_flags(index, true, true), link::port_learning(index, false)]
+}
+
 /// The number of a VM's port at its server. Interface numbers are 31 bits; ids that far apart do not run at once.
-fn vm_index(id: u64) -> u32 {
+pub(super) fn vm_index(id: u64) -> u32 {
     VM_BASE + (id % 1_000_000_000) as u32
 }

@@ -5,6 +5,9 @@
 
 pub mod datapaths;
 pub mod fit;
+pub mod hotspot;
+pub mod keep_policy;
+pub mod live;
 pub mod manifest;
 pub mod packets;
 pub mod plot;

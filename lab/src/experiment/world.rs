@@ -148,6 +148,46 @@ impl Drop for Lab {
     }
 }
 
+/// A world without a controller.
+pub struct Bare {
+    /// What it said of itself when it came up.
+    pub status: Status,
+    /// The site.
+    pub site: Site,
+    lab: Lab,
+    _scratch: Scratch,
+}
+
+impl Bare {
+    /// Everything up but a controller.
+    ///
+    /// # Errors
+    /// With the step that failed; nothing is then left.
+    pub fn start(world: &dyn World, start: Start<'_>) -> anyhow::Result<Bare> {
+        let site = site::read(start.text, "the experiment's site")?;
+        let scratch = Scratch::new(start.name)?;
+        let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
+        let status =
+            world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
+        let mut lab = Lab { name, held: None };
+        lab.held = Some(control::hold(&lab.name)?);
+        Ok(Bare { status, site, lab, _scratch: scratch })
+    }
+
+    /// The lab's name.
+    pub fn name(&self) -> &str {
+        &self.lab.name
+    }
+
+    /// Asks the world.
+    ///
+    /// # Errors
+    /// With what it says.
+    pub fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+        control::ask(&self.lab.name, ask)
+    }
+}
+
 /// A world and a controller of its own.
 pub struct Run {
     /// The controller.
@@ -245,6 +285,11 @@ impl Run {
             };
             Ok((meant.peek().is_some() && meant.all(applied)).then_some(()))
         })
+    }
+
+    /// The lab's name.
+    pub fn lab_name(&self) -> &str {
+        &self.lab.name
     }
 
     /// Asks the world.

@@ -1,20 +1,33 @@
 //! The simulated world: the same core in virtual time, with flow-level links, no privileges and no waiting.
 //!
 //! Effects become deeds after a fixed virtual delay each, deeds become events, and the clock jumps from event to event. VMs get their
-//! address by the same DHCP exchange as everywhere; only the packets are left out.
+//! address by the same DHCP exchange as everywhere; only the packets are left out. An event costs what it touches, so that a day of a
+//! thousand servers takes seconds.
 
+mod deeds;
+pub mod energy;
 pub mod flows;
+pub mod loads;
+mod moves;
+mod network;
+#[cfg(test)]
+mod tests;
+
+pub use moves::{Faults, Moved};
 
 use crate::record::Recorder;
+use energy::Power;
 use flows::Flows;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use loads::{Load, Loads, Usual};
+use moves::{Fault, Moves};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
+use tandem_core::rules::compile;
 use tandem_model::{
-    Answer, Ask, BitRate, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, Mac, NodeId, PortInfo,
-    PortNo, PortSample, RequestId, Selection, ServerId, Site, Stored, SwitchCaps, SwitchId, Time, TrafficEnd,
-    VmId, VmSpec,
+    Answer, Ask, BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PortNo, RequestId, Selection,
+    ServerId, Site, Stored, SwitchCaps, SwitchId, Time, VmId, VmSpec,
 };
 
 /// How long the simulated parts take.
@@ -28,6 +41,8 @@ pub struct Delays {
     pub packet: Duration,
     /// The store.
     pub store: Duration,
+    /// Between two words of a transfer on how far it is.
+    pub progress: Duration,
 }
 
 impl Default for Delays {
@@ -37,6 +52,7 @@ impl Default for Delays {
             boot: Duration::from_millis(50),
             packet: Duration::from_millis(1),
             store: Duration::from_millis(1),
+            progress: Duration::from_secs(1),
         }
     }
 }
@@ -48,6 +64,28 @@ enum Deed {
     Poll(SwitchId),
     PollOnce(SwitchId),
     Discover,
+    /// Servers and VMs tell what they use; the number says which order to do so still counts.
+    Loads(u32),
+    /// A round of a transfer ends, if its timer still counts.
+    Round(MigrationId, u32),
+    Progress(MigrationId),
+    Fault(MigrationId, Fault),
+}
+
+/// What an experiment sees of moves as they happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sign {
+    /// A transfer begins.
+    Begun {
+        /// Which VM.
+        vm: VmId,
+        /// From where.
+        from: ServerId,
+        /// To where.
+        to: ServerId,
+    },
+    /// The core has said something of a hotspot, a plan or a migration.
+    Said(Notice),
 }
 
 struct Due {
@@ -84,7 +122,18 @@ pub struct Simulation {
     flows: Flows,
     delays: Delays,
     vms: BTreeMap<VmId, (ServerId, VmSpec)>,
-    down: BTreeMap<tandem_model::LinkId, ()>,
+    by_mac: HashMap<Mac, VmId>,
+    /// Bytes to and from VMs by flows of theirs that have ended.
+    past_bytes: HashMap<VmId, [u64; 2]>,
+    /// Servers and which uplink of theirs each switch sees.
+    behind: HashMap<SwitchId, Vec<(ServerId, PortNo)>>,
+    loads: Loads,
+    /// How often loads are told, and which order to do so counts.
+    load_period: Duration,
+    load_epoch: u32,
+    moves: Moves,
+    signs: Vec<(Time, Sign)>,
+    down: BTreeMap<LinkId, ()>,
     /// Ports that the core has switched off.
     off: BTreeSet<(NodeId, PortNo)>,
     answers: Vec<(Time, RequestId, Answer)>,
@@ -104,6 +153,14 @@ impl Simulation {
             queue: BinaryHeap::new(),
             delays: Delays::default(),
             vms: BTreeMap::new(),
+            by_mac: HashMap::new(),
+            past_bytes: HashMap::new(),
+            behind: behind(&site),
+            loads: Loads::new(&site, start),
+            load_period: Duration::ZERO,
+            load_epoch: 0,
+            moves: Moves::new(),
+            signs: Vec::new(),
             down: BTreeMap::new(),
             off: BTreeSet::new(),
             answers: Vec::new(),
@@ -149,6 +206,76 @@ impl Simulation {
         self.now
     }
 
+    /// Transfers go wrong this often from now on.
+    pub fn set_faults(&mut self, faults: Faults, seed: u64) {
+        self.moves.set_faults(faults, seed);
+    }
+
+    /// How long the parts take from now on.
+    pub fn set_delays(&mut self, delays: Delays) {
+        self.delays = delays;
+    }
+
+    /// What servers consume; before the first VM.
+    pub fn set_power(&mut self, power: Power) {
+        self.loads.set_power(power, self.now);
+    }
+
+    /// What VMs use that are started from now on.
+    pub fn set_usual(&mut self, usual: Usual) {
+        self.loads.set_usual(usual);
+    }
+
+    /// A running VM uses this from now on.
+    pub fn set_load(&mut self, vm: VmId, load: Load) {
+        self.loads.set(vm, load, self.now);
+    }
+
+    /// A running VM's traffic asks for this in each direction that it has, from now on.
+    pub fn set_traffic(&mut self, vm: VmId, rate: BitRate) {
+        for id in deeds::traffic(vm) {
+            self.flows.ask(id, rate, self.now);
+        }
+        self.follow_rates();
+    }
+
+    /// What servers and VMs use.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
+    /// All servers' watts now, and the kWh that they have consumed.
+    pub fn energy(&mut self) -> (f64, f64) {
+        let meter = self.loads.meter(self.now);
+        (meter.watts(), meter.kwh())
+    }
+
+    /// Numbers of transfers.
+    pub fn moved(&self) -> Moved {
+        self.moves.moved
+    }
+
+    /// Transfers under way: the VM, and from where to where.
+    pub fn under_way(&self) -> Vec<(VmId, ServerId, ServerId)> {
+        self.moves.under_way().collect()
+    }
+
+    /// Where VMs really run, as hypervisors would list them.
+    pub fn vms(&self) -> impl Iterator<Item = (VmId, ServerId, &VmSpec)> {
+        self.vms.iter().map(|(id, (server, spec))| (*id, *server, spec))
+    }
+
+    /// The flows on the links.
+    pub fn flows(&mut self) -> &Flows {
+        self.flows.advance(self.now);
+        &self.flows
+    }
+
+    /// What happened to moves since the last call.
+    pub fn take_signs(&mut self) -> Vec<(Time, Sign)> {
+        std::mem::take(&mut self.signs)
+    }
+
     /// Asks at the current moment; the answer comes with `take_answers`.
     pub fn ask(&mut self, at: Time, ask: Ask) -> RequestId {
         self.next_request += 1;
@@ -162,28 +289,6 @@ impl Simulation {
         std::mem::take(&mut self.answers)
     }
 
-    /// Cuts or mends a link: both ends report their ports.
-    pub fn set_link(&mut self, at: Time, link: tandem_model::LinkId, up: bool) {
-        if up {
-            self.down.remove(&link);
-        } else {
-            self.down.insert(link, ());
-        }
-        self.tell_ends(at, link);
-    }
-
-    fn tell_ends(&mut self, at: Time, link: tandem_model::LinkId) {
-        let Some(declared) = self.site.topology.link(link).cloned() else { return };
-        for end in [declared.a, declared.b] {
-            let NodeId::Switch(id) = end.node else { continue };
-            let Some(switch) = self.site.topology.switch(id).filter(|s| !s.legacy) else { continue };
-            let dpid = switch.dpid;
-            if let Some(port) = self.ports_of(id).into_iter().find(|p| p.port == end.port) {
-                self.push(at, Deed::Event(Event::PortChanged { switch: dpid, port, removed: false }));
-            }
-        }
-    }
-
     fn push(&mut self, at: Time, deed: Deed) {
         self.seq += 1;
         self.queue.push(Due { at, seq: self.seq, deed });
@@ -191,33 +296,6 @@ impl Simulation {
 
     fn later(&mut self, after: Duration, event: Event) {
         self.push(self.now + after, Deed::Event(event));
-    }
-
-    fn ports_of(&self, id: SwitchId) -> Vec<PortInfo> {
-        let topology = &self.site.topology;
-        topology
-            .ports(NodeId::Switch(id))
-            .iter()
-            .filter_map(|(port, link)| {
-                let speed = topology.link(*link)?.cfg.rate;
-                let [_, _, a, b] = id.0.to_be_bytes();
-                let mac = Mac([0x02, 0x20, a, b, (port.0 >> 8) as u8, port.0 as u8]);
-                let name = format!("{}-{port}", topology.name(NodeId::Switch(id)));
-                Some(PortInfo {
-                    port: *port,
-                    name,
-                    mac,
-                    up: !self.down.contains_key(link) && !self.is_off(*link),
-                    speed: Some(speed),
-                })
-            })
-            .collect()
-    }
-
-    /// True when either end of a link was switched off: the other one has no carrier then.
-    fn is_off(&self, link: tandem_model::LinkId) -> bool {
-        let ends = self.site.topology.link(link).into_iter().flat_map(|l| [l.a, l.b]);
-        ends.into_iter().any(|end| self.off.contains(&(end.node, end.port)))
     }
 
     /// Runs until `until`; the clock stands there afterwards.
@@ -258,59 +336,24 @@ impl Simulation {
                 self.push(self.now + self.site.discovery.lldp_period, Deed::Discover);
                 self.discover()
             }
-        }
-    }
-
-    fn discover(&mut self) -> anyhow::Result<()> {
-        let site = self.site.clone();
-        for (n, link) in (0u32..).zip(&site.topology.links) {
-            let dpid = |node: NodeId| match node {
-                NodeId::Switch(id) => site.topology.switch(id).filter(|s| !s.legacy).map(|s| s.dpid),
-                _ => None,
-            };
-            let (Some(a), Some(b)) = (dpid(link.a.node), dpid(link.b.node)) else { continue };
-            if self.down.contains_key(&tandem_model::LinkId(n)) {
-                continue;
+            Deed::Loads(epoch) if epoch == self.load_epoch => self.tell_loads(),
+            Deed::Loads(_) => Ok(()),
+            Deed::Round(migration, epoch) => {
+                self.end_round(migration, epoch);
+                Ok(())
             }
-            let (a, b) = ((a, link.a.port), (b, link.b.port));
-            self.feed(Event::LinkSeen { from: a, to: b })?;
-            self.feed(Event::LinkSeen { from: b, to: a })?;
+            Deed::Progress(migration) => self.tell_progress(migration),
+            Deed::Fault(migration, fault) => {
+                self.break_transfer(migration, fault);
+                Ok(())
+            }
         }
-        Ok(())
-    }
-
-    fn poll(&mut self, id: SwitchId) -> anyhow::Result<()> {
-        let site = self.site.clone();
-        let Some(switch) = site.topology.switch(id) else { return Ok(()) };
-        self.flows.advance(self.now);
-        let ports: Vec<PortSample> = site
-            .topology
-            .ports(NodeId::Switch(id))
-            .iter()
-            .filter_map(|(port, link)| {
-                let out = site.topology.link(*link)?.hop_from(*link, NodeId::Switch(id));
-                let (tx, rx) =
-                    (self.flows.bytes(out), self.flows.bytes(tandem_model::Hop { down: !out.down, ..out }));
-                let packets = |bytes: u64| bytes / u64::from(site.traffic.packet);
-                Some(PortSample {
-                    port: *port,
-                    rx_packets: packets(rx),
-                    tx_packets: packets(tx),
-                    rx_bytes: rx,
-                    tx_bytes: tx,
-                    rx_dropped: 0,
-                    tx_dropped: self.flows.dropped(out) / u64::from(site.traffic.packet),
-                    rx_errors: 0,
-                    tx_errors: 0,
-                })
-            })
-            .collect();
-        self.feed(Event::Samples { switch: switch.dpid, ports, flows: Vec::new() })
     }
 
     fn feed(&mut self, event: Event) -> anyhow::Result<()> {
-        let effects = self.core.handle(event.clone(), self.now);
-        if let Some(recorder) = &mut self.recorder {
+        let kept = self.recorder.is_some().then(|| event.clone());
+        let effects = self.core.handle(event, self.now);
+        if let (Some(recorder), Some(event)) = (&mut self.recorder, kept) {
             recorder.line(self.now, &event, &effects)?;
         }
         for effect in effects {
@@ -318,127 +361,22 @@ impl Simulation {
         }
         Ok(())
     }
-
-    fn carry_out(&mut self, effect: Effect) {
-        let delays = self.delays;
-        match effect {
-            Effect::SyncRules { switch, txn, rules } => {
-                let added = rules.len() as u32;
-                self.later(delays.rules, Event::RulesApplied { switch, txn, added, removed: 0 });
-                self.refresh_paths();
-            }
-            Effect::ApplyRules { switch, txn, add, remove } => {
-                let (added, removed) = (add.len() as u32, remove.len() as u32);
-                self.later(delays.rules, Event::RulesApplied { switch, txn, added, removed });
-                self.refresh_paths();
-            }
-            Effect::AllocateVm { vm, server, spec } => {
-                if spec.fixed_address.is_none() {
-                    self.later(
-                        delays.boot,
-                        dhcp(&self.site, server, &spec, vm, DhcpRequestKind::Discover, None),
-                    );
-                }
-                self.vms.insert(vm, (server, spec));
-                self.later(delays.boot, Event::VmStarted { vm, address: None });
-            }
-            Effect::SendDhcp { dhcp: reply, .. } if reply.kind == DhcpReplyKind::Offer => {
-                let found = self.vms.iter().find(|(_, (_, spec))| spec.mac == reply.mac);
-                if let Some((vm, (server, spec))) = found {
-                    let wanted = Some(reply.address);
-                    let event = dhcp(&self.site, *server, spec, *vm, DhcpRequestKind::Request, wanted);
-                    self.later(delays.packet, event);
-                }
-            }
-            Effect::StopVm { vm, .. } => {
-                self.vms.remove(&vm);
-                self.later(delays.boot, Event::VmStopped { vm });
-            }
-            Effect::ResizeVm { vm, .. } => self.later(delays.packet, Event::VmResized { vm }),
-            Effect::TrafficStart { spec } => {
-                if let Some(path) = self.path_of(spec.from, spec.to) {
-                    self.flows.start(spec.id, spec.rate, spec.transport, path, self.now);
-                }
-            }
-            Effect::TrafficStop { id } => self.flows.stop(id, self.now),
-            Effect::Store { id, .. } => self.later(delays.store, Event::Stored { id }),
-            Effect::Answer { id, answer } => self.answers.push((self.now, id, answer)),
-            Effect::PollNow { switch } => {
-                if let Some(id) = self.site.topology.switch_by_dpid(switch) {
-                    self.push(self.now, Deed::PollOnce(id));
-                }
-            }
-            Effect::SetPort { switch, port, up } => {
-                let topology = &self.site.topology;
-                let Some(node) = topology.switch_by_dpid(switch).map(NodeId::Switch) else { return };
-                let link = topology.link_at(node, port);
-                if up {
-                    self.off.remove(&(node, port))
-                } else {
-                    self.off.insert((node, port))
-                };
-                link.into_iter().for_each(|l| self.tell_ends(self.now + delays.packet, l));
-            }
-            Effect::SendArp { .. }
-            | Effect::SendDhcp { .. }
-            | Effect::Discover { .. }
-            | Effect::AttachVm { .. }
-            | Effect::MigrateVm { .. }
-            | Effect::SetMigrationRate { .. }
-            | Effect::CancelMigration { .. }
-            | Effect::ReportLoads { .. }
-            | Effect::Notice { .. } => {}
-        }
-    }
-
-    /// Flows follow their VM's path when its rules change.
-    fn refresh_paths(&mut self) {
-        let core = &self.core;
-        self.flows.reroute(self.now, |id| {
-            let record = core.vm(VmId(id.0 / 2))?;
-            let path = if id.0 % 2 == 0 { &record.path_down } else { &record.path_up };
-            Some(path.clone())
-        });
-    }
-
-    fn path_of(&self, from: TrafficEnd, to: TrafficEnd) -> Option<Vec<tandem_model::Hop>> {
-        match (from, to) {
-            (TrafficEnd::Gateway(..), TrafficEnd::Vm(vm, _)) => self.core.vm(vm).map(|r| r.path_down.clone()),
-            (TrafficEnd::Vm(vm, _), TrafficEnd::Gateway(..)) => self.core.vm(vm).map(|r| r.path_up.clone()),
-            _ => None,
-        }
-    }
 }
 
-/// A VM's DHCP message as its edge switch would show it.
-fn dhcp(
-    site: &Site,
-    server: ServerId,
-    spec: &VmSpec,
-    vm: VmId,
-    kind: DhcpRequestKind,
-    requested: Option<std::net::Ipv4Addr>,
-) -> Event {
+/// Which servers' uplinks each switch counts the flows of.
+fn behind(site: &Site) -> HashMap<SwitchId, Vec<(ServerId, PortNo)>> {
+    let mut behind: HashMap<SwitchId, Vec<(ServerId, PortNo)>> = HashMap::new();
     let topology = &site.topology;
-    let uplink = topology.link_at(NodeId::Server(server), spec.uplink_port);
-    let index =
-        topology.server(server).and_then(|s| s.uplinks.iter().position(|l| Some(*l) == uplink)).unwrap_or(0);
-    let at = tandem_core::rules::compile::uplink_port(topology, server, index);
-    let (switch, port) = at.unwrap_or((SwitchId(0), PortNo(0)));
-    Event::DhcpSeen {
-        switch: topology.switch(switch).map(|s| s.dpid).unwrap_or(tandem_model::Dpid(0)),
-        port,
-        dhcp: DhcpRequest {
-            kind,
-            xid: vm.0 as u32,
-            mac: spec.mac,
-            eth_src: spec.mac,
-            client: std::net::Ipv4Addr::UNSPECIFIED,
-            requested,
-            server: requested.map(|_| site.addresses.dhcp),
-            broadcast: false,
-        },
+    for (n, server) in (0u32..).zip(&topology.servers) {
+        for (uplink, link) in server.uplinks.iter().enumerate() {
+            let at = compile::uplink_port(topology, ServerId(n), uplink);
+            let own = compile::port_on(topology, NodeId::Server(ServerId(n)), *link);
+            if let (Some((switch, _)), Some(port)) = (at, own) {
+                behind.entry(switch).or_default().push((ServerId(n), port));
+            }
+        }
     }
+    behind
 }
 
 /// A rate as a share of another, in percent, to the hundredth.

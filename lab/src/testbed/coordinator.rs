@@ -4,8 +4,12 @@ use super::channel::Channel;
 use super::clocks;
 use super::order::{HostOrder, Order, PortOrder, Take};
 use crate::emulated::control::{Answer, Ask, Clock, FlowReport, Machine, Pings, Status};
+use crate::emulated::guest::Ordered;
 use crate::emulated::inside::{addressing, flow};
+use crate::emulated::loads::{self, ServerLoad};
 use crate::emulated::traffic::{Spec, clock};
+use crate::migration::Failed;
+use crate::migration::transfer::Control;
 use crate::service::{Reports, World, lock};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
@@ -326,6 +330,19 @@ impl Testbed {
             .collect())
     }
 
+    /// A node that is lost has servers that use nothing; the others' are still told.
+    fn server_loads(&self) -> anyhow::Result<Vec<ServerLoad>> {
+        let mut all = Vec::new();
+        for answer in side_by_side(&self.nodes, |node| node.ask(&Order::Ask { ask: Ask::Loads })) {
+            match answer {
+                Ok(Answer::Loads { servers }) => all.extend(servers),
+                Ok(_) => bail!("a node answered something else"),
+                Err(error) => tracing::debug!("loads: {error:#}"),
+            }
+        }
+        Ok(all)
+    }
+
     fn ping(&self, senders: Option<usize>) -> anyhow::Result<Pings> {
         self.all_there()?;
         let t = &self.site.topology;
@@ -378,7 +395,9 @@ impl World for Testbed {
         let server = server.with_context(|| format!("there is no server {}", a.server))?.name.clone();
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
-        let order = Order::StartVm { vm: a.vm, server, port: a.uplink_port, mac, addressing: addressing(a)? };
+        let ordered = Ordered::of(a.resources, &a.image);
+        let addressing = addressing(a)?;
+        let order = Order::StartVm { vm: a.vm, server, port: a.uplink_port, mac, addressing, ordered };
         self.ask(node, &order)?;
         lock(&self.vms).insert(a.vm, Placed { server: a.server, node });
         Ok(a.fixed_address.map(|f| f.address))
@@ -395,6 +414,31 @@ impl World for Testbed {
     fn connect(&self, c: &wire::Connect) -> anyhow::Result<()> {
         let node = self.node_of(&format!("vm{}", c.vm))?;
         self.ask(node, &Order::MoveVm { vm: c.vm, port: c.uplink_port }).map(drop)
+    }
+
+    fn resize(&self, r: &wire::Resize) -> anyhow::Result<()> {
+        let node = self.node_of(&format!("vm{}", r.vm))?;
+        let to = r.resources.context("a VM has resources")?;
+        let (cpu, ram, disk) = (to.cpu_cores, to.ram_bytes, to.disk_bytes);
+        self.ask(node, &Order::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
+    }
+
+    fn server_of(&self, vm: u64) -> Option<u32> {
+        lock(&self.vms).get(&vm).map(|p| p.server)
+    }
+
+    fn migrate(&self, order: &wire::Migrate, _: &Control, _: &dyn Fn(What)) -> Result<u64, Failed> {
+        let why = "this testbed's VMs are namespaces of one machine each and cannot be moved to another;                    use servers with Xen, or the emulated world";
+        Err(Failed { at: Some(order.from), why: why.into() })
+    }
+
+    fn loads(&self) -> anyhow::Result<Vec<wire::Loads>> {
+        let all = self.server_loads()?;
+        let numbered = all.iter().filter_map(|load| match self.site.topology.by_name(&load.name) {
+            Some(NodeId::Server(n)) => Some(loads::report(n.0, load)),
+            _ => None,
+        });
+        Ok(numbered.collect())
     }
 
     fn start_traffic(&self, t: &wire::TrafficStart) -> anyhow::Result<()> {
@@ -439,7 +483,15 @@ impl World for Testbed {
                 }
                 Answer::Counters { counters: all }
             }
-            Ask::Down | Ask::Hold => Answer::Ending,
+            Ask::LoadVm { vm, .. } => {
+                self.ask(self.node_of(&format!("vm{vm}"))?, &Order::Ask { ask: ask.clone() })?
+            }
+            Ask::Loads => Answer::Loads { servers: self.server_loads()? },
+            Ask::Pauses => Answer::Pauses { pauses: Vec::new() },
+            Ask::SendFrom { .. } | Ask::Hubs | Ask::StartProbe { .. } | Ask::StopProbe => {
+                bail!("that is done in the emulated world only")
+            }
+            Ask::Down | Ask::Hold | Ask::MoveVm { .. } => Answer::Ending,
         })
     }
 

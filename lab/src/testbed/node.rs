@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
+use tandem_agent_protocol::hypervisor as wire;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
 use tandem_linux::{link, nic, sandbox, sys, tc};
@@ -144,10 +145,10 @@ fn prepare(handed: &Handed, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
 fn carry_out(hosts: &Hosts, order: Order) -> anyhow::Result<Answer> {
     Ok(match order {
         Order::Now => Answer::Now { ns: clock() },
-        Order::StartVm { vm, server, port, mac, addressing } => {
+        Order::StartVm { vm, server, port, mac, addressing, ordered } => {
             let index = hosts.servers.iter().position(|s| s.name == server);
             let server = index.with_context(|| format!("there is no server {server:?} here"))?;
-            hosts.start_vm(NewVm { id: vm, server, port: PortNo(port), mac, addressing })?;
+            hosts.start_vm(NewVm { id: vm, server, port: PortNo(port), mac, addressing, ordered })?;
             Answer::Done
         }
         Order::StopVm { vm } => {
@@ -156,6 +157,12 @@ fn carry_out(hosts: &Hosts, order: Order) -> anyhow::Result<Answer> {
         }
         Order::MoveVm { vm, port } => {
             hosts.move_vm(vm, PortNo(port))?;
+            Answer::Done
+        }
+        Order::ResizeVm { vm, cpu, ram, disk } => {
+            let resources =
+                wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: 0 };
+            hosts.resize_vm(vm, resources)?;
             Answer::Done
         }
         Order::StartFlow { spec, from, to } => {
@@ -174,6 +181,11 @@ fn carry_out(hosts: &Hosts, order: Order) -> anyhow::Result<Answer> {
                 Answer::Done
             }
             Ask::Counters => Answer::Counters { counters: hosts.counters()? },
+            Ask::LoadVm { vm, change } => {
+                hosts.change_vm(vm, &change)?;
+                Answer::Done
+            }
+            Ask::Loads => Answer::Loads { servers: hosts.loads()? },
             Ask::Down => Answer::Ending,
             other => bail!("{other:?} is the coordinator's to answer"),
         },

@@ -1,6 +1,7 @@
 //! What the coordinator says to a machine's node: a JSON line asks, a line answers ([`Answer`](crate::emulated::control::Answer)).
 
 use crate::emulated::control::Ask;
+use crate::emulated::guest::Ordered;
 use crate::emulated::traffic::Spec;
 use crate::emulated::vms::Addressing;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,19 @@ pub enum Order {
         mac: [u8; 6],
         /// How it gets its address.
         addressing: Addressing,
+        /// What it was requested with.
+        ordered: Ordered,
+    },
+    /// Give a VM other resources.
+    ResizeVm {
+        /// Which.
+        vm: u64,
+        /// Cores.
+        cpu: u32,
+        /// Bytes of memory.
+        ram: u64,
+        /// Bytes of disk.
+        disk: u64,
     },
     /// Stop a VM.
     StopVm {
@@ -92,7 +106,7 @@ pub enum Order {
         /// Who is on other machines.
         others: Vec<(String, Ipv4Addr)>,
     },
-    /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `Down`.
+    /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `LoadVm`, `Loads`, `Down`.
     Ask {
         /// The question.
         ask: Ask,

@@ -112,6 +112,25 @@ pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<
     }
 }
 
+/// Lets the kernel spread what a TCP socket sends: at most so many bytes a second (socket(7), SO_MAX_PACING_RATE; TCP does it by itself
+/// since Linux 4.13).
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn pace(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads the eight bytes of a value that lives until the call returns, and keeps nothing of it.
+    let result = unsafe {
+        nix::libc::setsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            nix::libc::SO_MAX_PACING_RATE,
+            (&raw const bytes_per_s).cast(),
+            size_of::<u64>() as u32,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Takes over a descriptor that a parent process handed down by number. Call it once per number.
 ///
 /// # Errors

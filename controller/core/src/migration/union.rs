@@ -8,6 +8,7 @@ use super::fork;
 use super::state::{Migration, Reach, at};
 use crate::core::Core;
 use crate::rules::{RuleSet, compile, flatten};
+use std::borrow::Cow;
 use tandem_model::{
     BitRate, Cookie, GroupId, Hop, NodeId, Owner, Prefix, RuleAction, RuleKey, SwitchId, VmId, VmRecord,
     VmState,
@@ -104,17 +105,18 @@ impl Core {
         let alive = |r: &&VmRecord| matches!(r.state, VmState::Running | VmState::Cut { .. });
         let records = group.members.iter().filter_map(|m| self.vms.get(m)).map(|v| &v.record).filter(alive);
         // One place of each, and of those that have two the other one too.
-        let members: Vec<(VmRecord, Option<VmRecord>)> = records
+        let members: Vec<(Cow<'_, VmRecord>, Option<VmRecord>)> = records
             .map(|r| match self.moving(r.id).map(|m| (&m.record, reach(m))) {
-                None => (r.clone(), None),
-                Some((m, Reach::Old)) => (at(r, &m.from), None),
-                Some((m, Reach::New)) => (at(r, &m.to), None),
-                Some((m, Reach::Both)) => (at(r, &m.from), Some(at(r, &m.to))),
+                None => (Cow::Borrowed(r), None),
+                Some((m, Reach::Old)) => (Cow::Owned(at(r, &m.from)), None),
+                Some((m, Reach::New)) => (Cow::Owned(at(r, &m.to)), None),
+                Some((m, Reach::Both)) => (Cow::Owned(at(r, &m.from)), Some(at(r, &m.to))),
             })
             .collect();
         let mut rules = RuleSet::new();
         for (a, a_new) in &members {
             for (b, b_new) in members.iter().filter(|(b, _)| b.id != a.id) {
+                let (a, b): (&VmRecord, &VmRecord) = (a, b);
                 let usable = |hop: Hop| self.links.is_usable(hop.link);
                 let Some(trunk) = compile::between(&self.site.topology, usable, a, b) else { continue };
                 compile::pair(marking, a, b, &trunk, cookie, &mut rules);

@@ -292,7 +292,7 @@ fn reached_once(world: &World, vm: &VmRecord, server: ServerId, down: &[Hop]) {
 }
 
 /// What all places together take: a hop that both places of a VM use counts once.
-fn books(vms: &[VmRecord], moves: &[MigrationRecord]) -> (u64, BTreeMap<ServerId, Resources>) {
+pub(crate) fn books(vms: &[VmRecord], moves: &[MigrationRecord]) -> (u64, BTreeMap<ServerId, Resources>) {
     let mut links = 0;
     let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();
     for vm in vms {

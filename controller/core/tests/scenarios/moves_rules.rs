@@ -2,10 +2,11 @@
 //! while and after they are changed, in whatever order the switches get to it.
 
 use crate::packets::{Fate, udp};
-use crate::world::World;
+use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
 use tandem_model::{
-    Ask, Effect, Event, MigrationRecord, NodeId, Phase, Place, ServerId, Stored, VmId, VmRecord,
+    Ask, ClassId, Effect, Event, MigrationId, MigrationRecord, NodeId, Owner, Phase, Place, RuleAction,
+    Selection, ServerId, Stored, SwitchId, VmId, VmRecord,
 };
 
 /// Where the copies of a packet to the VM end, from its gateway.
@@ -87,9 +88,25 @@ fn topologies() -> impl Strategy<Value = String> {
     let other = prop_oneof![
         Just("[topology]\nshape = \"fat-tree\"\nk = 4\n".to_owned()),
         Just("[topology]\nshape = \"three-tier\"\naggregation = 0\n".to_owned()),
+        Just("[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 2\naggregation_core_links = 1\n\
+              [[legacy]]\nname = \"cellar\"\nbetween = [\"agg2\", \"edge2\"]\n\
+              [[legacy]]\nname = \"under-desk\"\nbetween = [\"edge1\", \"srv1\"]\n[modules]\ndhcp = false\n".to_owned()),
         Just("[topology]\nshape = \"linear\"\nswitches = 5\nservers_per_switch = 2\n".to_owned()),
     ];
     prop_oneof![3 => tier, 2 => other]
+}
+
+const CLASSES: &str = "[[class]]\nname = \"gold\"\nshare = 70\ndscp = 46\n\
+                       [[class]]\nname = \"silver\"\nshare = 30\ndscp = 10\ndefault = true\n";
+
+/// An agent presents all ports of all switches, which choose queues by rule.
+fn manage(world: &mut World) {
+    for n in 0..world.site.topology.switches.len() as u32 {
+        let ports = world.site.topology.ports(NodeId::Switch(SwitchId(n)));
+        let ports = ports.iter().map(|(p, _)| (*p, Selection::Queue)).collect();
+        let switch = world.site.topology.switches[n as usize].dpid;
+        world.tell(Event::PortsManaged { agent: "host1".into(), switch, ports });
+    }
 }
 
 fn go(world: &mut World, vm: VmId, to: u32) -> bool {
@@ -104,12 +121,17 @@ proptest! {
     fn every_packet_arrives_once_at_every_place_that_may_have_the_vm(
         text in topologies(),
         one_table in any::<bool>(),
+        classes in any::<bool>(),
         homes in prop::collection::vec(any::<prop::sample::Index>(), 3),
         to in any::<prop::sample::Index>(),
         fails in any::<bool>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 64),
     ) {
-        let Ok(site) = tandem_model::site::read(&format!("{text}[migration]\nper_server = 8\n"), "site.toml") else {
+        // Nobody keeps a class over a switch that knows none.
+        let classes = classes && !text.contains("legacy");
+        let more = if classes { CLASSES } else { "" };
+        let text = format!("{text}[migration]\nper_server = 8\n{more}");
+        let Ok(site) = tandem_model::site::read(&text, "site.toml") else {
             return Err(TestCaseError::reject("no such topology"));
         };
         let mut world = World::dark(site, Stored::default());
@@ -117,7 +139,12 @@ proptest! {
         world.connect_all();
         world.attach(Vec::new());
         let servers = world.site.topology.servers.len();
-        let vms: Vec<VmId> = homes.iter().map(|_| world.vm().id).collect();
+        if classes {
+            manage(&mut world);
+        }
+        let mut request = world.request();
+        request.class = classes.then_some(ClassId(0));
+        let vms: Vec<VmId> = homes.iter().map(|_| world.vm_of(request.clone()).id).collect();
         for (vm, home) in vms.iter().zip(&homes) {
             go(&mut world, *vm, home.index(servers) as u32);
         }
@@ -165,7 +192,7 @@ proptest! {
         }
         prop_assert_eq!(world.core.migrations().count(), 0);
         world.assert_books_of_vms();
-        for vm in &vms {
+        for vm in vms.iter().filter(|_| !world.site.topology.switches.iter().any(|s| s.legacy)) {
             world.assert_reachable(&world.now_at(*vm));
         }
     }
@@ -206,4 +233,59 @@ fn a_switch_that_refuses_or_goes_away_takes_the_move_back() {
         assert_eq!(world.now_at(vm.id), vm);
         assert_eq!(world.core.counters().migrations_undone, 1);
     }
+}
+
+/// Switches begin to choose queues in the middle of a move, and a link comes and goes: both places keep their rules, and their marks.
+#[test]
+fn rules_that_are_made_anew_meanwhile_are_those_of_both_places() {
+    let mut world = World::new(read(&format!("{SMALL}{CLASSES}")));
+    world.held.moves = true;
+    let (vm, mate) = (world.vm(), world.vm());
+    world.ask(Ask::CreateGroup { members: vec![vm.address, mate.address] });
+    world.migrate(vm.id, Some(2));
+    let m = world.core.migrations().next().cloned().expect("under way");
+    manage(&mut world);
+    assert_reached(&world, &vm, &[&m.from, &m.to], std::slice::from_ref(&mate));
+    let queued = world.tables.values().flat_map(|t| t.values()).filter(|r| {
+        matches!(r.cookie.owner(), Some(Owner::Migration(_)))
+            && r.actions.iter().any(|a| matches!(a, RuleAction::SetQueue(1)))
+    });
+    assert_eq!(queued.count(), 2, "where the transfer's traffic enters, from either end");
+    let link = world.link("agg1", "edge2");
+    for up in [false, true] {
+        world.set_link(link, up);
+        let m = world.core.migrations().next().cloned().expect("still under way");
+        assert_reached(&world, &vm, &[&m.from, &m.to], std::slice::from_ref(&mate));
+    }
+    world.moved();
+    world.assert_settled(vm.id);
+}
+
+/// A VM that moves may show itself at both of its places, and gets its address there; nobody else may, and it nowhere else.
+#[test]
+fn a_vm_that_moves_is_known_at_both_its_places() {
+    use tandem_model::{DhcpRequestKind, Effect};
+    let mut world = crate::moves::held();
+    let vm = world.vm();
+    world.migrate(vm.id, Some(2));
+    let old = world.dhcp(vm.id, DhcpRequestKind::Discover, None);
+    let order = world.order();
+    world.move_over(&order);
+    let new = world.dhcp(vm.id, DhcpRequestKind::Discover, None);
+    let offered = |world: &mut World, event: &Event| {
+        world.forget();
+        world.held.dhcp = true;
+        world.tell(event.clone());
+        world.log.iter().any(|e| matches!(e, Effect::SendDhcp { .. }))
+    };
+    assert!(offered(&mut world, &old) && offered(&mut world, &new));
+    let (switch, port) = world.port_of(ServerId(3));
+    world.tell(Event::HostSeen { switch, port, mac: vm.mac, ip: vm.address });
+    assert_eq!(world.noticed("spoofed").len(), 1);
+    let (switch, port) = world.port_of(ServerId(2));
+    world.forget();
+    world.tell(Event::HostSeen { switch, port, mac: vm.mac, ip: vm.address });
+    assert!(world.noticed("spoofed").is_empty());
+    world.tell(Event::VmMoved { migration: MigrationId(1), downtime: None });
+    assert!(!offered(&mut world, &old) && offered(&mut world, &new), "only where it is now");
 }

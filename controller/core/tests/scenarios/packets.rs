@@ -161,6 +161,12 @@ impl World {
                 fates.push(Fate::Loop);
                 continue;
             }
+            if topology.switches[id.0 as usize].legacy {
+                // It has learnt nothing yet.
+                let others = topology.ports(end.node).iter().filter(|(p, _)| *p != end.port);
+                open.extend(others.map(|(_, l)| (end.node, *l, packet, steps + 1)));
+                continue;
+            }
             let table = &self.tables[&topology.switches[id.0 as usize].dpid];
             let (done, _) = outcome(table, end.port, &mut packet);
             let before = open.len() + fates.len();

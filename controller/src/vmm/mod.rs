@@ -1,0 +1,250 @@
+//! Hypervisor drivers: what turns the core's wishes about VMs into deeds on real hypervisors, and the deeds back into facts.
+//!
+//! ```text
+//!  hub --Effect--> router (ordered per VM, parallel across VMs) --calls--> Hypervisor: xl (hosts over ssh), xapi (a pool)
+//!      <--Event---   |                                            <------ results, MigrationReport
+//!                    +-- listing every server at the start, loads, unreachable hosts tried again
+//!  hub --Effect--> emulated (a lab's hypervisor service over a Unix socket: the router's other side is there)
+//! ```
+//!
+//! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same one. It keeps no state that a restart
+//! needs: what it made carries our tag and is found again by [`Hypervisor::list`], and a migration that a killed controller left is
+//! looked up by [`Hypervisor::settle`]. Every call may be repeated; one for what is already so is answered as done. A call that is
+//! given up (dropped, at the router's time-out) leaves nothing behind that a repeated call or `settle` does not clean up.
+//!
+//! Which hosts there are and how they are reached is a file: [`hosts`].
+
+pub mod emulated;
+mod error;
+pub mod hosts;
+pub mod placeholders;
+pub mod router;
+pub mod xl;
+
+pub use error::{MigrateError, VmmError, Whereabouts};
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_model::{
+    BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, VmId, VmSpec,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+pub use tonic::async_trait;
+
+/// What a driver can do, for people and for the router. What it cannot is refused with that reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Moves VMs while they run.
+    pub live: bool,
+    /// Moves VMs that are stopped for it.
+    pub cold: bool,
+    /// A live move takes local disks along.
+    pub storage: bool,
+    /// A move can be given up.
+    pub cancel: bool,
+    /// A move says how far it is.
+    pub progress: bool,
+    /// A move keeps to a highest rate, which can be changed.
+    pub rate: bool,
+    /// Running VMs get other resources.
+    pub resize: bool,
+    /// Loads are counted.
+    pub loads: bool,
+    /// Knows the addresses of its VMs by itself; otherwise switches learn them.
+    pub addresses: bool,
+}
+
+/// What state a VM that was found is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FoundState {
+    /// It runs.
+    Running,
+    /// It is there, paused or suspended: of a migration that was cut, or by somebody's hand.
+    Paused,
+    /// It came with a migration that has not ended: it has never run there.
+    Incoming,
+    /// Its definition is there, but it does not run.
+    Halted,
+    /// It has crashed or is on its way to its end.
+    Dying,
+}
+
+/// A VM of ours that is on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which, by our tag.
+    pub vm: VmId,
+    /// Where.
+    pub server: ServerId,
+    /// Its state.
+    pub state: FoundState,
+    /// Its name there, for people.
+    pub name: String,
+}
+
+/// What a server and its VMs have used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerLoad {
+    /// The server itself, the hypervisor's own share included.
+    pub server: LoadSample,
+    /// Its VMs.
+    pub vms: Vec<(VmId, LoadSample)>,
+}
+
+/// Which move: enough to find what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Its id; what is left on hosts is named after it.
+    pub migration: MigrationId,
+    /// Which VM.
+    pub vm: VmId,
+    /// Where it runs, or ran.
+    pub from: ServerId,
+    /// Where it goes.
+    pub to: ServerId,
+}
+
+/// A move that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateOrder {
+    /// Which, and from where to where.
+    pub way: Way,
+    /// Live or cold.
+    pub manner: Manner,
+    /// As it will be there.
+    pub spec: VmSpec,
+    /// Pre-copy ends when the rest can be sent in this time, where the hypervisor can be told.
+    pub downtime: Duration,
+    /// Pre-copy ends after so many rounds, where the hypervisor can be told.
+    pub rounds: u32,
+}
+
+/// What is heard of a move while it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationReport {
+    /// How far it is; a few times a second at most.
+    Progress(Progress),
+    /// The VM was paused for the last of its memory: it can no longer be cancelled. Reported once, before the VM runs elsewhere.
+    Suspended,
+}
+
+/// How a move is followed and steered while it is under way.
+#[derive(Debug, Clone)]
+pub struct Steering {
+    /// Reports go here. A reader that has gone is no reason to stop.
+    pub reports: mpsc::Sender<MigrationReport>,
+    /// The highest rate of the transfer now; it may change at any time.
+    pub rate: watch::Receiver<BitRate>,
+    /// Give it up, if it can be: the driver returns when all is cleaned up, with where the VM is.
+    pub cancel: CancellationToken,
+}
+
+/// A move that ended well: the VM runs at its new server, and nothing of it is left on the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// How long it was silent, where the hypervisor knows.
+    pub downtime: Option<Duration>,
+}
+
+/// A driver: hosts of one kind that can move VMs among themselves.
+///
+/// Calls come from many tasks at once, but never two for the same VM. `server` is always one of [`Hypervisor::servers`].
+#[async_trait]
+pub trait Hypervisor: Send + Sync + 'static {
+    /// What it is, for people: `xl`, `xapi pool lab`.
+    fn name(&self) -> &str;
+
+    /// Which servers of the site it has.
+    fn servers(&self) -> &[ServerId];
+
+    /// What it can do with a server's VMs; may depend on what was found there when it was last reached.
+    fn capabilities(&self, server: ServerId) -> Capabilities;
+
+    /// The VMs on a server that carry our tag, in every state. Changes nothing.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError>;
+
+    /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address where the hypervisor knows it.
+    ///
+    /// # Errors
+    /// When it cannot be started; then nothing of it is left.
+    async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
+    -> Result<Option<Ipv4Addr>, VmmError>;
+
+    /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    async fn destroy(&self, server: ServerId, vm: VmId) -> Result<(), VmmError>;
+
+    /// Gives a running VM other resources.
+    ///
+    /// # Errors
+    /// When it cannot have them; then it has what it had.
+    async fn resize(&self, server: ServerId, vm: VmId, resources: Resources) -> Result<(), VmmError>;
+
+    /// Moves a running VM's interface to another uplink of its server.
+    ///
+    /// # Errors
+    /// When that cannot be done; then it is where it was.
+    async fn attach(&self, server: ServerId, vm: VmId, uplink: PortNo) -> Result<(), VmmError>;
+
+    /// A VM's address, where the hypervisor knows it.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or has no such VM.
+    async fn address(&self, server: ServerId, vm: VmId) -> Result<Option<Ipv4Addr>, VmmError>;
+
+    /// What a server and its VMs have used.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn load(&self, server: ServerId) -> Result<ServerLoad, VmmError>;
+
+    /// Whether a VM can be moved so: disks that the other server cannot reach, memory that it does not have, a manner that is not
+    /// possible. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    async fn can_migrate(&self, order: &MigrateOrder) -> Result<(), VmmError>;
+
+    /// Moves a VM, and returns when it has ended. One with this id that is under way on the hosts (the controller was restarted, or the
+    /// connection was cut) is taken up again. The router has called [`Hypervisor::can_migrate`] and [`Hypervisor::settle`] before.
+    ///
+    /// # Errors
+    /// When it was not moved: why, and where it runs now. What was left on either side is cleaned up, as far as the hosts answer.
+    async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError>;
+
+    /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a VM that waits for its memory is
+    /// removed, one that was paused for a move that failed runs again. A move that is still under way is left alone, and so is told;
+    /// with `stop` it is given up instead. Nothing was left when nothing is known of the move: then this only says where the VM is.
+    async fn settle(&self, way: Way, stop: bool) -> Settled;
+}
+
+/// What became of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is under way on the hosts: [`Hypervisor::migrate`] takes it up.
+    UnderWay,
+    /// It is not; this is where the VM is, and the reason where something is not as it should be.
+    Ended(Whereabouts, Option<VmmError>),
+}
+
+/// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which marks its VMs.
+///
+/// # Errors
+/// When a driver cannot be made.
+pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<dyn Hypervisor>>> {
+    let mut drivers: Vec<Arc<dyn Hypervisor>> = Vec::new();
+    if !file.hosts.is_empty() {
+        drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));
+    }
+    if let Some(pool) = file.pools.first() {
+        anyhow::bail!("{}: this version has no driver for XAPI pools; leave [[pool]] out", pool.name);
+    }
+    Ok(drivers)
+}

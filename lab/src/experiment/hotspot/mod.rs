@@ -1,0 +1,59 @@
+//! Hotspots: a server and a link are made hot, suddenly and slowly; how soon and by how many moves they are cool again, with and without
+//! looking ahead, and that nothing swings back and forth.
+
+pub mod report;
+pub mod scenario;
+
+use super::manifest::Manifest;
+use anyhow::Context;
+use scenario::{Outcome, Scenario, What};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options of the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The run folder; made if it is not there.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// How far ahead the trend is looked at where it is, in seconds.
+    #[arg(long, default_value_t = 60)]
+    pub horizon: u64,
+    /// How long each run goes on, in virtual minutes.
+    #[arg(long, default_value_t = 60)]
+    pub minutes: u64,
+}
+
+/// All runs: a server and a link, each hot at once, slowly, and slowly with a look ahead.
+///
+/// # Errors
+/// When one of them does not go as it must.
+pub fn all(horizon: Duration, tail: Duration) -> anyhow::Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for what in [What::Server, What::Link] {
+        for (slow, horizon) in [(false, Duration::ZERO), (true, Duration::ZERO), (true, horizon)] {
+            let scenario = Scenario { what, slow, horizon, tail };
+            let outcome = scenario::run(scenario).with_context(|| {
+                format!("hot {}, {} rise, {} s ahead", what.name(), scenario.rise(), horizon.as_secs())
+            })?;
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Runs all, writes the run folder and prints the table.
+///
+/// # Errors
+/// See [`all`]; also when a file cannot be written.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let out = &options.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let outcomes =
+        all(Duration::from_secs(options.horizon), Duration::from_secs(options.minutes.saturating_mul(60)))?;
+    report::write(out, &outcomes)?;
+    Manifest::new("hotspot", "simulated", 0, scenario::SITE).write(out)?;
+    print!("{}", report::table(&outcomes));
+    println!("no VM was moved back and forth; everything is in {}", out.display());
+    Ok(())
+}

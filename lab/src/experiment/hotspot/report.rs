@@ -1,0 +1,116 @@
+//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for the terminal.
+
+use super::scenario::{Outcome, What};
+use crate::experiment::plot;
+use anyhow::Context;
+use plotters::style::RGBColor;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Header of `series.csv`.
+pub const SERIES: &str = "hotspot;rise;horizon_s;second;ratio;under_way;moves";
+/// Header of `summary.csv`.
+pub const SUMMARY: &str =
+    "hotspot;rise;horizon_s;noticed_s;begun_s;periods_to_begun;over_threshold_s;cool_s;moves";
+
+const COLORS: [RGBColor; 3] = [plot::COLORS[0], plot::COLORS[1], RGBColor(40, 140, 70)];
+
+fn conditions(o: &Outcome) -> String {
+    format!("{};{};{}", o.scenario.what.name(), o.scenario.rise(), o.scenario.horizon.as_secs())
+}
+
+/// Every second of every run.
+pub fn series(outcomes: &[Outcome]) -> String {
+    let mut text = format!("{SERIES}\n");
+    for o in outcomes {
+        for r in &o.rows {
+            let of = conditions(o);
+            let _ = writeln!(text, "{of};{};{:.4};{};{}", r.second, r.ratio, r.under_way, r.moves);
+        }
+    }
+    text
+}
+
+/// A row for each run. `cool_s` is empty where it never got hot.
+pub fn summary(outcomes: &[Outcome]) -> String {
+    let mut text = format!("{SUMMARY}\n");
+    for o in outcomes {
+        let cool = o.cool.map_or(String::new(), |s| format!("{s:.0}"));
+        let of = conditions(o);
+        let (noticed, begun, periods) = (o.noticed, o.begun, o.periods());
+        let _ = writeln!(text, "{of};{noticed:.3};{begun:.3};{periods:.3};{};{cool};{}", o.over, o.moves);
+    }
+    text
+}
+
+/// The same for people.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut text = format!(
+        "{:<8} {:<7} {:>8} {:>9} {:>9} {:>17} {:>8} {:>10} {:>6}\n",
+        "hotspot", "rise", "horizon", "noticed", "begun", "periods to begin", "over", "cool after", "moves"
+    );
+    for o in outcomes {
+        let _ = writeln!(
+            text,
+            "{:<8} {:<7} {:>7}s {:>8.1}s {:>8.1}s {:>17.3} {:>7}s {:>10} {:>6}",
+            o.scenario.what.name(),
+            o.scenario.rise(),
+            o.scenario.horizon.as_secs(),
+            o.noticed,
+            o.begun,
+            o.periods(),
+            o.over,
+            o.cool.map_or("never hot".to_owned(), |s| format!("{s:.0}s")),
+            o.moves
+        );
+    }
+    text
+}
+
+/// Writes the run folder, the manifest apart.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(out: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
+    let put = |name: &str, text: String| {
+        let path = out.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    put("series.csv", series(outcomes))?;
+    put("summary.csv", summary(outcomes))?;
+    for what in [What::Server, What::Link] {
+        let of: Vec<&Outcome> = outcomes.iter().filter(|o| o.scenario.what == what).collect();
+        let names: Vec<String> = of
+            .iter()
+            .map(|o| match o.scenario.horizon.as_secs() {
+                0 => format!("{} rise", o.scenario.rise()),
+                horizon => format!("{} rise, {horizon} s ahead", o.scenario.rise()),
+            })
+            .collect();
+        // What happens, happens in the first minutes; the tail is in the series.
+        let shown = 600.0;
+        let threshold = of.first().map_or(0.0, |o| o.threshold * 100.0);
+        let mut lines = vec![plot::Line {
+            name: "threshold",
+            color: plot::SEED,
+            dashed: true,
+            points: vec![(0.0, threshold), (shown, threshold)],
+        }];
+        for (n, (o, name)) in of.iter().zip(&names).enumerate() {
+            let seconds = o.rows.iter().filter(|r| r.second as f64 <= shown);
+            lines.push(plot::Line {
+                name,
+                color: COLORS[n % COLORS.len()],
+                dashed: false,
+                points: seconds.map(|r| (r.second as f64, r.ratio * 100.0)).collect(),
+            });
+        }
+        let (title, unit) = match what {
+            What::Server => ("A server gets hot, and is relieved", "CPU in use (%)"),
+            What::Link => ("A link gets hot, and is relieved", "link ratio (%)"),
+        };
+        let file = out.join(format!("{}.svg", what.name()));
+        plot::lines(&file, title, ("seconds since it began to get hot", shown), (unit, 110.0), &lines)?;
+    }
+    Ok(())
+}

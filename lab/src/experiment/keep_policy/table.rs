@@ -1,0 +1,176 @@
+//! The seed's table: three servers with 0, 3 and 3 of six equal VMs, brought back to the policy by the real core, VM by VM.
+//!
+//! An iteration of the seed's algorithm looks at one VM: servers in order, and on each its VMs in order of id, as they were at the start.
+//! The core plans all of them at once and moves what would land elsewhere. A row is what the plan makes of the servers after each VM; that
+//! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
+
+use super::day::name;
+use crate::sim::{Sign, Simulation};
+use anyhow::{Context, bail, ensure};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_model::{
+    Aim, Allocation, Answer, Ask, MoveOptions, Plan, ServerId, Site, Time, VmId, VmRequest, site,
+};
+
+/// The experiment's site file.
+pub const SITE: &str = include_str!("../../../sites/keep-policy-table.toml");
+
+/// Header of `table.csv`.
+pub const HEADER: &str = "policy;iteration;server_1;server_2;server_3";
+
+/// VMs on each server.
+pub type Occupation = [u32; 3];
+
+/// Where it starts.
+const START: Occupation = [0, 3, 3];
+
+/// How long anything may take, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The seed's numbers: the start, then after each of the six VMs.
+pub fn seed(policy: Allocation) -> [Occupation; 7] {
+    match policy {
+        Allocation::WorstFit => [START, [1, 2, 3], [2, 1, 3], [2, 1, 3], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+        _ => [START, [0, 2, 4], [0, 1, 5], [0, 0, 6], [0, 0, 6], [0, 0, 6], [0, 0, 6]],
+    }
+}
+
+struct Table {
+    sim: Simulation,
+}
+
+impl Table {
+    fn ask(&mut self, ask: Ask) -> anyhow::Result<Answer> {
+        let id = self.sim.ask(self.sim.now(), ask);
+        let end = self.sim.now() + PATIENCE;
+        while self.sim.now() < end {
+            self.sim.run_until(self.sim.now() + Duration::from_millis(10))?;
+            let answers = self.sim.take_answers();
+            if let Some((_, _, answer)) = answers.into_iter().find(|(_, to, _)| *to == id) {
+                return Ok(answer);
+            }
+        }
+        bail!("a question was not answered within {} s", PATIENCE.as_secs())
+    }
+
+    fn occupation(&self) -> Occupation {
+        let all = self.sim.loads().occupation();
+        [0, 1, 2].map(|n| all.get(n).copied().unwrap_or_default())
+    }
+
+    /// Waits until no migration is under way, and returns every occupation on the way there.
+    fn settle(&mut self) -> anyhow::Result<Vec<Occupation>> {
+        let mut seen = vec![self.occupation()];
+        let (end, mut quiet) = (self.sim.now() + PATIENCE, 0);
+        // A step is shorter than any transfer; between two of them the core needs a few.
+        while quiet < 100 {
+            ensure!(self.sim.now() < end, "moves have not ended within {} s", PATIENCE.as_secs());
+            self.sim.run_until(self.sim.now() + Duration::from_millis(50))?;
+            let now = self.occupation();
+            quiet = if self.sim.under_way().is_empty() && seen.last() == Some(&now) { quiet + 1 } else { 0 };
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Six VMs, moved to where the example has them.
+    fn start(site: Arc<Site>) -> anyhow::Result<Table> {
+        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
+        let resources = site.vm.default;
+        for n in 0..6u32 {
+            let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+            let vm = match table.ask(Ask::RequestVm { request })? {
+                Answer::VmRunning { vm } => vm,
+                other => bail!("a VM did not start: {other:?}"),
+            };
+            let to = ServerId(1 + n / 3);
+            if vm.server != to {
+                let ask = Ask::MigrateVm { vm: vm.id, to: Some(to), options: MoveOptions::default() };
+                match table.ask(ask)? {
+                    Answer::Migrating { .. } => table.settle()?,
+                    other => bail!("{} was not moved to {to}: {other:?}", vm.id),
+                };
+            }
+        }
+        ensure!(table.occupation() == START, "it starts with {:?}, not {START:?}", table.occupation());
+        Ok(table)
+    }
+
+    fn plan(&mut self) -> anyhow::Result<Plan> {
+        match self.ask(Ask::Plan { aim: Aim::KeepPolicy, options: MoveOptions::default() })? {
+            Answer::Planned { plan } => Ok(*plan),
+            other => bail!("no plan: {other:?}"),
+        }
+    }
+}
+
+/// Runs one policy: the occupation at the start and after each VM.
+///
+/// # Errors
+/// When something does not go as it should, or the table is not the seed's.
+pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
+    let mut site = site::read(SITE, "keep-policy-table.toml")?;
+    site.policy.allocation = policy;
+    let mut table = Table::start(Arc::new(site))?;
+    let mut order: Vec<(ServerId, VmId)> = table.sim.vms().map(|(vm, server, _)| (server, vm)).collect();
+    order.sort_unstable();
+
+    let plan = table.plan()?;
+    ensure!(plan.left.is_empty(), "{}: the plan leaves out {:?}", name(policy), plan.left);
+    let mut rows = vec![START];
+    let mut now = START;
+    for (server, vm) in &order {
+        for step in plan.moves.iter().filter(|m| m.vm == *vm) {
+            ensure!(step.from == *server, "{vm} is planned to leave {}, but is on {server}", step.from);
+            let slot = |s: ServerId| Some(s.0 as usize).filter(|n| *n < now.len()).context("a fourth server");
+            let (from, to) = (slot(step.from)?, slot(step.to)?);
+            now[from] -= 1;
+            now[to] += 1;
+        }
+        rows.push(now);
+    }
+
+    table.sim.take_signs();
+    match table.ask(Ask::ApplyPlan { plan: plan.id })? {
+        Answer::Planned { .. } => {}
+        other => bail!("{} was not begun: {other:?}", plan.id),
+    }
+    let mut seen = vec![START];
+    seen.extend(table.settle()?);
+    seen.dedup();
+    let mut planned = rows.clone();
+    planned.dedup();
+    ensure!(seen == planned, "{}: the moves went by {seen:?}, planned were {planned:?}", name(policy));
+    let begun = table.sim.take_signs().into_iter().filter(|(_, s)| matches!(s, Sign::Begun { .. })).count();
+    ensure!(begun == plan.moves.len(), "{begun} moves were begun, {} were planned", plan.moves.len());
+    let again = table.plan()?;
+    ensure!(again.moves.is_empty(), "{}: a second run would still move {:?}", name(policy), again.moves);
+    let wanted = seed(policy);
+    ensure!(rows == wanted, "{}: the table is {rows:?}, the seed's is {wanted:?}", name(policy));
+    Ok(rows)
+}
+
+/// `table.csv`.
+pub fn csv(runs: &[(Allocation, Vec<Occupation>)]) -> String {
+    let mut text = format!("{HEADER}\n");
+    for (policy, rows) in runs {
+        for (n, [a, b, c]) in rows.iter().enumerate() {
+            let _ = writeln!(text, "{};{n};{a};{b};{c}", name(*policy));
+        }
+    }
+    text
+}
+
+/// The same for people.
+pub fn table(runs: &[(Allocation, Vec<Occupation>)]) -> String {
+    let mut text = String::new();
+    for (policy, rows) in runs {
+        let states: Vec<String> = rows.iter().map(|[a, b, c]| format!("{a}-{b}-{c}")).collect();
+        let _ = writeln!(text, "{:<10} {}   as the seed has it", name(*policy), states.join("  "));
+    }
+    text
+}

@@ -1,0 +1,141 @@
+//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each pause), two drawings, a table.
+
+use super::Rules;
+use super::measure::Cell;
+use crate::experiment::plot;
+use anyhow::Context;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What is kept of the packets: so long before and after the pause.
+const AROUND_NS: u64 = 1_000_000_000;
+
+fn milliseconds(ns: u64, since: u64) -> f64 {
+    (i128::from(ns) - i128::from(since)) as f64 / 1e6
+}
+
+fn series(cells: &[Cell]) -> String {
+    let mut text =
+        String::from("memory_mb;dirty;rules;direction;sent_ms;received_ms;old_server_ms;new_server_ms\n");
+    for c in cells {
+        let zero = c.pause.paused_ns;
+        let window = zero.saturating_sub(AROUND_NS)..c.pause.resumed_ns + AROUND_NS;
+        for (direction, packets) in [("to_vm", &c.down), ("from_vm", &c.up)] {
+            for p in packets.iter().filter(|p| window.contains(&p.sent)) {
+                let at =
+                    |t: Option<u64>| t.map(|t| format!("{:.3}", milliseconds(t, zero))).unwrap_or_default();
+                let seen = |n: usize| at(p.seen.get(n).copied().flatten());
+                let _ = writeln!(
+                    text,
+                    "{};{};{};{direction};{:.3};{};{};{}",
+                    c.memory,
+                    c.dirty,
+                    c.rules.word(),
+                    milliseconds(p.sent, zero),
+                    at(p.received),
+                    seen(0),
+                    seen(1)
+                );
+            }
+        }
+    }
+    text
+}
+
+/// Writes the run folder but for the manifest.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<()> {
+    let mut gaps = String::from("world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n");
+    let mut transfers =
+        String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets;network_lost_near_pause\n");
+    for c in cells {
+        let key = format!("{world};{};{};{}", c.memory, c.dirty, c.rules.word());
+        writeln!(gaps, "{key};{};{:.1};{}", c.gap.lost, c.gap.longest_ms, c.gap.network_lost)?;
+        let pause = milliseconds(c.pause.resumed_ns, c.pause.paused_ns);
+        let took = c.took.as_secs_f64();
+        writeln!(transfers, "{key};{took:.3};{pause:.1};{};{}", c.gap.sent, c.gap.near_lost)?;
+    }
+    for (name, text) in [("gaps.csv", gaps), ("transfers.csv", transfers), ("series.csv", series(cells))] {
+        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
+    }
+    draw(out, cells, "longest-gap.svg", "The longest time in which nothing arrives", "milliseconds", |c| {
+        c.gap.longest_ms
+    })?;
+    draw(out, cells, "network-lost.svg", "Packets lost by the network (no bar: none)", "packets", |c| {
+        c.gap.network_lost as f64
+    })
+}
+
+fn draw(
+    out: &Path,
+    cells: &[Cell],
+    name: &str,
+    title: &str,
+    unit: &str,
+    value: impl Fn(&Cell) -> f64,
+) -> anyhow::Result<()> {
+    let mut groups: Vec<(u64, String)> = Vec::new();
+    for c in cells {
+        let group = (c.memory, c.dirty.clone());
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let mean = |group: &(u64, String), rules: Rules| {
+        let of = |c: &&Cell| c.rules == rules && (c.memory, &c.dirty) == (group.0, &group.1);
+        let values: Vec<f64> = cells.iter().filter(of).map(&value).collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    let series: Vec<(&str, Vec<f64>)> = [Rules::First, Rules::After, Rules::Pause]
+        .into_iter()
+        .filter(|rules| cells.iter().any(|c| c.rules == *rules))
+        .map(|rules| {
+            let name = match rules {
+                Rules::First => "rules first",
+                Rules::After => "rules after",
+                Rules::Pause => "the pause alone",
+            };
+            (name, groups.iter().map(|g| mean(g, rules)).collect())
+        })
+        .collect();
+    let labels: Vec<String> = groups.iter().map(|(mib, dirty)| format!("{mib} MiB {dirty}")).collect();
+    plot::bars(&out.join(name), title, unit, &labels, &series)
+}
+
+/// A cell's row of the table.
+pub(super) fn line(c: &Cell) -> String {
+    format!(
+        "{:>8} {:<12} {:<6} {:>8.2} {:>10.1} {:>10.1} {:>14} {:>14}",
+        c.memory,
+        c.dirty,
+        c.rules.word(),
+        c.took.as_secs_f64(),
+        milliseconds(c.pause.resumed_ns, c.pause.paused_ns),
+        c.gap.longest_ms,
+        format!("{} of {}", c.gap.lost, c.gap.sent),
+        format!("{} ({})", c.gap.network_lost, c.gap.near_lost)
+    )
+}
+
+/// The table for people.
+pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
+    let mut out = format!("Live migration, datapath in {datapath}\n\n");
+    let _ = writeln!(
+        out,
+        "{:>8} {:<12} {:<6} {:>8} {:>10} {:>10} {:>14} {:>14}",
+        "MiB", "writes", "rules", "seconds", "pause ms", "gap ms", "lost", "by the network"
+    );
+    cells.iter().for_each(|c| drop(writeln!(out, "{}", line(c))));
+    let _ = writeln!(out, "\nin parentheses: sent within a quarter of a second of the pause");
+    let total =
+        |rules: Rules| cells.iter().filter(|c| c.rules == rules).map(|c| c.gap.network_lost).sum::<u64>();
+    for rules in [Rules::First, Rules::After, Rules::Pause] {
+        if cells.iter().any(|c| c.rules == rules) {
+            let _ = write!(out, "\nlost by the network, rules {}: {}", rules.word(), total(rules));
+        }
+    }
+    out.push('\n');
+    out
+}
