@@ -164,7 +164,10 @@ mod tests {
             needed: Bytes::mib(96),
             free: Bytes::mib(20),
         };
-        assert!(full.to_string().starts_with("srv2 has 20 MiB of memory free, and vm7 needs 96 MiB"), "{full}");
+        assert!(
+            full.to_string().starts_with("srv2 has 20 MiB of memory free, and vm7 needs 96 MiB"),
+            "{full}"
+        );
         assert!(!full.is_away());
     }
 }

@@ -15,6 +15,7 @@
 //! Which hosts there are and how they are reached is a file: [`hosts`].
 
 mod error;
+pub mod xapi;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
 
@@ -159,12 +160,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it cannot be started; then nothing of it is left.
-    async fn allocate(
-        &self,
-        server: ServerId,
-        vm: VmId,
-        spec: &VmSpec,
-    ) -> Result<Option<Ipv4Addr>, VmmError>;
+    async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
+    -> Result<Option<Ipv4Addr>, VmmError>;
 
     /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
     ///

@@ -1,0 +1,2 @@
+//! XAPI.
+pub mod rpc;
