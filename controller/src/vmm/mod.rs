@@ -15,6 +15,8 @@
 //! Which hosts there are and how they are reached is a file: [`hosts`].
 
 mod error;
+pub mod hosts;
+pub mod placeholders;
 pub mod xapi;
 
 pub use error::{MigrateError, VmmError, Whereabouts};

@@ -1,29 +1,13 @@
-//! What is said of a pool: its hosts, how they are reached and by whom, which of the site's servers they are, and what VMs are made from.
-//!
-//! ```toml
-//! [[pool]]
-//! name = "lab"
-//! addresses = ["10.0.0.11", "10.0.0.12"]     # the master first; the others are asked when it does not answer
-//! user = "root"
-//! password_file = "lab.password"
-//! transport = "tls"                           # or "plain", or "ssh": see [pool.ssh]
-//! fingerprints = ["BA:78:16:..."]             # openssl s_client -connect HOST:443 </dev/null | openssl x509 -noout -fingerprint -sha256
-//! template = "debian-12"                      # for VMs that name no image
-//! networks = ["xenbr0"]                       # of uplink 1, 2 ...: a network's name or its bridge
-//! [pool.servers]
-//! srv1 = "xcp1"                               # the site's server = the host's name, UUID or address
-//! ```
+//! What a driver is told of its pools: the hypervisors file ([`crate::vmm::hosts`]) in the terms that are used here.
 
 use super::rpc::tls::Fingerprint;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use crate::vmm::hosts::{Image, Pool, SshTarget};
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tandem_model::{PortNo, ServerId};
 
 /// Which form of XAPI is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// JSON-RPC where it is served, XML-RPC where not.
     #[default]
@@ -34,54 +18,15 @@ pub enum Protocol {
     XmlRpc,
 }
 
-/// How ssh is spoken to hosts that are too old for TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SshAccess {
-    /// Who logs in.
-    pub user: String,
-    /// Where sshd listens.
-    #[serde(default = "ssh_port")]
-    pub port: u16,
-    /// A private key; ssh's own choice, if not said.
-    #[serde(default)]
-    pub key: Option<PathBuf>,
-    /// The hosts' keys; ssh's own file, if not said.
-    #[serde(default)]
-    pub known_hosts: Option<PathBuf>,
-    /// A configuration file of ssh instead of the user's: where the algorithms that old hosts need are allowed.
-    #[serde(default)]
-    pub config: Option<PathBuf>,
-    /// XAPI's plain port on the host itself.
-    #[serde(default = "plain_port")]
-    pub far_port: u16,
-}
-
-fn ssh_port() -> u16 {
-    22
-}
-
-fn plain_port() -> u16 {
-    80
-}
-
 /// What a call goes through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP: the password can be read on the way.
-    Plain {
-        /// Usually 80.
-        port: u16,
-    },
+    Plain,
     /// HTTPS to hosts with one of these certificates.
-    Tls {
-        /// Usually 443.
-        port: u16,
-        /// The hosts' certificates.
-        known: Vec<Fingerprint>,
-    },
-    /// HTTP through ssh.
-    Ssh(SshAccess),
+    Tls(Vec<Fingerprint>),
+    /// HTTP, through ssh to this host: from there to itself or to other hosts of the pool.
+    Ssh(SshTarget),
 }
 
 /// How a pool is reached.
@@ -89,8 +34,10 @@ pub enum Transport {
 pub struct Access {
     /// The pool's name, for people.
     pub name: String,
-    /// Its hosts.
-    pub addresses: Vec<String>,
+    /// Of one of its hosts. The master's and the others' are learnt from it.
+    pub address: String,
+    /// On all hosts.
+    pub port: u16,
     /// Who logs in.
     pub user: String,
     /// With what.
@@ -108,7 +55,8 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
             .field("name", &self.name)
-            .field("addresses", &self.addresses)
+            .field("address", &self.address)
+            .field("port", &self.port)
             .field("user", &self.user)
             .field("transport", &self.transport)
             .field("protocol", &self.protocol)
@@ -124,184 +72,176 @@ pub struct Limits {
     pub make: Duration,
     /// A VM's own shutting down, before it is stopped hard; and the hard stop.
     pub shutdown: Duration,
-    /// A whole move.
+    /// A whole move. The core gives up earlier, by the site's `[migration] timeout`.
     pub migrate: Duration,
     /// For a task to end after it was cancelled.
     pub cancel: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            make: Duration::from_secs(600),
-            shutdown: Duration::from_secs(60),
-            migrate: Duration::from_secs(3600),
-            cancel: Duration::from_secs(60),
-        }
-    }
+/// A server of the site that is a host of the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCfg {
+    /// Which server.
+    pub server: ServerId,
+    /// Its name in the site.
+    pub name: String,
+    /// The host's name, UUID or address.
+    pub host: String,
+    /// Behind each of its ports: a network's name, or its bridge.
+    pub uplinks: Vec<(PortNo, String)>,
 }
 
-/// A pool, as checked.
+/// A pool.
 #[derive(Debug, Clone)]
 pub struct PoolCfg {
     /// How it is reached.
     pub access: Access,
-    /// The site's server by name, and its host by name, UUID or address.
-    pub servers: BTreeMap<String, String>,
-    /// What VMs without an image are made from.
-    pub template: Option<String>,
-    /// Of each uplink, from 1: the network's name or bridge.
-    pub networks: Vec<String>,
-    /// Where disks go that come from another pool or another host's own storage: an SR's name or UUID; the pool's default, if not said.
-    pub storage: Option<String>,
+    /// Its hosts that are servers of the site.
+    pub servers: Vec<ServerCfg>,
     /// How long things may take.
     pub limits: Limits,
 }
 
-/// `[[pool]]`, as written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolFile {
-    name: String,
-    addresses: Vec<String>,
-    user: String,
-    password_file: PathBuf,
-    #[serde(default)]
-    transport: Word,
-    #[serde(default)]
-    port: Option<u16>,
-    #[serde(default)]
-    fingerprints: Vec<String>,
-    #[serde(default)]
-    protocol: Protocol,
-    #[serde(default)]
-    ssh: Option<SshAccess>,
-    #[serde(default)]
-    template: Option<String>,
-    networks: Vec<String>,
-    #[serde(default)]
-    storage: Option<String>,
-    servers: BTreeMap<String, String>,
+/// Why a pool of the hypervisors file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Its password.
+    #[error(transparent)]
+    Secret(#[from] crate::vmm::hosts::SecretError),
+    /// Its URL.
+    #[error("pool {pool}: {url:?} is no URL of a host; write \"https://ADDRESS\" or \"http://ADDRESS\", with :PORT if need be")]
+    Url {
+        /// Which pool.
+        pool: String,
+        /// What was written.
+        url: String,
+    },
+    /// A fingerprint.
+    #[error("pool {pool}: {why}")]
+    Fingerprint {
+        /// Which pool.
+        pool: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Word {
-    #[default]
-    Tls,
-    Plain,
-    Ssh,
-}
-
-impl PoolFile {
-    /// The pool's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The site's servers that it has.
-    pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.servers.keys().map(String::as_str)
-    }
-
-    /// Checked, with the password read. Paths are relative to `folder`, the file's own.
+impl PoolCfg {
+    /// From the hypervisors file; reads the password.
     ///
     /// # Errors
-    /// Every fault, in words.
-    pub fn check(self, folder: &Path) -> Result<PoolCfg, Vec<String>> {
-        let mut faults = Vec::new();
-        let pool = format!("pool {:?}", self.name);
-        let mut fault = |what: String| faults.push(format!("{pool}: {what}"));
-        if self.addresses.is_empty() {
-            fault("it has no `addresses`; name at least its master's".to_owned());
-        }
-        if self.networks.is_empty() {
-            fault("it has no `networks`; name the network of each uplink".to_owned());
-        }
-        if self.servers.is_empty() {
-            fault("[pool.servers] is empty; say which hosts are which servers of the site".to_owned());
-        }
-        let file = folder.join(&self.password_file);
-        let password = std::fs::read_to_string(&file).unwrap_or_else(|e| {
-            fault(format!("its password_file {} cannot be read: {e}", file.display()));
-            String::new()
-        });
-        let transport = match self.transport {
-            Word::Plain => Transport::Plain { port: self.port.unwrap_or(80) },
-            Word::Tls => {
-                if self.fingerprints.is_empty() {
-                    fault("transport \"tls\" needs the `fingerprints` of its hosts' certificates".to_owned());
-                }
-                let read = self.fingerprints.iter().filter_map(|t| t.parse().map_err(&mut fault).ok());
-                Transport::Tls { known: read.collect(), port: self.port.unwrap_or(443) }
+    /// When the password cannot be read, or the URL or a fingerprint is none.
+    pub fn of(pool: &Pool) -> Result<PoolCfg, ConfigError> {
+        let bad = || ConfigError::Url { pool: pool.name.clone(), url: pool.url.clone() };
+        let uri: hyper::Uri = pool.url.parse().map_err(|_| bad())?;
+        let tls = uri.scheme_str() == Some("https");
+        let address = uri.host().ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let transport = match &pool.tunnel {
+            Some(ssh) => Transport::Ssh(ssh.clone()),
+            None if !tls => Transport::Plain,
+            None => {
+                let read = pool.fingerprints.iter().map(|f| f.parse());
+                Transport::Tls(read.collect::<Result<_, _>>().map_err(|why| ConfigError::Fingerprint {
+                    pool: pool.name.clone(),
+                    why,
+                })?)
             }
-            Word::Ssh => match self.ssh {
-                Some(mut ssh) => {
-                    for path in [&mut ssh.key, &mut ssh.known_hosts, &mut ssh.config].into_iter().flatten() {
-                        *path = folder.join(&path);
-                    }
-                    Transport::Ssh(ssh)
-                }
-                None => {
-                    fault("transport \"ssh\" needs [pool.ssh] with at least `user`".to_owned());
-                    Transport::Plain { port: 80 }
-                }
-            },
         };
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let access = Access {
-            name: self.name,
-            addresses: self.addresses,
-            user: self.user,
-            password: password.trim_end_matches(['\r', '\n']).to_owned(),
-            transport,
-            protocol: self.protocol,
-            limit: Duration::from_secs(30),
-        };
+        let servers = pool.servers.iter().map(|s| ServerCfg {
+            server: s.server,
+            name: s.name.clone(),
+            host: s.host.clone(),
+            uplinks: s.uplinks.clone(),
+        });
         Ok(PoolCfg {
-            access,
-            servers: self.servers,
-            template: self.template,
-            networks: self.networks,
-            storage: self.storage,
-            limits: Limits::default(),
+            access: Access {
+                name: pool.name.clone(),
+                address,
+                port,
+                user: pool.user.clone(),
+                password: pool.password()?,
+                transport,
+                protocol: Protocol::Auto,
+                limit: pool.times.command,
+            },
+            servers: servers.collect(),
+            limits: Limits {
+                make: pool.times.start,
+                shutdown: pool.times.shutdown,
+                migrate: Duration::from_secs(4 * 3600),
+                cancel: pool.times.command,
+            },
         })
+    }
+}
+
+/// What a request's image is called in a pool: by the hypervisors file, or a template's own name. `None` when there is no default.
+///
+/// # Errors
+/// When the file has the image, but no template of it.
+pub fn template<'a>(images: &'a [Image], asked: Option<&'a str>) -> Result<Option<&'a str>, &'a str> {
+    let image = match asked {
+        Some(name) => images.iter().find(|i| i.name == name),
+        None => images.iter().find(|i| i.default && i.template.is_some()).or_else(|| images.first()),
+    };
+    match (image, asked) {
+        (Some(image), _) => image.template.as_deref().map(Some).ok_or(&image.name),
+        (None, asked) => Ok(asked),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vmm::hosts::{Boot, Times};
 
-    #[derive(Deserialize)]
-    struct File {
-        pool: Vec<PoolFile>,
-    }
-
-    fn check(text: &str, folder: &Path) -> Result<PoolCfg, Vec<String>> {
-        let mut file: File = toml::from_str(text).expect("TOML");
-        file.pool.remove(0).check(folder)
-    }
-
-    #[test]
-    fn all_faults_are_said_at_once() {
-        let text = "[[pool]]\nname = \"lab\"\naddresses = []\nuser = \"root\"\npassword_file = \"none\"\nfingerprints = [\"12:34\"]\nnetworks = []\n[pool.servers]\n";
-        let faults = check(text, Path::new("/nonexistent")).expect_err("faults");
-        assert_eq!(faults.len(), 5, "{faults:#?}");
-        assert!(faults.iter().all(|f| f.starts_with("pool \"lab\": ")));
+    fn pool(url: &str, folder: &std::path::Path) -> Pool {
+        let second = Duration::from_secs(1);
+        Pool {
+            name: "lab".into(),
+            url: url.into(),
+            user: "root".into(),
+            password_file: folder.join("secret"),
+            fingerprints: vec!["ab".repeat(32)],
+            tunnel: None,
+            servers: Vec::new(),
+            times: Times { connect: second, command: second, start: second, shutdown: second },
+        }
     }
 
     #[test]
-    fn the_password_is_read_and_never_shown() {
+    fn a_url_says_how_the_pool_is_reached_and_the_password_is_never_shown() {
+        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("secret"), "hush hush\n").expect("written");
-        let text = "[[pool]]\nname = \"lab\"\naddresses = [\"h1\"]\nuser = \"root\"\npassword_file = \"secret\"\ntransport = \"ssh\"\nnetworks = [\"xenbr0\"]\n[pool.ssh]\nuser = \"root\"\nkey = \"id\"\n[pool.servers]\nsrv1 = \"xcp1\"\n";
-        let cfg = check(text, folder.path()).expect("a pool");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "hush hush\n").expect("written");
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("closed");
+        let cfg = PoolCfg::of(&pool("https://[::1]:4430", folder.path())).expect("a pool");
+        assert_eq!((cfg.access.address.as_str(), cfg.access.port), ("::1", 4430));
+        assert!(matches!(&cfg.access.transport, Transport::Tls(known) if known.len() == 1));
         assert_eq!(cfg.access.password, "hush hush");
         assert!(!format!("{cfg:?}").contains("hush"));
-        let Transport::Ssh(ssh) = cfg.access.transport else { panic!("not by ssh") };
-        assert_eq!((ssh.port, ssh.far_port, ssh.key), (22, 80, Some(folder.path().join("id"))));
+        let cfg = PoolCfg::of(&pool("http://192.0.2.1", folder.path())).expect("a pool");
+        assert_eq!((cfg.access.port, &cfg.access.transport), (80, &Transport::Plain));
+        assert!(PoolCfg::of(&pool("https://", folder.path())).is_err_and(|e| e.to_string().contains("no URL")));
+    }
+
+    #[test]
+    fn an_image_is_a_template_by_the_file_or_by_its_own_name() {
+        let image = |name: &str, default, template: Option<&str>| Image {
+            name: name.into(),
+            default,
+            boot: Boot::Disk { loader: None },
+            disk: None,
+            config: String::new(),
+            template: template.map(str::to_owned),
+        };
+        let images = [image("small", false, None), image("debian", true, Some("Debian 12"))];
+        assert_eq!(template(&images, None), Ok(Some("Debian 12")));
+        assert_eq!(template(&images, Some("debian")), Ok(Some("Debian 12")));
+        assert_eq!(template(&images, Some("Other install media")), Ok(Some("Other install media")));
+        assert_eq!(template(&images, Some("small")), Err("small"));
+        assert_eq!(template(&[], None), Ok(None));
     }
 }

@@ -1,2 +1,7 @@
 //! XAPI.
+pub mod config;
+pub mod records;
 pub mod rpc;
+pub mod session;
+pub mod task;
+mod tunnel;

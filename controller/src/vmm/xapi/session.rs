@@ -1,7 +1,8 @@
 //! A session with a pool: found at whichever address its master answers, renewed when it has ended, closed when it is not needed.
 //!
-//! 1. The addresses are tried in their order. A host that is no master names it (HOST_IS_SLAVE); at most [`REDIRECTS`] such steps are gone,
-//!    with the same known certificates.
+//! 1. A host that is no master names it (HOST_IS_SLAVE); at most [`REDIRECTS`] such steps are gone, with the same known certificates. When
+//!    the master does not answer, the configured host is asked, then every other that was learnt ([`Session::learn`]): one of them is or
+//!    knows the new one.
 //! 2. JSON-RPC is tried first at each address, XML-RPC where that is not served, unless the configuration says which.
 //! 3. SESSION_INVALID, which says that the call was not carried out, is answered by logging in again and calling again, once.
 //!
@@ -99,6 +100,8 @@ struct State {
     hosts: BTreeMap<String, Arc<Http>>,
     /// Where the master was last.
     master: Option<String>,
+    /// Addresses of the pool's hosts.
+    learnt: Vec<String>,
 }
 
 /// See the module.
@@ -206,6 +209,11 @@ impl Session {
         got.map_err(|source| CallError::NoAnswer { way: http.way().to_string(), source })
     }
 
+    /// Takes note of the addresses of the pool's hosts.
+    pub async fn learn(&self, addresses: Vec<String>) {
+        self.state.lock().await.learnt = addresses;
+    }
+
     /// Says good-bye. The next call logs in again.
     pub async fn close(&self) {
         let live = self.state.lock().await.live.take();
@@ -231,7 +239,7 @@ impl Session {
             return Ok(live.clone());
         }
         let mut candidates: Vec<String> = state.master.iter().cloned().collect();
-        for address in &self.access.addresses {
+        for address in std::iter::once(&self.access.address).chain(&state.learnt) {
             if !candidates.contains(address) {
                 candidates.push(address.clone());
             }
@@ -295,7 +303,6 @@ impl Session {
                     // A tunnel that has broken is dug anew the next time.
                     if error.is_unreachable() {
                         state.hosts.remove(&address);
-                        self.tunnels.forget(&address).await;
                     }
                     return Err(error);
                 }
@@ -315,14 +322,14 @@ impl Session {
     }
 
     async fn way(&self, address: &str) -> Result<Way, CallError> {
-        let host = address.to_owned();
+        let (host, port) = (address.to_owned(), self.access.port);
         Ok(match &self.access.transport {
-            Transport::Plain { port } => Way::Plain { host, port: *port },
-            Transport::Tls { port, known } => {
+            Transport::Plain => Way::Plain { host, port },
+            Transport::Tls(known) => {
                 let connector = tls::connector(known).map_err(|e| CallError::NoMaster(e.to_string()))?;
-                Way::Tls { host, port: *port, connector }
+                Way::Tls { host, port, connector }
             }
-            Transport::Ssh(ssh) => Way::Unix(self.tunnels.to(ssh, address).await?),
+            Transport::Ssh(ssh) => Way::Unix(self.tunnels.to(ssh, address, port).await?),
         })
     }
 

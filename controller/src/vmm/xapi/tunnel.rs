@@ -1,10 +1,10 @@
 //! The way to hosts that are too old for today's TLS: ssh to one of them, and through it to the plain port of each.
 //!
-//! One ssh connection per address, by the system's ssh (so its configuration, keys and agent count). The near end of a tunnel is a Unix
-//! socket in a folder that only we can enter; both are gone with the connection.
+//! One ssh connection, by the system's ssh (so its configuration, keys and agent count), with a forwarding per host. The near end of each
+//! is a Unix socket in a folder that only we can enter; all are gone with the connection.
 
-use super::config::SshAccess;
 use super::session::CallError;
+use crate::vmm::hosts::{HostKeys, SshTarget};
 use openssh::{ForwardType, KnownHosts, SessionBuilder, Socket};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,50 +15,61 @@ use tokio::sync::Mutex;
 /// To log in by ssh, at most.
 const CONNECT: Duration = Duration::from_secs(30);
 
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
 struct Tunnel {
     session: openssh::Session,
-    socket: PathBuf,
-    /// Holds the socket.
-    _folder: TempDir,
+    /// Near ends, by the address behind them.
+    ends: BTreeMap<String, PathBuf>,
+    /// Holds the sockets.
+    folder: TempDir,
 }
 
-/// The tunnels of a pool, by address.
+/// A pool's way through ssh.
 #[derive(Default)]
 pub(super) struct Tunnels {
-    open: Mutex<BTreeMap<String, Tunnel>>,
+    open: Mutex<Option<Tunnel>>,
 }
 
 impl Tunnels {
-    /// The near end of a tunnel to this host's plain port.
-    pub(super) async fn to(&self, ssh: &SshAccess, address: &str) -> Result<PathBuf, CallError> {
+    /// The near end of a tunnel to this address's plain port.
+    pub(super) async fn to(&self, ssh: &SshTarget, address: &str, port: u16) -> Result<PathBuf, CallError> {
         let mut open = self.open.lock().await;
-        if let Some(tunnel) = open.get(address) {
-            if tunnel.session.check().await.is_ok() {
-                return Ok(tunnel.socket.clone());
-            }
-            open.remove(address);
+        if let Some(tunnel) = &*open
+            && tunnel.session.check().await.is_err()
+        {
+            *open = None;
         }
-        let tunnel = dig(ssh, address).await.map_err(|e| {
-            CallError::Tunnel(format!("{}@{address}: {e}; does `ssh {}@{address} true` work?", ssh.user, ssh.user))
-        })?;
-        let socket = tunnel.socket.clone();
-        open.insert(address.to_owned(), tunnel);
-        Ok(socket)
-    }
-
-    /// Dug anew when it is needed again.
-    pub(super) async fn forget(&self, address: &str) {
-        self.open.lock().await.remove(address);
+        let trouble = |e: Trouble| {
+            let who = format!("{}@{}", ssh.user, ssh.address);
+            CallError::Tunnel(format!("{who}: {e}; does `ssh -p {} {who} true` work?", ssh.port))
+        };
+        let tunnel = match &mut *open {
+            Some(tunnel) => tunnel,
+            none => none.insert(dig(ssh).await.map_err(trouble)?),
+        };
+        if let Some(end) = tunnel.ends.get(address) {
+            return Ok(end.clone());
+        }
+        let end = tunnel.folder.path().join(format!("xapi{}", tunnel.ends.len()));
+        let far = Socket::TcpSocket { host: address.into(), port };
+        let forward = tunnel.session.request_port_forward(ForwardType::Local, end.as_path(), far).await;
+        forward.map_err(|e| trouble(e.into()))?;
+        tunnel.ends.insert(address.to_owned(), end.clone());
+        Ok(end)
     }
 }
 
-async fn dig(ssh: &SshAccess, address: &str) -> Result<Tunnel, Box<dyn std::error::Error + Send + Sync>> {
+async fn dig(ssh: &SshTarget) -> Result<Tunnel, Trouble> {
     let folder = tempfile::Builder::new().prefix("tandem-xapi-").tempdir()?;
     let mut builder = SessionBuilder::default();
     builder
         .user(ssh.user.clone())
         .port(ssh.port)
-        .known_hosts_check(KnownHosts::Strict)
+        .known_hosts_check(match ssh.host_keys {
+            HostKeys::Strict => KnownHosts::Strict,
+            HostKeys::AcceptNew => KnownHosts::Add,
+        })
         .connect_timeout(CONNECT)
         .control_directory(folder.path())
         .server_alive_interval(Duration::from_secs(10));
@@ -68,14 +79,13 @@ async fn dig(ssh: &SshAccess, address: &str) -> Result<Tunnel, Box<dyn std::erro
     if let Some(known) = &ssh.known_hosts {
         builder.user_known_hosts_file(known);
     }
-    // Old hosts need old algorithms: those are said in an ssh configuration file.
-    if let Some(file) = &ssh.config {
-        builder.config_file(file);
+    if !ssh.options.is_empty() {
+        // ssh takes the first value that it finds: ours go before the user's own.
+        let file = folder.path().join("config");
+        let lines = ssh.options.iter().map(|o| format!("{o}\n")).collect::<String>();
+        std::fs::write(&file, lines + "Include ~/.ssh/config\n")?;
+        builder.config_file(&file);
     }
-    let session = builder.connect(address).await?;
-    let socket = folder.path().join("xapi");
-    // The plain port listens on the host's loopback only, where it is careful.
-    let far = Socket::TcpSocket { host: "127.0.0.1".into(), port: ssh.far_port };
-    session.request_port_forward(ForwardType::Local, socket.as_path(), far).await?;
-    Ok(Tunnel { session, socket, _folder: folder })
+    let session = builder.connect(&ssh.address).await?;
+    Ok(Tunnel { session, ends: BTreeMap::new(), folder })
 }
