@@ -132,13 +132,12 @@ pub struct Vdi {
 /// Where disks are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sr {
-    /// The same for ever.
-    pub uuid: String,
-    /// For people.
-    pub name_label: String,
-    /// True when every host of the pool reaches it.
+    /// `lvm`, `ext`, `nfs`, `iso` ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `iso` for pictures of CDs.
     #[serde(default)]
-    pub shared: bool,
+    pub content_type: String,
 }
 
 /// A long call that is under way, or has ended.
@@ -176,4 +175,20 @@ pub struct Change {
     /// Of what.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// Its record now; not with `del`.
+    #[serde(default)]
+    pub snapshot: Option<super::rpc::Value>,
+}
+
+/// What ties storage to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Pbd {
+    /// The host.
+    pub host: String,
+    /// The storage.
+    #[serde(rename = "SR")]
+    pub sr: String,
+    /// True while the host can use it.
+    #[serde(default)]
+    pub currently_attached: bool,
 }
