@@ -170,6 +170,12 @@ pub enum Event {
         /// True when it can generate traffic.
         traffic: bool,
     },
+    /// Servers whose hypervisors do not answer, all of them: what runs there is not known and left as it is. Comes before `WorldUp`, and
+    /// whenever they have changed; when one answers again, another `WorldUp` follows.
+    ServersAway {
+        /// Each, and why in words.
+        servers: Vec<(ServerId, String)>,
+    },
     /// The hypervisor service is gone. Its VMs may still run.
     WorldDown {
         /// In words.
@@ -712,7 +718,7 @@ pub struct Notice {
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
     /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`.
+    /// `server-back`, `server-away`, `server-there`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

@@ -72,6 +72,8 @@ pub struct Core {
     pub(crate) vms: BTreeMap<VmId, Vm>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<World>,
+    /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.
+    pub(crate) away: BTreeMap<ServerId, String>,
     pub(crate) last_vm: u64,
     pub(crate) last_group: u64,
     pub(crate) last_store: u64,
@@ -124,6 +126,7 @@ impl Core {
             vms: BTreeMap::new(),
             groups: BTreeMap::new(),
             world: None,
+            away: BTreeMap::new(),
             last_vm: stored.last_vm,
             last_group: stored.last_group,
             last_store: 0,
@@ -232,6 +235,7 @@ impl Core {
                 self.notice(Level::Warning, "rules-repaired", text);
             }
             Event::WorldUp { world, vms, traffic } => self.on_world_up(world, vms, traffic),
+            Event::ServersAway { servers } => self.on_servers_away(servers),
             Event::WorldDown { why } => self.on_world_down(&why),
             Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
             Event::VmFailed { vm, why } => self.on_vm_failed(vm, &why),

@@ -16,6 +16,7 @@ use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tandem_model::{
     Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, ServerId, Stored,
@@ -558,7 +559,12 @@ impl Core {
         let ids: Vec<VmId> = self.vms.keys().copied().collect();
         for id in ids {
             let runs = there.iter().any(|(vm, _)| *vm == id);
-            let Some(state) = self.vms.get(&id).map(|v| v.record.state.clone()) else { continue };
+            let Some(record) = self.vms.get(&id).map(|v| &v.record) else { continue };
+            // It may run there, and a second one must not.
+            if !runs && self.away.contains_key(&record.server) {
+                continue;
+            }
+            let state = record.state.clone();
             match state {
                 VmState::Stopping { why } => self.stop_vm(id, &why),
                 VmState::Running | VmState::Cut { .. } if runs => self.start_traffic(id),
@@ -572,6 +578,27 @@ impl Core {
                 VmState::Placed => {}
             }
         }
+    }
+
+    /// Servers that do not answer: told once each, and again when they do.
+    pub(crate) fn on_servers_away(&mut self, servers: Vec<(ServerId, String)>) {
+        let now: BTreeMap<ServerId, String> = servers.into_iter().collect();
+        let before = std::mem::take(&mut self.away);
+        let name = |core: &Core, id: ServerId| {
+            core.site.topology.servers.get(id.0 as usize).map_or_else(|| id.to_string(), |s| s.name.clone())
+        };
+        for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
+            let text = format!(
+                "the hypervisor of {} does not answer: {why}; its VMs may still run",
+                name(self, *id)
+            );
+            self.notice(Level::Warning, "server-away", text);
+        }
+        for id in before.keys().filter(|id| !now.contains_key(id)) {
+            let text = format!("the hypervisor of {} answers again", name(self, *id));
+            self.notice(Level::Info, "server-there", text);
+        }
+        self.away = now;
     }
 
     pub(crate) fn on_world_down(&mut self, why: &str) {

@@ -17,6 +17,7 @@
 mod error;
 pub mod hosts;
 pub mod placeholders;
+pub mod router;
 pub mod xapi;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
@@ -90,17 +91,24 @@ pub struct ServerLoad {
     pub vms: Vec<(VmId, LoadSample)>,
 }
 
-/// A move that is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrateOrder {
+/// Which move: enough to find what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
     /// Its id; what is left on hosts is named after it.
     pub migration: MigrationId,
     /// Which VM.
     pub vm: VmId,
-    /// Where it runs.
+    /// Where it runs, or ran.
     pub from: ServerId,
     /// Where it goes.
     pub to: ServerId,
+}
+
+/// A move that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateOrder {
+    /// Which, and from where to where.
+    pub way: Way,
     /// Live or cold.
     pub manner: Manner,
     /// As it will be there.
@@ -136,6 +144,17 @@ pub struct Steering {
 pub struct Moved {
     /// How long it was silent, where the hypervisor knows.
     pub downtime: Option<Duration>,
+}
+
+/// Something happened to a VM of ours that we did not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noticed {
+    /// Where it was.
+    pub server: ServerId,
+    /// Which VM: it does not run any more.
+    pub vm: VmId,
+    /// What happened, in words.
+    pub why: String,
 }
 
 /// A driver: hosts of one kind that can move VMs among themselves.
@@ -210,12 +229,19 @@ pub trait Hypervisor: Send + Sync + 'static {
     async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError>;
 
     /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a VM that waits for its memory is
-    /// removed, one that was paused for a move that failed runs again. A move that is still under way is left alone, and so is told.
-    async fn settle(&self, order: &MigrateOrder) -> Settled;
+    /// removed, one that was paused for a move that failed runs again. A move that is still under way is left alone, and so is told;
+    /// with `stop` it is given up instead. Nothing was left when nothing is known of the move: then this only says where the VM is.
+    async fn settle(&self, way: Way, stop: bool) -> Settled;
+
+    /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any more. What a driver that cannot hear of
+    /// such things has missed is found by [`Hypervisor::list`].
+    async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
+        noticed.closed().await;
+    }
 }
 
 /// What became of a move.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// It is under way on the hosts: [`Hypervisor::migrate`] takes it up.
     UnderWay,

@@ -10,7 +10,7 @@ use tandem_model::{Bytes, PortNo, Resources, ServerId, VmId};
 ///
 /// # Errors
 /// When that cannot be done.
-pub async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo) -> Result<(), VmmError> {
+pub(super) async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo) -> Result<(), VmmError> {
     let what = format!("connecting {vm} to port {port}");
     let deed = pool.deed(server, Some(vm), what.clone());
     let ours = pool.must_find(server, vm, &what).await?;
@@ -32,7 +32,12 @@ pub async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo) -> Re
 ///
 /// # Errors
 /// When it cannot have them; then it has what it had.
-pub async fn resize(pool: &Pool, server: ServerId, vm: VmId, wanted: Resources) -> Result<(), VmmError> {
+pub(super) async fn resize(
+    pool: &Pool,
+    server: ServerId,
+    vm: VmId,
+    wanted: Resources,
+) -> Result<(), VmmError> {
     let what = format!("resizing {vm}");
     let deed = pool.deed(server, Some(vm), what.clone());
     let ours = pool.must_find(server, vm, &what).await?;

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// The name of a VM that is being made.
-pub fn making(vm: VmId) -> String {
+pub(super) fn making(vm: VmId) -> String {
     format!("tandem: {vm} is being made")
 }
 
@@ -37,7 +37,7 @@ const NAMES: usize = 30;
 ///
 /// # Errors
 /// When it cannot be made; then nothing of it is left, or the error says what is.
-pub async fn allocate(
+pub(super) async fn allocate(
     pool: &Pool,
     images: &[Image],
     server: ServerId,
@@ -68,14 +68,19 @@ pub async fn allocate(
     let template = template(pool, images, &deed, spec.image.as_deref()).await?;
     let network = pool.network(server, spec.uplink_port).await?;
     // 3. and 4.
-    let made = make(pool, &deed, &host, &template, &network, vm, spec, cancel).await;
+    let limits = pool.cfg.limits;
+    let patience = Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: cancel.clone() };
+    let making = Making { pool, deed: &deed, patience, vm, spec };
+    let made = making.make(&host, &template, &network).await;
     let Err(why) = made else { return made };
     match undo(pool, &deed, vm).await {
         Ok(()) => Err(why),
         Err(left) => Err(VmmError::Failed {
             host: deed.host.to_owned(),
             what: deed.what.clone(),
-            why: format!("{why}; and what was made of it could not be removed: {left}. The next attempt removes it"),
+            why: format!(
+                "{why}; and what was made of it could not be removed: {left}. The next attempt removes it"
+            ),
         }),
     }
 }
@@ -90,8 +95,11 @@ async fn undo(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
 
 /// Clones that were cut before they got our tag.
 async fn remove_unfinished(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
-    let left: Vec<String> =
-        pool.session.ask("VM.get_by_name_label", vec![json!(making(vm))]).await.map_err(|e| deed.failed(e))?;
+    let left: Vec<String> = pool
+        .session
+        .ask("VM.get_by_name_label", vec![json!(making(vm))])
+        .await
+        .map_err(|e| deed.failed(e))?;
     for reference in left {
         super::destroy::remove(pool, deed, &reference).await?;
     }
@@ -126,8 +134,12 @@ async fn template(
     };
     let name = match config::template(images, asked) {
         Ok(Some(name)) => name,
-        Ok(None) => return Err(none("", "the request names none, and the hypervisors file has no default", known())),
-        Err(image) => return Err(none(image, "its [[image]] in the hypervisors file has no `template`", known())),
+        Ok(None) => {
+            return Err(none("", "the request names none, and the hypervisors file has no default", known()));
+        }
+        Err(image) => {
+            return Err(none(image, "its [[image]] in the hypervisors file has no `template`", known()));
+        }
     };
     let mut named: Vec<(&String, &Vm)> = templates().filter(|(_, r)| r.name_label == name).collect();
     match (named.pop(), named.is_empty()) {
@@ -139,53 +151,111 @@ async fn template(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn make(
-    pool: &Pool,
-    deed: &Deed<'_>,
-    host: &HostRef,
-    (template, original): &(String, Vm),
-    network: &str,
+/// A VM while it is made.
+struct Making<'a> {
+    pool: &'a Pool,
+    deed: &'a Deed<'a>,
+    patience: Patience,
     vm: VmId,
-    spec: &VmSpec,
-    cancel: &CancellationToken,
-) -> Result<Option<Ipv4Addr>, VmmError> {
-    let limits = pool.cfg.limits;
-    let patience =
-        Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: cancel.clone() };
-    let call = async |method: &str, params: Vec<Value>| {
-        if cancel.is_cancelled() {
+    spec: &'a VmSpec,
+}
+
+impl Making<'_> {
+    async fn call(&self, method: &str, params: Vec<Value>) -> Result<Value, VmmError> {
+        if self.patience.cancel.is_cancelled() {
             return Err(VmmError::Cancelled);
         }
-        pool.session.call(method, params).await.map_err(|e| deed.failed(e))
-    };
-    let long = async |method: &str, params: Vec<Value>| {
-        task::run(&pool.session, method, params, &patience, &mut |_| {}).await.map_err(|e| deed.ended(e))
-    };
-    let clone = vec![json!(template), json!(making(vm))];
-    let clone = match task::run(&pool.session, "VM.clone", clone, &patience, &mut |_| {}).await {
-        Err(error @ (TaskError::InDoubt(_) | TaskError::Hung(_))) => {
-            cloned(pool, deed, template, vm).await?;
-            return Err(deed.ended(error));
+        self.pool.session.call(method, params).await.map_err(|e| self.deed.failed(e))
+    }
+
+    async fn long(&self, method: &str, params: Vec<Value>) -> Result<Value, VmmError> {
+        let done = task::run(&self.pool.session, method, params, &self.patience, &mut |_| {}).await;
+        done.map_err(|e| self.deed.ended(e))
+    }
+
+    async fn make(
+        &self,
+        host: &HostRef,
+        (template, original): &(String, Vm),
+        network: &str,
+    ) -> Result<Option<Ipv4Addr>, VmmError> {
+        let it = self.clone_of(template).await?;
+        // A template of ours would carry another VM's tag.
+        self.call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
+        let tag = vec![json!(it), json!(TAG), json!(self.vm.0.to_string())];
+        self.call("VM.add_to_other_config", tag).await?;
+        let name = self.spec.name.clone().unwrap_or_else(|| self.vm.to_string());
+        self.call("VM.set_name_label", vec![json!(it), json!(name)]).await?;
+        self.call("VM.set_affinity", vec![json!(it), json!(host.reference)]).await?;
+        self.resources(&it, original).await?;
+        self.interface(&it, network).await?;
+        self.fixed_address(&it).await?;
+        self.long("VM.provision", vec![json!(it)]).await?;
+        let start = vec![json!(it), json!(host.reference), json!(false), json!(false)];
+        self.long("VM.start_on", start).await?;
+        let asked = self.pool.session.ask("VM.get_record", vec![json!(it)]).await;
+        let record: Vm = asked.map_err(|e| self.deed.failed(e))?;
+        address(self.pool, &record).await.map_err(|e| self.deed.failed(e))
+    }
+
+    async fn clone_of(&self, template: &str) -> Result<String, VmmError> {
+        let params = vec![json!(template), json!(making(self.vm))];
+        let session = &self.pool.session;
+        match task::run(session, "VM.clone", params, &self.patience, &mut |_| {}).await {
+            Ok(Value::String(it)) => Ok(it),
+            Ok(other) => Err(VmmError::BadAnswer {
+                host: self.deed.host.to_owned(),
+                what: self.deed.what.clone(),
+                why: format!("VM.clone gave {other}, which is no VM"),
+            }),
+            Err(error @ (TaskError::InDoubt(_) | TaskError::Hung(_))) => {
+                cloned(self.pool, self.deed, template, self.vm).await?;
+                Err(self.deed.ended(error))
+            }
+            Err(error) => Err(self.deed.ended(error)),
         }
-        other => other.map_err(|e| deed.ended(e))?,
-    };
-    let Value::String(it) = clone else {
-        return Err(VmmError::BadAnswer {
-            host: deed.host.to_owned(),
-            what: deed.what.clone(),
-            why: "VM.clone gave no VM".to_owned(),
+    }
+
+    /// What the template may grow to stays above what is asked for: so far a VM can be resized while it runs.
+    async fn resources(&self, it: &str, original: &Vm) -> Result<(), VmmError> {
+        let ram = i64::try_from(self.spec.resources.ram.0).unwrap_or(i64::MAX);
+        let least = original.memory_static_min.min(ram);
+        let most = original.memory_static_max.max(ram);
+        let limits = vec![json!(it), json!(least), json!(most), json!(ram), json!(ram)];
+        self.call("VM.set_memory_limits", limits).await?;
+        let cpus = i64::from(self.spec.resources.cpu.max(1));
+        // At no moment may there be more at the start than at most.
+        if cpus > original.vcpus_max {
+            self.call("VM.set_VCPUs_max", vec![json!(it), json!(cpus)]).await?;
+        }
+        self.call("VM.set_VCPUs_at_startup", vec![json!(it), json!(cpus)]).await?;
+        Ok(())
+    }
+
+    async fn interface(&self, it: &str, network: &str) -> Result<(), VmmError> {
+        let asked = self.pool.session.ask("VM.get_VIFs", vec![json!(it)]).await;
+        let cloned: Vec<String> = asked.map_err(|e| self.deed.failed(e))?;
+        for vif in cloned {
+            self.call("VIF.destroy", vec![json!(vif)]).await?;
+        }
+        let vif = json!({
+            "device": "0",
+            "VM": it,
+            "network": network,
+            "MAC": self.spec.mac.to_string(),
+            "MTU": 1500,
+            "other_config": {},
+            "qos_algorithm_type": "",
+            "qos_algorithm_params": {},
+            "locking_mode": "network_default",
+            "ipv4_allowed": [],
+            "ipv6_allowed": [],
         });
-    };
-    // A template of ours would carry another VM's tag.
-    call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
-    call("VM.add_to_other_config", vec![json!(it), json!(TAG), json!(vm.0.to_string())]).await?;
-    let name = spec.name.clone().unwrap_or_else(|| vm.to_string());
-    call("VM.set_name_label", vec![json!(it), json!(name)]).await?;
-    call("VM.set_affinity", vec![json!(it), json!(host.reference)]).await?;
-    resources(&call, &it, original, spec).await?;
-    interfaces(pool, deed, &call, &it, network, spec).await?;
-    if let Some(fixed) = spec.fixed_address {
+        self.call("VIF.create", vec![vif]).await.map(drop)
+    }
+
+    async fn fixed_address(&self, it: &str) -> Result<(), VmmError> {
+        let Some(fixed) = self.spec.fixed_address else { return Ok(()) };
         let data = [
             ("address", fixed.address.to_string()),
             ("prefix-length", fixed.prefix_len.to_string()),
@@ -193,16 +263,11 @@ async fn make(
         ];
         for (key, value) in data {
             let key = format!("vm-data/tandem/{key}");
-            call("VM.remove_from_xenstore_data", vec![json!(it), json!(key)]).await?;
-            call("VM.add_to_xenstore_data", vec![json!(it), json!(key), json!(value)]).await?;
+            self.call("VM.remove_from_xenstore_data", vec![json!(it), json!(key)]).await?;
+            self.call("VM.add_to_xenstore_data", vec![json!(it), json!(key), json!(value)]).await?;
         }
+        Ok(())
     }
-    long("VM.provision", vec![json!(it)]).await?;
-    let start = vec![json!(it), json!(host.reference), json!(false), json!(false)];
-    long("VM.start_on", start).await?;
-    let record: Vm =
-        pool.session.ask("VM.get_record", vec![json!(it)]).await.map_err(|e| deed.failed(e))?;
-    address(pool, &record).await.map_err(|e| deed.failed(e))
 }
 
 /// Waits until a clone that may or may not be under way is there to be removed, or is not.
@@ -224,60 +289,11 @@ async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Resul
     Ok(())
 }
 
-/// What the template may grow to stays above what is asked for: so far a VM can be resized while it runs.
-async fn resources(
-    call: &impl AsyncFn(&str, Vec<Value>) -> Result<Value, VmmError>,
-    it: &str,
-    original: &Vm,
-    spec: &VmSpec,
-) -> Result<(), VmmError> {
-    let ram = i64::try_from(spec.resources.ram.0).unwrap_or(i64::MAX);
-    let least = original.memory_static_min.min(ram);
-    let most = original.memory_static_max.max(ram);
-    call("VM.set_memory_limits", vec![json!(it), json!(least), json!(most), json!(ram), json!(ram)]).await?;
-    let cpus = i64::from(spec.resources.cpu.max(1));
-    // At no moment may there be more at the start than at most.
-    if cpus > original.vcpus_max {
-        call("VM.set_VCPUs_max", vec![json!(it), json!(cpus)]).await?;
-    }
-    call("VM.set_VCPUs_at_startup", vec![json!(it), json!(cpus)]).await?;
-    Ok(())
-}
-
-async fn interfaces(
-    pool: &Pool,
-    deed: &Deed<'_>,
-    call: &impl AsyncFn(&str, Vec<Value>) -> Result<Value, VmmError>,
-    it: &str,
-    network: &str,
-    spec: &VmSpec,
-) -> Result<(), VmmError> {
-    let cloned: Vec<String> =
-        pool.session.ask("VM.get_VIFs", vec![json!(it)]).await.map_err(|e| deed.failed(e))?;
-    for vif in cloned {
-        call("VIF.destroy", vec![json!(vif)]).await?;
-    }
-    let vif = json!({
-        "device": "0",
-        "VM": it,
-        "network": network,
-        "MAC": spec.mac.to_string(),
-        "MTU": 1500,
-        "other_config": {},
-        "qos_algorithm_type": "",
-        "qos_algorithm_params": {},
-        "locking_mode": "network_default",
-        "ipv4_allowed": [],
-        "ipv6_allowed": [],
-    });
-    call("VIF.create", vec![vif]).await.map(drop)
-}
-
 /// What the guest's tools say.
 ///
 /// # Errors
 /// When the pool cannot be asked.
-pub async fn address(pool: &Pool, record: &Vm) -> Result<Option<Ipv4Addr>, super::session::CallError> {
+pub(super) async fn address(pool: &Pool, record: &Vm) -> Result<Option<Ipv4Addr>, super::session::CallError> {
     if record.guest_metrics.is_empty() || record.guest_metrics == NULL {
         return Ok(None);
     }

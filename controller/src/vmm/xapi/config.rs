@@ -109,7 +109,9 @@ pub enum ConfigError {
     #[error(transparent)]
     Secret(#[from] crate::vmm::hosts::SecretError),
     /// Its URL.
-    #[error("pool {pool}: {url:?} is no URL of a host; write \"https://ADDRESS\" or \"http://ADDRESS\", with :PORT if need be")]
+    #[error(
+        "pool {pool}: {url:?} is no URL of a host; write \"https://ADDRESS\" or \"http://ADDRESS\", with :PORT if need be"
+    )]
     Url {
         /// Which pool.
         pool: String,
@@ -142,10 +144,10 @@ impl PoolCfg {
             None if !tls => Transport::Plain,
             None => {
                 let read = pool.fingerprints.iter().map(|f| f.parse());
-                Transport::Tls(read.collect::<Result<_, _>>().map_err(|why| ConfigError::Fingerprint {
-                    pool: pool.name.clone(),
-                    why,
-                })?)
+                Transport::Tls(
+                    read.collect::<Result<_, _>>()
+                        .map_err(|why| ConfigError::Fingerprint { pool: pool.name.clone(), why })?,
+                )
             }
         };
         let servers = pool.servers.iter().map(|s| ServerCfg {
@@ -224,7 +226,9 @@ mod tests {
         assert!(!format!("{cfg:?}").contains("hush"));
         let cfg = PoolCfg::of(&pool("http://192.0.2.1", folder.path())).expect("a pool");
         assert_eq!((cfg.access.port, &cfg.access.transport), (80, &Transport::Plain));
-        assert!(PoolCfg::of(&pool("https://", folder.path())).is_err_and(|e| e.to_string().contains("no URL")));
+        assert!(
+            PoolCfg::of(&pool("https://", folder.path())).is_err_and(|e| e.to_string().contains("no URL"))
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When it may still be there.
-pub async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
+pub(super) async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
     match steps(pool, deed, reference).await {
         // Somebody has removed it while we were at it.
         Err(VmmError::GoneBehindOurBack { .. }) => Ok(()),
@@ -29,7 +29,8 @@ pub async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(),
 async fn steps(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
     let session = &pool.session;
     stop(pool, deed, reference).await?;
-    let record: Vm = session.ask("VM.get_record", vec![json!(reference)]).await.map_err(|e| deed.failed(e))?;
+    let record: Vm =
+        session.ask("VM.get_record", vec![json!(reference)]).await.map_err(|e| deed.failed(e))?;
     for vbd in &record.vbds {
         let vbd: Vbd = match session.ask("VBD.get_record", vec![json!(vbd)]).await {
             Err(error) if error.code() == "HANDLE_INVALID" => continue,
@@ -62,17 +63,22 @@ async fn steps(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmE
 ///
 /// # Errors
 /// When it may still run.
-pub async fn stop(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
+pub(super) async fn stop(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
     let session = &pool.session;
-    let state = async || session.ask::<String>("VM.get_power_state", vec![json!(reference)]).await;
+    let state = || session.ask::<String>("VM.get_power_state", vec![json!(reference)]);
     let limits = pool.cfg.limits;
     let patience =
         Patience { limit: limits.shutdown, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
     quiet(pool, deed, reference).await?;
     if state().await.map_err(|e| deed.failed(e))? == "Running" {
-        let asked = task::run(session, "VM.clean_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
+        let asked =
+            task::run(session, "VM.clean_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
         if let Err(why) = asked {
-            tracing::info!("{}: {}: its guest does not shut down ({why}); stopping it hard", deed.host, deed.what);
+            tracing::info!(
+                "{}: {}: its guest does not shut down ({why}); stopping it hard",
+                deed.host,
+                deed.what
+            );
         }
     }
     if state().await.map_err(|e| deed.failed(e))? == "Halted" {

@@ -70,7 +70,7 @@ async fn turn(
         }
         let Some(record) = change.snapshot.and_then(|v| pool.session.read::<Vm>(v).ok()) else { continue };
         let Some(vm) = tag(&record) else { continue };
-        let server = pool.server_of(super::pool::place(&record)).await;
+        let server = pool.server_of(super::pool::place(&record));
         if record.power_state == "Running" {
             known.insert(change.reference, (vm, server));
         } else if record.power_state == "Halted"
@@ -93,7 +93,7 @@ async fn compare(
     let runs = |o: &&Ours| o.record.power_state == "Running";
     let mut now = Known::new();
     for ours in there.iter().filter(runs) {
-        let server = pool.server_of(&ours.record.resident_on).await;
+        let server = pool.server_of(&ours.record.resident_on);
         now.insert(ours.reference.clone(), (ours.vm, server));
     }
     for (_, (vm, server)) in std::mem::take(known).into_iter().filter(|(r, _)| !now.contains_key(r)) {

@@ -151,8 +151,12 @@ mod tests {
     #[test]
     fn codes_become_what_helps() {
         let full = of("HOST_NOT_ENOUGH_FREE_MEMORY", &["1073741824", "1024"]);
-        let wanted =
-            VmmError::NoMemory { host: "srv1".into(), vm: VmId(7), needed: Bytes(1 << 30), free: Bytes(1024) };
+        let wanted = VmmError::NoMemory {
+            host: "srv1".into(),
+            vm: VmId(7),
+            needed: Bytes(1 << 30),
+            free: Bytes(1024),
+        };
         assert_eq!(full, wanted);
         assert!(matches!(of("SESSION_AUTHENTICATION_FAILED", &["root"]), VmmError::WrongCredentials { .. }));
         let gone = VmmError::GoneBehindOurBack { host: "srv1".into(), vm: VmId(7) };

@@ -51,12 +51,12 @@ impl<'a> Move<'a> {
     async fn new(pools: &Pools, order: &'a MigrateOrder) -> Result<Move<'a>, VmmError> {
         let pool = |server: ServerId| {
             pools.of(server).cloned().ok_or_else(|| VmmError::Refused {
-                what: format!("moving {}", order.vm),
+                what: format!("moving {}", order.way.vm),
                 why: format!("{server} is no host of a XAPI pool; it can only be moved between those"),
             })
         };
-        let (from, to) = (pool(order.from)?, pool(order.to)?);
-        let (source, target) = (from.host(order.from).await?, to.host(order.to).await?);
+        let (from, to) = (pool(order.way.from)?, pool(order.way.to)?);
+        let (source, target) = (from.host(order.way.from).await?, to.host(order.way.to).await?);
         Ok(Move { order, from, to, source, target })
     }
 
@@ -66,16 +66,20 @@ impl<'a> Move<'a> {
 
     /// On the target.
     fn failed(&self, error: CallError) -> VmmError {
-        self.to.deed(self.order.to, Some(self.order.vm), format!("moving {} there", self.order.vm)).failed(error)
+        self.to
+            .deed(self.order.way.to, Some(self.order.way.vm), format!("moving {} there", self.order.way.vm))
+            .failed(error)
     }
 
     fn ended(&self, error: TaskError) -> VmmError {
-        self.to.deed(self.order.to, Some(self.order.vm), format!("moving {} there", self.order.vm)).ended(error)
+        self.to
+            .deed(self.order.way.to, Some(self.order.way.vm), format!("moving {} there", self.order.way.vm))
+            .ended(error)
     }
 
     fn refused(&self, why: String) -> VmmError {
-        let to = self.to.server(self.order.to).map_or("", |s| s.name.as_str());
-        VmmError::Refused { what: format!("moving {} to {to}", self.order.vm), why }
+        let to = self.to.server(self.order.way.to).map_or("", |s| s.name.as_str());
+        VmmError::Refused { what: format!("moving {} to {to}", self.order.way.vm), why }
     }
 
     /// By which way, with what that needs. Changes nothing that lasts.
@@ -100,7 +104,7 @@ impl<'a> Move<'a> {
         }
         let mut interfaces = Map::new();
         if !self.one_pool() {
-            let network = self.to.network(self.order.to, self.order.spec.uplink_port).await?;
+            let network = self.to.network(self.order.way.to, self.order.spec.uplink_port).await?;
             for vif in &ours.record.vifs {
                 interfaces.insert(vif.clone(), json!(network));
             }
@@ -112,8 +116,7 @@ impl<'a> Move<'a> {
             .map(|p| p.network.clone())
             .ok_or_else(|| self.refused("the target host has no management interface".to_owned()))?;
         let receive = vec![json!(self.target.reference), json!(network), json!({})];
-        let dest =
-            self.to.session.call("host.migrate_receive", receive).await.map_err(|e| self.failed(e))?;
+        let dest = self.to.session.call("host.migrate_receive", receive).await.map_err(|e| self.failed(e))?;
         Ok(Route::Storage { dest, disks: Value::Object(disks), interfaces: Value::Object(interfaces) })
     }
 
@@ -135,13 +138,10 @@ impl<'a> Move<'a> {
     async fn storage(&self) -> Result<String, VmmError> {
         let there = self.pbds().await?;
         let session = &self.to.session;
-        let pools: Vec<String> =
-            session.ask("pool.get_all", Vec::new()).await.map_err(|e| self.failed(e))?;
+        let pools: Vec<String> = session.ask("pool.get_all", Vec::new()).await.map_err(|e| self.failed(e))?;
         if let Some(pool) = pools.first() {
-            let default: String = session
-                .ask("pool.get_default_SR", vec![json!(pool)])
-                .await
-                .map_err(|e| self.failed(e))?;
+            let default: String =
+                session.ask("pool.get_default_SR", vec![json!(pool)]).await.map_err(|e| self.failed(e))?;
             if there.iter().any(|p| p.sr == default) {
                 return Ok(default);
             }
@@ -153,12 +153,20 @@ impl<'a> Move<'a> {
                 return Ok(pbd.sr);
             }
         }
-        Err(self.refused("its disks cannot be reached there, and the host has no storage for them".to_owned()))
+        Err(self
+            .refused("its disks cannot be reached there, and the host has no storage for them".to_owned()))
     }
 
     fn send(&self, ours: &Ours, live: bool, route: &Route) -> Option<Vec<Value>> {
         let Route::Storage { dest, disks, interfaces } = route else { return None };
-        Some(vec![json!(ours.reference), dest.clone(), json!(live), disks.clone(), interfaces.clone(), json!({})])
+        Some(vec![
+            json!(ours.reference),
+            dest.clone(),
+            json!(live),
+            disks.clone(),
+            interfaces.clone(),
+            json!({}),
+        ])
     }
 }
 
@@ -168,7 +176,7 @@ impl<'a> Move<'a> {
 /// Why not.
 pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(), VmmError> {
     let m = Move::new(pools, order).await?;
-    let ours = m.from.must_find(order.from, order.vm, "looking for it before its move").await?;
+    let ours = m.from.must_find(order.way.from, order.way.vm, "looking for it before its move").await?;
     if ours.record.power_state != "Running" {
         return Err(m.refused(format!(
             "it is {}: only a running VM is moved",
@@ -189,18 +197,17 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
         let failure = super::rpc::Failure { code: "HOST_DISABLED".to_owned(), args: Vec::new() };
         return Err(m.failed(failure.into()));
     }
-    let free: Value = m
-        .to
-        .session
-        .ask("host.compute_free_memory", vec![json!(m.target.reference)])
-        .await
-        .map_err(|e| m.failed(e))?;
+    let free: Value =
+        m.to.session
+            .ask("host.compute_free_memory", vec![json!(m.target.reference)])
+            .await
+            .map_err(|e| m.failed(e))?;
     let free = super::rpc::integer(free).unwrap_or(i64::MAX);
     let needed = ours.record.memory_dynamic_max;
     if m.source.reference != m.target.reference && needed > free {
-        let host = m.to.deed(order.to, None, "").host.to_owned();
+        let host = m.to.deed(order.way.to, None, "").host.to_owned();
         let bytes = |n: i64| Bytes(u64::try_from(n).unwrap_or(0));
-        return Err(VmmError::NoMemory { host, vm: order.vm, needed: bytes(needed), free: bytes(free) });
+        return Err(VmmError::NoMemory { host, vm: order.way.vm, needed: bytes(needed), free: bytes(free) });
     }
     let route = m.route(&ours).await?;
     // For a cold move it would say that the VM has to be halted first.
@@ -226,10 +233,10 @@ pub(super) async fn migrate(
         Err(why) => Some(why),
     };
     // 3.
-    match places::settle(pools, order).await {
-        Settled::Ended(Whereabouts::At(at), trouble) if at == order.to => {
+    match places::settle(pools, order.way, false).await {
+        Settled::Ended(Whereabouts::At(at), trouble) if at == order.way.to => {
             if let Some(why) = why.or(trouble) {
-                tracing::warn!("{}: {} has moved in spite of: {why}", order.migration, order.vm);
+                tracing::warn!("{}: {} has moved in spite of: {why}", order.way.migration, order.way.vm);
             }
             arrive(pools, order).await;
             Ok(Moved { downtime: None })
@@ -237,16 +244,16 @@ pub(super) async fn migrate(
         Settled::Ended(at, trouble) => Err(MigrateError {
             at,
             why: why.or(trouble).unwrap_or_else(|| VmmError::Failed {
-                host: pools.name_of(order.to),
-                what: format!("moving {} there", order.vm),
+                host: pools.name_of(order.way.to),
+                what: format!("moving {} there", order.way.vm),
                 why: "the pool says that it was moved, but it does not run there".to_owned(),
             }),
         }),
         Settled::UnderWay => Err(MigrateError {
             at: Whereabouts::Unknown,
             why: why.unwrap_or_else(|| VmmError::Failed {
-                host: pools.name_of(order.to),
-                what: format!("moving {} there", order.vm),
+                host: pools.name_of(order.way.to),
+                what: format!("moving {} there", order.way.vm),
                 why: "another move of it is under way in the pool".to_owned(),
             }),
         }),
@@ -256,12 +263,9 @@ pub(super) async fn migrate(
 async fn attempt(pools: &Pools, order: &MigrateOrder, steering: &Steering) -> Result<(), VmmError> {
     let m = Move::new(pools, order).await?;
     let limits = m.from.cfg.limits;
-    let patience = Patience {
-        limit: limits.migrate,
-        cancel_limit: limits.cancel,
-        cancel: steering.cancel.clone(),
-    };
-    let (seen, silent) = places::look(pools, order).await;
+    let patience =
+        Patience { limit: limits.migrate, cancel_limit: limits.cancel, cancel: steering.cancel.clone() };
+    let (seen, silent) = places::look(pools, order.way).await;
     // 1.
     for Seen { pool, ours } in &seen {
         if let Some(task) = places::under_way(ours) {
@@ -273,9 +277,9 @@ async fn attempt(pools: &Pools, order: &MigrateOrder, steering: &Steering) -> Re
     if let Some(error) = silent {
         return Err(error);
     }
-    let host = || pools.name_of(order.from);
+    let host = || pools.name_of(order.way.from);
     let Some(Seen { ours, .. }) = seen.into_iter().find(|s| Arc::ptr_eq(&s.pool, &m.from)) else {
-        return Err(VmmError::GoneBehindOurBack { host: host(), vm: order.vm });
+        return Err(VmmError::GoneBehindOurBack { host: host(), vm: order.way.vm });
     };
     if ours.record.resident_on == m.target.reference && m.one_pool() {
         return Ok(());
@@ -317,11 +321,16 @@ async fn cold(
     if patience.cancel.is_cancelled() {
         return Err(VmmError::Cancelled);
     }
-    let deed = m.from.deed(m.order.from, Some(m.order.vm), format!("stopping {} for its move", m.order.vm));
+    let deed = m.from.deed(
+        m.order.way.from,
+        Some(m.order.way.vm),
+        format!("stopping {} for its move", m.order.way.vm),
+    );
     super::destroy::stop(&m.from, &deed, &ours.reference).await?;
     let mut there = ours.reference.clone();
     if let Some(params) = m.send(ours, false, route) {
-        let sent = task::run(&m.from.session, "VM.migrate_send", params, patience, &mut |p| heard.report(p)).await;
+        let sent =
+            task::run(&m.from.session, "VM.migrate_send", params, patience, &mut |p| heard.report(p)).await;
         if let Value::String(new) = sent.map_err(|e| m.ended(e))? {
             there = new;
         }
@@ -339,17 +348,17 @@ async fn cold(
 
 /// What is not needed for the VM to run there, but for later: where it would rather be, and its network where the uplink differs.
 async fn arrive(pools: &Pools, order: &MigrateOrder) {
-    let Some(pool) = pools.of(order.to) else { return };
+    let Some(pool) = pools.of(order.way.to) else { return };
     let done = async {
-        let ours = pool.must_find(order.to, order.vm, "finding it after its move").await?;
-        let host = pool.host(order.to).await?;
-        let deed = pool.deed(order.to, Some(order.vm), "after its move");
+        let ours = pool.must_find(order.way.to, order.way.vm, "finding it after its move").await?;
+        let host = pool.host(order.way.to).await?;
+        let deed = pool.deed(order.way.to, Some(order.way.vm), "after its move");
         let affinity = vec![json!(ours.reference), json!(host.reference)];
         pool.session.call("VM.set_affinity", affinity).await.map_err(|e| deed.failed(e))?;
-        adjust::attach(pool, order.to, order.vm, order.spec.uplink_port).await
+        adjust::attach(pool, order.way.to, order.way.vm, order.spec.uplink_port).await
     };
     if let Err(error) = done.await {
-        tracing::error!("{}: {} runs on its new server, but: {error}", order.migration, order.vm);
+        tracing::error!("{}: {} runs on its new server, but: {error}", order.way.migration, order.way.vm);
     }
 }
 

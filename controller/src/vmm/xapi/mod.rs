@@ -36,7 +36,7 @@ mod tunnel;
 use super::hosts::Image;
 use super::{
     Capabilities, Found, FoundState, Hypervisor, MigrateError, MigrateOrder, Moved, Noticed, ServerLoad,
-    Settled, Steering, VmmError, async_trait,
+    Settled, Steering, VmmError, Way, async_trait,
 };
 use config::PoolCfg;
 use load::Loads;
@@ -248,7 +248,7 @@ impl Hypervisor for Xapi {
     }
 
     async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError> {
-        let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.vm));
+        let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.way.vm));
         // Nobody waits any more: the controller ends, or has given the move up. It is cancelled, and the VM stays where it is.
         to_its_end(steering.cancel.clone(), async move {
             let _busy = busy;
@@ -257,9 +257,9 @@ impl Hypervisor for Xapi {
         .await
     }
 
-    async fn settle(&self, order: &MigrateOrder) -> Settled {
-        let _busy = self.busy(order.vm);
-        places::settle(&self.pools, order).await
+    async fn settle(&self, way: Way, stop: bool) -> Settled {
+        let _busy = self.busy(way.vm);
+        places::settle(&self.pools, way, stop).await
     }
 
     async fn watch(&self, noticed: mpsc::Sender<Noticed>) {

@@ -111,7 +111,7 @@ impl Pool {
     }
 
     /// Which server a host is.
-    pub async fn server_of(&self, host: &str) -> Option<ServerId> {
+    pub fn server_of(&self, host: &str) -> Option<ServerId> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.iter().find(|(_, h)| h.reference == host).map(|(s, _)| *s)
     }
@@ -174,7 +174,9 @@ impl Pool {
         let refused = |why| VmmError::Refused { what: format!("{}: {}", deed.host, deed.what), why };
         let uplinks = self.server(server).map(|s| s.uplinks.as_slice()).unwrap_or_default();
         let Some((_, name)) = uplinks.iter().find(|(p, _)| *p == port) else {
-            return Err(refused("the hypervisors file names none; add it to `networks` of the server".to_owned()));
+            return Err(refused(
+                "the hypervisors file names none; add it to `networks` of the server".to_owned(),
+            ));
         };
         let all: BTreeMap<String, Network> =
             self.session.ask("network.get_all_records", Vec::new()).await.map_err(|e| deed.failed(e))?;
@@ -182,12 +184,20 @@ impl Pool {
         let found = by_name.or_else(|| all.iter().find(|(_, n)| n.bridge == *name));
         found.map(|(reference, _)| reference.clone()).ok_or_else(|| {
             let names: Vec<&str> = all.values().map(|n| n.name_label.as_str()).collect();
-            refused(format!("pool {} has no network {name:?}, it has {}", self.cfg.access.name, names.join(", ")))
+            refused(format!(
+                "pool {} has no network {name:?}, it has {}",
+                self.cfg.access.name,
+                names.join(", ")
+            ))
         })
     }
 }
 
 /// Where a VM is, or would rather be while it is nowhere.
 pub fn place(record: &Vm) -> &str {
-    if record.resident_on == NULL || record.resident_on.is_empty() { &record.affinity } else { &record.resident_on }
+    if record.resident_on == NULL || record.resident_on.is_empty() {
+        &record.affinity
+    } else {
+        &record.resident_on
+    }
 }

@@ -73,10 +73,7 @@ impl CallError {
 
     /// True when nothing was sent, since nobody is there.
     fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            CallError::NoAnswer { source: HttpError::Unreachable(_), .. } | CallError::Tunnel(_)
-        )
+        matches!(self, CallError::NoAnswer { source: HttpError::Unreachable(_), .. } | CallError::Tunnel(_))
     }
 }
 
@@ -115,12 +112,7 @@ pub struct Session {
 impl Session {
     /// With a pool; nothing is sent yet.
     pub fn new(access: Access) -> Session {
-        Session {
-            tunnels: Tunnels::default(),
-            access,
-            state: Mutex::default(),
-            calls: AtomicU64::new(0),
-        }
+        Session { tunnels: Tunnels::default(), access, state: Mutex::default(), calls: AtomicU64::new(0) }
     }
 
     /// How the pool is reached.
@@ -220,7 +212,8 @@ impl Session {
         if let Some(live) = live {
             let reference = [json!(&*live.reference)];
             // A session that is not ended ends by itself in time.
-            let _ = self.exchange(&live.http, live.form, "session.logout", &reference, self.access.limit).await;
+            let _ =
+                self.exchange(&live.http, live.form, "session.logout", &reference, self.access.limit).await;
         }
     }
 
@@ -273,8 +266,7 @@ impl Session {
                     http
                 }
             };
-            let login =
-                [json!(self.access.user), json!(self.access.password), json!("1.0"), json!("tandem")];
+            let login = [json!(self.access.user), json!(self.access.password), json!("1.0"), json!("tandem")];
             let method = "session.login_with_password";
             let (form, answer) = match self.access.protocol {
                 Protocol::JsonRpc => {
@@ -283,13 +275,19 @@ impl Session {
                 Protocol::XmlRpc => {
                     (Form::Xml, self.exchange(&http, Form::Xml, method, &login, self.access.limit).await)
                 }
-                Protocol::Auto => match self.exchange(&http, Form::Json, method, &login, self.access.limit).await {
-                    // Nothing of the kind is served there.
-                    Err(
-                        CallError::NoAnswer { source: HttpError::Status(_), .. } | CallError::Malformed { .. },
-                    ) => (Form::Xml, self.exchange(&http, Form::Xml, method, &login, self.access.limit).await),
-                    other => (Form::Json, other),
-                },
+                Protocol::Auto => {
+                    match self.exchange(&http, Form::Json, method, &login, self.access.limit).await {
+                        // Nothing of the kind is served there.
+                        Err(
+                            CallError::NoAnswer { source: HttpError::Status(_), .. }
+                            | CallError::Malformed { .. },
+                        ) => (
+                            Form::Xml,
+                            self.exchange(&http, Form::Xml, method, &login, self.access.limit).await,
+                        ),
+                        other => (Form::Json, other),
+                    }
+                }
             };
             match answer {
                 Ok(Ok(value)) => {
@@ -348,7 +346,8 @@ impl Session {
             Form::Json => {
                 let id = self.calls.fetch_add(1, Ordering::Relaxed);
                 let call = json::encode_call(id, method, params);
-                let body = http.post("/jsonrpc", "application/json", call, limit).await.map_err(unanswered)?;
+                let body =
+                    http.post("/jsonrpc", "application/json", call, limit).await.map_err(unanswered)?;
                 json::decode_answer(id, &body).map_err(malformed)
             }
             Form::Xml => {

@@ -134,9 +134,8 @@ pub async fn follow(
     match (record.status.as_str(), given_up) {
         ("success", _) => {
             progress(1.0);
-            result(&record.result).map_err(|source| {
-                CallError::Malformed { way: session.access().name.clone(), source }.into()
-            })
+            result(&record.result)
+                .map_err(|source| CallError::Malformed { way: session.access().name.clone(), source }.into())
         }
         ("cancelled", Some((_, true)) | None) => Err(TaskError::Cancelled),
         ("cancelled", Some((_, false))) => Err(TaskError::TimedOut(patience.limit)),
@@ -174,7 +173,13 @@ async fn wait(session: &Session, task: &str, token: &mut String, events: &mut bo
 /// A task's result is text: XML-RPC's value, or nothing.
 fn result(text: &str) -> Result<Value, Malformed> {
     let text = text.trim();
-    if text.is_empty() { Ok(Value::Null) } else if text.starts_with('<') { xml::decode_value(text) } else { Ok(json!(text)) }
+    if text.is_empty() {
+        Ok(Value::Null)
+    } else if text.starts_with('<') {
+        xml::decode_value(text)
+    } else {
+        Ok(json!(text))
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,310 @@
+//! The router: turns the core's wishes into calls of drivers, and their results into facts.
+//!
+//! ```text
+//!  hub --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order of its wishes; VMs side by side
+//!      <--Event-----------------------+
+//!                    +-----spawns--> reach (reach.rs): one per server: lists it, tries it again while it is away, reads its loads
+//! ```
+//!
+//! 1. Every server is listed. When all have answered or are known to be away, `ServersAway` and `WorldUp` are sent.
+//! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is answered as it ended.
+//! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the core repeats what it still wants.
+//! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it has failed.
+//!
+//! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5)); further ones wait. Nothing here blocks the
+//! hub: its wishes come by a queue without a bound, whose length the core's own bounds (VMs, migrations at once) hold.
+
+mod jobs;
+mod reach;
+#[cfg(test)]
+mod tests;
+
+use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
+use crate::hub::Input;
+use jobs::{Job, Next};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_model::{BitRate, Effect, Event, MigrationId, ServerId, TrafficId, VmId};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Calls to one server at a time, migrations and loads apart.
+pub const CALLS: usize = 4;
+/// Migrations whose end is remembered, for those who ask again.
+const REMEMBERED: usize = 1024;
+/// Reports that wait for the router; a full queue makes those who report wait.
+const QUEUE: usize = 256;
+
+/// How long the router waits for drivers. Their own time-outs are shorter: these are for those that hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a question or a small change.
+    pub call: Duration,
+    /// For starting or stopping a VM.
+    pub start: Duration,
+    /// A migration whose progress does not change for so long is given up.
+    pub stall: Duration,
+    /// A migration that was given up may take so long to clean up, before it is dropped and what it left is looked up.
+    pub give_up: Duration,
+    /// Before the first retry; each one waits twice as long.
+    pub retry: Duration,
+    /// No retry waits longer.
+    pub longest_retry: Duration,
+}
+
+impl Patience {
+    /// As `tandem serve` has it, with the site's `[migration] timeout`.
+    pub fn new(stall: Duration) -> Patience {
+        Patience {
+            call: Duration::from_secs(180),
+            start: Duration::from_secs(900),
+            stall,
+            give_up: Duration::from_secs(120),
+            retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What jobs and reachers tell the router.
+enum Told {
+    /// A job has ended; what the router must know of it.
+    Ended(VmId, Next),
+    /// A server was listed, or could not be.
+    Listed(ServerId, Result<Vec<Found>, VmmError>),
+    /// Who is on a server, by its loads.
+    Seen(ServerId, Vec<VmId>),
+    /// A driver heard of a VM that was stopped or removed.
+    Noticed(Noticed),
+    /// A call found a server away.
+    Away(ServerId, VmmError),
+}
+
+/// What is known of a server.
+struct Reach {
+    driver: Arc<dyn Hypervisor>,
+    calls: Arc<Semaphore>,
+    /// `None` until it was listed for the first time.
+    state: Option<Result<(), VmmError>>,
+    /// Wakes its reacher: it is to be listed again.
+    again: Arc<tokio::sync::Notify>,
+}
+
+/// The wishes of one VM: the first one is being carried out.
+#[derive(Default)]
+struct Line {
+    jobs: VecDeque<Job>,
+}
+
+/// A migration that waits or is under way.
+struct Open {
+    rate: watch::Sender<BitRate>,
+    cancel: CancellationToken,
+}
+
+/// See the module.
+pub struct Router {
+    servers: BTreeMap<ServerId, Reach>,
+    hub: mpsc::Sender<Input>,
+    patience: Patience,
+    lines: BTreeMap<VmId, Line>,
+    open: BTreeMap<MigrationId, Open>,
+    ended: VecDeque<(MigrationId, Event)>,
+    /// Where VMs run, as far as is known, and how often each was missed there in a row.
+    places: BTreeMap<VmId, (ServerId, u32)>,
+    /// How often loads are read; zero: not at all.
+    loads: watch::Sender<Duration>,
+    told: mpsc::Sender<Told>,
+    tasks: JoinSet<()>,
+    /// `WorldUp` was sent.
+    up: bool,
+    /// Servers that are away, as the core knows it.
+    known_away: BTreeSet<ServerId>,
+}
+
+/// Runs until the hub is gone. `world` is its name, for people.
+pub async fn run(
+    drivers: Vec<Arc<dyn Hypervisor>>,
+    world: &str,
+    patience: Patience,
+    hub: mpsc::Sender<Input>,
+) {
+    let (effects, mut inbox) = mpsc::unbounded_channel();
+    if hub.send(Input::WorldAttached(effects)).await.is_err() {
+        return;
+    }
+    let (told, mut reports) = mpsc::channel(QUEUE);
+    let mut router = Router {
+        servers: BTreeMap::new(),
+        hub,
+        patience,
+        lines: BTreeMap::new(),
+        open: BTreeMap::new(),
+        ended: VecDeque::new(),
+        places: BTreeMap::new(),
+        loads: watch::channel(Duration::ZERO).0,
+        told,
+        tasks: JoinSet::new(),
+        up: false,
+        known_away: BTreeSet::new(),
+    };
+    router.reach_all(drivers);
+    loop {
+        tokio::select! {
+            effect = inbox.recv() => match effect {
+                Some(effect) => router.order(effect).await,
+                None => return,
+            },
+            Some(report) = reports.recv() => router.hear(report, world).await,
+            // Tasks that have ended are forgotten; one that panicked is told, its VM is not left waiting by it: see `Line`.
+            Some(ended) = router.tasks.join_next() => if let Err(error) = ended {
+                tracing::error!("a hypervisor task has ended early: {error}");
+            },
+        }
+    }
+}
+
+impl Router {
+    async fn say(&self, event: Event) {
+        let _ = self.hub.send(Input::Event(event)).await;
+    }
+
+    /// Takes a wish.
+    async fn order(&mut self, effect: Effect) {
+        match effect {
+            Effect::AllocateVm { vm, server, spec } => self.enqueue(vm, Job::Allocate { server, spec }),
+            Effect::StopVm { vm, server } => self.enqueue(vm, Job::Stop { server }),
+            Effect::ResizeVm { vm, server, resources } => self.enqueue(vm, Job::Resize { server, resources }),
+            Effect::AttachVm { vm, server, uplink_port } => {
+                self.enqueue(vm, Job::Attach { server, uplink: uplink_port });
+            }
+            Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
+                let way = Way { migration, vm, from, to };
+                let order = MigrateOrder { way, manner, spec: *spec, downtime, rounds };
+                self.migrate(order, rate).await;
+            }
+            Effect::SetMigrationRate { migration, rate } => {
+                if let Some(open) = self.open.get(&migration) {
+                    open.rate.send_replace(rate);
+                }
+            }
+            Effect::CancelMigration { migration, vm, from, to } => {
+                self.cancel(Way { migration, vm, from, to }).await;
+            }
+            Effect::ReportLoads { period } => {
+                self.loads.send_replace(period);
+            }
+            Effect::TrafficStart { spec } => self.no_traffic(spec.id).await,
+            // The hub sends nothing else here.
+            _ => {}
+        }
+    }
+
+    async fn no_traffic(&self, id: TrafficId) {
+        let why = "hypervisors make no traffic; it comes from the VMs themselves".to_owned();
+        self.say(Event::TrafficEnded { id, why }).await;
+    }
+
+    async fn migrate(&mut self, order: MigrateOrder, rate: BitRate) {
+        let id = order.way.migration;
+        if let Some(open) = self.open.get(&id) {
+            open.rate.send_replace(rate);
+            return;
+        }
+        if let Some((_, event)) = self.ended.iter().find(|(m, _)| *m == id) {
+            return self.say(event.clone()).await;
+        }
+        let (sender, seen) = watch::channel(rate);
+        let cancel = CancellationToken::new();
+        self.open.insert(id, Open { rate: sender, cancel: cancel.clone() });
+        self.enqueue(order.way.vm, Job::Migrate { order: Box::new(order), rate: seen, cancel });
+    }
+
+    async fn cancel(&mut self, way: Way) {
+        if let Some(open) = self.open.get(&way.migration) {
+            open.cancel.cancel();
+        } else if let Some((_, event)) = self.ended.iter().find(|(m, _)| *m == way.migration) {
+            self.say(event.clone()).await;
+        } else {
+            self.enqueue(way.vm, Job::Abandon { way });
+        }
+    }
+
+    /// Puts a wish behind the VM's others, unless the last of them is the same.
+    fn enqueue(&mut self, vm: VmId, job: Job) {
+        let line = self.lines.entry(vm).or_default();
+        if line.jobs.back() == Some(&job) {
+            return;
+        }
+        line.jobs.push_back(job);
+        if line.jobs.len() == 1 {
+            self.start(vm);
+        }
+    }
+
+    /// Starts the first wish of a VM's line.
+    fn start(&mut self, vm: VmId) {
+        let Some(job) = self.lines.get(&vm).and_then(|l| l.jobs.front()).cloned() else { return };
+        let carrier = jobs::Carrier {
+            vm,
+            drivers: job.servers().map(|s| self.servers.get(&s).map(|r| (r.driver.clone(), r.calls.clone()))),
+            away: job.servers().map(|s| match self.servers.get(&s).map(|r| &r.state) {
+                Some(Some(Err(why))) => Some(why.clone()),
+                _ => None,
+            }),
+            hub: self.hub.clone(),
+            patience: self.patience,
+        };
+        let told = self.told.clone();
+        self.tasks.spawn(async move {
+            // A job that panics must not leave its VM's line waiting for ever.
+            let job = AbortOnDropHandle::new(tokio::spawn(carrier.carry_out(job)));
+            let next = job.await.unwrap_or_default();
+            let _ = told.send(Told::Ended(vm, next)).await;
+        });
+    }
+
+    async fn hear(&mut self, told: Told, world: &str) {
+        match told {
+            Told::Ended(vm, next) => self.job_ended(vm, next).await,
+            Told::Listed(server, Ok(found)) => self.listed(server, found, world).await,
+            Told::Listed(server, Err(why)) | Told::Away(server, why) => self.away(server, why, world).await,
+            Told::Seen(server, vms) => self.seen(server, &vms),
+            Told::Noticed(noticed) => self.noticed(&noticed),
+        }
+    }
+
+    async fn job_ended(&mut self, vm: VmId, next: Next) {
+        let ended = self.lines.get_mut(&vm).and_then(|l| l.jobs.pop_front());
+        if let Some(Job::Migrate { order, .. }) = &ended {
+            self.open.remove(&order.way.migration);
+        }
+        if let Some(place) = next.place {
+            match place {
+                Some(server) => self.places.insert(vm, (server, 0)),
+                None => self.places.remove(&vm),
+            };
+        }
+        if let Some((migration, event)) = next.migration {
+            self.ended.push_back((migration, event));
+            if self.ended.len() > REMEMBERED {
+                self.ended.pop_front();
+            }
+        }
+        if self.lines.get(&vm).is_some_and(|l| l.jobs.is_empty()) {
+            self.lines.remove(&vm);
+        } else {
+            self.start(vm);
+        }
+        for (server, why) in next.away {
+            // Its reacher finds out whether it is; calls fail at once until it answers.
+            tracing::debug!("{server}: {why}");
+            if let Some(reach) = self.servers.get(&server) {
+                reach.again.notify_one();
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Whether servers answer, what is on them, and what they use: a task per server.
+
+use super::jobs::Job;
+use super::*;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+/// So often in a row a VM must be missing among its server's loads before it is looked for.
+const MISSED: u32 = 2;
+
+impl Router {
+    pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>) {
+        for driver in drivers {
+            self.tasks.spawn(listen(driver.clone(), self.told.clone()));
+            for server in driver.servers().to_vec() {
+                let again = Arc::new(tokio::sync::Notify::new());
+                let reacher = Reacher {
+                    driver: driver.clone(),
+                    server,
+                    told: self.told.clone(),
+                    hub: self.hub.clone(),
+                    patience: self.patience,
+                };
+                self.tasks.spawn(reacher.run(again.clone(), self.loads.subscribe()));
+                let calls = Arc::new(Semaphore::new(CALLS));
+                self.servers.insert(server, Reach { driver: driver.clone(), calls, state: None, again });
+            }
+        }
+    }
+
+    pub(super) async fn listed(&mut self, server: ServerId, found: Vec<Found>, world: &str) {
+        // What waits in a line or moves is told by its job.
+        let busy = |vm: &VmId| self.lines.contains_key(vm);
+        let stale: Vec<VmId> = self
+            .places
+            .iter()
+            .filter(|(vm, (at, _))| *at == server && !busy(vm) && !found.iter().any(|f| f.vm == **vm))
+            .map(|(vm, _)| *vm)
+            .collect();
+        let news = !matches!(self.servers.get(&server).map(|r| &r.state), Some(Some(Ok(()))));
+        for vm in stale {
+            if news {
+                // The core starts it again when it hears what runs.
+                self.places.remove(&vm);
+            } else {
+                self.enqueue(vm, Job::Missed { server });
+            }
+        }
+        for f in &found {
+            match f.state {
+                FoundState::Running | FoundState::Paused => {
+                    if !self.lines.contains_key(&f.vm) {
+                        self.places.insert(f.vm, (server, 0));
+                    }
+                }
+                // Of a migration: the core knows of it and asks. What does not run is made anew, or removed, when the core asks.
+                FoundState::Incoming | FoundState::Halted | FoundState::Dying => {
+                    tracing::info!("{} on {server} is {:?}", f.name, f.state);
+                }
+            }
+        }
+        let Some(reach) = self.servers.get_mut(&server) else { return };
+        reach.state = Some(Ok(()));
+        if news {
+            self.tell(world).await;
+        }
+    }
+
+    pub(super) async fn away(&mut self, server: ServerId, why: VmmError, world: &str) {
+        let Some(reach) = self.servers.get_mut(&server) else { return };
+        let news = !matches!(reach.state, Some(Err(_)));
+        reach.state = Some(Err(why));
+        if news {
+            self.tell(world).await;
+        }
+    }
+
+    /// Says what is known, once every server was asked: who is away, and what runs.
+    async fn tell(&mut self, world: &str) {
+        if self.servers.values().any(|r| r.state.is_none()) {
+            return;
+        }
+        let away: Vec<(ServerId, String)> = self
+            .servers
+            .iter()
+            .filter_map(|(id, r)| r.state.as_ref()?.as_ref().err().map(|e| (*id, e.to_string())))
+            .collect();
+        let gone: BTreeSet<ServerId> = away.iter().map(|(id, _)| *id).collect();
+        let returned = self.known_away.difference(&gone).next().is_some();
+        if self.up && gone == self.known_away {
+            return;
+        }
+        self.known_away = gone;
+        self.say(Event::ServersAway { servers: away }).await;
+        // Servers that went away change nothing of what runs elsewhere.
+        if self.up && !returned {
+            return;
+        }
+        self.up = true;
+        // What was known on a server that is away now still counts: it is not to be started elsewhere or again.
+        let vms = self.places.iter().map(|(vm, (server, _))| (*vm, *server)).collect();
+        tracing::info!(
+            "hypervisors: {} of {} servers answer",
+            self.servers.len() - self.known_away.len(),
+            self.servers.len()
+        );
+        self.say(Event::WorldUp { world: world.to_owned(), vms, traffic: false }).await;
+    }
+
+    /// A VM that somebody else has stopped or removed is looked for at once.
+    pub(super) fn noticed(&mut self, noticed: &Noticed) {
+        let Noticed { server, vm, why } = noticed;
+        let ours = self.places.get(vm).is_some_and(|(at, _)| at == server);
+        if ours && !self.lines.contains_key(vm) {
+            tracing::info!("{vm} on {server}: {why}");
+            self.enqueue(*vm, Job::Missed { server: *server });
+        }
+    }
+
+    /// Who was counted on a server; who is missing again and again is looked for.
+    pub(super) fn seen(&mut self, server: ServerId, vms: &[VmId]) {
+        let mut missed = Vec::new();
+        for (vm, (at, times)) in &mut self.places {
+            if *at != server || self.lines.contains_key(vm) {
+                continue;
+            }
+            *times = if vms.contains(vm) { 0 } else { *times + 1 };
+            if *times >= MISSED {
+                *times = 0;
+                missed.push(*vm);
+            }
+        }
+        for vm in missed {
+            self.enqueue(vm, Job::Missed { server });
+        }
+    }
+}
+
+/// The task of one driver: what it hears of.
+async fn listen(driver: Arc<dyn Hypervisor>, told: mpsc::Sender<Told>) {
+    let (noticed, mut heard) = mpsc::channel(64);
+    let tell = async {
+        while let Some(noticed) = heard.recv().await {
+            if told.send(Told::Noticed(noticed)).await.is_err() {
+                heard.close();
+                return;
+            }
+        }
+    };
+    tokio::join!(driver.watch(noticed), tell);
+}
+
+/// The task of one server.
+struct Reacher {
+    driver: Arc<dyn Hypervisor>,
+    server: ServerId,
+    told: mpsc::Sender<Told>,
+    hub: mpsc::Sender<Input>,
+    patience: Patience,
+}
+
+impl Reacher {
+    async fn run(self, again: Arc<tokio::sync::Notify>, mut period: watch::Receiver<Duration>) {
+        loop {
+            self.list().await;
+            // It answers: loads, until it does not, or somebody doubts it.
+            loop {
+                let every = *period.borrow_and_update();
+                tokio::select! {
+                    () = again.notified() => break,
+                    changed = period.changed() => if changed.is_err() { return },
+                    away = self.loads(every), if !every.is_zero() => {
+                        tracing::debug!("{}: {away}", self.server);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lists the server, again and again until it answers.
+    async fn list(&self) {
+        let mut wait = self.patience.retry;
+        loop {
+            let result = match timeout(self.patience.call, self.driver.list(self.server)).await {
+                Ok(result) => result,
+                Err(_) => Err(VmmError::TimeOut {
+                    host: self.driver.name().to_owned(),
+                    what: "listing its VMs".to_owned(),
+                    after: self.patience.call,
+                }),
+            };
+            let done = result.is_ok();
+            let _ = self.told.send(Told::Listed(self.server, result)).await;
+            if done {
+                return;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(self.patience.longest_retry);
+        }
+    }
+
+    /// Reads loads at a period until the server does not answer.
+    async fn loads(&self, every: Duration) -> VmmError {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let why = match timeout(self.patience.call, self.driver.load(self.server)).await {
+                Ok(Ok(ServerLoad { server: sample, vms })) => {
+                    let ids = vms.iter().map(|(vm, _)| *vm).collect();
+                    let _ = self.told.send(Told::Seen(self.server, ids)).await;
+                    let event = Event::ServerSamples { server: self.server, sample, vms };
+                    let _ = self.hub.send(Input::Event(event)).await;
+                    continue;
+                }
+                Ok(Err(why)) => why,
+                Err(_) => VmmError::TimeOut {
+                    host: self.driver.name().to_owned(),
+                    what: "reading its loads".to_owned(),
+                    after: self.patience.call,
+                },
+            };
+            if why.is_away() {
+                let _ = self.told.send(Told::Away(self.server, why.clone())).await;
+                return why;
+            }
+            tracing::warn!("no loads of {}: {why}", self.server);
+        }
+    }
+}
