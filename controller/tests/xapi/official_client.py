@@ -3,6 +3,7 @@
 import http.client
 import sys
 import time
+import xml.parsers.expat
 
 import XenAPI.XenAPI as XenAPI
 
@@ -34,7 +35,7 @@ def ended(api, task, limit=30):
     while time.monotonic() < deadline:
         record = api.task.get_record(task)
         if record["status"] not in ("pending", "cancelling"):
-            assert record["created"].value == "20240102T03:04:05Z" or isinstance(record["created"], str)
+            assert record["created"].value == "20240102T03:04:05Z"
             api.task.destroy(task)
             return record
         batch = getattr(api.event, "from")(["task/" + task], token, 5.0)
@@ -83,7 +84,7 @@ api.VM.provision(vm)
 
 # Events from here on.
 batch = getattr(api.event, "from")(["vm"], "", 0.0)
-assert {e["operation"] for e in batch["events"]} == {"add"} or batch["events"]
+assert vm in {e["ref"] for e in batch["events"]}
 token = batch["token"]
 
 api.VM.start_on(vm, hosts["xcp1"], False, False)
@@ -123,7 +124,7 @@ assert api.VM.get_uuid(vm)
 try:
     api.VM.get_name_description(vm)
     raise AssertionError("not cut")
-except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionError):
+except (http.client.HTTPException, ConnectionError, xml.parsers.expat.ExpatError):
     pass
 
 # The end, with the disks.

@@ -40,7 +40,13 @@ pub(crate) fn pool(double: &Double, first: ServerId) -> PoolCfg {
             limit: Duration::from_secs(20),
         },
         servers: vec![server(0, "xcp1"), server(1, "xcp2")],
-        limits: Limits { make: LIMIT, shutdown: LIMIT, migrate: LIMIT, cancel: LIMIT },
+        limits: Limits {
+            make: LIMIT,
+            shutdown: LIMIT,
+            migrate: LIMIT,
+            cancel: LIMIT,
+            doubt: Duration::from_secs(1),
+        },
     }
 }
 

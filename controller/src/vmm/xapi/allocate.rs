@@ -270,23 +270,22 @@ impl Making<'_> {
     }
 }
 
-/// Waits until a clone that may or may not be under way is there to be removed, or is not.
+/// Waits until a clone that may or may not be under way is there to be removed, or has not shown itself.
 async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Result<(), VmmError> {
-    let deadline = Instant::now() + pool.cfg.limits.cancel;
-    while Instant::now() < deadline {
+    let start = Instant::now();
+    let session = &pool.session;
+    loop {
         let original: Vm =
-            pool.session.ask("VM.get_record", vec![json!(template)]).await.map_err(|e| deed.failed(e))?;
-        let there: Vec<String> = pool
-            .session
-            .ask("VM.get_by_name_label", vec![json!(making(vm))])
-            .await
-            .map_err(|e| deed.failed(e))?;
-        if !there.is_empty() || !original.current_operations.values().any(|o| o == "clone") {
-            break;
+            session.ask("VM.get_record", vec![json!(template)]).await.map_err(|e| deed.failed(e))?;
+        let named = session.ask("VM.get_by_name_label", vec![json!(making(vm))]).await;
+        let there: Vec<String> = named.map_err(|e| deed.failed(e))?;
+        let busy = original.current_operations.values().any(|o| o == "clone");
+        let limit = if busy { pool.cfg.limits.cancel } else { pool.cfg.limits.doubt };
+        if !there.is_empty() || start.elapsed() > limit {
+            return Ok(());
         }
         sleep(Duration::from_millis(200)).await;
     }
-    Ok(())
 }
 
 /// What the guest's tools say.

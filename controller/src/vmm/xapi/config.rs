@@ -76,6 +76,8 @@ pub struct Limits {
     pub migrate: Duration,
     /// For a task to end after it was cancelled.
     pub cancel: Duration,
+    /// For a task to show itself whose beginning was not confirmed.
+    pub doubt: Duration,
 }
 
 /// A server of the site that is a host of the pool.
@@ -173,6 +175,7 @@ impl PoolCfg {
                 shutdown: pool.times.shutdown,
                 migrate: Duration::from_secs(4 * 3600),
                 cancel: pool.times.command,
+                doubt: Duration::from_secs(5),
             },
         })
     }

@@ -14,37 +14,52 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+/// Before something is looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Stops and removes; what is gone already is as good.
 ///
 /// # Errors
 /// When it may still be there.
 pub(super) async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
-    match steps(pool, deed, reference).await {
-        // Somebody has removed it while we were at it.
-        Err(VmmError::GoneBehindOurBack { .. }) => Ok(()),
-        other => other,
+    let deadline = Instant::now() + pool.cfg.limits.cancel;
+    loop {
+        match steps(pool, reference).await {
+            Ok(()) => return Ok(()),
+            // Somebody has removed it while we were at it.
+            Err(TaskError::Call(error)) if error.code() == "HANDLE_INVALID" => return Ok(()),
+            // Something that began before, and of which nobody knew, goes on or has just ended.
+            Err(TaskError::Call(error)) if is_busy(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            Err(error) => return Err(deed.ended(error)),
+        }
     }
 }
 
-async fn steps(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
+fn is_busy(error: &CallError) -> bool {
+    matches!(
+        error.code(),
+        "OTHER_OPERATION_IN_PROGRESS" | "VM_BAD_POWER_STATE" | "VDI_IN_USE" | "OPERATION_NOT_ALLOWED"
+    )
+}
+
+async fn steps(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     let session = &pool.session;
-    stop(pool, deed, reference).await?;
-    let record: Vm =
-        session.ask("VM.get_record", vec![json!(reference)]).await.map_err(|e| deed.failed(e))?;
+    halt(pool, reference).await?;
+    let record: Vm = session.ask("VM.get_record", vec![json!(reference)]).await?;
     for vbd in &record.vbds {
         let vbd: Vbd = match session.ask("VBD.get_record", vec![json!(vbd)]).await {
             Err(error) if error.code() == "HANDLE_INVALID" => continue,
-            other => other.map_err(|e| deed.failed(e))?,
+            other => other?,
         };
         if vbd.kind != "Disk" || vbd.vdi == NULL || vbd.vdi.is_empty() {
             continue;
         }
         let vdi: Vdi = match session.ask("VDI.get_record", vec![json!(vbd.vdi)]).await {
             Err(error) if error.code() == "HANDLE_INVALID" => continue,
-            other => other.map_err(|e| deed.failed(e))?,
+            other => other?,
         };
         if vdi.vbds.len() <= 1 {
-            gone(session.call("VDI.destroy", vec![json!(vbd.vdi)]).await).map_err(|e| deed.failed(e))?;
+            gone(session.call("VDI.destroy", vec![json!(vbd.vdi)]).await)?;
         }
     }
     match session.call("VM.destroy", vec![json!(reference)]).await {
@@ -52,10 +67,10 @@ async fn steps(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmE
         Err(error) if error.is_in_doubt() => {
             match session.ask::<Vm>("VM.get_record", vec![json!(reference)]).await {
                 Err(error) if error.code() == "HANDLE_INVALID" => Ok(()),
-                _ => Err(deed.failed(error)),
+                _ => Err(error.into()),
             }
         }
-        other => gone(other).map_err(|e| deed.failed(e)),
+        other => Ok(gone(other)?),
     }
 }
 
@@ -64,24 +79,32 @@ async fn steps(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmE
 /// # Errors
 /// When it may still run.
 pub(super) async fn stop(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
+    let deadline = Instant::now() + pool.cfg.limits.cancel;
+    loop {
+        match halt(pool, reference).await {
+            Err(TaskError::Call(error)) if is_busy(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            other => return other.map_err(|e| deed.ended(e)),
+        }
+    }
+}
+
+async fn halt(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     let session = &pool.session;
     let state = || session.ask::<String>("VM.get_power_state", vec![json!(reference)]);
     let limits = pool.cfg.limits;
     let patience =
         Patience { limit: limits.shutdown, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
-    quiet(pool, deed, reference).await?;
-    if state().await.map_err(|e| deed.failed(e))? == "Running" {
+    quiet(pool, reference).await?;
+    if state().await? == "Running" {
         let asked =
             task::run(session, "VM.clean_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
         if let Err(why) = asked {
-            tracing::info!(
-                "{}: {}: its guest does not shut down ({why}); stopping it hard",
-                deed.host,
-                deed.what
-            );
+            tracing::info!("{reference}: its guest does not shut down ({why}); stopping it hard");
+            // Its task may be under way, if nobody knows what became of it.
+            quiet(pool, reference).await?;
         }
     }
-    if state().await.map_err(|e| deed.failed(e))? == "Halted" {
+    if state().await? == "Halted" {
         return Ok(());
     }
     let hard = task::run(session, "VM.hard_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
@@ -89,26 +112,18 @@ pub(super) async fn stop(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Resul
         Ok(_) => Ok(()),
         Err(why) => match state().await {
             Ok(state) if state == "Halted" => Ok(()),
-            Err(error) if error.code() == "HANDLE_INVALID" => Err(deed.failed(error)),
-            _ => Err(match why {
-                TaskError::Cancelled => VmmError::Failed {
-                    host: deed.host.to_owned(),
-                    what: deed.what.clone(),
-                    why: "somebody cancelled its hard shutdown".to_owned(),
-                },
-                why => deed.ended(why),
-            }),
+            Err(error) if error.code() == "HANDLE_INVALID" => Err(error.into()),
+            _ => Err(why),
         },
     }
 }
 
 /// What is still being done with a VM is cancelled, and waited for.
-async fn quiet(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
+async fn quiet(pool: &Pool, reference: &str) -> Result<(), CallError> {
     let deadline = Instant::now() + pool.cfg.limits.cancel;
     let mut cancelled = false;
     loop {
-        let record: Vm =
-            pool.session.ask("VM.get_record", vec![json!(reference)]).await.map_err(|e| deed.failed(e))?;
+        let record: Vm = pool.session.ask("VM.get_record", vec![json!(reference)]).await?;
         // What cannot be cancelled and does not end: what comes next says so.
         if record.current_operations.is_empty() || Instant::now() > deadline {
             return Ok(());
@@ -121,7 +136,7 @@ async fn quiet(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmE
                 }
             }
         }
-        sleep(Duration::from_millis(200)).await;
+        sleep(PAUSE).await;
     }
 }
 

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, Manner, Progress, ServerId};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Reports are not sent more often.
 const REPORTS: Duration = Duration::from_millis(250);
@@ -155,6 +155,38 @@ impl<'a> Move<'a> {
         }
         Err(self
             .refused("its disks cannot be reached there, and the host has no storage for them".to_owned()))
+    }
+
+    /// A move as a task. When nobody knows whether it has begun, it is looked for with its VM, and followed.
+    async fn run(
+        &self,
+        ours: &Ours,
+        method: &str,
+        params: Vec<Value>,
+        patience: &Patience,
+        heard: &mut Reporter<'_>,
+    ) -> Result<Value, VmmError> {
+        let session = &self.from.session;
+        let doubt = match task::run(session, method, params, patience, &mut |p| heard.report(p)).await {
+            Err(TaskError::InDoubt(error)) => error,
+            other => return other.map_err(|e| self.ended(e)),
+        };
+        let start = Instant::now();
+        while start.elapsed() < self.from.cfg.limits.doubt {
+            let found = self.from.find(self.order.way.vm).await.map_err(|e| self.failed(e))?;
+            match found {
+                Some(now) if now.record.resident_on == ours.record.resident_on => {
+                    if let Some(task) = places::under_way(&now) {
+                        let followed = task::follow(session, task, patience, &mut |p| heard.report(p)).await;
+                        return followed.map_err(|e| self.ended(e));
+                    }
+                }
+                // It has gone already; where to is looked up.
+                _ => break,
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Err(self.failed(doubt))
     }
 
     fn send(&self, ours: &Ours, live: bool, route: &Route) -> Option<Vec<Value>> {
@@ -306,8 +338,7 @@ async fn live(
             ("VM.pool_migrate", vec![json!(ours.reference), json!(m.target.reference), options])
         }
     };
-    let done = task::run(&m.from.session, method, params, patience, &mut |p| heard.report(p)).await;
-    done.map(drop).map_err(|e| m.ended(e))
+    m.run(ours, method, params, patience, &mut heard).await.map(drop)
 }
 
 async fn cold(
@@ -329,9 +360,8 @@ async fn cold(
     super::destroy::stop(&m.from, &deed, &ours.reference).await?;
     let mut there = ours.reference.clone();
     if let Some(params) = m.send(ours, false, route) {
-        let sent =
-            task::run(&m.from.session, "VM.migrate_send", params, patience, &mut |p| heard.report(p)).await;
-        if let Value::String(new) = sent.map_err(|e| m.ended(e))? {
+        let sent = m.run(ours, "VM.migrate_send", params, patience, &mut heard).await?;
+        if let Value::String(new) = sent {
             there = new;
         }
     }

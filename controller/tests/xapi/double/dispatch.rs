@@ -181,14 +181,14 @@ async fn steps(
                 Some(Fault::HangDeaf) => {
                     let mut released = shared.released.subscribe();
                     let _ = released.wait_for(|r| *r).await;
-                    shared.with(|s| s.cancelled.remove(task));
                 }
                 Some(Fault::FailLater(words)) => return refuse(words),
                 Some(Fault::Meanwhile(change)) => shared.with(change),
                 _ => {}
             }
         }
-        if cancelled() {
+        // A deaf one has been let go and ends well, whatever was asked of it.
+        if cancelled() && !matches!(fault, Some(Fault::HangDeaf)) {
             return refuse(&["TASK_CANCELLED", task]);
         }
     }

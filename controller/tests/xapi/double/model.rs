@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) log: Vec<Change>,
     /// Tasks that somebody wants to end.
     pub(crate) cancelled: BTreeSet<String>,
-    numbers: u64,
+    pub(crate) numbers: u64,
     pub(crate) password: String,
     /// False for XCP 1.6: no JSON-RPC.
     pub(crate) json: bool,

@@ -11,13 +11,17 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_stream::{Stream, StreamExt};
 
 /// The pools of this process, by port: a VM can be sent from one to another.
 static POOLS: Mutex<BTreeMap<u16, Weak<Shared>>> = Mutex::new(BTreeMap::new());
@@ -114,9 +118,27 @@ fn plain(status: StatusCode, text: String) -> Response<Body> {
 fn half(text: String) -> Response<Body> {
     let length = text.len();
     let bytes = Bytes::from(text).slice(..length / 2);
-    let frames = [Ok(Frame::data(bytes)), Err(Error::new(ErrorKind::ConnectionReset, "cut"))];
-    let body = BodyExt::boxed(StreamBody::new(tokio_stream::iter(frames)));
+    let frames =
+        tokio_stream::iter([Ok(Frame::data(bytes)), Err(Error::new(ErrorKind::ConnectionReset, "cut"))]);
+    // The pause lets the first half go out.
+    let frames = frames.then(|frame| async {
+        if frame.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        frame
+    });
+    let body = BodyExt::boxed(StreamBody::new(SyncStream(Mutex::new(Box::pin(frames)))));
     Response::builder().header("content-length", length).body(body).expect("a response")
+}
+
+/// A body must be `Sync`, a future that waits need not be.
+struct SyncStream<S>(Mutex<Pin<Box<S>>>);
+
+impl<S: Stream> Stream for SyncStream<S> {
+    type Item = S::Item;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        lock(&self.get_mut().0).as_mut().poll_next(cx)
+    }
 }
 
 async fn handle(

@@ -118,6 +118,7 @@ pub(crate) fn xml_value(v: &Value) -> String {
         Value::Bool(b) => format!("<boolean>{}</boolean>", u8::from(*b)),
         Value::Number(n) if n.is_f64() => format!("<double>{n}</double>"),
         Value::Number(n) => n.to_string(),
+        Value::String(s) if is_time(s) => format!("<dateTime.iso8601>{s}</dateTime.iso8601>"),
         Value::String(s) => escaped(s),
         Value::Array(list) => {
             let items: String = list.iter().map(xml_value).collect();
@@ -131,6 +132,11 @@ pub(crate) fn xml_value(v: &Value) -> String {
         }
     };
     format!("<value>{inner}</value>")
+}
+
+/// `20240102T03:04:05Z`.
+fn is_time(s: &str) -> bool {
+    s.len() == 18 && s.as_bytes()[8] == b'T' && s.ends_with('Z')
 }
 
 fn escaped(s: &str) -> String {
