@@ -3,7 +3,7 @@
 //! ```text
 //!  switches --OpenFlow--> connection tasks (a driver each) --events--+
 //!  agents <--gRPC, mutual TLS--> agents (a session each) --events-----+
-//!  hypervisor service <--gRPC--> world task ------------------------ + --> hub (the core) --effects--> back to all of them
+//!  vmm: hypervisors (ssh, XAPI), or a lab's service (gRPC) ----------+ --> hub (the core) --effects--> back to all of them
 //!  tandem, browsers --HTTP--> api --asks-----------------------------+        |
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
@@ -19,4 +19,3 @@ pub mod serve;
 pub mod store;
 pub mod switches;
 pub mod vmm;
-pub mod world;

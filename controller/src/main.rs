@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
+use tandem_controller::cli::hypervisors::{self, HypervisorsVerb};
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
@@ -42,6 +43,9 @@ enum Verb {
     /// The machines of a testbed: agents to and from them, who holds them.
     #[command(subcommand)]
     Testbed(TestbedVerb),
+    /// Hypervisors files: their faults, and what their hosts can do.
+    #[command(subcommand)]
+    Hypervisors(HypervisorsVerb),
     /// Site files.
     #[command(subcommand)]
     Site(SiteVerb),
@@ -128,6 +132,11 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Site(verb) => {
             if !site::site(&common, verb).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Verb::Hypervisors(verb) => {
+            if !hypervisors::hypervisors(&common, verb).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }

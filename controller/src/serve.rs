@@ -4,7 +4,8 @@ use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
 use crate::store::{Sqlite, Store, Writer};
 use crate::switches::{self, Address, Listener};
-use crate::{api, exporter, metrics, world};
+use crate::vmm::{self, hosts::Hypervisors, router::Patience};
+use crate::{api, exporter, metrics};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub struct Options {
     /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the site's name.
     #[arg(long)]
     pub world: Option<PathBuf>,
+    /// The hypervisors file: real hypervisors instead of a lab's service.
+    #[arg(long, conflicts_with = "world")]
+    pub hypervisors: Option<PathBuf>,
     /// Folder for the statistics' CSV files.
     #[arg(long)]
     pub csv: Option<PathBuf>,
@@ -71,6 +75,8 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let api_addresses: Vec<Address> = std::iter::once(api).chain(options.also_listen.clone()).collect();
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
+    let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
+    let drivers = hypervisors.as_ref().map(|h| vmm::drivers(h, &site.name)).transpose()?;
     let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
     for address in &options.openflow {
@@ -132,8 +138,17 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
             }
         });
     }
-    let service = options.world.clone().unwrap_or_else(|| format!("@tandem-lab/{}/world", site.name).into());
-    tasks.spawn(world::attach(service, sender.clone()));
+    if let Some(drivers) = drivers {
+        if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
+            tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
+        }
+        let (patience, hub) = (Patience::new(site.migration.timeout), sender.clone());
+        tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", patience, hub).await });
+    } else {
+        let service =
+            options.world.clone().unwrap_or_else(|| format!("@tandem-lab/{}/world", site.name).into());
+        tasks.spawn(vmm::emulated::attach(service, sender.clone()));
+    }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(exporter::run(folder, site.statistics.period, handle.clone()));
     }

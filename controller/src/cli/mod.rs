@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod client;
+pub mod hypervisors;
 pub mod operator;
 pub mod site;
 pub mod stats;

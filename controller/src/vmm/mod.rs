@@ -14,15 +14,18 @@
 //!
 //! Which hosts there are and how they are reached is a file: [`hosts`].
 
+pub mod emulated;
 mod error;
 pub mod hosts;
 pub mod placeholders;
 pub mod router;
 pub mod xapi;
+pub mod xl;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
     BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, VmId, VmSpec,
@@ -247,4 +250,20 @@ pub enum Settled {
     UnderWay,
     /// It is not; this is where the VM is, and the reason where something is not as it should be.
     Ended(Whereabouts, Option<VmmError>),
+}
+
+/// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which marks its VMs.
+///
+/// # Errors
+/// When a driver cannot be made.
+pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<dyn Hypervisor>>> {
+    let mut drivers: Vec<Arc<dyn Hypervisor>> = Vec::new();
+    if !file.hosts.is_empty() {
+        drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));
+    }
+    if !file.pools.is_empty() {
+        let pools = file.pools.iter().map(xapi::config::PoolCfg::of).collect::<Result<_, _>>()?;
+        drivers.push(Arc::new(xapi::Xapi::new(site, pools, file.images.clone())));
+    }
+    Ok(drivers)
 }

@@ -110,7 +110,6 @@ async fn a_full_host_says_how_much_is_missing() {
 #[tokio::test]
 async fn a_template_that_is_not_there_names_those_that_are() {
     let (double, driver) = pair().await;
-    let before = double.things();
     let why = driver.allocate(SRV1, VM, &spec("debian-13")).await.expect_err("no such template");
     assert_eq!(why.to_string(), "pool lab has no image \"debian-13\"; it knows debian-12");
     let mut nameless = spec("x");
@@ -125,7 +124,6 @@ async fn a_template_that_is_not_there_names_those_that_are() {
     let why = driver.allocate(SRV1, VM, &spec("debian-12")).await.expect_err("ambiguous").to_string();
     assert!(why.contains("several templates"), "{why}");
     assert_eq!(double.count("Async.VM.clone"), 0);
-    drop(before);
 }
 
 #[tokio::test]
@@ -273,11 +271,11 @@ async fn what_a_killed_controller_left_is_removed_by_the_next_attempt() {
     let (double, driver) = pair().await;
     let sr = double.with(|s| s.all("SR").next().expect("storage").0.clone());
     double.with(|s| {
-        let half = s.add_vm("tandem: vm7 is being made", GIB);
+        let half = s.add_vm("tandem: vm7 of mine is being made", GIB);
         s.set("VM", &half, "is_a_template", json!(true));
         s.add_disk(&half, &sr);
         let tagged = s.add_vm("web", GIB);
-        s.set("VM", &tagged, "other_config", json!({"tandem-vm": "7"}));
+        s.set("VM", &tagged, "other_config", json!({"tandem-vm": "mine/7"}));
         s.add_disk(&tagged, &sr);
     });
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("made");

@@ -1,10 +1,11 @@
 //! A VM's life, in every form in which XAPI is spoken.
 
-use crate::double::{Double, PASSWORD, Setup};
+use crate::double::{Double, PASSWORD, SLAVE, Setup};
 use crate::ready::{LIMIT, SRV1, SRV2, driver, pool, spec, until};
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use tandem_controller::vmm::hosts::{HostKeys, SshTarget};
 use tandem_controller::vmm::xapi::config::{Protocol, Transport};
 use tandem_controller::vmm::xapi::rpc::tls::Fingerprint;
 use tandem_controller::vmm::{FoundState, Hypervisor, VmmError};
@@ -87,6 +88,41 @@ async fn by_xml_rpc_because_it_is_configured() {
 #[tokio::test]
 async fn by_tls_with_a_known_certificate() {
     a_life(Setup { tls: true, ..Setup::default() }, Protocol::Auto).await;
+}
+
+/// An XCP 1.6, whose TLS nobody speaks any more: through ssh to its plain port. The slave sends us to the master by the same way.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_ssh_to_the_plain_port() {
+    if !tandem_tests::sshd::can_ssh() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let sshd = tandem_tests::sshd::Sshd::start(folder.path()).expect("an sshd");
+    let double = Double::start(Setup { json: false, ..Setup::default() }).await;
+    let user = std::process::Command::new("id").arg("-un").output().expect("id");
+    let mut cfg = pool(&double, SRV1);
+    cfg.access.address = SLAVE.to_owned();
+    cfg.access.transport = Transport::Ssh(SshTarget {
+        user: String::from_utf8_lossy(&user.stdout).trim().to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port: sshd.port,
+        key: Some(sshd.folder.join("id")),
+        known_hosts: Some(sshd.folder.join("known_hosts")),
+        host_keys: HostKeys::Strict,
+        options: vec!["ConnectionAttempts=1".to_owned()],
+    });
+    let driver = driver(vec![cfg.clone()]);
+    driver.allocate(SRV2, VM, &spec("debian-12")).await.expect("allocated");
+    assert_eq!(double.place(7), "xcp2");
+    assert!(sshd.connections() > 0, "it went through ssh");
+    assert_eq!(driver.load(SRV2).await.expect("a load of the other host").vms.len(), 1);
+    drop(driver);
+    // Who is not let in hears what to try.
+    let Transport::Ssh(target) = &mut cfg.access.transport else { panic!("by ssh") };
+    target.key = Some(sshd.folder.join("host"));
+    target.options.push("IdentitiesOnly=yes".to_owned());
+    let why = crate::ready::driver(vec![cfg]).list(SRV1).await.expect_err("another key");
+    assert!(why.is_away() && why.to_string().contains("true` work?"), "{why}");
 }
 
 #[tokio::test]

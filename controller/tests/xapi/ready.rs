@@ -51,7 +51,7 @@ pub(crate) fn pool(double: &Double, first: ServerId) -> PoolCfg {
 }
 
 pub(crate) fn driver(pools: Vec<PoolCfg>) -> Xapi {
-    Xapi::new(pools, Vec::new())
+    Xapi::new("mine", pools, Vec::new())
 }
 
 pub(crate) fn spec(image: &str) -> VmSpec {

@@ -14,7 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_model::site::Faults;
-use tandem_model::{PortNo, ServerId, Site};
+use tandem_model::{Bytes, PortNo, ServerId, Site};
 pub use tandem_testbed::inventory::HostKeys;
 
 /// The hypervisors as checked.
@@ -41,6 +41,10 @@ pub struct Image {
     pub disk: Option<Disk>,
     /// Further lines of the guest's configuration, with placeholders, under `xl`.
     pub config: String,
+    /// VMs can grow to so much memory while they run; `None`: to no more than they are made with.
+    pub max_ram: Option<Bytes>,
+    /// VMs can grow to so many CPUs while they run.
+    pub max_cpu: Option<u32>,
     /// The template's name, under XAPI.
     pub template: Option<String>,
 }
@@ -129,6 +133,10 @@ pub struct Host {
     pub uplinks: Vec<(PortNo, String)>,
     /// A vif script that is there; `None` is ours, which is put there.
     pub vif_script: Option<String>,
+    /// Where what runs for us is, on the host: gone when it is started anew, as its domains are.
+    pub run: String,
+    /// Where what must outlive that is: cold moves under way.
+    pub keep: String,
     /// How memory goes to and from it.
     pub transport: Transport,
     /// Where other hosts reach it for that.

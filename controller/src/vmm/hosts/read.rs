@@ -182,6 +182,7 @@ fn image(mut s: Section<'_>, c: &mut Collector<'_>, before: &[Image]) -> Image {
     let (cmdline, loader) = (s.text(c, "cmdline"), s.text(c, "loader"));
     let config = s.text(c, "config").unwrap_or_default();
     let template = s.text(c, "template");
+    let (max_ram, max_cpu) = (s.bytes(c, "max_ram"), s.count(c, "max_cpu", 1..=4096));
     if kernel.is_none() {
         for key in ["ramdisk", "cmdline"] {
             if s.has(key) {
@@ -221,7 +222,7 @@ fn image(mut s: Section<'_>, c: &mut Collector<'_>, before: &[Image]) -> Image {
         Some(kernel) => Boot::Kernel { kernel, ramdisk, cmdline: cmdline.unwrap_or_default() },
         None => Boot::Disk { loader },
     };
-    Image { name, default, boot, disk, config, template }
+    Image { name, default, boot, disk, config, max_ram, max_cpu, template }
 }
 
 fn disk(parent: &mut Section<'_>, c: &mut Collector<'_>) -> Disk {
@@ -313,6 +314,8 @@ fn host(
     let ssh = ssh(&mut s, c, "ssh", d);
     let uplinks = uplinks(&mut s, c, "bridges", site, server, 15);
     let vif_script = remote_path(&mut s, c, "vif_script");
+    let run = remote_path(&mut s, c, "run").unwrap_or_else(|| "/run/tandem-xl".to_owned());
+    let keep = remote_path(&mut s, c, "keep").unwrap_or_else(|| "/var/lib/tandem".to_owned());
     let words = [("ssh", Transport::Ssh), ("tcp", Transport::Tcp)];
     let transport = s.word(c, "migration", &words).unwrap_or(Transport::Tcp);
     let migration_address = s.text(c, "migration_address").unwrap_or_else(|| ssh.address.clone());
@@ -331,6 +334,8 @@ fn host(
         ssh,
         uplinks,
         vif_script,
+        run,
+        keep,
         transport,
         migration_address,
         migration_port,

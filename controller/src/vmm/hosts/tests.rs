@@ -44,6 +44,8 @@ fn the_example_is_read_and_its_defaults_are_those_it_says() {
         "migration = \"tcp\"",
         "migration_address",
         "migration_port",
+        "run =",
+        "keep =",
         "migration_options",
         "user = \"root\"",
     ];

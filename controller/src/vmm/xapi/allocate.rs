@@ -1,7 +1,7 @@
 //! A VM from a template: all of it, or nothing.
 //!
 //! 1. One that runs already is as good; what an attempt that was cut has left is removed first. Until it carries our tag it is known by its
-//!    name ([`making`]).
+//!    name ([`Pool::making`]).
 //! 2. The template and the network are looked for before anything is made.
 //! 3. Clone, tag, memory and CPUs, interface, disks (`VM.provision`), start on the chosen host.
 //! 4. If any of that fails, or is not wanted any more, the VM is removed with its disks.
@@ -24,11 +24,6 @@ use std::time::Duration;
 use tandem_model::{ServerId, VmId, VmSpec};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-
-/// The name of a VM that is being made.
-pub(super) fn making(vm: VmId) -> String {
-    format!("tandem: {vm} is being made")
-}
 
 /// Names of templates that an error lists, at most.
 const NAMES: usize = 30;
@@ -97,7 +92,7 @@ async fn undo(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
 async fn remove_unfinished(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
     let left: Vec<String> = pool
         .session
-        .ask("VM.get_by_name_label", vec![json!(making(vm))])
+        .ask("VM.get_by_name_label", vec![json!(pool.making(vm))])
         .await
         .map_err(|e| deed.failed(e))?;
     for reference in left {
@@ -182,7 +177,7 @@ impl Making<'_> {
         let it = self.clone_of(template).await?;
         // A template of ours would carry another VM's tag.
         self.call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
-        let tag = vec![json!(it), json!(TAG), json!(self.vm.0.to_string())];
+        let tag = vec![json!(it), json!(TAG), json!(self.pool.mark(self.vm))];
         self.call("VM.add_to_other_config", tag).await?;
         let name = self.spec.name.clone().unwrap_or_else(|| self.vm.to_string());
         self.call("VM.set_name_label", vec![json!(it), json!(name)]).await?;
@@ -199,7 +194,7 @@ impl Making<'_> {
     }
 
     async fn clone_of(&self, template: &str) -> Result<String, VmmError> {
-        let params = vec![json!(template), json!(making(self.vm))];
+        let params = vec![json!(template), json!(self.pool.making(self.vm))];
         let session = &self.pool.session;
         match task::run(session, "VM.clone", params, &self.patience, &mut |_| {}).await {
             Ok(Value::String(it)) => Ok(it),
@@ -277,7 +272,7 @@ async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Resul
     loop {
         let original: Vm =
             session.ask("VM.get_record", vec![json!(template)]).await.map_err(|e| deed.failed(e))?;
-        let named = session.ask("VM.get_by_name_label", vec![json!(making(vm))]).await;
+        let named = session.ask("VM.get_by_name_label", vec![json!(pool.making(vm))]).await;
         let there: Vec<String> = named.map_err(|e| deed.failed(e))?;
         let busy = original.current_operations.values().any(|o| o == "clone");
         let limit = if busy { pool.cfg.limits.cancel } else { pool.cfg.limits.doubt };

@@ -243,6 +243,8 @@ mod tests {
             disk: None,
             config: String::new(),
             template: template.map(str::to_owned),
+            max_cpu: None,
+            max_ram: None,
         };
         let images = [image("small", false, None), image("debian", true, Some("Debian 12"))];
         assert_eq!(template(&images, None), Ok(Some("Debian 12")));

@@ -4,7 +4,7 @@
 //! found by looking: after every new beginning, all VMs of ours are compared with those that were known.
 
 use super::Xapi;
-use super::pool::{Ours, Pool, tag};
+use super::pool::{Ours, Pool};
 use super::records::{EventBatch, Vm};
 use super::session::CallError;
 use crate::vmm::Noticed;
@@ -69,7 +69,7 @@ async fn turn(
             continue;
         }
         let Some(record) = change.snapshot.and_then(|v| pool.session.read::<Vm>(v).ok()) else { continue };
-        let Some(vm) = tag(&record) else { continue };
+        let Some(vm) = pool.tag(&record) else { continue };
         let server = pool.server_of(super::pool::place(&record));
         if record.power_state == "Running" {
             known.insert(change.reference, (vm, server));

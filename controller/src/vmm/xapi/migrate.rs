@@ -260,10 +260,7 @@ pub(super) async fn migrate(
     order: &MigrateOrder,
     steering: Steering,
 ) -> Result<Moved, MigrateError> {
-    let why = match attempt(pools, order, &steering).await {
-        Ok(()) => None,
-        Err(why) => Some(why),
-    };
+    let why = attempt(pools, order, &steering).await.err();
     // 3.
     match places::settle(pools, order.way, false).await {
         Settled::Ended(Whereabouts::At(at), trouble) if at == order.way.to => {

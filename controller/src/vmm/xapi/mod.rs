@@ -97,13 +97,13 @@ impl Drop for Busy {
 }
 
 impl Xapi {
-    /// With these pools; nothing is sent yet.
-    pub fn new(pools: Vec<PoolCfg>, images: Vec<Image>) -> Xapi {
+    /// With these pools, for the VMs of a site; nothing is sent yet.
+    pub fn new(site: &str, pools: Vec<PoolCfg>, images: Vec<Image>) -> Xapi {
         let names: Vec<&str> = pools.iter().map(|p| p.access.name.as_str()).collect();
         Xapi {
             name: format!("xapi ({})", names.join(", ")),
             servers: pools.iter().flat_map(|p| p.servers.iter().map(|s| s.server)).collect(),
-            pools: Pools(pools.into_iter().map(|p| Arc::new(Pool::new(p))).collect()),
+            pools: Pools(pools.into_iter().map(|p| Arc::new(Pool::new(p, site))).collect()),
             images: images.into(),
             loads: Loads::default(),
             busy: Arc::default(),

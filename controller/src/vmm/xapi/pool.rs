@@ -1,7 +1,7 @@
 //! A pool as it is found: which of its hosts are our servers, and which of its VMs are ours.
 //!
 //! References are kept while they hold: a host's and a VM's are looked up again when XAPI no longer knows them. Of VMs, those are ours whose
-//! `other_config` carries [`TAG`].
+//! `other_config` carries [`TAG`] with the site's name and their id: several sites may share a pool.
 
 use super::config::{PoolCfg, ServerCfg};
 use super::failure::Deed;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tandem_model::{PortNo, ServerId, VmId};
 
-/// The key of our id in a VM's `other_config`.
+/// The key in a VM's `other_config` that has the site's name and the VM's id: `mine/7`.
 pub const TAG: &str = "tandem-vm";
 
 /// A VM of ours, as it is now.
@@ -42,24 +42,38 @@ pub struct Pool {
     pub cfg: PoolCfg,
     /// The way to it.
     pub session: Arc<Session>,
+    site: String,
     vms: Mutex<BTreeMap<VmId, String>>,
     hosts: Mutex<BTreeMap<ServerId, HostRef>>,
 }
 
-/// The id that a VM carries.
-pub fn tag(record: &Vm) -> Option<VmId> {
-    record.other_config.get(TAG)?.parse().ok().map(VmId)
-}
-
 impl Pool {
-    /// Nothing is sent yet.
-    pub fn new(cfg: PoolCfg) -> Pool {
+    /// For the VMs of a site; nothing is sent yet.
+    pub fn new(cfg: PoolCfg, site: &str) -> Pool {
         Pool {
             session: Arc::new(Session::new(cfg.access.clone())),
             cfg,
+            site: site.to_owned(),
             vms: Mutex::default(),
             hosts: Mutex::default(),
         }
+    }
+
+    /// What a VM of ours carries.
+    pub fn mark(&self, vm: VmId) -> String {
+        format!("{}/{}", self.site, vm.0)
+    }
+
+    /// The id that a VM of ours carries.
+    pub fn tag(&self, record: &Vm) -> Option<VmId> {
+        let (site, id) = record.other_config.get(TAG)?.rsplit_once('/')?;
+        (site == self.site).then_some(())?;
+        id.parse().ok().map(VmId)
+    }
+
+    /// The name of a VM that is being made, before it carries anything.
+    pub fn making(&self, vm: VmId) -> String {
+        format!("tandem: {vm} of {} is being made", self.site)
     }
 
     /// What is configured of one of its servers.
@@ -130,7 +144,7 @@ impl Pool {
         let mut found: Vec<Ours> = all
             .into_iter()
             .filter(|(_, r)| !r.is_a_snapshot && !r.is_control_domain)
-            .filter_map(|(reference, record)| Some(Ours { vm: tag(&record)?, reference, record }))
+            .filter_map(|(reference, record)| Some(Ours { vm: self.tag(&record)?, reference, record }))
             .collect();
         found.sort_by_key(|o| o.vm);
         *self.vms.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -146,7 +160,9 @@ impl Pool {
         let known = self.vms.lock().unwrap_or_else(PoisonError::into_inner).get(&vm).cloned();
         if let Some(reference) = known {
             match self.session.ask::<Vm>("VM.get_record", vec![json!(reference)]).await {
-                Ok(record) if tag(&record) == Some(vm) => return Ok(Some(Ours { vm, reference, record })),
+                Ok(record) if self.tag(&record) == Some(vm) => {
+                    return Ok(Some(Ours { vm, reference, record }));
+                }
                 Ok(_) => {}
                 Err(error) if error.code() == "HANDLE_INVALID" => {}
                 Err(error) => return Err(error),

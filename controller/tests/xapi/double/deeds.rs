@@ -187,6 +187,11 @@ fn send(s: &mut State, deed: &Deed, other: Option<&mut State>) -> Result<Value, 
     record.insert("current_operations".into(), json!({}));
     record.insert("affinity".into(), json!(NULL));
     record.insert("resident_on".into(), json!(if live { host.as_str() } else { NULL }));
+    if live {
+        let guest = s.get("VM_guest_metrics", &s.text("VM", vm, "guest_metrics")).cloned();
+        let guest = other.add("VM_guest_metrics", json!(guest.unwrap_or_default()));
+        record.insert("guest_metrics".into(), json!(guest));
+    }
     let new = other.add("VM", Value::Object(record));
     for vif in s.list("VM", vm, "VIFs") {
         let Some(network) = deed.params[4][&vif].as_str() else {

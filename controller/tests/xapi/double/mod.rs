@@ -184,7 +184,7 @@ impl Double {
     pub(crate) fn vm(&self, id: u64) -> Option<String> {
         self.with(|s| {
             let tagged = |r: &serde_json::Map<String, serde_json::Value>| {
-                r["other_config"]["tandem-vm"] == id.to_string()
+                r["other_config"]["tandem-vm"] == format!("mine/{id}")
             };
             s.all("VM").find(|(_, r)| tagged(r)).map(|(reference, _)| reference.clone())
         })

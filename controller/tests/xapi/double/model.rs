@@ -221,6 +221,8 @@ impl State {
             self.in_list("VDI", &vdi, "VBDs", &vbd, false);
             self.remove("VBD", &vbd);
         }
+        let guest = self.text("VM", vm, "guest_metrics");
+        self.remove("VM_guest_metrics", &guest);
         self.remove("VM", vm);
     }
 

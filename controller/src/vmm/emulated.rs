@@ -1,4 +1,9 @@
 //! The client of a world's hypervisor service: attaches over a Unix socket, and again whenever the service comes back.
+//!
+//! It stands beside the router, not under it: the stream's contract (`hypervisor.proto`) is the router's own towards the core, with orders
+//! that may be repeated, answers per VM in order, and migrations answered as they ended. The service does the ordering where its VMs are;
+//! a router here would only queue what is queued there. It has all servers of the site, so it is a world of its own: `tandem serve` attaches
+//! either it or hypervisors.
 
 use crate::hub::Input;
 use std::net::Ipv4Addr;

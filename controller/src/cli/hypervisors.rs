@@ -1,0 +1,132 @@
+//! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they can do. Needs no controller.
+
+use super::table::table;
+use super::verbs::{Common, print_json};
+use crate::serve::read_site;
+use crate::vmm::hosts::{Hypervisors, LoadError};
+use crate::vmm::{self, Capabilities, Hypervisor};
+use clap::Subcommand;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_model::ServerId;
+
+/// A host that takes longer to say what is on it is taken for gone.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What can be done with hypervisors files.
+#[derive(Debug, Subcommand)]
+pub enum HypervisorsVerb {
+    /// Check a hypervisors file; prints all its faults.
+    Check {
+        /// The hypervisors file.
+        file: PathBuf,
+        /// The site file that it belongs to.
+        #[arg(long)]
+        site: PathBuf,
+        /// Also connect to every host, put there what the driver needs, and say what it can do and how many VMs of the site it has.
+        #[arg(long)]
+        connect: bool,
+    },
+}
+
+/// `tandem hypervisors`; false when the file has faults, or a host does not answer.
+///
+/// # Errors
+/// When a file cannot be read.
+pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Result<bool> {
+    let HypervisorsVerb::Check { file, site, connect } = verb;
+    let site = read_site(&site)?;
+    let all = match Hypervisors::load(&file, &site) {
+        Ok(all) => all,
+        Err(LoadError::Faults(faults)) => {
+            if common.json {
+                print_json(&json!({ "ok": false, "faults": faults.faults }))?;
+            } else {
+                eprintln!("{faults}");
+            }
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let missing = all.missing(&site);
+    if !connect {
+        if common.json {
+            print_json(
+                &json!({ "ok": true, "hosts": all.hosts.len(), "pools": all.pools.len(), "images": all.images.len(), "missing": missing }),
+            )?;
+        } else {
+            println!(
+                "{} hosts, {} pools, {} images; no faults",
+                all.hosts.len(),
+                all.pools.len(),
+                all.images.len()
+            );
+            if !missing.is_empty() {
+                println!("on no hypervisor: {}", missing.join(", "));
+            }
+        }
+        return Ok(true);
+    }
+    let drivers = vmm::drivers(&all, &site.name)?;
+    let mut tasks = Vec::new();
+    for driver in &drivers {
+        for server in driver.servers() {
+            tasks.push((driver.clone(), *server, tokio::spawn(ask(driver.clone(), *server))));
+        }
+    }
+    let name = |id: ServerId| {
+        site.topology.servers.get(id.0 as usize).map_or_else(|| id.to_string(), |s| s.name.clone())
+    };
+    let (mut rows, mut found, mut good) = (Vec::new(), Vec::new(), true);
+    for (driver, server, task) in tasks {
+        let (vms, why) = match task.await? {
+            Ok(vms) => (Some(vms), None),
+            Err(why) => (None, Some(why)),
+        };
+        good &= why.is_none();
+        let can = words(driver.capabilities(server));
+        found.push(
+            json!({ "server": name(server), "driver": driver.name(), "vms": vms, "can": can, "error": why }),
+        );
+        rows.push(vec![
+            name(server),
+            driver.name().to_owned(),
+            vms.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            why.unwrap_or_else(|| can.join(", ")),
+        ]);
+    }
+    if common.json {
+        print_json(&json!({ "ok": good, "servers": found, "missing": missing }))?;
+    } else {
+        print!("{}", table(&["SERVER", "DRIVER", "VMS", "CAN"], &rows));
+    }
+    Ok(good)
+}
+
+/// How many VMs of the site it has, or why nobody knows.
+async fn ask(driver: Arc<dyn Hypervisor>, server: ServerId) -> Result<usize, String> {
+    match tokio::time::timeout(PATIENCE, driver.list(server)).await {
+        Ok(Ok(found)) => Ok(found.len()),
+        Ok(Err(why)) => Err(why.to_string()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+fn words(c: Capabilities) -> Vec<&'static str> {
+    [
+        (c.live, "live"),
+        (c.cold, "cold"),
+        (c.storage, "storage"),
+        (c.cancel, "cancel"),
+        (c.progress, "progress"),
+        (c.rate, "rate"),
+        (c.resize, "resize"),
+        (c.loads, "loads"),
+        (c.addresses, "addresses"),
+    ]
+    .into_iter()
+    .filter_map(|(can, word)| can.then_some(word))
+    .collect()
+}

@@ -1,0 +1,82 @@
+//! What a host and its VMs use, by one command: `xl list` (CPU time, in tenths of seconds), `xl info` (memory), dom0's own counters of network
+//! interfaces, and those of block devices that dom0's kernel serves. Memory that is dirtied is not counted by Xen unless it migrates.
+
+use super::host::HostState;
+use super::parse::{counters, domains, info};
+use crate::vmm::{ServerLoad, VmmError};
+use tandem_model::{LoadSample, VmId};
+
+/// Sections, each after a line of its own.
+const SCRIPT: &str = r#"xl list -v || exit 1
+echo '== info'; xl info || exit 1
+echo '== interfaces'
+for n in /sys/class/net/vif*; do
+  [ -e "$n" ] && echo "${n##*/} $(cat "$n/statistics/rx_bytes") $(cat "$n/statistics/tx_bytes")"
+done
+for n in /sys/class/net/*; do
+  case ${n##*/} in vif*) continue ;; esac
+  [ -e "$n/device" ] && [ -e "$n/master" ] && echo "uplink:${n##*/} $(cat "$n/statistics/rx_bytes") $(cat "$n/statistics/tx_bytes")"
+done
+echo '== disks'
+for n in /sys/bus/xen-backend/devices/vbd-*; do
+  [ -e "$n/statistics/rd_sect" ] && echo "${n##*/} $(cat "$n/statistics/rd_sect") $(cat "$n/statistics/wr_sect")"
+done; :"#;
+
+/// blkback counts in sectors (Documentation/ABI/testing/sysfs-driver-xen-blkback).
+const SECTOR: u64 = 512;
+
+pub(crate) async fn load(host: &HostState) -> Result<ServerLoad, VmmError> {
+    let what = "reading its loads";
+    let text = host.ask(what, SCRIPT, &[]).await?;
+    let mut parts = text.split("== ");
+    let list = domains(parts.next().unwrap_or("")).map_err(|e| host.nonsense(what, &e))?;
+    let mut section = |name: &str| parts.next().and_then(|p| p.strip_prefix(name)).unwrap_or("");
+    let info = info(section("info")).map_err(|e| host.nonsense(what, &e))?;
+    let interfaces = counters(section("interfaces"));
+    let disks = counters(section("disks"));
+    let cpu_ns = host.cpu.lock().map_or(u64::MAX, |mut cpu| cpu.add(&list));
+    let uplinks: Vec<(u64, u64)> =
+        interfaces.iter().filter(|(n, _)| n.starts_with("uplink:")).map(|(_, c)| *c).collect();
+    let sum = |all: &[(u64, u64)], pick: fn(&(u64, u64)) -> u64| {
+        if all.is_empty() { u64::MAX } else { all.iter().map(pick).fold(0, u64::saturating_add) }
+    };
+    let of = |prefix: &str| -> Vec<(u64, u64)> {
+        disks.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, c)| *c).collect()
+    };
+    let sectors = |all: &[(u64, u64)], pick: fn(&(u64, u64)) -> u64| match sum(all, pick) {
+        u64::MAX => u64::MAX,
+        n => n.saturating_mul(SECTOR),
+    };
+    let every = of("vbd-");
+    let server = LoadSample {
+        cpu_ns,
+        ram: info.total_mib.saturating_sub(info.free_mib) << 20,
+        disk_read: sectors(&every, |c| c.0),
+        disk_written: sectors(&every, |c| c.1),
+        rx_bytes: sum(&uplinks, |c| c.0),
+        tx_bytes: sum(&uplinks, |c| c.1),
+        dirtied: u64::MAX,
+    };
+    let mut vms: Vec<(VmId, LoadSample)> = Vec::new();
+    for ours in host.sift(list) {
+        use crate::vmm::FoundState::{Paused, Running};
+        if !matches!(ours.state(), Running | Paused) {
+            continue;
+        }
+        let d = &ours.domain;
+        let vif = interfaces.get(&format!("vif{}.0", d.id)).copied();
+        let own = of(&format!("vbd-{}-", d.id));
+        let sample = LoadSample {
+            cpu_ns: d.cpu_ns,
+            ram: d.memory_mib << 20,
+            disk_read: sectors(&own, |c| c.0),
+            disk_written: sectors(&own, |c| c.1),
+            // What dom0 received the VM has sent.
+            rx_bytes: vif.map_or(u64::MAX, |c| c.1),
+            tx_bytes: vif.map_or(u64::MAX, |c| c.0),
+            dirtied: u64::MAX,
+        };
+        vms.push((ours.vm, sample));
+    }
+    Ok(ServerLoad { server, vms })
+}

@@ -1,0 +1,177 @@
+//! What `xl` and dom0's files print, as values. Pure; no text makes it fail other than by an error.
+
+use std::collections::BTreeMap;
+
+/// A domain, as `xl list -v` tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Domain {
+    /// Its name; `(null)` where it has none any more.
+    pub name: String,
+    /// Its number.
+    pub id: u32,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// CPUs that are online.
+    pub vcpus: u32,
+    /// Its state's letters.
+    pub state: State,
+    /// CPU time used, in nanoseconds; `xl` says tenths of seconds.
+    pub cpu_ns: u64,
+    /// Its UUID in lower case.
+    pub uuid: String,
+}
+
+/// The letters of a domain's state (xl(1), DOMAIN STATE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State {
+    /// `p`
+    pub paused: bool,
+    /// `s`: it has shut down, or is suspended.
+    pub shutdown: bool,
+    /// `c`
+    pub crashed: bool,
+    /// `d`
+    pub dying: bool,
+}
+
+/// What `xl info` says of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Info {
+    /// Memory, MiB.
+    pub total_mib: u64,
+    /// Free of it, MiB.
+    pub free_mib: u64,
+    /// CPUs.
+    pub cpus: u32,
+    /// Xen's version.
+    pub version: String,
+}
+
+/// A line that is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not understood")]
+pub struct Nonsense(pub String);
+
+/// `xl list -v`.
+///
+/// # Errors
+/// The first line that is no domain.
+pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
+    let header = |l: &&str| l.starts_with("Name ") || l.trim().is_empty();
+    text.lines().filter(|l| !header(l)).map(|l| domain(l).ok_or_else(|| Nonsense(l.to_owned()))).collect()
+}
+
+fn domain(line: &str) -> Option<Domain> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    // A name may have spaces; the state's six letters are the first fixed point.
+    let at = words.iter().skip(4).position(|w| state(w).is_some())? + 4;
+    let name = words[..at - 3].join(" ");
+    Some(Domain {
+        name,
+        id: words[at - 3].parse().ok()?,
+        memory_mib: words[at - 2].parse().ok()?,
+        vcpus: words[at - 1].parse().ok()?,
+        state: state(words[at])?,
+        cpu_ns: seconds(words.get(at + 1)?)?,
+        uuid: words.get(at + 2).filter(|u| u.len() == 36 && u.is_ascii())?.to_ascii_lowercase(),
+    })
+}
+
+fn state(word: &str) -> Option<State> {
+    let letters = b"rbpscd";
+    let good = word.len() == 6 && word.bytes().zip(letters).all(|(b, l)| b == b'-' || b == *l);
+    let has = |n: usize| word.as_bytes()[n] != b'-';
+    good.then(|| State { paused: has(2), shutdown: has(3), crashed: has(4), dying: has(5) })
+}
+
+/// `15.9` as nanoseconds, without the detour by a binary fraction.
+fn seconds(word: &str) -> Option<u64> {
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    let digits: String = part.chars().chain("000000000".chars()).take(9).collect();
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(digits.parse().ok()?)
+}
+
+/// `xl info`.
+///
+/// # Errors
+/// When memory is not in it.
+pub fn info(text: &str) -> Result<Info, Nonsense> {
+    let fields: BTreeMap<&str, &str> =
+        text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.trim(), v.trim())).collect();
+    let number = |key: &str| {
+        let value = fields.get(key).copied().unwrap_or("");
+        value.parse::<u64>().map_err(|_| Nonsense(format!("{key}: {value}")))
+    };
+    Ok(Info {
+        total_mib: number("total_memory")?,
+        free_mib: number("free_memory")?,
+        cpus: number("nr_cpus").ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        version: fields.get("xen_version").copied().unwrap_or("").to_owned(),
+    })
+}
+
+/// Lines `NAME NUMBER NUMBER`, as our script prints counters; others are left out.
+pub fn counters(text: &str) -> BTreeMap<String, (u64, u64)> {
+    let line = |l: &str| {
+        let mut words = l.split_whitespace();
+        let (name, one, two) = (words.next()?, words.next()?, words.next()?);
+        Some((name.to_owned(), (one.parse().ok()?, two.parse().ok()?)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// What a migration's log says so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// Round of pre-copy, from 1; 0 before the first.
+    pub round: u32,
+    /// Pages sent of this round.
+    pub done: u64,
+    /// Pages of this round.
+    pub total: u64,
+    /// The guest was suspended for the last round.
+    pub suspended: bool,
+}
+
+impl Log {
+    /// Reads on: `text` is what was added; a piece may end in the middle of a line, which the next one then only begins with.
+    pub fn read(&mut self, text: &str) {
+        for line in text.split(['\n', '\r']) {
+            if let Some((_, after)) = line.split_once("iteration ") {
+                let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+                if let Some(n) = digits.parse::<u32>().ok().and_then(|n| n.checked_add(1))
+                    && n >= self.round
+                {
+                    if n > self.round {
+                        (self.done, self.total) = (0, 0);
+                    }
+                    self.round = n;
+                }
+            }
+            if let Some((done, total)) = line.split_whitespace().find_map(fraction)
+                && total > 0
+                && self.round > 0
+            {
+                (self.done, self.total) = (done.min(total), total);
+            }
+            self.suspended |= line.contains("guest has suspended");
+        }
+    }
+}
+
+fn fraction(word: &str) -> Option<(u64, u64)> {
+    let (done, total) = word.split_once('/')?;
+    Some((done.parse().ok()?, total.parse().ok()?))
+}
+
+/// Why a migration failed, by its log: what its ends said, without what is there for developers.
+pub fn complaint(log: &str) -> String {
+    let noise = ["debug", "detail", "progress", "info:", "verbose", "domainbuilder", "/sbin/", "vcpu"];
+    let told: Vec<&str> = log
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !noise.iter().any(|n| l.contains(n)))
+        .collect();
+    let tail = told.len().saturating_sub(3);
+    told[tail..].join("; ")
+}

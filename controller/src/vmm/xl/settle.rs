@@ -1,0 +1,165 @@
+//! Finds out where the VM of a move is and cleans up: the acts of [`super::verdict`], on real hosts.
+
+use super::host::{HostState, Ours};
+use super::tag::name;
+use super::verdict::{Act, Place, Side, side, verdict};
+use super::{Xl, cold, job};
+use crate::vmm::{FoundState, Settled, VmmError, Way, Whereabouts};
+use std::time::Duration;
+use tandem_model::VmId;
+
+/// So long `xl` may take to take a guest back after its transport has ended.
+const TAKE_BACK: Duration = Duration::from_secs(60);
+
+/// Lets a domain that was suspended for a migration run on. `xl` has a word for it from Xen 4.19 on; before that its Python bindings do it:
+/// the hypervisor's resume with the guest's suspend call answered as cancelled, and xenstore told so.
+const RESUME: &str = r#"case $(xl list "$1" | tail -n 1) in
+*--p---*|*-bp---*) xl unpause "$1" || exit 1 ;;
+*) xl resume "$1" 2>/dev/null || python3 -c '
+import glob, sys
+sys.path[:0] = glob.glob("/usr/lib/xen-*/lib/python*") + glob.glob("/usr/lib/xen-*/lib/python*/*-packages") + glob.glob("/usr/lib/python3/dist-packages")
+from xen.lowlevel import xc, xs
+domain = int(sys.argv[1])
+xc.xc().domain_resume(domain, 1)
+xs.xs().resume_domain(domain)
+' "$1" || { echo "it cannot be resumed; destroy it, and it is started anew" >&2; exit 1; } ;;
+esac
+[ "$(xl domname "$1")" = "$2" ] || xl rename "$1" "$2""#;
+
+/// A host's domains of the VM; `None` when it does not answer.
+type Seen = Result<Vec<Ours>, VmmError>;
+
+async fn look(host: &HostState, vm: VmId) -> Seen {
+    host.of(vm).await
+}
+
+fn side_of(seen: &Seen) -> Side {
+    seen.as_ref().map_or(Side::Silent, |all| side(all))
+}
+
+impl Xl {
+    pub(crate) async fn settle_way(&self, way: Way, stop: bool) -> Settled {
+        let (Ok(source), Ok(target)) = (self.host(way.from), self.host(way.to)) else {
+            let why = "one of its servers is not a host of this driver".to_owned();
+            let why = VmmError::Refused { what: format!("looking for {}", way.vm), why };
+            return Settled::Ended(Whereabouts::At(way.from), Some(why));
+        };
+        match self.settle_between(source, target, way, stop).await {
+            Ok(settled) => settled,
+            Err(why) => Settled::Ended(Whereabouts::Unknown, Some(why)),
+        }
+    }
+
+    async fn settle_between(
+        &self,
+        source: &HostState,
+        target: &HostState,
+        way: Way,
+        stop: bool,
+    ) -> Result<Settled, VmmError> {
+        // 1. Is it under way? The source's process knows; without it the target's does.
+        let at_source = job::look(source, way.migration, 0, None).await;
+        let at_target = job::look(target, way.migration, 0, None).await;
+        let alive = |l: &Result<job::Look, VmmError>| l.as_ref().is_ok_and(|l| l.alive);
+        let away = |l: &Result<job::Look, VmmError>| l.as_ref().err().filter(|e| e.is_away()).cloned();
+        for look in [&at_source, &at_target] {
+            if let Err(why) = look
+                && !why.is_away()
+            {
+                return Err(why.clone());
+            }
+        }
+        let under_way = alive(&at_source) || (at_source.is_err() && alive(&at_target));
+        if under_way && !stop {
+            return Ok(Settled::UnderWay);
+        }
+        // 2. End it: the source first, so that it takes the guest back; then what waits at the target.
+        if alive(&at_source) {
+            job::stop(source, way.migration, TAKE_BACK).await?;
+        }
+        if alive(&at_target) {
+            job::stop(target, way.migration, Duration::from_secs(10)).await?;
+        }
+        // 3. Decide by what both have.
+        let (here, there) = (look(source, way.vm).await, look(target, way.vm).await);
+        for seen in [&here, &there] {
+            if let Err(why) = seen
+                && !why.is_away()
+            {
+                return Err(why.clone());
+            }
+        }
+        let (mut acts, mut place) = verdict(side_of(&here), side_of(&there));
+        if place == Place::Lost && cold::saved(source, way).await? {
+            // It was saved for a cold move and is started again from that.
+            cold::take_back(source, way).await?;
+            (acts, place) = (Vec::new(), Place::Source);
+        }
+        if !acts.is_empty() {
+            tracing::warn!(
+                "{} of {}: {:?} on {}, {:?} on {}: {acts:?}",
+                way.vm,
+                way.migration,
+                side_of(&here),
+                source.host.name,
+                side_of(&there),
+                target.host.name
+            );
+        }
+        for act in acts {
+            self.act(act, source, &here, target, &there, way.vm).await?;
+        }
+        // 4. What the side that has lost it still keeps: its folder, its disks, its saved memory.
+        let why = away(&at_source).or_else(|| away(&at_target));
+        let loser = match place {
+            Place::Source => there.is_ok().then_some(target),
+            Place::Target => here.is_ok().then_some(source),
+            Place::Lost | Place::Unknown => None,
+        };
+        if at_source.as_ref().is_ok_and(|l| l.known) || at_target.as_ref().is_ok_and(|l| l.known) {
+            if let Some(loser) = loser {
+                cold::clean(loser, source, target, way).await?;
+            }
+            if place != Place::Unknown {
+                for (host, seen) in [(source, &here), (target, &there)] {
+                    if seen.is_ok() {
+                        job::forget(host, way.migration).await?;
+                    }
+                }
+            }
+        }
+        let at = match place {
+            Place::Source => Whereabouts::At(way.from),
+            Place::Target => Whereabouts::At(way.to),
+            Place::Lost => Whereabouts::Lost,
+            Place::Unknown => Whereabouts::Unknown,
+        };
+        let lost = || VmmError::GoneBehindOurBack { host: source.host.name.clone(), vm: way.vm };
+        Ok(Settled::Ended(at, why.or_else(|| (at == Whereabouts::Lost).then(lost))))
+    }
+
+    async fn act(
+        &self,
+        act: Act,
+        source: &HostState,
+        here: &Seen,
+        target: &HostState,
+        there: &Seen,
+        vm: VmId,
+    ) -> Result<(), VmmError> {
+        let (host, seen) = match act {
+            Act::DestroySource | Act::ResumeSource => (source, here),
+            Act::DestroyTarget | Act::UnpauseTarget => (target, there),
+        };
+        for ours in seen.iter().flatten().filter(|o| o.state() != FoundState::Dying) {
+            match act {
+                Act::DestroySource | Act::DestroyTarget => host.destroy_domain(&ours.domain).await?,
+                Act::ResumeSource | Act::UnpauseTarget => {
+                    let id = ours.domain.id.to_string();
+                    host.ask(&format!("letting {vm} run on"), RESUME, &[&id, &name(vm)]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
