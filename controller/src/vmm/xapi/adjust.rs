@@ -48,12 +48,12 @@ pub(super) async fn resize(
     if ram > most_ram {
         let most = Bytes(u64::try_from(most_ram).unwrap_or(0));
         return Err(refused(format!(
-            "while it runs it can have {most} of memory at most; give its template a higher static maximum"
+            "while it runs it can have {most} of memory at most; give its image a higher `max_ram`, or its template a higher static maximum"
         )));
     }
     if cpus > most_cpus {
         return Err(refused(format!(
-            "while it runs it can have {most_cpus} CPUs at most; give its template a higher VCPUs_max"
+            "while it runs it can have {most_cpus} CPUs at most; give its image a higher `max_cpu`, or its template a higher VCPUs_max"
         )));
     }
     let it = json!(ours.reference);

@@ -65,7 +65,8 @@ pub(super) async fn allocate(
     // 3. and 4.
     let limits = pool.cfg.limits;
     let patience = Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: cancel.clone() };
-    let making = Making { pool, deed: &deed, patience, vm, spec };
+    let making =
+        Making { pool, deed: &deed, patience, vm, spec, image: config::image(images, spec.image.as_deref()) };
     let made = making.make(&host, &template, &network).await;
     let Err(why) = made else { return made };
     match undo(pool, &deed, vm).await {
@@ -153,6 +154,7 @@ struct Making<'a> {
     patience: Patience,
     vm: VmId,
     spec: &'a VmSpec,
+    image: Option<&'a Image>,
 }
 
 impl Making<'_> {
@@ -211,17 +213,20 @@ impl Making<'_> {
         }
     }
 
-    /// What the template may grow to stays above what is asked for: so far a VM can be resized while it runs.
+    /// What a VM may grow to while it runs: what its template or its image in the hypervisors file says, whichever is more.
     async fn resources(&self, it: &str, original: &Vm) -> Result<(), VmmError> {
         let ram = i64::try_from(self.spec.resources.ram.0).unwrap_or(i64::MAX);
         let least = original.memory_static_min.min(ram);
-        let most = original.memory_static_max.max(ram);
+        let said = self.image.and_then(|i| i.max_ram).map_or(0, |b| i64::try_from(b.0).unwrap_or(i64::MAX));
+        let most = original.memory_static_max.max(said).max(ram);
         let limits = vec![json!(it), json!(least), json!(most), json!(ram), json!(ram)];
         self.call("VM.set_memory_limits", limits).await?;
         let cpus = i64::from(self.spec.resources.cpu.max(1));
+        let said = self.image.and_then(|i| i.max_cpu).map_or(0, i64::from);
+        let most = original.vcpus_max.max(said).max(cpus);
         // At no moment may there be more at the start than at most.
-        if cpus > original.vcpus_max {
-            self.call("VM.set_VCPUs_max", vec![json!(it), json!(cpus)]).await?;
+        if most > original.vcpus_max {
+            self.call("VM.set_VCPUs_max", vec![json!(it), json!(most)]).await?;
         }
         self.call("VM.set_VCPUs_at_startup", vec![json!(it), json!(cpus)]).await?;
         Ok(())

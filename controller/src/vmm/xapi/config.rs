@@ -181,16 +181,20 @@ impl PoolCfg {
     }
 }
 
+/// The image that a request means, where the hypervisors file has it.
+pub fn image<'a>(images: &'a [Image], asked: Option<&str>) -> Option<&'a Image> {
+    match asked {
+        Some(name) => images.iter().find(|i| i.name == name),
+        None => images.iter().find(|i| i.default && i.template.is_some()).or_else(|| images.first()),
+    }
+}
+
 /// What a request's image is called in a pool: by the hypervisors file, or a template's own name. `None` when there is no default.
 ///
 /// # Errors
 /// When the file has the image, but no template of it.
 pub fn template<'a>(images: &'a [Image], asked: Option<&'a str>) -> Result<Option<&'a str>, &'a str> {
-    let image = match asked {
-        Some(name) => images.iter().find(|i| i.name == name),
-        None => images.iter().find(|i| i.default && i.template.is_some()).or_else(|| images.first()),
-    };
-    match (image, asked) {
+    match (image(images, asked), asked) {
         (Some(image), _) => image.template.as_deref().map(Some).ok_or(&image.name),
         (None, asked) => Ok(asked),
     }
