@@ -97,7 +97,9 @@ pub(crate) fn call(s: &mut State, method: &str, params: &[Value]) -> Result<Valu
             if flag(params, 2)? {
                 needs(s, vm, "Running")?;
             }
-            (map(params, 3)?, map(params, 4)?, map(params, 5)?);
+            for n in 3..=5 {
+                map(params, n)?;
+            }
             done
         }
         "VIF.create" => {

@@ -54,14 +54,16 @@ pub(crate) fn begin(s: &State, operation: &'static str, params: &[Value]) -> Res
         }
         "provision" => needs(s, vm, "Halted")?,
         "start" => {
-            (flag(params, 1)?, flag(params, 2)?);
+            flag(params, 1)?;
+            flag(params, 2)?;
             needs(s, vm, "Halted")?;
             if !s.all("host").any(|(h, _)| fits(s, vm, h).is_ok()) {
                 return refuse(&["NO_HOSTS_AVAILABLE", vm]);
             }
         }
         "start_on" | "resume_on" => {
-            (flag(params, 2)?, flag(params, 3)?);
+            flag(params, 2)?;
+            flag(params, 3)?;
             needs(s, vm, if operation == "start_on" { "Halted" } else { "Suspended" })?;
             fits(s, vm, text(params, 1)?)?;
         }
