@@ -156,7 +156,7 @@ pub struct Task {
     pub error_info: Vec<String>,
 }
 
-/// What [`super::events`] and tasks wait for.
+/// What who waits for changes is answered.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct EventBatch {
     /// Where to go on.

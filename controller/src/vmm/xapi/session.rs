@@ -1,6 +1,6 @@
 //! A session with a pool: found at whichever address its master answers, renewed when it has ended, closed when it is not needed.
 //!
-//! 1. A host that is no master names it (HOST_IS_SLAVE); at most [`REDIRECTS`] such steps are gone, with the same known certificates. When
+//! 1. A host that is no master names it (HOST_IS_SLAVE); at most `REDIRECTS` such steps are gone, with the same known certificates. When
 //!    the master does not answer, the configured host is asked, then every other that was learnt ([`Session::learn`]): one of them is or
 //!    knows the new one.
 //! 2. JSON-RPC is tried first at each address, XML-RPC where that is not served, unless the configuration says which.
