@@ -1,7 +1,7 @@
 //! The experiment keep-policy: the seed's table exactly, and a small data centre's morning with the policy kept and without.
 
 use std::path::PathBuf;
-use tandem_lab::experiment::keep_policy::{day, report, table};
+use tandem_lab::experiment::keep_policy::{self, day, report, table};
 use tandem_model::Allocation;
 
 #[test]
@@ -25,7 +25,7 @@ fn small() -> day::Options {
 
 #[test]
 fn keeping_best_fit_frees_servers_and_saves_energy() {
-    let runs = [false, true].map(|keep| day::run(&small(), keep).expect("a run"));
+    let runs = keep_policy::both(&small()).expect("both runs");
     let [without, with] = [0, 1].map(|n| report::totals(&runs[n]));
     assert_eq!(runs[0].requests, runs[1].requests, "the same day");
     assert_eq!((without.last.moves, runs[0].failed), (0, 0));

@@ -2,7 +2,7 @@
 //!
 //! Rates are smoothed like those of ports, `history * old + (1 - history) * new`; memory is a level and is taken as told. A counter that is
 //! `u64::MAX` is not kept by its hypervisor; one that steps back has started again, unless it is near its 64th bit. A VM that has moved
-//! counts from zero on its new server and keeps its rates meanwhile. A server that has been silent for [`SILENCE`] periods is forgotten,
+//! counts from zero on its new server and keeps its rates meanwhile. A server that has been silent for three periods is forgotten,
 //! and so are its VMs: nothing is decided by numbers that nobody renews.
 
 use crate::core::Core;

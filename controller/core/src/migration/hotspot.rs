@@ -78,11 +78,11 @@ pub(crate) fn ahead(samples: &[(Time, f64)], horizon: Duration) -> Option<f64> {
         (o + (x - mean_x) * (y - mean_y), u + (x - mean_x) * (x - mean_x))
     });
     let slope = if under > 0.0 { over / under } else { 0.0 };
-    (slope > 0.0).then(|| mean_y + slope * (horizon.as_secs_f64() - mean_x))
+    (slope > 0.0).then_some(mean_y + slope * (horizon.as_secs_f64() - mean_x))
 }
 
 impl Core {
-    /// What a server has of a resource, in the unit of [`Core::shares`]' loads.
+    /// What a server has of a resource, in the unit of its load: cores, bytes, bit/s.
     pub(crate) fn has(&self, server: ServerId, resource: Resource) -> f64 {
         let capacity = self.site.topology.server(server).map(|s| s.capacity).unwrap_or_default();
         match resource {

@@ -5,7 +5,8 @@
 //! whatever the links say: it is there already. A move to an equally good server that comes first is made too, since that is where the policy
 //! places new VMs; `[keep_policy] gain` above 0 leaves such moves out.
 
-use super::paper::{Paper, Step, use_of};
+use super::paper::{Paper, use_of};
+use super::way::Step;
 use crate::core::Core;
 use crate::placement::Placement;
 use crate::policy::ServerView;

@@ -16,6 +16,7 @@ mod fixture;
 mod fork;
 pub(crate) mod hotspot;
 mod keep_policy;
+pub(crate) mod kept;
 mod order;
 #[cfg(test)]
 mod order_tests;
@@ -26,12 +27,13 @@ pub(crate) mod policies;
 pub mod precopy;
 mod recover;
 mod relief;
-pub(crate) mod runner;
+mod runner;
 pub(crate) mod state;
 mod transfer;
 mod undo;
 mod union;
 mod view;
+mod way;
 
 pub use hotspot::Place;
 pub use keep_policy::Considered;

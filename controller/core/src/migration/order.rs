@@ -8,7 +8,8 @@
 //! give back enough for ALL earlier moves into it and itself. So at any moment the last-numbered move into that server that has begun
 //! has seen to it that everything in use there, finished or not, has room. Links are counted likewise, per direction.
 
-use super::paper::{Paper, Step};
+use super::paper::Paper;
+use super::way::Step;
 use crate::core::Core;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -3,8 +3,9 @@
 
 use super::fixture::{LIVE, core, size};
 use super::order;
-use super::paper::{Paper, Step};
+use super::paper::Paper;
 use super::policies::{Policy, View, Where};
+use super::way::Step;
 use crate::Core;
 use crate::policy::{BestFit, WorstFit};
 use proptest::prelude::*;

@@ -3,23 +3,16 @@
 //!
 //! Moves of plans that have begun and that wait for their turn are on it already; what is under way has reserved its new place itself.
 
-use super::policies::{View, Way};
-use super::{hotspot::Place, precopy, view::MoveState};
+use super::policies::View;
+use super::{hotspot::Place, view::MoveState};
 use crate::core::Core;
 use crate::inventory::Inventory;
 use crate::links::LinkTable;
 use crate::placement::Placement;
-use crate::rules::compile;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use tandem_model::paths::{self, Path};
-use tandem_model::{
-    BitRate, Cause, Hop, Manner, MoveOptions, NodeId, Prediction, Resource, ServerId, SwitchId, VmId,
-    VmRecord, VmState,
-};
-
-/// Of so many shortest paths between two edge switches the best one is taken.
-const WAYS: usize = 16;
+use tandem_model::paths::Path;
+use tandem_model::{BitRate, MoveOptions, NodeId, Resource, ServerId, SwitchId, VmId, VmRecord, VmState};
 
 /// What is watched of a server, in the order of [`Use`].
 pub(super) const WATCHED: [Resource; 3] = [Resource::Cpu, Resource::Ram, Resource::Net];
@@ -27,31 +20,20 @@ pub(super) const WATCHED: [Resource; 3] = [Resource::Cpu, Resource::Ram, Resourc
 /// CPU in cores, memory in bytes, network in bit/s, the busier direction.
 pub(super) type Use = [f64; 3];
 
-/// A move on paper.
-#[derive(Debug, Clone)]
-pub(crate) struct Step {
-    pub(crate) vm: VmId,
-    pub(crate) from: Placement,
-    pub(crate) to: Placement,
-    pub(crate) manner: Manner,
-    pub(crate) cause: Cause,
-    pub(crate) predicted: Prediction,
-    pub(crate) why: String,
-}
-
 /// See the module.
 pub(super) struct Paper<'a> {
     pub(super) core: &'a Core,
     pub(super) inventory: Inventory,
     pub(super) links: LinkTable,
-    options: MoveOptions,
+    pub(super) options: MoveOptions,
     /// Where VMs are that were moved on paper.
     moved: BTreeMap<VmId, Placement>,
     /// VMs whose move is planned already.
     taken: BTreeMap<VmId, String>,
     /// What servers use, by `ServerId`; `None` where nobody tells.
     used: Vec<Option<Use>>,
-    ways: BTreeMap<(SwitchId, SwitchId), Rc<[Path]>>,
+    /// Shortest paths between edge switches, as far as they were asked for.
+    pub(super) ways: BTreeMap<(SwitchId, SwitchId), Rc<[Path]>>,
 }
 
 /// What a VM uses: as measured, else what it has reserved.
@@ -298,106 +280,5 @@ impl<'a> Paper<'a> {
         let used = (*self.used.get(server.0 as usize)?)?;
         let has = self.core.has(server, resource);
         (has > 0.0).then(|| used[slot] / has)
-    }
-
-    /// The way of a migration's own traffic between the first uplinks of two servers, and what it has left.
-    fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {
-        let (core, topology) = (self.core, &self.core.site.topology);
-        let (a, b) = (topology.edge_of(from, 0)?, topology.edge_of(to, 0)?);
-        let known = self.ways.entry((a, b)).or_insert_with(|| core.ways(a, b).into()).clone();
-        let out = compile::access_path(topology, from, 0)?;
-        let into = compile::access_path(topology, to, 0)?;
-        let back = || into.iter().rev().map(|h| Hop { down: !h.down, ..*h });
-        let whole = known.iter().map(|middle| out.iter().chain(middle).copied().chain(back()).collect());
-        core.best_way(&self.view(), &self.links, whole)
-    }
-
-    /// Moves a VM that was taken away from `from` to its new place, with what that will take.
-    ///
-    /// # Errors
-    /// Why it cannot be moved there; it is put back where it was.
-    pub(super) fn step(
-        &mut self,
-        vm: &VmRecord,
-        from: &Placement,
-        to: Placement,
-        cause: Cause,
-        why: String,
-    ) -> Result<Step, String> {
-        let manner = self.options.manner.unwrap_or(self.core.site.migration.manner);
-        let name = |s: ServerId| self.core.site.topology.name(NodeId::Server(s)).to_owned();
-        let (a, b) = (name(from.server), name(to.server));
-        let way = self.way(from.server, to.server);
-        let predicted = match way {
-            None => Err(format!("there is no way from {a} to {b} for the transfer")),
-            Some((_, free)) => {
-                let rate = free.min(self.core.site.migration.rate);
-                let predicted = self.core.predict_move(vm, rate, manner);
-                let dirty = self.core.dirty_rate(vm.id);
-                if predicted.converges || self.options.force {
-                    Ok(predicted)
-                } else if rate.0 == 0 {
-                    Err(format!("the way from {a} to {b} has nothing left for the transfer"))
-                } else {
-                    Err(format!(
-                        "it dirties {dirty} and can be sent to {b} at {rate}: the transfer would not come to an end; move it cold, or force it"
-                    ))
-                }
-            }
-        };
-        match predicted {
-            Ok(predicted) => {
-                self.put(vm, to.clone());
-                Ok(Step { vm: vm.id, from: from.clone(), to, manner, cause, predicted, why })
-            }
-            Err(why) => {
-                self.put(vm, from.clone());
-                Err(why)
-            }
-        }
-    }
-}
-
-impl Core {
-    /// The shortest paths between two edge switches that can be used now.
-    fn ways(&self, a: SwitchId, b: SwitchId) -> Vec<Path> {
-        let usable = |hop: Hop| self.links.is_usable(hop.link);
-        paths::all_shortest(&self.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
-    }
-
-    /// Of some paths from server to server the one that the policy takes for a migration's own traffic, and what it has left.
-    pub(super) fn best_way(
-        &self,
-        view: &View<'_>,
-        links: &LinkTable,
-        paths: impl Iterator<Item = Path>,
-    ) -> Option<(Path, BitRate)> {
-        let mut best: Option<(f64, Path, BitRate)> = None;
-        for hops in paths {
-            let mut left = hops.iter().map(|hop| links.residual(*hop));
-            let Some(free) = left.try_fold(u64::MAX, |least, left| Some(least.min(left?.0))) else {
-                continue;
-            };
-            if !self.live.path_is_attended(links, &hops) {
-                continue;
-            }
-            let load = hops.iter().map(|hop| links.fill(*hop)).fold(0.0, f64::max);
-            let rank = self.policies.path.rank(&Way { hops: &hops, free: BitRate(free), load }, view);
-            if best.as_ref().is_none_or(|(least, ..)| rank.total_cmp(least).is_lt()) {
-                best = Some((rank, hops, BitRate(free)));
-            }
-        }
-        best.map(|(_, hops, free)| (hops, free))
-    }
-
-    /// What moving a VM at `rate` is expected to take.
-    pub(crate) fn predict_move(&self, vm: &VmRecord, rate: BitRate, manner: Manner) -> Prediction {
-        let (cfg, need) = (&self.site.migration, vm.request.resources);
-        match manner {
-            Manner::Live => {
-                precopy::predict(need.ram, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
-            }
-            Manner::Cold => precopy::cold(need.ram, need.disk, rate),
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! Plans: from an aim to a list of moves, decided on paper. Pure: a plan changes nothing, and the same data centre gives the same plan.
 
 use super::order;
-use super::paper::{Paper, Step, use_of};
+use super::paper::{Paper, use_of};
+use super::way::Step;
 use super::{keep_policy, relief};
 use crate::core::Core;
 use crate::placement::Placement;

@@ -2,12 +2,13 @@
 //!
 //! So that nothing swings back and forth: a VM goes only to where everything stays cool with it; what has just arrived somewhere is counted there
 //! before its load shows; a hot place gets a new plan only when the one before has ended and a whole window of new samples has come in; and a
-//! VM that was moved for this is left where it is for [`REST`](super::runner::REST) windows.
+//! VM that was moved for this is left where it is for [`REST`](super::kept::REST) windows.
 
 use super::hotspot::{Key, Place};
-use super::paper::{Paper, Step, WATCHED, traffic_of, use_of};
+use super::paper::{Paper, WATCHED, traffic_of, use_of};
 use super::plan::Found;
 use super::policies::{Candidate, Hot};
+use super::way::Step;
 use crate::core::Core;
 use crate::placement::Placement;
 use tandem_model::{Aim, BitRate, Cause, Hop, Level, LinkId, MoveOptions, Resource, VmRecord};

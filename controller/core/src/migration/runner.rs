@@ -5,104 +5,14 @@
 //! room on both sides) waits for one of them to end.
 
 use super::execute::MoveOrder;
-use super::view::{MoveState, PlanView};
+use super::kept::Carried;
+use super::view::MoveState;
 use crate::core::Core;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Aim, Cause, Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanId, ServerId, Time, VmId,
+    Aim, Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanId, ServerId, VmId,
 };
-
-/// So many plans are kept, the latest first; those under way in any case.
-const KEPT: usize = 16;
-
-/// So many windows of samples a VM that was moved away from something hot stays where it is, and no VM goes back to a server that it left
-/// by keep-policy or for a relief; unless somebody asks for just that.
-pub(crate) const REST: u32 = 20;
-
-/// A plan and how far it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Carried {
-    pub(crate) plan: Plan,
-    pub(crate) options: MoveOptions,
-    pub(crate) steps: Vec<MoveState>,
-    pub(crate) begun: Option<Time>,
-    pub(crate) ended: Option<Time>,
-}
-
-/// See the module.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Plans {
-    last: u64,
-    kept: VecDeque<Carried>,
-    /// VMs that were moved away from something hot, and until when they are left alone.
-    resting: BTreeMap<VmId, Time>,
-    /// Servers that VMs have left by themselves, and until when they do not go back.
-    left: BTreeMap<(VmId, ServerId), Time>,
-    /// VMs that have arrived somewhere lately, whose load there does not show yet, and until when.
-    arrived: Vec<(Time, VmId, ServerId)>,
-}
-
-impl Plans {
-    /// Ids go on after those of the store's migrations.
-    pub(crate) fn after(last: u64) -> Plans {
-        Plans { last, ..Plans::default() }
-    }
-
-    /// The id of the next plan that is kept.
-    pub(super) fn next_id(&self) -> PlanId {
-        PlanId(self.last + 1)
-    }
-
-    pub(super) fn keep(&mut self, plan: Plan, options: MoveOptions) {
-        self.last = self.last.max(plan.id.0);
-        let steps = vec![MoveState::Waiting; plan.moves.len()];
-        self.kept.push_front(Carried { plan, options, steps, begun: None, ended: None });
-        while self.kept.len() > KEPT {
-            let idle = |c: &Carried| c.begun.is_none() || c.ended.is_some();
-            let Some(oldest) = self.kept.iter().rposition(idle) else { break };
-            self.kept.remove(oldest);
-        }
-    }
-
-    pub(super) fn get(&self, id: PlanId) -> Option<&Carried> {
-        self.kept.iter().find(|c| c.plan.id == id)
-    }
-
-    pub(super) fn get_mut(&mut self, id: PlanId) -> Option<&mut Carried> {
-        self.kept.iter_mut().find(|c| c.plan.id == id)
-    }
-
-    /// Plans that have begun and not ended, oldest first.
-    pub(super) fn under_way(&self) -> impl Iterator<Item = &Carried> {
-        self.kept.iter().rev().filter(|c| c.begun.is_some() && c.ended.is_none())
-    }
-
-    /// True while a VM is left where it is because it was moved away from something hot.
-    pub(super) fn is_resting(&self, vm: VmId, now: Time) -> bool {
-        self.resting.get(&vm).is_some_and(|until| *until > now)
-    }
-
-    /// True while a VM does not go back to a server.
-    pub(super) fn has_left(&self, vm: VmId, server: ServerId, now: Time) -> bool {
-        self.left.get(&(vm, server)).is_some_and(|until| *until > now)
-    }
-
-    /// VMs whose load does not show yet where they are.
-    pub(super) fn settling(&self, now: Time) -> impl Iterator<Item = (VmId, ServerId)> + '_ {
-        self.arrived.iter().filter(move |(until, ..)| *until > now).map(|(_, vm, to)| (*vm, *to))
-    }
-
-    pub(crate) fn views(&self) -> Vec<PlanView> {
-        let view = |c: &Carried| PlanView {
-            plan: c.plan.clone(),
-            steps: c.steps.clone(),
-            begun: c.begun,
-            ended: c.ended,
-        };
-        self.kept.iter().map(view).collect()
-    }
-}
 
 impl Core {
     /// Begins a plan that is kept.
@@ -284,26 +194,11 @@ impl Core {
             };
             self.set_step(id, n, state);
             if matches!(end, MigrationEnd::Moved { .. }) {
-                self.remember_move(&step);
+                let settle = self.settle();
+                self.plans.remember(&step, self.now, settle);
             }
         }
         self.advance_all();
-    }
-
-    fn remember_move(&mut self, step: &tandem_model::Move) {
-        let (now, settle) = (self.now, self.settle());
-        let rest = now + settle * REST;
-        self.plans.arrived.retain(|(until, ..)| *until > now);
-        self.plans.arrived.push((now + settle, step.vm, step.to));
-        let relief = matches!(step.cause, Cause::HotServer | Cause::HotLink | Cause::Expected);
-        if relief {
-            self.plans.resting.retain(|_, until| *until > now);
-            self.plans.resting.insert(step.vm, rest);
-        }
-        if relief || step.cause == Cause::KeepPolicy {
-            self.plans.left.retain(|_, until| *until > now);
-            self.plans.left.insert((step.vm, step.from), rest);
-        }
     }
 
     /// Begins no more moves of a plan; those under way go on.

@@ -295,8 +295,8 @@ fn a_hot_link_is_relieved() {
         |l: &LinkId| links[l.0 as usize].name.contains("agg") && links[l.0 as usize].name.contains("edge");
     let hot = down.iter().map(|hop| hop.link).find(above).expect("a link above the edge");
     assert_eq!(world.core.vm(VmId(2)).expect("it runs").path_down, down, "both use it");
-    let mut meters = Meters::default();
-    meters.use_of = [(VmId(1), (0.1, 5_000_000)), (VmId(2), (0.1, 4_500_000))].into();
+    let mut meters = Meters::new(&[]);
+    meters.use_of.extend([(VmId(1), (0.1, 5_000_000)), (VmId(2), (0.1, 4_500_000))]);
     let mut bytes = 0;
     for _ in 0..12 {
         meters.period(&mut world);

@@ -99,8 +99,8 @@ fn loads_are_asked_for_and_shown() {
     let asked = Effect::ReportLoads { period: Duration::from_secs(5) };
     assert_eq!(world.log.iter().filter(|e| **e == asked).count(), 1);
     assert_eq!(world.core.snapshot().servers[0].load, None, "nobody has told yet");
-    let mut meters = Meters::default();
-    meters.use_of = BTreeMap::from([(VmId(1), (0.5, 8_000)), (VmId(2), (0.25, 0)), (VmId(3), (1.0, 0))]);
+    let mut meters = Meters::new(&[(1, 0.5), (2, 0.25), (3, 1.0)]);
+    meters.use_of.insert(VmId(1), (0.5, 8_000));
     (0..3).for_each(|_| meters.period(&mut world));
     let snapshot = world.core.snapshot();
     let load = snapshot.servers[0].load.expect("told");
@@ -123,8 +123,7 @@ fn silence_and_a_deleted_vm_are_forgotten() {
     let site = read(&format!("{SMALL}[statistics]\nperiod = \"5 s\"\n"));
     let size = site.vm.default;
     let mut world = with_vms(site, &[(0, size)]);
-    let mut meters = Meters::default();
-    meters.use_of = BTreeMap::from([(VmId(1), (0.5, 0))]);
+    let mut meters = Meters::new(&[(1, 0.5)]);
     (0..3).for_each(|_| meters.period(&mut world));
     assert!(world.core.vm_load(VmId(1)).is_some());
     world.wait(Duration::from_secs(14));

@@ -6,7 +6,7 @@ pub mod report;
 pub mod table;
 
 use super::manifest::Manifest;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use std::path::PathBuf;
 use std::time::Instant;
 use tandem_model::Allocation;
@@ -23,6 +23,20 @@ pub struct Options {
     /// The day.
     #[command(flatten)]
     pub day: day::Options,
+}
+
+/// The day without keeping the policy and with, side by side: neither knows of the other.
+///
+/// # Errors
+/// See [`day::run`].
+pub fn both(options: &day::Options) -> anyhow::Result<[day::Run; 2]> {
+    std::thread::scope(|scope| {
+        let without = scope.spawn(|| day::run(options, false));
+        let with = day::run(options, true)?;
+        let without =
+            without.join().map_err(|_| anyhow!("the run without keeping the policy broke off"))??;
+        Ok([without, with])
+    })
 }
 
 /// Runs both parts, writes the run folder and prints the tables.
@@ -43,13 +57,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Manifest::new("keep-policy", "simulated", 0, table::SITE).write(out)?;
     } else {
         let started = Instant::now();
-        let mut runs = Vec::new();
-        for keep in [false, true] {
-            let one = Instant::now();
-            runs.push(day::run(&options.day, keep)?);
-            let what = if keep { "kept" } else { "not kept" };
-            eprintln!("policy {what}: {:.1} s", one.elapsed().as_secs_f64());
-        }
+        let runs = both(&options.day)?;
         let took = started.elapsed();
         report::write(out, &options.day, &runs)?;
         let text = day::site_text(&options.day, true)?;
