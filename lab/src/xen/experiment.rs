@@ -130,7 +130,7 @@ enum Towards {
     Both,
 }
 
-/// Rules of a hub, but for what is for the guest.
+/// Rules of a hub, but for what is from and for the guest: only what is at a server is to be seen at its uplink.
 fn forward(dc: &DataCentre, towards: Towards) -> anyhow::Result<()> {
     // Ports as the site's shape numbers them: core1 has the gateway at 1 and the edges at 2 and 3, edges the core at 1 and the server at 2.
     let out = match towards {
@@ -138,8 +138,10 @@ fn forward(dc: &DataCentre, towards: Towards) -> anyhow::Result<()> {
         Towards::Second => "output:3",
         Towards::Both => "output:2,output:3",
     };
-    let core =
-        format!("table=0,priority=10,ip,nw_dst={GUEST},actions={out}\ntable=0,priority=1,actions=flood\n");
+    let core = format!(
+        "table=0,priority=10,ip,nw_dst={GUEST},actions={out}\ntable=0,priority=10,ip,nw_src={GUEST},actions=output:1\n\
+         table=0,priority=10,arp,arp_spa={GUEST},actions=output:1\ntable=0,priority=1,actions=flood\n"
+    );
     let edge = "table=0,priority=1,actions=flood\n".to_owned();
     for (switch, rules) in [("core1", core), ("edge1", edge.clone()), ("edge2", edge)] {
         // One bundle: no packet meets a table that is half filled.
