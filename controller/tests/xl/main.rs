@@ -381,7 +381,6 @@ async fn what_a_cut_hand_over_leaves_is_settled() {
     set(0, "tandem-vm7--migratedaway", "---s--");
     set(1, "tandem-vm7--incoming", "--p---");
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Paused)]);
-    assert_eq!(states(&driver, B).await, [(VM, FoundState::Incoming)]);
     let way = order(Manner::Live, None).way;
     // While the target does not answer nobody can tell, and nothing is touched.
     bed.sshds[1].set_deaf(true);
@@ -397,6 +396,12 @@ async fn what_a_cut_hand_over_leaves_is_settled() {
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Running)]);
     assert_eq!(states(&driver, B).await, []);
     assert_eq!(driver.list(A).await.expect("listed")[0].name, "tandem-vm7");
+    // A target that was cut off is cleaned when it is listed again.
+    driver.allocate(B, VM, &spec(None)).await.expect("starts");
+    set(1, "tandem-vm7--incoming", "--p---");
+    assert_eq!(states(&driver, B).await, []);
+    let domains = std::fs::read_to_string(bed.state(1, "domains")).expect("there");
+    assert_eq!(domains, "[]");
 }
 
 #[tokio::test(flavor = "multi_thread")]

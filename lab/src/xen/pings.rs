@@ -230,6 +230,9 @@ mod tests {
 
     const GUEST: &str = "10.0.0.2";
 
+    /// No ping at all.
+    const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
+
     /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead; pings every 10 ms, 1 ms each way.
     struct Story {
         sent: u64,
@@ -333,9 +336,9 @@ mod tests {
             sent: 70_000,
             announces: 0,
             old: 1..=70_000,
-            new: 1..=0,
+            new: NONE,
             reach_old: 1..=70_000,
-            reach_new: 1..=0,
+            reach_new: NONE,
             answers_lost: vec![66_000],
         };
         let report = tell(&story);
@@ -346,7 +349,7 @@ mod tests {
     fn pings_on_their_way_at_the_end_are_not_lost_and_a_guest_that_never_answers_again_is() {
         let report = tell(&Story { new: 701..=990, ..moved() });
         assert_eq!((report.sent, report.lost), (990, 300));
-        let report = tell(&Story { old: 1..=400, new: 1..=0, ..moved() });
+        let report = tell(&Story { old: 1..=400, new: NONE, ..moved() });
         assert_eq!((report.sent, report.lost, report.network_lost), (1000, 600, 0));
     }
 }

@@ -96,7 +96,7 @@ impl Hypervisor for Xl {
     }
 
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
-        let ours = self.host(server)?.ours().await?;
+        let ours = self.host(server)?.repaired().await?;
         let found = |o: host::Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name };
         Ok(ours.into_iter().map(found).collect())
     }
