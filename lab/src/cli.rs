@@ -218,6 +218,8 @@ enum Experiment {
         place: Place,
         #[command(flatten)]
         options: live::Options,
+        #[command(flatten)]
+        xen: XenPlace,
     },
     /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
@@ -225,6 +227,17 @@ enum Experiment {
     KeepPolicy(keep_policy::Options),
     /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
     Hotspot(hotspot::Options),
+}
+
+/// What the Xen lab of an experiment is made from.
+#[derive(Debug, clap::Args)]
+struct XenPlace {
+    /// With --world xen: a static tandem-agent, as scripts/deploy builds it.
+    #[arg(long, required_if_eq("world", "xen"))]
+    agent: Option<PathBuf>,
+    /// With --world xen: the hosts' image, as tests/xen/image makes it.
+    #[arg(long, default_value = "target/xen/image")]
+    image: PathBuf,
 }
 
 /// On what an experiment runs, and where its results go.
@@ -265,6 +278,7 @@ impl Place {
             }
             (World::Testbed, None) => bail!("a testbed has an inventory: --inventory FILE"),
             (World::Simulated, _) => bail!("this experiment has no packets in the simulated world"),
+            (World::Xen, _) => bail!("of the experiments only live-migration runs on the Xen lab"),
             (World::Emulated, _) => Box::new(Emulated {
                 protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
                 datapath: self.datapath,
@@ -281,6 +295,8 @@ enum World {
     Emulated,
     /// The machines of an inventory, by ssh.
     Testbed,
+    /// Xen hosts under emulation, by the real hypervisor; of the experiments only `live-migration`.
+    Xen,
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -407,7 +423,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             print!("{}", qos::run(&*world, &options, site.as_deref(), &out)?);
             println!("everything is in {}", out.display());
         }
-        Verb::Experiment(Experiment::LiveMigration { world, place, options }) => {
+        Verb::Experiment(Experiment::LiveMigration { world: World::Xen, place, options, xen }) => {
+            print!("{}", on_xen(xen, &place.out, &options)?);
+            println!("everything is in {}", place.out.display());
+        }
+        Verb::Experiment(Experiment::LiveMigration { world, place, options, .. }) => {
             scratch::clean_when_interrupted()?;
             if place.site.is_some() || world == World::Testbed {
                 bail!("this experiment has a site of its own; leave --site out, and the world as it is");
@@ -464,6 +484,28 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move takes a minute.
+fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Result<String> {
+    let agent = place.agent.context("--agent FILE: a static tandem-agent, as scripts/deploy builds it")?;
+    let usual = options.memory == [16, 64, 256];
+    let rules = options.rules.iter().map(|w| live::Rules::read(w)).collect::<anyhow::Result<_>>()?;
+    let chosen = xen::experiment::Options {
+        memory: if usual { vec![96] } else { options.memory.clone() },
+        dirty: if options.quick { vec!["idle".into()] } else { options.dirty.clone() },
+        rules,
+        repeat: options.repeat,
+    };
+    let absolute = |path: &Path| std::path::absolute(path);
+    let plan = xen::holder::Plan {
+        name: format!("live-{}", std::process::id()),
+        hosts: 2,
+        memory: 1024,
+        image: absolute(&place.image)?,
+        folder: absolute(&out.join("lab"))?,
+    };
+    xen::experiment::run(&plan, &absolute(&agent)?, &chosen, out)
 }
 
 fn calibrate(

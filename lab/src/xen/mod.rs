@@ -18,6 +18,7 @@ pub mod check;
 pub mod cli;
 pub mod control;
 pub mod data_centre;
+pub mod experiment;
 pub mod files;
 pub mod holder;
 pub mod host;

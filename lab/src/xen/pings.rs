@@ -123,14 +123,15 @@ impl Gateway {
 }
 
 impl Uplink {
-    /// Reads what `tcpdump -n -tt` wrote of the packets from and to `guest`.
-    pub fn read(server: &str, guest: &str, text: &str) -> Uplink {
+    /// Reads what `tcpdump -n -tt` wrote of the packets from and to `guest`; of pings, those with the identifier `id` (others ping too).
+    pub fn read(server: &str, guest: &str, id: Option<u16>, text: &str) -> Uplink {
         let mut uplink = Uplink { server: server.to_owned(), ..Uplink::default() };
         let (mut requests, mut answers) = (Unwrap::default(), Unwrap::default());
         let (to, from) = (format!(" > {guest}:"), format!(" {guest} > "));
         for line in text.lines() {
             let Some(at) = line.split(' ').next().and_then(|t| t.parse::<f64>().ok()) else { continue };
-            let seq = after(line, " seq ").and_then(|s| s.parse().ok());
+            let own = after(line, " id ").and_then(|s| s.parse().ok()) == id;
+            let seq = after(line, " seq ").and_then(|s| s.parse().ok()).filter(|_| own);
             if line.contains(&to) && line.contains("echo request") {
                 if let Some(seq) = seq {
                     uplink.requests.entry(requests.number(seq)).or_insert(at);
@@ -160,6 +161,17 @@ impl Uplink {
         let back = way(&|n| Some(gateway.answers.get(&n)?.1 - self.answers.get(&n)?))?;
         Some((there - back) / 2.0)
     }
+}
+
+/// The identifier of the pings that most of what `tcpdump` wrote is about.
+pub fn most_pings<'t>(texts: impl Iterator<Item = &'t str>) -> Option<u16> {
+    let mut count: BTreeMap<u16, usize> = BTreeMap::new();
+    for line in texts.flat_map(str::lines).filter(|l| l.contains("echo request")) {
+        if let Some(id) = after(line, " id ").and_then(|s| s.parse().ok()) {
+            *count.entry(id).or_default() += 1;
+        }
+    }
+    count.into_iter().max_by_key(|(_, n)| *n).map(|(id, _)| id)
 }
 
 /// Puts both together. A guest that moved more than once is told of its first and its last server only.
@@ -285,8 +297,8 @@ mod tests {
         let announced =
             format!("{:.6} ARP, Request who-has {GUEST} tell {GUEST}, length 28\n", at(s.announces) + 5.002);
         let uplinks = [
-            Uplink::read("srv1", GUEST, &dump(&s.reach_old, &s.old, 0.0)),
-            Uplink::read("srv2", GUEST, &(announced + &dump(&s.reach_new, &s.new, 5.0))),
+            Uplink::read("srv1", GUEST, Some(7), &dump(&s.reach_old, &s.old, 0.0)),
+            Uplink::read("srv2", GUEST, Some(7), &(announced + &dump(&s.reach_new, &s.new, 5.0))),
         ];
         report(&Gateway::read(&ping), &uplinks)
     }
@@ -351,5 +363,16 @@ mod tests {
         assert_eq!((report.sent, report.lost), (990, 300));
         let report = tell(&Story { old: 1..=400, new: NONE, ..moved() });
         assert_eq!((report.sent, report.lost, report.network_lost), (1000, 600, 0));
+    }
+
+    #[test]
+    fn somebody_elses_pings_are_not_counted() {
+        let line = |id: u16, seq: u16| {
+            format!("1.000000 IP 10.255.255.1 > {GUEST}: ICMP echo request, id {id}, seq {seq}, length 64\n")
+        };
+        let text = line(9, 1) + &line(7, 300) + &line(7, 301);
+        assert_eq!(most_pings([text.as_str()].into_iter()), Some(7));
+        let uplink = Uplink::read("srv1", GUEST, Some(7), &text);
+        assert_eq!(uplink.requests.keys().copied().collect::<Vec<_>>(), [300, 301]);
     }
 }

@@ -95,22 +95,26 @@ impl Watch {
         if gateway.sent == 0 {
             bail!("ping did not say how many it sent: {}", text.lines().last().unwrap_or("it says nothing"));
         }
-        let mut uplinks = Vec::new();
+        let mut seen = Vec::new();
         for (access, server) in &self.servers {
             // A host that is down has seen nothing more.
             let what = format!("watch-{server}");
-            let text = access
-                .run(&format!(
-                    "{}; tcpdump -n -tt -r /tmp/{what}.pcap 2> /dev/null; rm -f /tmp/{what}.*",
-                    stop_command(&what)
-                ))
-                .unwrap_or_default();
+            let command = format!(
+                "{}; cat /tmp/{what}.err; tcpdump -n -tt -r /tmp/{what}.pcap 2> /dev/null; rm -f /tmp/{what}.*",
+                stop_command(&what)
+            );
+            let text = access.run(&command).unwrap_or_default();
             std::fs::write(folder.join(format!("{server}.txt")), &text)?;
+            seen.push((server, text));
+        }
+        let id = pings::most_pings(seen.iter().map(|(_, text)| text.as_str()));
+        let guest = self.guest.to_string();
+        let read = |(server, text): &(&String, String)| {
             let missed =
                 text.lines().find_map(|l| l.strip_suffix(" packets dropped by kernel")?.parse().ok());
-            let uplink = Uplink::read(server, &self.guest.to_string(), &text);
-            uplinks.push(Uplink { missed: missed.unwrap_or(0), ..uplink });
-        }
+            Uplink { missed: missed.unwrap_or(0), ..Uplink::read(server, &guest, id, text) }
+        };
+        let uplinks: Vec<Uplink> = seen.iter().map(read).collect();
         Ok(pings::report(&gateway, &uplinks))
     }
 }

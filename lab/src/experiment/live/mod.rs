@@ -18,6 +18,9 @@ use super::world::World;
 use anyhow::{Context, bail};
 use std::path::Path;
 
+/// The first line of `gaps.csv`, in every world.
+pub const GAPS: &str = "world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n";
+
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -53,7 +56,8 @@ pub enum Rules {
 }
 
 impl Rules {
-    fn word(self) -> &'static str {
+    /// As a column and an option have it.
+    pub fn word(self) -> &'static str {
         match self {
             Rules::First => "first",
             Rules::After => "after",
@@ -61,7 +65,20 @@ impl Rules {
         }
     }
 
-    fn read(word: &str) -> anyhow::Result<Rules> {
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Rules::First => "rules first",
+            Rules::After => "rules after",
+            Rules::Pause => "the pause alone",
+        }
+    }
+
+    /// Reads an option's word.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(word: &str) -> anyhow::Result<Rules> {
         let all = [Rules::First, Rules::After, Rules::Pause];
         let found = all.into_iter().find(|r| r.word() == word);
         found.with_context(|| format!("{word:?} says nothing of rules; write first, after or pause"))

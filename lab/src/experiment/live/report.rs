@@ -47,7 +47,7 @@ fn series(cells: &[Cell]) -> String {
 /// # Errors
 /// When a file cannot be written.
 pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<()> {
-    let mut gaps = String::from("world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n");
+    let mut gaps = String::from(super::GAPS);
     let mut transfers =
         String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets;network_lost_near_pause\n");
     for c in cells {
@@ -91,14 +91,7 @@ fn draw(
     let series: Vec<(&str, Vec<f64>)> = [Rules::First, Rules::After, Rules::Pause]
         .into_iter()
         .filter(|rules| cells.iter().any(|c| c.rules == *rules))
-        .map(|rules| {
-            let name = match rules {
-                Rules::First => "rules first",
-                Rules::After => "rules after",
-                Rules::Pause => "the pause alone",
-            };
-            (name, groups.iter().map(|g| mean(g, rules)).collect())
-        })
+        .map(|rules| (rules.title(), groups.iter().map(|g| mean(g, rules)).collect()))
         .collect();
     let labels: Vec<String> = groups.iter().map(|(mib, dirty)| format!("{mib} MiB {dirty}")).collect();
     plot::bars(&out.join(name), title, unit, &labels, &series)

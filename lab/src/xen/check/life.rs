@@ -1,10 +1,9 @@
 //! A VM's life: made from an image, addressed, listed, measured, removed.
 
 use super::Bench;
-use crate::xen::data_centre::PATIENCE;
 use crate::xen::wait;
 use anyhow::ensure;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) fn life(b: &mut Bench<'_>) -> anyhow::Result<()> {
     let began = Instant::now();
@@ -14,7 +13,7 @@ pub(super) fn life(b: &mut Bench<'_>) -> anyhow::Result<()> {
     b.figures.seconds("VM answers ping, since its request", began);
     b.expect_at(&vm, "srv1")?;
     // Its memory and CPU time come with the statistics.
-    let load = wait("what the VM uses", PATIENCE, || {
+    let load = wait("what the VM uses", Duration::from_secs(120), || {
         let list = b.dc.json(&["vm", "list"])?;
         let load = list[0]["load"].clone();
         Ok((!load.is_null()).then_some(load))
