@@ -170,7 +170,9 @@ mod tests {
         let held = Arc::new(Mutex::new(held));
         for vm in 10..20 {
             let held = held.clone();
-            lanes.submit(Lane::Vm(vm), Length::Long, move || drop(lock(&held).recv_timeout(LIMIT)));
+            lanes.submit(Lane::Vm(vm), Length::Long, move || {
+                let _ = lock(&held).recv_timeout(LIMIT);
+            });
         }
         let tell = say.clone();
         lanes.submit(Lane::Vm(2), Length::Short, move || tell.send("2: started").expect("heard"));

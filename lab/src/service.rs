@@ -8,7 +8,7 @@
 use crate::emulated::control::{Answer, Ask};
 use crate::lanes::{Lane, Lanes, Length};
 use crate::migration::transfer::Control;
-use crate::migration::{Failed, Migrations, Todo, todo};
+use crate::migration::{Begun, Failed, Migrations, Todo, todo};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,13 +146,13 @@ impl<W: World> Orders<W> {
             Kind::Migrate(m) => {
                 let m = *m;
                 return match self.migrations.begin(&m) {
-                    Ok(control) => {
+                    Begun::New(control) => {
                         let own = self.clone();
                         self.lanes
                             .submit(Lane::Vm(m.vm), Length::Long, move || drop(own.migrate(&m, &control)));
                     }
-                    Err(Some(said)) => self.reports.send(said),
-                    Err(None) => {}
+                    Begun::UnderWay(Some(said)) => self.reports.send(said),
+                    Begun::UnderWay(None) => {}
                 };
             }
             Kind::CancelMigration(c) => return self.cancel(c),
@@ -250,8 +250,9 @@ impl<W: World> Orders<W> {
             self.world.server_of(order.vm).ok_or_else(|| anyhow::anyhow!("there is no vm{}", order.vm))?;
         // Far from the controller's numbers, and each used once.
         order.migration = u64::MAX - self.by_hand.fetch_add(1, Ordering::Relaxed);
-        let control =
-            self.migrations.begin(&order).map_err(|_| anyhow::anyhow!("its number is taken; try again"))?;
+        let Begun::New(control) = self.migrations.begin(&order) else {
+            anyhow::bail!("its number is taken; try again");
+        };
         let (sender, ended) = mpsc::channel();
         let own = self.clone();
         self.lanes.submit(Lane::Vm(order.vm), Length::Long, move || {

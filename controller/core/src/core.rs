@@ -238,6 +238,7 @@ impl Core {
                 self.notice(Level::Error, "rules-refused", format!("{name} refused rules: {why}"));
                 let outcome = self.changes.refused(txn, format!("{name} refused rules: {why}"));
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
+                self.resume_changes();
             }
             Event::PortsManaged { agent, switch, ports } => self.on_ports_managed(&agent, switch, ports),
             Event::AgentSamples { switch, ports } => self.on_agent_samples(switch, ports),
@@ -446,6 +447,14 @@ impl Core {
         let present = Present { connected: &connected, desired: &self.desired };
         let outcome = self.changes.start(purpose, differences, late, &present, &mut self.effects);
         outcome.into_iter().for_each(|o| self.on_outcome(o));
+    }
+
+    /// After a refusal was dealt with.
+    pub(crate) fn resume_changes(&mut self) {
+        let (live, site) = (&self.live, self.site.clone());
+        let connected = |s: SwitchId| connected(live, &site, s);
+        let present = Present { connected: &connected, desired: &self.desired };
+        self.changes.resume(&present, &mut self.effects);
     }
 
     pub(crate) fn store(&mut self, record: Record, wait: StoreWait) {

@@ -74,7 +74,7 @@ impl Core {
         }
     }
 
-    fn refresh_group(&mut self, id: GroupId) {
+    pub(crate) fn refresh_group(&mut self, id: GroupId) {
         let rules = self.group_rules(id);
         let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
         self.start_change(Purpose::GroupChange, differences, &[]);

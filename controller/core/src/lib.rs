@@ -5,7 +5,8 @@
 //! events give the same effects, always.
 //!
 //! Services are called in one order, and a later one reads earlier ones, never the reverse: topology ([`live`], [`links`],
-//! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle.
+//! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle, plans and
+//! [`migration`].
 
 mod addressing;
 pub mod classes;
@@ -26,6 +27,7 @@ mod placement;
 pub mod policy;
 pub mod recording;
 mod reroute;
+mod resize;
 pub mod routes;
 pub mod rules;
 pub mod snapshot;

@@ -101,6 +101,7 @@ impl Core {
         let present = Present { connected: &connected, desired: &self.desired };
         let outcomes = self.changes.switch_gone(id, &site.topology, &present, &mut self.effects);
         outcomes.into_iter().for_each(|o| self.on_outcome(o));
+        self.resume_changes();
     }
 
     pub(crate) fn on_switch_grace(&mut self, id: SwitchId) {

@@ -19,6 +19,7 @@ mod error;
 pub mod hosts;
 pub mod placeholders;
 pub mod router;
+pub mod xapi;
 pub mod xl;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
@@ -148,6 +149,17 @@ pub struct Moved {
     pub downtime: Option<Duration>,
 }
 
+/// Something happened to a VM of ours that we did not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noticed {
+    /// Where it was.
+    pub server: ServerId,
+    /// Which VM: it does not run any more.
+    pub vm: VmId,
+    /// What happened, in words.
+    pub why: String,
+}
+
 /// A driver: hosts of one kind that can move VMs among themselves.
 ///
 /// Calls come from many tasks at once, but never two for the same VM. `server` is always one of [`Hypervisor::servers`].
@@ -223,6 +235,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// removed, one that was paused for a move that failed runs again. A move that is still under way is left alone, and so is told;
     /// with `stop` it is given up instead. Nothing was left when nothing is known of the move: then this only says where the VM is.
     async fn settle(&self, way: Way, stop: bool) -> Settled;
+
+    /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any more. What a driver that cannot hear of
+    /// such things has missed is found by [`Hypervisor::list`].
+    async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
+        noticed.closed().await;
+    }
 }
 
 /// What became of a move.
@@ -243,8 +261,9 @@ pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<
     if !file.hosts.is_empty() {
         drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));
     }
-    if let Some(pool) = file.pools.first() {
-        anyhow::bail!("{}: this version has no driver for XAPI pools; leave [[pool]] out", pool.name);
+    if !file.pools.is_empty() {
+        let pools = file.pools.iter().map(xapi::config::PoolCfg::of).collect::<Result<_, _>>()?;
+        drivers.push(Arc::new(xapi::Xapi::new(site, pools, file.images.clone())));
     }
     Ok(drivers)
 }

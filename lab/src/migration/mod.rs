@@ -44,6 +44,15 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Migrations(Mutex<Inner>);
 
+/// What became of an order to move a VM.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is to be carried out, and is controlled by this.
+    New(Arc<Control>),
+    /// It is under way already; what was last said of it.
+    UnderWay(Option<What>),
+}
+
 /// Where a migration's VM could not be brought, and where it is.
 #[derive(Debug)]
 pub struct Failed {
@@ -54,19 +63,16 @@ pub struct Failed {
 }
 
 impl Migrations {
-    /// Notes that one is ordered: how it is controlled; or, when it is under way already, what was last said of it.
-    ///
-    /// # Errors
-    /// The last report of one that is under way, if there was any.
-    pub fn begin(&self, order: &wire::Migrate) -> Result<Arc<Control>, Option<What>> {
+    /// Notes that one is ordered.
+    pub fn begin(&self, order: &wire::Migrate) -> Begun {
         let mut inner = lock(&self.0);
         if let Some(running) = inner.running.get(&order.migration) {
-            return Err(running.said.clone());
+            return Begun::UnderWay(running.said.clone());
         }
         let control = Arc::new(Control::new(order.rate_bit_per_s));
         let running = Running { key: key(order), control: control.clone(), said: None };
         inner.running.insert(order.migration, running);
-        Ok(control)
+        Begun::New(control)
     }
 
     /// Says something of one that is under way.
@@ -190,13 +196,12 @@ mod tests {
     #[test]
     fn one_that_is_under_way_is_not_begun_again_and_says_what_it_said_last() {
         let (all, reports) = (Migrations::default(), Reports::default());
-        let control = all.begin(&order(5)).expect("new");
-        assert!(matches!(all.begin(&order(5)), Err(None)));
+        assert!(matches!(all.begin(&order(5)), Begun::New(_)));
+        assert!(matches!(all.begin(&order(5)), Begun::UnderWay(None)));
         let said = What::Suspended(wire::Suspended { migration: 5 });
         all.say(5, said.clone(), &reports);
-        assert!(matches!(all.begin(&order(5)), Err(Some(s)) if s == said));
+        assert!(matches!(all.begin(&order(5)), Begun::UnderWay(Some(s)) if s == said));
         assert!(all.cancel(5) && !all.cancel(6));
-        drop(control);
         all.end(&order(5), &moved(None));
         assert!(!all.cancel(5));
         assert_eq!(all.ended(&order(5)), Some(moved(None)));

@@ -1,5 +1,6 @@
 //! The verbs of `tandem-lab xen`.
 
+use super::check;
 use super::control::{self, Ask, Status};
 use super::holder::{self, Plan};
 use super::watch::Watch;
@@ -70,6 +71,20 @@ pub enum Verb {
         name: Name,
         /// Which.
         host: String,
+    },
+    /// Look at everything that hosts, controller and driver are to do, and at what failures leave: what `scripts/test --xen` runs.
+    Check {
+        /// Only these.
+        only: Vec<String>,
+        /// A static tandem-agent, as scripts/deploy builds it.
+        #[arg(long)]
+        agent: PathBuf,
+        /// The image, as tests/xen/image makes it.
+        #[arg(long, default_value = "target/xen/image")]
+        image: PathBuf,
+        /// Where the lab's files go, and beside them `check.out` with figures and raw files of pings.
+        #[arg(long, default_value = "target/xen/check")]
+        folder: PathBuf,
     },
     /// Ping a guest from the gateway until standard input closes; then print, as JSON, what was lost, by the guest's silence or by the network.
     Watch {
@@ -149,6 +164,13 @@ pub fn run(verb: Verb) -> anyhow::Result<ExitCode> {
                 let status = control::status(&name.name)?;
                 Ok(status.host(&host)?.ready.then_some(()))
             })?;
+        }
+        Verb::Check { only, agent, image, folder } => {
+            let absolute = |path: PathBuf| std::path::absolute(&path);
+            let (folder, out) = (absolute(folder.clone())?, absolute(folder.with_extension("out"))?);
+            let name = format!("check-{}", std::process::id());
+            let plan = Plan { name, hosts: 2, memory: 1024, image: absolute(image)?, folder };
+            check::run(&plan, &absolute(agent)?, &only, &out)?;
         }
         Verb::Watch { name, guest, interval, out } => {
             let status = control::status(&name.name)?;

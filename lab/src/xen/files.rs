@@ -133,14 +133,16 @@ pub fn hypervisors(site: &Site, parts: &[Part], ssh_ports: &[u16]) -> String {
         "\n[[image]]\nname = \"disk\"\n{boot}cmdline = \"console=hvc0 mitigations=off quiet {{ip}}\"\n{config}[image.disk]\n\
          clone = \"copy\"\nsource = \"/var/lib/tandem/images/disk.img\"\nfolder = \"/var/lib/tandem/disks\"\ndevice = \"xvda\"\n"
     );
-    for (part, port) in parts.iter().zip(ssh_ports) {
+    for (n, (part, port)) in parts.iter().zip(ssh_ports).enumerate() {
+        // Both ways are in use: memory comes to the first host by ssh, and to the others as it is.
+        let transport = if n == 0 { "ssh" } else { "tcp" };
         for (name, bridge) in &part.servers {
             let address =
                 site.topology.servers.iter().find(|s| s.name == *name).map(|s| s.address.to_string());
             let _ = write!(
                 out,
                 "\n[[host]]\nserver = {name:?}\nssh = \"root@127.0.0.1:{port}\"\nbridges = [{bridge:?}]\n\
-                 vif_script = \"/etc/xen/scripts/vif-bridge\"\nmigration = \"ssh\"\nmigration_address = {:?}\n",
+                 vif_script = \"/etc/xen/scripts/vif-bridge\"\nmigration = {transport:?}\nmigration_address = {:?}\n",
                 address.unwrap_or_default()
             );
         }

@@ -14,8 +14,10 @@
 //!
 //! The lab ends with its holder, also when that is killed: each QEMU asks the kernel for it. The image is `tests/xen/image`'s.
 
+pub mod check;
 pub mod cli;
 pub mod control;
+pub mod data_centre;
 pub mod files;
 pub mod holder;
 pub mod host;

@@ -5,11 +5,12 @@
 //! no way left at its old place keeps moving: that may be what saves it. From the switch-over on the new place is what counts: it gets
 //! another way, beside the old one if that can be, else alone.
 
+use super::fork;
 use super::state::{Reach, at};
 use crate::core::Core;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
-use tandem_model::{BitRate, Effect, Level, MigrationId, Phase, Place, VmId, VmRecord, VmState};
+use tandem_model::{BitRate, Effect, Level, MigrationId, NodeId, Phase, Place, VmId, VmRecord, VmState};
 
 impl Core {
     /// Looks at the paths of a VM that moves, and at that of its move.
@@ -25,6 +26,27 @@ impl Core {
             self.mend_old(id, vm);
         }
         self.mend_way(vm);
+    }
+
+    /// True when packets can be sent to both places without meeting themselves.
+    pub(super) fn are_tree(&self, from: &Place, to: &Place) -> bool {
+        let topology = &self.site.topology;
+        let gateway = NodeId::Gateway(from.gateway);
+        let up = [&from.path_up, &to.path_up].map(|path| fork::reversed(path));
+        fork::is_tree(topology, gateway, &from.path_down, &to.path_down)
+            && fork::is_tree(topology, gateway, &up[0], &up[1])
+    }
+
+    /// The new place was given up, but the hypervisors were faster than the cancel: it is wanted again.
+    pub(super) fn reach_new_again(&mut self, id: MigrationId) {
+        let Some(m) = self.migrations.open.get(&id).filter(|m| m.reach == Reach::Old) else { return };
+        let vm = m.record.vm;
+        let reach = if self.are_tree(&m.record.from, &m.record.to) { Reach::Both } else { Reach::New };
+        if let Some(m) = self.migrations.open.get_mut(&id) {
+            m.reach = reach;
+        }
+        self.expect_at(vm);
+        self.reroute_moving(vm);
     }
 
     fn is_way(&self, vm: &VmRecord, place: &Place) -> bool {
@@ -155,5 +177,6 @@ impl Core {
             return self.want(id, Purpose::MovePrepare(id), wishes);
         }
         self.install(vm, Purpose::VmMove(vm));
+        self.groups_of(vm).into_iter().for_each(|group| self.refresh_group(group));
     }
 }

@@ -81,8 +81,10 @@ impl Core {
     fn prepare(&mut self, id: MigrationId) {
         let Some(m) = self.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);
+        m.got_on = self.now;
         let vm = m.record.vm;
         self.dirty.migrations = true;
+        self.timers.set(self.now + self.site.migration.timeout, Timer::MoveTimeout(id));
         self.expect_at(vm);
         let mut wishes = self.both_wanted(vm);
         wishes.push((transfer_owner(id), self.transfer_rules(id), RuleSet::new()));
@@ -191,6 +193,7 @@ impl Core {
         if matches!(m.record.phase, Phase::Transfer | Phase::Undo) {
             m.record.phase = Phase::SwitchOver;
             self.write_move(id);
+            self.reach_new_again(id);
         }
     }
 
@@ -199,11 +202,6 @@ impl Core {
         (m.ordered, m.downtime, m.why) = (false, downtime, None);
         m.record.phase = Phase::Confirm;
         let (vm, to, asked_for) = (m.record.vm, m.record.to.clone(), m.uplink);
-        // The new place was given up, but the VM was faster.
-        let given_up = m.reach == Reach::Old;
-        if given_up {
-            m.reach = Reach::New;
-        }
         self.let_go(id);
         self.take_place(vm, &to);
         self.hold(id);
@@ -215,9 +213,7 @@ impl Core {
         }
         self.expect_at(vm);
         self.announce(vm);
-        if given_up {
-            self.install(vm, Purpose::VmMove(vm));
-        }
+        self.reach_new_again(id);
         self.mend_way(vm);
         self.write_move(id);
     }

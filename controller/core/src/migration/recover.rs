@@ -4,11 +4,11 @@
 //! hypervisors yet is undone: nothing else had happened. What had is asked again (the order says how it ended, if it has) with the rules of
 //! both places wanted and both reserved. What had only to be tidied up is tidied up: every switch gets all its rules when it connects.
 
+use super::MigrationView;
 use super::state::{Migration, Reach};
 use super::transfer::transfer_owner;
-use super::{MigrationView, fork};
 use crate::core::Core;
-use tandem_model::{Level, MigrationEnd, MigrationRecord, NodeId, Phase, Place, VmId, VmState};
+use tandem_model::{Level, MigrationEnd, MigrationRecord, Phase, Place, VmId, VmState};
 
 impl Core {
     /// Takes up the migrations of the store. The VMs and groups are there already.
@@ -58,16 +58,8 @@ impl Core {
             (m.record.phase == Phase::Undo).then(|| "it was cancelled before the controller stopped".into());
         (m.reach, m.ordered, m.uplink) = (Reach::Both, true, m.record.to.uplink);
         // Its paths may have been changed since it was written (a link failed): only a tree can have both.
-        let topology = &self.site.topology;
         let from = self.vms.get(&vm).map(|v| Place::of(&v.record)).unwrap_or_else(|| m.record.from.clone());
-        let gateway = NodeId::Gateway(from.gateway);
-        let fits = fork::is_tree(topology, gateway, &from.path_down, &m.record.to.path_down)
-            && fork::is_tree(
-                topology,
-                gateway,
-                &fork::reversed(&from.path_up),
-                &fork::reversed(&m.record.to.path_up),
-            );
+        let fits = self.are_tree(&from, &m.record.to);
         m.record.from = from;
         if !fits {
             m.reach = if m.is_over() { Reach::New } else { Reach::Old };

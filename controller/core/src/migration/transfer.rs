@@ -7,7 +7,7 @@
 
 use super::state::Rounds;
 use crate::core::Core;
-use crate::rules::{RuleSet, compile};
+use crate::rules::{RuleSet, between, compile};
 use tandem_model::paths::{self, Path};
 use tandem_model::{
     BitRate, Bytes, ClassId, Cookie, Effect, Hop, Manner, MigrationId, NodeId, Owner, Phase, Progress,
@@ -51,7 +51,8 @@ impl Core {
             (a, b) if (b, a) == (from, to) => Some(super::fork::reversed(&r.path)),
             _ => None,
         });
-        if let Some(path) = known {
+        // A broken one is mended by the first of them that looks.
+        if let Some(path) = known.filter(|p| p.iter().all(|hop| self.links.is_usable(hop.link))) {
             let free = self.free_on(&path)?;
             return Some((path, free));
         }
@@ -84,7 +85,7 @@ impl Core {
         let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
         let cookie = Cookie::new(transfer_owner(id), 0);
         let ends = (m.record.from.server, m.record.to.server);
-        compile::migration(marking, ends, &m.record.path, self.migration_class(), cookie)
+        between::migration(marking, ends, &m.record.path, self.migration_class(), cookie)
     }
 
     /// Rules that choose queues, or no longer do, for all migrations' own traffic.

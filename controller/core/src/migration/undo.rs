@@ -77,7 +77,10 @@ impl Core {
     /// Nothing has been heard of a transfer, or of its end, for a long time.
     pub(crate) fn on_move_timeout(&mut self, id: MigrationId) {
         let (now, timeout, away) = (self.now, self.site.migration.timeout, self.world.is_none());
-        let Some(m) = self.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
+        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        if !m.ordered && m.record.phase != Phase::Prepare {
+            return;
+        }
         // While nobody can tell, silence means nothing.
         if away {
             m.got_on = now;
@@ -87,6 +90,12 @@ impl Core {
             return self.timers.set(got_on + timeout, Timer::MoveTimeout(id));
         }
         match phase {
+            Phase::Prepare => {
+                self.undo_move(
+                    id,
+                    &format!("its switches have not confirmed the rules of both places for {timeout:?}"),
+                );
+            }
             Phase::Transfer => self.undo_move(id, &format!("it has made no progress for {timeout:?}")),
             Phase::Undo => self.order_cancel(id),
             _ => {

@@ -7,7 +7,7 @@
 use super::fork;
 use super::state::{Migration, Reach, at};
 use crate::core::Core;
-use crate::rules::{RuleSet, compile, flatten};
+use crate::rules::{RuleSet, between, compile, flatten};
 use std::borrow::Cow;
 use tandem_model::{
     BitRate, Cookie, GroupId, Hop, NodeId, Owner, Prefix, RuleAction, RuleKey, SwitchId, VmId, VmRecord,
@@ -118,8 +118,8 @@ impl Core {
             for (b, b_new) in members.iter().filter(|(b, _)| b.id != a.id) {
                 let (a, b): (&VmRecord, &VmRecord) = (a, b);
                 let usable = |hop: Hop| self.links.is_usable(hop.link);
-                let Some(trunk) = compile::between(&self.site.topology, usable, a, b) else { continue };
-                compile::pair(marking, a, b, &trunk, cookie, &mut rules);
+                let Some(trunk) = between::shortest(&self.site.topology, usable, a, b) else { continue };
+                between::pair(marking, a, b, &trunk, cookie, &mut rules);
                 let more = [
                     b_new.as_ref().map(|b_new| (a, b_new, self.way_to_new(a, &trunk, b_new))),
                     a_new.as_ref().map(|a_new| (a_new, b, self.way_from_new(a_new, &trunk, b))),
@@ -127,7 +127,7 @@ impl Core {
                 for (a, b, path) in more.into_iter().flatten() {
                     let Some(path) = path else { continue };
                     let mut new = RuleSet::new();
-                    compile::pair(marking, a, b, &path, cookie, &mut new);
+                    between::pair(marking, a, b, &path, cookie, &mut new);
                     rules = union(rules, new, Prefix::host(b.address));
                 }
             }
@@ -144,7 +144,7 @@ impl Core {
     fn way_to_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
         let topology = &self.site.topology;
         let (start, target) = (self.edge(a)?, self.edge(b)?);
-        let last = compile::between(topology, |hop| self.links.is_usable(hop.link), a, b);
+        let last = between::shortest(topology, |hop| self.links.is_usable(hop.link), a, b);
         last.filter(|path| fork::is_tree(topology, start, trunk, path)).or_else(|| {
             self.on_open_terrain(|terrain| {
                 fork::branches(terrain, (start, trunk), target, BitRate(0), BitRate(0)).into_iter().next()
@@ -156,7 +156,7 @@ impl Core {
     fn way_from_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
         let topology = &self.site.topology;
         let (source, end) = (self.edge(a)?, self.edge(b)?);
-        let last = compile::between(topology, |hop| self.links.is_usable(hop.link), a, b);
+        let last = between::shortest(topology, |hop| self.links.is_usable(hop.link), a, b);
         let back = fork::reversed(trunk);
         last.filter(|path| fork::is_tree(topology, end, &back, &fork::reversed(path))).or_else(|| {
             self.on_open_terrain(|terrain| {

@@ -71,6 +71,8 @@ pub struct Changes {
     last_change: u64,
     open: BTreeMap<u64, Change>,
     txns: BTreeMap<TxnId, (SwitchId, u64)>,
+    /// Changes that were refused, of which something is left.
+    halted: Vec<u64>,
 }
 
 impl Changes {
@@ -147,13 +149,31 @@ impl Changes {
     }
 
     /// A switch refused a transaction: the change ends here. What was confirmed stays until the caller wants it back.
+    ///
+    /// That of a VM's second place may have been made while its first one changed too, which is still wanted: what is left of it goes on
+    /// with [`Changes::resume`], as far as the caller still wants it then.
     pub fn refused(&mut self, txn: TxnId, why: String) -> Option<Outcome> {
         let (_, id) = self.txns.remove(&txn)?;
+        if let Some(change) = self.open.get_mut(&id).filter(|c| matches!(c.purpose, Purpose::MovePrepare(_)))
+        {
+            change.waiting.remove(&txn);
+            let purpose = std::mem::replace(&mut change.purpose, Purpose::Upkeep);
+            self.halted.push(id);
+            return Some(Outcome { purpose, result: Err(why) });
+        }
         let change = self.open.remove(&id)?;
         for txn in change.waiting {
             self.txns.remove(&txn);
         }
         Some(Outcome { purpose: change.purpose, result: Err(why) })
+    }
+
+    /// After the caller has dealt with a refusal.
+    pub fn resume(&mut self, present: &Present<'_>, effects: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.halted) {
+            // Nobody waits for it any more.
+            let _ = self.go_on(id, present, effects);
+        }
     }
 
     /// A switch went away. A change that brings a new VM, group or place fails; any other goes on without it, since the switch gets all

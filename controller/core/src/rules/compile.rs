@@ -22,61 +22,67 @@ use tandem_model::{
 pub const STEP: u16 = 512;
 
 /// Priorities of table 0, lowest first.
-mod source {
+pub(super) mod source {
     use super::STEP;
     /// Everything else goes on to table 1.
-    pub(super) const REST: u16 = STEP;
+    pub(in crate::rules) const REST: u16 = STEP;
     /// By its mark to its queue, and on to table 1.
-    pub(super) const CLASS: u16 = 2 * STEP;
+    pub(in crate::rules) const CLASS: u16 = 2 * STEP;
     /// A gateway's port: the mark of the default class, whatever the outside had written there.
-    pub(super) const ENTRY: u16 = 3 * STEP;
+    pub(in crate::rules) const ENTRY: u16 = 3 * STEP;
     /// A gateway's port, to a VM of another class.
-    pub(super) const VM_ENTRY: u16 = 4 * STEP;
+    pub(in crate::rules) const VM_ENTRY: u16 = 4 * STEP;
     /// A server's port: nothing that was not let through above.
-    pub(super) const DENY: u16 = 5 * STEP;
+    pub(in crate::rules) const DENY: u16 = 5 * STEP;
     /// The server itself.
-    pub(super) const SERVER: u16 = 6 * STEP;
+    pub(in crate::rules) const SERVER: u16 = 6 * STEP;
     /// A VM to the outside.
-    pub(super) const VM: u16 = 7 * STEP;
+    pub(in crate::rules) const VM: u16 = 7 * STEP;
     /// A VM to the inside: dropped.
-    pub(super) const ISOLATE: u16 = 8 * STEP;
+    pub(in crate::rules) const ISOLATE: u16 = 8 * STEP;
     /// A VM to a gateway's own address.
-    pub(super) const GATEWAY: u16 = 9 * STEP;
+    pub(in crate::rules) const GATEWAY: u16 = 9 * STEP;
     /// A VM to a member of its group.
-    pub(super) const GROUP: u16 = 10 * STEP;
+    pub(in crate::rules) const GROUP: u16 = 10 * STEP;
     /// ARP and DHCP to the controller.
-    pub(super) const PUNT: u16 = 11 * STEP;
+    pub(in crate::rules) const PUNT: u16 = 11 * STEP;
     /// Discovery to the controller.
-    pub(super) const LLDP: u16 = 12 * STEP;
+    pub(in crate::rules) const LLDP: u16 = 12 * STEP;
     /// From one server of a migration to the other: nothing of the above matches that.
-    pub(super) const MIGRATION: u16 = 13 * STEP;
+    pub(in crate::rules) const MIGRATION: u16 = 13 * STEP;
 }
 
 /// Priorities of table 1, lowest first; all below `STEP`.
-mod target {
+pub(super) mod target {
     /// Outside the data centre.
-    pub(super) const OUTSIDE: u16 = 10;
+    pub(in crate::rules) const OUTSIDE: u16 = 10;
     /// Inside the data centre, but nobody's address.
-    pub(super) const NOBODY: u16 = 20;
+    pub(in crate::rules) const NOBODY: u16 = 20;
     /// An edge's prefix.
-    pub(super) const PREFIX: u16 = 100;
+    pub(in crate::rules) const PREFIX: u16 = 100;
     /// A gateway's or server's own address.
-    pub(super) const HOST: u16 = 200;
+    pub(in crate::rules) const HOST: u16 = 200;
     /// To a VM at its edge, or off its default path.
-    pub(super) const VM_IN: u16 = 300;
+    pub(in crate::rules) const VM_IN: u16 = 300;
     /// From a VM off its default path.
-    pub(super) const VM_OUT: u16 = 310;
+    pub(in crate::rules) const VM_OUT: u16 = 310;
     /// Between members of a group.
-    pub(super) const GROUP: u16 = 330;
+    pub(in crate::rules) const GROUP: u16 = 330;
     /// Between the two servers of a migration.
-    pub(super) const MIGRATION: u16 = 340;
+    pub(in crate::rules) const MIGRATION: u16 = 340;
 }
 
-fn rule(table: u8, priority: u16, matching: RuleMatch, actions: Vec<RuleAction>, cookie: Cookie) -> Rule {
+pub(super) fn rule(
+    table: u8,
+    priority: u16,
+    matching: RuleMatch,
+    actions: Vec<RuleAction>,
+    cookie: Cookie,
+) -> Rule {
     Rule { key: RuleKey { table, priority, matching }, actions, cookie }
 }
 
-fn ip() -> RuleMatch {
+pub(super) fn ip() -> RuleMatch {
     RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() }
 }
 
@@ -91,21 +97,21 @@ pub struct Marking<'a> {
 
 impl Marking<'_> {
     /// What is done first with a packet of a class (`None`: the default one) that enters at `switch`.
-    fn mark(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
+    pub(super) fn mark(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
         let Some((id, class)) = self.site.class(class) else { return Vec::new() };
         let queue = self.queues.contains(&switch).then_some(RuleAction::SetQueue(id.0.into()));
         [Some(RuleAction::SetDscp(class.dscp)), queue].into_iter().flatten().collect()
     }
 
     /// Marked, and on to table 1.
-    fn go_on(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
+    pub(super) fn go_on(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
         let mut actions = self.mark(switch, class);
         actions.push(RuleAction::Goto(1));
         actions
     }
 
     /// Marked, and out of a port.
-    fn send(&self, switch: SwitchId, class: Option<ClassId>, port: PortNo) -> Vec<RuleAction> {
+    pub(super) fn send(&self, switch: SwitchId, class: Option<ClassId>, port: PortNo) -> Vec<RuleAction> {
         let mut actions = self.mark(switch, class);
         match actions.pop() {
             Some(RuleAction::SetQueue(queue)) => actions.push(RuleAction::Enqueue { port, queue }),
@@ -422,115 +428,6 @@ fn vm_beside(
     }
     if default.as_ref().map(|(_, down)| down) != Some(&vm.path_down) {
         exact(&vm.path_down, to, target::VM_IN, &mut put);
-    }
-    rules
-}
-
-/// A group's rules: every member to every other, on the shortest way between their edges.
-pub fn group(
-    marking: Marking<'_>,
-    usable: impl Fn(Hop) -> bool,
-    members: &[&VmRecord],
-    cookie: Cookie,
-) -> RuleSet {
-    let mut rules = RuleSet::new();
-    for a in members {
-        for b in members.iter().filter(|b| b.id != a.id) {
-            if let Some(path) = between(&marking.site.topology, &usable, a, b) {
-                pair(marking, a, b, &path, cookie, &mut rules);
-            }
-        }
-    }
-    rules
-}
-
-/// The shortest way between the edges of two VMs; empty where they have the same one.
-pub fn between(
-    topology: &Topology,
-    usable: impl Fn(Hop) -> bool,
-    a: &VmRecord,
-    b: &VmRecord,
-) -> Option<Vec<Hop>> {
-    let (from, to) = (server_port(topology, a)?.0, server_port(topology, b)?.0);
-    paths::all_shortest(topology, NodeId::Switch(from), NodeId::Switch(to), 1, usable).into_iter().next()
-}
-
-/// The rules by which one VM of a group reaches another, on a way between their edges.
-pub fn pair(
-    marking: Marking<'_>,
-    a: &VmRecord,
-    b: &VmRecord,
-    path: &[Hop],
-    cookie: Cookie,
-    rules: &mut RuleSet,
-) {
-    let topology = &marking.site.topology;
-    let (Some((edge_a, port_a)), Some((edge_b, port_b))) =
-        (server_port(topology, a), server_port(topology, b))
-    else {
-        return;
-    };
-    let from = NodeId::Switch(edge_a);
-    let pair =
-        RuleMatch { ip_src: Some(Prefix::host(a.address)), ip_dst: Some(Prefix::host(b.address)), ..ip() };
-    let entry = RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), ..pair };
-    let mut put = |switch: SwitchId, r: Rule| {
-        rules.insert((switch, r.key), r);
-    };
-    let class = a.request.class;
-    let first = match path.first() {
-        None if port_a == port_b => {
-            let mark = marking.mark(edge_a, class).into_iter();
-            mark.filter(|m| !matches!(m, RuleAction::SetQueue(_))).chain([RuleAction::Hairpin]).collect()
-        }
-        None => marking.send(edge_a, class, port_b),
-        Some(hop) => match port_on(topology, from, hop.link) {
-            Some(port) => marking.send(edge_a, class, port),
-            None => Vec::new(),
-        },
-    };
-    put(edge_a, rule(0, source::GROUP, entry, first, cookie));
-    for hop in path.iter().skip(1) {
-        let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
-        if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
-            put(switch, rule(1, target::GROUP, pair, vec![RuleAction::Output(port)], cookie));
-        }
-    }
-    if edge_a != edge_b {
-        put(edge_b, rule(1, target::GROUP, pair, vec![RuleAction::Output(port_b)], cookie));
-    }
-}
-
-/// The rules of a migration's own traffic, both ways along its path between two servers, in its class.
-pub fn migration(
-    marking: Marking<'_>,
-    (from, to): (tandem_model::ServerId, tandem_model::ServerId),
-    path: &[Hop],
-    class: Option<ClassId>,
-    cookie: Cookie,
-) -> RuleSet {
-    let topology = &marking.site.topology;
-    let back: Vec<Hop> = path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
-    let mut rules = RuleSet::new();
-    for (from, to, path) in [(from, to, path), (to, from, &back)] {
-        let (Some(sender), Some(receiver)) = (topology.server(from), topology.server(to)) else { continue };
-        let both = RuleMatch {
-            ip_src: Some(Prefix::host(sender.address)),
-            ip_dst: Some(Prefix::host(receiver.address)),
-            ..ip()
-        };
-        if let Some((edge, port)) = uplink_port(topology, from, 0) {
-            let entering = RuleMatch { in_port: Some(port), eth_src: Some(sender.mac), ..both };
-            let r = rule(0, source::MIGRATION, entering, marking.go_on(edge, class), cookie);
-            rules.insert((edge, r.key), r);
-        }
-        for hop in path {
-            let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
-            if let (true, Some(port)) = (is_openflow(topology, node), port_on(topology, node, hop.link)) {
-                let r = rule(1, target::MIGRATION, both, vec![RuleAction::Output(port)], cookie);
-                rules.insert((switch, r.key), r);
-            }
-        }
     }
     rules
 }

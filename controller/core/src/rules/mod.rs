@@ -4,6 +4,7 @@
 //! switch; [`changes`] carries it out in steps, each confirmed by barriers; on a refusal the owner's former rules are wanted
 //! again, which yields the difference back.
 
+pub mod between;
 pub mod changes;
 pub mod compile;
 pub mod flatten;

@@ -378,7 +378,8 @@ proptest! {
         let left = world.tables.values().flat_map(|t| t.values()).filter(|r| {
             !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Plan))
         });
-        prop_assert_eq!(left.count(), 0);
+        let left: Vec<String> = left.map(|r| format!("{r:?}")).collect();
+        prop_assert_eq!(left, Vec::<String>::new());
         prop_assert!(world.stored.vms.is_empty() && world.stored.groups.is_empty());
     }
 }

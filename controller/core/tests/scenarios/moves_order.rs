@@ -286,6 +286,53 @@ fn a_transfer_that_makes_no_progress_is_given_up() {
     world.assert_settled(vm.id);
 }
 
+/// A switch that takes the rules and never says so does not hold a place for ever.
+#[test]
+fn switches_that_never_confirm_are_not_waited_for_longer_than_the_site_says() {
+    let mut world = World::new(read(&format!("{SMALL}[migration]\ntimeout = \"10 s\"\n")));
+    let vm = world.vm();
+    world.held.switches = true;
+    world.migrate(vm.id, Some(2));
+    world.wait_seen(Duration::from_secs(9));
+    assert_eq!(world.phase(), Some(Phase::Prepare));
+    world.wait_seen(Duration::from_secs(2));
+    assert_eq!(world.phase(), Some(Phase::Undo));
+    world.confirm_all();
+    assert!(matches!(&world.ended()[..], [MigrationEnd::Undone { why }] if why.contains("not confirmed")));
+    world.assert_settled(vm.id);
+}
+
+/// Two VMs on their way between the same two servers have the same rules for their transfers: one path, which is mended for both.
+#[test]
+fn two_transfers_between_the_same_servers_share_one_path() {
+    let mut world = World::new(read(&format!("{SMALL}[migration]\nper_server = 2\nrate = \"2 Mbit/s\"\n")));
+    world.held.moves = true;
+    let (a, b) = (world.vm(), world.vm());
+    world.migrate(a.id, Some(2));
+    world.migrate(b.id, Some(2));
+    let paths = |w: &World| -> Vec<Vec<_>> { w.core.migrations().map(|m| m.path.clone()).collect() };
+    let before = paths(&world);
+    assert_eq!((before.len(), &before[0]), (2, &before[1]));
+    let link = before[0][1].link;
+    world.set_link(link, false);
+    let after = paths(&world);
+    assert_eq!(&after[0], &after[1]);
+    assert!(after[0].iter().all(|hop| hop.link != link), "{after:?}");
+    let servers = &world.site.topology.servers;
+    let packet = crate::packets::udp(servers[0].mac, servers[0].address, servers[2].address);
+    let there = [crate::packets::Fate::At(tandem_model::NodeId::Server(ServerId(2)))];
+    let from = tandem_model::NodeId::Server(ServerId(0));
+    assert_eq!(world.spread(from, servers[0].uplinks[0], packet), there);
+    // One of them ends: the other keeps the rules.
+    world.failed(Some(0));
+    let servers = &world.site.topology.servers;
+    assert_eq!(world.spread(from, servers[0].uplinks[0], packet), there);
+    let left = world.tables.values().flat_map(|t| t.values()).filter_map(|r| r.cookie.owner());
+    let left: std::collections::BTreeSet<_> =
+        left.filter(|o| matches!(o, tandem_model::Owner::Migration(_))).collect();
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [tandem_model::Owner::Migration(2)]);
+}
+
 /// Rounds that do not get smaller, on a path that has no more to give: it is given up, unless it was forced.
 #[test]
 fn a_transfer_that_does_not_converge_is_given_up_unless_forced() {

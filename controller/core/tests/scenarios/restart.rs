@@ -118,7 +118,7 @@ fn recorded(world: &World) -> Vec<u8> {
     bytes
 }
 
-/// A run with VMs, a group, a cut link, a lost switch and expiry, written down and decided again to the same effects; a line that
+/// A run with VMs, a group, a cut link, a move, a lost switch and expiry, written down and decided again to the same effects; a line that
 /// was cut off by a kill is left out, one that was changed is found.
 #[test]
 fn a_recorded_run_is_decided_the_same_again() {
@@ -136,6 +136,7 @@ fn a_recorded_run_is_decided_the_same_again() {
     world.wait(Duration::from_secs(60));
     world.set_link(link, true);
     world.connect(world.switch("agg2"));
+    world.migrate(b.id, Some(3));
     world.ask(Ask::DeleteVm { vm: a.id });
     let bytes = recorded(&world);
     assert_eq!(replay(&bytes[..]).map_err(|e| e.to_string()), Ok(world.lines.len()));

@@ -19,7 +19,7 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
-use super::{Found, FoundState, Hypervisor, MigrateOrder, ServerLoad, VmmError, Way};
+use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
 use crate::hub::Input;
 use jobs::{Job, Next};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -77,6 +77,8 @@ enum Told {
     Listed(ServerId, Result<Vec<Found>, VmmError>),
     /// Who is on a server, by its loads.
     Seen(ServerId, Vec<VmId>),
+    /// A driver heard of a VM that was stopped or removed.
+    Noticed(Noticed),
     /// A call found a server away.
     Away(ServerId, VmmError),
 }
@@ -271,6 +273,7 @@ impl Router {
             Told::Listed(server, Ok(found)) => self.listed(server, found, world).await,
             Told::Listed(server, Err(why)) | Told::Away(server, why) => self.away(server, why, world).await,
             Told::Seen(server, vms) => self.seen(server, &vms),
+            Told::Noticed(noticed) => self.noticed(&noticed),
         }
     }
 

@@ -10,6 +10,7 @@ const MISSED: u32 = 2;
 impl Router {
     pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>) {
         for driver in drivers {
+            self.tasks.spawn(listen(driver.clone(), self.told.clone()));
             for server in driver.servers().to_vec() {
                 let again = Arc::new(tokio::sync::Notify::new());
                 let reacher = Reacher {
@@ -105,6 +106,16 @@ impl Router {
         self.say(Event::WorldUp { world: world.to_owned(), vms, traffic: false }).await;
     }
 
+    /// A VM that somebody else has stopped or removed is looked for at once.
+    pub(super) fn noticed(&mut self, noticed: &Noticed) {
+        let Noticed { server, vm, why } = noticed;
+        let ours = self.places.get(vm).is_some_and(|(at, _)| at == server);
+        if ours && !self.lines.contains_key(vm) {
+            tracing::info!("{vm} on {server}: {why}");
+            self.enqueue(*vm, Job::Missed { server: *server });
+        }
+    }
+
     /// Who was counted on a server; who is missing again and again is looked for.
     pub(super) fn seen(&mut self, server: ServerId, vms: &[VmId]) {
         let mut missed = Vec::new();
@@ -122,6 +133,20 @@ impl Router {
             self.enqueue(vm, Job::Missed { server });
         }
     }
+}
+
+/// The task of one driver: what it hears of.
+async fn listen(driver: Arc<dyn Hypervisor>, told: mpsc::Sender<Told>) {
+    let (noticed, mut heard) = mpsc::channel(64);
+    let tell = async {
+        while let Some(noticed) = heard.recv().await {
+            if told.send(Told::Noticed(noticed)).await.is_err() {
+                heard.close();
+                return;
+            }
+        }
+    };
+    tokio::join!(driver.watch(noticed), tell);
 }
 
 /// The task of one server.

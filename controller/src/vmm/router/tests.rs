@@ -39,6 +39,8 @@ struct State {
     at_once: usize,
     most_at_once: usize,
     unsure: u32,
+    /// Who hears of what somebody else does.
+    ears: Option<mpsc::Sender<Noticed>>,
 }
 
 #[derive(Clone, Default)]
@@ -172,6 +174,11 @@ impl Hypervisor for Memory {
         });
         Ok(Moved { downtime: Some(Duration::from_millis(5)) })
     }
+    async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
+        self.with(|s| s.ears = Some(noticed));
+        std::future::pending().await
+    }
+
     async fn settle(&self, way: Way, _: bool) -> Settled {
         let _ = self.act("settle", way.from).await;
         self.with(|s| {
@@ -292,7 +299,7 @@ async fn wishes_of_one_vm_are_carried_out_in_their_order_and_repeated_ones_once(
     assert_eq!(bed.event().await, Event::VmStopped { vm });
     assert_eq!(bed.event().await, started(vm));
     bed.quiet().await;
-    assert_eq!(bed.memory.with(|s| s.vms.contains(&(B, vm)) && !s.vms.contains(&(A, vm))), true);
+    assert!(bed.memory.with(|s| s.vms.contains(&(B, vm)) && !s.vms.contains(&(A, vm))));
     assert_eq!(bed.memory.calls("allocate"), 2);
 }
 
@@ -394,6 +401,20 @@ async fn a_vm_that_somebody_destroyed_is_told_and_one_that_is_only_missed_is_not
     };
     let Event::VmFailed { vm: VM, why } = failed else { panic!("{failed:?}") };
     assert!(why.contains("not on memory any more"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_driver_hears_of_is_looked_at_at_once() {
+    let mut bed = Bed::up(Memory::default()).await;
+    let ears = bed.memory.with(|s| s.ears.clone()).expect("the router listens");
+    let noticed = Noticed { server: A, vm: VM, why: "somebody has removed it".into() };
+    // A false alarm.
+    ears.send(noticed.clone()).await.expect("heard");
+    bed.quiet().await;
+    bed.memory.with(|s| s.vms.remove(&(A, VM)));
+    ears.send(noticed).await.expect("heard");
+    let failed = bed.event().await;
+    assert!(matches!(&failed, Event::VmFailed { vm: VM, .. }), "{failed:?}");
 }
 
 #[tokio::test(start_paused = true)]

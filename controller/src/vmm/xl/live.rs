@@ -4,7 +4,7 @@
 //!  source: xl migrate -s '' DOMAIN 'tandem-relay send ...' ==TCP==> target: tandem-relay listen ... xl migrate-receive
 //!                                  'tandem-relay pipe ... ssh ...' ==ssh==> xl migrate-receive
 //! ```
-//! The relay holds the rate and counts; rounds and the suspension come from xl's log. Both processes outlive our connection and a killed
+//! The relay holds the rate and counts; the suspension comes from xl's log. Both processes outlive our connection and a killed
 //! controller ([`super::job`]). To cancel, the relay is ended: then `xl` fails as it does when a cable is pulled, resumes the guest at the
 //! source and destroys the incoming one; what it does not clean up is found by [`super::settle`].
 
@@ -25,57 +25,38 @@ use tokio::time::{Instant, sleep};
 const LOOK: Duration = Duration::from_millis(500);
 /// A source that does not answer for so long is left to `settle`.
 const SILENT: Duration = Duration::from_secs(60);
-/// Xen's pages.
-const PAGE: u64 = 4096;
 
 /// What receives at the other end of an ssh connection, whatever its PATH.
 const RECEIVE: &str = "PATH=$PATH:/usr/sbin:/sbin; for d in /usr/lib/xen-*/bin; do [ -x \"$d/xl\" ] && PATH=$d:$PATH; done; exec xl migrate-receive";
 
-/// A transfer's progress, from what is seen of it.
+/// A transfer's progress, from what is seen of it: the bytes that left. The first round is over when they are as many as the VM has memory;
+/// how many come after it, and how large they are, `xl` does not tell.
 pub(crate) struct Watch {
     pub(crate) log: Log,
+    memory: Bytes,
     started: Instant,
-    /// When the round began, and how many pages it had.
-    round: (u32, Instant),
     last: (Instant, u64),
     progress: Progress,
-    /// Sent in the rounds before, where no relay counts.
-    before: u64,
 }
 
 impl Watch {
-    pub(crate) fn new(now: Instant) -> Watch {
-        let progress = Progress::default();
-        Watch { log: Log::default(), started: now, round: (0, now), last: (now, 0), progress, before: 0 }
+    pub(crate) fn new(now: Instant, memory: Bytes) -> Watch {
+        Watch { log: Log::default(), memory, started: now, last: (now, 0), progress: Progress::default() }
     }
 
     /// Reads what was added; gives the progress now.
     pub(crate) fn see(&mut self, look: &Look, now: Instant) -> Progress {
-        let ended = self.log.clone();
         self.log.read(&look.log);
-        if self.log.round > self.round.0 {
-            // What a round has to send was dirtied during the one before it.
-            let took = now.duration_since(self.round.1).as_secs_f64();
-            if self.round.0 > 0 && took > 0.0 && self.log.total > 0 {
-                let bits = self.log.total.saturating_mul(PAGE * 8) as f64;
-                self.progress.dirty = BitRate((bits / took) as u64);
-            }
-            self.before += ended.done * PAGE;
-            self.round = (self.log.round, now);
-        }
-        let sent = look.sent.unwrap_or(self.before + self.log.done * PAGE);
+        let sent = look.sent.unwrap_or(0);
         let took = now.duration_since(self.last.0);
-        if took >= Duration::from_secs(1) || self.progress.rate == BitRate(0) {
+        if took >= Duration::from_secs(1) {
             let bits = sent.saturating_sub(self.last.1).saturating_mul(8) as f64;
-            let took = took.as_secs_f64().max(0.001);
-            if sent > 0 {
-                self.progress.rate = BitRate((bits / took) as u64);
-            }
+            self.progress.rate = BitRate((bits / took.as_secs_f64()) as u64);
             self.last = (now, sent);
         }
-        self.progress.round = self.log.round;
+        self.progress.round = u32::from(sent > 0) + u32::from(sent > self.memory.0);
         self.progress.sent = Bytes(sent);
-        self.progress.remaining = Bytes(self.log.total.saturating_sub(self.log.done) * PAGE);
+        self.progress.remaining = Bytes(self.memory.0.saturating_sub(sent));
         self.progress
     }
 
@@ -213,7 +194,9 @@ impl Xl {
         way: Way,
         steering: &mut Steering,
     ) -> Option<VmmError> {
-        let mut watch = Watch::new(Instant::now());
+        let all = source.of(way.vm).await.unwrap_or_default();
+        let memory = all.iter().map(|o| o.domain.memory_mib).max().unwrap_or(0);
+        let mut watch = Watch::new(Instant::now(), Bytes(memory << 20));
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
         // The first look sets it too: a transfer that is taken up has the rate of its former controller.
         let mut rate = Some(*steering.rate.borrow_and_update());
@@ -223,7 +206,7 @@ impl Xl {
                     heard = Instant::now();
                     offset = look.offset;
                     let progress = watch.see(&look, heard);
-                    if progress.sent.0 > 0 || progress.round > 0 {
+                    if progress.sent.0 > 0 {
                         let _ = steering.reports.send(MigrationReport::Progress(progress)).await;
                     }
                     if watch.log.suspended && !said {

@@ -6,16 +6,20 @@ use super::parse::{counters, domains, info};
 use crate::vmm::{ServerLoad, VmmError};
 use tandem_model::{LoadSample, VmId};
 
-/// Sections, each after a line of its own.
+/// Sections, each after a line of its own. A server's own traffic is that of its bridges' ports that are no guest's.
 const SCRIPT: &str = r#"xl list -v || exit 1
 echo '== info'; xl info || exit 1
 echo '== interfaces'
 for n in /sys/class/net/vif*; do
   [ -e "$n" ] && echo "${n##*/} $(cat "$n/statistics/rx_bytes") $(cat "$n/statistics/tx_bytes")"
 done
-for n in /sys/class/net/*; do
-  case ${n##*/} in vif*) continue ;; esac
-  [ -e "$n/device" ] && [ -e "$n/master" ] && echo "uplink:${n##*/} $(cat "$n/statistics/rx_bytes") $(cat "$n/statistics/tx_bytes")"
+for b in "$@"; do
+  if [ -d "/sys/class/net/$b/brif" ]; then ports=$(ls "/sys/class/net/$b/brif"); else ports=$(ovs-vsctl --timeout=10 list-ports "$b" 2>/dev/null); fi
+  for p in $ports; do
+    case $p in vif*|tap*) continue ;; esac
+    n=/sys/class/net/$p
+    [ -e "$n" ] && echo "uplink:$p $(cat "$n/statistics/rx_bytes") $(cat "$n/statistics/tx_bytes")"
+  done
 done
 echo '== disks'
 for n in /sys/bus/xen-backend/devices/vbd-*; do
@@ -27,7 +31,8 @@ const SECTOR: u64 = 512;
 
 pub(crate) async fn load(host: &HostState) -> Result<ServerLoad, VmmError> {
     let what = "reading its loads";
-    let text = host.ask(what, SCRIPT, &[]).await?;
+    let bridges: Vec<&str> = host.host.uplinks.iter().map(|(_, b)| b.as_str()).collect();
+    let text = host.ask(what, SCRIPT, &bridges).await?;
     let mut parts = text.split("== ");
     let list = domains(parts.next().unwrap_or("")).map_err(|e| host.nonsense(what, &e))?;
     let mut section = |name: &str| parts.next().and_then(|p| p.strip_prefix(name)).unwrap_or("");

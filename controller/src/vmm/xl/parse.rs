@@ -63,8 +63,9 @@ pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
 
 fn domain(line: &str) -> Option<Domain> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // A name may have spaces; the state's six letters are the first fixed point.
-    let at = words.iter().skip(4).position(|w| state(w).is_some())? + 4;
+    // A name may have spaces and look like anything; after it only the UUID and the columns around it do not.
+    let at =
+        (4..words.len()).find(|n| state(words[*n]).is_some() && words.get(n + 2).is_some_and(|u| uuid(u)))?;
     let name = words[..at - 3].join(" ");
     Some(Domain {
         name,
@@ -73,8 +74,17 @@ fn domain(line: &str) -> Option<Domain> {
         vcpus: words[at - 1].parse().ok()?,
         state: state(words[at])?,
         cpu_ns: seconds(words.get(at + 1)?)?,
-        uuid: words.get(at + 2).filter(|u| u.len() == 36 && u.is_ascii())?.to_ascii_lowercase(),
+        uuid: words[at + 2].to_ascii_lowercase(),
     })
+}
+
+fn uuid(word: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    word.len() == 36
+        && word
+            .bytes()
+            .enumerate()
+            .all(|(n, b)| if dashes.contains(&n) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
 fn state(word: &str) -> Option<State> {
@@ -120,53 +130,42 @@ pub fn counters(text: &str) -> BTreeMap<String, (u64, u64)> {
     text.lines().filter_map(line).collect()
 }
 
-/// What a migration's log says so far.
+/// What a migration's log says so far. `xl` tells no rounds while it migrates: it hides its own progress there (xl_migrate.c).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Log {
-    /// Round of pre-copy, from 1; 0 before the first.
-    pub round: u32,
-    /// Pages sent of this round.
-    pub done: u64,
-    /// Pages of this round.
-    pub total: u64,
     /// The guest was suspended for the last round.
     pub suspended: bool,
+    /// The end of what was read: a line may come in two pieces.
+    tail: String,
 }
 
 impl Log {
-    /// Reads on: `text` is what was added; a piece may end in the middle of a line, which the next one then only begins with.
+    /// Reads on: `text` is what was added.
     pub fn read(&mut self, text: &str) {
-        for line in text.split(['\n', '\r']) {
-            if let Some((_, after)) = line.split_once("iteration ") {
-                let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-                if let Some(n) = digits.parse::<u32>().ok().and_then(|n| n.checked_add(1))
-                    && n >= self.round
-                {
-                    if n > self.round {
-                        (self.done, self.total) = (0, 0);
-                    }
-                    self.round = n;
-                }
-            }
-            if let Some((done, total)) = line.split_whitespace().find_map(fraction)
-                && total > 0
-                && self.round > 0
-            {
-                (self.done, self.total) = (done.min(total), total);
-            }
-            self.suspended |= line.contains("guest has suspended");
+        const SUSPENDED: &str = "guest has suspended";
+        self.tail.push_str(text);
+        self.suspended |= self.tail.contains(SUSPENDED);
+        let mut cut = self.tail.len().saturating_sub(SUSPENDED.len());
+        while !self.tail.is_char_boundary(cut) {
+            cut -= 1;
         }
+        self.tail.drain(..cut);
     }
-}
-
-fn fraction(word: &str) -> Option<(u64, u64)> {
-    let (done, total) = word.split_once('/')?;
-    Some((done.parse().ok()?, total.parse().ok()?))
 }
 
 /// Why a migration failed, by its log: what its ends said, without what is there for developers.
 pub fn complaint(log: &str) -> String {
-    let noise = ["debug", "detail", "progress", "info:", "verbose", "domainbuilder", "/sbin/", "vcpu"];
+    let noise = [
+        "debug",
+        "detail:",
+        "progress:",
+        "info:",
+        "Loading new save file",
+        "Savefile contains",
+        "Parsing config",
+        "Ready to receive",
+        "Saving to migration",
+    ];
     let told: Vec<&str> = log
         .split(['\n', '\r'])
         .map(str::trim)

@@ -58,8 +58,10 @@ impl Xl {
         stop: bool,
     ) -> Result<Settled, VmmError> {
         // 1. Is it under way? The source's process knows; without it the target's does.
-        let at_source = job::look(source, way.migration, 0, None).await;
-        let at_target = job::look(target, way.migration, 0, None).await;
+        let (at_source, at_target) = tokio::join!(
+            job::look(source, way.migration, 0, None),
+            job::look(target, way.migration, 0, None)
+        );
         let alive = |l: &Result<job::Look, VmmError>| l.as_ref().is_ok_and(|l| l.alive);
         let away = |l: &Result<job::Look, VmmError>| l.as_ref().err().filter(|e| e.is_away()).cloned();
         for look in [&at_source, &at_target] {
@@ -81,7 +83,7 @@ impl Xl {
             job::stop(target, way.migration, Duration::from_secs(10)).await?;
         }
         // 3. Decide by what both have.
-        let (here, there) = (look(source, way.vm).await, look(target, way.vm).await);
+        let (here, there) = tokio::join!(look(source, way.vm), look(target, way.vm));
         for seen in [&here, &there] {
             if let Err(why) = seen
                 && !why.is_away()

@@ -85,7 +85,8 @@ pub(crate) fn verdict(source: Side, target: Side) -> (Vec<Act>, Place) {
         // It was told to go and did not come to run; the source may have taken it back.
         (Silent, Paused | Suspended) => (vec![], Place::Unknown),
         // Only the target has it, whole: the source has destroyed its own.
-        (None | Incoming, Paused) => (vec![UnpauseTarget], Place::Target),
+        (None, Paused) => (vec![UnpauseTarget], Place::Target),
+        (Incoming, Paused) => (vec![DestroySource, UnpauseTarget], Place::Target),
         // What never ran is no VM.
         (None | Incoming, Incoming | Suspended) => (vec![DestroyTarget], Place::Lost),
         (None | Incoming, None) => (vec![], Place::Lost),

@@ -8,25 +8,25 @@ use crate::emulated::motion::Pause;
 use crate::emulated::probe::Packet;
 
 /// A quarter of a second.
-pub const NEAR_NS: u64 = 250_000_000;
+pub(super) const NEAR_NS: u64 = 250_000_000;
 
 /// What a move has cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Gap {
+pub(super) struct Gap {
     /// Packets sent in both directions.
-    pub sent: u64,
+    pub(super) sent: u64,
     /// Of these, lost.
-    pub lost: u64,
+    pub(super) lost: u64,
     /// Of these, lost by the network.
-    pub network_lost: u64,
+    pub(super) network_lost: u64,
     /// Of these, sent within [`NEAR_NS`] of the pause: lost by the change of place and not by the transfer's own load.
-    pub near_lost: u64,
+    pub(super) near_lost: u64,
     /// The longest time in which nothing arrived, in the worse direction, milliseconds.
-    pub longest_ms: f64,
+    pub(super) longest_ms: f64,
 }
 
 /// Counts from the first packet on that arrived: the ends look for each other before.
-pub fn judge(down: &[Packet], up: &[Packet], pause: &Pause) -> Gap {
+pub(super) fn judge(down: &[Packet], up: &[Packet], pause: &Pause) -> Gap {
     let mut gap = Gap::default();
     let paused = |at: &u64| (pause.paused_ns..=pause.resumed_ns).contains(at);
     for (packets, to_vm) in [(down, true), (up, false)] {

@@ -21,7 +21,7 @@ const DOWNTIME: Duration = Duration::from_millis(50);
 /// Rounds of pre-copy at most.
 const ROUNDS: u32 = 4;
 /// Packets before and after the move.
-const AROUND: Duration = Duration::from_millis(1500);
+const AROUND: Duration = Duration::from_secs(1);
 /// A move takes no longer.
 const LIMIT: Duration = Duration::from_secs(300);
 

@@ -127,7 +127,9 @@ pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
         "{:>8} {:<12} {:<6} {:>8} {:>10} {:>10} {:>14} {:>14}",
         "MiB", "writes", "rules", "seconds", "pause ms", "gap ms", "lost", "by the network"
     );
-    cells.iter().for_each(|c| drop(writeln!(out, "{}", line(c))));
+    for c in cells {
+        let _ = writeln!(out, "{}", line(c));
+    }
     let _ = writeln!(out, "\nin parentheses: sent within a quarter of a second of the pause");
     let total =
         |rules: Rules| cells.iter().filter(|c| c.rules == rules).map(|c| c.gap.network_lost).sum::<u64>();

@@ -1,0 +1,153 @@
+//! Where the VM of a move is: looked up in its old and its new pool after anything that did not go as planned, and before anything is said.
+//!
+//! - It runs: there. A copy in the other pool that does not run is what is left of the move; it is removed.
+//! - It is paused or suspended: the move was cut; it runs on from there.
+//! - It is defined but halted: it is started again, where it was if that can be.
+//! - Neither pool has it: it is lost. One does not answer, and the other has nothing: nobody knows.
+
+use super::Pools;
+use super::pool::{Ours, Pool};
+use super::task::{self, Patience};
+use crate::vmm::{Settled, VmmError, Way, Whereabouts};
+use serde_json::json;
+use std::sync::Arc;
+use tandem_model::ServerId;
+use tokio_util::sync::CancellationToken;
+
+/// The task that moves a VM, if one does.
+pub(super) fn under_way(ours: &Ours) -> Option<&str> {
+    let moving = |operation: &str| matches!(operation, "pool_migrate" | "migrate_send");
+    ours.record.current_operations.iter().find(|(_, o)| moving(o)).map(|(task, _)| task.as_str())
+}
+
+/// A VM of ours and the pool that has it.
+pub(super) struct Seen {
+    pub(super) pool: Arc<Pool>,
+    pub(super) ours: Ours,
+}
+
+/// What both pools have; and the error of one that does not answer.
+pub(super) async fn look(pools: &Pools, way: Way) -> (Vec<Seen>, Option<VmmError>) {
+    let mut seen = Vec::new();
+    let mut silent = None;
+    let mut asked: Vec<&str> = Vec::new();
+    for server in [way.from, way.to] {
+        let Some(pool) = pools.of(server) else { continue };
+        if asked.contains(&pool.cfg.access.name.as_str()) {
+            continue;
+        }
+        asked.push(&pool.cfg.access.name);
+        match pool.find(way.vm).await {
+            Ok(Some(ours)) => seen.push(Seen { pool: pool.clone(), ours }),
+            Ok(None) => {}
+            Err(error) => {
+                silent =
+                    Some(pool.deed(server, Some(way.vm), format!("looking for {}", way.vm)).failed(error));
+            }
+        }
+    }
+    (seen, silent)
+}
+
+/// See the module.
+pub(super) async fn settle(pools: &Pools, way: Way, stop: bool) -> Settled {
+    let (mut seen, mut silent) = look(pools, way).await;
+    if stop {
+        for s in &seen {
+            if let Some(task) = under_way(&s.ours) {
+                give_up(&s.pool, task).await;
+            }
+        }
+        (seen, silent) = look(pools, way).await;
+    }
+    if seen.iter().any(|s| under_way(&s.ours).is_some()) {
+        return Settled::UnderWay;
+    }
+    if let Some(n) = seen.iter().position(|s| s.ours.record.power_state == "Running") {
+        let mut trouble = None;
+        for (_, copy) in
+            seen.iter().enumerate().filter(|(m, s)| *m != n && s.ours.record.power_state != "Running")
+        {
+            let deed = copy.pool.deed(way.to, None, format!("removing what a move of {} has left", way.vm));
+            trouble = super::destroy::remove(&copy.pool, &deed, &copy.ours.reference).await.err().or(trouble);
+        }
+        return at(&seen[n], way, trouble).await;
+    }
+    let Some(seen) = seen.into_iter().next() else {
+        return match silent {
+            Some(error) => Settled::Ended(Whereabouts::Unknown, Some(error)),
+            None => {
+                let host = pools.name_of(way.from);
+                let why = VmmError::GoneBehindOurBack { host, vm: way.vm };
+                Settled::Ended(Whereabouts::Lost, Some(why))
+            }
+        };
+    };
+    match revive(&seen, way).await {
+        Ok(()) => {
+            let again = seen.pool.find(way.vm).await.ok().flatten();
+            let seen = Seen { ours: again.unwrap_or(seen.ours), pool: seen.pool };
+            at(&seen, way, None).await
+        }
+        // It is there, only it does not run: not lost, and not known to run anywhere.
+        Err(why) => Settled::Ended(Whereabouts::Unknown, Some(why)),
+    }
+}
+
+async fn at(seen: &Seen, way: Way, trouble: Option<VmmError>) -> Settled {
+    // Both hosts are looked up, if they were not.
+    let mut server: Option<ServerId> = None;
+    for candidate in [way.from, way.to] {
+        if seen.pool.server(candidate).is_some()
+            && let Ok(host) = seen.pool.host(candidate).await
+            && host.reference == seen.ours.record.resident_on
+        {
+            server = Some(candidate);
+        }
+    }
+    match server.or(seen.pool.server_of(&seen.ours.record.resident_on)) {
+        Some(server) => Settled::Ended(Whereabouts::At(server), trouble),
+        None => Settled::Ended(
+            Whereabouts::Unknown,
+            Some(VmmError::Refused {
+                what: format!("pool {}: looking for {}", seen.pool.cfg.access.name, way.vm),
+                why: format!(
+                    "it runs on a host that is no server of the site ({}); move it back by hand",
+                    seen.ours.record.resident_on
+                ),
+            }),
+        ),
+    }
+}
+
+/// Cancels a move, and waits until it has ended, however it ends: the VM is looked for afterwards.
+async fn give_up(pool: &Pool, task: &str) {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let limits = pool.cfg.limits;
+    let patience = Patience { limit: limits.cancel, cancel_limit: limits.cancel, cancel };
+    if let Err(error) = task::follow(&pool.session, task, &patience, &mut |_| {}).await {
+        tracing::debug!("task {task}: {error}");
+    }
+}
+
+/// Makes a VM run again that was paused, suspended or stopped by a move.
+async fn revive(seen: &Seen, way: Way) -> Result<(), VmmError> {
+    let pool = &seen.pool;
+    let it = json!(seen.ours.reference);
+    let server = if pool.server(way.from).is_some() { way.from } else { way.to };
+    let deed = pool.deed(server, Some(way.vm), format!("letting {} run again", way.vm));
+    let limits = pool.cfg.limits;
+    let patience =
+        Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
+    let (method, params) = match seen.ours.record.power_state.as_str() {
+        "Paused" => ("VM.unpause", vec![it]),
+        state => {
+            let host = pool.host(server).await?.reference;
+            let method = if state == "Suspended" { "VM.resume_on" } else { "VM.start_on" };
+            (method, vec![it, json!(host), json!(false), json!(false)])
+        }
+    };
+    let done = task::run(&pool.session, method, params, &patience, &mut |_| {}).await;
+    done.map(drop).map_err(|e| deed.ended(e))
+}
