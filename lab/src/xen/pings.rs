@@ -241,6 +241,7 @@ mod tests {
     use super::*;
 
     const GUEST: &str = "10.0.0.2";
+    const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
 
     /// No ping at all.
     const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
