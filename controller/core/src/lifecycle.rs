@@ -588,7 +588,10 @@ impl Core {
             core.site.topology.servers.get(id.0 as usize).map_or_else(|| id.to_string(), |s| s.name.clone())
         };
         for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
-            let text = format!("the hypervisor of {} does not answer: {why}; its VMs may still run", name(self, *id));
+            let text = format!(
+                "the hypervisor of {} does not answer: {why}; its VMs may still run",
+                name(self, *id)
+            );
             self.notice(Level::Warning, "server-away", text);
         }
         for id in before.keys().filter(|id| !now.contains_key(id)) {
