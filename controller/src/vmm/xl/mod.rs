@@ -6,7 +6,7 @@
 //! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem-xl` (the relay,
 //! configurations, migrations under way), `/var/lib/tandem/moves` (cold moves under way), and the disks that it clones.
 //!
-//! - [`ssh`](self), host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
+//! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
 //! - guest, life: a VM on one host; load: what is used
 //! - live, cold: moves; job: their processes on the hosts; verdict, settle: what they have come to
 //!
