@@ -243,9 +243,6 @@ mod tests {
     const GUEST: &str = "10.0.0.2";
     const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
 
-    /// No ping at all.
-    const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
-
     /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead; pings every 10 ms, 1 ms each way.
     struct Story {
         sent: u64,
