@@ -61,6 +61,10 @@ impl Core {
         let mut found = None;
         let mut hopeless = Memo::new();
         let server = self.inventory.find(request, &mut |server| {
+            // Whoever does not answer now would only fail.
+            if self.away.contains_key(&server) {
+                return false;
+            }
             let primary = self.site.topology.edge_of(server, 0);
             if primary.is_none_or(|edge| self.addresses.left(edge) == 0) {
                 return false;
@@ -181,7 +185,9 @@ impl Core {
             misses.sort_by_key(|(d, _)| *d);
             misses.truncate(self.site.policy.near_misses as usize);
         };
-        let in_service = |s: &&crate::policy::ServerView| !self.inventory.is_drained(s.id);
+        let in_service = |s: &&crate::policy::ServerView| {
+            !self.inventory.is_drained(s.id) && !self.away.contains_key(&s.id)
+        };
         for server in self.inventory.servers().iter().filter(in_service) {
             let name = topology.name(NodeId::Server(server.id)).to_owned();
             let short = self.inventory.shortage(server.id, need);
@@ -222,6 +228,8 @@ impl Core {
         let mut reasons: Vec<String> = counts.iter().map(|(r, n)| format!("{n} short of {r}")).collect();
         let drained = self.inventory.drained().count();
         reasons.extend((drained > 0).then(|| format!("{drained} out of service")));
+        let silent = self.away.len();
+        reasons.extend((silent > 0).then(|| format!("{silent} whose hypervisor does not answer")));
         let summary = if total == 0 {
             "the site has no servers".to_owned()
         } else if reasons.is_empty() {

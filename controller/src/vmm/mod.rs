@@ -174,7 +174,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// What it can do with a server's VMs; may depend on what was found there when it was last reached.
     fn capabilities(&self, server: ServerId) -> Capabilities;
 
-    /// The VMs on a server that carry our tag, in every state. Changes nothing.
+    /// The VMs on a server that carry our tag, in every state. Changes nothing, but that it may remove what waits there for a migration that
+    /// nobody carries any more.
     ///
     /// # Errors
     /// When the server cannot be asked.

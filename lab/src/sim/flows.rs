@@ -228,13 +228,13 @@ impl Flows {
     /// Works out the rates of whoever a change on these hops can touch: `new` itself, which was put there, and who shares tight hops.
     fn share(&mut self, new: Option<TrafficId>, hops: &[Hop]) {
         let mut touched: BTreeSet<TrafficId> = new.into_iter().collect();
-        if let Some(flow) = new.and_then(|id| self.flows.get(&id)) {
-            if flow.transport != Transport::Tcp {
-                for hop in &flow.path {
-                    let line = &mut self.lines[slot(*hop)];
-                    line.settle(self.at);
-                    line.offered += flow.demand;
-                }
+        if let Some(flow) = new.and_then(|id| self.flows.get(&id))
+            && flow.transport != Transport::Tcp
+        {
+            for hop in &flow.path {
+                let line = &mut self.lines[slot(*hop)];
+                line.settle(self.at);
+                line.offered += flow.demand;
             }
         }
         let mut seen: BTreeSet<usize> = BTreeSet::new();

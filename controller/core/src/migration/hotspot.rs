@@ -45,6 +45,8 @@ pub(crate) struct Spot {
 pub(crate) struct Hotspots {
     windows: BTreeMap<Key, Vec<(Time, f64)>>,
     pub(crate) spots: BTreeMap<Key, Spot>,
+    /// When a VM that was moved last came to a place, or went.
+    steps: BTreeMap<Place, Time>,
 }
 
 impl Hotspots {
@@ -61,6 +63,11 @@ impl Hotspots {
     /// Forgets the samples of a place, so that it is judged by new ones only.
     pub(crate) fn look_anew(&mut self, key: Key) {
         self.windows.remove(&key);
+    }
+
+    /// A VM has come or gone: a step, which the trend would take for a slope and send the next VM on.
+    pub(crate) fn stepped(&mut self, place: Place, now: Time) {
+        self.steps.insert(place, now);
     }
 }
 
@@ -140,7 +147,12 @@ impl Core {
         window.push((self.now, ratio));
         let samples = &self.hotspots.windows[&key];
         let watched = Watched { place: key.0, resource: key.1, samples, threshold, so_far };
-        let heat = self.policies.when.heat(&watched, &View { core: self, inventory: &self.inventory });
+        let mut heat = self.policies.when.heat(&watched, &View { core: self, inventory: &self.inventory });
+        // A trend is believed again once smoothing has forgotten the step, and the whole window is of later samples.
+        let blind = self.hotspots.steps.get(&key.0).is_some_and(|at| self.now.since(*at) < 2 * self.settle());
+        if blind && heat == Heat::Expected {
+            heat = Heat::Cool;
+        }
         let expected = heat == Heat::Expected;
         let ratio = if expected { ahead(samples, horizon).unwrap_or(ratio) } else { ratio };
         let hot = Hot { place: key.0, resource: key.1, ratio, expected };

@@ -1,5 +1,6 @@
 //! Back: a migration that failed or was cancelled before the switch-over leaves everything as it was. And its end, well or not.
 
+use super::hotspot::Place;
 use super::state::{REMEMBERED, Reach};
 use super::transfer::transfer_owner;
 use crate::core::Core;
@@ -8,7 +9,10 @@ use crate::rules::RuleSet;
 use crate::rules::changes::Purpose;
 use crate::stored::STORE_RETRY;
 use crate::timers::Timer;
-use tandem_model::{Answer, Effect, Level, MigrationEnd, MigrationId, NodeId, Phase, ServerId, VmState};
+use std::collections::BTreeSet;
+use tandem_model::{
+    Answer, Effect, Level, LinkId, MigrationEnd, MigrationId, NodeId, Phase, ServerId, VmState,
+};
 
 impl Core {
     /// Gives a migration up, if that can still be: at once, or when the hypervisors say that they have.
@@ -207,6 +211,17 @@ impl Core {
         if let Some((request, _)) = m.grow {
             let why = format!("{vm} has no room to grow where it is, and could not be moved: {why}");
             self.answer(request, Answer::Failed { why });
+        }
+        if matches!(end, MigrationEnd::Moved { .. }) {
+            let (from, to) = (&m.record.from, &m.record.to);
+            [from.server, to.server]
+                .into_iter()
+                .for_each(|s| self.hotspots.stepped(Place::Server(s), self.now));
+            let ways = |p: &tandem_model::Place| -> BTreeSet<LinkId> {
+                p.path_up.iter().chain(&p.path_down).map(|hop| hop.link).collect()
+            };
+            let changed: Vec<LinkId> = ways(from).symmetric_difference(&ways(to)).copied().collect();
+            changed.into_iter().for_each(|l| self.hotspots.stepped(Place::Link(l), self.now));
         }
         self.remember(MigrationView {
             record: m.record,

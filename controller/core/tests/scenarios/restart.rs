@@ -3,7 +3,7 @@
 use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
 use tandem_core::recording::{Recording, ReplayError, replay};
-use tandem_model::{Ask, Effect, GroupId, Resources, ServerId, Stored, VmId, VmState};
+use tandem_model::{Ask, Effect, Event, GroupId, Resources, ServerId, Stored, VmId, VmState};
 
 /// A second core on the store of the first: it wants the very same rules, so nothing that runs is disturbed; and it gives nothing
 /// away that is taken.
@@ -148,4 +148,42 @@ fn a_recorded_run_is_decided_the_same_again() {
     assert!(matches!(replay(changed.as_bytes()), Err(ReplayError::Diverged(_))));
     let garbled = text.replacen("{\"now\"", "{now", 1);
     assert!(matches!(replay(garbled.as_bytes()), Err(ReplayError::Line { line: 2, .. })));
+}
+
+/// What runs on a server that does not answer is not known: it is neither started a second time nor given up, and adopted when it answers.
+#[test]
+fn what_is_on_a_server_that_is_away_is_left_alone() {
+    let mut before = World::new(read(SMALL));
+    let (lost, kept) = (before.vm(), before.vm());
+    let mut after = World::dark_at(read(SMALL), before.stored.clone(), before.now + Duration::from_secs(5));
+    after.connect_all();
+    after.tell(Event::ServersAway { servers: vec![(lost.server, "no route to host".into())] });
+    let listed: Vec<(VmId, ServerId)> =
+        [&lost, &kept].iter().filter(|v| v.server != lost.server).map(|v| (v.id, v.server)).collect();
+    after.attach(listed);
+    let touched =
+        |e: &Effect| matches!(e, Effect::AllocateVm { vm, .. } | Effect::StopVm { vm, .. } if *vm == lost.id);
+    assert!(!after.log.iter().any(touched), "{:?}", after.log);
+    let told = |after: &World, kind: &str| {
+        after.log.iter().filter(|e| matches!(e, Effect::Notice { notice } if notice.kind == kind)).count()
+    };
+    // Told once, however often it is found to be so.
+    after.tell(Event::ServersAway { servers: vec![(lost.server, "no route to host".into())] });
+    assert_eq!((told(&after, "server-away"), told(&after, "server-there")), (1, 0));
+    // Nobody else is placed there meanwhile, and whoever asks hears why.
+    let all: Vec<_> = (0..after.site.topology.servers.len() as u32).map(ServerId).collect();
+    after.tell(Event::ServersAway { servers: all.iter().map(|s| (*s, "no route to host".into())).collect() });
+    let refused = after.core.place(&after.request()).expect_err("nobody answers");
+    assert!(refused.summary.contains("whose hypervisor does not answer"), "{}", refused.summary);
+    let others = all.iter().filter(|s| **s != lost.server).map(|s| (*s, "no route to host".into()));
+    after.tell(Event::ServersAway { servers: others.collect() });
+    assert_eq!(after.core.place(&after.request()).expect("one answers").server, lost.server);
+    after.tell(Event::ServersAway { servers: Vec::new() });
+    after.attach(vec![(lost.id, lost.server), (kept.id, kept.server)]);
+    assert!(told(&after, "server-there") > 0);
+    assert!(!after.log.iter().any(touched), "{:?}", after.log);
+    assert_eq!(after.core.vm(lost.id).map(|v| &v.state), Some(&VmState::Running));
+    // A server that answers and does not have it was started anew: the VM is started again.
+    after.attach(vec![(kept.id, kept.server)]);
+    assert!(after.log.iter().any(touched));
 }

@@ -97,11 +97,14 @@ pub(super) struct Next {
     pub(super) away: Vec<(ServerId, VmmError)>,
 }
 
+/// A server's driver, and its bound of calls at once.
+pub(super) type Served = (Arc<dyn Hypervisor>, Arc<Semaphore>);
+
 /// Carries out one job.
 pub(super) struct Carrier {
     pub(super) vm: VmId,
     /// Of the job's servers; `None` where no hypervisor is known.
-    pub(super) drivers: [Option<(Arc<dyn Hypervisor>, Arc<Semaphore>)>; 2],
+    pub(super) drivers: [Option<Served>; 2],
     /// Why they are away, if they are.
     pub(super) away: [Option<VmmError>; 2],
     pub(super) hub: mpsc::Sender<Input>,

@@ -299,7 +299,7 @@ async fn wishes_of_one_vm_are_carried_out_in_their_order_and_repeated_ones_once(
     assert_eq!(bed.event().await, Event::VmStopped { vm });
     assert_eq!(bed.event().await, started(vm));
     bed.quiet().await;
-    assert_eq!(bed.memory.with(|s| s.vms.contains(&(B, vm)) && !s.vms.contains(&(A, vm))), true);
+    assert!(bed.memory.with(|s| s.vms.contains(&(B, vm)) && !s.vms.contains(&(A, vm))));
     assert_eq!(bed.memory.calls("allocate"), 2);
 }
 

@@ -6,7 +6,7 @@
 //! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem-xl` (the relay,
 //! configurations, migrations under way), `/var/lib/tandem/moves` (cold moves under way), and the disks that it clones.
 //!
-//! - [`ssh`](self), host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
+//! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
 //! - guest, life: a VM on one host; load: what is used
 //! - live, cold: moves; job: their processes on the hosts; verdict, settle: what they have come to
 //!
@@ -96,7 +96,7 @@ impl Hypervisor for Xl {
     }
 
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
-        let ours = self.host(server)?.ours().await?;
+        let ours = self.host(server)?.repaired().await?;
         let found = |o: host::Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name };
         Ok(ours.into_iter().map(found).collect())
     }

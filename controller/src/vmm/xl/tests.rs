@@ -91,7 +91,7 @@ fn progress_is_by_the_bytes_that_left_and_the_memory_that_there_is() {
     assert_eq!((p.round, p.remaining), (0, Bytes::mib(96)));
     let p = watch.see(&look(12 << 20, ""), start + Duration::from_secs(2));
     assert_eq!((p.round, p.sent, p.remaining), (1, Bytes::mib(12), Bytes::mib(84)));
-    assert_eq!(p.rate, BitRate(6 * 8 << 20));
+    assert_eq!(p.rate, BitRate(48 << 20));
     let p = watch.see(&look(100 << 20, "guest has suspended\n"), start + Duration::from_secs(4));
     assert_eq!((p.round, p.remaining), (2, Bytes(0)));
     assert!(watch.log.suspended);

@@ -240,6 +240,12 @@ impl Run {
                 since(*at)
             );
         }
+        // Not the same VM, but the same load: as bad.
+        let pairs: BTreeSet<(ServerId, ServerId)> =
+            moves.iter().map(|(_, _, from, to)| (*from, *to)).collect();
+        if let Some((from, to)) = pairs.iter().find(|(from, to)| pairs.contains(&(*to, *from))) {
+            bail!("VMs were moved from {from} to {to} and from {to} to {from}: load swings between them");
+        }
         let half = self.scenario.tail.as_secs_f64() / 2.0;
         if let Some((at, vm, ..)) = moves.iter().find(|m| since(m.0) > half) {
             bail!("{vm} was still moved {:.0} s after the {what} got hot: it swings", since(*at));
