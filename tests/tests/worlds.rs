@@ -94,18 +94,19 @@ fn flows_report_what_arrives() -> Result<()> {
         );
         let dc = DataCentre::up(&site)?;
         dc.request_vm()?;
-        let flow = wait("a flow that runs for some seconds", || {
+        // A busy machine may hold a packet up for a while, and TCP with it what is behind: it catches up.
+        let flow = wait("a flow that runs for some seconds and whose packets have arrived", || {
             let flows: Vec<Value> = serde_json::from_str(&dc.lab(&["flows", "--name", &dc.name, "--json"])?)?;
             Ok(flows.into_iter().find(|f| {
-                f["seconds"].as_f64().is_some_and(|s| s > 4.0) && f["received"].as_u64().unwrap_or(0) > 20
+                let of = |name: &str| f[name].as_f64().unwrap_or(-1.0);
+                let under_way = of("sent") - of("received");
+                of("seconds") > 4.0 && of("received") > 20.0 && under_way <= 0.05 * of("sent") + 3.0
             }))
         })?;
         let of = |name: &str| flow[name].as_f64().unwrap_or(-1.0);
         // 1 Mbit/s on layer 2, of which payload is 91 to 97 percent.
         ensure!((0.80e6..1.02e6).contains(&of("goodput")), "{flow}");
         ensure!(of("delay_ms") > 0.0 && of("delay_ms") < 1000.0 && of("jitter_ms") >= 0.0, "{flow}");
-        // Only what is on its way this moment has not arrived.
-        ensure!(of("sent") - of("received") <= 0.05 * of("sent") + 3.0, "{flow}");
         ensure!(of("reordered") == 0.0, "{flow}");
     }
     Ok(())
