@@ -489,7 +489,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move takes a minute.
 fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Result<String> {
     let agent = place.agent.context("--agent FILE: a static tandem-agent, as scripts/deploy builds it")?;
-    let usual = options.memory == [16, 64, 256];
+    let usual = options.memory == live::MEMORY;
     let rules = options.rules.iter().map(|w| live::Rules::read(w)).collect::<anyhow::Result<_>>()?;
     let chosen = xen::experiment::Options {
         memory: if usual { vec![96] } else { options.memory.clone() },

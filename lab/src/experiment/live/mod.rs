@@ -21,11 +21,14 @@ use std::path::Path;
 /// The first line of `gaps.csv`, in every world.
 pub const GAPS: &str = "world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n";
 
+/// Sizes of memory that are measured if nothing else is said, MiB.
+pub const MEMORY: [u64; 3] = [16, 64, 128];
+
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Sizes of the VM's memory in MiB.
-    #[arg(long, value_delimiter = ',', default_value = "16,64,128")]
+    #[arg(long, value_delimiter = ',', default_values_t = MEMORY)]
     pub memory: Vec<u64>,
     /// What the VM writes to its memory: images.
     #[arg(long, value_delimiter = ',', default_value = "idle,web,adversarial")]
