@@ -1,0 +1,148 @@
+use super::*;
+
+/// A VM that writes at a rate, and can be told to cancel when it is so far.
+struct Vm<'a> {
+    rate: f64,
+    last: Instant,
+    paused: bool,
+    steps: Vec<Step>,
+    cancel_at: Option<(u64, &'a Control)>,
+}
+
+impl<'a> Vm<'a> {
+    fn new(rate: f64, cancel_at: Option<(u64, &'a Control)>) -> Vm<'a> {
+        Vm { rate, last: Instant::now(), paused: false, steps: Vec::new(), cancel_at }
+    }
+}
+
+impl Source for Vm<'_> {
+    fn written(&mut self) -> f64 {
+        let since = std::mem::replace(&mut self.last, Instant::now()).elapsed();
+        if self.paused { 0.0 } else { since.as_secs_f64() * self.rate }
+    }
+    fn pause(&mut self) -> anyhow::Result<()> {
+        self.paused = true;
+        Ok(())
+    }
+    fn step(&mut self, step: Step) {
+        if let Some((_, control)) = self.cancel_at.filter(|(at, _)| step.sent >= *at) {
+            control.cancel();
+        }
+        self.steps.push(step);
+    }
+}
+
+const MIB: u64 = 1 << 20;
+const FAST: u64 = 10_000_000_000;
+
+fn receiver() -> SocketAddrV4 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = match listener.local_addr() {
+        Ok(std::net::SocketAddr::V4(address)) => address,
+        other => panic!("{other:?}"),
+    };
+    std::thread::spawn(move || serve(&listener));
+    address
+}
+
+fn how(downtime: u64, rounds: u32) -> How {
+    How { migration: 1, downtime: Duration::from_millis(downtime), rounds }
+}
+
+#[test]
+fn an_idle_vm_is_sent_once_and_a_busy_one_in_rounds_that_get_smaller() {
+    let to = receiver();
+    let control = Control::new(FAST);
+    let mut vm = Vm::new(0.0, None);
+    let memory = Memory::new(1, 4 * MIB, 0.0);
+    let end = send(connect(to).expect("open"), memory, &how(10, 30), &control, &mut vm).expect("sent");
+    // All of it, then an empty round while it is paused.
+    assert_eq!((end.sent, end.round, vm.paused), (4 * MIB, 2, true));
+
+    let control = Control::new(80_000_000);
+    let mut vm = Vm::new(2e6, None);
+    let memory = Memory::new(2, 4 * MIB, 0.5);
+    let end = send(connect(to).expect("open"), memory, &how(5, 30), &control, &mut vm).expect("sent");
+    assert!(end.sent > 4 * MIB && end.sent < 8 * MIB && end.round > 2, "{end:?}");
+    assert!(vm.steps.iter().any(|s| s.dirty > 0 && s.rate > 0), "progress says how fast: {:?}", vm.steps);
+}
+
+#[test]
+fn one_that_does_not_converge_ends_after_its_rounds() {
+    let (to, control) = (receiver(), Control::new(FAST));
+    let mut vm = Vm::new(1e12, None);
+    let memory = Memory::new(3, MIB, 1.0);
+    let end = send(connect(to).expect("open"), memory, &how(0, 4), &control, &mut vm).expect("sent");
+    assert_eq!((end.sent, end.round), (5 * MIB, 5), "four rounds, and the last while it is paused");
+}
+
+#[test]
+fn a_cancel_is_heard_before_the_pause_and_not_afterwards() {
+    let (to, control) = (receiver(), Control::new(40_000_000));
+    let mut vm = Vm::new(0.0, Some((MIB, &control)));
+    let memory = Memory::new(4, 64 * MIB, 0.0);
+    let error =
+        send(connect(to).expect("open"), memory, &how(10, 30), &control, &mut vm).expect_err("cancelled");
+    assert!(matches!(error, TransferError::Cancelled) && !vm.paused, "{error}");
+    assert!(vm.steps.last().is_some_and(|s| s.sent < 8 * MIB), "{:?}", vm.steps.last());
+
+    // Cold: it is paused from the start, and goes through.
+    let control = Control::new(FAST);
+    let mut vm = Vm::new(0.0, Some((MIB, &control)));
+    let memory = Memory::new(5, 4 * MIB, 0.0);
+    let end = send(connect(to).expect("open"), memory, &how(0, 0), &control, &mut vm).expect("sent");
+    assert_eq!((end.sent, end.round), (4 * MIB, 1));
+}
+
+#[test]
+fn a_receiver_that_is_not_there_goes_away_or_lies_is_an_error() {
+    let closed =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("its number");
+    let std::net::SocketAddr::V4(closed) = closed else { panic!("{closed}") };
+    assert!(matches!(connect(closed), Err(TransferError::Lost { .. })));
+
+    for lie in [false, true] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let std::net::SocketAddr::V4(to) = listener.local_addr().expect("its number") else { panic!() };
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a sender");
+            let mut all = vec![0; 24 + 256 * (24 + PAGE as usize) + 24];
+            if lie {
+                stream.read_exact(&mut all).expect("a round");
+                stream.write_all(&words(ROUND, 256, 12345)).expect("an answer");
+            } else {
+                stream.read_exact(&mut all[..100_000]).expect("a part");
+            }
+        });
+        let (control, mut vm) = (Control::new(FAST), Vm::new(0.0, None));
+        let memory = Memory::new(6, MIB, 0.0);
+        let error =
+            send(connect(to).expect("open"), memory, &how(10, 30), &control, &mut vm).expect_err("wrong");
+        assert!(
+            if lie {
+                matches!(error, TransferError::Differs { .. })
+            } else {
+                matches!(error, TransferError::Lost { .. })
+            },
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_takes_no_nonsense() {
+    let to = receiver();
+    for nonsense in [
+        [&words(HELLO, 1, 10)[..], &words(PAGE_FOLLOWS, 10, 0), &[0; PAGE as usize]].concat(),
+        [&words(HELLO, 1, 10)[..], &words(ROUND, 3, 0)].concat(),
+        [&words(HELLO, 1, u64::MAX)[..]].concat(),
+        b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n".to_vec(),
+    ] {
+        let mut stream = TcpStream::connect(to).expect("open");
+        stream.write_all(&nonsense).expect("sent");
+        let mut answer = Vec::new();
+        // Closed, by a reset where something was left unread.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+}
