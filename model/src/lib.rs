@@ -3,15 +3,18 @@
 //! - [`ids`], [`units`]: small types that carry their meaning.
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated; [`migration`]: VMs on their way.
+//! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
 //! - [`event`]: the door of the core: facts in, effects out.
 
 pub mod event;
 pub mod ids;
 pub mod migration;
 pub mod paths;
+pub mod rate_limit;
 pub mod rule;
 pub mod shapes;
 pub mod site;
+pub mod text;
 pub mod topology;
 pub mod traffic;
 pub mod units;

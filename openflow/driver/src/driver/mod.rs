@@ -14,6 +14,7 @@ use crate::v13::V13;
 use changes::{Change, Open};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use tandem_model::rate_limit::RateLimiter;
 use tandem_model::{
     Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
 };
@@ -55,31 +56,6 @@ pub struct Output {
     pub warnings: Vec<String>,
 }
 
-/// So many in a period, and no more.
-#[derive(Debug)]
-struct Allowance {
-    period: Duration,
-    each: u32,
-    since: Time,
-    left: u32,
-}
-
-impl Allowance {
-    fn new(each: u32, period: Duration, now: Time) -> Allowance {
-        Allowance { period, each, since: now, left: each }
-    }
-
-    /// True when one more is allowed.
-    fn take(&mut self, now: Time) -> bool {
-        if now.since(self.since) >= self.period {
-            (self.since, self.left) = (now, self.each);
-        }
-        let fewer = self.left.checked_sub(1);
-        self.left = fewer.unwrap_or(0);
-        fewer.is_some()
-    }
-}
-
 /// See the crate.
 pub struct Driver {
     cfg: Cfg,
@@ -109,8 +85,8 @@ pub struct Driver {
     next_lldp: Option<Time>,
     /// The latest changes of ports, by transaction id.
     port_changes: VecDeque<(u32, PortNo)>,
-    packets: Allowance,
-    complaints: Allowance,
+    packets: RateLimiter,
+    complaints: RateLimiter,
     dropped: u64,
 }
 
@@ -140,8 +116,8 @@ impl Driver {
             next_poll: now,
             next_lldp: None,
             port_changes: VecDeque::new(),
-            packets: Allowance::new(cfg.packet_ins, Duration::from_secs(1), now),
-            complaints: Allowance::new(WARNINGS, Duration::from_secs(60), now),
+            packets: RateLimiter::new(cfg.packet_ins, Duration::from_secs(1), now),
+            complaints: RateLimiter::new(WARNINGS, Duration::from_secs(60), now),
             dropped: 0,
         }
     }
