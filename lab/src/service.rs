@@ -19,6 +19,9 @@ use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, repo
 use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+/// Loads are not read more often, whatever is asked for: each time is a look at every VM.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// Locks; what a panicking thread left is still the best there is.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,7 +162,7 @@ impl<W: World> Orders<W> {
             Kind::SetMigrationRate(r) => return self.migrations.set_rate(r.migration, r.rate_bit_per_s),
             Kind::ReportLoads(r) => {
                 let (period, changed) = &self.loads;
-                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns));
+                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns).max(SHORTEST));
                 return changed.notify_all();
             }
         };

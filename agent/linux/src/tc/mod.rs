@@ -24,9 +24,9 @@ pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_le
 pub use difference::difference;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub use listen::{Listener, interfaces};
-pub use read::{read, read_all};
-pub use root::{Root, roots};
-pub use stats::{ClassStats, classes};
+pub use read::{read, read_all, tree};
+pub use root::{Root, roots, roots_in};
+pub use stats::{ClassStats, classes, classes_in};
 pub use tree::{Invalid, Tree};
 
 use crate::netlink::{CREATE, Request};

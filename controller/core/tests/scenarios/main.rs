@@ -9,6 +9,7 @@ mod chaos;
 mod classes;
 mod failures;
 mod groups;
+mod hostile;
 mod hotspots;
 mod life;
 mod loads;
