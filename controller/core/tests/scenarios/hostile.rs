@@ -2,6 +2,7 @@
 //! order. Nothing panics, nothing is computed with what has overflowed, and what is shown stays bounded.
 
 use crate::world::{SMALL, World, read};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -89,14 +90,15 @@ fn agent_sample() -> impl Strategy<Value = AgentSample> {
         drops,
         queued,
     });
-    (counters(), prop::option::of(long()), any::<bool>(), prop::collection::vec(class, 0..4), long())
-        .prop_map(|(interface, speed, half_duplex, classes, n)| AgentSample {
+    (counters(), prop::option::of(long()), any::<bool>(), vec(class, 0..4), long()).prop_map(
+        |(interface, speed, half_duplex, classes, n)| AgentSample {
             interface,
             speed: speed.map(BitRate),
             half_duplex,
             classes,
             hardware: [("rx_crc".to_owned(), n)].into(),
-        })
+        },
+    )
 }
 
 fn port() -> impl Strategy<Value = PortInfo> {
@@ -160,31 +162,30 @@ fn from_network() -> impl Strategy<Value = Event> {
         packets,
         bytes,
     });
-    let few = prop::collection::vec;
     prop_oneof![
-        (dpid(), few(port(), 0..4), caps).prop_map(|(switch, ports, caps)| Event::SwitchUp { switch, ports, caps }),
-        (dpid(), text()).prop_map(|(switch, why)| Event::SwitchDown { switch, why }),
-        (dpid(), port(), any::<bool>())
+        1 => (dpid(), vec(port(), 0..4), caps).prop_map(|(switch, ports, caps)| Event::SwitchUp { switch, ports, caps }),
+        1 => (dpid(), text()).prop_map(|(switch, why)| Event::SwitchDown { switch, why }),
+        1 => (dpid(), port(), any::<bool>())
             .prop_map(|(switch, port, removed)| Event::PortChanged { switch, port, removed }),
-        (at(), at()).prop_map(|(from, to)| Event::LinkSeen { from, to }),
-        (at(), arp).prop_map(|((switch, port), arp)| Event::ArpSeen { switch, port, arp }),
-        (at(), mac(), address()).prop_map(|((switch, port), mac, ip)| Event::HostSeen { switch, port, mac, ip }),
-        (at(), dhcp).prop_map(|((switch, port), dhcp)| Event::DhcpSeen { switch, port, dhcp }),
-        4 => (dpid(), few(counters(), 0..4), few(flow, 0..4))
+        1 => (at(), at()).prop_map(|(from, to)| Event::LinkSeen { from, to }),
+        1 => (at(), arp).prop_map(|((switch, port), arp)| Event::ArpSeen { switch, port, arp }),
+        1 => (at(), mac(), address()).prop_map(|((switch, port), mac, ip)| Event::HostSeen { switch, port, mac, ip }),
+        1 => (at(), dhcp).prop_map(|((switch, port), dhcp)| Event::DhcpSeen { switch, port, dhcp }),
+        4 => (dpid(), vec(counters(), 0..4), vec(flow, 0..4))
             .prop_map(|(switch, ports, flows)| Event::Samples { switch, ports, flows }),
-        (at(), text()).prop_map(|((switch, port), why)| Event::PortRefused { switch, port, why }),
-        (dpid(), long(), short(), short()).prop_map(|(switch, txn, added, removed)| Event::RulesApplied {
+        1 => (at(), text()).prop_map(|((switch, port), why)| Event::PortRefused { switch, port, why }),
+        1 => (dpid(), long(), short(), short()).prop_map(|(switch, txn, added, removed)| Event::RulesApplied {
             switch,
             txn: TxnId(txn),
             added,
             removed
         }),
-        (dpid(), long(), text())
+        1 => (dpid(), long(), text())
             .prop_map(|(switch, txn, why)| Event::RulesRefused { switch, txn: TxnId(txn), why }),
-        (dpid(), short(), short())
+        1 => (dpid(), short(), short())
             .prop_map(|(switch, missing, stale)| Event::RulesRepaired { switch, missing, stale }),
-        4 => (dpid(), few(agent_sample(), 0..4)).prop_map(|(switch, ports)| Event::AgentSamples { switch, ports }),
-        (text(), dpid(), short()).prop_map(|(agent, switch, n)| Event::PortsManaged {
+        4 => (dpid(), vec(agent_sample(), 0..4)).prop_map(|(switch, ports)| Event::AgentSamples { switch, ports }),
+        1 => (text(), dpid(), short()).prop_map(|(agent, switch, n)| Event::PortsManaged {
             agent,
             switch,
             ports: vec![(PortNo(n), Selection::Queue)]
@@ -193,7 +194,6 @@ fn from_network() -> impl Strategy<Value = Event> {
 }
 
 fn from_world() -> impl Strategy<Value = Event> {
-    let few = prop::collection::vec;
     let vm = || long().prop_map(VmId);
     let server = || short().prop_map(ServerId);
     let progress = (short(), prop::array::uniform4(long())).prop_map(|(round, n)| Progress {
@@ -204,38 +204,37 @@ fn from_world() -> impl Strategy<Value = Event> {
         dirty: BitRate(n[3]),
     });
     prop_oneof![
-        (text(), few((vm(), server()), 0..4)).prop_map(|(world, vms)| Event::WorldUp {
+        1 => (text(), vec((vm(), server()), 0..4)).prop_map(|(world, vms)| Event::WorldUp {
             world,
             vms,
             traffic: true
         }),
-        few((server(), text()), 0..3).prop_map(|servers| Event::ServersAway { servers }),
-        text().prop_map(|why| Event::WorldDown { why }),
-        (vm(), prop::option::of(address())).prop_map(|(vm, address)| Event::VmStarted { vm, address }),
-        (vm(), text()).prop_map(|(vm, why)| Event::VmFailed { vm, why }),
-        vm().prop_map(|vm| Event::VmStopped { vm }),
-        vm().prop_map(|vm| Event::VmResized { vm }),
-        (long(), progress)
+        1 => vec((server(), text()), 0..3).prop_map(|servers| Event::ServersAway { servers }),
+        1 => text().prop_map(|why| Event::WorldDown { why }),
+        1 => (vm(), prop::option::of(address())).prop_map(|(vm, address)| Event::VmStarted { vm, address }),
+        1 => (vm(), text()).prop_map(|(vm, why)| Event::VmFailed { vm, why }),
+        1 => vm().prop_map(|vm| Event::VmStopped { vm }),
+        1 => vm().prop_map(|vm| Event::VmResized { vm }),
+        1 => (long(), progress)
             .prop_map(|(n, progress)| Event::MigrationProgress { migration: MigrationId(n), progress }),
-        long().prop_map(|n| Event::VmSuspended { migration: MigrationId(n) }),
-        (long(), prop::option::of(long())).prop_map(|(n, ns)| Event::VmMoved {
+        1 => long().prop_map(|n| Event::VmSuspended { migration: MigrationId(n) }),
+        1 => (long(), prop::option::of(long())).prop_map(|(n, ns)| Event::VmMoved {
             migration: MigrationId(n),
             downtime: ns.map(Duration::from_nanos)
         }),
-        (long(), prop::option::of(server()), text())
+        1 => (long(), prop::option::of(server()), text())
             .prop_map(|(n, at, why)| Event::MigrationFailed { migration: MigrationId(n), at, why }),
-        6 => (server(), load(), few((vm(), load()), 0..3))
+        6 => (server(), load(), vec((vm(), load()), 0..3))
             .prop_map(|(server, sample, vms)| Event::ServerSamples { server, sample, vms }),
-        (long(), text()).prop_map(|(n, why)| Event::TrafficEnded { id: TrafficId(n), why }),
-        long().prop_map(|n| Event::Stored { id: StoreId(n) }),
+        1 => (long(), text()).prop_map(|(n, why)| Event::TrafficEnded { id: TrafficId(n), why }),
+        1 => long().prop_map(|n| Event::Stored { id: StoreId(n) }),
     ]
 }
 
 fn question() -> impl Strategy<Value = Ask> {
-    let few = prop::collection::vec;
     let vm = || long().prop_map(VmId);
     let share = prop_oneof![Just(1e-320), Just(f64::MAX), Just(0.0), Just(100.0), 0.0f64..200.0];
-    let shares = few((share.clone(), share), 0..4);
+    let shares = vec((share.clone(), share), 0..4);
     let request = (resources(), prop::option::of(long()), prop::option::of(text())).prop_map(
         |(resources, timeout, name)| VmRequest {
             resources,
@@ -247,29 +246,29 @@ fn question() -> impl Strategy<Value = Ask> {
     );
     prop_oneof![
         4 => request.prop_map(|request| Ask::RequestVm { request }),
-        vm().prop_map(|vm| Ask::DeleteVm { vm }),
-        (vm(), resources()).prop_map(|(vm, resources)| Ask::ResizeVm { vm, resources }),
-        few(address(), 0..4).prop_map(|members| Ask::CreateGroup { members }),
-        long().prop_map(|n| Ask::DeleteGroup { group: GroupId(n) }),
-        shares.prop_map(|s| Ask::SetShares {
+        1 => vm().prop_map(|vm| Ask::DeleteVm { vm }),
+        1 => (vm(), resources()).prop_map(|(vm, resources)| Ask::ResizeVm { vm, resources }),
+        1 => vec(address(), 0..4).prop_map(|members| Ask::CreateGroup { members }),
+        1 => long().prop_map(|n| Ask::DeleteGroup { group: GroupId(n) }),
+        1 => shares.prop_map(|s| Ask::SetShares {
             shares: s.into_iter().map(|(share, ceiling)| Share { share, ceiling }).collect()
         }),
-        (short(), short(), any::<bool>())
+        1 => (short(), short(), any::<bool>())
             .prop_map(|(s, p, up)| Ask::SetPort { switch: SwitchId(s), port: PortNo(p), up }),
-        (vm(), few(short(), 0..4))
+        1 => (vm(), vec(short(), 0..4))
             .prop_map(|(vm, via)| Ask::PinPath { vm, via: via.into_iter().map(SwitchId).collect() }),
-        vm().prop_map(|vm| Ask::UnpinPath { vm }),
-        (vm(), prop::option::of(short())).prop_map(|(vm, to)| Ask::MigrateVm {
+        1 => vm().prop_map(|vm| Ask::UnpinPath { vm }),
+        1 => (vm(), prop::option::of(short())).prop_map(|(vm, to)| Ask::MigrateVm {
             vm,
             to: to.map(ServerId),
             options: MoveOptions::default()
         }),
-        long().prop_map(|n| Ask::CancelMigration { migration: MigrationId(n) }),
-        short().prop_map(|n| Ask::EvacuateServer { server: ServerId(n), options: MoveOptions::default() }),
-        short().prop_map(|n| Ask::ReturnServer { server: ServerId(n) }),
-        Just(Ask::Plan { aim: Aim::KeepPolicy, options: MoveOptions::default() }),
-        Just(Ask::Plan { aim: Aim::Relieve, options: MoveOptions::default() }),
-        long().prop_map(|n| Ask::ApplyPlan { plan: PlanId(n) }),
+        1 => long().prop_map(|n| Ask::CancelMigration { migration: MigrationId(n) }),
+        1 => short().prop_map(|n| Ask::EvacuateServer { server: ServerId(n), options: MoveOptions::default() }),
+        1 => short().prop_map(|n| Ask::ReturnServer { server: ServerId(n) }),
+        1 => Just(Ask::Plan { aim: Aim::KeepPolicy, options: MoveOptions::default() }),
+        1 => Just(Ask::Plan { aim: Aim::Relieve, options: MoveOptions::default() }),
+        1 => long().prop_map(|n| Ask::ApplyPlan { plan: PlanId(n) }),
     ]
 }
 
@@ -300,7 +299,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
     #[test]
-    fn numbers_that_nobody_has_are_no_panic(steps in prop::collection::vec(step(), 1..60)) {
+    fn numbers_that_nobody_has_are_no_panic(steps in vec(step(), 1..60)) {
         let mut world = World::new(read(&format!("{SMALL}[hotspot]\nrelieve = true\nhorizon = \"15 s\"\n")));
         for step in steps {
             match step {
@@ -338,7 +337,7 @@ proptest! {
     /// A recording that somebody sends with a report may be damaged, or made: it is replayed, or why not is said.
     #[test]
     fn a_damaged_recording_is_no_panic(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..4),
+        changes in vec((any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..4),
     ) {
         let whole = recorded();
         prop_assert!(tandem_core::recording::replay(whole.as_bytes()).is_ok());
