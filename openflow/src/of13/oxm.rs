@@ -120,6 +120,8 @@ trait Slot: Sized {
     fn has_mask(&self) -> bool;
     /// The value, if all its bits count.
     fn exact(&self) -> Option<u128>;
+    /// The same condition in its shortest form; `None` where it is none.
+    fn normal(&self, bits: u32) -> Option<Self>;
 }
 
 /// A field that cannot have a mask.
@@ -147,6 +149,9 @@ macro_rules! plain {
             }
             fn exact(&self) -> Option<u128> {
                 Some(self.number())
+            }
+            fn normal(&self, _: u32) -> Option<Self> {
+                Some(*self)
             }
         }
     )*};
@@ -182,6 +187,13 @@ impl<T: Wire + Number> Slot for Masked<T> {
     fn exact(&self) -> Option<u128> {
         self.mask.is_none().then(|| self.value.number())
     }
+    fn normal(&self, bits: u32) -> Option<Self> {
+        match self.mask {
+            Some(mask) if mask.number() == 0 => None,
+            Some(mask) if mask.number() == ones(bits) => Some(Masked { value: self.value, mask: None }),
+            _ => Some(*self),
+        }
+    }
 }
 
 /// See [`Field`]. Each row: name, number, type, bits.
@@ -211,6 +223,19 @@ macro_rules! fields {
                 match self {
                     $(Field::$name(v) => (BASIC, $number, Slot::has_mask(v)),)*
                     Field::Other { class, number, has_mask, .. } => (*class, *number & 0x7f, *has_mask),
+                }
+            }
+
+            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no mask, and a field whose mask is
+            /// all zeros is none.
+            pub fn normal(&self) -> Option<Field> {
+                match self {
+                    $(Field::$name(v) => Slot::normal(v, $bits).map(Field::$name),)*
+                    Field::Other { has_mask, body, .. } => {
+                        let mask = body.0.get(body.0.len() / 2..).unwrap_or_default();
+                        let is_none = *has_mask && !mask.is_empty() && mask.iter().all(|b| *b == 0);
+                        (!is_none).then(|| self.clone())
+                    }
                 }
             }
 
