@@ -2,7 +2,8 @@
 
 use crate::agents::{self, Agents, authority::Authority};
 use crate::hub::{Hub, Input, QUEUE, now};
-use crate::store::{Sqlite, Store, Writer};
+use crate::store::place::{self, Surroundings};
+use crate::store::{Sqlite, Writer};
 use crate::switches::{self, Address, Listener};
 use crate::vmm::{self, hosts::Hypervisors, router::Patience};
 use crate::{api, exporter, metrics, moves};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Recording};
-use tandem_model::{Site, site};
+use tandem_model::{Site, Stored, site};
 use tandem_switch_driver::Cfg;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -37,9 +38,10 @@ pub struct Options {
     /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given several times.
     #[arg(long)]
     pub also_listen: Vec<Address>,
-    /// The store's file.
-    #[arg(long, default_value = "tandem.sqlite")]
-    pub store: PathBuf,
+    /// The store's file; by default store.sqlite in the site's own folder: /var/lib/tandem/SITE for root, $XDG_STATE_HOME/tandem/SITE
+    /// (~/.local/state/tandem/SITE) for others.
+    #[arg(long)]
+    pub store: Option<PathBuf>,
     /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the site's name.
     #[arg(long)]
     pub world: Option<PathBuf>,
@@ -98,9 +100,8 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         apis.push(listen_api(address).await?);
         sockets.made(address);
     }
-    let mut store = Sqlite::open(&options.store)?;
-    let stored = store.load()?;
-    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
+    let (place, store, stored) = open_store(options.store.as_deref(), &site)?;
+    let folder = options.authority.clone().unwrap_or_else(|| place.with_file_name("agents"));
     let authority = Authority::open(&folder)?;
     let started = now();
     let recording =
@@ -173,6 +174,48 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     running.await?;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Finds, opens and checks the site's store, and says where it is.
+fn open_store(given: Option<&Path>, site: &Site) -> anyhow::Result<(PathBuf, Sqlite, Stored)> {
+    let place = match given {
+        Some(file) => file.to_owned(),
+        None => {
+            let place = place::find(&site.name, &Surroundings::of_process())?;
+            if let Some(former) = &place.taken_over {
+                tracing::warn!(
+                    kind = "store-taken-over",
+                    "the store {} (and its agents) was taken over to {}; what was there is kept as {}.taken-over",
+                    former.display(),
+                    place.file.display(),
+                    former.display()
+                );
+            }
+            if let Some((former, why)) = &place.left {
+                tracing::warn!(
+                    kind = "store-left",
+                    "there is a store {} too, which is not used: {why}; used is {}",
+                    former.display(),
+                    place.file.display()
+                );
+            }
+            place.file
+        }
+    };
+    let mut store = Sqlite::open(&place, site)?;
+    let (stored, left) = store.load_for(site)?;
+    let identity = store.identity();
+    tracing::info!(
+        kind = "store",
+        "the store is {} (identity {}, of site {})",
+        place.display(),
+        identity.id,
+        identity.site
+    );
+    for finding in left {
+        tracing::warn!(kind = "store-leftover", "in the store, {finding}");
+    }
+    Ok((place, store, stored))
 }
 
 /// Waits for the end of standard input. On a thread of its own, which ends with the process: a read cannot be given up.
