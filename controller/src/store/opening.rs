@@ -110,8 +110,11 @@ fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
         })?;
         db.close().map_err(|(_, e)| explain(path, &e))?;
         file.sync_all().map_err(|e| fail(&e))?;
-        // Fails when another process has made one meanwhile.
-        std::fs::hard_link(&scratch, path).map_err(|e| fail(&e))?;
+        match std::fs::hard_link(&scratch, path) {
+            // Another process has made one meanwhile: its lock will tell.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => linked.map_err(|e| fail(&e))?,
+        }
         sync_folder(path).map_err(|e| fail(&e))
     })();
     let _ = std::fs::remove_file(&scratch);

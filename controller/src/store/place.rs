@@ -226,6 +226,27 @@ fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes down in the folder of the agents' authority whose it is.
+///
+/// # Errors
+/// When it is another site's: its certificates would let that site's agents in here.
+pub fn claim_agents(folder: &Path, site: &str) -> anyhow::Result<()> {
+    let file = folder.join("site");
+    let fail = || format!("cannot read or write {}", file.display());
+    match std::fs::read_to_string(&file) {
+        Ok(text) if text.trim() == site => Ok(()),
+        Ok(text) => bail!(
+            "the agents' authority {} is of site {}; you serve {site}: give that site's own with --authority",
+            folder.display(),
+            tandem_model::text::escaped(text.trim())
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&file, format!("{site}\n")).with_context(fail)
+        }
+        Err(error) => Err(error).with_context(fail),
+    }
+}
+
 /// Copies a folder of files and folders; what is neither is left out.
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(to)?;
