@@ -5,7 +5,7 @@
 
 use super::world::Greeting;
 use tandem_model::Time;
-use tandem_openflow::switch::Switch;
+use tandem_openflow::switch::{Cfg, Switch};
 use tandem_openflow::table::{Flow, Op, Wording};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{framing, header, of10, of13};
@@ -80,5 +80,43 @@ pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
             }
         }
         switch.closed(conn);
+    }
+}
+
+/// How many flows a switch takes of such bytes, and another one of what the first has written down: the whole way of the file, for tests and the fuzz target `files`.
+pub fn restored(bytes: &[u8]) -> usize {
+    let mut switch = Switch::new(Cfg::default());
+    restore(&mut switch, bytes, Time::ZERO);
+    let again = write(&switch);
+    // What is written down of what was taken is taken by the next process, too.
+    let mut next = Switch::new(Cfg::default());
+    restore(&mut next, &again, Time::ZERO);
+    next.pipeline().tables.iter().map(|t| t.iter().count()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A file that was cut off, or is damaged, gives the flows that can be read.
+        #[test]
+        fn any_bytes_are_flows_or_left_out(
+            parts in prop::collection::vec(
+                (prop::sample::select(vec![1u8, 4, 5]), 0u8..30, prop::collection::vec(any::<u8>(), 0..120), any::<bool>()),
+                0..5,
+            ),
+        ) {
+            let mut bytes = Vec::new();
+            for (version, kind, body, honest) in parts {
+                let length = if honest { body.len() as u16 + 8 } else { 7 };
+                bytes.extend([version, kind]);
+                bytes.extend(length.to_be_bytes());
+                bytes.extend([0, 0, 0, 1]);
+                bytes.extend(body);
+            }
+            let _ = restored(&bytes);
+        }
     }
 }

@@ -17,5 +17,7 @@ mod world;
 
 pub use connection::Target;
 pub use engine::{Ended, Engine};
+#[doc(hidden)]
+pub use kept::restored;
 pub use view::{FlowView, View};
 pub use world::EnginePort;
