@@ -1,5 +1,6 @@
 //! The core's state, its door, and the order in which an event goes through the services.
 
+use crate::access_ports::AccessPorts;
 use crate::classes::Classes;
 use crate::hosts::{HostKind, Hosts};
 use crate::inventory::Inventory;
@@ -14,6 +15,8 @@ use crate::migration::policies::{Parts, Policy};
 use crate::migration::state::Migrations;
 use crate::operator::PortOverrides;
 use crate::policy;
+use crate::port_damping::PortDamping;
+use crate::port_notices::PortAllowances;
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
@@ -72,6 +75,7 @@ pub struct Core {
     pub(crate) classes: Classes,
     pub(crate) links: LinkTable,
     pub(crate) routes: Routes,
+    pub(crate) access: AccessPorts,
     pub(crate) hosts: Hosts,
     pub(crate) desired: Desired,
     pub(crate) changes: Changes,
@@ -102,8 +106,8 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) counters: Counters,
-    /// Spoofers already named, and when, so that a flood of them is one notice per minute each.
-    pub(crate) named: BTreeMap<(SwitchId, PortNo), Time>,
+    pub(crate) allowances: PortAllowances,
+    pub(crate) damping: PortDamping,
     pub(crate) dirty: Dirty,
     pub(crate) published: Arc<Snapshot>,
     pub(crate) effects: Vec<Effect>,
@@ -122,6 +126,7 @@ impl Core {
         let topology = &site.topology;
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
+        let access = AccessPorts::new(topology);
         let mut desired = Desired::new(topology.switches.len());
         desired.replace(Owner::Plan, compile::plan(&site, &routes, &BTreeSet::new()));
         let mut core = Core {
@@ -129,7 +134,7 @@ impl Core {
             live: LiveTopology::new(topology, now),
             classes: Classes::new(&site),
             routes,
-            hosts: Hosts::default(),
+            hosts: Hosts::new(&site.addresses),
             desired,
             changes: Changes::default(),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
@@ -158,7 +163,9 @@ impl Core {
             timers: Timers::default(),
             notices: VecDeque::new(),
             counters: Counters::default(),
-            named: BTreeMap::new(),
+            allowances: PortAllowances::new(access.keys(), now),
+            damping: PortDamping::new(access.keys(), topology.switches.len(), now),
+            access,
             dirty: Dirty::all(topology.switches.len()),
             published: Arc::new(Snapshot::empty(site.clone())),
             effects: Vec::new(),
@@ -186,15 +193,9 @@ impl Core {
             self.hosts.declare(server.address, HostKind::Server(id), server.mac, at.collect());
         }
         for (n, gateway) in (0u32..).zip(&site.topology.gateways) {
-            let ends = gateway.uplinks.iter().filter_map(|l| site.topology.link(*l)).filter_map(|l| {
-                let end = if matches!(l.a.node, NodeId::Gateway(_)) { l.b } else { l.a };
-                match end.node {
-                    NodeId::Switch(s) => Some((s, end.port)),
-                    _ => None,
-                }
-            });
-            let kind = HostKind::Gateway(tandem_model::GatewayId(n));
-            self.hosts.declare(gateway.address, kind, gateway.mac, ends.collect());
+            let id = tandem_model::GatewayId(n);
+            let at = self.access.of_gateway(id).collect();
+            self.hosts.declare(gateway.address, HostKind::Gateway(id), gateway.mac, at);
         }
     }
 
@@ -321,6 +322,7 @@ impl Core {
             }
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
+            Timer::PortSettled(switch, port) => self.on_port_settled(switch, port),
             Timer::KeepPolicy => self.on_keep_policy(),
             Timer::EvacuateAgain(server) => self.evacuate_again(server),
             Timer::LoadSilence(server) => self.on_load_silence(server),
@@ -356,6 +358,11 @@ impl Core {
         for sample in ports {
             // What a port can carry, with room for a link that is faster than declared.
             let link = self.site.topology.link_at(NodeId::Switch(switch), sample.port);
+            let is_there = |s: &crate::live::LiveSwitch| s.ports.contains_key(&sample.port);
+            // Counters of ports that a switch only invents are not kept.
+            if link.is_none() && !self.live.switch(switch).is_some_and(is_there) {
+                continue;
+            }
             let rate = link.and_then(|l| self.site.topology.link(l)).map(|l| l.cfg.rate);
             let most = rate.map_or(BELIEVABLE, |r| BitRate(r.0.saturating_mul(4)));
             if self.statistics.port(switch, sample, most, self.now) {
@@ -530,9 +537,10 @@ impl Core {
 
     /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are shared with the one before.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        if self.dirty.any() {
+        if self.dirty.any() || self.hosts.has_changed() {
             let dirty = std::mem::take(&mut self.dirty);
-            self.published = Arc::new(self.published.updated(self, &dirty));
+            let hosts = self.hosts.take_changed();
+            self.published = Arc::new(self.published.updated(self, &dirty, &hosts));
         }
         self.published.clone()
     }
