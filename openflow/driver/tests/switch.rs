@@ -2,27 +2,15 @@
 
 mod memory;
 
-use memory::{Answers, LONG, Memory, port13};
-use std::time::Duration;
+use memory::{Answers, LONG, Memory, cfg, packet_in, port13};
 use tandem_model::{
     Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
     TxnId,
 };
-use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
-use tandem_switch_driver::{Cfg, Driver, DriverError, Output};
+use tandem_switch_driver::{Driver, DriverError, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
-
-fn cfg() -> Cfg {
-    Cfg {
-        poll_period: Duration::from_secs(1),
-        lldp_period: None,
-        secret: 1,
-        packet_ins: 3,
-        session: session::Cfg::default(),
-    }
-}
 
 /// A driver, its switch, and what is on its way.
 struct Pair {
@@ -472,31 +460,7 @@ fn packets_beyond_the_allowance_are_counted_and_dropped() {
     });
     for version in VERSIONS {
         let mut pair = Pair::up(version);
-        let mut packet = Vec::new();
-        let (total_len, data) = (frame.len() as u16, Bytes(frame.clone()));
-        if version == header::V10 {
-            let message = of10::Message::PacketIn(of10::PacketIn {
-                buffer_id: of10::flow::NO_BUFFER,
-                total_len,
-                in_port: 1,
-                reason: 1,
-                pad: Pad::default(),
-                data,
-            });
-            message.encode(0, &mut packet).expect("short");
-        } else {
-            let message = of13::Message::PacketIn(of13::PacketIn {
-                buffer_id: of13::flow::NO_BUFFER,
-                total_len,
-                reason: 1,
-                table_id: 0,
-                cookie: 0,
-                matching: of13::Match { fields: vec![of13::Field::InPort(1)] },
-                pad: Pad::default(),
-                data,
-            });
-            message.encode(0, &mut packet).expect("short");
-        }
+        let packet = packet_in(version, 1, &frame);
         for _ in 0..5 {
             pair.driver.on_message(&packet, Time::ZERO, &mut pair.out).expect("a packet");
         }

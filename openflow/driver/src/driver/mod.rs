@@ -6,7 +6,7 @@ mod flows;
 
 use crate::error::DriverError;
 use crate::greeting::{Greeting, MOST_PORTS, Next};
-use crate::packets::{self, Seen};
+use crate::packets::{self, Malformed, Seen};
 use crate::reading::{Purpose, Reading};
 use crate::speaker::{Heard, Speaker};
 use crate::v10::V10;
@@ -14,7 +14,7 @@ use crate::v13::V13;
 use changes::{Change, Open};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use tandem_model::rate_limit::RateLimiter;
+use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
 use tandem_model::{
     Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
 };
@@ -29,6 +29,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PORT_CHANGES: usize = 64;
 /// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
 const WARNINGS: u32 = 10;
+
+/// What is said once a minute for each kind: kinds of broken packets and messages that are told apart at most. There are about
+/// as many in the code; whatever is beyond shares one limit.
+const KINDS: usize = 64;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a driver needs to know of the site.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +93,8 @@ pub struct Driver {
     packets: RateLimiter,
     complaints: RateLimiter,
     dropped: u64,
+    malformed: u64,
+    malformed_kinds: KeyedRateLimiter<Malformed>,
 }
 
 impl Driver {
@@ -117,8 +124,10 @@ impl Driver {
             next_lldp: None,
             port_changes: VecDeque::new(),
             packets: RateLimiter::new(cfg.packet_ins, Duration::from_secs(1), now),
-            complaints: RateLimiter::new(WARNINGS, Duration::from_secs(60), now),
+            complaints: RateLimiter::new(WARNINGS, MINUTE, now),
             dropped: 0,
+            malformed: 0,
+            malformed_kinds: KeyedRateLimiter::new(1, MINUTE, KINDS, now),
         }
     }
 
@@ -135,6 +144,11 @@ impl Driver {
     /// Packets that did not go to the core because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Packets that were dropped because they were broken.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     fn is_up(&self) -> bool {
@@ -287,7 +301,11 @@ impl Driver {
 
     fn on_packet(&mut self, port: PortNo, data: &[u8], now: Time, out: &mut Output) {
         let switch = self.dpid;
-        let Some(seen) = packets::parse(data, self.cfg.secret) else { return };
+        let seen = match packets::parse(data, self.cfg.secret) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return,
+            Err(why) => return self.on_malformed(port, why, now, out),
+        };
         if !self.packets.take(now) {
             self.dropped += 1;
             return;
@@ -298,6 +316,17 @@ impl Driver {
             Seen::Dhcp(dhcp) => Event::DhcpSeen { switch, port, dhcp },
             Seen::Host(mac, ip) => Event::HostSeen { switch, port, mac, ip },
         });
+    }
+
+    /// A packet that is broken: counted, and said at most once a minute for each kind of fault.
+    fn on_malformed(&mut self, port: PortNo, why: Malformed, now: Time, out: &mut Output) {
+        self.malformed += 1;
+        if self.malformed_kinds.take(why, now) {
+            let all = self.malformed;
+            out.warnings.push(format!(
+                "dropped a broken packet that came in by port {port}: {why} ({all} broken ones since it connected)"
+            ));
+        }
     }
 
     /// Carries out an effect for this switch. Other effects are none of its business.
