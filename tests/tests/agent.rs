@@ -210,7 +210,7 @@ impl Host {
     }
 
     fn token(&self) -> Result<String> {
-        let reply = self.tandem(&["agent", "token", "mini1", "--address", AGENTS])?;
+        let reply = self.tandem(&["agent", "token", "mini1", "--address", AGENTS, "--switch", "edge1"])?;
         Ok(reply["token"].as_str().context("a token")?.to_owned())
     }
 

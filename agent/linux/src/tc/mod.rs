@@ -25,7 +25,7 @@ pub use difference::difference;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub use listen::{Listener, interfaces};
 pub use read::{read, read_all};
-pub use root::{Root, roots};
+pub use root::{Root, ingress, is_bare, roots};
 pub use stats::{ClassStats, classes};
 pub use tree::{Invalid, Tree};
 
