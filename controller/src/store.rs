@@ -106,6 +106,7 @@ impl Store for Sqlite {
             migrations: self.rows::<MigrationRecord>("migration")?,
             last_migration: self.last("migration")?,
             drained: self.rows::<ServerId>("drained")?,
+            identity: None,
         })
     }
 

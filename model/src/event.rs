@@ -690,6 +690,9 @@ pub struct Stored {
     /// Servers that get no more VMs.
     #[serde(default)]
     pub drained: Vec<ServerId>,
+    /// Whose store it is; `None` in recordings of before stores had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<crate::StoreIdentity>,
 }
 
 /// What the operator wants of a switch's port.
