@@ -166,7 +166,9 @@ impl Host {
             }
             words.join(" ")
         });
-        let mut lines: Vec<String> = lines.filter(|l| !l.is_empty()).collect();
+        // The kernel's own choice, which it shows once an interface was up.
+        let mut lines: Vec<String> =
+            lines.filter(|l| !l.is_empty() && !l.starts_with("qdisc noqueue 0:")).collect();
         lines.sort();
         Ok(lines.join("\n"))
     }

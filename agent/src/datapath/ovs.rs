@@ -188,17 +188,17 @@ impl Ovs {
         outcome
     }
 
-    /// What speaks against each of the wanted switches, found without changing anything: in the database, or by what was written down.
-    fn refused(&mut self, wanted: &[Switch], allowed: Adopt) -> Result<Vec<Fault>, ovsdb::Error> {
+    /// What speaks against each of the wanted switches, and the ports that there are; found without changing anything.
+    fn inspect(
+        &mut self,
+        wanted: &[Switch],
+        allowed: Adopt,
+    ) -> Result<(Vec<Fault>, PortsThere), ovsdb::Error> {
         let owner = self.owner.clone();
-        let bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
-        self.with_database(|d| d.check_records(&owner))?;
-        let refusals = self.with_database(|d| d.refusals(&owner, &bridges, allowed))?;
-        Ok(refusals.into_iter().map(|(b, why)| Fault::new(&b, None, in_our_words(&why))).collect())
-    }
-
-    fn ports_there(&mut self) -> Result<PortsThere, ovsdb::Error> {
-        self.with_database(|d| d.read_bridges()).map(|bridges| ports_of(&bridges))
+        let wanted: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
+        let (bridges, refusals) = self.with_database(|d| d.inspect(&owner, &wanted, allowed))?;
+        let faults = refusals.iter().map(|(b, why)| Fault::new(b, None, in_our_words(why)));
+        Ok((faults.collect(), ports_of(&bridges)))
     }
 
     /// Nothing is done, and this is why.
@@ -376,8 +376,7 @@ impl Datapath for Ovs {
         }
         // 2. What speaks against a switch is found before anything of it is written down or touched.
         let mut outcome = Outcome::default();
-        let refused = self.refused(wanted, adopt).and_then(|faults| Ok((faults, self.ports_there()?)));
-        let (refusals, there) = match refused {
+        let (refusals, there) = match self.inspect(wanted, adopt) {
             Ok(found) => found,
             Err(error) => return self.nothing(wanted, &error.to_string(), true),
         };
@@ -515,9 +514,8 @@ impl Datapath for Ovs {
         }
         let (mut kept, mut left) = (Vec::new(), Vec::new());
         // 1. What Open vSwitch shapes again is given back to it before it does.
-        let there = self.with_database(|d| d.check_records(&owner)).and_then(|()| self.ports_there());
-        match there {
-            Ok(there) => {
+        match self.inspect(&[], Adopt::No) {
+            Ok((_, there)) => {
                 let taken: Vec<String> = there.into_iter().filter(|(_, t)| t.taken).map(|(n, _)| n).collect();
                 match self.shaping.give_back(&taken) {
                     Ok(faults) => left.extend(faults.into_iter().map(|f| f.why)),

@@ -2,7 +2,7 @@
 
 use super::found::{Found, FoundBridge};
 use super::plan::{Difference, difference, refusals};
-use super::{Adopt, Error, Ovsdb, WantedBridge, WantedPort};
+use super::{ActualBridge, Adopt, Error, Ovsdb, WantedBridge, WantedPort};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,12 +87,20 @@ impl Ovsdb {
         self.sync_bridges(owner, &[], &[], Adopt::No, limit).map(|synced| synced.kept)
     }
 
-    /// Whether all that was written down of what `owner` has taken over can be read.
+    /// What is there, and what each of the wanted bridges that cannot be has against it, as of one moment and without changing anything.
     ///
     /// # Errors
     /// [`Error::DamagedRecord`]; those of the connection.
-    pub fn check_records(&mut self, owner: &str) -> Result<(), Error> {
-        difference(&self.find_bridges()?, owner, &[], &[], Adopt::No).map(drop)
+    pub fn inspect(
+        &mut self,
+        owner: &str,
+        wanted: &[WantedBridge],
+        adopt: Adopt,
+    ) -> Result<(Vec<ActualBridge>, Vec<(String, Error)>), Error> {
+        let found = self.find_bridges()?;
+        difference(&found, owner, &[], &[], Adopt::No)?;
+        let bridges = found.bridges.iter().map(|b| b.actual(&found.qos)).collect();
+        Ok((bridges, refusals(&found, owner, wanted, adopt)))
     }
 
     /// The configuration number to wait for; `None` when a guard has found something else than was read.
