@@ -260,6 +260,15 @@ impl Core {
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);
             }
+            Event::RulesUnlike { switch, rules, example } => {
+                let name = self.switch_name(switch);
+                let text = format!(
+                    "{name}: {rules} rules are still missing or different after they were put right twice, one of them: \
+                     {example}. They are tried again after growing pauses; look for another controller of this switch, or \
+                     update its software"
+                );
+                self.notice(Level::Warning, "rules-unlike", text);
+            }
             Event::WorldUp { world, vms, traffic } => {
                 self.on_world_up(world, vms, traffic);
                 self.ask_loads();

@@ -16,6 +16,7 @@ mod reconcile;
 mod speaker;
 mod v10;
 mod v13;
+mod wanted;
 
 pub use driver::{Cfg, Driver, Output};
 pub use error::DriverError;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod flows;
+mod unlike;
 
 use crate::error::DriverError;
 use crate::fairness::PacketAllowance;
@@ -13,17 +14,17 @@ use crate::reading::{Purpose, Reading};
 use crate::speaker::{Heard, Speaker};
 use crate::v10::V10;
 use crate::v13::V13;
+use crate::wanted::{Meaning, Wanted};
 use changes::{Change, Open};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
-use tandem_model::{
-    Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
-};
+use tandem_model::{Dpid, Effect, Event, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId};
 use tandem_openflow::error::{Blame, DecodeError};
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
+use unlike::Unlike;
 
 /// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,7 +77,7 @@ pub struct Driver {
     greeting: Option<Greeting>,
     dpid: Dpid,
     ports: BTreeMap<PortNo, PortInfo>,
-    wanted: BTreeMap<RuleKey, Rule>,
+    wanted: Wanted,
     /// False until the core has said what it wants: until then nothing is audited.
     synced: bool,
     epoch: u64,
@@ -88,6 +89,8 @@ pub struct Driver {
     sync: Option<TxnId>,
     /// No repair before this time, and the next pause.
     repair: (Time, Duration),
+    /// Repairs that changed nothing.
+    unlike: Unlike,
     /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports only ours).
     foreign: BTreeSet<RuleKey>,
     counters: Assembly<PortSample>,
@@ -120,7 +123,7 @@ impl Driver {
             greeting: None,
             dpid: Dpid(0),
             ports: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            wanted: Wanted::new([], |key| *key),
             synced: false,
             epoch: 0,
             open: VecDeque::new(),
@@ -128,6 +131,7 @@ impl Driver {
             queued: None,
             sync: None,
             repair: (now, changes::REPAIR_PAUSE),
+            unlike: Unlike::default(),
             foreign: BTreeSet::new(),
             counters: Assembly::new(MOST_PORTS),
             counters_asked: now,
@@ -285,7 +289,7 @@ impl Driver {
             },
             Heard::Packet { port, data } => self.on_packet(port, data, now, out),
             Heard::Removed { cookie, key, deleted } => {
-                let missed = key.is_some_and(|k| self.wanted.contains_key(&k));
+                let missed = key.is_some_and(|k| self.wanted.means(&k));
                 if deleted && cookie.is_ours() && missed && self.synced {
                     self.read_flows(Purpose::Audit, now, out);
                 }
@@ -404,7 +408,9 @@ impl Driver {
         }
         match effect {
             Effect::SyncRules { txn, rules, .. } => {
-                self.wanted = rules.into_iter().map(|r| (r.key, r)).collect();
+                let meaning = self.speaker.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
+                self.wanted = Wanted::new(rules, meaning);
+                self.unlike.forget();
                 self.synced = true;
                 self.sync = Some(txn);
                 self.epoch += 1;
