@@ -18,6 +18,7 @@ pub mod exporter;
 pub mod http;
 pub mod hub;
 mod limits;
+pub mod log;
 pub mod metrics;
 pub mod moves;
 pub mod openapi;

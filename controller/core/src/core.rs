@@ -26,6 +26,7 @@ use crate::stored::StoreWait;
 use crate::timers::{Timer, Timers};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use tandem_model::text::escaped_to;
 use tandem_model::{
     Answer, Ask, BitRate, Dpid, Effect, Event, GroupId, GroupRecord, Hop, Level, LinkId, NodeId, Notice,
     Owner, PortNo, PortSample, Record, RequestId, ServerId, Site, StoreId, Stored, SwitchId, Time, VmId,
@@ -33,6 +34,8 @@ use tandem_model::{
 
 /// How many notices the snapshot keeps.
 const NOTICES: usize = 200;
+/// Characters of a notice's text at most.
+const NOTICE_TEXT: usize = 1000;
 
 /// How long a poll on demand waits for slow switches.
 const POLL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -485,6 +488,8 @@ impl Core {
     }
 
     pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {
+        // Names and reasons in it may be others' words: it stays one line, and is cut.
+        let text = escaped_to(&text, NOTICE_TEXT).to_string();
         let notice = Notice { at: self.now, level, kind: kind.to_owned(), text };
         if self.notices.len() == NOTICES {
             self.notices.pop_front();

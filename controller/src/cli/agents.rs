@@ -11,6 +11,7 @@ use serde_json::Value;
 use tandem_core::classes::ClassView;
 use tandem_core::snapshot::SwitchView;
 use tandem_model::BitRate;
+use tandem_model::text::escaped;
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -188,7 +189,7 @@ fn show(entry: &Value) {
         .collect();
     println!("{}", table(&["port", "interface", "datapath", "state", "speed", "hardware counters"], &rows));
     for fault in agent["faults"].as_array().into_iter().flatten() {
-        println!("fault: {}", text(fault));
+        println!("fault: {}", escaped(&text(fault)));
     }
 }
 
