@@ -9,7 +9,9 @@ use tandem_controller::cli::moves;
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
+use tandem_controller::cli::store::{self, StoreVerb};
 use tandem_controller::cli::testbed::{self, TestbedVerb};
+use tandem_controller::cli::tokens::{self, TokenVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
 use tandem_controller::serve;
 
@@ -38,6 +40,12 @@ enum Verb {
     /// Agents on the switches: tokens to enrol them, who is there, and who may come no longer.
     #[command(subcommand)]
     Agent(AgentVerb),
+    /// Tokens for the API over TCP.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// The store: where it is, what is wrong with it, and records to be dropped, while no controller runs.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Service classes and their shares.
     #[command(subcommand)]
     Class(ClassVerb),
@@ -144,6 +152,8 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Vm(verb) => verbs::vm(&common, verb).await?,
         Verb::Group(verb) => verbs::group(&common, verb).await?,
         Verb::Agent(verb) => agents::agent(&common, verb).await?,
+        Verb::Token(verb) => tokens::token(&common, verb).await?,
+        Verb::Store(verb) => return Ok(exit(store::store(&common, verb)?)),
         Verb::Class(verb) => agents::class(&common, verb).await?,
         Verb::Testbed(verb) => {
             if !testbed::testbed(&common, verb).await? {

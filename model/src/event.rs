@@ -396,6 +396,11 @@ pub enum Answer {
         /// Why.
         why: String,
     },
+    /// Things are not such that it could be tried; nothing was changed.
+    Conflict {
+        /// Why.
+        why: String,
+    },
     /// There is no such VM or group.
     NotFound {
         /// What was looked for.
@@ -690,6 +695,9 @@ pub struct Stored {
     /// Servers that get no more VMs.
     #[serde(default)]
     pub drained: Vec<ServerId>,
+    /// Whose store it is; `None` in recordings of before stores had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<crate::StoreIdentity>,
 }
 
 /// What the operator wants of a switch's port.

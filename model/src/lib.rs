@@ -4,6 +4,7 @@
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated; [`migration`]: VMs on their way.
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
+//! - [`store_identity`]: what tells one controller's store from every other's.
 //! - [`event`]: the door of the core: facts in, effects out.
 
 pub mod event;
@@ -14,6 +15,7 @@ pub mod rate_limit;
 pub mod rule;
 pub mod shapes;
 pub mod site;
+pub mod store_identity;
 pub mod text;
 pub mod topology;
 pub mod traffic;
@@ -25,6 +27,7 @@ pub use ids::*;
 pub use migration::*;
 pub use rule::*;
 pub use site::{Allocation, Modules, Site, Ties};
+pub use store_identity::{NoStoreUid, StoreIdentity, StoreUid};
 pub use topology::*;
 pub use traffic::*;
 pub use units::*;

@@ -81,7 +81,7 @@ impl Blame {
 }
 
 /// Why bytes are no message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {offset}: {problem} (answer with error type {}, code {})", .blame.kind, .blame.code)]
 pub struct DecodeError {
     /// Which part of the message.
@@ -95,7 +95,7 @@ pub struct DecodeError {
 }
 
 /// What is wrong with a message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Shorter than it must be.
     #[error("{missing} bytes are missing")]

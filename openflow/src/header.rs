@@ -1,7 +1,7 @@
 //! The header that every message of every version starts with (OF 1.0 section 5.1, OF 1.3.5 section 7.1.1).
 
 use crate::error::{Blame, DecodeError, EncodeError, Problem};
-use crate::wire::{Reader, Wire, wire_struct};
+use crate::wire::{Reader, Strictness, Wire, wire_struct};
 
 /// Version byte of OpenFlow 1.0.
 pub const V10: u8 = 0x01;
@@ -29,7 +29,15 @@ wire_struct! {
 /// # Errors
 /// When it is shorter than a header, or its length is not the number of bytes.
 pub fn split(message: &[u8]) -> Result<(Header, Reader<'_>), DecodeError> {
-    let mut r = Reader::new(message, "header");
+    split_as(message, Strictness::Orders)
+}
+
+/// The same, to be read this strictly.
+///
+/// # Errors
+/// As [`split`].
+pub fn split_as(message: &[u8], strictness: Strictness) -> Result<(Header, Reader<'_>), DecodeError> {
+    let mut r = Reader::with_strictness(message, "header", strictness);
     let header = Header::read(&mut r)?;
     if usize::from(header.length) != message.len() {
         return Err(Reader::new(message, "header").error(Problem::Length { length: header.length.into() }));

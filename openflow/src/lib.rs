@@ -18,6 +18,17 @@ pub mod switch;
 pub mod table;
 pub mod wire;
 
+/// What was understood of a message that a switch reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report<M> {
+    /// Transaction id.
+    pub xid: u32,
+    /// The message.
+    pub message: M,
+    /// What was left out of its list of flows, ports or counters: why the first, and how many.
+    pub lost: Option<(error::DecodeError, usize)>,
+}
+
 /// A message of either version, by its version byte.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -30,7 +30,26 @@ macro_rules! messages {
             /// # Errors
             /// When the bytes are no valid message of this version.
             pub fn decode(message: &[u8]) -> Result<(u32, Message), $crate::error::DecodeError> {
-                let (header, mut r) = $crate::header::split(message)?;
+                let read = Message::read_as(message, $crate::wire::Strictness::Orders)?;
+                Ok((read.xid, read.message))
+            }
+
+            /// Reads one whole message that a switch reports, header included: see
+            /// [`Strictness::Reports`]($crate::wire::Strictness::Reports).
+            ///
+            /// # Errors
+            /// When nothing of it is understood.
+            pub fn decode_report(
+                message: &[u8],
+            ) -> Result<$crate::Report<Message>, $crate::error::DecodeError> {
+                Message::read_as(message, $crate::wire::Strictness::Reports)
+            }
+
+            fn read_as(
+                message: &[u8],
+                strictness: $crate::wire::Strictness,
+            ) -> Result<$crate::Report<Message>, $crate::error::DecodeError> {
+                let (header, mut r) = $crate::header::split_as(message, strictness)?;
                 if header.version != $version {
                     return Err($crate::header::wrong_version(&r, header.version));
                 }
@@ -47,8 +66,8 @@ macro_rules! messages {
                         return Err(r.blamed(problem, $crate::error::Blame::BAD_TYPE));
                     }
                 };
-                r.end()?;
-                Ok((header.xid, value))
+                r.end_of_message()?;
+                Ok($crate::Report { xid: header.xid, message: value, lost: r.lost() })
             }
 
             /// Appends the message to `out`.

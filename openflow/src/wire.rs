@@ -6,6 +6,19 @@ use serde::{Serialize, Serializer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::{Dpid, Mac};
 
+/// How exactly a message must follow the specification, by what it is.
+///
+/// Lengths must be right in either: a reader never goes beyond the part that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// What a controller orders: everything must be as the specification says, and each fault has its error.
+    Orders,
+    /// What a switch reports: what is understood is taken, and what is not costs at most itself. Padding may hold anything;
+    /// match fields come in any order; unknown match fields, actions and instructions are kept as bytes, so that nothing
+    /// that we know is equal to them; of a list of flows, ports or counters, those that cannot be read are left out.
+    Reports,
+}
+
 /// A cursor over one message or a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
@@ -14,12 +27,33 @@ pub struct Reader<'a> {
     offset: usize,
     what: &'static str,
     blame: Blame,
+    strictness: Strictness,
+    /// True within a part that has a length of its own.
+    nested: bool,
+    /// Why the first of the list's members was left out, and how many were.
+    lost: Option<(DecodeError, usize)>,
 }
 
 impl<'a> Reader<'a> {
-    /// Over a whole message.
+    /// Over a whole message that is an order.
     pub fn new(bytes: &'a [u8], what: &'static str) -> Reader<'a> {
-        Reader { bytes, offset: 0, what, blame: Blame::BAD_LEN }
+        Reader::with_strictness(bytes, what, Strictness::Orders)
+    }
+
+    /// Over a whole message.
+    pub fn with_strictness(bytes: &'a [u8], what: &'static str, strictness: Strictness) -> Reader<'a> {
+        let blame = Blame::BAD_LEN;
+        Reader { bytes, offset: 0, what, blame, strictness, nested: false, lost: None }
+    }
+
+    /// True where a report is read: what is not understood is kept or left out.
+    pub fn is_tolerant(&self) -> bool {
+        self.strictness == Strictness::Reports
+    }
+
+    /// What was left out of the message's list: why the first, and how many.
+    pub fn lost(&self) -> Option<(DecodeError, usize)> {
+        self.lost
     }
 
     /// The same place, for another part: errors name it and blame as said.
@@ -61,8 +95,8 @@ impl<'a> Reader<'a> {
 
     /// The next `n` bytes as a reader of their own.
     pub fn sub(&mut self, n: usize) -> Result<Reader<'a>, DecodeError> {
-        let (offset, what, blame) = (self.offset, self.what, self.blame);
-        Ok(Reader { bytes: self.take(n)?, offset, what, blame })
+        let before = *self;
+        Ok(Reader { bytes: self.take(n)?, nested: true, lost: None, ..before })
     }
 
     /// All that is left.
@@ -107,14 +141,43 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// Passes the zeros that bring a part of `length` bytes to a multiple of 8.
+    /// Reads the members of a message's own list, of a report: each stands for itself, so one that cannot be read is left out
+    /// and counted. The list ends where nobody can tell how long a member is.
+    fn independent<T: Wire>(&mut self) -> Vec<T> {
+        let mut list = Vec::new();
+        while !self.is_empty() {
+            let before = self.left();
+            match T::read(self) {
+                Ok(member) => list.push(member),
+                Err(error) => {
+                    let (first, count) = self.lost.unwrap_or((error, 0));
+                    self.lost = Some((first, count + 1));
+                    if self.left() == before {
+                        self.rest();
+                    }
+                }
+            }
+        }
+        list
+    }
+
+    /// Passes the padding that brings a part of `length` bytes to a multiple of 8.
     ///
     /// # Errors
-    /// When there are too few, or they are no zeros.
-    pub fn zeros_to_eight(&mut self, length: usize) -> Result<(), DecodeError> {
+    /// When there is too little, or it is not zero. In a report it may hold anything, and the last one may be missing.
+    pub fn skip_padding(&mut self, length: usize) -> Result<(), DecodeError> {
+        if self.is_tolerant() {
+            self.take(to_eight(length).min(self.left()))?;
+            return Ok(());
+        }
         let at = *self;
         let zeros = self.take(to_eight(length))?;
         if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(Problem::Padding)) }
+    }
+
+    /// Fails if anything is left of an order; what is left of a report is more than we know, and is ignored.
+    pub fn end_of_message(&self) -> Result<(), DecodeError> {
+        if self.is_tolerant() { Ok(()) } else { self.end() }
     }
 
     /// Fails if anything is left.
@@ -284,7 +347,7 @@ impl<T: Wire> Wire for Box<T> {
 /// Values until the end of the part they stand in.
 impl<T: Wire> Wire for Vec<T> {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        r.all()
+        if r.is_tolerant() && !r.nested { Ok(r.independent()) } else { r.all() }
     }
     fn write(&self, out: &mut Vec<u8>) {
         self.iter().for_each(|v| v.write(out));

@@ -2,8 +2,10 @@
 
 use super::{AgentView, Agents};
 use crate::api::error;
+use crate::http::extract::{Body, PathOf};
+use crate::limits;
 use crate::switches::Address;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -14,6 +16,8 @@ use tandem_agent_protocol::token::Token;
 
 /// How long a token is good if nothing else is said.
 const MINUTES: u32 = 60;
+/// How long it may be good at most: a year.
+const MOST_MINUTES: u32 = 366 * 24 * 60;
 
 /// The body of `POST /api/v1/agents/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ pub fn router(agents: Agents) -> Router {
 async fn list(State(agents): State<Agents>) -> Response {
     let enrolled = match agents.authority.enrolled() {
         Ok(enrolled) => enrolled,
-        Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+        Err(why) => return error(StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")),
     };
     let mut views = agents.views();
     for e in &enrolled {
@@ -61,14 +65,15 @@ async fn list(State(agents): State<Agents>) -> Response {
     Json(list).into_response()
 }
 
-async fn token(
-    State(agents): State<Agents>,
-    body: Result<Json<TokenBody>, axum::extract::rejection::JsonRejection>,
-) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn token(State(agents): State<Agents>, Body(body): Body<TokenBody>) -> Response {
+    let minutes = body.minutes.unwrap_or(MINUTES);
+    if !(1..=MOST_MINUTES).contains(&minutes) {
+        let why = format!("a token is good for 1 to {MOST_MINUTES} minutes, and {minutes} is not among them");
+        return error(StatusCode::BAD_REQUEST, why);
+    }
+    if let Err(why) = body.address.as_deref().map_or(Ok(()), limits::host_and_port) {
+        return error(StatusCode::BAD_REQUEST, why);
+    }
     let listening = agents.addresses.iter().find_map(|a| match a {
         Address::Tcp(a) if !a.starts_with("0.0.0.0:") && !a.starts_with("[::]:") => Some(a.clone()),
         _ => None,
@@ -77,7 +82,7 @@ async fn token(
         let why = "say where agents reach this controller (--address HOST:PORT): it listens on all addresses, or on no TCP address at all";
         return error(StatusCode::BAD_REQUEST, why);
     };
-    let good_for = time::Duration::minutes(body.minutes.unwrap_or(MINUTES).into());
+    let good_for = time::Duration::minutes(minutes.into());
     match agents.authority.token(&body.name, good_for) {
         Ok(secret) => {
             let authority = agents.authority.certificate().to_owned();
@@ -88,7 +93,7 @@ async fn token(
     }
 }
 
-async fn revoke(State(agents): State<Agents>, Path(name): Path<String>) -> Response {
+async fn revoke(State(agents): State<Agents>, PathOf(name): PathOf<String>) -> Response {
     match agents.authority.revoke(&name) {
         Ok(true) => {
             agents.disconnect(&name);
@@ -96,6 +101,6 @@ async fn revoke(State(agents): State<Agents>, Path(name): Path<String>) -> Respo
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(false) => error(StatusCode::NOT_FOUND, format!("no agent {name:?} is enrolled")),
-        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")),
     }
 }

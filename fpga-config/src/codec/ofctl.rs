@@ -428,5 +428,6 @@ fn write_action(f: &mut fmt::Formatter<'_>, action: &Action) -> fmt::Result {
         Action::SetTpSrc(port, _) => write!(f, "mod_tp_src:{port}"),
         Action::SetTpDst(port, _) => write!(f, "mod_tp_dst:{port}"),
         Action::Vendor { vendor, .. } => write!(f, "vendor:{vendor:#x}"),
+        Action::Other { kind, .. } => write!(f, "action:{kind}"),
     }
 }

@@ -11,9 +11,9 @@ pub enum DriverError {
     /// The session is over.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A message that is none.
+    /// A handshake that cannot be understood.
     #[error(
-        "it sent what is no OpenFlow message: {0}; it was told so. Update the switch's software, and let only switches dial this port"
+        "it does not say who it is: {0}; it was told so. Update the switch's software, and let only switches dial this port"
     )]
     Garbage(#[from] DecodeError),
     /// The handshake did not end.

@@ -4,6 +4,7 @@
 //! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message, [`Driver::carry_out`] one
 //! effect, [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
 
+mod dhcp;
 pub mod driver;
 mod error;
 mod greeting;

@@ -11,8 +11,13 @@ use tandem_openflow::session::multipart::{Assembly, Overflow};
 pub(crate) const TRIES: u32 = 4;
 /// The pause after the first failure; it doubles with each.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The most flows that a switch may report in one answer; more is a broken switch.
-const MOST_FLOWS: usize = 2_000_000;
+/// The most flows that a switch may report in one answer; more is a broken switch. At a few hundred bytes each, they take less
+/// than 100 MB until the answer is given up.
+const MOST_FLOWS: usize = 1 << 18;
+/// How long a whole answer may take: as long as silence may, and a second more for each so many flows, up to the longest. A part
+/// now and then keeps no answer alive for ever.
+const FLOWS_A_SECOND: usize = 1000;
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// What flows are being read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub(crate) enum Purpose {
 enum State {
     /// Not asked before this time.
     Paused(Time),
-    /// Asked, or the last part came, at this time.
-    Asked(Time),
+    /// Asked at this time; the last part came at that time.
+    Asked { since: Time, heard: Time },
 }
 
 /// See the module.
@@ -54,7 +59,7 @@ impl Reading {
     pub(crate) fn asked(&mut self, xid: u32, epoch: u64, now: Time) {
         self.tries += 1;
         self.epoch = epoch;
-        self.state = State::Asked(now);
+        self.state = State::Asked { since: now, heard: now };
         self.parts.expect(xid);
     }
 
@@ -71,7 +76,10 @@ impl Reading {
     pub(crate) fn deadline(&self) -> Time {
         match self.state {
             State::Paused(until) => until,
-            State::Asked(at) => at + self.timeout,
+            State::Asked { since, heard } => {
+                let more = Duration::from_secs((self.parts.len() / FLOWS_A_SECOND) as u64);
+                (heard + self.timeout).min(since + (self.timeout + more).min(LONGEST))
+            }
         }
     }
 
@@ -83,8 +91,10 @@ impl Reading {
         more: bool,
         now: Time,
     ) -> Result<Option<Vec<Reported>>, Overflow> {
-        if self.xid() == Some(xid) {
-            self.state = State::Asked(now);
+        if let State::Asked { heard, .. } = &mut self.state
+            && self.parts.xid() == Some(xid)
+        {
+            *heard = now;
         }
         self.parts.add(xid, flows, more)
     }
@@ -102,8 +112,20 @@ impl Reading {
         Ok(())
     }
 
+    /// Why an overdue answer is one, for people.
+    pub(crate) fn why_overdue(&self, now: Time) -> String {
+        match self.state {
+            State::Asked { since, heard } if heard > since => {
+                let took = Duration::from_secs(now.since(since).as_secs());
+                let flows = self.parts.len();
+                format!("its answer has not come to an end for {took:?} ({flows} flows so far)")
+            }
+            _ => format!("it answered nothing for {:?}", self.timeout),
+        }
+    }
+
     /// True when it was asked and the answer is overdue.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
-        matches!(self.state, State::Asked(at) if now >= at + self.timeout)
+        matches!(self.state, State::Asked { .. }) && now >= self.deadline()
     }
 }

@@ -1,6 +1,7 @@
 //! What both versions have in common, in the core's words: what comes in, and what can be said.
 
 use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
+use tandem_openflow::error::{Blame, DecodeError, Problem};
 
 /// A flow as a switch reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,49 @@ pub(crate) enum Heard<'a> {
     Nothing,
 }
 
+/// A message as far as it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Understood<'a> {
+    /// Its transaction id.
+    pub(crate) xid: u32,
+    /// What it says.
+    pub(crate) heard: Heard<'a>,
+    /// What was left out of its list of flows, ports or counters: why the first, and how many.
+    pub(crate) lost: Option<(DecodeError, usize)>,
+}
+
+impl<'a> Understood<'a> {
+    /// All of it.
+    pub(crate) fn whole(xid: u32, heard: Heard<'a>) -> Understood<'a> {
+        Understood { xid, heard, lost: None }
+    }
+
+    /// A message that nobody here has to know of.
+    pub(crate) fn nothing(message: &[u8]) -> Understood<'a> {
+        Understood::whole(xid_of(message), Heard::Nothing)
+    }
+}
+
+/// The transaction id in a message's header.
+pub(crate) fn xid_of(message: &[u8]) -> u32 {
+    message.get(4..8).and_then(|x| x.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// An ERROR: its name, or that it has none. One without type and code is still about the message with its transaction id.
+pub(crate) fn error(message: &[u8], name: fn(u16, u16) -> String) -> Understood<'static> {
+    let text = match message.get(8..12) {
+        Some([a, b, c, d]) => name(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
+        _ => "an ERROR without type and code".to_owned(),
+    };
+    Understood::whole(xid_of(message), Heard::Error(text))
+}
+
+/// The error for a type of message that no switch sends, or that nobody knows.
+pub(crate) fn unknown_type(kind: u8) -> DecodeError {
+    let problem = Problem::Unknown { value: kind.into() };
+    DecodeError { what: "message type", offset: 1, problem, blame: Blame::BAD_TYPE }
+}
+
 /// What can be said, whole messages appended to `out`.
 pub(crate) trait Speaker {
     /// `1.0` or `1.3`.
@@ -70,8 +114,11 @@ pub(crate) trait Speaker {
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
     /// Asks to be told when everything before is done.
     fn barrier(&self, xid: u32, out: &mut Vec<u8>);
-    /// Understands a message: its transaction id and what it says.
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<(u32, Heard<'a>), tandem_openflow::error::DecodeError>;
+    /// Understands a message, as far as it can be understood: a switch's words are read tolerantly.
+    ///
+    /// # Errors
+    /// When nothing of it is understood.
+    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError>;
 }
 
 /// A port's speed from OFPPF bits.

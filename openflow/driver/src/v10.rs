@@ -1,9 +1,10 @@
 //! OpenFlow 1.0: one table, 16-bit ports, ports in the features.
 
-use crate::speaker::{Heard, Reported, Speaker, speed};
+use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use tandem_model::{
     Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
 };
+use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of10::matching::wildcard;
 use tandem_openflow::of10::stats::{FlowStatsRequest, PortStatsRequest, REPLY_MORE, ReplyBody, RequestBody};
@@ -231,12 +232,24 @@ impl Speaker for V10 {
         say(&Message::BarrierRequest, xid, out);
     }
 
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<(u32, Heard<'a>), DecodeError> {
-        if message.get(1) == Some(&PacketInView::KIND) {
-            let view = PacketInView::new(message)?;
-            return Ok((view.xid, Heard::Packet { port: PortNo(view.in_port.into()), data: view.data }));
+    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
+        // Type numbers (OF 1.0 section 5.1), and of statistics (section 5.3.5).
+        match message.get(1).copied().unwrap_or_default() {
+            1 => return Ok(speaker::error(message, switch::error_name)),
+            PacketInView::KIND => {
+                let view = PacketInView::new(message)?;
+                let heard = Heard::Packet { port: PortNo(view.in_port.into()), data: view.data };
+                return Ok(Understood::whole(view.xid, heard));
+            }
+            // Features, a flow that is gone, a port, a barrier.
+            6 | 11 | 12 | 19 => {}
+            // A description, flows, ports' counters.
+            17 if matches!(message.get(8..10), Some([0, 0 | 1 | 4])) => {}
+            // A vendor's message, a configuration, other statistics, queues.
+            4 | 8 | 17 | 21 => return Ok(Understood::nothing(message)),
+            kind => return Err(speaker::unknown_type(kind)),
         }
-        let (xid, message) = Message::decode(message)?;
+        let Report { xid, message, lost } = Message::decode_report(message)?;
         let heard = match message {
             Message::FeaturesReply(f) => Heard::Features {
                 dpid: f.datapath_id,
@@ -268,10 +281,9 @@ impl Speaker for V10 {
                 }
             }
             Message::BarrierReply => Heard::Barrier,
-            Message::Error(e) => Heard::Error(switch::error_name(e.kind, e.code)),
             _ => Heard::Nothing,
         };
-        Ok((xid, heard))
+        Ok(Understood { xid, heard, lost })
     }
 }
 

@@ -1,7 +1,8 @@
 //! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
 
-use crate::speaker::{Heard, Reported, Speaker, speed};
+use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use tandem_model::{Cookie, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
+use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{FlowStats, FlowStatsRequest, PortStats, PortStatsRequest};
@@ -273,12 +274,24 @@ impl Speaker for V13 {
         say(&Message::BarrierRequest, xid, out);
     }
 
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<(u32, Heard<'a>), DecodeError> {
-        if message.get(1) == Some(&PacketInView::KIND) {
-            let view = PacketInView::new(message)?;
-            return Ok((view.xid, Heard::Packet { port: PortNo(view.in_port), data: view.data }));
+    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
+        // Type numbers (OF 1.3.5 section 7.1.1), and of multipart messages (section 7.3.5).
+        match message.get(1).copied().unwrap_or_default() {
+            1 => return Ok(speaker::error(message, switch::error_name)),
+            PacketInView::KIND => {
+                let view = PacketInView::new(message)?;
+                let heard = Heard::Packet { port: PortNo(view.in_port), data: view.data };
+                return Ok(Understood::whole(view.xid, heard));
+            }
+            // Features, a flow that is gone, a port, a barrier, a role.
+            6 | 11 | 12 | 21 | 25 => {}
+            // A description, flows, ports' counters, ports.
+            19 if matches!(message.get(8..10), Some([0, 0 | 1 | 4 | 13])) => {}
+            // An experimenter's message, a configuration, other multipart messages, queues, asynchronous messages.
+            4 | 8 | 19 | 23 | 27 => return Ok(Understood::nothing(message)),
+            kind => return Err(speaker::unknown_type(kind)),
         }
-        let (xid, message) = Message::decode(message)?;
+        let Report { xid, message, lost } = Message::decode_report(message)?;
         let heard = match message {
             Message::FeaturesReply(f) => {
                 Heard::Features { dpid: f.datapath_id, tables: f.n_tables, ports: None }
@@ -312,10 +325,9 @@ impl Speaker for V13 {
                 }
             }
             Message::BarrierReply => Heard::Barrier,
-            Message::Error(e) => Heard::Error(switch::error_name(e.kind, e.code)),
             _ => Heard::Nothing,
         };
-        Ok((xid, heard))
+        Ok(Understood { xid, heard, lost })
     }
 }
 

@@ -2,27 +2,15 @@
 
 mod memory;
 
-use memory::{Answers, LONG, Memory, port13};
-use std::time::Duration;
+use memory::{Answers, LONG, Memory, cfg, packet_in, port13};
 use tandem_model::{
     Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
     TxnId,
 };
-use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
-use tandem_switch_driver::{Cfg, Driver, DriverError, Output};
+use tandem_switch_driver::{Driver, DriverError, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
-
-fn cfg() -> Cfg {
-    Cfg {
-        poll_period: Duration::from_secs(1),
-        lldp_period: None,
-        secret: 1,
-        packet_ins: 3,
-        session: session::Cfg::default(),
-    }
-}
 
 /// A driver, its switch, and what is on its way.
 struct Pair {
@@ -388,22 +376,29 @@ fn a_switch_that_falls_silent_or_does_not_know_barriers_is_let_go() {
 }
 
 #[test]
-fn what_is_no_message_is_answered_with_its_error_and_ends_the_connection() {
+fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
     for version in VERSIONS {
         // An unknown type: OFPBRC_BAD_TYPE. An answer that is cut off: OFPBRC_BAD_LEN.
         let mut unknown = Vec::new();
         header::write(&mut unknown, version, 99, 0x51, |_| {}).expect("short");
         let mut short = Vec::new();
         header::write(&mut short, version, 6, 0x52, |out| out.extend([0; 5])).expect("short");
-        for (bytes, wanted) in [(unknown, (1, 1, 0x51)), (short, (1, 6, 0x52))] {
+        for (bytes, wanted) in [(unknown, (1, 1, 0x51)), (short.clone(), (1, 6, 0x52))] {
             let mut pair = Pair::up(version);
-            let error = pair.driver.on_message(&bytes, pair.now, &mut pair.out).expect_err("nonsense");
-            assert!(matches!(error, DriverError::Garbage(_)), "{error}");
-            assert!(error.to_string().contains("let only switches dial"), "{error}");
+            pair.driver.on_message(&bytes, pair.now, &mut pair.out).expect("no end");
             assert_eq!(errors(&pair.out.bytes), [wanted]);
             assert_eq!(pair.out.bytes[0], version);
             assert_eq!(pair.out.bytes[12..], bytes[..], "the beginning of it goes back");
+            assert_eq!(pair.out.warnings.len(), 1);
         }
+        // Only a switch that does not say who it is cannot be spoken with.
+        let mut pair = Pair::new(version);
+        pair.driver.on_message(&[version, 0, 0, 8, 0, 0, 0, 1], pair.now, &mut pair.out).expect("a HELLO");
+        pair.out.bytes.clear();
+        let error = pair.driver.on_message(&short, pair.now, &mut pair.out).expect_err("nonsense");
+        assert!(matches!(error, DriverError::Garbage(_)), "{error}");
+        assert!(error.to_string().contains("let only switches dial"), "{error}");
+        assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x52)]);
         // A length that no message has: what follows cannot be cut.
         let mut pair = Pair::up(version);
         pair.driver.on_unframed(&[version, 10, 0, 3, 0, 0, 0, 0x53], &mut pair.out);
@@ -472,31 +467,7 @@ fn packets_beyond_the_allowance_are_counted_and_dropped() {
     });
     for version in VERSIONS {
         let mut pair = Pair::up(version);
-        let mut packet = Vec::new();
-        let (total_len, data) = (frame.len() as u16, Bytes(frame.clone()));
-        if version == header::V10 {
-            let message = of10::Message::PacketIn(of10::PacketIn {
-                buffer_id: of10::flow::NO_BUFFER,
-                total_len,
-                in_port: 1,
-                reason: 1,
-                pad: Pad::default(),
-                data,
-            });
-            message.encode(0, &mut packet).expect("short");
-        } else {
-            let message = of13::Message::PacketIn(of13::PacketIn {
-                buffer_id: of13::flow::NO_BUFFER,
-                total_len,
-                reason: 1,
-                table_id: 0,
-                cookie: 0,
-                matching: of13::Match { fields: vec![of13::Field::InPort(1)] },
-                pad: Pad::default(),
-                data,
-            });
-            message.encode(0, &mut packet).expect("short");
-        }
+        let packet = packet_in(version, 1, &frame);
         for _ in 0..5 {
             pair.driver.on_message(&packet, Time::ZERO, &mut pair.out).expect("a packet");
         }

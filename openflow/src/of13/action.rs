@@ -58,6 +58,13 @@ pub enum Action {
         /// The body.
         body: Bytes,
     },
+    /// An action that is not understood; only in what a switch reports.
+    Other {
+        /// OFPAT number.
+        kind: u16,
+        /// Everything after its length.
+        body: Bytes,
+    },
 }
 
 impl Action {
@@ -86,6 +93,7 @@ impl Action {
             Action::PushPbb(..) => 26,
             Action::PopPbb(_) => 27,
             Action::Experimenter { .. } => 0xffff,
+            Action::Other { kind, .. } => *kind,
         }
     }
 }
@@ -110,23 +118,21 @@ fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
         a.take(before - f.left())?;
         field
     };
-    if field.id().2 {
+    if field.id().2 && !a.is_tolerant() {
         return Err(at.blamed(Problem::Mask, Blame::BAD_SET_TYPE));
     }
-    a.part("set-field", Blame::BAD_SET_LEN).zeros_to_eight(4 + before - a.left())?;
-    a.take(crate::wire::to_eight(4 + before - a.left()))?;
+    let length = 4 + before - a.left();
+    a.part("set-field", Blame::BAD_SET_LEN).skip_padding(length)?;
+    a.take(crate::wire::to_eight(length).min(a.left()))?;
     Ok(Action::SetField(field))
 }
 
-impl Wire for Action {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut at = r.part("action", Blame::BAD_ACTION_LEN);
-        let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
-        if length < 8 || length % 8 != 0 {
-            return Err(at.error(Problem::Length { length }));
+impl Action {
+    /// The action that a whole part is; `at` is its beginning, for errors.
+    fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
+        if a.left() < 8 || a.left() % 8 != 0 {
+            return Err(at.error(Problem::Length { length: a.left() }));
         }
-        let mut a = at.sub(length)?;
-        r.take(length)?;
         a.take(4)?;
         let action = match kind {
             0 => Action::Output { port: a.get()?, max_len: a.get()?, pad: a.get()? },
@@ -150,6 +156,27 @@ impl Wire for Action {
         };
         a.end()?;
         Ok(action)
+    }
+}
+
+impl Wire for Action {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut part = r.part("action", Blame::BAD_ACTION_LEN);
+        let at = part;
+        let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
+        if length < 4 || (!r.is_tolerant() && (length < 8 || length % 8 != 0)) {
+            return Err(at.error(Problem::Length { length }));
+        }
+        let whole = part.sub(length)?;
+        r.take(length)?;
+        match Action::known(kind, whole, &at) {
+            Err(_) if r.is_tolerant() => {
+                let mut body = whole;
+                body.take(4)?;
+                Ok(Action::Other { kind, body: body.get()? })
+            }
+            known => known,
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -189,6 +216,7 @@ impl Wire for Action {
                     experimenter.write(out);
                     body.write(out);
                 }
+                Action::Other { body, .. } => body.write(out),
             }
         });
     }

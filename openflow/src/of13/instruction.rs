@@ -35,17 +35,21 @@ pub enum Instruction {
         /// The body.
         body: Bytes,
     },
+    /// An instruction that is not understood; only in what a switch reports.
+    Other {
+        /// OFPIT number.
+        kind: u16,
+        /// Everything after its length.
+        body: Bytes,
+    },
 }
 
-impl Wire for Instruction {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut at = r.part("instruction", Blame::BAD_INSTRUCTION_LEN);
-        let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
-        if length < 8 || length % 8 != 0 {
-            return Err(at.error(Problem::Length { length }));
+impl Instruction {
+    /// The instruction that a whole part is; `at` is its beginning, for errors.
+    fn known(kind: u16, mut i: Reader<'_>, at: &Reader<'_>) -> Result<Instruction, DecodeError> {
+        if i.left() < 8 || i.left() % 8 != 0 {
+            return Err(at.error(Problem::Length { length: i.left() }));
         }
-        let mut i = at.sub(length)?;
-        r.take(length)?;
         i.take(4)?;
         let instruction = match kind {
             1 => Instruction::GotoTable(i.get()?, i.get()?),
@@ -60,6 +64,27 @@ impl Wire for Instruction {
         i.end()?;
         Ok(instruction)
     }
+}
+
+impl Wire for Instruction {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut part = r.part("instruction", Blame::BAD_INSTRUCTION_LEN);
+        let at = part;
+        let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
+        if length < 4 || (!r.is_tolerant() && (length < 8 || length % 8 != 0)) {
+            return Err(at.error(Problem::Length { length }));
+        }
+        let whole = part.sub(length)?;
+        r.take(length)?;
+        match Instruction::known(kind, whole, &at) {
+            Err(_) if r.is_tolerant() => {
+                let mut body = whole;
+                body.take(4)?;
+                Ok(Instruction::Other { kind, body: body.get()? })
+            }
+            known => known,
+        }
+    }
 
     fn write(&self, out: &mut Vec<u8>) {
         let kind: u16 = match self {
@@ -70,6 +95,7 @@ impl Wire for Instruction {
             Instruction::ClearActions(_) => 5,
             Instruction::Meter(_) => 6,
             Instruction::Experimenter { .. } => 0xffff,
+            Instruction::Other { kind, .. } => *kind,
         };
         with_length(out, 2, |out| {
             kind.write(out);
@@ -94,6 +120,7 @@ impl Wire for Instruction {
                     experimenter.write(out);
                     body.write(out);
                 }
+                Instruction::Other { body, .. } => body.write(out),
             }
         });
     }

@@ -62,27 +62,35 @@ impl Wire for U24 {
 trait Number: Copy {
     /// As a number.
     fn number(self) -> u128;
+    /// The value of a number; what does not fit is cut off.
+    fn of(number: u128) -> Self;
 }
 
 macro_rules! numbers {
-    ($($t:ty => |$v:ident| $number:expr),* $(,)?) => {$(
+    ($($t:ty => |$v:ident| $number:expr, |$n:ident| $of:expr;)*) => {$(
         impl Number for $t {
             fn number(self) -> u128 {
                 let $v = self;
                 $number
             }
+            fn of($n: u128) -> Self {
+                $of
+            }
         }
     )*};
 }
 numbers! {
-    u8 => |v| v.into(),
-    u16 => |v| v.into(),
-    u32 => |v| v.into(),
-    u64 => |v| v.into(),
-    U24 => |v| v.0.into(),
-    Mac => |v| v.0.iter().fold(0, |n, b| (n << 8) | u128::from(*b)),
-    Ipv4Addr => |v| u32::from(v).into(),
-    Ipv6Addr => |v| v.into(),
+    u8 => |v| v.into(), |n| n as u8;
+    u16 => |v| v.into(), |n| n as u16;
+    u32 => |v| v.into(), |n| n as u32;
+    u64 => |v| v.into(), |n| n as u64;
+    U24 => |v| v.0.into(), |n| U24::new(n as u32);
+    Mac => |v| v.0.iter().fold(0, |n, b| (n << 8) | u128::from(*b)), |n| {
+        let [_, _, a, b, c, d, e, f] = (n as u64).to_be_bytes();
+        Mac([a, b, c, d, e, f])
+    };
+    Ipv4Addr => |v| u32::from(v).into(), |n| Ipv4Addr::from(n as u32);
+    Ipv6Addr => |v| v.into(), |n| Ipv6Addr::from(n);
 }
 
 /// Reads a value of at most `bits` bits.
@@ -95,6 +103,16 @@ fn value<T: Wire + Number>(r: &mut Reader<'_>, bits: u32) -> Result<T, DecodeErr
     Ok(value)
 }
 
+/// All ones in the low `bits` bits.
+fn ones(bits: u32) -> u128 {
+    if bits < 128 { (1 << bits) - 1 } else { u128::MAX }
+}
+
+/// Reads a mask of at most `bits` bits; in a report, more bits than the field has are cut off.
+fn mask<T: Wire + Number>(r: &mut Reader<'_>, bits: u32) -> Result<T, DecodeError> {
+    if r.is_tolerant() { Ok(T::of(r.get::<T>()?.number() & ones(bits))) } else { value(r, bits) }
+}
+
 /// How the value of a field stands in a match.
 trait Slot: Sized {
     fn read_slot(r: &mut Reader<'_>, has_mask: bool, bits: u32) -> Result<Self, DecodeError>;
@@ -102,6 +120,8 @@ trait Slot: Sized {
     fn has_mask(&self) -> bool;
     /// The value, if all its bits count.
     fn exact(&self) -> Option<u128>;
+    /// The same condition in its shortest form; `None` where it is none.
+    fn normal(&self, bits: u32) -> Option<Self>;
 }
 
 /// A field that cannot have a mask.
@@ -109,10 +129,17 @@ macro_rules! plain {
     ($($t:ty),*) => {$(
         impl Slot for $t {
             fn read_slot(r: &mut Reader<'_>, has_mask: bool, bits: u32) -> Result<Self, DecodeError> {
-                if has_mask {
-                    return Err(r.blamed(Problem::Mask, Blame::BAD_MATCH_MASK));
+                if !has_mask {
+                    return value(r, bits);
                 }
-                value(r, bits)
+                let refused = r.blamed(Problem::Mask, Blame::BAD_MATCH_MASK);
+                if !r.is_tolerant() {
+                    return Err(refused);
+                }
+                // OF 1.3.5 section 7.2.3.5: a mask of all ones is no mask.
+                let found = value(r, bits)?;
+                let mask: Self = mask(r, bits)?;
+                if mask.number() == ones(bits) { Ok(found) } else { Err(refused) }
             }
             fn write_slot(&self, out: &mut Vec<u8>) {
                 Wire::write(self, out);
@@ -123,6 +150,9 @@ macro_rules! plain {
             fn exact(&self) -> Option<u128> {
                 Some(self.number())
             }
+            fn normal(&self, _: u32) -> Option<Self> {
+                Some(*self)
+            }
         }
     )*};
 }
@@ -132,11 +162,18 @@ impl<T: Wire + Number> Slot for Masked<T> {
     fn read_slot(r: &mut Reader<'_>, has_mask: bool, bits: u32) -> Result<Self, DecodeError> {
         let at = *r;
         let found: T = value(r, bits)?;
-        let mask = if has_mask { Some(value::<T>(r, bits)?) } else { None };
-        if mask.is_some_and(|mask| found.number() & !mask.number() != 0) {
-            return Err(at.blamed(Problem::Mask, Blame::BAD_WILDCARDS));
+        let mask = if has_mask { Some(mask::<T>(r, bits)?) } else { None };
+        match mask {
+            Some(mask) if found.number() & !mask.number() == 0 => {
+                Ok(Masked { value: found, mask: Some(mask) })
+            }
+            // Bits that do not count do not matter in a report.
+            Some(mask) if r.is_tolerant() => {
+                Ok(Masked { value: T::of(found.number() & mask.number()), mask: Some(mask) })
+            }
+            Some(_) => Err(at.blamed(Problem::Mask, Blame::BAD_WILDCARDS)),
+            None => Ok(Masked { value: found, mask: None }),
         }
-        Ok(Masked { value: found, mask })
     }
     fn write_slot(&self, out: &mut Vec<u8>) {
         self.value.write(out);
@@ -150,6 +187,13 @@ impl<T: Wire + Number> Slot for Masked<T> {
     fn exact(&self) -> Option<u128> {
         self.mask.is_none().then(|| self.value.number())
     }
+    fn normal(&self, bits: u32) -> Option<Self> {
+        match self.mask {
+            Some(mask) if mask.number() == 0 => None,
+            Some(mask) if mask.number() == ones(bits) => Some(Masked { value: self.value, mask: None }),
+            _ => Some(*self),
+        }
+    }
 }
 
 /// See [`Field`]. Each row: name, number, type, bits.
@@ -160,7 +204,7 @@ macro_rules! fields {
         #[serde(rename_all = "snake_case")]
         pub enum Field {
             $($(#[$doc])* $name($type),)*
-            /// A field of another class.
+            /// A field of another class; in a report also one of this class that is not understood.
             Other {
                 /// Its class.
                 class: u16,
@@ -179,6 +223,19 @@ macro_rules! fields {
                 match self {
                     $(Field::$name(v) => (BASIC, $number, Slot::has_mask(v)),)*
                     Field::Other { class, number, has_mask, .. } => (*class, *number & 0x7f, *has_mask),
+                }
+            }
+
+            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no mask, and a field whose mask is
+            /// all zeros is none.
+            pub fn normal(&self) -> Option<Field> {
+                match self {
+                    $(Field::$name(v) => Slot::normal(v, $bits).map(Field::$name),)*
+                    Field::Other { has_mask, body, .. } => {
+                        let mask = body.0.get(body.0.len() / 2..).unwrap_or_default();
+                        let is_none = *has_mask && !mask.is_empty() && mask.iter().all(|b| *b == 0);
+                        (!is_none).then(|| self.clone())
+                    }
                 }
             }
 
@@ -298,11 +355,13 @@ impl Wire for Field {
         let (number, has_mask) = (packed >> 1, packed & 1 != 0);
         let mut body = r.sub(length.into())?;
         if class == BASIC {
-            let field = Field::read_basic(&mut body, number, has_mask)?;
-            body.end()?;
-            return Ok(field);
-        }
-        if class == EXPERIMENTER && length < 4 {
+            let mut known = body;
+            match Field::read_basic(&mut known, number, has_mask).and_then(|f| known.end().map(|()| f)) {
+                Err(error) if !r.is_tolerant() => return Err(error),
+                Err(_) => {}
+                Ok(field) => return Ok(field),
+            }
+        } else if class == EXPERIMENTER && length < 4 && !r.is_tolerant() {
             return Err(at.error(Problem::Length { length: length.into() }));
         }
         Ok(Field::Other { class, number, has_mask, body: body.get()? })

@@ -52,12 +52,17 @@ pub struct PacketInView<'a> {
 
 /// The header of OXM field IN_PORT: class 0x8000, number 0, no mask, 4 bytes.
 const IN_PORT: [u8; 4] = [0x80, 0, 0, 4];
+/// The same with a mask; one of all ones is none (OF 1.3.5 section 7.2.3.5).
+const IN_PORT_MASKED: [u8; 4] = [0x80, 0, 1, 8];
 
 /// The value of IN_PORT among OXM fields.
 #[inline]
 fn in_port(mut fields: &[u8]) -> Option<u32> {
     while let Some((head, rest)) = fields.split_first_chunk::<4>() {
         if *head == IN_PORT {
+            return rest.first_chunk::<4>().map(|v| u32::from_be_bytes(*v));
+        }
+        if *head == IN_PORT_MASKED && rest.get(4..8) == Some(&[0xff; 4]) {
             return rest.first_chunk::<4>().map(|v| u32::from_be_bytes(*v));
         }
         fields = rest.get(usize::from(head[3])..)?;

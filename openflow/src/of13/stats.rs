@@ -237,7 +237,7 @@ macro_rules! measured_struct {
                 $(let $before = s.get()?;)*
                 s.take(2)?;
                 let value = $name { $($before,)* $($field: <$type as Wire>::read(&mut s)?,)* };
-                s.end()?;
+                s.end_of_message()?;
                 Ok(value)
             }
 

@@ -36,7 +36,7 @@ impl Wire for HelloElement {
             return Err(r.error(Problem::Length { length }));
         }
         let mut e = r.sub(length)?;
-        r.zeros_to_eight(length)?;
+        r.skip_padding(length)?;
         e.take(4)?;
         // A bitmap that is no row of whole words is nothing that we know.
         if kind == 1 && length % 4 == 0 {

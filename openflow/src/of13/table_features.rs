@@ -90,8 +90,8 @@ impl Wire for Property {
             return Err(at.error(Problem::Length { length }));
         }
         let mut p = r.sub(length)?.part("table feature", Blame::BAD_TABLE_FEATURE_LEN);
-        r.part("table feature", Blame::BAD_TABLE_FEATURE_LEN).zeros_to_eight(length)?;
-        r.take(to_eight(length))?;
+        r.part("table feature", Blame::BAD_TABLE_FEATURE_LEN).skip_padding(length)?;
+        r.take(to_eight(length).min(r.left()))?;
         p.take(4)?;
         let list = match kind {
             0 | 1 => List::Instructions(p.all()?),

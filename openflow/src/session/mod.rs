@@ -197,9 +197,8 @@ impl Session {
         match kind {
             kind::HELLO => {}
             kind::ERROR => {
-                let text = String::from_utf8_lossy(body.get(4..).unwrap_or_default())
-                    .trim_end_matches('\0')
-                    .to_owned();
+                let text = String::from_utf8_lossy(body.get(4..).unwrap_or_default());
+                let text = tandem_model::text::escaped(text.trim_end_matches('\0')).to_string();
                 return Err(SessionError::Refused { text });
             }
             kind => return Err(self.no_hello(version, kind, xid, out)),

@@ -28,6 +28,16 @@ impl<T> Assembly<T> {
         self.xid
     }
 
+    /// How many items have come so far.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True when none has.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Waits for the parts of this transaction, and forgets those of any other.
     pub fn expect(&mut self, xid: u32) {
         self.xid = Some(xid);

@@ -1,5 +1,5 @@
 //! A packet's fields in 64 bytes: all that [`FlowKey`](super::FlowKey) has of common packets, so that two packets with equal compact keys
-//! have equal fields. Packets that do not fit (IPv6 extension headers, neighbour discovery, MPLS, PBB, what is cut off or broken) have none.
+//! have equal fields. Packets that do not fit (IPv6 extension headers, neighbour discovery, 802.3, MPLS, PBB, what is cut off or broken) have none.
 
 /// What no packet's field says: which of them there are.
 mod shape {
@@ -94,8 +94,8 @@ impl Compact {
                 (key[3], key[4]) = (two(body, 6)?, eight(body, 8)?);
                 (key[5], key[6]) = (eight(body, 16)?, four(body, 24)?);
             }
-            // MPLS, PBB.
-            0x8847 | 0x8848 | 0x88e7 => return None,
+            // 802.3 with a length, MPLS, PBB.
+            0..0x0600 | 0x8847 | 0x8848 | 0x88e7 => return None,
             _ => {}
         }
         key[2] =

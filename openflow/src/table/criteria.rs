@@ -156,8 +156,8 @@ impl Criteria {
         m.check()?;
         let mut c = Criteria::any();
         let number = |mac: tandem_model::Mac| mac.0.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
-        for field in &m.fields {
-            let (id, value, mask) = match field {
+        for field in m.fields.iter().filter_map(Field::normal) {
+            let (id, value, mask) = match &field {
                 Field::InPort(p) => (FieldId::InPort, (*p).into(), ALL),
                 Field::InPhyPort(p) => (FieldId::InPhyPort, (*p).into(), ALL),
                 Field::Metadata(v) => (FieldId::Metadata, v.value.into(), v.mask.map_or(ALL, Into::into)),

@@ -207,6 +207,10 @@ impl Instructions {
                     let what = format!("{instruction:?}");
                     return Err(Unsupported::new(what, Blame::BAD_INSTRUCTION_EXPERIMENTER));
                 }
+                Instruction::Other { kind, .. } => {
+                    let what = format!("an instruction of type {kind}");
+                    return Err(Unsupported::new(what, Blame::UNKNOWN_INSTRUCTION));
+                }
                 Instruction::Meter(meter) => out.meter = Some(*meter),
             }
         }
@@ -250,6 +254,9 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
             Action::Vendor { vendor, .. } => {
                 let what = format!("an action of vendor {vendor:#x}");
                 return Err(Unsupported::new(what, Blame::BAD_ACTION_EXPERIMENTER));
+            }
+            Action::Other { kind, .. } => {
+                return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
             }
         }
     }

@@ -79,6 +79,24 @@ pub enum FieldId {
     Ipv6Exthdr = 39,
 }
 
+/// dl_type of an 802.3 frame that has no Ethernet type (OF 1.0 table 4: OFP_DL_TYPE_NOT_ETH_TYPE).
+const NO_TYPE: u16 = 0x05ff;
+
+/// A frame's Ethernet type and where what it names begins, behind a VLAN tag if there is one. An 802.3 frame has a length there; it
+/// has the type of its SNAP header, if that is of organisation 0 (OF 1.0 section 3.4, table 4).
+pub(super) fn ether_type(frame: &[u8]) -> Option<(u16, usize)> {
+    let at = if super::rewrite::tagged(frame) { 16 } else { 12 };
+    let number = |at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let kind = number(at)?;
+    if kind >= 0x0600 {
+        return Some((kind, at + 2));
+    }
+    if frame.get(at + 2..at + 8) != Some(&[0xaa, 0xaa, 3, 0, 0, 0]) {
+        return Some((NO_TYPE, at + 2));
+    }
+    Some(number(at + 8).filter(|k| *k >= 0x0600).map_or((NO_TYPE, at + 2), |kind| (kind, at + 10)))
+}
+
 /// How many numbers [`FieldId`] uses.
 const COUNT: usize = 40;
 
@@ -170,16 +188,15 @@ impl FlowKey {
     fn ethernet(&mut self, frame: &[u8]) -> Option<()> {
         self.number(FieldId::EthDst, frame, 0, 6)?;
         self.number(FieldId::EthSrc, frame, 6, 6)?;
-        let mut at = 12;
         self.set(FieldId::VlanVid, 0);
-        let tag = frame.get(at..at + 4).map(|t| ([t[0], t[1]], u16::from_be_bytes([t[2], t[3]])));
+        let tag = frame.get(12..16).map(|t| ([t[0], t[1]], u16::from_be_bytes([t[2], t[3]])));
         if let Some(([0x81, 0x00] | [0x88, 0xa8], tci)) = tag {
             self.set(FieldId::VlanVid, u128::from(tci & 0xfff | 0x1000));
             self.set(FieldId::VlanPcp, u128::from(tci >> 13));
-            at += 4;
         }
-        let kind = self.number(FieldId::EthType, frame, at, 2)?;
-        let body = frame.get(at + 2..)?;
+        let (kind, at) = ether_type(frame)?;
+        self.set(FieldId::EthType, kind.into());
+        let body = frame.get(at..)?;
         match kind {
             0x0800 => self.ipv4(body),
             0x0806 => self.arp(body),

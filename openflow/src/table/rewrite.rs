@@ -1,5 +1,10 @@
 //! Changes of a packet's bytes, with its checksums (RFC 1624) kept right.
 
+use super::key::ether_type;
+
+/// IP protocol number of UDP.
+const UDP: u8 = 17;
+
 /// Where things stand in a frame.
 struct Layout {
     /// Start of the IPv4 header, if it is an IPv4 packet.
@@ -9,12 +14,8 @@ struct Layout {
 }
 
 fn layout(frame: &[u8]) -> Layout {
-    let at = if tagged(frame) { 16 } else { 12 };
     let none = Layout { ip: None, transport: None };
-    if frame.get(at..at + 2) != Some(&[8, 0]) {
-        return none;
-    }
-    let ip = at + 2;
+    let Some((0x0800, ip)) = ether_type(frame) else { return none };
     let Some(first) = frame.get(ip) else { return none };
     let header = usize::from(first & 0xf) * 4;
     if first >> 4 != 4 || header < 20 || frame.len() < ip + header {
@@ -61,21 +62,48 @@ fn transport_checksum(frame: &[u8], transport: Option<(usize, u8)>) -> Option<us
 /// Sets an IPv4 address: 12 is the source's place in the header, 16 the destination's.
 pub(super) fn ipv4_address(frame: &mut [u8], place: usize, address: u32) {
     let Layout { ip: Some(ip), transport } = layout(frame) else { return };
-    let transport = transport_checksum(frame, transport);
+    let checksum = transport_checksum(frame, transport);
     for (at, half) in [(ip + place, (address >> 16) as u16), (ip + place + 2, address as u16)] {
         let Some(old) = word(frame, at) else { return };
         set_word(frame, at, half, &[ip + 10]);
-        if let Some(sum) = transport {
+        if let Some(sum) = checksum {
             adjust(frame, sum, old, half);
         }
+    }
+    if let (Some(sum), Some((_, UDP))) = (checksum, transport) {
+        never_zero(frame, sum);
     }
 }
 
 /// Where the IPv6 header starts, if it is an IPv6 packet.
 fn ipv6(frame: &[u8]) -> Option<usize> {
-    let at = if tagged(frame) { 16 } else { 12 };
-    let is = frame.get(at..at + 2) == Some(&[0x86, 0xdd]) && frame.len() >= at + 42;
-    (is && frame[at + 2] >> 4 == 6).then_some(at + 2)
+    let (0x86dd, ip) = ether_type(frame)? else { return None };
+    let header = frame.get(ip..ip + 40)?;
+    (header[0] >> 4 == 6).then_some(ip)
+}
+
+/// Where the transport header of an IPv6 packet is, and its protocol: behind the extension headers (RFC 8200 section 4). `None` where
+/// it cannot be seen: behind encryption, in a later fragment, or cut off.
+fn ipv6_transport(frame: &[u8]) -> Option<(usize, u8)> {
+    let ip = ipv6(frame)?;
+    let (mut next, mut at) = (*frame.get(ip + 6)?, ip + 40);
+    loop {
+        let length = match next {
+            // Hop-by-hop, routing and destination options.
+            0 | 43 | 60 => (usize::from(*frame.get(at + 1)?) + 1) * 8,
+            44 if word(frame, at + 2)? & 0xfff8 == 0 => 8,
+            44 | 50 | 59 => return None,
+            51 => (usize::from(*frame.get(at + 1)?) + 2) * 4,
+            protocol => return Some((at, protocol)),
+        };
+        next = *frame.get(at)?;
+        at += length;
+    }
+}
+
+/// Where the transport header of an IP packet of either version is, and its protocol.
+fn any_transport(frame: &[u8]) -> Option<(usize, u8)> {
+    layout(frame).transport.or_else(|| ipv6_transport(frame))
 }
 
 /// Sets bits of the IPv4 type of service or of the IPv6 traffic class, which are made of DSCP and ECN alike.
@@ -133,11 +161,21 @@ pub(super) fn set_ttl(frame: &mut [u8], value: u8) {
     }
 }
 
-/// Sets a TCP or UDP port: 0 is the source's place, 2 the destination's.
+/// Sets a TCP or UDP port, over IPv4 or IPv6: 0 is the source's place, 2 the destination's.
 pub(super) fn port(frame: &mut [u8], place: usize, value: u16) {
-    let Layout { transport: Some((at, 6 | 17)), .. } = layout(frame) else { return };
-    let sum = transport_checksum(frame, Some((at, layout(frame).transport.map_or(0, |t| t.1))));
+    let Some(transport @ (at, 6 | UDP)) = any_transport(frame) else { return };
+    let sum = transport_checksum(frame, Some(transport));
     set_word(frame, at + place, value, sum.as_slice());
+    if let Some(sum) = sum.filter(|_| transport.1 == UDP) {
+        never_zero(frame, sum);
+    }
+}
+
+/// A UDP checksum that comes out as zero is sent as all ones, since zero means none (RFC 768).
+fn never_zero(frame: &mut [u8], checksum_at: usize) {
+    if word(frame, checksum_at) == Some(0) {
+        frame[checksum_at..checksum_at + 2].fill(0xff);
+    }
 }
 
 /// Sets an Ethernet address: 0 is the destination's place, 6 the source's.

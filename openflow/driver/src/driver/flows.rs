@@ -41,7 +41,12 @@ impl Driver {
         out: &mut Output,
     ) -> Result<(), DriverError> {
         let Some(reading) = &mut self.reading else { return Ok(()) };
-        let Some(flows) = reading.add(xid, flows, more, now)? else { return Ok(()) };
+        let flows = match reading.add(xid, flows, more, now) {
+            Ok(Some(flows)) => flows,
+            Ok(None) => return Ok(()),
+            // More than any table holds, as parts of one answer.
+            Err(endless) => return self.unread(endless.to_string(), now, out),
+        };
         let (purpose, epoch) = (reading.purpose, reading.epoch);
         self.reading = None;
         let switch = self.dpid;

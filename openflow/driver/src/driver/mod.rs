@@ -6,7 +6,7 @@ mod flows;
 
 use crate::error::DriverError;
 use crate::greeting::{Greeting, MOST_PORTS, Next};
-use crate::packets::{self, Seen};
+use crate::packets::{self, Malformed, Seen};
 use crate::reading::{Purpose, Reading};
 use crate::speaker::{Heard, Speaker};
 use crate::v10::V10;
@@ -14,13 +14,13 @@ use crate::v13::V13;
 use changes::{Change, Open};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use tandem_model::rate_limit::RateLimiter;
+use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
 use tandem_model::{
     Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
 };
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::{Blame, DecodeError};
 use tandem_openflow::header;
-use tandem_openflow::session::multipart::{Assembly, Overflow};
+use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
 
 /// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
@@ -29,6 +29,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PORT_CHANGES: usize = 64;
 /// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
 const WARNINGS: u32 = 10;
+
+/// Errors a minute that answer what is not understood.
+const ANSWERS: u32 = 60;
+/// OFPT_FEATURES_REPLY, in either version.
+const FEATURES_REPLY: u8 = 6;
+/// What is said once a minute for each kind: kinds of broken packets and messages that are told apart at most. There are about
+/// as many in the code; whatever is beyond shares one limit.
+const KINDS: usize = 64;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a driver needs to know of the site.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +97,12 @@ pub struct Driver {
     packets: RateLimiter,
     complaints: RateLimiter,
     dropped: u64,
+    /// Errors that answer what is not understood.
+    answers: RateLimiter,
+    misunderstood: u64,
+    misunderstood_kinds: KeyedRateLimiter<(&'static str, u16, u16)>,
+    malformed: u64,
+    malformed_kinds: KeyedRateLimiter<Malformed>,
 }
 
 impl Driver {
@@ -117,8 +132,13 @@ impl Driver {
             next_lldp: None,
             port_changes: VecDeque::new(),
             packets: RateLimiter::new(cfg.packet_ins, Duration::from_secs(1), now),
-            complaints: RateLimiter::new(WARNINGS, Duration::from_secs(60), now),
+            complaints: RateLimiter::new(WARNINGS, MINUTE, now),
             dropped: 0,
+            answers: RateLimiter::new(ANSWERS, MINUTE, now),
+            misunderstood: 0,
+            misunderstood_kinds: KeyedRateLimiter::new(1, MINUTE, KINDS, now),
+            malformed: 0,
+            malformed_kinds: KeyedRateLimiter::new(1, MINUTE, KINDS, now),
         }
     }
 
@@ -135,6 +155,11 @@ impl Driver {
     /// Packets that did not go to the core because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Packets that were dropped because they were broken.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     fn is_up(&self) -> bool {
@@ -167,11 +192,14 @@ impl Driver {
             Incoming::Message(message) => {
                 let Some(speaker) = &self.speaker else { return Ok(()) };
                 match speaker.hear(message) {
-                    Ok((xid, heard)) => self.heard(xid, heard, now, out),
-                    Err(bad) => {
-                        self.session.refuse(message, bad.blame, &mut out.bytes);
-                        Err(bad.into())
+                    Ok(understood) => {
+                        if let Some((why, count)) = understood.lost {
+                            let what = format!("{count} of the items of a message are not understood");
+                            self.on_misunderstood(&what, why, now, out);
+                        }
+                        self.heard(understood.xid, understood.heard, now, out)
                     }
+                    Err(why) => self.on_unreadable(message, why, now, out),
                 }
             }
         }
@@ -190,6 +218,42 @@ impl Driver {
         self.session.refuse(start, Blame::BAD_LEN, &mut out.bytes);
     }
 
+    /// A message that is framed and not understood costs itself, not the session: it is answered with its error (OF 1.0
+    /// section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say who it is cannot be spoken with.
+    fn on_unreadable(
+        &mut self,
+        message: &[u8],
+        why: DecodeError,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), DriverError> {
+        let is_features = message.get(1) == Some(&FEATURES_REPLY);
+        let is_awaited = is_features && self.greeting.as_ref().is_some_and(|g| g.dpid.is_none());
+        // Answers are limited, so that whoever says nonsense all day is not answered all day.
+        if is_awaited || self.answers.take(now) {
+            self.session.refuse(message, why.blame, &mut out.bytes);
+        }
+        if is_awaited {
+            return Err(why.into());
+        }
+        let kind = message.get(1).copied().unwrap_or_default();
+        self.on_misunderstood(&format!("a message of type {kind} is not understood"), why, now, out);
+        Ok(())
+    }
+
+    /// Said at most once a minute for each kind of fault.
+    fn on_misunderstood(&mut self, what: &str, why: DecodeError, now: Time, out: &mut Output) {
+        self.misunderstood += 1;
+        if self.misunderstood_kinds.take((why.what, why.blame.kind, why.blame.code), now) {
+            let all = self.misunderstood;
+            out.warnings.push(format!(
+                "{what}: {} at byte {}: {} (the {all}. fault since it connected); what it is about is ignored. \
+                 Update the switch's software if something is missing",
+                why.what, why.offset, why.problem
+            ));
+        }
+    }
+
     fn warn(&mut self, text: String, now: Time, out: &mut Output) {
         if self.complaints.take(now) {
             out.warnings.push(text);
@@ -206,10 +270,13 @@ impl Driver {
                 if removed {
                     self.ports.remove(&port.port);
                 } else {
-                    self.ports.insert(port.port, port.clone());
-                    if self.ports.len() > MOST_PORTS {
-                        return Err(Overflow { most: MOST_PORTS }.into());
+                    if self.ports.len() >= MOST_PORTS && !self.ports.contains_key(&port.port) {
+                        let text =
+                            format!("it has more than {MOST_PORTS} ports; port {} is ignored", port.port);
+                        self.warn(text, now, out);
+                        return Ok(());
                     }
+                    self.ports.insert(port.port, port.clone());
                 }
                 out.events.push(Event::PortChanged { switch, port, removed });
             }
@@ -221,11 +288,11 @@ impl Driver {
                 }
             }
             Heard::Flows { flows, more } => self.on_flows(xid, flows, more, now, out)?,
-            Heard::Counters { ports, more } => {
-                if let Some(ports) = self.counters.add(xid, ports, more)? {
-                    out.events.push(Event::Samples { switch, ports, flows: Vec::new() });
-                }
-            }
+            Heard::Counters { ports, more } => match self.counters.add(xid, ports, more) {
+                Ok(None) => {}
+                Ok(Some(ports)) => out.events.push(Event::Samples { switch, ports, flows: Vec::new() }),
+                Err(endless) => self.warn(format!("its port counters: {endless}"), now, out),
+            },
             Heard::Barrier => self.on_barrier(xid, now, out),
             Heard::Error(text) => self.on_error(xid, text, now, out)?,
             Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Nothing => {}
@@ -287,7 +354,11 @@ impl Driver {
 
     fn on_packet(&mut self, port: PortNo, data: &[u8], now: Time, out: &mut Output) {
         let switch = self.dpid;
-        let Some(seen) = packets::parse(data, self.cfg.secret) else { return };
+        let seen = match packets::parse(data, self.cfg.secret) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return,
+            Err(why) => return self.on_malformed(port, why, now, out),
+        };
         if !self.packets.take(now) {
             self.dropped += 1;
             return;
@@ -298,6 +369,17 @@ impl Driver {
             Seen::Dhcp(dhcp) => Event::DhcpSeen { switch, port, dhcp },
             Seen::Host(mac, ip) => Event::HostSeen { switch, port, mac, ip },
         });
+    }
+
+    /// A packet that is broken: counted, and said at most once a minute for each kind of fault.
+    fn on_malformed(&mut self, port: PortNo, why: Malformed, now: Time, out: &mut Output) {
+        self.malformed += 1;
+        if self.malformed_kinds.take(why, now) {
+            let all = self.malformed;
+            out.warnings.push(format!(
+                "dropped a broken packet that came in by port {port}: {why} ({all} broken ones since it connected)"
+            ));
+        }
     }
 
     /// Carries out an effect for this switch. Other effects are none of its business.
@@ -410,8 +492,9 @@ impl Driver {
             self.next_poll = self.next_poll + self.cfg.poll_period * (late as u32).saturating_add(1);
             self.poll(now, out);
         }
-        if self.reading.as_ref().is_some_and(|r| r.is_overdue(now)) {
-            self.unread(format!("it answered nothing for {ANSWER_TIMEOUT:?}"), now, out)?;
+        if let Some(reading) = self.reading.as_ref().filter(|r| r.is_overdue(now)) {
+            let why = reading.why_overdue(now);
+            self.unread(why, now, out)?;
         }
         self.ask_flows(now, out);
         if self.next_lldp.is_some_and(|at| now >= at) {

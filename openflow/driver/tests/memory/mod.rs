@@ -1,5 +1,6 @@
 //! A switch in memory, of either version, that does what the specification says: the `Switch` of `tandem-openflow`, with faults that a test
 //! turns on. A second controller is connected to it, for what happens behind the driver's back.
+#![allow(dead_code, reason = "shared by test files that each use a part")]
 
 use std::time::Duration;
 use tandem_model::{Dpid, Mac, Time};
@@ -8,7 +9,65 @@ use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Cfg, ConnId, Description, Port, Sink, Switch};
 use tandem_openflow::table::{Flow, Pipeline, Wording};
 use tandem_openflow::wire::{Bytes, Pad, Text};
-use tandem_openflow::{AnyMessage, framing, header, of10, of13};
+use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
+use tandem_switch_driver::{Driver, Output};
+
+/// A driver after its handshake with a switch that speaks this version.
+pub(crate) fn connected(version: u8) -> Driver {
+    let mut out = Output::default();
+    let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
+    let mut switch = Memory::new(version);
+    while !out.bytes.is_empty() {
+        let answered = switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO);
+        let mut rest = &answered[..];
+        while let Ok(Some((message, after))) = framing::next(rest) {
+            rest = after;
+            driver.on_message(message, Time::ZERO, &mut out).expect("a handshake");
+        }
+    }
+    assert_eq!(driver.dpid(), Some(Dpid(7)));
+    driver
+}
+
+/// What drivers in tests are configured with.
+pub(crate) fn cfg() -> tandem_switch_driver::Cfg {
+    tandem_switch_driver::Cfg {
+        poll_period: Duration::from_secs(1),
+        lldp_period: None,
+        secret: 1,
+        packet_ins: 3,
+        session: session::Cfg::default(),
+    }
+}
+
+/// A frame that came in by a port, as the switch tells it.
+pub(crate) fn packet_in(version: u8, port: u16, frame: &[u8]) -> Vec<u8> {
+    let (total_len, data) = (frame.len() as u16, Bytes(frame.to_vec()));
+    let message = if version == header::V10 {
+        AnyMessage::V10(of10::Message::PacketIn(of10::PacketIn {
+            buffer_id: of10::flow::NO_BUFFER,
+            total_len,
+            in_port: port,
+            reason: 1,
+            pad: Pad::default(),
+            data,
+        }))
+    } else {
+        AnyMessage::V13(of13::Message::PacketIn(of13::PacketIn {
+            buffer_id: of13::flow::NO_BUFFER,
+            total_len,
+            reason: 1,
+            table_id: 0,
+            cookie: 0,
+            matching: of13::Match { fields: vec![of13::Field::InPort(port.into())] },
+            pad: Pad::default(),
+            data,
+        }))
+    };
+    let mut bytes = Vec::new();
+    message.encode(0, &mut bytes).expect("a packet is shorter than a message");
+    bytes
+}
 
 /// Its port's address.
 pub(crate) const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

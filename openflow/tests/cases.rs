@@ -1,0 +1,179 @@
+//! Small inputs that went wrong once, from `tests/data/cases`: what the codec and the soft switch make of them. What a driver
+//! makes of the others is in `openflow/driver/tests/cases.rs`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
+
+use tandem_model::{Mac, Time};
+use tandem_openflow::error::Blame;
+use tandem_openflow::of13::{self, Field, Masked};
+use tandem_openflow::session::SessionError;
+use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::table::{Criteria, FieldId, FlowKey};
+use tandem_openflow::wire::{Reader, Strictness, Wire};
+use tandem_openflow::{framing, header};
+
+fn folder() -> String {
+    format!("{}/../tests/data/cases", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of `tests/data/cases`, as bytes.
+fn case(name: &str) -> Vec<u8> {
+    let path = format!("{}/{name}.hex", folder());
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let text = text.trim();
+    let byte = |n: usize| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).expect("hexadecimal");
+    (0..text.len() / 2).map(byte).collect()
+}
+
+/// Every case is named in one of the two test files.
+#[test]
+fn every_case_has_a_test() {
+    let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/driver/tests");
+    let mut tests = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases.rs")).expect("this");
+    for file in ["cases.rs", "reports.rs", "meaning.rs"] {
+        tests += &std::fs::read_to_string(format!("{driver}/{file}")).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+    for entry in std::fs::read_dir(folder()).expect("the cases") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".hex") {
+            assert!(tests.contains(name), "{name} has no test");
+        }
+    }
+}
+
+fn read_match(bytes: &[u8], strictness: Strictness) -> Result<of13::Match, Blame> {
+    of13::Match::read(&mut Reader::with_strictness(bytes, "match", strictness)).map_err(|e| e.blame)
+}
+
+/// OF 1.3.5 section 7.2.3.6: fields come after those that they need; who only reports need not.
+#[test]
+fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
+    let bytes = case("oxm-order-reversed");
+    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_PREREQUISITE));
+    let found = read_match(&bytes, Strictness::Reports).expect("understood");
+    assert_eq!(found.fields.len(), 2);
+}
+
+/// OF 1.3.5 section 7.2.3.5.
+#[test]
+fn a_mask_of_all_ones_is_no_mask_and_one_of_all_zeros_is_no_field() {
+    let bytes = case("oxm-eth-dst-mask-all-ones");
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    for strictness in [Strictness::Orders, Strictness::Reports] {
+        let masked = read_match(&bytes, strictness).expect("a good match");
+        let plain = of13::Match { fields: vec![Field::EthDst(Masked::exact(mac))] };
+        let criteria = |m: &of13::Match| Criteria::from_of13(m).expect("good fields");
+        assert_eq!(criteria(&masked), criteria(&plain), "the same flow, for strict deletions too");
+        let normal: Vec<Field> = masked.fields.iter().filter_map(Field::normal).collect();
+        assert_eq!(normal, plain.fields);
+    }
+    let nothing = Field::EthDst(Masked { value: Mac([0; 6]), mask: Some(Mac([0; 6])) });
+    assert_eq!(nothing.normal(), None);
+    let found = Criteria::from_of13(&of13::Match { fields: vec![nothing] });
+    assert_eq!(found, Ok(Criteria::any()));
+}
+
+#[test]
+fn an_unknown_field_is_kept_in_reports_and_refused_in_orders() {
+    let bytes = case("of13-flow-removed-unknown-oxm");
+    assert_eq!(of13::Message::decode(&bytes).map_err(|e| e.blame), Err(Blame::BAD_FIELD));
+    let report = of13::Message::decode_report(&bytes).expect("understood");
+    let of13::Message::FlowRemoved(removed) = &report.message else { panic!("{report:?}") };
+    assert!(matches!(removed.matching.fields[..], [Field::Other { number: 44, .. }]), "{removed:?}");
+    let mut again = Vec::new();
+    report.message.encode(report.xid, &mut again).expect("short");
+    assert_eq!(again, bytes, "what is not understood is written back as it came");
+}
+
+/// What a switch sends out.
+#[derive(Default)]
+struct Sent {
+    frames: Vec<(u32, Vec<u8>)>,
+    errors: usize,
+}
+
+impl Sink for Sent {
+    fn transmit(&mut self, port: u32, _: u32, frame: &[u8]) {
+        self.frames.push((port, frame.to_vec()));
+    }
+    fn send(&mut self, _: ConnId, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Ok(Some((message, after))) = framing::next(rest) {
+            self.errors += usize::from(message[1] == 1);
+            rest = after;
+        }
+    }
+    fn close(&mut self, _: ConnId, _: &SessionError) {}
+    fn set_port(&mut self, _: u32, _: bool) {}
+}
+
+/// The checksum of what stands behind an IPv6 header, over its pseudo header (RFC 8200 section 8.1).
+fn checksum6(frame: &[u8]) -> u16 {
+    let payload = &frame[54..];
+    let mut bytes = frame[22..54].to_vec();
+    bytes.extend((payload.len() as u32).to_be_bytes());
+    bytes.extend([0, 0, 0, frame[20]]);
+    bytes.extend(payload);
+    let mut sum: u32 =
+        bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c.get(1).copied().unwrap_or(0))).sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[test]
+fn a_port_is_set_over_ipv6_with_its_checksum() {
+    let mut switch = Switch::new(Cfg { tables: 1, flows: 10, ..Cfg::default() });
+    let mut sent = Sent::default();
+    for number in 1..=2 {
+        let (name, mac, queues) = (format!("p{number}"), [2, 0, 0, 0, 0, 1], Vec::new());
+        let port = Port { number, name, mac, up: true, speed: None, config: 0, queues };
+        switch.port(port, Time::ZERO, &mut sent);
+    }
+    let conn = switch.connected(Time::ZERO, &mut sent);
+    for message in [vec![header::V13, 0, 0, 8, 0, 0, 0, 1], case("of13-flow-mod-tcp6-set-tcp-src")] {
+        switch.on_message(conn, &message, Time::ZERO, &mut sent).expect("a session");
+    }
+    assert_eq!(sent.errors, 0, "the flow is taken");
+    let frame = case("frame-tcp6");
+    assert_eq!(checksum6(&frame), 0, "the case's own checksum is right");
+    // Once as it is and once behind a hop-by-hop header, which is passed.
+    let mut behind = frame.clone();
+    behind[20] = 0;
+    behind.splice(54..54, [6, 0, 1, 4, 0, 0, 0, 0]);
+    behind[18..20].copy_from_slice(&28u16.to_be_bytes());
+    for (frame, at) in [(frame, 54), (behind, 62)] {
+        sent.frames.clear();
+        switch.on_packet(1, &mut frame.clone(), Time::ZERO, &mut sent);
+        let [(2, out)] = &sent.frames[..] else { panic!("{:?}", sent.frames) };
+        assert_eq!(out[at..at + 2], 80u16.to_be_bytes(), "the port of the set-field");
+        assert_eq!(out[at + 2..at + 16], frame[at + 2..at + 16], "nothing else");
+        assert_ne!(out[at + 16..at + 18], frame[at + 16..at + 18]);
+        if at == 54 {
+            assert_eq!(checksum6(out), 0, "the checksum is right");
+        }
+    }
+}
+
+/// OF 1.0 section 3.4, table 4.
+#[test]
+fn the_type_of_an_802_3_frame_is_its_snap_headers() {
+    let frame = case("frame-8023-snap-ipv4");
+    let key = FlowKey::new(&frame, 1);
+    assert_eq!(key.get(FieldId::EthType), Some(0x0800));
+    assert_eq!(key.get(FieldId::Ipv4Src), Some(0xc0a8_0001));
+    assert_eq!(key.get(FieldId::L4Src), Some(1234));
+    let with = |at: usize, byte: u8| {
+        let mut other = frame.clone();
+        other[at] = byte;
+        FlowKey::new(&other, 1).get(FieldId::EthType)
+    };
+    assert_eq!(with(14, 0x42), Some(0x05ff), "LLC without SNAP");
+    assert_eq!(with(17, 1), Some(0x05ff), "the SNAP header of an organisation");
+    assert_eq!(with(20, 0x01), Some(0x05ff), "a length for a type");
+    // Behind a tag too, and cut off.
+    let mut tagged = frame.clone();
+    tagged.splice(12..12, [0x81, 0, 0, 7]);
+    assert_eq!(FlowKey::new(&tagged, 1).get(FieldId::EthType), Some(0x0800));
+    assert_eq!(FlowKey::new(&frame[..20], 1).get(FieldId::EthType), Some(0x05ff));
+}
