@@ -14,6 +14,7 @@ mod attributes;
 mod class;
 mod difference;
 mod filter;
+mod ingress;
 mod listen;
 mod read;
 mod root;
@@ -22,7 +23,9 @@ mod tree;
 
 pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
 pub use difference::difference;
+pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
+pub(crate) use ingress::{direct_action, ingress};
 pub use listen::{Listener, interfaces};
 pub use read::{read, read_all};
 pub use root::{Root, ingress, is_bare, roots};
