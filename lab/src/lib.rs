@@ -12,6 +12,7 @@ pub mod experiment;
 pub mod hosts;
 pub mod lanes;
 pub mod migration;
+pub mod numbers;
 pub mod record;
 pub mod requester;
 pub mod scratch;

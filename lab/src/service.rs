@@ -33,6 +33,8 @@ const ATTACHING: usize = 16;
 const CONVERSATIONS: usize = 256;
 /// Before the next connection is tried when one could not be taken in.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Loads are not read more often, whatever is asked for: each time is a look at every VM.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Locks; what a panicking thread left is still the best there is.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -192,7 +194,7 @@ impl<W: World> Orders<W> {
             Kind::SetMigrationRate(r) => return self.migrations.set_rate(r.migration, r.rate_bit_per_s),
             Kind::ReportLoads(r) => {
                 let (period, changed) = &self.loads;
-                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns));
+                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns).max(SHORTEST));
                 return changed.notify_all();
             }
         };

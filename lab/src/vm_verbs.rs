@@ -22,13 +22,13 @@ pub enum VmVerb {
         /// The VM: vm1.
         vm: String,
         /// CPU time that it uses, as a part of all its cores, 0 to 1; besides what its processes really use.
-        #[arg(long)]
+        #[arg(long, value_parser = crate::numbers::part)]
         cpu: Option<f64>,
         /// How fast it writes to its memory: "40 Mbit/s".
         #[arg(long)]
         dirty: Option<BitRate>,
         /// Which part of its memory that goes to, 0 to 1.
-        #[arg(long)]
+        #[arg(long, value_parser = crate::numbers::part)]
         working_set: Option<f64>,
         /// Real traffic that it sends to a gateway, layer 2: "5 Mbit/s"; 0 ends it.
         #[arg(long)]

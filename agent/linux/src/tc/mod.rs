@@ -27,9 +27,9 @@ pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub(crate) use ingress::{direct_action, ingress};
 pub use listen::{Listener, interfaces};
-pub use read::{read, read_all};
-pub use root::{Root, ingress, is_bare, roots};
-pub use stats::{ClassStats, classes};
+pub use read::{read, read_all, tree};
+pub use root::{Root, ingress, is_bare, roots, roots_in};
+pub use stats::{ClassStats, classes, classes_in};
 pub use tree::{Invalid, Tree};
 
 use crate::netlink::{CREATE, Request};

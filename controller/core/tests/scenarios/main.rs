@@ -10,6 +10,7 @@ mod classes;
 mod failures;
 mod floods;
 mod groups;
+mod hostile;
 mod hotspots;
 mod life;
 mod loads;

@@ -83,6 +83,12 @@ impl CpuTime {
     }
 }
 
+/// Those that carry a site's tag.
+pub(crate) fn sift(tag: Tag, domains: Vec<Domain>) -> Vec<Ours> {
+    let ours = |domain: Domain| Some(Ours { vm: tag.vm(&domain.uuid)?, domain });
+    domains.into_iter().filter_map(ours).collect()
+}
+
 impl HostState {
     pub(crate) fn new(host: Host, tag: Tag) -> std::io::Result<HostState> {
         let remote = Remote::new(&host)?;
@@ -199,8 +205,7 @@ impl HostState {
     }
 
     pub(crate) fn sift(&self, domains: Vec<Domain>) -> Vec<Ours> {
-        let ours = |domain: Domain| Some(Ours { vm: self.tag.vm(&domain.uuid)?, domain });
-        domains.into_iter().filter_map(ours).collect()
+        sift(self.tag, domains)
     }
 
     /// Those that are ours, without what waits for a migration that nobody carries any more: that is destroyed. It is so after the host was cut
