@@ -28,7 +28,7 @@ pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub(crate) use ingress::{direct_action, ingress};
 pub use listen::{Listener, interfaces};
 pub use read::{read, read_all, tree};
-pub use root::{Root, ingress, is_bare, roots, roots_in};
+pub use root::{Root, ingresses, is_bare, roots, roots_in};
 pub use stats::{ClassStats, classes, classes_in};
 pub use tree::{Invalid, Tree};
 

@@ -101,7 +101,7 @@ pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, E
 ///
 /// # Errors
 /// When the kernel does not list them.
-pub fn ingress(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
+pub fn ingresses(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let found = netlink.dump("queueing disciplines", ask)?;
     let is_ingress = |m: &&TcMessage| m.header.parent == TcHandle::INGRESS;
