@@ -112,7 +112,7 @@ pub fn router(hub: Handle) -> Router {
         .route("/api/v1/links", view(|s| Json(&*s.links).into_response()))
         .route("/api/v1/surprises", view(|s| Json(&*s.surprises).into_response()))
         .route("/api/v1/servers", view(|s| Json(&*s.servers).into_response()))
-        .route("/api/v1/hosts", view(|s| Json(&*s.hosts).into_response()))
+        .route("/api/v1/hosts", view(|s| Json(&s.hosts).into_response()))
         .route("/api/v1/notices", view(|s| Json(&*s.notices).into_response()))
         .route("/api/v1/vms", view(|s| Json(&*s.vms).into_response()).post(request_vm))
         .route("/api/v1/vms/{vm}/pin", axum::routing::put(pin_path).delete(unpin_path))

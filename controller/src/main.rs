@@ -1,6 +1,7 @@
 //! `tandem`: the controller (`serve`) and the operator's command line (everything else).
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
@@ -13,7 +14,7 @@ use tandem_controller::cli::store::{self, StoreVerb};
 use tandem_controller::cli::testbed::{self, TestbedVerb};
 use tandem_controller::cli::tokens::{self, TokenVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
-use tandem_controller::serve;
+use tandem_controller::{log, serve};
 
 /// One controller for a data centre's virtual machines and its network.
 ///
@@ -132,7 +133,12 @@ fn end_quietly_without_reader() {
 async fn main() -> ExitCode {
     end_quietly_without_reader();
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .fmt_fields(log::fields())
+        .init();
     match run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {

@@ -99,6 +99,7 @@ pub fn document() -> Value {
             },
             "/api/v1/agents": { "get": operation("agents, with their certificates and what they reported", ok("agents"), None, &[]) },
             "/api/v1/agents/tokens": { "post": operation("a token by which one agent can enrol, once", with_errors(json!({ "201": { "description": "the token" } }), &[("400", "it is not known where agents reach this controller")]), Some("AgentToken"), &[]) },
+            "/api/v1/agents/{name}/switches": { "put": operation("say which switches an agent speaks for: all of them", with_errors(done(), &[("400", "no name of a switch"), ("404", "no such agent"), ("409", "another agent has one of them")]), Some("AgentSwitches"), &[("name", "path", "string")]) },
             "/api/v1/agents/{name}": { "delete": operation("let an agent in no longer", with_errors(done(), &[("404", "no such agent")]), None, &[("name", "path", "string")]) },
             "/api/v1/links": list("declared links with their load"),
             "/api/v1/surprises": list("what is wired otherwise than declared"),
@@ -203,6 +204,10 @@ pub fn document() -> Value {
                 "name": { "type": "string", "description": "as the host's agent.toml has it" },
                 "minutes": { "type": "integer", "description": "how long it is good; 60 if left out" },
                 "address": { "type": "string", "description": "where the agent reaches the controller, host:port" },
+                "switches": { "type": "array", "items": { "type": "string" }, "description": "those that it may speak for; left out: those that it had, or the one that is called as it is" },
+            } },
+            "AgentSwitches": { "type": "object", "required": ["switches"], "properties": {
+                "switches": { "type": "array", "items": { "type": "string" }, "description": "all that it may speak for" },
             } },
             "GroupRequest": { "type": "object", "required": ["members"], "properties": {
                 "members": { "type": "array", "items": { "type": "string", "format": "ipv4" } },

@@ -158,8 +158,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         let (patience, hub) = (Patience::new(site.migration.timeout), sender.clone());
         tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", patience, hub).await });
     } else {
-        let service =
-            options.world.clone().unwrap_or_else(|| format!("@tandem-lab/{}/world", site.name).into());
+        let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
         tasks.spawn(vmm::emulated::attach(service, sender.clone()));
     }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {

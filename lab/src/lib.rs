@@ -1,5 +1,6 @@
 //! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
 
+pub mod admission;
 pub mod agent_bench;
 pub mod bench;
 pub mod calibrate;

@@ -161,6 +161,15 @@ pub enum Event {
         /// Flows of ours that were not wanted.
         stale: u32,
     },
+    /// A switch reports rules otherwise than they were written, so that repairs change nothing: they are put off.
+    RulesUnlike {
+        /// Which switch.
+        switch: Dpid,
+        /// How many.
+        rules: u32,
+        /// One of them.
+        example: String,
+    },
     /// A hypervisor service is there and can be asked; `vms` run on it already.
     WorldUp {
         /// Its name, for people.

@@ -8,11 +8,12 @@ use crate::switches::Address;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_agent_protocol::token::Token;
+use tandem_model::text::{check_name, escaped};
 
 /// How long a token is good if nothing else is said.
 const MINUTES: u32 = 60;
@@ -31,6 +32,17 @@ pub struct TokenBody {
     /// Where the agent reaches the controller: host and port.
     #[serde(default)]
     pub address: Option<String>,
+    /// The switches that it may speak for; left out: those that it was given before, or the one that is called as it is.
+    #[serde(default)]
+    pub switches: Option<Vec<String>>,
+}
+
+/// The body of `PUT /api/v1/agents/{name}/switches`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchesBody {
+    /// All switches that it may speak for.
+    pub switches: Vec<String>,
 }
 
 /// The routes.
@@ -39,6 +51,7 @@ pub fn router(agents: Agents) -> Router {
         .route("/api/v1/agents", get(list))
         .route("/api/v1/agents/tokens", post(token))
         .route("/api/v1/agents/{name}", delete(revoke))
+        .route("/api/v1/agents/{name}/switches", put(allow))
         .with_state(agents)
 }
 
@@ -83,7 +96,10 @@ async fn token(State(agents): State<Agents>, Body(body): Body<TokenBody>) -> Res
         return error(StatusCode::BAD_REQUEST, why);
     };
     let good_for = time::Duration::minutes(minutes.into());
-    match agents.authority.token(&body.name, good_for) {
+    if let Some(why) = body.switches.as_deref().and_then(no_name) {
+        return error(StatusCode::BAD_REQUEST, why);
+    }
+    match agents.authority.token(&body.name, good_for, body.switches.as_deref()) {
         Ok(secret) => {
             let authority = agents.authority.certificate().to_owned();
             let token = Token { address, secret, authority }.to_string();
@@ -91,6 +107,40 @@ async fn token(State(agents): State<Agents>, Body(body): Body<TokenBody>) -> Res
         }
         Err(why) => error(StatusCode::BAD_REQUEST, format!("{why:#}")),
     }
+}
+
+/// Says which switches an agent may speak for; it is told at once.
+async fn allow(
+    State(agents): State<Agents>,
+    PathOf(name): PathOf<String>,
+    Body(body): Body<SwitchesBody>,
+) -> Response {
+    if let Some(why) = no_name(&body.switches) {
+        return error(StatusCode::BAD_REQUEST, why);
+    }
+    let before = agents.authority.switches(&name).ok().flatten();
+    match agents.authority.allow(&name, &body.switches) {
+        Ok(true) => {
+            if before.as_ref() != Some(&body.switches) {
+                // It comes back at once, and is asked anew what it has.
+                agents.disconnect(&name);
+                tracing::info!(
+                    kind = "agent-switches",
+                    "agent {name} speaks for {}",
+                    body.switches.join(", ")
+                );
+            }
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(false) => error(StatusCode::NOT_FOUND, format!("no agent {name:?} is enrolled")),
+        Err(why) => error(StatusCode::CONFLICT, format!("{why:#}")),
+    }
+}
+
+/// What is said of a list with a name that no switch can have.
+fn no_name(switches: &[String]) -> Option<String> {
+    let bad = switches.iter().find_map(|s| Some((s, check_name(s).err()?)));
+    bad.map(|(name, why)| format!("{} can be no switch's name: {why}", escaped(name)))
 }
 
 async fn revoke(State(agents): State<Agents>, PathOf(name): PathOf<String>) -> Response {

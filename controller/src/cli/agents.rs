@@ -3,7 +3,7 @@
 use super::client::segment;
 use super::table::table;
 use super::verbs::{Common, print_json};
-use crate::agents::api::TokenBody;
+use crate::agents::api::{SwitchesBody, TokenBody};
 use crate::api::ClassBody;
 use clap::Subcommand;
 use hyper::Method;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tandem_core::classes::ClassView;
 use tandem_core::snapshot::SwitchView;
 use tandem_model::BitRate;
+use tandem_model::text::escaped;
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -25,6 +26,18 @@ pub enum AgentVerb {
         /// Where the agent reaches this controller, HOST:PORT; by default the address of `tandem serve --agents`.
         #[arg(long)]
         address: Option<String>,
+        /// A switch that the agent speaks for; again for each of them. Left out: those that it had before, or the one that is called as
+        /// the agent is.
+        #[arg(long = "switch", value_name = "SWITCH")]
+        switches: Vec<String>,
+    },
+    /// Say which switches an enrolled agent speaks for: all of them, each with `--switch`.
+    Allow {
+        /// Its name.
+        name: String,
+        /// A switch; again for each of them.
+        #[arg(long = "switch", value_name = "SWITCH", required = true)]
+        switches: Vec<String>,
     },
     /// List all agents.
     List,
@@ -74,8 +87,15 @@ fn share(text: &str) -> Result<ClassBody, String> {
 pub async fn agent(common: &Common, verb: AgentVerb) -> anyhow::Result<()> {
     let client = common.client();
     match verb {
-        AgentVerb::Token { name, minutes, address } => {
-            let body = serde_json::to_value(TokenBody { name, minutes: Some(minutes), address })?;
+        AgentVerb::Allow { name, switches } => {
+            let said = switches.join(", ");
+            let body = serde_json::to_value(SwitchesBody { switches })?;
+            client.call(Method::PUT, &format!("/api/v1/agents/{name}/switches"), Some(body)).await?;
+            println!("{name} speaks for {said}");
+        }
+        AgentVerb::Token { name, minutes, address, switches } => {
+            let switches = (!switches.is_empty()).then_some(switches);
+            let body = serde_json::to_value(TokenBody { name, minutes: Some(minutes), address, switches })?;
             let reply = client.call(Method::POST, "/api/v1/agents/tokens", Some(body)).await?;
             if common.json {
                 return print_json(&reply.body);
@@ -169,7 +189,7 @@ fn show(entry: &Value) {
         .collect();
     println!("{}", table(&["port", "interface", "datapath", "state", "speed", "hardware counters"], &rows));
     for fault in agent["faults"].as_array().into_iter().flatten() {
-        println!("fault: {}", text(fault));
+        println!("fault: {}", escaped(&text(fault)));
     }
 }
 

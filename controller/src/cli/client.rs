@@ -11,7 +11,11 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tandem_agent_protocol::local_peers::check_server;
+use tandem_model::text::escaped_to;
 use tokio::net::{TcpStream, UnixStream};
+
+/// Characters of an error that are shown.
+const ERROR: usize = 4000;
 
 /// Speaks to one API.
 #[derive(Debug, Clone)]
@@ -105,7 +109,7 @@ impl Client {
         if !status.is_success() {
             match serde_json::from_value::<ErrorBody>(body) {
                 Ok(ErrorBody { rejection: Some(rejection), .. }) => bail!("rejected: {rejection}"),
-                Ok(ErrorBody { error, .. }) => bail!("{error}"),
+                Ok(ErrorBody { error, .. }) => bail!("{}", escaped_to(&error, ERROR)),
                 Err(_) => bail!("the controller answered {status}"),
             }
         }

@@ -367,7 +367,7 @@ async fn show(common: &Common, client: &Client, plan: Plan) -> anyhow::Result<()
         );
     }
     for (vm, why) in &plan.left {
-        println!("{vm} stays: {why}");
+        println!("{vm} stays: {}", tandem_model::text::escaped(why));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use tandem_core::live::Sync;
 use tandem_core::recording;
 use tandem_core::snapshot::{HostView, LinkView, ServerView, SwitchView, VmView};
+use tandem_model::text::{escaped, escaped_to};
 use tandem_model::{BitRate, Bytes, GroupRecord, Level, Notice, Rule, VmState, site};
 
 /// Where the API is, and how to print.
@@ -229,7 +230,7 @@ pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
                 ("rate", view.rate.to_string()),
             ];
             for (name, value) in rows {
-                println!("{name:<10} {value}");
+                println!("{name:<10} {}", escaped_to(&value, 1000));
             }
         }
         VmVerb::Resize { vm, size } => {
@@ -361,7 +362,7 @@ pub async fn topology(common: &Common) -> anyhow::Result<()> {
             println!("port {}.{} is switched off by the operator", switch.name, port.port);
         }
     }
-    surprises.iter().for_each(|s| println!("{s}"));
+    surprises.iter().for_each(|s| println!("{}", escaped(s)));
     for host in hosts.iter().filter(|h| h.kind == "stranger") {
         println!("a stranger, {} ({}), is at {}", host.address, host.mac, host.at.as_deref().unwrap_or("?"));
     }
@@ -477,7 +478,7 @@ pub async fn notices(common: &Common) -> anyhow::Result<()> {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        println!("{:.3} {level} {}: {}", n.at.as_secs_f64(), n.kind, n.text);
+        println!("{:.3} {level} {}: {}", n.at.as_secs_f64(), escaped(&n.kind), escaped_to(&n.text, 1000));
     }
     Ok(())
 }

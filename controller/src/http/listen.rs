@@ -4,6 +4,7 @@
 //! that they never take the descriptors that switches and agents need; one more is answered 503 and closed.
 
 use crate::api::error;
+use crate::hub::now;
 use crate::switches::Address;
 use anyhow::{Context, bail};
 use axum::Router;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use tandem_agent_protocol::local_peers::{LocalPeers, NotAllowed};
+use tandem_model::rate_limit::RateLimiter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -132,6 +134,7 @@ impl Drop for Mask {
 /// Serves a listener, `most` connections at once, until the task is dropped.
 pub async fn serve(listener: ApiListener, routes: Router, most: usize) {
     let free = Arc::new(Semaphore::new(most));
+    let mut lines = RateLimiter::for_log_lines(now());
     // Connections end with this task.
     let mut open = tokio::task::JoinSet::new();
     loop {
@@ -149,7 +152,9 @@ pub async fn serve(listener: ApiListener, routes: Router, most: usize) {
         let (stream, refused) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::error!("the API cannot accept a connection: {error}");
+                if lines.take(now()) {
+                    tracing::error!("the API cannot accept a connection: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
@@ -158,11 +163,24 @@ pub async fn serve(listener: ApiListener, routes: Router, most: usize) {
             Ok(permit) => {
                 let routes = match refused {
                     None => routes.clone(),
-                    Some(why) => turned_away(why),
+                    Some(why) => {
+                        if lines.take(now()) {
+                            tracing::warn!(kind = "api-refused", "a client of the API is turned away: {why}");
+                        }
+                        turned_away(why)
+                    }
                 };
                 open.spawn(connection(Patient::new(stream), routes, permit));
             }
-            Err(_) => full(stream),
+            Err(_) => {
+                if lines.take(now()) {
+                    tracing::warn!(
+                        kind = "api-full",
+                        "the API has {most} connections already; more are turned away"
+                    );
+                }
+                full(stream);
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ impl Movers {
                 }
                 let paused_at = paused.at;
                 let resumed = journey.cross(paused).map_err(stays)?;
-                hosts.arrived(order.vm, to, port);
+                hosts.arrived(&journey, to, port);
                 let mut pauses = lock(&self.pauses);
                 pauses.push(Pause {
                     vm: order.vm,

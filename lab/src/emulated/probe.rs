@@ -26,6 +26,8 @@ use tandem_linux::netns::NetNs;
 const PORT: u16 = 7007;
 /// Bytes of a packet's payload.
 const SIZE: usize = 64;
+/// Packets of a probe in one direction, at most: an hour's at one each millisecond, some 8 bytes each at either end. Then it sends no more.
+const PACKETS: usize = 4_000_000;
 /// Before a receiver looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long packets may be on their way after the last one was sent.
@@ -89,7 +91,7 @@ fn ahead() -> i128 {
 fn put(times: &Times, number: u64, at: u64) {
     let Ok(place) = usize::try_from(number) else { return };
     let mut times = lock(times);
-    if times.len() <= place && place < 100_000_000 {
+    if times.len() <= place && place < PACKETS {
         times.resize(place + 1, 0);
     }
     if let Some(first) = times.get_mut(place).filter(|t| **t == 0) {
@@ -139,7 +141,7 @@ fn send(socket: &Socket, to: SocketAddrV4, every: Duration, gate: &Gate, times: 
     let mut payload = [0u8; SIZE];
     let mut due = Instant::now();
     let mut number = 0u64;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) && number < PACKETS as u64 {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // A VM that is paused sends nothing, and makes up for nothing.
         let waited = Instant::now();

@@ -8,6 +8,7 @@ mod carrying;
 mod chaos;
 mod classes;
 mod failures;
+mod floods;
 mod groups;
 mod hostile;
 mod hotspots;

@@ -24,7 +24,7 @@ fn the_example_is_read_and_its_defaults_are_those_it_says() {
     let full = read(EXAMPLE, None).expect("a good inventory");
     let short: String = EXAMPLE
         .lines()
-        .filter(|l| !l.contains("left out") && !l.starts_with("options") && !l.starts_with("adopt_with_gap"))
+        .filter(|l| !l.contains("left out") && !l.starts_with("options") && !l.starts_with("adopt"))
         .map(|l| format!("{l}\n"))
         .collect();
     let short = short.replace("datapath = \"auto\"", "").replace("[ssh]", "").replace("[machine.ovs]", "");
