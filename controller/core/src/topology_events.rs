@@ -30,7 +30,10 @@ impl Core {
             );
             self.live.unknown_mut().insert(dpid, caps);
             self.dirty.switches = true;
-            return self.notice(Level::Warning, "switch-unknown", text);
+            if self.live.is_to_be_said(dpid) {
+                self.notice(Level::Warning, "switch-unknown", text);
+            }
+            return;
         };
         let two_tables = caps.version != "1.0" && caps.tables >= 2;
         let (now, again) = (self.now, self.live.switch(id).is_some_and(|s| s.connected));
