@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 use tandem_model::text::escaped_to;
 use tracing::field::Field;
-use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
@@ -16,15 +15,17 @@ const FIELD: usize = 4000;
 /// Writes an event's fields, escaped.
 pub fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        // Where in a library a line was written (crate `log`) is for whoever builds it.
+        if field.name().starts_with("log.") {
+            return Ok(());
+        }
         let text = format!("{value:?}");
         let text = escaped_to(&text, FIELD);
-        if field.name() == "message" {
-            write!(writer, "{text}")
-        } else {
-            write!(writer, "{}={text}", field.name())
+        match field.name() {
+            "message" => write!(writer, "{text}"),
+            name => write!(writer, " {name}={text}"),
         }
     })
-    .delimited(" ")
 }
 
 #[cfg(test)]
@@ -61,6 +62,7 @@ mod tests {
         });
         let text = String::from_utf8(lines.0.lock().expect("one thread").clone()).expect("UTF-8");
         assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(" kind=\"test\" why=x\\u{a}2026"), "{text}");
         assert!(!text.contains(['\x1b', '\u{202e}']) && text.len() < 6000, "{text}");
     }
 }

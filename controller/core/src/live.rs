@@ -7,7 +7,7 @@
 
 use crate::links::{LinkState, LinkTable};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{
     Dpid, Endpoint, Hop, LinkId, NodeId, PortInfo, PortNo, SwitchCaps, SwitchId, Time, Topology, TxnId,
 };
@@ -67,6 +67,9 @@ pub enum Surprise {
     },
 }
 
+/// Unknown switches that are said, each once: more than a site has switches.
+const MOST_SAID: usize = 1024;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct LiveTopology {
@@ -74,6 +77,8 @@ pub struct LiveTopology {
     by_dpid: BTreeMap<Dpid, SwitchId>,
     /// Connected switches that the site does not know.
     unknown: BTreeMap<Dpid, SwitchCaps>,
+    /// Those of them that were said: one that comes back all the time is not said again.
+    said: BTreeSet<Dpid>,
     /// Per link and direction (0 up, 1 down): when discovery saw it last.
     seen: Vec<[Option<Time>; 2]>,
     /// Per link: when it came up last.
@@ -97,6 +102,7 @@ impl LiveTopology {
                 .map(|(n, s)| (s.dpid, SwitchId(n)))
                 .collect(),
             unknown: BTreeMap::new(),
+            said: BTreeSet::new(),
             seen: vec![[None; 2]; topology.links.len()],
             up_since: vec![now; topology.links.len()],
             surprises: BTreeMap::new(),
@@ -121,6 +127,11 @@ impl LiveTopology {
     /// Connected switches that the site does not know.
     pub fn unknown(&self) -> &BTreeMap<Dpid, SwitchCaps> {
         &self.unknown
+    }
+
+    /// True the first time that an unknown switch comes; never again once [`MOST_SAID`] were said, because ids can be invented.
+    pub(crate) fn is_to_be_said(&mut self, dpid: Dpid) -> bool {
+        self.said.len() < MOST_SAID && self.said.insert(dpid)
     }
 
     pub(crate) fn unknown_mut(&mut self) -> &mut BTreeMap<Dpid, SwitchCaps> {

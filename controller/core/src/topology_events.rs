@@ -32,7 +32,10 @@ impl Core {
             );
             self.live.unknown_mut().insert(dpid, caps);
             self.dirty.switches = true;
-            return self.notice(Level::Warning, "switch-unknown", text);
+            if self.live.is_to_be_said(dpid) {
+                self.notice(Level::Warning, "switch-unknown", text);
+            }
+            return;
         };
         for port in self.damping.forget_switch(id) {
             self.timers.cancel(Timer::PortSettled(id, port));

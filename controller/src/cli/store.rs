@@ -2,10 +2,9 @@
 
 use super::verbs::Common;
 use crate::serve::read_site;
+use crate::store;
 use crate::store::check::Severity;
 use crate::store::place::{self, Surroundings};
-use crate::store::{self, Sqlite};
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -68,9 +67,7 @@ pub fn store(common: &Common, verb: StoreVerb) -> anyhow::Result<bool> {
         StoreVerb::Path { which } => println!("{}", which.find()?.1.display()),
         StoreVerb::Check { which } => {
             let (site, file) = which.find()?;
-            std::fs::symlink_metadata(&file)
-                .with_context(|| format!("there is no store {}", file.display()))?;
-            let found = Sqlite::open(&file, &site)?.examine(&site)?;
+            let found = store::examine(&file, &site)?;
             let faults = found.iter().filter(|f| f.severity == Severity::Fault).count();
             if common.json {
                 let list: Vec<_> = found

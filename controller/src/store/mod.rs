@@ -307,6 +307,17 @@ pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
+/// Everything in the store at `path` that is damaged or does not fit `site`. A copy is looked at: the store stays what it is, also whose.
+///
+/// # Errors
+/// When it cannot be read, is another site's, or a controller has it.
+pub fn examine(path: &Path, site: &Site) -> anyhow::Result<Vec<Finding>> {
+    let folder = tempfile::tempdir().context("cannot make a folder for a copy of the store")?;
+    let copied = folder.path().join("store.sqlite");
+    copy_store(path, &copied)?;
+    Sqlite::open(&copied, site)?.examine(site)
+}
+
 /// The site that a store is of; `None` for one that is nobody's yet.
 fn site_of(path: &Path) -> anyhow::Result<Option<String>> {
     let db = opening::open_existing(path)?;

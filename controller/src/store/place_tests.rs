@@ -145,3 +145,12 @@ fn what_others_could_have_put_there_is_not_taken_over() {
     std::os::unix::fs::symlink(&moved, &old).expect("a link");
     assert!(why(&around).contains("no ordinary file"));
 }
+
+#[test]
+fn an_agents_authority_belongs_to_one_site() {
+    let folder = tempfile::tempdir().expect("a folder");
+    claim_agents(folder.path(), "here").expect("nobody's yet");
+    claim_agents(folder.path(), "here").expect("the same");
+    let error = claim_agents(folder.path(), "there").expect_err("another's").to_string();
+    assert!(error.contains("of site here") && error.contains("--authority"), "{error}");
+}

@@ -232,3 +232,20 @@ fn damaged_rows_are_named_by_table_and_number_all_at_once_and_a_forgotten_one_is
     let rows: i64 = db.query_row("SELECT count(*) FROM vm", [], |r| r.get(0)).expect("a table");
     assert_eq!(rows, 2, "the first copy has everything");
 }
+
+#[test]
+fn looking_at_a_store_does_not_make_it_anybodys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.sqlite");
+    {
+        let mut db = Connection::open(&path).expect("a database");
+        rusqlite_migration::Migrations::from_slice(&MIGRATIONS[..4])
+            .to_latest(&mut db)
+            .expect("an older store");
+        db.execute("INSERT INTO drained VALUES (9999, '9999')", []).expect("a row");
+    }
+    assert_eq!(examine(&path, &site_named("there")).expect("it is looked at").len(), 1);
+    assert_eq!(site_of(&path).expect("a store"), None);
+    assert_eq!(open(&path).expect("a store").identity().site, "here");
+    assert!(examine(&path, &site_named("there")).is_err(), "now it is somebody's");
+}

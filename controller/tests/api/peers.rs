@@ -1,6 +1,6 @@
 //! Slow, greedy and unknown peers.
 
-use crate::server::{LIMIT, Server, program};
+use crate::server::{LIMIT, Server};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -104,5 +104,37 @@ fn the_unix_socket_is_its_owners_and_another_user_is_told_so() {
         other.args(["--api", &api, "vm", "list"]).uid(65534).gid(65534).output().expect("the program");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("user 65534 may not use"), "{text}");
-    drop(program());
+}
+
+#[test]
+fn members_of_the_group_that_was_named_may_use_the_unix_socket() {
+    if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
+        return;
+    }
+    let text = std::fs::read_to_string("/etc/group").expect("groups");
+    let groups = text.lines().filter_map(|l| {
+        let mut fields = l.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse::<u32>().ok()?))
+    });
+    let (group, id) = groups.into_iter().find(|(_, id)| *id > 0 && *id < 1000).expect("a group");
+    let server = Server::start_with(&["--api-group", &group], None);
+    let socket = server.at("api.sock");
+    assert_eq!(std::fs::metadata(&socket).expect("it").permissions().mode() & 0o777, 0o660);
+    std::fs::set_permissions(server.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let copy = server.at("tandem");
+    std::fs::copy(env!("CARGO_BIN_EXE_tandem"), &copy).expect("room");
+    let api = format!("unix:{}", socket.display());
+    let list = |gid: u32| {
+        let mut other = std::process::Command::new(&copy);
+        other
+            .args(["--api", &api, "vm", "list"])
+            .uid(65534)
+            .gid(gid)
+            .output()
+            .expect("the program")
+            .status
+            .success()
+    };
+    assert!(list(id), "a member");
+    assert!(!list(65533), "another user");
 }

@@ -357,3 +357,24 @@ fn a_server_with_two_uplinks_survives_the_loss_of_one() {
     assert!(world.log.iter().any(|e| matches!(e, Effect::AttachVm { .. })));
     world.assert_reachable(&moved);
 }
+
+/// A switch of another site gets nothing at all, and is said once however often it comes.
+#[test]
+fn a_switch_of_another_site_is_sent_nothing_and_said_once() {
+    let mut world = World::new(read(SMALL));
+    let dpid = tandem_model::Dpid(0xabcdef);
+    let caps = tandem_model::SwitchCaps {
+        version: "1.3".into(),
+        tables: 4,
+        description: String::new(),
+        peer: "tcp:192.0.2.7".into(),
+    };
+    let before = world.log.len();
+    for _ in 0..5 {
+        world.tell(Event::SwitchUp { switch: dpid, ports: Vec::new(), caps: caps.clone() });
+        world.tell(Event::SwitchDown { switch: dpid, why: "it left".into() });
+    }
+    assert_eq!(world.noticed("switch-unknown").len(), 1);
+    let sent: Vec<_> = world.log[before..].iter().filter(|e| !matches!(e, Effect::Notice { .. })).collect();
+    assert!(sent.is_empty(), "{sent:?}");
+}
