@@ -24,8 +24,8 @@ pub struct Csv {
     pub file: &'static str,
     /// Column names, without the time.
     pub columns: Vec<String>,
-    /// One value per column, in percent.
-    pub values: Vec<f64>,
+    /// One value per column, in percent; `None` where no switch counts.
+    pub values: Vec<Option<f64>>,
 }
 
 impl Csv {
@@ -38,7 +38,10 @@ impl Csv {
     pub fn line(&self, seconds: f64) -> String {
         let mut line = format!("{seconds:.3}");
         for value in &self.values {
-            line.push_str(&format!(";{value:.2}"));
+            line.push(';');
+            if let Some(value) = value {
+                let _ = write!(line, "{value:.2}");
+            }
         }
         line
     }
@@ -51,7 +54,7 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         Csv {
             file,
             columns: of_role().map(|s| s.dpid.to_string()).collect(),
-            values: of_role().map(|s| s.ratio * 100.0).collect(),
+            values: of_role().map(|s| Some(s.ratio * 100.0)).collect(),
         }
     };
     let links = |file, level| {
@@ -59,7 +62,7 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         Csv {
             file,
             columns: of_level().map(|l| l.column.clone()).collect(),
-            values: of_level().map(|l| l.ratio * 100.0).collect(),
+            values: of_level().map(|l| (!l.uncounted).then_some(l.ratio * 100.0)).collect(),
         }
     };
     vec![
@@ -172,4 +175,16 @@ pub fn hardware_lines(snapshot: &Snapshot, seconds: f64) -> String {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_switch_counts_is_an_empty_cell() {
+        let columns = vec!["a".to_owned(), "b".to_owned()];
+        let csv = Csv { file: "edgelinkstats.csv", columns, values: vec![Some(1.0), None] };
+        assert_eq!((csv.header().as_str(), csv.line(2.0).as_str()), ("time;a;b", "2.000;1.00;"));
+    }
 }
