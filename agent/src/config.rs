@@ -5,11 +5,13 @@
 //! controller = "tcp:10.0.0.1:6655"             # or unix:PATH on one machine
 //! state = "/var/lib/tandem-agent"               # certificate, last desired state
 //! control = "/run/tandem-agent/control.sock"    # for `tandem-agent status`
+//! group = "tandem"                              # who may use that besides root and the agent's own user; left out: nobody
 //! [ovs]
 //! database = "/run/openvswitch/db.sock"
 //! pid_file = "/run/openvswitch/ovs-vswitchd.pid"
 //! datapath = "auto"                             # or kernel, userspace
-//! adopt_with_gap = false                        # take over bridges whose flows are lost by that
+//! adopt = false                                 # true: take over bridges of a switch's name that somebody else has made
+//! adopt_with_gap = false                        # true: also those whose flows are lost by that
 //! [[switch]]
 //! name = "edge1"
 //! datapath = "ovs"                              # or soft: a switch in the agent itself, without Open vSwitch
@@ -36,6 +38,7 @@
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tandem_linux::ovsdb::Adopt;
 
 /// See the module.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,6 +54,9 @@ pub struct Config {
     /// The socket of `tandem-agent status`.
     #[serde(default = "control")]
     pub control: PathBuf,
+    /// The group whose members may use the agent's sockets, too.
+    #[serde(default)]
+    pub group: Option<String>,
     /// A desired state to begin with, until the controller sends one.
     #[serde(default)]
     pub initial: Option<PathBuf>,
@@ -80,8 +86,21 @@ pub struct OvsConfig {
     pub pid_file: PathBuf,
     /// Which packets' path.
     pub datapath: DatapathChoice,
-    /// Take over a bridge that has no controller, though its flows are lost by that for a moment.
+    /// Take over a bridge of a switch's name that somebody else has made; it is given back by `tandem-agent release`.
+    pub adopt: bool,
+    /// The same for one that has no controller, though its flows are lost by that for a moment.
     pub adopt_with_gap: bool,
+}
+
+impl OvsConfig {
+    /// Which bridges may be taken over.
+    pub fn may_adopt(&self) -> Adopt {
+        match (self.adopt, self.adopt_with_gap) {
+            (_, true) => Adopt::EvenWithGap,
+            (true, false) => Adopt::WithoutGap,
+            (false, false) => Adopt::No,
+        }
+    }
 }
 
 impl Default for OvsConfig {
@@ -90,6 +109,7 @@ impl Default for OvsConfig {
             database: "/run/openvswitch/db.sock".into(),
             pid_file: "/run/openvswitch/ovs-vswitchd.pid".into(),
             datapath: DatapathChoice::Auto,
+            adopt: false,
             adopt_with_gap: false,
         }
     }
@@ -411,7 +431,7 @@ mod tests {
                 Just("[[switch]]".to_owned()),
                 Just("[[switch.port]]".to_owned()),
                 Just("[ovs]".to_owned()),
-                "(name|number|interface|datapath|controllers|queueing|adopt_with_gap) = (\"[a-z0-9:/]{0,20}\"|-?[0-9]{1,20}|true|\\[\\])",
+                "(name|number|interface|datapath|controllers|queueing|group|adopt|adopt_with_gap) = (\"[a-z0-9:/]{0,20}\"|-?[0-9]{1,20}|true|\\[\\])",
                 ".{0,40}",
             ], 0..12),
         ) {

@@ -1,15 +1,25 @@
-//! The socket of `tandem-agent status` and `tandem-agent counters`: a line asks, a line of JSON answers. Only root and the agent's own
-//! user can open it.
+//! The socket of `tandem-agent status` and `tandem-agent counters`: a line asks, a line of JSON answers. Only root, the agent's own user
+//! and the group of agent.toml are answered.
 
 use crate::datapath::SwitchReport;
 use crate::desired::Fault;
+use crate::local_socket;
 use crate::worker::Worker;
 use serde::{Deserialize, Serialize};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tandem_agent_protocol::local_peers::LocalPeers;
+use tandem_model::Time;
+use tandem_model::rate_limit::RateLimiter;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Connections at a time. `tandem-agent status` needs one for a moment; a program that watches the counters keeps one. More wait.
+const CONNECTIONS: usize = 32;
+/// How long a client may take for a line, and to read its answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the agent says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -56,7 +66,7 @@ pub fn note_applied(status: &Shared, generation: u64, faults: &[Fault], took_ms:
 ///
 /// # Errors
 /// When an agent listens there already, or the socket cannot be made.
-pub async fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+pub async fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
     use anyhow::Context;
     if UnixStream::connect(path).await.is_ok() {
         anyhow::bail!(
@@ -67,26 +77,39 @@ pub async fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+        local_socket::listen(path, group).with_context(|| format!("cannot listen on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
 }
 
 /// Answers until the process ends.
-pub async fn serve(listener: UnixListener, worker: Worker, status: Shared) {
+pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, status: Shared) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let start = std::time::Instant::now();
+    let mut refusals = RateLimiter::for_log_lines(Time::ZERO);
     loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(answer(stream, worker.clone(), status.clone()));
+            Ok((mut stream, _)) => {
+                if let Err(why) = local_socket::check_peer(&stream, &peers) {
+                    if refusals.take(Time::ZERO + start.elapsed()) {
+                        tracing::warn!("the control socket: {why}");
+                    }
+                    let text = serde_json::json!({ "error": why });
+                    let _ = stream.try_write(format!("{text}\n").as_bytes());
+                    let _ = stream.shutdown().await;
+                    continue;
+                }
+                let (worker, status) = (worker.clone(), status.clone());
+                tokio::spawn(async move {
+                    answer(stream, worker, status).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::error!("the control socket: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
     }
@@ -95,7 +118,7 @@ pub async fn serve(listener: UnixListener, worker: Worker, status: Shared) {
 async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(1 << 16)).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    while let Ok(Ok(Some(line))) = tokio::time::timeout(PATIENCE, lines.next_line()).await {
         let answer = match line.trim() {
             "status" => serde_json::to_string(&*status.lock().unwrap_or_else(PoisonError::into_inner)),
             "report" => match worker.report().await {
@@ -114,7 +137,9 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
             ),
         };
         let Ok(text) = answer else { return };
-        if write.write_all(format!("{text}\n").as_bytes()).await.is_err() {
+        let line = format!("{text}\n");
+        let written = tokio::time::timeout(PATIENCE, write.write_all(line.as_bytes())).await;
+        if !matches!(written, Ok(Ok(()))) {
             return;
         }
     }

@@ -1,6 +1,7 @@
 //! `tandem-agent doctor`: looks, changes nothing, and names for each fault the cable or command that mends it.
 
-use crate::config::{Address, Config, DatapathChoice, Kind};
+use crate::config::{Address, Config, DatapathChoice, Kind, SwitchConfig};
+use crate::datapath::{Adopt, elsewhere};
 use crate::desired::CLASSES;
 use crate::{nic, queues};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Datapath as OvsPath;
-use tandem_linux::ovsdb::Ovsdb;
+use tandem_linux::ovsdb::{ActualBridge, Ovsdb};
 use tandem_linux::{link, probe, tc};
 
 /// One thing that was looked at.
@@ -52,9 +53,13 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
     queueing(&mut say);
     boards(Path::new("/sys/bus/pci/devices"), &mut say);
     let Some(config) = config else { return findings };
+    let mut bridges = Vec::new();
     if ovs {
-        database(config, &mut say);
+        bridges = database(config, &mut say);
+    } else if let Ok(found) = Ovsdb::connect(&config.ovs.database).and_then(|mut d| d.read_bridges()) {
+        bridges = found;
     }
+    let ours = crate::datapath::queueing_in_record(&config.state);
     let userspace = match config.ovs.datapath {
         DatapathChoice::Auto => OvsPath::probe() == OvsPath::Userspace,
         DatapathChoice::Kernel => false,
@@ -82,8 +87,12 @@ pub fn look(config: Option<&Config>) -> Vec<Finding> {
                 Some(interface) => {
                     let userspace = userspace || switch.datapath == Kind::Soft;
                     interface_found(&what, interface, userspace, &mut say);
+                    let at = place_found(config, switch, &what, interface, &interfaces, &bridges);
+                    at.into_iter().for_each(|found| say(Some(false), &format!("{what} place"), found));
                     if port.queueing {
-                        queues_found(&what, interface, &roots, netlink.as_mut(), &mut say);
+                        let qos = bridges.iter().find_map(|b| Some((b, qos_of(b, &port.interface)?)));
+                        let ours = ours.as_ref().map(|o| o.contains(&port.interface));
+                        queues_found(&what, interface, &roots, qos, ours, netlink.as_mut(), &mut say);
                     }
                 }
             }
@@ -144,46 +153,133 @@ fn boards(folder: &Path, say: &mut impl FnMut(Option<bool>, &str, String)) {
     }
 }
 
-/// Whose queueing a port has, and how many classes are free.
+/// The queueing that Open vSwitch's database says for an interface's port.
+fn qos_of<'b>(bridge: &'b ActualBridge, interface: &str) -> Option<&'b str> {
+    let port = bridge.ports.iter().find(|p| p.interfaces.iter().any(|i| i == interface))?;
+    port.qos.as_deref()
+}
+
+/// Where an interface is that is not free.
+fn place_found(
+    config: &Config,
+    switch: &SwitchConfig,
+    what: &str,
+    interface: &link::Interface,
+    all: &[link::Interface],
+    bridges: &[ActualBridge],
+) -> Option<String> {
+    let name = &interface.name;
+    for bridge in bridges {
+        let Some(port) = bridge.ports.iter().find(|p| p.interfaces.iter().any(|i| i == name)) else {
+            continue;
+        };
+        let by = match bridge.owner.as_deref() {
+            Some(owner) if owner == config.name => "this agent has made or taken over",
+            Some(owner) => &format!("agent {owner} has made or taken over"),
+            None => "somebody else has made",
+        };
+        if port.interfaces.len() > 1 {
+            let bond = &port.name;
+            return Some(format!(
+                "{name} is part of the bond {bond} in bridge {}, which {by}; name an interface that is free, or take it out of the bond \
+                 (ovs-vsctl del-bond-iface {bond} {name})",
+                bridge.name
+            ));
+        }
+        let is_its = bridge.owner.as_deref() == Some(config.name.as_str());
+        if bridge.name == switch.name && switch.datapath == Kind::Ovs {
+            return (!is_its && bridge.owner.is_none() && config.ovs.may_adopt() == Adopt::No).then(|| {
+                format!(
+                    "{name} is a port of bridge {}, which {by}: {what} is refused as long as that may not be taken over (adopt = true under \
+                     [ovs] in agent.toml)",
+                    bridge.name
+                )
+            });
+        }
+        return (!is_its || switch.datapath != Kind::Ovs).then(|| {
+            format!(
+                "{name} is a port of bridge {}, which {by}; take it out there first (ovs-vsctl del-port {} {name}), or name another \
+                 interface",
+                bridge.name, bridge.name
+            )
+        });
+    }
+    let is_datapath = |m: u32| all.iter().any(|i| i.index == m && i.kind.as_deref() == Some("openvswitch"));
+    if interface.master.is_some_and(is_datapath) && switch.datapath == Kind::Ovs {
+        return None;
+    }
+    elsewhere::place(interface, all)
+}
+
+/// Whose queueing a port has, and how many classes are free. `ours`: whether the agent's record has it; absent when that is damaged.
 fn queues_found(
     what: &str,
     interface: &link::Interface,
     roots: &BTreeMap<u32, tc::Root>,
+    qos: Option<(&ActualBridge, &str)>,
+    ours: Option<bool>,
     netlink: Option<&mut Netlink>,
     say: &mut impl FnMut(Option<bool>, &str, String),
 ) {
     let name = &interface.name;
     let what = format!("{what} queues");
+    let Some(ours) = ours else {
+        return say(
+            Some(false),
+            &what,
+            "the agent's record of what it has to give back is damaged; `tandem-agent release` says more"
+                .into(),
+        );
+    };
+    if let Some((bridge, kind)) = qos.filter(|(_, kind)| !kind.is_empty() && *kind != "linux-noop") {
+        return say(
+            None,
+            &what,
+            format!(
+                "{kind} of Open vSwitch (Port.qos of {name} in bridge {}), which somebody else has set; where the agent may take the bridge \
+                 over it is replaced, and given back by `tandem-agent release`",
+                bridge.name
+            ),
+        );
+    }
     let Some(root) = roots.get(&interface.index) else {
         return say(Some(true), &what, format!("the kernel's own; {CLASSES} classes are free"));
     };
-    let tree = netlink.and_then(|n| tc::read(n, interface.index).ok().flatten());
-    match tree.filter(|_| root.kind == "htb") {
+    let (tree, is_bare) = match netlink {
+        Some(netlink) => {
+            let tree = tc::read(netlink, interface.index).ok().flatten();
+            (tree, tc::is_bare(netlink, interface.index, root).unwrap_or(false))
+        }
+        None => (None, false),
+    };
+    match tree.filter(|_| root.kind == "htb" && ours) {
         Some(tree) => {
             let used = tree.classes.iter().filter(|c| c.id != queues::INNER).count();
             let free = CLASSES.saturating_sub(used);
-            say(Some(true), &what, format!("HTB; {used} classes in use, {free} free"));
+            say(Some(true), &what, format!("HTB of this agent; {used} classes in use, {free} free"));
         }
-        None if root.is_classful() => say(
+        None if !is_bare => say(
             Some(false),
             &what,
             format!(
-                "{} of somebody else; the agent leaves such a port alone. `tc qdisc del dev {name} root`, or queueing = false in agent.toml",
-                root.kind
+                "{} {:x}: of somebody else, which this agent has not made; it leaves such a port alone. `tc qdisc del dev {name} root`, or \
+                 queueing = false in agent.toml",
+                root.kind, root.major
             ),
         ),
         None => say(
             None,
             &what,
             format!(
-                "{} of somebody else; it is replaced, and given back by `tandem-agent release`",
-                root.kind
+                "{} {:x}: of somebody else; it is replaced, and given back by `tandem-agent release`",
+                root.kind, root.major
             ),
         ),
     }
 }
 
-fn database(config: &Config, say: &mut impl FnMut(Option<bool>, &str, String)) {
+fn database(config: &Config, say: &mut impl FnMut(Option<bool>, &str, String)) -> Vec<ActualBridge> {
+    let mut all = Vec::new();
     let what = format!("OVS database ({})", config.ovs.database.display());
     match Ovsdb::connect(&config.ovs.database).map_err(|e| e.to_string()).and_then(|mut d| {
         Ok((d.about().map_err(|e| e.to_string())?, d.read_bridges().map_err(|e| e.to_string())?))
@@ -191,7 +287,15 @@ fn database(config: &Config, say: &mut impl FnMut(Option<bool>, &str, String)) {
         Ok((about, bridges)) => {
             let version = about.version.unwrap_or_else(|| "of unknown version".into());
             say(None, "Open vSwitch", format!("{version}; datapaths: {}", about.datapath_types.join(", ")));
-            let names: Vec<String> = bridges.iter().map(|b| b.name.clone()).collect();
+            let names: Vec<String> = bridges
+                .iter()
+                .map(|b| match b.owner.as_deref() {
+                    Some(owner) if owner == config.name => b.name.clone(),
+                    Some(owner) => format!("{} (agent {owner}'s)", b.name),
+                    None => format!("{} (somebody else's)", b.name),
+                })
+                .collect();
+            all = bridges;
             let found = if names.is_empty() {
                 "answers; no bridges yet".to_owned()
             } else {
@@ -215,6 +319,7 @@ fn database(config: &Config, say: &mut impl FnMut(Option<bool>, &str, String)) {
         ),
     };
     say(Some(runs), "ovs-vswitchd", found);
+    all
 }
 
 fn interface_found(

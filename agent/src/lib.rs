@@ -11,6 +11,7 @@ pub mod desired;
 pub mod doctor;
 pub mod enrol;
 pub mod gap;
+pub mod local_socket;
 pub mod netfpga;
 pub mod nic;
 pub mod queues;

@@ -4,17 +4,17 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent::config::Config;
 use tandem_agent::control::{self, Status, note, note_applied};
+use tandem_agent::datapath::Adopt;
 use tandem_agent::desired::{Desired, Fault};
 use tandem_agent::soft::View;
 use tandem_agent::worker::Worker;
-use tandem_agent::{doctor, enrol, session};
+use tandem_agent::{doctor, enrol, local_socket, session};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -58,12 +58,15 @@ enum Verb {
         /// Only this switch's.
         switch: Option<String>,
     },
-    /// Make this host what a file says, without a controller. A bridge that is there already is taken over without a lost packet when it
-    /// has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
+    /// Make this host what a file says, without a controller. A bridge that somebody else has made is taken over with `--adopt` only, and
+    /// without a lost packet when it has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
     Apply {
         /// See the documentation of `desired.toml`.
         file: PathBuf,
-        /// Take over bridges whose forwarding stops by that, without asking.
+        /// Take over bridges of the switches' names that somebody else has made; `tandem-agent release` gives them back.
+        #[arg(long)]
+        adopt: bool,
+        /// Also those whose forwarding stops by that, without asking.
         #[arg(long)]
         adopt_with_gap: bool,
     },
@@ -137,8 +140,13 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 print_flows(&views);
             }
         }
-        Some(Verb::Apply { file, adopt_with_gap }) => {
-            return apply(&config()?, &file, adopt_with_gap, cli.json).await;
+        Some(Verb::Apply { file, adopt, adopt_with_gap }) => {
+            let adopt = match (adopt, adopt_with_gap) {
+                (_, true) => Adopt::EvenWithGap,
+                (true, false) => Adopt::WithoutGap,
+                (false, false) => Adopt::No,
+            };
+            return apply(&config()?, &file, adopt, cli.json).await;
         }
         Some(Verb::Report) => {
             let worker = Worker::start(&config()?, false)?;
@@ -149,15 +157,21 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let config = config()?;
             refuse_beside_another(&config, "what is given back, it would make again")?;
             let worker = Worker::start(&config, false)?;
-            worker.release().await?.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
-            println!("everything is given back as it was found");
+            let kept = worker.release().await?;
+            let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
+            for why in &kept {
+                println!("left as it is: {why}");
+            }
+            let but = if kept.is_empty() { "" } else { ", but for what others have changed since" };
+            println!("everything is given back as it was found{but}");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let listener = control::listen(&config.control).await?;
+    let peers = local_socket::peers(config.group.as_deref())?;
+    let listener = control::listen(&config.control, config.group.as_deref()).await?;
     let worker = Worker::start(&config, true)?;
     let status = Arc::new(Mutex::new(Status {
         name: config.name.clone(),
@@ -165,11 +179,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         controller: config.controller.to_string(),
         ..Status::default()
     }));
-    let serving = tokio::spawn(control::serve(listener, worker.clone(), status.clone()));
+    let serving = tokio::spawn(control::serve(listener, peers, worker.clone(), status.clone()));
     // What was applied last goes before what was meant for the very first time.
     let mut first = worker.resume().await?;
     if let (None, Some(file)) = (&first, &config.initial) {
-        first = Some(worker.apply(read_desired(file)?, false).await?);
+        first = Some(worker.apply(read_desired(file)?, Adopt::No).await?);
     }
     if let Some((outcome, took)) = first {
         outcome.faults.iter().for_each(|f| tracing::warn!("{f}"));
@@ -197,11 +211,15 @@ fn read_desired(file: &Path) -> anyhow::Result<Desired> {
 
 /// Two that keep one host's switches would undo each other's work.
 fn refuse_beside_another(config: &Config, because: &str) -> anyhow::Result<()> {
-    if UnixStream::connect(&config.control).is_ok() {
-        bail!(
+    match local_socket::connect(config, &config.control) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            bail!("{}: {error}; is an agent of another user running here?", config.control.display());
+        }
+        Err(_) => {}
+        Ok(_) => bail!(
             "an agent is running here (it answers on {}): {because}. Stop it first: systemctl stop tandem-agent",
             config.control.display()
-        );
+        ),
     }
     Ok(())
 }
@@ -220,7 +238,7 @@ fn is_allowed(gaps: &[Fault]) -> anyhow::Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-async fn apply(config: &Config, file: &Path, adopt_with_gap: bool, json: bool) -> anyhow::Result<ExitCode> {
+async fn apply(config: &Config, file: &Path, adopt: Adopt, json: bool) -> anyhow::Result<ExitCode> {
     refuse_beside_another(config, "it keeps what its controller wants")?;
     let desired = read_desired(file)?;
     let unknown: Vec<&str> = desired
@@ -233,12 +251,14 @@ async fn apply(config: &Config, file: &Path, adopt_with_gap: bool, json: bool) -
         bail!("agent.toml has no [[switch]] named {}; nothing was changed", unknown.join(", "));
     }
     let worker = Worker::start(config, false)?;
-    let told = adopt_with_gap || config.ovs.adopt_with_gap;
-    let gaps = if told { Vec::new() } else { worker.gaps(desired.clone()).await? };
+    let adopt = adopt.max(config.ovs.may_adopt());
+    let is_told = adopt == Adopt::EvenWithGap;
+    let gaps = if is_told { Vec::new() } else { worker.gaps(desired.clone()).await? };
     if !gaps.is_empty() && !is_allowed(&gaps)? {
         bail!("nothing was changed; --adopt-with-gap takes such bridges over without asking");
     }
-    let (outcome, took) = worker.apply(desired, told || !gaps.is_empty()).await?;
+    let adopt = if gaps.is_empty() { adopt } else { Adopt::EvenWithGap };
+    let (outcome, took) = worker.apply(desired, adopt).await?;
     let notices = worker.notices().await?;
     if json {
         let all = serde_json::json!({ "changes": outcome.changes, "faults": outcome.faults, "notices": notices, "took_ms": took.as_secs_f64() * 1e3 });
@@ -252,7 +272,7 @@ async fn apply(config: &Config, file: &Path, adopt_with_gap: bool, json: bool) -
 }
 
 fn ask(config: &Config, what: &str) -> anyhow::Result<Value> {
-    let stream = UnixStream::connect(&config.control).with_context(|| {
+    let stream = local_socket::connect(config, &config.control).with_context(|| {
         format!(
             "no agent answers on {}; `systemctl start tandem-agent`, or run `tandem-agent`",
             config.control.display()

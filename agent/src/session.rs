@@ -3,7 +3,7 @@
 
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
-use crate::datapath::{PortReport, Presented, Selection, SwitchReport};
+use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
 use crate::desired::{Desired, Fault};
 use crate::worker::{Reported, Worker};
 use rand::RngExt;
@@ -56,7 +56,7 @@ pub async fn run(config: &Config, worker: &Worker, status: &Shared) {
 async fn connect(config: &Config) -> anyhow::Result<Channel> {
     match &config.controller {
         Address::Unix(path) => {
-            let path = path.clone();
+            let (path, whose) = (path.clone(), config.clone());
             // The URI is not used: the connector knows where to go.
             let endpoint = Endpoint::from_static("http://controller")
                 .connect_timeout(CONNECT)
@@ -64,8 +64,13 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
                 .keep_alive_timeout(KEEP_ALIVE)
                 .keep_alive_while_idle(true);
             let connector = tower::service_fn(move |_: Uri| {
-                let path = path.clone();
-                async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+                let (path, whose) = (path.clone(), whose.clone());
+                async move {
+                    let stream = tokio::net::UnixStream::connect(path).await?;
+                    // What it orders is carried out as root: it is to be root's, or this agent's own user's.
+                    crate::local_socket::check_listener(&whose, &stream)?;
+                    Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+                }
             });
             endpoint.connect_with_connector(connector).await.map_err(|e| crate::enrol::explained(config, &e))
         }
@@ -133,7 +138,7 @@ async fn apply(
 ) -> anyhow::Result<wire::Applied> {
     let (wanted, mut faults) = Desired::from_wire(desired, config);
     reporter.wanted = wanted.clone();
-    let (outcome, took) = worker.apply(wanted, false).await?;
+    let (outcome, took) = worker.apply(wanted, Adopt::No).await?;
     faults.extend(outcome.faults);
     for fault in &faults {
         tracing::warn!("{fault}");

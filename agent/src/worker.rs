@@ -2,7 +2,7 @@
 //! was applied is still so, and puts right what is not.
 
 use crate::config::Config;
-use crate::datapath::{self, Datapaths, Outcome, Presented, SwitchReport};
+use crate::datapath::{self, Adopt, Datapaths, Outcome, Presented, SwitchReport};
 use crate::desired::{Desired, Fault};
 use crate::soft::View;
 use std::collections::VecDeque;
@@ -16,16 +16,20 @@ const MEND: Duration = Duration::from_secs(1);
 /// The most notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
 const NOTICES: usize = 64;
 
+/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers there may be at a time (the session,
+/// and one for each line on the control socket) before the next one is told that the agent is busy.
+const ORDERS: usize = 64;
+
 enum Command {
     End(oneshot::Sender<()>),
     Present(oneshot::Sender<Vec<Presented>>),
     Gaps(Desired, oneshot::Sender<Vec<Fault>>),
-    Apply(Desired, bool, oneshot::Sender<(Outcome, Duration)>),
+    Apply(Desired, Adopt, oneshot::Sender<(Outcome, Duration)>),
     Resume(oneshot::Sender<Option<(Outcome, Duration)>>),
     Notices(oneshot::Sender<Vec<Fault>>),
     Report(oneshot::Sender<Reported>),
     Views(oneshot::Sender<Vec<(String, View)>>),
-    Release(oneshot::Sender<Result<(), String>>),
+    Release(oneshot::Sender<Result<Vec<String>, String>>),
 }
 
 /// What is there, and what has happened since the last report.
@@ -39,12 +43,18 @@ pub struct Reported {
 
 /// Asks the worker. Cheap to clone.
 #[derive(Clone)]
-pub struct Worker(mpsc::Sender<Command>);
+pub struct Worker(mpsc::SyncSender<Command>);
 
-/// The worker's thread has ended.
+/// The worker cannot be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the agent's worker has ended")]
-pub struct Ended;
+pub enum Ended {
+    /// Its thread has ended.
+    #[error("the agent's worker has ended")]
+    Over,
+    /// Too many have asked and were not answered yet.
+    #[error("the agent is busy: {ORDERS} requests wait already; try again")]
+    Busy,
+}
 
 struct State {
     datapaths: Datapaths,
@@ -62,7 +72,7 @@ impl Worker {
     /// # Errors
     /// When no thread can be had.
     pub fn start(config: &Config, keeper: bool) -> std::io::Result<Worker> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(ORDERS);
         let file = config.state.join("desired.toml");
         let mut state = State {
             datapaths: datapath::open(config, keeper),
@@ -101,8 +111,11 @@ impl Worker {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Ended> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(command(sender)).map_err(|_| Ended)?;
-        receiver.await.map_err(|_| Ended)
+        self.0.try_send(command(sender)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => Ended::Busy,
+            mpsc::TrySendError::Disconnected(_) => Ended::Over,
+        })?;
+        receiver.await.map_err(|_| Ended::Over)
     }
 
     /// What the host has.
@@ -121,12 +134,12 @@ impl Worker {
         self.ask(|reply| Command::Gaps(desired, reply)).await
     }
 
-    /// Applies a desired state; also how long it took. `gap` allows to take over bridges whose forwarding stops by that.
+    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else may be taken over.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn apply(&self, desired: Desired, gap: bool) -> Result<(Outcome, Duration), Ended> {
-        self.ask(|reply| Command::Apply(desired, gap, reply)).await
+    pub async fn apply(&self, desired: Desired, adopt: Adopt) -> Result<(Outcome, Duration), Ended> {
+        self.ask(|reply| Command::Apply(desired, adopt, reply)).await
     }
 
     /// Applies what was applied last again: an agent that was killed in the middle of it finishes it so. `None` if there is nothing.
@@ -169,11 +182,11 @@ impl Worker {
         self.ask(Command::End).await
     }
 
-    /// Gives everything back as it was found.
+    /// Gives everything back as it was found, but for what somebody else has changed since, which is returned in words.
     ///
     /// # Errors
     /// When the worker has ended. Inside: what is left.
-    pub async fn release(&self) -> Result<Result<(), String>, Ended> {
+    pub async fn release(&self) -> Result<Result<Vec<String>, String>, Ended> {
         self.ask(Command::Release).await
     }
 }
@@ -195,10 +208,10 @@ impl State {
                 let _ = reply.send(Reported { switches, notices: self.notices.drain(..).collect() });
             }
             Command::Views(reply) => drop(reply.send(self.datapaths.views())),
-            Command::Apply(desired, gap, reply) => drop(reply.send(self.apply(desired, gap))),
+            Command::Apply(desired, adopt, reply) => drop(reply.send(self.apply(desired, adopt))),
             Command::Resume(reply) => {
                 let there = !self.wanted.switches.is_empty();
-                let _ = reply.send(there.then(|| self.apply(self.wanted.clone(), false)));
+                let _ = reply.send(there.then(|| self.apply(self.wanted.clone(), Adopt::No)));
             }
             Command::Release(reply) => {
                 let result = self.datapaths.release();
@@ -211,7 +224,7 @@ impl State {
         }
     }
 
-    fn apply(&mut self, desired: Desired, gap: bool) -> (Outcome, Duration) {
+    fn apply(&mut self, desired: Desired, adopt: Adopt) -> (Outcome, Duration) {
         let start = Instant::now();
         let mut unsaved = None;
         // Before anything is touched: who is killed in the middle of it finishes it on the next start.
@@ -219,7 +232,7 @@ impl State {
             unsaved = save(&self.file, &desired).err();
             self.wanted = desired;
         }
-        let mut outcome = self.datapaths.apply(&self.wanted.switches, gap);
+        let mut outcome = self.datapaths.apply(&self.wanted.switches, adopt);
         self.trouble.clear();
         if let Some(error) = unsaved {
             let why = format!("the state could not be kept for a restart: {error}");
@@ -264,13 +277,6 @@ fn load(file: &Path) -> Desired {
     })
 }
 
-/// Whole or not at all: written beside, then moved over.
 fn save(file: &Path, desired: &Desired) -> anyhow::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let beside = file.with_extension("new");
-    std::fs::write(&beside, toml::to_string(desired)?)?;
-    std::fs::rename(&beside, file)?;
-    Ok(())
+    Ok(datapath::record::write(file, toml::to_string(desired)?.as_bytes())?)
 }

@@ -405,6 +405,11 @@ pub enum Answer {
         /// Why.
         why: String,
     },
+    /// Things are not such that it could be tried; nothing was changed.
+    Conflict {
+        /// Why.
+        why: String,
+    },
     /// There is no such VM or group.
     NotFound {
         /// What was looked for.

@@ -2,7 +2,9 @@
 //! controller beside it. What an agent is told, what it makes of it, what it says, and what it does when others interfere or fail.
 
 use anyhow::{Context, Result, bail, ensure};
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, SerialNumber,
+};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -210,7 +212,7 @@ impl Host {
     }
 
     fn token(&self) -> Result<String> {
-        let reply = self.tandem(&["agent", "token", "mini1", "--address", AGENTS])?;
+        let reply = self.tandem(&["agent", "token", "mini1", "--address", AGENTS, "--switch", "edge1"])?;
         Ok(reply["token"].as_str().context("a token")?.to_owned())
     }
 
@@ -653,14 +655,27 @@ fn the_interface_of_its_own_connection_is_never_put_into_a_bridge() -> Result<()
     Ok(())
 }
 
+/// The serial number of a certificate.
+fn serial(pem: &str) -> Result<Vec<u8>> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes())?;
+    Ok(pem.parse_x509()?.raw_serial().to_vec())
+}
+
 /// A certificate for the agent, by the controller's own authority, good from and until so many days from now.
-fn certificate(authority: &Path, name: &str, from: i64, until: i64) -> Result<(String, String)> {
+fn certificate(
+    authority: &Path,
+    name: &str,
+    serial: &[u8],
+    from: i64,
+    until: i64,
+) -> Result<(String, String)> {
     let key = KeyPair::from_pem(&std::fs::read_to_string(authority.join("authority.key"))?)?;
     let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(authority.join("authority.crt"))?, key)?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.serial_number = Some(SerialNumber::from_slice(serial));
     let now = time::OffsetDateTime::now_utc();
     (params.not_before, params.not_after) =
         (now + time::Duration::days(from), now + time::Duration::days(until));
@@ -691,22 +706,23 @@ fn who_is_not_let_in_is_told_why_and_the_controller_logs_it() -> Result<()> {
     host.agent = None;
     // 5. Expired.
     let (authority, state) = (host.path("store.sqlite.agents"), host.path("state"));
+    let current = serial(&std::fs::read_to_string(state.join("agent.crt"))?)?;
     let put = |(certificate, key): (String, String)| -> Result<()> {
         std::fs::write(state.join("agent.crt"), certificate)?;
         Ok(std::fs::write(state.join("agent.key"), key)?)
     };
-    put(certificate(&authority, "mini1", -100, -10)?)?;
+    put(certificate(&authority, "mini1", &current, -100, -10)?)?;
     host.start_agent()?;
     host.said("tandem.log", "certificate expired")?;
     host.said("agent.log", "a certificate has expired: is this host's clock right")?;
     host.agent = None;
     // 6. A stranger with a name that was never enrolled, by a certificate of ours.
-    put(certificate(&authority, "nobody", -1, 10)?)?;
+    put(certificate(&authority, "nobody", &current, -1, 10)?)?;
     host.start_agent()?;
     host.said("agent.log", "is not enrolled here")?;
     host.agent = None;
     // 7. Nearly expired: renewed at once, and let in by the new one.
-    let old = certificate(&authority, "mini1", -89, 1)?;
+    let old = certificate(&authority, "mini1", &current, -89, 1)?;
     put(old.clone())?;
     host.start_agent()?;
     host.said("tandem.log", "has renewed its certificate")?;

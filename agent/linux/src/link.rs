@@ -300,6 +300,8 @@ pub struct Interface {
     pub running: bool,
     /// The bridge, bond or datapath that it is plugged into.
     pub master: Option<u32>,
+    /// What the kernel calls its kind (`bridge`, `bond`, `team`, `veth`); absent for a card.
+    pub kind: Option<String>,
     /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below it.
     pub lower: Option<u32>,
     /// The longest packet in bytes, without the Ethernet header.
@@ -345,7 +347,8 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
     Ok(interfaces(netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?))
 }
 
-fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
+/// The interfaces of a list that is there already.
+pub fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
     found
         .into_iter()
         .filter_map(|m| match m {
@@ -359,6 +362,7 @@ fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
                 up: m.header.flags.contains(LinkFlags::Up),
                 running: m.header.flags.contains(LinkFlags::Running),
                 master: None,
+                kind: None,
                 lower: None,
                 mtu: 0,
                 mac: [0; 6],
@@ -374,6 +378,10 @@ fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
                     LinkAttribute::Controller(index) => interface.master = Some(index),
                     LinkAttribute::Link(index) => below = Some(index),
                     LinkAttribute::LinkInfo(infos) => {
+                        interface.kind = infos.iter().find_map(|i| match i {
+                            LinkInfo::Kind(kind) => Some(kind.to_string()),
+                            _ => None,
+                        });
                         is_stacked = infos.iter().any(|i| {
                             matches!(
                                 i,

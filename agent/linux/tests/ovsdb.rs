@@ -111,7 +111,7 @@ impl Host {
             secure: true,
             ports: ports
                 .iter()
-                .map(|(n, number)| WantedPort { name: (*n).into(), number: *number })
+                .map(|(n, number)| WantedPort { name: (*n).into(), number: *number, takes_queueing: false })
                 .collect(),
         }
     }
@@ -160,7 +160,7 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
     let other = WantedBridge { datapath_id: 0xac, ..host.wanted("edge2", &[]) };
     db.sync_bridges("me", &[wanted[0].clone(), other], &[], Adopt::WithoutGap, LIMIT)
         .expect("a second bridge");
-    wanted[0].ports = vec![WantedPort { name: "p1".into(), number: 9 }];
+    wanted[0].ports = vec![WantedPort { name: "p1".into(), number: 9, takes_queueing: false }];
     db.sync_bridges("me", &wanted, &["edge2".into()], Adopt::WithoutGap, LIMIT).expect("changed");
     assert_eq!(
         (host.vsctl(&["list-br"]).as_str(), host.vsctl(&["list-ports", "edge1"]).as_str()),

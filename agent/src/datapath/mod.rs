@@ -4,9 +4,11 @@
 
 mod control_path;
 mod counting;
+pub mod elsewhere;
 pub mod netfpga;
 pub mod ovs;
 mod raising;
+pub(crate) mod record;
 mod shaping;
 pub mod soft;
 
@@ -18,6 +20,7 @@ use crate::soft::View;
 use crate::soft::wires::Wires;
 use serde::Serialize;
 use std::collections::BTreeMap;
+pub use tandem_linux::ovsdb::Adopt;
 
 /// See the module. All calls block; they come one at a time, from one thread.
 pub trait Datapath: Send {
@@ -31,9 +34,9 @@ pub trait Datapath: Send {
     fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
     /// Makes the difference between what is there and what is wanted. What cannot be done is told, the rest is done. Switches named in
-    /// `left` were refused: they stay as they are. `gap` allows what [`Datapath::gaps`] names, which is then measured and told by
-    /// [`Datapath::notices`].
-    fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome;
+    /// `left` were refused: they stay as they are. `adopt` says which switches that somebody else has made may be taken over; what
+    /// [`Datapath::gaps`] names is then measured and told by [`Datapath::notices`].
+    fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> Outcome;
 
     /// Puts right what somebody else has changed, and what has come back, since the last call. Called every second: where nothing has
     /// happened it is to cost next to nothing.
@@ -50,11 +53,11 @@ pub trait Datapath: Send {
         Vec::new()
     }
 
-    /// Gives back everything as it was found.
+    /// Gives back everything as it was found, but for what somebody else has changed since: that stays, and is returned in words.
     ///
     /// # Errors
     /// With what is left.
-    fn release(&mut self) -> Result<(), String>;
+    fn release(&mut self) -> Result<Vec<String>, String>;
 }
 
 /// How a port chooses the class of a packet.
@@ -95,6 +98,16 @@ pub struct PresentedPort {
     pub selection: Selection,
     /// Negotiated, bit/s.
     pub speed: Option<u64>,
+}
+
+/// The interfaces whose queueing the records of a state folder call ours; `None` when one is damaged.
+pub fn queueing_in_record(state: &std::path::Path) -> Option<std::collections::BTreeSet<String>> {
+    let folders = [state.to_owned(), state.join("soft"), state.join("netfpga")];
+    let mut all = std::collections::BTreeSet::new();
+    for folder in folders {
+        all.extend(shaping::in_record(&folder)?);
+    }
+    Some(all)
 }
 
 /// What became of an application.
@@ -204,7 +217,7 @@ impl Datapaths {
     }
 
     /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has a fault before.
-    pub fn apply(&mut self, wanted: &[Switch], gap: bool) -> Outcome {
+    pub fn apply(&mut self, wanted: &[Switch], adopt: Adopt) -> Outcome {
         let mut all = Outcome::default();
         for (_, names, datapath) in &mut self.0 {
             let own: Vec<Switch> = wanted.iter().filter(|s| names.contains(&s.name)).cloned().collect();
@@ -212,7 +225,7 @@ impl Datapaths {
             let (left, sound): (Vec<Switch>, Vec<Switch>) =
                 own.into_iter().partition(|s| faults.iter().any(|f| f.switch == s.name && f.port.is_none()));
             let left: Vec<String> = left.into_iter().map(|s| s.name).collect();
-            let outcome = datapath.apply(&sound, &left, gap);
+            let outcome = datapath.apply(&sound, &left, adopt);
             all.faults.extend(faults);
             all.add(outcome);
         }
@@ -260,8 +273,14 @@ impl Datapaths {
     ///
     /// # Errors
     /// With what is left.
-    pub fn release(&mut self) -> Result<(), String> {
-        let left: Vec<String> = self.0.iter_mut().filter_map(|(_, _, d)| d.release().err()).collect();
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+    pub fn release(&mut self) -> Result<Vec<String>, String> {
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        for (_, _, datapath) in &mut self.0 {
+            match datapath.release() {
+                Ok(others) => kept.extend(others),
+                Err(why) => left.push(why),
+            }
+        }
+        if left.is_empty() { Ok(kept) } else { Err(left.join("; ")) }
     }
 }

@@ -4,7 +4,7 @@
 //! the bitfile has limiters. The plain NICs of the same switch have queues that read the mark.
 
 use super::soft::{Ports, Soft};
-use super::{Datapath, Outcome, Presented, Selection, SwitchReport};
+use super::{Adopt, Datapath, Outcome, Presented, Selection, SwitchReport};
 use crate::config::{Config, SwitchConfig};
 use crate::desired::{Fault, Switch};
 use crate::netfpga::{self, CardIo, Opened, Talk, card_ports, shared, target};
@@ -116,9 +116,9 @@ impl Datapath for Netfpga {
         self.soft.gaps(wanted)
     }
 
-    fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
+    fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> Outcome {
         let wanted = self.without_classes(wanted);
-        self.soft.apply(&wanted, left, gap)
+        self.soft.apply(&wanted, left, adopt)
     }
 
     fn mend(&mut self) -> Outcome {
@@ -149,8 +149,8 @@ impl Datapath for Netfpga {
         self.soft.views()
     }
 
-    fn release(&mut self) -> Result<(), String> {
-        self.soft.release()?;
+    fn release(&mut self) -> Result<Vec<String>, String> {
+        let kept = self.soft.release()?;
         for switch in self.switches.iter().filter(|s| way(s) != Some(Target::Model)) {
             // Nobody's rows stay in the card: it is given back as one that forwards nothing.
             let lock = Opened::lock(switch).map_err(|why| format!("{}: {why}", switch.name))?;
@@ -160,6 +160,6 @@ impl Datapath for Netfpga {
             }
             drop(lock);
         }
-        Ok(())
+        Ok(kept)
     }
 }

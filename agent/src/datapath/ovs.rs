@@ -1,9 +1,10 @@
 //! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
 
 use super::raising::Raising;
-use super::shaping::Shaping;
+use super::shaping::{PortThere, PortsThere, Shaping};
+use super::soft::withhold;
 use super::{Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport};
-use super::{control_path, counting};
+use super::{control_path, counting, elsewhere};
 use crate::config::{Address, Config, DatapathChoice, OvsConfig, SwitchConfig};
 use crate::desired::{Fault, Port, Switch};
 use crate::gap::Measurement;
@@ -12,11 +13,15 @@ use std::time::Duration;
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Datapath as Path;
-use tandem_linux::ovsdb::{self, Adopt, Monitor, Ovsdb, Synced, WantedBridge, WantedPort, Watch};
+use tandem_linux::ovsdb::{
+    self, ActualBridge, Adopt, Monitor, Ovsdb, Synced, WantedBridge, WantedPort, Watch,
+};
 use tandem_linux::{link, vswitchd};
 
 /// How long vswitchd may take to carry out what the database says.
 const LIMIT: Duration = Duration::from_secs(60);
+/// And for each port that is wanted.
+const LIMIT_OF_PORT: Duration = Duration::from_millis(50);
 /// What vswitchd's packet socket may hold, for all ports together: the default (212,992 bytes, about 90 packets) is used up by one
 /// port that is backlogged, and then packets to idle ports are lost, which nobody counts.
 const SEND_BUFFER: usize = 32 << 20;
@@ -32,7 +37,9 @@ pub struct Ovs {
     ethtool: Option<Ethtool>,
     shaping: Shaping,
     raising: Raising,
-    /// What was applied last, and which switches were left as they were.
+    /// What was asked for last, and which switches were to be left as they are.
+    asked: (Vec<Switch>, Vec<String>),
+    /// The same without what speaks against it: what is to be there.
     wanted: Vec<Switch>,
     left: Vec<String>,
     /// Those of `wanted` that nothing spoke against.
@@ -61,7 +68,7 @@ fn watches() -> [Watch; 4] {
                 "external_ids",
             ],
         ),
-        Watch::new("Port", ["name", "interfaces", "external_ids"]),
+        Watch::new("Port", ["name", "interfaces", "qos", "external_ids"]),
         Watch::new("Interface", ["name", "ofport", "ofport_request", "external_ids"]),
         Watch::new("Controller", ["target", "max_backoff", "inactivity_probe"]),
     ]
@@ -85,6 +92,7 @@ impl Ovs {
             ethtool: Ethtool::open().ok(),
             shaping: Shaping::open(&config.state),
             raising: Raising::open(&config.state),
+            asked: Default::default(),
             wanted: Vec::new(),
             left: Vec::new(),
             made: Vec::new(),
@@ -114,7 +122,11 @@ impl Ovs {
     }
 
     fn bridge(&self, switch: &Switch) -> WantedBridge {
-        let port = |p: &Port| WantedPort { name: p.interface.clone(), number: p.number };
+        let port = |p: &Port| WantedPort {
+            name: p.interface.clone(),
+            number: p.number,
+            takes_queueing: p.rate.is_some(),
+        };
         WantedBridge {
             name: switch.name.clone(),
             datapath_id: switch.datapath_id.0,
@@ -127,26 +139,30 @@ impl Ovs {
     }
 
     /// Makes the bridges; what has something against it is told and left as it is, the others are made.
-    fn sync(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
+    fn sync(&mut self, wanted: &[Switch], left: &[String], allowed: Adopt) -> Outcome {
         let mut outcome = Outcome::default();
         let owner = self.owner.clone();
         let mut bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
         let mut spared = left.to_vec();
-        let mut adopt = Adopt::WithoutGap;
+        let gap = allowed == Adopt::EvenWithGap;
+        let mut adopt = allowed.min(Adopt::WithoutGap);
+        let ports = wanted.iter().map(|s| s.ports.len()).sum::<usize>();
+        let limit = LIMIT + LIMIT_OF_PORT * u32::try_from(ports).unwrap_or(u32::MAX);
         let result = loop {
-            let error = match self.with_database(|d| d.sync_bridges(&owner, &bridges, &spared, adopt, LIMIT))
+            let error = match self.with_database(|d| d.sync_bridges(&owner, &bridges, &spared, adopt, limit))
             {
                 Ok(synced) => break Ok(synced),
                 Err(error) => error,
             };
             // Nothing is changed by a refusal. The second time nothing is left to be refused, or it is somebody else's doing.
-            let Ok(refusals) = self.with_database(|d| d.refusals(&owner, &bridges, Adopt::WithoutGap)) else {
+            let first = allowed.min(Adopt::WithoutGap);
+            let Ok(refusals) = self.with_database(|d| d.refusals(&owner, &bridges, first)) else {
                 break Err(error);
             };
             let before = (bridges.len(), adopt);
             for (bridge, why) in refusals {
                 if gap && matches!(why, ovsdb::Error::WouldInterrupt { .. }) {
-                    if adopt == Adopt::WithoutGap {
+                    if adopt < Adopt::EvenWithGap {
                         self.announce(&bridge, &why);
                     }
                     continue;
@@ -166,6 +182,7 @@ impl Ovs {
         match result {
             Ok(synced) => {
                 outcome.changes += usize::from(synced.changed);
+                outcome.faults.extend(synced.kept.iter().map(|why| Fault::new("", None, why.clone())));
                 outcome.faults.extend(port_faults(wanted, synced));
             }
             Err(error) => {
@@ -173,6 +190,29 @@ impl Ovs {
             }
         }
         outcome
+    }
+
+    /// What speaks against each of the wanted switches, and the ports that there are; found without changing anything.
+    fn inspect(
+        &mut self,
+        wanted: &[Switch],
+        allowed: Adopt,
+    ) -> Result<(Vec<Fault>, PortsThere), ovsdb::Error> {
+        let owner = self.owner.clone();
+        let wanted: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
+        let (bridges, refusals) = self.with_database(|d| d.inspect(&owner, &wanted, allowed))?;
+        let faults = refusals.iter().map(|(b, why)| Fault::new(b, None, in_our_words(why)));
+        Ok((faults.collect(), ports_of(&bridges)))
+    }
+
+    /// Nothing is done, and this is why.
+    fn nothing(&mut self, wanted: &[Switch], why: &str, stale: bool) -> Outcome {
+        self.stale = stale;
+        let mut faults: Vec<Fault> = wanted.iter().map(|s| Fault::new(&s.name, None, why)).collect();
+        if faults.is_empty() {
+            faults.push(Fault::new("", None, why));
+        }
+        Outcome { faults, changes: 0 }
     }
 
     /// Says that a bridge's forwarding stops now, and begins to measure for how long.
@@ -259,6 +299,11 @@ fn is_not_permitted(error: &tandem_linux::Error) -> bool {
 /// The database's refusal, with what a user of the agent can do.
 fn in_our_words(error: &ovsdb::Error) -> String {
     match error {
+        ovsdb::Error::NotOurs { bridge } => format!(
+            "bridge {bridge} is there already and was not made by this agent. To let the agent take it over, and give it back by \
+             `tandem-agent release`: adopt = true under [ovs] in agent.toml, or `tandem-agent apply --adopt`. Otherwise call the switch \
+             otherwise"
+        ),
         ovsdb::Error::WouldInterrupt { bridge, gap } => format!(
             "bridge {bridge} is there already, and taking it over would stop its forwarding for a moment: {gap}. To allow it: adopt_with_gap = true under [ovs] in agent.toml, or `tandem-agent apply --adopt-with-gap`"
         ),
@@ -321,30 +366,78 @@ impl Datapath for Ovs {
             .collect()
     }
 
-    fn apply(&mut self, wanted: &[Switch], left: &[String], gap: bool) -> Outcome {
-        let refused_ports = match self.shaping.prepare(wanted) {
-            Ok(faults) => faults,
-            Err(error) => vec![Fault::new("", None, error.to_string())],
-        };
-        // A port that keeps somebody else's queueing would lose it by becoming a port.
-        let mut wanted = wanted.to_vec();
-        for switch in &mut wanted {
-            let is_refused =
-                |p: &Port| refused_ports.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
-            switch.ports.retain(|p| !is_refused(p));
+    fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> Outcome {
+        let adopt = adopt.max(self.config.may_adopt());
+        self.asked = (wanted.to_vec(), left.to_vec());
+        (self.wanted, self.left, self.made) = (wanted.to_vec(), left.to_vec(), Vec::new());
+        if wanted.is_empty() && left.is_empty() && !self.config.database.exists() {
+            return Outcome::default();
         }
-        let wanted = &wanted[..];
-        let mut outcome = self.sync(wanted, left, gap || self.config.adopt_with_gap);
-        outcome.faults.extend(refused_ports);
-        (self.wanted, self.left) = (wanted.to_vec(), left.to_vec());
+        // 1. Without the records nobody knows what is ours.
+        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+            (self.wanted, self.left) = (Vec::new(), Vec::new());
+            return self.nothing(wanted, &why.to_string(), false);
+        }
+        // 2. What speaks against a switch is found before anything of it is written down or touched.
+        let mut outcome = Outcome::default();
+        let (refusals, there) = match self.inspect(wanted, adopt) {
+            Ok(found) => found,
+            Err(error) => return self.nothing(wanted, &error.to_string(), true),
+        };
+        let is_refused = |s: &Switch| refusals.iter().any(|f| f.switch == s.name);
+        let (out, mut made): (Vec<Switch>, Vec<Switch>) = wanted.iter().cloned().partition(is_refused);
+        let mut left = left.to_vec();
+        left.extend(out.into_iter().map(|s| s.name));
+        outcome.faults.extend(refusals);
+        // 3. The same of each port: one that is somebody else's, or has what could not be given back, does not become one of ours.
+        let interfaces = match Netlink::open().and_then(|mut n| link::list_bare(&mut n)) {
+            Ok(interfaces) => interfaces,
+            Err(error) => return self.nothing(wanted, &error.to_string(), true),
+        };
+        let elsewhere = elsewhere::refuse(&made, &interfaces, &there, true);
+        withhold(&mut made, &elsewhere);
+        outcome.faults.extend(elsewhere);
+        let faults = match self.shaping.prepare(&made, Some(&there)) {
+            Ok(faults) => faults,
+            Err(error) => return self.nothing(wanted, &error.to_string(), true),
+        };
+        for switch in &mut made {
+            let is_refused =
+                |p: &Port| faults.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
+            // One that is in the bridge already goes on being a port, with the queueing that it has.
+            switch.ports.retain(|p| {
+                !is_refused(p) || there.get(&p.interface).is_some_and(|t| t.bridge == switch.name)
+            });
+            for port in switch.ports.iter_mut().filter(|p| is_refused(p)) {
+                port.rate = None;
+                port.classes.clear();
+            }
+        }
+        outcome.faults.extend(faults);
+        (self.wanted, self.left) = (made.clone(), left.clone());
+        // 4. What Open vSwitch shapes again is given back to it before it does.
+        let mut over = self.shaping.over(&made, &left);
+        over.retain(|name| there.get(name).is_some_and(|t| t.taken || t.by_ovs));
+        match self.shaping.give_back(&over) {
+            Ok(faults) => outcome.faults.extend(faults),
+            Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
+        }
+        // 5. The bridges.
+        let synced = self.sync(&made, &left, adopt);
+        outcome.add(synced);
+        let is_out = |s: &Switch| outcome.faults.iter().any(|f| f.port.is_none() && f.switch == s.name);
+        let late: Vec<String> = made.iter().filter(|s| is_out(s)).map(|s| s.name.clone()).collect();
+        if !late.is_empty()
+            && let Err(error) = self.shaping.forget(&late)
+        {
+            outcome.faults.push(Fault::new("", None, error.to_string()));
+        }
         if self.stale {
             return outcome;
         }
-        // A bridge that somebody else keeps does not get our queueing either.
-        let refused: Vec<String> =
-            outcome.faults.iter().filter(|f| f.port.is_none()).map(|f| f.switch.clone()).collect();
-        let made: Vec<Switch> = wanted.iter().filter(|s| !refused.contains(&s.name)).cloned().collect();
-        let left = [left, &refused].concat();
+        // 6. Queueing: a bridge that somebody else keeps does not get ours.
+        made.retain(|s| !late.contains(&s.name));
+        left.extend(late);
         match self.shaping.apply(&made, &left) {
             Ok((changes, faults)) => {
                 outcome.changes += changes;
@@ -352,7 +445,8 @@ impl Datapath for Ovs {
             }
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
         }
-        // Last: what is up forwards, and is to be shaped by then.
+        outcome.faults.extend(self.shaping.take_kept().into_iter().map(|why| Fault::new("", None, why)));
+        // 7. Last: what is up forwards, and is to be shaped by then.
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
@@ -365,14 +459,16 @@ impl Datapath for Ovs {
         if self.wanted.is_empty() && self.left.is_empty() {
             return Outcome::default();
         }
-        let (wanted, left) = (self.wanted.clone(), self.left.clone());
-        if self.stale {
-            // What could not be done for want of the database is tried again as a whole.
-            return self.apply(&wanted, &left, false);
+        let changed = !self.stale && self.bridges_changed();
+        if self.stale || changed && self.wanted != self.asked.0 {
+            // What could not be done for want of the database, or because something spoke against it, is tried again as a whole.
+            let (wanted, left) = self.asked.clone();
+            return self.apply(&wanted, &left, Adopt::No);
         }
+        let (wanted, left) = (self.wanted.clone(), self.left.clone());
         let mut outcome = Outcome::default();
-        if self.bridges_changed() {
-            outcome = self.sync(&wanted, &left, self.config.adopt_with_gap);
+        if changed {
+            outcome = self.sync(&wanted, &left, self.config.may_adopt());
             if outcome.changes > 0 {
                 let why = "its bridges were changed by somebody else; they are put right";
                 self.say(Fault::new("", None, why));
@@ -414,19 +510,57 @@ impl Datapath for Ovs {
         counting::report(wanted, &mut self.ethtool)
     }
 
-    fn release(&mut self) -> Result<(), String> {
+    fn release(&mut self) -> Result<Vec<String>, String> {
         let owner = self.owner.clone();
-        (self.wanted, self.left, self.watch) = (Vec::new(), Vec::new(), None);
-        let mut left = Vec::new();
-        if let Err(error) = self.with_database(|d| d.release(&owner, LIMIT)) {
-            left.push(error.to_string());
+        (self.wanted, self.left, self.made, self.watch) = (Vec::new(), Vec::new(), Vec::new(), None);
+        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+            return Err(why.to_string());
         }
-        // Behind the bridges: no longer a port, what is put back stays.
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        // 1. What Open vSwitch shapes again is given back to it before it does.
+        match self.inspect(&[], Adopt::No) {
+            Ok((_, there)) => {
+                let taken: Vec<String> = there.into_iter().filter(|(_, t)| t.taken).map(|(n, _)| n).collect();
+                match self.shaping.give_back(&taken) {
+                    Ok(faults) => left.extend(faults.into_iter().map(|f| f.why)),
+                    Err(error) => left.push(error.to_string()),
+                }
+            }
+            Err(error @ ovsdb::Error::DamagedRecord { .. }) => return Err(error.to_string()),
+            // Told by the next step, too.
+            Err(_) => {}
+        }
+        // 2. The bridges.
+        match self.with_database(|d| d.release(&owner, LIMIT)) {
+            Ok(others) => kept.extend(others),
+            Err(error) => left.push(error.to_string()),
+        }
+        // 3. The other queueing, behind the bridges: no longer a port, what is put back stays.
         match self.shaping.apply(&[], &[]) {
             Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
             Err(error) => left.push(error.to_string()),
         }
+        kept.extend(self.shaping.take_kept());
         left.extend(self.raise(&[], &[]).1.into_iter().map(|f| f.why));
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        if left.is_empty() { Ok(kept) } else { Err(left.join("; ")) }
     }
+}
+
+/// The ports of all bridges of a database; of a bond its interfaces, too.
+pub(super) fn ports_there(database: &std::path::Path) -> Result<PortsThere, ovsdb::Error> {
+    Ok(ports_of(&Ovsdb::connect(database)?.read_bridges()?))
+}
+
+fn ports_of(bridges: &[ActualBridge]) -> PortsThere {
+    let mut all = PortsThere::new();
+    for bridge in bridges {
+        for port in &bridge.ports {
+            // `linux-noop` is for somebody else than vswitchd to shape.
+            let by_ovs = port.qos.as_ref().is_some_and(|kind| !kind.is_empty() && kind != "linux-noop");
+            let there = PortThere { bridge: bridge.name.clone(), by_ovs, taken: port.took_queueing };
+            all.extend(port.interfaces.iter().map(|i| (i.clone(), there.clone())));
+            all.insert(port.name.clone(), there);
+        }
+    }
+    all
 }

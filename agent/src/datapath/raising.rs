@@ -4,10 +4,11 @@
 //! OpenFlow or by hand, stays off. A file in the state folder remembers which ones were found down: they are set down again when they are
 //! given back.
 
+use super::record::{self, Record, RecordError};
 use crate::desired::{Fault, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, link};
 
@@ -23,47 +24,40 @@ struct Kept {
 
 /// What was done since the machine was started: numbers begin anew with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct Entries {
     boot: String,
     interfaces: BTreeMap<String, Kept>,
 }
 
 /// See the module.
 pub(super) struct Raising {
-    file: PathBuf,
     boot: String,
-    record: Record,
+    record: Record<Entries>,
+}
+
+impl Entries {
+    fn knows(&self, boot: &str, name: &str, index: u32) -> bool {
+        self.boot == boot && self.interfaces.get(name).is_some_and(|k| k.index == index)
+    }
 }
 
 impl Raising {
     /// With what is remembered in the folder.
     pub(super) fn open(folder: &Path) -> Raising {
-        let file = folder.join("interfaces.json");
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let record = if text.is_empty() {
-            Record::default()
-        } else {
-            serde_json::from_str(&text).unwrap_or_else(|error| {
-                tracing::warn!(
-                    "{} is damaged: which interfaces were down is not known any more ({error})",
-                    file.display()
-                );
-                Record::default()
-            })
-        };
-        Raising { file, boot, record }
+        Raising { boot: record::boot(), record: Record::open(folder.join("interfaces.json")) }
     }
 
-    fn is_known(&self, name: &str, index: u32) -> bool {
-        self.record.boot == self.boot && self.record.interfaces.get(name).is_some_and(|k| k.index == index)
+    /// Why nothing may be touched.
+    pub(super) fn damage(&self) -> Option<RecordError> {
+        self.record.get().err()
     }
 
     /// True when there is an interface of a port that was not looked at yet.
     pub(super) fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
         let index: BTreeMap<&str, u32> = interfaces.iter().map(|i| (i.name.as_str(), i.index)).collect();
+        let Ok(record) = self.record.get() else { return false };
         let mut names = wanted.iter().flat_map(|s| s.ports.iter().map(|p| p.interface.as_str()));
-        names.any(|name| index.get(name).is_some_and(|i| !self.is_known(name, *i)))
+        names.any(|name| index.get(name).is_some_and(|i| !record.knows(&self.boot, name, *i)))
     }
 
     /// Sets up what became a port, and down again what is none any more. Switches named in `left` stay as they are. How many were changed,
@@ -89,20 +83,27 @@ impl Raising {
         left: &[String],
         faults: &mut Vec<Fault>,
     ) -> Result<usize, Error> {
+        let record = match self.record.get() {
+            Ok(record) => record,
+            Err(error) => {
+                faults.push(Fault::new("", None, error.to_string()));
+                return Ok(0);
+            }
+        };
         let there: BTreeMap<String, link::Interface> =
             link::list_bare(netlink)?.into_iter().map(|i| (i.name.clone(), i)).collect();
-        let mut next = Record { boot: self.boot.clone(), interfaces: BTreeMap::new() };
+        let mut next = Entries { boot: self.boot.clone(), interfaces: BTreeMap::new() };
         let mut raise = Vec::new();
         for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
             let name = &port.interface;
-            let before = self.record.interfaces.get(name);
+            let before = record.interfaces.get(name);
             let Some(interface) = there.get(name) else {
                 // It may come back; what it was is still known then.
                 next.interfaces.extend(before.map(|k| (name.clone(), k.clone())));
                 continue;
             };
             let mut raised = before.is_some_and(|k| k.raised);
-            if !self.is_known(name, interface.index) && !interface.up {
+            if !record.knows(&self.boot, name, interface.index) && !interface.up {
                 raised = true;
                 raise.push((switch, port, interface.index));
             }
@@ -110,23 +111,23 @@ impl Raising {
             next.interfaces.insert(name.clone(), kept);
         }
         let mut lower = Vec::new();
-        for (name, kept) in &self.record.interfaces {
+        for (name, kept) in &record.interfaces {
             if next.interfaces.contains_key(name) {
                 continue;
             }
             if left.contains(&kept.switch) {
                 next.interfaces.insert(name.clone(), kept.clone());
             } else if let Some(interface) = there.get(name).filter(|i| kept.raised && i.up) {
-                lower.push((name, interface.index));
+                lower.push((name.clone(), kept.clone(), interface.index));
             }
         }
-        // Before anything is touched: who is killed in between still knows what was down.
-        if next != self.record
-            && let Err(error) = self.save(&next)
-        {
-            let why =
-                format!("{}: {error}; after a restart it is not known what was down", self.file.display());
-            faults.push(Fault::new("", None, why));
+        // Before anything is touched, and those that go down again stay in it until they are: who is killed in between still knows what
+        // was down.
+        let mut begun = next.clone();
+        begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
+        if let Err(error) = self.record.put(begun) {
+            faults.push(Fault::new("", None, error.to_string()));
+            return Ok(0);
         }
         let changes = raise.len() + lower.len();
         for (switch, port, index) in raise {
@@ -134,21 +135,15 @@ impl Raising {
                 faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
             }
         }
-        for (name, index) in lower {
+        for (name, kept, index) in lower {
             if let Err(error) = netlink.batch(&[link::set_up(index, false)]) {
                 faults.push(Fault::new("", None, format!("{name} is not set down again: {error}")));
+                next.interfaces.insert(name, kept);
             }
         }
-        self.record = next;
-        Ok(changes)
-    }
-
-    fn save(&self, record: &Record) -> std::io::Result<()> {
-        if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
+        if let Err(error) = self.record.put(next) {
+            faults.push(Fault::new("", None, error.to_string()));
         }
-        let beside = self.file.with_extension("new");
-        std::fs::write(&beside, serde_json::to_string(record)?)?;
-        std::fs::rename(&beside, &self.file)
+        Ok(changes)
     }
 }

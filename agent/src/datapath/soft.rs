@@ -7,9 +7,13 @@
 
 use super::raising::Raising;
 use super::shaping::Shaping;
-use super::{Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, control_path, counting};
+use super::{
+    Adopt, Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, control_path, counting,
+    elsewhere, ovs,
+};
 use crate::config::{Address, Config, SwitchConfig};
 use crate::desired::{Fault, Port, Switch};
+use crate::local_socket;
 use crate::netfpga::{self, Talk};
 use crate::nic;
 use crate::soft::io::{IoPort, PacketIo};
@@ -17,7 +21,7 @@ use crate::soft::{Engine, EnginePort, Target, View};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +51,10 @@ pub struct Soft {
     switches: Vec<SwitchConfig>,
     known: BTreeMap<String, Ports>,
     controller: Address,
+    /// Who may use the switches' management sockets.
+    group: Option<String>,
+    /// Open vSwitch's database, where there is one: its ports are not free.
+    database: PathBuf,
     /// This process stays, so that a switch can live in it.
     keeper: bool,
     shaping: Shaping,
@@ -126,6 +134,8 @@ impl Soft {
             switches,
             known: BTreeMap::new(),
             controller: config.controller.clone(),
+            group: config.group.clone(),
+            database: config.ovs.database.clone(),
             keeper,
             wanted: Vec::new(),
             left: Vec::new(),
@@ -183,14 +193,12 @@ impl Soft {
         };
         std::fs::create_dir_all(&self.folder).map_err(said("making", &self.folder))?;
         let path = self.folder.join(format!("{}.mgmt", switch.name));
-        let _ = std::fs::remove_file(&path);
-        // Its folder may be open to others; the socket is not.
-        let guests = UnixListener::bind(&path).map_err(said("listening on", &path))?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, mode).map_err(said("closing to others", &path))?;
+        let peers = local_socket::peers(self.group.as_deref()).map_err(|e| e.to_string())?;
+        let guests = local_socket::listen(&path, self.group.as_deref())
+            .map_err(|error| format!("listening on {}: {error}", path.display()))?;
         let flows = std::fs::read(self.flows(&switch.name)).unwrap_or_default();
         let io = (self.make)(switch)?;
-        let engine = Engine::start(&switch.name, self.cfg(switch)?, io, Some(guests), flows)
+        let engine = Engine::start(&switch.name, self.cfg(switch)?, io, Some((guests, peers)), flows)
             .map_err(|e| format!("starting its engine: {e}"))?;
         Ok(One {
             engine,
@@ -202,6 +210,26 @@ impl Soft {
             known: self.known.get(&switch.name).cloned(),
             kept: 0,
         })
+    }
+
+    /// Faults of ports that do not run here and whose interfaces are somebody else's.
+    fn not_free(&self, wanted: &[Switch]) -> Vec<Fault> {
+        let mut new = self.with_interfaces(wanted);
+        {
+            let running = shared(&self.running);
+            for switch in &mut new {
+                let sent = running.0.get(&switch.name).map(|one| &one.sent);
+                let runs = |p: &Port| sent.is_some_and(|s| s.iter().any(|e| e.io.interface == p.interface));
+                switch.ports.retain(|p| !runs(p));
+            }
+        }
+        if new.iter().all(|s| s.ports.is_empty()) {
+            return Vec::new();
+        }
+        let Ok(all) = Netlink::open().and_then(|mut n| link::list_bare(&mut n)) else { return Vec::new() };
+        // A database that does not answer has no ports that forward.
+        let there = ovs::ports_there(&self.database).unwrap_or_default();
+        elsewhere::refuse(&new, &all, &there, false)
     }
 
     fn flows(&self, switch: &str) -> PathBuf {
@@ -379,8 +407,10 @@ impl One {
                     Ok(lock) => drop(place.insert(lock)),
                     Err(error) => {
                         let why = format!(
-                            "{} is a port of another agent's switch on this machine ({error}); stop that agent, or take the port out of one agent.toml",
-                            port.interface
+                            "{} is a port of another agent's switch on this machine, or somebody holds the lock of it ({error}; the abstract \
+                             socket @tandem-port/{}, which any user can take: `ss -xlp` names its process); stop that agent or process, or \
+                             take the port out of one agent.toml",
+                            port.interface, interface.index
                         );
                         self.faults.push(Fault::new(name, Some(port.number), why));
                         continue;
@@ -452,6 +482,7 @@ fn bare_port(port: &Port, up: bool) -> EnginePort {
         up,
         running: up,
         master: None,
+        kind: None,
         lower: None,
         mtu: 1500,
         mac: [0; 6],
@@ -512,9 +543,13 @@ impl Datapath for Soft {
         others.map(|s| Fault::new(&s.name, None, why)).collect()
     }
 
-    fn apply(&mut self, wanted: &[Switch], left: &[String], _gap: bool) -> Outcome {
+    fn apply(&mut self, wanted: &[Switch], left: &[String], _adopt: Adopt) -> Outcome {
         let mut outcome = Outcome::default();
         if !self.keeper {
+            return outcome;
+        }
+        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+            outcome.faults.extend(wanted.iter().map(|s| Fault::new(&s.name, None, why.to_string())));
             return outcome;
         }
         if !wanted.is_empty()
@@ -522,16 +557,18 @@ impl Datapath for Soft {
         {
             outcome.faults.push(Fault::new("", None, why));
         }
-        let refused_ports = match self.shaping.prepare(&self.with_interfaces(wanted)) {
-            Ok(faults) => faults,
-            Err(error) => vec![Fault::new("", None, error.to_string())],
-        };
+        let mut refused_ports = self.not_free(wanted);
         let mut wanted = wanted.to_vec();
-        for switch in &mut wanted {
-            let is_refused =
-                |p: &Port| refused_ports.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
-            switch.ports.retain(|p| !is_refused(p));
+        withhold(&mut wanted, &refused_ports);
+        match self.shaping.prepare(&self.with_interfaces(&wanted), None) {
+            Ok(faults) => refused_ports.extend(faults),
+            // What could not be looked at is not touched.
+            Err(error) => {
+                outcome.faults.extend(wanted.iter().map(|s| Fault::new(&s.name, None, error.to_string())));
+                return outcome;
+            }
         }
+        withhold(&mut wanted, &refused_ports);
         outcome.faults.extend(refused_ports);
         (self.wanted, self.left) = (wanted.clone(), left.to_vec());
         self.engines(&wanted, left, &mut outcome);
@@ -541,11 +578,7 @@ impl Datapath for Soft {
         let (changes, faults) = self.refresh();
         outcome.changes += changes;
         let mut made: Vec<Switch> = wanted.into_iter().filter(|s| !refused.contains(&s.name)).collect();
-        for switch in &mut made {
-            let is_refused =
-                |p: &Port| faults.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
-            switch.ports.retain(|p| !is_refused(p));
-        }
+        withhold(&mut made, &faults);
         outcome.faults.extend(faults);
         let left = [left, &refused].concat();
         let made = self.with_interfaces(&made);
@@ -556,6 +589,7 @@ impl Datapath for Soft {
             }
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
         }
+        outcome.faults.extend(self.shaping.take_kept().into_iter().map(|why| Fault::new("", None, why)));
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
@@ -574,13 +608,13 @@ impl Datapath for Soft {
         if !ended.is_empty() {
             self.notices.extend(ended);
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
-            return self.apply(&wanted, &left, false);
+            return self.apply(&wanted, &left, Adopt::No);
         }
         // One that could not be started (its card was not there, or is another agent's) is tried again.
         let missing = self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
         if missing && self.tried.is_none_or(|t| t.elapsed() >= AGAIN) {
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
-            self.missing = self.apply(&wanted, &left, false).faults;
+            self.missing = self.apply(&wanted, &left, Adopt::No).faults;
             self.tried = Some(Instant::now());
         }
         if missing {
@@ -626,7 +660,10 @@ impl Datapath for Soft {
         running.0.iter().filter_map(|(name, one)| Some((name.clone(), one.engine.look().ok()?))).collect()
     }
 
-    fn release(&mut self) -> Result<(), String> {
+    fn release(&mut self) -> Result<Vec<String>, String> {
+        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+            return Err(why.to_string());
+        }
         (self.wanted, self.left, self.made, self.watch) = (Vec::new(), Vec::new(), Vec::new(), None);
         shared(&self.running).0.clear();
         let mut left = Vec::new();
@@ -640,6 +677,16 @@ impl Datapath for Soft {
                 let _ = std::fs::remove_file(self.folder.join(format!("{}.{what}", switch.name)));
             }
         }
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        let kept = self.shaping.take_kept();
+        left.is_empty().then_some(kept).ok_or_else(|| left.join("; "))
+    }
+}
+
+/// Takes the ports that something speaks against out of what is wanted.
+pub(super) fn withhold(wanted: &mut [Switch], faults: &[Fault]) {
+    for switch in wanted {
+        let is_refused =
+            |p: &Port| faults.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
+        switch.ports.retain(|p| !is_refused(p));
     }
 }

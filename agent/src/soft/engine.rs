@@ -13,6 +13,7 @@ use super::io::PacketIo;
 use super::kept;
 use super::view::{View, flows};
 use super::world::{EnginePort, Greeting, Wait, World};
+use crate::local_socket;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -21,8 +22,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::packet::Batch;
 use tandem_model::Time;
+use tandem_model::rate_limit::RateLimiter;
 use tandem_openflow::switch::{Cfg, Switch};
 
 /// What an event is about: the kind in the high half, its number in the low one.
@@ -41,6 +44,9 @@ const STACK: usize = 512 << 10;
 const EVENTS: usize = 64;
 /// Who may look at the switch at the same time, besides its controllers.
 const GUESTS: usize = 16;
+/// Orders that wait for the switch's thread. They come from two threads (the worker's and the one that hears of links), which wait for most
+/// of them; one more than that many makes its sender wait, too.
+const ORDERS: usize = 16;
 /// The least MTU that batches have room for.
 const MTU: u32 = 1500;
 
@@ -54,7 +60,7 @@ enum Order {
 
 /// A switch that runs. It ends with this.
 pub struct Engine {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::SyncSender<Order>,
     wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,8 +73,8 @@ pub struct Engine {
 pub struct Ended;
 
 impl Engine {
-    /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever dials `guests` speaks OpenFlow with it as a
-    /// controller does (`ovs-ofctl dump-flows unix:SOCKET`). It begins with
+    /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever dials `guests`, and may,
+    /// speaks OpenFlow with it as a controller does (`ovs-ofctl dump-flows unix:SOCKET`). It begins with
     /// `flows`, as [`Engine::kept`] gave them.
     ///
     /// # Errors
@@ -77,17 +83,17 @@ impl Engine {
         name: &str,
         cfg: Cfg,
         io: Box<dyn PacketIo>,
-        guests: Option<UnixListener>,
+        guests: Option<(UnixListener, LocalPeers)>,
         flows: Vec<u8>,
     ) -> io::Result<Engine> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        if let Some(listener) = &guests {
+        if let Some((listener, _)) = &guests {
             listener.set_nonblocking(true)?;
             epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         }
-        let (orders, receiver) = mpsc::channel();
+        let (orders, receiver) = mpsc::sync_channel(ORDERS);
         let own = wake.clone();
         let label = name.to_owned();
         let run = move || {
@@ -103,6 +109,7 @@ impl Engine {
                 wake: own,
                 orders: receiver,
                 guests,
+                refusals: RateLimiter::for_log_lines(clock.now()),
                 clock,
                 tend: None,
             };
@@ -196,7 +203,9 @@ struct Core {
     epoll: Epoll,
     wake: Arc<EventFd>,
     orders: mpsc::Receiver<Order>,
-    guests: Option<UnixListener>,
+    guests: Option<(UnixListener, LocalPeers)>,
+    /// Log lines about guests that are turned away.
+    refusals: RateLimiter,
     clock: Clock,
     /// When the way to the wires wants to be tended.
     tend: Option<Time>,
@@ -301,7 +310,14 @@ impl Core {
     }
 
     fn guest(&mut self) {
-        let Some((stream, _)) = self.guests.as_ref().and_then(|l| l.accept().ok()) else { return };
+        let Some((listener, peers)) = &self.guests else { return };
+        let Ok((stream, _)) = listener.accept() else { return };
+        if let Err(why) = local_socket::check_peer(&stream, peers) {
+            if self.refusals.take(self.world.now) {
+                tracing::warn!("switch {}: its management socket: {why}", self.name);
+            }
+            return;
+        }
         let guests = self.world.slots.iter().filter(|s| s.connection.target().is_none()).count();
         if guests >= GUESTS {
             return;

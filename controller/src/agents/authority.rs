@@ -3,6 +3,7 @@
 //! Everything is in one folder, made on the first start: the authority's key and certificate, and `registry.sqlite` with tokens (only
 //! their hashes) and agents. Keys are readable by their owner only.
 
+use super::bounds;
 use anyhow::{Context, bail};
 use rand::RngExt;
 use rcgen::{
@@ -18,18 +19,35 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tandem_agent_protocol::CONTROLLER_NAME;
+use tandem_model::text;
 use time::{Duration, OffsetDateTime};
 
 /// How long an agent's certificate is good; it is renewed when a third of that is left.
 const AGENT_DAYS: i64 = 90;
 /// How long the authority is good.
 const AUTHORITY_DAYS: i64 = 3650;
+/// How long the certificate before a renewal stays good if the new one is not shown: an agent whose answer was lost renews again within an
+/// hour.
+const RENEWAL: Duration = Duration::hours(24);
+/// Switches of one agent.
+const SWITCHES: usize = 1024;
 
-const MIGRATIONS: &[M<'static>] = &[M::up(
-    "CREATE TABLE token (hash TEXT PRIMARY KEY, name TEXT NOT NULL, expires INTEGER NOT NULL);
-     CREATE TABLE agent (name TEXT PRIMARY KEY, serial TEXT NOT NULL, expires INTEGER NOT NULL,
-                         enrolled INTEGER NOT NULL, revoked INTEGER NOT NULL);",
-)];
+/// Only serial numbers are let in, never names: a name lives on, a certificate does not.
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE token (hash TEXT PRIMARY KEY, name TEXT NOT NULL, expires INTEGER NOT NULL);
+         CREATE TABLE agent (name TEXT PRIMARY KEY, serial TEXT NOT NULL, expires INTEGER NOT NULL,
+                             enrolled INTEGER NOT NULL, revoked INTEGER NOT NULL);",
+    ),
+    // `renewed`: the serial of a renewal that was not shown yet, and until when the one before it is good.
+    // `switches`: a JSON list of names; NULL where nobody has said.
+    M::up(
+        "ALTER TABLE token ADD COLUMN switches TEXT;
+         ALTER TABLE agent ADD COLUMN renewed TEXT;
+         ALTER TABLE agent ADD COLUMN renewed_until INTEGER;
+         ALTER TABLE agent ADD COLUMN switches TEXT;",
+    ),
+];
 
 /// An agent as the registry has it. Times are seconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +62,9 @@ pub struct Enrolled {
     pub enrolled: i64,
     /// No longer let in.
     pub revoked: bool,
+    /// The switches that it may speak for; `None` where nobody has said: the one that is called as it is.
+    #[serde(default)]
+    pub switches: Option<Vec<String>>,
 }
 
 /// Why somebody is not taken in.
@@ -66,6 +87,22 @@ pub enum Refusal {
     /// Revoked.
     #[error("agent {0:?} was revoked; to let it in again, enrol it anew: tandem agent token {0}")]
     Revoked(String),
+    /// One that was replaced.
+    #[error(
+        "the certificate is not the current one of agent {0:?}: it was renewed or enrolled anew since; if that was not you, revoke it \
+         (tandem agent revoke {0}), otherwise enrol this host again: tandem agent token {0}"
+    )]
+    Replaced(String),
+    /// A switch that another agent has.
+    #[error(
+        "switch {switch:?} is agent {agent:?}'s; take it from that one first: tandem agent allow {agent} --switch ... without it, or tandem agent revoke {agent}"
+    )]
+    Taken {
+        /// Which switch.
+        switch: String,
+        /// Whose it is.
+        agent: String,
+    },
     /// The registry cannot be read or written.
     #[error("the registry of agents: {0}")]
     Registry(String),
@@ -138,8 +175,11 @@ impl Authority {
             let _ = std::fs::remove_file(&key_file);
             write_private(&key_file, &key.serialize_pem())?;
             let beside = folder.join("authority.crt.new");
-            std::fs::write(&beside, certificate.pem())?;
+            let _ = std::fs::remove_file(&beside);
+            write_private(&beside, &certificate.pem())?;
             std::fs::rename(&beside, &certificate_file)?;
+            // Otherwise a machine that loses its power may come back with a registry and without its authority.
+            std::fs::File::open(folder)?.sync_all()?;
         }
         let read = |path: &Path| {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -149,6 +189,8 @@ impl Authority {
             .with_context(|| format!("{} holds no private key", key_file.display()))?;
         let mut registry = Connection::open(folder.join("registry.sqlite"))?;
         registry.pragma_update(None, "journal_mode", "WAL")?;
+        // What was answered is on the disk: a revocation must not come back with the power.
+        registry.pragma_update(None, "synchronous", "FULL")?;
         Migrations::from_slice(MIGRATIONS)
             .to_latest(&mut registry)
             .with_context(|| format!("the registry in {} is of a newer version", folder.display()))?;
@@ -183,28 +225,65 @@ impl Authority {
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// A secret that is good once, for an agent of that name.
+    /// A secret that is good once, for an agent of that name. `switches` are those that it may speak for; `None` leaves that as it is.
     ///
     /// # Errors
-    /// When the registry cannot be written.
-    pub fn token(&self, name: &str, good_for: Duration) -> anyhow::Result<String> {
-        if name.is_empty()
-            || name.len() > 64
-            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        {
-            bail!("{name:?} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'");
+    /// When that can be no name, a switch is another agent's, or the registry cannot be written.
+    pub fn token(
+        &self,
+        name: &str,
+        good_for: Duration,
+        switches: Option<&[String]>,
+    ) -> anyhow::Result<String> {
+        if !bounds::is_name(name) {
+            let name = text::escaped(name);
+            bail!("{name} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'");
         }
         let mut bytes = [0u8; 24];
         rand::rng().fill(&mut bytes);
         let secret = hex(&bytes);
-        let expires = (now() + good_for).unix_timestamp();
+        let expires = now().checked_add(good_for).context("that is too many minutes")?.unix_timestamp();
         let registry = self.registry();
+        if let Some(switches) = switches {
+            check_switches(&registry, name, switches)?;
+        }
+        let switches = switches.map(serde_json::to_string).transpose()?;
         registry.execute("DELETE FROM token WHERE expires < ?1", [now().unix_timestamp()])?;
-        registry.execute("INSERT INTO token VALUES (?1, ?2, ?3)", params![hashed(&secret), name, expires])?;
+        registry.execute(
+            "INSERT INTO token VALUES (?1, ?2, ?3, ?4)",
+            params![hashed(&secret), name, expires, switches],
+        )?;
         Ok(secret)
     }
 
-    /// Takes an agent in: the token is used up, and its key gets a certificate.
+    /// Says which switches an agent may speak for. False when there is none of that name.
+    ///
+    /// # Errors
+    /// When a switch is another agent's, or the registry cannot be written.
+    pub fn allow(&self, name: &str, switches: &[String]) -> anyhow::Result<bool> {
+        let registry = self.registry();
+        check_switches(&registry, name, switches)?;
+        let list = serde_json::to_string(switches)?;
+        let changed =
+            registry.execute("UPDATE agent SET switches = ?2 WHERE name = ?1", params![name, list])?;
+        Ok(changed > 0)
+    }
+
+    /// The switches that an agent may speak for; `None` where nobody has said.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub fn switches(&self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
+        let text: Option<Option<String>> = self
+            .registry()
+            .query_row("SELECT switches FROM agent WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .map_err(|e| Refusal::Registry(e.to_string()))?;
+        let parse = |t: String| serde_json::from_str(&t).map_err(|e| Refusal::Registry(e.to_string()));
+        text.flatten().map(parse).transpose()
+    }
+
+    /// Takes an agent in: the token is used up, and its key gets a certificate. Every certificate that the name had before is void.
     ///
     /// # Errors
     /// When the token is not good, or the request is not.
@@ -212,53 +291,68 @@ impl Authority {
         let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
         let mut registry = self.registry();
         let transaction = registry.transaction().map_err(fail)?;
-        let made_for: Option<String> = transaction
+        let made_for: Option<(String, Option<String>)> = transaction
             .query_row(
-                "SELECT name FROM token WHERE hash = ?1 AND expires >= ?2",
+                "SELECT name, switches FROM token WHERE hash = ?1 AND expires >= ?2",
                 params![hashed(secret), now().unix_timestamp()],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()
             .map_err(fail)?;
-        let made_for = made_for.ok_or_else(|| Refusal::Token(name.to_owned()))?;
+        let (made_for, switches) = made_for.ok_or_else(|| Refusal::Token(name.to_owned()))?;
         if made_for != name {
             return Err(Refusal::Name(made_for));
+        }
+        if let Some(list) = &switches {
+            let list: Vec<String> =
+                serde_json::from_str(list).map_err(|e| Refusal::Registry(e.to_string()))?;
+            // It may have been given to another since the token was made.
+            check_switches(&transaction, name, &list)?;
         }
         let (certificate, serial, expires) = self.sign(name, request)?;
         transaction.execute("DELETE FROM token WHERE hash = ?1", [hashed(secret)]).map_err(fail)?;
         transaction
             .execute(
-                "INSERT OR REPLACE INTO agent VALUES (?1, ?2, ?3, ?4, 0)",
-                params![name, serial, expires, now().unix_timestamp()],
+                "INSERT INTO agent (name, serial, expires, enrolled, revoked, switches) VALUES (?1, ?2, ?3, ?4, 0, ?5)
+                 ON CONFLICT (name) DO UPDATE SET serial = ?2, expires = ?3, enrolled = ?4, revoked = 0, renewed = NULL,
+                     renewed_until = NULL, switches = coalesce(?5, switches)",
+                params![name, serial, expires, now().unix_timestamp(), switches],
             )
             .map_err(fail)?;
         transaction.commit().map_err(fail)?;
         Ok(certificate)
     }
 
-    /// Another certificate for an agent that has one.
+    /// Another certificate for an agent that has one and shows it: the `serial` is that of its current one. The current one stays good until
+    /// the new one is shown, for a day at most, so that an answer that is lost locks nobody out.
     ///
     /// # Errors
-    /// When it is not enrolled, was revoked, or the request is not good.
-    pub fn renew(&self, name: &str, request: &[u8]) -> Result<String, Refusal> {
-        let (certificate, serial, expires) = self.sign(name, request)?;
-        let changed = self.registry().execute(
-            "UPDATE agent SET serial = ?2, expires = ?3 WHERE name = ?1 AND revoked = 0",
-            params![name, serial, expires],
-        );
-        match changed {
-            Ok(0) => Err(Refusal::Revoked(name.to_owned())),
-            Ok(_) => Ok(certificate),
-            Err(e) => Err(Refusal::Registry(e.to_string())),
+    /// When it is not enrolled, was revoked, shows another certificate than the current one, or the request is not good.
+    pub fn renew(&self, name: &str, serial: &str, request: &[u8]) -> Result<String, Refusal> {
+        let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
+        let mut registry = self.registry();
+        let transaction = registry.transaction().map_err(fail)?;
+        // One that is shown for the first time is the current one from then on.
+        admit(&transaction, name, serial)?;
+        let (certificate, new, expires) = self.sign(name, request)?;
+        let until = (now() + RENEWAL).unix_timestamp();
+        let changed = transaction
+            .execute(
+                "UPDATE agent SET renewed = ?3, renewed_until = ?4, expires = ?5 WHERE name = ?1 AND serial = ?2",
+                params![name, serial, new, until, expires],
+            )
+            .map_err(fail)?;
+        if changed == 0 {
+            return Err(Refusal::Replaced(name.to_owned()));
         }
+        transaction.commit().map_err(fail)?;
+        Ok(certificate)
     }
 
     /// Only the request's key is used: what the certificate says is for the controller to decide.
     fn sign(&self, name: &str, request: &[u8]) -> Result<(String, String, i64), Refusal> {
         let fail = |e: rcgen::Error| Refusal::Request(e.to_string());
-        if request.len() > 64 << 10 {
-            return Err(Refusal::Request("it is longer than 64 KiB".into()));
-        }
+        bounds::check_request(request).map_err(|e| Refusal::Request(e.to_string()))?;
         let mut csr = CertificateSigningRequestParams::from_der(&request.into()).map_err(fail)?;
         let mut serial = [0u8; 16];
         rand::rng().fill(&mut serial);
@@ -277,21 +371,13 @@ impl Authority {
         Ok((certificate.pem(), hex(&serial), expires.unix_timestamp()))
     }
 
-    /// Whether the holder of a certificate that this authority signed is (still) let in.
+    /// Whether the holder of a certificate that this authority signed is (still) let in: by its serial number. A renewed one that is shown
+    /// for the first time voids the one before it.
     ///
     /// # Errors
     /// With the reason why not.
-    pub fn admits(&self, name: &str) -> Result<(), Refusal> {
-        let revoked: Option<bool> = self
-            .registry()
-            .query_row("SELECT revoked FROM agent WHERE name = ?1", [name], |row| row.get(0))
-            .optional()
-            .map_err(|e| Refusal::Registry(e.to_string()))?;
-        match revoked {
-            None => Err(Refusal::Stranger(name.to_owned())),
-            Some(true) => Err(Refusal::Revoked(name.to_owned())),
-            Some(false) => Ok(()),
-        }
+    pub fn admits(&self, name: &str, serial: &str) -> Result<(), Refusal> {
+        admit(&self.registry(), name, serial)
     }
 
     /// Lets an agent in no longer. False when there is none of that name.
@@ -301,7 +387,9 @@ impl Authority {
     pub fn revoke(&self, name: &str) -> anyhow::Result<bool> {
         let registry = self.registry();
         registry.execute("DELETE FROM token WHERE name = ?1", [name])?;
-        Ok(registry.execute("UPDATE agent SET revoked = 1 WHERE name = ?1", [name])? > 0)
+        let revoke =
+            "UPDATE agent SET revoked = 1, serial = '', renewed = NULL, renewed_until = NULL WHERE name = ?1";
+        Ok(registry.execute(revoke, [name])? > 0)
     }
 
     /// All that were taken in, by name.
@@ -310,8 +398,8 @@ impl Authority {
     /// When the registry cannot be read.
     pub fn enrolled(&self) -> anyhow::Result<Vec<Enrolled>> {
         let registry = self.registry();
-        let mut query =
-            registry.prepare("SELECT name, serial, expires, enrolled, revoked FROM agent ORDER BY name")?;
+        let mut query = registry
+            .prepare("SELECT name, serial, expires, enrolled, revoked, switches FROM agent ORDER BY name")?;
         let rows = query.query_map([], |row| {
             Ok(Enrolled {
                 name: row.get(0)?,
@@ -319,10 +407,63 @@ impl Authority {
                 expires: row.get(2)?,
                 enrolled: row.get(3)?,
                 revoked: row.get(4)?,
+                switches: row.get::<_, Option<String>>(5)?.and_then(|t| serde_json::from_str(&t).ok()),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// See [`Authority::admits`].
+fn admit(registry: &Connection, name: &str, shown: &str) -> Result<(), Refusal> {
+    let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
+    let row: Option<(bool, String, Option<String>, Option<i64>)> = registry
+        .query_row(
+            "SELECT revoked, serial, renewed, renewed_until FROM agent WHERE name = ?1",
+            [name],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .optional()
+        .map_err(fail)?;
+    let (revoked, current, renewed, until) = row.ok_or_else(|| Refusal::Stranger(name.to_owned()))?;
+    if revoked {
+        return Err(Refusal::Revoked(name.to_owned()));
+    }
+    if renewed.as_deref() == Some(shown) {
+        let shown_first =
+            "UPDATE agent SET serial = ?2, renewed = NULL, renewed_until = NULL WHERE name = ?1";
+        return registry.execute(shown_first, params![name, shown]).map(drop).map_err(fail);
+    }
+    let is_over = renewed.is_some() && until.is_none_or(|t| t < now().unix_timestamp());
+    if current == shown && !shown.is_empty() && !is_over {
+        return Ok(());
+    }
+    Err(Refusal::Replaced(name.to_owned()))
+}
+
+/// Refuses switches that another agent has, and what can be none.
+fn check_switches(registry: &Connection, name: &str, switches: &[String]) -> Result<(), Refusal> {
+    let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
+    if switches.len() > SWITCHES {
+        return Err(Refusal::Registry(format!(
+            "{} switches; an agent has at most {SWITCHES}",
+            switches.len()
+        )));
+    }
+    let mut query = registry
+        .prepare("SELECT name, switches FROM agent WHERE revoked = 0 AND name <> ?1 AND switches IS NOT NULL")
+        .map_err(fail)?;
+    let rows = query
+        .query_map([name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .map_err(fail)?;
+    for row in rows {
+        let (agent, list) = row.map_err(fail)?;
+        let list: Vec<String> = serde_json::from_str(&list).unwrap_or_default();
+        if let Some(switch) = switches.iter().find(|s| list.contains(s)) {
+            return Err(Refusal::Taken { switch: switch.clone(), agent });
+        }
+    }
+    Ok(())
 }
 
 fn hashed(secret: &str) -> String {
@@ -330,50 +471,5 @@ fn hashed(secret: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request() -> Vec<u8> {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["i-am-somebody-else".to_owned()]).expect("parameters");
-        params.serialize_request(&key).expect("a request").der().to_vec()
-    }
-
-    #[test]
-    fn a_token_is_good_once_for_its_name_and_not_for_ever() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let authority = Authority::open(&folder.path().join("agents")).expect("an authority");
-        let secret = authority.token("mini1", Duration::hours(1)).expect("a token");
-        assert_eq!(authority.enrol("mini2", &secret, &request()), Err(Refusal::Name("mini1".into())));
-        assert!(matches!(authority.enrol("mini1", &secret, b"garbage"), Err(Refusal::Request(_))));
-        let certificate = authority.enrol("mini1", &secret, &request()).expect("it is good");
-        assert!(certificate.contains("BEGIN CERTIFICATE"));
-        assert_eq!(authority.enrol("mini1", &secret, &request()), Err(Refusal::Token("mini1".into())));
-        let old = authority.token("mini1", Duration::seconds(-1)).expect("a token");
-        assert_eq!(authority.enrol("mini1", &old, &request()), Err(Refusal::Token("mini1".into())));
-        assert!(authority.token("no spaces", Duration::hours(1)).is_err());
-    }
-
-    #[test]
-    fn who_was_revoked_is_out_until_enrolled_again_and_all_survives_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let first = Authority::open(folder.path()).expect("an authority");
-        let secret = first.token("mini1", Duration::hours(1)).expect("a token");
-        first.enrol("mini1", &secret, &request()).expect("it is good");
-        let authority_certificate = first.certificate().to_owned();
-        drop(first);
-        let again = Authority::open(folder.path()).expect("the same");
-        assert_eq!(again.certificate(), authority_certificate);
-        assert_eq!(again.admits("mini1"), Ok(()));
-        assert_eq!(again.admits("mini9"), Err(Refusal::Stranger("mini9".into())));
-        assert!(again.revoke("mini1").expect("room"));
-        assert_eq!(again.admits("mini1"), Err(Refusal::Revoked("mini1".into())));
-        assert_eq!(again.renew("mini1", &request()), Err(Refusal::Revoked("mini1".into())));
-        let secret = again.token("mini1", Duration::hours(1)).expect("a token");
-        again.enrol("mini1", &secret, &request()).expect("it is good");
-        assert_eq!(again.admits("mini1"), Ok(()));
-        let mode =
-            std::fs::metadata(folder.path().join("authority.key")).expect("a key").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
+#[path = "authority_tests.rs"]
+mod tests;

@@ -1,19 +1,28 @@
 //! The agents' server: takes agents in, tells each what its switches should be, and brings what they see to the core.
 //!
-//! Over TCP by mutual TLS, with the controller's own [`authority`]; over a Unix socket whoever may open it is trusted. TLS is spoken here
-//! and not inside the RPC library, so that every refusal is logged with its reason and its peer.
+//! Over TCP by mutual TLS, with the controller's own [`authority`]; over a Unix socket the own user and root are trusted (`SO_PEERCRED`).
+//! TLS is spoken here and not inside the RPC library, so that every refusal is logged with its reason and its peer.
+//!
+//! An agent speaks for the switches that the authority's registry gives it, or, where that says nothing, for the one that is called as it
+//! is; one on the Unix socket for all. It is told of no other, and what it says of another is refused and said ([`claims`]).
 
 pub mod api;
 pub mod authority;
+pub mod bounds;
+mod claims;
 pub mod desired;
+mod limits;
 mod presented;
+mod shown;
 
 use crate::hub::{Handle, Input};
 use crate::switches::{Address, Listener};
 use anyhow::Context as _;
 use authority::Authority;
+use limits::{Limits, Place, Subject};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,19 +31,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
+use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_model::{
     AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, Selection, Site,
     SwitchId,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -42,6 +52,15 @@ use tonic::{Request, Response, Status, Streaming};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A silent agent that does not answer a ping is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long an answer may take to begin; the stream behind it may last for ever.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Calls at a time on one connection: an agent has its stream and now and then a renewal.
+const CALLS: u32 = 8;
+/// Desired states that wait for an agent: only the latest is of use, so this is for the moments in which the shares of classes change one
+/// after the other. An agent that takes none of so many is disconnected, and gets the latest when it comes back.
+const ORDERS: usize = 8;
+/// Connections that have a certificate, or none, and wait to be served.
+const ACCEPTED: usize = 64;
 /// Between an agent's reports, in milliseconds, where the site's period is longer than can be said.
 const PERIOD_MS: u32 = 1000;
 
@@ -111,7 +130,10 @@ pub struct AgentFigures {
 #[derive(Default)]
 struct Live {
     views: BTreeMap<String, AgentView>,
-    sessions: BTreeMap<String, (u64, mpsc::UnboundedSender<()>)>,
+    /// Whoever drops the sender ends the session.
+    sessions: BTreeMap<String, (u64, oneshot::Sender<()>)>,
+    /// Which session speaks for a switch.
+    claims: BTreeMap<String, u64>,
     /// What each end of a link has negotiated, as its agent says: bit/s, and whether it is half duplex.
     ends: BTreeMap<(SwitchId, PortNo), (u64, bool)>,
     /// Which differences of two ends were told; told again when they come again.
@@ -129,19 +151,30 @@ pub struct Agents {
     site: Arc<Site>,
     live: Arc<Mutex<Live>>,
     sessions: Arc<AtomicU64>,
+    limits: Limits,
 }
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
 pub enum Peer {
-    /// A certificate of ours.
-    Certified(String),
-    /// On this machine, by a socket that only we and root can open.
+    /// A certificate of ours: its name and its serial number.
+    Certified(String, String, IpAddr),
+    /// On this machine: the own user, or root.
     Local,
     /// Nobody that we know; may enrol.
-    Stranger,
+    Stranger(Option<IpAddr>),
     /// A certificate of ours that is good no longer, and why: told on the first call, so that the agent can say it, too.
     Refused(String),
+}
+
+impl Peer {
+    fn address(&self) -> limits::Address {
+        match self {
+            Peer::Certified(_, _, address) => Some(*address),
+            Peer::Stranger(address) => *address,
+            Peer::Local | Peer::Refused(_) => None,
+        }
+    }
 }
 
 impl Agents {
@@ -154,6 +187,7 @@ impl Agents {
             site,
             live: Arc::default(),
             sessions: Arc::default(),
+            limits: Limits::new(),
         }
     }
 
@@ -188,6 +222,7 @@ impl Agents {
     /// A session ends; false when another one has taken its place.
     fn leave(&self, name: &str, session: u64) -> bool {
         let mut live = self.live();
+        live.claims.retain(|_, by| *by != session);
         let current = live.sessions.get(name).is_none_or(|(current, _)| *current == session);
         if current {
             live.sessions.remove(name);
@@ -239,15 +274,19 @@ impl Agents {
     /// When the certificates cannot be used.
     pub fn serve(self, listeners: Vec<Listener>) -> anyhow::Result<impl Future<Output = ()>> {
         let acceptor = self.acceptor()?;
-        let (sender, incoming) = mpsc::channel::<std::io::Result<Connection>>(64);
+        let (sender, incoming) = mpsc::channel::<std::io::Result<Connection>>(ACCEPTED);
         for listener in listeners {
-            tokio::spawn(accept(listener, acceptor.clone(), self.authority.clone(), sender.clone()));
+            tokio::spawn(accept(listener, acceptor.clone(), self.clone(), sender.clone()));
         }
-        let (agents, enrolment) = (AgentsServer::new(self.clone()), EnrolmentServer::new(self));
+        let agents = AgentsServer::new(self.clone()).max_decoding_message_size(bounds::MESSAGE);
+        let enrolment = EnrolmentServer::new(self).max_decoding_message_size(bounds::ENROLMENT);
         Ok(async move {
             let served = tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEP_ALIVE))
                 .http2_keepalive_timeout(Some(KEEP_ALIVE))
+                .http2_max_header_list_size(16 << 10)
+                .max_concurrent_streams(CALLS)
+                .timeout(ANSWER)
                 .add_service(agents)
                 .add_service(enrolment)
                 .serve_with_incoming(ReceiverStream::new(incoming))
@@ -282,9 +321,10 @@ impl Agents {
 async fn accept(
     listener: Listener,
     acceptor: TlsAcceptor,
-    authority: Arc<Authority>,
+    agents: Agents,
     incoming: mpsc::Sender<std::io::Result<Connection>>,
 ) {
+    let local = LocalPeers::same_user();
     loop {
         if incoming.is_closed() {
             return;
@@ -292,24 +332,47 @@ async fn accept(
         match &listener {
             Listener::Unix(l) => match l.accept().await {
                 Ok((stream, _)) => {
-                    let _ = incoming.send(Ok(Connection::Unix(stream))).await;
+                    let may = stream
+                        .peer_cred()
+                        .map_err(|e| e.to_string())
+                        .and_then(|who| local.check_client(who.uid(), who.gid()).map_err(|e| e.to_string()));
+                    match may {
+                        Ok(()) => drop(incoming.send(Ok(Connection::Unix(stream))).await),
+                        Err(why) => agents.limits.warn(None, Subject::Admission, || {
+                            format!("agent on the Unix socket refused: {why}")
+                        }),
+                    }
                 }
                 Err(error) => pause(&error).await,
             },
             Listener::Tcp(l) => match l.accept().await {
                 Ok((stream, from)) => {
-                    let (acceptor, authority, incoming) =
-                        (acceptor.clone(), authority.clone(), incoming.clone());
-                    tokio::spawn(async move {
-                        let greeted = greet(stream, &acceptor, &authority).await;
-                        if let Ok(Connection::Tls(_, Peer::Refused(why))) = &greeted {
-                            tracing::warn!(kind = "agent-refused", "agent at {from} refused: {why}");
+                    let address = from.ip();
+                    let place = match agents.limits.enter(address) {
+                        Ok(place) => place,
+                        Err(why) => {
+                            let line = || format!("agent at {from} refused: {why}");
+                            agents.limits.warn(Some(address), Subject::Handshake, line);
+                            continue;
                         }
-                        match greeted {
-                            Ok(connection) => drop(incoming.send(Ok(connection)).await),
-                            Err(why) => {
-                                tracing::warn!(kind = "agent-refused", "agent at {from} refused: {why}")
-                            }
+                    };
+                    let (acceptor, agents, incoming) = (acceptor.clone(), agents.clone(), incoming.clone());
+                    tokio::spawn(async move {
+                        let (subject, why) =
+                            match greet(stream, &acceptor, &agents.authority, place, address).await {
+                                Ok(connection) => {
+                                    let why = match &connection {
+                                        Connection::Tls(_, Peer::Refused(why), _) => Some(why.clone()),
+                                        _ => None,
+                                    };
+                                    let _ = incoming.send(Ok(connection)).await;
+                                    (Subject::Admission, why)
+                                }
+                                Err(why) => (Subject::Handshake, Some(why)),
+                            };
+                        if let Some(why) = why {
+                            let line = || format!("agent at {from} refused: {}", bounds::line(&why));
+                            agents.limits.warn(Some(address), subject, line);
                         }
                     });
                 }
@@ -328,6 +391,8 @@ async fn greet(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
     authority: &Authority,
+    place: Place,
+    address: IpAddr,
 ) -> Result<Connection, String> {
     let _ = stream.set_nodelay(true);
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
@@ -336,28 +401,27 @@ async fn greet(
         .map_err(|e| e.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
     let peer = match certificate {
-        None => Peer::Stranger,
+        None => Peer::Stranger(Some(address)),
         Some(certificate) => {
-            let name = common_name(certificate).ok_or("its certificate has no name")?;
-            match authority.admits(&name) {
-                Ok(()) => Peer::Certified(name),
+            let who =
+                shown::identity(certificate).ok_or("its certificate has no name that an agent can have")?;
+            match authority.admits(&who.name, &who.serial) {
+                Ok(()) => Peer::Certified(who.name, who.serial, address),
                 Err(why) => Peer::Refused(why.to_string()),
             }
         }
     };
-    Ok(Connection::Tls(Box::new(stream), peer))
-}
-
-fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().next()?;
-    name.as_str().ok().map(str::to_owned)
+    Ok(Connection::Tls(Box::new(stream), peer, place))
 }
 
 /// A connection, with who is at its other end.
 enum Connection {
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>, Peer),
+    Tls(
+        Box<TlsStream<TcpStream>>,
+        Peer,
+        #[allow(dead_code, reason = "it counts as long as it is there")] Place,
+    ),
 }
 
 impl Connected for Connection {
@@ -365,7 +429,7 @@ impl Connected for Connection {
     fn connect_info(&self) -> Peer {
         match self {
             Connection::Unix(_) => Peer::Local,
-            Connection::Tls(_, peer) => peer.clone(),
+            Connection::Tls(_, peer, _) => peer.clone(),
         }
     }
 }
@@ -378,7 +442,7 @@ impl AsyncRead for Connection {
     ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Connection::Unix(s) => Pin::new(s).poll_read(cx, buf),
-            Connection::Tls(s, _) => Pin::new(s).poll_read(cx, buf),
+            Connection::Tls(s, _, _) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -387,25 +451,25 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Connection::Unix(s) => Pin::new(s).poll_write(cx, buf),
-            Connection::Tls(s, _) => Pin::new(s).poll_write(cx, buf),
+            Connection::Tls(s, _, _) => Pin::new(s).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Connection::Unix(s) => Pin::new(s).poll_flush(cx),
-            Connection::Tls(s, _) => Pin::new(s).poll_flush(cx),
+            Connection::Tls(s, _, _) => Pin::new(s).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Connection::Unix(s) => Pin::new(s).poll_shutdown(cx),
-            Connection::Tls(s, _) => Pin::new(s).poll_shutdown(cx),
+            Connection::Tls(s, _, _) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
 
 fn peer<T>(request: &Request<T>) -> Peer {
-    request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Stranger)
+    request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Stranger(None))
 }
 
 #[tonic::async_trait]
@@ -414,39 +478,62 @@ impl Enrolment for Agents {
         &self,
         request: Request<wire::EnrolRequest>,
     ) -> Result<Response<wire::Certificate>, Status> {
+        let address = peer(&request).address();
         let ask = request.into_inner();
+        // Before anything of it is used or written to the log.
+        if !self.limits.may_enrol(address) {
+            self.limits.warn(address, Subject::Enrolment, || {
+                format!("enrolments from {} are held back: too many in a minute", shown_address(address))
+            });
+            return Err(Status::resource_exhausted(
+                "too many enrolments from this address; try again in a minute",
+            ));
+        }
+        if let Err(why) = bounds::check_enrolment(&ask) {
+            let line = || format!("enrolment from {} refused: {why}", shown_address(address));
+            self.limits.warn(address, Subject::Enrolment, line);
+            return Err(Status::invalid_argument(why.to_string()));
+        }
         match self.authority.enrol(&ask.name, &ask.secret, &ask.request) {
             Ok(certificate) => {
+                // Whoever is connected by an earlier certificate of that name has one that is good no longer.
+                self.disconnect(&ask.name);
                 tracing::info!(kind = "agent-enrolled", "agent {} is enrolled", ask.name);
                 let authority = self.authority.certificate().to_owned();
                 Ok(Response::new(wire::Certificate { certificate, authority }))
             }
             Err(why) => {
-                tracing::warn!(kind = "agent-refused", "enrolment as {:?} refused: {why}", ask.name);
-                Err(Status::permission_denied(why.to_string()))
+                let why = why.to_string();
+                let line = || format!("enrolment as {:?} refused: {}", ask.name, bounds::line(&why));
+                self.limits.warn(address, Subject::Enrolment, line);
+                Err(Status::permission_denied(why))
             }
         }
     }
+}
+
+fn shown_address(address: limits::Address) -> String {
+    address.map_or_else(|| "the Unix socket".to_owned(), |a| a.to_string())
 }
 
 type ToAgent = Result<wire::ToAgent, Status>;
 
 #[tonic::async_trait]
 impl AgentsService for Agents {
-    type AttachStream = UnboundedReceiverStream<ToAgent>;
+    type AttachStream = ReceiverStream<ToAgent>;
 
     async fn renew(
         &self,
         request: Request<wire::RenewRequest>,
     ) -> Result<Response<wire::Certificate>, Status> {
-        let name = match peer(&request) {
-            Peer::Certified(name) => name,
+        let (name, serial) = match peer(&request) {
+            Peer::Certified(name, serial, _) => (name, serial),
             Peer::Refused(why) => return Err(Status::permission_denied(why)),
-            Peer::Local | Peer::Stranger => {
+            Peer::Local | Peer::Stranger(_) => {
                 return Err(Status::unauthenticated("only an agent with a certificate can renew it"));
             }
         };
-        let renewed = self.authority.renew(&name, &request.into_inner().request);
+        let renewed = self.authority.renew(&name, &serial, &request.into_inner().request);
         let certificate = renewed.map_err(|why| Status::permission_denied(why.to_string()))?;
         tracing::info!(kind = "agent-renewed", "agent {name} has renewed its certificate");
         let authority = self.authority.certificate().to_owned();
@@ -458,14 +545,21 @@ impl AgentsService for Agents {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let peer = peer(&request);
+        let address = peer.address();
         match &peer {
-            Peer::Stranger => {
+            Peer::Stranger(_) => {
                 let why = "show a certificate: tandem-agent enroll --token TOKEN";
-                tracing::warn!(kind = "agent-refused", "agent refused: it shows no certificate");
+                self.limits
+                    .warn(address, Subject::Admission, || "agent refused: it shows no certificate".into());
                 return Err(Status::unauthenticated(why));
             }
             Peer::Refused(why) => return Err(Status::permission_denied(why.clone())),
-            Peer::Certified(_) | Peer::Local => {}
+            // The connection may be older than what has become of its certificate.
+            Peer::Certified(name, serial, _) => self.authority.admits(name, serial).map_err(|why| {
+                self.limits.warn(address, Subject::Admission, || format!("agent refused: {why}"));
+                Status::permission_denied(why.to_string())
+            })?,
+            Peer::Local => {}
         }
         let mut inbox = request.into_inner();
         let first = tokio::time::timeout(HANDSHAKE, inbox.message())
@@ -474,16 +568,20 @@ impl AgentsService for Agents {
         let Some(wire::from_agent::Message::Hello(hello)) = first.and_then(|m| m.message) else {
             return Err(Status::invalid_argument("the first message is a hello"));
         };
-        if let Peer::Certified(name) = &peer
+        let hello = bounds::hello(hello).map_err(|why| {
+            self.limits.warn(address, Subject::Admission, || format!("agent refused: {why}"));
+            Status::invalid_argument(why.to_string())
+        })?;
+        if let Peer::Certified(name, _, _) = &peer
             && *name != hello.name
         {
             let why = format!("its certificate is that of {name:?}, it calls itself {:?}", hello.name);
-            tracing::warn!(kind = "agent-refused", "agent refused: {why}");
+            self.limits.warn(address, Subject::Admission, || format!("agent refused: {why}"));
             return Err(Status::permission_denied(why));
         }
-        let (sender, outbox) = mpsc::unbounded_channel();
-        tokio::spawn(Session::start(self.clone(), hello, sender, inbox));
-        Ok(Response::new(UnboundedReceiverStream::new(outbox)))
+        let (sender, outbox) = mpsc::channel(ORDERS);
+        tokio::spawn(Session::start(self.clone(), peer, hello, sender, inbox));
+        Ok(Response::new(ReceiverStream::new(outbox)))
     }
 }
 
@@ -491,11 +589,13 @@ impl AgentsService for Agents {
 struct Session {
     agents: Agents,
     id: u64,
+    peer: Peer,
+    /// What it has of what it may speak for.
     hello: wire::Hello,
     /// Of the switches that the site has.
     dpids: BTreeMap<String, Dpid>,
     sent: Vec<wire::Switch>,
-    outbox: mpsc::UnboundedSender<ToAgent>,
+    outbox: mpsc::Sender<ToAgent>,
 }
 
 /// Greater than those of an earlier controller: milliseconds since the epoch, and one more for each.
@@ -509,32 +609,40 @@ fn generation() -> u64 {
 impl Session {
     async fn start(
         agents: Agents,
+        peer: Peer,
         hello: wire::Hello,
-        outbox: mpsc::UnboundedSender<ToAgent>,
+        outbox: mpsc::Sender<ToAgent>,
         mut inbox: Streaming<wire::FromAgent>,
     ) {
         let name = hello.name.clone();
         let id = agents.sessions.fetch_add(1, Ordering::Relaxed);
-        let (alive, mut ended) = mpsc::unbounded_channel();
-        let mut session = Session { agents, id, hello, dpids: BTreeMap::new(), sent: Vec::new(), outbox };
-        session.enter(alive).await;
+        let (alive, mut ended) = oneshot::channel();
+        let mut session =
+            Session { agents, id, peer, hello, dpids: BTreeMap::new(), sent: Vec::new(), outbox };
+        let mut begun = session.enter(alive).await;
         let mut versions = session.agents.handle.version.clone();
-        session.tell_desired();
+        if begun.is_ok() {
+            begun = session.tell_desired();
+        }
         let why = loop {
+            if let Err(why) = begun {
+                break why;
+            }
             tokio::select! {
                 message = inbox.message() => match message {
-                    Ok(Some(message)) => session.take(message).await,
+                    Ok(Some(message)) => begun = session.take(message).await,
                     Ok(None) => break "it has closed the connection".to_owned(),
-                    Err(status) => break status.message().to_owned(),
+                    Err(status) => break bounds::line(status.message()),
                 },
                 changed = versions.changed() => match changed {
-                    Ok(()) => session.tell_desired(),
+                    Ok(()) => begun = session.tell_desired(),
                     Err(_) => return,
                 },
                 // Nobody sends on it: it ends when another session of that agent, or a revocation, takes its place.
-                _ = ended.recv() => break "another connection has taken its place, or it was revoked".to_owned(),
+                _ = &mut ended => break "another connection has taken its place, or it was revoked or enrolled anew".to_owned(),
             }
         };
+        let _ = session.outbox.try_send(Err(Status::aborted(why.clone())));
         if session.agents.leave(&name, id) {
             session.event(Event::AgentDown { agent: name, why }).await;
         }
@@ -549,11 +657,26 @@ impl Session {
         self.event(Event::AgentTrouble { agent: self.hello.name.clone(), what }).await;
     }
 
-    async fn enter(&mut self, alive: mpsc::UnboundedSender<()>) {
-        let (agents, hello) = (self.agents.clone(), self.hello.clone());
+    /// Takes the place of an earlier session of its name, and says what it has.
+    async fn enter(&mut self, alive: oneshot::Sender<()>) -> Result<(), String> {
+        let agents = self.agents.clone();
+        let earlier = {
+            let mut live = agents.live();
+            let earlier = live.sessions.insert(self.hello.name.clone(), (self.id, alive));
+            if let Some((id, _)) = &earlier {
+                live.claims.retain(|_, by| by != id);
+            }
+            earlier
+        };
+        drop(earlier);
+        // From now on a revocation ends this session; one that came just before is seen here.
+        if let Peer::Certified(name, serial, _) = &self.peer {
+            agents.authority.admits(name, serial).map_err(|why| why.to_string())?;
+        }
+        let refused = self.claim().map_err(|why| why.to_string())?;
+        let hello = self.hello.clone();
         {
             let mut live = agents.live();
-            live.sessions.insert(hello.name.clone(), (self.id, alive));
             let view = AgentView {
                 name: hello.name.clone(),
                 connected: true,
@@ -566,6 +689,7 @@ impl Session {
             live.views.insert(hello.name.clone(), view);
         }
         self.event(Event::AgentUp { agent: hello.name.clone() }).await;
+        self.say_claims(refused).await;
         for presented in &hello.switches {
             let Some(id) = desired::find(&agents.site, &presented.name) else {
                 self.trouble(format!("the site file has no switch {:?}", presented.name)).await;
@@ -593,14 +717,16 @@ impl Session {
             let agent = hello.name.clone();
             self.event(Event::PortsManaged { agent, switch: switch.dpid, ports }).await;
         }
+        Ok(())
     }
 
-    /// Sends the desired state if it is another one than before.
-    fn tell_desired(&mut self) {
+    /// Sends the desired state if it is another one than before. An agent that does not take them is disconnected, and synchronised anew when
+    /// it is back.
+    fn tell_desired(&mut self) -> Result<(), String> {
         let snapshot = self.agents.handle.snapshot.load_full();
         let switches = desired::of(&self.agents.site, &snapshot.classes, &self.hello.switches);
         if switches == self.sent {
-            return;
+            return Ok(());
         }
         self.sent.clone_from(&switches);
         let generation = generation();
@@ -613,13 +739,20 @@ impl Session {
         if let Some(view) = self.agents.live().views.get_mut(&self.hello.name) {
             view.generation = generation;
         }
-        // An agent whose connection just ended gets it when it is back.
-        let _ = self.outbox.send(Ok(wire::ToAgent { message: Some(message) }));
+        match self.outbox.try_send(Ok(wire::ToAgent { message: Some(message) })) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(format!(
+                "it has not taken the last {ORDERS} desired states; it gets the latest when it is back"
+            )),
+            // The connection has just ended: it gets it when it is back.
+            Err(mpsc::error::TrySendError::Closed(_)) => Err("its connection has ended".into()),
+        }
     }
 
-    async fn take(&mut self, message: wire::FromAgent) {
+    async fn take(&mut self, message: wire::FromAgent) -> Result<(), String> {
         match message.message {
             Some(wire::from_agent::Message::Applied(applied)) => {
+                let applied = bounds::applied(applied).map_err(|why| why.to_string())?;
                 let faults: Vec<String> = applied.faults.iter().map(fault).collect();
                 for fault in &faults {
                     self.trouble(fault.clone()).await;
@@ -628,9 +761,13 @@ impl Session {
                     (view.applied, view.took_ms, view.faults) = (applied.generation, applied.took_ms, faults);
                 }
             }
-            Some(wire::from_agent::Message::Report(report)) => self.report(report).await,
+            Some(wire::from_agent::Message::Report(report)) => {
+                let report = bounds::report(report).map_err(|why| why.to_string())?;
+                self.report(report).await;
+            }
             Some(wire::from_agent::Message::Hello(_)) | None => {}
         }
+        Ok(())
     }
 
     async fn report(&mut self, report: wire::Report) {
@@ -638,7 +775,16 @@ impl Session {
             self.trouble(what).await;
         }
         let (mut views, mut ends) = (Vec::new(), Vec::new());
-        for switch in report.switches {
+        let mut foreign = BTreeSet::new();
+        for mut switch in report.switches {
+            let Some(has) = self.hello.switches.iter().find(|s| s.name == switch.name) else {
+                foreign.insert(switch.name);
+                continue;
+            };
+            // Ports that it has not said to have are no ports.
+            let numbers: BTreeSet<u32> = has.ports.iter().map(|p| p.number).collect();
+            let mut seen = BTreeSet::new();
+            switch.ports.retain(|p| numbers.contains(&p.number) && seen.insert(p.number));
             let id = desired::find(&self.agents.site, &switch.name);
             let presented = self.hello.switches.iter().find(|s| s.name == switch.name);
             for port in &switch.ports {
@@ -659,6 +805,7 @@ impl Session {
             let ports = switch.ports.into_iter().map(sample).collect();
             self.event(Event::AgentSamples { switch: dpid, ports }).await;
         }
+        self.say_claims(foreign.into_iter().map(claims::Claim::not_its).collect()).await;
         if let Some(view) = self.agents.live().views.get_mut(&self.hello.name) {
             view.ports = views;
         }

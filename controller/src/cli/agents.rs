@@ -1,9 +1,9 @@
 //! `tandem agent` and `tandem class`.
 
-use super::client::Client;
+use super::client::segment;
 use super::table::table;
 use super::verbs::{Common, print_json};
-use crate::agents::api::TokenBody;
+use crate::agents::api::{SwitchesBody, TokenBody};
 use crate::api::ClassBody;
 use clap::Subcommand;
 use hyper::Method;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tandem_core::classes::ClassView;
 use tandem_core::snapshot::SwitchView;
 use tandem_model::BitRate;
+use tandem_model::text::escaped;
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -25,6 +26,18 @@ pub enum AgentVerb {
         /// Where the agent reaches this controller, HOST:PORT; by default the address of `tandem serve --agents`.
         #[arg(long)]
         address: Option<String>,
+        /// A switch that the agent speaks for; again for each of them. Left out: those that it had before, or the one that is called as
+        /// the agent is.
+        #[arg(long = "switch", value_name = "SWITCH")]
+        switches: Vec<String>,
+    },
+    /// Say which switches an enrolled agent speaks for: all of them, each with `--switch`.
+    Allow {
+        /// Its name.
+        name: String,
+        /// A switch; again for each of them.
+        #[arg(long = "switch", value_name = "SWITCH", required = true)]
+        switches: Vec<String>,
     },
     /// List all agents.
     List,
@@ -60,7 +73,11 @@ fn share(text: &str) -> Result<ClassBody, String> {
         Some((share, ceiling)) => (share, Some(ceiling.parse().map_err(|_| wrong())?)),
         None => (numbers, None),
     };
-    Ok(ClassBody { name: name.to_owned(), share: share.parse().map_err(|_| wrong())?, ceiling })
+    let body = ClassBody { name: name.to_owned(), share: share.parse().map_err(|_| wrong())?, ceiling };
+    // JSON has no NaN: it would arrive as nothing at all.
+    crate::limits::percent("a share", body.share)?;
+    body.ceiling.map_or(Ok(()), |c| crate::limits::percent("a ceiling", c))?;
+    Ok(body)
 }
 
 /// `tandem agent`.
@@ -68,10 +85,17 @@ fn share(text: &str) -> Result<ClassBody, String> {
 /// # Errors
 /// With what the controller says.
 pub async fn agent(common: &Common, verb: AgentVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
-        AgentVerb::Token { name, minutes, address } => {
-            let body = serde_json::to_value(TokenBody { name, minutes: Some(minutes), address })?;
+        AgentVerb::Allow { name, switches } => {
+            let said = switches.join(", ");
+            let body = serde_json::to_value(SwitchesBody { switches })?;
+            client.call(Method::PUT, &format!("/api/v1/agents/{name}/switches"), Some(body)).await?;
+            println!("{name} speaks for {said}");
+        }
+        AgentVerb::Token { name, minutes, address, switches } => {
+            let switches = (!switches.is_empty()).then_some(switches);
+            let body = serde_json::to_value(TokenBody { name, minutes: Some(minutes), address, switches })?;
             let reply = client.call(Method::POST, "/api/v1/agents/tokens", Some(body)).await?;
             if common.json {
                 return print_json(&reply.body);
@@ -100,7 +124,7 @@ pub async fn agent(common: &Common, verb: AgentVerb) -> anyhow::Result<()> {
             show(agent);
         }
         AgentVerb::Revoke { name } => {
-            client.call(Method::DELETE, &format!("/api/v1/agents/{name}"), None).await?;
+            client.call(Method::DELETE, &format!("/api/v1/agents/{}", segment(&name)), None).await?;
             println!("{name} is let in no longer");
         }
     }
@@ -165,7 +189,7 @@ fn show(entry: &Value) {
         .collect();
     println!("{}", table(&["port", "interface", "datapath", "state", "speed", "hardware counters"], &rows));
     for fault in agent["faults"].as_array().into_iter().flatten() {
-        println!("fault: {}", text(fault));
+        println!("fault: {}", escaped(&text(fault)));
     }
 }
 
@@ -174,7 +198,7 @@ fn show(entry: &Value) {
 /// # Errors
 /// With what the controller says.
 pub async fn class(common: &Common, verb: ClassVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         ClassVerb::Set { shares } => {
             client.call(Method::PUT, "/api/v1/classes", Some(serde_json::to_value(shares)?)).await?;

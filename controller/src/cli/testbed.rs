@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::table::table;
 use super::verbs::{Common, print_json};
-use crate::agents::api::TokenBody;
+use crate::agents::api::{SwitchesBody, TokenBody};
 use crate::serve::read_site;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -112,7 +112,7 @@ pub struct Deploy {
 /// # Errors
 /// When the inventory has faults, or somebody else holds the testbed.
 pub async fn testbed(common: &Common, verb: TestbedVerb) -> anyhow::Result<bool> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let controller = Running { client, runtime: tokio::runtime::Handle::current() };
     let json = common.json;
     // ssh is waited for by threads of its own.
@@ -309,8 +309,21 @@ impl Control for Running {
         })
     }
 
-    fn token(&self, agent: &str, address: &str) -> Result<String, String> {
-        let body = TokenBody { name: agent.to_owned(), minutes: Some(10), address: Some(address.to_owned()) };
+    fn allow(&self, agent: &str, switches: &[String]) -> Result<(), String> {
+        let body = SwitchesBody { switches: switches.to_vec() };
+        let body = serde_json::to_value(body).map_err(|e| e.to_string())?;
+        let path = format!("/api/v1/agents/{agent}/switches");
+        let reply = self.runtime.block_on(self.client.call(Method::PUT, &path, Some(body)));
+        reply.map(drop).map_err(|e| format!("{e:#}"))
+    }
+
+    fn token(&self, agent: &str, address: &str, switches: &[String]) -> Result<String, String> {
+        let body = TokenBody {
+            name: agent.to_owned(),
+            minutes: Some(10),
+            address: Some(address.to_owned()),
+            switches: Some(switches.to_vec()),
+        };
         let body = serde_json::to_value(body).map_err(|e| e.to_string())?;
         let reply =
             self.runtime.block_on(self.client.call(Method::POST, "/api/v1/agents/tokens", Some(body)));

@@ -111,7 +111,9 @@ pub struct OvsCfg {
     pub pid_file: Option<PathBuf>,
     /// `auto`, `kernel` or `userspace`.
     pub datapath: Option<&'static str>,
-    /// Take over bridges whose flows are lost by that for a moment.
+    /// Take over bridges of the switches' names that somebody else has made.
+    pub adopt: bool,
+    /// Also those whose flows are lost by that for a moment.
     pub adopt_with_gap: bool,
 }
 
@@ -349,6 +351,7 @@ fn ovs(m: &mut Section<'_>, c: &mut Collector<'_>) -> OvsCfg {
         database: s.text(c, "database").map(PathBuf::from),
         pid_file: s.text(c, "pid_file").map(PathBuf::from),
         datapath: s.word(c, "datapath", &words),
+        adopt: s.flag(c, "adopt").unwrap_or(false),
         adopt_with_gap: s.flag(c, "adopt_with_gap").unwrap_or(false),
     };
     s.finish(c);

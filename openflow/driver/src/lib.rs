@@ -7,8 +7,10 @@
 mod dhcp;
 pub mod driver;
 mod error;
+mod fairness;
 mod greeting;
 pub mod packets;
+mod port_changes;
 mod reading;
 mod reconcile;
 mod speaker;

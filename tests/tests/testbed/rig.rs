@@ -314,7 +314,12 @@ impl Rig {
         }
         let file = folder.join("agent.toml").display().to_string();
         std::fs::write(&file, config)?;
-        let token = self.tandem(&["agent", "token", "mini1", "--address", &format!("{CONTROLLER}:6655")])?;
+        let address = format!("{CONTROLLER}:6655");
+        let mut arguments = vec!["agent", "token", "mini1", "--address", &address];
+        for switch in &self.site.topology.switches {
+            arguments.extend(["--switch", &switch.name]);
+        }
+        let token = self.tandem(&arguments)?;
         let agent = program("tandem-agent")?.display().to_string();
         let enrolled = Command::new("ip")
             .args(["netns", "exec", "mini1", &agent, "--config", &file, "enroll", "--token", token.trim()])

@@ -1,8 +1,8 @@
 //! Makes bridges what is wanted, and gives them back.
 
 use super::found::{Found, FoundBridge};
-use super::plan::{difference, refusals};
-use super::{Adopt, Error, Ovsdb, WantedBridge, WantedPort};
+use super::plan::{Difference, difference, refusals};
+use super::{ActualBridge, Adopt, Error, Ovsdb, WantedBridge, WantedPort};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +15,8 @@ const TRIES: u32 = 5;
 pub struct Synced {
     /// Whether anything had to be changed.
     pub changed: bool,
+    /// What somebody else has changed since the owner set it and is therefore not given back, in words.
+    pub kept: Vec<String>,
     /// For each wanted port: its bridge, its name, and whether it has its number, or why not. An interface that does not exist yet is
     /// attached by vswitchd as soon as it comes.
     pub ports: Vec<(String, String, Result<(), String>)>,
@@ -25,8 +27,8 @@ impl Ovsdb {
     /// until vswitchd has carried it out, and reads back what has become of the ports.
     ///
     /// What it makes is marked with `owner` (`external_ids:tandem`). Marked bridges and ports that are no longer wanted are removed; what
-    /// is not marked never is. A bridge of a wanted name without a mark is taken over and remembers how it was found, for
-    /// [`Ovsdb::release`]. A port that somebody else has put into a wanted bridge stays; if it is wanted, it gets its number.
+    /// is not marked never is. A bridge of a wanted name without a mark is taken over, where `adopt` says so, and remembers how it was
+    /// found, for [`Ovsdb::release`]. A port that somebody else has put into a wanted bridge stays; if it is wanted, it gets its number.
     ///
     /// Bridges named in `spared` stay as they are, marked or not: what is wanted of them is not known or cannot be.
     ///
@@ -35,7 +37,7 @@ impl Ovsdb {
     ///
     /// # Errors
     /// Before anything is changed: [`Error::Invalid`], [`Error::OwnedByOther`], [`Error::PortElsewhere`], [`Error::PortInBond`], and
-    /// [`Error::WouldInterrupt`] unless `adopt` allows it; [`Error::Refused`] and [`Error::Changed`] by the database. After it:
+    /// [`Error::NotOurs`] and [`Error::WouldInterrupt`] unless `adopt` allows it, [`Error::DamagedRecord`]; [`Error::Refused`] and [`Error::Changed`] by the database. After it:
     /// [`Error::VswitchdSilent`] when vswitchd takes longer than `limit`. Those of the connection at any time.
     pub fn sync_bridges(
         &mut self,
@@ -47,14 +49,14 @@ impl Ovsdb {
     ) -> Result<Synced, Error> {
         for _ in 0..TRIES {
             let mut found = self.find_bridges()?;
-            let operations = difference(&found, owner, wanted, spared, adopt)?;
+            let Difference { operations, kept } = difference(&found, owner, wanted, spared, adopt)?;
             let changed = !operations.is_empty();
             let Some(target) = self.carry_out(&operations, found.next_cfg)? else { continue };
             if changed || found.cur_cfg < target {
                 self.wait_for_vswitchd(target, limit)?;
                 found = self.find_bridges()?;
             }
-            return Ok(Synced { changed, ports: outcomes(&found, wanted) });
+            return Ok(Synced { changed, kept, ports: outcomes(&found, wanted) });
         }
         Err(Error::Changed { tries: TRIES })
     }
@@ -74,15 +76,31 @@ impl Ovsdb {
     }
 
     /// Removes all that carries the mark of `owner`, and gives back what was taken over as it was found. Waits until vswitchd has
-    /// carried it out.
+    /// carried it out. What somebody else has changed since is told and stays.
     ///
     /// A bridge of the owner's making that holds a port of somebody else is left to that port, without controllers.
     ///
     /// # Errors
     /// [`Error::VswitchdSilent`] when vswitchd takes longer than `limit`; [`Error::Refused`], [`Error::Changed`]; those of the
     /// connection.
-    pub fn release(&mut self, owner: &str, limit: Duration) -> Result<(), Error> {
-        self.sync_bridges(owner, &[], &[], Adopt::WithoutGap, limit).map(drop)
+    pub fn release(&mut self, owner: &str, limit: Duration) -> Result<Vec<String>, Error> {
+        self.sync_bridges(owner, &[], &[], Adopt::No, limit).map(|synced| synced.kept)
+    }
+
+    /// What is there, and what each of the wanted bridges that cannot be has against it, as of one moment and without changing anything.
+    ///
+    /// # Errors
+    /// [`Error::DamagedRecord`]; those of the connection.
+    pub fn inspect(
+        &mut self,
+        owner: &str,
+        wanted: &[WantedBridge],
+        adopt: Adopt,
+    ) -> Result<(Vec<ActualBridge>, Vec<(String, Error)>), Error> {
+        let found = self.find_bridges()?;
+        difference(&found, owner, &[], &[], Adopt::No)?;
+        let bridges = found.bridges.iter().map(|b| b.actual(&found.qos)).collect();
+        Ok((bridges, refusals(&found, owner, wanted, adopt)))
     }
 
     /// The configuration number to wait for; `None` when a guard has found something else than was read.
@@ -100,7 +118,7 @@ impl Ovsdb {
                 }
             }
             Err(Error::Refused { operation, error, .. })
-                if operation == "wait Bridge" && error == "timed out" =>
+                if operation.starts_with("wait ") && error == "timed out" =>
             {
                 Ok(None)
             }

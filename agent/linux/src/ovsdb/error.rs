@@ -92,6 +92,30 @@ pub enum Error {
         /// Why.
         gap: Gap,
     },
+    /// A bridge of that name is there and nothing says that it may be taken over.
+    #[error(
+        "bridge {bridge} is there already and is somebody else's; allow to take it over with Adopt::WithoutGap"
+    )]
+    NotOurs {
+        /// Its name.
+        bridge: String,
+    },
+    /// What was written down of something that was taken over cannot be read.
+    #[error(
+        "what {what} was like before it was taken over cannot be read from its external_ids ({key}): {why}; nothing was \
+         changed. Correct it, or make {what} by hand what it was and remove the key (ovs-vsctl remove {table} {what} \
+         external_ids {key})"
+    )]
+    DamagedRecord {
+        /// `Bridge`, `Port` or `Interface`.
+        table: &'static str,
+        /// Its name.
+        what: String,
+        /// Where it was written down.
+        key: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A bridge of that name belongs to another owner.
     #[error("bridge {bridge} belongs to {owner}; it has to release the bridge first")]
     OwnedByOther {
@@ -111,7 +135,10 @@ pub enum Error {
         bridge: String,
     },
     /// A wanted port is part of a bond.
-    #[error("interface {port} is part of the bond {bond} in bridge {bridge} and cannot be a port of its own")]
+    #[error(
+        "interface {port} is part of the bond {bond} in bridge {bridge} and cannot be a port of its own; name an interface \
+         that is free, or take this one out of the bond first (ovs-vsctl del-bond-iface {bond} {port})"
+    )]
     PortInBond {
         /// The interface's name.
         port: String,

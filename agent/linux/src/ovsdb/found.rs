@@ -15,6 +15,12 @@ pub(super) const MARK: &str = "tandem";
 /// The key of what was there before.
 pub(super) const BEFORE: &str = "tandem-found";
 
+/// The key of what the owner has set, where something was there before: what is something else by now is not given back.
+pub(super) const SET: &str = "tandem-set";
+
+/// The key of a Port's queueing that was there before.
+pub(super) const QUEUEING: &str = "tandem-qos";
+
 /// The columns of a Bridge that a difference is based on. All are configuration: vswitchd writes none of them.
 pub(super) const BRIDGE_COLUMNS: [&str; 7] =
     ["ports", "controller", "fail_mode", "protocols", "datapath_type", "other_config", "external_ids"];
@@ -52,6 +58,12 @@ pub struct ActualPort {
     pub name: String,
     /// OpenFlow port number as given by vswitchd (`ofport`); absent while it is not attached.
     pub number: Option<u32>,
+    /// Its interfaces; more than one make a bond.
+    pub interfaces: Vec<String>,
+    /// What kind of queueing the database says that it has (`linux-htb`); absent for none.
+    pub qos: Option<String>,
+    /// An owner has cleared the queueing that it had, and has to give it back.
+    pub took_queueing: bool,
     /// OpenFlow port number that was asked for (`ofport_request`).
     pub requested: Option<u32>,
     /// Why it could not be attached.
@@ -66,6 +78,9 @@ pub struct ActualPort {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) bridges: Vec<FoundBridge>,
+    /// Rows of QoS and of Queue, by their uuids.
+    pub(super) qos: BTreeMap<String, Row>,
+    pub(super) queues: BTreeMap<String, Row>,
     pub(super) next_cfg: i64,
     pub(super) cur_cfg: i64,
 }
@@ -105,14 +120,30 @@ fn owner(row: &Row) -> Option<&str> {
     row.entry("external_ids", MARK)
 }
 
+/// What was written down under a key of a row's `external_ids`.
+fn record(row: &Row, table: &'static str, what: &str, key: &'static str) -> Result<Option<Value>, Error> {
+    let Some(text) = row.entry("external_ids", key) else { return Ok(None) };
+    let damaged = |why: String| Error::DamagedRecord { table, what: what.to_owned(), key, why };
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) if value.is_object() => Ok(Some(value)),
+        Ok(_) => Err(damaged("it is no JSON object".into())),
+        Err(error) => Err(damaged(error.to_string())),
+    }
+}
+
 impl FoundBridge {
     pub(super) fn owner(&self) -> Option<&str> {
         owner(&self.row)
     }
 
     /// What its owner found and has to give back; absent on a bridge that its owner made.
-    pub(super) fn before(&self) -> Option<Value> {
-        serde_json::from_str(self.row.entry("external_ids", BEFORE)?).ok()
+    pub(super) fn before(&self) -> Result<Option<Value>, Error> {
+        record(&self.row, "Bridge", &self.name, BEFORE)
+    }
+
+    /// What its owner has set; absent if an earlier release of the owner did.
+    pub(super) fn set(&self) -> Result<Option<Value>, Error> {
+        record(&self.row, "Bridge", &self.name, SET)
     }
 
     pub(super) fn is_adopted(&self) -> bool {
@@ -129,10 +160,10 @@ impl FoundBridge {
         self.row.entry("other_config", "datapath-id")
     }
 
-    pub(super) fn actual(&self) -> ActualBridge {
+    pub(super) fn actual(&self, qos: &BTreeMap<String, Row>) -> ActualBridge {
         let own = |p: &&FoundPort| p.name != self.name;
         let text = |s: &str| s.to_owned();
-        let mut ports: Vec<ActualPort> = self.ports.iter().filter(own).map(FoundPort::actual).collect();
+        let mut ports: Vec<ActualPort> = self.ports.iter().filter(own).map(|p| p.actual(qos)).collect();
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         let id = self.set_datapath_id().and_then(number).or_else(|| number(self.row.text("datapath_id")?));
         let mut controllers: Vec<String> = self.controllers.iter().map(|c| text(c.target())).collect();
@@ -165,10 +196,24 @@ impl FoundPort {
         owner(&self.row)
     }
 
-    fn actual(&self) -> ActualPort {
+    /// The row of QoS that it names.
+    pub(super) fn qos(&self) -> Option<&str> {
+        self.row.uuids("qos").first().copied()
+    }
+
+    /// The queueing that was there before an owner took it over, and who that was.
+    pub(super) fn queueing_before(&self) -> Result<Option<Value>, Error> {
+        record(&self.row, "Port", &self.name, QUEUEING)
+    }
+
+    fn actual(&self, qos: &BTreeMap<String, Row>) -> ActualPort {
         let first = self.interfaces.first();
+        let kind = self.qos().map(|u| qos.get(u).and_then(|r| r.text("type")).unwrap_or_default());
         ActualPort {
             name: self.name.clone(),
+            interfaces: self.interfaces.iter().map(|i| i.name.clone()).collect(),
+            qos: kind.map(ToOwned::to_owned),
+            took_queueing: self.row.entry("external_ids", QUEUEING).is_some(),
             number: first.and_then(FoundInterface::number),
             requested: first.and_then(FoundInterface::requested),
             error: first.and_then(|i| i.row.text("error")).map(ToOwned::to_owned),
@@ -192,8 +237,24 @@ impl FoundInterface {
     }
 
     /// The number that was asked for before the owner asked for another; absent on an interface that the owner made.
-    pub(super) fn before(&self) -> Option<Option<u32>> {
-        self.row.entry("external_ids", BEFORE).map(|text| text.parse().ok())
+    pub(super) fn before(&self) -> Result<Option<Option<u32>>, Error> {
+        let Some(text) = self.row.entry("external_ids", BEFORE) else { return Ok(None) };
+        let damaged = || Error::DamagedRecord {
+            table: "Interface",
+            what: self.name.clone(),
+            key: BEFORE,
+            why: format!("{text:?} is neither a number nor \"none\""),
+        };
+        if text == "none" {
+            Ok(Some(None))
+        } else {
+            text.parse().map(|n| Some(Some(n))).map_err(|_| damaged())
+        }
+    }
+
+    /// The number that the owner has asked for, where it found another.
+    pub(super) fn set(&self) -> Option<u32> {
+        self.row.entry("external_ids", SET)?.parse().ok()
     }
 }
 
@@ -204,20 +265,23 @@ impl FoundController {
 }
 
 /// One transaction's questions; its answers go to [`put_together`].
-pub(super) fn questions() -> [Value; 5] {
+pub(super) fn questions() -> [Value; 7] {
     let select = |table: &str, columns: &[&str]| json!({ "op": "select", "table": table, "where": [], "columns": columns });
     let mut bridge = vec!["_uuid", "name", "datapath_id"];
     bridge.extend(BRIDGE_COLUMNS);
     [
         select("Open_vSwitch", &["next_cfg", "cur_cfg"]),
         select("Bridge", &bridge),
-        select("Port", &["_uuid", "name", "interfaces", "external_ids"]),
+        select("Port", &["_uuid", "name", "interfaces", "qos", "external_ids"]),
         select(
             "Interface",
             &["_uuid", "name", "ofport", "ofport_request", "error", "link_state", "external_ids"],
         ),
         // Of controllers everything is kept, to be given back.
         json!({ "op": "select", "table": "Controller", "where": [] }),
+        // The same of queueing.
+        json!({ "op": "select", "table": "QoS", "where": [] }),
+        json!({ "op": "select", "table": "Queue", "where": [] }),
     ]
 }
 
@@ -259,6 +323,8 @@ pub(super) fn put_together(results: &[Value]) -> Found {
     let site = rows(results, 0).pop().unwrap_or_default();
     Found {
         bridges,
+        qos: by_uuid(5),
+        queues: by_uuid(6),
         next_cfg: site.integer("next_cfg").unwrap_or(0),
         cur_cfg: site.integer("cur_cfg").unwrap_or(0),
     }
@@ -283,7 +349,8 @@ impl Ovsdb {
     /// # Errors
     /// As [`Ovsdb::transact`].
     pub fn read_bridges(&mut self) -> Result<Vec<ActualBridge>, Error> {
-        Ok(self.find_bridges()?.bridges.iter().map(FoundBridge::actual).collect())
+        let found = self.find_bridges()?;
+        Ok(found.bridges.iter().map(|b| b.actual(&found.qos)).collect())
     }
 
     pub(super) fn find_bridges(&mut self) -> Result<Found, Error> {

@@ -18,12 +18,14 @@ mod interfaces;
 mod make;
 mod monitor;
 mod plan;
+mod queueing;
 mod row;
 mod wanted;
 
 pub use bridges::Synced;
 pub use connection::Ovsdb;
 pub use error::{Error, Gap};
+use found::Found;
 pub use found::{ActualBridge, ActualPort};
 pub use interfaces::{About, Duplex, InterfaceRow, State};
 pub use make::{Bridge, Common, Port};

@@ -10,13 +10,23 @@
 //! longer wanted is therefore left to that port: without the owner's ports, controllers and marks.
 
 use super::found::{
-    BEFORE, BRIDGE_COLUMNS, Found, FoundBridge, FoundController, FoundPort, MARK, number, same,
+    BEFORE, BRIDGE_COLUMNS, Found, FoundBridge, FoundController, FoundPort, MARK, SET, number, same,
 };
+use super::queueing;
 use super::row::{map, optional, texts};
 use super::wanted::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
 use super::{Error, Gap};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+/// What is to be done, and what is not.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Difference {
+    /// Operations of one transaction; none when all is so already.
+    pub(super) operations: Vec<Value>,
+    /// What somebody else has changed since the owner set it, and is therefore not given back, in words.
+    pub(super) kept: Vec<String>,
+}
 
 /// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the names in `spared` stay as they are.
 pub(super) fn difference(
@@ -25,23 +35,23 @@ pub(super) fn difference(
     wanted: &[WantedBridge],
     spared: &[String],
     adopt: Adopt,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Difference, Error> {
     // 1.
     wanted::check(owner, wanted)?;
     if let Some((_, refusal)) = refusals(found, owner, wanted, adopt).into_iter().next() {
         return Err(refusal);
     }
     let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
-    let mut plan = Plan { owner, ..Plan::default() };
+    let mut plan = Plan::new(owner, found);
     // 2.
     let is_wanted = |b: &&FoundBridge| wanted.iter().any(|w| w.name == b.name) || spared.contains(&b.name);
     for bridge in found.bridges.iter().filter(|b| !is_wanted(b)) {
-        plan.give_up(bridge);
+        plan.give_up(bridge)?;
     }
     // 3.
     for bridge in wanted {
         match by_name.get(bridge.name.as_str()) {
-            Some(there) => plan.change(there, bridge),
+            Some(there) => plan.change(there, bridge)?,
             None => plan.make(bridge),
         }
     }
@@ -121,7 +131,11 @@ fn refuse(
         let interface = place.port.interfaces.iter().find(|i| i.name == port.name);
         other(place.bridge, interface.and_then(|i| i.owner()))?;
     }
-    match there.filter(|b| b.owner().is_none() && adopt == Adopt::WithoutGap).and_then(|b| gap(b, wanted)) {
+    let foreign = there.filter(|b| b.owner().is_none());
+    if foreign.is_some() && adopt == Adopt::No {
+        return Err(Error::NotOurs { bridge: wanted.name.clone() });
+    }
+    match foreign.filter(|_| adopt == Adopt::WithoutGap).and_then(|b| gap(b, wanted)) {
         Some(gap) => Err(Error::WouldInterrupt { bridge: wanted.name.clone(), gap }),
         None => Ok(()),
     }
@@ -150,11 +164,13 @@ fn gap(there: &FoundBridge, wanted: &WantedBridge) -> Option<Gap> {
 }
 
 /// Operations as they gather.
-#[derive(Default)]
-struct Plan<'a> {
-    owner: &'a str,
+pub(super) struct Plan<'a> {
+    pub(super) owner: &'a str,
+    pub(super) found: &'a Found,
     guards: Vec<Value>,
-    operations: Vec<Value>,
+    pub(super) operations: Vec<Value>,
+    /// See [`Difference::kept`].
+    pub(super) kept: Vec<String>,
     made: Vec<Value>,
     removed: Vec<Value>,
     /// Counts names of new rows.
@@ -163,28 +179,28 @@ struct Plan<'a> {
 
 /// What changes in one row.
 #[derive(Default)]
-struct RowChange {
+pub(super) struct RowChange {
     columns: Map<String, Value>,
     mutations: Vec<Value>,
 }
 
 impl RowChange {
-    fn set(&mut self, column: &str, value: Value) {
+    pub(super) fn set(&mut self, column: &str, value: Value) {
         self.columns.insert(column.to_owned(), value);
     }
 
     /// Writes entries into a map and leaves the others. An insertion alone would not replace an entry (RFC 7047 section 5.1).
-    fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
+    pub(super) fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
         self.take(column, &entries.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         self.mutations.push(json!([column, "insert", map(entries.iter().copied())]));
     }
 
     /// Takes entries out of a map.
-    fn take(&mut self, column: &str, keys: &[&str]) {
+    pub(super) fn take(&mut self, column: &str, keys: &[&str]) {
         self.mutations.push(json!([column, "delete", texts(keys)]));
     }
 
-    fn operations(self, table: &str, uuid: &str) -> Vec<Value> {
+    pub(super) fn operations(self, table: &str, uuid: &str) -> Vec<Value> {
         let condition = json!([["_uuid", "==", ["uuid", uuid]]]);
         let mut operations = Vec::new();
         if !self.columns.is_empty() {
@@ -200,8 +216,22 @@ impl RowChange {
     }
 }
 
-impl Plan<'_> {
-    fn finish(self) -> Vec<Value> {
+impl<'a> Plan<'a> {
+    fn new(owner: &'a str, found: &'a Found) -> Plan<'a> {
+        Plan {
+            owner,
+            found,
+            guards: Vec::new(),
+            operations: Vec::new(),
+            kept: Vec::new(),
+            made: Vec::new(),
+            removed: Vec::new(),
+            last_name: 0,
+        }
+    }
+
+    fn finish(self) -> Difference {
+        let kept = self.kept;
         let mut operations = self.guards;
         operations.extend(self.operations);
         let mut mutations = Vec::new();
@@ -212,14 +242,14 @@ impl Plan<'_> {
             mutations.push(json!(["bridges", "insert", ["set", self.made]]));
         }
         if operations.is_empty() && mutations.is_empty() {
-            return operations;
+            return Difference { operations, kept };
         }
         mutations.push(json!(["next_cfg", "+=", 1]));
         operations
             .push(json!({ "op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations }));
         operations
             .push(json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"] }));
-        operations
+        Difference { operations, kept }
     }
 
     fn name(&mut self) -> String {
@@ -227,7 +257,7 @@ impl Plan<'_> {
         format!("r{}", self.last_name)
     }
 
-    fn insert(&mut self, table: &str, row: Value) -> Value {
+    pub(super) fn insert(&mut self, table: &str, row: Value) -> Value {
         let name = self.name();
         self.operations.push(json!({ "op": "insert", "table": table, "uuid-name": name, "row": row }));
         json!(["named-uuid", name])
@@ -291,10 +321,23 @@ impl Plan<'_> {
         }));
     }
 
-    fn change(&mut self, there: &FoundBridge, wanted: &WantedBridge) {
+    /// The transaction fails if the port's queueing is no longer what was read.
+    pub(super) fn guard_queueing(&mut self, port: &FoundPort) {
+        let Some(qos) = port.row.get("qos") else { return };
+        self.guards.push(json!({
+            "op": "wait", "timeout": 0, "table": "Port", "where": [["_uuid", "==", ["uuid", port.uuid]]],
+            "columns": ["qos"], "until": "==", "rows": [{ "qos": qos }],
+        }));
+    }
+
+    fn change(&mut self, there: &FoundBridge, wanted: &WantedBridge) -> Result<(), Error> {
         let mut row = RowChange::default();
+        let as_set = as_set(wanted);
         if there.owner().is_none() {
-            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &as_found(there))]);
+            let before = as_found(there);
+            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &before), (SET, &as_set)]);
+        } else if there.before()?.is_some() && there.row.entry("external_ids", SET) != Some(&as_set) {
+            row.put("external_ids", &[(SET, &as_set)]);
         }
         if there.datapath_type() != wanted.datapath_type {
             row.set("datapath_type", json!(wanted.datapath_type));
@@ -318,7 +361,14 @@ impl Plan<'_> {
         }
         for port in &wanted.ports {
             match there.ports.iter().find(|p| p.name == port.name) {
-                Some(found) => self.renumber(found, port),
+                Some(found) => {
+                    self.renumber(found, port);
+                    if port.takes_queueing {
+                        queueing::take(self, found);
+                    } else {
+                        queueing::give_back(self, found)?;
+                    }
+                }
                 None => new.push(self.insert_wanted(port)),
             }
         }
@@ -328,9 +378,10 @@ impl Plan<'_> {
         let is_wanted =
             |p: &&FoundPort| p.name == there.name || wanted.ports.iter().any(|w| w.name == p.name);
         let gone: Vec<&FoundPort> = there.ports.iter().filter(|p| !is_wanted(p)).collect();
-        self.give_up_ports(gone, &mut row);
+        self.give_up_ports(gone, &mut row)?;
         let others = self.operations.split_off(start);
         self.touch(there, row, others);
+        Ok(())
     }
 
     /// Gives a port that is there its number. One that somebody else has put there keeps in mind which number it had asked for.
@@ -343,31 +394,46 @@ impl Plan<'_> {
         row.set("ofport_request", json!(wanted.number));
         if found.owner() != Some(self.owner) && interface.owner().is_none() {
             let before = interface.requested().map_or_else(|| "none".to_owned(), |n| n.to_string());
-            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &before)]);
+            let set = wanted.number.to_string();
+            row.put("external_ids", &[(MARK, self.owner), (BEFORE, &before), (SET, &set)]);
+        } else if interface.set().is_some() {
+            row.put("external_ids", &[(SET, &wanted.number.to_string())]);
         }
         self.operations.extend(row.operations("Interface", &interface.uuid));
     }
 
     /// Takes the owner's ports out of a bridge and gives back the numbers of others.
-    fn give_up_ports<'p>(&mut self, ports: impl IntoIterator<Item = &'p FoundPort>, bridge: &mut RowChange) {
+    fn give_up_ports<'p>(
+        &mut self,
+        ports: impl IntoIterator<Item = &'p FoundPort>,
+        bridge: &mut RowChange,
+    ) -> Result<(), Error> {
         let mut gone = Vec::new();
         for port in ports {
             if port.owner() == Some(self.owner) {
                 gone.push(json!(["uuid", port.uuid]));
                 continue;
             }
+            queueing::give_back(self, port)?;
             for interface in port.interfaces.iter().filter(|i| i.owner() == Some(self.owner)) {
                 let mut row = RowChange::default();
-                if let Some(before) = interface.before() {
-                    row.set("ofport_request", optional(before));
+                let is_ours = interface.set().is_none() || interface.set() == interface.requested();
+                match interface.before()? {
+                    Some(before) if is_ours => row.set("ofport_request", optional(before)),
+                    Some(_) => self.kept.push(format!(
+                        "interface {} has been given another number (ofport_request) since; it keeps that one",
+                        interface.name
+                    )),
+                    None => {}
                 }
-                row.take("external_ids", &[MARK, BEFORE]);
+                row.take("external_ids", &[MARK, BEFORE, SET]);
                 self.operations.extend(row.operations("Interface", &interface.uuid));
             }
         }
         if !gone.is_empty() {
             bridge.mutations.push(json!(["ports", "delete", ["set", gone]]));
         }
+        Ok(())
     }
 
     /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows of a bridge that had no controller
@@ -406,16 +472,16 @@ impl Plan<'_> {
     }
 
     /// Removes what the owner has made of a bridge, or gives it back as it was found.
-    fn give_up(&mut self, bridge: &FoundBridge) {
+    fn give_up(&mut self, bridge: &FoundBridge) -> Result<(), Error> {
         let ours = bridge.owner() == Some(self.owner);
         let is_foreign = |p: &FoundPort| p.name != bridge.name && p.owner() != Some(self.owner);
         if ours && !bridge.is_adopted() && !bridge.ports.iter().any(is_foreign) {
             self.guard(bridge);
             self.removed.push(json!(["uuid", bridge.uuid]));
-            return;
+            return Ok(());
         }
         let (mut row, start) = (RowChange::default(), self.operations.len());
-        self.give_up_ports(bridge.ports.iter().filter(|p| p.name != bridge.name), &mut row);
+        self.give_up_ports(bridge.ports.iter().filter(|p| p.name != bridge.name), &mut row)?;
         for port in bridge.ports.iter().filter(|p| p.name == bridge.name && p.owner() == Some(self.owner)) {
             self.unmark("Port", &port.uuid);
             for interface in &port.interfaces {
@@ -423,36 +489,68 @@ impl Plan<'_> {
             }
         }
         if ours {
-            row.take("external_ids", &[MARK, BEFORE]);
-            let before = bridge.before().unwrap_or(Value::Null);
-            for (column, none) in [("fail_mode", json!(["set", []])), ("protocols", json!(["set", []]))] {
-                let value = before.get(column).unwrap_or(&none);
-                if !same(bridge.row.get(column), value) {
-                    row.set(column, value.clone());
-                }
-            }
-            if let Some(kind) =
-                before.get("datapath_type").filter(|k| !same(bridge.row.get("datapath_type"), k))
-            {
-                row.set("datapath_type", kind.clone());
-            }
-            match before["datapath-id"].as_str() {
-                Some(id) if bridge.set_datapath_id() == Some(id) => {}
-                Some(id) => row.put("other_config", &[("datapath-id", id)]),
-                None => row.take("other_config", &["datapath-id"]),
-            }
-            let controllers = before["controllers"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let controllers = controllers.iter().filter_map(Value::as_object).cloned();
-            let usable = controllers.filter(|c| c.contains_key("target")).collect();
-            self.change_controllers(&bridge.controllers, usable, &mut row);
+            row.take("external_ids", &[MARK, BEFORE, SET]);
+            self.give_back_settings(bridge, &mut row)?;
         }
         let others = self.operations.split_off(start);
         self.touch(bridge, row, others);
+        Ok(())
+    }
+
+    /// Sets what the owner has set back to what it found, column by column; what somebody else has set since stays.
+    fn give_back_settings(&mut self, bridge: &FoundBridge, row: &mut RowChange) -> Result<(), Error> {
+        let before = bridge.before()?.unwrap_or(Value::Null);
+        let set = bridge.set()?;
+        let none = json!(["set", []]);
+        let mut kept: Vec<&str> = Vec::new();
+        for column in ["fail_mode", "protocols", "datapath_type"] {
+            // The type of a bridge that the owner made goes with the bridge; one that is left to others keeps it.
+            let value = match before.get(column) {
+                None if column == "datapath_type" => continue,
+                value => value.unwrap_or(&none),
+            };
+            let now = bridge.row.get(column);
+            if same(now, value) {
+                continue;
+            }
+            if set.as_ref().and_then(|s| s.get(column)).is_none_or(|s| same(now, s)) {
+                row.set(column, value.clone());
+            } else {
+                kept.push(column);
+            }
+        }
+        let now = bridge.set_datapath_id();
+        match before["datapath-id"].as_str() {
+            id if id == now => {}
+            _ if set.as_ref().is_some_and(|s| s["datapath-id"].as_str() != now) => {
+                kept.push("other_config:datapath-id");
+            }
+            Some(id) => row.put("other_config", &[("datapath-id", id)]),
+            None => row.take("other_config", &["datapath-id"]),
+        }
+        let mut targets: Vec<&str> = bridge.controllers.iter().map(FoundController::target).collect();
+        targets.sort_unstable();
+        if set.as_ref().is_some_and(|s| s["controllers"] != json!(targets)) {
+            kept.push("controller");
+        } else {
+            let controllers = before["controllers"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let controllers = controllers.iter().filter_map(Value::as_object).cloned();
+            let usable = controllers.filter(|c| c.contains_key("target")).collect();
+            self.change_controllers(&bridge.controllers, usable, row);
+        }
+        self.kept.extend((!kept.is_empty()).then(|| {
+            format!(
+                "bridge {}: {} was changed since it was taken over, and stays so",
+                bridge.name,
+                kept.join(", ")
+            )
+        }));
+        Ok(())
     }
 
     fn unmark(&mut self, table: &str, uuid: &str) {
         let mut row = RowChange::default();
-        row.take("external_ids", &[MARK, BEFORE]);
+        row.take("external_ids", &[MARK, BEFORE, SET]);
         self.operations.extend(row.operations(table, uuid));
     }
 }
@@ -485,6 +583,20 @@ fn as_found(there: &FoundBridge) -> String {
         "fail_mode": there.row.get("fail_mode"),
         "protocols": there.row.get("protocols"),
         "controllers": controllers,
+    })
+    .to_string()
+}
+
+/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the columns.
+fn as_set(wanted: &WantedBridge) -> String {
+    let mut targets = wanted.targets();
+    targets.sort_unstable();
+    json!({
+        "datapath-id": datapath_id(wanted),
+        "datapath_type": wanted.datapath_type,
+        "fail_mode": fail_mode(wanted),
+        "protocols": texts(&wanted.protocols),
+        "controllers": targets,
     })
     .to_string()
 }

@@ -39,11 +39,16 @@ pub struct WantedPort {
     pub name: String,
     /// OpenFlow port number, 1 to 65279.
     pub number: u32,
+    /// Its queueing is the caller's: a `Port.qos` that somebody else has set is kept in mind and cleared, and given back with the
+    /// port. Otherwise it is left alone.
+    pub takes_queueing: bool,
 }
 
 /// Whether a bridge that is there already, without a mark, may be taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Adopt {
+    /// Not at all: it is somebody else's.
+    No,
     /// Only if its flows are not forgotten.
     WithoutGap,
     /// Even if its forwarding stops for a moment.
@@ -125,7 +130,7 @@ mod tests {
             secure: true,
             ports: ports
                 .iter()
-                .map(|(n, number)| WantedPort { name: (*n).into(), number: *number })
+                .map(|(n, number)| WantedPort { name: (*n).into(), number: *number, takes_queueing: false })
                 .collect(),
         }
     }

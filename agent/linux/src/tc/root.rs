@@ -6,14 +6,14 @@ use crate::netlink::{Netlink, REPLACE, Request};
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// TCA_OPTIONS (linux/rtnetlink.h).
 const OPTIONS: u16 = 2;
 
 /// Kinds whose classes somebody has made one by one: their root alone is not all there was.
-const CLASSFUL: [&str; 10] =
-    ["htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq", "mqprio", "taprio"];
+const CLASSFUL: [&str; 11] =
+    ["htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq", "mq", "mqprio", "taprio"];
 
 /// A root that is not the kernel's own choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +55,12 @@ impl Root {
 /// When the kernel does not list them.
 pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let found = netlink.dump("queueing disciplines", ask)?;
-    Ok(found
-        .iter()
+    Ok(roots_in(&netlink.dump("queueing disciplines", ask)?))
+}
+
+/// The same, out of a dump that is there already.
+pub fn roots_in(dump: &[RouteNetlinkMessage]) -> BTreeMap<u32, Root> {
+    dump.iter()
         .filter_map(|message| match message {
             RouteNetlinkMessage::NewQueueDiscipline(m) => Some(m),
             _ => None,
@@ -68,7 +71,45 @@ pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
                 Root { kind: kind(m).to_owned(), major: m.header.handle.major, options: raw_options(m) };
             (m.header.index.cast_unsigned(), root)
         })
-        .collect())
+        .collect()
+}
+
+/// Whether [`Root::request`] would put back all there is: the root has no classes, nothing is under it, and no filter is at it.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, Error> {
+    if root.is_classful() {
+        return Ok(false);
+    }
+    let own = TcHandle { major: root.major, minor: 0 };
+    let mut ask = TcMessage::with_index(index.cast_signed());
+    ask.header.parent = own;
+    let what = format!("filters of interface {index}");
+    let filters = netlink.dump(&what, RouteNetlinkMessage::GetTrafficFilter(ask))?;
+    let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let below = netlink.dump("queueing disciplines", ask)?.into_iter().any(|message| match message {
+        RouteNetlinkMessage::NewQueueDiscipline(m) => {
+            m.header.index.cast_unsigned() == index && m.header.parent.major == root.major
+        }
+        _ => false,
+    });
+    Ok(filters.is_empty() && !below)
+}
+
+/// The interfaces whose incoming packets somebody has put under a queueing discipline (`ingress`, `clsact`).
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn ingresses(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
+    let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let found = netlink.dump("queueing disciplines", ask)?;
+    let is_ingress = |m: &&TcMessage| m.header.parent == TcHandle::INGRESS;
+    let messages = found.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewQueueDiscipline(m) => Some(m),
+        _ => None,
+    });
+    Ok(messages.filter(is_ingress).map(|m| m.header.index.cast_unsigned()).collect())
 }
 
 /// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as one attribute; of others it has read

@@ -198,6 +198,13 @@ fn try_deploy(
     if !whole || enrol || !unit || !found.alive {
         todo.push("start and check".to_owned());
     }
+    let switches: Vec<String> = machine.switches.iter().map(|s| s.name.clone()).collect();
+    if !enrol && !options.dry_run {
+        // One that was enrolled before its inventory had these switches, or by an earlier release.
+        control
+            .allow(&machine.name, &switches)
+            .map_err(|why| format!("the controller does not let it speak for its switches: {why}"))?;
+    }
     if todo.is_empty() {
         if let Some(status) = &found.status {
             note_status(status, report);
@@ -236,7 +243,7 @@ fn try_deploy(
         step("enrolling");
         let address = format!("{}:{}", inventory.controller.address, inventory.controller.agents);
         let token = control
-            .token(&machine.name, &address)
+            .token(&machine.name, &address, &switches)
             .map_err(|why| format!("the controller gives no token: {why}"))?;
         // Over standard input: a command line can be seen by everybody there.
         let command = format!(

@@ -42,11 +42,17 @@ pub trait Control: Sync {
     /// When it does not answer; in words for people.
     fn enrolled(&self, agent: &str) -> Result<Enrolled, String>;
 
-    /// A token that enrols that agent, which reaches the controller at `address` (HOST:PORT).
+    /// Says which switches that agent, which is enrolled, speaks for: those that the inventory gives its machine.
     ///
     /// # Errors
-    /// When it does not answer; in words for people.
-    fn token(&self, agent: &str, address: &str) -> Result<String, String>;
+    /// When it does not answer, or another agent has one of them; in words for people.
+    fn allow(&self, agent: &str, switches: &[String]) -> Result<(), String>;
+
+    /// A token that enrols that agent, which reaches the controller at `address` (HOST:PORT) and speaks for `switches`.
+    ///
+    /// # Errors
+    /// When it does not answer, or another agent has one of the switches; in words for people.
+    fn token(&self, agent: &str, address: &str, switches: &[String]) -> Result<String, String>;
 }
 
 /// How to deploy.

@@ -157,6 +157,7 @@ pub fn agent_toml(inventory: &Inventory, machine: &Machine) -> String {
     if let Some(datapath) = ovs.datapath {
         line(format!("datapath = {}", text(datapath)));
     }
+    line(format!("adopt = {}", ovs.adopt));
     line(format!("adopt_with_gap = {}", ovs.adopt_with_gap));
     for switch in &machine.switches {
         line(format!("\n[[switch]]\nname = {}\ndatapath = \"ovs\"", text(&switch.name)));
