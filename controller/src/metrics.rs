@@ -202,7 +202,12 @@ fn switches(out: &mut Families<'_>, s: &Snapshot) -> fmt::Result {
 }
 
 fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
-    let count = |f: fn(&PortView) -> u64| ports.iter().map(move |p| (p.labels(), f(p.view)));
+    // What a switch does not count has no sample.
+    let count =
+        |f: fn(&PortView) -> Option<u64>| ports.iter().filter_map(move |p| Some((p.labels(), f(p.view)?)));
+    let rate = |f: fn(&PortView) -> Option<tandem_model::BitRate>| {
+        ports.iter().filter_map(move |p| Some((p.labels(), bytes(f(p.view)?))))
+    };
     let gauge = |f: fn(&PortView) -> f64| ports.iter().map(move |p| (p.labels(), f(p.view)));
     let infos = ports.iter().map(|p| {
         let [switch, port] = p.labels();
@@ -219,7 +224,7 @@ fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     out.counter("tandem_port_transmit_packets", "Packets out", None, count(|p| p.tx_packets))?;
     out.counter("tandem_port_dropped_packets", "Packets dropped, in and out", None, count(|p| p.dropped))?;
     out.counter("tandem_port_errors", "Errors, in and out", None, count(|p| p.errors))?;
-    let (rx, tx) = (gauge(|p| bytes(p.rx)), gauge(|p| bytes(p.tx)));
+    let (rx, tx) = (rate(|p| p.rx), rate(|p| p.tx));
     out.gauge("tandem_port_receive", "Rate in, smoothed by the site's history weight", per_second(), rx)?;
     out.gauge("tandem_port_transmit", "Rate out, smoothed by the site's history weight", per_second(), tx)
 }
@@ -323,7 +328,12 @@ fn links(out: &mut Families<'_>, s: &Snapshot) -> fmt::Result {
                 .map(|(direction, rate)| ([("link", l.name.as_str()), ("direction", direction)], bytes(rate)))
         })
     };
-    let measured = directions(|l| [l.up, l.down]);
+    // What no switch counts has no sample.
+    let counted: Vec<&tandem_core::snapshot::LinkView> = s.links.iter().filter(|l| !l.uncounted).collect();
+    let measured = counted.iter().flat_map(|l| {
+        [("up", l.up), ("down", l.down)]
+            .map(|(direction, rate)| ([("link", l.name.as_str()), ("direction", direction)], bytes(rate)))
+    });
     out.gauge(
         "tandem_link_measured",
         "Measured, smoothed; up is towards the gateways",
@@ -333,7 +343,12 @@ fn links(out: &mut Families<'_>, s: &Snapshot) -> fmt::Result {
     let reserved = directions(|l| [l.reserved_up, l.reserved_down]);
     out.gauge("tandem_link_reserved", "Reserved for VMs", per_second(), reserved)?;
     let help = "The busier direction, as measured, over the capacity";
-    out.gauge("tandem_link_utilization", help, ratio(), gauge(|l| l.ratio))
+    out.gauge(
+        "tandem_link_utilization",
+        help,
+        ratio(),
+        counted.iter().map(|l| ([("link", l.name.as_str())], l.ratio)),
+    )
 }
 
 fn servers(out: &mut Families<'_>, s: &Snapshot) -> fmt::Result {

@@ -886,7 +886,21 @@ pub struct DhcpReply {
     pub broadcast: bool,
 }
 
-/// A port's counters, as the switch tells them: 64 bits wide, or 32 on old hardware. `u64::MAX` is "does not count this".
+/// What a counter says that is not supported (OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5): all ones.
+pub const NOT_COUNTED: u64 = u64::MAX;
+
+/// A counter's value; `None` where it is not supported.
+pub fn counted(counter: u64) -> Option<u64> {
+    (counter != NOT_COUNTED).then_some(counter)
+}
+
+/// The sum of counters; not supported as soon as one of them is not.
+pub fn counted_sum(counters: impl IntoIterator<Item = u64>) -> Option<u64> {
+    counters.into_iter().try_fold(0u64, |sum, counter| Some(sum.saturating_add(counted(counter)?)))
+}
+
+/// A port's counters, as the switch tells them: 64 bits wide, or 32 on old hardware. [`NOT_COUNTED`] is "does not count this"; see
+/// [`counted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSample {
     /// Which port.
@@ -909,7 +923,7 @@ pub struct PortSample {
     pub tx_errors: u64,
 }
 
-/// The counters of the flows that carry one cookie, summed.
+/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`] where one of them is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.

@@ -419,11 +419,11 @@ impl Core {
         let Some(stats) = self.statistics.of_port(switch, port) else { return };
         let out = declared.hop_from(link, node);
         let (tx, rx) = (stats.tx(), stats.rx());
-        self.links.set_measured(out, tx);
+        self.links.set_counted(out, tx);
         let measured = |n: Option<NodeId>| n.is_some_and(|n| crate::live::is_openflow(topology, n));
         let mut other = declared.other(node).map(|e| e.node);
         if !measured(other) {
-            self.links.set_measured(Hop { link, down: !out.down }, rx);
+            self.links.set_counted(Hop { link, down: !out.down }, rx);
         }
         // A legacy switch between two neighbours counts nothing, and passes on what it gets.
         let (mut from, mut left) = (link, topology.links.len());
@@ -432,10 +432,10 @@ impl Core {
             let (Some(next), None) = (beyond.next(), beyond.next()) else { return };
             let Some(declared) = topology.link(next) else { return };
             let on = declared.hop_from(next, legacy);
-            self.links.set_measured(on, tx);
+            self.links.set_counted(on, tx);
             other = declared.other(legacy).map(|e| e.node);
             if !measured(other) {
-                self.links.set_measured(Hop { link: next, down: !on.down }, rx);
+                self.links.set_counted(Hop { link: next, down: !on.down }, rx);
             }
             (from, left) = (next, left - 1);
         }

@@ -25,8 +25,8 @@ pub struct Csv {
     pub file: &'static str,
     /// Column names, without the time.
     pub columns: Vec<String>,
-    /// One value per column, in percent.
-    pub values: Vec<f64>,
+    /// One value per column, in percent; `None` where no switch counts.
+    pub values: Vec<Option<f64>>,
 }
 
 impl Csv {
@@ -39,7 +39,10 @@ impl Csv {
     pub fn line(&self, seconds: f64) -> String {
         let mut line = format!("{seconds:.3}");
         for value in &self.values {
-            line.push_str(&format!(";{value:.2}"));
+            line.push(';');
+            if let Some(value) = value {
+                let _ = write!(line, "{value:.2}");
+            }
         }
         line
     }
@@ -68,7 +71,7 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         Csv {
             file,
             columns: of_role().map(|s| s.dpid.to_string()).collect(),
-            values: of_role().map(|s| s.ratio * 100.0).collect(),
+            values: of_role().map(|s| Some(s.ratio * 100.0)).collect(),
         }
     };
     let links = |file, level| {
@@ -76,7 +79,7 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         Csv {
             file,
             columns: of_level().map(|l| l.column.clone()).collect(),
-            values: of_level().map(|l| l.ratio * 100.0).collect(),
+            values: of_level().map(|l| (!l.uncounted).then_some(l.ratio * 100.0)).collect(),
         }
     };
     vec![
@@ -192,7 +195,14 @@ pub fn hardware_lines(snapshot: &Snapshot, seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cell;
+    use super::{Csv, cell};
+
+    #[test]
+    fn what_no_switch_counts_is_an_empty_cell() {
+        let columns = vec!["a".to_owned(), "b".to_owned()];
+        let csv = Csv { file: "edgelinkstats.csv", columns, values: vec![Some(1.0), None] };
+        assert_eq!((csv.header().as_str(), csv.line(2.0).as_str()), ("time;a;b", "2.000;1.00;"));
+    }
 
     #[test]
     fn a_cell_ends_where_it_should_and_is_no_formula() {

@@ -29,6 +29,8 @@ struct Load {
     capacity: u64,
     reserved: [u64; 2],
     measured: [u64; 2],
+    /// No switch counts what goes there.
+    uncounted: [bool; 2],
     state: LinkState,
     /// The OpenFlow switches at its ends, [`NO_SWITCH`] for what is none.
     switches: [SwitchId; 2],
@@ -55,6 +57,7 @@ impl LinkTable {
                 capacity: link.cfg.rate.0,
                 reserved: [0; 2],
                 measured: [0; 2],
+                uncounted: [false; 2],
                 state: LinkState::Declared,
                 switches: [link.a, link.b].map(|end| match end.node {
                     NodeId::Switch(id) if topology.switch(id).is_some_and(|s| !s.legacy) => id,
@@ -158,7 +161,21 @@ impl LinkTable {
     pub fn set_measured(&mut self, hop: Hop, rate: BitRate) {
         if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
             load.measured[side(hop)] = rate.0;
+            load.uncounted[side(hop)] = false;
         }
+    }
+
+    /// Sets what a switch says of a hop: its rate, or that it does not count. Then only what is reserved is known of it.
+    pub fn set_counted(&mut self, hop: Hop, rate: Option<BitRate>) {
+        self.set_measured(hop, rate.unwrap_or_default());
+        if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
+            load.uncounted[side(hop)] = rate.is_none();
+        }
+    }
+
+    /// True where a switch has said that it does not count what goes there.
+    pub fn is_uncounted(&self, hop: Hop) -> bool {
+        self.load(hop.link).is_some_and(|l| l.uncounted[side(hop)])
     }
 
     /// Measured over capacity, the busier direction; the seed's link ratio.

@@ -56,22 +56,22 @@ pub struct PortView {
     pub up: bool,
     /// What the site says is plugged in, e.g. `srv1.1`; empty if nothing.
     pub peer: String,
-    /// Smoothed rate in, bit/s.
-    pub rx: BitRate,
+    /// Smoothed rate in, bit/s. This and the counters are `None` where the switch does not count.
+    pub rx: Option<BitRate>,
     /// Smoothed rate out, bit/s.
-    pub tx: BitRate,
+    pub tx: Option<BitRate>,
     /// Bytes in, as counted by the switch.
-    pub rx_bytes: u64,
+    pub rx_bytes: Option<u64>,
     /// Bytes out.
-    pub tx_bytes: u64,
+    pub tx_bytes: Option<u64>,
     /// Packets in.
-    pub rx_packets: u64,
+    pub rx_packets: Option<u64>,
     /// Packets out.
-    pub tx_packets: u64,
+    pub tx_packets: Option<u64>,
     /// Packets dropped, in and out.
-    pub dropped: u64,
+    pub dropped: Option<u64>,
     /// Errors, in and out.
-    pub errors: u64,
+    pub errors: Option<u64>,
     /// Switched off by the operator.
     #[serde(default)]
     pub switched_off: bool,
@@ -110,6 +110,9 @@ pub struct LinkView {
     pub reserved_down: BitRate,
     /// The busier direction over the capacity.
     pub ratio: f64,
+    /// The switches at its ends do not count what goes over it: nothing is measured then.
+    #[serde(default)]
+    pub uncounted: bool,
 }
 
 /// Which links belong together in statistics.
@@ -476,7 +479,8 @@ fn switch(core: &Core, id: SwitchId) -> Option<SwitchView> {
     let (mut sent, mut capacity) = (0u64, 0u64);
     for (port, link) in topology.ports(NodeId::Switch(id)) {
         capacity = capacity.saturating_add(topology.link(*link).map_or(0, |l| l.cfg.rate.0));
-        sent = sent.saturating_add(core.statistics.of_port(id, *port).map_or(0, |p| p.tx().0));
+        sent =
+            sent.saturating_add(core.statistics.of_port(id, *port).and_then(|p| p.tx()).map_or(0, |r| r.0));
     }
     let ports = live.map(|l| l.ports.values().map(|p| port(core, id, p)).collect()).unwrap_or_default();
     let caps = live.and_then(|l| l.caps.as_ref());
@@ -500,20 +504,25 @@ fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortVie
     let node = NodeId::Switch(switch);
     let peer = topology.link_at(node, info.port).and_then(|l| topology.link(l)?.other(node));
     let stats = core.statistics.of_port(switch, info.port);
-    let count = |f: fn(&tandem_model::PortSample) -> u64| stats.map_or(0, |s| f(&s.sample));
+    let sum = |f: fn(&tandem_model::PortSample) -> [u64; 2]| {
+        stats.map_or(Some(0), |s| tandem_model::counted_sum(f(&s.sample)))
+    };
+    let count = |f: fn(&tandem_model::PortSample) -> u64| {
+        stats.map_or(Some(0), |s| tandem_model::counted(f(&s.sample)))
+    };
     PortView {
         port: info.port,
         name: info.name.clone(),
         up: info.up,
         peer: peer.map(|e| format!("{}.{}", topology.name(e.node), e.port)).unwrap_or_default(),
-        rx: stats.map(|s| s.rx()).unwrap_or_default(),
-        tx: stats.map(|s| s.tx()).unwrap_or_default(),
+        rx: stats.map_or(Some(BitRate::default()), |s| s.rx()),
+        tx: stats.map_or(Some(BitRate::default()), |s| s.tx()),
         rx_bytes: count(|s| s.rx_bytes),
         tx_bytes: count(|s| s.tx_bytes),
         rx_packets: count(|s| s.rx_packets),
         tx_packets: count(|s| s.tx_packets),
-        dropped: count(|s| s.rx_dropped.saturating_add(s.tx_dropped)),
-        errors: count(|s| s.rx_errors.saturating_add(s.tx_errors)),
+        dropped: sum(|s| [s.rx_dropped, s.tx_dropped]),
+        errors: sum(|s| [s.rx_errors, s.tx_errors]),
         switched_off: core.ports.is_off(switch, info.port),
         selection: core.classes.selection(switch, info.port),
         classes: core.class_counters(switch, info.port),
@@ -536,6 +545,7 @@ fn link(core: &Core, id: LinkId) -> LinkView {
             reserved_up: BitRate(0),
             reserved_down: BitRate(0),
             ratio: 0.0,
+            uncounted: false,
         };
     };
     let (up, down) = (Hop { link: id, down: false }, Hop { link: id, down: true });
@@ -574,6 +584,7 @@ fn link(core: &Core, id: LinkId) -> LinkView {
         reserved_up: core.links.reserved(up),
         reserved_down: core.links.reserved(down),
         ratio: core.links.ratio(id),
+        uncounted: core.links.is_uncounted(up) && core.links.is_uncounted(down),
     }
 }
 

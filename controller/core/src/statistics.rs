@@ -4,7 +4,7 @@
 //! `history * old + (1 - history) * new`. Counters may be 32 or 64 bits wide and may start again at any time.
 
 use std::collections::BTreeMap;
-use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId};
+use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId, counted, counted_sum};
 
 /// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
 pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
@@ -19,9 +19,7 @@ pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
 
 /// The same where it is known what the counter's interface can carry: a step back that would take a higher rate is a new start.
 pub fn advance_within(old: u64, new: u64, period: std::time::Duration, most: BitRate) -> Option<u64> {
-    if old == u64::MAX || new == u64::MAX {
-        return None;
-    }
+    let (old, new) = (counted(old)?, counted(new)?);
     if new >= old {
         return Some(new - old);
     }
@@ -69,14 +67,14 @@ pub struct PortStats {
 }
 
 impl PortStats {
-    /// Smoothed rate in.
-    pub fn rx(&self) -> BitRate {
-        self.rx.rate()
+    /// Smoothed rate in; `None` where the switch does not count what comes in.
+    pub fn rx(&self) -> Option<BitRate> {
+        counted(self.sample.rx_bytes).map(|_| self.rx.rate())
     }
 
-    /// Smoothed rate out.
-    pub fn tx(&self) -> BitRate {
-        self.tx.rate()
+    /// Smoothed rate out; `None` where the switch does not count what goes out.
+    pub fn tx(&self) -> Option<BitRate> {
+        counted(self.sample.tx_bytes).map(|_| self.tx.rate())
     }
 }
 
@@ -117,11 +115,14 @@ impl Statistics {
     pub fn port(&mut self, switch: SwitchId, sample: PortSample, most: BitRate, now: Time) -> bool {
         let Some(ports) = self.ports.get_mut(switch.0 as usize) else { return false };
         let fresh = PortStats { sample, at: now, rx: Smoothed::default(), tx: Smoothed::default() };
+        // That nothing is counted is to be known too, where there was a rate before.
+        let is_uncounted = counted_sum([sample.rx_bytes, sample.tx_bytes]).is_none();
         let Some(stats) = ports.get_mut(&sample.port) else {
-            if ports.len() < MOST_PORTS {
-                ports.insert(sample.port, fresh);
+            if ports.len() >= MOST_PORTS {
+                return false;
             }
-            return false;
+            ports.insert(sample.port, fresh);
+            return is_uncounted;
         };
         let period = now.since(stats.at);
         if period.is_zero() {
@@ -135,8 +136,16 @@ impl Statistics {
         if let Some(bytes) = tx {
             stats.tx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
         }
-        (stats.sample, stats.at) = (sample, now);
-        rx.is_some() || tx.is_some()
+        // A counter that is not supported now and then has no rate: what it once was says nothing of what it is.
+        if counted(sample.rx_bytes).is_none() {
+            stats.rx = Smoothed::default();
+        }
+        if counted(sample.tx_bytes).is_none() {
+            stats.tx = Smoothed::default();
+        }
+        stats.sample = sample;
+        stats.at = now;
+        rx.is_some() || tx.is_some() || is_uncounted
     }
 
     /// Takes in the counters of a VM's flows at its edge switch; true when they moved.
@@ -144,13 +153,17 @@ impl Statistics {
         let FlowSample { packets, bytes, .. } = *sample;
         let Some(stats) = self.vms.get_mut(&vm) else {
             self.vms.insert(vm, VmStats { packets, bytes, at: now, rate: Smoothed::default() });
-            return packets > 0;
+            return counted(packets).is_some_and(|n| n > 0);
         };
         let period = now.since(stats.at);
-        let moved = packets != stats.packets;
-        // New rules count from zero: a step back is a new start, never a wrap.
-        if !period.is_zero() && bytes >= stats.bytes {
-            stats.rate.add((bytes - stats.bytes) as f64 * 8.0 / period.as_secs_f64(), self.history);
+        let moved = counted_sum([packets, stats.packets]).is_some() && packets != stats.packets;
+        match (counted(stats.bytes), counted(bytes)) {
+            // New rules count from zero: a step back is a new start, never a wrap.
+            (Some(before), Some(bytes)) if !period.is_zero() && bytes >= before => {
+                stats.rate.add((bytes - before) as f64 * 8.0 / period.as_secs_f64(), self.history);
+            }
+            (_, None) => stats.rate = Smoothed::default(),
+            _ => {}
         }
         (stats.packets, stats.bytes, stats.at) = (packets, bytes, now);
         moved
@@ -247,7 +260,7 @@ mod tests {
             "no link of 100 Mbit/s wraps in a second"
         );
         assert!(stats.port(SwitchId(0), sample(125_000), most, Time::from_secs(2)));
-        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).map(PortStats::rx), Some(BitRate::mbit(1)));
+        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).and_then(PortStats::rx), Some(BitRate::mbit(1)));
     }
 
     #[test]
@@ -256,9 +269,9 @@ mod tests {
         let port = SwitchId(0);
         assert!(!stats.port(port, sample(0), BELIEVABLE, Time::from_secs(0)), "one sample makes no rate");
         assert!(stats.port(port, sample(125_000), BELIEVABLE, Time::from_secs(1)));
-        assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate::mbit(1)));
+        assert_eq!(stats.of_port(port, PortNo(1)).and_then(PortStats::tx), Some(BitRate::mbit(1)));
         stats.port(port, sample(125_000), BELIEVABLE, Time::from_secs(2));
-        assert_eq!(stats.of_port(port, PortNo(1)).map(PortStats::tx), Some(BitRate(750_000)));
+        assert_eq!(stats.of_port(port, PortNo(1)).and_then(PortStats::tx), Some(BitRate(750_000)));
     }
 
     #[test]
@@ -267,6 +280,38 @@ mod tests {
         stats.port(SwitchId(0), sample(0), BELIEVABLE, Time::from_secs(1));
         assert!(!stats.port(SwitchId(0), sample(500), BELIEVABLE, Time::from_secs(1)));
         assert!(stats.port(SwitchId(0), sample(125_000), BELIEVABLE, Time::from_secs(2)));
-        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).map(PortStats::rx), Some(BitRate::mbit(1)));
+        assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).and_then(PortStats::rx), Some(BitRate::mbit(1)));
+    }
+
+    /// All ones are "not supported" (OF 1.0 section 5.3.5): no rate, and none that is absurd when a counter comes and goes.
+    #[test]
+    fn a_counter_that_is_not_supported_has_no_rate_and_makes_no_peak() {
+        let mut stats = Statistics::new(1, 0.5);
+        let port = SwitchId(0);
+        let at = |n| Time::from_secs(n);
+        let rate = |s: &Statistics| s.of_port(port, PortNo(1)).and_then(PortStats::rx);
+        stats.port(port, sample(0), BELIEVABLE, at(0));
+        stats.port(port, sample(125_000), BELIEVABLE, at(1));
+        assert_eq!(rate(&stats), Some(BitRate::mbit(1)));
+        for n in 1..20 {
+            assert!(
+                stats.port(port, sample(u64::MAX), BELIEVABLE, at(4 * n)),
+                "that it is not known is news"
+            );
+            assert_eq!(rate(&stats), None);
+            stats.port(port, sample(n * 125_000), BELIEVABLE, at(4 * n + 1));
+            assert_eq!(rate(&stats), Some(BitRate(0)), "one sample makes no rate");
+            stats.port(port, sample((n + 1) * 125_000), BELIEVABLE, at(4 * n + 2));
+            assert_eq!(rate(&stats), Some(BitRate::mbit(1)));
+        }
+        let flow = |packets, bytes| FlowSample { cookie: tandem_model::Cookie(0), flows: 1, packets, bytes };
+        let vm = VmId(1);
+        assert!(!stats.vm(vm, &flow(u64::MAX, u64::MAX), at(0)), "nothing has moved that is not counted");
+        assert!(!stats.vm(vm, &flow(5, 1000), at(1)));
+        assert!(!stats.vm(vm, &flow(u64::MAX, u64::MAX), at(2)));
+        assert_eq!(stats.of_vm(vm).map(VmStats::rate), Some(BitRate(0)));
+        assert!(!stats.vm(vm, &flow(6, 126_000), at(3)));
+        assert!(stats.vm(vm, &flow(7, 251_000), at(4)));
+        assert_eq!(stats.of_vm(vm).map(VmStats::rate), Some(BitRate::mbit(1)));
     }
 }

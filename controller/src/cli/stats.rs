@@ -55,13 +55,18 @@ fn port_row(name: String, p: &PortView) -> Vec<String> {
         name,
         p.peer.clone(),
         state.into(),
-        p.rx.to_string(),
-        p.tx.to_string(),
-        p.rx_bytes.to_string(),
-        p.tx_bytes.to_string(),
-        p.dropped.to_string(),
-        p.errors.to_string(),
+        or_dash(p.rx),
+        or_dash(p.tx),
+        or_dash(p.rx_bytes),
+        or_dash(p.tx_bytes),
+        or_dash(p.dropped),
+        or_dash(p.errors),
     ]
+}
+
+/// A value, or `-` where nobody counts it.
+pub(super) fn or_dash(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |v| v.to_string())
 }
 
 fn class_rows(switches: &[SwitchView], classes: &[ClassView]) -> Vec<Vec<String>> {
@@ -93,4 +98,14 @@ fn hardware_rows(switches: &[SwitchView]) -> Vec<Vec<String>> {
         })
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_switch_does_not_count_is_a_dash() {
+        assert_eq!([or_dash(None::<u64>), or_dash(Some(7u64))], ["-", "7"]);
+    }
 }

@@ -373,15 +373,17 @@ fn links_table(links: &[LinkView]) -> String {
     let rows: Vec<Vec<String>> = links
         .iter()
         .map(|l| {
+            let measured =
+                |rate: tandem_model::BitRate| super::stats::or_dash((!l.uncounted).then_some(rate));
             vec![
                 l.name.clone(),
                 l.state.clone(),
                 l.capacity.to_string(),
-                l.up.to_string(),
-                l.down.to_string(),
+                measured(l.up),
+                measured(l.down),
                 l.reserved_up.to_string(),
                 l.reserved_down.to_string(),
-                format!("{:.1}%", l.ratio * 100.0),
+                super::stats::or_dash((!l.uncounted).then(|| format!("{:.1}%", l.ratio * 100.0))),
             ]
         })
         .collect();

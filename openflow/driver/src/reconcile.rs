@@ -4,6 +4,7 @@ use crate::speaker::{Reported, Speaker};
 use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{FlowSample, Rule, RuleAction, RuleKey};
+use tandem_model::{NOT_COUNTED, counted_sum};
 
 /// What has to be done to make a switch's flows of ours equal to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,8 +53,8 @@ pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
             bytes: 0,
         });
         sum.flows += 1;
-        sum.packets = sum.packets.saturating_add(flow.packets);
-        sum.bytes = sum.bytes.saturating_add(flow.bytes);
+        sum.packets = counted_sum([sum.packets, flow.packets]).unwrap_or(NOT_COUNTED);
+        sum.bytes = counted_sum([sum.bytes, flow.bytes]).unwrap_or(NOT_COUNTED);
     }
     sums.into_values().collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use crate::wanted::Meaning;
+use tandem_model::text::escaped;
 use tandem_model::{
     Cookie, ETH_ARP, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
     RuleMatch,
@@ -157,7 +158,7 @@ fn flow_mod(command: u16, matching: Match, priority: u16, cookie: u64, actions: 
 fn port_info(p: &PhyPort) -> PortInfo {
     PortInfo {
         port: PortNo(p.port_no.into()),
-        name: p.name.text().into_owned(),
+        name: escaped(&p.name.text()).to_string(),
         mac: p.hw_addr,
         up: p.config & port::CONFIG_DOWN == 0 && p.state & port::STATE_LINK_DOWN == 0,
         speed: speed(p.curr),
@@ -298,7 +299,7 @@ impl Speaker for V10 {
                 match reply.body {
                     ReplyBody::Desc(d) => {
                         let texts = [d.mfr_desc.text(), d.hw_desc.text(), d.sw_desc.text()];
-                        Heard::Description(texts.join(" ").trim().to_owned())
+                        Heard::Description(escaped(texts.join(" ").trim()).to_string())
                     }
                     ReplyBody::Flow(flows) => {
                         Heard::Flows { flows: flows.iter().map(reported).collect(), more }

@@ -2,6 +2,7 @@
 
 use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use crate::wanted::Meaning;
+use tandem_model::text::escaped;
 use tandem_model::{
     Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
 };
@@ -225,7 +226,7 @@ fn flow_mod(
 fn port_info(p: &Port) -> PortInfo {
     PortInfo {
         port: PortNo(p.port_no),
-        name: p.name.text().into_owned(),
+        name: escaped(&p.name.text()).to_string(),
         mac: p.hw_addr,
         up: p.config & port::CONFIG_DOWN == 0 && p.state & port::STATE_LINK_DOWN == 0,
         speed: speed(p.curr),
@@ -373,7 +374,7 @@ impl Speaker for V13 {
                 match reply.body {
                     ReplyBody::Desc(d) => {
                         let texts = [d.mfr_desc.text(), d.hw_desc.text(), d.sw_desc.text()];
-                        Heard::Description(texts.join(" ").trim().to_owned())
+                        Heard::Description(escaped(texts.join(" ").trim()).to_string())
                     }
                     ReplyBody::PortDesc(ports) => Heard::Ports {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(port_info).collect(),

@@ -301,6 +301,29 @@ fn an_unknown_match_field_is_a_warning_at_most() {
     assert!(out.bytes.is_empty() && out.events.is_empty() && out.warnings.is_empty());
 }
 
+/// OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5: a counter of all ones is not supported, and then neither is a sum with it.
+#[test]
+fn a_counter_of_all_ones_is_not_supported_and_neither_is_its_sum() {
+    use tandem_model::NOT_COUNTED;
+    for version in VERSIONS {
+        let mut polled = Polled::new(version);
+        for mut answer in polled.answers.clone() {
+            if answer[8..10] == [0, 1] {
+                // The bytes of the first flow: at 80 in a 1.0 flow, at 40 in a 1.3 flow.
+                let at = if version == header::V10 { 12 + 80 } else { 16 + 40 };
+                answer[at..at + 8].fill(0xff);
+            }
+            let out = polled.hear(&answer);
+            for event in &out.events {
+                let Event::Samples { flows, .. } = event else { continue };
+                let uncounted = flows.iter().filter(|f| f.bytes == NOT_COUNTED).count();
+                let counted = flows.iter().filter(|f| f.bytes == 0).count();
+                assert!(flows.is_empty() || (uncounted, counted) == (1, rules().len() - 1), "{flows:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     /// What a switch really says, with anything changed behind the headers.
     #[test]

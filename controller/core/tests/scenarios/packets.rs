@@ -89,6 +89,9 @@ fn outcome(
     let (mut out, mut queue) = (Vec::new(), None);
     for action in actions(table, port, packet) {
         match action {
+            // A switch sends nothing out of the port it came in by, except by OFPP_IN_PORT (OF 1.3.5 section 7.2.5).
+            RuleAction::Output(to) if to == port => {}
+            RuleAction::Enqueue { port: to, .. } if to == port => {}
             RuleAction::SetDscp(dscp) => packet.dscp = dscp,
             RuleAction::SetQueue(q) => queue = Some(q),
             RuleAction::Enqueue { port, queue: q } => {
