@@ -8,6 +8,9 @@
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
 
+// The API's description is one large `json!`.
+#![recursion_limit = "256"]
+
 pub mod agents;
 pub mod api;
 pub mod cli;

@@ -28,9 +28,11 @@ fn case(name: &str) -> Vec<u8> {
 #[test]
 fn every_case_has_a_test() {
     let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/driver/tests");
-    let mut tests = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases.rs")).expect("this");
+    let mut tests =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases.rs")).expect("this");
     for file in ["cases.rs", "reports.rs", "meaning.rs"] {
-        tests += &std::fs::read_to_string(format!("{driver}/{file}")).unwrap_or_else(|e| panic!("{file}: {e}"));
+        tests +=
+            &std::fs::read_to_string(format!("{driver}/{file}")).unwrap_or_else(|e| panic!("{file}: {e}"));
     }
     for entry in std::fs::read_dir(folder()).expect("the cases") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
