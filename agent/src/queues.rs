@@ -4,7 +4,7 @@
 //! Class N is 1:(N+1), as Open vSwitch's kernel datapath numbers the queues of its `set_queue` action: there the packet carries the
 //! class's number and no filter is asked. In user space that number is lost at the packet socket, and the filter decides.
 
-use crate::desired::Port;
+use crate::desired::{self, Port};
 use tandem_linux::tc::{Class, Filter, Select, Tree};
 
 /// The inner class, as Open vSwitch numbers it too.
@@ -14,12 +14,13 @@ const PLAIN: u16 = 1;
 /// Preference of the first filter; each class has its own.
 const PREFERENCE: u16 = 10;
 
-/// The class of queue `n`.
+/// The class of queue `n`. A number that no class can have ([`crate::desired::CLASSES`]) is none of the tree's.
 pub fn class_of(n: usize) -> u16 {
-    n as u16 + 1
+    u16::try_from(n).unwrap_or(u16::MAX).saturating_add(1)
 }
 
-/// What a port's egress should be; `None` leaves it alone.
+/// What a port's egress should be; `None` leaves it alone. Of a port with more classes than there can be, the
+/// first ones: whoever applies it has said so before ([`Port::check`](crate::desired::Desired::check)).
 pub fn tree(port: &Port) -> Option<Tree> {
     let rate = port.rate?.0;
     if port.classes.is_empty() {
@@ -28,7 +29,7 @@ pub fn tree(port: &Port) -> Option<Tree> {
     }
     let mut classes = vec![Class::new(INNER, 0, rate, rate, 0)];
     let mut filters = Vec::new();
-    for (n, class) in port.classes.iter().enumerate() {
+    for (n, class) in port.classes.iter().take(desired::CLASSES).enumerate() {
         let ceiling = class.ceiling.map_or(rate, |c| c.0);
         classes.push(Class::new(class_of(n), INNER, class.rate.0, ceiling, class.queue));
         filters.push(Filter::new(PREFERENCE + n as u16, Select::Dscp(class.dscp), class_of(n)));
@@ -39,7 +40,6 @@ pub fn tree(port: &Port) -> Option<Tree> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired;
     use tandem_model::BitRate;
 
     fn port(classes: &[(u64, u8)]) -> Port {
@@ -79,5 +79,15 @@ mod tests {
         let plain = tree(&port(&[])).expect("a rate");
         assert_eq!((plain.classes.len(), plain.default, plain.filters.len()), (1, 1, 0));
         assert_eq!(tree(&Port { rate: None, ..port(&[]) }), None);
+    }
+
+    /// What a controller, or a damaged file in the state folder, may ask for.
+    #[test]
+    fn numbers_that_no_class_has_are_no_panic() {
+        let many = vec![(1, 1); 70_000];
+        let wanted = Port { default_class: usize::MAX, ..port(&many) };
+        let tree = tree(&wanted).expect("a rate");
+        assert_eq!((tree.default, tree.classes.len()), (u16::MAX, 1 + desired::CLASSES));
+        assert_eq!(tree.check(), Ok(()));
     }
 }

@@ -1,11 +1,13 @@
 //! The HTTP API. Reads come from the published snapshot, writes are questions to the core that wait for its answer.
 //!
 //! Every answer carries the snapshot's version in `tandem-version`; `?after=N` waits (at most 10 s) until there is a newer one
-//! than N. Until there are accounts, it listens on a Unix socket and on loopback only.
+//! than N. Who may ask what is decided before, in [`crate::http`].
 
+use crate::http::extract::{Body, PathOf, QueryOf};
 use crate::hub::Handle;
+use crate::limits;
 use crate::openapi;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -15,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Snapshot;
+use tandem_model::text::escaped;
 use tandem_model::{
     Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, Share, SwitchId, VmId, VmRequest,
 };
@@ -59,7 +62,7 @@ pub struct SizeBody {
 }
 
 impl SizeBody {
-    fn resources(&self, default: Resources) -> Resources {
+    pub(crate) fn resources(&self, default: Resources) -> Resources {
         Resources {
             cpu: self.cpu.unwrap_or(default.cpu),
             ram: self.ram.map_or(default.ram, Bytes),
@@ -94,7 +97,7 @@ struct After {
 
 /// A part of the snapshot, as it is or as it is after `?after=N`.
 pub(crate) fn view(f: fn(&Snapshot) -> Response) -> MethodRouter<Handle> {
-    get(move |State(hub): State<Handle>, Query(q): Query<After>| async move {
+    get(move |State(hub): State<Handle>, QueryOf(q): QueryOf<After>| async move {
         let snapshot = awaited(&hub, q.after).await;
         versioned(f(&snapshot), &snapshot)
     })
@@ -109,7 +112,7 @@ pub fn router(hub: Handle) -> Router {
         .route("/api/v1/links", view(|s| Json(&*s.links).into_response()))
         .route("/api/v1/surprises", view(|s| Json(&*s.surprises).into_response()))
         .route("/api/v1/servers", view(|s| Json(&*s.servers).into_response()))
-        .route("/api/v1/hosts", view(|s| Json(&*s.hosts).into_response()))
+        .route("/api/v1/hosts", view(|s| Json(&s.hosts).into_response()))
         .route("/api/v1/notices", view(|s| Json(&*s.notices).into_response()))
         .route("/api/v1/vms", view(|s| Json(&*s.vms).into_response()).post(request_vm))
         .route("/api/v1/vms/{vm}/pin", axum::routing::put(pin_path).delete(unpin_path))
@@ -174,7 +177,9 @@ pub(crate) fn answer(answer: Option<Answer>) -> Response {
         }
         Some(Answer::Done) => StatusCode::NO_CONTENT.into_response(),
         Some(Answer::NotFound { what }) => error(StatusCode::NOT_FOUND, format!("there is no {what}")),
-        Some(Answer::Failed { why }) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
+        // The data centre or the store could not do it; it may be asked again.
+        Some(Answer::Failed { why }) => error(StatusCode::SERVICE_UNAVAILABLE, why),
+        Some(Answer::Conflict { why }) => error(StatusCode::CONFLICT, why),
         Some(Answer::Rejected { rejection }) => {
             let body = ErrorBody { error: rejection.summary.clone(), rejection: Some(rejection) };
             (StatusCode::CONFLICT, Json(body)).into_response()
@@ -182,30 +187,22 @@ pub(crate) fn answer(answer: Option<Answer>) -> Response {
     }
 }
 
-pub(crate) type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
-
-async fn request_vm(State(hub): State<Handle>, body: Body<VmBody>) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
-    let seconds = body.timeout.filter(|t| *t > 0.0).map(Duration::try_from_secs_f64);
-    if body.timeout.is_some_and(|t| t <= 0.0) || seconds.as_ref().is_some_and(Result::is_err) {
-        return error(StatusCode::BAD_REQUEST, "timeout is a number of seconds above 0");
-    }
+async fn request_vm(State(hub): State<Handle>, Body(body): Body<VmBody>) -> Response {
     let snapshot = hub.snapshot.load_full();
+    let size = SizeBody { cpu: body.cpu, ram: body.ram, disk: body.disk, net: body.net };
+    let checked = limits::resources(&size, snapshot.site.vm.default)
+        .and_then(|resources| Ok((resources, body.timeout.map(limits::lifetime).transpose()?)))
+        .and_then(|ok| body.name.as_deref().map_or(Ok(()), limits::name).map(|()| ok))
+        .and_then(|ok| body.image.as_deref().map_or(Ok(()), limits::image).map(|()| ok));
+    let (resources, timeout) = match checked {
+        Ok(checked) => checked,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
+    };
     let class = match body.class.as_deref().map(|name| class_named(&snapshot, name)).transpose() {
         Ok(class) => class,
         Err(why) => return error(StatusCode::NOT_FOUND, why),
     };
-    let request = VmRequest {
-        resources: SizeBody { cpu: body.cpu, ram: body.ram, disk: body.disk, net: body.net }
-            .resources(snapshot.site.vm.default),
-        class,
-        timeout: seconds.and_then(Result::ok),
-        name: body.name.clone(),
-        image: body.image.clone(),
-    };
+    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
     answer(hub.ask(Ask::RequestVm { request }).await)
 }
 
@@ -215,7 +212,7 @@ fn class_named(snapshot: &Snapshot, name: &str) -> Result<ClassId, String> {
     at.map(|(n, _)| ClassId(n)).ok_or_else(|| {
         let names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
         let there = if names.is_empty() { "none ([[class]])".to_owned() } else { names.join(", ") };
-        format!("there is no class {name:?}; the site file has {there}")
+        format!("there is no class \"{}\"; the site file has {there}", escaped(name))
     })
 }
 
@@ -233,14 +230,15 @@ pub struct ClassBody {
 }
 
 /// Classes that are left out keep what they have.
-async fn set_classes(State(hub): State<Handle>, body: Body<Vec<ClassBody>>) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn set_classes(State(hub): State<Handle>, Body(body): Body<Vec<ClassBody>>) -> Response {
     let snapshot = hub.snapshot.load_full();
     let mut shares: Vec<Share> = snapshot.classes.iter().map(|c| c.share).collect();
     for class in body {
+        let checked = limits::percent("share", class.share);
+        let checked = checked.and(class.ceiling.map_or(Ok(()), |c| limits::percent("ceiling", c)));
+        if let Err(why) = checked {
+            return error(StatusCode::BAD_REQUEST, why);
+        }
         match class_named(&snapshot, &class.name).map(|id| shares.get_mut(usize::from(id.0))) {
             Ok(Some(share)) => {
                 *share = Share { share: class.share, ceiling: class.ceiling.unwrap_or(share.ceiling) };
@@ -252,7 +250,7 @@ async fn set_classes(State(hub): State<Handle>, body: Body<Vec<ClassBody>>) -> R
     answer(hub.ask(Ask::SetShares { shares }).await)
 }
 
-async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+async fn show_vm(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
     let snapshot = hub.snapshot.load_full();
     match snapshot.vms.iter().find(|v| v.record.id == VmId(vm)) {
         Some(vm) => versioned(Json(vm).into_response(), &snapshot),
@@ -260,41 +258,43 @@ async fn show_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
     }
 }
 
-async fn resize_vm(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<SizeBody>) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn resize_vm(
+    State(hub): State<Handle>,
+    PathOf(vm): PathOf<u64>,
+    Body(body): Body<SizeBody>,
+) -> Response {
     let snapshot = hub.snapshot.load_full();
     let Some(view) = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)) else {
         return error(StatusCode::NOT_FOUND, format!("there is no vm{vm}"));
     };
-    let resources = body.resources(view.record.request.resources);
+    let resources = match limits::resources(&body, view.record.request.resources) {
+        Ok(resources) => resources,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
+    };
     answer(hub.ask(Ask::ResizeVm { vm: VmId(vm), resources }).await)
 }
 
-async fn delete_vm(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+async fn delete_vm(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::DeleteVm { vm: VmId(vm) }).await)
 }
 
-async fn create_group(State(hub): State<Handle>, body: Body<GroupBody>) -> Response {
-    match body {
-        Ok(Json(body)) => answer(hub.ask(Ask::CreateGroup { members: body.members }).await),
-        Err(bad) => error(StatusCode::BAD_REQUEST, bad.body_text()),
+async fn create_group(State(hub): State<Handle>, Body(body): Body<GroupBody>) -> Response {
+    let different: std::collections::BTreeSet<&Ipv4Addr> = body.members.iter().collect();
+    if different.len() < 2 {
+        return error(StatusCode::BAD_REQUEST, "a group needs the addresses of at least two different VMs");
     }
+    answer(hub.ask(Ask::CreateGroup { members: body.members }).await)
 }
 
-async fn delete_group(State(hub): State<Handle>, Path(group): Path<u64>) -> Response {
+async fn delete_group(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::DeleteGroup { group: GroupId(group) }).await)
 }
 
-async fn rules(State(hub): State<Handle>, Path(switch): Path<String>) -> Response {
+async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> Response {
     let snapshot = hub.snapshot.load_full();
     match snapshot.rules_of(&switch) {
         Some(rules) => versioned(Json(&**rules).into_response(), &snapshot),
-        None => {
-            error(StatusCode::NOT_FOUND, format!("there is no switch {switch}; /api/v1/switches lists them"))
-        }
+        None => error(StatusCode::NOT_FOUND, no_switch(&switch)),
     }
 }
 
@@ -316,29 +316,29 @@ pub struct PinBody {
 
 fn switch_named(snapshot: &Snapshot, name: &str) -> Result<SwitchId, String> {
     let found = snapshot.switch_named(name);
-    found.ok_or_else(|| format!("there is no switch {name}; /api/v1/switches lists them"))
+    found.ok_or_else(|| no_switch(name))
+}
+
+fn no_switch(name: &str) -> String {
+    format!("there is no switch {}; /api/v1/switches lists them", escaped(name))
 }
 
 async fn set_port(
     State(hub): State<Handle>,
-    Path((switch, port)): Path<(String, u32)>,
-    body: Body<PortBody>,
+    PathOf((switch, port)): PathOf<(String, u32)>,
+    Body(body): Body<PortBody>,
 ) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
     match switch_named(&hub.snapshot.load(), &switch) {
         Ok(switch) => answer(hub.ask(Ask::SetPort { switch, port: PortNo(port), up: body.up }).await),
         Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
 
-async fn pin_path(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<PinBody>) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn pin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>, Body(body): Body<PinBody>) -> Response {
+    if body.switches.is_empty() || body.switches.len() > limits::LONGEST_PATH {
+        let why = format!("a path goes by 1 to {} switches", limits::LONGEST_PATH);
+        return error(StatusCode::BAD_REQUEST, why);
+    }
     let snapshot = hub.snapshot.load_full();
     let via: Result<Vec<SwitchId>, String> =
         body.switches.iter().map(|name| switch_named(&snapshot, name)).collect();
@@ -348,7 +348,7 @@ async fn pin_path(State(hub): State<Handle>, Path(vm): Path<u64>, body: Body<Pin
     }
 }
 
-async fn unpin_path(State(hub): State<Handle>, Path(vm): Path<u64>) -> Response {
+async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::UnpinPath { vm: VmId(vm) }).await)
 }
 

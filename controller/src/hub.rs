@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tandem_core::recording::Recording;
 use tandem_core::{Core, Snapshot};
-use tandem_model::{Answer, Ask, Dpid, Effect, Event, Level, RequestId, Time};
+use tandem_model::{Answer, Ask, Dpid, Effect, Event, Level, RequestId, StoreId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading (back-pressure).
@@ -71,6 +71,8 @@ pub struct Hub {
     switches: BTreeMap<Dpid, (u64, mpsc::UnboundedSender<Effect>)>,
     world: Option<mpsc::UnboundedSender<Effect>>,
     store: Writer,
+    /// Writes that the store's full queue did not take.
+    not_stored: Vec<(StoreId, String)>,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     last_request: u64,
     recording: Option<Recording<BufWriter<File>>>,
@@ -96,6 +98,7 @@ impl Hub {
             switches: BTreeMap::new(),
             world: None,
             store,
+            not_stored: Vec::new(),
             waiting: BTreeMap::new(),
             last_request: 0,
             recording,
@@ -179,6 +182,10 @@ impl Hub {
         for effect in effects {
             self.dispatch(effect);
         }
+        // The core tries again after a while, not at once: this ends.
+        while let Some((id, why)) = self.not_stored.pop() {
+            self.feed(Event::StoreFailed { id, why });
+        }
     }
 
     fn dispatch(&mut self, effect: Effect) {
@@ -210,8 +217,10 @@ impl Hub {
                 }
             }
             Effect::Store { .. } => {
-                if let Effect::Store { id, record } = effect {
-                    self.store.write(id, record);
+                if let Effect::Store { id, record } = effect
+                    && let Err(why) = self.store.write(id, record)
+                {
+                    self.not_stored.push((id, why));
                 }
             }
             Effect::Answer { .. } => {

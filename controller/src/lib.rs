@@ -8,14 +8,17 @@
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
 
-// The API's description is one large `json!`.
+// The API's document is one `json!` of many paths.
 #![recursion_limit = "256"]
 
 pub mod agents;
 pub mod api;
 pub mod cli;
 pub mod exporter;
+pub mod http;
 pub mod hub;
+mod limits;
+pub mod log;
 pub mod metrics;
 pub mod moves;
 pub mod openapi;

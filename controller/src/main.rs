@@ -1,6 +1,7 @@
 //! `tandem`: the controller (`serve`) and the operator's command line (everything else).
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tandem_controller::cli::agents::{self, AgentVerb, ClassVerb};
@@ -9,9 +10,11 @@ use tandem_controller::cli::moves;
 use tandem_controller::cli::operator::{self, PathVerb, PortVerb};
 use tandem_controller::cli::site::{self, SiteVerb};
 use tandem_controller::cli::stats;
+use tandem_controller::cli::store::{self, StoreVerb};
 use tandem_controller::cli::testbed::{self, TestbedVerb};
+use tandem_controller::cli::tokens::{self, TokenVerb};
 use tandem_controller::cli::verbs::{self, Common, GroupVerb, VmVerb};
-use tandem_controller::serve;
+use tandem_controller::{log, serve};
 
 /// One controller for a data centre's virtual machines and its network.
 ///
@@ -38,6 +41,12 @@ enum Verb {
     /// Agents on the switches: tokens to enrol them, who is there, and who may come no longer.
     #[command(subcommand)]
     Agent(AgentVerb),
+    /// Tokens for the API over TCP.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// The store: where it is, what is wrong with it, and records to be dropped, while no controller runs.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Service classes and their shares.
     #[command(subcommand)]
     Class(ClassVerb),
@@ -124,7 +133,12 @@ fn end_quietly_without_reader() {
 async fn main() -> ExitCode {
     end_quietly_without_reader();
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .fmt_fields(log::fields())
+        .init();
     match run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
@@ -144,6 +158,8 @@ async fn run(Cli { common, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Vm(verb) => verbs::vm(&common, verb).await?,
         Verb::Group(verb) => verbs::group(&common, verb).await?,
         Verb::Agent(verb) => agents::agent(&common, verb).await?,
+        Verb::Token(verb) => tokens::token(&common, verb).await?,
+        Verb::Store(verb) => return Ok(exit(store::store(&common, verb)?)),
         Verb::Class(verb) => agents::class(&common, verb).await?,
         Verb::Testbed(verb) => {
             if !testbed::testbed(&common, verb).await? {

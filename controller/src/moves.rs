@@ -1,15 +1,17 @@
 //! The HTTP API of migrations, plans, hotspots and servers' maintenance. As in [`crate::api`], reads come from the snapshot and writes are
 //! questions to the core.
 
-use crate::api::{Body, answer, error, view};
+use crate::api::{answer, error, view};
+use crate::http::extract::{Body, PathOf};
 use crate::hub::Handle;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tandem_core::Snapshot;
+use tandem_model::text::escaped;
 use tandem_model::{Aim, Ask, Manner, MigrationId, MoveOptions, PlanId, ServerId, VmId};
 
 /// The body of `POST /api/v1/migrations`.
@@ -120,7 +122,7 @@ pub fn router(hub: Handle) -> Router {
 fn server_named(snapshot: &Snapshot, name: &str) -> Result<ServerId, Bad> {
     let found = snapshot.servers.iter().find(|s| s.name == name).map(|s| s.id);
     found.ok_or_else(|| {
-        (StatusCode::NOT_FOUND, format!("there is no server {name}; /api/v1/servers lists them"))
+        (StatusCode::NOT_FOUND, format!("there is no server {}; /api/v1/servers lists them", escaped(name)))
     })
 }
 
@@ -128,11 +130,8 @@ fn target(snapshot: &Snapshot, to: Option<&str>) -> Result<Option<ServerId>, Bad
     to.map(|name| server_named(snapshot, name)).transpose()
 }
 
-async fn migrate(State(hub): State<Handle>, body: Body<MigrationBody>) -> Response {
-    let MigrationBody { vm, to, manner, force } = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn migrate(State(hub): State<Handle>, Body(body): Body<MigrationBody>) -> Response {
+    let MigrationBody { vm, to, manner, force } = body;
     let to = target(&hub.snapshot.load(), to.as_deref());
     match to {
         Ok(to) => {
@@ -142,7 +141,7 @@ async fn migrate(State(hub): State<Handle>, body: Body<MigrationBody>) -> Respon
     }
 }
 
-async fn show_migration(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
+async fn show_migration(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
     match hub.snapshot.load().migrations.iter().find(|m| m.record.id == MigrationId(id)) {
         Some(migration) => Json(migration).into_response(),
         None => error(
@@ -152,15 +151,11 @@ async fn show_migration(State(hub): State<Handle>, Path(id): Path<u64>) -> Respo
     }
 }
 
-async fn cancel(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
+async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::CancelMigration { migration: MigrationId(id) }).await)
 }
 
-async fn plan(State(hub): State<Handle>, body: Body<PlanBody>) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn plan(State(hub): State<Handle>, Body(body): Body<PlanBody>) -> Response {
     let options = MoveOptions { manner: body.manner, force: body.force };
     let aim = body.aim(&hub.snapshot.load());
     match aim {
@@ -169,7 +164,7 @@ async fn plan(State(hub): State<Handle>, body: Body<PlanBody>) -> Response {
     }
 }
 
-async fn show_plan(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
+async fn show_plan(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
     match hub.snapshot.load().plans.iter().find(|p| p.plan.id == PlanId(id)) {
         Some(plan) => Json(plan).into_response(),
         None => error(
@@ -179,19 +174,19 @@ async fn show_plan(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
     }
 }
 
-async fn apply(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
+async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::ApplyPlan { plan: PlanId(id) }).await)
 }
 
-async fn stop(State(hub): State<Handle>, Path(id): Path<u64>) -> Response {
+async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::StopPlan { plan: PlanId(id) }).await)
 }
 
-async fn evacuate(State(hub): State<Handle>, Path(server): Path<String>, body: Body<How>) -> Response {
-    let how = match body {
-        Ok(Json(how)) => how,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn evacuate(
+    State(hub): State<Handle>,
+    PathOf(server): PathOf<String>,
+    Body(how): Body<How>,
+) -> Response {
     let server = server_named(&hub.snapshot.load(), &server);
     match server {
         Ok(server) => answer(hub.ask(Ask::EvacuateServer { server, options: how.into() }).await),
@@ -199,7 +194,7 @@ async fn evacuate(State(hub): State<Handle>, Path(server): Path<String>, body: B
     }
 }
 
-async fn give_back(State(hub): State<Handle>, Path(server): Path<String>) -> Response {
+async fn give_back(State(hub): State<Handle>, PathOf(server): PathOf<String>) -> Response {
     let server = server_named(&hub.snapshot.load(), &server);
     match server {
         Ok(server) => answer(hub.ask(Ask::ReturnServer { server }).await),

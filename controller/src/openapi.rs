@@ -47,8 +47,7 @@ pub fn document() -> Value {
             &[
                 ("400", "the request makes no sense"),
                 ("409", "no room; says which resource on which servers or links was short"),
-                ("500", "it was tried and failed; everything was undone"),
-                ("503", "the controller is stopping"),
+                ("503", "it was tried and failed, and everything was undone; or the controller is stopping"),
             ],
         ),
         Some("VmRequest"),
@@ -63,16 +62,40 @@ pub fn document() -> Value {
     );
     let done = || json!({ "204": { "description": "done" } });
     let vm = [("vm", "path", "integer")];
-    json!({
+    let local = "; over the Unix socket only";
+    let tokens = json!({
+        "get": operation(&format!("tokens, without their secrets{local}"), ok("tokens"), None, &[]),
+        "post": operation(
+            &format!("a token for the API over TCP; its secret is shown this once{local}"),
+            with_errors(
+                json!({ "201": { "description": "the token" } }),
+                &[("400", "no name, or no time"), ("403", "not over TCP"), ("409", "there is one of that name")],
+            ),
+            Some("NewToken"),
+            &[],
+        ),
+    });
+    let token = json!({ "delete": operation(
+        &format!("let a token in no longer, from the next request on{local}"),
+        with_errors(done(), &[("403", "not over TCP"), ("404", "no such token")]),
+        None,
+        &[("name", "path", "string")],
+    ) });
+    let new_token = json!({ "type": "object", "required": ["name"], "additionalProperties": false, "properties": {
+        "name": { "type": "string", "minLength": 1, "maxLength": 63 },
+        "read_only": { "type": "boolean" },
+        "minutes": { "type": "integer", "minimum": 1, "description": "how long it is good; until it is revoked if left out" },
+    } });
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": { "title": "Tandem", "version": env!("CARGO_PKG_VERSION"),
-                  "description": "One controller for a data centre's virtual machines and its network. `?after=N` waits up to 10 s for a newer snapshot than N." },
+                  "description": "One controller for a data centre's virtual machines and its network. `?after=N` waits up to 10 s for a newer snapshot than N. Whatever is no GET needs the header `X-Tandem-Request: 1`; the Host must be a name of the controller, and an Origin the same. Over TCP it needs a token (`tandem token create`) as `Authorization: Bearer TOKEN`. What cannot be read is 400, a wrong or missing token 401, what may not be asked 403, each with a reason as in the schema Error." },
         "paths": {
             "/api/v1/overview": list("counts of everything"),
             "/api/v1/switches": list("switches with their ports"),
             "/api/v1/classes": {
                 "get": operation("service classes with their shares", ok("classes"), None, &after),
-                "put": operation("give classes other shares; those left out keep theirs", with_errors(done(), &[("404", "no such class"), ("409", "they add up to more than 100%, or one is above its ceiling"), ("500", "the store could not be written")]), Some("Classes"), &[]),
+                "put": operation("give classes other shares; those left out keep theirs", with_errors(done(), &[("404", "no such class"), ("409", "they add up to more than 100%, or one is above its ceiling"), ("503", "the store could not be written")]), Some("Classes"), &[]),
             },
             "/api/v1/agents": { "get": operation("agents, with their certificates and what they reported", ok("agents"), None, &[]) },
             "/api/v1/agents/tokens": { "post": operation("a token by which one agent can enrol, once", with_errors(json!({ "201": { "description": "the token" } }), &[("400", "it is not known where agents reach this controller")]), Some("AgentToken"), &[]) },
@@ -86,15 +109,15 @@ pub fn document() -> Value {
             "/api/v1/vms": vms,
             "/api/v1/vms/{vm}": {
                 "get": operation("one VM", with_errors(ok("the VM"), &not_found), None, &vm),
-                "patch": operation("resize a running VM", with_errors(done(), &[("400", "something other than a size"), ("404", "no such VM"), ("409", "no room"), ("500", "it does not run, or it was tried and undone")]), Some("VmSize"), &vm),
+                "patch": operation("resize a running VM", with_errors(done(), &[("400", "something other than a size"), ("404", "no such VM"), ("409", "no room, or it does not run"), ("503", "it was tried and undone")]), Some("VmSize"), &vm),
                 "delete": operation("stop a VM; answered when it is gone", with_errors(done(), &not_found), None, &vm),
             },
             "/api/v1/vms/{vm}/pin": {
-                "put": operation("let a VM's path to its gateway go by these switches", with_errors(done(), &[("404", "no such VM or switch"), ("409", "no live way by them, or no room on a link; says which"), ("500", "the store could not be written")]), Some("Pin"), &vm),
+                "put": operation("let a VM's path to its gateway go by these switches", with_errors(done(), &[("404", "no such VM or switch"), ("409", "no live way by them, or no room on a link; says which"), ("503", "the store could not be written")]), Some("Pin"), &vm),
                 "delete": operation("let a VM's path go where routing takes it", with_errors(done(), &[("404", "no such VM"), ("409", "its path is not pinned")]), None, &vm),
             },
             "/api/v1/ports/{switch}/{port}": {
-                "put": operation("switch a port off, or on again", with_errors(done(), &[("404", "no such switch or port"), ("409", "it was not switched off here, or its switch has no OpenFlow"), ("500", "the store could not be written")]), Some("Port"), &[("switch", "path", "string"), ("port", "path", "integer")]),
+                "put": operation("switch a port off, or on again", with_errors(done(), &[("404", "no such switch or port"), ("409", "it was not switched off here, or its switch has no OpenFlow"), ("503", "the store could not be written")]), Some("Port"), &[("switch", "path", "string"), ("port", "path", "integer")]),
             },
             "/api/v1/migrations": {
                 "get": operation("migrations under way, and the last that have ended", ok("migrations"), None, &after),
@@ -102,7 +125,7 @@ pub fn document() -> Value {
             },
             "/api/v1/migrations/{migration}": {
                 "get": operation("one migration", with_errors(ok("the migration"), &[("404", "no such migration")]), None, &[("migration", "path", "integer")]),
-                "delete": operation("leave the VM where it is; answered when all is as it was", with_errors(done(), &[("404", "no such migration"), ("500", "it is too late")]), None, &[("migration", "path", "integer")]),
+                "delete": operation("leave the VM where it is; answered when all is as it was", with_errors(done(), &[("404", "no such migration"), ("409", "it is too late")]), None, &[("migration", "path", "integer")]),
             },
             "/api/v1/plans": {
                 "get": operation("the latest plans, and how far they are", ok("plans"), None, &after),
@@ -194,7 +217,11 @@ pub fn document() -> Value {
                 "rejection": { "type": "object", "description": "summary, counts per resource, nearest misses" },
             } },
         } },
-    })
+    });
+    document["paths"]["/api/v1/tokens"] = tokens;
+    document["paths"]["/api/v1/tokens/{name}"] = token;
+    document["components"]["schemas"]["NewToken"] = new_token;
+    document
 }
 
 #[cfg(test)]
@@ -209,6 +236,7 @@ mod tests {
             include_str!("agents/api.rs"),
             include_str!("metrics.rs"),
             include_str!("moves.rs"),
+            include_str!("http/tokens.rs"),
         ];
         let mut found = BTreeSet::new();
         for (path, handlers) in

@@ -1,17 +1,21 @@
 //! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches forwarding.
 
-use crate::agents::{self, Agents, authority::Authority};
+use crate::agents::{Agents, authority::Authority};
+use crate::http::guard::{Guard, HostName, guard};
+use crate::http::listen::{self, ApiListener};
 use crate::hub::{Hub, Input, QUEUE, now};
-use crate::store::{Sqlite, Store, Writer};
-use crate::switches::{self, Address, Listener};
+use crate::store::place::{self, Surroundings};
+use crate::store::tokens::Tokens;
+use crate::store::{Sqlite, Writer};
+use crate::switches::{self, Address};
 use crate::vmm::{self, hosts::Hypervisors, router::Patience};
-use crate::{api, exporter, metrics, moves};
-use anyhow::{Context, bail};
+use crate::{exporter, http};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Recording};
-use tandem_model::{Site, site};
+use tandem_model::{Site, Stored, site};
 use tandem_switch_driver::Cfg;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -37,9 +41,16 @@ pub struct Options {
     /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given several times.
     #[arg(long)]
     pub also_listen: Vec<Address>,
-    /// The store's file.
-    #[arg(long, default_value = "tandem.sqlite")]
-    pub store: PathBuf,
+    /// Another name by which the API may be asked (of a proxy before it): NAME or NAME:PORT; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub api_host: Vec<HostName>,
+    /// A group whose members may use the API's Unix socket, beside its owner and root.
+    #[arg(long, value_name = "GROUP")]
+    pub api_group: Option<String>,
+    /// The store's file; by default store.sqlite in the site's own folder: /var/lib/tandem/SITE for root, $XDG_STATE_HOME/tandem/SITE
+    /// (~/.local/state/tandem/SITE) for others.
+    #[arg(long)]
+    pub store: Option<PathBuf>,
     /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the site's name.
     #[arg(long)]
     pub world: Option<PathBuf>,
@@ -77,6 +88,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     // Everything that can be refused is tried before anything is changed.
     let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
     let drivers = hypervisors.as_ref().map(|h| vmm::drivers(h, &site.name)).transpose()?;
+    let descriptors = listen::raise_descriptors();
     let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
     for address in &options.openflow {
@@ -95,13 +107,18 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     }
     let mut apis = Vec::new();
     for address in &api_addresses {
-        apis.push(listen_api(address).await?);
+        apis.push(listen::listen(address, options.api_group.as_deref()).await?);
         sockets.made(address);
     }
-    let mut store = Sqlite::open(&options.store)?;
-    let stored = store.load()?;
-    let folder = options.authority.clone().unwrap_or_else(|| options.store.with_file_name("agents"));
+    let (place, store, stored) = open_store(options.store.as_deref(), &site)?;
+    let folder = options.authority.clone().unwrap_or_else(|| place.with_file_name("agents"));
+    if folder.exists() {
+        // Before it is opened: nothing of another site's is changed.
+        place::claim_agents(&folder, &site.name)?;
+    }
     let authority = Authority::open(&folder)?;
+    place::claim_agents(&folder, &site.name)?;
+    let tokens = Tokens::open(&place)?;
     let started = now();
     let recording =
         options.record.as_deref().map(|path| record(path, &site, &stored, started)).transpose()?;
@@ -124,20 +141,15 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     }
     let agents = Agents::new(authority, options.agents.clone(), handle.clone(), site.clone());
     tasks.spawn(agents.clone().serve(agent_listeners)?);
+    let most = listen::share_of(descriptors, apis.len());
     for listener in apis {
-        let router = api::router(handle.clone())
-            .merge(agents::api::router(agents.clone()))
-            .merge(moves::router(handle.clone()))
-            .merge(metrics::router(handle.clone(), agents.clone()));
-        tasks.spawn(async move {
-            let served = match listener {
-                Listener::Tcp(l) => axum::serve(l, router).await,
-                Listener::Unix(l) => axum::serve(l, router).await,
-            };
-            if let Err(error) = served {
-                tracing::error!("the API has stopped: {error}");
-            }
-        });
+        let guarding = match &listener {
+            ApiListener::Tcp(_, address) => Guard::of_tcp(*address, &options.api_host, tokens.clone()),
+            ApiListener::Unix(..) => Guard::of_unix(&options.api_host, tokens.clone()),
+        };
+        let routes = http::routes(&handle, &agents, tokens.clone());
+        let routes = routes.layer(axum::middleware::from_fn_with_state(guarding, guard));
+        tasks.spawn(listen::serve(listener, routes, most));
     }
     if let Some(drivers) = drivers {
         if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
@@ -146,8 +158,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         let (patience, hub) = (Patience::new(site.migration.timeout), sender.clone());
         tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", patience, hub).await });
     } else {
-        let service =
-            options.world.clone().unwrap_or_else(|| format!("@tandem-lab/{}/world", site.name).into());
+        let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
         tasks.spawn(vmm::emulated::attach(service, sender.clone()));
     }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
@@ -173,6 +184,48 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     running.await?;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Finds, opens and checks the site's store, and says where it is.
+fn open_store(given: Option<&Path>, site: &Site) -> anyhow::Result<(PathBuf, Sqlite, Stored)> {
+    let place = match given {
+        Some(file) => file.to_owned(),
+        None => {
+            let place = place::find(&site.name, &Surroundings::of_process())?;
+            if let Some(former) = &place.taken_over {
+                tracing::warn!(
+                    kind = "store-taken-over",
+                    "the store {} (and its agents) was taken over to {}; what was there is kept as {}.taken-over",
+                    former.display(),
+                    place.file.display(),
+                    former.display()
+                );
+            }
+            if let Some((former, why)) = &place.left {
+                tracing::warn!(
+                    kind = "store-left",
+                    "there is a store {} too, which is not used: {why}; used is {}",
+                    former.display(),
+                    place.file.display()
+                );
+            }
+            place.file
+        }
+    };
+    let mut store = Sqlite::open(&place, site)?;
+    let (stored, left) = store.load_for(site)?;
+    let identity = store.identity();
+    tracing::info!(
+        kind = "store",
+        "the store is {} (identity {}, of site {})",
+        place.display(),
+        identity.id,
+        identity.site
+    );
+    for finding in left {
+        tracing::warn!(kind = "store-leftover", "in the store, {finding}");
+    }
+    Ok((place, store, stored))
 }
 
 /// Waits for the end of standard input. On a thread of its own, which ends with the process: a read cannot be given up.
@@ -203,35 +256,6 @@ impl Drop for Sockets {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-async fn listen_api(address: &Address) -> anyhow::Result<Listener> {
-    match address {
-        Address::Tcp(a) => {
-            let loopback = tokio::net::lookup_host(a)
-                .await
-                .with_context(|| format!("{a} is no address"))?
-                .all(|s| s.ip().is_loopback());
-            if !loopback {
-                bail!(
-                    "the API has no accounts yet, so it listens on loopback only; write tcp:127.0.0.1:8080 or unix:PATH"
-                );
-            }
-        }
-        Address::Unix(path) => {
-            if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder).with_context(|| {
-                    format!("cannot make {} for the API's socket; choose another --api", folder.display())
-                })?;
-            }
-        }
-    }
-    let listener = switches::listen(address).await?;
-    if let Address::Unix(path) = address {
-        // The socket is the access right: its owner only.
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    }
-    Ok(listener)
 }
 
 /// The folder of a Unix socket, made if it is not there.

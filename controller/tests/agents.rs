@@ -245,7 +245,7 @@ async fn an_agent_speaks_for_its_own_switches_only() {
     for event in seen {
         match event {
             Event::PortsManaged { switch, .. } | Event::AgentSamples { switch, .. } => {
-                drop(about.insert(switch))
+                about.insert(switch);
             }
             Event::AgentTrouble { agent, what } => troubles.push(format!("{agent}: {what}")),
             _ => {}

@@ -84,6 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let before = memory_free();
         let start = Instant::now();
         let plan = Plan {
+            group: None,
             name: Some(name.clone()),
             text: text.clone(),
             file: "the bench's site".into(),

@@ -33,10 +33,10 @@ const COUNTERS: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Options {
     /// Percent by which a link may differ from what is declared.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = crate::numbers::amount)]
     pub tolerance: f64,
     /// Seconds of each flow.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.5, value_parser = crate::numbers::positive)]
     pub seconds: f64,
 }
 

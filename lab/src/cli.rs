@@ -4,8 +4,10 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tandem_agent_protocol::lab_sockets::Lab;
 use tandem_lab::emulated::control::{self, Answer, Ask, Status};
 use tandem_lab::emulated::datapath::Choice;
+use tandem_lab::emulated::labs;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
 use tandem_lab::experiment::{datapaths, fit, hotspot, keep_policy, live, manifest::Manifest, packets, qos};
@@ -33,11 +35,14 @@ struct Name {
     /// The lab's name; not needed while only one is up.
     #[arg(long)]
     name: Option<String>,
+    /// Another user's lab, by that user's name or number: for root.
+    #[arg(long)]
+    user: Option<String>,
 }
 
 impl Name {
     fn pick(self) -> anyhow::Result<String> {
-        control::pick(self.name)
+        labs::pick(self.name, self.user.as_deref())
     }
 }
 
@@ -72,6 +77,9 @@ enum Verb {
         /// What the switches are made of.
         #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
         datapath: Choice,
+        /// A group whose members may use the lab too: ask it, move its VMs, take it down.
+        #[arg(long)]
+        group: Option<String>,
     },
     /// Take an emulated data centre down; nothing of it is left.
     Down(Name),
@@ -315,15 +323,16 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match verb {
-        Verb::Up { inventory: Some(inventory), node_program, site, name, .. } => {
+        Verb::Up { inventory: Some(inventory), node_program, site, name, group, .. } => {
             let (text, file) = (read(&site)?, site.display().to_string());
             let purpose = "tandem-lab up".to_owned();
-            let plan = testbed::Plan { name, text, file, inventory, program: node_program, purpose };
+            let program = node_program;
+            let plan = testbed::Plan { name, text, file, inventory, program, purpose, group };
             let status = testbed::up(&plan)?;
             print_status(&status);
-            println!("hypervisor service: unix:@tandem-lab/{}/world", status.name);
+            println!("hypervisor service: unix:{}", Lab::named(&status.name)?.world());
         }
-        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, datapath, .. } => {
+        Verb::Up { site, name, controller, agents, agent_per_switch, protocols, datapath, group, .. } => {
             let plan = Plan {
                 name,
                 text: read(&site)?,
@@ -333,6 +342,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 agents,
                 agent_per_switch,
                 datapath,
+                group,
             };
             let up = outside::up(&plan)?;
             let [switches, servers, gateways, links, _] = up.status.counts;
@@ -341,7 +351,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 up.status.name, up.status.datapath, up.pid
             );
             println!("its switches look for a controller at {}", up.status.controller);
-            println!("hypervisor service: unix:@tandem-lab/{}/world", up.status.name);
+            println!("hypervisor service: unix:{}", Lab::named(&up.status.name)?.world());
             // Each server talks to its gateway at least, and each end of that keeps the other.
             if let Some(limit) = neighbour_limit().filter(|limit| 2 * (servers + gateways) > *limit) {
                 println!(
@@ -548,6 +558,7 @@ fn print_status(status: &Status) {
         status.name, status.site, status.datapath
     );
     println!("controller: {}", status.controller);
+    println!("VMs' ports are filtered by: {}", status.port_filter);
     for (step, took) in &status.steps {
         println!("{took:>9.1} ms  {step}");
     }

@@ -1,22 +1,26 @@
 //! The hypervisor service's other side, for experiments and tests that need no controller: sends orders and hears reports, as the
 //! controller does.
 
-use crate::emulated::control;
+use crate::emulated::labs;
 use anyhow::{Context, bail};
-use std::os::linux::net::SocketAddrExt;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report as What};
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Uri};
+
+/// Orders on their way; whoever orders more waits.
+const ORDERS: usize = 256;
+/// Reports that nobody has asked for yet; with more, the lab is given up.
+const REPORTS: usize = 65_536;
 
 /// Attached to a lab; it ends when it is dropped.
 pub struct Client {
     /// Its tasks end with it.
     _runtime: Runtime,
-    orders: tokio::sync::mpsc::UnboundedSender<wire::Order>,
+    orders: tokio::sync::mpsc::Sender<wire::Order>,
     reports: mpsc::Receiver<What>,
     /// What the service said first.
     pub hello: wire::Hello,
@@ -29,27 +33,25 @@ impl Client {
     /// When there is none, or it does not say hello.
     pub fn attach(lab: &str) -> anyhow::Result<Client> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let name =
-            control::address(lab, "/world")?.as_abstract_name().context("a socket has a name")?.to_vec();
-        let (orders, queue) = tokio::sync::mpsc::unbounded_channel();
-        let (sender, reports) = mpsc::channel();
+        let lab = lab.to_owned();
+        let (orders, queue) = tokio::sync::mpsc::channel(ORDERS);
+        let (sender, reports) = mpsc::sync_channel(REPORTS);
         runtime.block_on(async {
             let channel = Endpoint::from_static("http://hypervisor")
                 .connect_with_connector(tower::service_fn(move |_: Uri| {
-                    let name = name.clone();
+                    let lab = lab.clone();
                     async move {
-                        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-                        let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
+                        let stream = labs::connect(&lab, true).map_err(std::io::Error::other)?;
                         stream.set_nonblocking(true)?;
                         tokio::net::UnixStream::from_std(stream).map(hyper_util::rt::TokioIo::new)
                     }
                 }))
                 .await?;
-            let stream = UnboundedReceiverStream::new(queue);
+            let stream = ReceiverStream::new(queue);
             let mut inbox = HypervisorClient::new(channel).attach(stream).await?.into_inner();
             tokio::spawn(async move {
                 while let Ok(Some(report)) = inbox.message().await {
-                    if report.report.is_some_and(|what| sender.send(what).is_err()) {
+                    if report.report.is_some_and(|what| sender.try_send(what).is_err()) {
                         return;
                     }
                 }
@@ -66,7 +68,7 @@ impl Client {
     /// # Errors
     /// When the lab is gone.
     pub fn order(&self, order: Kind) -> anyhow::Result<()> {
-        self.orders.send(wire::Order { order: Some(order) }).context("the lab is gone")
+        self.orders.blocking_send(wire::Order { order: Some(order) }).context("the lab is gone")
     }
 
     /// Hears reports until `wanted` gives something for one.

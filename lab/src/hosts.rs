@@ -64,6 +64,14 @@ impl Hosts {
         lock(&self.vms)
     }
 
+    /// What keeps VMs from using others' addresses, in words; or why nothing does.
+    ///
+    /// # Errors
+    /// With the reason.
+    pub fn port_filter(&self) -> Result<String, String> {
+        lock(&self.vms).filter().map(|kind| kind.to_string())
+    }
+
     /// On which of the servers a VM runs.
     pub fn server_of(&self, vm: u64) -> Option<usize> {
         lock(&self.vms).get(vm).map(|vm| vm.server)
@@ -121,13 +129,7 @@ impl Hosts {
     pub fn start_vm(&self, new: NewVm) -> anyhow::Result<()> {
         let host =
             self.servers.get(new.server).with_context(|| format!("there is no server {}", new.server))?;
-        let mut vms = lock(&self.vms);
-        let id = new.id;
-        let started = vms.start(host, new);
-        if started.is_err() {
-            vms.stop(id);
-        }
-        started
+        lock(&self.vms).start(host, new)
     }
 
     /// Notes a VM's addresses, and returns those of all others that are noted.
@@ -137,7 +139,7 @@ impl Hosts {
 
     /// Stops a VM; one that does not run is stopped already.
     pub fn stop_vm(&self, id: u64) {
-        lock(&self.vms).stop(id);
+        lock(&self.vms).stop(&self.servers, id);
     }
 
     /// Plugs a VM into another uplink of its server.

@@ -42,6 +42,8 @@ struct Inner {
     lanes: BTreeMap<Lane, VecDeque<Job>>,
     /// Lanes with nothing under way and something to be done.
     ready: VecDeque<Lane>,
+    /// What waits in all lanes together.
+    waiting: usize,
     closed: bool,
 }
 
@@ -94,12 +96,18 @@ impl Lanes {
         Ok(Lanes { shared })
     }
 
+    /// How many orders wait. Whoever submits is to submit no more while there are too many.
+    pub fn waiting(&self) -> usize {
+        lock(&self.shared.inner).waiting
+    }
+
     /// Adds an order to the end of its lane.
     pub fn submit(&self, lane: Lane, length: Length, work: impl FnOnce() + Send + 'static) {
         let mut inner = lock(&self.shared.inner);
         let job = Job { length, work: Box::new(work) };
         let idle = !inner.lanes.contains_key(&lane);
         inner.lanes.entry(lane).or_default().push_back(job);
+        inner.waiting += 1;
         if idle {
             inner.ready.push_back(lane);
             self.shared.more.notify_one();
@@ -121,6 +129,7 @@ impl Shared {
         loop {
             while let Some(lane) = inner.ready.pop_front() {
                 if let Some(job) = inner.lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
+                    inner.waiting -= 1;
                     return Some((lane, job));
                 }
             }
@@ -178,6 +187,7 @@ mod tests {
         lanes.submit(Lane::Vm(2), Length::Short, move || tell.send("2: started").expect("heard"));
         assert_eq!(said.recv_timeout(LIMIT), Ok("2: started"), "another VM does not wait");
         assert!(said.try_recv().is_err(), "the first one still waits");
+        assert_eq!(lanes.waiting(), 1, "the stop behind it; the long ones are under way");
         open.send(()).expect("open");
         assert_eq!(said.recv_timeout(LIMIT), Ok("1: moved"));
         assert_eq!(said.recv_timeout(LIMIT), Ok("1: stopped"));

@@ -1,5 +1,6 @@
 //! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
 
+pub mod admission;
 pub mod agent_bench;
 pub mod bench;
 pub mod calibrate;
@@ -11,6 +12,7 @@ pub mod experiment;
 pub mod hosts;
 pub mod lanes;
 pub mod migration;
+pub mod numbers;
 pub mod record;
 pub mod requester;
 pub mod scratch;

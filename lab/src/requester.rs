@@ -15,28 +15,28 @@ pub struct Options {
     #[arg(long, env = "TANDEM_API", default_value = "unix:/run/tandem/api.sock")]
     pub api: String,
     /// How many VMs.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
     /// Mean time between requests, in seconds.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = crate::numbers::positive)]
     pub interval: f64,
     /// Requests at equal distances instead of Poisson arrivals.
     #[arg(long)]
     pub fixed: bool,
     /// Mean number of CPU cores (Poisson, at least 1); the site's default if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::numbers::positive)]
     pub cpu: Option<f64>,
     /// Mean RAM in GiB (Poisson, at least 1); the site's default if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::numbers::positive)]
     pub ram: Option<f64>,
     /// Mean disk in GiB (Poisson, at least 1); the site's default if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::numbers::positive)]
     pub disk: Option<f64>,
     /// Mean network rate in Mbit/s (Poisson, at least 1); the site's default if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::numbers::positive)]
     pub net: Option<f64>,
     /// Seconds that each VM lives.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::numbers::positive)]
     pub timeout: Option<f64>,
     /// The same seed requests the same VMs at the same moments.
     #[arg(long, default_value_t = 1)]

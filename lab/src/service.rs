@@ -5,19 +5,36 @@
 //! tandem serve ----- gRPC, orders and reports --> Service --> a lane per VM --> World::allocate, stop, migrate ...
 //! ```
 
+use crate::admission::{Admission, goodbye};
 use crate::emulated::control::{Answer, Ask};
 use crate::lanes::{Lane, Lanes, Length};
 use crate::migration::transfer::Control;
 use crate::migration::{Begun, Failed, Migrations, Todo, todo};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use tandem_agent_protocol::hypervisor::hypervisor_server::{Hypervisor, HypervisorServer};
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report as What};
-use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
+use tandem_agent_protocol::local_peers::LocalPeers;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+/// Reports that wait for the controller: the loads of the largest lab (5,000 servers) of three periods, some 100 bytes each and more
+/// with VMs. A controller that is further behind has to begin anew.
+const REPORTS: usize = 16_384;
+/// Orders that wait for a worker or for the one before them: as many as a lab starts in some seconds.
+const WAITING: usize = 4096;
+/// Connections that were let in and wait for the service to take them: it takes one at once.
+const ATTACHING: usize = 16;
+/// Who asks at the control socket at once: a thread each.
+const CONVERSATIONS: usize = 256;
+/// Before the next connection is tried when one could not be taken in.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Loads are not read more often, whatever is asked for: each time is a look at every VM.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Locks; what a panicking thread left is still the best there is.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,7 +91,7 @@ pub trait World: Send + Sync + 'static {
     fn end(&self);
 }
 
-type Sender = tokio::sync::mpsc::UnboundedSender<Result<wire::Report, Status>>;
+type Sender = tokio::sync::mpsc::Sender<Result<wire::Report, Status>>;
 
 /// The way to the controller that is attached, if one is.
 #[derive(Debug, Clone, Default)]
@@ -83,8 +100,21 @@ pub struct Reports(Arc<Mutex<Option<Sender>>>);
 impl Reports {
     /// Says something to the controller. One that is away hears of it when it is back: the first report lists what runs.
     pub fn send(&self, report: What) {
-        if let Some(sender) = &*lock(&self.0) {
-            let _ = sender.send(Ok(wire::Report { report: Some(report) }));
+        let mut to = lock(&self.0);
+        let Some(sender) = &*to else { return };
+        let is_load = matches!(report, What::Loads(_));
+        match sender.try_send(Ok(wire::Report { report: Some(report) })) {
+            // The next period's loads say more than these.
+            Err(TrySendError::Full(_)) if is_load => {
+                tracing::debug!("the controller reads too slowly: loads of a period are left out");
+            }
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(
+                    "the controller has not read {REPORTS} reports: the connection is closed, and what runs is told anew when it is back"
+                );
+                *to = None;
+            }
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
         }
     }
 }
@@ -106,26 +136,31 @@ struct Service<W>(Arc<Orders<W>>);
 
 #[tonic::async_trait]
 impl<W: World> Hypervisor for Service<W> {
-    type AttachStream = UnboundedReceiverStream<Result<wire::Report, Status>>;
+    type AttachStream = ReceiverStream<Result<wire::Report, Status>>;
 
     async fn attach(
         &self,
         request: Request<Streaming<wire::Order>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, receiver) = tokio::sync::mpsc::channel(REPORTS);
         let hello = self.0.world.hello();
-        let _ = sender.send(Ok(wire::Report { report: Some(What::Hello(hello)) }));
+        // It is empty: there is room.
+        let _ = sender.try_send(Ok(wire::Report { report: Some(What::Hello(hello)) }));
         *lock(&self.0.reports.0) = Some(sender);
         let orders = self.0.clone();
         let mut inbox = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(order)) = inbox.message().await {
+                // Back-pressure: what is not read waits at the controller.
+                while orders.lanes.waiting() >= WAITING {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 if let Some(order) = order.order {
                     orders.take(order);
                 }
             }
         });
-        Ok(Response::new(UnboundedReceiverStream::new(receiver)))
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
@@ -159,7 +194,7 @@ impl<W: World> Orders<W> {
             Kind::SetMigrationRate(r) => return self.migrations.set_rate(r.migration, r.rate_bit_per_s),
             Kind::ReportLoads(r) => {
                 let (period, changed) = &self.loads;
-                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns));
+                *lock(period) = (r.period_ns > 0).then(|| Duration::from_nanos(r.period_ns).max(SHORTEST));
                 return changed.notify_all();
             }
         };
@@ -295,9 +330,11 @@ impl<W: World> Orders<W> {
 pub fn run(
     world: Arc<impl World>,
     reports: Reports,
+    peers: LocalPeers,
     control: UnixListener,
     service: UnixListener,
 ) -> anyhow::Result<()> {
+    let admission = Arc::new(Admission::new(peers));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // A handle's guard lives no longer than the handle: for these threads, as long as the process.
     let handle: &'static tokio::runtime::Handle = Box::leak(Box::new(runtime.handle().clone()));
@@ -315,20 +352,76 @@ pub fn run(
     let server = HypervisorServer::new(Service(orders.clone()));
     {
         let _guard = runtime.enter();
-        let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(service)?);
+        let (sender, incoming) = tokio::sync::mpsc::channel(ATTACHING);
+        let listener = tokio::net::UnixListener::from_std(service)?;
+        runtime.spawn(admit(listener, admission.clone(), sender));
+        let incoming = ReceiverStream::new(incoming);
         runtime.spawn(tonic::transport::Server::builder().add_service(server).serve_with_incoming(incoming));
     }
+    let conversations = Arc::new(AtomicUsize::new(0));
     for stream in control.incoming() {
-        let stream = stream?;
-        let orders = orders.clone();
-        std::thread::spawn(move || {
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                // No descriptor is free: the next one may be.
+                tracing::warn!("a connection is not taken in: {error}");
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        let is_full = conversations.load(Ordering::Relaxed) >= CONVERSATIONS;
+        let refused = admission.check(&stream).err().or_else(|| {
+            is_full.then(|| format!("this lab is being asked by {CONVERSATIONS} already; try again"))
+        });
+        if let Some(why) = refused {
+            // Whoever does not read it does not hear it.
+            let _ = stream.set_nonblocking(true);
+            let _ = writeln!(stream, "{}", serde_json::to_string(&Answer::Error { why })?);
+            continue;
+        }
+        let (orders, conversations) = (orders.clone(), conversations.clone());
+        conversations.fetch_add(1, Ordering::Relaxed);
+        let ended = conversations.clone();
+        let talk = move || {
             let _guard = handle.enter();
             if let Err(error) = converse(&orders, stream) {
                 tracing::debug!("control: {error:#}");
             }
-        });
+            conversations.fetch_sub(1, Ordering::Relaxed);
+        };
+        if let Err(error) = std::thread::Builder::new().name("control".into()).spawn(talk) {
+            tracing::warn!("a connection is not answered: {error}");
+            ended.fetch_sub(1, Ordering::Relaxed);
+        }
     }
     Ok(())
+}
+
+/// Takes in who may attach, and tells others why not.
+async fn admit(
+    listener: tokio::net::UnixListener,
+    admission: Arc<Admission>,
+    sender: tokio::sync::mpsc::Sender<std::io::Result<tokio::net::UnixStream>>,
+) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("a controller is not taken in: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match admission.check(&stream) {
+            Ok(()) => {
+                if sender.send(Ok(stream)).await.is_err() {
+                    return;
+                }
+            }
+            // Whoever does not read it does not hear it.
+            Err(why) => drop(stream.try_write(&goodbye(&why))),
+        }
+    }
 }
 
 fn converse<W: World>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Result<()> {

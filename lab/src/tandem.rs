@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tandem_agent_protocol::lab_sockets::Lab;
 
 /// The `tandem` program: beside this one, or by $TANDEM.
 ///
@@ -110,7 +111,7 @@ impl Controller {
                 "--agents",
                 &agents(folder),
                 "--world",
-                &format!("@tandem-lab/{}/world", options.lab),
+                &Lab::named(options.lab)?.world(),
                 "--store",
             ])
             .arg(folder.join("store.sqlite"))

@@ -2,6 +2,7 @@
 
 use crate::emulated::control::{self, Answer, Ask};
 use crate::emulated::guest::Change;
+use crate::emulated::labs;
 use crate::emulated::loads::ServerLoad;
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -15,16 +16,19 @@ pub enum VmVerb {
         /// The lab's name; not needed while only one is up.
         #[arg(long)]
         name: Option<String>,
+        /// Another user's lab, by that user's name or number: for root.
+        #[arg(long)]
+        user: Option<String>,
         /// The VM: vm1.
         vm: String,
         /// CPU time that it uses, as a part of all its cores, 0 to 1; besides what its processes really use.
-        #[arg(long)]
+        #[arg(long, value_parser = crate::numbers::part)]
         cpu: Option<f64>,
         /// How fast it writes to its memory: "40 Mbit/s".
         #[arg(long)]
         dirty: Option<BitRate>,
         /// Which part of its memory that goes to, 0 to 1.
-        #[arg(long)]
+        #[arg(long, value_parser = crate::numbers::part)]
         working_set: Option<f64>,
         /// Real traffic that it sends to a gateway, layer 2: "5 Mbit/s"; 0 ends it.
         #[arg(long)]
@@ -38,6 +42,9 @@ pub enum VmVerb {
         /// The lab's name; not needed while only one is up.
         #[arg(long)]
         name: Option<String>,
+        /// Another user's lab, by that user's name or number: for root.
+        #[arg(long)]
+        user: Option<String>,
         /// The VM: vm1.
         vm: String,
         /// The server: srv2.
@@ -61,6 +68,9 @@ pub enum VmVerb {
         /// The lab's name; not needed while only one is up.
         #[arg(long)]
         name: Option<String>,
+        /// Another user's lab, by that user's name or number: for root.
+        #[arg(long)]
+        user: Option<String>,
         /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
@@ -115,21 +125,21 @@ pub fn move_vm(
 /// With what the lab says.
 pub fn run(verb: VmVerb) -> anyhow::Result<()> {
     match verb {
-        VmVerb::Load { name, vm, cpu, dirty, working_set, net, gateway } => {
-            let (lab, vm) = (control::pick(name)?, id(&vm)?);
+        VmVerb::Load { name, user, vm, cpu, dirty, working_set, net, gateway } => {
+            let (lab, vm) = (labs::pick(name, user.as_deref())?, id(&vm)?);
             let change = Change { cpu, dirty: dirty.map(|d| d.0), working_set };
             control::ask(&lab, &Ask::LoadVm { vm, change })?;
             if let Some(net) = net {
                 control::ask(&lab, &Ask::SendFrom { id: FLOWS + vm, vm, gateway, rate: net.0 })?;
             }
         }
-        VmVerb::Move { name, vm, to, port, rate, downtime, rounds } => {
-            let lab = control::pick(name)?;
+        VmVerb::Move { name, user, vm, to, port, rate, downtime, rounds } => {
+            let lab = labs::pick(name, user.as_deref())?;
             let silent = move_vm(&lab, id(&vm)?, &to, port, rate, downtime * 1_000_000, rounds)?;
             println!("{vm} is on {to}; it was silent for {:.1} ms", silent as f64 / 1e6);
         }
-        VmVerb::Loads { name, json } => {
-            let servers = loads(&control::pick(name)?)?;
+        VmVerb::Loads { name, user, json } => {
+            let servers = loads(&labs::pick(name, user.as_deref())?)?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&servers)?);
                 return Ok(());

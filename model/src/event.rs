@@ -161,6 +161,15 @@ pub enum Event {
         /// Flows of ours that were not wanted.
         stale: u32,
     },
+    /// A switch reports rules otherwise than they were written, so that repairs change nothing: they are put off.
+    RulesUnlike {
+        /// Which switch.
+        switch: Dpid,
+        /// How many.
+        rules: u32,
+        /// One of them.
+        example: String,
+    },
     /// A hypervisor service is there and can be asked; `vms` run on it already.
     WorldUp {
         /// Its name, for people.
@@ -393,6 +402,11 @@ pub enum Answer {
     },
     /// It was tried and failed; everything was undone.
     Failed {
+        /// Why.
+        why: String,
+    },
+    /// Things are not such that it could be tried; nothing was changed.
+    Conflict {
         /// Why.
         why: String,
     },

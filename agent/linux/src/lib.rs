@@ -12,6 +12,7 @@
 //! ```
 
 pub mod ethtool;
+pub mod limits;
 pub mod link;
 pub mod netlink;
 pub mod netns;
@@ -19,6 +20,7 @@ pub mod nic;
 pub mod ovs;
 pub mod ovsdb;
 pub mod packet;
+pub mod port_filter;
 pub mod probe;
 pub mod sandbox;
 pub mod sys;

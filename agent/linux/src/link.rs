@@ -347,7 +347,8 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
     Ok(interfaces(netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?))
 }
 
-fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
+/// The interfaces of a list that is there already.
+pub fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
     found
         .into_iter()
         .filter_map(|m| match m {

@@ -178,7 +178,11 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
             NetlinkPayload::Done(_) => Answer::Done,
             NetlinkPayload::Error(error) => Answer::Ack(match error.code {
                 None => Ok(()),
-                Some(code) => Err((std::io::Error::from_raw_os_error(code.get().abs()), error_text(one))),
+                Some(code) => {
+                    // The least number has no positive counterpart.
+                    let code = code.get().checked_abs().unwrap_or(i32::MAX);
+                    Err((std::io::Error::from_raw_os_error(code), error_text(one)))
+                }
             }),
             NetlinkPayload::InnerMessage(item) => Answer::Item(Box::new(item)),
             _ => continue,
@@ -186,6 +190,21 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
         list.push((sequence, answer));
     }
     Ok(list)
+}
+
+/// The items of one datagram of a kernel's answer, without acknowledgements. Any bytes will do.
+///
+/// # Errors
+/// When they are no messages.
+pub fn items(data: &[u8]) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    let all = messages(data, "a datagram")?;
+    Ok(all
+        .into_iter()
+        .filter_map(|(_, answer)| match answer {
+            Answer::Item(item) => Some(*item),
+            Answer::Ack(_) | Answer::Done => None,
+        })
+        .collect())
 }
 
 /// The kernel's text in an error message: behind the header (16 bytes), the code (4) and the request's header (16, with the
@@ -215,6 +234,19 @@ mod tests {
         #[test]
         fn any_bytes_have_a_text_or_none(data in prop::collection::vec(any::<u8>(), 0..120)) {
             prop_assert!(error_text(&data).len() <= 3 * data.len());
+        }
+
+        /// An acknowledgement with any code is a success or a refusal.
+        #[test]
+        fn a_code_of_any_size_is_an_error_in_words(code in prop_oneof![Just(i32::MIN), Just(i32::MAX), any::<i32>()]) {
+            let mut data = 36u32.to_ne_bytes().to_vec();
+            // NLMSG_ERROR, no flags, sequence number and port 0; the code, and the header of what it is about.
+            data.extend_from_slice(&2u16.to_ne_bytes());
+            data.extend_from_slice(&[0; 10]);
+            data.extend_from_slice(&code.to_ne_bytes());
+            data.extend_from_slice(&[0; 16]);
+            let list = messages(&data, "a test").expect("a message");
+            prop_assert!(matches!(&list[..], [(0, Answer::Ack(result))] if result.is_ok() == (code == 0)));
         }
 
         /// The lengths that our own reader relies on are checked before they are used.

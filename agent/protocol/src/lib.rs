@@ -1,5 +1,6 @@
 //! Contracts between the controller, its agents and a world's hypervisor service, as generated from `proto/`.
 
+pub mod lab_sockets;
 pub mod local_peers;
 pub mod token;
 

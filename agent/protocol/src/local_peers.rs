@@ -59,6 +59,11 @@ impl LocalPeers {
         Ok(peers)
     }
 
+    /// The id of the group whose members may, too.
+    pub fn group(&self) -> Option<u32> {
+        self.group.as_ref().map(|(_, id)| *id)
+    }
+
     /// Checks a client by the user and group ids that the kernel gives for it.
     ///
     /// # Errors

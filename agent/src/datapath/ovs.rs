@@ -20,6 +20,8 @@ use tandem_linux::{link, vswitchd};
 
 /// How long vswitchd may take to carry out what the database says.
 const LIMIT: Duration = Duration::from_secs(60);
+/// And for each port that is wanted.
+const LIMIT_OF_PORT: Duration = Duration::from_millis(50);
 /// What vswitchd's packet socket may hold, for all ports together: the default (212,992 bytes, about 90 packets) is used up by one
 /// port that is backlogged, and then packets to idle ports are lost, which nobody counts.
 const SEND_BUFFER: usize = 32 << 20;
@@ -144,8 +146,10 @@ impl Ovs {
         let mut spared = left.to_vec();
         let gap = allowed == Adopt::EvenWithGap;
         let mut adopt = allowed.min(Adopt::WithoutGap);
+        let ports = wanted.iter().map(|s| s.ports.len()).sum::<usize>();
+        let limit = LIMIT + LIMIT_OF_PORT * u32::try_from(ports).unwrap_or(u32::MAX);
         let result = loop {
-            let error = match self.with_database(|d| d.sync_bridges(&owner, &bridges, &spared, adopt, LIMIT))
+            let error = match self.with_database(|d| d.sync_bridges(&owner, &bridges, &spared, adopt, limit))
             {
                 Ok(synced) => break Ok(synced),
                 Err(error) => error,

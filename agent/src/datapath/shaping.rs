@@ -247,7 +247,7 @@ impl Shaping {
             return Ok(faults);
         }
         let roots = tc::roots(&mut netlink)?;
-        let ingress = tc::ingress(&mut netlink)?;
+        let ingress = tc::ingresses(&mut netlink)?;
         let mut next = record.clone();
         let mut fresh = BTreeSet::new();
         for (switch, port, index) in new {

@@ -3,8 +3,10 @@
 //! VMs are isolated from each other unless grouped, so a VM learns the Ethernet address of gateways, of the DHCP and DNS
 //! servers' address and of its group's members, and of nobody else. (RFC 826, RFC 2131, RFC 5227.)
 
+use crate::access_ports::{Behind, PortKey};
 use crate::core::Core;
-use crate::hosts::{HostKind, Sighting};
+use crate::hosts::{Host, HostKind, Place, STRANGERS_PER_PORT, Sighting, VM_MAC_PREFIX};
+use crate::port_notices::PortNotice;
 use crate::rules::compile;
 use crate::timers::Timer;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +16,9 @@ use tandem_model::{
     Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, FixedAddress,
     GatewayId, Level, Mac, NodeId, PortNo, Prefix, Site, SwitchId, VmId, VmState,
 };
+
+/// Names in a notice about a port; a server may have hundreds of VMs.
+const NAMED: usize = 4;
 
 /// One edge's VM addresses: fresh ones in order, then those given back, longest unused first.
 #[derive(Debug, Clone)]
@@ -77,80 +82,142 @@ impl Pools {
 /// A VM's Ethernet address: locally administered, with the low 32 bits of its id.
 pub(crate) fn vm_mac(id: VmId) -> Mac {
     let [a, b, c, d] = (id.0 as u32).to_be_bytes();
-    Mac([0x02, 0x10, a, b, c, d])
+    let [x, y] = VM_MAC_PREFIX;
+    Mac([x, y, a, b, c, d])
 }
 
 impl Core {
     /// Notes a host's sign of life; false when it is not who it says it is.
-    fn sighted(&mut self, dpid: Dpid, port: PortNo, mac: Mac, ip: Ipv4Addr) -> bool {
-        let Some(switch) = self.live.id(dpid) else { return false };
-        // Only ports that lead to hosts speak for hosts; a packet on its way is no sighting.
-        let topology = &self.site.topology;
-        let link = topology.link_at(tandem_model::NodeId::Switch(switch), port);
-        let other = link.and_then(|l| topology.link(l)?.other(tandem_model::NodeId::Switch(switch)));
-        if other.is_some_and(|e| crate::live::is_openflow(topology, e.node)) {
-            return false;
-        }
-        match self.hosts.sighted(ip, mac, (switch, port), self.now) {
+    fn sighted(&mut self, at: Place, mac: Mac, ip: Ipv4Addr) -> bool {
+        let (switch, port) = at;
+        let key = self.access.key(switch, port);
+        let outside = match self.access.behind(switch, port) {
+            // Only ports that lead to hosts speak for hosts; a packet on its way is no sighting.
+            Behind::Switches => return false,
+            Behind::Servers(_) => None,
+            Behind::Gateways(_) | Behind::Unknown => Some(key),
+        };
+        let sighting = self.hosts.sighted(ip, mac, at, outside, self.now);
+        let kind = self.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
+        match sighting {
             Sighting::Refreshed => true,
             Sighting::Joined => {
-                self.dirty.hosts = true;
-                let kind = self.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
-                self.timers.set(self.now + self.site.discovery.host_timeout, Timer::HostCheck(ip));
-                let name = self.host_name(kind);
-                let text = format!("{name} ({ip}, {mac}) is at {}.{port}", self.switch_name(dpid));
-                self.notice(Level::Info, "host-joined", text);
+                let check = self.now + self.site.discovery.host_timeout;
+                self.timers.replace(check, Timer::HostCheck(ip));
+                let text = |core: &Core| {
+                    format!("{} ({ip}, {mac}) is at {}", core.host_name(kind), core.port_name(at.0, at.1))
+                };
+                if kind == HostKind::Stranger {
+                    self.port_notice(key, PortNotice::Stranger, Level::Info, text);
+                } else {
+                    self.notice(Level::Info, "host-joined", text(self));
+                }
                 if let HostKind::Vm(vm) = kind {
                     self.on_vm_addressed(vm);
                 }
                 true
             }
             Sighting::Moved { from } => {
-                self.dirty.hosts = true;
-                let kind = self.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
-                let was = self.site.topology.name(tandem_model::NodeId::Switch(from.0)).to_owned();
-                let text = format!(
-                    "{} ({ip}) has moved from {was}.{} to {}.{port}",
-                    self.host_name(kind),
-                    from.1,
-                    self.switch_name(dpid)
-                );
-                self.notice(Level::Info, "host-moved", text);
+                let text = |core: &Core| {
+                    let (from, to) = (core.port_name(from.0, from.1), core.port_name(at.0, at.1));
+                    format!("{} ({ip}) has moved from {from} to {to}", core.host_name(kind))
+                };
+                if kind == HostKind::Stranger {
+                    self.port_notice(key, PortNotice::Stranger, Level::Info, text);
+                } else {
+                    self.notice(Level::Info, "host-moved", text(self));
+                }
                 true
             }
-            Sighting::Spoofed { owner } => {
-                let last = self.named.get(&(switch, port)).copied();
-                if last.is_none_or(|t| self.now.since(t) >= Duration::from_secs(60)) {
-                    self.named.insert((switch, port), self.now);
-                    let text = format!(
-                        "at {}.{port} somebody ({mac}) uses {ip}, which belongs to {}; what it sends is dropped",
-                        self.switch_name(dpid),
-                        self.host_name(owner)
-                    );
-                    self.notice(Level::Warning, "spoofed", text);
-                }
+            Sighting::Spoofed { mac_of, ip_of } => {
+                let text = |core: &Core| core.spoofed_text(at, (mac, mac_of), (ip, ip_of));
+                self.port_notice(key, PortNotice::Spoofed, Level::Warning, text);
+                false
+            }
+            Sighting::Full => {
+                let text = |core: &Core| {
+                    let at = core.port_name(at.0, at.1);
+                    format!("{at} has {STRANGERS_PER_PORT} unknown machines; further ones are not listed")
+                };
+                self.port_notice(key, PortNotice::TooManyStrangers, Level::Warning, text);
                 false
             }
         }
     }
 
+    /// Who sends with whose addresses, and who may send there.
+    fn spoofed_text(
+        &self,
+        at: Place,
+        (mac, mac_of): (Mac, Option<HostKind>),
+        (ip, ip_of): (Ipv4Addr, Option<HostKind>),
+    ) -> String {
+        let owner = |of: Option<HostKind>| of.map_or_else(|| "nobody".to_owned(), |k| self.host_name(k));
+        let what = match (mac_of, ip_of) {
+            (None, None) => format!("{ip} with the Ethernet address {mac}, which no machine has there"),
+            (a, b) if a == b => format!("{ip}, {mac}: both are of {}, which is not there", owner(a)),
+            (a, b) => format!("{ip} of {} with the Ethernet address {mac} of {}", owner(b), owner(a)),
+        };
+        let place = self.port_name(at.0, at.1);
+        let who = self.who_is_at(at);
+        format!("somebody at {place} ({who}) sends as {what}; it is not believed and reaches nobody")
+    }
+
+    /// Who may send at a port, in words.
+    fn who_is_at(&self, at: Place) -> String {
+        let mut names: Vec<String> = match self.access.behind(at.0, at.1) {
+            Behind::Servers(servers) => {
+                servers.iter().map(|s| self.host_name(HostKind::Server(*s))).collect()
+            }
+            Behind::Gateways(gateways) => {
+                gateways.iter().map(|g| self.host_name(HostKind::Gateway(*g))).collect()
+            }
+            Behind::Switches | Behind::Unknown => Vec::new(),
+        };
+        let there = self.hosts.iter().filter(|(_, h)| h.expected.contains(&at)).map(|(_, h)| h.kind);
+        names.extend(there.filter(|k| matches!(k, HostKind::Vm(_))).map(|k| self.host_name(k)));
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        match (names.is_empty(), more) {
+            (true, _) => "a port that the site does not declare".to_owned(),
+            (false, 0) => format!("the port of {}", names.join(", ")),
+            (false, more) => format!("the port of {} and {more} more", names.join(", ")),
+        }
+    }
+
+    /// The place of a packet that is looked at: at a switch that the site knows, at a port that has not sent too many.
+    fn looked_at(&mut self, dpid: Dpid, port: PortNo) -> Option<Place> {
+        let switch = self.live.id(dpid)?;
+        let key: PortKey = self.access.key(switch, port);
+        self.may_cost(key).then_some((switch, port))
+    }
+
     pub(crate) fn on_host_seen(&mut self, dpid: Dpid, port: PortNo, mac: Mac, ip: Ipv4Addr) {
-        self.sighted(dpid, port, mac, ip);
+        if let Some(at) = self.looked_at(dpid, port) {
+            self.sighted(at, mac, ip);
+        }
     }
 
     pub(crate) fn on_arp(&mut self, dpid: Dpid, port: PortNo, arp: Arp) {
         if !self.site.modules.arp {
             return;
         }
+        let Some(at) = self.looked_at(dpid, port) else { return };
         // RFC 5227 2.1.1: a probe has no sender address; it asks whether the address is free.
         let is_probe = arp.sender_ip.is_unspecified();
-        if !is_probe && !self.sighted(dpid, port, arp.sender_mac, arp.sender_ip) {
+        if !is_probe && !self.sighted(at, arp.sender_mac, arp.sender_ip) {
             return;
         }
         if arp.op != ArpOp::Request || arp.target_ip == arp.sender_ip {
             return;
         }
-        let asking = self.hosts.by_mac(arp.sender_mac).map(|(ip, h)| (ip, h.kind));
+        let asking = self.hosts.by_mac(arp.sender_mac);
+        // A probe is not sighted, so this is where it is held against who may be there.
+        let elsewhere = |h: &Host| h.kind != HostKind::Stranger && !h.expected.contains(&at);
+        if is_probe && asking.is_some_and(|(_, host)| elsewhere(host)) {
+            return;
+        }
+        let asking = asking.map(|(ip, h)| (ip, h.kind));
         if is_probe && asking.is_some_and(|(ip, _)| ip == arp.target_ip) {
             return;
         }
@@ -235,6 +302,10 @@ impl Core {
             return;
         }
         let Some(switch) = self.live.id(dpid) else { return };
+        let key = self.access.key(switch, port);
+        if !self.may_cost(key) {
+            return;
+        }
         let Some((address, host)) = self.hosts.by_mac(dhcp.mac) else { return };
         let kind = host.kind;
         if kind == HostKind::Stranger || !host.expected.contains(&(switch, port)) {
@@ -254,14 +325,14 @@ impl Core {
             DhcpRequestKind::Decline => {
                 let text =
                     format!("{} declines {address}: somebody else answers for it", self.host_name(kind));
-                return self.notice(Level::Warning, "dhcp-declined", text);
+                return self.port_notice(key, PortNotice::Declined, Level::Warning, |_| text);
             }
             DhcpRequestKind::Release => return,
         };
         let reply = self.dhcp_reply(answer, dhcp, kind, address);
         self.effects.push(Effect::SendDhcp { switch: dpid, port, dhcp: reply });
         if answer == DhcpReplyKind::Ack && dhcp.kind == DhcpRequestKind::Request {
-            self.sighted(dpid, port, dhcp.mac, address);
+            self.sighted((switch, port), dhcp.mac, address);
             if let HostKind::Vm(vm) = kind {
                 self.on_vm_addressed(vm);
             }
@@ -321,6 +392,5 @@ impl Core {
         } else {
             self.hosts.declare(address, HostKind::Vm(vm), mac, at);
         }
-        self.dirty.hosts = true;
     }
 }

@@ -1,5 +1,6 @@
 //! The core's state, its door, and the order in which an event goes through the services.
 
+use crate::access_ports::AccessPorts;
 use crate::classes::Classes;
 use crate::hosts::{HostKind, Hosts};
 use crate::inventory::Inventory;
@@ -14,6 +15,8 @@ use crate::migration::policies::{Parts, Policy};
 use crate::migration::state::Migrations;
 use crate::operator::PortOverrides;
 use crate::policy;
+use crate::port_damping::PortDamping;
+use crate::port_notices::PortAllowances;
 use crate::routes::Routes;
 use crate::rules::changes::{Changes, Present};
 use crate::rules::{Desired, compile};
@@ -23,6 +26,7 @@ use crate::stored::StoreWait;
 use crate::timers::{Timer, Timers};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use tandem_model::text::escaped_to;
 use tandem_model::{
     Answer, Ask, BitRate, Dpid, Effect, Event, GroupId, GroupRecord, Hop, Level, LinkId, NodeId, Notice,
     Owner, PortNo, PortSample, Record, RequestId, ServerId, Site, StoreId, Stored, SwitchId, Time, VmId,
@@ -30,6 +34,8 @@ use tandem_model::{
 
 /// How many notices the snapshot keeps.
 const NOTICES: usize = 200;
+/// Characters of a notice's text at most.
+const NOTICE_TEXT: usize = 1000;
 
 /// How long a poll on demand waits for slow switches.
 const POLL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -72,6 +78,7 @@ pub struct Core {
     pub(crate) classes: Classes,
     pub(crate) links: LinkTable,
     pub(crate) routes: Routes,
+    pub(crate) access: AccessPorts,
     pub(crate) hosts: Hosts,
     pub(crate) desired: Desired,
     pub(crate) changes: Changes,
@@ -102,8 +109,8 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) counters: Counters,
-    /// Spoofers already named, and when, so that a flood of them is one notice per minute each.
-    pub(crate) named: BTreeMap<(SwitchId, PortNo), Time>,
+    pub(crate) allowances: PortAllowances,
+    pub(crate) damping: PortDamping,
     pub(crate) dirty: Dirty,
     pub(crate) published: Arc<Snapshot>,
     pub(crate) effects: Vec<Effect>,
@@ -122,6 +129,7 @@ impl Core {
         let topology = &site.topology;
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
+        let access = AccessPorts::new(topology);
         let mut desired = Desired::new(topology.switches.len());
         desired.replace(Owner::Plan, compile::plan(&site, &routes, &BTreeSet::new()));
         let mut core = Core {
@@ -129,7 +137,7 @@ impl Core {
             live: LiveTopology::new(topology, now),
             classes: Classes::new(&site),
             routes,
-            hosts: Hosts::default(),
+            hosts: Hosts::new(&site.addresses),
             desired,
             changes: Changes::default(),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
@@ -158,7 +166,9 @@ impl Core {
             timers: Timers::default(),
             notices: VecDeque::new(),
             counters: Counters::default(),
-            named: BTreeMap::new(),
+            allowances: PortAllowances::new(access.keys(), now),
+            damping: PortDamping::new(access.keys(), topology.switches.len(), now),
+            access,
             dirty: Dirty::all(topology.switches.len()),
             published: Arc::new(Snapshot::empty(site.clone())),
             effects: Vec::new(),
@@ -186,15 +196,9 @@ impl Core {
             self.hosts.declare(server.address, HostKind::Server(id), server.mac, at.collect());
         }
         for (n, gateway) in (0u32..).zip(&site.topology.gateways) {
-            let ends = gateway.uplinks.iter().filter_map(|l| site.topology.link(*l)).filter_map(|l| {
-                let end = if matches!(l.a.node, NodeId::Gateway(_)) { l.b } else { l.a };
-                match end.node {
-                    NodeId::Switch(s) => Some((s, end.port)),
-                    _ => None,
-                }
-            });
-            let kind = HostKind::Gateway(tandem_model::GatewayId(n));
-            self.hosts.declare(gateway.address, kind, gateway.mac, ends.collect());
+            let id = tandem_model::GatewayId(n);
+            let at = self.access.of_gateway(id).collect();
+            self.hosts.declare(gateway.address, HostKind::Gateway(id), gateway.mac, at);
         }
     }
 
@@ -259,6 +263,15 @@ impl Core {
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);
             }
+            Event::RulesUnlike { switch, rules, example } => {
+                let name = self.switch_name(switch);
+                let text = format!(
+                    "{name}: {rules} rules are still missing or different after they were put right twice, one of them: \
+                     {example}. They are tried again after growing pauses; look for another controller of this switch, or \
+                     update its software"
+                );
+                self.notice(Level::Warning, "rules-unlike", text);
+            }
             Event::WorldUp { world, vms, traffic } => {
                 self.on_world_up(world, vms, traffic);
                 self.ask_loads();
@@ -321,6 +334,7 @@ impl Core {
             }
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
+            Timer::PortSettled(switch, port) => self.on_port_settled(switch, port),
             Timer::KeepPolicy => self.on_keep_policy(),
             Timer::EvacuateAgain(server) => self.evacuate_again(server),
             Timer::LoadSilence(server) => self.on_load_silence(server),
@@ -356,6 +370,11 @@ impl Core {
         for sample in ports {
             // What a port can carry, with room for a link that is faster than declared.
             let link = self.site.topology.link_at(NodeId::Switch(switch), sample.port);
+            let is_there = |s: &crate::live::LiveSwitch| s.ports.contains_key(&sample.port);
+            // Counters of ports that a switch only invents are not kept.
+            if link.is_none() && !self.live.switch(switch).is_some_and(is_there) {
+                continue;
+            }
             let rate = link.and_then(|l| self.site.topology.link(l)).map(|l| l.cfg.rate);
             let most = rate.map_or(BELIEVABLE, |r| BitRate(r.0.saturating_mul(4)));
             if self.statistics.port(switch, sample, most, self.now) {
@@ -469,6 +488,8 @@ impl Core {
     }
 
     pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {
+        // Names and reasons in it may be others' words: it stays one line, and is cut.
+        let text = escaped_to(&text, NOTICE_TEXT).to_string();
         let notice = Notice { at: self.now, level, kind: kind.to_owned(), text };
         if self.notices.len() == NOTICES {
             self.notices.pop_front();
@@ -530,9 +551,10 @@ impl Core {
 
     /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are shared with the one before.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        if self.dirty.any() {
+        if self.dirty.any() || self.hosts.has_changed() {
             let dirty = std::mem::take(&mut self.dirty);
-            self.published = Arc::new(self.published.updated(self, &dirty));
+            let hosts = self.hosts.take_changed();
+            self.published = Arc::new(self.published.updated(self, &dirty, &hosts));
         }
         self.published.clone()
     }

@@ -15,6 +15,7 @@
 
 use crate::snapshot::{LinkLevel, Snapshot};
 use std::fmt::Write as _;
+use tandem_model::text::escaped;
 use tandem_model::{NodeId, Role, SwitchId};
 
 /// One file's name, columns and values.
@@ -31,7 +32,7 @@ pub struct Csv {
 impl Csv {
     /// The header line, without its end.
     pub fn header(&self) -> String {
-        std::iter::once("time").chain(self.columns.iter().map(String::as_str)).collect::<Vec<_>>().join(";")
+        header(&self.columns)
     }
 
     /// A line for the moment `seconds`, without its end.
@@ -42,6 +43,22 @@ impl Csv {
         }
         line
     }
+}
+
+/// A header line, without its end.
+fn header(columns: &[String]) -> String {
+    let cells = columns.iter().map(|c| cell(c));
+    std::iter::once("time".to_owned()).chain(cells).collect::<Vec<_>>().join(";")
+}
+
+/// A text as a cell (RFC 4180 2.6, 2.7): in quotes where it would end the cell or the line, and never one that a spreadsheet takes for a
+/// formula.
+pub fn cell(text: &str) -> String {
+    let mut shown = escaped(text).to_string();
+    if shown.starts_with(['=', '+', '-', '@']) {
+        shown.insert(0, '\'');
+    }
+    if shown.contains([';', ',', '"']) { format!("\"{}\"", shown.replace('"', "\"\"")) } else { shown }
 }
 
 /// All files' columns and values, from one snapshot. The columns of a site never change.
@@ -138,7 +155,7 @@ pub struct Table {
 impl Table {
     /// The header line, without its end.
     pub fn header(&self) -> String {
-        std::iter::once("time").chain(self.columns.iter().map(String::as_str)).collect::<Vec<_>>().join(";")
+        header(&self.columns)
     }
 
     /// A line for the moment `seconds`, without its end.
@@ -166,10 +183,25 @@ pub fn hardware_lines(snapshot: &Snapshot, seconds: f64) -> String {
         for port in &switch.ports {
             for (name, value) in port.agent.iter().flat_map(|a| &a.hardware) {
                 // A driver's name is its own affair, but a line stays a line of four columns.
-                let name = name.replace([';', '\n', '\r'], "_");
-                let _ = writeln!(lines, "{seconds:.3};{}.{};{name};{value}", switch.dpid, port.port);
+                let _ = writeln!(lines, "{seconds:.3};{}.{};{};{value}", switch.dpid, port.port, cell(name));
             }
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn a_cell_ends_where_it_should_and_is_no_formula() {
+        assert_eq!(cell("rx_crc errors"), "rx_crc errors");
+        assert_eq!(cell("a;b\"c"), "\"a;b\"\"c\"");
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0"] {
+            assert!(cell(formula).starts_with('\''), "{formula}");
+        }
+        assert_eq!(cell("=a;b"), "\"'=a;b\"");
+        assert_eq!(cell("a\r\nb\tc"), "a\\u{d}\\u{a}b\\u{9}c");
+    }
 }

@@ -25,11 +25,11 @@ impl Core {
         ids.dedup();
         if ids.len() < 2 {
             let why = "a group needs at least two different VMs".into();
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Conflict { why });
         }
         if ids.iter().filter(|id| self.is_moving(**id)).count() > 1 {
             let why = "more than one of them is being moved; try again when they have arrived".into();
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Conflict { why });
         }
         self.last_group += 1;
         let group = GroupRecord { id: GroupId(self.last_group), members: ids };

@@ -8,6 +8,7 @@
 //! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle, plans and
 //! [`migration`].
 
+pub mod access_ports;
 mod addressing;
 pub mod classes;
 pub mod core;
@@ -25,12 +26,15 @@ pub mod migration;
 mod operator;
 mod placement;
 pub mod policy;
+mod port_damping;
+mod port_notices;
 pub mod recording;
 mod reroute;
 mod resize;
 pub mod routes;
 pub mod rules;
 pub mod snapshot;
+mod snapshot_hosts;
 pub mod statistics;
 mod stored;
 mod timers;
@@ -40,3 +44,4 @@ pub use crate::core::Core;
 pub use migration::Policy;
 pub use placement::Placement;
 pub use snapshot::Snapshot;
+pub use snapshot_hosts::HostViews;

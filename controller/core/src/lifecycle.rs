@@ -498,7 +498,7 @@ impl Core {
         let Some(vm) = self.vms.remove(&id) else { return };
         self.give_back(&vm);
         self.hosts.forget(vm.record.address);
-        self.dirty.hosts = true;
+        self.timers.cancel(Timer::HostCheck(vm.record.address));
         self.statistics.forget_vm(id);
         self.loads.forget_vm(id);
         self.leave_groups(id);

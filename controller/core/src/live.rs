@@ -42,6 +42,8 @@ pub struct LiveSwitch {
     pub caps: Option<SwitchCaps>,
     /// Its ports, as it told them.
     pub ports: BTreeMap<PortNo, PortInfo>,
+    /// How many it may have before what it says of further ones is ignored.
+    pub(crate) most_ports: usize,
 }
 
 /// What discovery found that the site does not say.

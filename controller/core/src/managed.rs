@@ -54,6 +54,9 @@ struct Port {
     at: Time,
 }
 
+/// Ports of a switch that are kept at most, whatever numbers its agent invents. A large chassis has a few hundred.
+const MOST_PORTS: usize = 4096;
+
 #[derive(Debug, Clone, Default)]
 struct Switch {
     agent: String,
@@ -105,6 +108,9 @@ impl Managed {
         let ports = &mut self.0.entry(switch).or_default().ports;
         let number = sample.interface.port;
         let before = ports.get(&number);
+        if before.is_none() && ports.len() >= MOST_PORTS {
+            return;
+        }
         let period = before.map_or(std::time::Duration::ZERO, |b| now.since(b.at));
         if before.is_some() && period.is_zero() {
             return;

@@ -5,6 +5,7 @@
 use crate::Core;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tandem_model::{Effect, Event, Site, Stored, Time};
 
@@ -141,6 +142,15 @@ pub enum ReplayError {
         /// The reader's words.
         why: String,
     },
+    /// What it says cannot have been: an index that leads nowhere, a number that has overflowed.
+    #[error(
+        "the recording contradicts itself {}; it was damaged, or changed by hand",
+        match .event { 0 => "in its first line".to_owned(), n => format!("at event {n}") }
+    )]
+    Contradicts {
+        /// Number of the event, from 1; 0 is the header.
+        event: usize,
+    },
     /// It decides otherwise.
     #[error("event {} was decided otherwise:\nevent:    {}\nrecorded: {}\nnow:      {}", .0.event, json(&.0.recorded.event), json(&.0.recorded.effects), json(&.0.decided))]
     Diverged(Box<Divergence>),
@@ -158,12 +168,21 @@ pub fn replay(input: impl io::BufRead) -> Result<usize, ReplayError> {
     let mut lines = input.lines().peekable();
     let bad = |line: usize, why: serde_json::Error| ReplayError::Line { line, why: why.to_string() };
     let first = lines.next().transpose()?.unwrap_or_default();
-    let mut replay = Replay::new(serde_json::from_str(&first).map_err(|e| bad(1, e))?);
+    let header: Header = serde_json::from_str(&first).map_err(|e| bad(1, e))?;
+    // A site is checked when its file is read; what a recording has of it is taken as it is. What is inside of
+    // it leads nowhere shows only when it is used, and is a fault of the file, not of who replays it.
+    let guarded = |event: usize| move |_| ReplayError::Contradicts { event };
+    let begin = AssertUnwindSafe(|| Replay::new(header));
+    let mut replay = catch_unwind(begin).map_err(guarded(0))?;
     let mut number = 1;
     while let Some(text) = lines.next() {
         number += 1;
         match serde_json::from_str::<Line>(&text?) {
-            Ok(line) => replay.line(line).map_err(ReplayError::Diverged)?,
+            Ok(line) => {
+                let event = replay.events() + 1;
+                let step = AssertUnwindSafe(|| replay.line(line));
+                catch_unwind(step).map_err(guarded(event))?.map_err(ReplayError::Diverged)?;
+            }
             Err(e) if e.is_eof() && lines.peek().is_none() => break,
             Err(e) => return Err(bad(number, e)),
         }

@@ -13,11 +13,11 @@ impl Core {
         if vm.record.state != VmState::Running || vm.resizing.is_some() {
             let why =
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Conflict { why });
         }
         if let Some(m) = self.migration_of(id) {
             let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Conflict { why });
         }
         let before = vm.record.request.resources;
         let (server, up, down) = (vm.record.server, vm.record.path_up.clone(), vm.record.path_down.clone());
@@ -62,7 +62,7 @@ impl Core {
         };
         if vm.record.state != VmState::Running {
             let why = format!("{id} is {}; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Answer::Conflict { why });
         }
         vm.resizing = Some((request, vm.record.request.resources));
         self.set_resources(id, to);

@@ -3,11 +3,12 @@
 
 use crate::classes::ClassView;
 use crate::core::{Core, Counters};
-use crate::hosts::HostKind;
+use crate::hosts::{Host, HostKind};
 use crate::links::LinkState;
 use crate::live::{Surprise, Sync};
 use crate::managed::{AgentPort, ClassCounters};
 use crate::migration::{HotspotView, LoadView, MigrationView, PlanView};
+use crate::snapshot_hosts::HostViews;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -235,7 +236,7 @@ pub struct Snapshot {
     /// Servers, by `ServerId`.
     pub servers: Arc<Vec<Arc<ServerView>>>,
     /// Hosts, in order of address.
-    pub hosts: Arc<Vec<HostView>>,
+    pub hosts: HostViews,
     /// VMs, in order of id.
     pub vms: Arc<Vec<VmView>>,
     /// Groups, in order of id.
@@ -261,7 +262,6 @@ pub struct Snapshot {
 pub(crate) struct Dirty {
     pub(crate) switches: bool,
     pub(crate) links: bool,
-    pub(crate) hosts: bool,
     pub(crate) vms: bool,
     pub(crate) notices: bool,
     pub(crate) plans: bool,
@@ -279,7 +279,6 @@ impl Dirty {
         Dirty {
             switches: true,
             links: true,
-            hosts: true,
             vms: true,
             notices: true,
             plans: true,
@@ -295,7 +294,6 @@ impl Dirty {
     pub(crate) fn any(&self) -> bool {
         self.switches
             || self.links
-            || self.hosts
             || self.vms
             || self.notices
             || self.plans
@@ -353,7 +351,7 @@ impl Snapshot {
             links: Arc::default(),
             surprises: Arc::default(),
             servers: Arc::default(),
-            hosts: Arc::default(),
+            hosts: HostViews::default(),
             vms: Arc::default(),
             groups: Arc::default(),
             overrides: Arc::default(),
@@ -366,7 +364,7 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn updated(&self, core: &Core, dirty: &Dirty) -> Snapshot {
+    pub(crate) fn updated(&self, core: &Core, dirty: &Dirty, hosts: &BTreeSet<Ipv4Addr>) -> Snapshot {
         let mut next = self.clone();
         next.version += 1;
         next.at = core.now;
@@ -406,8 +404,8 @@ impl Snapshot {
                 }
             }
         }
-        if dirty.hosts {
-            next.hosts = Arc::new(hosts(core));
+        for address in hosts {
+            next.hosts.set(*address, core.hosts.get(*address).map(|h| host(core, *address, h)));
         }
         if dirty.vms {
             next.vms = Arc::new(core.vms.values().map(|v| vm(core, &v.record)).collect());
@@ -610,26 +608,23 @@ fn server(core: &Core, id: ServerId, vms: Vec<VmId>) -> ServerView {
     }
 }
 
-fn hosts(core: &Core) -> Vec<HostView> {
+fn host(core: &Core, address: Ipv4Addr, host: &Host) -> HostView {
     let topology = &core.site.topology;
-    core.hosts
-        .iter()
-        .map(|(address, host)| HostView {
-            name: core.host_name(host.kind),
-            kind: match host.kind {
-                HostKind::Server(_) => "server",
-                HostKind::Gateway(_) => "gateway",
-                HostKind::Vm(_) => "vm",
-                HostKind::Stranger if core.site.addresses.gateways.contains(address) => "gateway",
-                HostKind::Stranger => "stranger",
-            }
-            .into(),
-            address,
-            mac: host.mac,
-            at: host.at.map(|(s, p)| format!("{}.{p}", topology.name(NodeId::Switch(s)))),
-            seen: host.at.map(|_| host.seen),
-        })
-        .collect()
+    HostView {
+        name: core.host_name(host.kind),
+        kind: match host.kind {
+            HostKind::Server(_) => "server",
+            HostKind::Gateway(_) => "gateway",
+            HostKind::Vm(_) => "vm",
+            HostKind::Stranger if core.site.addresses.gateways.contains(address) => "gateway",
+            HostKind::Stranger => "stranger",
+        }
+        .into(),
+        address,
+        mac: host.mac,
+        at: host.at.map(|(s, p)| format!("{}.{p}", topology.name(NodeId::Switch(s)))),
+        seen: host.at.map(|_| host.seen),
+    }
 }
 
 fn vm(core: &Core, record: &VmRecord) -> VmView {

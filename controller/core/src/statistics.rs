@@ -9,6 +9,9 @@ use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId
 /// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
 pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
 
+/// Ports of a switch that are kept at most, whatever numbers it invents. A large chassis has a few hundred.
+const MOST_PORTS: usize = 4096;
+
 /// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
 pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
     advance_within(old, new, period, BELIEVABLE)
@@ -115,7 +118,9 @@ impl Statistics {
         let Some(ports) = self.ports.get_mut(switch.0 as usize) else { return false };
         let fresh = PortStats { sample, at: now, rx: Smoothed::default(), tx: Smoothed::default() };
         let Some(stats) = ports.get_mut(&sample.port) else {
-            ports.insert(sample.port, fresh);
+            if ports.len() < MOST_PORTS {
+                ports.insert(sample.port, fresh);
+            }
             return false;
         };
         let period = now.since(stats.at);
@@ -203,6 +208,16 @@ mod tests {
             rx_errors: 0,
             tx_errors: 0,
         }
+    }
+
+    #[test]
+    fn invented_ports_take_no_room_without_end() {
+        let mut statistics = Statistics::new(1, 0.5);
+        for n in 0..100_000 {
+            let sample = PortSample { port: PortNo(n), ..sample(1) };
+            statistics.port(SwitchId(0), sample, BitRate::mbit(10), Time::from_secs(1));
+        }
+        assert_eq!(statistics.ports(SwitchId(0)).count(), MOST_PORTS);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! it checks whether it still matters.
 
 use crate::stored::Kept;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use tandem_model::{MigrationId, RequestId, ServerId, SwitchId, Time, VmId};
+use tandem_model::{MigrationId, PortNo, RequestId, ServerId, SwitchId, Time, VmId};
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     SwitchGrace(SwitchId),
     /// Look whether a host still shows signs of life.
     HostCheck(Ipv4Addr),
+    /// A port that changed its state too often has kept still.
+    PortSettled(SwitchId, PortNo),
     /// Bring VMs back to where the policy wants them.
     KeepPolicy,
     /// A server out of service still has VMs.
@@ -39,24 +41,45 @@ pub(crate) enum Timer {
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Timers(BTreeSet<(Time, Timer)>);
+pub(crate) struct Timers {
+    due: BTreeSet<(Time, Timer)>,
+    /// Those of which there is one at a time, and when they are due.
+    only: BTreeMap<Timer, Time>,
+}
 
 impl Timers {
     pub(crate) fn set(&mut self, at: Time, timer: Timer) {
-        self.0.insert((at, timer));
+        self.due.insert((at, timer));
+    }
+
+    /// The same for what untrusted input can ask for again and again: it takes the place of an earlier one.
+    pub(crate) fn replace(&mut self, at: Time, timer: Timer) {
+        self.cancel(timer);
+        self.only.insert(timer, at);
+        self.due.insert((at, timer));
+    }
+
+    /// What was set with [`Timers::replace`] is waited for no more.
+    pub(crate) fn cancel(&mut self, timer: Timer) {
+        if let Some(before) = self.only.remove(&timer) {
+            self.due.remove(&(before, timer));
+        }
     }
 
     /// The next timer that is due at `now`.
     pub(crate) fn take_due(&mut self, now: Time) -> Option<Timer> {
-        let (at, timer) = *self.0.first()?;
+        let (at, timer) = *self.due.first()?;
         if at > now {
             return None;
         }
-        self.0.pop_first();
+        self.due.pop_first();
+        if self.only.get(&timer) == Some(&at) {
+            self.only.remove(&timer);
+        }
         Some(timer)
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
-        self.0.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, _)| *at)
     }
 }

@@ -4,6 +4,8 @@ use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::links::LinkState;
 use crate::live::{LiveTopology, Surprise, Sync, is_openflow};
+use crate::port_damping::MORE_PORTS;
+use crate::port_notices::PortNotice;
 use crate::rules::changes::{Present, Purpose};
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
@@ -32,6 +34,10 @@ impl Core {
             self.dirty.switches = true;
             return self.notice(Level::Warning, "switch-unknown", text);
         };
+        for port in self.damping.forget_switch(id) {
+            self.timers.cancel(Timer::PortSettled(id, port));
+        }
+        let declared = self.site.topology.ports(NodeId::Switch(id)).len();
         let two_tables = caps.version != "1.0" && caps.tables >= 2;
         let (now, again) = (self.now, self.live.switch(id).is_some_and(|s| s.connected));
         if let Some(switch) = self.live.switch_mut(id) {
@@ -40,6 +46,7 @@ impl Core {
             switch.since = now;
             switch.caps = Some(caps);
             switch.ports = ports.into_iter().map(|p| (p.port, p)).collect();
+            switch.most_ports = switch.ports.len().max(declared) + MORE_PORTS;
         }
         self.statistics.forget_switch(id);
         // A second connection without a goodbye of the first: whatever was asked on the first is void.
@@ -91,7 +98,7 @@ impl Core {
         let text = format!("{name} has lost its connection ({why}); it keeps forwarding by the rules it has");
         self.notice(Level::Warning, "switch-down", text);
         self.abandon(id);
-        self.timers.set(now + self.site.discovery.switch_grace, Timer::SwitchGrace(id));
+        self.timers.replace(now + self.site.discovery.switch_grace, Timer::SwitchGrace(id));
         self.polled(id);
     }
 
@@ -117,25 +124,6 @@ impl Core {
         self.notice(Level::Error, "switch-dead", text);
         self.dirty.switches = true;
         self.links_of_switch_changed(id);
-    }
-
-    pub(crate) fn on_port_changed(&mut self, dpid: Dpid, port: PortInfo, removed: bool) {
-        let Some(id) = self.live.id(dpid) else { return };
-        let number = port.port;
-        let says_up = port.up && !removed;
-        if let Some(switch) = self.live.switch_mut(id) {
-            if removed {
-                switch.ports.remove(&number);
-                self.statistics.forget_port(id, number);
-            } else {
-                switch.ports.insert(number, port);
-            }
-        }
-        self.dirty.switches = true;
-        if says_up {
-            self.keep_off(id, dpid, number);
-        }
-        self.link_at_changed(id, number);
     }
 
     /// Something about a port has changed: so may have its link.
@@ -173,8 +161,7 @@ impl Core {
                     port(to),
                     self.link_name(link)
                 );
-                self.dirty.links = true;
-                self.notice(Level::Error, "link-miswired", text);
+                self.wiring_notice(to, PortNotice::Miswired, Level::Error, text);
             }
             Some(Surprise::Unknown { .. }) => {
                 let text = format!(
@@ -182,10 +169,23 @@ impl Core {
                     port(from),
                     port(to)
                 );
-                self.dirty.links = true;
-                self.notice(Level::Warning, "link-unknown", text);
+                self.wiring_notice(to, PortNotice::UnknownLink, Level::Warning, text);
             }
         }
+    }
+
+    fn wiring_notice(
+        &mut self,
+        (dpid, port): (Dpid, PortNo),
+        notice: PortNotice,
+        level: Level,
+        text: String,
+    ) {
+        self.dirty.links = true;
+        // All switches that the site does not know count as one.
+        let nobody = (SwitchId(u32::MAX), None);
+        let key = self.live.id(dpid).map_or(nobody, |switch| self.access.key(switch, port));
+        self.port_notice(key, notice, level, |_| text);
     }
 
     /// True when that changed which links can be used.
@@ -315,17 +315,22 @@ impl Core {
         let (seen, probes, kind) = (host.seen, host.probes, host.kind);
         let quiet = self.now.since(seen);
         if quiet < timeout && probes == 0 {
-            return self.timers.set(seen + timeout, Timer::HostCheck(ip));
+            return self.timers.replace(seen + timeout, Timer::HostCheck(ip));
         }
         if probes >= self.site.discovery.host_probes {
+            let at = host.at;
             self.hosts.lost(ip);
-            self.dirty.hosts = true;
             let text = format!("{} ({ip}) has not answered {probes} ARP probes", self.host_name(kind));
+            // A stranger is no fault of anybody, and its port has said that strangers are there.
+            if let (HostKind::Stranger, Some((switch, port))) = (kind, at) {
+                let port = self.access.key(switch, port);
+                return self.port_notice(port, PortNotice::Stranger, Level::Info, |_| text);
+            }
             return self.notice(Level::Warning, "host-lost", text);
         }
         self.hosts.probed(ip);
         self.probe(ip);
-        self.timers.set(self.now + Duration::from_secs(1), Timer::HostCheck(ip));
+        self.timers.replace(self.now + Duration::from_secs(1), Timer::HostCheck(ip));
     }
 
     pub(crate) fn host_name(&self, kind: HostKind) -> String {

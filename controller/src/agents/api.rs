@@ -2,8 +2,10 @@
 
 use super::{AgentView, Agents};
 use crate::api::error;
+use crate::http::extract::{Body, PathOf};
+use crate::limits;
 use crate::switches::Address;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -15,6 +17,8 @@ use tandem_model::text::{check_name, escaped};
 
 /// How long a token is good if nothing else is said.
 const MINUTES: u32 = 60;
+/// How long it may be good at most: a year.
+const MOST_MINUTES: u32 = 366 * 24 * 60;
 
 /// The body of `POST /api/v1/agents/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,7 +59,7 @@ pub fn router(agents: Agents) -> Router {
 async fn list(State(agents): State<Agents>) -> Response {
     let enrolled = match agents.authority.enrolled() {
         Ok(enrolled) => enrolled,
-        Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+        Err(why) => return error(StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")),
     };
     let mut views = agents.views();
     for e in &enrolled {
@@ -74,14 +78,15 @@ async fn list(State(agents): State<Agents>) -> Response {
     Json(list).into_response()
 }
 
-async fn token(
-    State(agents): State<Agents>,
-    body: Result<Json<TokenBody>, axum::extract::rejection::JsonRejection>,
-) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
+async fn token(State(agents): State<Agents>, Body(body): Body<TokenBody>) -> Response {
+    let minutes = body.minutes.unwrap_or(MINUTES);
+    if !(1..=MOST_MINUTES).contains(&minutes) {
+        let why = format!("a token is good for 1 to {MOST_MINUTES} minutes, and {minutes} is not among them");
+        return error(StatusCode::BAD_REQUEST, why);
+    }
+    if let Err(why) = body.address.as_deref().map_or(Ok(()), limits::host_and_port) {
+        return error(StatusCode::BAD_REQUEST, why);
+    }
     let listening = agents.addresses.iter().find_map(|a| match a {
         Address::Tcp(a) if !a.starts_with("0.0.0.0:") && !a.starts_with("[::]:") => Some(a.clone()),
         _ => None,
@@ -90,7 +95,7 @@ async fn token(
         let why = "say where agents reach this controller (--address HOST:PORT): it listens on all addresses, or on no TCP address at all";
         return error(StatusCode::BAD_REQUEST, why);
     };
-    let good_for = time::Duration::minutes(body.minutes.unwrap_or(MINUTES).into());
+    let good_for = time::Duration::minutes(minutes.into());
     if let Some(why) = body.switches.as_deref().and_then(no_name) {
         return error(StatusCode::BAD_REQUEST, why);
     }
@@ -107,13 +112,9 @@ async fn token(
 /// Says which switches an agent may speak for; it is told at once.
 async fn allow(
     State(agents): State<Agents>,
-    Path(name): Path<String>,
-    body: Result<Json<SwitchesBody>, axum::extract::rejection::JsonRejection>,
+    PathOf(name): PathOf<String>,
+    Body(body): Body<SwitchesBody>,
 ) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(bad) => return error(StatusCode::BAD_REQUEST, bad.body_text()),
-    };
     if let Some(why) = no_name(&body.switches) {
         return error(StatusCode::BAD_REQUEST, why);
     }
@@ -142,7 +143,7 @@ fn no_name(switches: &[String]) -> Option<String> {
     bad.map(|(name, why)| format!("{} can be no switch's name: {why}", escaped(name)))
 }
 
-async fn revoke(State(agents): State<Agents>, Path(name): Path<String>) -> Response {
+async fn revoke(State(agents): State<Agents>, PathOf(name): PathOf<String>) -> Response {
     match agents.authority.revoke(&name) {
         Ok(true) => {
             agents.disconnect(&name);
@@ -150,6 +151,6 @@ async fn revoke(State(agents): State<Agents>, Path(name): Path<String>) -> Respo
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(false) => error(StatusCode::NOT_FOUND, format!("no agent {name:?} is enrolled")),
-        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")),
+        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")),
     }
 }

@@ -1,6 +1,6 @@
 //! `tandem agent` and `tandem class`.
 
-use super::client::Client;
+use super::client::segment;
 use super::table::table;
 use super::verbs::{Common, print_json};
 use crate::agents::api::{SwitchesBody, TokenBody};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tandem_core::classes::ClassView;
 use tandem_core::snapshot::SwitchView;
 use tandem_model::BitRate;
+use tandem_model::text::escaped;
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -72,7 +73,11 @@ fn share(text: &str) -> Result<ClassBody, String> {
         Some((share, ceiling)) => (share, Some(ceiling.parse().map_err(|_| wrong())?)),
         None => (numbers, None),
     };
-    Ok(ClassBody { name: name.to_owned(), share: share.parse().map_err(|_| wrong())?, ceiling })
+    let body = ClassBody { name: name.to_owned(), share: share.parse().map_err(|_| wrong())?, ceiling };
+    // JSON has no NaN: it would arrive as nothing at all.
+    crate::limits::percent("a share", body.share)?;
+    body.ceiling.map_or(Ok(()), |c| crate::limits::percent("a ceiling", c))?;
+    Ok(body)
 }
 
 /// `tandem agent`.
@@ -80,7 +85,7 @@ fn share(text: &str) -> Result<ClassBody, String> {
 /// # Errors
 /// With what the controller says.
 pub async fn agent(common: &Common, verb: AgentVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         AgentVerb::Allow { name, switches } => {
             let said = switches.join(", ");
@@ -119,7 +124,7 @@ pub async fn agent(common: &Common, verb: AgentVerb) -> anyhow::Result<()> {
             show(agent);
         }
         AgentVerb::Revoke { name } => {
-            client.call(Method::DELETE, &format!("/api/v1/agents/{name}"), None).await?;
+            client.call(Method::DELETE, &format!("/api/v1/agents/{}", segment(&name)), None).await?;
             println!("{name} is let in no longer");
         }
     }
@@ -184,7 +189,7 @@ fn show(entry: &Value) {
         .collect();
     println!("{}", table(&["port", "interface", "datapath", "state", "speed", "hardware counters"], &rows));
     for fault in agent["faults"].as_array().into_iter().flatten() {
-        println!("fault: {}", text(fault));
+        println!("fault: {}", escaped(&text(fault)));
     }
 }
 
@@ -193,7 +198,7 @@ fn show(entry: &Value) {
 /// # Errors
 /// With what the controller says.
 pub async fn class(common: &Common, verb: ClassVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         ClassVerb::Set { shares } => {
             client.call(Method::PUT, "/api/v1/classes", Some(serde_json::to_value(shares)?)).await?;

@@ -1,4 +1,4 @@
-//! The operator's command line. Every verb but `serve`, `check` and `replay` speaks the HTTP API.
+//! The operator's command line. Every verb but `serve`, `check`, `replay` and `store` speaks the HTTP API.
 
 pub mod agents;
 pub mod client;
@@ -8,8 +8,10 @@ pub mod moves;
 pub mod operator;
 pub mod site;
 pub mod stats;
+pub mod store;
 mod table;
 pub mod testbed;
+pub mod tokens;
 pub mod verbs;
 
 /// Where the API is unless said otherwise.

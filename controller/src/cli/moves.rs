@@ -1,6 +1,6 @@
 //! Moving VMs: `tandem migrate`, `tandem migrations`, `tandem plan`, `tandem evacuate`, `tandem hotspots`.
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::follow;
 use super::table::table;
 use super::verbs::{Common, print_json, vm_number};
@@ -148,7 +148,7 @@ impl Names {
 /// # Errors
 /// With what the controller says.
 pub async fn migrate(common: &Common, args: Migrate) -> anyhow::Result<bool> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let (manner, force) = (args.manners.manner(), args.manners.force);
     if args.dry_run {
         let body =
@@ -179,7 +179,7 @@ async fn make(client: &Client, body: &PlanBody) -> anyhow::Result<Plan> {
 /// # Errors
 /// With what the controller says.
 pub async fn plan(common: &Common, args: PlanArgs) -> anyhow::Result<bool> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let id = match args.id {
         Some(id) if args.stop => {
             client.call(Method::POST, &format!("/api/v1/plans/{id}/stop"), None).await?;
@@ -223,8 +223,8 @@ pub async fn plan(common: &Common, args: PlanArgs) -> anyhow::Result<bool> {
 /// # Errors
 /// With what the controller says.
 pub async fn evacuate(common: &Common, args: Evacuate) -> anyhow::Result<bool> {
-    let client = Client::new(common.api.clone());
-    let path = format!("/api/v1/servers/{}/evacuation", args.server);
+    let client = common.client();
+    let path = format!("/api/v1/servers/{}/evacuation", segment(&args.server));
     if args.back {
         client.call(Method::DELETE, &path, None).await?;
         eprintln!("{} gets VMs again", args.server);
@@ -253,7 +253,7 @@ pub async fn evacuate(common: &Common, args: Evacuate) -> anyhow::Result<bool> {
 /// # Errors
 /// With what the controller says.
 pub async fn migrations(common: &Common, args: Migrations) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     if let Some(MigrationVerb::Cancel { migration }) = args.verb {
         client.call(Method::DELETE, &format!("/api/v1/migrations/{migration}"), None).await?;
         eprintln!("mig{migration} is cancelled; its VM is where it was");
@@ -298,7 +298,7 @@ fn migration_row(m: &MigrationView, names: &Names) -> Vec<String> {
 /// # Errors
 /// With what the controller says.
 pub async fn hotspots(common: &Common, watch: bool) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     follow::again(&client, "/api/v1/hotspots", watch, |hotspots: Vec<HotspotView>| {
         if common.json {
             return print_json(&hotspots);
@@ -367,7 +367,7 @@ async fn show(common: &Common, client: &Client, plan: Plan) -> anyhow::Result<()
         );
     }
     for (vm, why) in &plan.left {
-        println!("{vm} stays: {why}");
+        println!("{vm} stays: {}", tandem_model::text::escaped(why));
     }
     Ok(())
 }

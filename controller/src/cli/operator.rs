@@ -1,6 +1,6 @@
 //! The operator's hand: `tandem port`, `tandem path`, `tandem overrides`.
 
-use super::client::Client;
+use super::client::segment;
 use super::table::table;
 use super::verbs::{Common, print_json, vm_number};
 use crate::api::{PinBody, PortBody};
@@ -58,8 +58,8 @@ pub async fn port(common: &Common, verb: PortVerb) -> anyhow::Result<()> {
         PortVerb::Up { switch, port } => (switch, port, true),
     };
     let body = serde_json::to_value(PortBody { up })?;
-    let path = format!("/api/v1/ports/{switch}/{port}");
-    Client::new(common.api.clone()).call(Method::PUT, &path, Some(body)).await?;
+    let path = format!("/api/v1/ports/{}/{port}", segment(&switch));
+    common.client().call(Method::PUT, &path, Some(body)).await?;
     eprintln!("{switch}.{port} is switched {}", if up { "on again" } else { "off" });
     Ok(())
 }
@@ -69,7 +69,7 @@ pub async fn port(common: &Common, verb: PortVerb) -> anyhow::Result<()> {
 /// # Errors
 /// With what the controller says.
 pub async fn path(common: &Common, verb: PathVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         PathVerb::Pin { vm, switches } => {
             let body = serde_json::to_value(PinBody { switches: switches.clone() })?;
@@ -89,7 +89,7 @@ pub async fn path(common: &Common, verb: PathVerb) -> anyhow::Result<()> {
 /// # Errors
 /// With what the controller says.
 pub async fn overrides(common: &Common) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let (overrides, _): (Vec<OverrideView>, _) = client.get("/api/v1/overrides").await?;
     if common.json {
         return print_json(&overrides);

@@ -34,7 +34,7 @@ pub async fn site(common: &Common, verb: SiteVerb) -> anyhow::Result<bool> {
     let inventory = which.load()?;
     let asked = inventory.clone();
     let facts = tokio::task::spawn_blocking(move || ask(&asked)).await?;
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let cables = match cables(&client, &inventory, &facts).await {
         Ok(cables) => cables,
         Err(error) => {

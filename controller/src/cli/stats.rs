@@ -1,6 +1,5 @@
 //! `tandem stats`.
 
-use super::client::Client;
 use super::table::table;
 use super::verbs::{Common, print_json};
 use hyper::Method;
@@ -12,7 +11,7 @@ use tandem_core::snapshot::{PortView, SwitchView};
 /// # Errors
 /// With what the controller says.
 pub async fn stats(common: &Common, now: bool, hardware: bool) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     if now {
         client.call(Method::POST, "/api/v1/poll", None).await?;
     }

@@ -112,7 +112,7 @@ pub struct Deploy {
 /// # Errors
 /// When the inventory has faults, or somebody else holds the testbed.
 pub async fn testbed(common: &Common, verb: TestbedVerb) -> anyhow::Result<bool> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let controller = Running { client, runtime: tokio::runtime::Handle::current() };
     let json = common.json;
     // ssh is waited for by threads of its own.

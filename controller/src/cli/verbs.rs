@@ -1,6 +1,6 @@
 //! The verbs and what they print: tables for people, `--json` for programs.
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::table::table;
 use crate::api::{GroupBody, SizeBody, VmBody};
 use crate::switches::Address;
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use tandem_core::live::Sync;
 use tandem_core::recording;
 use tandem_core::snapshot::{HostView, LinkView, ServerView, SwitchView, VmView};
+use tandem_model::text::{escaped, escaped_to};
 use tandem_model::{BitRate, Bytes, GroupRecord, Level, Notice, Rule, VmState, site};
 
 /// Where the API is, and how to print.
@@ -22,9 +23,19 @@ pub struct Common {
     /// The controller's API: unix:PATH or tcp:ADDRESS:PORT.
     #[arg(long, global = true, env = "TANDEM_API", default_value = super::DEFAULT_API)]
     pub api: Address,
+    /// A token (`tandem token create`), for an API over TCP. Better given by TANDEM_TOKEN: other users can read command lines.
+    #[arg(long, global = true, env = "TANDEM_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
     /// Print JSON, for programs.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Common {
+    /// A client of that API.
+    pub fn client(&self) -> Client {
+        Client::new(self.api.clone()).with_token(self.token.clone().filter(|t| !t.is_empty()))
+    }
 }
 
 /// What can be done with VMs.
@@ -112,7 +123,7 @@ pub struct NewVm {
     #[arg(long)]
     class: Option<String>,
     /// Seconds to live once it runs.
-    #[arg(long)]
+    #[arg(long, value_parser = seconds)]
     timeout: Option<f64>,
     /// A name for people.
     #[arg(long)]
@@ -136,6 +147,13 @@ impl NewVm {
             image: self.image,
         }
     }
+}
+
+/// Seconds to live. JSON has no NaN: it would arrive as nothing at all, and the VM would live for ever.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
+    crate::limits::lifetime(seconds)?;
+    Ok(seconds)
 }
 
 pub(super) fn vm_number(text: &str) -> Result<u64, String> {
@@ -162,7 +180,7 @@ fn state(state: &VmState) -> String {
 /// # Errors
 /// With what the controller says.
 pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         VmVerb::Request(vm) => {
             let body = serde_json::to_value(vm.body())?;
@@ -212,7 +230,7 @@ pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
                 ("rate", view.rate.to_string()),
             ];
             for (name, value) in rows {
-                println!("{name:<10} {value}");
+                println!("{name:<10} {}", escaped_to(&value, 1000));
             }
         }
         VmVerb::Resize { vm, size } => {
@@ -248,7 +266,7 @@ fn vm_row(v: &VmView) -> Vec<String> {
 /// # Errors
 /// With what the controller says.
 pub async fn group(common: &Common, verb: GroupVerb) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     match verb {
         GroupVerb::Create { members } => {
             let body = serde_json::to_value(GroupBody { members })?;
@@ -277,7 +295,7 @@ pub async fn group(common: &Common, verb: GroupVerb) -> anyhow::Result<()> {
 /// # Errors
 /// With what the controller says.
 pub async fn topology(common: &Common) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let (switches, _): (Vec<SwitchView>, _) = client.get("/api/v1/switches").await?;
     let (links, _): (Vec<LinkView>, _) = client.get("/api/v1/links").await?;
     let (servers, _): (Vec<ServerView>, _) = client.get("/api/v1/servers").await?;
@@ -344,7 +362,7 @@ pub async fn topology(common: &Common) -> anyhow::Result<()> {
             println!("port {}.{} is switched off by the operator", switch.name, port.port);
         }
     }
-    surprises.iter().for_each(|s| println!("{s}"));
+    surprises.iter().for_each(|s| println!("{}", escaped(s)));
     for host in hosts.iter().filter(|h| h.kind == "stranger") {
         println!("a stranger, {} ({}), is at {}", host.address, host.mac, host.at.as_deref().unwrap_or("?"));
     }
@@ -375,7 +393,7 @@ fn links_table(links: &[LinkView]) -> String {
 /// # Errors
 /// With what the controller says.
 pub async fn links(common: &Common, watch: bool) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let mut path = "/api/v1/links".to_owned();
     loop {
         let (links, version): (Vec<LinkView>, _) = client.get(&path).await?;
@@ -401,7 +419,7 @@ pub async fn links(common: &Common, watch: bool) -> anyhow::Result<()> {
 /// # Errors
 /// With what the controller says.
 pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let names = match switch {
         Some(name) => vec![name],
         None => {
@@ -412,7 +430,7 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
     let mut all = serde_json::Map::new();
     let mut rows = Vec::new();
     for name in names {
-        let (mut rules, _): (Vec<Rule>, _) = client.get(&format!("/api/v1/rules/{name}")).await?;
+        let (mut rules, _): (Vec<Rule>, _) = client.get(&format!("/api/v1/rules/{}", segment(&name))).await?;
         rules.sort_by_key(|r| (r.key.table, std::cmp::Reverse(r.key.priority)));
         for r in &rules {
             let actions = r.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -449,7 +467,7 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
 /// # Errors
 /// With what the controller says.
 pub async fn notices(common: &Common) -> anyhow::Result<()> {
-    let client = Client::new(common.api.clone());
+    let client = common.client();
     let (notices, _): (Vec<Notice>, _) = client.get("/api/v1/notices").await?;
     if common.json {
         return print_json(&notices);
@@ -460,7 +478,7 @@ pub async fn notices(common: &Common) -> anyhow::Result<()> {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        println!("{:.3} {level} {}: {}", n.at.as_secs_f64(), n.kind, n.text);
+        println!("{:.3} {level} {}: {}", n.at.as_secs_f64(), escaped(&n.kind), escaped_to(&n.text, 1000));
     }
     Ok(())
 }

@@ -11,13 +11,35 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
+use tandem_agent_protocol::lab_sockets::{LAB, Lab};
+use tandem_agent_protocol::local_peers::check_server;
 use tandem_model::{
     BitRate, Bytes, Effect, Event, LoadSample, Manner, MigrationId, Progress, Resources, ServerId,
     TrafficEnd, TrafficId, VmId,
 };
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Uri};
+
+/// The hypervisor service of this user's lab of that name.
+pub fn default_world(lab: &str) -> PathBuf {
+    Lab::own(lab).world().into()
+}
+
+/// The user that a service's name says it is of: root may name another user's.
+fn owner(socket: &Path) -> Option<u32> {
+    let name = socket.to_str()?.strip_prefix('@')?;
+    Lab::of_socket(LAB, name).map(|(lab, _)| lab.owner)
+}
+
+/// Connects, and checks who listens before anything is sent: the names of such sockets are anybody's to take.
+async fn connect(path: PathBuf, owner: Option<u32>) -> std::io::Result<UnixStream> {
+    let stream = UnixStream::connect(path).await?;
+    check_server(stream.peer_cred()?.uid(), owner)
+        .map_err(|refused| std::io::Error::new(std::io::ErrorKind::PermissionDenied, refused))?;
+    Ok(stream)
+}
 
 /// Between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
@@ -31,7 +53,11 @@ pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
             Err(error) => format!("{error:#}"),
         };
         if why != said {
-            tracing::debug!("hypervisor service {}: {why}; trying again", socket.display());
+            if why.contains("nothing was sent to it") || why.contains("may not use") {
+                tracing::warn!("hypervisor service {}: {why}; trying again", socket.display());
+            } else {
+                tracing::debug!("hypervisor service {}: {why}; trying again", socket.display());
+            }
             said = why;
         }
         tokio::time::sleep(RETRY).await;
@@ -45,10 +71,11 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
         None => socket.to_owned(),
     };
     // The URI is not used: the connector knows where to go.
+    let owner = owner(socket);
     let channel = Endpoint::from_static("http://hypervisor")
         .connect_with_connector(tower::service_fn(move |_: Uri| {
             let path = path.clone();
-            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+            async move { connect(path, owner).await.map(hyper_util::rt::TokioIo::new) }
         }))
         .await?;
     let (orders, queue) = mpsc::channel(256);

@@ -1,6 +1,7 @@
 //! What a hypervisor driver says when something cannot be done: what was tried, on which host, why not, and what to do.
 
 use std::time::Duration;
+use tandem_model::text::escaped_to;
 use tandem_model::{Bytes, ServerId, VmId};
 
 /// Why a call of a driver failed. `host` is the server's or pool's name in the hypervisors file.
@@ -19,7 +20,10 @@ pub enum VmmError {
         known: Vec<String>,
     },
     /// Nobody answers there.
-    #[error("{host} cannot be reached while {what}: {why}; is it on, and is its management network up?")]
+    #[error(
+        "{host} cannot be reached while {what}: {}; is it on, and is its management network up?",
+        shown(.why)
+    )]
     HostUnreachable {
         /// Which host.
         host: String,
@@ -29,7 +33,7 @@ pub enum VmmError {
         why: String,
     },
     /// It does not let us in, or is not the one that we know.
-    #[error("{host} does not let us in as {user}: {why}; {todo}")]
+    #[error("{host} does not let us in as {user}: {}; {todo}", shown(.why))]
     WrongCredentials {
         /// Which host.
         host: String,
@@ -63,7 +67,7 @@ pub enum VmmError {
         vm: VmId,
     },
     /// It is not possible in this way; something else would be.
-    #[error("{what}: {why}")]
+    #[error("{what}: {}", shown(.why))]
     Refused {
         /// What was tried, on what.
         what: String,
@@ -71,7 +75,7 @@ pub enum VmmError {
         why: String,
     },
     /// The host tried and failed.
-    #[error("{host}: {what} failed: {why}")]
+    #[error("{host}: {what} failed: {}", shown(.why))]
     Failed {
         /// Which host.
         host: String,
@@ -94,7 +98,10 @@ pub enum VmmError {
     #[error("cancelled")]
     Cancelled,
     /// What the host said cannot be understood.
-    #[error("{host}: the answer to {what} makes no sense: {why}; is this version of its tools supported?")]
+    #[error(
+        "{host}: the answer to {what} makes no sense: {}; is this version of its tools supported?",
+        shown(.why)
+    )]
     BadAnswer {
         /// Which host.
         host: String,
@@ -137,12 +144,20 @@ pub struct MigrateError {
     pub why: VmmError,
 }
 
+/// What a host says of itself may be anybody's words: a guest's, a neighbour's.
+fn shown(why: &str) -> impl std::fmt::Display + '_ {
+    escaped_to(why, 1000)
+}
+
 fn hint(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
 }
 
 fn list(known: &[String]) -> String {
-    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    if known.is_empty() {
+        return "none".to_owned();
+    }
+    known.iter().map(|name| escaped_to(name, 64).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -169,5 +184,24 @@ mod tests {
             "{full}"
         );
         assert!(!full.is_away());
+    }
+
+    #[test]
+    fn a_hosts_words_are_shown_on_one_line_and_cut() {
+        let why = format!("\u{1b}[2Jok\nroot: {}", "x".repeat(5000));
+        for error in [
+            VmmError::Failed { host: "srv1".into(), what: "starting vm7".into(), why: why.clone() },
+            VmmError::BadAnswer { host: "srv1".into(), what: "listing".into(), why: why.clone() },
+            VmmError::Refused { what: "moving vm7".into(), why: why.clone() },
+            VmmError::NoSuchTemplate {
+                host: "srv1".into(),
+                image: "a".into(),
+                why: String::new(),
+                known: vec![why],
+            },
+        ] {
+            let text = error.to_string();
+            assert!(!text.contains(['\u{1b}', '\n']) && text.len() < 2000, "{text}");
+        }
     }
 }

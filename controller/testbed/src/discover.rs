@@ -11,6 +11,7 @@ use crate::inventory::{Inventory, Machine};
 use crate::ssh::{Ssh, SshError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use tandem_model::text::escaped_to;
 use tandem_model::{Bytes, Link, NodeId, Site, site};
 
 /// A NIC, as /sys/class/net tells (Documentation/ABI/testing/sysfs-class-net).
@@ -82,12 +83,17 @@ fn read(machine: &Machine, text: &str) -> Facts {
                 });
             }
             ["cpu", n] => facts.cpu = n.parse().unwrap_or(0),
-            ["ram", kib] => facts.ram = Bytes(kib.parse::<u64>().unwrap_or(0) * 1024),
-            ["disk", kib] => facts.disk = Bytes(kib.parse::<u64>().unwrap_or(0) * 1024),
+            ["ram", kib] => facts.ram = kibibytes(kib),
+            ["disk", kib] => facts.disk = kibibytes(kib),
             _ => {}
         }
     }
     facts
+}
+
+/// A number of KiB; 0 where it is none.
+fn kibibytes(text: &str) -> Bytes {
+    Bytes(text.parse::<u64>().unwrap_or(0).saturating_mul(1024))
 }
 
 /// `[topology]` of a candidate, and what it is.
@@ -194,7 +200,8 @@ fn machines(out: &mut String, inventory: &Inventory, facts: &[Result<Facts, Stri
         let facts = match found {
             Ok(facts) => facts,
             Err(why) => {
-                let _ = writeln!(out, "#   FILL IN: not asked: {}", why.replace('\n', " "));
+                let why = why.replace('\n', " ");
+                let _ = writeln!(out, "#   FILL IN: not asked: {}", escaped_to(&why, 1000));
                 continue;
             }
         };
@@ -212,7 +219,9 @@ fn machines(out: &mut String, inventory: &Inventory, facts: &[Result<Facts, Stri
                 (None, true) => "speed not told".to_owned(),
                 (None, false) => "no carrier".to_owned(),
             };
-            let _ = writeln!(out, "#   {:<15} {} {:<14} {:<10} {role}", nic.name, nic.mac, speed, nic.driver);
+            let [name, mac, driver] =
+                [&nic.name, &nic.mac, &nic.driver].map(|text| escaped_to(text, 64).to_string());
+            let _ = writeln!(out, "#   {name:<15} {mac} {speed:<14} {driver:<10} {role}");
         }
         for (nic, port) in used.iter().filter(|(nic, _)| !facts.nics.iter().any(|n| n.name == **nic)) {
             let _ = writeln!(out, "#   {nic:<15} FILL IN: {port} has no such NIC; correct the inventory");
@@ -247,7 +256,8 @@ fn deviations(out: &mut String, inventory: &Inventory, site: &Site, links: &[Cab
     for cable in cables.iter().filter(|c| !links.iter().any(|l| same(l, c))) {
         line(format!(
             "DIFFERS: {} is plugged into {}; no shape near this one has that cable",
-            cable.0, cable.1
+            escaped_to(&cable.0, 64),
+            escaped_to(&cable.1, 64)
         ));
     }
     for port in wanted.iter().filter(|p| !has.contains(p)) {

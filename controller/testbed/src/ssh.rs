@@ -27,6 +27,8 @@ pub const FILE: Duration = Duration::from_secs(600);
 const ALIVE: Duration = Duration::from_secs(5);
 /// How much of a program's complaints is kept.
 const COMPLAINTS: usize = 16 << 10;
+/// What a command says at most: a kept program is a tenth of it.
+const MOST_OUTPUT: u64 = 256 << 20;
 /// ssh's own status when it could not do its part (ssh(1), EXIT STATUS).
 const SSH_FAILED: i32 = 255;
 
@@ -312,10 +314,11 @@ impl Ssh {
             // A command that does not read all of it ends this with a broken pipe; its status says what that means.
             std::thread::spawn(move || drop(input.write_all(&bytes)));
         }
-        let output = child.stdout.take().map(|mut o| {
+        let output = child.stdout.take().map(|o| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
-                o.read_to_end(&mut bytes).map(|_| bytes)
+                // Who says more than that is not read on, and ends by that.
+                o.take(MOST_OUTPUT).read_to_end(&mut bytes).map(|_| bytes)
             })
         });
         let complaints = child.stderr.take().map(listen);
@@ -511,10 +514,10 @@ impl Remote {
     /// When the connection was cut, or `limit` is over; it is then let go.
     pub fn finish(mut self, limit: Duration) -> Result<Output, SshError> {
         drop(self.stdin.take());
-        let mut rest = self.stdout.take();
+        let rest = self.stdout.take();
         let reader = std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            rest.as_mut().map(|r| r.read_to_end(&mut bytes));
+            let _ = rest.map(|r| r.take(MOST_OUTPUT).read_to_end(&mut bytes));
             bytes
         });
         let io = |source| SshError::Io { machine: self.machine.clone(), what: self.what.clone(), source };

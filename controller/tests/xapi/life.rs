@@ -39,8 +39,25 @@ async fn a_life(setup: Setup, protocol: Protocol) -> Double {
         assert_eq!(s.text("VIF", &vifs[0], "MAC"), "02:00:00:00:00:07");
         assert_eq!(s.text("network", &s.text("VIF", &vifs[0], "network"), "name_label"), "production");
     });
+    let locked = |double: &Double| {
+        let (mode, allowed) = double.with(|s| {
+            let vif = &s.list("VM", &vm, "VIFs")[0];
+            (s.text("VIF", vif, "locking_mode"), s.list("VIF", vif, "ipv4_allowed"))
+        });
+        assert_eq!(mode, "locked", "it may send as itself only");
+        assert_eq!(allowed, [wanted.address.to_string()]);
+        double.with(|s| assert!(s.list("VIF", &s.list("VM", &vm, "VIFs")[0], "ipv6_allowed").is_empty()));
+    };
+    locked(&double);
+    // Somebody has unlocked it; the controller that finds it again sees to it.
+    double.with(|s| {
+        let vif = s.list("VM", &vm, "VIFs")[0].clone();
+        s.set("VIF", &vif, "locking_mode", serde_json::json!("unlocked"));
+        s.set("VIF", &vif, "ipv4_allowed", serde_json::json!(["10.9.0.1"]));
+    });
     // Asked again, it is there already.
     assert_eq!(driver.allocate(SRV2, VM, &wanted).await, Ok(address));
+    locked(&double);
     assert_eq!(double.count("Async.VM.clone"), 1);
     let found = driver.list(SRV2).await.expect("listed");
     assert_eq!(found.len(), 1);

@@ -88,6 +88,9 @@ async fn from_pool_to_pool() {
         driver.migrate(&order, steering).await.expect("moved");
         assert_eq!((one.place(7).as_str(), two.place(7).as_str()), ("gone", "xcp1"));
         assert_eq!(driver.list(SRV3).await.expect("listed").len(), 1);
+        let vm = two.vm(7).expect("there");
+        let mode = two.with(|s| s.text("VIF", &s.list("VM", &vm, "VIFs")[0], "locking_mode"));
+        assert_eq!(mode, "locked", "{manner:?}: the other pool's interface is made anew, and is locked too");
         let left = one.with(|s| (s.all("VM").count(), s.all("VDI").count(), s.all("VIF").count()));
         assert_eq!(left, (1, 1, 1), "only the template");
         assert!(one.things() == before_one, "nothing of it is left");

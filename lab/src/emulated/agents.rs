@@ -2,6 +2,7 @@
 
 use super::datapath::Datapath;
 use super::network::port_name;
+use super::room;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -11,9 +12,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tandem_linux::ovs::Ovs;
 use tandem_model::{LinkCfg, NodeId, Site, SwitchId};
-
-/// How long agents may take to make their switches.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the agents are told besides the site.
 pub struct Setting<'a> {
@@ -86,14 +84,15 @@ pub fn start(site: &Site, ovs: Option<&Ovs>, setting: &Setting<'_>) -> anyhow::R
         folders.push(folder);
     }
     let start = Instant::now();
+    let limit = room::agents_limit(site);
     for (folder, child) in folders.iter().zip(&mut agents.0) {
-        wait(folder, child, start)?;
+        wait(folder, child, start, limit)?;
     }
     Ok(agents)
 }
 
 /// Waits until an agent has applied its first desired state without a fault.
-fn wait(folder: &Path, child: &mut Child, start: Instant) -> anyhow::Result<()> {
+fn wait(folder: &Path, child: &mut Child, start: Instant, limit: Duration) -> anyhow::Result<()> {
     loop {
         if let Some(status) = status(&folder.join("control.sock")).filter(|s| s["applied"] == true) {
             let faults: Vec<&str> =
@@ -104,10 +103,10 @@ fn wait(folder: &Path, child: &mut Child, start: Instant) -> anyhow::Result<()> 
             bail!("the agent could not do all: {}", faults.join("; "));
         }
         let ended = child.try_wait()?;
-        if ended.is_some() || start.elapsed() > LIMIT {
+        if ended.is_some() || start.elapsed() > limit {
             let log = std::fs::read_to_string(folder.join("agent.log")).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(3).collect();
-            bail!("the agent does not come up: {}", last.join(" / "));
+            bail!("the agent does not come up within {limit:?}: {}", last.join(" / "));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

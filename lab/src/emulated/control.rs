@@ -4,12 +4,10 @@ use super::guest::Change;
 use super::loads::ServerLoad;
 use super::motion::Pause;
 use super::probe::{Packet, Probe};
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+pub use super::labs::{ask, hold};
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -168,6 +166,9 @@ pub enum Answer {
         guard: u32,
         /// Its own.
         node: u32,
+        /// What keeps its VMs from using others' addresses, or why nothing does.
+        #[serde(default)]
+        port_filter: String,
     },
     /// What a testbed's node answers to: what time is it?
     Now {
@@ -206,6 +207,9 @@ pub struct Status {
     /// A testbed's machines; none where all is on this one.
     #[serde(default)]
     pub machines: Vec<Machine>,
+    /// What keeps VMs from using others' addresses.
+    #[serde(default)]
+    pub port_filter: String,
     /// What is not as it should be.
     #[serde(default)]
     pub trouble: Vec<String>,
@@ -297,98 +301,4 @@ pub struct FlowReport {
     pub seconds: f64,
     /// True once it was stopped.
     pub ended: bool,
-}
-
-/// The abstract address of a lab's socket: the control socket, or (`world`) the hypervisor service.
-///
-/// # Errors
-/// When the name is too long.
-pub fn address(name: &str, suffix: &str) -> std::io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("tandem-lab/{name}{suffix}"))
-}
-
-/// Takes a lab's name: its control socket, and that of the hypervisor service.
-///
-/// # Errors
-/// When there is a lab of that name.
-pub fn bind(name: &str) -> anyhow::Result<(UnixListener, UnixListener)> {
-    // The sockets' names are made of it: a slash in it could be another lab's.
-    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
-        anyhow::bail!(
-            "{name:?} cannot be a lab's name; choose up to 64 letters, digits, '-', '_' or '.' with --name"
-        );
-    }
-    let bind = |suffix: &str| {
-        UnixListener::bind_addr(&address(name, suffix)?).with_context(|| {
-            format!(
-                "there is a lab {name:?} already; `tandem-lab down --name {name}` ends it, `--name` gives another name"
-            )
-        })
-    };
-    Ok((bind("")?, bind("/world")?))
-}
-
-/// The labs that are up, by their control sockets.
-pub fn names() -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let found = table.lines().filter_map(|l| l.split_whitespace().nth(7)?.strip_prefix("@tandem-lab/"));
-    let mut names: Vec<String> = found.filter(|n| !n.ends_with("/world")).map(str::to_owned).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// The lab that is meant: the one named, or the only one there is.
-///
-/// # Errors
-/// When none is named and there is none, or more than one.
-pub fn pick(name: Option<String>) -> anyhow::Result<String> {
-    if let Some(name) = name {
-        return Ok(name);
-    }
-    let mut all = names();
-    match (all.pop(), all.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (None, _) => anyhow::bail!("no lab is up; `tandem-lab up --site site.toml` makes one"),
-        (Some(last), _) => {
-            all.push(last);
-            anyhow::bail!("several labs are up; say which one with --name: {}", all.join(", "))
-        }
-    }
-}
-
-/// Holds a lab: it goes down when the connection is dropped, also when this process is killed.
-///
-/// # Errors
-/// When there is no such lab, or it does not answer.
-pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
-    let stream = UnixStream::connect_addr(&address(name, "")?)
-        .map_err(|e| anyhow::anyhow!("there is no lab {name:?} ({e})"))?;
-    writeln!(&stream, "{}", serde_json::to_string(&Ask::Hold)?)?;
-    let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line)?;
-    match serde_json::from_str(&line) {
-        Ok(Answer::Done) => Ok(stream),
-        _ => anyhow::bail!("the lab {name:?} cannot be held"),
-    }
-}
-
-/// Asks a lab.
-///
-/// # Errors
-/// When there is no such lab, or it does not answer.
-pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
-    let stream = UnixStream::connect_addr(&address(name, "")?).map_err(|e| {
-        anyhow::anyhow!("there is no lab {name:?} ({e}); `tandem-lab up --name {name}` makes one")
-    })?;
-    let mut writer = stream.try_clone()?;
-    writeln!(writer, "{}", serde_json::to_string(ask)?)?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    match serde_json::from_str(&line) {
-        Ok(Answer::Error { why }) => anyhow::bail!("{why}"),
-        Ok(answer) => Ok(answer),
-        Err(_) => anyhow::bail!("the lab {name:?} ended before it answered"),
-    }
 }

@@ -12,6 +12,7 @@ use super::outside::{self, Start};
 use super::probe::Probes;
 use super::traffic::Spec;
 use super::vms::{Addressing, NewVm};
+use crate::hosts::Hosts;
 use crate::migration::Failed;
 use crate::migration::transfer::Control;
 use crate::service::{self, Reports, World};
@@ -22,6 +23,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
+use tandem_agent_protocol::local_peers::LocalPeers;
+use tandem_linux::limits;
 use tandem_linux::ovs::Ovs;
 use tandem_linux::sandbox;
 use tandem_model::{NodeId, PortNo, Site, site};
@@ -48,26 +51,28 @@ pub fn run() -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
     out.flush()?;
-    let (lab, control, world) = result?;
+    let (lab, peers, control, world) = result?;
     // Whoever started us reads no more; what is to be said from now on is said in the lab's own log.
     let log = std::fs::File::create(Path::new(sandbox::PRIVATE).join("lab.log"))?;
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    service::run(Arc::new(lab), Reports::default(), control, world)
+    service::run(Arc::new(lab), Reports::default(), peers, control, world)
 }
 
-fn prepare() -> anyhow::Result<(Lab, UnixListener, UnixListener)> {
+fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
+    limits::raise_descriptors()?;
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     let start: Start = serde_json::from_str(&text).context("this is started by `tandem-lab up` only")?;
     // First of all: daemons that are started below must not inherit them.
     let (control, world) = (outside::adopt(start.control_fd)?, outside::adopt(start.world_fd)?);
+    let peers = outside::peers(start.group.as_deref())?;
     let site = site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
     let network = network::build(&site, folder, &start)?;
     let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default() };
-    Ok((lab, control, world))
+    Ok((lab, peers, control, world))
 }
 
 impl Lab {
@@ -87,7 +92,8 @@ impl Lab {
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),
-            trouble: Vec::new(),
+            port_filter: self.network.hosts.port_filter().unwrap_or_else(|_| "none".into()),
+            trouble: unfiltered(&self.network.hosts).into_iter().collect(),
         }
     }
 
@@ -111,6 +117,18 @@ pub fn addressing(a: &wire::Allocate) -> anyhow::Result<Addressing> {
     let Some(f) = &a.fixed_address else { return Ok(Addressing::Dhcp) };
     let len = u8::try_from(f.prefix_len).ok().filter(|l| *l <= 32).context("a prefix has at most 32 bits")?;
     Ok(Addressing::Fixed(Ipv4Addr::from_bits(f.address), len, Ipv4Addr::from_bits(f.router)))
+}
+
+/// The address that a VM will have, which is the only one that it may use.
+///
+/// # Errors
+/// When the order does not say.
+pub fn address(a: &wire::Allocate) -> anyhow::Result<Ipv4Addr> {
+    let said = a.fixed_address.as_ref().map_or(a.address, |f| f.address);
+    match Ipv4Addr::from_bits(said) {
+        Ipv4Addr::UNSPECIFIED => bail!("the order to start vm{} does not say which address it gets", a.vm),
+        address => Ok(address),
+    }
 }
 
 /// The flow that the controller orders, and its ends' names.
@@ -138,6 +156,11 @@ pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(Spec, String
     Ok((spec, sender, receiver))
 }
 
+/// What is said where VMs can use each other's addresses.
+pub fn unfiltered(hosts: &Hosts) -> Option<String> {
+    hosts.port_filter().err().map(|why| format!("VMs can use each other's addresses: {why}"))
+}
+
 impl World for Lab {
     fn hello(&self) -> wire::Hello {
         let vms = self.network.hosts.running().into_iter();
@@ -149,7 +172,8 @@ impl World for Lab {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let (server, port) = (a.server as usize, PortNo(a.uplink_port));
         let ordered = Ordered::of(a.resources, &a.image);
-        let new = NewVm { id: a.vm, server, port, mac, addressing: addressing(a)?, ordered };
+        let (addressing, address) = (addressing(a)?, address(a)?);
+        let new = NewVm { id: a.vm, server, port, mac, address, addressing, ordered };
         self.network.hosts.start_vm(new)?;
         if !self.site.modules.arp
             && let Err(error) = neighbours::vm(&self.network.hosts, a.vm, mac, Ipv4Addr::from_bits(a.address))

@@ -5,12 +5,12 @@ use super::traffic::clock;
 use crate::hosts::Hosts;
 use crate::migration::Failed;
 use crate::migration::memory::Memory;
-use crate::migration::transfer::{self, Control, How, PORT, Source, Step};
+use crate::migration::transfer::{self, Control, Expected, How, PORT, Source, Step};
 use crate::service::lock;
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_model::PortNo;
@@ -22,6 +22,7 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Movers {
     receivers: Mutex<BTreeSet<usize>>,
+    expected: Arc<Expected>,
     pauses: Mutex<Vec<Pause>>,
 }
 
@@ -83,7 +84,10 @@ impl Movers {
             .run(transfer::listen)?
             .with_context(|| format!("listening at port {PORT} of {}", host.name))?;
         // Ends with the lab.
-        std::thread::Builder::new().name("receiver".into()).spawn(move || transfer::serve(&listener))?;
+        let expected = self.expected.clone();
+        std::thread::Builder::new()
+            .name("receiver".into())
+            .spawn(move || transfer::serve(&listener, &expected))?;
         there.insert(server);
         Ok(())
     }
@@ -109,10 +113,12 @@ impl Movers {
             let guest = lock(&journey.guest);
             (guest.ram, guest.behaviour.disk_written, guest.behaviour.working_set)
         };
-        let bytes = if order.live { ram } else { ram + disk };
-        let memory = Memory::new(order.vm ^ 0x7461_6e64_656d, bytes, working_set);
+        let bytes = if order.live { ram } else { ram.saturating_add(disk) };
+        let memory =
+            Memory::new(order.vm ^ 0x7461_6e64_656d, bytes, working_set).map_err(|e| stays(e.into()))?;
+        let key = self.expected.announce(memory.pages());
         let how = How {
-            migration: order.migration,
+            key,
             downtime: Duration::from_nanos(order.downtime_ns),
             rounds: if order.live { order.rounds.max(1) } else { 0 },
         };
@@ -122,6 +128,7 @@ impl Movers {
             .run(|| transfer::connect(address))
             .map_err(anyhow::Error::from)
             .and_then(|stream| Ok(transfer::send(stream?, memory, &how, control, &mut source)?));
+        self.expected.forget(key);
         let paused = source.paused.take();
         match (sent, paused) {
             (Ok(_), Some(paused)) => {
@@ -130,7 +137,7 @@ impl Movers {
                 }
                 let paused_at = paused.at;
                 let resumed = journey.cross(paused).map_err(stays)?;
-                hosts.arrived(order.vm, to, port);
+                hosts.arrived(&journey, to, port);
                 let mut pauses = lock(&self.pauses);
                 pauses.push(Pause {
                     vm: order.vm,

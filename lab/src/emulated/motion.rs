@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tandem_linux::link;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
+use tandem_linux::port_filter::{Kind, Port};
 use tandem_model::PortNo;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
@@ -65,6 +66,10 @@ pub struct Journey {
     from_bridge: u32,
     to: NetNs,
     to_bridge: u32,
+    filter: Option<Kind>,
+    /// As whom it may speak at the old server, and at the new one.
+    old: Port,
+    new: Port,
     /// The servers' names.
     pub names: (String, String),
 }
@@ -99,13 +104,16 @@ impl Hosts {
             from_bridge: bridge_number(vm.port),
             to: target.ns.duplicate()?,
             to_bridge,
+            filter: vms.filter().ok(),
+            old: vm.identity,
+            new: Port { host: target.mac, ..vm.identity },
             names: (from.name.clone(), target.name.clone()),
         })
     }
 
     /// Notes that a VM is on another server now.
-    pub fn arrived(&self, id: u64, server: usize, port: PortNo) {
-        self.vms().placed(id, server, port);
+    pub fn arrived(&self, journey: &Journey, server: usize, port: PortNo) {
+        self.vms().placed(journey.id, server, port, journey.new);
     }
 
     /// Server and namespace of a server, for those that connect to it.
@@ -149,18 +157,28 @@ impl Journey {
     /// When the kernel refuses; it then runs on the old server, or the error says why not even that.
     pub fn cross(&self, paused: Paused) -> anyhow::Result<u64> {
         let over = [link::move_to(vm_index(self.id), &self.to)];
-        let moved = self.from.run(|| Netlink::open().and_then(|mut n| n.batch(&over)));
+        // The new server knows it before its interface is there.
+        let moved = self
+            .to
+            .run(|| self.filter.map_or(Ok(()), |f| f.admit(&self.new)))
+            .and_then(|r| r)
+            .and_then(|()| self.from.run(|| Netlink::open().and_then(|mut n| n.batch(&over))));
         let landed = moved
             .and_then(|r| r)
             .map_err(anyhow::Error::from)
             .with_context(|| format!("carrying its interface over to {}", self.names.1))
-            .and_then(|()| self.plug_in(&self.to, self.to_bridge));
+            .and_then(|()| self.plug_in(&self.to, self.to_bridge, &self.new));
         match landed {
-            Ok(()) => Ok(self.let_run(paused)),
+            Ok(()) => {
+                let at = self.let_run(paused);
+                self.forget(&self.from, &self.old, &self.names.0);
+                Ok(at)
+            }
             Err(error) => {
                 let back = [link::move_to(vm_index(self.id), &self.from)];
                 // It may not have left at all.
                 let _ = self.to.run(|| Netlink::open().and_then(|mut n| n.batch(&back)));
+                self.forget(&self.to, &self.new, &self.names.1);
                 match self.resume_at_old(paused) {
                     Ok(_) => Err(error),
                     Err(worse) => Err(error.context(worse)),
@@ -174,9 +192,17 @@ impl Journey {
     /// # Errors
     /// When the kernel refuses; its processes run on without a network then.
     pub fn resume_at_old(&self, paused: Paused) -> anyhow::Result<u64> {
-        let plugged = self.plug_in(&self.from, self.from_bridge);
+        let plugged = self.plug_in(&self.from, self.from_bridge, &self.old);
         let at = self.let_run(paused);
         plugged.map(|()| at).with_context(|| format!("plugging it into {} again", self.names.0))
+    }
+
+    /// Lets nobody speak as this VM at a server where it is not.
+    fn forget(&self, place: &NetNs, identity: &Port, name: &str) {
+        let Some(filter) = self.filter else { return };
+        if let Err(error) = place.run(|| filter.dismiss(identity)).and_then(|r| r) {
+            tracing::warn!("{name} still knows vm{}, which is not there: {error}", self.id);
+        }
     }
 
     fn let_run(&self, paused: Paused) -> u64 {
@@ -188,12 +214,15 @@ impl Journey {
     }
 
     /// Plugs the VM's port in and waits until both of its ends have a carrier: what is sent before would be lost.
-    fn plug_in(&self, place: &NetNs, bridge: u32) -> anyhow::Result<()> {
+    fn plug_in(&self, place: &NetNs, bridge: u32, identity: &Port) -> anyhow::Result<()> {
         let index = vm_index(self.id);
         let [flags, learning] = port_manners(index);
         let up = link::set_up(index, true);
         let begin = Instant::now();
         place.run(|| -> anyhow::Result<()> {
+            if let Some(filter) = self.filter {
+                filter.attach(identity)?;
+            }
             let mut netlink = Netlink::open()?;
             netlink.batch(&[link::plug(index, bridge), flags, learning, up.clone()])?;
             self.wait_running(&mut netlink, index, begin)?;

@@ -2,17 +2,23 @@
 
 use super::control::{self, Answer, Ask, Status};
 use super::datapath::{Choice, Datapath};
+use super::labs;
+use super::room::{Have, Need};
 use crate::tandem::beside;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use tandem_agent_protocol::lab_sockets::{LAB, Lab};
+use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::probe::Probe;
 use tandem_linux::sandbox;
 use tandem_model::{Site, site};
@@ -37,6 +43,8 @@ pub struct Start {
     pub agent_per_switch: bool,
     /// What the switches are made of.
     pub datapath: Datapath,
+    /// A group whose members may use the lab too.
+    pub group: Option<String>,
     /// The agent's program.
     pub agent_program: PathBuf,
     /// Numbers of the listening sockets.
@@ -64,6 +72,8 @@ pub struct Plan {
     pub agent_per_switch: bool,
     /// What the switches are made of.
     pub datapath: Choice,
+    /// A group whose members may use the lab too.
+    pub group: Option<String>,
 }
 
 /// A lab that is up.
@@ -85,6 +95,14 @@ pub fn adopt(fd: i32) -> anyhow::Result<UnixListener> {
         .with_context(|| format!("descriptor {fd} was not handed down"))
 }
 
+/// Who may use a lab's sockets: its user, root, and the members of a group if one is named.
+///
+/// # Errors
+/// When there is no such group.
+pub fn peers(group: Option<&str>) -> anyhow::Result<LocalPeers> {
+    Ok(group.map_or_else(|| Ok(LocalPeers::same_user()), LocalPeers::with_group)?)
+}
+
 fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
     fcntl(listener.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context("handing a socket down")?;
     Ok(())
@@ -103,8 +121,15 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
             plan.controller
         );
     }
+    if plan.group.is_some() && !geteuid().is_root() {
+        bail!(
+            "--group is for root's labs: an ordinary user's lives in a user namespace, where the kernel shows no other users' ids"
+        );
+    }
+    peers(plan.group.as_deref())?;
+    Need::of(&checked).check(&Have::now())?;
     let name = plan.name.clone().unwrap_or(checked.name);
-    let (control, world) = control::bind(&name)?;
+    let (control, world) = labs::bind(&name)?;
     hand_down(&control)?;
     hand_down(&world)?;
     let start = Start {
@@ -116,6 +141,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         agents: plan.agents.clone(),
         agent_per_switch: plan.agent_per_switch,
         datapath,
+        group: plan.group.clone(),
         agent_program: beside("tandem-agent", "TANDEM_AGENT")?,
         control_fd: control.as_raw_fd(),
         world_fd: world.as_raw_fd(),
@@ -200,17 +226,22 @@ fn drop_output() -> anyhow::Result<()> {
 /// # Errors
 /// When there is no such lab.
 pub fn down(name: &str) -> anyhow::Result<()> {
-    let stream = UnixStream::connect_addr(&control::address(name, "")?)
-        .with_context(|| format!("there is no lab {name:?}"))?;
-    let mut writer = stream.try_clone()?;
-    writeln!(writer, "{}", serde_json::to_string(&Ask::Down)?)?;
+    let stream = labs::connect(name, false)?;
+    // A lab that turns us away says why and ends; it may have done so before this is written.
+    let said = writeln!(&stream, "{}", serde_json::to_string(&Ask::Down)?);
+    let mut line = String::new();
+    let _ = BufReader::new(&stream).read_line(&mut line);
+    if let Ok(Answer::Error { why }) = serde_json::from_str(&line) {
+        bail!("{why}");
+    }
+    said?;
     // The answer comes, and then the end: the sandbox's processes hold the other end of this socket.
     let mut rest = Vec::new();
     let _ = (&stream).read_to_end(&mut rest);
     // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last process of the sandbox apart, which
     // with many switches takes seconds: vswitchd has a packet socket per port.
     for _ in 0..12000 {
-        if UnixStream::connect_addr(&control::address(name, "")?).is_err() {
+        if labs::connect(name, false).is_err() {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -262,8 +293,11 @@ pub fn enter(pid: u32, netns: i32, node: &str, command: &[String]) -> anyhow::Re
 
 /// The id, as seen from here, of the process that holds a lab's control socket.
 fn process_of(name: &str) -> anyhow::Result<u32> {
-    let wanted = format!("@tandem-lab/{name}");
-    let table = std::fs::read_to_string("/proc/net/unix").context("reading /proc/net/unix")?;
+    let lab = Lab::named(name)?;
+    let wanted = format!("@{}", lab.socket(LAB, ""));
+    // Names are bytes of anybody's choice, and so is what such a line says: the process has to be the lab's owner's.
+    let table = std::fs::read("/proc/net/unix").context("reading /proc/net/unix")?;
+    let table = String::from_utf8_lossy(&table);
     let inodes: Vec<String> = table
         .lines()
         .filter_map(|line| {
@@ -274,6 +308,9 @@ fn process_of(name: &str) -> anyhow::Result<u32> {
         .collect();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        if !entry.metadata().is_ok_and(|m| m.uid() == lab.owner) {
+            continue;
+        }
         let inside = std::fs::read(entry.path().join("cmdline")).is_ok_and(|c| c.ends_with(b"__inside\0"));
         if inside && holds(&entry.path(), &inodes) {
             return Ok(pid);

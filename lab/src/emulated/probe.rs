@@ -26,6 +26,8 @@ use tandem_linux::netns::NetNs;
 const PORT: u16 = 7007;
 /// Bytes of a packet's payload.
 const SIZE: usize = 64;
+/// Packets of a probe in one direction, at most: an hour's at one each millisecond, some 8 bytes each at either end. Then it sends no more.
+const PACKETS: usize = 4_000_000;
 /// Before a receiver looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long packets may be on their way after the last one was sent.
@@ -89,7 +91,7 @@ fn ahead() -> i128 {
 fn put(times: &Times, number: u64, at: u64) {
     let Ok(place) = usize::try_from(number) else { return };
     let mut times = lock(times);
-    if times.len() <= place && place < 100_000_000 {
+    if times.len() <= place && place < PACKETS {
         times.resize(place + 1, 0);
     }
     if let Some(first) = times.get_mut(place).filter(|t| **t == 0) {
@@ -97,8 +99,16 @@ fn put(times: &Times, number: u64, at: u64) {
     }
 }
 
-/// Notes what arrives until it is told to end. The number is at `offset` of what is received.
-fn receive(socket: &Socket, offset: usize, times: &Times, drain: &AtomicBool) {
+/// Notes when a packet arrived. Anybody can send to the probe's port: of what nobody has sent nothing is kept, whatever its number is.
+fn arrived(times: &Times, sent: &Times, number: u64, at: u64) {
+    let so_far = lock(sent).len();
+    if usize::try_from(number).is_ok_and(|n| n < so_far) {
+        put(times, number, at);
+    }
+}
+
+/// Notes what arrives until it is told to end. The number is at `offset` of what is received; `sent` is what was sent so far.
+fn receive(socket: &Socket, offset: usize, times: &Times, sent: &Times, drain: &AtomicBool) {
     let ahead = ahead();
     let mut buffer = [0u8; 256];
     let mut control = nix::cmsg_space!(TimeSpec);
@@ -122,7 +132,7 @@ fn receive(socket: &Socket, offset: usize, times: &Times, drain: &AtomicBool) {
         });
         let number = buffer.get(..length).and_then(|b| b.get(offset..)?.first_chunk::<8>());
         if let Some(number) = number {
-            put(times, u64::from_be_bytes(*number), at);
+            arrived(times, sent, u64::from_be_bytes(*number), at);
         }
     }
 }
@@ -131,7 +141,7 @@ fn send(socket: &Socket, to: SocketAddrV4, every: Duration, gate: &Gate, times: 
     let mut payload = [0u8; SIZE];
     let mut due = Instant::now();
     let mut number = 0u64;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) && number < PACKETS as u64 {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // A VM that is paused sends nothing, and makes up for nothing.
         let waited = Instant::now();
@@ -231,12 +241,16 @@ impl Probes {
                 (tap(&place(name)?, probe.vm.1)?, Times::default(), now.drain.clone());
             now.seen.push(times.clone());
             // Ethernet, IPv4 and UDP headers come before what was sent.
-            now.receivers.push(spawn("tap", Box::new(move || receive(&socket, 42, &times, &drain)))?);
+            let sent = now.sent[0].clone();
+            let work = move || receive(&socket, 42, &times, &sent, &drain);
+            now.receivers.push(spawn("tap", Box::new(work))?);
         }
         for (n, socket) in ends.iter().enumerate() {
             // What arrives at the VM went down.
             let (socket, times, drain) = (socket.try_clone()?, now.arrived[1 - n].clone(), now.drain.clone());
-            now.receivers.push(spawn("receiver", Box::new(move || receive(&socket, 0, &times, &drain)))?);
+            let sent = now.sent[1 - n].clone();
+            let work = move || receive(&socket, 0, &times, &sent, &drain);
+            now.receivers.push(spawn("receiver", Box::new(work))?);
         }
         let to = [SocketAddrV4::new(probe.vm.1, PORT), SocketAddrV4::new(probe.node.1, PORT)];
         let every = Duration::from_micros(probe.every_us.max(100));
@@ -271,5 +285,24 @@ impl Probes {
             sent.iter().enumerate().map(packet).collect()
         };
         Ok((list(0, &running.seen), list(1, &[])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_nobody_has_sent_takes_no_room() {
+        let (sent, times) = (Times::default(), Times::default());
+        for number in 0..3 {
+            put(&sent, number, 10 + number);
+        }
+        for number in [3, 99_999_999, u64::MAX] {
+            arrived(&times, &sent, number, 50);
+        }
+        assert!(lock(&times).is_empty());
+        arrived(&times, &sent, 2, 51);
+        assert_eq!(*lock(&times), [0, 0, 51]);
     }
 }

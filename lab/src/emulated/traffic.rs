@@ -8,7 +8,7 @@
 use super::control::FlowReport;
 use super::motion::Gate;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const HEADERS: u16 = 28;
 const ETHERNET: u64 = 14;
 /// Bytes of a TCP flow's message, its head included.
 const MESSAGE: usize = 8192;
+/// Flows that ended whose figures are kept: an experiment reads its own within seconds, and each is some 300 bytes.
+pub const ENDED: usize = 1000;
 /// Payload of a full TCP segment on Ethernet, with timestamps (RFC 7323), and the frame that it makes on layer 2.
 const SEGMENT: (f64, f64) = (1448.0, 1514.0);
 
@@ -111,10 +113,51 @@ impl Flow {
     }
 }
 
-/// All flows of a lab, also those that ended.
+/// All flows of a lab: those that run, and what is left of the last [`ENDED`] that did.
 #[derive(Default)]
 pub struct Traffic {
     flows: BTreeMap<u64, Flow>,
+    ended: Ended,
+}
+
+/// What flows have measured that ended: figures only, the latest [`ENDED`] of them.
+#[derive(Debug, Default)]
+pub struct Ended {
+    reports: BTreeMap<u64, FlowReport>,
+    /// Their ids, the first that ended first.
+    order: VecDeque<u64>,
+    forgotten: u64,
+}
+
+impl Ended {
+    /// Notes what an ended flow has measured; the oldest is forgotten for it where there are too many.
+    pub fn note(&mut self, report: FlowReport) {
+        self.take(report.id);
+        self.order.push_back(report.id);
+        self.reports.insert(report.id, report);
+        while self.order.len() > ENDED {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.reports.remove(&oldest);
+            self.forgotten += 1;
+        }
+    }
+
+    /// Gives a flow's figures back, and forgets them.
+    pub fn take(&mut self, id: u64) -> Option<FlowReport> {
+        let report = self.reports.remove(&id)?;
+        self.order.retain(|n| *n != id);
+        Some(report)
+    }
+
+    /// In order of ids.
+    pub fn reports(&self) -> impl Iterator<Item = &FlowReport> {
+        self.reports.values()
+    }
+
+    /// How many have been forgotten.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
 }
 
 type Shared = Arc<Mutex<Measured>>;
@@ -146,6 +189,7 @@ impl Traffic {
         if let Some(mut before) = self.flows.remove(&spec.id) {
             before.end();
         }
+        self.ended.take(spec.id);
         let port = PORTS + (spec.id % 40_000) as u16;
         let measured: Shared = Arc::default();
         // A VM whose client has its lease may not have configured it yet: nothing here depends on the address being there.
@@ -160,7 +204,8 @@ impl Traffic {
             } else {
                 let receiver = to.run(|| std::net::UdpSocket::bind(any(port)))??;
                 receiver.set_nonblocking(true)?;
-                tasks.push(tokio::spawn(udp_receiver(UdpSocket::from_std(receiver)?, measured.clone())));
+                let (receiver, room) = (UdpSocket::from_std(receiver)?, usize::from(spec.packet));
+                tasks.push(tokio::spawn(udp_receiver(receiver, room, measured.clone())));
             }
         }
         if let Some((from, gate)) = from {
@@ -181,14 +226,23 @@ impl Traffic {
 
     /// Ends a flow; its figures stay. Must be called as `start`.
     pub fn stop(&mut self, id: u64) {
-        if let Some(flow) = self.flows.get_mut(&id) {
+        if let Some(mut flow) = self.flows.remove(&id) {
             flow.end();
+            self.ended.note(flow.report());
         }
     }
 
-    /// Everything that was measured.
+    /// Everything that was measured and is not forgotten, in order of ids.
     pub fn report(&self) -> Vec<FlowReport> {
-        self.flows.values().map(Flow::report).collect()
+        let mut all: Vec<FlowReport> = self.flows.values().map(Flow::report).collect();
+        all.extend(self.ended.reports().cloned());
+        all.sort_by_key(|f| f.id);
+        all
+    }
+
+    /// How many flows that ended have been forgotten.
+    pub fn forgotten(&self) -> u64 {
+        self.ended.forgotten()
     }
 }
 
@@ -261,8 +315,9 @@ async fn udp_sender(
     }
 }
 
-async fn udp_receiver(socket: UdpSocket, shared: Shared) {
-    let mut packet = [0u8; 65536];
+async fn udp_receiver(socket: UdpSocket, room: usize, shared: Shared) {
+    // Not in the task itself: it would be as large for every flow.
+    let mut packet = vec![0u8; room.max(usize::from(HEADERS))];
     loop {
         let Ok(length) = socket.recv(&mut packet).await else { continue };
         let now = clock();
@@ -321,7 +376,7 @@ async fn tcp_sender(place: NetNs, gate: Gate, there: SocketAddr, rate: u64, shar
 
 async fn tcp_receiver(listener: TcpListener, shared: Shared) {
     let Ok((mut stream, _)) = listener.accept().await else { return };
-    let mut buffer = vec![0u8; 65536];
+    let mut buffer = vec![0u8; 2 * MESSAGE];
     let mut messages = Messages::default();
     loop {
         match stream.read(&mut buffer).await {
@@ -367,6 +422,23 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_flows_that_ended_the_latest_are_kept() {
+        let mut ended = Ended::default();
+        let report = |id| FlowReport { id, ended: true, ..FlowReport::default() };
+        for id in 0..5000 {
+            ended.note(report(id));
+            // One that runs again and ends again is the latest, and is there once.
+            ended.note(report(0));
+        }
+        assert_eq!(ended.reports().count(), ENDED);
+        assert_eq!(ended.forgotten(), 5000 - ENDED as u64);
+        let (first, second) = (ended.reports().next(), ended.reports().nth(1));
+        assert_eq!((first.map(|f| f.id), second.map(|f| f.id)), (Some(0), Some(5001 - ENDED as u64)));
+        assert!(ended.take(0).is_some() && ended.take(0).is_none());
+        assert_eq!((ended.order.len(), ended.reports.len()), (ENDED - 1, ENDED - 1));
+    }
 
     #[test]
     fn messages_are_found_however_the_stream_is_cut() {

@@ -2,6 +2,9 @@
 //!
 //! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
 //! other goes through the edge switch, which knows who may, and sends it back.
+//!
+//! A VM's port lets out only what is the VM's own ([`tandem_linux::port_filter`]). The filter knows the VM before its port is plugged
+//! in, at its first server and at each that it is moved to, and forgets it when the VM has left or ended.
 
 use super::guest::{Guest, Ordered};
 use super::motion::Gate;
@@ -18,6 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
+use tandem_linux::port_filter::{self, Kind};
 use tandem_linux::{ethtool, link};
 use tandem_model::PortNo;
 
@@ -56,6 +60,8 @@ pub struct Vm {
     pub gate: Gate,
     /// What it has and does.
     pub guest: Arc<Mutex<Guest>>,
+    /// As whom it may speak at its server.
+    pub identity: port_filter::Port,
     client: Option<Child>,
 }
 
@@ -74,6 +80,10 @@ pub struct Vms {
     running: BTreeMap<u64, Vm>,
     /// Bridges that are there: server and port.
     bridges: BTreeSet<(usize, PortNo)>,
+    /// What filters at VMs' ports; `None` where this kernel has nothing that can.
+    filter: Option<Kind>,
+    /// Why there is no filter.
+    unfiltered: Option<String>,
 }
 
 /// A VM to be started.
@@ -87,6 +97,8 @@ pub struct NewVm {
     pub port: PortNo,
     /// Its Ethernet address.
     pub mac: [u8; 6],
+    /// The address that it gets: the only one that it may speak as.
+    pub address: Ipv4Addr,
     /// How it gets its address.
     pub addressing: Addressing,
     /// What it was requested with.
@@ -111,7 +123,22 @@ impl Vms {
         let script = folder.join("dhcp-client.sh");
         std::fs::write(&script, DHCP_SCRIPT)?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700))?;
-        Ok(Vms { script, running: BTreeMap::new(), bridges: BTreeSet::new() })
+        let (filter, unfiltered) = match Kind::probe() {
+            Ok(kind) => (Some(kind), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        if let Some(why) = &unfiltered {
+            tracing::warn!("VMs can use each other's addresses: {why}");
+        }
+        Ok(Vms { script, running: BTreeMap::new(), bridges: BTreeSet::new(), filter, unfiltered })
+    }
+
+    /// What filters at VMs' ports, or why nothing does.
+    ///
+    /// # Errors
+    /// With the reason.
+    pub fn filter(&self) -> Result<Kind, String> {
+        self.filter.ok_or_else(|| self.unfiltered.clone().unwrap_or_default())
     }
 
     /// All running VMs.
@@ -129,10 +156,29 @@ impl Vms {
     /// # Errors
     /// With the step that failed; nothing of it is then left.
     pub fn start(&mut self, host: &Host, new: NewVm) -> anyhow::Result<()> {
-        let NewVm { id, server, port, mac, addressing, ordered } = new;
-        if self.running.contains_key(&id) {
+        if self.running.contains_key(&new.id) {
             return Ok(());
         }
+        let identity =
+            port_filter::Port { index: vm_index(new.id), mac: new.mac, address: new.address, host: host.mac };
+        let started = self.begin(host, new, identity);
+        if started.is_err() {
+            self.dismiss(host, &identity);
+        }
+        started
+    }
+
+    /// Lets nobody speak as this VM at a server any more.
+    fn dismiss(&self, host: &Host, identity: &port_filter::Port) {
+        let Some(filter) = self.filter else { return };
+        let done = host.ns.run(|| filter.dismiss(identity)).and_then(|r| r);
+        if let Err(error) = done {
+            tracing::warn!("{} still knows a VM that has left it: {error}", host.name);
+        }
+    }
+
+    fn begin(&mut self, host: &Host, new: NewVm, identity: port_filter::Port) -> anyhow::Result<()> {
+        let NewVm { id, server, port, mac, address: _, addressing, ordered } = new;
         let guest = Guest::new(&ordered, clock())?;
         let bridge = self.bridge(host, server, port)?;
         let ns = NetNs::many(1, link::disable_ipv6)?.pop().context("no namespace was made")?;
@@ -140,7 +186,12 @@ impl Vms {
         let outer_name = format!("vm{id}");
         let veth = link::Veth::new(("eth0", ETH0, &ns), (&outer_name, index, &host.ns)).mac_a(mac);
         Netlink::open()?.batch(&[veth.request()])?;
+        let filter = self.filter;
         host.ns.run(|| {
+            if let Some(filter) = filter {
+                filter.admit(&identity)?;
+                filter.attach(&identity)?;
+            }
             let [flags, learning] = port_manners(index);
             Netlink::open()?.batch(&[link::plug(index, bridge), flags, learning, link::set_up(index, true)])
         })??;
@@ -172,7 +223,8 @@ impl Vms {
         })??;
         let inode = processes::inode(&ns)?;
         let (gate, guest) = (Gate::default(), Arc::new(Mutex::new(guest)));
-        self.running.insert(id, Vm { server, ns, known: None, port, inode, gate, guest, client });
+        let vm = Vm { server, ns, known: None, port, inode, gate, guest, identity, client };
+        self.running.insert(id, vm);
         Ok(())
     }
 
@@ -185,9 +237,12 @@ impl Vms {
     }
 
     /// Stops a VM; one that does not run is stopped already.
-    pub fn stop(&mut self, id: u64) {
+    pub fn stop(&mut self, servers: &[Host], id: u64) {
         // Its namespace goes with it, and the veth pair with the namespace.
-        self.running.remove(&id);
+        let Some(vm) = self.running.remove(&id) else { return };
+        if let Some(host) = servers.get(vm.server) {
+            self.dismiss(host, &vm.identity);
+        }
     }
 
     /// Plugs a VM into the bridge of another uplink of its server.
@@ -210,9 +265,11 @@ impl Vms {
     }
 
     /// Notes that a VM is on another server now.
-    pub fn placed(&mut self, id: u64, server: usize, port: PortNo) {
+    pub fn placed(&mut self, id: u64, server: usize, port: PortNo, identity: port_filter::Port) {
         if let Some(vm) = self.running.get_mut(&id) {
-            (vm.server, vm.port) = (server, port);
+            vm.server = server;
+            vm.port = port;
+            vm.identity = identity;
         }
     }
 
@@ -241,6 +298,13 @@ impl Vms {
             bail!("server {} has no uplink at port {port}", host.name);
         };
         let first = host.uplinks.first().is_some_and(|(p, _)| *p == port);
+        if let Some(filter) = self.filter {
+            // Before there is a bridge: what is not announced never passes one.
+            let is_new = !self.bridges.iter().any(|(n, _)| *n == server);
+            host.ns
+                .run(|| if is_new { filter.begin() } else { Ok(()) }.and_then(|()| filter.uplink(*own)))?
+                .with_context(|| format!("filtering at {}", host.name))?;
+        }
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
         // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
         // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.

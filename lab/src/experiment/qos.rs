@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
     pub transport: Vec<String>,
     /// Seconds of each part of a cell.
-    #[arg(long, default_value_t = 6.0)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::numbers::positive)]
     pub seconds: f64,
 }
 

@@ -57,6 +57,7 @@ impl World for Emulated {
 
     fn up(&self, name: &str, text: &str, folder: &Path, _: &str) -> anyhow::Result<Status> {
         let up = outside::up(&outside::Plan {
+            group: None,
             name: Some(name.to_owned()),
             text: text.to_owned(),
             file: "the experiment's site".into(),
@@ -123,6 +124,7 @@ impl World for Testbed {
 
     fn up(&self, name: &str, text: &str, _: &Path, purpose: &str) -> anyhow::Result<Status> {
         up::up(&up::Plan {
+            group: None,
             name: Some(name.to_owned()),
             text: text.to_owned(),
             file: "the experiment's site".into(),

@@ -4,6 +4,7 @@
 //! arrives is checked by what came, not by what should have come: a sum of every page's contents, which both ends must have equal.
 
 use super::dirty::{Dirtied, PAGE};
+use std::collections::BTreeMap;
 
 /// The sending end's view.
 #[derive(Debug, Clone)]
@@ -44,20 +45,48 @@ pub fn digest(number: u64, page: &[u8]) -> u64 {
     sum
 }
 
+/// The largest memory that is moved: its books take a gigabyte here.
+pub const MOST_BYTES: u64 = 256 << 30;
+
+/// A VM with more memory than can be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    bytes: u64,
+}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "an emulated VM of {} bytes (memory, and its disk where that goes along) cannot be moved; \
+             at most {MOST_BYTES} can",
+            self.bytes
+        )
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
 impl Memory {
     /// Of a VM with so many bytes, of which that part is written to; `seed` makes its contents its own.
-    pub fn new(seed: u64, bytes: u64, working_set: f64) -> Memory {
+    ///
+    /// # Errors
+    /// When it has more than [`MOST_BYTES`]: requests may name any size.
+    pub fn new(seed: u64, bytes: u64, working_set: f64) -> Result<Memory, TooLarge> {
+        if bytes > MOST_BYTES {
+            return Err(TooLarge { bytes });
+        }
         let pages = bytes.div_ceil(PAGE);
         let hot = (pages as f64 * working_set.clamp(0.0, 1.0)).ceil() as u64;
         let length = usize::try_from(pages).unwrap_or(usize::MAX);
-        Memory {
+        Ok(Memory {
             seed,
             versions: vec![0; length],
             sent: vec![0; length],
             hot,
             dirtied: Dirtied::new(hot),
             rounds: 0,
-        }
+        })
     }
 
     /// How many pages it has.
@@ -98,37 +127,45 @@ impl Memory {
         let version = self.versions.get(number as usize).copied().unwrap_or(0);
         fill(place, self.seed, number, version);
         if let Some(sent) = self.sent.get_mut(number as usize) {
-            *sent = version + 1;
+            *sent = version.wrapping_add(1);
         }
         digest(number, place)
     }
 
     /// Pages of which the last version was not sent.
     pub fn missing(&self) -> u64 {
-        self.versions.iter().zip(&self.sent).filter(|(now, sent)| **now + 1 != **sent).count() as u64
+        self.versions.iter().zip(&self.sent).filter(|(now, sent)| now.wrapping_add(1) != **sent).count()
+            as u64
     }
 }
 
-/// A sum over the pages that are there, each counted as it came last.
+/// Pages whose digests are kept together.
+const TOGETHER: usize = 64;
+
+/// A sum over the pages that are there, each counted as it came last. It takes room only for what came.
 #[derive(Debug, Clone, Default)]
 pub struct Sum {
-    /// By page; 0 for one that did not come.
-    digests: Vec<u64>,
+    /// How many pages there can be.
+    most: u64,
+    /// By page, some together; 0 for one that did not come.
+    digests: BTreeMap<u64, [u64; TOGETHER]>,
     pages: u64,
     total: u64,
 }
 
 impl Sum {
-    /// Room for so many pages.
-    pub fn new(pages: u64) -> Sum {
-        Sum { digests: vec![0; usize::try_from(pages).unwrap_or(0)], ..Sum::default() }
+    /// For pages of numbers below `most`.
+    pub fn new(most: u64) -> Sum {
+        Sum { most, ..Sum::default() }
     }
 
     /// A page came, or came anew; false when there can be none of that number.
     pub fn put(&mut self, number: u64, digest: u64) -> bool {
-        let Some(place) = usize::try_from(number).ok().and_then(|n| self.digests.get_mut(n)) else {
+        if number >= self.most {
             return false;
-        };
+        }
+        let some = self.digests.entry(number / TOGETHER as u64).or_insert([0; TOGETHER]);
+        let Some(place) = some.get_mut((number % TOGETHER as u64) as usize) else { return false };
         let before = std::mem::replace(place, digest.max(1));
         self.pages += u64::from(before == 0);
         self.total = self.total.wrapping_sub(before).wrapping_add(digest.max(1));
@@ -157,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_first_round_has_all_and_the_next_what_was_dirtied() {
-        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 0.25), Sum::new(256));
+        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 0.25).expect("small"), Sum::new(256));
         assert_eq!(send(&mut memory, &mut sum), 256);
         assert_eq!((memory.missing(), sum.total().0), (0, 256));
         memory.written(1e9);
@@ -171,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_was_dirtied_and_not_sent_is_missing() {
-        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 1.0), Sum::new(256));
+        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 1.0).expect("small"), Sum::new(256));
         send(&mut memory, &mut sum);
         memory.written(40.0 * PAGE as f64);
         let round = memory.begin_round();
@@ -198,5 +235,15 @@ mod tests {
         let mut wrong = a;
         wrong[77] ^= 1;
         assert_ne!(whole, sum(&[(0, &wrong), (1, &b)]));
+    }
+
+    /// A request may name any size, and a sender any number of pages.
+    #[test]
+    fn sizes_that_nobody_has_take_no_room() {
+        assert!(Memory::new(1, u64::MAX, 1.0).is_err());
+        assert!(Memory::new(1, MOST_BYTES + 1, 1.0).is_err());
+        let mut sum = Sum::new(u64::MAX);
+        assert!(sum.put(u64::MAX - 1, 7) && sum.put(0, 7));
+        assert_eq!((sum.digests.len(), sum.total().0), (2, 2));
     }
 }

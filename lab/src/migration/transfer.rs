@@ -10,16 +10,21 @@
 //!   END                           ----------------------->
 //!                                 <-----------------------  END pages that are there, their sum
 //! ```
-//! Each answer is compared with what was sent. 8002 is the port on which Xen's relocation server listens, too. The receiver keeps nothing:
+//! Each answer is compared with what was sent. A receiver takes in only what is announced to it ([`Expected`]), once, and by a secret
+//! key in place of the migration's number: VMs reach that port too, and what they send may cost nothing. 8002 is the port on which Xen's relocation server listens, too. The receiver keeps nothing:
 //! a connection that ends early leaves nothing behind.
 
 use super::dirty::PAGE;
 use super::memory::{Memory, Sum, digest};
 use super::pace::Pace;
+use crate::service::lock;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Where a server takes VMs in (TCP).
@@ -36,8 +41,8 @@ const PIECE: usize = 4;
 const BUFFER: usize = 256 << 10;
 /// Ethernet frame and TCP payload of a full segment with timestamps (RFC 7323): rates are of layer 2.
 const FRAME: (u64, u64) = (1514, 1448);
-/// The most pages that a receiver believes in: 16 TiB.
-const MOST_PAGES: u64 = 1 << 32;
+/// Connections of strangers that a receiver hears at once; more are closed. A sender says who it is at once.
+const STRANGERS: usize = 16;
 
 const HELLO: u64 = 0x5444_4d4f_5645_0001;
 const PAGE_FOLLOWS: u64 = 1;
@@ -156,8 +161,8 @@ pub trait Source {
 /// How it is to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct How {
-    /// Names the transfer to the receiver.
-    pub migration: u64,
+    /// Names the transfer to the receiver: see [`Expected`].
+    pub key: u64,
     /// The last of it is sent when that takes no longer, by the rate so far.
     pub downtime: Duration,
     /// Rounds of pre-copy at most; 0 sends all at once.
@@ -189,7 +194,7 @@ struct Sender<'a> {
 
 /// On the wire, on layer 2.
 fn wire(bytes: u64) -> u64 {
-    bytes * FRAME.0 / FRAME.1
+    u64::try_from(u128::from(bytes) * u128::from(FRAME.0) / u128::from(FRAME.1)).unwrap_or(u64::MAX)
 }
 
 fn words(kind: u64, a: u64, b: u64) -> [u8; 24] {
@@ -263,7 +268,7 @@ fn smooth(stream: &TcpStream, rate_bit_per_s: u64) -> Result<(), TransferError> 
 
 impl Sender<'_> {
     fn run(&mut self, how: &How) -> Result<Step, TransferError> {
-        self.write(&words(HELLO, how.migration, self.memory.pages()))?;
+        self.write(&words(HELLO, how.key, self.memory.pages()))?;
         // What was written before the first byte is in it.
         self.source.written();
         if how.rounds == 0 {
@@ -438,35 +443,89 @@ pub fn listen() -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))
 }
 
-/// Takes transfers in until the listener fails, each on a thread of its own.
-pub fn serve(listener: &TcpListener) {
+/// The transfers that receivers take in: how many pages each has, by a key that only its sender knows.
+#[derive(Debug, Default)]
+pub struct Expected(Mutex<BTreeMap<u64, u64>>);
+
+impl Expected {
+    /// Announces a transfer of so many pages: its key, good once.
+    pub fn announce(&self, pages: u64) -> u64 {
+        // Each hasher's keys are random, and its output cannot be told without them.
+        let key = RandomState::new().hash_one(pages);
+        lock(&self.0).insert(key, pages);
+        key
+    }
+
+    /// It does not come any more.
+    pub fn forget(&self, key: u64) {
+        lock(&self.0).remove(&key);
+    }
+
+    /// Somebody begins one: true when it is expected.
+    fn begin(&self, key: u64, pages: u64) -> bool {
+        let mut all = lock(&self.0);
+        all.get(&key) == Some(&pages) && all.remove(&key).is_some()
+    }
+}
+
+/// Takes expected transfers in until the listener fails, each on a thread of its own.
+pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
+    let strangers = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let Ok(stream) = stream else { return };
+        if strangers.fetch_add(1, Ordering::SeqCst) >= STRANGERS {
+            strangers.fetch_sub(1, Ordering::SeqCst);
+            continue;
+        }
+        let (expected, counted) = (expected.clone(), strangers.clone());
         let taken = std::thread::Builder::new().name("take-in".into()).spawn(move || {
-            if let Err(error) = take_in(stream) {
+            let greeted = greet(&stream, &expected);
+            counted.fetch_sub(1, Ordering::SeqCst);
+            if let Err(error) = greeted.and_then(|pages| take_in(stream, pages)) {
                 tracing::debug!("a transfer that was being taken in has ended: {error}");
             }
         });
         if let Err(error) = taken {
+            strangers.fetch_sub(1, Ordering::SeqCst);
             tracing::warn!("a transfer cannot be taken in: {error}");
         }
     }
 }
 
-/// Takes one transfer in.
+fn garbled(why: &str) -> std::io::Error {
+    std::io::Error::new(ErrorKind::InvalidData, why.to_owned())
+}
+
+/// Hears who it is: how many pages come.
+fn greet(mut stream: &TcpStream, expected: &Expected) -> std::io::Result<u64> {
+    stream.set_nodelay(true)?;
+    let (mut head, mut have, deadline) = ([0u8; 24], 0, Instant::now() + STALL);
+    // One time-out for all of it: a byte a second is no greeting.
+    while have < head.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(head.get_mut(have..).unwrap_or_default())? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            n => have += n,
+        }
+    }
+    match read_words(&head) {
+        (HELLO, key, pages) if expected.begin(key, pages) => Ok(pages),
+        _ => Err(garbled("this is no transfer that is expected")),
+    }
+}
+
+/// Takes one transfer of so many pages in.
 ///
 /// # Errors
 /// When the connection ends early or what comes is no transfer.
-pub fn take_in(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+pub fn take_in(mut stream: TcpStream, pages: u64) -> std::io::Result<()> {
     // The sender says something within its own time-out, unless the VM is paced to next to nothing.
     stream.set_read_timeout(Some(STALL * 12))?;
-    let garbled = |why: &str| std::io::Error::new(ErrorKind::InvalidData, why.to_owned());
     let mut head = [0u8; 24];
-    stream.read_exact(&mut head)?;
-    let (HELLO, _, pages @ 0..=MOST_PAGES) = read_words(&head) else {
-        return Err(garbled("this is no transfer"));
-    };
     let mut sum = Sum::new(pages);
     let mut page = vec![0u8; PAGE as usize];
     let mut round = 0u64;

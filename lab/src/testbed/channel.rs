@@ -18,6 +18,8 @@ use tandem_testbed::ssh::{FILE, Remote, Ssh};
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a node may take to end, with everything given back.
 const END: Duration = Duration::from_secs(15);
+/// Lines that a node has said and nobody has read: each answers a question, and the next is asked after it.
+const LINES: usize = 16;
 /// Questions for one measurement of a clock.
 const ROUNDS: usize = 10;
 
@@ -39,6 +41,7 @@ pub struct Channel {
     ssh: Weak<Ssh>,
     guard: u32,
     node: u32,
+    port_filter: String,
     state: Mutex<State>,
 }
 
@@ -85,7 +88,7 @@ impl Channel {
         let mut remote = ssh.spawn("running its node", &script)?;
         let input = remote.stdin.take().context("ssh has no input")?;
         let output = remote.stdout.take().context("ssh has no output")?;
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(LINES);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -98,11 +101,12 @@ impl Channel {
         let said = open.input.write_all(&content).and_then(|()| open.say(&first));
         let heard = said.map_err(anyhow::Error::from).and_then(|()| open.hear(FILE));
         match heard {
-            Ok(Answer::Ready { guard, node }) => Ok(Channel {
+            Ok(Answer::Ready { guard, node, port_filter }) => Ok(Channel {
                 machine: name.clone(),
                 ssh: Arc::downgrade(ssh),
                 guard,
                 node,
+                port_filter,
                 state: Mutex::new(State::Open(Box::new(open))),
             }),
             Ok(Answer::Error { why }) => {
@@ -113,6 +117,11 @@ impl Channel {
             Ok(other) => bail!("{name}: its node says {other:?} instead of being ready"),
             Err(error) => bail!("{name}: its node does not come up: {error:#}; {}", open.finish()),
         }
+    }
+
+    /// What filters at its VMs' ports.
+    pub fn port_filter(&self) -> &str {
+        &self.port_filter
     }
 
     /// Its machine's name.

@@ -5,14 +5,14 @@ use super::clocks;
 use super::order::{HostOrder, Order, PortOrder, Take};
 use crate::emulated::control::{Answer, Ask, Clock, FlowReport, Machine, Pings, Status};
 use crate::emulated::guest::Ordered;
-use crate::emulated::inside::{addressing, flow};
+use crate::emulated::inside::{address, addressing, flow};
 use crate::emulated::loads::{self, ServerLoad};
-use crate::emulated::traffic::{Spec, clock};
+use crate::emulated::traffic::{ENDED, Spec, clock};
 use crate::migration::Failed;
 use crate::migration::transfer::Control;
 use crate::service::{Reports, World, lock};
 use anyhow::{Context, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,9 @@ use tandem_testbed::ssh::{Ssh, quote};
 /// Prints the kernel's release, then the first line of Open vSwitch's version where it is.
 const FACTS: &str = "uname -r; PATH=$PATH:/usr/sbin:/sbin ovs-vswitchd --version 2>/dev/null | head -n 1";
 
+/// Measurements of clocks that are kept, of all machines together: experiments take a few each minute.
+const CLOCKS: usize = 10_000;
+
 /// A flow's ends.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
@@ -32,6 +35,34 @@ struct Ends {
     to: usize,
     /// When it was started, nanoseconds on our clock.
     started: i64,
+}
+
+/// Where flows are: those that run, and the last [`ENDED`] that do not.
+#[derive(Debug, Default)]
+struct Flows {
+    ends: BTreeMap<u64, Ends>,
+    /// Those that ended, the first first.
+    ended: VecDeque<u64>,
+}
+
+impl Flows {
+    /// Notes one that begins: where it was before, if it was.
+    fn begin(&mut self, id: u64, ends: Ends) -> Option<Ends> {
+        self.ended.retain(|n| *n != id);
+        self.ends.insert(id, ends)
+    }
+
+    /// Notes that one ends: where it is. Its figures are kept where it is.
+    fn end(&mut self, id: u64) -> Option<Ends> {
+        let ends = self.ends.get(&id).copied()?;
+        self.ended.retain(|n| *n != id);
+        self.ended.push_back(id);
+        while self.ended.len() > ENDED {
+            let Some(oldest) = self.ended.pop_front() else { break };
+            self.ends.remove(&oldest);
+        }
+        Some(ends)
+    }
 }
 
 /// A running VM: on which server, on which of the nodes.
@@ -49,7 +80,7 @@ pub struct Testbed {
     machines: Vec<Machine>,
     nodes: Vec<Channel>,
     vms: Mutex<BTreeMap<u64, Placed>>,
-    flows: Mutex<BTreeMap<u64, Ends>>,
+    flows: Mutex<Flows>,
     clocks: Mutex<Vec<Clock>>,
     steps: Vec<(String, f64)>,
     /// Connections to machines that are only switches, and the testbed's lock; both end with the lab.
@@ -192,6 +223,15 @@ impl Testbed {
         self.reports.clone()
     }
 
+    /// What filters at VMs' ports, each with the machines that have it.
+    fn port_filters(&self) -> Vec<String> {
+        let mut machines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for node in &self.nodes {
+            machines.entry(node.port_filter()).or_default().push(node.machine());
+        }
+        machines.into_iter().map(|(filter, on)| format!("{filter} (on {})", on.join(", "))).collect()
+    }
+
     /// What it says of itself.
     pub fn status(&self) -> Status {
         let t = &self.site.topology;
@@ -212,6 +252,7 @@ impl Testbed {
                 self.inventory.controller.address, self.inventory.controller.openflow
             ),
             machines: self.machines.clone(),
+            port_filter: self.port_filters().join("; "),
             trouble: self.nodes.iter().filter_map(Channel::lost).collect(),
         }
     }
@@ -254,7 +295,10 @@ impl Testbed {
     fn read_clocks(&self) -> anyhow::Result<()> {
         for node in &self.nodes {
             let clock = node.clock()?;
-            lock(&self.clocks).push(clock);
+            let mut clocks = lock(&self.clocks);
+            clocks.push(clock);
+            let excess = clocks.len().saturating_sub(CLOCKS);
+            clocks.drain(..excess);
         }
         Ok(())
     }
@@ -276,7 +320,7 @@ impl Testbed {
 
     fn start_flow(&self, spec: &Spec, from: &str, to: &str) -> anyhow::Result<()> {
         let ends = Ends { from: self.node_of(from)?, to: self.node_of(to)?, started: clock().cast_signed() };
-        if let Some(before) = lock(&self.flows).insert(spec.id, ends)
+        if let Some(before) = lock(&self.flows).begin(spec.id, ends)
             && (before.from, before.to) != (ends.from, ends.to)
         {
             self.stop_ends(spec.id, before)?;
@@ -314,6 +358,7 @@ impl Testbed {
         let clocks = lock(&self.clocks);
         let of = |node: usize, id: u64| seen.get(node).and_then(|s| s.get(&id));
         Ok(lock(&self.flows)
+            .ends
             .iter()
             .filter_map(|(id, ends)| {
                 let (sender, receiver) = (of(ends.from, *id)?, of(ends.to, *id)?);
@@ -396,8 +441,8 @@ impl World for Testbed {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
         let ordered = Ordered::of(a.resources, &a.image);
-        let addressing = addressing(a)?;
-        let order = Order::StartVm { vm: a.vm, server, port: a.uplink_port, mac, addressing, ordered };
+        let (vm, port, address, addressing) = (a.vm, a.uplink_port, address(a)?, addressing(a)?);
+        let order = Order::StartVm { vm, server, port, mac, address, addressing, ordered };
         self.ask(node, &order)?;
         lock(&self.vms).insert(a.vm, Placed { server: a.server, node });
         Ok(a.fixed_address.map(|f| f.address))
@@ -447,7 +492,7 @@ impl World for Testbed {
     }
 
     fn stop_traffic(&self, id: u64) {
-        let ends = lock(&self.flows).get(&id).copied();
+        let ends = lock(&self.flows).end(id);
         if let Some(Err(error)) = ends.map(|ends| self.stop_ends(id, ends)) {
             tracing::warn!("{error:#}");
         }
@@ -464,7 +509,7 @@ impl World for Testbed {
                 Answer::Done
             }
             Ask::StopFlow { id } => {
-                let ends = lock(&self.flows).get(id).copied();
+                let ends = lock(&self.flows).end(*id);
                 ends.map_or(Ok(()), |ends| self.stop_ends(*id, ends))?;
                 Answer::Done
             }

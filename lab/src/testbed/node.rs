@@ -23,6 +23,8 @@ use tandem_model::PortNo;
 
 /// A coordinator that says nothing for so long is gone, also when no end of the connection was seen.
 pub const SILENCE: Duration = Duration::from_secs(20);
+/// Orders that wait while one is carried out; whoever sends more waits at the other end of the connection.
+const EVENTS: usize = 16;
 /// A gateway's bridge: beyond what the kernel gives to interfaces of its own.
 const BRIDGE: u32 = 90_000;
 
@@ -51,7 +53,7 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("making namespaces")?;
     sandbox::settle()?;
 
-    let (sender, events) = mpsc::channel();
+    let (sender, events) = mpsc::sync_channel(EVENTS);
     let from_guard = sender.clone();
     std::thread::spawn(move || {
         let mut rest = Vec::new();
@@ -74,7 +76,8 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    answer(&Answer::Ready { guard: handed.guard, node: handed.node });
+    let port_filter = hosts.port_filter().unwrap_or_else(|why| format!("none: {why}"));
+    answer(&Answer::Ready { guard: handed.guard, node: handed.node, port_filter });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _guard = runtime.enter();
     loop {
@@ -145,10 +148,11 @@ fn prepare(handed: &Handed, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
 fn carry_out(hosts: &Hosts, order: Order) -> anyhow::Result<Answer> {
     Ok(match order {
         Order::Now => Answer::Now { ns: clock() },
-        Order::StartVm { vm, server, port, mac, addressing, ordered } => {
+        Order::StartVm { vm, server, port, mac, address, addressing, ordered } => {
             let index = hosts.servers.iter().position(|s| s.name == server);
             let server = index.with_context(|| format!("there is no server {server:?} here"))?;
-            hosts.start_vm(NewVm { id: vm, server, port: PortNo(port), mac, addressing, ordered })?;
+            let port = PortNo(port);
+            hosts.start_vm(NewVm { id: vm, server, port, mac, address, addressing, ordered })?;
             Answer::Done
         }
         Order::StopVm { vm } => {

@@ -62,6 +62,8 @@ pub enum Order {
         port: u32,
         /// Its Ethernet address.
         mac: [u8; 6],
+        /// The address that it gets.
+        address: Ipv4Addr,
         /// How it gets its address.
         addressing: Addressing,
         /// What it was requested with.

@@ -1,7 +1,8 @@
 //! Starting a testbed's coordinator as a process of its own, and that process.
 
 use super::coordinator::Testbed;
-use crate::emulated::control::{self, Answer, Status};
+use crate::emulated::control::{Answer, Status};
+use crate::emulated::{labs, outside};
 use crate::service::{self, World};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_model::site;
 use tandem_testbed::inventory::Inventory;
 
@@ -33,6 +35,9 @@ pub struct Plan {
     pub program: Option<PathBuf>,
     /// What for, in the testbed's lock.
     pub purpose: String,
+    /// A group whose members may use the lab too.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// Takes a testbed over and returns when its servers and gateways are there; it runs on by itself.
@@ -78,7 +83,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
     out.flush()?;
-    let (testbed, control, world) = result?;
+    let (testbed, peers, control, world) = result?;
     let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     let testbed = Arc::new(testbed);
@@ -92,7 +97,7 @@ pub fn run() -> anyhow::Result<()> {
     }
     end_by_signal(testbed.clone())?;
     let reports = testbed.reports();
-    service::run(testbed, reports, control, world)
+    service::run(testbed, reports, peers, control, world)
 }
 
 /// SIGTERM and SIGINT give everything back, as `down` does.
@@ -114,16 +119,17 @@ fn end_by_signal(testbed: Arc<Testbed>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare() -> anyhow::Result<(Testbed, UnixListener, UnixListener)> {
+fn prepare() -> anyhow::Result<(Testbed, LocalPeers, UnixListener, UnixListener)> {
     let mut text = String::new();
     std::io::stdin().read_line(&mut text)?;
     let plan: Plan =
         serde_json::from_str(&text).context("this is started by `tandem-lab up --inventory` only")?;
     let site = site::read(&plan.text, &plan.file)?;
+    let peers = outside::peers(plan.group.as_deref())?;
     let inventory = Inventory::load(&plan.inventory, Some(&site))?;
     let name = plan.name.unwrap_or_else(|| site.name.clone());
-    let (control, world) = control::bind(&name)?;
+    let (control, world) = labs::bind(&name)?;
     let program = plan.program.unwrap_or_else(|| Path::new("/proc/self/exe").to_owned());
     let testbed = Testbed::up(&name, site, inventory, &program, &plan.purpose)?;
-    Ok((testbed, control, world))
+    Ok((testbed, peers, control, world))
 }

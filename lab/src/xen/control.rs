@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
+use tandem_agent_protocol::lab_sockets::{self, ConnectError, Lab, XEN};
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,14 +98,15 @@ pub struct HostStatus {
     pub seconds: u64,
 }
 
-fn address(name: &str) -> anyhow::Result<SocketAddr> {
-    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
-        bail!(
-            "{name:?} cannot be a lab's name; choose up to 64 letters, digits, '-', '_' or '.' with --name"
-        );
-    }
-    Ok(SocketAddr::from_abstract_name(format!("tandem-xen/{name}"))?)
+/// Connects to this user's lab of that name; whoever listens is checked before anything is said.
+fn connect(name: &str) -> anyhow::Result<UnixStream> {
+    let socket = Lab::named(name)?.socket(XEN, "");
+    lab_sockets::connect(&socket, None).map_err(|error| match error {
+        ConnectError::Io(error) => anyhow::anyhow!(
+            "there is no Xen lab {name:?} ({error}); `tandem-lab xen up --name {name}` makes one"
+        ),
+        refused @ ConnectError::NotAllowed(_) => anyhow::anyhow!("Xen lab {name:?}: {refused}"),
+    })
 }
 
 /// Takes a lab's name.
@@ -112,10 +114,17 @@ fn address(name: &str) -> anyhow::Result<SocketAddr> {
 /// # Errors
 /// When there is a lab of that name.
 pub fn bind(name: &str) -> anyhow::Result<UnixListener> {
-    UnixListener::bind_addr(&address(name)?).with_context(|| {
-        format!(
+    let socket = Lab::named(name)?.socket(XEN, "");
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(&socket)?).map_err(|error| {
+        if let Err(ConnectError::NotAllowed(why)) = lab_sockets::connect(&socket, None) {
+            return anyhow::anyhow!(
+                "the name of Xen lab {name:?} was taken by somebody else: {why}; `ss -xlp | grep {socket}` says by which process. \
+                 End it, or choose another name with --name"
+            );
+        }
+        anyhow::Error::from(error).context(format!(
             "there is a Xen lab {name:?} already; `tandem-lab xen down --name {name}` ends it, `--name` gives another name"
-        )
+        ))
     })
 }
 
@@ -124,16 +133,18 @@ pub fn bind(name: &str) -> anyhow::Result<UnixListener> {
 /// # Errors
 /// When there is no such lab, or what it says.
 pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
-    let stream = UnixStream::connect_addr(&address(name)?).map_err(|e| {
-        anyhow::anyhow!("there is no Xen lab {name:?} ({e}); `tandem-lab xen up --name {name}` makes one")
-    })?;
-    writeln!(&stream, "{}", serde_json::to_string(ask)?)?;
+    let stream = connect(name)?;
+    // A lab that turns us away says why and ends; it may have done so before this is written.
+    let said = writeln!(&stream, "{}", serde_json::to_string(ask)?);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    let heard = BufReader::new(stream).read_line(&mut line);
     match serde_json::from_str(&line) {
         Ok(Answer::Error { why }) => bail!("{why}"),
         Ok(answer) => Ok(answer),
-        Err(_) => bail!("the Xen lab {name:?} ended before it answered"),
+        Err(_) => said
+            .and(heard.map(drop))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| bail!("the Xen lab {name:?} ended before it answered")),
     }
 }
 
@@ -153,7 +164,7 @@ pub fn status(name: &str) -> anyhow::Result<Status> {
 /// # Errors
 /// When there is no such lab, or it does not answer.
 pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
-    let stream = UnixStream::connect_addr(&address(name)?)?;
+    let stream = connect(name)?;
     writeln!(&stream, "{}", serde_json::to_string(&Ask::Hold)?)?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
@@ -168,5 +179,6 @@ pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
 /// # Errors
 /// When it cannot be a lab's name.
 pub fn is_up(name: &str) -> anyhow::Result<bool> {
-    Ok(UnixStream::connect_addr(&address(name)?).is_ok())
+    Lab::named(name)?;
+    Ok(connect(name).is_ok())
 }

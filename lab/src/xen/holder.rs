@@ -5,6 +5,7 @@ use super::control::{self, Answer, Ask, HostStatus, Status};
 use super::files::{self, Ports};
 use super::host::{Host, free_port};
 use super::network;
+use crate::admission::Admission;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -14,8 +15,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_model::site;
 
 /// MiB that a host's QEMU takes beside its guest's memory.
@@ -254,6 +257,11 @@ impl Lab {
     }
 }
 
+/// Questions that wait while one is carried out; whoever asks then waits.
+const ASKED: usize = 16;
+/// Who asks at once: a thread each.
+const ASKERS: usize = 64;
+
 /// One line of a connection, or the end of one that held the lab.
 enum Heard {
     Ask(Ask, UnixStream),
@@ -262,11 +270,37 @@ enum Heard {
 
 /// Answers until it is told to end. All is done by this thread: QEMU must be started by one that lives as long as the lab.
 fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
-    let (sender, heard) = mpsc::channel();
+    // An asker at a time is carried out; others wait with what they ask.
+    let (sender, heard) = mpsc::sync_channel(ASKED);
+    let admission = Admission::new(LocalPeers::same_user());
+    let askers = Arc::new(AtomicUsize::new(0));
     std::thread::Builder::new().name("control".into()).spawn(move || {
-        for stream in control.incoming().flatten() {
-            let sender = sender.clone();
-            let _ = std::thread::Builder::new().name("asker".into()).spawn(move || listen(&stream, &sender));
+        for stream in control.incoming() {
+            let Ok(mut stream) = stream else {
+                // No descriptor is free: the next one may be.
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            };
+            let is_full = askers.load(Ordering::Relaxed) >= ASKERS;
+            let refused = admission.check(&stream).err().or_else(|| {
+                is_full.then(|| format!("this lab is being asked by {ASKERS} already; try again"))
+            });
+            if let Some(why) = refused {
+                let line = serde_json::to_string(&Answer::Error { why }).unwrap_or_default();
+                // Whoever does not read it does not hear it.
+                let _ = stream.set_nonblocking(true).and_then(|()| writeln!(stream, "{line}"));
+                continue;
+            }
+            let (sender, askers) = (sender.clone(), askers.clone());
+            askers.fetch_add(1, Ordering::Relaxed);
+            let ended = askers.clone();
+            let talk = move || {
+                listen(&stream, &sender);
+                askers.fetch_sub(1, Ordering::Relaxed);
+            };
+            if std::thread::Builder::new().name("asker".into()).spawn(talk).is_err() {
+                ended.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     })?;
     while let Ok(heard) = heard.recv() {
@@ -281,8 +315,8 @@ fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listen(stream: &UnixStream, sender: &mpsc::Sender<Heard>) {
-    let mut reader = BufReader::new(stream);
+fn listen(stream: &UnixStream, sender: &mpsc::SyncSender<Heard>) {
+    let mut reader = BufReader::new(stream.take(1 << 20));
     let mut line = String::new();
     let _ = reader.read_line(&mut line);
     let (Ok(ask), Ok(back)) = (serde_json::from_str::<Ask>(&line), stream.try_clone()) else { return };

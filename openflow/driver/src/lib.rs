@@ -7,13 +7,16 @@
 mod dhcp;
 pub mod driver;
 mod error;
+mod fairness;
 mod greeting;
 pub mod packets;
+mod port_changes;
 mod reading;
 mod reconcile;
 mod speaker;
 mod v10;
 mod v13;
+mod wanted;
 
 pub use driver::{Cfg, Driver, Output};
 pub use error::DriverError;

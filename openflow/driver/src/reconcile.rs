@@ -1,8 +1,9 @@
 //! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only flows with our cookie count.
 
-use crate::speaker::Reported;
+use crate::speaker::{Reported, Speaker};
+use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{FlowSample, Rule, RuleKey};
+use tandem_model::{FlowSample, Rule, RuleAction, RuleKey};
 
 /// What has to be done to make a switch's flows of ours equal to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,24 +14,26 @@ pub(crate) struct Repair {
     pub(crate) erase: Vec<Vec<u8>>,
 }
 
-/// See the module.
-pub(crate) fn repair(wanted: &BTreeMap<RuleKey, Rule>, reported: &[Reported]) -> Repair {
+/// See the module. Rules and flows are compared by meaning: by the key and actions that a rule would be reported with.
+pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], speaker: &dyn Speaker) -> Repair {
+    let expected: BTreeMap<RuleKey, (&Rule, Option<Vec<RuleAction>>)> = wanted
+        .values()
+        .map(|rule| (wanted.meaning(&rule.key), (rule, speaker.actions_as_reported(rule))))
+        .collect();
     let mut right = BTreeSet::new();
     let mut erase = Vec::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
-        match flow.key.and_then(|key| wanted.get(&key)) {
-            Some(wanted)
-                if flow.actions.as_ref() == Some(&wanted.actions) && wanted.cookie == flow.cookie =>
-            {
-                right.insert(wanted.key);
+        match flow.key.and_then(|key| expected.get_key_value(&key)) {
+            Some((key, (rule, actions))) if flow.actions == *actions && rule.cookie == flow.cookie => {
+                right.insert(key);
             }
             // The same key is replaced by adding it; deleting it as well would open a gap.
             Some(_) => {}
             None => erase.push(flow.erase.clone()),
         }
     }
-    let add = wanted.values().filter(|r| !right.contains(&r.key)).cloned().collect();
-    Repair { add, erase }
+    let add = expected.iter().filter(|(key, _)| !right.contains(key)).map(|(_, (rule, _))| (*rule).clone());
+    Repair { add: add.collect(), erase }
 }
 
 /// Where flows of somebody else stand: in 1.0 nothing may be deleted there.

@@ -1,5 +1,6 @@
 //! What both versions have in common, in the core's words: what comes in, and what can be said.
 
+use crate::wanted::Meaning;
 use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
 use tandem_openflow::error::{Blame, DecodeError, Problem};
 
@@ -15,6 +16,25 @@ pub(crate) struct Reported {
     pub(crate) bytes: u64,
     /// A whole message that deletes exactly this flow; its transaction id is still to be set.
     pub(crate) erase: Vec<u8>,
+}
+
+/// What a rule does with a packet. A packet never goes out of the port that it came in by, except by OFPP_IN_PORT (OF 1.0 section
+/// 5.3.3, OF 1.3.5 section 7.2.5): switches drop it, and some refuse a rule that says so. What would do nothing else is a drop.
+pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
+    let sends_back = |action: &RuleAction| match *action {
+        RuleAction::Output(port) | RuleAction::Enqueue { port, .. } => {
+            rule.key.matching.in_port == Some(port)
+        }
+        _ => false,
+    };
+    if !rule.actions.iter().any(sends_back) {
+        return rule.actions.clone();
+    }
+    let rest: Vec<RuleAction> = rule.actions.iter().filter(|a| !sends_back(a)).copied().collect();
+    let is_seen = |a: &RuleAction| {
+        !matches!(a, RuleAction::SetQueue(_) | RuleAction::SetDscp(_) | RuleAction::SetEthDst(_))
+    };
+    if rest.iter().any(is_seen) { rest } else { Vec::new() }
 }
 
 /// A message, in the core's words.
@@ -99,6 +119,10 @@ pub(crate) trait Speaker {
     fn ask_ports(&self, xid: u32, out: &mut Vec<u8>) -> bool;
     /// Whole packets, please.
     fn configure(&self, xid: u32, out: &mut Vec<u8>);
+    /// What keys mean to a switch of this version.
+    fn meaning(&self) -> Meaning;
+    /// The actions that a switch would report for a rule: what it was sent, read back.
+    fn actions_as_reported(&self, rule: &Rule) -> Option<Vec<RuleAction>>;
     /// Asks for all flows.
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>);
     /// Asks for all port counters.

@@ -1,8 +1,10 @@
 //! OpenFlow 1.0: one table, 16-bit ports, ports in the features.
 
 use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
+use crate::wanted::Meaning;
 use tandem_model::{
-    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+    Cookie, ETH_ARP, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -32,35 +34,28 @@ fn short(port: PortNo) -> u16 {
     u16::try_from(port.0).unwrap_or(port::NONE)
 }
 
+/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and ports without a protocol
+/// that has ports.
 fn to_match(m: &RuleMatch) -> Match {
     let mut out = Match::any();
-    let mut set = |bit: u32| out.wildcards &= !bit;
-    if m.in_port.is_some() {
-        set(wildcard::IN_PORT);
-    }
-    if m.eth_src.is_some() {
-        set(wildcard::DL_SRC);
-    }
-    if m.eth_dst.is_some() {
-        set(wildcard::DL_DST);
-    }
-    if m.eth_type.is_some() {
-        set(wildcard::DL_TYPE);
-    }
-    if m.ip_proto.is_some() {
-        set(wildcard::NW_PROTO);
-    }
-    if m.ip_dscp.is_some() {
-        set(wildcard::NW_TOS);
-    }
-    if m.l4_src.is_some() {
-        set(wildcard::TP_SRC);
-    }
-    if m.l4_dst.is_some() {
-        set(wildcard::TP_DST);
-    }
-    for (prefix, shift) in [(m.ip_src, wildcard::NW_SRC_SHIFT), (m.ip_dst, wildcard::NW_DST_SHIFT)] {
-        if let Some(prefix) = prefix {
+    let is_ip = m.eth_type == Some(ETH_IPV4);
+    let has_ports = is_ip && m.ip_proto.is_some_and(has_ports);
+    let mut set = |is: bool, bit: u32| {
+        if is {
+            out.wildcards &= !bit;
+        }
+    };
+    set(m.in_port.is_some(), wildcard::IN_PORT);
+    set(m.eth_src.is_some(), wildcard::DL_SRC);
+    set(m.eth_dst.is_some(), wildcard::DL_DST);
+    set(m.eth_type.is_some(), wildcard::DL_TYPE);
+    set(is_ip && m.ip_proto.is_some(), wildcard::NW_PROTO);
+    set(is_ip && m.ip_dscp.is_some(), wildcard::NW_TOS);
+    set(has_ports && m.l4_src.is_some(), wildcard::TP_SRC);
+    set(has_ports && m.l4_dst.is_some(), wildcard::TP_DST);
+    let (ip_src, ip_dst) = (m.ip_src.filter(|_| is_ip), m.ip_dst.filter(|_| is_ip));
+    for (prefix, shift) in [(ip_src, wildcard::NW_SRC_SHIFT), (ip_dst, wildcard::NW_DST_SHIFT)] {
+        if let Some(prefix) = prefix.filter(|p| p.len() > 0) {
             out.wildcards &= !(0x3f << shift);
             out.wildcards |= u32::from(32 - prefix.len()) << shift;
         }
@@ -70,35 +65,48 @@ fn to_match(m: &RuleMatch) -> Match {
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
         dl_type: m.eth_type.unwrap_or(0),
-        nw_tos: m.ip_dscp.unwrap_or(0) << 2,
-        nw_proto: m.ip_proto.unwrap_or(0),
-        nw_src: m.ip_src.map_or(out.nw_src, Prefix::address),
-        nw_dst: m.ip_dst.map_or(out.nw_dst, Prefix::address),
-        tp_src: m.l4_src.unwrap_or(0),
-        tp_dst: m.l4_dst.unwrap_or(0),
+        nw_tos: m.ip_dscp.filter(|_| is_ip).unwrap_or(0) << 2,
+        nw_proto: m.ip_proto.filter(|_| is_ip).unwrap_or(0),
+        nw_src: ip_src.map_or(out.nw_src, Prefix::address),
+        nw_dst: ip_dst.map_or(out.nw_dst, Prefix::address),
+        tp_src: m.l4_src.filter(|_| has_ports).unwrap_or(0),
+        tp_dst: m.l4_dst.filter(|_| has_ports).unwrap_or(0),
         ..out
     }
 }
 
-/// `None` for a match that no rule of ours has: VLANs.
+/// Whether tp_src and tp_dst mean anything: TCP, UDP, and ICMP, whose type and code they are.
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 1 | 6 | 17)
+}
+
+/// What a match means; `None` for one that no rule of ours has: VLANs. A field that cannot matter is ignored, whatever the switch
+/// says of it (OF 1.0 section 3.4): IP's without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
 fn from_match(m: &Match) -> Option<RuleMatch> {
-    let ours = wildcard::DL_VLAN | wildcard::DL_VLAN_PCP;
-    if m.wildcards & ours != ours {
+    let has = |bit: u32| m.wildcards & bit == 0;
+    if has(wildcard::DL_VLAN) {
         return None;
     }
-    let has = |bit: u32| m.wildcards & bit == 0;
-    let prefix = |address, bits: u8| if bits == 0 { None } else { Prefix::new(address, bits) };
+    let eth_type = has(wildcard::DL_TYPE).then_some(m.dl_type);
+    let is_ip = eth_type == Some(ETH_IPV4);
+    let has_network = is_ip || eth_type == Some(ETH_ARP);
+    let prefix = |address: std::net::Ipv4Addr, bits: u8| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+        Prefix::new((address.to_bits() & mask).into(), bits).filter(|_| bits > 0 && has_network)
+    };
+    let ip_proto = (has_network && has(wildcard::NW_PROTO)).then_some(m.nw_proto);
+    let has_ports = is_ip && ip_proto.is_some_and(has_ports);
     Some(RuleMatch {
         in_port: has(wildcard::IN_PORT).then_some(PortNo(m.in_port.into())),
         eth_src: has(wildcard::DL_SRC).then_some(m.dl_src),
         eth_dst: has(wildcard::DL_DST).then_some(m.dl_dst),
-        eth_type: has(wildcard::DL_TYPE).then_some(m.dl_type),
-        ip_src: prefix(m.nw_src, m.nw_src_bits()).filter(|_| m.dl_type == ETH_IPV4),
-        ip_dst: prefix(m.nw_dst, m.nw_dst_bits()).filter(|_| m.dl_type == ETH_IPV4),
-        ip_dscp: has(wildcard::NW_TOS).then_some(m.nw_tos >> 2),
-        ip_proto: has(wildcard::NW_PROTO).then_some(m.nw_proto),
-        l4_src: has(wildcard::TP_SRC).then_some(m.tp_src),
-        l4_dst: has(wildcard::TP_DST).then_some(m.tp_dst),
+        eth_type,
+        ip_src: prefix(m.nw_src, m.nw_src_bits()),
+        ip_dst: prefix(m.nw_dst, m.nw_dst_bits()),
+        ip_dscp: (is_ip && has(wildcard::NW_TOS)).then_some(m.nw_tos >> 2),
+        ip_proto,
+        l4_src: (has_ports && has(wildcard::TP_SRC)).then_some(m.tp_src),
+        l4_dst: (has_ports && has(wildcard::TP_DST)).then_some(m.tp_dst),
     })
 }
 
@@ -156,13 +164,35 @@ fn port_info(p: &PhyPort) -> PortInfo {
     }
 }
 
+/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may be reported with any.
 fn key(matching: &Match, priority: u16) -> Option<RuleKey> {
+    let priority = if matching.wildcards & wildcard::ALL == 0 { u16::MAX } else { priority };
     from_match(matching).map(|matching| RuleKey { table: 0, priority, matching })
+}
+
+fn meaning(of: &RuleKey) -> RuleKey {
+    key(&to_match(&of.matching), of.priority).unwrap_or(*of)
+}
+
+fn to_actions(rule: &Rule) -> Vec<Action> {
+    speaker::actions(rule).iter().filter_map(to_action).collect()
+}
+
+fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
+    actions.iter().map(from_action).collect()
 }
 
 impl Speaker for V10 {
     fn version(&self) -> &'static str {
         "1.0"
+    }
+
+    fn meaning(&self) -> Meaning {
+        meaning
+    }
+
+    fn actions_as_reported(&self, rule: &Rule) -> Option<Vec<RuleAction>> {
+        from_actions(&to_actions(rule))
     }
 
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>) {
@@ -196,7 +226,7 @@ impl Speaker for V10 {
     }
 
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
-        let actions = rule.actions.iter().filter_map(to_action).collect();
+        let actions = to_actions(rule);
         let matching = to_match(&rule.key.matching);
         say(&flow_mod(flow::command::ADD, matching, rule.key.priority, rule.cookie.0, actions), xid, out);
     }
@@ -288,7 +318,6 @@ impl Speaker for V10 {
 }
 
 fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
-    let actions: Option<Vec<RuleAction>> = f.actions.iter().map(from_action).collect();
     let mut erase = Vec::new();
     say(
         &flow_mod(flow::command::DELETE_STRICT, f.matching.clone(), f.priority, 0, Vec::new()),
@@ -298,7 +327,7 @@ fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
     Reported {
         cookie: Cookie(f.cookie),
         key: key(&f.matching, f.priority),
-        actions,
+        actions: from_actions(&f.actions),
         packets: f.packet_count,
         bytes: f.byte_count,
         erase,

@@ -1,7 +1,10 @@
 //! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
 
 use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
-use tandem_model::{Cookie, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
+use crate::wanted::Meaning;
+use tandem_model::{
+    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+};
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
@@ -33,21 +36,31 @@ fn masked(prefix: Prefix) -> Masked<std::net::Ipv4Addr> {
     Masked { value: prefix.address(), mask: (prefix.len() < 32).then(|| prefix.mask()) }
 }
 
-/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6).
+/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is left out, since its prerequisite is
+/// missing: conditions of IP without IP, ports without TCP or UDP, and a prefix of no bits, which matches everything.
 fn to_match(m: &RuleMatch) -> Match {
     let mut fields = Vec::new();
     fields.extend(m.in_port.map(|p| Field::InPort(p.0)));
     fields.extend(m.eth_dst.map(|a| Field::EthDst(Masked::exact(a))));
     fields.extend(m.eth_src.map(|a| Field::EthSrc(Masked::exact(a))));
     fields.extend(m.eth_type.map(Field::EthType));
-    fields.extend(m.ip_dscp.map(Field::IpDscp));
-    fields.extend(m.ip_proto.map(Field::IpProto));
-    // A prefix of no bits matches everything and is left out.
-    fields.extend(m.ip_src.filter(|p| p.len() > 0).map(|p| Field::Ipv4Src(masked(p))));
-    fields.extend(m.ip_dst.filter(|p| p.len() > 0).map(|p| Field::Ipv4Dst(masked(p))));
-    let tcp = m.ip_proto == Some(TCP);
-    fields.extend(m.l4_src.map(|p| if tcp { Field::TcpSrc(p) } else { Field::UdpSrc(p) }));
-    fields.extend(m.l4_dst.map(|p| if tcp { Field::TcpDst(p) } else { Field::UdpDst(p) }));
+    if m.eth_type == Some(ETH_IPV4) {
+        fields.extend(m.ip_dscp.map(Field::IpDscp));
+        fields.extend(m.ip_proto.map(Field::IpProto));
+        fields.extend(m.ip_src.filter(|p| p.len() > 0).map(|p| Field::Ipv4Src(masked(p))));
+        fields.extend(m.ip_dst.filter(|p| p.len() > 0).map(|p| Field::Ipv4Dst(masked(p))));
+        match m.ip_proto {
+            Some(TCP) => {
+                fields.extend(m.l4_src.map(Field::TcpSrc));
+                fields.extend(m.l4_dst.map(Field::TcpDst));
+            }
+            Some(UDP) => {
+                fields.extend(m.l4_src.map(Field::UdpSrc));
+                fields.extend(m.l4_dst.map(Field::UdpDst));
+            }
+            _ => {}
+        }
+    }
     Match { fields }
 }
 
@@ -62,36 +75,60 @@ fn exact<T: Copy>(m: &Masked<T>) -> Option<T> {
     m.mask.is_none().then_some(m.value)
 }
 
-/// `None` for a match that no rule of ours has.
+/// Takes a field's value; a field that is there twice may say the same twice.
+fn once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Option<()> {
+    if slot.as_ref().is_some_and(|before| *before != value) {
+        return None;
+    }
+    *slot = Some(value);
+    Some(())
+}
+
+/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or without masks that say nothing.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let mut out = RuleMatch::default();
-    for field in &m.fields {
+    let mut transport = None;
+    for field in m.fields.iter().filter_map(Field::normal) {
         match field {
-            Field::InPort(p) => out.in_port = Some(PortNo(*p)),
-            Field::EthDst(a) => out.eth_dst = Some(exact(a)?),
-            Field::EthSrc(a) => out.eth_src = Some(exact(a)?),
-            Field::EthType(t) => out.eth_type = Some(*t),
-            Field::IpDscp(d) => out.ip_dscp = Some(*d),
-            Field::IpProto(p) => out.ip_proto = Some(*p),
-            Field::Ipv4Src(a) => out.ip_src = Some(prefix(a)?),
-            Field::Ipv4Dst(a) => out.ip_dst = Some(prefix(a)?),
-            Field::TcpSrc(p) | Field::UdpSrc(p) => out.l4_src = Some(*p),
-            Field::TcpDst(p) | Field::UdpDst(p) => out.l4_dst = Some(*p),
+            Field::InPort(p) => once(&mut out.in_port, PortNo(p))?,
+            Field::EthDst(a) => once(&mut out.eth_dst, exact(&a)?)?,
+            Field::EthSrc(a) => once(&mut out.eth_src, exact(&a)?)?,
+            Field::EthType(t) => once(&mut out.eth_type, t)?,
+            Field::IpDscp(d) => once(&mut out.ip_dscp, d)?,
+            Field::IpProto(p) => once(&mut out.ip_proto, p)?,
+            Field::Ipv4Src(a) => once(&mut out.ip_src, prefix(&a)?)?,
+            Field::Ipv4Dst(a) => once(&mut out.ip_dst, prefix(&a)?)?,
+            Field::TcpSrc(p) => {
+                once(&mut transport, TCP)?;
+                once(&mut out.l4_src, p)?;
+            }
+            Field::TcpDst(p) => {
+                once(&mut transport, TCP)?;
+                once(&mut out.l4_dst, p)?;
+            }
+            Field::UdpSrc(p) => {
+                once(&mut transport, UDP)?;
+                once(&mut out.l4_src, p)?;
+            }
+            Field::UdpDst(p) => {
+                once(&mut transport, UDP)?;
+                once(&mut out.l4_dst, p)?;
+            }
             _ => return None,
         }
     }
-    (out.l4_src.is_none() && out.l4_dst.is_none() || matches!(out.ip_proto, Some(TCP | UDP))).then_some(out)
+    (transport.is_none() || transport == out.ip_proto).then_some(out)
 }
 
 fn output(port: u32, max_len: u16) -> Action {
     Action::Output { port, max_len, pad: Pad::default() }
 }
 
-fn to_instructions(actions: &[RuleAction]) -> Vec<Instruction> {
+fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     let mut apply = Vec::new();
     let mut goto = None;
-    for action in actions {
-        match *action {
+    for action in speaker::actions(rule) {
+        match action {
             RuleAction::Output(p) => apply.push(output(p.0, 0)),
             RuleAction::Hairpin => apply.push(output(port::IN_PORT, 0)),
             // OFPCML_NO_BUFFER: the whole packet.
@@ -107,39 +144,55 @@ fn to_instructions(actions: &[RuleAction]) -> Vec<Instruction> {
     apply.into_iter().chain(goto).collect()
 }
 
+/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the specification's order whatever
+/// order they are reported in (OF 1.3.5 section 5.9): actions first, the next table last.
 fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
+    let mut goto = None;
     for instruction in instructions {
         match instruction {
-            Instruction::GotoTable(table, _) => out.push(RuleAction::Goto(*table)),
-            Instruction::ApplyActions(_, actions) => {
-                let mut queue = None;
-                for action in actions {
-                    match (action, queue.take()) {
-                        (Action::SetQueue(q), _) => queue = Some(*q),
-                        (Action::Output { port, .. }, Some(queue)) if *port < port::MAX => {
-                            out.push(RuleAction::Enqueue { port: PortNo(*port), queue });
-                        }
-                        (Action::Output { port: port::IN_PORT, .. }, None) => out.push(RuleAction::Hairpin),
-                        (Action::Output { port: port::CONTROLLER, .. }, None) => {
-                            out.push(RuleAction::Controller)
-                        }
-                        (Action::Output { port, .. }, None) if *port < port::MAX => {
-                            out.push(RuleAction::Output(PortNo(*port)));
-                        }
-                        (Action::SetField(Field::IpDscp(d)), None) => out.push(RuleAction::SetDscp(*d)),
-                        (Action::SetField(Field::EthDst(m)), None) => {
-                            out.push(RuleAction::SetEthDst(exact(m)?))
-                        }
-                        _ => return None,
-                    }
-                }
-                // A queue that no output follows is for those of a later table.
-                out.extend(queue.map(RuleAction::SetQueue));
-            }
+            Instruction::GotoTable(table, _) => once(&mut goto, *table)?,
+            Instruction::ApplyActions(_, actions) if out.is_empty() => out = from_actions(actions)?,
+            // Nothing is done by what lists no action, and by metadata of which no bit is written.
+            Instruction::ApplyActions(_, actions) | Instruction::WriteActions(_, actions)
+                if actions.is_empty() => {}
+            Instruction::WriteMetadata { mask: 0, .. } => {}
             _ => return None,
         }
     }
+    out.extend(goto.map(RuleAction::Goto));
+    Some(out)
+}
+
+fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
+    let mut out = Vec::new();
+    // A queue that was set last, for the output that follows.
+    let mut queue = None;
+    for action in actions {
+        let action = match action {
+            Action::SetQueue(q) => {
+                out.extend(queue.replace(*q).map(RuleAction::SetQueue));
+                continue;
+            }
+            // How much of a packet goes out of a port does not depend on max_len, which is the controller's.
+            Action::Output { port, .. } if *port < port::MAX => match queue.take() {
+                Some(queue) => RuleAction::Enqueue { port: PortNo(*port), queue },
+                None => RuleAction::Output(PortNo(*port)),
+            },
+            Action::Output { port: port::IN_PORT, .. } => RuleAction::Hairpin,
+            Action::Output { port: port::CONTROLLER, .. } => RuleAction::Controller,
+            Action::SetField(field) => match field.normal()? {
+                Field::IpDscp(d) => RuleAction::SetDscp(d),
+                Field::EthDst(m) => RuleAction::SetEthDst(exact(&m)?),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        out.extend(queue.take().map(RuleAction::SetQueue));
+        out.push(action);
+    }
+    // A queue that no output follows is for those of a later table.
+    out.extend(queue.map(RuleAction::SetQueue));
     Some(out)
 }
 
@@ -183,9 +236,21 @@ fn key(table: u8, matching: &Match, priority: u16) -> Option<RuleKey> {
     from_match(matching).map(|matching| RuleKey { table, priority, matching })
 }
 
+fn meaning(of: &RuleKey) -> RuleKey {
+    key(of.table, &to_match(&of.matching), of.priority).unwrap_or(*of)
+}
+
 impl Speaker for V13 {
     fn version(&self) -> &'static str {
         "1.3"
+    }
+
+    fn meaning(&self) -> Meaning {
+        meaning
+    }
+
+    fn actions_as_reported(&self, rule: &Rule) -> Option<Vec<RuleAction>> {
+        from_instructions(&to_instructions(rule))
     }
 
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>) {
@@ -225,7 +290,7 @@ impl Speaker for V13 {
 
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let RuleKey { table, priority, matching } = &rule.key;
-        let instructions = to_instructions(&rule.actions);
+        let instructions = to_instructions(rule);
         // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and priority.
         let cookie = (rule.cookie.0, 0);
         say(

@@ -85,6 +85,14 @@ impl Ovsdb {
         Ovsdb::over(Stream::Unix(stream), &remote())
     }
 
+    /// Speaks by a socket that is connected already.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] when it takes no time-outs.
+    pub fn on(stream: UnixStream) -> Result<Ovsdb, Error> {
+        Ovsdb::over(Stream::Unix(stream), "a connected socket")
+    }
+
     /// Connects to `unix:PATH` or `tcp:HOST:PORT`, as in [`ovsdb(7)`](https://docs.openvswitch.org/en/latest/ref/ovsdb.7/).
     ///
     /// # Errors

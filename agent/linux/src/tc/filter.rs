@@ -17,8 +17,8 @@ const U32_SEL: u16 = 5;
 const U32_TERMINAL: u8 = 1;
 
 const BPF_CLASSID: u16 = 3;
-const BPF_OPS_LEN: u16 = 4;
-const BPF_OPS: u16 = 5;
+pub(super) const BPF_OPS_LEN: u16 = 4;
+pub(super) const BPF_OPS: u16 = 5;
 
 /// linux/if_ether.h: ETH_P_ALL, ETH_P_IP, ETH_P_8021Q.
 const ALL: u16 = 0x0003;
@@ -162,7 +162,7 @@ pub(super) fn catch_all(index: u32, class: u16) -> Request {
 }
 
 /// Classic BPF (linux/filter.h, linux/bpf_common.h), as (code, jump if true, jump if false, constant).
-type Instruction = (u16, u8, u8, u32);
+pub(crate) type Instruction = (u16, u8, u8, u32);
 
 /// Loads of a byte and of two at a fixed place (BPF_LD | BPF_ABS with BPF_B, BPF_H), and, jump if equal, return: with a constant.
 const LOAD_1: u16 = 0x30;
@@ -192,7 +192,7 @@ fn program(select: Select) -> [Instruction; 5] {
 }
 
 /// struct sock_filter.
-fn operations(program: &[Instruction]) -> Vec<u8> {
+pub(super) fn operations(program: &[Instruction]) -> Vec<u8> {
     let mut out = Vec::new();
     for (code, yes, no, constant) in program {
         out.extend_from_slice(&code.to_ne_bytes());

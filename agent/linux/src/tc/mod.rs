@@ -14,6 +14,7 @@ mod attributes;
 mod class;
 mod difference;
 mod filter;
+mod ingress;
 mod listen;
 mod read;
 mod root;
@@ -22,11 +23,13 @@ mod tree;
 
 pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
 pub use difference::difference;
+pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
+pub(crate) use ingress::{direct_action, ingress};
 pub use listen::{Listener, interfaces};
-pub use read::{read, read_all};
-pub use root::{Root, ingress, is_bare, roots};
-pub use stats::{ClassStats, classes};
+pub use read::{read, read_all, tree};
+pub use root::{Root, ingresses, is_bare, roots, roots_in};
+pub use stats::{ClassStats, classes, classes_in};
 pub use tree::{Invalid, Tree};
 
 use crate::netlink::{CREATE, Request};

@@ -3,7 +3,7 @@
 
 use super::attributes::{handle, kind, option_bytes, u32_at};
 use super::filter::{self, Found};
-use super::{Class, Filter, Tree, class};
+use super::{Class, Tree, class};
 use crate::Error;
 use crate::netlink::Netlink;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -31,23 +31,7 @@ pub fn read(netlink: &mut Netlink, index: u32) -> Result<Option<Tree>, Error> {
 pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, Tree>, Error> {
     // 1. Roots and leaves of everything.
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let mut roots: HashMap<u32, u16> = HashMap::new();
-    let mut leaves: HashMap<(u32, u16), u32> = HashMap::new();
-    for message in netlink.dump("queueing disciplines", ask)? {
-        let RouteNetlinkMessage::NewQueueDiscipline(m) = message else { continue };
-        let index = m.header.index.cast_unsigned();
-        match kind(&m) {
-            "htb" if m.header.parent == TcHandle::ROOT && m.header.handle == handle(1, 0) => {
-                roots.insert(index, class::root_default(&m));
-            }
-            "pfifo" if m.header.parent.major == 1 => {
-                if let Some(limit) = u32_at(&option_bytes(&m), 0) {
-                    leaves.insert((index, m.header.parent.minor), limit);
-                }
-            }
-            _ => {}
-        }
-    }
+    let Disciplines { roots, leaves } = disciplines(&netlink.dump("queueing disciplines", ask)?);
     // 2. Classes and filters of each: two lists an interface, which the kernel gives one by one. Of many, several at a time.
     let shaped: Vec<(u32, u16)> = indices.iter().filter_map(|i| Some((*i, *roots.get(i)?))).collect();
     let readers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(READERS);
@@ -71,6 +55,69 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
     })
 }
 
+/// Of all queueing disciplines of a namespace: the default classes of the roots that are an HTB with
+/// handle 1:, by interface; and the lengths of the leaf queues, by interface and class.
+#[derive(Default)]
+struct Disciplines {
+    roots: HashMap<u32, u16>,
+    leaves: HashMap<(u32, u16), u32>,
+}
+
+fn disciplines(dump: &[RouteNetlinkMessage]) -> Disciplines {
+    let mut found = Disciplines::default();
+    for message in dump {
+        let RouteNetlinkMessage::NewQueueDiscipline(m) = message else { continue };
+        let index = m.header.index.cast_unsigned();
+        match kind(m) {
+            "htb" if m.header.parent == TcHandle::ROOT && m.header.handle == handle(1, 0) => {
+                found.roots.insert(index, class::root_default(m));
+            }
+            "pfifo" if m.header.parent.major == 1 => {
+                if let Some(limit) = u32_at(&option_bytes(m), 0) {
+                    found.leaves.insert((index, m.header.parent.minor), limit);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The tree of an interface out of dumps that are there already: of the namespace's queueing
+/// disciplines, of the interface's classes, and of its filters. As [`read`] gives it; pure.
+pub fn tree(
+    index: u32,
+    disciplines_dump: &[RouteNetlinkMessage],
+    classes_dump: &[RouteNetlinkMessage],
+    filters_dump: &[RouteNetlinkMessage],
+) -> Option<Tree> {
+    let found = disciplines(disciplines_dump);
+    let default = *found.roots.get(&index)?;
+    let mut tree = Tree { default, classes: classes_of(classes_dump), filters: Vec::new() };
+    put_together(index, &mut tree, &found.leaves, filters_dump);
+    Some(tree.normal())
+}
+
+fn put_together(
+    index: u32,
+    tree: &mut Tree,
+    leaves: &HashMap<(u32, u16), u32>,
+    filters_dump: &[RouteNetlinkMessage],
+) {
+    for class in &mut tree.classes {
+        class.queue = leaves.get(&(index, class.id)).copied().unwrap_or_default();
+    }
+    for message in filters_dump {
+        let RouteNetlinkMessage::NewTrafficFilter(m) = message else { continue };
+        match filter::parse(m) {
+            Found::Filter(filter) => tree.filters.push(filter),
+            // The one that overrules the root's default class becomes the default.
+            Found::CatchAll(class) => tree.default = class,
+            Found::Nothing => {}
+        }
+    }
+}
+
 fn inside(
     netlink: &mut Netlink,
     interfaces: &[(u32, u16)],
@@ -79,10 +126,8 @@ fn inside(
     let mut trees = Vec::with_capacity(interfaces.len());
     for (index, default) in interfaces {
         let mut tree = Tree { default: *default, classes: classes(netlink, *index)?, filters: Vec::new() };
-        for class in &mut tree.classes {
-            class.queue = leaves.get(&(*index, class.id)).copied().unwrap_or_default();
-        }
-        filters(netlink, *index, &mut tree)?;
+        let filters = filters(netlink, *index)?;
+        put_together(*index, &mut tree, leaves, &filters);
         trees.push((*index, tree.normal()));
     }
     Ok(trees)
@@ -90,31 +135,84 @@ fn inside(
 
 fn classes(netlink: &mut Netlink, index: u32) -> Result<Vec<Class>, Error> {
     let ask = RouteNetlinkMessage::GetTrafficClass(TcMessage::with_index(index.cast_signed()));
-    let found = netlink.dump(&format!("classes of interface {index}"), ask)?;
-    Ok(found
-        .iter()
-        .filter_map(|message| match message {
-            RouteNetlinkMessage::NewTrafficClass(m) => class::parse(m),
-            _ => None,
-        })
-        .collect())
+    Ok(classes_of(&netlink.dump(&format!("classes of interface {index}"), ask)?))
 }
 
-/// The filters at the root; the one that overrules the root's default class becomes the default.
-fn filters(netlink: &mut Netlink, index: u32, tree: &mut Tree) -> Result<(), Error> {
+/// Each class once: a list that was interrupted by a change may have one twice, and the later is how it is.
+fn classes_of(dump: &[RouteNetlinkMessage]) -> Vec<Class> {
+    let found = dump.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewTrafficClass(m) => class::parse(m),
+        _ => None,
+    });
+    found.map(|class| (class.id, class)).collect::<BTreeMap<u16, Class>>().into_values().collect()
+}
+
+/// The filters at the root.
+fn filters(netlink: &mut Netlink, index: u32) -> Result<Vec<RouteNetlinkMessage>, Error> {
     let mut ask = TcMessage::with_index(index.cast_signed());
     ask.header.parent = handle(1, 0);
-    let found =
-        netlink.dump(&format!("filters of interface {index}"), RouteNetlinkMessage::GetTrafficFilter(ask))?;
-    let mut list: Vec<Filter> = Vec::new();
-    for message in found {
-        let RouteNetlinkMessage::NewTrafficFilter(m) = message else { continue };
-        match filter::parse(&m) {
-            Found::Filter(filter) => list.push(filter),
-            Found::CatchAll(class) => tree.default = class,
-            Found::Nothing => {}
+    netlink.dump(&format!("filters of interface {index}"), RouteNetlinkMessage::GetTrafficFilter(ask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink;
+    use proptest::prelude::*;
+
+    /// What a kernel answered (Linux 6.18, `iproute2` had made it): the lists of queueing disciplines, classes and
+    /// filters of one namespace, one behind the other. `tests/data/README.md` says how.
+    const DUMP: &[u8] = include_bytes!("../../tests/data/htb-dump.bin");
+
+    fn tree_in(bytes: &[u8]) -> Option<Tree> {
+        let items = netlink::items(bytes).ok()?;
+        let index =
+            crate::tc::interfaces(bytes).into_iter().find(|i| tree(*i, &items, &items, &items).is_some())?;
+        tree(index, &items, &items, &items)
+    }
+
+    #[test]
+    fn a_captured_dump_is_the_tree_that_was_made() {
+        let tree = tree_in(DUMP).expect("a tree");
+        let classes: Vec<_> =
+            tree.classes.iter().map(|c| (c.id, c.parent, c.rate, c.ceil, c.queue)).collect();
+        let mbit = |n: u64| n * 1_000_000;
+        assert_eq!(
+            classes,
+            [(1, 0, mbit(10), mbit(10), 0), (2, 1, mbit(3), mbit(10), 40), (3, 1, mbit(7), mbit(10), 0)]
+        );
+        assert_eq!(tree.default, 2);
+        // A list that was interrupted has a class twice: it is one class.
+        let twice = [DUMP, DUMP].concat();
+        assert_eq!(tree_in(&twice).map(|t| t.classes.len()), Some(3));
+        assert_eq!(
+            tree_in(&twice),
+            tree_in(DUMP).map(|t| Tree { filters: [&t.filters[..], &t.filters[..]].concat(), ..t })
+        );
+    }
+
+    proptest! {
+        /// From a datagram to the requests that make an egress what is wanted: damaged bytes are no tree, or
+        /// one that differs from itself by nothing.
+        #[test]
+        fn damaged_lists_are_a_tree_or_none(
+            damage in prop::collection::vec((0..DUMP.len(), any::<u8>()), 1..8),
+            cut in 0..DUMP.len(),
+        ) {
+            let mut bytes = DUMP.to_vec();
+            for (at, byte) in damage {
+                bytes[at] = byte;
+            }
+            for bytes in [&bytes[..], &bytes[..cut]] {
+                let Ok(items) = netlink::items(bytes) else { continue };
+                let _ = (crate::tc::roots_in(&items), crate::tc::classes_in(&items));
+                let _ = crate::link::interfaces(items);
+                if let Some(tree) = tree_in(bytes) {
+                    let _ = tree.check();
+                    prop_assert!(crate::tc::difference(1, Some(&tree), Some(&tree)).is_empty());
+                    let _ = crate::tc::difference(1, Some(&tree), None);
+                }
+            }
         }
     }
-    tree.filters = list;
-    Ok(())
 }

@@ -55,9 +55,12 @@ impl Root {
 /// When the kernel does not list them.
 pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let found = netlink.dump("queueing disciplines", ask)?;
-    Ok(found
-        .iter()
+    Ok(roots_in(&netlink.dump("queueing disciplines", ask)?))
+}
+
+/// The same, out of a dump that is there already.
+pub fn roots_in(dump: &[RouteNetlinkMessage]) -> BTreeMap<u32, Root> {
+    dump.iter()
         .filter_map(|message| match message {
             RouteNetlinkMessage::NewQueueDiscipline(m) => Some(m),
             _ => None,
@@ -68,7 +71,7 @@ pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
                 Root { kind: kind(m).to_owned(), major: m.header.handle.major, options: raw_options(m) };
             (m.header.index.cast_unsigned(), root)
         })
-        .collect())
+        .collect()
 }
 
 /// Whether [`Root::request`] would put back all there is: the root has no classes, nothing is under it, and no filter is at it.
@@ -98,7 +101,7 @@ pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, E
 ///
 /// # Errors
 /// When the kernel does not list them.
-pub fn ingress(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
+pub fn ingresses(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let found = netlink.dump("queueing disciplines", ask)?;
     let is_ingress = |m: &&TcMessage| m.header.parent == TcHandle::INGRESS;

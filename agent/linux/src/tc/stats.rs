@@ -46,14 +46,17 @@ pub struct ClassStats {
 /// When the kernel does not list them.
 pub fn classes(netlink: &mut Netlink, index: u32) -> Result<Vec<ClassStats>, Error> {
     let ask = RouteNetlinkMessage::GetTrafficClass(TcMessage::with_index(index.cast_signed()));
-    let found = netlink.dump(&format!("classes of interface {index}"), ask)?;
-    Ok(found
-        .iter()
+    Ok(classes_in(&netlink.dump(&format!("classes of interface {index}"), ask)?))
+}
+
+/// The same, out of a dump that is there already.
+pub fn classes_in(dump: &[RouteNetlinkMessage]) -> Vec<ClassStats> {
+    dump.iter()
         .filter_map(|message| match message {
             RouteNetlinkMessage::NewTrafficClass(m) => Some(parse(m)),
             _ => None,
         })
-        .collect())
+        .collect()
 }
 
 fn parse(message: &TcMessage) -> ClassStats {

@@ -57,7 +57,7 @@ impl Core {
             })
         };
         if let Some(why) = refused {
-            return self.answer(id, Answer::Failed { why });
+            return self.answer(id, Answer::Conflict { why });
         }
         let whole = Box::new(carried.plan.clone());
         self.begin_plan(plan);
@@ -68,7 +68,7 @@ impl Core {
         match self.plans.get(plan) {
             None => self.answer(id, Answer::NotFound { what: plan.to_string() }),
             Some(c) if c.begun.is_none() => {
-                self.answer(id, Answer::Failed { why: format!("{plan} was never begun") });
+                self.answer(id, Answer::Conflict { why: format!("{plan} was never begun") });
             }
             Some(_) => {
                 self.stop_plan(plan);

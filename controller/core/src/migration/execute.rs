@@ -81,7 +81,7 @@ impl Core {
             let ended = self.migrations.ended.iter().any(|v| v.record.id == migration);
             return if ended {
                 let why = format!("{migration} has ended; `tandem migrations` shows how");
-                self.answer(id, Answer::Failed { why })
+                self.answer(id, Answer::Conflict { why })
             } else {
                 self.answer(id, Answer::NotFound { what: migration.to_string() })
             };
@@ -89,7 +89,7 @@ impl Core {
         match m.record.phase {
             Phase::SwitchOver | Phase::Confirm | Phase::Release => {
                 let why = format!("it is too late: {} is in its phase {}", migration, m.record.phase);
-                self.answer(id, Answer::Failed { why });
+                self.answer(id, Answer::Conflict { why });
             }
             Phase::Undo => m.cancellers.push(id),
             Phase::Reserve | Phase::Prepare | Phase::Transfer => {

@@ -264,7 +264,6 @@ impl Core {
         };
         let address = vm.address;
         self.hosts.move_to(address, at);
-        self.dirty.hosts = true;
     }
 
     /// A VM that is gone from where it was cut off is back in service.

@@ -200,7 +200,7 @@ impl Core {
             let answer = match &end {
                 MigrationEnd::Undone { .. } => Answer::Done,
                 MigrationEnd::Moved { .. } => {
-                    Answer::Failed { why: format!("it was too late: {vm} is on {to}") }
+                    Answer::Conflict { why: format!("it was too late: {vm} is on {to}") }
                 }
                 MigrationEnd::Lost { why } => {
                     Answer::Failed { why: format!("{vm} was lost on the way: {why}") }

@@ -59,6 +59,16 @@ fn enqueued(actions: &[RuleAction]) -> Vec<RuleAction> {
     out
 }
 
+/// In two tables, a packet that a rule sends out of the port it came in by is dropped there (OF 1.3.5 section 7.2.5); only the product
+/// knows that port, and a switch may refuse a rule that names it in both places (OF 1.0 section 5.3.3).
+fn not_back(matching: &RuleMatch, actions: Vec<RuleAction>) -> Vec<RuleAction> {
+    let back = |action: &RuleAction| match *action {
+        RuleAction::Output(port) | RuleAction::Enqueue { port, .. } => matching.in_port == Some(port),
+        _ => false,
+    };
+    actions.into_iter().filter(|a| !back(a)).collect()
+}
+
 /// See the module.
 pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<RuleKey, Rule> {
     let second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
@@ -76,11 +86,8 @@ pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<Ru
             let Some(matching) = intersect(&first.key.matching, &next.key.matching) else { continue };
             let key = RuleKey { table: 0, priority: first.key.priority + next.key.priority, matching };
             let sequence: Vec<RuleAction> = before.iter().chain(&next.actions).copied().collect();
-            let actions = if next.actions.is_empty() && !before.iter().any(sends) {
-                Vec::new()
-            } else {
-                enqueued(&sequence)
-            };
+            let sequence = not_back(&matching, enqueued(&sequence));
+            let actions = if sequence.iter().any(sends) { sequence } else { Vec::new() };
             flat.insert(key, Rule { key, actions, cookie: next.cookie });
         }
     }

@@ -141,7 +141,7 @@ fn a_ring_is_carried_out_over_a_free_server() {
     let vms: Vec<_> = world.core.vms().cloned().collect();
     vms.iter().for_each(|vm| world.assert_reachable(vm));
     let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why == "plan1 has begun already"));
+    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why == "plan1 has begun already"));
 }
 
 /// A step that fails takes with it those that wait for it, and nothing else happens.

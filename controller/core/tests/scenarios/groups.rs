@@ -110,7 +110,7 @@ fn a_group_needs_two_running_vms() {
     let mut world = World::new(read(SMALL));
     let vm = world.vm();
     let id = group(&mut world, &[&vm, &vm]);
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("two")));
+    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why.contains("two")));
     let nobody = Ipv4Addr::new(10, 0, 0, 99);
     let id = world.ask(Ask::CreateGroup { members: vec![vm.address, nobody] });
     assert!(matches!(world.answer(id), Some(Answer::NotFound { what }) if what.contains("10.0.0.99")));

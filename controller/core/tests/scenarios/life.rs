@@ -186,7 +186,7 @@ fn a_failed_resize_is_undone() {
     let (used, reserved) = (world.used(), world.reserved());
     world.held.hypervisor = true;
     assert_eq!(resize(&mut world, vm.id, 4, 2), None);
-    assert!(matches!(resize(&mut world, vm.id, 5, 2), Some(Answer::Failed { .. })), "one at a time");
+    assert!(matches!(resize(&mut world, vm.id, 5, 2), Some(Answer::Conflict { .. })), "one at a time");
     world.tell(Event::VmFailed { vm: vm.id, why: "no memory to balloon".into() });
     assert_eq!((world.used(), world.reserved()), (used.clone(), reserved));
     assert_eq!(world.stored.vms[0].request.resources, world.site.vm.default);

@@ -149,7 +149,10 @@ fn the_files_of_classes_queues_and_cards_have_their_form() {
     assert_eq!(at(queues, format!("{dpid}.{PORT}.silver.drops")).as_deref(), Some("4"));
     assert_eq!(at(queues, format!("{dpid}.{PORT}.silver.queued")).as_deref(), Some("2"));
     let hardware = export::hardware_lines(&snapshot, 1.5);
-    assert_eq!(hardware, format!("1.500;{dpid}.{PORT};odd_name;8\n1.500;{dpid}.{PORT};rx_crc_errors;7\n"));
+    assert_eq!(
+        hardware,
+        format!("1.500;{dpid}.{PORT};\"odd;name\";8\n1.500;{dpid}.{PORT};rx_crc_errors;7\n")
+    );
     assert_eq!(export::csv(&snapshot).len(), 7, "the seed's own files are as they were");
     let plain = World::new(read(SMALL)).core.snapshot();
     assert!(export::class_csv(&plain).is_empty());

@@ -213,7 +213,7 @@ fn what_cannot_be_moved_is_refused_with_the_reason_and_nothing_changes() {
     assert!(rejected(&world, id).summary.contains("per_server"));
     let to = world.site.vm.default;
     let id = world.ask(Ask::ResizeVm { vm: vm.id, resources: to });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("being moved")));
+    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why.contains("being moved")));
     let id = world.ask(Ask::PinPath { vm: vm.id, via: vec![world.switch("agg1")] });
     assert!(rejected(&world, id).summary.contains("being moved"));
     world.tell(Event::WorldDown { why: "gone".into() });

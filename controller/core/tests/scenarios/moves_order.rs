@@ -140,7 +140,7 @@ fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
         let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
         let late = matches!(phase, Phase::SwitchOver | Phase::Confirm | Phase::Release);
         match scene.world.answer(id) {
-            Some(Answer::Failed { why }) => assert!(late && why.contains("too late"), "{phase}: {why}"),
+            Some(Answer::Conflict { why }) => assert!(late && why.contains("too late"), "{phase}: {why}"),
             other => assert!(!late && other.is_none(), "{phase}: {other:?}"),
         }
         scene.let_go();
@@ -160,7 +160,7 @@ fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
         assert_eq!(scene.world.now_at(scene.vm.id), scene.vm);
         scene.world.assert_settled(scene.vm.id);
         let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
-        assert!(matches!(scene.world.answer(id), Some(Answer::Failed { .. })), "it has ended");
+        assert!(matches!(scene.world.answer(id), Some(Answer::Conflict { .. })), "it has ended");
     }
 }
 
@@ -171,7 +171,7 @@ fn a_cancel_that_the_vm_overtakes_is_answered_as_failed() {
     let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
     scene.world.tell(Event::VmSuspended { migration: FIRST });
     scene.world.moved();
-    assert!(matches!(scene.world.answer(id), Some(Answer::Failed { why }) if why.contains("too late")));
+    assert!(matches!(scene.world.answer(id), Some(Answer::Conflict { why }) if why.contains("too late")));
     scene.world.assert_settled(scene.vm.id);
     assert_eq!(scene.world.now_at(scene.vm.id).server, ServerId(2));
 }

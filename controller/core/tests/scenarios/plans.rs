@@ -169,7 +169,7 @@ fn a_stale_plan_is_refused_and_says_what_changed() {
     let plan = plan_for(&mut world, Aim::KeepPolicy);
     world.ask(Ask::DeleteVm { vm: VmId(2) });
     let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    let Some(Answer::Failed { why }) = world.answer(id) else { panic!("it is carried out") };
+    let Some(Answer::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
     assert_eq!(why, "the data centre has changed since plan1 was made: vm2 is gone; make a new plan");
     // Two to srv3, which then gets another VM and has room for one only.
     let mut world = spread(three("best-fit", ""), &[0, 2, 4]);
@@ -177,12 +177,12 @@ fn a_stale_plan_is_refused_and_says_what_changed() {
     assert_eq!(plan.moves.len(), 2);
     assert_eq!(world.vm().server, ServerId(2));
     let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    let Some(Answer::Failed { why }) = world.answer(id) else { panic!("it is carried out") };
+    let Some(Answer::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
     assert!(why.contains("vm2 has no place any more: srv3 is short of CPU"), "{why}");
     let id = world.ask(Ask::ApplyPlan { plan: PlanId(77) });
     assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
     let id = world.ask(Ask::StopPlan { plan: plan.id });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why == "plan1 was never begun"));
+    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why == "plan1 was never begun"));
 }
 
 /// The last sixteen plans are there, the latest first.

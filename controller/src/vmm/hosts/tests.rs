@@ -166,3 +166,59 @@ fn no_text_makes_it_panic() {
         }
     }
 }
+
+use proptest::prelude::*;
+
+/// The example with some of its values damaged.
+fn damaged() -> impl Strategy<Value = String> {
+    let lines: Vec<&'static str> = EXAMPLE.lines().collect();
+    let value = prop_oneof![
+        "-?[0-9]{1,21}",
+        "\"-?[0-9]{1,20}(\\.[0-9]{1,3})? ?(ms|s|min|h|d|MiB|GiB)\"",
+        "\"[a-zA-Z0-9:/@.{}'-]{0,30}\"",
+        "\"(https?://)?[a-z0-9.:\\[\\]@/%-]{0,30}\"",
+        Just("\"\"".to_owned()),
+        Just("[]".to_owned()),
+        Just("[\"a=b\", \"'\"]".to_owned()),
+        Just("{ a = 1 }".to_owned()),
+        Just("1e999".to_owned()),
+        Just("true".to_owned()),
+        ".{0,20}",
+    ];
+    let change = (0..lines.len(), prop::option::of(value));
+    prop::collection::vec(change, 1..4).prop_map(move |changes| {
+        let mut lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
+        for (at, value) in changes {
+            let key = lines[at].split_once('=').map(|(key, _)| key.to_owned());
+            lines[at] = match (key, value) {
+                (Some(key), Some(value)) => format!("{key}= {value}"),
+                _ => String::new(),
+            };
+        }
+        lines.join("\n")
+    })
+}
+
+proptest! {
+    /// A damaged file is one, of which drivers can be made, or has faults with their place.
+    #[test]
+    fn any_text_is_a_file_of_hypervisors_or_has_faults(text in prop_oneof![6 => damaged(), 1 => ".{0,200}"]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = Hypervisors::read(&text, "hypervisors.toml", folder.path(), &site());
+        match read {
+            Ok(file) => {
+                let _ = file.missing(&site());
+                // Passwords are missing, or others may read them: an error in words.
+                if let Err(why) = crate::vmm::drivers(&file, "small") {
+                    prop_assert!(!why.to_string().is_empty());
+                }
+            }
+            Err(faults) => {
+                let lines = text.split('\n').count();
+                prop_assert!(!faults.faults.is_empty());
+                prop_assert!(faults.faults.iter().all(|f| (1..=lines).contains(&f.line)));
+                prop_assert!(!faults.to_string().is_empty());
+            }
+        }
+    }
+}

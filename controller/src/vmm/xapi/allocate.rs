@@ -6,11 +6,12 @@
 //! 3. Clone, tag, memory and CPUs, interface, disks (`VM.provision`), start on the chosen host.
 //! 4. If any of that fails, or is not wanted any more, the VM is removed with its disks.
 //!
-//! The interface gets the Ethernet address that the switches expect, and the template's own interfaces are removed. Where DHCP is off,
+//! The interface gets the Ethernet address that the switches expect and lets nothing else out ([`locking`]), and the template's own interfaces are removed. Where DHCP is off,
 //! the guest finds its address in `vm-data/tandem/` of its xenstore.
 
 use super::config;
 use super::failure::Deed;
+use super::locking;
 use super::pool::{HostRef, Pool, TAG};
 use super::records::{NULL, Texts, Vm};
 use super::rpc::Value;
@@ -46,6 +47,7 @@ pub(super) async fn allocate(
     if let Some(there) = pool.find(vm).await.map_err(|e| deed.failed(e))? {
         if there.record.power_state == "Running" {
             if there.record.resident_on == host.reference {
+                locking::ensure(pool, &deed, &there.record, spec.address).await?;
                 return address(pool, &there.record).await.map_err(|e| deed.failed(e));
             }
             return Err(VmmError::Refused {
@@ -238,7 +240,7 @@ impl Making<'_> {
         for vif in cloned {
             self.call("VIF.destroy", vec![json!(vif)]).await?;
         }
-        let vif = json!({
+        let mut vif = json!({
             "device": "0",
             "VM": it,
             "network": network,
@@ -247,10 +249,10 @@ impl Making<'_> {
             "other_config": {},
             "qos_algorithm_type": "",
             "qos_algorithm_params": {},
-            "locking_mode": "network_default",
-            "ipv4_allowed": [],
-            "ipv6_allowed": [],
         });
+        for (field, value) in locking::fields(self.spec.address) {
+            vif[field] = value;
+        }
         self.call("VIF.create", vec![vif]).await.map(drop)
     }
 

@@ -21,6 +21,10 @@ const WAIT: Duration = Duration::from_secs(30);
 /// After an error, before a new beginning.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between two questions at least: a pool that answers at once with nothing new is not asked without end.
+/// What happens meanwhile comes together.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// What is known of the VMs of a pool, by reference.
 type Known = BTreeMap<String, (VmId, Option<ServerId>)>;
 
@@ -30,7 +34,7 @@ pub(super) async fn listen(driver: &Xapi, pool: &Pool, noticed: &mpsc::Sender<No
     let mut token = String::new();
     while !noticed.is_closed() {
         match turn(driver, pool, &mut token, &mut known, noticed).await {
-            Ok(()) => {}
+            Ok(()) => sleep(PAUSE).await,
             Err(error) => {
                 tracing::debug!("events of pool {}: {error}", pool.cfg.access.name);
                 token.clear();

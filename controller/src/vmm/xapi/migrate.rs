@@ -12,6 +12,7 @@
 
 use super::Pools;
 use super::adjust;
+use super::locking;
 use super::places::{self, Seen};
 use super::pool::{HostRef, Ours, Pool};
 use super::records::{Host, NULL, Pbd, Sr, Vbd, Vdi};
@@ -373,13 +374,14 @@ async fn cold(
     done.map(drop).map_err(|e| m.ended(e))
 }
 
-/// What is not needed for the VM to run there, but for later: where it would rather be, and its network where the uplink differs.
+/// What is not needed for the VM to run there, but for later: that it is held to its address, where it would rather be, and its network where the uplink differs.
 async fn arrive(pools: &Pools, order: &MigrateOrder) {
     let Some(pool) = pools.of(order.way.to) else { return };
     let done = async {
         let ours = pool.must_find(order.way.to, order.way.vm, "finding it after its move").await?;
         let host = pool.host(order.way.to).await?;
         let deed = pool.deed(order.way.to, Some(order.way.vm), "after its move");
+        locking::ensure(pool, &deed, &ours.record, order.spec.address).await?;
         let affinity = vec![json!(ours.reference), json!(host.reference)];
         pool.session.call("VM.set_affinity", affinity).await.map_err(|e| deed.failed(e))?;
         adjust::attach(pool, order.way.to, order.way.vm, order.spec.uplink_port).await

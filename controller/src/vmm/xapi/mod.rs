@@ -23,6 +23,7 @@ mod destroy;
 mod events;
 pub mod failure;
 pub mod load;
+mod locking;
 mod migrate;
 mod places;
 pub mod pool;

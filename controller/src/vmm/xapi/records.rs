@@ -105,6 +105,15 @@ pub struct Vif {
     /// Ethernet address.
     #[serde(rename = "MAC")]
     pub mac: String,
+    /// What may be sent: `network_default`, `locked`, `unlocked`, `disabled`.
+    #[serde(default)]
+    pub locking_mode: String,
+    /// Addresses that it may send from while it is locked.
+    #[serde(default)]
+    pub ipv4_allowed: Vec<String>,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub ipv6_allowed: Vec<String>,
 }
 
 /// What ties a disk to a VM.

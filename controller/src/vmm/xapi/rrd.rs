@@ -64,7 +64,9 @@ pub fn parse(bytes: &[u8]) -> Result<Updates, Malformed> {
                 gathered.clear();
                 match s.name().as_ref() {
                     "xport" => seen = true,
-                    "row" => row = Some((0, Vec::with_capacity(updates.columns.len()))),
+                    // No room is made in advance: a thousand empty rows behind a long legend would ask for
+                    // a thousand times the document's own size.
+                    "row" => row = Some((0, Vec::new())),
                     _ => {}
                 }
             }
@@ -137,6 +139,18 @@ mod tests {
             assert!(parse(&SAMPLE.as_bytes()[..cut]).is_err(), "cut at {cut}");
         }
         assert!(parse(b"<html>404</html>").is_err());
+    }
+
+    /// A legend of a thousand columns and rows of no cells: room is made for what there is.
+    #[test]
+    fn empty_rows_behind_a_long_legend_take_no_room() {
+        let legend = "<entry>AVERAGE:vm:v:cpu0</entry>".repeat(1000);
+        let rows = "<row><t>1</t></row>".repeat(1000);
+        let text = format!("<xport><legend>{legend}</legend><data>{rows}</data></xport>");
+        let updates = parse(text.as_bytes()).expect("a table");
+        assert_eq!((updates.columns.len(), updates.rows.len()), (1000, 1000));
+        let room: usize = updates.rows.iter().map(|(_, cells)| cells.capacity()).sum();
+        assert_eq!(room, 0);
     }
 
     proptest! {

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// One question waits so long at most: also the longest that a change can go unseen when events are lost.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// Between two questions at least, also where a pool answers at once with nothing new.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Between questions where there are no events.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -160,7 +163,10 @@ async fn wait(session: &Session, task: &str, token: &mut String, events: &mut bo
     let params = vec![json!([format!("task/{task}")]), json!(token), json!(limit.as_secs_f64())];
     let answer = session.call_within("event.from", params, limit + session.access().limit).await;
     match answer.and_then(|v| session.read::<EventBatch>(v)) {
-        Ok(batch) => *token = batch.token,
+        Ok(batch) => {
+            *token = batch.token;
+            sleep(PAUSE.min(limit)).await;
+        }
         Err(error) => {
             // A lost event is no lost task: its record is asked for in any case.
             *events = error.code().is_empty() || error.code() == "EVENTS_LOST";

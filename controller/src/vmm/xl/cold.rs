@@ -7,6 +7,7 @@ use super::guest::{self, REMOVE_DISK};
 use super::host::HostState;
 use super::job;
 use super::life::config_path;
+use super::load::bytes_of;
 use super::{Xl, live};
 use crate::vmm::hosts::{CloneBy, Disk, Transport};
 use crate::vmm::{MigrateError, MigrateOrder, MigrationReport, Moved, Steering, VmmError, Way, Whereabouts};
@@ -194,7 +195,7 @@ exec python3 "$@""#;
         command.push("--");
         command.extend(files.iter().map(String::as_str));
         job::start(source, way.migration, &command).await?;
-        Ok((domain.memory_mib << 20) + local.as_ref().map_or(0, |l| l.2))
+        Ok(bytes_of(domain.memory_mib).saturating_add(local.as_ref().map_or(0, |l| l.2)))
     }
 
     async fn follow_cold(

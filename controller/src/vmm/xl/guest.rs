@@ -127,7 +127,8 @@ pub(crate) fn config(
         }
         Boot::Disk { loader } => lines.extend(loader.iter().map(|l| format!("bootloader = {}", quoted(l)))),
     }
-    let vif = format!("mac={},bridge={bridge},script={script}", spec.mac);
+    // By `ip` the script knows what the guest may send (xl-network-configuration(5)).
+    let vif = format!("mac={},bridge={bridge},script={script},ip={}", spec.mac, spec.address);
     lines.push(format!("vif = [ {} ]", quoted(&vif)));
     if let Some(disk) = &image.disk {
         let format = if disk.clone == CloneBy::Qcow2 { "qcow2" } else { "raw" };

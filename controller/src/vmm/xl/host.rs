@@ -24,6 +24,8 @@ pub(crate) struct Tools {
     pub(crate) relay: bool,
     /// Xen's version.
     pub(crate) xen: String,
+    /// What holds guests to their addresses.
+    pub(crate) filter: &'static str,
 }
 
 /// A VM of ours on a host.
@@ -81,6 +83,12 @@ impl CpuTime {
     }
 }
 
+/// Those that carry a site's tag.
+pub(crate) fn sift(tag: Tag, domains: Vec<Domain>) -> Vec<Ours> {
+    let ours = |domain: Domain| Some(Ours { vm: tag.vm(&domain.uuid)?, domain });
+    domains.into_iter().filter_map(ours).collect()
+}
+
 impl HostState {
     pub(crate) fn new(host: Host, tag: Tag) -> std::io::Result<HostState> {
         let remote = Remote::new(&host)?;
@@ -114,15 +122,28 @@ impl HostState {
         let limit = self.host.times.command;
         let what = "looking at its tools";
         let script = "command -v xl >/dev/null || { echo 'there is no xl here; install the Xen utilities' >&2; exit 1; }\n\
-             xl info || exit 1\ncommand -v python3 >/dev/null && echo 'tandem_python : yes'; :";
+             xl info || exit 1\ncommand -v python3 >/dev/null && echo 'tandem_python : yes'; command -v nft >/dev/null && echo 'tandem_nft : yes'; :";
         let output = self.remote.run(&connection, what, script, &[], &[], limit).await?;
         let text = self.remote.good(what, output)?;
         let info = parse::info(&text).map_err(|e| self.nonsense(what, &e))?;
-        let tools = Tools { relay: text.contains("tandem_python : yes"), xen: info.version };
+        let filter = if self.host.vif_script.is_some() {
+            "its own vif script, by `ip`"
+        } else if text.contains("tandem_nft : yes") {
+            "nftables"
+        } else {
+            "tc's flower (nftables is not installed)"
+        };
+        let tools = Tools { relay: text.contains("tandem_python : yes"), xen: info.version, filter };
         let mut files = vec![(self.relay(), RELAY, "0700")];
         if self.host.vif_script.is_none() {
             files.push((VIF_SCRIPT.to_owned(), VIF, "0755"));
         }
+        tracing::info!(
+            "{}: Xen {}; guests are held to their addresses by {}",
+            self.host.name,
+            tools.xen,
+            tools.filter
+        );
         for (path, text, mode) in files {
             let what = format!("putting {path} there");
             let output =
@@ -184,8 +205,7 @@ impl HostState {
     }
 
     pub(crate) fn sift(&self, domains: Vec<Domain>) -> Vec<Ours> {
-        let ours = |domain: Domain| Some(Ours { vm: self.tag.vm(&domain.uuid)?, domain });
-        domains.into_iter().filter_map(ours).collect()
+        sift(self.tag, domains)
     }
 
     /// Those that are ours, without what waits for a migration that nobody carries any more: that is destroyed. It is so after the host was cut

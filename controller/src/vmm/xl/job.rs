@@ -13,6 +13,9 @@ use tandem_model::{BitRate, MigrationId};
 const ALIVE: &str = r#"alive() { p=$(cat "$1/$2" 2>/dev/null) && [ -n "$p" ] && [ "$(readlink "/proc/$p/cwd")" = "$1" ]; }
 "#;
 
+/// A log of an exbibyte is none: the shell there computes with 63 bits.
+const LONGEST_LOG: u64 = 1 << 60;
+
 /// What is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Look {
@@ -76,18 +79,24 @@ echo "size $size"; echo '== log'
     let rate = rate.map_or_else(String::new, |r| r.0.to_string());
     let (dir, from) = (folder(host, migration), offset.to_string());
     let text = host.ask("looking at the migration", &script, &[&dir, &from, &rate]).await?;
-    let (head, log) = text.split_once("== log\n").unwrap_or((&text, ""));
+    Ok(read(&text, offset))
+}
+
+/// What the script has found; `offset` is where the log was read up to before.
+pub(crate) fn read(text: &str, offset: u64) -> Look {
+    let (head, log) = text.split_once("== log\n").unwrap_or((text, ""));
     let field = |name: &str| {
         head.lines().find_map(|l| l.strip_prefix(name)).and_then(|v| v.trim().parse::<u64>().ok())
     };
-    Ok(Look {
+    Look {
         known: head.lines().any(|l| l == "known"),
         alive: head.lines().any(|l| l == "alive"),
         rc: field("rc ").and_then(|n| i32::try_from(n).ok()),
         sent: field("sent "),
-        offset: field("size ").unwrap_or(offset).max(offset),
+        // Nobody's log is so long that its place cannot be computed with.
+        offset: field("size ").unwrap_or(offset).clamp(offset, LONGEST_LOG.max(offset)),
         log: log.to_owned(),
-    })
+    }
 }
 
 /// Ends a job's transport, so that `xl` fails and takes the guest back, and waits until it has; after `patience` all of it is killed.

@@ -10,6 +10,7 @@
 
 use super::host::HostState;
 use super::job::{self, Look};
+use super::load::bytes_of;
 use super::parse::Log;
 use super::{Xl, guest};
 use crate::vmm::hosts::Transport;
@@ -196,7 +197,7 @@ impl Xl {
     ) -> Option<VmmError> {
         let all = source.of(way.vm).await.unwrap_or_default();
         let memory = all.iter().map(|o| o.domain.memory_mib).max().unwrap_or(0);
-        let mut watch = Watch::new(Instant::now(), Bytes(memory << 20));
+        let mut watch = Watch::new(Instant::now(), Bytes(bytes_of(memory)));
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
         // The first look sets it too: a transfer that is taken up has the rate of its former controller.
         let mut rate = Some(*steering.rate.borrow_and_update());

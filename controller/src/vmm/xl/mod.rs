@@ -14,6 +14,8 @@
 //! disks that qemu serves. CPU time is counted in tenths of seconds. `xl` has no word for the downtime and the rounds that are wanted: Xen
 //! ends pre-copy after 5 rounds or below 50 pages.
 
+#[doc(hidden)]
+pub mod answers;
 mod cold;
 mod guest;
 mod host;

@@ -63,9 +63,11 @@ pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
 
 fn domain(line: &str) -> Option<Domain> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // A name may have spaces and look like anything; after it only the UUID and the columns around it do not.
-    let at =
-        (4..words.len()).find(|n| state(words[*n]).is_some() && words.get(n + 2).is_some_and(|u| uuid(u)))?;
+    // A name may have spaces and look like anything, also like all columns of another domain; what stands
+    // behind the UUID has no spaces. So the last place that looks right is the right one.
+    let at = (4..words.len())
+        .rev()
+        .find(|n| state(words[*n]).is_some() && words.get(n + 2).is_some_and(|u| uuid(u)))?;
     let name = words[..at - 3].join(" ");
     Some(Domain {
         name,

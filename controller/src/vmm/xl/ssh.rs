@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_testbed::inventory::HostKeys;
 use tandem_testbed::ssh::quote;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -23,6 +23,8 @@ const IDLE: usize = 120;
 const LOOK: Duration = Duration::from_secs(15);
 /// What a command may take on its way, beside its own time.
 const SLACK: Duration = Duration::from_secs(10);
+/// What a command says at most: a list of ten thousand domains is 2 MiB.
+const MOST_OUTPUT: u64 = 16 << 20;
 /// ssh's own status when it could not do its part (ssh(1), EXIT STATUS).
 const SSH_FAILED: i32 = 255;
 /// timeout(1)'s status when it has ended a command.
@@ -183,7 +185,10 @@ impl Remote {
                 // A command that does not read all of it says so by its status.
                 let _ = stdin.write_all(input).await;
             }
-            child.wait_with_output().await
+            let (stdout, stderr) = (child.stdout().take(), child.stderr().take());
+            let (stdout, stderr) = tokio::join!(at_most(stdout), at_most(stderr));
+            // Who says more than that is not read on, and ends by that.
+            Ok::<_, openssh::Error>((child.wait().await?, stdout, stderr))
         };
         let result = timeout(limit + SLACK, call).await;
         let timed_out = || VmmError::TimeOut { host: self.name.clone(), what: what.to_owned(), after: limit };
@@ -196,9 +201,14 @@ impl Remote {
                 self.forget(connection).await;
                 Err(self.away(what, &format!("the connection was cut ({error})")))
             }
-            Ok(Ok(output)) => {
-                let status = output.status.code().unwrap_or(SSH_FAILED);
-                let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(Ok((status, stdout, stderr))) => {
+                let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+                    let (host, what) = (self.name.clone(), what.to_owned());
+                    let why = format!("it is longer than {} MiB", MOST_OUTPUT >> 20);
+                    return Err(VmmError::BadAnswer { host, what, why });
+                };
+                let status = status.code().unwrap_or(SSH_FAILED);
+                let stderr = String::from_utf8_lossy(&stderr).into_owned();
                 if status == SSH_FAILED && connection.0.check().await.is_err() {
                     self.forget(connection).await;
                     let why = format!("the connection was cut ({})", one_line(&stderr));
@@ -208,7 +218,7 @@ impl Remote {
                 if TIMED_OUT.contains(&status) {
                     return Err(timed_out());
                 }
-                let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+                let stdout = String::from_utf8_lossy(&stdout).into_owned();
                 Ok(Output { status, stdout, stderr })
             }
         }
@@ -233,6 +243,16 @@ impl Remote {
         };
         Err(VmmError::Failed { host: self.name.clone(), what: what.to_owned(), why })
     }
+}
+
+/// All that a command says by one of its outputs; `None` when that is too much.
+async fn at_most(output: Option<impl AsyncRead + Unpin>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(output) = output {
+        // What was read before the connection broke is told by its status.
+        let _ = output.take(MOST_OUTPUT + 1).read_to_end(&mut bytes).await;
+    }
+    (bytes.len() as u64 <= MOST_OUTPUT).then_some(bytes)
 }
 
 /// The last lines of a complaint as one line.

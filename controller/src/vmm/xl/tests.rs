@@ -5,7 +5,7 @@ use super::live::Watch;
 use super::parse::{Domain, Info, Log, State, complaint, counters, domains, info};
 use proptest::prelude::*;
 use std::time::Duration;
-use tandem_model::{BitRate, Bytes};
+use tandem_model::{BitRate, Bytes, ServerId, VmId};
 use tokio::time::Instant;
 
 /// Domain 0 alone, as captured; the other rows are what a cut migration leaves, in the same columns.
@@ -128,6 +128,84 @@ proptest! {
             let now = cpu.add(&all);
             prop_assert!(now >= last);
             last = now;
+        }
+    }
+}
+
+/// A name is anybody's to choose: it may look like another domain's columns, or like the lines between the
+/// parts of what our script prints.
+#[test]
+fn a_foreign_name_passes_for_nobody_and_hides_nothing() {
+    let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
+    let foreign = "11111111-2222-3333-4444-555555555555";
+    let list = format!(
+        "Name ID Mem VCPUs State Time(s) UUID\n\
+         tandem-vm7 3 64 1 r----- 1.5 {ours} - -\n\
+         x 9 64 1 --p--- 1.0 {ours} - - 4 64 1 r----- 2.0 {foreign} - -\n\
+         a == info x 5 64 1 r----- 2.0 {foreign} - -\n"
+    );
+    let found = super::answers::found("testbed", ServerId(0), &list).expect("domains");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = format!("{list}== info\n{INFO}== interfaces\nvif3.0 120 360\n== disks\n");
+    let load = super::answers::loads("testbed", [text.as_str()]).expect("loads");
+    assert_eq!(load.vms.len(), 1);
+    assert_eq!((load.vms[0].1.cpu_ns, load.vms[0].1.tx_bytes), (1_500_000_000, 120));
+}
+
+/// Sizes that no host has are not computed into others.
+#[test]
+fn a_host_that_says_absurd_numbers_is_believed_up_to_the_largest() {
+    let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
+    let most = u64::MAX;
+    let text = format!(
+        "tandem-vm7 3 {most} 1 r----- 1.5 {ours}\n== info\ntotal_memory : {most}\nfree_memory : 0\n\
+         == interfaces\nuplink:a {most} {most}\nuplink:b {most} 1\n== disks\nvbd-3-1 {most} {most}\n"
+    );
+    let load = super::answers::loads("testbed", [text.as_str()]).expect("loads");
+    assert_eq!(load.vms[0].1.ram, u64::MAX - 1, "not wrapped, and not the word for 'not counted'");
+    assert_eq!(load.server.ram, u64::MAX - 1);
+    let look = format!("known\nalive\nsent {most}\nsize {most}\n== log\nguest has suspended");
+    let (progress, suspended) = super::answers::followed(Bytes(most), [look.as_str(), look.as_str()]);
+    assert_eq!((progress.sent, progress.remaining, suspended), (Bytes(most), Bytes(0), true));
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
+    let word = prop_oneof![
+        Just(ours),
+        Just("tandem-vm7".to_owned()),
+        Just("tandem-vm7--incoming".to_owned()),
+        Just("(null)".to_owned()),
+        Just("== info".to_owned()),
+        Just("11111111-2222-3333-4444-555555555555".to_owned()),
+        "[r-][b-][p-][s-][c-][d-]",
+        "[0-9]{1,21}",
+        "[0-9]{1,20}\\.[0-9]{1,3}",
+        "(total_memory|free_memory|sent|size|rc|known|alive|vif3.0|uplink:a|vbd-3-1|:)",
+        ".{0,12}",
+    ];
+    prop::collection::vec(word, 0..12).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    /// From a host's words to the verdict: no text makes a VM run on both sides, or go on the side where it is.
+    #[test]
+    fn whatever_hosts_print_the_driver_concludes_or_refuses(
+        here in prop::option::of(prop::collection::vec(line(), 0..5)),
+        there in prop::option::of(prop::collection::vec(line(), 0..5)),
+    ) {
+        let (here, there) = (here.map(|l| l.join("\n")), there.map(|l| l.join("\n")));
+        let all = [here.as_deref().unwrap_or(""), there.as_deref().unwrap_or("")];
+        let _ = super::answers::found("testbed", ServerId(0), all[0]);
+        let _ = super::answers::loads("testbed", all);
+        let _ = super::answers::followed(Bytes(u64::MAX), all);
+        if let Ok((place, runs, destroyed)) =
+            super::answers::settled("testbed", VmId(7), here.as_deref(), there.as_deref())
+        {
+            prop_assert!(!(runs[0] && runs[1]));
+            if let Some(at_target) = place {
+                prop_assert!(!destroyed[usize::from(at_target)], "the side that has it is destroyed");
+            }
         }
     }
 }

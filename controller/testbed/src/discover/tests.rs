@@ -89,3 +89,34 @@ fn what_a_machine_says_is_read() {
     assert_eq!(facts.nics.iter().map(|n| n.speed).collect::<Vec<_>>(), [Some(1000), None, None]);
     assert_eq!((facts.cpu, facts.ram, facts.disk), (4, Bytes::gib(4), Bytes::gib(1)));
 }
+
+use proptest::prelude::*;
+
+proptest! {
+    /// Whatever machines and cables say: what is written is a site file that can be read, without a
+    /// character that could move a terminal's cursor.
+    #[test]
+    fn whatever_machines_say_the_file_can_be_read(
+        lines in prop::collection::vec(prop_oneof![
+            "nic [a-z0-9]{1,5} (yes|no) [0-9a-f:]{1,17} -?[0-9]{1,21} [01] [a-z0-9?]{1,8}",
+            "(cpu|ram|disk) -?[0-9]{1,21}",
+            "nic eth1 yes \u{1b}\\[2J 1000 1 \u{1b}\u{9b}x",
+            ".{0,60}",
+        ], 0..8),
+        why in prop::option::of(".{0,60}"),
+        ends in prop::collection::vec(("[a-z]{3,5}[0-9]\\.[0-9]", ".{0,12}"), 0..3),
+    ) {
+        let inventory = inventory(INVENTORY);
+        let facts: Vec<Result<Facts, String>> = (inventory.machines.iter())
+            .map(|m| match &why {
+                Some(why) => Err(why.clone()),
+                None => Ok(read(m, &lines.join("\n"))),
+            })
+            .collect();
+        let text = write(&inventory, &facts, &ends);
+        prop_assert!(site::read(&text, "found.toml").is_ok(), "{}", text);
+        let is_escape = |c: char| matches!(c, '\u{1b}' | '\u{9b}');
+        let has_escapes = text.chars().any(is_escape);
+        prop_assert!(!has_escapes);
+    }
+}

@@ -142,3 +142,56 @@ fn no_text_makes_it_panic() {
         let _ = read(&EXAMPLE[..cut], Some(&small_site()));
     }
 }
+
+use proptest::prelude::*;
+
+/// A key of the example with a value of any kind.
+fn damaged() -> impl Strategy<Value = String> {
+    let lines: Vec<&'static str> = EXAMPLE.lines().collect();
+    let value = prop_oneof![
+        "-?[0-9]{1,21}",
+        "\"[a-zA-Z0-9:/@.\u{7f}-\u{9f}-]{0,30}\"",
+        Just("\"\"".to_owned()),
+        Just("[]".to_owned()),
+        Just("[[[[]]]]".to_owned()),
+        Just("{ a = 1 }".to_owned()),
+        Just("1e999".to_owned()),
+        Just("true".to_owned()),
+        ".{0,20}",
+    ];
+    let change = (0..lines.len(), prop::option::of(value));
+    prop::collection::vec(change, 1..4).prop_map(move |changes| {
+        let mut lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
+        for (at, value) in changes {
+            let key = lines[at].split_once('=').map(|(key, _)| key.to_owned());
+            lines[at] = match (key, value) {
+                (Some(key), Some(value)) => format!("{key}= {value}"),
+                _ => String::new(),
+            };
+        }
+        lines.join("\n")
+    })
+}
+
+proptest! {
+    /// A damaged inventory is one, from which agents' configurations can be written, or has faults with their place.
+    #[test]
+    fn any_text_is_an_inventory_or_has_faults(text in prop_oneof![4 => damaged(), 1 => ".{0,200}"]) {
+        for site in [None, Some(&small_site())] {
+            match read(&text, site) {
+                Ok(inventory) => {
+                    for machine in &inventory.machines {
+                        let written = crate::deploy::version::agent_toml(&inventory, machine);
+                        prop_assert!(written.parse::<toml::Table>().is_ok(), "{}", written);
+                    }
+                }
+                Err(faults) => {
+                    prop_assert!(!faults.faults.is_empty());
+                    let lines = text.split('\n').count();
+                    prop_assert!(faults.faults.iter().all(|f| (1..=lines).contains(&f.line)));
+                    prop_assert!(!faults.to_string().is_empty());
+                }
+            }
+        }
+    }
+}

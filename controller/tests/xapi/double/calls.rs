@@ -23,6 +23,17 @@ fn int(params: &[Value], n: usize) -> Result<i64, Refusal> {
     read.map_or_else(|| refuse(&["FIELD_TYPE_ERROR", &n.to_string()]), Ok)
 }
 
+/// The data model's types of an interface's fields (XenAPI, class VIF).
+fn may_be(field: &str, value: &Value) -> Result<(), Refusal> {
+    let is_good = match field {
+        "locking_mode" => {
+            ["network_default", "locked", "unlocked", "disabled"].iter().any(|mode| value == mode)
+        }
+        _ => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+    };
+    if is_good { Ok(()) } else { refuse(&["INVALID_VALUE", field, &value.to_string()]) }
+}
+
 /// `params` without the session.
 pub(crate) fn call(s: &mut State, method: &str, params: &[Value]) -> Result<Value, Refusal> {
     let (class, name) = method.split_once('.').unwrap_or(("", method));
@@ -113,12 +124,31 @@ pub(crate) fn call(s: &mut State, method: &str, params: &[Value]) -> Result<Valu
             if taken {
                 return refuse(&["DEVICE_ALREADY_EXISTS", &word("device")]);
             }
-            Ok(json!(s.add_vif(&vm, &network, &word("MAC"), &word("device"))))
+            let vif = s.add_vif(&vm, &network, &word("MAC"), &word("device"));
+            // What the record leaves out is as the data model says (XenAPI, class VIF).
+            for (field, otherwise) in [
+                ("locking_mode", json!("network_default")),
+                ("ipv4_allowed", json!([])),
+                ("ipv6_allowed", json!([])),
+            ] {
+                let value = record.get(field).cloned().unwrap_or(otherwise);
+                may_be(field, &value)?;
+                s.set("VIF", &vif, field, value);
+            }
+            Ok(json!(vif))
         }
         "VIF.destroy" => {
             let vif = text(params, 0)?;
             s.get("VIF", vif)?;
             s.remove_vif(vif);
+            done
+        }
+        "VIF.set_locking_mode" | "VIF.set_ipv4_allowed" | "VIF.set_ipv6_allowed" => {
+            let (vif, field) = (text(params, 0)?, method.trim_start_matches("VIF.set_"));
+            s.get("VIF", vif)?;
+            let value = params.get(1).cloned().unwrap_or_default();
+            may_be(field, &value)?;
+            s.set("VIF", vif, field, value);
             done
         }
         "VIF.move" => {

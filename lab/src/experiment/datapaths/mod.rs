@@ -42,13 +42,13 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::positive)]
     pub seconds: f64,
     /// How often 100 and more rules are installed, and fewer ten times as often; the median is taken.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::amount)]
     pub class_seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]

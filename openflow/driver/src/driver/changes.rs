@@ -7,7 +7,7 @@ use tandem_model::{Event, Rule, RuleKey, Time, TxnId};
 
 /// The pause after a repair that the switch refused; it doubles up to the longest, so that it is not tried with every poll.
 pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_REPAIR_PAUSE: Duration = Duration::from_secs(64);
+pub(super) const LONGEST_REPAIR_PAUSE: Duration = Duration::from_secs(64);
 
 /// What a change is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,11 @@ impl Driver {
         for key in remove {
             // In 1.0 a deletion cannot name a cookie. What stands there may have changed since flows were last read, one poll ago at
             // most; that gap cannot be closed.
-            if !self.foreign.contains(key) {
+            before.push((*key, self.wanted.remove(key)));
+            if !self.is_spared(key) {
                 let xid = self.say(out, |s, xid, o| s.remove(xid, key, o));
                 first.get_or_insert(xid);
             }
-            before.push((*key, self.wanted.remove(key)));
         }
         for mut message in erase {
             let xid = self.session.next_xid();
@@ -89,15 +89,21 @@ impl Driver {
         });
     }
 
+    /// True when what a key means to the switch must not be deleted there: it is somebody else's, or another rule that is wanted
+    /// means the same.
+    fn is_spared(&self, key: &RuleKey) -> bool {
+        self.foreign.contains(&self.wanted.meaning(key)) || self.wanted.means(key)
+    }
+
     pub(super) fn on_barrier(&mut self, xid: u32, now: Time, out: &mut Output) {
         let Some(at) = self.open.iter().position(|o| o.barrier == xid) else { return };
         let Some(open) = self.open.remove(at) else { return };
         let switch = self.dpid;
         if open.refused.is_none() {
             // What was added has replaced whatever stood there; what was only taken off our list has not.
-            let (foreign, wanted) = (&mut self.foreign, &self.wanted);
-            let added = |key: &RuleKey| open.before.iter().any(|(k, _)| k == key) && wanted.contains_key(key);
-            foreign.retain(|key| !added(key));
+            for (key, _) in open.before.iter().filter(|(key, _)| self.wanted.contains_key(key)) {
+                self.foreign.remove(&self.wanted.meaning(key));
+            }
         }
         match (open.change, open.refused) {
             (Change::Sync(txn) | Change::Apply(txn), None) => {
@@ -119,6 +125,7 @@ impl Driver {
             }
             (Change::Repair { .. }, Some(why)) => {
                 self.put_off_repairs(now);
+                self.unlike.forget();
                 if let Some(txn) = self.sync {
                     out.events.push(Event::RulesRefused { switch, txn, why });
                 }

@@ -1,10 +1,11 @@
 //! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as an audit with every poll.
 
 use super::changes::Change;
+use super::unlike::PutOff;
 use super::{ANSWER_TIMEOUT, Driver, Output};
 use crate::error::DriverError;
 use crate::reading::{Purpose, Reading};
-use crate::reconcile;
+use crate::reconcile::{self, Repair};
 use crate::speaker::Reported;
 use tandem_model::{Event, Time};
 
@@ -50,7 +51,8 @@ impl Driver {
         let (purpose, epoch) = (reading.purpose, reading.epoch);
         self.reading = None;
         let switch = self.dpid;
-        let repair = reconcile::repair(&self.wanted, &flows);
+        let Some(speaker) = &self.speaker else { return Ok(()) };
+        let mut repair = reconcile::repair(&self.wanted, &flows, speaker.as_ref());
         self.foreign = reconcile::foreign(&flows);
         match purpose {
             Purpose::Sync(txn) => self.change(Change::Sync(txn), repair.add, &[], repair.erase, now, out),
@@ -60,9 +62,15 @@ impl Driver {
                     ports: Vec::new(),
                     flows: reconcile::samples(&flows),
                 });
-                let (missing, stale) = (repair.add.len() as u32, repair.erase.len() as u32);
                 let proven = self.synced && epoch == self.epoch && self.open.is_empty();
-                if proven && missing + stale > 0 && now >= self.repair.0 {
+                if !proven || now < self.repair.0 {
+                    repair = Repair::default();
+                } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
+                    out.events.push(Event::RulesUnlike { switch, rules, example });
+                }
+                let missing = repair.add.len() as u32;
+                let stale = repair.erase.len() as u32;
+                if missing + stale > 0 {
                     let change = Change::Repair { missing, stale };
                     self.change(change, repair.add, &[], repair.erase, now, out);
                 }

@@ -3,25 +3,28 @@
 
 mod changes;
 mod flows;
+mod unlike;
 
 use crate::error::DriverError;
+use crate::fairness::PacketAllowance;
 use crate::greeting::{Greeting, MOST_PORTS, Next};
 use crate::packets::{self, Malformed, Seen};
+use crate::port_changes::{Outcome, PortChanges};
 use crate::reading::{Purpose, Reading};
 use crate::speaker::{Heard, Speaker};
 use crate::v10::V10;
 use crate::v13::V13;
+use crate::wanted::{Meaning, Wanted};
 use changes::{Change, Open};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
-use tandem_model::{
-    Dpid, Effect, Event, PortInfo, PortNo, PortSample, Rule, RuleKey, SwitchCaps, Time, TxnId,
-};
+use tandem_model::{Dpid, Effect, Event, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId};
 use tandem_openflow::error::{Blame, DecodeError};
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
+use unlike::Unlike;
 
 /// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +77,7 @@ pub struct Driver {
     greeting: Option<Greeting>,
     dpid: Dpid,
     ports: BTreeMap<PortNo, PortInfo>,
-    wanted: BTreeMap<RuleKey, Rule>,
+    wanted: Wanted,
     /// False until the core has said what it wants: until then nothing is audited.
     synced: bool,
     epoch: u64,
@@ -86,6 +89,8 @@ pub struct Driver {
     sync: Option<TxnId>,
     /// No repair before this time, and the next pause.
     repair: (Time, Duration),
+    /// Repairs that changed nothing.
+    unlike: Unlike,
     /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports only ours).
     foreign: BTreeSet<RuleKey>,
     counters: Assembly<PortSample>,
@@ -94,7 +99,8 @@ pub struct Driver {
     next_lldp: Option<Time>,
     /// The latest changes of ports, by transaction id.
     port_changes: VecDeque<(u32, PortNo)>,
-    packets: RateLimiter,
+    packets: PacketAllowance,
+    port_news: PortChanges,
     complaints: RateLimiter,
     dropped: u64,
     /// Errors that answer what is not understood.
@@ -117,7 +123,7 @@ impl Driver {
             greeting: None,
             dpid: Dpid(0),
             ports: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            wanted: Wanted::new([], |key| *key),
             synced: false,
             epoch: 0,
             open: VecDeque::new(),
@@ -125,13 +131,15 @@ impl Driver {
             queued: None,
             sync: None,
             repair: (now, changes::REPAIR_PAUSE),
+            unlike: Unlike::default(),
             foreign: BTreeSet::new(),
             counters: Assembly::new(MOST_PORTS),
             counters_asked: now,
             next_poll: now,
             next_lldp: None,
             port_changes: VecDeque::new(),
-            packets: RateLimiter::new(cfg.packet_ins, Duration::from_secs(1), now),
+            packets: PacketAllowance::new(cfg.packet_ins, &[], now),
+            port_news: PortChanges::new(0, now),
             complaints: RateLimiter::new(WARNINGS, MINUTE, now),
             dropped: 0,
             answers: RateLimiter::new(ANSWERS, MINUTE, now),
@@ -266,23 +274,22 @@ impl Driver {
         }
         let switch = self.dpid;
         match heard {
-            Heard::Port(port, removed) => {
-                if removed {
-                    self.ports.remove(&port.port);
-                } else {
-                    if self.ports.len() >= MOST_PORTS && !self.ports.contains_key(&port.port) {
-                        let text =
-                            format!("it has more than {MOST_PORTS} ports; port {} is ignored", port.port);
-                        self.warn(text, now, out);
-                        return Ok(());
-                    }
-                    self.ports.insert(port.port, port.clone());
+            Heard::Port(port, removed) => match self.port_news.on_change(&port, removed, &self.ports, now) {
+                Outcome::Now => self.port_is(port, removed, out),
+                Outcome::Later => {}
+                Outcome::TooMany => {
+                    let text = format!(
+                        "it reports port {} and has {} already; further ones are ignored until it \
+                             connects again",
+                        port.port,
+                        self.ports.len()
+                    );
+                    self.warn(text, now, out);
                 }
-                out.events.push(Event::PortChanged { switch, port, removed });
-            }
+            },
             Heard::Packet { port, data } => self.on_packet(port, data, now, out),
             Heard::Removed { cookie, key, deleted } => {
-                let missed = key.is_some_and(|k| self.wanted.contains_key(&k));
+                let missed = key.is_some_and(|k| self.wanted.means(&k));
                 if deleted && cookie.is_ours() && missed && self.synced {
                     self.read_flows(Purpose::Audit, now, out);
                 }
@@ -298,6 +305,15 @@ impl Driver {
             Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Nothing => {}
         }
         Ok(())
+    }
+
+    fn port_is(&mut self, port: PortInfo, removed: bool, out: &mut Output) {
+        if removed {
+            self.ports.remove(&port.port);
+        } else {
+            self.ports.insert(port.port, port.clone());
+        }
+        out.events.push(Event::PortChanged { switch: self.dpid, port, removed });
     }
 
     /// The switch does not like a message: which one, its transaction id says.
@@ -343,6 +359,9 @@ impl Driver {
         let ports = greeting.ports.unwrap_or_default();
         self.dpid = dpid;
         self.ports = ports.iter().map(|p| (p.port, p.clone())).collect();
+        let numbers: Vec<PortNo> = self.ports.keys().copied().collect();
+        self.packets = PacketAllowance::new(self.cfg.packet_ins, &numbers, now);
+        self.port_news = PortChanges::new(self.ports.len(), now);
         self.next_poll = now + self.cfg.poll_period;
         self.next_lldp = self.cfg.lldp_period.map(|_| now);
         let version = self.speaker.as_ref().map_or("", |s| s.version()).to_owned();
@@ -359,7 +378,7 @@ impl Driver {
             Ok(None) => return,
             Err(why) => return self.on_malformed(port, why, now, out),
         };
-        if !self.packets.take(now) {
+        if !self.packets.take(port, now) {
             self.dropped += 1;
             return;
         }
@@ -389,7 +408,9 @@ impl Driver {
         }
         match effect {
             Effect::SyncRules { txn, rules, .. } => {
-                self.wanted = rules.into_iter().map(|r| (r.key, r)).collect();
+                let meaning = self.speaker.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
+                self.wanted = Wanted::new(rules, meaning);
+                self.unlike.forget();
                 self.synced = true;
                 self.sync = Some(txn);
                 self.epoch += 1;
@@ -464,6 +485,7 @@ impl Driver {
         }
         if self.is_up() {
             next = next.min(self.next_poll);
+            next = self.port_news.deadline().map_or(next, |at| next.min(at));
             next = self.next_lldp.map_or(next, |at| next.min(at));
             next = self.open.front().map_or(next, |o| next.min(o.sent + ANSWER_TIMEOUT));
             next = self.reading.as_ref().map_or(next, |r| next.min(r.deadline()));
@@ -485,6 +507,9 @@ impl Driver {
         }
         if self.open.front().is_some_and(|o| now >= o.sent + ANSWER_TIMEOUT) {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
+        }
+        for (port, removed) in self.port_news.take_due(now) {
+            self.port_is(port, removed, out);
         }
         if now >= self.next_poll {
             // Kept in step with the clock, so that readings do not drift; periods that were missed are left out.

@@ -14,9 +14,15 @@ use tandem_switch_driver::{Driver, Output};
 
 /// A driver after its handshake with a switch that speaks this version.
 pub(crate) fn connected(version: u8) -> Driver {
+    connected_with(version, cfg(), 1)
+}
+
+/// The same with another configuration, to a switch with so many ports.
+#[allow(dead_code, reason = "not every test program needs it")]
+pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Cfg, ports: u32) -> Driver {
     let mut out = Output::default();
-    let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
-    let mut switch = Memory::new(version);
+    let mut driver = Driver::new(cfg, "test", Time::ZERO, &mut out);
+    let mut switch = Memory::with_ports(version, ports);
     while !out.bytes.is_empty() {
         let answered = switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO);
         let mut rest = &answered[..];
@@ -122,6 +128,10 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(version: u8) -> Memory {
+        Memory::with_ports(version, 1)
+    }
+
+    pub(crate) fn with_ports(version: u8, ports: u32) -> Memory {
         let tables = if version == header::V13 { 2 } else { 1 };
         let text = |t: &str| t.to_owned();
         let description = Description {
@@ -140,16 +150,18 @@ impl Memory {
             ..Cfg::default()
         });
         let mut said = Said::default();
-        let port = Port {
-            number: 1,
-            name: text("p1"),
-            mac: MAC.0,
-            up: true,
-            speed: Some(1_000_000_000),
-            config: 0,
-            queues: Vec::new(),
-        };
-        switch.port(port, Time::ZERO, &mut said);
+        for number in 1..=ports {
+            let port = Port {
+                number,
+                name: format!("p{number}"),
+                mac: MAC.0,
+                up: true,
+                speed: Some(1_000_000_000),
+                config: 0,
+                queues: Vec::new(),
+            };
+            switch.port(port, Time::ZERO, &mut said);
+        }
         let conn = switch.connected(Time::ZERO, &mut said);
         let other = switch.connected(Time::ZERO, &mut said);
         let hello = [version, 0, 0, 8, 0, 0, 0, 1];

@@ -1,0 +1,328 @@
+//! The store: what must survive a restart. SQLite in a file, behind a trait.
+//!
+//! [`place`] says where it lies, `opening` makes and locks it and names damage, `identity` says whose it is, [`check`] whether what it
+//! holds fits the site; [`writer`] is the one thread that owns it from then on. Writes that arrive together are one transaction; each is
+//! answered by `Stored` or `StoreFailed`, and of a failed transaction nothing is in the file.
+
+pub mod check;
+mod identity;
+mod opening;
+pub mod place;
+pub mod tokens;
+pub mod writer;
+
+pub use identity::Layout;
+pub(crate) use identity::hex;
+pub use writer::Writer;
+
+use crate::hub::now;
+use anyhow::{Context, bail};
+use check::{Finding, Severity};
+use identity::Owner;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params};
+use rusqlite_migration::M;
+use std::path::{Path, PathBuf};
+use tandem_model::{
+    GroupRecord, MigrationRecord, PortNo, PortOverride, Record, ServerId, Share, Site, StoreIdentity, Stored,
+    SwitchId, Time, VmRecord,
+};
+
+/// What the controller needs of a store.
+pub trait Store: Send {
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&mut self) -> anyhow::Result<Stored>;
+
+    /// Writes all or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing is.
+    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()>;
+}
+
+/// A store in a SQLite file.
+pub struct Sqlite {
+    db: Connection,
+    path: String,
+    owner: Owner,
+}
+
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE vm (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE vm_group (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE last_id (kind TEXT PRIMARY KEY, id INTEGER NOT NULL);",
+    ),
+    // One row: the shares of all classes.
+    M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+    // What the operator wants of ports; the id is made of the switch's and the port's.
+    M::up("CREATE TABLE port (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
+    // Migrations under way, and servers out of service.
+    M::up(
+        "CREATE TABLE migration (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+         CREATE TABLE drained (id INTEGER PRIMARY KEY, record TEXT NOT NULL);",
+    ),
+    // One row: whose store it is.
+    M::up("CREATE TABLE site (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);"),
+];
+
+impl Sqlite {
+    /// Opens `site`'s store at `path`, making it if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is another site's, or another controller has it.
+    pub fn open(path: &Path, site: &Site) -> anyhow::Result<Sqlite> {
+        let name = path.display().to_string();
+        let mut db = opening::open(path, site)?;
+        opening::migrate(&mut db, path)?;
+        let owner = identity::adopt(&db, &name, site, now())?;
+        Ok(Sqlite { db, path: name, owner })
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> &StoreIdentity {
+        &self.owner.identity
+    }
+
+    /// All rows of a table that can be read; the others are added to `damaged`.
+    fn rows<T: serde::de::DeserializeOwned>(
+        &self,
+        table: &'static str,
+        id_of: impl Fn(&T) -> u64,
+        damaged: &mut Vec<Finding>,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut query = self.db.prepare(&format!("SELECT id, record FROM {table} ORDER BY id"))?;
+        let mut rows = query.query([])?;
+        let mut list = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let record = match row.get_ref(1)? {
+                ValueRef::Text(text) => serde_json::from_slice::<T>(text).map_err(|e| e.to_string()),
+                _ => Err("it is no text".to_owned()),
+            };
+            let record = record.and_then(|record| match id_of(&record).cast_signed() {
+                inside if inside == id => Ok(record),
+                inside => Err(format!("it is that of {inside}")),
+            });
+            match record {
+                Ok(record) => list.push(record),
+                Err(why) => damaged.push(Finding {
+                    table,
+                    id,
+                    severity: Severity::Fault,
+                    what: format!("the record is damaged: {why}"),
+                }),
+            }
+        }
+        Ok(list)
+    }
+
+    /// All that can be read, and what cannot.
+    fn read(&self) -> anyhow::Result<(Stored, Vec<Finding>)> {
+        let mut damaged = Vec::new();
+        let d = &mut damaged;
+        let stored = Stored {
+            vms: self.rows::<VmRecord>("vm", |v| v.id.0, d)?,
+            groups: self.rows::<GroupRecord>("vm_group", |g| g.id.0, d)?,
+            last_vm: self.last("vm")?,
+            last_group: self.last("vm_group")?,
+            shares: self.rows::<Vec<Share>>("shares", |_| 0, d)?.pop().unwrap_or_default(),
+            ports: self.rows::<PortOverride>("port", |p| port_id(p.switch, p.port), d)?,
+            migrations: self.rows::<MigrationRecord>("migration", |m| m.id.0, d)?,
+            last_migration: self.last("migration")?,
+            drained: self.rows::<ServerId>("drained", |s| u64::from(s.0), d)?,
+            identity: Some(self.owner.identity.clone()),
+        };
+        Ok((stored, damaged))
+    }
+
+    /// Everything in it that is damaged or does not fit `site`.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    pub fn examine(&self, site: &Site) -> anyhow::Result<Vec<Finding>> {
+        let (stored, mut found) = self.read()?;
+        found.extend(check::findings(&stored, &self.owner.layout, site));
+        Ok(found)
+    }
+
+    /// Everything that is stored, if all of it fits `site`; what is left over of a controller that was killed is left out and returned.
+    /// From then on the store is good for what the site has grown to.
+    ///
+    /// # Errors
+    /// With everything that is damaged or does not fit; then nothing was changed.
+    pub fn load_for(&mut self, site: &Site) -> anyhow::Result<(Stored, Vec<Finding>)> {
+        let (mut stored, mut found) = self.read()?;
+        found.extend(check::findings(&stored, &self.owner.layout, site));
+        let (faults, left): (Vec<Finding>, Vec<Finding>) =
+            found.into_iter().partition(|f| f.severity == Severity::Fault);
+        if !faults.is_empty() {
+            let list: Vec<String> = faults.iter().map(|f| format!("\n  {f}")).collect();
+            bail!(
+                "the store {} does not fit the site {:?}:{}\nNothing was changed, and nothing is used. Serve the site file that it was \
+                 written for; or drop a record, by its table and number, with `tandem store forget` (a copy of the store is kept): what \
+                 it stood for is then no longer known, and is not stopped. `tandem store check` shows this list",
+                self.path,
+                site.name,
+                list.concat()
+            );
+        }
+        check::leave_out(&mut stored);
+        let layout = Layout::of(site);
+        if layout != self.owner.layout {
+            self.owner.identity.fingerprint = layout.fingerprint(&site.name);
+            self.owner.layout = layout;
+            identity::write(&self.db, &self.owner).map_err(|e| self.explained(e))?;
+            stored.identity = Some(self.owner.identity.clone());
+        }
+        Ok((stored, left))
+    }
+
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<rusqlite::Error>() {
+            Ok(error) => opening::explain(Path::new(&self.path), &error),
+            Err(error) => error,
+        }
+    }
+
+    fn last(&self, kind: &str) -> anyhow::Result<u64> {
+        let mut query = self.db.prepare("SELECT id FROM last_id WHERE kind = ?1")?;
+        let id = query.query_map([kind], |row| row.get::<_, i64>(0))?.next().transpose()?;
+        Ok(id.unwrap_or(0).cast_unsigned())
+    }
+}
+
+impl Store for Sqlite {
+    fn load(&mut self) -> anyhow::Result<Stored> {
+        let (stored, damaged) = self.read()?;
+        match damaged.first() {
+            None => Ok(stored),
+            Some(first) => bail!("the store {} is damaged: {first}", self.path),
+        }
+    }
+
+    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        self.write(records).map_err(|error| {
+            let full = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+                == Some(rusqlite::ErrorCode::DiskFull);
+            let what = if full { "; free space on its disk" } else { "" };
+            error.context(format!("writing {}{what}", self.path))
+        })
+    }
+}
+
+impl Sqlite {
+    fn write(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        let transaction = self.db.transaction()?;
+        for record in records {
+            if let Record::PutMoved { vm, migration } = record {
+                put(&transaction, "migration", migration.id.0, &serde_json::to_string(migration)?)?;
+                put(&transaction, "vm", vm.id.0, &serde_json::to_string(vm)?)?;
+                continue;
+            }
+            let (table, id, text) = match record {
+                Record::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
+                Record::RemoveVm { vm } => ("vm", vm.0, None),
+                Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
+                Record::RemoveGroup { group } => ("vm_group", group.0, None),
+                Record::PutPort { port } => {
+                    ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
+                }
+                Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
+                Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
+                Record::PutMigration { migration } => {
+                    ("migration", migration.id.0, Some(serde_json::to_string(migration)?))
+                }
+                Record::RemoveMigration { migration } => ("migration", migration.0, None),
+                Record::PutDrained { server } => {
+                    ("drained", u64::from(server.0), Some(serde_json::to_string(server)?))
+                }
+                Record::RemoveDrained { server } => ("drained", u64::from(server.0), None),
+                // Above.
+                Record::PutMoved { .. } => continue,
+            };
+            match text {
+                Some(text) => put(&transaction, table, id, &text)?,
+                None => {
+                    transaction.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id.cast_signed()])?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn put(transaction: &rusqlite::Transaction<'_>, table: &str, id: u64, text: &str) -> anyhow::Result<()> {
+    let id = id.cast_signed();
+    transaction.execute(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"), params![id, text])?;
+    transaction.execute(
+        "INSERT INTO last_id VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET id = max(id, ?2)",
+        params![table, id],
+    )?;
+    Ok(())
+}
+
+/// A moment for people, UTC: `2026-03-01 12:00`.
+fn date(at: Time) -> String {
+    let seconds = i64::try_from(at.0 / 1_000_000_000).unwrap_or(i64::MAX);
+    let date = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", date.hour(), date.minute())
+}
+
+fn port_id(switch: SwitchId, port: PortNo) -> u64 {
+    u64::from(switch.0) << 32 | u64::from(port.0)
+}
+
+/// The tables that `tandem store forget` takes records out of, by the words that people use.
+pub const TABLES: [(&str, &str); 6] = [
+    ("vm", "vm"),
+    ("group", "vm_group"),
+    ("port", "port"),
+    ("migration", "migration"),
+    ("drained", "drained"),
+    ("shares", "shares"),
+];
+
+/// Takes one record out of the store at `path`, after copying the store aside; says where the copy is.
+///
+/// # Errors
+/// When a controller has the store, there is no such record, or the copy cannot be made; then nothing was changed.
+pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
+    let words = || TABLES.map(|(word, _)| word).join(", ");
+    let found = TABLES.iter().find(|(word, name)| *word == table || *name == table);
+    let (_, name) = found.with_context(|| format!("there is no table {table:?}; there are {}", words()))?;
+    let db = opening::open_existing(path)?;
+    let there: i64 =
+        db.query_row(&format!("SELECT count(*) FROM {name} WHERE id = ?1"), [id], |row| row.get(0))?;
+    if there == 0 {
+        bail!("the store {} has no {table} {id}; nothing was changed", path.display());
+    }
+    let copy = opening::copy_aside(&db, path)?;
+    db.execute(&format!("DELETE FROM {name} WHERE id = ?1"), [id]).map_err(|e| opening::explain(path, &e))?;
+    Ok(copy)
+}
+
+/// The site that a store is of; `None` for one that is nobody's yet.
+fn site_of(path: &Path) -> anyhow::Result<Option<String>> {
+    let db = opening::open_existing(path)?;
+    let made: bool =
+        db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'site'", [], |row| row.get(0))?;
+    if !made {
+        return Ok(None);
+    }
+    Ok(identity::read(&db, &path.display().to_string())?.map(|owner| owner.identity.site))
+}
+
+/// Copies a store, with what is in its log, to a new file.
+fn copy_store(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let db = opening::open_existing(from)?;
+    opening::copy(&db, from, to)
+}
+
+#[cfg(test)]
+mod tests;

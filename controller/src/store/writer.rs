@@ -1,0 +1,136 @@
+//! The store's thread: writes that arrive together are one transaction, and each is answered.
+
+use super::Store;
+use crate::hub::Input;
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use tandem_model::{Event, Record, StoreId};
+
+/// Writes that may wait for the disk: a burst of a whole large data centre's VMs (each writes two or three records while it starts).
+/// More than that wait only when the disk does not take any: then the next are answered `StoreFailed`, so that memory stays bounded and
+/// whoever asked hears of it.
+pub const WRITES: usize = 16 * 1024;
+
+/// Hands writes to the store's thread.
+#[derive(Clone)]
+pub struct Writer(SyncSender<(StoreId, Record)>);
+
+impl Writer {
+    /// Starts the store's thread; answers go to the hub.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start(store: Box<dyn Store>, hub: tokio::sync::mpsc::Sender<Input>) -> std::io::Result<Writer> {
+        Writer::with_depth(store, hub, WRITES)
+    }
+
+    fn with_depth(
+        store: Box<dyn Store>,
+        hub: tokio::sync::mpsc::Sender<Input>,
+        depth: usize,
+    ) -> std::io::Result<Writer> {
+        let (sender, receiver) = mpsc::sync_channel(depth);
+        std::thread::Builder::new().name("store".into()).spawn(move || run(store, &receiver, &hub))?;
+        Ok(Writer(sender))
+    }
+
+    /// Queues a write.
+    ///
+    /// # Errors
+    /// When it cannot wait any more, with the reason; then it is not written, and will not be answered either.
+    pub fn write(&self, id: StoreId, record: Record) -> Result<(), String> {
+        self.0.try_send((id, record)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                format!("its disk takes nothing: {WRITES} writes are waiting for it already")
+            }
+            TrySendError::Disconnected(_) => "its thread has ended; restart the controller".to_owned(),
+        })
+    }
+}
+
+/// Writes until there is nobody who could ask or hear.
+fn run(
+    mut store: Box<dyn Store>,
+    queue: &Receiver<(StoreId, Record)>,
+    hub: &tokio::sync::mpsc::Sender<Input>,
+) {
+    while let Ok(first) = queue.recv() {
+        let batch = std::iter::once(first).chain(queue.try_iter().take(WRITES));
+        let (ids, records): (Vec<StoreId>, Vec<Record>) = batch.unzip();
+        // A panic is an error of ours, but no reason to leave everybody waiting: the transaction is undone when it is dropped.
+        let written = std::panic::catch_unwind(AssertUnwindSafe(|| store.commit(&records)));
+        let result = match written {
+            Ok(result) => result.map_err(|e| format!("{e:#}")),
+            Err(panic) => Err(format!("an error within the controller: {}", reason(panic.as_ref()))),
+        };
+        for id in ids {
+            let event = match &result {
+                Ok(()) => Event::Stored { id },
+                Err(why) => Event::StoreFailed { id, why: why.clone() },
+            };
+            if hub.blocking_send(Input::Event(event)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a panic said.
+fn reason(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_model::{GroupId, Stored};
+
+    /// A store whose commits wait for a word, and do what it says.
+    struct Held(Receiver<bool>);
+
+    impl Store for Held {
+        fn load(&mut self) -> anyhow::Result<Stored> {
+            Ok(Stored::default())
+        }
+        fn commit(&mut self, _: &[Record]) -> anyhow::Result<()> {
+            assert!(self.0.recv()?, "out of luck");
+            Ok(())
+        }
+    }
+
+    fn record(n: u64) -> Record {
+        Record::RemoveGroup { group: GroupId(n) }
+    }
+
+    #[test]
+    fn a_wedged_disk_takes_a_bounded_number_of_writes_and_the_rest_is_refused_with_the_reason() {
+        let (word, held) = mpsc::channel();
+        let (hub, mut events) = tokio::sync::mpsc::channel(64);
+        let writer = Writer::with_depth(Box::new(Held(held)), hub, 4).expect("a thread");
+        let refused = (1..=100).filter(|n| writer.write(StoreId(*n), record(*n)).is_err()).count();
+        assert!(refused >= 95, "four wait and one is being written: {refused} of 100 were refused");
+        let why = (0..10).find_map(|n| writer.write(StoreId(200 + n), record(1)).err()).expect("full");
+        assert!(why.contains("disk"), "{why}");
+        (0..100).for_each(|_| word.send(true).expect("it waits"));
+        let first = events.blocking_recv();
+        assert!(matches!(first, Some(Input::Event(Event::Stored { id: StoreId(1) }))), "{first:?}");
+    }
+
+    #[test]
+    fn a_panic_while_writing_is_a_failed_write_and_the_next_one_is_tried() {
+        let (word, held) = mpsc::channel();
+        let (hub, mut events) = tokio::sync::mpsc::channel(64);
+        let writer = Writer::with_depth(Box::new(Held(held)), hub, 4).expect("a thread");
+        word.send(false).expect("it waits");
+        writer.write(StoreId(1), record(1)).expect("room");
+        let Some(Input::Event(Event::StoreFailed { id, why })) = events.blocking_recv() else {
+            panic!("it is answered")
+        };
+        assert!(id == StoreId(1) && why.contains("out of luck"), "{why}");
+        word.send(true).expect("it waits");
+        writer.write(StoreId(2), record(2)).expect("room");
+        let next = events.blocking_recv();
+        assert!(matches!(next, Some(Input::Event(Event::Stored { id: StoreId(2) }))), "{next:?}");
+    }
+}

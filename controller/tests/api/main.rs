@@ -1,0 +1,7 @@
+//! The API of the real program, asked by raw clients: browsers that were led here, slow and greedy peers, tokens, and nonsense.
+
+mod guard;
+mod nonsense;
+mod peers;
+mod server;
+mod stores;

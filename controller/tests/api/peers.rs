@@ -1,0 +1,108 @@
+//! Slow, greedy and unknown peers.
+
+use crate::server::{LIMIT, Server, program};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
+
+#[test]
+fn half_a_request_and_one_that_never_comes_are_cut() {
+    let server = Server::start();
+    let host = format!("host: 127.0.0.1:{}\r\n", server.port);
+    let begin = [
+        String::new(),
+        "GET /api/v1/over".to_owned(),
+        format!("GET /api/v1/overview HTTP/1.1\r\n{host}x-slow: "),
+        // Asked and answered, and then nothing more: an idle connection.
+        format!("GET /api/v1/overview HTTP/1.1\r\n{host}\r\n"),
+    ];
+    let mut streams: Vec<TcpStream> = begin.iter().map(|_| server.tcp().expect("it listens")).collect();
+    for (stream, text) in streams.iter_mut().zip(&begin) {
+        stream.write_all(text.as_bytes()).expect("it listens");
+    }
+    let mut body = server.unix();
+    let head = "POST /api/v1/vms HTTP/1.1\r\nhost: tandem\r\nx-tandem-request: 1\r\ncontent-type: application/json\r\n\
+                content-length: 100\r\n\r\n{\"cpu\"";
+    body.write_all(head.as_bytes()).expect("it listens");
+    for (mut stream, text) in streams.into_iter().zip(&begin) {
+        // It ends by itself: without a time-out this would wait until the client's own.
+        stream.read_to_end(&mut Vec::new()).unwrap_or_else(|e| panic!("{text:?} is not cut: {e}"));
+    }
+    let mut answer = [0; 64];
+    let n = body.read(&mut answer).expect("it is answered");
+    assert!(
+        String::from_utf8_lossy(&answer[..n]).contains(" 408 "),
+        "{:?}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[test]
+fn bodies_and_heads_that_are_too_large_are_refused() {
+    let server = Server::start();
+    let body = vec![b' '; 2 * 1024 * 1024];
+    let reply = server.ask("POST", "/api/v1/groups", Some(&body));
+    assert_eq!(reply.status, 413);
+    reply.error();
+    let long = vec![format!("x-long: {}", "y".repeat(100_000))];
+    assert_eq!(server.over_unix("GET /api/v1/overview", &long).status, 431);
+}
+
+#[test]
+fn a_crowd_of_api_clients_leaves_switches_their_descriptors() {
+    // 300 descriptors, and 800 clients that never finish their requests.
+    let server = Server::start_with(&[], Some(300));
+    let mut crowd = Vec::new();
+    for _ in 0..800 {
+        let Ok(mut stream) = server.tcp() else { continue };
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ");
+        crowd.push(stream);
+    }
+    for _ in 0..20 {
+        // OpenFlow 1.3 HELLO; a controller that has a descriptor for it says HELLO too.
+        let mut switch = UnixStream::connect(server.at("of.sock")).expect("it listens");
+        switch.set_read_timeout(Some(Duration::from_secs(5))).expect("a stream");
+        switch.write_all(&[4, 0, 0, 8, 0, 0, 0, 1]).expect("it listens");
+        let mut hello = [0; 8];
+        switch.read_exact(&mut hello).unwrap_or_else(|e| panic!("no switch gets in: {e}\n{}", server.log()));
+        assert_eq!(hello[1], 0, "HELLO");
+        std::mem::forget(switch);
+    }
+    // The Unix socket has its own share.
+    assert_eq!(server.over_unix("GET /api/v1/overview", &["host: tandem".to_owned()]).status, 200);
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+    drop(crowd);
+    let start = Instant::now();
+    let host = vec![format!("host: localhost:{}", server.port)];
+    while server.over_tcp("GET /api/v1/overview", &host).status != 200 {
+        assert!(start.elapsed() < LIMIT, "it does not recover");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_unix_socket_is_its_owners_and_another_user_is_told_so() {
+    let server = Server::start();
+    let socket = server.at("api.sock");
+    let mode = std::fs::metadata(&socket).expect("it").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
+        return;
+    }
+    // Even where the file's rights were lost, the kernel tells who asks.
+    for (path, mode) in [(server.folder.path(), 0o755), (socket.as_path(), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    let copy = server.at("tandem");
+    std::fs::copy(env!("CARGO_BIN_EXE_tandem"), &copy).expect("room");
+    let api = format!("unix:{}", socket.display());
+    let mut other = std::process::Command::new(copy);
+    let output =
+        other.args(["--api", &api, "vm", "list"]).uid(65534).gid(65534).output().expect("the program");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("user 65534 may not use"), "{text}");
+    drop(program());
+}
