@@ -429,11 +429,10 @@ impl Shaping {
             }
         }
         let mut ended = begun.clone();
-        if work.iter().any(|(_, requests, _, _)| !requests.is_empty()) || work.is_empty() {
-            if let Err(error) = self.record.put(begun) {
-                faults.extend(work.into_iter().map(|(_, _, _, f)| Fault { why: error.to_string(), ..f }));
-                return Ok((0, BTreeSet::new()));
-            }
+        let is_due = work.iter().any(|(_, requests, _, _)| !requests.is_empty()) || work.is_empty();
+        if is_due && let Err(error) = self.record.put(begun) {
+            faults.extend(work.into_iter().map(|(_, _, _, f)| Fault { why: error.to_string(), ..f }));
+            return Ok((0, BTreeSet::new()));
         }
         // 2. The kernel.
         let mut changes = 0;

@@ -224,13 +224,10 @@ impl Hosts {
                     let from = host.at;
                     if (host.counted, host.mac) != (Some(port), mac) {
                         let before = self.take(ip);
-                        match (self.meet(ip, mac, at, port, now), before) {
-                            // There is room where it was.
-                            (Sighting::Full, Some(before)) => {
-                                self.put(ip, before);
-                                return Sighting::Full;
-                            }
-                            _ => {}
+                        // There is room where it was.
+                        if let (Sighting::Full, Some(before)) = (self.meet(ip, mac, at, port, now), before) {
+                            self.put(ip, before);
+                            return Sighting::Full;
                         }
                     } else {
                         self.refresh(ip, at, now);

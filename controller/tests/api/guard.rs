@@ -12,7 +12,7 @@ fn a_page_of_another_site_reads_and_writes_nothing() {
     let port = server.port;
     let host = format!("host: 127.0.0.1:{port}");
     let get = |more: &[&str]| {
-        server.over_tcp("GET /api/v1/overview", &[&[host.clone()], &lines(more)[..]].concat())
+        server.over_tcp("GET /api/v1/overview", &[std::slice::from_ref(&host), &lines(more)[..]].concat())
     };
     assert_eq!(get(&[]).status, 200);
     assert_eq!(

@@ -253,7 +253,8 @@ mod tests {
     fn options_are_found_wherever_the_rfcs_let_them_stand() {
         use DhcpRequestKind::{Discover, Request};
         let ip = |n| Some(Ipv4Addr::new(10, 0, 0, n));
-        let good: &[(&[u8], &[u8], &[u8], Short)] = &[
+        type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], Short);
+        let good: &[Case<'_>] = &[
             (&[53, 1, 1, 255], &[], &[], (Discover, None, None)),
             (&[53, 1, 1], &[], &[], (Discover, None, None)),
             (&[0, 0, 53, 1, 1, 0, 0, 255, 53, 9], &[], &[], (Discover, None, None)),

@@ -130,7 +130,7 @@ fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
 impl Action {
     /// The action that a whole part is; `at` is its beginning, for errors.
     fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
-        if a.left() < 8 || a.left() % 8 != 0 {
+        if a.left() < 8 || !a.left().is_multiple_of(8) {
             return Err(at.error(Problem::Length { length: a.left() }));
         }
         a.take(4)?;

@@ -47,7 +47,7 @@ pub enum Instruction {
 impl Instruction {
     /// The instruction that a whole part is; `at` is its beginning, for errors.
     fn known(kind: u16, mut i: Reader<'_>, at: &Reader<'_>) -> Result<Instruction, DecodeError> {
-        if i.left() < 8 || i.left() % 8 != 0 {
+        if i.left() < 8 || !i.left().is_multiple_of(8) {
             return Err(at.error(Problem::Length { length: i.left() }));
         }
         i.take(4)?;

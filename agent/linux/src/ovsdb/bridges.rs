@@ -22,6 +22,9 @@ pub struct Synced {
     pub ports: Vec<(String, String, Result<(), String>)>,
 }
 
+/// The bridges that are there, and what each of the wanted ones that cannot be has against it.
+pub type Inspected = (Vec<ActualBridge>, Vec<(String, Error)>);
+
 impl Ovsdb {
     /// Makes the bridges of `owner` what is wanted: one transaction with only the differences, or none if there are none. Then waits
     /// until vswitchd has carried it out, and reads back what has become of the ports.
@@ -96,7 +99,7 @@ impl Ovsdb {
         owner: &str,
         wanted: &[WantedBridge],
         adopt: Adopt,
-    ) -> Result<(Vec<ActualBridge>, Vec<(String, Error)>), Error> {
+    ) -> Result<Inspected, Error> {
         let found = self.find_bridges()?;
         difference(&found, owner, &[], &[], Adopt::No)?;
         let bridges = found.bridges.iter().map(|b| b.actual(&found.qos)).collect();

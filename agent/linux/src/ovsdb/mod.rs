@@ -22,7 +22,7 @@ mod queueing;
 mod row;
 mod wanted;
 
-pub use bridges::Synced;
+pub use bridges::{Inspected, Synced};
 pub use connection::Ovsdb;
 pub use error::{Error, Gap};
 use found::Found;

@@ -117,15 +117,16 @@ fn refuse(
     for port in &wanted.ports {
         let Some(place) = places.get(port.name.as_str()) else { continue };
         let ours = place.port.owner() == Some(owner);
-        if place.bridge.name != wanted.name && (!ours || place.bridge.name == port.name) {
-            return Err(elsewhere(&port.name, place));
-        }
         if place.port.name != port.name || !place.port.interfaces.iter().any(|i| i.name == port.name) {
             return Err(Error::PortInBond {
                 port: port.name.clone(),
                 bond: place.port.name.clone(),
                 bridge: place.bridge.name.clone(),
             });
+        }
+        // Behind the bond: a member of one is no port that could be taken out of its bridge.
+        if place.bridge.name != wanted.name && (!ours || place.bridge.name == port.name) {
+            return Err(elsewhere(&port.name, place));
         }
         other(place.bridge, place.port.owner())?;
         let interface = place.port.interfaces.iter().find(|i| i.name == port.name);

@@ -97,7 +97,7 @@ impl Rule {
     }
 
     /// They are not.
-    fn is_not(self, header: Header, offset: u32, value: &[u8]) -> Rule {
+    fn differs(self, header: Header, offset: u32, value: &[u8]) -> Rule {
         self.load(header, offset, length(value), FIRST).compare(false, value)
     }
 
@@ -213,9 +213,9 @@ pub(super) fn begin() -> Result<(), Error> {
             ),
             // Ports are in the first fragment only.
             ("own", all().masked(Network, 6, &[0x1f, 0xff], false, &[0, 0]), Accept),
-            ("own", all().is_not(Network, 9, &[17]), Accept),
+            ("own", all().differs(Network, 9, &[17]), Accept),
             // Nobody behind a port is a DHCP server.
-            ("own", all().is_not(Transport, 0, &[0, 67]), Accept),
+            ("own", all().differs(Transport, 0, &[0, 67]), Accept),
             // Hardware type 1, protocol IPv4, lengths 6 and 4 (RFC 826); then the sender's Ethernet address.
             ("arp", all().is(Network, 0, &[0, 1, 8, 0, 6, 4]).known(In, Network, 8, 6, MACS), Goto("sender")),
             ("sender", all().known(In, Network, 14, 4, ADDRESSES), Accept),

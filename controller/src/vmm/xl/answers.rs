@@ -40,6 +40,9 @@ pub fn loads<'t>(site: &str, texts: impl IntoIterator<Item = &'t str>) -> Result
     last
 }
 
+/// Whether it runs, and what is cleaned and resumed on either side.
+pub type Settling = (Option<bool>, [bool; 2], [bool; 2]);
+
 /// What both hosts list after a migration was cut (`None`: a host is silent), to where the VM is: true
 /// for the target, false for the source, `None` where it is lost or nobody can tell. Also whether each
 /// side's domain is let run, and whether it is destroyed.
@@ -51,7 +54,7 @@ pub fn settled(
     vm: VmId,
     source: Option<&str>,
     target: Option<&str>,
-) -> Result<(Option<bool>, [bool; 2], [bool; 2]), Nonsense> {
+) -> Result<Settling, Nonsense> {
     let look = |text: Option<&str>| match text {
         None => Ok(Side::Silent),
         Some(text) => {
