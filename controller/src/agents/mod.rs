@@ -4,7 +4,7 @@
 //! TLS is spoken here and not inside the RPC library, so that every refusal is logged with its reason and its peer.
 //!
 //! An agent speaks for the switches that the authority's registry gives it, or, where that says nothing, for the one that is called as it
-//! is; one on the Unix socket for all. It is told of no other, and what it says of another is refused and said ([`claims`]).
+//! is; one on the Unix socket for all. It is told of no other, and what it says of another is refused and said (`claims`).
 
 pub mod api;
 pub mod authority;
