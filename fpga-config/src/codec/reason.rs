@@ -28,6 +28,9 @@ pub enum Reason {
         /// In words.
         needs: &'static str,
     },
+    /// An 802.3 frame without an Ethernet type.
+    #[error("it matches frames that have a length for an Ethernet type, which the card takes for types")]
+    Length,
     /// See [`Transport`](super::rule::Transport).
     #[error("it matches {0:?}, which the card would see in fragments too; `transport = \"card\"` allows it")]
     Fragments(FieldId),
