@@ -140,8 +140,7 @@ fn garbage_is_answered_with_an_openflow_error_and_the_log_says_what_to_do() -> R
     dc.json(&["topology"])?;
     let log = std::fs::read_to_string(dc.path("tandem.log"))?;
     ensure!(
-        log.contains("refused: it sent what is no OpenFlow message")
-            && log.contains("let only switches dial this port"),
+        log.contains("refused: it does not begin with a HELLO") && log.contains("let only switches do so"),
         "{log}"
     );
     Ok(())

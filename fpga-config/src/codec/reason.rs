@@ -44,6 +44,11 @@ pub enum Reason {
         "it sets the DSCP of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
     )]
     Ipv6Changed,
+    /// IPv6 has ports too.
+    #[error(
+        "it changes TCP or UDP ports of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
+    )]
+    Ipv6PortsChanged,
     /// CONTROLLER, LOCAL, NORMAL, TABLE.
     #[error("it sends to {0}")]
     Reserved(&'static str),

@@ -354,6 +354,10 @@ fn plan(
             Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
             Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
+            // Of IPv6, too, software changes the ports.
+            Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
+                return Err(Reason::Ipv6PortsChanged);
+            }
             Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
             Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),
             other => return Err(Reason::Action(format!("{other:?}"))),
