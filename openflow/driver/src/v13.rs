@@ -4,7 +4,8 @@ use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag,
+    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+    VlanTag,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;

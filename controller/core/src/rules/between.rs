@@ -5,7 +5,8 @@ use super::{RuleSet, edge};
 use crate::live::is_openflow;
 use tandem_model::paths;
 use tandem_model::{
-    ClassId, Cookie, Hop, NodeId, Prefix, Rule, RuleAction, RuleMatch, ServerId, SwitchId, Topology, VlanTag, VmRecord,
+    ClassId, Cookie, Hop, NodeId, Prefix, Rule, RuleAction, RuleMatch, ServerId, SwitchId, Topology, VlanTag,
+    VmRecord,
 };
 
 /// The shortest way between the edges of two VMs; empty where they have the same one.
@@ -35,14 +36,9 @@ pub fn pair(
         return;
     };
     let from = NodeId::Switch(edge_a);
-    let pair =
-        RuleMatch { ip_src: Some(Prefix::host(a.address)), ..edge::to_machine(b.mac, b.address) };
-    let entry = RuleMatch {
-        in_port: Some(port_a),
-        eth_src: Some(a.mac),
-        vlan: Some(VlanTag::NoVlan),
-        ..pair
-    };
+    let pair = RuleMatch { ip_src: Some(Prefix::host(a.address)), ..edge::to_machine(b.mac, b.address) };
+    let entry =
+        RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), vlan: Some(VlanTag::NoVlan), ..pair };
     let mut put = |switch: SwitchId, r: Rule| {
         rules.insert((switch, r.key), r);
     };

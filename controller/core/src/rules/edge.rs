@@ -16,8 +16,8 @@ use crate::live::is_openflow;
 use std::net::Ipv4Addr;
 use tandem_model::site::AddressPlan;
 use tandem_model::{
-    Cookie, ETH_ARP, Gateway, LinkId, Mac, NodeId, Owner, Prefix, Rule, RuleAction,
-    RuleMatch, Server, Site, SwitchId, Topology, VlanTag,
+    Cookie, ETH_ARP, Gateway, LinkId, Mac, NodeId, Owner, Prefix, Rule, RuleAction, RuleMatch, Server, Site,
+    SwitchId, Topology, VlanTag,
 };
 
 /// IP protocol number of UDP, and where DHCP clients and servers are (RFC 2131 section 4.1).
@@ -105,11 +105,7 @@ pub(super) fn edge(marking: Marking<'_>, inside: &[Prefix], switch: SwitchId) ->
     let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
     let mut rules = Vec::new();
     if site.modules.arp {
-        let arp = RuleMatch {
-            eth_type: Some(ETH_ARP),
-            vlan: Some(VlanTag::NoVlan),
-            ..RuleMatch::default()
-        };
+        let arp = RuleMatch { eth_type: Some(ETH_ARP), vlan: Some(VlanTag::NoVlan), ..RuleMatch::default() };
         rules.push(rule(0, source::PUNT, arp, vec![RuleAction::Controller], base));
     }
     let (mut has_servers, mut has_machines) = (false, false);

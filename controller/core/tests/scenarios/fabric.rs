@@ -283,12 +283,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn vm(vm: &tandem_model::VmRecord) -> Sender {
-        Sender {
-            node: NodeId::Server(vm.server),
-            link: vm.path_up[0].link,
-            mac: vm.mac,
-            ip: vm.address,
-        }
+        Sender { node: NodeId::Server(vm.server), link: vm.path_up[0].link, mac: vm.mac, ip: vm.address }
     }
 
     pub(crate) fn server(site: &Site, n: u32) -> Sender {

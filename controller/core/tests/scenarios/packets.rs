@@ -293,14 +293,7 @@ fn matching() -> impl Strategy<Value = RuleMatch> {
     use prop::option::of as maybe;
     let tag = maybe(prop::sample::select(vec![VlanTag::NoVlan, VlanTag::Untagged, VlanTag::Priority]));
     let (to, tag) = (maybe(0u8..3), tag);
-    (
-        (maybe(1u32..4), maybe(0u8..3), to),
-        tag,
-        maybe(prefix()),
-        maybe(prefix()),
-        any::<bool>(),
-        maybe(0u8..2),
-    )
+    ((maybe(1u32..4), maybe(0u8..3), to), tag, maybe(prefix()), maybe(prefix()), any::<bool>(), maybe(0u8..2))
         .prop_map(|((port, mac, to), vlan, ip_src, ip_dst, ip, dscp)| RuleMatch {
             eth_dst: to.map(|n| Mac([2, 0, 0, 0, 1, n])),
             vlan,
