@@ -27,4 +27,5 @@ mod plans;
 mod restart;
 mod statistics;
 mod topology;
+mod wall_clock;
 mod world;
