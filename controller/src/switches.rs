@@ -3,8 +3,7 @@
 //! A task reads as much as there is, handles all whole messages in it, and writes once. Memory per connection is bounded: the
 //! receive buffer holds at most one message beyond what was read, and a full hub queue stops the reading.
 
-use crate::clock::now;
-use crate::hub::Input;
+use crate::hub::{Input, now};
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
 use std::path::PathBuf;

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tandem_tests::pings::{Use, Witnesses};
 use tandem_tests::{DataCentre, can_emulate_on, wait};
 
@@ -68,6 +68,9 @@ fn library() -> Option<PathBuf> {
 /// A data centre whose wall clock can be set.
 struct Clocked {
     dc: DataCentre,
+    /// How far the clock is off, in seconds.
+    offset: i64,
+    /// How often the running controller has seen it set.
     steps: usize,
 }
 
@@ -87,14 +90,15 @@ impl Clocked {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        let mut clocked = Clocked { dc, steps: 0 };
+        let mut clocked = Clocked { dc, offset: 0, steps: 0 };
         clocked.write(0)?;
         clocked.dc.start()?;
         Ok(Some(clocked))
     }
 
     /// The wall clock is so many seconds off from now on.
-    fn write(&self, offset: i64) -> Result<()> {
+    fn write(&mut self, offset: i64) -> Result<()> {
+        self.offset = offset;
         let new = self.dc.path("clock.new");
         std::fs::write(&new, format!("{offset:+}\n"))?;
         Ok(std::fs::rename(new, self.dc.path("clock"))?)
@@ -130,13 +134,12 @@ impl Clocked {
         Ok(format!("vm{}", vm["id"].as_u64().context("no id")?))
     }
 
-    /// How long a VM has still to live, in seconds, by its stored end and the clock that the controller shows.
+    /// How long a VM has still to live, in seconds, by the end that is shown and the clock as it is set.
     fn left(&self, vm: &str) -> Result<f64> {
         let shown = self.dc.json(&["vm", "show", vm])?;
         let end = shown["expires_at"].as_u64().context("no end")?;
-        let all: Value = serde_json::from_str(&self.dc.get("/api/v1/snapshot")?)?;
-        let now = all["at"].as_u64().context("no moment")?;
-        Ok((end as f64 - now as f64) / 1e9)
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() + self.offset as f64;
+        Ok(end as f64 / 1e9 - now)
     }
 
     fn runs(&self, vm: &str) -> Result<bool> {
@@ -257,7 +260,7 @@ fn a_restart_under_a_wrong_clock_takes_nobodys_time() -> Result<()> {
         lab.dc.wait_ready()?;
         ensure!(lab.notices("clock-doubted")?.len() == 1, "{during}: nothing is said");
         let near = |left: f64| {
-            // Written once a minute; the controller may have been away for as long as that is known.
+            // What passed between the last write that a controller runs and its end, and until the next was there, was not counted.
             let passed = begun.elapsed().as_secs_f64();
             (left + passed - LIFE).abs() < 65.0
         };
