@@ -88,8 +88,8 @@ pub struct DataCentre {
     pub protocols: Option<&'static str>,
     /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they are by default.
     pub datapath: Option<&'static str>,
-    /// Variables that the lab and the controller are started with.
-    pub environment: Vec<(String, String)>,
+    /// The command that starts the lab and the controller, whose programs and arguments are its last ones; none if it is empty.
+    pub starter: Vec<String>,
     controller: Option<Child>,
     record: bool,
 }
@@ -104,8 +104,8 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        let (protocols, datapath, environment) = (None, None, Vec::new());
-        Ok(DataCentre { name, folder, protocols, datapath, environment, controller: None, record: false })
+        let (protocols, datapath, starter) = (None, None, Vec::new());
+        Ok(DataCentre { name, folder, protocols, datapath, starter, controller: None, record: false })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -177,9 +177,18 @@ impl DataCentre {
         let protocols: Vec<&str> = self.protocols.iter().flat_map(|p| ["--protocols", p]).collect();
         let datapath: Vec<&str> = self.datapath.iter().flat_map(|d| ["--datapath", d]).collect();
         let arguments = [&up[..], &agents[..], &protocols[..], &datapath[..], options].concat();
-        let mut command = Command::new(program("tandem-lab")?);
-        command.args(&arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        let mut command = self.starting("tandem-lab")?;
+        command.args(&arguments).stdin(Stdio::null());
         text(command.output()?, &format!("tandem-lab {}", arguments.join(" ")))
+    }
+
+    /// A program that runs on, by the starter.
+    fn starting(&self, name: &str) -> anyhow::Result<Command> {
+        let program = program(name)?;
+        let Some((first, rest)) = self.starter.split_first() else { return Ok(Command::new(program)) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        Ok(command)
     }
 
     /// Starts the controller (again).
@@ -188,7 +197,7 @@ impl DataCentre {
     /// When it does not answer.
     pub fn start_controller(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("tandem.log"))?;
-        let mut command = Command::new(program("tandem")?);
+        let mut command = self.starting("tandem")?;
         command
             .args(["--api", &self.socket("api.sock"), "serve", "--openflow", &self.socket("openflow.sock")])
             .args(["--agents", &self.socket("agents.sock")])
@@ -198,7 +207,6 @@ impl DataCentre {
             .arg(self.path("store.sqlite"))
             .arg("--csv")
             .arg(self.path("csv"))
-            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

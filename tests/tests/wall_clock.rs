@@ -79,17 +79,14 @@ impl Clocked {
         let Some(library) = library().filter(|_| can_emulate_on(datapath)) else { return Ok(None) };
         let mut dc = DataCentre::prepare(SITE)?;
         dc.datapath = Some(datapath);
-        let file = dc.path("clock");
-        dc.environment = [
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-            ("DONT_FAKE_MONOTONIC", "1".into()),
-            ("NO_FAKE_STAT", "1".into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
+        // The library keeps something in /dev/shm by process numbers, which begin anew in a lab, and what is killed leaves it there.
+        let script = format!(
+            "mount -t tmpfs tmpfs /dev/shm && exec env LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 \
+             FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 \"$@\"",
+            library.display(),
+            dc.path("clock").display()
+        );
+        dc.starter = ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned).into();
         let mut clocked = Clocked { dc, offset: 0, steps: 0 };
         clocked.write(0)?;
         clocked.dc.start()?;
@@ -181,7 +178,10 @@ fn stepped(datapath: &'static str) -> Result<()> {
     let before = Use::of_controller(&lab.dc)?;
 
     // 1. By an hour and a day, forward and back, and back and forward. A VM's time begins before each and ends after its ordinary time.
-    for offset in [HOUR, 0, -HOUR, 0, DAY, 0, -DAY, 0] {
+    let all = [HOUR, 0, -HOUR, 0, DAY, 0, -DAY, 0];
+    // The agent's own switches have one clock for all; each direction of the longer step is enough.
+    let offsets = if datapath == "ovs" { &all[..] } else { &all[4..] };
+    for &offset in offsets {
         let during = format!("{offset:+} s");
         let pings = watch(&lab.dc, &ways)?;
         let begun = Instant::now();
