@@ -1,6 +1,7 @@
 //! Writes the statistics' CSV files: lines in each at every statistics period.
 
-use crate::hub::{Handle, now};
+use crate::clock::now;
+use crate::hub::Handle;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

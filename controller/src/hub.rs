@@ -2,22 +2,27 @@
 //!
 //! Everything that happened since the last turn is handled before one snapshot is published.
 
+pub use crate::clock::now;
+use crate::clock::{LOOK, WallWatch, wall};
 use crate::store::Writer;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tandem_core::recording::Recording;
 use tandem_core::{Core, Snapshot};
-use tandem_model::{Answer, Ask, Dpid, Effect, Event, Level, RequestId, StoreId, Time};
+use tandem_model::{Answer, Ask, Dpid, Effect, Event, Level, RequestId, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading (back-pressure).
 pub const QUEUE: usize = 4096;
 /// Events that are handled before a snapshot is published.
 const BATCH: usize = 256;
+/// Wishes that may wait for the hypervisors: when they attach, several for each VM of a large data centre come at once (5,000 servers with
+/// three or four VMs each). More wait only when nobody takes any: then whoever is attached is let go, and is told everything anew when it
+/// attaches again.
+pub const WISHES: usize = 128 * 1024;
 
 /// What comes into the hub.
 #[derive(Debug)]
@@ -30,18 +35,12 @@ pub enum Input {
     Connected(Dpid, u64, mpsc::UnboundedSender<Effect>),
     /// A switch's connection ended.
     Disconnected(Dpid, u64, String),
-    /// A hypervisor service is attached; its effects go here.
-    WorldAttached(mpsc::UnboundedSender<Effect>),
+    /// A hypervisor service is attached; its effects go here, [`WISHES`] deep. Closed while it is attached, it is to attach again.
+    WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
     WorldDetached(String),
     /// Stop.
     Stop,
-}
-
-/// The present moment.
-pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What others see of the hub.
@@ -69,13 +68,14 @@ pub struct Hub {
     core: Core,
     inputs: mpsc::Receiver<Input>,
     switches: BTreeMap<Dpid, (u64, mpsc::UnboundedSender<Effect>)>,
-    world: Option<mpsc::UnboundedSender<Effect>>,
+    world: Option<mpsc::Sender<Effect>>,
     store: Writer,
     /// Writes that the store's full queue did not take.
     not_stored: Vec<(StoreId, String)>,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     last_request: u64,
     recording: Option<Recording<BufWriter<File>>>,
+    wall_watch: WallWatch,
     snapshot: Arc<ArcSwap<Snapshot>>,
     version: watch::Sender<u64>,
 }
@@ -102,6 +102,7 @@ impl Hub {
             waiting: BTreeMap::new(),
             last_request: 0,
             recording,
+            wall_watch: WallWatch::default(),
             snapshot,
             version,
         };
@@ -112,11 +113,16 @@ impl Hub {
     pub async fn run(mut self) {
         loop {
             let deadline = self.core.next_deadline();
-            let wait = deadline.map_or(Duration::from_secs(3600), |at| at.since(now()));
+            let wait = deadline.map_or(LOOK, |at| at.since(now()).min(LOOK));
             let mut batch = Vec::with_capacity(BATCH);
             tokio::select! {
                 count = self.inputs.recv_many(&mut batch, BATCH) => if count == 0 { break },
-                () = tokio::time::sleep(wait) => batch.push(Input::Event(Event::Wake)),
+                () = tokio::time::sleep(wait) => if deadline.is_some_and(|at| at <= now()) {
+                    batch.push(Input::Event(Event::Wake));
+                },
+            }
+            if let Some(by) = self.wall_watch.look(wall(), now()) {
+                self.feed(Event::WallClockStepped { by });
             }
             for input in batch {
                 if !self.take(input) {
@@ -212,8 +218,9 @@ impl Hub {
             | Effect::ReportLoads { .. }
             | Effect::TrafficStart { .. }
             | Effect::TrafficStop { .. } => {
-                if let Some(world) = &self.world {
-                    let _ = world.send(effect);
+                // One that has just gone will say so; one that takes nothing is let go, and says so too.
+                if self.world.as_ref().is_some_and(|world| world.try_send(effect).is_err()) {
+                    self.world = None;
                 }
             }
             Effect::Store { .. } => {
@@ -237,5 +244,56 @@ impl Hub {
                 Level::Error => tracing::error!(kind = notice.kind, "{}", notice.text),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use tandem_model::{Record, Stored, site};
+
+    struct Nothing;
+
+    impl Store for Nothing {
+        fn load(&mut self) -> anyhow::Result<Stored> {
+            Ok(Stored::default())
+        }
+        fn commit(&mut self, _: &[Record]) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the service is let go; its own task then
+    /// says that it is gone, attaches again and is told everything that is wanted.
+    #[tokio::test]
+    async fn a_hypervisor_service_that_takes_nothing_is_let_go_and_synchronised_anew() {
+        let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
+        let core = Core::new(Arc::new(site), Stored::default(), now());
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
+        let (hub, handle) = Hub::new(core, (inputs.clone(), queue), writer, None);
+        let running = tokio::spawn(hub.run());
+        let up = || Input::Event(Event::WorldUp { world: "w".into(), vms: Vec::new(), traffic: false });
+        let (effects, mut taken) = mpsc::channel(2);
+        inputs.send(Input::WorldAttached(effects)).await.expect("it runs");
+        // Each `WorldUp` is answered by at least one wish; nobody takes them.
+        for _ in 0..4 {
+            inputs.send(up()).await.expect("it runs");
+        }
+        // An answer says that all before it was handled.
+        handle.ask(Ask::PollNow).await.expect("it runs");
+        let mut count = 0;
+        while taken.recv().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 2, "as deep as the queue, and then its end");
+        let (effects, mut taken) = mpsc::channel(2);
+        inputs.send(Input::WorldDetached("it was let go".into())).await.expect("it runs");
+        inputs.send(Input::WorldAttached(effects)).await.expect("it runs");
+        inputs.send(up()).await.expect("it runs");
+        assert!(matches!(taken.recv().await, Some(Effect::ReportLoads { .. })), "it is told anew");
+        inputs.send(Input::Stop).await.expect("it runs");
+        running.await.expect("it ends");
     }
 }

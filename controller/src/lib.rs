@@ -14,6 +14,7 @@
 pub mod agents;
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod exporter;
 pub mod http;
 pub mod hub;

@@ -3,7 +3,8 @@
 use crate::agents::{Agents, authority::Authority};
 use crate::http::guard::{Guard, HostName, guard};
 use crate::http::listen::{self, ApiListener};
-use crate::hub::{Hub, Input, QUEUE, now};
+use crate::clock::now;
+use crate::hub::{Hub, Input, QUEUE};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};

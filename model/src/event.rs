@@ -277,6 +277,11 @@ pub enum Event {
         /// What.
         ask: Ask,
     },
+    /// The wall clock was set. Nothing that is timed moves; what is stored or shown as a wall time follows.
+    WallClockStepped {
+        /// Forward by so many nanoseconds, or back if it is below zero.
+        by: i64,
+    },
     /// Nothing happened, but `next_deadline` has passed.
     Wake,
 }
@@ -676,6 +681,11 @@ pub enum Record {
         /// Which.
         group: GroupId,
     },
+    /// A controller runs. Written every minute while a VM has an end of its time, so that the next controller can tell how long none ran.
+    PutAlive {
+        /// When, by the wall clock.
+        at: Time,
+    },
 }
 
 /// What a store holds when the core starts.
@@ -704,6 +714,9 @@ pub struct Stored {
     /// Servers that get no more VMs.
     #[serde(default)]
     pub drained: Vec<ServerId>,
+    /// When a controller last ran, by the wall clock that the VMs' ends are by; `None` where no VM had an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive_at: Option<Time>,
     /// Whose store it is; `None` in recordings of before stores had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<crate::StoreIdentity>,
@@ -735,7 +748,7 @@ pub struct Notice {
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
     /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`, `server-away`, `server-there`.
+    /// `server-back`, `server-away`, `server-there`, `clock-stepped`, `clock-doubted`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

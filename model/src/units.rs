@@ -8,6 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A moment: nanoseconds since the Unix epoch. Passed in, never read; never decreases.
+///
+/// What is passed in as `now` is the wall clock when the program started and what has passed since by a monotonic clock, so that a
+/// wall clock that is set moves no timer. Moments that are stored or shown are by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(pub u64);
@@ -29,6 +32,23 @@ impl Time {
     /// The time from `earlier` to `self`; zero when `earlier` is later.
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// How many nanoseconds `self` is after `other`, or, below zero, before it; saturates at 292 years.
+    pub const fn ahead_of(self, other: Time) -> i64 {
+        let wide = self.0 as i128 - other.0 as i128;
+        if wide > i64::MAX as i128 {
+            i64::MAX
+        } else if wide < i64::MIN as i128 {
+            i64::MIN
+        } else {
+            wide as i64
+        }
+    }
+
+    /// The moment `by` nanoseconds later, or, below zero, earlier; saturates at both ends of time.
+    pub const fn moved(self, by: i64) -> Time {
+        Time(self.0.saturating_add_signed(by))
     }
 }
 

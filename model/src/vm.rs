@@ -87,11 +87,11 @@ pub struct VmRecord {
     pub pin: Option<Vec<SwitchId>>,
     /// Where it is in its life.
     pub state: VmState,
-    /// When it was placed.
+    /// When it was placed. This and the others are by the wall clock.
     pub placed_at: Time,
     /// When it first ran.
     pub running_at: Option<Time>,
-    /// When it expires, absolute.
+    /// When it expires, absolute; moved with the wall clock when that is set, so that what is left stays the same.
     pub expires_at: Option<Time>,
 }
 

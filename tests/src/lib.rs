@@ -1,6 +1,7 @@
 //! What the tests that cross crates share: the programs under test, and a small data centre that is gone when the test ends, however it ends.
 
 pub mod exposition;
+pub mod pings;
 pub mod sshd;
 pub mod vm;
 
@@ -87,6 +88,8 @@ pub struct DataCentre {
     pub protocols: Option<&'static str>,
     /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they are by default.
     pub datapath: Option<&'static str>,
+    /// The command that starts the lab and the controller, whose programs and arguments are its last ones; none if it is empty.
+    pub starter: Vec<String>,
     controller: Option<Child>,
     record: bool,
 }
@@ -101,7 +104,8 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        Ok(DataCentre { name, folder, protocols: None, datapath: None, controller: None, record: false })
+        let (protocols, datapath, starter) = (None, None, Vec::new());
+        Ok(DataCentre { name, folder, protocols, datapath, starter, controller: None, record: false })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -134,7 +138,11 @@ impl DataCentre {
         Ok(dc)
     }
 
-    fn start(&mut self) -> anyhow::Result<()> {
+    /// What was prepared, up.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn start(&mut self) -> anyhow::Result<()> {
         self.record = true;
         self.lab_up()?;
         self.start_controller()?;
@@ -168,7 +176,19 @@ impl DataCentre {
         let agents = ["--agents", &self.socket("agents.sock")];
         let protocols: Vec<&str> = self.protocols.iter().flat_map(|p| ["--protocols", p]).collect();
         let datapath: Vec<&str> = self.datapath.iter().flat_map(|d| ["--datapath", d]).collect();
-        self.lab(&[&up[..], &agents[..], &protocols[..], &datapath[..], options].concat())
+        let arguments = [&up[..], &agents[..], &protocols[..], &datapath[..], options].concat();
+        let mut command = self.starting("tandem-lab")?;
+        command.args(&arguments).stdin(Stdio::null());
+        text(command.output()?, &format!("tandem-lab {}", arguments.join(" ")))
+    }
+
+    /// A program that runs on, by the starter.
+    fn starting(&self, name: &str) -> anyhow::Result<Command> {
+        let program = program(name)?;
+        let Some((first, rest)) = self.starter.split_first() else { return Ok(Command::new(program)) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        Ok(command)
     }
 
     /// Starts the controller (again).
@@ -177,7 +197,7 @@ impl DataCentre {
     /// When it does not answer.
     pub fn start_controller(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("tandem.log"))?;
-        let mut command = Command::new(program("tandem")?);
+        let mut command = self.starting("tandem")?;
         command
             .args(["--api", &self.socket("api.sock"), "serve", "--openflow", &self.socket("openflow.sock")])
             .args(["--agents", &self.socket("agents.sock")])

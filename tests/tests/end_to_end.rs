@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command};
+use std::process::Command;
 use std::time::Instant;
+use tandem_tests::pings::Ping;
 use tandem_tests::{DataCentre, can_emulate, can_emulate_on, program, wait};
 
 /// Two of everything, so that every link has an alternative; quick discovery and statistics.
@@ -43,47 +44,6 @@ switch_grace = "2 s"
 "#;
 
 const GATEWAY: &str = "10.255.255.1";
-
-/// A ping that goes on, a packet every 10 ms.
-struct Ping {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Ping {
-    fn start(dc: &DataCentre, node: &str, count: &str) -> Result<Ping> {
-        let mut child =
-            dc.exec_in_background(node, &["ping", "-i", "0.01", "-c", count, "-W", "2", GATEWAY])?;
-        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        Ok(Ping { child, lines })
-    }
-
-    /// Waits until so many more packets were answered.
-    fn answered(&mut self, mut count: u32) -> Result<()> {
-        while count > 0 {
-            let line = self.lines.next().context("the ping has ended")??;
-            count -= u32::from(line.contains("bytes from"));
-        }
-        Ok(())
-    }
-
-    /// Waits for its end: how many packets were lost.
-    fn lost(mut self) -> Result<u32> {
-        let text: Vec<String> = self.lines.by_ref().collect::<std::io::Result<_>>()?;
-        self.child.wait()?;
-        lost(&text.join("\n"))
-    }
-}
-
-/// How many of a ping's packets were lost, from its last lines.
-fn lost(text: &str) -> Result<u32> {
-    let line = text.lines().find(|l| l.contains("packets transmitted")).context("no summary of ping")?;
-    let number = |word: &str| -> Result<u32> {
-        let before = line.split(word).next().context("no such figure")?;
-        Ok(before.rsplit(", ").next().unwrap_or(before).trim().parse()?)
-    };
-    Ok(number(" packets transmitted")? - number(" received")?)
-}
 
 #[test]
 fn vms_come_speak_to_whom_they_may_and_go() -> Result<()> {
@@ -209,7 +169,7 @@ fn cut_link(datapath: &'static str) -> Result<()> {
         .context("the port that leads up")?;
     let interface = port["name"].as_str().context("a port's name")?.to_owned();
 
-    let mut ping = Ping::start(&dc, &vm, "600")?;
+    let mut ping = Ping::start(&dc, &vm, GATEWAY, 600)?;
     ping.answered(100)?;
     dc.exec(edge, &["ip", "link", "set", &interface, "down"])?;
     wait("the VM on another path", || Ok(dc.notice("vm-rerouted")?.then_some(())))?;
@@ -248,7 +208,7 @@ fn killed_controller(datapath: &'static str) -> Result<()> {
     }
     let mut dc = DataCentre::up_on(SITE, datapath)?;
     let (id, address) = dc.request_vm()?;
-    let mut ping = Ping::start(&dc, &format!("vm{id}"), "500")?;
+    let mut ping = Ping::start(&dc, &format!("vm{id}"), GATEWAY, 500)?;
     ping.answered(50)?;
     dc.end_controller("-9")?;
     ping.answered(50)?;

@@ -235,3 +235,48 @@ fn every_pure_crate_bans_clocks_files_and_sockets() {
         }
     }
 }
+
+/// Where the wall clock is read, and why there. Everything timed goes by a monotonic clock: a date that is set must not end or delay it.
+const WALL_CLOCK: &[(&str, &str)] = &[
+    ("agent/src/enrol.rs", "whether a certificate is good"),
+    ("agent/src/soft/engine.rs", "the moment at which its monotonic clock starts"),
+    ("controller/src/agents/authority.rs", "how long certificates and enrolment tokens are good"),
+    ("controller/src/clock.rs", "the moment at which the monotonic clock starts; whether the wall clock was set"),
+    ("controller/src/store/tokens.rs", "how long tokens of the API are good"),
+    ("controller/src/vmm/xapi/load.rs", "from when on a host is asked the first time; then its own clock counts"),
+    ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
+    ("fpga-config/card/src/modelled.rs", "the moment at which its monotonic clock starts"),
+    ("lab/src/emulated/probe.rs", "the kernel's time stamps of packets are by it"),
+];
+
+fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && name != "tests" && name != "benches" && name != "fuzz" {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_wall_clock_is_read_only_where_a_date_is_meant() {
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize().expect("the root");
+    let mut files = Vec::new();
+    for folder in ["agent", "controller", "fpga-config", "lab", "model", "openflow"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let reads = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).expect("a source file");
+        ["SystemTime::now", "now_utc", "now_local", "CLOCK_REALTIME"].iter().any(|word| text.contains(word))
+    };
+    let found: BTreeSet<String> = files
+        .iter()
+        .filter(|p| reads(p))
+        .map(|p| p.strip_prefix(&root).expect("below the root").display().to_string())
+        .collect();
+    let listed: BTreeSet<String> = WALL_CLOCK.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(found, listed, "read a monotonic clock, or say in WALL_CLOCK what date is meant");
+}

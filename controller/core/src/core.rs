@@ -24,6 +24,7 @@ use crate::snapshot::{Dirty, Snapshot};
 use crate::statistics::{BELIEVABLE, Statistics};
 use crate::stored::StoreWait;
 use crate::timers::{Timer, Timers};
+use crate::wall_clock::WallClock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tandem_model::text::escaped_to;
@@ -107,6 +108,7 @@ pub struct Core {
     pub(crate) store_is_down: bool,
     pub(crate) polls: BTreeMap<RequestId, BTreeSet<SwitchId>>,
     pub(crate) timers: Timers,
+    pub(crate) wall_clock: WallClock,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) counters: Counters,
     pub(crate) allowances: PortAllowances,
@@ -117,7 +119,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core for `site`, with what the store holds, at `now`. It has one of the built-in policies, by the site's choice.
+    /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock says then. It has one of the built-in policies, by the site's choice.
     pub fn new(site: Arc<Site>, stored: Stored, now: Time) -> Core {
         let policy = policy::built_in(site.policy.allocation);
         Core::with_policy(site, stored, now, policy)
@@ -164,6 +166,7 @@ impl Core {
             store_is_down: false,
             polls: BTreeMap::new(),
             timers: Timers::default(),
+            wall_clock: WallClock::default(),
             notices: VecDeque::new(),
             counters: Counters::default(),
             allowances: PortAllowances::new(access.keys(), now),
@@ -296,6 +299,7 @@ impl Core {
             Event::Stored { id } => self.on_stored(id),
             Event::StoreFailed { id, why } => self.on_store_failed(id, &why),
             Event::Ask { id, ask } => self.on_ask(id, ask),
+            Event::WallClockStepped { by } => self.on_wall_clock_stepped(by),
             Event::Wake => {}
         }
         std::mem::take(&mut self.effects)
@@ -335,6 +339,7 @@ impl Core {
             Timer::SwitchGrace(switch) => self.on_switch_grace(switch),
             Timer::HostCheck(ip) => self.check_host(ip),
             Timer::PortSettled(switch, port) => self.on_port_settled(switch, port),
+            Timer::Alive => self.on_alive(),
             Timer::KeepPolicy => self.on_keep_policy(),
             Timer::EvacuateAgain(server) => self.evacuate_again(server),
             Timer::LoadSilence(server) => self.on_load_silence(server),
@@ -490,7 +495,7 @@ impl Core {
     pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {
         // Names and reasons in it may be others' words: it stays one line, and is cut.
         let text = escaped_to(&text, NOTICE_TEXT).to_string();
-        let notice = Notice { at: self.now, level, kind: kind.to_owned(), text };
+        let notice = Notice { at: self.wall_now(), level, kind: kind.to_owned(), text };
         if self.notices.len() == NOTICES {
             self.notices.pop_front();
         }

@@ -307,6 +307,11 @@ impl Hosts {
         }
     }
 
+    /// All are published again, because what is shown of their moments has changed.
+    pub(crate) fn publish_all(&mut self) {
+        self.changed.extend(self.by_ip.keys().copied());
+    }
+
     /// True when there is something to publish.
     pub(crate) fn has_changed(&self) -> bool {
         !self.changed.is_empty()

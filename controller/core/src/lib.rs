@@ -39,6 +39,7 @@ pub mod statistics;
 mod stored;
 mod timers;
 mod topology_events;
+mod wall_clock;
 
 pub use crate::core::Core;
 pub use migration::Policy;

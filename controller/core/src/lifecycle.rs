@@ -95,9 +95,6 @@ impl Core {
             match vm.record.state {
                 VmState::Running | VmState::Cut { .. } => {
                     (vm.rules_ready, vm.started, vm.addressed, vm.allocated) = (true, true, true, true);
-                    if let Some(at) = vm.record.expires_at {
-                        self.timers.set(at, Timer::Expiry(id));
-                    }
                 }
                 // Whoever asked for it is gone with the process that took the request.
                 VmState::Placed | VmState::Starting | VmState::Stopping { .. } => {
@@ -117,6 +114,7 @@ impl Core {
                 self.desired.replace(owner(id), rules);
             }
         }
+        self.restore_leases(stored.alive_at);
         for group in stored.groups {
             self.last_group = self.last_group.max(group.id.0);
             self.groups.insert(group.id, group);
@@ -177,7 +175,7 @@ impl Core {
             path_down: placement.path_down,
             pin: None,
             state: VmState::Placed,
-            placed_at: self.now,
+            placed_at: self.wall_now(),
             running_at: None,
             expires_at: None,
         };
@@ -288,7 +286,7 @@ impl Core {
     }
 
     fn check_running(&mut self, id: VmId) {
-        let now = self.now;
+        let now = self.wall_now();
         let Some(vm) = self.vms.get_mut(&id) else { return };
         let ready = vm.rules_ready && vm.started && vm.addressed;
         if !ready || vm.record.state != VmState::Starting {
@@ -301,7 +299,7 @@ impl Core {
         }
         let (record, expires) = (vm.record.clone(), vm.record.expires_at);
         if let Some(at) = expires {
-            self.timers.set(at, Timer::Expiry(id));
+            self.begin_lease(id, at);
         }
         self.dirty.vms = true;
         self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
@@ -401,7 +399,8 @@ impl Core {
     }
 
     pub(crate) fn on_expiry(&mut self, id: VmId) {
-        let due = self.vms.get(&id).and_then(|v| v.record.expires_at).is_some_and(|at| at <= self.now);
+        let now = self.wall_now();
+        let due = self.vms.get(&id).and_then(|v| v.record.expires_at).is_some_and(|at| at <= now);
         let alive = |v: &Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
         if due && self.vms.get(&id).is_some_and(alive) {
             self.counters.expired += 1;

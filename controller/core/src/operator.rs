@@ -98,7 +98,7 @@ impl Core {
             return self.answer(request, Answer::Rejected { rejection: refused(why) });
         }
         let there = self.ports.0.get(&(switch, port)).copied();
-        let wish = PortOverride { switch, port, up, since: self.now };
+        let wish = PortOverride { switch, port, up, since: self.wall_now() };
         match (there, up) {
             (Some(o), up) if o.up == up => self.answer(request, Answer::Done),
             (None, true) => {

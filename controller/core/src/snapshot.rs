@@ -370,7 +370,7 @@ impl Snapshot {
     pub(crate) fn updated(&self, core: &Core, dirty: &Dirty, hosts: &BTreeSet<Ipv4Addr>) -> Snapshot {
         let mut next = self.clone();
         next.version += 1;
-        next.at = core.now;
+        next.at = core.wall_now();
         next.policy = core.inventory.policy().to_owned();
         next.world = core.world.as_ref().map(|w| w.name.clone());
         next.counters = core.counters;
@@ -634,7 +634,7 @@ fn host(core: &Core, address: Ipv4Addr, host: &Host) -> HostView {
         address,
         mac: host.mac,
         at: host.at.map(|(s, p)| format!("{}.{p}", topology.name(NodeId::Switch(s)))),
-        seen: host.at.map(|_| host.seen),
+        seen: host.at.map(|_| core.by_wall_clock(host.seen)),
     }
 }
 

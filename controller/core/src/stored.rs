@@ -46,6 +46,8 @@ pub(crate) enum StoreWait {
     Drained(ServerId, MoveOptions, RequestId),
     /// A server back in service.
     Returned(ServerId, RequestId),
+    /// That a controller runs: written again in a minute whatever comes of it.
+    Alive,
     /// A pinned path, or none any more; the pin before.
     Pin(VmId, Option<Vec<SwitchId>>, RequestId),
 }
@@ -72,7 +74,7 @@ impl Core {
             Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
             Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
-            Some(StoreWait::Updated(_)) | None => {}
+            Some(StoreWait::Updated(_) | StoreWait::Alive) | None => {}
             Some(StoreWait::Move(id, phase)) => self.move_stored(id, phase),
             Some(StoreWait::MoveGone(id)) => self.end_move(id),
             Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
@@ -147,7 +149,7 @@ impl Core {
                 self.pin_not_stored(vm, before);
                 self.answer(request, Answer::Failed { why: text });
             }
-            None => {}
+            Some(StoreWait::Alive) | None => {}
         }
     }
 

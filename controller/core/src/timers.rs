@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     HostCheck(Ipv4Addr),
     /// A port that changed its state too often has kept still.
     PortSettled(SwitchId, PortNo),
+    /// Write down that a controller runs.
+    Alive,
     /// Bring VMs back to where the policy wants them.
     KeepPolicy,
     /// A server out of service still has VMs.

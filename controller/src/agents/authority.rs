@@ -26,6 +26,8 @@ use time::{Duration, OffsetDateTime};
 const AGENT_DAYS: i64 = 90;
 /// How long the authority is good.
 const AUTHORITY_DAYS: i64 = 3650;
+/// Certificates are valid from so long before they are made: either side's clock may be set back by less without turning the other away.
+const BACKDATED_DAYS: i64 = 7;
 /// How long the certificate before a renewal stays good if the new one is not shown: an agent whose answer was lost renews again within an
 /// hour.
 const RENEWAL: Duration = Duration::hours(24);
@@ -168,7 +170,7 @@ impl Authority {
             params.distinguished_name = named("Tandem agents' authority");
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-            params.not_before = now() - Duration::hours(1);
+            params.not_before = now() - Duration::days(BACKDATED_DAYS);
             params.not_after = now() + Duration::days(AUTHORITY_DAYS);
             let certificate = params.self_signed(&key)?;
             // A key without its certificate is from a start that was interrupted; nobody has seen it.
@@ -219,7 +221,7 @@ impl Authority {
         let mut params = CertificateParams::new(vec![CONTROLLER_NAME.to_owned()])?;
         params.distinguished_name = named(CONTROLLER_NAME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.not_before = now() - Duration::hours(1);
+        params.not_before = now() - Duration::days(BACKDATED_DAYS);
         params.not_after = now() + Duration::days(AUTHORITY_DAYS);
         let certificate = params.signed_by(&key, &self.issuer()?)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
@@ -364,7 +366,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(SerialNumber::from_slice(&serial));
-        params.not_before = now() - Duration::hours(1);
+        params.not_before = now() - Duration::days(BACKDATED_DAYS);
         params.not_after = expires;
         csr.params = params;
         let certificate = csr.signed_by(&self.issuer().map_err(fail)?).map_err(fail)?;

@@ -164,3 +164,18 @@ fn a_folder_of_an_earlier_release_is_taken_over() {
     assert_eq!(authority.admits("mini1", &first), Ok(()));
     assert_eq!(authority.enrolled().expect("a list")[0].switches, None);
 }
+
+/// The controller's clock was a day ahead when a certificate was made, or either side's is set back by a day: it is valid nevertheless.
+#[test]
+fn a_certificate_outlives_a_clock_that_is_set_back_by_a_day() {
+    let place = Place::new();
+    let secret = place.authority.token("mini1", Duration::hours(1), None).expect("a token");
+    let pem = place.authority.enrol("mini1", &secret, &request()).expect("it is good");
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).expect("it is read");
+    let from = certificate.validity().not_before.timestamp();
+    assert!(from < (now() - Duration::days(6)).unix_timestamp(), "{from}");
+    let (_, authority) = x509_parser::pem::parse_x509_pem(place.authority.certificate().as_bytes()).expect("PEM");
+    let from = authority.parse_x509().expect("it is read").validity().not_before.timestamp();
+    assert!(from < (now() - Duration::days(6)).unix_timestamp(), "{from}");
+}

@@ -27,7 +27,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
@@ -598,10 +598,11 @@ struct Session {
     outbox: mpsc::Sender<ToAgent>,
 }
 
-/// Greater than those of an earlier controller: milliseconds since the epoch, and one more for each.
+/// Another than those of an earlier controller: milliseconds since the epoch when this one began, and one more for each. An agent only
+/// says which it has, so a clock that was set back between both is no harm.
 fn generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let now = crate::clock::now().0 / 1_000_000;
     LAST.fetch_max(now, Ordering::Relaxed);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

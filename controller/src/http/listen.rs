@@ -4,7 +4,7 @@
 //! that they never take the descriptors that switches and agents need; one more is answered 503 and closed.
 
 use crate::api::error;
-use crate::hub::now;
+use crate::clock::now;
 use crate::switches::Address;
 use anyhow::{Context, bail};
 use axum::Router;

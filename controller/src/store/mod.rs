@@ -15,7 +15,7 @@ pub use identity::Layout;
 pub(crate) use identity::hex;
 pub use writer::Writer;
 
-use crate::hub::now;
+use crate::clock::wall;
 use anyhow::{Context, bail};
 use check::{Finding, Severity};
 use identity::Owner;
@@ -67,6 +67,8 @@ const MIGRATIONS: &[M<'static>] = &[
     ),
     // One row: whose store it is.
     M::up("CREATE TABLE site (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);"),
+    // One row: when a controller last ran, by the wall clock.
+    M::up("CREATE TABLE alive (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
 ];
 
 impl Sqlite {
@@ -78,7 +80,7 @@ impl Sqlite {
         let name = path.display().to_string();
         let mut db = opening::open(path, site)?;
         opening::migrate(&mut db, path)?;
-        let owner = identity::adopt(&db, &name, site, now())?;
+        let owner = identity::adopt(&db, &name, site, wall())?;
         Ok(Sqlite { db, path: name, owner })
     }
 
@@ -134,6 +136,7 @@ impl Sqlite {
             migrations: self.rows::<MigrationRecord>("migration", |m| m.id.0, d)?,
             last_migration: self.last("migration")?,
             drained: self.rows::<ServerId>("drained", |s| u64::from(s.0), d)?,
+            alive_at: self.rows::<Time>("alive", |_| 0, d)?.pop(),
             identity: Some(self.owner.identity.clone()),
         };
         Ok((stored, damaged))
@@ -233,6 +236,7 @@ impl Sqlite {
                 }
                 Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
                 Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
+                Record::PutAlive { at } => ("alive", 0, Some(serde_json::to_string(at)?)),
                 Record::PutMigration { migration } => {
                     ("migration", migration.id.0, Some(serde_json::to_string(migration)?))
                 }

@@ -4,7 +4,7 @@
 //! no empty file. An empty file is therefore never a new store: what it held is lost, and whoever owns it has to say so.
 
 use super::{MIGRATIONS, date, identity};
-use crate::hub::now;
+use crate::clock::wall;
 use anyhow::{Context, bail};
 use rusqlite::{Connection, ErrorCode};
 use rusqlite_migration::Migrations;
@@ -104,7 +104,7 @@ fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
         let mut db = Connection::open(&scratch).map_err(|e| explain(path, &e))?;
         migrate(&mut db, path)?;
         let name = path.display().to_string();
-        identity::adopt(&db, &name, site, now()).map_err(|e| match e.downcast::<rusqlite::Error>() {
+        identity::adopt(&db, &name, site, wall()).map_err(|e| match e.downcast::<rusqlite::Error>() {
             Ok(error) => explain(path, &error),
             Err(error) => error,
         })?;
@@ -259,7 +259,7 @@ fn holder(path: &Path) -> Option<String> {
 
 /// A copy of a store beside it, named after the moment.
 pub(super) fn copy_aside(db: &Connection, path: &Path) -> anyhow::Result<PathBuf> {
-    let at = date(now()).replace([' ', ':'], "-");
+    let at = date(wall()).replace([' ', ':'], "-");
     let copy_to = (0u32..1000)
         .map(|n| beside(path, &if n == 0 { format!(".{at}") } else { format!(".{at}.{n}") }))
         .find(|p| std::fs::symlink_metadata(p).is_err())

@@ -5,7 +5,7 @@
 //! a router here would only queue what is queued there. It has all servers of the site, so it is a world of its own: `tandem serve` attaches
 //! either it or hypervisors.
 
-use crate::hub::Input;
+use crate::hub::{Input, WISHES};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +40,11 @@ async fn connect(path: PathBuf, owner: Option<u32>) -> std::io::Result<UnixStrea
         .map_err(|refused| std::io::Error::new(std::io::ErrorKind::PermissionDenied, refused))?;
     Ok(stream)
 }
+
+/// Orders on their way to the service; as many again may be in its own hands.
+const ORDERS: usize = 256;
+/// How long an order may wait for room before the service counts as gone.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
@@ -78,24 +83,36 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
             async move { connect(path, owner).await.map(hyper_util::rt::TokioIo::new) }
         }))
         .await?;
-    let (orders, queue) = mpsc::channel(256);
+    let (orders, queue) = mpsc::channel(ORDERS);
     let mut client = HypervisorClient::new(channel);
     let mut reports = client.attach(ReceiverStream::new(queue)).await?.into_inner();
-    let (effects, mut inbox) = mpsc::unbounded_channel();
+    let (effects, mut inbox) = mpsc::channel(WISHES);
     hub.send(Input::WorldAttached(effects)).await?;
     let result = async {
+        let mut waiting: Option<(Kind, tokio::time::Instant)> = None;
         loop {
+            let until = waiting.as_ref().map_or_else(tokio::time::Instant::now, |(_, until)| *until);
             tokio::select! {
+                // Reports are read while an order waits: the service may be waiting for us to take one before it goes on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
                     Some(report) => hub.send(Input::Event(event(report))).await?,
                     None => return anyhow::Ok(()),
                 },
-                effect = inbox.recv() => match effect {
-                    Some(effect) => if let Some(order) = order(effect) {
-                        orders.send(wire::Order { order: Some(order) }).await?;
-                    },
-                    None => return Ok(()),
+                room = orders.reserve(), if waiting.is_some() => {
+                    let room = room?;
+                    if let Some((order, _)) = waiting.take() {
+                        room.send(wire::Order { order: Some(order) });
+                    }
                 },
+                effect = inbox.recv(), if waiting.is_none() => match effect {
+                    Some(effect) => {
+                        waiting = order(effect).map(|o| (o, tokio::time::Instant::now() + ORDER_TIMEOUT));
+                    }
+                    None => anyhow::bail!("more than {WISHES} wishes were waiting for it; it is told everything anew"),
+                },
+                () = tokio::time::sleep_until(until), if waiting.is_some() => {
+                    anyhow::bail!("it has taken no order for {ORDER_TIMEOUT:?}; it is told everything anew")
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The card in memory, in real time: what the model is given as its clock is this process's.
 
 use crate::{Card, InjectError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tandem_fpga_config::model::{Model, Sent};
 use tandem_fpga_config::profile::Profile;
 use tandem_fpga_config::registers::{AccessError, Registers};
@@ -14,10 +15,13 @@ pub struct ModelCard {
     pub model: Model,
 }
 
-/// Now, as the model takes it.
+/// Now, as the model takes it: the wall clock when it was first asked for, and what has passed since by a monotonic clock.
 pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    static START: LazyLock<(Time, Instant)> = LazyLock::new(|| {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Time::ZERO + epoch, Instant::now())
+    });
+    START.0 + START.1.elapsed()
 }
 
 impl ModelCard {

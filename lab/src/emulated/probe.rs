@@ -61,6 +61,9 @@ pub struct Packet {
     pub seen: Vec<Option<u64>>,
 }
 
+/// No packet waits longer for its receiver, in nanoseconds.
+const LONGEST_WAIT: u64 = 1_000_000_000;
+
 type Times = Arc<Mutex<Vec<u64>>>;
 
 /// A probe that is under way.
@@ -81,7 +84,7 @@ struct Running {
 #[derive(Default)]
 pub struct Probes(Mutex<Option<Running>>);
 
-/// How far the clock of time stamps is ahead of the lab's, nanoseconds.
+/// How far the clock of time stamps is ahead of the lab's, nanoseconds. Time stamps are by the wall clock, which may be set at any time.
 fn ahead() -> i128 {
     let ns = |t: TimeSpec| i128::from(t.tv_sec()) * 1_000_000_000 + i128::from(t.tv_nsec());
     let real = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, ns);
@@ -107,9 +110,14 @@ fn arrived(times: &Times, sent: &Times, number: u64, at: u64) {
     }
 }
 
+/// When a packet arrived, by the lab's clock, that is read at `now`: as its time stamp says, unless the wall clock was set in between.
+fn arrival(stamped: i128, now: u64) -> u64 {
+    let at = u64::try_from(stamped).unwrap_or(0);
+    if at <= now && now - at < LONGEST_WAIT { at } else { now }
+}
+
 /// Notes what arrives until it is told to end. The number is at `offset` of what is received; `sent` is what was sent so far.
 fn receive(socket: &Socket, offset: usize, times: &Times, sent: &Times, drain: &AtomicBool) {
-    let ahead = ahead();
     let mut buffer = [0u8; 256];
     let mut control = nix::cmsg_space!(TimeSpec);
     while !drain.load(Ordering::Relaxed) {
@@ -128,7 +136,7 @@ fn receive(socket: &Socket, offset: usize, times: &Times, sent: &Times, drain: &
         let length = message.bytes;
         let at = stamp.map_or_else(clock, |t| {
             let ns = i128::from(t.tv_sec()) * 1_000_000_000 + i128::from(t.tv_nsec());
-            u64::try_from(ns - ahead).unwrap_or(0)
+            arrival(ns - ahead(), clock())
         });
         let number = buffer.get(..length).and_then(|b| b.get(offset..)?.first_chunk::<8>());
         if let Some(number) = number {

@@ -75,7 +75,7 @@ impl Core {
             force: order.options.force,
             predicted,
             phase: Phase::Reserve,
-            asked_at: self.now,
+            asked_at: self.wall_now(),
             transfer_at: None,
         };
         let mut migration = Migration::new(record.clone(), self.now);

@@ -219,7 +219,7 @@ impl Core {
             resource: s.hot.resource,
             ratio: s.hot.ratio,
             expected: s.hot.expected,
-            since: s.since,
+            since: self.by_wall_clock(s.since),
         };
         self.hotspots.spots.values().map(view).collect()
     }

@@ -126,7 +126,7 @@ impl Core {
             let why = format!("switch {name} is away and cannot be given the rules of the new place");
             return self.undo_move(id, &why);
         }
-        let now = self.now;
+        let now = self.wall_now();
         if let Some(m) = self.migrations.open.get_mut(&id) {
             (m.record.phase, m.record.transfer_at) = (Phase::Transfer, Some(now));
         }

@@ -45,7 +45,7 @@ impl Core {
         Plan {
             id,
             aim: aim.clone(),
-            made_at: self.now,
+            made_at: self.wall_now(),
             moves: moves.collect(),
             left,
             active_before,

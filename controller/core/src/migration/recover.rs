@@ -44,7 +44,7 @@ impl Core {
             let text =
                 format!("{id} of {vm}, which was under way when the controller stopped, has ended: {end:?}");
             self.notice(level, kind, text);
-            self.remember(MigrationView { record, progress: None, ended: Some((self.now, end)) });
+            self.remember(MigrationView { record, progress: None, ended: Some((self.wall_now(), end)) });
             return self.write_move(id);
         }
         // One that is to be gone is not moved before.

@@ -17,7 +17,7 @@ use tandem_model::{
 impl Core {
     /// Begins a plan that is kept.
     pub(super) fn begin_plan(&mut self, id: PlanId) {
-        let now = self.now;
+        let now = self.wall_now();
         let Some(carried) = self.plans.get_mut(id) else { return };
         carried.begun = Some(now);
         let plan = carried.plan.clone();
@@ -142,7 +142,7 @@ impl Core {
 
     /// Marks a plan as ended when nothing of it waits or is under way, and says what has become of it.
     fn end_plan(&mut self, id: PlanId) {
-        let now = self.now;
+        let now = self.wall_now();
         let Some(carried) = self.plans.get_mut(id).filter(|c| c.begun.is_some() && c.ended.is_none()) else {
             return;
         };

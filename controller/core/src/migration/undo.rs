@@ -226,7 +226,7 @@ impl Core {
         self.remember(MigrationView {
             record: m.record,
             progress: m.progress,
-            ended: Some((self.now, end.clone())),
+            ended: Some((self.wall_now(), end.clone())),
         });
         self.stop_after_move(vm);
         self.on_move_ended(id, plan, &end);

@@ -29,4 +29,5 @@ mod plans;
 mod restart;
 mod statistics;
 mod topology;
+mod wall_clock;
 mod world;

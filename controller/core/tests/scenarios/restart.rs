@@ -108,7 +108,7 @@ fn a_vm_that_was_cut_off_is_restored_and_rerouted_later() {
     after.assert_reachable(&now);
 }
 
-fn recorded(world: &World) -> Vec<u8> {
+pub(crate) fn recorded(world: &World) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut recording = Recording::new(&mut bytes, &world.header).expect("memory");
     for line in &world.lines {

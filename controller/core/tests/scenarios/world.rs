@@ -326,6 +326,7 @@ impl World {
             Record::RemovePort { switch, port } => {
                 self.stored.ports.retain(|p| (p.switch, p.port) != (*switch, *port));
             }
+            Record::PutAlive { at } => self.stored.alive_at = Some(*at),
             Record::PutShares { shares } => self.stored.shares.clone_from(shares),
             Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
             Record::PutMigration { migration } => self.write_migration(migration),

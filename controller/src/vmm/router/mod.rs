@@ -12,7 +12,8 @@
 //! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it has failed.
 //!
 //! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5)); further ones wait. Nothing here blocks the
-//! hub: its wishes come by a queue without a bound, whose length the core's own bounds (VMs, migrations at once) hold.
+//! hub: its wishes come by a queue of [`WISHES`]; when that is full, the core is told that the hypervisors are gone and, as soon as the
+//! router can take wishes again, that they are back, and says anew what it wants.
 
 mod jobs;
 mod reach;
@@ -20,7 +21,7 @@ mod reach;
 mod tests;
 
 use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
-use crate::hub::Input;
+use crate::hub::{Input, WISHES};
 use jobs::{Job, Next};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -132,7 +133,17 @@ pub async fn run(
     patience: Patience,
     hub: mpsc::Sender<Input>,
 ) {
-    let (effects, mut inbox) = mpsc::unbounded_channel();
+    run_with(drivers, world, patience, hub, WISHES).await;
+}
+
+async fn run_with(
+    drivers: Vec<Arc<dyn Hypervisor>>,
+    world: &str,
+    patience: Patience,
+    hub: mpsc::Sender<Input>,
+    depth: usize,
+) {
+    let (effects, mut inbox) = mpsc::channel(depth);
     if hub.send(Input::WorldAttached(effects)).await.is_err() {
         return;
     }
@@ -156,7 +167,10 @@ pub async fn run(
         tokio::select! {
             effect = inbox.recv() => match effect {
                 Some(effect) => router.order(effect).await,
-                None => return,
+                None => {
+                    let Some(again) = router.attach_again(world, depth).await else { return };
+                    inbox = again;
+                }
             },
             Some(report) = reports.recv() => router.hear(report, world).await,
             // Tasks that have ended are forgotten; one that panicked is told, its VM is not left waiting by it: see `Line`.
@@ -233,10 +247,18 @@ impl Router {
         }
     }
 
-    /// Puts a wish behind the VM's others, unless the last of them is the same.
+    /// Puts a wish behind the VM's others, unless the last of them is the same. Of those that nobody waits for only the last counts, so
+    /// that a line is never longer than what the core waits for.
     fn enqueue(&mut self, vm: VmId, job: Job) {
         let line = self.lines.entry(vm).or_default();
         if line.jobs.back() == Some(&job) {
+            return;
+        }
+        if line.jobs.len() > 1
+            && let Some(last @ Job::Attach { .. }) = line.jobs.back_mut()
+            && matches!(job, Job::Attach { .. })
+        {
+            *last = job;
             return;
         }
         line.jobs.push_back(job);

@@ -27,6 +27,21 @@ impl Router {
         }
     }
 
+    /// The hub has let go of us because the queue of wishes was full: the core is told that the hypervisors are gone, and then what is
+    /// known again. `None` when the hub is gone.
+    pub(super) async fn attach_again(&mut self, world: &str, depth: usize) -> Option<mpsc::Receiver<Effect>> {
+        if self.hub.is_closed() {
+            return None;
+        }
+        let why = format!("more than {depth} wishes were waiting for them");
+        self.hub.send(Input::WorldDetached(why)).await.ok()?;
+        let (effects, inbox) = mpsc::channel(depth);
+        self.hub.send(Input::WorldAttached(effects)).await.ok()?;
+        self.up = false;
+        self.tell(world).await;
+        Some(inbox)
+    }
+
     pub(super) async fn listed(&mut self, server: ServerId, found: Vec<Found>, world: &str) {
         // What waits in a line or moves is told by its job.
         let busy = |vm: &VmId| self.lines.contains_key(vm);

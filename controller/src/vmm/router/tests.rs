@@ -1,7 +1,7 @@
 //! The router over a driver in memory whose calls fail, hang and are cut as a script says; time is virtual.
 
 use super::super::*;
-use super::{Patience, run};
+use super::{Patience, run_with};
 use crate::hub::Input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -195,7 +195,7 @@ impl Hypervisor for Memory {
 /// A running router, and what it told the hub.
 struct Bed {
     memory: Memory,
-    effects: mpsc::UnboundedSender<Effect>,
+    effects: mpsc::Sender<Effect>,
     inputs: mpsc::Receiver<Input>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
@@ -208,7 +208,7 @@ impl Bed {
     async fn start(memory: Memory) -> Bed {
         let (hub, mut inputs) = mpsc::channel(1024);
         let driver: Arc<dyn Hypervisor> = Arc::new(memory.clone());
-        let task = tokio::spawn(async move { run(vec![driver], "hypervisors", patience(), hub).await });
+        let task = tokio::spawn(async move { run_with(vec![driver], "hypervisors", patience(), hub, 64).await });
         let effects = match inputs.recv().await {
             Some(Input::WorldAttached(effects)) => effects,
             other => panic!("{other:?}"),
@@ -227,7 +227,7 @@ impl Bed {
     }
 
     fn send(&self, effect: Effect) {
-        self.effects.send(effect).expect("the router runs");
+        self.effects.try_send(effect).expect("the router runs");
     }
 
     /// The next fact; virtual time makes a hang a failure at once.
@@ -562,4 +562,38 @@ async fn what_cannot_be_is_answered_too() {
     bed.send(allocate(VM, ServerId(99)));
     let Event::VmFailed { why, .. } = bed.event().await else { panic!("no such server") };
     assert!(why.contains("not in the hypervisors file"), "{why}");
+}
+
+/// The hub lets go of a router whose queue is full: the router says so, attaches again and tells what runs.
+#[tokio::test(start_paused = true)]
+async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
+    let Bed { memory, effects, inputs, _task } = Bed::up(Memory::default()).await;
+    drop(effects);
+    let mut inputs = inputs;
+    let detached = inputs.recv().await;
+    assert!(matches!(&detached, Some(Input::WorldDetached(why)) if why.contains("64 wishes")), "{detached:?}");
+    let Some(Input::WorldAttached(effects)) = inputs.recv().await else { panic!("it attaches again") };
+    let mut bed = Bed { memory, effects, inputs, _task };
+    assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });
+    let up = Event::WorldUp { world: "hypervisors".into(), vms: vec![(VM, A)], traffic: false };
+    assert_eq!(bed.event().await, up);
+    bed.send(allocate(VmId(8), A));
+    assert_eq!(bed.event().await, started(VmId(8)));
+}
+
+/// Ways in and out of a server that flap while a call hangs leave one wish, the last.
+#[tokio::test(start_paused = true)]
+async fn a_line_of_attachments_is_one_attachment_long() {
+    let memory = Memory::default();
+    memory.will("attach", &[Does::Hang]);
+    let mut bed = Bed::up(memory).await;
+    for n in 0..50 {
+        bed.send(Effect::AttachVm { vm: VM, server: A, uplink_port: PortNo(1 + n % 2) });
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(7200);
+    while bed.memory.calls("attach") < 2 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    bed.quiet().await;
+    assert_eq!(bed.memory.calls("attach"), 2, "the one that hung, and the last");
 }
