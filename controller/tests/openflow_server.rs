@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 const DPID: Dpid = Dpid(7);
 const LIMIT: Duration = Duration::from_secs(120);
-/// Bytes that a socket takes in before a write waits (the kernel makes at least 4.5 KiB of it).
-const SMALL: u32 = 2048;
+/// Bytes that a socket takes in before a write waits (the kernel doubles it).
+const SMALL: u32 = 4096;
 
 /// What the switch says to each of its controllers.
 #[derive(Default)]
@@ -137,9 +137,12 @@ impl Hub {
         let at = listener.local_addr().expect("an address");
         let (dialled, accepted) = tokio::join!(dialling.connect(at), listener.accept());
         let (stream, peer) = accepted.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
         let caller = Caller { peer: Peer::Address(peer.ip()), name: format!("tcp:{peer}") };
         tokio::spawn(connection(stream, caller, self.server.clone()));
-        dialled.expect("a connection")
+        let dialled = dialled.expect("a connection");
+        dialled.set_nodelay(true).expect("a socket");
+        dialled
     }
 
     /// The next fact that tells something, in words; who drives the switch is remembered.

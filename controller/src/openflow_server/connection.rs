@@ -201,6 +201,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                     if let Some(input) = self.news.pop_front() {
                         place.send(input);
                     }
+                    while !self.news.is_empty() && let Ok(place) = hub.try_reserve() {
+                        if let Some(input) = self.news.pop_front() {
+                            place.send(input);
+                        }
+                    }
                 }
                 read = self.reader.read_buf(&mut self.incoming), if !has_news => {
                     if read? == 0 {
