@@ -4,6 +4,7 @@
 
 pub use crate::clock::now;
 use crate::clock::{LOOK, WallWatch, wall};
+use crate::openflow_server::SwitchLine;
 use crate::store::Writer;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -31,8 +32,10 @@ pub enum Input {
     Event(Event),
     /// A question, and where its answer goes.
     Ask(Ask, oneshot::Sender<Answer>),
+    /// A fact from a switch's connection; void when another one drives the switch by now.
+    Switch(Dpid, u64, Event),
     /// A switch is about to say `SwitchUp`; its effects go here.
-    Connected(Dpid, u64, mpsc::UnboundedSender<Effect>),
+    Connected(Dpid, u64, SwitchLine),
     /// A switch's connection ended.
     Disconnected(Dpid, u64, String),
     /// A hypervisor service is attached; its effects go here, [`WISHES`] deep. Closed while it is attached, it is to attach again.
@@ -67,7 +70,7 @@ impl Handle {
 pub struct Hub {
     core: Core,
     inputs: mpsc::Receiver<Input>,
-    switches: BTreeMap<Dpid, (u64, mpsc::UnboundedSender<Effect>)>,
+    switches: BTreeMap<Dpid, (u64, SwitchLine)>,
     world: Option<mpsc::Sender<Effect>>,
     store: Writer,
     /// Writes that the store's full queue did not take.
@@ -155,9 +158,14 @@ impl Hub {
                 self.waiting.insert(id, answer);
                 self.feed(Event::Ask { id, ask });
             }
-            Input::Connected(dpid, connection, effects) => {
-                // A second connection takes the switch over; dropping the first one's channel ends it.
-                self.switches.insert(dpid, (connection, effects));
+            Input::Switch(dpid, connection, event) => {
+                if self.switches.get(&dpid).is_some_and(|(c, _)| *c == connection) {
+                    self.feed(event);
+                }
+            }
+            Input::Connected(dpid, connection, line) => {
+                // A second connection takes the switch over; dropping the first one's line ends it.
+                self.switches.insert(dpid, (connection, line));
             }
             Input::Disconnected(dpid, connection, why) => {
                 if self.switches.get(&dpid).is_some_and(|(c, _)| *c == connection) {
@@ -204,8 +212,8 @@ impl Hub {
             | Effect::Discover { switch }
             | Effect::PollNow { switch } => {
                 // A connection that just ended will say so; what was meant for it is void.
-                if let Some((_, sender)) = self.switches.get(switch) {
-                    let _ = sender.send(effect);
+                if let Some((_, line)) = self.switches.get(switch) {
+                    line.carry(effect);
                 }
             }
             Effect::AllocateVm { .. }

@@ -23,7 +23,7 @@ pub mod log;
 pub mod metrics;
 pub mod moves;
 pub mod openapi;
+pub mod openflow_server;
 pub mod serve;
 pub mod store;
-pub mod switches;
 pub mod vmm;

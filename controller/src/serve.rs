@@ -1,14 +1,14 @@
 //! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches forwarding.
 
 use crate::agents::{Agents, authority::Authority};
+use crate::clock::now;
 use crate::http::guard::{Guard, HostName, guard};
 use crate::http::listen::{self, ApiListener};
-use crate::clock::now;
 use crate::hub::{Hub, Input, QUEUE};
+use crate::openflow_server::{self, Address, Server};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};
-use crate::switches::{self, Address};
 use crate::vmm::{self, hosts::Hypervisors, router::Patience};
 use crate::{exporter, http};
 use anyhow::Context;
@@ -94,13 +94,13 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let mut openflow = Vec::new();
     for address in &options.openflow {
         make_folder(address)?;
-        openflow.push(switches::listen(address).await?);
+        openflow.push(openflow_server::listen(address).await?);
         sockets.made(address);
     }
     let mut agent_listeners = Vec::new();
     for address in &options.agents {
         make_folder(address)?;
-        agent_listeners.push(switches::listen(address).await?);
+        agent_listeners.push(openflow_server::listen(address).await?);
         sockets.made(address);
         if let Address::Unix(path) = address {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
@@ -137,8 +137,11 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         session: tandem_openflow::session::Cfg::default(),
     };
     let mut tasks = tokio::task::JoinSet::new();
+    let ids = site.topology.switches.iter().filter(|s| !s.legacy).map(|s| s.dpid);
+    let places = listen::share_of_switches(descriptors);
+    let server = Server::new(driver, ids, places, sender.clone());
     for listener in openflow {
-        tasks.spawn(switches::accept(listener, driver, sender.clone()));
+        tasks.spawn(openflow_server::accept(listener, server.clone()));
     }
     let agents = Agents::new(authority, options.agents.clone(), handle.clone(), site.clone());
     tasks.spawn(agents.clone().serve(agent_listeners)?);

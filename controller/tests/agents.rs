@@ -11,7 +11,7 @@ use tandem_agent_protocol::agent::agents_client::AgentsClient;
 use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::hub::{Handle, Input};
-use tandem_controller::switches::Listener;
+use tandem_controller::openflow_server::Listener;
 use tandem_core::Core;
 use tandem_core::snapshot::Snapshot;
 use tandem_model::{Event, Stored, Time, site};

@@ -69,6 +69,13 @@ pub enum Event {
         /// In words.
         why: String,
     },
+    /// Somebody should look at how a switch is connected: by two peers, say.
+    SwitchTrouble {
+        /// Which.
+        switch: Dpid,
+        /// In words.
+        what: String,
+    },
     /// A port was added, removed, or changed its state.
     PortChanged {
         /// Which switch.

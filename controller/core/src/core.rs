@@ -224,6 +224,10 @@ impl Core {
         match event {
             Event::SwitchUp { switch, ports, caps } => self.on_switch_up(switch, ports, caps),
             Event::SwitchDown { switch, why } => self.on_switch_down(switch, &why),
+            Event::SwitchTrouble { switch, what } => {
+                let text = format!("{}: {what}", self.switch_name(switch));
+                self.notice(Level::Warning, "switch-trouble", text);
+            }
             Event::PortChanged { switch, port, removed } => self.on_port_changed(switch, port, removed),
             Event::LinkSeen { from, to } => self.on_link_seen(from, to),
             Event::ArpSeen { switch, port, arp } => self.on_arp(switch, port, arp),

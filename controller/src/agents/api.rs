@@ -4,7 +4,7 @@ use super::{AgentView, Agents};
 use crate::api::error;
 use crate::http::extract::{Body, PathOf};
 use crate::limits;
-use crate::switches::Address;
+use crate::openflow_server::Address;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

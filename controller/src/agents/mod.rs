@@ -16,7 +16,7 @@ mod presented;
 mod shown;
 
 use crate::hub::{Handle, Input};
-use crate::switches::{Address, Listener};
+use crate::openflow_server::{Address, Listener};
 use anyhow::Context as _;
 use authority::Authority;
 use limits::{Limits, Place, Subject};

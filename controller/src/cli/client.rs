@@ -2,7 +2,7 @@
 
 use crate::api::ErrorBody;
 use crate::http::guard::WRITE_HEADER;
-use crate::switches::Address;
+use crate::openflow_server::Address;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;

@@ -3,7 +3,7 @@
 use super::client::{Client, segment};
 use super::table::table;
 use crate::api::{GroupBody, SizeBody, VmBody};
-use crate::switches::Address;
+use crate::openflow_server::Address;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use hyper::Method;

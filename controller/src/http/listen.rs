@@ -5,7 +5,7 @@
 
 use crate::api::error;
 use crate::clock::now;
-use crate::switches::Address;
+use crate::openflow_server::Address;
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::http::StatusCode;
@@ -52,6 +52,11 @@ pub fn raise_descriptors() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// Connections of switches when the process may have `descriptors`: half of them.
+pub fn share_of_switches(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 2).unwrap_or(usize::MAX)
+}
+
 /// Connections that each of `listeners` may have when the process may have `descriptors`.
 pub fn share_of(descriptors: u64, listeners: usize) -> usize {
     let part = usize::try_from(descriptors / PART).unwrap_or(usize::MAX);
@@ -80,12 +85,12 @@ pub async fn listen(address: &Address, group: Option<&str>) -> anyhow::Result<Ap
                     "the API speaks without encryption, so it listens on loopback only; write tcp:127.0.0.1:8080 or unix:PATH"
                 );
             }
-            match crate::switches::listen(address).await? {
-                crate::switches::Listener::Tcp(l) => {
+            match crate::openflow_server::listen(address).await? {
+                crate::openflow_server::Listener::Tcp(l) => {
                     let at = l.local_addr()?;
                     Ok(ApiListener::Tcp(l, at))
                 }
-                crate::switches::Listener::Unix(_) => bail!("{address} is no TCP address"),
+                crate::openflow_server::Listener::Unix(_) => bail!("{address} is no TCP address"),
             }
         }
         Address::Unix(path) => {
@@ -101,9 +106,11 @@ pub async fn listen(address: &Address, group: Option<&str>) -> anyhow::Result<Ap
             // The socket is made with these rights: there is no moment in which others could connect.
             let listener = {
                 let _mask = Mask::only_owner();
-                crate::switches::listen(address).await?
+                crate::openflow_server::listen(address).await?
             };
-            let crate::switches::Listener::Unix(listener) = listener else { bail!("{address} is no path") };
+            let crate::openflow_server::Listener::Unix(listener) = listener else {
+                bail!("{address} is no path")
+            };
             if let Some(group) = peers.group() {
                 std::os::unix::fs::chown(path, None, Some(group))
                     .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)))

@@ -27,22 +27,6 @@ pub enum DriverError {
     /// A barrier was not answered.
     #[error("it has not confirmed rules for {0:?}; look into the switch's own log")]
     Barrier(Duration),
-    /// Barriers are not understood, so nothing can be confirmed.
-    #[error(
-        "it answers a barrier with {0}; without barriers rules cannot be confirmed: update the switch's software"
-    )]
-    BarrierRefused(String),
-    /// It does not say which flows it has.
-    #[error(
-        "it does not say which flows it has: asked {times} times, the last time {why}; its rules cannot be kept right. \
-         Look into the switch's own log, or update its software; it is tried again when it reconnects"
-    )]
-    Unread {
-        /// How often it was asked.
-        times: u32,
-        /// What came of it the last time.
-        why: String,
-    },
     /// An answer without an end.
     #[error("{0}; no switch has as many ports or flows: update its software")]
     Endless(#[from] Overflow),

@@ -80,6 +80,11 @@ impl Greeting {
         Ok(if all { Next::Done } else { Next::Wait })
     }
 
+    /// True when everything is known but how the switch describes itself.
+    pub(crate) fn lacks_description_only(&self) -> bool {
+        self.dpid.is_some() && self.ports.is_some() && self.description.is_none()
+    }
+
     /// The error for a handshake that takes longer than `limit`.
     pub(crate) fn overdue(&self, limit: Duration) -> DriverError {
         let missing = match (self.dpid, &self.ports) {

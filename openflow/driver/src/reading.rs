@@ -1,16 +1,18 @@
 //! The one question whose answer everything depends on: which flows the switch has. Asked again after an error or silence, after a pause
-//! that doubles, and given up after [`TRIES`]: a switch that cannot say it cannot be kept right.
+//! that doubles. After [`TRIES`] the switch counts as one that does not say it, and is asked once a minute: its rules cannot be kept
+//! right, but its session goes on, and everything else with it.
 
-use crate::error::DriverError;
 use crate::speaker::Reported;
 use std::time::Duration;
 use tandem_model::{Time, TxnId};
 use tandem_openflow::session::multipart::{Assembly, Overflow};
 
-/// How often the question is asked before the connection ends.
+/// How often the question is asked before it is said that there is no answer.
 pub(crate) const TRIES: u32 = 4;
 /// The pause after the first failure; it doubles with each.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the last of [`TRIES`]; then all of them are made again.
+pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// The most flows that a switch may report in one answer; more is a broken switch. At a few hundred bytes each, they take less
 /// than 100 MB until the answer is given up.
 const MOST_FLOWS: usize = 1 << 18;
@@ -99,17 +101,16 @@ impl Reading {
         self.parts.add(xid, flows, more)
     }
 
-    /// It came to nothing this time.
-    ///
-    /// # Errors
-    /// When it was the last time.
-    pub(crate) fn failed(&mut self, why: String, now: Time) -> Result<(), DriverError> {
+    /// It came to nothing this time; true when that was the last of [`TRIES`].
+    pub(crate) fn failed(&mut self, now: Time) -> bool {
         self.parts.forget();
-        if self.tries >= TRIES {
-            return Err(DriverError::Unread { times: self.tries, why });
+        let is_last = self.tries >= TRIES;
+        let pause = if is_last { LONG_PAUSE } else { PAUSE * (1 << self.tries.saturating_sub(1)) };
+        if is_last {
+            self.tries = 0;
         }
-        self.state = State::Paused(now + PAUSE * (1 << (self.tries - 1)));
-        Ok(())
+        self.state = State::Paused(now + pause);
+        is_last
     }
 
     /// Why an overdue answer is one, for people.

@@ -138,6 +138,9 @@ pub(crate) trait Speaker {
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
     /// Asks to be told when everything before is done.
     fn barrier(&self, xid: u32, out: &mut Vec<u8>);
+    /// Asks that the switch tells of packets and of flows that are gone on this connection, or (false) of ports only. Nothing where the
+    /// version cannot say it.
+    fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>);
     /// Understands a message, as far as it can be understood: a switch's words are read tolerantly.
     ///
     /// # Errors

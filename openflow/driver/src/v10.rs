@@ -273,6 +273,8 @@ impl Speaker for V10 {
         say(&Message::BarrierRequest, xid, out);
     }
 
+    fn set_async(&self, _: u32, _: bool, _: &mut Vec<u8>) {}
+
     fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
         // Type numbers (OF 1.0 section 5.1), and of statistics (section 5.3.5).
         match message.get(1).copied().unwrap_or_default() {

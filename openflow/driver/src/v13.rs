@@ -11,6 +11,7 @@ use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
 use tandem_openflow::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{FlowStats, FlowStatsRequest, PortStats, PortStatsRequest};
+use tandem_openflow::of13::switch::AsyncConfig;
 use tandem_openflow::of13::{
     Action, Field, FlowMod, Instruction, Masked, Match, Message, MultipartRequest, PacketInView, PacketOut,
     Port, PortMod, SwitchConfig, flow, group, port, switch,
@@ -364,6 +365,21 @@ impl Speaker for V13 {
 
     fn barrier(&self, xid: u32, out: &mut Vec<u8>) {
         say(&Message::BarrierRequest, xid, out);
+    }
+
+    fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>) {
+        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section 6.3.2): packets without a match
+        // and by an action, every change of a port, every flow that is gone.
+        let [packet_in, flow_removed] = if all { [0b11, 0b1111] } else { [0, 0] };
+        let message = Message::SetAsync(AsyncConfig {
+            packet_in_master: packet_in,
+            packet_in_slave: 0,
+            port_status_master: 0b111,
+            port_status_slave: 0b111,
+            flow_removed_master: flow_removed,
+            flow_removed_slave: 0,
+        });
+        say(&message, xid, out);
     }
 
     fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {

@@ -243,7 +243,7 @@ fn a_repair_that_is_refused_is_not_called_done_and_is_tried_again_after_growing_
 }
 
 #[test]
-fn a_switch_that_will_not_tell_its_flows_is_asked_again_and_let_go_with_the_reason() {
+fn a_switch_that_will_not_tell_its_flows_is_asked_again_refused_with_the_reason_and_kept() {
     for version in VERSIONS {
         for answers in [Answers::WithError, Answers::Never] {
             let mut pair = Pair::up(version);
@@ -251,23 +251,34 @@ fn a_switch_that_will_not_tell_its_flows_is_asked_again_and_let_go_with_the_reas
             let events =
                 pair.effect(sync(1, vec![rule(100, RuleAction::Hairpin)])).expect("asked again later");
             assert_eq!(events, []);
-            let (events, error) = pair.wait_for_the_end();
-            assert_eq!(pair.switch.asked.0, 4);
             let why = match answers {
                 Answers::WithError => "it answered BAD_REQUEST/",
                 _ => "it answered nothing for 30s",
             };
-            assert!(
-                matches!(&error, DriverError::Unread { times: 4, why: w } if w.starts_with(why)),
-                "{error}"
-            );
-            let refused: Vec<&Event> =
-                events.iter().filter(|e| matches!(e, Event::RulesRefused { .. })).collect();
-            let [Event::RulesRefused { txn: TxnId(1), why: told, .. }] = refused[..] else {
-                panic!("the waiting sync was not answered once: {events:?}")
+            let refused = |pair: &mut Pair| loop {
+                let mut events = pair.wait().expect("its session goes on");
+                events.retain(|e| !matches!(e, Event::Samples { .. }));
+                match &events[..] {
+                    [] => assert!(pair.now < Time::ZERO + LONG, "nobody was told"),
+                    [Event::RulesRefused { txn: TxnId(1), why, .. }] => break why.clone(),
+                    other => panic!("{other:?}"),
+                }
             };
+            let told = refused(&mut pair);
+            assert_eq!(pair.switch.asked.0, 4);
             assert!(told.contains(why) && told.contains("software"), "the reason and what to do: {told}");
             assert!(pair.warnings.iter().any(|w| w.contains(why)), "{:?}", pair.warnings);
+            // Said once a minute at most.
+            let first = pair.now;
+            refused(&mut pair);
+            assert!(pair.now.since(first).as_secs() >= 60, "{:?}", pair.now.since(first));
+            // It has learnt to say it: the sync comes to its end.
+            pair.switch.flows = Answers::Right;
+            let applied = Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 1, removed: 0 };
+            while !pair.wait().expect("its session goes on").contains(&applied) {
+                assert!(pair.now < Time::ZERO + LONG, "never synced");
+            }
+            assert_eq!(pair.switch.priorities(), [100]);
         }
     }
 }
@@ -299,8 +310,12 @@ fn a_switch_that_tells_its_flows_at_the_third_time_is_synced() {
         // The next failure has all its tries again.
         pair.switch.flows = Answers::WithError;
         pair.switch.asked.0 = 0;
-        let (_, error) = pair.wait_for_the_end();
-        assert!(matches!(error, DriverError::Unread { times: 4, .. }), "{error}");
+        while pair.switch.asked.0 < 4 {
+            let events = pair.wait().expect("no end");
+            let told = events.iter().any(|e| matches!(e, Event::RulesRefused { .. }));
+            assert_eq!(told, pair.switch.asked.0 == 4, "{events:?}");
+            assert!(pair.now < Time::ZERO + LONG, "given up early");
+        }
     }
 }
 
@@ -355,7 +370,7 @@ fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority()
 }
 
 #[test]
-fn a_switch_that_falls_silent_or_does_not_know_barriers_is_let_go() {
+fn a_switch_that_falls_silent_is_let_go_and_one_that_does_not_know_barriers_is_refused_with_the_reason() {
     for version in VERSIONS {
         let mut pair = Pair::up(version);
         pair.switch.silent = true;
@@ -364,8 +379,12 @@ fn a_switch_that_falls_silent_or_does_not_know_barriers_is_let_go() {
 
         let mut pair = Pair::synced(version, Vec::new());
         pair.switch.barriers = Answers::WithError;
-        let error = pair.effect(apply(2, Vec::new(), Vec::new())).expect_err("no barrier, no confirmation");
-        assert!(matches!(&error, DriverError::BarrierRefused(e) if e.starts_with("BAD_REQUEST/")), "{error}");
+        let events = pair.effect(apply(2, Vec::new(), Vec::new())).expect("a refusal is no end");
+        let [Event::RulesRefused { txn: TxnId(2), why, .. }] = &events[..] else { panic!("{events:?}") };
+        assert!(why.contains("answers a barrier with BAD_REQUEST/"), "no barrier, no confirmation: {why}");
+        pair.switch.barriers = Answers::Right;
+        let events = pair.effect(apply(3, Vec::new(), Vec::new())).expect("no end");
+        assert!(matches!(events[..], [Event::RulesApplied { txn: TxnId(3), .. }]), "{events:?}");
 
         let mut pair = Pair::synced(version, Vec::new());
         pair.switch.barriers = Answers::Never;

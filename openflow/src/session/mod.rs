@@ -260,6 +260,23 @@ impl Session {
         error(out, self.spoken(message.first().copied().unwrap_or_default()), message, blame);
     }
 
+    /// Tells the peer in words why this side closes the connection: OFPET_HELLO_FAILED, OFPHFC_EPERM, whose data is a text (OF 1.0
+    /// section 5.4.4, OF 1.3.5 section 7.5.4.1).
+    pub fn dismiss(&mut self, text: &str, out: &mut Vec<u8>) {
+        let version = self.spoken(self.own.last().copied().unwrap_or(header::V10));
+        let xid = self.next_xid();
+        put(out, version, kind::ERROR, xid, &[&[0, 0, 0, 1][..], text.as_bytes()].concat());
+    }
+
+    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still there.
+    pub fn probe(&mut self, now: Time, out: &mut Vec<u8>) {
+        if let State::Open { version, heard, asked: None } = self.state {
+            self.state = State::Open { version, heard, asked: Some(now) };
+            let xid = self.next_xid();
+            put(out, version, kind::ECHO_REQUEST, xid, &[]);
+        }
+    }
+
     /// When `on_deadline` has to be called next.
     pub fn next_deadline(&self) -> Time {
         match self.state {
@@ -280,10 +297,8 @@ impl Session {
         match self.state {
             State::Greeting { .. } => Err(SessionError::HelloTimeout(self.cfg.hello_timeout)),
             State::Open { asked: Some(_), .. } => Err(SessionError::EchoTimeout(self.cfg.echo_timeout)),
-            State::Open { version, heard, asked: None } => {
-                self.state = State::Open { version, heard, asked: Some(now) };
-                let xid = self.next_xid();
-                put(out, version, kind::ECHO_REQUEST, xid, &[]);
+            State::Open { asked: None, .. } => {
+                self.probe(now, out);
                 Ok(())
             }
         }

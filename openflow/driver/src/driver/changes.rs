@@ -1,7 +1,11 @@
 //! Changes of a switch's flows: sent with a barrier behind them, confirmed or refused by what comes before its reply. A refused
 //! transaction is undone; a refused repair is tried again after a pause.
+//!
+//! A large change goes out in [`pieces`](super::pieces), each with a barrier of its own; it is confirmed by that of its last piece.
 
+use super::pieces::{PIECE, Piece};
 use super::{Driver, Output};
+use crate::speaker::Speaker;
 use std::time::Duration;
 use tandem_model::{Event, Rule, RuleKey, Time, TxnId};
 
@@ -26,10 +30,9 @@ pub(super) enum Change {
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) change: Change,
-    /// Transaction ids of its messages: `first..=barrier`.
+    /// Transaction ids of its messages: `first..=barrier`, the last of its barriers.
     pub(super) first: u32,
     pub(super) barrier: u32,
-    pub(super) sent: Time,
     pub(super) added: u32,
     pub(super) removed: u32,
     pub(super) refused: Option<String>,
@@ -37,8 +40,16 @@ pub(super) struct Open {
     pub(super) before: Vec<(RuleKey, Option<Rule>)>,
 }
 
+/// The messages of a change that are not in a piece yet.
+#[derive(Default)]
+struct Messages {
+    piece: Output,
+    count: usize,
+    first: Option<u32>,
+}
+
 impl Driver {
-    /// Sends changes and a barrier; what was there before is remembered until the barrier is answered.
+    /// Sends changes and barriers; what was there before is remembered until the last one is answered.
     pub(super) fn change(
         &mut self,
         change: Change,
@@ -50,11 +61,10 @@ impl Driver {
     ) {
         self.epoch += 1;
         let (added, removed) = (add.len() as u32, (remove.len() + erase.len()) as u32);
-        let mut first = None;
+        let mut messages = Messages::default();
         let mut before = Vec::with_capacity(add.len() + remove.len());
         for rule in add {
-            let xid = self.say(out, |s, xid, o| s.add(xid, &rule, o));
-            first.get_or_insert(xid);
+            self.put(&mut messages, |s, xid, o| s.add(xid, &rule, o));
             let key = rule.key;
             before.push((key, self.wanted.insert(key, rule)));
         }
@@ -63,30 +73,46 @@ impl Driver {
             // most; that gap cannot be closed.
             before.push((*key, self.wanted.remove(key)));
             if !self.is_spared(key) {
-                let xid = self.say(out, |s, xid, o| s.remove(xid, key, o));
-                first.get_or_insert(xid);
+                self.put(&mut messages, |s, xid, o| s.remove(xid, key, o));
             }
         }
         for mut message in erase {
-            let xid = self.session.next_xid();
-            first.get_or_insert(xid);
-            if let Some(field) = message.get_mut(4..8) {
-                field.copy_from_slice(&xid.to_be_bytes());
-            }
-            out.bytes.append(&mut message);
+            self.put(&mut messages, |_, xid, o| {
+                if let Some(field) = message.get_mut(4..8) {
+                    field.copy_from_slice(&xid.to_be_bytes());
+                }
+                o.append(&mut message);
+            });
         }
-        let barrier = self.say(out, |s, xid, o| s.barrier(xid, o));
-        let first = first.unwrap_or(barrier);
-        self.open.push_back(Open {
-            change,
-            first,
-            barrier,
-            sent: now,
-            added,
-            removed,
-            refused: None,
-            before,
-        });
+        let barrier = self.end_piece(&mut messages);
+        let first = messages.first.unwrap_or(barrier);
+        self.open.push_back(Open { change, first, barrier, added, removed, refused: None, before });
+        self.send_pieces(now, out);
+    }
+
+    /// One more message of a change.
+    fn put(&mut self, messages: &mut Messages, say: impl FnOnce(&dyn Speaker, u32, &mut Vec<u8>)) {
+        if messages.count == PIECE {
+            self.end_piece(messages);
+        }
+        let xid = self.say(&mut messages.piece, say);
+        messages.first.get_or_insert(xid);
+        messages.count += 1;
+    }
+
+    /// Puts a barrier behind the messages so far; returns its transaction id.
+    fn end_piece(&mut self, messages: &mut Messages) -> u32 {
+        let barrier = self.say(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
+        let bytes = std::mem::take(&mut messages.piece.bytes);
+        self.pieces.put(Piece { bytes, barrier, messages: std::mem::take(&mut messages.count) });
+        barrier
+    }
+
+    /// Sends as many pieces as may be under way.
+    pub(super) fn send_pieces(&mut self, now: Time, out: &mut Output) {
+        while let Some(mut bytes) = self.pieces.next(now) {
+            out.bytes.append(&mut bytes);
+        }
     }
 
     /// True when what a key means to the switch must not be deleted there: it is somebody else's, or another rule that is wanted
@@ -96,6 +122,9 @@ impl Driver {
     }
 
     pub(super) fn on_barrier(&mut self, xid: u32, now: Time, out: &mut Output) {
+        if self.pieces.confirmed(xid) {
+            self.send_pieces(now, out);
+        }
         let Some(at) = self.open.iter().position(|o| o.barrier == xid) else { return };
         let Some(open) = self.open.remove(at) else { return };
         let switch = self.dpid;

@@ -3,11 +3,10 @@
 use super::changes::Change;
 use super::unlike::PutOff;
 use super::{ANSWER_TIMEOUT, Driver, Output};
-use crate::error::DriverError;
-use crate::reading::{Purpose, Reading};
+use crate::reading::{LONG_PAUSE, Purpose, Reading, TRIES};
 use crate::reconcile::{self, Repair};
 use crate::speaker::Reported;
-use tandem_model::{Event, Time};
+use tandem_model::{Event, Time, TxnId};
 
 impl Driver {
     pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
@@ -40,18 +39,18 @@ impl Driver {
         more: bool,
         now: Time,
         out: &mut Output,
-    ) -> Result<(), DriverError> {
-        let Some(reading) = &mut self.reading else { return Ok(()) };
+    ) {
+        let Some(reading) = &mut self.reading else { return };
         let flows = match reading.add(xid, flows, more, now) {
             Ok(Some(flows)) => flows,
-            Ok(None) => return Ok(()),
+            Ok(None) => return,
             // More than any table holds, as parts of one answer.
-            Err(endless) => return self.unread(endless.to_string(), now, out),
+            Err(endless) => return self.unread(&endless.to_string(), now, out),
         };
         let (purpose, epoch) = (reading.purpose, reading.epoch);
         self.reading = None;
         let switch = self.dpid;
-        let Some(speaker) = &self.speaker else { return Ok(()) };
+        let Some(speaker) = &self.speaker else { return };
         let mut repair = reconcile::repair(&self.wanted, &flows, speaker.as_ref());
         self.foreign = reconcile::foreign(&flows);
         match purpose {
@@ -79,22 +78,25 @@ impl Driver {
         if let Some(next) = self.queued.take() {
             self.read_flows(next, now, out);
         }
-        Ok(())
     }
 
-    /// A question for flows came to nothing: it is asked again later, or the connection ends and a waiting sync with it.
-    pub(super) fn unread(&mut self, why: String, now: Time, out: &mut Output) -> Result<(), DriverError> {
-        let Some(reading) = &mut self.reading else { return Ok(()) };
-        let Err(error) = reading.failed(why.clone(), now) else {
-            self.warn(format!("asked which flows it has, {why}; it is asked again"), now, out);
-            return Ok(());
-        };
-        let syncs = [Some(reading.purpose), self.queued];
-        for purpose in syncs.into_iter().flatten() {
-            if let Purpose::Sync(txn) = purpose {
-                out.events.push(Event::RulesRefused { switch: self.dpid, txn, why: error.to_string() });
-            }
+    /// A question for flows came to nothing: it is asked again. When that was tried often enough, whoever waits for the answer is told.
+    pub(super) fn unread(&mut self, why: &str, now: Time, out: &mut Output) {
+        let Some(reading) = &mut self.reading else { return };
+        if !reading.failed(now) {
+            return self.warn(format!("asked which flows it has, {why}; it is asked again"), now, out);
         }
-        Err(error)
+        let why = format!(
+            "it does not say which flows it has: asked {TRIES} times, the last time {why}; its rules cannot be kept right. Look into \
+             the switch's own log, or update its software; it is asked again every {LONG_PAUSE:?}"
+        );
+        let waiting = [Some(reading.purpose), self.queued].into_iter().flatten().filter_map(|p| match p {
+            Purpose::Sync(txn) => Some(txn),
+            Purpose::Audit => None,
+        });
+        let waiting: Vec<TxnId> = waiting.collect();
+        let told = if waiting.is_empty() { self.sync.into_iter().collect() } else { waiting };
+        let refused = |txn| Event::RulesRefused { switch: self.dpid, txn, why: why.clone() };
+        out.events.extend(told.into_iter().map(refused));
     }
 }

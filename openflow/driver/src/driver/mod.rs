@@ -1,9 +1,14 @@
 //! The driver's state, and what each message, effect and deadline does to it. Transactions are in `changes`, the reading of flows and
-//! their reconciliation in `flows`.
+//! their reconciliation in `flows`, what is not understood or refused in `faults`, several connections of one switch in `duty`.
 
 mod changes;
+mod duty;
+mod faults;
 mod flows;
+mod pieces;
 mod unlike;
+
+pub use duty::Duty;
 
 use crate::error::DriverError;
 use crate::fairness::PacketAllowance;
@@ -16,11 +21,12 @@ use crate::v10::V10;
 use crate::v13::V13;
 use crate::wanted::{Meaning, Wanted};
 use changes::{Change, Open};
+use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
 use tandem_model::{Dpid, Effect, Event, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId};
-use tandem_openflow::error::{Blame, DecodeError};
+use tandem_openflow::error::Blame;
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
@@ -76,12 +82,16 @@ pub struct Driver {
     speaker: Option<Box<dyn Speaker + Send>>,
     greeting: Option<Greeting>,
     dpid: Dpid,
+    duty: Duty,
+    /// Known after the handshake.
+    caps: Option<SwitchCaps>,
     ports: BTreeMap<PortNo, PortInfo>,
     wanted: Wanted,
     /// False until the core has said what it wants: until then nothing is audited.
     synced: bool,
     epoch: u64,
     open: VecDeque<Open>,
+    pieces: Pieces,
     reading: Option<Reading>,
     /// Wanted as soon as the present reading ends.
     queued: Option<Purpose>,
@@ -122,11 +132,14 @@ impl Driver {
             speaker: None,
             greeting: None,
             dpid: Dpid(0),
+            duty: Duty::Active,
+            caps: None,
             ports: BTreeMap::new(),
             wanted: Wanted::new([], |key| *key),
             synced: false,
             epoch: 0,
             open: VecDeque::new(),
+            pieces: Pieces::default(),
             reading: None,
             queued: None,
             sync: None,
@@ -226,53 +239,14 @@ impl Driver {
         self.session.refuse(start, Blame::BAD_LEN, &mut out.bytes);
     }
 
-    /// A message that is framed and not understood costs itself, not the session: it is answered with its error (OF 1.0
-    /// section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say who it is cannot be spoken with.
-    fn on_unreadable(
-        &mut self,
-        message: &[u8],
-        why: DecodeError,
-        now: Time,
-        out: &mut Output,
-    ) -> Result<(), DriverError> {
-        let is_features = message.get(1) == Some(&FEATURES_REPLY);
-        let is_awaited = is_features && self.greeting.as_ref().is_some_and(|g| g.dpid.is_none());
-        // Answers are limited, so that whoever says nonsense all day is not answered all day.
-        if is_awaited || self.answers.take(now) {
-            self.session.refuse(message, why.blame, &mut out.bytes);
-        }
-        if is_awaited {
-            return Err(why.into());
-        }
-        let kind = message.get(1).copied().unwrap_or_default();
-        self.on_misunderstood(&format!("a message of type {kind} is not understood"), why, now, out);
-        Ok(())
-    }
-
-    /// Said at most once a minute for each kind of fault.
-    fn on_misunderstood(&mut self, what: &str, why: DecodeError, now: Time, out: &mut Output) {
-        self.misunderstood += 1;
-        if self.misunderstood_kinds.take((why.what, why.blame.kind, why.blame.code), now) {
-            let all = self.misunderstood;
-            out.warnings.push(format!(
-                "{what}: {} at byte {}: {} (the {all}. fault since it connected); what it is about is ignored. \
-                 Update the switch's software if something is missing",
-                why.what, why.offset, why.problem
-            ));
-        }
-    }
-
-    fn warn(&mut self, text: String, now: Time, out: &mut Output) {
-        if self.complaints.take(now) {
-            out.warnings.push(text);
-        }
-    }
-
     fn heard(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
         if self.greeting.is_some() {
             return self.greet(xid, heard, now, out);
         }
         let switch = self.dpid;
+        if !self.is_active() && !matches!(heard, Heard::Port(..)) {
+            return Ok(());
+        }
         match heard {
             Heard::Port(port, removed) => match self.port_news.on_change(&port, removed, &self.ports, now) {
                 Outcome::Now => self.port_is(port, removed, out),
@@ -294,14 +268,14 @@ impl Driver {
                     self.read_flows(Purpose::Audit, now, out);
                 }
             }
-            Heard::Flows { flows, more } => self.on_flows(xid, flows, more, now, out)?,
+            Heard::Flows { flows, more } => self.on_flows(xid, flows, more, now, out),
             Heard::Counters { ports, more } => match self.counters.add(xid, ports, more) {
                 Ok(None) => {}
                 Ok(Some(ports)) => out.events.push(Event::Samples { switch, ports, flows: Vec::new() }),
                 Err(endless) => self.warn(format!("its port counters: {endless}"), now, out),
             },
             Heard::Barrier => self.on_barrier(xid, now, out),
-            Heard::Error(text) => self.on_error(xid, text, now, out)?,
+            Heard::Error(text) => self.on_error(xid, text, now, out),
             Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Nothing => {}
         }
         Ok(())
@@ -313,30 +287,9 @@ impl Driver {
         } else {
             self.ports.insert(port.port, port.clone());
         }
-        out.events.push(Event::PortChanged { switch: self.dpid, port, removed });
-    }
-
-    /// The switch does not like a message: which one, its transaction id says.
-    fn on_error(&mut self, xid: u32, text: String, now: Time, out: &mut Output) -> Result<(), DriverError> {
-        if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
-            if xid == open.barrier {
-                return Err(DriverError::BarrierRefused(text));
-            }
-            open.refused.get_or_insert(text);
-        } else if let Some((_, port)) = self.port_changes.iter().find(|(x, _)| *x == xid) {
-            out.events.push(Event::PortRefused { switch: self.dpid, port: *port, why: text });
-        } else if self.reading.as_ref().and_then(Reading::xid) == Some(xid) {
-            return self.unread(format!("it answered {text}"), now, out);
-        } else if self.counters.xid() == Some(xid) {
-            self.counters.forget();
-            let text = format!(
-                "it answers the question for its port counters with {text}; its links have no measured rates. Update its software"
-            );
-            self.warn(text, now, out);
-        } else {
-            self.warn(format!("it answered a message of ours with {text}"), now, out);
+        if self.is_active() {
+            out.events.push(Event::PortChanged { switch: self.dpid, port, removed });
         }
-        Ok(())
     }
 
     fn greet(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
@@ -356,9 +309,8 @@ impl Driver {
             self.greeting = Some(greeting);
             return Ok(());
         };
-        let ports = greeting.ports.unwrap_or_default();
         self.dpid = dpid;
-        self.ports = ports.iter().map(|p| (p.port, p.clone())).collect();
+        self.ports = greeting.ports.unwrap_or_default().into_iter().map(|p| (p.port, p)).collect();
         let numbers: Vec<PortNo> = self.ports.keys().copied().collect();
         self.packets = PacketAllowance::new(self.cfg.packet_ins, &numbers, now);
         self.port_news = PortChanges::new(self.ports.len(), now);
@@ -367,7 +319,10 @@ impl Driver {
         let version = self.speaker.as_ref().map_or("", |s| s.version()).to_owned();
         let description = greeting.description.unwrap_or_default();
         let caps = SwitchCaps { version, tables: greeting.tables, description, peer: self.peer.clone() };
-        out.events.push(Event::SwitchUp { switch: dpid, ports, caps });
+        self.caps = Some(caps);
+        if self.is_active() {
+            self.announce(out);
+        }
         Ok(())
     }
 
@@ -390,20 +345,9 @@ impl Driver {
         });
     }
 
-    /// A packet that is broken: counted, and said at most once a minute for each kind of fault.
-    fn on_malformed(&mut self, port: PortNo, why: Malformed, now: Time, out: &mut Output) {
-        self.malformed += 1;
-        if self.malformed_kinds.take(why, now) {
-            let all = self.malformed;
-            out.warnings.push(format!(
-                "dropped a broken packet that came in by port {port}: {why} ({all} broken ones since it connected)"
-            ));
-        }
-    }
-
     /// Carries out an effect for this switch. Other effects are none of its business.
     pub fn carry_out(&mut self, effect: Effect, now: Time, out: &mut Output) {
-        if !self.is_up() {
+        if !self.is_active() {
             return;
         }
         match effect {
@@ -484,10 +428,12 @@ impl Driver {
             next = next.min(greeting.since + ANSWER_TIMEOUT);
         }
         if self.is_up() {
-            next = next.min(self.next_poll);
             next = self.port_news.deadline().map_or(next, |at| next.min(at));
+        }
+        if self.is_active() {
+            next = next.min(self.next_poll);
             next = self.next_lldp.map_or(next, |at| next.min(at));
-            next = self.open.front().map_or(next, |o| next.min(o.sent + ANSWER_TIMEOUT));
+            next = self.pieces.oldest().map_or(next, |sent| next.min(sent + ANSWER_TIMEOUT));
             next = self.reading.as_ref().map_or(next, |r| next.min(r.deadline()));
         }
         next
@@ -500,16 +446,22 @@ impl Driver {
     pub fn on_deadline(&mut self, now: Time, out: &mut Output) -> Result<(), DriverError> {
         self.session.on_deadline(now, &mut out.bytes)?;
         if let Some(greeting) = self.greeting.as_ref().filter(|g| now >= g.since + ANSWER_TIMEOUT) {
-            return Err(greeting.overdue(ANSWER_TIMEOUT));
+            if !greeting.lacks_description_only() {
+                return Err(greeting.overdue(ANSWER_TIMEOUT));
+            }
+            let xid = greeting.description_xid;
+            self.greet(xid, Heard::Description(String::new()), now, out)?;
         }
-        if !self.is_up() {
+        if self.is_up() {
+            for (port, removed) in self.port_news.take_due(now) {
+                self.port_is(port, removed, out);
+            }
+        }
+        if !self.is_active() {
             return Ok(());
         }
-        if self.open.front().is_some_and(|o| now >= o.sent + ANSWER_TIMEOUT) {
+        if self.pieces.oldest().is_some_and(|sent| now >= sent + ANSWER_TIMEOUT) {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
-        }
-        for (port, removed) in self.port_news.take_due(now) {
-            self.port_is(port, removed, out);
         }
         if now >= self.next_poll {
             // Kept in step with the clock, so that readings do not drift; periods that were missed are left out.
@@ -519,7 +471,7 @@ impl Driver {
         }
         if let Some(reading) = self.reading.as_ref().filter(|r| r.is_overdue(now)) {
             let why = reading.why_overdue(now);
-            self.unread(why, now, out)?;
+            self.unread(&why, now, out);
         }
         self.ask_flows(now, out);
         if self.next_lldp.is_some_and(|at| now >= at) {

@@ -1,0 +1,53 @@
+//! Takes connections in: those of the users who may, as many as there are places for.
+
+use super::connection::connection;
+use super::switchboard::Peer;
+use super::{Caller, Listener, Server, Subject};
+use std::time::Duration;
+
+/// The pause after a connection could not be had: out of descriptors, say. Tried again soon, without spinning.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Accepts switches until the hub is gone.
+pub async fn accept(listener: Listener, server: Server) {
+    while !server.0.hub.is_closed() {
+        let accepted = match &listener {
+            Listener::Tcp(l) => l.accept().await.map(|(stream, at)| {
+                let _ = stream.set_nodelay(true);
+                let caller = Caller { peer: Peer::Address(at.ip()), name: format!("tcp:{at}") };
+                spawn(&server, stream, caller);
+            }),
+            Listener::Unix(l) => l.accept().await.map(|(stream, _)| {
+                let peer = unix_peer(&stream);
+                let name = match peer {
+                    Peer::Process { user, process } => format!("unix: process {process} of user {user}"),
+                    _ => "unix: a process".to_owned(),
+                };
+                spawn(&server, stream, Caller { peer, name });
+            }),
+        };
+        if let Err(error) = accepted {
+            let nobody = Caller { peer: Peer::Unknown, name: String::new() };
+            if server.may_log(&nobody, Subject::Refused).is_some() {
+                tracing::error!("cannot accept a switch's connection: {error}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// SO_PEERCRED, unix(7). A process in a namespace that this one cannot see into has the id 0.
+fn unix_peer(stream: &tokio::net::UnixStream) -> Peer {
+    let Ok(credentials) = stream.peer_cred() else { return Peer::Unknown };
+    match credentials.pid() {
+        Some(process) if process > 0 => Peer::Process { user: credentials.uid(), process },
+        _ => Peer::Unknown,
+    }
+}
+
+fn spawn<S>(server: &Server, stream: S, caller: Caller)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(connection(stream, caller, server.clone()));
+}

@@ -1,0 +1,295 @@
+//! Which connection drives a switch, when several say that they are it.
+//!
+//! 1. The first one is active.
+//! 2. Another of the same switch stands by, and takes over when the active one ends: Open vSwitch dials every address that it was
+//!    given, and a switch that lost its connection dials again before the loss is noticed here.
+//! 3. One of another peer wins over the older one, which is closed and told why: a switch is replaced, or its id was given twice.
+//! 4. When that goes to and fro, nobody can say which is right: both are closed, a notice names them, and neither is used until only one
+//!    of them has tried for [`QUIET`].
+//!
+//! Pure: it is told who comes and goes and answers with orders; whoever owns the sockets carries them out. Bounded in what it remembers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_model::rate_limit::RateLimiter;
+use tandem_model::{Dpid, Mac, PortNo, Time};
+
+/// A connection's number, unique in this run.
+pub type ConnectionId = u64;
+
+/// Changes to another peer in a [`MINUTE`] that are to and fro.
+const TO_AND_FRO: usize = 3;
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long only one peer has to have tried until it is used again: longer than any switch waits between two tries (Open vSwitch: 8 s).
+pub const QUIET: Duration = Duration::from_secs(60);
+/// Connections of one switch that stand by: it dials a few addresses, and what is left over from before is not noticed at once.
+const STANDBY: usize = 4;
+/// Times that a switch may connect in a minute: one that tries once a second is let in, one that does nothing else is not.
+const ARRIVALS: u32 = 60;
+/// Connections of switches that the site does not know, at a time: ids can be invented.
+const UNKNOWN: usize = 64;
+/// Switches that are remembered without a connection, before those of more than a minute ago are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// Who is at the other end, as the kernel says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// By TCP, from this address.
+    Address(IpAddr),
+    /// By a Unix socket: this process of this user.
+    Process {
+        /// User id.
+        user: u32,
+        /// Process id.
+        process: i32,
+    },
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// What a switch is told apart by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Where it is.
+    pub peer: Peer,
+    /// For people.
+    pub name: String,
+    /// Manufacturer, hardware, software.
+    pub description: String,
+    /// Its ports.
+    pub ports: BTreeSet<(PortNo, Mac)>,
+}
+
+impl Identity {
+    /// True when two connections are of one switch: of one process; or of one address with the same description and a port in common (ports
+    /// come and go between two connections); or from anywhere with the same description and ports.
+    fn is_same_switch(&self, other: &Identity) -> bool {
+        let alike = self.description == other.description;
+        match (self.peer, other.peer) {
+            (Peer::Process { .. }, Peer::Process { .. }) if self.peer == other.peer => true,
+            (Peer::Address(a), Peer::Address(b)) if a == b && alike => {
+                let is_bare = self.ports.is_empty() || other.ports.is_empty();
+                is_bare || !self.ports.is_disjoint(&other.ports)
+            }
+            _ => alike && !self.ports.is_empty() && self.ports == other.ports,
+        }
+    }
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// This connection drives its switch.
+    Activate(ConnectionId),
+    /// This one keeps itself alive.
+    StandBy(ConnectionId),
+    /// This one asks whether its switch is still there.
+    Probe(ConnectionId),
+    /// This one tells its switch why it is closed, and is closed.
+    Close(ConnectionId, String),
+    /// The switch has no connection any more; this was the last one.
+    Down(Dpid, ConnectionId, String),
+    /// The operator has to know.
+    Report(Dpid, String),
+}
+
+#[derive(Debug)]
+struct Connection {
+    dpid: Dpid,
+    identity: Arc<Identity>,
+}
+
+#[derive(Debug)]
+struct Record {
+    active: Option<ConnectionId>,
+    /// Oldest first.
+    standby: VecDeque<ConnectionId>,
+    /// The last two different switches that tried, latest first, and when.
+    seen: VecDeque<(Arc<Identity>, Time)>,
+    /// The last one that was active.
+    last: Option<Arc<Identity>>,
+    /// When it became another one.
+    changes: VecDeque<Time>,
+    is_contested: bool,
+    arrivals: RateLimiter,
+}
+
+impl Record {
+    fn new(now: Time) -> Record {
+        Record {
+            active: None,
+            standby: VecDeque::new(),
+            seen: VecDeque::new(),
+            last: None,
+            changes: VecDeque::new(),
+            is_contested: false,
+            arrivals: RateLimiter::new(ARRIVALS, MINUTE, now),
+        }
+    }
+
+    /// A switch has tried or was there; the last other one, and when it did.
+    fn saw(&mut self, identity: &Arc<Identity>, now: Time) -> Option<(Arc<Identity>, Time)> {
+        self.seen.retain(|(other, _)| !other.is_same_switch(identity));
+        let other = self.seen.front().cloned();
+        self.seen.push_front((identity.clone(), now));
+        self.seen.truncate(2);
+        other
+    }
+
+    fn is_idle(&self, now: Time) -> bool {
+        self.active.is_none() && self.seen.iter().all(|(_, at)| now.since(*at) >= MINUTE.max(QUIET))
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Switchboard {
+    /// Those of the site.
+    known: BTreeSet<Dpid>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    records: BTreeMap<Dpid, Record>,
+    unknown: usize,
+}
+
+impl Switchboard {
+    /// For a site with these switches.
+    pub fn new(known: impl IntoIterator<Item = Dpid>) -> Switchboard {
+        Switchboard {
+            known: known.into_iter().collect(),
+            connections: BTreeMap::new(),
+            records: BTreeMap::new(),
+            unknown: 0,
+        }
+    }
+
+    /// The switch that a connection has said it is, until it leaves.
+    pub fn switch_of(&self, id: ConnectionId) -> Option<Dpid> {
+        self.connections.get(&id).map(|c| c.dpid)
+    }
+
+    /// A connection has said which switch it is.
+    pub fn arrive(&mut self, id: ConnectionId, dpid: Dpid, identity: Identity, now: Time) -> Vec<Order> {
+        if self.records.len() >= REMEMBERED && !self.records.contains_key(&dpid) {
+            self.records.retain(|_, record| !record.is_idle(now));
+        }
+        let is_known = self.known.contains(&dpid);
+        if !is_known && self.unknown >= UNKNOWN {
+            let text = format!(
+                "the site file has no switch {dpid}, and {UNKNOWN} such switches are connected already; correct the datapath id"
+            );
+            return vec![Order::Close(id, text)];
+        }
+        let identity = Arc::new(identity);
+        let record = self.records.entry(dpid).or_insert_with(|| Record::new(now));
+        let other = record.saw(&identity, now);
+        if !record.arrivals.take(now) {
+            let text = format!(
+                "switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next"
+            );
+            return vec![Order::Close(id, text)];
+        }
+        let mut orders = Vec::new();
+        if record.is_contested {
+            if let Some((other, _)) = other.filter(|(_, at)| now.since(*at) < QUIET) {
+                let text = contested(dpid, &other.name, &identity.name);
+                return vec![Order::Close(id, text)];
+            }
+            record.is_contested = false;
+            record.changes.clear();
+            record.last = None;
+            let text = format!("only {} has tried for {QUIET:?}: it is used again", identity.name);
+            orders.push(Order::Report(dpid, text));
+        }
+        self.connections.insert(id, Connection { dpid, identity: identity.clone() });
+        if !is_known {
+            self.unknown += 1;
+        }
+        let active = record.active.and_then(|a| Some((a, self.connections.get(&a)?.identity.clone())));
+        match active {
+            Some((active, of)) if of.is_same_switch(&identity) => {
+                record.standby.push_back(id);
+                if record.standby.len() > STANDBY
+                    && let Some(oldest) = record.standby.pop_front()
+                {
+                    let text = format!("switch {dpid} has {STANDBY} newer connections that stand by");
+                    orders.push(Order::Close(oldest, text));
+                }
+                // Perhaps it dials again because the other connection is dead.
+                orders.extend([Order::StandBy(id), Order::Probe(active)]);
+            }
+            active => self.succeed(id, dpid, identity, active, now, &mut orders),
+        }
+        orders
+    }
+
+    /// A connection becomes active that no other of its switch is before: the first, or the one of another peer.
+    fn succeed(
+        &mut self,
+        id: ConnectionId,
+        dpid: Dpid,
+        identity: Arc<Identity>,
+        active: Option<(ConnectionId, Arc<Identity>)>,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        let Some(record) = self.records.get_mut(&dpid) else { return };
+        let last = record.last.replace(identity.clone()).filter(|last| !last.is_same_switch(&identity));
+        if let Some(last) = last {
+            record.changes.retain(|at| now.since(*at) < MINUTE);
+            record.changes.push_back(now);
+            record.is_contested = record.changes.len() >= TO_AND_FRO;
+            let text = if record.is_contested {
+                contested(dpid, &last.name, &identity.name)
+            } else {
+                format!(
+                    "{} has connected with the datapath id {dpid} of {}: the newer one is used. If both are switches, give one of \
+                     them another id",
+                    identity.name, last.name
+                )
+            };
+            let older = record.active.take().into_iter().chain(std::mem::take(&mut record.standby));
+            orders.extend(older.map(|older| Order::Close(older, text.clone())));
+            if record.is_contested {
+                orders.push(Order::Close(id, text.clone()));
+                orders.extend(active.map(|(active, _)| Order::Down(dpid, active, text.clone())));
+            }
+            if self.known.contains(&dpid) {
+                orders.push(Order::Report(dpid, text));
+            }
+            if record.is_contested {
+                return;
+            }
+        }
+        record.active = Some(id);
+        orders.push(Order::Activate(id));
+    }
+
+    /// A connection has ended, for whatever reason.
+    pub fn leave(&mut self, id: ConnectionId, why: &str, now: Time) -> Vec<Order> {
+        let Some(Connection { dpid, identity }) = self.connections.remove(&id) else { return Vec::new() };
+        if !self.known.contains(&dpid) {
+            self.unknown = self.unknown.saturating_sub(1);
+        }
+        let Some(record) = self.records.get_mut(&dpid) else { return Vec::new() };
+        record.standby.retain(|s| *s != id);
+        if record.active != Some(id) {
+            return Vec::new();
+        }
+        record.saw(&identity, now);
+        // The newest: what is left over from before is not it.
+        record.active = record.standby.pop_back();
+        match record.active {
+            Some(next) => vec![Order::Activate(next)],
+            None => vec![Order::Down(dpid, id, why.to_owned())],
+        }
+    }
+}
+
+fn contested(dpid: Dpid, one: &str, other: &str) -> String {
+    format!(
+        "{one} and {other} both connect as switch {dpid}, to and fro; neither is used until only one of them has tried for {QUIET:?}. \
+         Give one of them another datapath id, or disconnect it"
+    )
+}
