@@ -37,8 +37,10 @@ pub mod snapshot;
 mod snapshot_hosts;
 pub mod statistics;
 mod stored;
+mod strays;
 mod timers;
 mod topology_events;
+mod worlds;
 
 pub use crate::core::Core;
 pub use migration::Policy;

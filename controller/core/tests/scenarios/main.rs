@@ -26,5 +26,6 @@ mod placement;
 mod plans;
 mod restart;
 mod statistics;
+mod strays;
 mod topology;
 mod world;
