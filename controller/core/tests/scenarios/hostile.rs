@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    AgentSample, Aim, Arp, ArpOp, Ask, BitRate, Bytes, ClassSample, Cookie, DhcpRequest, DhcpRequestKind,
-    Dpid, Event, FlowSample, GroupId, LoadSample, Mac, MigrationId, MoveOptions, PlanId, PortInfo, PortNo,
-    PortSample, Progress, Resources, Selection, ServerId, Share, StoreId, SwitchCaps, SwitchId, TrafficId,
-    TxnId, VmId, VmRequest,
+    Adoption, AgentSample, Aim, Arp, ArpOp, Ask, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
+    DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac, MigrationId,
+    MoveOptions, PlanId, PortInfo, PortNo, PortSample, Progress, Resources, Selection, ServerId, Share,
+    StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId, VmOrigin, VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
