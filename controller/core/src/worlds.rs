@@ -123,7 +123,7 @@ impl Core {
         let name = |core: &Core, id: ServerId| core.server_name(id);
         for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
             let text = format!(
-                "the hypervisor of {} does not answer: {why}; its VMs may still run",
+                "the hypervisor of {} is away: {why}; its VMs may still run",
                 name(self, *id)
             );
             self.notice(Level::Warning, "server-away", text);
