@@ -19,7 +19,8 @@ use std::time::Duration;
 use tandem_core::Snapshot;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, Share, SwitchId, VmId, VmRequest,
+    Adoption, Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, ServerId, Share, SwitchId,
+    VmId, VmRequest,
 };
 
 /// How long `?after=N` waits at most.
@@ -119,6 +120,9 @@ pub fn router(hub: Handle) -> Router {
         .route("/api/v1/ports/{switch}/{port}", axum::routing::put(set_port))
         .route("/api/v1/overrides", view(|s| Json(&*s.overrides).into_response()))
         .route("/api/v1/vms/{vm}", get(show_vm).patch(resize_vm).delete(delete_vm))
+        .route("/api/v1/strays", view(|s| Json(&*s.strays).into_response()))
+        .route("/api/v1/strays/{vm}", axum::routing::delete(stop_stray))
+        .route("/api/v1/strays/{vm}/adopt", post(adopt_vm))
         .route("/api/v1/groups", view(|s| Json(&*s.groups).into_response()).post(create_group))
         .route("/api/v1/groups/{group}", axum::routing::delete(delete_group))
         .route("/api/v1/rules/{switch}", get(rules))
@@ -276,6 +280,91 @@ async fn resize_vm(
 
 async fn delete_vm(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
     answer(hub.ask(Ask::DeleteVm { vm: VmId(vm) }).await)
+}
+
+/// The body of `POST /api/v1/strays/{vm}/adopt`: what is not kept with the VM.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdoptBody {
+    /// The server where it is, by its name; only needed where there are several VMs with its id.
+    pub server: Option<String>,
+    /// CPU cores.
+    pub cpu: Option<u32>,
+    /// Bytes of RAM.
+    pub ram: Option<u64>,
+    /// Bytes of disk.
+    pub disk: Option<u64>,
+    /// Network, bit/s.
+    pub net: Option<u64>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+    /// Service class, by its name.
+    pub class: Option<String>,
+    /// Seconds to live from now on.
+    pub timeout: Option<f64>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// What it was made from.
+    pub image: Option<String>,
+}
+
+/// Which server a stray is on, where there are several with its id.
+#[derive(Debug, Deserialize)]
+struct OnServer {
+    server: Option<String>,
+}
+
+fn server_named(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<ServerId>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let found = snapshot.servers.iter().find(|s| s.name == name);
+    found
+        .map(|s| Some(s.id))
+        .ok_or_else(|| format!("there is no server {}; /api/v1/servers lists them", escaped(name)))
+}
+
+async fn adopt_vm(
+    State(hub): State<Handle>,
+    PathOf(vm): PathOf<u64>,
+    Body(body): Body<AdoptBody>,
+) -> Response {
+    let snapshot = hub.snapshot.load_full();
+    let size = SizeBody { cpu: body.cpu, ram: body.ram, disk: body.disk, net: body.net };
+    let checked = limits::resources(&size, snapshot.site.vm.default)
+        .and_then(|_| body.timeout.map(limits::lifetime).transpose())
+        .and_then(|ok| body.name.as_deref().map_or(Ok(()), limits::name).map(|()| ok))
+        .and_then(|ok| body.image.as_deref().map_or(Ok(()), limits::image).map(|()| ok));
+    let timeout = match checked {
+        Ok(timeout) => timeout,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
+    };
+    let class = body.class.as_deref().map(|name| class_named(&snapshot, name)).transpose();
+    let (class, server) = match (class, server_named(&snapshot, body.server.as_deref())) {
+        (Ok(class), Ok(server)) => (class, server),
+        (Err(why), _) | (_, Err(why)) => return error(StatusCode::NOT_FOUND, why),
+    };
+    let known = Adoption {
+        cpu: body.cpu,
+        ram: body.ram.map(Bytes),
+        disk: body.disk.map(Bytes),
+        net: body.net.map(BitRate),
+        address: body.address,
+        class,
+        timeout,
+        name: body.name,
+        image: body.image,
+    };
+    answer(hub.ask(Ask::AdoptVm { vm: VmId(vm), server, known }).await)
+}
+
+async fn stop_stray(
+    State(hub): State<Handle>,
+    PathOf(vm): PathOf<u64>,
+    QueryOf(q): QueryOf<OnServer>,
+) -> Response {
+    match server_named(&hub.snapshot.load(), q.server.as_deref()) {
+        Ok(server) => answer(hub.ask(Ask::StopStray { vm: VmId(vm), server }).await),
+        Err(why) => error(StatusCode::NOT_FOUND, why),
+    }
 }
 
 async fn create_group(State(hub): State<Handle>, Body(body): Body<GroupBody>) -> Response {

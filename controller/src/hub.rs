@@ -218,6 +218,7 @@ impl Hub {
             }
             Effect::AllocateVm { .. }
             | Effect::StopVm { .. }
+            | Effect::TagVm { .. }
             | Effect::ResizeVm { .. }
             | Effect::AttachVm { .. }
             | Effect::MigrateVm { .. }

@@ -112,6 +112,13 @@ pub fn document() -> Value {
                 "patch": operation("resize a running VM", with_errors(done(), &[("400", "something other than a size"), ("404", "no such VM"), ("409", "no room, or it does not run"), ("503", "it was tried and undone")]), Some("VmSize"), &vm),
                 "delete": operation("stop a VM; answered when it is gone", with_errors(done(), &not_found), None, &vm),
             },
+            "/api/v1/strays": list("VMs at hypervisors that there is no record of: they are left alone"),
+            "/api/v1/strays/{vm}": {
+                "delete": operation("stop a VM that there is no record of; answered when it is gone", with_errors(done(), &[("404", "no such VM or server"), ("409", "there are several with its id; `server` says which"), ("503", "its hypervisor does not answer")]), None, &[("vm", "path", "integer"), ("server", "query", "string")]),
+            },
+            "/api/v1/strays/{vm}/adopt": {
+                "post": operation("take up a VM that there is no record of, as it runs", with_errors(json!({ "201": { "description": "it is a VM like any other" } }), &[("400", "the request makes no sense"), ("404", "no such VM, server or class"), ("409", "something must be said that is not kept with it, or it cannot be adopted; says why"), ("503", "the store could not be written")]), Some("Adoption"), &vm),
+            },
             "/api/v1/vms/{vm}/pin": {
                 "put": operation("let a VM's path to its gateway go by these switches", with_errors(done(), &[("404", "no such VM or switch"), ("409", "no live way by them, or no room on a link; says which"), ("503", "the store could not be written")]), Some("Pin"), &vm),
                 "delete": operation("let a VM's path go where routing takes it", with_errors(done(), &[("404", "no such VM"), ("409", "its path is not pinned")]), None, &vm),
@@ -182,6 +189,18 @@ pub fn document() -> Value {
             "How": { "type": "object", "properties": {
                 "manner": { "type": "string", "enum": ["live", "cold"] },
                 "force": { "type": "boolean" },
+            } },
+            "Adoption": { "type": "object", "additionalProperties": false, "description": "what is not kept with the VM, by the names that it lacks; the rest is left out", "properties": {
+                "server": { "type": "string" },
+                "cpu": { "type": "integer", "minimum": 1, "description": "cores" },
+                "ram": { "type": "integer", "minimum": 1, "description": "bytes" },
+                "disk": { "type": "integer", "minimum": 0, "description": "bytes" },
+                "net": { "type": "integer", "minimum": 0, "description": "bit/s" },
+                "address": { "type": "string", "format": "ipv4" },
+                "class": { "type": "string" },
+                "timeout": { "type": "number", "description": "seconds from now on" },
+                "name": { "type": "string" },
+                "image": { "type": "string" },
             } },
             "VmSize": { "type": "object", "additionalProperties": false, "description": "what is left out stays", "properties": {
                 "cpu": { "type": "integer", "description": "cores" },

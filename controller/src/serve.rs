@@ -9,7 +9,7 @@ use crate::openflow_server::{self, Address, Server};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};
-use crate::vmm::{self, hosts::Hypervisors, router::Patience};
+use crate::vmm::{self, hosts::Hypervisors, owner::Owner, router::Patience};
 use crate::{exporter, http};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let started = now();
     let recording =
         options.record.as_deref().map(|path| record(path, &site, &stored, started)).transpose()?;
+    let owner = Owner::of(store.identity());
     let (known, last) = (stored.vms.len(), stored.last_vm);
     let core = Core::new(site.clone(), stored, started);
 
@@ -160,10 +161,10 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
             tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
         }
         let (patience, hub) = (Patience::new(site.migration.timeout), sender.clone());
-        tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", patience, hub).await });
+        tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", owner, patience, hub).await });
     } else {
         let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
-        tasks.spawn(vmm::emulated::attach(service, sender.clone()));
+        tasks.spawn(vmm::emulated::attach(service, owner, sender.clone()));
     }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(exporter::run(folder, site.statistics.period, handle.clone()));

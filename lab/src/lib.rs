@@ -16,6 +16,7 @@ pub mod numbers;
 pub mod record;
 pub mod requester;
 pub mod scratch;
+pub mod served;
 pub mod service;
 pub mod sim;
 mod speaker;

@@ -9,7 +9,9 @@ use crate::admission::{Admission, goodbye};
 use crate::emulated::control::{Answer, Ask};
 use crate::lanes::{Lane, Lanes, Length};
 use crate::migration::transfer::Control;
+
 use crate::migration::{Begun, Failed, Migrations, Todo, todo};
+use crate::served::{Controller, Kept, Served};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -125,6 +127,10 @@ struct Orders<W> {
     reports: Reports,
     lanes: Lanes,
     migrations: Migrations,
+    /// The controller that is attached.
+    served: Served,
+    /// What is kept with VMs.
+    kept: Kept,
     /// How often loads are asked for; none before the first order.
     loads: (Mutex<Option<Duration>>, Condvar),
     /// VMs that were moved by hand.
@@ -142,14 +148,26 @@ impl<W: World> Hypervisor for Service<W> {
         &self,
         request: Request<Streaming<wire::Order>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut hello = self.0.world.hello();
+        let world = format!("lab {}", hello.world);
+        let who = Controller::of(request.metadata());
+        let attached = self.0.served.admit(&world, who, std::time::Instant::now()).map_err(|refused| {
+            if let Some(rival) = refused.rival {
+                tracing::warn!("another controller was refused: {}", rival.who);
+                self.0.reports.send(What::Rival(rival));
+            }
+            refused.status
+        })?;
+        self.0.kept.complete(&mut hello);
         let (sender, receiver) = tokio::sync::mpsc::channel(REPORTS);
-        let hello = self.0.world.hello();
         // It is empty: there is room.
         let _ = sender.try_send(Ok(wire::Report { report: Some(What::Hello(hello)) }));
         *lock(&self.0.reports.0) = Some(sender);
         let orders = self.0.clone();
         let mut inbox = request.into_inner();
         tokio::spawn(async move {
+            // As long as it may order something, it is served.
+            let _attached = attached;
             while let Ok(Some(order)) = inbox.message().await {
                 // Back-pressure: what is not read waits at the controller.
                 while orders.lanes.waiting() >= WAITING {
@@ -171,11 +189,14 @@ impl<W: World> Orders<W> {
             Kind::Allocate(a) => Lane::Vm(a.vm),
             Kind::Stop(s) => {
                 // It does not wait for a transfer that is of no use any more.
-                self.migrations.cancel_vm(s.vm);
+                if self.kept.is_meant(s.vm, s.placed_at_ns) {
+                    self.migrations.cancel_vm(s.vm);
+                }
                 Lane::Vm(s.vm)
             }
             Kind::Resize(r) => Lane::Vm(r.vm),
             Kind::Connect(c) => Lane::Vm(c.vm),
+            Kind::Tag(t) => Lane::Vm(t.kept.as_ref().map_or(0, |k| k.vm)),
             Kind::TrafficStart(t) => Lane::Flow(t.id),
             Kind::TrafficStop(t) => Lane::Flow(t.id),
             Kind::Migrate(m) => {
@@ -207,22 +228,42 @@ impl<W: World> Orders<W> {
         match order {
             Kind::Allocate(a) => {
                 let vm = a.vm;
+                if !self.kept.is_meant(vm, a.origin.map(|o| o.placed_at_ns)) {
+                    let why = format!(
+                        "there is a vm{vm} already that was made for another request; it is left alone"
+                    );
+                    return reports.send(What::Failed(wire::Failed { vm, why }));
+                }
                 reports.send(match world.allocate(&a) {
-                    Ok(address) => What::Started(wire::Started { vm, address }),
+                    Ok(address) => {
+                        self.kept.put(a);
+                        What::Started(wire::Started { vm, address })
+                    }
                     Err(error) => What::Failed(wire::Failed { vm, why: format!("{error:#}") }),
                 });
             }
             Kind::Stop(s) => {
-                world.stop(s.vm);
+                // One that was made for another request is not the one that is meant, which is not there.
+                if self.kept.is_meant(s.vm, s.placed_at_ns) {
+                    world.stop(s.vm);
+                    self.kept.forget(s.vm);
+                }
                 reports.send(What::Stopped(wire::Stopped { vm: s.vm }));
             }
             Kind::Resize(r) => match world.resize(&r) {
-                Ok(()) => reports.send(What::Resized(wire::Resized { vm: r.vm })),
+                Ok(()) => {
+                    self.kept.change(r.vm, |kept| kept.resources = r.resources);
+                    reports.send(What::Resized(wire::Resized { vm: r.vm }));
+                }
                 Err(error) => tracing::error!("vm{}: {error:#}", r.vm),
             },
-            Kind::Connect(c) => {
-                if let Err(error) = world.connect(&c) {
-                    tracing::error!("vm{}: {error:#}", c.vm);
+            Kind::Connect(c) => match world.connect(&c) {
+                Ok(()) => self.kept.change(c.vm, |kept| kept.uplink_port = c.uplink_port),
+                Err(error) => tracing::error!("vm{}: {error:#}", c.vm),
+            },
+            Kind::Tag(t) => {
+                if let Some(kept) = t.kept.filter(|k| world.server_of(k.vm) == Some(k.server)) {
+                    self.kept.put(kept);
                 }
             }
             Kind::TrafficStart(t) => {
@@ -248,7 +289,13 @@ impl<W: World> Orders<W> {
             Todo::Start => {
                 let say = |what| self.migrations.say(migration, what, &self.reports);
                 match self.world.migrate(order, control, &say) {
-                    Ok(downtime) => What::Moved(wire::Moved { migration, downtime_ns: Some(downtime) }),
+                    Ok(downtime) => {
+                        self.kept.change(order.vm, |kept| {
+                            (kept.server, kept.uplink_port) = (order.to, order.uplink_port);
+                            kept.resources = order.resources.or(kept.resources);
+                        });
+                        What::Moved(wire::Moved { migration, downtime_ns: Some(downtime) })
+                    }
                     Err(Failed { at, why }) => {
                         What::MigrationFailed(wire::MigrationFailed { migration, at, why })
                     }
@@ -343,6 +390,8 @@ pub fn run(
         reports,
         lanes: Lanes::new(|| handle.enter())?,
         migrations: Migrations::default(),
+        served: Served::default(),
+        kept: Kept::default(),
         loads: Default::default(),
         by_hand: AtomicU64::new(0),
     });

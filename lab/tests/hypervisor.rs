@@ -122,7 +122,11 @@ fn an_order_that_comes_again_goes_on_and_then_is_answered_as_it_ended() -> Resul
     // A controller that comes back: the service says what runs, and the order goes on where it is.
     drop(client);
     let client = Client::attach(&lab.name)?;
-    ensure!(client.hello.vms == [wire::Running { vm: 1, server: 0 }], "{:?}", client.hello);
+    ensure!(
+        client.hello.vms == [wire::Running { vm: 1, server: 0, kept: Some(vm(1, 16, "web")) }],
+        "{:?}",
+        client.hello
+    );
     client.order(Order::Migrate(order(1, 1, 20)))?;
     progress(&client, 1, |p| p.sent_bytes > 1 << 20 && p.round == 1)?;
     // Fast now: the rest of its 16 MiB would take six seconds.
@@ -167,7 +171,7 @@ fn a_cancel_a_stop_and_an_order_to_nowhere_leave_nothing_behind() -> Result<()> 
     // Stopped in the middle: the transfer would take minutes, and is not waited for.
     client.order(Order::Migrate(order(6, 1, 20)))?;
     progress(&client, 6, |p| p.sent_bytes > 0)?;
-    client.order(Order::Stop(wire::Stop { vm: 1, server: 0 }))?;
+    client.order(Order::Stop(wire::Stop { vm: 1, server: 0, placed_at_ns: None }))?;
     client.until("the VM's end", LIMIT, |r| matches!(r, Report::Stopped(s) if s.vm == 1).then_some(()))?;
     let begin = Instant::now();
     // The kernel takes the interfaces with the namespace, which a process may hold that somebody else has started.

@@ -168,7 +168,7 @@ fn a_vm_speaks_as_itself_only_wherever_it_runs() -> Result<()> {
     client.migrate(order(2, 1, 0), LIMIT)?;
     lab.is_held("srv1")?;
     // Its place is taken by another with the same address.
-    client.order(wire::order::Order::Stop(wire::Stop { vm: 1, server: 0 }))?;
+    client.order(wire::order::Order::Stop(wire::Stop { vm: 1, server: 0, placed_at_ns: None }))?;
     client.until("the stop", LIMIT, |r| {
         matches!(r, wire::report::Report::Stopped(s) if s.vm == 1).then_some(())
     })?;

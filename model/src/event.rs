@@ -4,10 +4,10 @@
 //! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
 
 use crate::{
-    Aim, BitRate, Bytes, Cookie, Dpid, GroupId, LoadSample, Mac, Manner, MigrationId, MigrationRecord,
-    MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule, RuleKey, ServerId,
-    StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
-    vm::GroupRecord,
+    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, LoadSample, Mac, Manner, MigrationId,
+    MigrationRecord, MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule,
+    RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest,
+    VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -192,6 +192,26 @@ pub enum Event {
         /// Each, and why in words.
         servers: Vec<(ServerId, String)>,
     },
+    /// All VMs of this site that are at the hypervisors, running or not, with what is kept with them. Comes before `WorldUp`, from
+    /// worlds that know more of their VMs than that they run.
+    VmsFound {
+        /// Each of them.
+        vms: Vec<FoundVm>,
+    },
+    /// A hypervisor service, host or pool serves another controller, and does not serve this one.
+    WorldRefused {
+        /// Its name, for people.
+        world: String,
+        /// Whom it serves and what to do, in words.
+        why: String,
+    },
+    /// Another controller has asked a hypervisor service, host or pool of ours to serve it, and was refused.
+    RivalSeen {
+        /// The service's, host's or pool's name, for people.
+        world: String,
+        /// Who, in words.
+        who: String,
+    },
     /// The hypervisor service is gone. Its VMs may still run.
     WorldDown {
         /// In words.
@@ -301,6 +321,22 @@ pub enum Ask {
     RequestVm {
         /// What is wanted.
         request: VmRequest,
+    },
+    /// Take up a VM that runs without a record of it. Answered by `VmRunning` when the store has it; nothing of the VM is changed.
+    AdoptVm {
+        /// Which.
+        vm: VmId,
+        /// Where it was found; may be left out when it was found on one server only.
+        server: Option<ServerId>,
+        /// What its tag does not say.
+        known: Adoption,
+    },
+    /// Stop a VM that there is no record of, and remove it with its disk. Answered when it is gone.
+    StopStray {
+        /// Which.
+        vm: VmId,
+        /// Where it was found; may be left out when it was found on one server only.
+        server: Option<ServerId>,
     },
     /// Stop a VM and forget it. Answered when it is gone.
     DeleteVm {
@@ -508,7 +544,8 @@ pub enum Effect {
         /// Which switch.
         switch: Dpid,
     },
-    /// Start a VM. Answered by `VmStarted` or `VmFailed`.
+    /// Start a VM. Answered by `VmStarted` or `VmFailed`; by `VmFailed` too where there is one with this id that was made for another
+    /// request, which is left alone.
     AllocateVm {
         /// Which.
         vm: VmId,
@@ -517,12 +554,25 @@ pub enum Effect {
         /// What.
         spec: VmSpec,
     },
-    /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM.
+    /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM. One with this id that was made for another
+    /// request is not touched: it is not the VM that is meant.
     StopVm {
         /// Which.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
+        /// Of which request it is; `None` for one whose tag does not say, that somebody wants gone all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        placed_at: Option<Time>,
+    },
+    /// Keep this with a VM, in place of what was kept before; nothing else of it changes. No answer.
+    TagVm {
+        /// Which.
+        vm: VmId,
+        /// Where it runs.
+        server: ServerId,
+        /// What it is asked for with.
+        spec: Box<VmSpec>,
     },
     /// Give a VM other resources. Answered by `VmResized` or `VmFailed`.
     ResizeVm {
@@ -755,7 +805,8 @@ pub struct Notice {
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
     /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`, `server-away`, `server-there`, `clock-stepped`, `clock-doubted`.
+    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-adopted`, `vm-elsewhere`, `world-refused`, `second-controller`,
+    /// `clock-stepped`, `clock-doubted`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

@@ -4,7 +4,7 @@
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated; [`migration`]: VMs on their way.
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
-//! - [`store_identity`]: what tells one controller's store from every other's.
+//! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that a controller has no record of.
 //! - [`event`]: the door of the core: facts in, effects out.
 
 pub mod event;
@@ -16,6 +16,7 @@ pub mod rule;
 pub mod shapes;
 pub mod site;
 pub mod store_identity;
+pub mod stray;
 pub mod text;
 pub mod topology;
 pub mod traffic;
@@ -28,6 +29,7 @@ pub use migration::*;
 pub use rule::*;
 pub use site::{Allocation, Modules, Site, Ties};
 pub use store_identity::{NoStoreUid, StoreIdentity, StoreUid};
+pub use stray::{Adoption, FoundVm, VmOrigin};
 pub use topology::*;
 pub use traffic::*;
 pub use units::*;

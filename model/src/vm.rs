@@ -209,6 +209,9 @@ pub struct VmSpec {
     pub uplink_port: PortNo,
     /// The address to configure by hand, with its prefix length and router: only where DHCP is switched off.
     pub fixed_address: Option<FixedAddress>,
+    /// Which request it is made for. It is kept with the VM, with all the rest of this.
+    #[serde(default)]
+    pub origin: crate::VmOrigin,
 }
 
 /// An address that a VM is given without DHCP.

@@ -24,6 +24,8 @@ const NAMED: usize = 4;
 #[derive(Debug, Clone)]
 struct Pool {
     prefix: Prefix,
+    /// The first one that is for VMs; those before are servers'.
+    first: u64,
     next: u64,
     end: u64,
     returned: VecDeque<Ipv4Addr>,
@@ -35,9 +37,11 @@ pub(crate) struct Pools(BTreeMap<SwitchId, Pool>);
 
 impl Pools {
     pub(crate) fn new(site: &Site) -> Pools {
+        let first = u64::from(site.addresses.servers_per_prefix) + 1;
         let pool = |prefix: Prefix| Pool {
             prefix,
-            next: u64::from(site.addresses.servers_per_prefix) + 1,
+            first,
+            next: first,
             end: prefix.size().saturating_sub(1),
             returned: VecDeque::new(),
         };
@@ -70,6 +74,28 @@ impl Pools {
         let skipped = pool.next..offset;
         pool.returned.extend(skipped.filter_map(|n| pool.prefix.nth(n)));
         pool.next = offset + 1;
+    }
+
+    /// The pool that an address is of, and its place in it: an address that a VM may have.
+    fn of(&self, address: Ipv4Addr) -> Option<(SwitchId, u64)> {
+        let (edge, pool) = self.0.iter().find(|(_, p)| p.prefix.contains(address))?;
+        let offset = u64::from(address.to_bits()) - u64::from(pool.prefix.address().to_bits());
+        (pool.first..pool.end).contains(&offset).then_some((*edge, offset))
+    }
+
+    /// True for an address that a VM may have.
+    pub(crate) fn is_for_vms(&self, address: Ipv4Addr) -> bool {
+        self.of(address).is_some()
+    }
+
+    /// Takes one particular address, if it is for VMs and nobody has it.
+    pub(crate) fn hold(&mut self, address: Ipv4Addr) -> bool {
+        let Some((edge, offset)) = self.of(address) else { return false };
+        let free = self.0.get(&edge).is_some_and(|p| offset >= p.next || p.returned.contains(&address));
+        if free {
+            self.take_known(address);
+        }
+        free
     }
 
     pub(crate) fn give_back(&mut self, address: Ipv4Addr) {
@@ -130,6 +156,7 @@ impl Core {
                 true
             }
             Sighting::Spoofed { mac_of, ip_of } => {
+                self.learn_stray(at, mac, ip);
                 let text = |core: &Core| core.spoofed_text(at, (mac, mac_of), (ip, ip_of));
                 self.port_notice(key, PortNotice::Spoofed, Level::Warning, text);
                 false

@@ -23,6 +23,7 @@ use crate::rules::{Desired, compile};
 use crate::snapshot::{Dirty, Snapshot};
 use crate::statistics::{BELIEVABLE, Statistics};
 use crate::stored::StoreWait;
+use crate::strays::Strays;
 use crate::timers::{Timer, Timers};
 use crate::wall_clock::WallClock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -97,6 +98,10 @@ pub struct Core {
     pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<World>,
+    /// Why no hypervisor service serves this controller, when one has said so.
+    pub(crate) refused: Option<String>,
+    /// VMs that run without a record of them.
+    pub(crate) strays: Strays,
     /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.
     pub(crate) away: BTreeMap<ServerId, String>,
     pub(crate) last_vm: u64,
@@ -157,6 +162,8 @@ impl Core {
             pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             world: None,
+            refused: None,
+            strays: Strays::default(),
             away: BTreeMap::new(),
             last_vm: stored.last_vm,
             last_group: stored.last_group,
@@ -284,6 +291,9 @@ impl Core {
                 self.ask_loads();
                 self.plans_on_world_up();
             }
+            Event::VmsFound { vms } => self.on_vms_found(vms),
+            Event::WorldRefused { world, why } => self.on_world_refused(&world, &why),
+            Event::RivalSeen { world, who } => self.on_rival(&world, &who),
             Event::ServersAway { servers } => self.on_servers_away(servers),
             Event::WorldDown { why } => self.on_world_down(&why),
             Event::VmStarted { vm, address } => self.on_vm_started(vm, address),
@@ -312,6 +322,8 @@ impl Core {
     fn on_ask(&mut self, id: RequestId, ask: Ask) {
         match ask {
             Ask::RequestVm { request } => self.request_vm(id, request),
+            Ask::AdoptVm { vm, server, known } => self.adopt_vm(id, vm, server, known),
+            Ask::StopStray { vm, server } => self.stop_stray(id, vm, server),
             Ask::DeleteVm { vm } => self.delete_vm(id, vm),
             Ask::ResizeVm { vm, resources } => self.resize_vm(id, vm, resources),
             Ask::CreateGroup { members } => self.create_group(id, &members),

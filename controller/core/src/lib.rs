@@ -37,9 +37,11 @@ pub mod snapshot;
 mod snapshot_hosts;
 pub mod statistics;
 mod stored;
+mod strays;
 mod timers;
 mod topology_events;
 mod wall_clock;
+mod worlds;
 
 pub use crate::core::Core;
 pub use migration::Policy;

@@ -9,18 +9,17 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
-use crate::core::{Core, World};
+use crate::core::Core;
 use crate::placement::Placement;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, ServerId, Stored,
-    SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord, VmRequest, VmSpec, VmState,
+    Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, Stored, SwitchId,
+    TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -50,6 +49,11 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
+    /// One that runs already, and lacks nothing.
+    pub(crate) fn adopted(record: VmRecord) -> Vm {
+        Vm { rules_ready: true, started: true, addressed: true, allocated: true, ..Vm::new(record, None) }
+    }
+
     fn new(record: VmRecord, requester: Option<RequestId>) -> Vm {
         Vm {
             record,
@@ -141,8 +145,8 @@ impl Core {
         self.dirty.vms = true;
         if self.world.is_none() {
             self.counters.failed += 1;
-            let why = "no hypervisor is connected; start the lab (`tandem-lab up`) or attach servers, then try again";
-            return self.answer(request_id, Answer::Failed { why: why.into() });
+            let why = self.no_world();
+            return self.answer(request_id, Answer::Failed { why });
         }
         request.timeout = request.timeout.or(self.site.vm.lifetime);
         let placed = self.class_exists(&request).and_then(|()| self.place(&request));
@@ -161,8 +165,7 @@ impl Core {
             return self.answer(request_id, Answer::Failed { why });
         };
         self.reserve(&placement, &request);
-        self.last_vm += 1;
-        let id = VmId(self.last_vm);
+        let id = self.next_vm_id();
         let record = VmRecord {
             id,
             request,
@@ -210,6 +213,12 @@ impl Core {
             address: record.address,
             uplink_port: self.server_side_port(record)?,
             fixed_address: self.fixed_address(record.id),
+            origin: VmOrigin {
+                placed_at: record.placed_at,
+                class: record.request.class,
+                timeout: record.request.timeout,
+                gateway: Some(record.gateway),
+            },
         })
     }
 
@@ -375,7 +384,7 @@ impl Core {
     }
 
     pub(crate) fn on_vm_failed(&mut self, id: VmId, why: &str) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.vms.get_mut(&id) else { return self.stray_failed(id) };
         if let Some((request, before)) = vm.resizing.take() {
             self.set_resources(id, before);
             self.keep(Kept::Vm(id));
@@ -437,7 +446,7 @@ impl Core {
     }
 
     /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not there.
-    fn stop_vm(&mut self, id: VmId, why: &str) {
+    pub(crate) fn stop_vm(&mut self, id: VmId, why: &str) {
         self.stop_traffic(id);
         let Some(vm) = self.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Stopping { why: why.to_owned() };
@@ -459,15 +468,18 @@ impl Core {
 
     fn stop_now(&mut self, id: VmId) {
         let Some(vm) = self.vms.get(&id) else { return };
-        let (allocated, server) = (vm.allocated, vm.record.server);
+        let (allocated, server, placed_at) = (vm.allocated, vm.record.server, Some(vm.record.placed_at));
         if allocated && self.world.is_some() {
-            self.effects.push(Effect::StopVm { vm: id, server });
+            self.effects.push(Effect::StopVm { vm: id, server, placed_at });
         }
         let (_, differences) = self.desired.replace(owner(id), RuleSet::new());
         self.start_change(Purpose::VmStop(id), differences, &[]);
     }
 
     pub(crate) fn on_vm_stopped(&mut self, id: VmId) {
+        if self.stray_stopped(id) {
+            return;
+        }
         let Some(vm) = self.vms.get_mut(&id) else { return };
         if matches!(vm.record.state, VmState::Stopping { .. }) {
             vm.stopped = true;
@@ -509,80 +521,6 @@ impl Core {
             self.answer(requester, Answer::Failed { why });
         }
         vm.deleters.into_iter().for_each(|r| self.answer(r, Answer::Done));
-    }
-
-    pub(crate) fn on_world_up(&mut self, world: String, there: Vec<(VmId, ServerId)>, traffic: bool) {
-        self.notice(Level::Info, "world-up", format!("hypervisor service {world} is connected"));
-        self.world = Some(World { name: world, traffic });
-        self.dirty.vms = true;
-        for (vm, server) in &there {
-            if !self.may_run_on(*vm, *server) {
-                let text = format!("{vm} runs but nobody asked for it; it is stopped");
-                self.notice(Level::Warning, "vm-stray", text);
-                self.effects.push(Effect::StopVm { vm: *vm, server: *server });
-            }
-        }
-        let ids: Vec<VmId> = self.vms.keys().copied().collect();
-        for id in ids {
-            let runs = there.iter().any(|(vm, _)| *vm == id);
-            let Some(record) = self.vms.get(&id).map(|v| &v.record) else { continue };
-            let (state, away) = (record.state.clone(), self.away.contains_key(&record.server));
-            if self.order_again(id) {
-                if runs && !matches!(state, VmState::Stopping { .. }) {
-                    self.start_traffic(id);
-                }
-                continue;
-            }
-            // It may run there, and a second one must not.
-            if !runs && away {
-                continue;
-            }
-            match state {
-                // What undoes its move stops it when that is done.
-                VmState::Stopping { .. } if self.is_moving(id) => {}
-                VmState::Stopping { why } => self.stop_vm(id, &why),
-                VmState::Running | VmState::Cut { .. } if runs => self.start_traffic(id),
-                // It should run but does not (its server was started anew): start it again where it was.
-                VmState::Running | VmState::Cut { .. } | VmState::Starting => {
-                    if let Some(m) = self.moving(id).map(|m| m.record.id) {
-                        self.undo_move(m, "its server was started anew");
-                    }
-                    self.restart_vm(id);
-                }
-                VmState::Placed => {}
-            }
-        }
-    }
-
-    /// Servers that do not answer: told once each, and again when they do.
-    pub(crate) fn on_servers_away(&mut self, servers: Vec<(ServerId, String)>) {
-        let now: BTreeMap<ServerId, String> = servers.into_iter().collect();
-        let before = std::mem::take(&mut self.away);
-        let name = |core: &Core, id: ServerId| {
-            core.site.topology.servers.get(id.0 as usize).map_or_else(|| id.to_string(), |s| s.name.clone())
-        };
-        for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
-            let text = format!(
-                "the hypervisor of {} does not answer: {why}; its VMs may still run",
-                name(self, *id)
-            );
-            self.notice(Level::Warning, "server-away", text);
-        }
-        for id in before.keys().filter(|id| !now.contains_key(id)) {
-            let text = format!("the hypervisor of {} answers again", name(self, *id));
-            self.notice(Level::Info, "server-there", text);
-        }
-        self.away = now;
-    }
-
-    pub(crate) fn on_world_down(&mut self, why: &str) {
-        self.notice(
-            Level::Warning,
-            "world-down",
-            format!("the hypervisor service is gone ({why}); its VMs may still run"),
-        );
-        self.world = None;
-        self.dirty.vms = true;
     }
 }
 

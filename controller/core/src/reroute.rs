@@ -111,6 +111,7 @@ impl Core {
         self.dirty.vms = true;
         if moved_uplink && let Some(uplink_port) = self.server_side_port(&record) {
             self.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
+            self.tag_vm(id);
             let at = compile::server_port(&self.site.topology, &record).into_iter().collect();
             self.hosts.move_to(record.address, at);
         }

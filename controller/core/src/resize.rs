@@ -90,6 +90,7 @@ impl Core {
         let Some((request, _)) = self.vms.get_mut(&id).and_then(|v| v.resizing.take()) else { return };
         self.stop_traffic(id);
         self.start_traffic(id);
+        self.tag_vm(id);
         self.answer(request, Answer::Done);
     }
 }

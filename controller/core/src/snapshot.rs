@@ -9,6 +9,7 @@ use crate::live::{Surprise, Sync};
 use crate::managed::{AgentPort, ClassCounters};
 use crate::migration::{HotspotView, LoadView, MigrationView, PlanView};
 use crate::snapshot_hosts::HostViews;
+use crate::strays::Stray;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -188,6 +189,31 @@ pub struct VmView {
     pub load: Option<LoadView>,
 }
 
+/// A VM that runs without a record of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StrayView {
+    /// Its id.
+    pub id: VmId,
+    /// Where it is.
+    pub server: ServerId,
+    /// That server's name.
+    pub server_name: String,
+    /// Its name, for people.
+    pub name: Option<String>,
+    /// False when it is there but does not run.
+    pub runs: bool,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its address, where it is known.
+    pub address: Option<Ipv4Addr>,
+    /// What it has, where that is kept with it.
+    pub resources: Option<Resources>,
+    /// What must be said to adopt it, by the names of `tandem vm adopt`'s options.
+    pub lacks: Vec<String>,
+    /// There is a record of a VM with its id, which is another one or on another server.
+    pub id_is_taken: bool,
+}
+
 /// What the operator has decided by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "override")]
@@ -242,6 +268,8 @@ pub struct Snapshot {
     pub hosts: HostViews,
     /// VMs, in order of id.
     pub vms: Arc<Vec<VmView>>,
+    /// VMs at hypervisors that there is no record of, in order of id.
+    pub strays: Arc<Vec<StrayView>>,
     /// Groups, in order of id.
     pub groups: Arc<Vec<GroupRecord>>,
     /// What the operator has decided by hand: ports first, then paths.
@@ -356,6 +384,7 @@ impl Snapshot {
             servers: Arc::default(),
             hosts: HostViews::default(),
             vms: Arc::default(),
+            strays: Arc::default(),
             groups: Arc::default(),
             overrides: Arc::default(),
             migrations: Arc::default(),
@@ -412,6 +441,7 @@ impl Snapshot {
         }
         if dirty.vms {
             next.vms = Arc::new(core.vms.values().map(|v| vm(core, &v.record)).collect());
+            next.strays = Arc::new(core.strays.iter().map(|s| stray(core, s)).collect());
             next.groups = Arc::new(core.groups.values().cloned().collect());
         }
         if dirty.vms || dirty.switches {
@@ -648,6 +678,21 @@ fn vm(core: &Core, record: &VmRecord) -> VmView {
         rate: core.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
         load: core.vm_load(record.id),
         record: record.clone(),
+    }
+}
+
+fn stray(core: &Core, s: &Stray) -> StrayView {
+    StrayView {
+        id: s.found.vm,
+        server: s.found.server,
+        server_name: core.server_name(s.found.server),
+        name: s.found.spec.as_ref().and_then(|spec| spec.name.clone()),
+        runs: s.found.runs,
+        mac: s.mac(),
+        address: s.address,
+        resources: s.found.spec.as_ref().map(|spec| spec.resources),
+        lacks: s.lacks().into_iter().map(str::to_owned).collect(),
+        id_is_taken: core.vms.contains_key(&s.found.vm),
     }
 }
 

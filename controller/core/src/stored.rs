@@ -9,7 +9,7 @@ use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
     Answer, GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, Record, RequestId,
-    ServerId, Share, StoreId, SwitchId, VmId, VmState,
+    ServerId, Share, StoreId, SwitchId, VmId, VmRecord, VmState,
 };
 
 /// How soon what the store could not take is tried again.
@@ -22,6 +22,8 @@ pub(crate) enum StoreWait {
     Placed(VmId),
     /// A running VM: then its requester is answered.
     Running(VmId),
+    /// A stray: then it is a VM like any other.
+    Adopted(Box<VmRecord>, RequestId),
     /// A resize: then the hypervisor is asked.
     Resized(VmId),
     /// A running VM that somebody wants gone: then it is stopped.
@@ -71,6 +73,7 @@ impl Core {
         match self.stores.remove(&id) {
             Some(StoreWait::Placed(vm)) => self.start_vm(vm),
             Some(StoreWait::Running(vm)) => self.announce_running(vm),
+            Some(StoreWait::Adopted(record, request)) => self.adopted(*record, request),
             Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
             Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
@@ -113,6 +116,7 @@ impl Core {
                 waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
             }
             Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
+            Some(StoreWait::Adopted(record, request)) => self.not_adopted(&record, request, text),
             Some(StoreWait::Resized(vm)) => {
                 if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
                     self.set_resources(vm, before);

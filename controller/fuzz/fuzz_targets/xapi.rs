@@ -174,12 +174,13 @@ async fn call(what: u8, driver: &Xapi) {
         address,
         uplink_port: PortNo(1),
         fixed_address: Some(FixedAddress { address, prefix_len: 24, router: address }),
+        origin: Default::default(),
     };
     let way = Way { migration: MigrationId(3), vm, from: server, to: ServerId(1) };
     match what % 9 {
         0 => drop(driver.list(server).await),
         1 => drop(driver.allocate(server, vm, &spec).await),
-        2 => drop(driver.destroy(server, vm).await),
+        2 => drop(driver.destroy(server, vm, None).await),
         3 => drop(driver.resize(server, vm, spec.resources).await),
         4 => {
             drop(driver.load(server).await);

@@ -1,16 +1,19 @@
 //! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they can do. Needs no controller.
 
+use super::store::Which;
 use super::table::table;
 use super::verbs::{Common, print_json};
 use crate::serve::read_site;
+use crate::store;
 use crate::vmm::hosts::{Hypervisors, LoadError};
+use crate::vmm::owner::Owner;
 use crate::vmm::{self, Capabilities, Hypervisor};
 use clap::Subcommand;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_model::ServerId;
+use tandem_model::{NodeId, ServerId};
 
 /// A host that takes longer to say what is on it is taken for gone.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -25,9 +28,21 @@ pub enum HypervisorsVerb {
         /// The site file that it belongs to.
         #[arg(long)]
         site: PathBuf,
-        /// Also connect to every host, put there what the driver needs, and say what it can do and how many VMs of the site it has.
+        /// Also connect to every host, and say what it can do and how many VMs of the site it has. Nothing on it is changed or written.
         #[arg(long)]
         connect: bool,
+    },
+    /// Have hosts serve the controller of this store from now on, and not the one that they served before. Their VMs are left as they are:
+    /// those that the store does not know are strays (`tandem vm list --strays`).
+    TakeOver {
+        /// The hypervisors file.
+        file: PathBuf,
+        /// The site and its store. Its controller must have run once, and must not run now.
+        #[command(flatten)]
+        which: Which,
+        /// Only the hosts of these servers.
+        #[arg(long)]
+        server: Vec<String>,
     },
 }
 
@@ -36,7 +51,10 @@ pub enum HypervisorsVerb {
 /// # Errors
 /// When a file cannot be read.
 pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Result<bool> {
-    let HypervisorsVerb::Check { file, site, connect } = verb;
+    let (file, site, connect) = match verb {
+        HypervisorsVerb::Check { file, site, connect } => (file, site, connect),
+        HypervisorsVerb::TakeOver { file, which, server } => return take_over(&file, &which, &server).await,
+    };
     let site = read_site(&site)?;
     let all = match Hypervisors::load(&file, &site) {
         Ok(all) => all,
@@ -101,6 +119,40 @@ pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Resu
         print_json(&json!({ "ok": good, "servers": found, "missing": missing }))?;
     } else {
         print!("{}", table(&["SERVER", "DRIVER", "VMS", "CAN"], &rows));
+    }
+    Ok(good)
+}
+
+/// `tandem hypervisors take-over`; false when a host could not be taken over.
+async fn take_over(file: &Path, which: &Which, only: &[String]) -> anyhow::Result<bool> {
+    let (site, store) = which.find()?;
+    let owner = Owner::of(&store::identity_of(&store, &site)?);
+    let all = Hypervisors::load(file, &site)?;
+    let name = |id: ServerId| site.topology.name(NodeId::Server(id)).to_owned();
+    let drivers = vmm::drivers(&all, &site.name)?;
+    let there: Vec<(Arc<dyn Hypervisor>, ServerId)> =
+        drivers.iter().flat_map(|d| d.servers().iter().map(|s| (d.clone(), *s))).collect();
+    if let Some(unknown) = only.iter().find(|wanted| !there.iter().any(|(_, s)| name(*s) == **wanted)) {
+        anyhow::bail!("{unknown} is no server of {}", file.display());
+    }
+    let mut good = true;
+    for (driver, server) in there {
+        let name = name(server);
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        let taken = tokio::time::timeout(PATIENCE, driver.claim(server, &owner, true)).await;
+        match taken {
+            Ok(Ok(_)) => println!("{name} serves the controller with the store {} from now on", owner.store),
+            Ok(Err(why)) => {
+                good = false;
+                eprintln!("{name} is not taken over: {why}");
+            }
+            Err(_) => {
+                good = false;
+                eprintln!("{name} is not taken over: no answer within {PATIENCE:?}");
+            }
+        }
     }
     Ok(good)
 }

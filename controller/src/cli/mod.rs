@@ -9,6 +9,7 @@ pub mod operator;
 pub mod site;
 pub mod stats;
 pub mod store;
+pub mod strays;
 mod table;
 pub mod testbed;
 pub mod tokens;

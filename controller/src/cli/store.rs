@@ -20,7 +20,7 @@ pub struct Which {
 }
 
 impl Which {
-    fn find(&self) -> anyhow::Result<(tandem_model::Site, PathBuf)> {
+    pub(super) fn find(&self) -> anyhow::Result<(tandem_model::Site, PathBuf)> {
         let site = read_site(&self.site)?;
         let file = match &self.store {
             Some(file) => file.clone(),

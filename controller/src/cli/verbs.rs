@@ -1,6 +1,7 @@
 //! The verbs and what they print: tables for people, `--json` for programs.
 
 use super::client::{Client, segment};
+use super::strays::AdoptVm;
 use super::table::table;
 use crate::api::{GroupBody, SizeBody, VmBody};
 use crate::openflow_server::Address;
@@ -44,7 +45,22 @@ pub enum VmVerb {
     /// Request a VM; waits until it runs and prints its address. What is left out is the site's default.
     Request(NewVm),
     /// List all VMs.
-    List,
+    List {
+        /// Those that run without a record of them instead: of a store that was lost, or of another controller.
+        #[arg(long)]
+        strays: bool,
+    },
+    /// Take up a VM that runs without a record of it, as it is. What is not kept with it has to be said.
+    Adopt(AdoptVm),
+    /// Stop a VM that there is no record of, and remove it with its disk.
+    StopStray {
+        /// Its number: 7 or vm7.
+        #[arg(value_parser = vm_number)]
+        vm: u64,
+        /// The server where it is; only needed where there are several with its number.
+        #[arg(long)]
+        server: Option<String>,
+    },
     /// Show one VM with its path.
     Show {
         /// Its number: 7 or vm7.
@@ -104,7 +120,7 @@ pub struct VmSize {
 }
 
 impl VmSize {
-    fn body(&self) -> SizeBody {
+    pub(super) fn body(&self) -> SizeBody {
         SizeBody {
             cpu: self.cpu,
             ram: self.ram.map(|b| b.0),
@@ -150,7 +166,7 @@ impl NewVm {
 }
 
 /// Seconds to live. JSON has no NaN: it would arrive as nothing at all, and the VM would live for ever.
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
     crate::limits::lifetime(seconds)?;
     Ok(seconds)
@@ -191,7 +207,10 @@ pub async fn vm(common: &Common, verb: VmVerb) -> anyhow::Result<()> {
             println!("{}", reply.body["address"].as_str().unwrap_or("?"));
             eprintln!("vm{} runs", reply.body["id"]);
         }
-        VmVerb::List => {
+        VmVerb::List { strays: true } => return super::strays::list(common).await,
+        VmVerb::Adopt(vm) => return super::strays::adopt(common, vm).await,
+        VmVerb::StopStray { vm, server } => return super::strays::stop(common, vm, server).await,
+        VmVerb::List { strays: false } => {
             let (vms, _): (Vec<VmView>, _) = client.get("/api/v1/vms").await?;
             if common.json {
                 return print_json(&vms);

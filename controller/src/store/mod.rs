@@ -322,6 +322,21 @@ pub fn examine(path: &Path, site: &Site) -> anyhow::Result<Vec<Finding>> {
     Sqlite::open(&copied, site)?.examine(site)
 }
 
+/// The identity of the store at `path`, of `site`. Also while a controller has it: a record of one row is read.
+///
+/// # Errors
+/// When there is none, it cannot be read, or is another site's.
+pub fn identity_of(path: &Path, site: &Site) -> anyhow::Result<StoreIdentity> {
+    let folder = tempfile::tempdir().context("cannot make a folder for a copy of the store")?;
+    let copied = folder.path().join("store.sqlite");
+    copy_store(path, &copied)?;
+    let identity = Sqlite::open(&copied, site)?.identity().clone();
+    if site_of(path)?.is_none() {
+        bail!("the store {} is of no site yet: serve it once", path.display());
+    }
+    Ok(identity)
+}
+
 /// The site that a store is of; `None` for one that is nobody's yet.
 fn site_of(path: &Path) -> anyhow::Result<Option<String>> {
     let db = opening::open_existing(path)?;

@@ -6,6 +6,7 @@
 //! either it or hypervisors.
 
 use crate::hub::{Input, WISHES};
+use crate::vmm::owner::Owner;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,9 +14,10 @@ use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
 use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::check_server;
+use tandem_model::text::escaped_to;
 use tandem_model::{
-    BitRate, Bytes, Effect, Event, LoadSample, Manner, MigrationId, Progress, Resources, ServerId,
-    TrafficEnd, TrafficId, VmId,
+    BitRate, Bytes, ClassId, Effect, Event, FixedAddress, FoundVm, GatewayId, LoadSample, Mac, Manner,
+    MigrationId, PortNo, Progress, Resources, ServerId, Time, TrafficEnd, TrafficId, VmId, VmOrigin, VmSpec,
 };
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -28,15 +30,15 @@ pub fn default_world(lab: &str) -> PathBuf {
 }
 
 /// The user that a service's name says it is of: root may name another user's.
-fn owner(socket: &Path) -> Option<u32> {
+fn user_of(socket: &Path) -> Option<u32> {
     let name = socket.to_str()?.strip_prefix('@')?;
     Lab::of_socket(LAB, name).map(|(lab, _)| lab.owner)
 }
 
 /// Connects, and checks who listens before anything is sent: the names of such sockets are anybody's to take.
-async fn connect(path: PathBuf, owner: Option<u32>) -> std::io::Result<UnixStream> {
+async fn connect(path: PathBuf, user: Option<u32>) -> std::io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
-    check_server(stream.peer_cred()?.uid(), owner)
+    check_server(stream.peer_cred()?.uid(), user)
         .map_err(|refused| std::io::Error::new(std::io::ErrorKind::PermissionDenied, refused))?;
     Ok(stream)
 }
@@ -48,15 +50,31 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
+/// The same while it serves another controller.
+const REFUSED_RETRY: Duration = Duration::from_secs(2);
 
 /// Keeps attached to the service behind `socket` until the hub is gone.
-pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
+pub async fn attach(socket: PathBuf, owner: Owner, hub: mpsc::Sender<Input>) {
     let mut said = String::new();
     while !hub.is_closed() {
-        let why = match session(&socket, &hub).await {
-            Ok(()) => "it closed the connection".to_owned(),
-            Err(error) => format!("{error:#}"),
+        let (why, refused) = match session(&socket, &owner, &hub).await {
+            Ok(()) => ("it closed the connection".to_owned(), false),
+            Err(error) => match refusal(&error) {
+                Some(why) => (why, true),
+                None => (format!("{error:#}"), false),
+            },
         };
+        if refused {
+            if why != said {
+                let world = format!("the hypervisor service {}", socket.display());
+                let event = Event::WorldRefused { world, why: why.clone() };
+                let _ = hub.send(Input::Event(event)).await;
+                said = why;
+            }
+            // When the one that it serves has gone, it serves this one.
+            tokio::time::sleep(REFUSED_RETRY).await;
+            continue;
+        }
         if why != said {
             if why.contains("nothing was sent to it") || why.contains("may not use") {
                 tracing::warn!("hypervisor service {}: {why}; trying again", socket.display());
@@ -69,25 +87,47 @@ pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
     }
 }
 
-async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+/// Why a service does not serve this controller, where that is what it says.
+fn refusal(error: &anyhow::Error) -> Option<String> {
+    let status = error.downcast_ref::<tonic::Status>()?;
+    let refused = status.code() == tonic::Code::FailedPrecondition;
+    refused.then(|| escaped_to(status.message(), 500).to_string())
+}
+
+/// A call that says who calls.
+fn introduced<T>(message: T, owner: &Owner) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let metadata = request.metadata_mut();
+    for (key, value) in [("tandem-store", owner.store.to_string()), ("tandem-site", owner.site.clone())] {
+        // What metadata cannot hold is written otherwise: it is for people.
+        let plain: String = value.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
+        if let Ok(value) = plain.parse() {
+            metadata.insert(key, value);
+        }
+    }
+    request
+}
+
+async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
     // `@name` is a socket without a file (unix(7), abstract): a NUL in front of the name.
     let path = match socket.to_str().and_then(|s| s.strip_prefix('@')) {
         Some(name) => PathBuf::from(format!("\0{name}")),
         None => socket.to_owned(),
     };
     // The URI is not used: the connector knows where to go.
-    let owner = owner(socket);
+    let user = user_of(socket);
     let channel = Endpoint::from_static("http://hypervisor")
         .connect_with_connector(tower::service_fn(move |_: Uri| {
             let path = path.clone();
-            async move { connect(path, owner).await.map(hyper_util::rt::TokioIo::new) }
+            async move { connect(path, user).await.map(hyper_util::rt::TokioIo::new) }
         }))
         .await?;
     let (orders, queue) = mpsc::channel(ORDERS);
     let mut client = HypervisorClient::new(channel);
-    let mut reports = client.attach(ReceiverStream::new(queue)).await?.into_inner();
+    let mut reports = client.attach(introduced(ReceiverStream::new(queue), owner)).await?.into_inner();
     let (effects, mut inbox) = mpsc::channel(WISHES);
     hub.send(Input::WorldAttached(effects)).await?;
+    let mut world = String::new();
     let result = async {
         let mut waiting: Option<(Kind, tokio::time::Instant)> = None;
         loop {
@@ -95,7 +135,13 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
             tokio::select! {
                 // Reports are read while an order waits: the service may be waiting for us to take one before it goes on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
-                    Some(report) => hub.send(Input::Event(event(report))).await?,
+                    Some(Report::Hello(hello)) => {
+                        world.clone_from(&hello.world);
+                        let vms = hello.vms.iter().map(found).collect();
+                        hub.send(Input::Event(Event::VmsFound { vms })).await?;
+                        hub.send(Input::Event(event(Report::Hello(hello), &world))).await?;
+                    }
+                    Some(report) => hub.send(Input::Event(event(report, &world))).await?,
                     None => return anyhow::Ok(()),
                 },
                 room = orders.reserve(), if waiting.is_some() => {
@@ -123,7 +169,43 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
     result
 }
 
-fn event(report: Report) -> Event {
+/// A VM with what is kept with it. What makes no sense of that counts as not kept.
+fn found(running: &wire::Running) -> FoundVm {
+    let spec = running.kept.as_ref().and_then(kept_spec).map(Box::new);
+    FoundVm { vm: VmId(running.vm), server: ServerId(running.server), runs: true, spec }
+}
+
+fn kept_spec(a: &wire::Allocate) -> Option<VmSpec> {
+    let (r, origin) = (a.resources?, a.origin?);
+    let text = |t: &String| (!t.is_empty()).then(|| t.clone());
+    let fixed = |f: wire::FixedAddress| {
+        let prefix_len = u8::try_from(f.prefix_len).ok().filter(|len| *len <= 32)?;
+        let (address, router) = (Ipv4Addr::from_bits(f.address), Ipv4Addr::from_bits(f.router));
+        Some(FixedAddress { address, prefix_len, router })
+    };
+    Some(VmSpec {
+        resources: Resources {
+            cpu: r.cpu_cores,
+            ram: Bytes(r.ram_bytes),
+            disk: Bytes(r.disk_bytes),
+            net: BitRate(r.net_bit_per_s),
+        },
+        name: text(&a.name),
+        image: text(&a.image),
+        mac: Mac(a.mac.as_slice().try_into().ok()?),
+        address: Ipv4Addr::from_bits(a.address),
+        uplink_port: PortNo(a.uplink_port),
+        fixed_address: a.fixed_address.and_then(fixed),
+        origin: VmOrigin {
+            placed_at: Time(origin.placed_at_ns),
+            class: origin.class.and_then(|c| u16::try_from(c).ok()).map(ClassId),
+            timeout: origin.lifetime_ns.map(Duration::from_nanos),
+            gateway: origin.gateway.map(GatewayId),
+        },
+    })
+}
+
+fn event(report: Report, world: &str) -> Event {
     match report {
         Report::Hello(h) => Event::WorldUp {
             world: h.world,
@@ -159,6 +241,7 @@ fn event(report: Report) -> Event {
             sample: load(l.load),
             vms: l.vms.into_iter().map(|v| (VmId(v.vm), load(v.load))).collect(),
         },
+        Report::Rival(r) => Event::RivalSeen { world: world.to_owned(), who: r.who },
         Report::TrafficEnded(t) => Event::TrafficEnded { id: TrafficId(t.id), why: t.why },
     }
 }
@@ -194,25 +277,42 @@ fn end(end: TrafficEnd) -> Option<wire::End> {
     Some(wire::End { node: Some(node), address: address.to_bits() })
 }
 
+fn allocate(vm: VmId, server: ServerId, spec: VmSpec) -> wire::Allocate {
+    let origin = spec.origin;
+    let nanos = |t: Duration| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX);
+    wire::Allocate {
+        vm: vm.0,
+        server: server.0,
+        resources: resources(spec.resources),
+        name: spec.name.unwrap_or_default(),
+        image: spec.image.unwrap_or_default(),
+        mac: spec.mac.0.to_vec(),
+        uplink_port: spec.uplink_port.0,
+        address: spec.address.to_bits(),
+        fixed_address: spec.fixed_address.map(|f| wire::FixedAddress {
+            address: f.address.to_bits(),
+            prefix_len: f.prefix_len.into(),
+            router: f.router.to_bits(),
+        }),
+        origin: Some(wire::Origin {
+            placed_at_ns: origin.placed_at.0,
+            class: origin.class.map(|c| c.0.into()),
+            lifetime_ns: origin.timeout.map(nanos),
+            gateway: origin.gateway.map(|g| g.0),
+        }),
+    }
+}
+
 /// An effect as an order; `None` for effects that are no business of a hypervisor.
 fn order(effect: Effect) -> Option<Kind> {
     Some(match effect {
-        Effect::AllocateVm { vm, server, spec } => Kind::Allocate(wire::Allocate {
-            vm: vm.0,
-            server: server.0,
-            resources: resources(spec.resources),
-            name: spec.name.unwrap_or_default(),
-            image: spec.image.unwrap_or_default(),
-            mac: spec.mac.0.to_vec(),
-            uplink_port: spec.uplink_port.0,
-            address: spec.address.to_bits(),
-            fixed_address: spec.fixed_address.map(|f| wire::FixedAddress {
-                address: f.address.to_bits(),
-                prefix_len: f.prefix_len.into(),
-                router: f.router.to_bits(),
-            }),
-        }),
-        Effect::StopVm { vm, server } => Kind::Stop(wire::Stop { vm: vm.0, server: server.0 }),
+        Effect::AllocateVm { vm, server, spec } => Kind::Allocate(allocate(vm, server, spec)),
+        Effect::TagVm { vm, server, spec } => {
+            Kind::Tag(wire::Tag { kept: Some(allocate(vm, server, *spec)) })
+        }
+        Effect::StopVm { vm, server, placed_at } => {
+            Kind::Stop(wire::Stop { vm: vm.0, server: server.0, placed_at_ns: placed_at.map(|t| t.0) })
+        }
         Effect::ResizeVm { vm, server, resources: r } => {
             Kind::Resize(wire::Resize { vm: vm.0, server: server.0, resources: resources(r) })
         }

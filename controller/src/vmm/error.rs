@@ -1,5 +1,6 @@
 //! What a hypervisor driver says when something cannot be done: what was tried, on which host, why not, and what to do.
 
+use super::owner::Owner;
 use std::time::Duration;
 use tandem_model::text::escaped_to;
 use tandem_model::{Bytes, ServerId, VmId};
@@ -66,6 +67,25 @@ pub enum VmmError {
         /// Which VM.
         vm: VmId,
     },
+    /// There is a VM with that id which was made for another request: it is not the one that is meant, and is not touched.
+    #[error("there is a {vm} on {host} already that was made for another request; it is left alone")]
+    NotMeant {
+        /// Which host.
+        host: String,
+        /// Which VM.
+        vm: VmId,
+    },
+    /// The host or pool serves another controller.
+    #[error(
+        "{host} serves another controller, {by}; stop that one first, or, if it is gone for good, take the host over: \
+         `tandem hypervisors take-over`"
+    )]
+    Owned {
+        /// Which host or pool.
+        host: String,
+        /// Which controller.
+        by: Owner,
+    },
     /// It is not possible in this way; something else would be.
     #[error("{what}: {}", shown(.why))]
     Refused {
@@ -113,11 +133,14 @@ pub enum VmmError {
 }
 
 impl VmmError {
-    /// True when the host itself does not answer or does not let us in: nothing is known of what is there, and it may be tried again later.
+    /// True when the host itself does not answer, does not let us in or serves somebody else: nothing is known of what is there, and it may be tried again later.
     pub fn is_away(&self) -> bool {
         matches!(
             self,
-            VmmError::HostUnreachable { .. } | VmmError::WrongCredentials { .. } | VmmError::TimeOut { .. }
+            VmmError::HostUnreachable { .. }
+                | VmmError::WrongCredentials { .. }
+                | VmmError::TimeOut { .. }
+                | VmmError::Owned { .. }
         )
     }
 }

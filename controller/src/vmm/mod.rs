@@ -17,6 +17,7 @@
 pub mod emulated;
 mod error;
 pub mod hosts;
+pub mod owner;
 pub mod placeholders;
 pub mod router;
 pub mod xapi;
@@ -24,11 +25,12 @@ pub mod xl;
 
 pub use error::{MigrateError, VmmError, Whereabouts};
 
+use owner::Owner;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
-    BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, VmId, VmSpec,
+    BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, Time, VmId, VmSpec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +85,8 @@ pub struct Found {
     pub state: FoundState,
     /// Its name there, for people.
     pub name: String,
+    /// What is kept with it: what it was last asked for with. `None` where an older version has made it.
+    pub spec: Option<Box<VmSpec>>,
 }
 
 /// What a server and its VMs have used.
@@ -174,8 +178,29 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// What it can do with a server's VMs; may depend on what was found there when it was last reached.
     fn capabilities(&self, server: ServerId) -> Capabilities;
 
-    /// The VMs on a server that carry our tag, in every state. Changes nothing, but that it may remove what waits there for a migration that
-    /// nobody carries any more.
+    /// Has the server's host or pool serve this controller and no other. Its record of that is written if nobody has one, or with
+    /// `take_over`, and nothing else is. Gives another controller that has tried since this was asked last, once.
+    ///
+    /// # Errors
+    /// [`VmmError::Owned`] when it serves another one, which is then told by its own next call of this; or when it cannot be asked.
+    async fn claim(
+        &self,
+        _server: ServerId,
+        _owner: &Owner,
+        _take_over: bool,
+    ) -> Result<Option<Owner>, VmmError> {
+        Ok(None)
+    }
+
+    /// Puts there what the driver needs, and removes what waits there for a migration that nobody carries any more.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn prepare(&self, _server: ServerId) -> Result<(), VmmError> {
+        Ok(())
+    }
+
+    /// The VMs on a server that carry our tag, in every state. Changes nothing, whatever is there, and writes nothing.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -184,15 +209,26 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address where the hypervisor knows it.
     ///
     /// # Errors
-    /// When it cannot be started; then nothing of it is left.
+    /// When it cannot be started; then nothing of it is left. [`VmmError::NotMeant`] when there is one that was made for another request,
+    /// whatever state it is in.
     async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
     -> Result<Option<Ipv4Addr>, VmmError>;
 
     /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
     ///
+    /// With `placed_at`, only the one that was made for that request (or by a version that does not say for which).
+    ///
     /// # Errors
-    /// When it may still be there.
-    async fn destroy(&self, server: ServerId, vm: VmId) -> Result<(), VmmError>;
+    /// When it may still be there. [`VmmError::NotMeant`] when what is there was made for another request.
+    async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
+
+    /// Keeps this with a VM, in place of what was kept before: [`Found::spec`]. Nothing else of the VM changes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    async fn tag(&self, _server: ServerId, _vm: VmId, _spec: &VmSpec) -> Result<(), VmmError> {
+        Ok(())
+    }
 
     /// Gives a running VM other resources.
     ///

@@ -69,7 +69,7 @@ fn netmask(prefix_len: u8) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_model::{BitRate, Bytes, FixedAddress, Mac, PortNo, Resources};
+    use tandem_model::{BitRate, Bytes, FixedAddress, Mac, PortNo, Resources, VmOrigin};
 
     fn spec(fixed: bool) -> VmSpec {
         let address = Ipv4Addr::new(10, 0, 1, 9);
@@ -85,6 +85,7 @@ mod tests {
                 prefix_len: 24,
                 router: Ipv4Addr::new(10, 0, 1, 1),
             }),
+            origin: VmOrigin::default(),
         }
     }
 

@@ -27,7 +27,7 @@ async fn made_with(method: &str, fault: Fault) -> VmmError {
     assert!(after == before, "after {method} failed ({why}) something is left: {after:#?}");
     // Nothing of it is in the way of the next one.
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("the next one is made");
-    driver.destroy(SRV1, VM).await.expect("destroyed");
+    driver.destroy(SRV1, VM, None).await.expect("destroyed");
     assert!(double.things() == before);
     why
 }
@@ -298,7 +298,7 @@ async fn a_guest_that_does_not_shut_down_is_stopped_hard() {
         let driver = driver(vec![cfg]);
         driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("allocated");
         double.script("Async.VM.clean_shutdown", 0, fault);
-        driver.destroy(SRV1, VM).await.expect("destroyed");
+        driver.destroy(SRV1, VM, None).await.expect("destroyed");
         assert!(double.things() == before, "nothing is left");
     }
 }
@@ -322,7 +322,7 @@ async fn a_vm_that_somebody_else_destroys_meanwhile_is_as_good() {
                 Fault::Refuse(&["HANDLE_INVALID", "VM", "OpaqueRef:gone"]),
             );
         }
-        driver.destroy(SRV1, VM).await.unwrap_or_else(|e| panic!("{method}: {e}"));
+        driver.destroy(SRV1, VM, None).await.unwrap_or_else(|e| panic!("{method}: {e}"));
     }
 }
 
@@ -332,11 +332,11 @@ async fn a_removal_is_not_said_to_be_done_when_it_is_not() {
     let (double, driver) = pair().await;
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("allocated");
     double.script("VM.destroy", 0, Fault::CutBefore);
-    let why = driver.destroy(SRV1, VM).await.expect_err("cut before it was done");
+    let why = driver.destroy(SRV1, VM, None).await.expect_err("cut before it was done");
     assert!(matches!(why, VmmError::HostUnreachable { .. }), "{why}");
     assert!(double.vm(7).is_some());
     double.script("VM.destroy", 0, Fault::CutAfter);
-    driver.destroy(SRV1, VM).await.expect("cut after it was done");
+    driver.destroy(SRV1, VM, None).await.expect("cut after it was done");
     assert!(double.vm(7).is_none());
 }
 

@@ -77,8 +77,8 @@ async fn a_life(setup: Setup, protocol: Protocol) -> Double {
         let vif = &s.list("VM", &vm, "VIFs")[0];
         assert_eq!(s.text("network", &s.text("VIF", vif, "network"), "name_label"), "second");
     });
-    driver.destroy(SRV2, VM).await.expect("destroyed");
-    driver.destroy(SRV2, VM).await.expect("and again");
+    driver.destroy(SRV2, VM, None).await.expect("destroyed");
+    driver.destroy(SRV2, VM, None).await.expect("and again");
     assert!(double.things() == before, "all is as before");
     assert_eq!(double.tasks(), 0, "tasks are destroyed");
     driver.close().await;
@@ -224,7 +224,7 @@ async fn what_happens_behind_our_back_is_noticed() {
     until("it listens", || double.count("event.from") >= 2 && double.count("VM.get_all_records") > 0).await;
     let asked = double.count("event.from");
     until("it waits for changes", || double.count("event.from") >= asked.max(2)).await;
-    driver.destroy(SRV1, VmId(9)).await.expect("destroyed by us");
+    driver.destroy(SRV1, VmId(9), None).await.expect("destroyed by us");
     let (gone, halted) = (double.vm(7).expect("there"), double.vm(8).expect("there"));
     double.with(|s| s.remove_vm(&gone));
     let first = tokio::time::timeout(LIMIT, heard.recv()).await.expect("in time").expect("a notice");

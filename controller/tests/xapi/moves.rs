@@ -94,7 +94,7 @@ async fn from_pool_to_pool() {
         let left = one.with(|s| (s.all("VM").count(), s.all("VDI").count(), s.all("VIF").count()));
         assert_eq!(left, (1, 1, 1), "only the template");
         assert!(one.things() == before_one, "nothing of it is left");
-        driver.destroy(SRV3, VM).await.expect("destroyed");
+        driver.destroy(SRV3, VM, None).await.expect("destroyed");
         assert!(two.things() == before_two, "nor here");
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn spec(image: &str) -> VmSpec {
         address: [10, 9, 0, 101].into(),
         uplink_port: PortNo(1),
         fixed_address: None,
+        origin: Default::default(),
     }
 }
 

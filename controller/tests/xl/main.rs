@@ -162,6 +162,7 @@ fn spec(image: Option<&str>) -> VmSpec {
         address,
         uplink_port: PortNo(1),
         fixed_address: Some(FixedAddress { address, prefix_len: 24, router: Ipv4Addr::new(10, 0, 0, 1) }),
+        origin: Default::default(),
     }
 }
 
@@ -249,8 +250,8 @@ async fn a_vm_is_made_found_counted_and_removed() {
     assert!(load.server.ram > 512 << 20, "{load:?}");
     // A controller that was started anew adopts it; one of another site does not.
     assert_eq!(states(&bed.driver(), A).await, [(VM, FoundState::Running)]);
-    driver.destroy(A, VM).await.expect("stops");
-    driver.destroy(A, VM).await.expect("is gone");
+    driver.destroy(A, VM, None).await.expect("stops");
+    driver.destroy(A, VM, None).await.expect("is gone");
     assert_eq!(states(&driver, A).await, []);
     let domains = std::fs::read_to_string(bed.state(0, "domains")).expect("there");
     assert!(domains.contains("c0ffee00"), "{domains}");

@@ -164,7 +164,7 @@ pub fn unfiltered(hosts: &Hosts) -> Option<String> {
 impl World for Lab {
     fn hello(&self) -> wire::Hello {
         let vms = self.network.hosts.running().into_iter();
-        let vms = vms.map(|(vm, server)| wire::Running { vm, server: server as u32 }).collect();
+        let vms = vms.map(|(vm, server)| wire::Running { vm, server: server as u32, kept: None }).collect();
         wire::Hello { world: self.start.name.clone(), vms, traffic: true }
     }
 

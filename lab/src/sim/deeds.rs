@@ -51,7 +51,18 @@ impl Simulation {
                     self.later(delays.packet, event);
                 }
             }
-            Effect::StopVm { vm, .. } => {
+            Effect::TagVm { vm, spec, .. } => {
+                if let Some((_, kept)) = self.vms.get_mut(&vm) {
+                    *kept = *spec;
+                }
+            }
+            Effect::StopVm { vm, placed_at, .. } => {
+                // One that was made for another request is not the one that is meant.
+                let other =
+                    |(_, spec): &(ServerId, VmSpec)| placed_at.is_some_and(|at| spec.origin.placed_at != at);
+                if self.vms.get(&vm).is_some_and(other) {
+                    return self.later(delays.boot, Event::VmStopped { vm });
+                }
                 self.drop_transfer_of(vm);
                 if let Some((_, spec)) = self.vms.remove(&vm) {
                     self.by_mac.remove(&spec.mac);

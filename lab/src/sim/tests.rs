@@ -194,7 +194,7 @@ fn a_cancel_in_the_pause_is_too_late_and_a_stop_ends_the_transfer() {
 
     let (mut sim, vm, from, to) = running();
     order(&mut sim, vm, from, to, Manner::Live);
-    sim.carry_out(Effect::StopVm { vm, server: from });
+    sim.carry_out(Effect::StopVm { vm, server: from, placed_at: None });
     assert!(sim.under_way().is_empty() && sim.flows().ids().is_empty());
     assert_eq!(sim.vms().count(), 0);
 }

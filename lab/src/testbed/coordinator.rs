@@ -431,7 +431,7 @@ impl Testbed {
 impl World for Testbed {
     fn hello(&self) -> wire::Hello {
         let vms = lock(&self.vms);
-        let vms = vms.iter().map(|(vm, p)| wire::Running { vm: *vm, server: p.server }).collect();
+        let vms = vms.iter().map(|(vm, p)| wire::Running { vm: *vm, server: p.server, kept: None }).collect();
         wire::Hello { world: self.name.clone(), vms, traffic: true }
     }
 

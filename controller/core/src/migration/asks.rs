@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::stored::StoreWait;
 use crate::timers::Timer;
 use std::time::Duration;
-use tandem_model::{Aim, Answer, Level, MoveOptions, NodeId, PlanId, Record, RequestId, ServerId};
+use tandem_model::{Aim, Answer, Level, MoveOptions, PlanId, Record, RequestId, ServerId};
 
 /// So long after an evacuation that left VMs behind, these are planned for again: room may have come free.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -14,10 +14,6 @@ impl Core {
     /// True for a server that gets no more VMs.
     pub fn is_drained(&self, server: ServerId) -> bool {
         self.inventory.is_drained(server)
-    }
-
-    fn server_name(&self, server: ServerId) -> String {
-        self.site.topology.name(NodeId::Server(server)).to_owned()
     }
 
     pub(crate) fn ask_plan(&mut self, id: RequestId, aim: Aim, options: MoveOptions) {

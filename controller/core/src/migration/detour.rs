@@ -88,6 +88,7 @@ impl Core {
                     && let Some(uplink_port) = self.server_side_port(&at(&record, &from))
                 {
                     self.effects.push(Effect::AttachVm { vm, server: from.server, uplink_port });
+                    self.tag_vm(vm);
                 }
             }
         }

@@ -228,6 +228,10 @@ impl Core {
             progress: m.progress,
             ended: Some((self.wall_now(), end.clone())),
         });
+        let stays = |v: &crate::lifecycle::Vm| !matches!(v.record.state, VmState::Stopping { .. });
+        if matches!(end, MigrationEnd::Moved { .. }) && self.vms.get(&vm).is_some_and(stays) {
+            self.tag_vm(vm);
+        }
         self.stop_after_move(vm);
         self.on_move_ended(id, plan, &end);
         self.return_to_pins();

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    AgentSample, Aim, Arp, ArpOp, Ask, BitRate, Bytes, ClassSample, Cookie, DhcpRequest, DhcpRequestKind,
-    Dpid, Event, FlowSample, GroupId, LoadSample, Mac, MigrationId, MoveOptions, PlanId, PortInfo, PortNo,
-    PortSample, Progress, Resources, Selection, ServerId, Share, StoreId, SwitchCaps, SwitchId, TrafficId,
-    TxnId, VmId, VmRequest,
+    Adoption, AgentSample, Aim, Arp, ArpOp, Ask, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
+    DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac, MigrationId,
+    MoveOptions, PlanId, PortInfo, PortNo, PortSample, Progress, Resources, Selection, ServerId, Share,
+    StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId, VmOrigin, VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
@@ -209,6 +209,14 @@ fn from_world() -> impl Strategy<Value = Event> {
             vms,
             traffic: true
         }),
+        2 => (vec((vm(), server()), 0..4), spec()).prop_map(|(vms, spec)| Event::VmsFound {
+            vms: vms
+                .into_iter()
+                .map(|(vm, server)| FoundVm { vm, server, runs: vm.0 % 2 == 0, spec: spec.clone() })
+                .collect()
+        }),
+        1 => (text(), text()).prop_map(|(world, why)| Event::WorldRefused { world, why }),
+        1 => (text(), text()).prop_map(|(world, who)| Event::RivalSeen { world, who }),
         1 => vec((server(), text()), 0..3).prop_map(|servers| Event::ServersAway { servers }),
         1 => text().prop_map(|why| Event::WorldDown { why }),
         1 => (vm(), prop::option::of(address())).prop_map(|(vm, address)| Event::VmStarted { vm, address }),
@@ -231,6 +239,30 @@ fn from_world() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// What a hypervisor says that it keeps with a VM.
+fn spec() -> impl Strategy<Value = Option<Box<VmSpec>>> {
+    let origin = (long(), prop::option::of(short()), prop::option::of(long()), prop::option::of(short()))
+        .prop_map(|(at, class, timeout, gateway)| VmOrigin {
+            placed_at: Time(at),
+            class: class.map(|c| ClassId(c as u16)),
+            timeout: timeout.map(Duration::from_nanos),
+            gateway: gateway.map(GatewayId),
+        });
+    let spec = (resources(), mac(), address(), short(), origin, prop::option::of(text())).prop_map(
+        |(resources, mac, address, port, origin, name)| VmSpec {
+            resources,
+            name,
+            image: None,
+            mac,
+            address,
+            uplink_port: PortNo(port),
+            fixed_address: None,
+            origin,
+        },
+    );
+    prop::option::of(spec.prop_map(Box::new))
+}
+
 fn question() -> impl Strategy<Value = Ask> {
     let vm = || long().prop_map(VmId);
     let share = prop_oneof![Just(1e-320), Just(f64::MAX), Just(0.0), Just(100.0), 0.0f64..200.0];
@@ -247,6 +279,19 @@ fn question() -> impl Strategy<Value = Ask> {
     prop_oneof![
         4 => request.prop_map(|request| Ask::RequestVm { request }),
         1 => vm().prop_map(|vm| Ask::DeleteVm { vm }),
+        2 => (vm(), prop::option::of(short()), resources(), address()).prop_map(|(vm, server, r, address)| {
+            let known = Adoption {
+                cpu: Some(r.cpu),
+                ram: Some(r.ram),
+                disk: Some(r.disk),
+                net: Some(r.net),
+                address: Some(address),
+                ..Adoption::default()
+            };
+            Ask::AdoptVm { vm, server: server.map(ServerId), known }
+        }),
+        1 => (vm(), prop::option::of(short()))
+            .prop_map(|(vm, server)| Ask::StopStray { vm, server: server.map(ServerId) }),
         1 => (vm(), resources()).prop_map(|(vm, resources)| Ask::ResizeVm { vm, resources }),
         1 => vec(address(), 0..4).prop_map(|members| Ask::CreateGroup { members }),
         1 => long().prop_map(|n| Ask::DeleteGroup { group: GroupId(n) }),

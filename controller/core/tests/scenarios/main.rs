@@ -28,6 +28,7 @@ mod placement;
 mod plans;
 mod restart;
 mod statistics;
+mod strays;
 mod topology;
 mod wall_clock;
 mod world;

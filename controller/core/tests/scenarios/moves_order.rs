@@ -229,7 +229,11 @@ fn a_vm_that_goes_while_it_moves_is_stopped_where_it_is() {
                 other => panic!("{phase}, {how}: stuck in {other:?}"),
             }
             let there = matches!(phase, Phase::SwitchOver | Phase::Confirm | Phase::Release);
-            let stop = Effect::StopVm { vm: scene.vm.id, server: ServerId(if there { 2 } else { 0 }) };
+            let stop = Effect::StopVm {
+                vm: scene.vm.id,
+                server: ServerId(if there { 2 } else { 0 }),
+                placed_at: Some(scene.vm.placed_at),
+            };
             assert!(world.log.contains(&stop), "{phase}, {how}: {:?}", world.log);
             assert_eq!(world.core.vm(scene.vm.id), None, "{phase}, {how}");
             if let Some(id) = id {

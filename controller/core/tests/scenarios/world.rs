@@ -8,8 +8,8 @@ use std::time::Duration;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Line};
 use tandem_model::{
-    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, LinkId, Mac, NodeId,
-    Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
+    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, LinkId, Mac,
+    NodeId, Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
     SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
 };
 
@@ -141,6 +141,23 @@ impl World {
         self.tell(Event::WorldUp { world: "test".into(), vms, traffic: true });
     }
 
+    /// What the hypervisors have, with what they keep with it.
+    pub(crate) fn found(&self) -> Vec<FoundVm> {
+        let found = |(vm, (server, spec)): (&VmId, &(ServerId, VmSpec))| {
+            let spec = Some(Box::new(spec.clone()));
+            FoundVm { vm: *vm, server: *server, runs: true, spec }
+        };
+        self.specs.iter().map(found).collect()
+    }
+
+    /// The hypervisor service comes (back), with what it has.
+    pub(crate) fn attach_found(&mut self) {
+        let vms = self.found();
+        let there = vms.iter().map(|f| (f.vm, f.server)).collect();
+        self.tell(Event::VmsFound { vms });
+        self.attach(there);
+    }
+
     /// Tells the core one event, and everything that follows from it.
     pub(crate) fn tell(&mut self, event: Event) {
         self.queue.push_back(event);
@@ -167,6 +184,17 @@ impl World {
                 let (added, removed) = (0, 0);
                 self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
             }
+            Effect::AllocateVm { vm, spec, .. }
+                if self.specs.get(vm).is_some_and(|(_, s)| s.origin.placed_at != spec.origin.placed_at) =>
+            {
+                let why = "there is one already that was made for another request".into();
+                self.queue.push_back(Event::VmFailed { vm: *vm, why });
+            }
+            Effect::TagVm { vm, spec, .. } => {
+                if let Some((_, kept)) = self.specs.get_mut(vm) {
+                    kept.clone_from(spec);
+                }
+            }
             Effect::AllocateVm { vm, server, spec } => {
                 self.specs.insert(*vm, (*server, spec.clone()));
                 if !self.held.hypervisor {
@@ -183,8 +211,13 @@ impl World {
                     self.queue.push_back(event);
                 }
             }
-            Effect::StopVm { vm, .. } if !self.held.hypervisor => {
-                self.specs.remove(vm);
+            Effect::StopVm { vm, placed_at, .. } if !self.held.hypervisor => {
+                // One that was made for another request is not the one that is meant.
+                let meant =
+                    |(_, spec): &(ServerId, VmSpec)| placed_at.is_none_or(|at| spec.origin.placed_at == at);
+                if self.specs.get(vm).is_some_and(meant) {
+                    self.specs.remove(vm);
+                }
                 self.queue.push_back(Event::VmStopped { vm: *vm });
             }
             Effect::AttachVm { vm, uplink_port, .. } => {

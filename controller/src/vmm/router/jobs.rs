@@ -9,7 +9,7 @@ use crate::hub::Input;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_model::{BitRate, Event, MigrationId, PortNo, Progress, Resources, ServerId, VmId, VmSpec};
+use tandem_model::{BitRate, Event, MigrationId, PortNo, Progress, Resources, ServerId, Time, VmId, VmSpec};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,13 @@ pub(super) enum Job {
     },
     Stop {
         server: ServerId,
+        /// Of which request it is.
+        placed_at: Option<Time>,
+    },
+    /// Keep something with it.
+    Tag {
+        server: ServerId,
+        spec: Box<VmSpec>,
     },
     Resize {
         server: ServerId,
@@ -56,8 +63,11 @@ impl PartialEq for Job {
     fn eq(&self, other: &Job) -> bool {
         match (self, other) {
             (Job::Allocate { server: a, spec: x }, Job::Allocate { server: b, spec: y }) => a == b && x == y,
-            (Job::Stop { server: a }, Job::Stop { server: b })
-            | (Job::Missed { server: a }, Job::Missed { server: b }) => a == b,
+            (Job::Stop { server: a, placed_at: x }, Job::Stop { server: b, placed_at: y }) => {
+                a == b && x == y
+            }
+            (Job::Tag { server: a, spec: x }, Job::Tag { server: b, spec: y }) => a == b && x == y,
+            (Job::Missed { server: a }, Job::Missed { server: b }) => a == b,
             (Job::Resize { server: a, resources: x }, Job::Resize { server: b, resources: y }) => {
                 a == b && x == y
             }
@@ -76,7 +86,8 @@ impl Job {
     pub(super) fn servers(&self) -> [ServerId; 2] {
         match self {
             Job::Allocate { server, .. }
-            | Job::Stop { server }
+            | Job::Stop { server, .. }
+            | Job::Tag { server, .. }
             | Job::Resize { server, .. }
             | Job::Attach { server, .. }
             | Job::Missed { server } => [*server, *server],
@@ -124,7 +135,7 @@ impl Carrier {
         match job {
             Job::Migrate { order, rate, cancel } => self.migrate(driver, *order, rate, cancel).await,
             Job::Abandon { way } => self.abandon(driver, way).await,
-            Job::Stop { .. } => self.stop(&driver, &calls, server).await,
+            Job::Stop { placed_at, .. } => self.stop(&driver, &calls, server, placed_at).await,
             job => {
                 // The queue is closed by nobody.
                 let _one = calls.acquire().await;
@@ -187,6 +198,14 @@ impl Carrier {
                     sleep(self.patience.retry).await;
                 }
             }
+            Job::Tag { spec, .. } => {
+                // The next `WorldUp` finds what is kept not to be so, and it is asked for again.
+                let call = driver.tag(server, vm, &spec);
+                if let Err(why) = within(self.patience.call, "tagging", vm, driver.name(), call).await {
+                    tracing::warn!("{vm} keeps what was kept with it before: {why}");
+                    fail(&mut next, &why);
+                }
+            }
             Job::Missed { .. } => {
                 let found =
                     within(self.patience.call, "listing", vm, driver.name(), driver.list(server)).await;
@@ -208,18 +227,30 @@ impl Carrier {
     }
 
     /// Until it is gone: a VM that may still be there must not be forgotten. A server that is away is told again by the core when it answers.
-    async fn stop(&self, driver: &Arc<dyn Hypervisor>, calls: &Semaphore, server: ServerId) -> Next {
+    async fn stop(
+        &self,
+        driver: &Arc<dyn Hypervisor>,
+        calls: &Semaphore,
+        server: ServerId,
+        placed_at: Option<Time>,
+    ) -> Next {
         let vm = self.vm;
         let mut wait = self.patience.retry;
         loop {
             let one = calls.acquire().await;
-            let call = driver.destroy(server, vm);
+            let call = driver.destroy(server, vm, placed_at);
             let result = within(self.patience.start, "stopping", vm, driver.name(), call).await;
             drop(one);
             match result {
                 Ok(()) => {
                     self.say(Event::VmStopped { vm }).await;
                     return Next { place: Some(None), ..Next::default() };
+                }
+                // What is meant is not there.
+                Err(why @ VmmError::NotMeant { .. }) => {
+                    tracing::warn!("{why}");
+                    self.say(Event::VmStopped { vm }).await;
+                    return Next::default();
                 }
                 Err(why) => {
                     tracing::warn!("{vm} is not stopped yet: {why}");
@@ -416,7 +447,7 @@ impl Carrier {
             Job::Abandon { way } => {
                 self.say(Event::MigrationFailed { migration: way.migration, at: Some(way.from), why }).await;
             }
-            Job::Attach { .. } | Job::Missed { .. } => {}
+            Job::Attach { .. } | Job::Tag { .. } | Job::Missed { .. } => {}
         }
         Next::default()
     }

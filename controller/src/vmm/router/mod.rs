@@ -6,6 +6,7 @@
 //!                    +-----spawns--> reach (reach.rs): one per server: lists it, tries it again while it is away, reads its loads
 //! ```
 //!
+//! 0. Every server's host is claimed for this controller: one that serves another one is away.
 //! 1. Every server is listed. When all have answered or are known to be away, `ServersAway` and `WorldUp` are sent.
 //! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is answered as it ended.
 //! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the core repeats what it still wants.
@@ -20,6 +21,7 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
+use super::owner::Owner;
 use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
 use crate::hub::{Input, WISHES};
 use jobs::{Job, Next};
@@ -78,6 +80,8 @@ enum Told {
     Listed(ServerId, Result<Vec<Found>, VmmError>),
     /// Who is on a server, by its loads.
     Seen(ServerId, Vec<VmId>),
+    /// Another controller has asked for a server's host.
+    Rival(ServerId, Owner),
     /// A driver heard of a VM that was stopped or removed.
     Noticed(Noticed),
     /// A call found a server away.
@@ -114,6 +118,8 @@ pub struct Router {
     lines: BTreeMap<VmId, Line>,
     open: BTreeMap<MigrationId, Open>,
     ended: VecDeque<(MigrationId, Event)>,
+    /// What was found on each server when it was listed last, without what has gone since.
+    found: BTreeMap<ServerId, Vec<Found>>,
     /// Where VMs run, as far as is known, and how often each was missed there in a row.
     places: BTreeMap<VmId, (ServerId, u32)>,
     /// How often loads are read; zero: not at all.
@@ -130,6 +136,7 @@ pub struct Router {
 pub async fn run(
     drivers: Vec<Arc<dyn Hypervisor>>,
     world: &str,
+    owner: Owner,
     patience: Patience,
     hub: mpsc::Sender<Input>,
 ) {
@@ -155,6 +162,7 @@ async fn run_with(
         lines: BTreeMap::new(),
         open: BTreeMap::new(),
         ended: VecDeque::new(),
+        found: BTreeMap::new(),
         places: BTreeMap::new(),
         loads: watch::channel(Duration::ZERO).0,
         told,
@@ -162,7 +170,7 @@ async fn run_with(
         up: false,
         known_away: BTreeSet::new(),
     };
-    router.reach_all(drivers);
+    router.reach_all(drivers, &owner);
     loop {
         tokio::select! {
             effect = inbox.recv() => match effect {
@@ -190,7 +198,8 @@ impl Router {
     async fn order(&mut self, effect: Effect) {
         match effect {
             Effect::AllocateVm { vm, server, spec } => self.enqueue(vm, Job::Allocate { server, spec }),
-            Effect::StopVm { vm, server } => self.enqueue(vm, Job::Stop { server }),
+            Effect::StopVm { vm, server, placed_at } => self.enqueue(vm, Job::Stop { server, placed_at }),
+            Effect::TagVm { vm, server, spec } => self.enqueue(vm, Job::Tag { server, spec }),
             Effect::ResizeVm { vm, server, resources } => self.enqueue(vm, Job::Resize { server, resources }),
             Effect::AttachVm { vm, server, uplink_port } => {
                 self.enqueue(vm, Job::Attach { server, uplink: uplink_port });
@@ -295,6 +304,7 @@ impl Router {
             Told::Listed(server, Ok(found)) => self.listed(server, found, world).await,
             Told::Listed(server, Err(why)) | Told::Away(server, why) => self.away(server, why, world).await,
             Told::Seen(server, vms) => self.seen(server, &vms),
+            Told::Rival(server, who) => self.rival(server, &who).await,
             Told::Noticed(noticed) => self.noticed(&noticed),
         }
     }
@@ -309,6 +319,9 @@ impl Router {
                 Some(server) => self.places.insert(vm, (server, 0)),
                 None => self.places.remove(&vm),
             };
+            if place.is_none() {
+                self.found.values_mut().for_each(|all| all.retain(|f| f.vm != vm));
+            }
         }
         if let Some((migration, event)) = next.migration {
             self.ended.push_back((migration, event));

@@ -2,13 +2,16 @@
 
 use super::jobs::Job;
 use super::*;
+use tandem_model::FoundVm;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// So often in a row a VM must be missing among its server's loads before it is looked for.
 const MISSED: u32 = 2;
+/// Between two looks at whom a host serves.
+const OWNER: Duration = Duration::from_secs(60);
 
 impl Router {
-    pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>) {
+    pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>, owner: &Owner) {
         for driver in drivers {
             self.tasks.spawn(listen(driver.clone(), self.told.clone()));
             for server in driver.servers().to_vec() {
@@ -18,6 +21,7 @@ impl Router {
                     server,
                     told: self.told.clone(),
                     hub: self.hub.clone(),
+                    owner: owner.clone(),
                     patience: self.patience,
                 };
                 self.tasks.spawn(reacher.run(again.clone(), self.loads.subscribe()));
@@ -73,6 +77,7 @@ impl Router {
                 }
             }
         }
+        self.found.insert(server, found);
         let Some(reach) = self.servers.get_mut(&server) else { return };
         reach.state = Some(Ok(()));
         if news {
@@ -118,7 +123,16 @@ impl Router {
             self.servers.len() - self.known_away.len(),
             self.servers.len()
         );
+        let found = self.found.values().flatten().filter_map(as_found).collect();
+        self.say(Event::VmsFound { vms: found }).await;
         self.say(Event::WorldUp { world: world.to_owned(), vms, traffic: false }).await;
+    }
+
+    /// Another controller has asked for the host of one of our servers.
+    pub(super) async fn rival(&self, server: ServerId, who: &Owner) {
+        let host = self.servers.get(&server).map_or("a hypervisor", |r| r.driver.name());
+        let (world, who) = (format!("{host} (the host of {server})"), who.to_string());
+        self.say(Event::RivalSeen { world, who }).await;
     }
 
     /// A VM that somebody else has stopped or removed is looked for at once.
@@ -150,6 +164,16 @@ impl Router {
     }
 }
 
+/// What the core is told of a VM that was found; nothing of one that is on its way in or out.
+fn as_found(f: &Found) -> Option<FoundVm> {
+    let runs = match f.state {
+        FoundState::Running | FoundState::Paused => true,
+        FoundState::Halted => false,
+        FoundState::Incoming | FoundState::Dying => return None,
+    };
+    Some(FoundVm { vm: f.vm, server: f.server, runs, spec: f.spec.clone() })
+}
+
 /// The task of one driver: what it hears of.
 async fn listen(driver: Arc<dyn Hypervisor>, told: mpsc::Sender<Told>) {
     let (noticed, mut heard) = mpsc::channel(64);
@@ -170,6 +194,7 @@ struct Reacher {
     server: ServerId,
     told: mpsc::Sender<Told>,
     hub: mpsc::Sender<Input>,
+    owner: Owner,
     patience: Patience,
 }
 
@@ -183,6 +208,10 @@ impl Reacher {
                 tokio::select! {
                     () = again.notified() => break,
                     changed = period.changed() => if changed.is_err() { return },
+                    lost = self.hold() => {
+                        tracing::warn!("{}: {lost}", self.server);
+                        break;
+                    }
                     away = self.loads(every), if !every.is_zero() => {
                         tracing::debug!("{}: {away}", self.server);
                         break;
@@ -192,11 +221,35 @@ impl Reacher {
         }
     }
 
+    /// Whether the host still serves this controller, now and then; ends when it does not.
+    async fn hold(&self) -> VmmError {
+        loop {
+            sleep(OWNER).await;
+            if let Ok(Err(why @ VmmError::Owned { .. })) = timeout(self.patience.call, self.claim()).await {
+                return why;
+            }
+        }
+    }
+
+    async fn claim(&self) -> Result<(), VmmError> {
+        if let Some(rival) = self.driver.claim(self.server, &self.owner, false).await? {
+            let _ = self.told.send(Told::Rival(self.server, rival)).await;
+        }
+        Ok(())
+    }
+
+    /// Claims the host, puts it in order and lists it.
+    async fn look(&self) -> Result<Vec<Found>, VmmError> {
+        self.claim().await?;
+        self.driver.prepare(self.server).await?;
+        self.driver.list(self.server).await
+    }
+
     /// Lists the server, again and again until it answers.
     async fn list(&self) {
         let mut wait = self.patience.retry;
         loop {
-            let result = match timeout(self.patience.call, self.driver.list(self.server)).await {
+            let result = match timeout(self.patience.call, self.look()).await {
                 Ok(result) => result,
                 Err(_) => Err(VmmError::TimeOut {
                     host: self.driver.name().to_owned(),

@@ -107,7 +107,8 @@ impl Hypervisor for Memory {
     }
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
         self.act("list", server).await?;
-        let found = |vm: VmId| Found { vm, server, state: FoundState::Running, name: vm.to_string() };
+        let found =
+            |vm: VmId| Found { vm, server, state: FoundState::Running, name: vm.to_string(), spec: None };
         Ok(self.with(|s| s.vms.iter().filter(|(at, _)| *at == server).map(|(_, vm)| found(*vm)).collect()))
     }
     async fn allocate(&self, server: ServerId, vm: VmId, _: &VmSpec) -> Result<Option<Ipv4Addr>, VmmError> {
@@ -122,7 +123,7 @@ impl Hypervisor for Memory {
         self.with(|s| s.vms.insert((server, vm)));
         Ok(Some(Ipv4Addr::new(10, 0, 0, 7)))
     }
-    async fn destroy(&self, server: ServerId, vm: VmId) -> Result<(), VmmError> {
+    async fn destroy(&self, server: ServerId, vm: VmId, _: Option<Time>) -> Result<(), VmmError> {
         self.act("destroy", server).await?;
         self.with(|s| s.vms.remove(&(server, vm)));
         Ok(())
@@ -200,6 +201,10 @@ struct Bed {
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
 
+fn owner() -> Owner {
+    Owner { store: tandem_model::StoreUid(7), site: "dc".into() }
+}
+
 fn patience() -> Patience {
     Patience::new(Duration::from_secs(300))
 }
@@ -209,7 +214,9 @@ impl Bed {
         let (hub, mut inputs) = mpsc::channel(1024);
         let driver: Arc<dyn Hypervisor> = Arc::new(memory.clone());
         let task =
-            tokio::spawn(async move { run_with(vec![driver], "hypervisors", patience(), hub, 64).await });
+            tokio::spawn(
+                async move { run_with(vec![driver], "hypervisors", owner(), patience(), hub, 64).await },
+            );
         let effects = match inputs.recv().await {
             Some(Input::WorldAttached(effects)) => effects,
             other => panic!("{other:?}"),
@@ -256,6 +263,7 @@ fn spec() -> VmSpec {
         address: Ipv4Addr::new(10, 0, 0, 7),
         uplink_port: PortNo(1),
         fixed_address: None,
+        origin: Default::default(),
     }
 }
 
@@ -293,7 +301,9 @@ fn moved() -> Event {
 async fn wishes_of_one_vm_are_carried_out_in_their_order_and_repeated_ones_once() {
     let mut bed = Bed::up(Memory::default()).await;
     let vm = VmId(8);
-    for effect in [allocate(vm, A), allocate(vm, A), Effect::StopVm { vm, server: A }, allocate(vm, B)] {
+    for effect in
+        [allocate(vm, A), allocate(vm, A), Effect::StopVm { vm, server: A, placed_at: None }, allocate(vm, B)]
+    {
         bed.send(effect);
     }
     assert_eq!(bed.event().await, started(vm));
@@ -329,7 +339,7 @@ async fn a_start_that_fails_hangs_or_panics_does_not_hold_up_what_comes_after_it
     assert!(why.contains("memory: starting vm8 was given up after 900s"), "{why}");
     // A hang makes its server doubtful, and it is listed again; it answers, so nothing is said.
     bed.send(allocate(vm, A));
-    bed.send(Effect::StopVm { vm, server: A });
+    bed.send(Effect::StopVm { vm, server: A, placed_at: None });
     assert_eq!(bed.event().await, Event::VmStopped { vm });
     bed.quiet().await;
 }
@@ -339,7 +349,7 @@ async fn a_vm_that_cannot_be_stopped_is_tried_until_it_is() {
     let memory = Memory::default();
     memory.will("destroy", &[Does::Fail(refused("busy")), Does::Fail(refused("busy"))]);
     let mut bed = Bed::up(memory).await;
-    bed.send(Effect::StopVm { vm: VM, server: A });
+    bed.send(Effect::StopVm { vm: VM, server: A, placed_at: None });
     assert_eq!(bed.event().await, Event::VmStopped { vm: VM });
     assert_eq!(bed.memory.calls("destroy"), 3);
 }
@@ -368,7 +378,7 @@ async fn servers_that_are_away_are_told_tried_again_and_what_they_have_is_adopte
     assert!(why.contains("cannot be reached"), "{why}");
     assert_eq!(bed.memory.calls("allocate"), 0);
     // What cannot be stopped now is not said to be stopped.
-    bed.send(Effect::StopVm { vm: VmId(9), server: B });
+    bed.send(Effect::StopVm { vm: VmId(9), server: B, placed_at: None });
     bed.quiet().await;
     bed.memory.with(|s| s.away.clear());
     assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });

@@ -11,6 +11,7 @@
 
 use super::config;
 use super::failure::Deed;
+use super::kept;
 use super::locking;
 use super::pool::{HostRef, Pool, TAG};
 use super::records::{NULL, Texts, Vm};
@@ -45,6 +46,9 @@ pub(super) async fn allocate(
     let host = pool.host(server).await?;
     // 1.
     if let Some(there) = pool.find(vm).await.map_err(|e| deed.failed(e))? {
+        if !kept::is_meant(&there.record, Some(spec.origin.placed_at)) {
+            return Err(VmmError::NotMeant { host: deed.host.to_owned(), vm });
+        }
         if there.record.power_state == "Running" {
             if there.record.resident_on == host.reference {
                 locking::ensure(pool, &deed, &there.record, spec.address).await?;
@@ -183,6 +187,7 @@ impl Making<'_> {
         self.call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
         let tag = vec![json!(it), json!(TAG), json!(self.pool.mark(self.vm))];
         self.call("VM.add_to_other_config", tag).await?;
+        kept::keep(self.pool, self.deed, &it, self.spec).await?;
         let name = self.spec.name.clone().unwrap_or_else(|| self.vm.to_string());
         self.call("VM.set_name_label", vec![json!(it), json!(name)]).await?;
         self.call("VM.set_affinity", vec![json!(it), json!(host.reference)]).await?;

@@ -22,6 +22,7 @@ pub mod config;
 mod destroy;
 mod events;
 pub mod failure;
+pub mod kept;
 pub mod load;
 mod locking;
 mod migrate;
@@ -35,6 +36,7 @@ pub mod task;
 mod tunnel;
 
 use super::hosts::Image;
+use super::owner::Owner;
 use super::{
     Capabilities, Found, FoundState, Hypervisor, MigrateError, MigrateOrder, Moved, Noticed, ServerLoad,
     Settled, Steering, VmmError, Way, async_trait,
@@ -45,7 +47,7 @@ use pool::{Ours, Pool, place};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tandem_model::{PortNo, Resources, ServerId, VmId, VmSpec};
+use tandem_model::{PortNo, Resources, ServerId, Time, VmId, VmSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +179,23 @@ impl Hypervisor for Xapi {
         }
     }
 
+    async fn claim(
+        &self,
+        server: ServerId,
+        owner: &Owner,
+        take_over: bool,
+    ) -> Result<Option<Owner>, VmmError> {
+        let pool = self.pool(server)?;
+        kept::claim(&pool, server, owner, take_over).await
+    }
+
+    async fn tag(&self, server: ServerId, vm: VmId, spec: &VmSpec) -> Result<(), VmmError> {
+        let pool = self.pool(server)?;
+        let what = format!("writing down what {vm} was asked for with");
+        let ours = pool.must_find(server, vm, &what).await?;
+        kept::keep(&pool, &pool.deed(server, Some(vm), what), &ours.reference, spec).await
+    }
+
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
         let pool = self.pool(server)?;
         let deed = pool.deed(server, None, "listing its VMs");
@@ -191,6 +210,7 @@ impl Hypervisor for Xapi {
                 "Halted" => FoundState::Halted,
                 _ => FoundState::Paused,
             },
+            spec: kept::spec(&record),
             name: record.name_label,
         });
         Ok(found.collect())
@@ -211,12 +231,15 @@ impl Hypervisor for Xapi {
         .await
     }
 
-    async fn destroy(&self, server: ServerId, vm: VmId) -> Result<(), VmmError> {
+    async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError> {
         let (pool, busy) = (self.pool(server)?, self.busy(vm));
         to_its_end(CancellationToken::new(), async move {
             let _busy = busy;
             let deed = pool.deed(server, Some(vm), format!("removing {vm}"));
             match pool.find(vm).await.map_err(|e| deed.failed(e))? {
+                Some(ours) if !kept::is_meant(&ours.record, placed_at) => {
+                    Err(VmmError::NotMeant { host: deed.host.to_owned(), vm })
+                }
                 Some(ours) => destroy::remove(&pool, &deed, &ours.reference).await,
                 None => Ok(()),
             }

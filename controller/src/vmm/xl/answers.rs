@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// # Errors
 /// As the driver's own.
 pub fn found(site: &str, server: ServerId, list: &str) -> Result<Vec<Found>, Nonsense> {
-    let found = |o: Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name };
+    let found = |o: Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name, spec: None };
     Ok(sift(Tag::of(site), domains(list)?).into_iter().map(found).collect())
 }
 

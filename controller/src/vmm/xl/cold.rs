@@ -155,6 +155,7 @@ impl Xl {
             host.put(&format!("{}/disks", folder(host, way)), &line, "0600").await?;
         }
         target.put(&config_path(target, way.vm), &config, "0600").await?;
+        target.keep(way.vm, &order.spec).await?;
         if let Some((disk, path, size)) = &local {
             match disk.clone {
                 // A device has to be there to be written to.

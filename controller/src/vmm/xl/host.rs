@@ -55,8 +55,8 @@ pub(crate) struct HostState {
     pub(crate) host: Host,
     pub(crate) tag: Tag,
     remote: Remote,
-    /// For which connection the host was prepared, and what was found.
-    prepared: Mutex<Option<(u64, Tools)>>,
+    /// For which connection the host was looked at, what was found, and whether what we need was put there.
+    prepared: Mutex<Option<(u64, Tools, bool)>>,
     tools: std::sync::Mutex<Option<Tools>>,
     /// CPU time of all domains since we look: of those that are gone too.
     pub(crate) cpu: std::sync::Mutex<CpuTime>,
@@ -112,18 +112,28 @@ impl HostState {
         self.tools.lock().ok().and_then(|t| t.clone())
     }
 
-    /// The connection, with everything put there that we need.
-    async fn ready(&self) -> Result<Connection, VmmError> {
+    /// The connection, with its tools looked at; with `put`, also with everything put there that we need.
+    async fn ready(&self, put: bool) -> Result<Connection, VmmError> {
         let connection = self.remote.connection().await?;
         let mut prepared = self.prepared.lock().await;
-        if prepared.as_ref().is_some_and(|(number, _)| *number == connection.1) {
-            return Ok(connection);
+        let known = prepared.as_ref().filter(|(number, ..)| *number == connection.1);
+        let (tools, done) = match known {
+            Some((_, tools, done)) => (tools.clone(), *done),
+            None => (self.tools_of(&connection).await?, false),
+        };
+        if put && !done {
+            self.put_tools(&connection).await?;
         }
+        *prepared = Some((connection.1, tools, put || done));
+        Ok(connection)
+    }
+
+    async fn tools_of(&self, connection: &Connection) -> Result<Tools, VmmError> {
         let limit = self.host.times.command;
         let what = "looking at its tools";
         let script = "command -v xl >/dev/null || { echo 'there is no xl here; install the Xen utilities' >&2; exit 1; }\n\
              xl info || exit 1\ncommand -v python3 >/dev/null && echo 'tandem_python : yes'; command -v nft >/dev/null && echo 'tandem_nft : yes'; :";
-        let output = self.remote.run(&connection, what, script, &[], &[], limit).await?;
+        let output = self.remote.run(connection, what, script, &[], &[], limit).await?;
         let text = self.remote.good(what, output)?;
         let info = parse::info(&text).map_err(|e| self.nonsense(what, &e))?;
         let filter = if self.host.vif_script.is_some() {
@@ -134,27 +144,44 @@ impl HostState {
             "tc's flower (nftables is not installed)"
         };
         let tools = Tools { relay: text.contains("tandem_python : yes"), xen: info.version, filter };
-        let mut files = vec![(self.relay(), RELAY, "0700")];
-        if self.host.vif_script.is_none() {
-            files.push((VIF_SCRIPT.to_owned(), VIF, "0755"));
-        }
         tracing::info!(
             "{}: Xen {}; guests are held to their addresses by {}",
             self.host.name,
             tools.xen,
             tools.filter
         );
-        for (path, text, mode) in files {
-            let what = format!("putting {path} there");
-            let output =
-                self.remote.run(&connection, &what, PUT, &[&path, mode], text.as_bytes(), limit).await?;
-            self.remote.good(&what, output)?;
-        }
         if let Ok(mut slot) = self.tools.lock() {
             *slot = Some(tools.clone());
         }
-        *prepared = Some((connection.1, tools));
-        Ok(connection)
+        Ok(tools)
+    }
+
+    async fn put_tools(&self, connection: &Connection) -> Result<(), VmmError> {
+        let limit = self.host.times.command;
+        let mut files = vec![(self.relay(), RELAY, "0700")];
+        if self.host.vif_script.is_none() {
+            files.push((VIF_SCRIPT.to_owned(), VIF, "0755"));
+        }
+        for (path, text, mode) in files {
+            let what = format!("putting {path} there");
+            let output =
+                self.remote.run(connection, &what, PUT, &[&path, mode], text.as_bytes(), limit).await?;
+            self.remote.good(&what, output)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a small command that has to end well, with nothing of ours put there before.
+    pub(crate) async fn look(
+        &self,
+        what: &str,
+        script: &str,
+        arguments: &[&str],
+    ) -> Result<String, VmmError> {
+        let connection = self.ready(false).await?;
+        let limit = self.host.times.command;
+        let output = self.remote.run(&connection, what, script, arguments, &[], limit).await?;
+        self.remote.good(what, output)
     }
 
     pub(crate) fn nonsense(&self, what: &str, why: &dyn std::fmt::Display) -> VmmError {
@@ -170,7 +197,7 @@ impl HostState {
         input: &[u8],
         limit: Duration,
     ) -> Result<Output, VmmError> {
-        let connection = self.ready().await?;
+        let connection = self.ready(true).await?;
         self.remote.run(&connection, what, script, arguments, input, limit).await
     }
 

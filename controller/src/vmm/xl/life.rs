@@ -3,11 +3,12 @@
 use super::Xl;
 use super::guest::{self, CLONE, REMOVE_DISK};
 use super::host::{HostState, Ours};
+use super::kept;
 use super::ssh::one_line;
 use super::tag::name;
 use crate::vmm::hosts::{Boot, Image};
 use crate::vmm::{FoundState, VmSpec, VmmError};
-use tandem_model::{Bytes, PortNo, Resources, VmId};
+use tandem_model::{Bytes, PortNo, Resources, Time, VmId};
 
 /// Memory that Xen needs for a domain beside its own: page tables, rings (MiB).
 const OVERHEAD_MIB: u64 = 4;
@@ -22,7 +23,7 @@ pub(crate) fn config_path(host: &HostState, vm: VmId) -> String {
 impl Xl {
     pub(crate) async fn start(&self, host: &HostState, vm: VmId, spec: &VmSpec) -> Result<(), VmmError> {
         let mut left: Vec<Ours> = Vec::new();
-        for ours in host.of(vm).await? {
+        for ours in host.meant(vm, Some(spec.origin.placed_at)).await? {
             match ours.state() {
                 FoundState::Running => return Ok(()),
                 _ => left.push(ours),
@@ -75,6 +76,8 @@ impl Xl {
         }
         let path = config_path(host, vm);
         host.put(&path, text, "0600").await?;
+        // Before there is anything that it is kept with: whose a domain is, is never not known.
+        host.keep(vm, spec).await?;
         let what = format!("starting {vm}");
         let output =
             host.run(&what, "exec xl create -q \"$1\"", &[&path], &[], host.host.times.start).await?;
@@ -108,9 +111,14 @@ impl Xl {
         VmmError::NoSuchTemplate { host: host.host.name.clone(), image: image.name.clone(), why, known }
     }
 
-    /// Lets a VM shut down, then stops it hard, then removes what it had.
-    pub(crate) async fn stop(&self, host: &HostState, vm: VmId) -> Result<(), VmmError> {
-        for ours in host.of(vm).await? {
+    /// Lets a VM shut down, then stops it hard, then removes what it had: the one that was made for that request.
+    pub(crate) async fn stop(
+        &self,
+        host: &HostState,
+        vm: VmId,
+        placed_at: Option<Time>,
+    ) -> Result<(), VmmError> {
+        for ours in host.meant(vm, placed_at).await? {
             if ours.state() == FoundState::Running {
                 let limit = host.host.times.shutdown;
                 // A guest without a driver for it ignores the request; then, and when it takes too long, it is stopped hard.
@@ -145,7 +153,9 @@ done"#;
             let what = format!("removing {path}");
             host.ask(&what, REMOVE_DISK, &[&path, guest::clone_word(disk)]).await?;
         }
-        host.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(host, vm)]).await.map(drop)
+        let kept = kept::path(host, vm).unwrap_or_default();
+        let script = "rm -f \"$1\"; [ -z \"$2\" ] || rm -f \"$2\"";
+        host.ask("removing its configuration", script, &[&config_path(host, vm), &kept]).await.map(drop)
     }
 
     pub(crate) async fn resize_domain(

@@ -172,6 +172,7 @@ impl Xl {
         source.put(&path, &config, "0600").await?;
         // What it is started from again, if it is: on the host where it will be.
         target.put(&super::life::config_path(target, way.vm), &config, "0600").await?;
+        target.keep(way.vm, &order.spec).await?;
         let receiver: &[&str] =
             if target.host.transport == Transport::Ssh { &[RECEIVE] } else { &["xl", "migrate-receive"] };
         let transport = open(source, target, way.migration, rate, receiver).await?;

@@ -4,9 +4,11 @@
 //! What a host must have: root by ssh, `xl` and its daemons, a bridge per uplink of the server, and for each image its kernel and ramdisk
 //! or its disk's source. Python 3 (Debian's Xen tools depend on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks
 //! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem-xl` (the relay,
-//! configurations, migrations under way), `/var/lib/tandem/moves` (cold moves under way), and the disks that it clones.
+//! configurations, migrations under way), `/var/lib/tandem` (cold moves under way, what VMs were asked for with, whom the host serves), and
+//! the disks that it clones.
 //!
 //! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
+//! - kept: what is kept for controllers to come
 //! - guest, life: a VM on one host; load: what is used
 //! - live, cold: moves; job: their processes on the hosts; verdict, settle: what they have come to
 //!
@@ -20,6 +22,7 @@ mod cold;
 mod guest;
 mod host;
 mod job;
+mod kept;
 mod life;
 mod live;
 mod load;
@@ -32,6 +35,7 @@ mod tests;
 mod verdict;
 
 use super::hosts::{Host, Image, Transport};
+use super::owner::Owner;
 use super::{
     Capabilities, Found, Hypervisor, MigrateError, MigrateOrder, Moved, ServerLoad, Settled, Steering,
     VmmError, Way, async_trait,
@@ -40,7 +44,7 @@ use host::HostState;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tag::Tag;
-use tandem_model::{Manner, PortNo, Resources, ServerId, VmId, VmSpec};
+use tandem_model::{Manner, PortNo, Resources, ServerId, Time, VmId, VmSpec};
 
 /// All hosts with `xl`: any of them can hand a VM to any other.
 pub struct Xl {
@@ -97,10 +101,30 @@ impl Hypervisor for Xl {
         }
     }
 
+    async fn claim(
+        &self,
+        server: ServerId,
+        owner: &Owner,
+        take_over: bool,
+    ) -> Result<Option<Owner>, VmmError> {
+        self.claim_host(self.host(server)?, owner, take_over).await
+    }
+
+    async fn prepare(&self, server: ServerId) -> Result<(), VmmError> {
+        self.host(server)?.repaired().await.map(drop)
+    }
+
+    async fn tag(&self, server: ServerId, vm: VmId, spec: &VmSpec) -> Result<(), VmmError> {
+        self.host(server)?.keep(vm, spec).await
+    }
+
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
-        let ours = self.host(server)?.repaired().await?;
-        let found = |o: host::Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name };
-        Ok(ours.into_iter().map(found).collect())
+        let seen = self.host(server)?.seen().await?;
+        let found = |(o, spec): (host::Ours, Option<Box<VmSpec>>)| {
+            let state = o.state();
+            Found { vm: o.vm, server, state, name: o.domain.name, spec }
+        };
+        Ok(seen.into_iter().map(found).collect())
     }
 
     async fn allocate(
@@ -113,8 +137,8 @@ impl Hypervisor for Xl {
         Ok(spec.fixed_address.map(|f| f.address))
     }
 
-    async fn destroy(&self, server: ServerId, vm: VmId) -> Result<(), VmmError> {
-        self.stop(self.host(server)?, vm).await
+    async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError> {
+        self.stop(self.host(server)?, vm, placed_at).await
     }
 
     async fn resize(&self, server: ServerId, vm: VmId, resources: Resources) -> Result<(), VmmError> {

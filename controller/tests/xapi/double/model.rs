@@ -148,7 +148,7 @@ impl State {
     }
 
     pub(crate) fn add_host(&mut self, name: &str, address: &str, memory: i64) -> String {
-        let host = json!({"name_label": name, "address": address, "enabled": true, "memory_total": memory,
+        let host = json!({"name_label": name, "address": address, "enabled": true, "memory_total": memory, "other_config": {},
             "API_version_major": 2, "API_version_minor": 21});
         self.add("host", host)
     }

@@ -1,0 +1,549 @@
+//! Strays: VMs of this site at hypervisors that the store has no record of. Another controller's, or ours from before the store was lost.
+//!
+//! ```text
+//! VmsFound + WorldUp --not known--> stray --"stop it"--> StopVm --VmStopped--> gone
+//!                                     +----"adopt it"--> (store) --Stored--> a VM like any other, as it runs
+//! ```
+//! 1. A stray is never stopped by itself. It is listed, and told once.
+//! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there.
+//! 3. Adopting changes nothing of it: its request is what is kept with it ([`FoundVm::spec`]); what is not kept is asked for.
+//! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a stray too.
+
+use crate::addressing::vm_mac;
+use crate::core::Core;
+use crate::lifecycle::Vm;
+use crate::placement::Placement;
+use crate::reroute::NO_WAY;
+use crate::rules::changes::Purpose;
+use crate::rules::compile;
+use crate::stored::StoreWait;
+use crate::timers::Timer;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use tandem_model::{
+    Adoption, Answer, BitRate, Effect, FoundVm, GatewayId, Level, Mac, NodeId, PortNo, Record, RequestId,
+    Resources, ServerId, SwitchId, VmId, VmOrigin, VmRecord, VmRequest, VmState,
+};
+
+/// VMs that a notice names.
+const NAMED: usize = 6;
+/// Ids of strays below this are never given out again; ids beyond come from no controller, and are only stepped over.
+const BELIEVABLE_ID: u64 = 1 << 31;
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Stray {
+    pub(crate) found: FoundVm,
+    /// Its address: by its tag, or as it was seen at its server's port.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The address was taken from the pool for it.
+    holds: bool,
+    /// Who waits for it to be gone.
+    stopping: Vec<RequestId>,
+    /// It is on its way to the store.
+    adopting: bool,
+}
+
+impl Stray {
+    /// Its Ethernet address: by its tag, or as VMs of its id have it.
+    pub(crate) fn mac(&self) -> Mac {
+        self.found.spec.as_ref().map_or_else(|| vm_mac(self.found.vm), |s| s.mac)
+    }
+
+    /// What must be said to adopt it, by the names of the command's options.
+    pub(crate) fn lacks(&self) -> Vec<&'static str> {
+        let size: &[&str] = if self.found.spec.is_none() { &["cpu", "ram", "disk", "net"] } else { &[] };
+        let address = self.address.is_none().then_some("address");
+        size.iter().copied().chain(address).collect()
+    }
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Strays {
+    /// What hypervisors have told last.
+    found: BTreeMap<(VmId, ServerId), FoundVm>,
+    all: BTreeMap<(VmId, ServerId), Stray>,
+}
+
+impl Strays {
+    /// All, in order of id and server.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stray> {
+        self.all.values()
+    }
+
+    /// Those with that id: one per server at most.
+    pub(crate) fn of(&self, vm: VmId) -> impl Iterator<Item = &Stray> {
+        self.all.range((vm, ServerId(0))..=(vm, ServerId(u32::MAX))).map(|(_, s)| s)
+    }
+
+    /// For which request a VM at a server was made, where that is known.
+    pub(crate) fn origin(&self, vm: VmId, server: ServerId) -> Option<VmOrigin> {
+        self.found.get(&(vm, server))?.spec.as_ref().map(|s| s.origin)
+    }
+}
+
+impl Core {
+    pub(crate) fn on_vms_found(&mut self, vms: Vec<FoundVm>) {
+        self.strays.found = vms.into_iter().map(|f| ((f.vm, f.server), f)).collect();
+    }
+
+    /// True when a VM at a server is the one that the record is of.
+    pub(crate) fn is_ours(&self, vm: VmId, server: ServerId) -> bool {
+        self.may_run_on(vm, server) && self.is_of_record(vm, server)
+    }
+
+    /// True unless its tag says that it was made for another request than the record.
+    fn is_of_record(&self, vm: VmId, server: ServerId) -> bool {
+        let made_for = self.strays.origin(vm, server).map(|o| o.placed_at);
+        self.vms.get(&vm).is_some_and(|v| made_for.is_none_or(|at| at == v.record.placed_at))
+    }
+
+    /// Holds what is there against what is known, and keeps a list of what is not.
+    pub(crate) fn take_strays(&mut self, there: &[(VmId, ServerId)]) {
+        let mut now: BTreeMap<(VmId, ServerId), FoundVm> = BTreeMap::new();
+        for (vm, server) in there {
+            // One that is being stopped is no stray, wherever it is.
+            let stopping = |v: &Vm| matches!(v.record.state, VmState::Stopping { .. });
+            let leftover = self.strays.origin(*vm, *server).is_some()
+                && self.is_of_record(*vm, *server)
+                && self.vms.get(vm).is_some_and(stopping);
+            if self.is_ours(*vm, *server) || leftover {
+                continue;
+            }
+            let spec = self.strays.found.get(&(*vm, *server)).and_then(|f| f.spec.clone());
+            now.insert((*vm, *server), FoundVm { vm: *vm, server: *server, runs: true, spec });
+        }
+        let halted = self.strays.found.values().filter(|f| !f.runs && !there.contains(&(f.vm, f.server)));
+        let halted = halted.filter(|f| !self.is_of_record(f.vm, f.server));
+        now.extend(halted.map(|f| ((f.vm, f.server), f.clone())));
+        let gone: Vec<(VmId, ServerId)> = self
+            .strays
+            .all
+            .keys()
+            .filter(|key| !now.contains_key(*key) && !self.away.contains_key(&key.1))
+            .copied()
+            .collect();
+        for key in gone {
+            self.drop_stray(key);
+        }
+        let mut new = Vec::new();
+        for (key, found) in now {
+            if found.vm.0 < BELIEVABLE_ID {
+                self.last_vm = self.last_vm.max(found.vm.0);
+            }
+            let address = found.spec.as_ref().map(|s| s.address);
+            if let Some(stray) = self.strays.all.get_mut(&key) {
+                stray.found = found;
+                if !stray.stopping.is_empty() {
+                    // Whoever was asked to stop it was away.
+                    self.ask_stop_stray(key);
+                }
+            } else {
+                new.push(key);
+                let (stopping, adopting) = (Vec::new(), false);
+                let stray = Stray { found, address: None, holds: false, stopping, adopting };
+                self.strays.all.insert(key, stray);
+            }
+            if let Some(address) = address {
+                self.hold_address(key, address);
+            }
+        }
+        self.say_strays(&new);
+    }
+
+    fn say_strays(&mut self, new: &[(VmId, ServerId)]) {
+        if new.is_empty() {
+            return;
+        }
+        let at = |(vm, server): &(VmId, ServerId)| format!("{vm} on {}", self.server_name(*server));
+        let mut names: Vec<String> = new.iter().take(NAMED).map(at).collect();
+        names.extend((new.len() > NAMED).then(|| format!("{} more", new.len() - NAMED)));
+        let text = format!(
+            "this controller has no record of {}: left alone, and without rules in switches. `tandem vm list --strays` lists \
+             them, `tandem vm adopt` takes one up as it is, `tandem vm stop-stray` stops one",
+            names.join(", ")
+        );
+        self.notice(Level::Warning, "vm-stray", text);
+    }
+
+    /// A stray's address is given to nobody else.
+    fn hold_address(&mut self, key: (VmId, ServerId), address: Ipv4Addr) {
+        let Some(stray) = self.strays.all.get_mut(&key) else { return };
+        if stray.address == Some(address) {
+            return;
+        }
+        let before = stray.address.replace(address).filter(|_| std::mem::take(&mut stray.holds));
+        if let Some(before) = before {
+            self.addresses.give_back(before);
+        }
+        if self.addresses.hold(address)
+            && let Some(stray) = self.strays.all.get_mut(&key)
+        {
+            stray.holds = true;
+        }
+        self.dirty.vms = true;
+    }
+
+    /// Forgets a stray that is not there any more.
+    fn drop_stray(&mut self, key: (VmId, ServerId)) {
+        let Some(stray) = self.strays.all.remove(&key) else { return };
+        if let Some(address) = stray.address.filter(|_| stray.holds) {
+            self.addresses.give_back(address);
+        }
+        self.dirty.vms = true;
+        stray.stopping.into_iter().for_each(|r| self.answer(r, Answer::Done));
+    }
+
+    /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it.
+    pub(crate) fn next_vm_id(&mut self) -> VmId {
+        loop {
+            self.last_vm += 1;
+            let id = VmId(self.last_vm);
+            let taken = |s: &Stray| s.found.vm.0 as u32 == id.0 as u32 || s.mac() == vm_mac(id);
+            if !self.strays.iter().any(taken) {
+                return id;
+            }
+        }
+    }
+
+    /// Somebody at a port sends with the Ethernet address of a stray that is there, whose address is not known: this is its address.
+    pub(crate) fn learn_stray(&mut self, at: (SwitchId, PortNo), mac: Mac, ip: Ipv4Addr) {
+        let topology = &self.site.topology;
+        let is_at = |server: ServerId| {
+            let uplinks = topology.server(server).map_or(0, |s| s.uplinks.len());
+            (0..uplinks).any(|u| compile::uplink_port(topology, server, u) == Some(at))
+        };
+        let unknown = |s: &&Stray| s.address.is_none() && s.mac() == mac && is_at(s.found.server);
+        let key = self.strays.iter().find(unknown).map(|s| (s.found.vm, s.found.server));
+        // One that somebody else has is not learnt.
+        if let Some(key) = key
+            && self.hosts.get(ip).is_none_or(|h| h.kind == crate::hosts::HostKind::Stranger)
+            && self.addresses.hold(ip)
+            && let Some(stray) = self.strays.all.get_mut(&key)
+        {
+            (stray.address, stray.holds) = (Some(ip), true);
+            self.dirty.vms = true;
+        }
+    }
+
+    /// The stray that is meant, or an answer why none is.
+    fn stray_meant(
+        &mut self,
+        request: RequestId,
+        vm: VmId,
+        server: Option<ServerId>,
+    ) -> Option<(VmId, ServerId)> {
+        let all: Vec<ServerId> = self.strays.of(vm).map(|s| s.found.server).collect();
+        let answer = match (server, &all[..]) {
+            (Some(server), _) if all.contains(&server) => return Some((vm, server)),
+            (None, [server]) => return Some((vm, *server)),
+            (None, [_, ..]) => {
+                let names: Vec<String> = all.iter().map(|s| self.server_name(*s)).collect();
+                let why = format!("there is a {vm} on {}: say which with --server", names.join(" and on "));
+                Answer::Conflict { why }
+            }
+            _ => Answer::NotFound { what: format!("stray {vm}{}", self.on_server(server)) },
+        };
+        self.answer(request, answer);
+        None
+    }
+
+    fn on_server(&self, server: Option<ServerId>) -> String {
+        server.map(|s| format!(" on {}", self.server_name(s))).unwrap_or_default()
+    }
+
+    pub(crate) fn stop_stray(&mut self, request: RequestId, vm: VmId, server: Option<ServerId>) {
+        let Some(key) = self.stray_meant(request, vm, server) else { return };
+        if self.world.is_none() || self.away.contains_key(&key.1) {
+            let why = match self.away.get(&key.1) {
+                Some(why) => {
+                    format!("the hypervisor of {} does not answer: {why}", self.server_name(key.1))
+                }
+                None => self.no_world(),
+            };
+            return self.answer(request, Answer::Failed { why });
+        }
+        let Some(stray) = self.strays.all.get_mut(&key) else { return };
+        if stray.adopting {
+            let why = format!("{vm} is being adopted; delete it when it is");
+            return self.answer(request, Answer::Conflict { why });
+        }
+        stray.stopping.push(request);
+        self.ask_stop_stray(key);
+    }
+
+    fn ask_stop_stray(&mut self, (vm, server): (VmId, ServerId)) {
+        let placed_at = self.strays.origin(vm, server).map(|o| o.placed_at);
+        self.effects.push(Effect::StopVm { vm, server, placed_at });
+    }
+
+    /// True when it was a stray that was stopped on somebody's word.
+    pub(crate) fn stray_stopped(&mut self, vm: VmId) -> bool {
+        let stopped = self.strays.of(vm).find(|s| !s.stopping.is_empty());
+        let Some(key) = stopped.map(|s| (s.found.vm, s.found.server)) else { return false };
+        let text = format!("{vm} on {}, a stray, was stopped on request", self.server_name(key.1));
+        self.strays.found.remove(&key);
+        self.drop_stray(key);
+        self.notice(Level::Info, "vm-gone", text);
+        true
+    }
+
+    /// A VM that is not known has died, or was stopped by somebody else.
+    pub(crate) fn stray_failed(&mut self, vm: VmId) {
+        let all: Vec<(VmId, ServerId)> = self.strays.of(vm).map(|s| (s.found.vm, s.found.server)).collect();
+        // With several it is not known which one.
+        if let [key] = all[..]
+            && self.strays.all.get(&key).is_some_and(|s| !s.adopting)
+        {
+            self.strays.found.remove(&key);
+            self.drop_stray(key);
+        }
+    }
+
+    pub(crate) fn adopt_vm(
+        &mut self,
+        request: RequestId,
+        vm: VmId,
+        server: Option<ServerId>,
+        known: Adoption,
+    ) {
+        let Some(key) = self.stray_meant(request, vm, server) else { return };
+        match self.adoption(key, known) {
+            Ok(record) => {
+                self.reserve(&Placement::of(&record), &record.request);
+                if let Some(stray) = self.strays.all.get_mut(&key) {
+                    stray.adopting = true;
+                }
+                let vm = Box::new(record.clone());
+                self.store(Record::PutVm { vm }, StoreWait::Adopted(Box::new(record), request));
+            }
+            Err(why) => self.answer(request, Answer::Conflict { why }),
+        }
+    }
+
+    /// The record that a stray will have.
+    fn adoption(&mut self, key: (VmId, ServerId), known: Adoption) -> Result<VmRecord, String> {
+        let (id, server) = key;
+        let place = self.server_name(server);
+        let Some(stray) = self.strays.all.get(&key).cloned() else { return Err(format!("{id} is gone")) };
+        if let Some(other) = self.vms.values().find(|v| v.record.id.0 as u32 == id.0 as u32) {
+            let (other, at) = (other.record.id, self.server_name(other.record.server));
+            return Err(format!(
+                "there is a record of {other} already, on {at}: delete that first, or stop this one (`tandem vm stop-stray {id}`)"
+            ));
+        }
+        if self.world.is_none() {
+            return Err(self.no_world());
+        }
+        if stray.adopting || !stray.stopping.is_empty() {
+            let what = if stray.adopting { "adopted" } else { "stopped" };
+            return Err(format!("{id} is being {what} already"));
+        }
+        if !stray.found.runs {
+            return Err(format!(
+                "{id} is on {place} but does not run, and only a VM that runs can be adopted: start it there by hand, or remove it \
+                 (`tandem vm stop-stray {id}`)"
+            ));
+        }
+        let lacks: Vec<&str> = stray.lacks().into_iter().filter(|name| !is_said(&known, name)).collect();
+        if !lacks.is_empty() {
+            let options: Vec<String> = lacks.iter().map(|name| format!("--{name}")).collect();
+            return Err(format!(
+                "what is kept with {id} on {place} does not say all of its request (it was made by an older version): say {}",
+                options.join(", ")
+            ));
+        }
+        let request = self.adopted_request(&stray, &known)?;
+        let address = agree("address", stray.address, known.address)?;
+        let Some(address) = address else { return Err(format!("{id} has no address: say --address")) };
+        let mac = stray.mac();
+        self.is_free_for(&stray, mac, address)?;
+        let origin = stray.found.spec.as_ref().map(|s| (s.uplink_port, s.origin));
+        let placement = self.place_found(server, origin, request.resources.net).ok_or_else(|| {
+            format!("no path between {place} and a gateway is alive; {id} can be adopted when its switches are connected")
+        })?;
+        self.hold_address(key, address);
+        let now = self.now;
+        Ok(VmRecord {
+            id,
+            server: placement.server,
+            uplink: placement.uplink,
+            gateway: placement.gateway,
+            mac,
+            address,
+            path_up: placement.path_up,
+            path_down: placement.path_down,
+            pin: None,
+            state: VmState::Running,
+            placed_at: origin.map_or(now, |(_, o)| o.placed_at),
+            running_at: Some(now),
+            expires_at: request.timeout.map(|t| now + t),
+            request,
+        })
+    }
+
+    /// What was asked for, by the tag and by what is said now; the two must not contradict each other.
+    fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
+        let spec = stray.found.spec.as_deref();
+        let size = spec.map(|s| s.resources);
+        let classes = self.site.classes.len();
+        let class = spec.and_then(|s| s.origin.class).filter(|c| usize::from(c.0) < classes);
+        if known.class.is_some_and(|c| usize::from(c.0) >= classes) {
+            return Err("the site file has no such class".to_owned());
+        }
+        Ok(VmRequest {
+            resources: Resources {
+                cpu: agree("cpu", size.map(|s| s.cpu), known.cpu)?.unwrap_or_default(),
+                ram: agree("ram", size.map(|s| s.ram), known.ram)?.unwrap_or_default(),
+                disk: agree("disk", size.map(|s| s.disk), known.disk)?.unwrap_or_default(),
+                net: agree("net", size.map(|s| s.net), known.net)?.unwrap_or_default(),
+            },
+            class: agree("class", class, known.class)?,
+            timeout: known.timeout.or_else(|| spec.and_then(|s| s.origin.timeout)),
+            name: agree("name", spec.and_then(|s| s.name.clone()), known.name.clone())?,
+            image: agree("image", spec.and_then(|s| s.image.clone()), known.image.clone())?,
+        })
+    }
+
+    /// Whether nobody else has a stray's addresses.
+    fn is_free_for(&self, stray: &Stray, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
+        let same = |v: &&Vm| v.record.address == address || v.record.mac == mac;
+        if let Some(vm) = self.vms.values().find(same) {
+            return Err(format!("{} has its address {address} or its Ethernet address {mac}", vm.record.id));
+        }
+        let key = |s: &Stray| (s.found.vm, s.found.server);
+        let same = |s: &&Stray| key(s) != key(stray) && (s.address == Some(address) || s.mac() == mac);
+        if let Some(other) = self.strays.iter().find(same) {
+            let at = self.server_name(other.found.server);
+            return Err(format!("{} on {at} has its addresses too; stop one of them", other.found.vm));
+        }
+        if !self.addresses.is_for_vms(address)
+            || self.hosts.get(address).is_some_and(|h| !h.expected.is_empty())
+        {
+            return Err(format!("{address} is no address for VMs of this site"));
+        }
+        Ok(())
+    }
+
+    /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room if there is, else any live one.
+    fn place_found(
+        &self,
+        server: ServerId,
+        origin: Option<(PortNo, VmOrigin)>,
+        rate: BitRate,
+    ) -> Option<Placement> {
+        let topology = &self.site.topology;
+        let links = &topology.server(server)?.uplinks;
+        let port = |u: &usize| compile::port_on(topology, NodeId::Server(server), *links.get(*u)?);
+        let mut uplinks: Vec<usize> = (0..links.len()).collect();
+        uplinks.sort_by_key(|u| port(u) != origin.map(|(port, _)| port));
+        let own = origin.and_then(|(_, o)| o.gateway).filter(|g| topology.gateway(*g).is_some());
+        let gateways = |uplink: usize| -> Vec<GatewayId> {
+            own.map(|g| vec![g]).unwrap_or_else(|| {
+                topology
+                    .edge_of(server, uplink)
+                    .map(|edge| self.routes.gateways_from(edge))
+                    .unwrap_or_default()
+            })
+        };
+        let ways = || uplinks.iter().flat_map(|u| gateways(*u).into_iter().map(move |g| (*u, g)));
+        let placed = |uplink: usize, gateway, (path_up, path_down)| Placement {
+            server,
+            uplink: uplink as u32,
+            gateway,
+            path_up,
+            path_down,
+        };
+        let default = |(u, g)| Some(placed(u, g, compile::paths_via(topology, &self.routes, server, u, g)?));
+        let has_room = |p: &Placement| {
+            [&p.path_up, &p.path_down].into_iter().all(|path| self.links.shortage(path, rate).is_none())
+        };
+        let detour = |(u, g), rate| Some(placed(u, g, self.detour(server, u, g, rate)?));
+        ways()
+            .filter_map(default)
+            .find(has_room)
+            .or_else(|| ways().find_map(|way| detour(way, rate)))
+            .or_else(|| ways().find_map(default))
+            .or_else(|| ways().find_map(|way| detour(way, BitRate(0))))
+    }
+
+    /// The store has it: it is a VM like any other from now on.
+    pub(crate) fn adopted(&mut self, record: VmRecord, request: RequestId) {
+        let (id, server) = (record.id, record.server);
+        let before = self.strays.all.remove(&(id, server)).and_then(|s| s.found.spec);
+        if let Some(at) = record.expires_at {
+            self.timers.set(at, Timer::Expiry(id));
+        }
+        self.vms.insert(id, Vm::adopted(record.clone()));
+        self.dirty.vms = true;
+        self.declare_vm(id);
+        self.install(id, Purpose::VmMove(id));
+        if self.world.is_some() {
+            let uplink = self.server_side_port(&record);
+            if let Some(uplink_port) = uplink.filter(|p| before.as_ref().map(|s| s.uplink_port) != Some(*p)) {
+                self.effects.push(Effect::AttachVm { vm: id, server, uplink_port });
+            }
+            self.tag_vm(id);
+        }
+        self.start_traffic(id);
+        self.announce(id);
+        let text =
+            format!("{id} ({}) on {} was adopted as it runs", record.address, self.server_name(server));
+        self.notice(Level::Info, "vm-adopted", text);
+        if !self.has_way(&record) {
+            self.cut(id, NO_WAY);
+        }
+        self.answer(request, Answer::VmRunning { vm: Box::new(record) });
+    }
+
+    /// The store could not write it: it stays a stray.
+    pub(crate) fn not_adopted(&mut self, record: &VmRecord, request: RequestId, why: String) {
+        self.release(&Placement::of(record), &record.request);
+        if let Some(stray) = self.strays.all.get_mut(&(record.id, record.server)) {
+            stray.adopting = false;
+        }
+        self.answer(request, Answer::Failed { why });
+    }
+
+    /// Has a VM's hypervisor keep with it what it is asked for with now.
+    pub(crate) fn tag_vm(&mut self, id: VmId) {
+        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
+        if self.world.is_none() {
+            return;
+        }
+        if let Some(spec) = self.vm_spec(&record) {
+            self.effects.push(Effect::TagVm { vm: id, server: record.server, spec: Box::new(spec) });
+        }
+    }
+
+    /// The same, where what is kept with it is of an older version or not as it is now.
+    pub(crate) fn tag_again(&mut self, id: VmId) {
+        let Some(record) = self.vms.get(&id).map(|v| &v.record) else { return };
+        // Worlds that tell of no tags keep none.
+        let Some(found) = self.strays.found.get(&(id, record.server)) else { return };
+        if found.spec.as_deref() != self.vm_spec(record).as_ref() {
+            self.tag_vm(id);
+        }
+    }
+}
+
+fn is_said(known: &Adoption, name: &str) -> bool {
+    match name {
+        "cpu" => known.cpu.is_some(),
+        "ram" => known.ram.is_some(),
+        "disk" => known.disk.is_some(),
+        "net" => known.net.is_some(),
+        _ => known.address.is_some(),
+    }
+}
+
+/// What is kept with a VM, or else what is said of it.
+fn agree<T: PartialEq>(name: &str, kept: Option<T>, said: Option<T>) -> Result<Option<T>, String> {
+    match (kept, said) {
+        (Some(kept), Some(said)) if kept != said => {
+            Err(format!("what is kept with it says another {name} than --{name}: leave that out"))
+        }
+        (kept, said) => Ok(kept.or(said)),
+    }
+}

@@ -1,0 +1,143 @@
+//! `tandem vm list --strays`, `adopt`, `stop-stray`: VMs that run without a record of them.
+
+use super::client::segment;
+use super::table::table;
+use super::verbs::{Common, VmSize, print_json, seconds, vm_number};
+use crate::api::{AdoptBody, SizeBody};
+use anyhow::bail;
+use clap::Args;
+use hyper::Method;
+use std::net::Ipv4Addr;
+use tandem_core::snapshot::StrayView;
+
+/// A VM to be adopted, and what is not kept with it.
+#[derive(Debug, Clone, Args)]
+pub struct AdoptVm {
+    /// Its number: 7 or vm7.
+    #[arg(value_parser = vm_number, required_unless_present = "all", conflicts_with = "all")]
+    vm: Option<u64>,
+    /// Adopt all that run and lack nothing.
+    #[arg(long, conflicts_with_all = ["server", "cpu", "ram", "disk", "net", "address", "name", "image"])]
+    all: bool,
+    /// The server where it is; only needed where there are several with its number.
+    #[arg(long)]
+    server: Option<String>,
+    #[command(flatten)]
+    size: VmSize,
+    /// Its address.
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
+    /// Service class, by its name in the site file.
+    #[arg(long)]
+    class: Option<String>,
+    /// Seconds to live from now on.
+    #[arg(long, value_parser = seconds)]
+    timeout: Option<f64>,
+    /// A name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// What it was made from.
+    #[arg(long)]
+    image: Option<String>,
+}
+
+/// `tandem vm list --strays`.
+///
+/// # Errors
+/// With what the controller says.
+pub async fn list(common: &Common) -> anyhow::Result<()> {
+    let (strays, _): (Vec<StrayView>, _) = common.client().get("/api/v1/strays").await?;
+    if common.json {
+        return print_json(&strays);
+    }
+    let rows: Vec<Vec<String>> = strays.iter().map(row).collect();
+    print!("{}", table(&["vm", "name", "address", "mac", "server", "state", "to adopt it"], &rows));
+    Ok(())
+}
+
+fn row(s: &StrayView) -> Vec<String> {
+    let todo = if s.id_is_taken {
+        "there is a record of another one".to_owned()
+    } else if !s.runs {
+        "it must run".to_owned()
+    } else if s.lacks.is_empty() {
+        format!("tandem vm adopt {}", s.id)
+    } else {
+        let options: Vec<String> = s.lacks.iter().map(|name| format!("--{name}")).collect();
+        format!("say {}", options.join(" "))
+    };
+    vec![
+        s.id.to_string(),
+        s.name.clone().unwrap_or_default(),
+        s.address.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+        s.mac.to_string(),
+        s.server_name.clone(),
+        if s.runs { "runs" } else { "halted" }.to_owned(),
+        todo,
+    ]
+}
+
+/// `tandem vm adopt`.
+///
+/// # Errors
+/// With what the controller says.
+pub async fn adopt(common: &Common, vm: AdoptVm) -> anyhow::Result<()> {
+    let client = common.client();
+    let SizeBody { cpu, ram, disk, net } = vm.size.body();
+    let body = AdoptBody {
+        server: vm.server,
+        cpu,
+        ram,
+        disk,
+        net,
+        address: vm.address,
+        class: vm.class,
+        timeout: vm.timeout,
+        name: vm.name,
+        image: vm.image,
+    };
+    let ids = match vm.vm {
+        Some(id) => vec![id],
+        None => {
+            let (strays, _): (Vec<StrayView>, _) = client.get("/api/v1/strays").await?;
+            let ready = |s: &&StrayView| s.runs && s.lacks.is_empty() && !s.id_is_taken;
+            strays.iter().filter(ready).map(|s| s.id.0).collect()
+        }
+    };
+    let (mut adopted, mut failed) = (Vec::new(), 0);
+    for id in &ids {
+        let body = serde_json::to_value(&body)?;
+        match client.call(Method::POST, &format!("/api/v1/strays/{id}/adopt"), Some(body)).await {
+            Ok(reply) => {
+                if !common.json {
+                    println!("{}", reply.body["address"].as_str().unwrap_or("?"));
+                    eprintln!("vm{id} is adopted");
+                }
+                adopted.push(reply.body);
+            }
+            Err(why) if vm.all => {
+                eprintln!("vm{id} is not adopted: {why:#}");
+                failed += 1;
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    if common.json {
+        print_json(&adopted)?;
+    }
+    if failed > 0 {
+        bail!("{failed} of {} were not adopted", ids.len());
+    }
+    Ok(())
+}
+
+/// `tandem vm stop-stray`.
+///
+/// # Errors
+/// With what the controller says.
+pub async fn stop(common: &Common, vm: u64, server: Option<String>) -> anyhow::Result<()> {
+    let query = server.map(|s| format!("?server={}", segment(&s))).unwrap_or_default();
+    common.client().call(Method::DELETE, &format!("/api/v1/strays/{vm}{query}"), None).await?;
+    eprintln!("vm{vm}, which there was no record of, is gone");
+    Ok(())
+}
