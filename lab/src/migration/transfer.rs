@@ -14,6 +14,7 @@
 //! key in place of the migration's number: VMs reach that port too, and what they send may cost nothing. 8002 is the port on which Xen's relocation server listens, too. The receiver keeps nothing:
 //! a connection that ends early leaves nothing behind.
 
+use crate::peer_lines::PeerLines;
 use super::dirty::PAGE;
 use super::memory::{Memory, Sum, digest};
 use super::pace::Pace;
@@ -471,6 +472,7 @@ impl Expected {
 /// Takes expected transfers in until the listener fails, each on a thread of its own.
 pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
     let strangers = Arc::new(AtomicUsize::new(0));
+    let lines = PeerLines::default();
     for stream in listener.incoming() {
         let Ok(stream) = stream else { return };
         if strangers.fetch_add(1, Ordering::SeqCst) >= STRANGERS {
@@ -487,7 +489,7 @@ pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
         });
         if let Err(error) = taken {
             strangers.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!("a transfer cannot be taken in: {error}");
+            lines.warn(|| format!("a transfer cannot be taken in: {error}"));
         }
     }
 }
