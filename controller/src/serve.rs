@@ -159,7 +159,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", patience, hub).await });
     } else {
         let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
-        tasks.spawn(vmm::emulated::attach(service, sender.clone()));
+        tasks.spawn(vmm::emulated::attach(service, site.name.clone(), sender.clone()));
     }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(exporter::run(folder, site.statistics.period, handle.clone()));

@@ -17,6 +17,7 @@ use tandem_model::{
     BitRate, Bytes, Effect, Event, LoadSample, Manner, MigrationId, Progress, Resources, ServerId,
     TrafficEnd, TrafficId, VmId,
 };
+use tandem_model::text::escaped;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,14 +42,16 @@ async fn connect(path: PathBuf, owner: Option<u32>) -> std::io::Result<UnixStrea
     Ok(stream)
 }
 
+/// How long the service may take for its hello.
+const HELLO: Duration = Duration::from_secs(20);
 /// Between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
 
-/// Keeps attached to the service behind `socket` until the hub is gone.
-pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
+/// Keeps attached to the service behind `socket` until the hub is gone, if its servers are those of the site of this name.
+pub async fn attach(socket: PathBuf, site: String, hub: mpsc::Sender<Input>) {
     let mut said = String::new();
     while !hub.is_closed() {
-        let why = match session(&socket, &hub).await {
+        let why = match session(&socket, &site, &hub).await {
             Ok(()) => "it closed the connection".to_owned(),
             Err(error) => format!("{error:#}"),
         };
@@ -64,7 +67,7 @@ pub async fn attach(socket: PathBuf, hub: mpsc::Sender<Input>) {
     }
 }
 
-async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+async fn session(socket: &Path, site: &str, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
     // `@name` is a socket without a file (unix(7), abstract): a NUL in front of the name.
     let path = match socket.to_str().and_then(|s| s.strip_prefix('@')) {
         Some(name) => PathBuf::from(format!("\0{name}")),
@@ -81,8 +84,16 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
     let (orders, queue) = mpsc::channel(256);
     let mut client = HypervisorClient::new(channel);
     let mut reports = client.attach(ReceiverStream::new(queue)).await?.into_inner();
+    // Its hello comes by itself. Until it is known whose servers they are, nothing is ordered, and nothing of it is taken for true.
+    let hello = tokio::time::timeout(HELLO, reports.message()).await;
+    let hello = hello.map_err(|_| anyhow::anyhow!("it has not said hello within {HELLO:?}"))??;
+    let Some(Report::Hello(hello)) = hello.and_then(|r| r.report) else {
+        anyhow::bail!("it says something else before hello; is it a hypervisor service?");
+    };
+    check_site(&hello, site)?;
     let (effects, mut inbox) = mpsc::unbounded_channel();
     hub.send(Input::WorldAttached(effects)).await?;
+    hub.send(Input::Event(event(Report::Hello(hello)))).await?;
     let result = async {
         loop {
             tokio::select! {
@@ -104,6 +115,19 @@ async fn session(socket: &Path, hub: &mpsc::Sender<Input>) -> anyhow::Result<()>
         result.as_ref().err().map_or_else(|| "it closed the connection".to_owned(), ToString::to_string);
     hub.send(Input::WorldDetached(why)).await?;
     result
+}
+
+/// Refuses the servers of another site; a service of an earlier release does not say.
+fn check_site(hello: &wire::Hello, site: &str) -> anyhow::Result<()> {
+    if hello.site.is_empty() || hello.site == site {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "its servers are those of the site \"{}\", and this is the controller of \"{}\"; nothing was sent to it. Serve that site's file, or \
+         name another service with --world",
+        escaped(&hello.site),
+        escaped(site)
+    )
 }
 
 fn event(report: Report) -> Event {
@@ -240,3 +264,7 @@ fn order(effect: Effect) -> Option<Kind> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+#[path = "emulated_tests.rs"]
+mod tests;

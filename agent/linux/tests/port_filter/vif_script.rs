@@ -61,7 +61,9 @@ fn the_vif_script_takes_away_nothing_of_others() {
     let say = |path: Option<&std::path::Path>, words: &[&str]| {
         let mut command = Command::new("/bin/bash");
         command.arg(script).args(words).env("TANDEM_VIF_RECORDS", folder.join("records"));
-        path.into_iter().for_each(|p| drop(command.env("PATH", p)));
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
         bed.host.run(|| command.output()).expect("inside").expect("bash")
     };
     let guard = ["guard", "port0", "02:00:00:00:00:07", "10.0.0.7"];
