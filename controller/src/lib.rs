@@ -22,6 +22,7 @@ pub mod log;
 pub mod metrics;
 pub mod moves;
 pub mod openapi;
+pub mod peer_lines;
 pub mod serve;
 pub mod store;
 pub mod switches;
