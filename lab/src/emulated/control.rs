@@ -366,7 +366,8 @@ mod tests {
                 let answer = serde_json::to_string(&answer).expect("JSON");
                 prop_assert!(!answer.contains('\n'));
                 let heard = serde_json::from_str::<Answer>(&answer);
-                prop_assert!(matches!(heard, Ok(Answer::Error { .. })));
+                let is_error = matches!(heard, Ok(Answer::Error { .. }));
+                prop_assert!(is_error);
             }
         }
 
