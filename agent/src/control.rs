@@ -4,14 +4,13 @@
 use crate::datapath::SwitchReport;
 use crate::desired::Fault;
 use crate::local_socket;
+use crate::peer_lines::PeerLines;
 use crate::worker::Worker;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tandem_agent_protocol::local_peers::LocalPeers;
-use tandem_model::Time;
-use tandem_model::rate_limit::RateLimiter;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -86,16 +85,13 @@ pub async fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixList
 /// Answers until the process ends.
 pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, status: Shared) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let start = std::time::Instant::now();
-    let mut refusals = RateLimiter::for_log_lines(Time::ZERO);
+    let mut lines = PeerLines::default();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((mut stream, _)) => {
                 if let Err(why) = local_socket::check_peer(&stream, &peers) {
-                    if refusals.take(Time::ZERO + start.elapsed()) {
-                        tracing::warn!("the control socket: {why}");
-                    }
+                    lines.warn(|| format!("the control socket: {why}"));
                     let text = serde_json::json!({ "error": why });
                     let _ = stream.try_write(format!("{text}\n").as_bytes());
                     let _ = stream.shutdown().await;
@@ -108,7 +104,7 @@ pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, st
                 });
             }
             Err(error) => {
-                tracing::error!("the control socket: {error}");
+                lines.warn(|| format!("the control socket: {error}"));
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

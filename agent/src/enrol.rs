@@ -210,6 +210,7 @@ async fn renew(config: &Config, channel: &Channel) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A kill at each place between the writes and the moves leaves a pair that belongs together once the next start has looked.
     #[test]
@@ -248,6 +249,52 @@ mod tests {
         assert!(is_due(&pem, day(61)).expect("it is read"));
         assert!(is_due(&pem, day(400)).expect("it is read"));
         assert!(is_due("no certificate", 0).is_err());
+    }
+
+    fn pem(from: i32, years: i32) -> String {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(from + years, 1, 1));
+        params.self_signed(&key).expect("a certificate").pem()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The file is the agent's own, but a disk may have written anything, and a controller sends what is kept there.
+        #[test]
+        fn any_file_is_a_certificate_with_a_time_to_renew_or_an_error(
+            from in 1950i32..2100,
+            years in 0i32..100,
+            now in any::<i64>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let whole = pem(from, years);
+            prop_assert!(is_due(&whole, i64::MAX).expect("a whole one is read"));
+            prop_assert!(!is_due(&whole, i64::MIN).expect("a whole one is read") || years == 0);
+            let mut bytes = whole.into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let _ = is_due(&text, now);
+            let folder = tempfile::tempdir().expect("a folder");
+            let config = crate::config::Config { state: folder.path().to_owned(), ..config() };
+            std::fs::write(folder.path().join(OWN), text.as_bytes()).expect("room");
+            let _ = own_has_expired(&config);
+        }
+    }
+
+    fn config() -> crate::config::Config {
+        let folder = tempfile::tempdir().expect("a folder");
+        crate::worker::tests::idle(folder.path()).0
     }
 
     /// Seconds since the epoch, `n` days after the beginning of 2026.

@@ -14,6 +14,7 @@ pub mod gap;
 pub mod local_socket;
 pub mod netfpga;
 pub mod nic;
+mod peer_lines;
 pub mod queues;
 pub mod session;
 pub mod soft;

@@ -190,8 +190,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         note_applied(&status, 0, &outcome.faults, took.as_secs_f64() * 1e3, outcome.changes);
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut ended = Ok(());
     tokio::select! {
-        () = session::run(&config, &worker, &status) => {}
+        // An error, so that whoever supervises the agent starts it again.
+        why = session::run(&config, &worker, &status) => ended = Err(why),
         _ = term.recv() => tracing::info!("stopping; what was applied stays"),
         _ = int.recv() => tracing::info!("stopping; what was applied stays"),
     }
@@ -200,7 +202,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Not longer than a card that hangs may hold it up.
     let _ = tokio::time::timeout(Duration::from_secs(5), worker.end()).await;
     let _ = std::fs::remove_file(&config.control);
-    Ok(())
+    Ok(ended?)
 }
 
 fn read_desired(file: &Path) -> anyhow::Result<Desired> {

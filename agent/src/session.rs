@@ -5,9 +5,11 @@ use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
 use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::worker::{Reported, Worker};
+use crate::peer_lines::PeerLines;
+use crate::worker::{Ended, Reported, Worker};
 use rand::RngExt;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_client::AgentsClient;
@@ -26,13 +28,21 @@ const WAITING: usize = 4;
 /// A controller that is silent and does not answer a ping is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs for ever.
-pub async fn run(config: &Config, worker: &Worker, status: &Shared) {
+/// Runs until the worker has ended, whether a controller is there or not.
+pub async fn run(config: &Config, worker: &Worker, status: &Shared) -> Ended {
+    tokio::select! {
+        ended = worker.ended() => ended,
+        never = attach(config, worker, status) => match never {},
+    }
+}
+
+async fn attach(config: &Config, worker: &Worker, status: &Shared) -> Infallible {
     let mut pause = FIRST;
+    let mut lines = PeerLines::default();
     let mut said = String::new();
     loop {
         let start = tokio::time::Instant::now();
-        let why = match session(config, worker, status).await {
+        let why = match session(config, worker, status, &mut lines).await {
             Ok(()) => "the controller has closed the connection".to_owned(),
             Err(error) => format!("{error:#}"),
         };
@@ -41,7 +51,7 @@ pub async fn run(config: &Config, worker: &Worker, status: &Shared) {
             s.trouble.clone_from(&why);
         });
         if why != said {
-            tracing::warn!("{}: {why}; what was applied stays, trying again", config.controller);
+            lines.warn(|| format!("{}: {why}; what was applied stays, trying again", config.controller));
             said = why;
         }
         if start.elapsed() > LONGEST {
@@ -78,7 +88,12 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
     }
 }
 
-async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::Result<()> {
+async fn session(
+    config: &Config,
+    worker: &Worker,
+    status: &Shared,
+    lines: &mut PeerLines,
+) -> anyhow::Result<()> {
     let channel = connect(config).await?;
     let mut client = AgentsClient::new(channel.clone());
     let (out, queue) = mpsc::channel(WAITING);
@@ -94,7 +109,7 @@ async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::R
         s.connected = true;
         s.trouble.clear();
     });
-    tracing::info!("connected to the controller at {}", config.controller);
+    lines.info(|| format!("connected to the controller at {}", config.controller));
     let mut reporter =
         Reporter { period: Duration::from_secs(1), told: BTreeSet::new(), wanted: Desired::default() };
     let mut tick = tokio::time::interval(reporter.period);
@@ -106,7 +121,7 @@ async fn session(config: &Config, worker: &Worker, status: &Shared) -> anyhow::R
                 let Some(order) = order.map_err(|s| crate::enrol::refused(config, &s))? else { return Ok(()) };
                 let Some(wire::to_agent::Message::Desired(desired)) = order.message else { continue };
                 let period = Duration::from_millis(desired.report_period_ms.clamp(100, 3_600_000).into());
-                let applied = apply(&desired, config, worker, status, &mut reporter).await?;
+                let applied = apply(&desired, config, worker, status, &mut reporter, lines).await?;
                 out.send(from_agent(wire::from_agent::Message::Applied(applied))).await?;
                 if period != reporter.period {
                     reporter.period = period;
@@ -135,21 +150,20 @@ async fn apply(
     worker: &Worker,
     status: &Shared,
     reporter: &mut Reporter,
+    lines: &mut PeerLines,
 ) -> anyhow::Result<wire::Applied> {
     let (wanted, mut faults) = Desired::from_wire(desired, config);
     reporter.wanted = wanted.clone();
     let (outcome, took) = worker.apply(wanted, Adopt::No).await?;
     faults.extend(outcome.faults);
     for fault in &faults {
-        tracing::warn!("{fault}");
+        lines.warn(|| fault.to_string());
     }
     let took_ms = took.as_secs_f64() * 1e3;
-    tracing::info!(
-        "generation {}: {} changes in {took_ms:.0} ms, {} faults",
-        desired.generation,
-        outcome.changes,
-        faults.len()
-    );
+    let (changes, count) = (outcome.changes, faults.len());
+    lines.info(|| {
+        format!("generation {}: {changes} changes in {took_ms:.0} ms, {count} faults", desired.generation)
+    });
     note_applied(status, desired.generation, &faults, took_ms, outcome.changes);
     Ok(wire::Applied {
         generation: desired.generation,
@@ -292,5 +306,24 @@ fn port(p: &PortReport) -> wire::PortReport {
             .iter()
             .map(|(name, value)| wire::Counter { name: name.clone(), value: *value })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::tests::{idle, panic};
+
+    #[tokio::test]
+    async fn an_agent_whose_worker_has_panicked_ends_though_no_controller_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (config, worker) = idle(folder.path());
+        let status = Shared::default();
+        let running = run(&config, &worker, &status);
+        tokio::pin!(running);
+        assert!(tokio::time::timeout(Duration::from_millis(300), &mut running).await.is_err(), "it runs");
+        panic(&worker);
+        let ended = tokio::time::timeout(Duration::from_secs(60), running).await;
+        assert!(matches!(ended, Ok(Ended::Over)));
     }
 }

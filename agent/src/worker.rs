@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How often is looked whether all is still as it was applied.
 const MEND: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ enum Command {
     Report(oneshot::Sender<Reported>),
     Views(oneshot::Sender<Vec<(String, View)>>),
     Release(oneshot::Sender<Result<Vec<String>, String>>),
+    #[cfg(test)]
+    Panic,
 }
 
 /// What is there, and what has happened since the last report.
@@ -43,13 +45,19 @@ pub struct Reported {
 
 /// Asks the worker. Cheap to clone.
 #[derive(Clone)]
-pub struct Worker(mpsc::SyncSender<Command>);
+pub struct Worker {
+    orders: mpsc::SyncSender<Command>,
+    /// Its sender is the thread's: gone with it, however it ends.
+    alive: watch::Receiver<()>,
+}
 
 /// The worker cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// Its thread has ended.
-    #[error("the agent's worker has ended")]
+    #[error(
+        "the agent's worker has ended; what was applied stays, and the next start of the agent goes on by it"
+    )]
     Over,
     /// Too many have asked and were not answered yet.
     #[error("the agent is busy: {ORDERS} requests wait already; try again")]
@@ -81,7 +89,9 @@ impl Worker {
             trouble: Vec::new(),
             notices: VecDeque::new(),
         };
+        let (life, alive) = watch::channel(());
         let work = move || {
+            let _life = life;
             let mut next = Instant::now() + MEND;
             loop {
                 let command = if keeper {
@@ -106,12 +116,20 @@ impl Worker {
             }
         };
         std::thread::Builder::new().name("worker".into()).stack_size(512 << 10).spawn(work)?;
-        Ok(Worker(sender))
+        Ok(Worker { orders: sender, alive })
+    }
+
+    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes switches what they are to be from then
+    /// on, so whoever runs the agent is to end too, with an error: the next process goes on by what is in the state folder.
+    pub async fn ended(&self) -> Ended {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+        Ended::Over
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Ended> {
         let (sender, receiver) = oneshot::channel();
-        self.0.try_send(command(sender)).map_err(|error| match error {
+        self.orders.try_send(command(sender)).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => Ended::Busy,
             mpsc::TrySendError::Disconnected(_) => Ended::Over,
         })?;
@@ -196,6 +214,8 @@ impl State {
         // Whoever asked may have gone; what was asked is done all the same.
         match command {
             Command::End(_) => {}
+            #[cfg(test)]
+            Command::Panic => panic!("as the test wants it"),
             Command::Present(reply) => drop(reply.send(self.datapaths.present())),
             Command::Gaps(desired, reply) => drop(reply.send(self.datapaths.gaps(&desired.switches))),
             Command::Notices(reply) => {
@@ -279,4 +299,49 @@ fn load(file: &Path) -> Desired {
 
 fn save(file: &Path, desired: &Desired) -> anyhow::Result<()> {
     Ok(datapath::record::write(file, toml::to_string(desired)?.as_bytes())?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A worker of a host with no switches.
+    pub(crate) fn idle(folder: &Path) -> (Config, Worker) {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let text = format!(
+            "name = \"mini1\"\ncontroller = \"unix:{}\"\nstate = {:?}\ncontrol = {:?}\n[ovs]\ndatabase = {:?}\n",
+            at("nobody.sock"),
+            at("state"),
+            at("control.sock"),
+            at("db.sock")
+        );
+        let file = folder.join("agent.toml");
+        std::fs::write(&file, text).expect("a file");
+        let config = Config::read(&file).expect("a good one");
+        let worker = Worker::start(&config, false).expect("a thread");
+        (config, worker)
+    }
+
+    /// Lets its thread panic.
+    pub(crate) fn panic(worker: &Worker) {
+        worker.orders.try_send(Command::Panic).expect("it waits for orders");
+    }
+
+    #[tokio::test]
+    async fn that_its_thread_has_ended_is_known_however_it_ends() {
+        for how in ["asked", "panicked"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (_, worker) = idle(folder.path());
+            let soon = tokio::time::timeout(Duration::from_millis(10), worker.ended());
+            assert!(soon.await.is_err(), "it runs");
+            if how == "asked" {
+                worker.end().await.expect("it runs")
+            } else {
+                panic(&worker)
+            }
+            let ended = tokio::time::timeout(Duration::from_secs(60), worker.ended()).await;
+            assert!(matches!(ended, Ok(Ended::Over)), "{how}");
+            assert!(matches!(worker.present().await, Err(Ended::Over)), "{how}");
+        }
+    }
 }

@@ -391,3 +391,43 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
     talk.barrier();
     assert!(shown().contains("2 flows"), "{}", shown());
 }
+
+/// What the real kernel says of members: a bridge's here, a bond's and a team's where it has those drivers.
+#[test]
+fn interfaces_that_serve_another_are_refused_with_what_to_do_and_stay_where_they_are() {
+    if !is_root() {
+        return;
+    }
+    for (kind, place) in [
+        ("bridge", "port of the kernel's bridge m0"),
+        ("bond", "part of the bond m0"),
+        ("team", "part of the team m0"),
+    ] {
+        let host = Host::new();
+        let ip = |words: &[&str]| {
+            host.ns.run(|| Command::new("ip").args(words).output()).expect("a namespace").expect("ip")
+        };
+        let made = ip(&["link", "add", "m0", "type", kind]);
+        if !made.status.success() {
+            // Not even in CI this is a fault: the driver is the kernel's to have.
+            eprintln!("skipped: this kernel has no {kind}: {}", String::from_utf8_lossy(&made.stderr).trim());
+            continue;
+        }
+        // A bond takes in nothing that is up.
+        assert!(ip(&["link", "set", "p1", "down"]).status.success());
+        let joined = ip(&["link", "set", "p1", "master", "m0"]);
+        assert!(joined.status.success(), "{kind}: {}", String::from_utf8_lossy(&joined.stderr));
+        host.configure("mini1", "");
+        let file = host.path("mini1.initial").display().to_string();
+        let (ok, text) = host.say("mini1", &["apply", &file]);
+        assert!(!ok && text.contains(place) && text.contains("ip link set p1 nomaster"), "{kind}: {text}");
+        let (ok, text) = host.say("mini1", &["doctor"]);
+        assert!(!ok && text.contains(place), "{kind}: {text}");
+        let there = ip(&["-o", "link", "show", "p1"]);
+        assert!(String::from_utf8_lossy(&there.stdout).contains("master m0"), "{kind}: it was taken out");
+        // What was said to do helps.
+        assert!(ip(&["link", "set", "p1", "nomaster"]).status.success());
+        let (_, text) = host.say("mini1", &["doctor"]);
+        assert!(!text.contains(place), "{kind}: {text}");
+    }
+}

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod moves;
 pub mod openapi;
 pub mod openflow_server;
+pub mod peer_lines;
 pub mod serve;
 pub mod store;
 pub mod vmm;

@@ -1,14 +1,10 @@
 //! Who is let in at a lab's local sockets: the kernel says who connects, and whoever may not is told so and turned away before anything
 //! of his is read.
 
-use crate::emulated::traffic::clock;
-use crate::service::lock;
+use crate::peer_lines::PeerLines;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 use tandem_agent_protocol::lab_sockets::peer;
 use tandem_agent_protocol::local_peers::LocalPeers;
-use tandem_model::Time;
-use tandem_model::rate_limit::{RateLimiter, Verdict};
 
 /// The frames with which an HTTP/2 server says why it ends (RFC 9113 sections 6.5 and 6.8): settings, then GOAWAY.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -19,18 +15,14 @@ const WHY: u32 = 0xc;
 /// Who may use a lab.
 pub struct Admission {
     peers: LocalPeers,
-    log: Mutex<RateLimiter>,
-}
-
-/// On the lab's own clock.
-fn now() -> Time {
-    Time(clock())
+    /// What those who connect cause to be said.
+    pub lines: PeerLines,
 }
 
 impl Admission {
     /// For those who may.
     pub fn new(peers: LocalPeers) -> Admission {
-        Admission { peers, log: Mutex::new(RateLimiter::for_log_lines(now())) }
+        Admission { peers, lines: PeerLines::default() }
     }
 
     /// Checks who has connected.
@@ -42,10 +34,8 @@ impl Admission {
             Ok((uid, gid)) => self.peers.check_client(uid, gid).map_err(|e| e.to_string()),
             Err(error) => Err(format!("the kernel does not say who connects: {error}")),
         };
-        if let Err(why) = &checked
-            && let Verdict::Allowed { held_back } = lock(&self.log).ask(now())
-        {
-            tracing::warn!("turned away: {why} ({held_back} more were, since this was last said)");
+        if let Err(why) = &checked {
+            self.lines.warn(|| format!("turned away: {why}"));
         }
         checked
     }

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod lanes;
 pub mod migration;
 pub mod numbers;
+pub mod peer_lines;
 pub mod record;
 pub mod requester;
 pub mod scratch;

@@ -9,8 +9,8 @@ use crate::admission::{Admission, goodbye};
 use crate::emulated::control::{Answer, Ask};
 use crate::lanes::{Lane, Lanes, Length};
 use crate::migration::transfer::Control;
-
 use crate::migration::{Begun, Failed, Migrations, Todo, todo};
+use crate::peer_lines::PeerLines;
 use crate::served::{Controller, Kept, Served};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -135,6 +135,8 @@ struct Orders<W> {
     loads: (Mutex<Option<Duration>>, Condvar),
     /// VMs that were moved by hand.
     by_hand: AtomicU64,
+    /// What the controller's orders cause to be said.
+    lines: PeerLines,
 }
 
 /// The hypervisor service.
@@ -255,11 +257,11 @@ impl<W: World> Orders<W> {
                     self.kept.change(r.vm, |kept| kept.resources = r.resources);
                     reports.send(What::Resized(wire::Resized { vm: r.vm }));
                 }
-                Err(error) => tracing::error!("vm{}: {error:#}", r.vm),
+                Err(error) => self.lines.warn(|| format!("vm{}: {error:#}", r.vm)),
             },
             Kind::Connect(c) => match world.connect(&c) {
                 Ok(()) => self.kept.change(c.vm, |kept| kept.uplink_port = c.uplink_port),
-                Err(error) => tracing::error!("vm{}: {error:#}", c.vm),
+                Err(error) => self.lines.warn(|| format!("vm{}: {error:#}", c.vm)),
             },
             Kind::Tag(t) => {
                 if let Some(kept) = t.kept.filter(|k| world.server_of(k.vm) == Some(k.server)) {
@@ -362,7 +364,7 @@ impl<W: World> Orders<W> {
                 drop(asked);
                 match self.world.loads() {
                     Ok(all) => all.into_iter().for_each(|load| self.reports.send(What::Loads(load))),
-                    Err(error) => tracing::warn!("loads cannot be read: {error:#}"),
+                    Err(error) => self.lines.warn(|| format!("loads cannot be read: {error:#}")),
                 }
                 asked = lock(period);
             }
@@ -394,6 +396,7 @@ pub fn run(
         kept: Kept::default(),
         loads: Default::default(),
         by_hand: AtomicU64::new(0),
+        lines: PeerLines::default(),
     });
     let own = orders.clone();
     std::thread::Builder::new().name("loads".into()).spawn(move || own.report_loads())?;
@@ -413,7 +416,7 @@ pub fn run(
             Ok(stream) => stream,
             Err(error) => {
                 // No descriptor is free: the next one may be.
-                tracing::warn!("a connection is not taken in: {error}");
+                admission.lines.warn(|| format!("a connection is not taken in: {error}"));
                 std::thread::sleep(PAUSE);
                 continue;
             }
@@ -439,7 +442,7 @@ pub fn run(
             conversations.fetch_sub(1, Ordering::Relaxed);
         };
         if let Err(error) = std::thread::Builder::new().name("control".into()).spawn(talk) {
-            tracing::warn!("a connection is not answered: {error}");
+            admission.lines.warn(|| format!("a connection is not answered: {error}"));
             ended.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -472,7 +475,7 @@ async fn admit(
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("a controller is not taken in: {error}");
+                admission.lines.warn(|| format!("a controller is not taken in: {error}"));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

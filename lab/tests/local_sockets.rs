@@ -51,8 +51,13 @@ impl Place {
     }
 
     fn as_other(&self, program: &str) -> Command {
+        self.as_other_of(OTHER, program)
+    }
+
+    /// As the other user, with a primary group.
+    fn as_other_of(&self, group: &str, program: &str) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", OTHER, "--regid", OTHER, "--clear-groups", "--"]);
+        command.args(["--reuid", OTHER, "--regid", group, "--clear-groups", "--"]);
         command.arg(self.folder.join(program)).current_dir("/").stdin(Stdio::null());
         command
     }
@@ -73,11 +78,16 @@ impl Place {
     }
 
     fn up(&self) -> Result<Output> {
+        self.up_for(&[])
+    }
+
+    /// With further words for `up`.
+    fn up_for(&self, more: &[&str]) -> Result<Output> {
         let site = self.folder.join("site.toml").display().to_string();
         let socket = |n: &str| format!("unix:{}", self.folder.join(n).display());
         let (controller, agents) = (socket("openflow.sock"), socket("agents.sock"));
         let rest = ["--datapath", "soft", "--controller", &controller, "--agents", &agents];
-        self.own(&[&["up", "--site", &site, "--name", &self.name][..], &rest].concat())
+        self.own(&[&["up", "--site", &site, "--name", &self.name][..], &rest, more].concat())
     }
 }
 
@@ -180,6 +190,33 @@ fn another_user_neither_asks_a_lab_nor_ends_it_nor_sees_it() -> Result<()> {
     ensure!(status.status.success(), "{}", stderr(&status));
     let text = String::from_utf8_lossy(&status.stdout);
     ensure!(text.contains("filtered by"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_member_of_the_labs_group_is_served_and_another_is_not() -> Result<()> {
+    let Some(place) = Place::new("group")? else { return Ok(()) };
+    let text = std::fs::read_to_string("/etc/group")?;
+    let group = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let number = fields.get(2)?.parse().ok().filter(|n| (1..10_000).contains(n))?;
+        Some((fields[0].to_owned(), number))
+    });
+    let (name, number): (String, u32) = group.context("a group beside root's")?;
+    let up = place.up_for(&["--group", &name])?;
+    if !up.status.success() && stderr(&up).contains("not possible here") && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: {}", stderr(&up));
+        return Ok(());
+    }
+    ensure!(up.status.success(), "{}", stderr(&up));
+    let status = ["status", "--user", "root", "--name", &place.name];
+    let member = place.as_other_of(&number.to_string(), "tandem-lab").args(status).output()?;
+    ensure!(member.status.success(), "{}", stderr(&member));
+    let why = place.refused(&status)?;
+    ensure!(
+        why.contains("may not use this service") && why.contains(&format!("join the group {name}")),
+        "{why}"
+    );
     Ok(())
 }
 

@@ -688,6 +688,7 @@ pub(super) fn classes(netlink: &mut Netlink, port: &Port, index: u32) -> Vec<sup
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn kept(stage: Stage, found: Option<Found>) -> Kept {
         Kept { switch: "edge1".into(), found, boot: "b".into(), index: 4, by_ovs: false, stage }
@@ -731,6 +732,45 @@ mod tests {
         }
         let by_ovs = Kept { by_ovs: true, ..kept(Stage::Prepared, None) };
         assert_eq!(by_ovs.whose(Some(&htb), Some(&changed)), AsFound, "vswitchd has made it");
+    }
+
+    fn some_kept() -> impl Strategy<Value = Kept> {
+        let found = (".{0,9}", any::<u16>(), prop::collection::vec(any::<u8>(), 0..9));
+        let found = found.prop_map(|(kind, major, options)| Found { kind, major, options });
+        let stage =
+            prop_oneof![Just(Stage::Prepared), Just(Stage::Applying), ".{0,20}".prop_map(Stage::Applied),];
+        (".{0,9}", prop::option::of(found), ".{0,9}", any::<u32>(), any::<bool>(), stage).prop_map(
+            |(switch, found, boot, index, by_ovs, stage)| Kept { switch, found, boot, index, by_ovs, stage },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written_and_another_text_is_damage_or_a_record(
+            entries in prop::collection::btree_map(".{0,9}", some_kept(), 0..4),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("queueing.json");
+            Record::<Entries>::open(file.clone()).put(entries.clone()).expect("room");
+            if let Ok(bytes) = std::fs::read(&file) {
+                let again = Record::<Entries>::open(file.clone());
+                prop_assert_eq!(again.get().expect("whole"), &entries);
+                let names: Vec<String> = entries.keys().cloned().collect();
+                prop_assert_eq!(in_record(folder.path()), Some(names));
+                // One byte of it is another: damage, or something that is put back as it says, never a panic.
+                let mut other = bytes;
+                let at = at.index(other.len());
+                other[at] = byte;
+                std::fs::write(&file, &other).expect("room");
+                if let Ok(entries) = Record::<Entries>::open(file).get() {
+                    for kept in entries.values() {
+                        let _ = kept.whose(kept.found.as_ref().map(Found::root).as_ref(), None);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::open::{Opened, Opening, chain};
 use super::{Talk, card_ports, shared};
 use crate::config::{SwitchConfig, TransportChoice};
+use crate::peer_lines::PeerLines;
 use crate::soft::io::{IoLosses, IoPort, PacketIo};
 use crate::soft::wires::Wires;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,8 @@ pub struct CardIo {
     /// Why frames do not get into a card that answers.
     no_packets: Option<String>,
     talk: Talk,
+    /// What controllers' orders cause to be said.
+    lines: PeerLines,
 }
 
 impl CardIo {
@@ -105,6 +108,7 @@ impl CardIo {
             flushed: 0,
             no_packets: None,
             talk,
+            lines: PeerLines::default(),
         })
     }
 
@@ -232,7 +236,9 @@ impl CardIo {
         for (id, why) in &report.rejected {
             if self.rejected.insert(*id) {
                 let name = &self.switch.name;
-                tracing::warn!("switch {name}: flow {id} is in no hardware, and there is no software: {why}");
+                self.lines.warn(|| {
+                    format!("switch {name}: flow {id} is in no hardware, and there is no software: {why}")
+                });
             }
         }
         if let Some(offload) = &self.offload {
@@ -342,7 +348,7 @@ impl CardIo {
                 Some(Ok(setting)) => setting,
                 None => Setting::Off,
                 Some(Err(error)) => {
-                    tracing::warn!("switch {} port {number}: {error}", self.switch.name);
+                    self.lines.warn(|| format!("switch {} port {number}: {error}", self.switch.name));
                     continue;
                 }
             };
@@ -453,7 +459,7 @@ impl PacketIo for CardIo {
         let ports = self.port_map(|_| 0)?;
         let refused = admits(&ports, self.transport(), criteria, instructions);
         refused.map_err(|why| {
-            tracing::warn!("switch {}: a flow is refused: {why}", self.switch.name);
+            self.lines.warn(|| format!("switch {}: a flow is refused: {why}", self.switch.name));
             why.to_string()
         })
     }
@@ -485,7 +491,7 @@ impl PacketIo for CardIo {
         let control = opened.card.read32(address);
         let outcome = control.and_then(|c| opened.card.write32(address, if up { c & !OFF } else { c | OFF }));
         if let Err(error) = outcome {
-            tracing::warn!("switch {} port {port}: {}", self.switch.name, chain(&error));
+            self.lines.warn(|| format!("switch {} port {port}: {}", self.switch.name, chain(&error)));
         }
         true
     }

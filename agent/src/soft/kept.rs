@@ -16,6 +16,7 @@ const ANY: u32 = u32::MAX;
 /// The flows that are kept.
 pub(super) fn write(switch: &Switch) -> Vec<u8> {
     let mut out = Vec::new();
+    let mut lost: Option<(usize, String)> = None;
     for (table, flows) in (0u8..).zip(&switch.pipeline().tables) {
         for flow in flows.iter().filter(|f| is_kept(f)) {
             let done = match &flow.wording {
@@ -52,9 +53,13 @@ pub(super) fn write(switch: &Switch) -> Vec<u8> {
                 .encode(1, &mut out),
             };
             if let Err(error) = done {
-                tracing::warn!("a flow is not kept for a restart: {error}");
+                let (count, _) = lost.get_or_insert_with(|| (0, error.to_string()));
+                *count += 1;
             }
         }
+    }
+    if let Some((count, why)) = lost {
+        tracing::warn!("{count} flows are not kept for a restart: {why}");
     }
     out
 }

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Target};
 use super::io::{IoPort, PacketIo};
+use crate::peer_lines::PeerLines;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use tandem_linux::netlink::Netlink;
@@ -49,6 +50,8 @@ pub(super) struct World {
     /// The classes of a port as they were counted at a moment: all queues of one answer come from one look.
     counted: Option<(Time, u32, Vec<ClassStats>)>,
     next_key: u64,
+    /// What controllers' orders cause to be said.
+    lines: PeerLines,
 }
 
 impl World {
@@ -64,6 +67,7 @@ impl World {
             netlink: Netlink::open().map_err(|e| tracing::warn!("{e}")).ok(),
             counted: None,
             next_key: 0,
+            lines: PeerLines::default(),
         }
     }
 
@@ -147,7 +151,7 @@ impl Sink for World {
         let request = link::set_up(port.io.index, up);
         let outcome = self.netlink.as_mut().map(|n| n.batch(&[request]));
         if let Some(Err(error)) = outcome {
-            tracing::warn!("port {number} ({}): {error}", port.io.interface);
+            self.lines.warn(|| format!("port {number} ({}): {error}", port.io.interface));
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) enum Subject {
     Admission,
     /// An enrolment.
     Enrolment,
+    /// No connection can be accepted: no descriptor is free.
+    Accept,
 }
 
 /// Which peer: `None` is this machine, by a Unix socket.

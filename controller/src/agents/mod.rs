@@ -343,7 +343,7 @@ async fn accept(
                         }),
                     }
                 }
-                Err(error) => pause(&error).await,
+                Err(error) => pause(&agents.limits, &error).await,
             },
             Listener::Tcp(l) => match l.accept().await {
                 Ok((stream, from)) => {
@@ -376,14 +376,14 @@ async fn accept(
                         }
                     });
                 }
-                Err(error) => pause(&error).await,
+                Err(error) => pause(&agents.limits, &error).await,
             },
         }
     }
 }
 
-async fn pause(error: &std::io::Error) {
-    tracing::error!("cannot accept an agent's connection: {error}");
+async fn pause(limits: &Limits, error: &std::io::Error) {
+    limits.warn(None, Subject::Accept, || format!("cannot accept an agent's connection: {error}"));
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 

@@ -1,7 +1,8 @@
 //! What a store keeps, whose it is, and what is said of one that cannot be used.
 
 use super::*;
-use tandem_model::{GroupId, VmId};
+use proptest::prelude::*;
+use tandem_model::{BitRate, Bytes, GatewayId, GroupId, Mac, Resources, VmId, VmRequest, VmState};
 
 fn site(text: &str) -> Site {
     tandem_model::site::read(text, "site.toml").expect("a site")
@@ -248,4 +249,92 @@ fn looking_at_a_store_does_not_make_it_anybodys() {
     assert_eq!(site_of(&path).expect("a store"), None);
     assert_eq!(open(&path).expect("a store").identity().site, "here");
     assert!(examine(&path, &site_named("there")).is_err(), "now it is somebody's");
+}
+
+/// A VM as a row may have it, whether it fits a site or not.
+fn some_vm() -> impl Strategy<Value = VmRecord> {
+    let request = (any::<u32>(), any::<[u64; 3]>(), proptest::option::of(".{0,20}"), any::<Option<u32>>());
+    let place = (any::<u32>(), any::<u32>(), any::<u32>(), any::<[u8; 6]>(), any::<u32>());
+    let state = prop_oneof![
+        Just(VmState::Placed),
+        Just(VmState::Starting),
+        Just(VmState::Running),
+        ".{0,20}".prop_map(|why| VmState::Stopping { why }),
+    ];
+    // SQLite's whole numbers have a sign: ids are kept by their bits.
+    (any::<u64>(), request, place, state, any::<[u64; 2]>(), any::<bool>()).prop_map(
+        |(
+            id,
+            (cpu, bytes, name, timeout),
+            (server, uplink, gateway, mac, address),
+            state,
+            times,
+            is_pinned,
+        )| VmRecord {
+            id: VmId(id),
+            request: VmRequest {
+                resources: Resources {
+                    cpu,
+                    ram: Bytes(bytes[0]),
+                    disk: Bytes(bytes[1]),
+                    net: BitRate(bytes[2]),
+                },
+                class: None,
+                timeout: timeout.map(|t| std::time::Duration::from_secs(t.into())),
+                name,
+                image: None,
+            },
+            server: ServerId(server),
+            uplink,
+            gateway: GatewayId(gateway),
+            mac: Mac(mac),
+            address: address.into(),
+            path_up: Vec::new(),
+            path_down: Vec::new(),
+            pin: is_pinned.then(|| vec![SwitchId(uplink), SwitchId(server)]),
+            state,
+            placed_at: Time(times[0]),
+            running_at: is_pinned.then_some(Time(times[1])),
+            expires_at: None,
+        },
+    )
+}
+
+proptest! {
+    // Each is a file of its own.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_row_is_read_as_it_was_written_and_another_text_is_a_record_or_named_as_damage(
+        vm in some_vm(),
+        members in proptest::collection::vec(any::<u64>(), 0..4),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<char>()), 1..3),
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.sqlite");
+        let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect() };
+        {
+            let mut store = open(&path).expect("a store");
+            let records = [Record::PutVm { vm: Box::new(vm.clone()) }, Record::PutGroup { group: group.clone() }];
+            store.commit(&records).expect("room");
+        }
+        {
+            let mut store = open(&path).expect("a store");
+            let stored = store.load().expect("whole rows");
+            prop_assert_eq!((&stored.vms[..], &stored.groups[..]), (&[vm.clone()][..], &[group][..]));
+            // Whether it fits the site is another question, and one that has an answer.
+            store.examine(&site_named("here")).expect("it can be read");
+            let mut text: Vec<char> = serde_json::to_string(&vm).expect("JSON").chars().collect();
+            for (at, c) in changes {
+                let at = at.index(text.len());
+                text[at] = c;
+            }
+            let text: String = text.into_iter().collect();
+            store.db.execute("UPDATE vm SET record = ?1", [&text]).expect("room");
+        }
+        let store = open(&path).expect("a store");
+        let (stored, damaged) = store.read().expect("it can be read");
+        prop_assert_eq!(stored.vms.len() + damaged.len(), 1, "no row is passed over in silence");
+        store.examine(&site_named("here")).expect("it can be read");
+    }
 }

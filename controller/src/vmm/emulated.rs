@@ -14,7 +14,7 @@ use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
 use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::check_server;
-use tandem_model::text::escaped_to;
+use tandem_model::text::{escaped, escaped_to};
 use tandem_model::{
     BitRate, Bytes, ClassId, Effect, Event, FixedAddress, FoundVm, GatewayId, LoadSample, Mac, Manner,
     MigrationId, PortNo, Progress, Resources, ServerId, Time, TrafficEnd, TrafficId, VmId, VmOrigin, VmSpec,
@@ -48,6 +48,8 @@ const ORDERS: usize = 256;
 /// How long an order may wait for room before the service counts as gone.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the service may take for its hello.
+const HELLO: Duration = Duration::from_secs(20);
 /// Between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
 /// The same while it serves another controller.
@@ -125,9 +127,17 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
     let (orders, queue) = mpsc::channel(ORDERS);
     let mut client = HypervisorClient::new(channel);
     let mut reports = client.attach(introduced(ReceiverStream::new(queue), owner)).await?.into_inner();
+    // Its hello comes by itself. Until it is known whose servers they are, nothing is ordered, and nothing of it is taken for true.
+    let hello = tokio::time::timeout(HELLO, reports.message()).await;
+    let hello = hello.map_err(|_| anyhow::anyhow!("it has not said hello within {HELLO:?}"))??;
+    let Some(Report::Hello(hello)) = hello.and_then(|r| r.report) else {
+        anyhow::bail!("it says something else before hello; is it a hypervisor service?");
+    };
+    check_site(&hello, &owner.site)?;
     let (effects, mut inbox) = mpsc::channel(WISHES);
     hub.send(Input::WorldAttached(effects)).await?;
-    let mut world = String::new();
+    let world = hello.world.clone();
+    greet(hello, hub).await?;
     let result = async {
         let mut waiting: Option<(Kind, tokio::time::Instant)> = None;
         loop {
@@ -135,12 +145,7 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
             tokio::select! {
                 // Reports are read while an order waits: the service may be waiting for us to take one before it goes on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
-                    Some(Report::Hello(hello)) => {
-                        world.clone_from(&hello.world);
-                        let vms = hello.vms.iter().map(found).collect();
-                        hub.send(Input::Event(Event::VmsFound { vms })).await?;
-                        hub.send(Input::Event(event(Report::Hello(hello), &world))).await?;
-                    }
+                    Some(Report::Hello(_)) => anyhow::bail!("it says hello again; it is attached anew"),
                     Some(report) => hub.send(Input::Event(event(report, &world))).await?,
                     None => return anyhow::Ok(()),
                 },
@@ -203,6 +208,27 @@ fn kept_spec(a: &wire::Allocate) -> Option<VmSpec> {
             gateway: origin.gateway.map(GatewayId),
         },
     })
+}
+
+/// Refuses the servers of another site; a service of an earlier release does not say.
+fn check_site(hello: &wire::Hello, site: &str) -> anyhow::Result<()> {
+    if hello.site.is_empty() || hello.site == site {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "its servers are those of the site \"{}\", and this is the controller of \"{}\"; nothing was sent to it. Serve that site's file, or \
+         name another service with --world",
+        escaped(&hello.site),
+        escaped(site)
+    )
+}
+
+/// The VMs that a service has, and then that it is there.
+async fn greet(hello: wire::Hello, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+    let (world, vms) = (hello.world.clone(), hello.vms.iter().map(found).collect());
+    hub.send(Input::Event(Event::VmsFound { vms })).await?;
+    hub.send(Input::Event(event(Report::Hello(hello), &world))).await?;
+    Ok(())
 }
 
 fn event(report: Report, world: &str) -> Event {
@@ -357,3 +383,7 @@ fn order(effect: Effect) -> Option<Kind> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+#[path = "emulated_tests.rs"]
+mod tests;

@@ -24,6 +24,9 @@ const B: ServerId = ServerId(1);
 const VM: VmId = VmId(7);
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/xl/stand-in");
 
+/// By which the vif script knows what the VM may send as, beside its `mac`.
+const HELD: &str = "ip=10.0.0.7";
+
 struct Bed {
     folder: tempfile::TempDir,
     sshds: Vec<Sshd>,
@@ -244,6 +247,7 @@ async fn a_vm_is_made_found_counted_and_removed() {
         config.contains("mac=02:00:00:00:00:07,bridge=br0,script=/etc/xen/scripts/vif-bridge"),
         "{config}"
     );
+    assert!(config.contains(HELD), "{config}");
     let load = driver.load(A).await.expect("counted");
     assert_eq!(load.vms.len(), 1);
     assert_eq!((load.vms[0].0, load.vms[0].1.ram, load.vms[0].1.cpu_ns), (VM, 16 << 20, 400_000_000));
@@ -332,6 +336,8 @@ async fn a_vm_moves_live_by_either_transport_and_leaves_nothing() {
         assert_eq!(states(&driver, B).await, [(VM, FoundState::Running)]);
         assert_eq!(bed.left(0), [""; 0], "{migration}");
         assert_eq!(bed.left(1), ["run/guests/tandem-vm7.cfg"], "{migration}");
+        let there = std::fs::read_to_string(bed.state(1, "domains")).expect("there");
+        assert!(there.contains(HELD), "the target holds it to its address, too: {there}");
         assert_eq!(driver.settle(order.way, false).await, Settled::Ended(Whereabouts::At(B), None));
     }
 }
@@ -463,6 +469,8 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
             (vec![], vec![(VM, FoundState::Running)])
         );
         assert_eq!((bed.left(0), bed.left(1)), (vec![], vec!["run/guests/tandem-vm7.cfg".to_owned()]));
+        let there = std::fs::read_to_string(bed.state(1, "domains")).expect("there");
+        assert!(there.contains(HELD), "the target holds it to its address, too: {there}");
         sleep(Duration::ZERO).await;
     }
 }

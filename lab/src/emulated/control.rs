@@ -302,3 +302,85 @@ pub struct FlowReport {
     /// True once it was stopped.
     pub ended: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn some_ask() -> impl Strategy<Value = Ask> {
+        let end = || (".{0,9}", any::<u32>()).prop_map(|(name, ip)| (name, Ipv4Addr::from(ip)));
+        prop_oneof![
+            Just(Ask::Status),
+            Just(Ask::Down),
+            Just(Ask::Hold),
+            ".{0,20}".prop_map(|node| Ask::Find { node }),
+            any::<Option<usize>>().prop_map(|senders| Ask::PingAll { senders }),
+            (any::<u64>(), end(), end(), any::<u64>(), any::<bool>())
+                .prop_map(|(id, from, to, rate, tcp)| Ask::StartFlow { id, from, to, rate, tcp }),
+            (any::<u64>(), any::<u64>(), ".{0,9}", any::<u64>())
+                .prop_map(|(id, vm, gateway, rate)| Ask::SendFrom { id, vm, gateway, rate }),
+            (any::<u64>(), any::<[u32; 3]>(), any::<[u64; 2]>()).prop_map(
+                |(vm, [to, port, rounds], [rate, downtime_ns])| Ask::MoveVm {
+                    vm,
+                    to,
+                    port,
+                    rate,
+                    downtime_ns,
+                    rounds
+                }
+            ),
+            (any::<u64>(), any::<Option<u64>>()).prop_map(|(vm, dirty)| Ask::LoadVm {
+                vm,
+                change: Change { cpu: Some(0.5), dirty, working_set: None }
+            }),
+            (end(), end(), proptest::collection::vec(".{0,9}", 0..3), any::<u64>()).prop_map(
+                |(node, vm, taps, every_us)| Ask::StartProbe { probe: Probe { node, vm, taps, every_us } }
+            ),
+        ]
+    }
+
+    proptest! {
+        /// A line asks and a line answers: neither may contain the end of one, whatever names have in them.
+        #[test]
+        fn what_is_asked_is_one_line_and_is_understood_as_it_was_meant(ask in some_ask()) {
+            let line = serde_json::to_string(&ask).expect("JSON");
+            prop_assert!(!line.contains('\n'));
+            let heard: Ask = serde_json::from_str(&line).expect("what was said");
+            prop_assert_eq!(serde_json::to_string(&heard).expect("JSON"), line);
+        }
+
+        #[test]
+        fn any_line_is_a_question_or_an_error_that_is_one_line(
+            ask in some_ask(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<char>()), 0..4),
+        ) {
+            let mut text: Vec<char> = serde_json::to_string(&ask).expect("JSON").chars().collect();
+            for (at, c) in changes {
+                let at = at.index(text.len());
+                text[at] = c;
+            }
+            let line: String = text.into_iter().collect();
+            if let Err(error) = serde_json::from_str::<Ask>(&line) {
+                let answer = Answer::Error { why: format!("not understood: {error}") };
+                let answer = serde_json::to_string(&answer).expect("JSON");
+                prop_assert!(!answer.contains('\n'));
+                let heard = serde_json::from_str::<Answer>(&answer);
+                let is_error = matches!(heard, Ok(Answer::Error { .. }));
+                prop_assert!(is_error);
+            }
+        }
+
+        #[test]
+        fn figures_of_flows_come_through_as_they_are(
+            id in any::<u64>(), ends in ".{0,20}", counts in any::<[u64; 4]>(), goodput in 0f64..1e12, ended in any::<bool>(),
+        ) {
+            let [bytes, sent, received, reordered] = counts;
+            let flow = FlowReport { id, ends, bytes, sent, received, reordered, goodput, ended, ..Default::default() };
+            let line = serde_json::to_string(&Answer::Flows { flows: vec![flow] }).expect("JSON");
+            prop_assert!(!line.contains('\n'));
+            let heard: Answer = serde_json::from_str(&line).expect("what was said");
+            prop_assert_eq!(serde_json::to_string(&heard).expect("JSON"), line);
+        }
+    }
+}

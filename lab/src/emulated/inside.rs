@@ -165,7 +165,7 @@ impl World for Lab {
     fn hello(&self) -> wire::Hello {
         let vms = self.network.hosts.running().into_iter();
         let vms = vms.map(|(vm, server)| wire::Running { vm, server: server as u32, kept: None }).collect();
-        wire::Hello { world: self.start.name.clone(), vms, traffic: true }
+        wire::Hello { world: self.start.name.clone(), vms, traffic: true, site: self.site.name.clone() }
     }
 
     fn allocate(&self, a: &wire::Allocate) -> anyhow::Result<Option<u32>> {

@@ -3,7 +3,7 @@
 use super::control::{self, Answer, Ask, Status};
 use super::datapath::{Choice, Datapath};
 use super::labs;
-use super::room::{Have, Need};
+use super::room::{self, Have, Need};
 use crate::tandem::beside;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -226,6 +226,12 @@ fn drop_output() -> anyhow::Result<()> {
 /// # Errors
 /// When there is no such lab.
 pub fn down(name: &str) -> anyhow::Result<()> {
+    // How long it may take, by what it has. One that does not say is ended all the same.
+    let hosts = match control::ask(name, &Ask::Status) {
+        Ok(Answer::Status(status)) => status.counts[1] + status.counts[2],
+        _ => 0,
+    };
+    let limit = room::down_limit(hosts as u64);
     let stream = labs::connect(name, false)?;
     // A lab that turns us away says why and ends; it may have done so before this is written.
     let said = writeln!(&stream, "{}", serde_json::to_string(&Ask::Down)?);
@@ -240,13 +246,14 @@ pub fn down(name: &str) -> anyhow::Result<()> {
     let _ = (&stream).read_to_end(&mut rest);
     // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last process of the sandbox apart, which
     // with many switches takes seconds: vswitchd has a packet socket per port.
-    for _ in 0..12000 {
+    let start = std::time::Instant::now();
+    while start.elapsed() < limit {
         if labs::connect(name, false).is_err() {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    bail!("the lab {name:?} does not end")
+    bail!("the lab {name:?} has not ended within {limit:?}")
 }
 
 /// Runs a command in a node. Call it before any thread is started.

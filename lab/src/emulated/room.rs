@@ -1,5 +1,5 @@
-//! Whether this machine has room for a lab, asked before anything is made: memory, descriptors, network namespaces. What is refused is refused
-//! with the figures. And how long the work may take, which grows with it.
+//! Whether this machine has room for a lab, asked before anything is made: memory, descriptors, network namespaces, processes, and ports of
+//! a switch. What is refused is refused with the figures. And how long the work may take, which grows with it.
 
 use anyhow::bail;
 use std::time::Duration;
@@ -15,6 +15,11 @@ const SWITCH_KIB: u64 = 600;
 const PROGRAMS_KIB: u64 = 100 << 10;
 /// Descriptors beside those of namespaces and ports: listeners, logs, connections, traffic.
 const MORE_DESCRIPTORS: u64 = 1024;
+/// Processes and threads of the lab itself: its first process, its own with its lanes and traffic, vswitchd with a handler and a revalidator
+/// for each of some processors, an agent's.
+const TASKS: u64 = 200;
+/// Ports that a switch may have: numbers from 0xff00 on mean something else (OpenFlow 1.0.0, OFPP_MAX), and the lab's switches speak that too.
+const PORTS_OF_A_SWITCH: u64 = 0xff00;
 /// Descriptors that a switch takes beside its ports': management, flows' and controllers' connections, its own device.
 const SWITCH_DESCRIPTORS: u64 = 8;
 
@@ -27,6 +32,10 @@ pub struct Need {
     pub descriptors: u64,
     /// Network namespaces.
     pub namespaces: u64,
+    /// Processes and threads, as long as there are no VMs.
+    pub tasks: u64,
+    /// Ports of the switch that has most.
+    pub ports: u64,
 }
 
 /// What a machine has left; `None` where it does not say.
@@ -38,6 +47,8 @@ pub struct Have {
     pub descriptors: Option<u64>,
     /// Network namespaces that this user may have (`user.max_net_namespaces`).
     pub namespaces: Option<u64>,
+    /// Processes and threads that may be started yet: of this user (RLIMIT_NPROC), of this control group (`pids.max`), of the machine.
+    pub tasks: Option<u64>,
 }
 
 /// Ports of all switches that are an agent's.
@@ -60,6 +71,13 @@ impl Need {
             memory_kib: PROGRAMS_KIB + hosts * SERVER_KIB + switches * SWITCH_KIB,
             descriptors: MORE_DESCRIPTORS + of_ports.max(2 * hosts),
             namespaces: hosts + 1,
+            // An agent or a soft switch's thread for each switch, where they have one.
+            tasks: TASKS + 2 * switches,
+            ports: (0u32..)
+                .zip(&t.switches)
+                .map(|(n, _)| count(t.ports(NodeId::Switch(SwitchId(n))).len()))
+                .max()
+                .unwrap_or(0),
         }
     }
 
@@ -88,6 +106,18 @@ impl Need {
                 self.namespaces
             ));
         }
+        if let Some(most) = have.tasks.filter(|n| *n < self.tasks) {
+            missing.push(format!(
+                "{} processes and threads are needed, and {most} may be started (`ulimit -u`, pids.max of the control group)",
+                self.tasks
+            ));
+        }
+        if self.ports > PORTS_OF_A_SWITCH {
+            missing.push(format!(
+                "a switch has {} ports, and OpenFlow 1.0 has numbers for {PORTS_OF_A_SWITCH}; let more switches share them",
+                self.ports
+            ));
+        }
         if missing.is_empty() {
             return Ok(());
         }
@@ -107,8 +137,44 @@ impl Have {
             memory_kib,
             descriptors: limits::most_descriptors(),
             namespaces: namespaces.and_then(|n| n.trim().parse().ok()),
+            tasks: [limits::most_processes(), tasks_of_group(), tasks_of_machine()]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
+}
+
+/// What a file with a number says; `max` is no number.
+fn number(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// What is left of this process's control group and those above it (cgroup v2, `pids.max` and `pids.current`).
+fn tasks_of_group() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
+    std::path::Path::new(&own)
+        .ancestors()
+        .filter_map(|group| {
+            let at = |file: &str| format!("/sys/fs/cgroup/{}/{file}", group.display());
+            Some(number(&at("pids.max"))?.saturating_sub(number(&at("pids.current"))?))
+        })
+        .min()
+}
+
+/// What is left of the whole machine (`kernel.threads-max`; how many there are is the second part of /proc/loadavg's fourth field).
+fn tasks_of_machine() -> Option<u64> {
+    let load = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let there: u64 = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some(number("/proc/sys/kernel/threads-max")?.saturating_sub(there))
+}
+
+/// How long a lab may take to be gone: the kernel takes namespaces, cables and packet sockets apart one after the other.
+pub fn down_limit(servers: u64) -> Duration {
+    const LEAST: Duration = Duration::from_secs(60);
+    const EACH: Duration = Duration::from_millis(50);
+    LEAST + EACH * u32::try_from(servers).unwrap_or(u32::MAX)
 }
 
 /// How long the agents may take to make a site's switches: two minutes, and for each port as long as it took on a busy machine of two
@@ -135,18 +201,52 @@ mod tests {
     fn what_has_no_room_is_refused_with_the_figures() {
         let need = Need::of(&site(50, 100));
         assert!(need.descriptors > 2 * 5000 && need.namespaces > 5000 && need.memory_kib > 1 << 20);
-        let all = Have { memory_kib: Some(16 << 20), descriptors: Some(1 << 20), namespaces: Some(100_000) };
+        assert_eq!((need.ports, need.tasks > 2 * 50), (104, true), "{need:?}");
+        let all = Have {
+            memory_kib: Some(16 << 20),
+            descriptors: Some(1 << 20),
+            namespaces: Some(100_000),
+            tasks: Some(10_000),
+        };
         assert!(need.check(&all).is_ok());
-        assert!(need.check(&Have { memory_kib: None, descriptors: None, namespaces: None }).is_ok());
-        let none = Have { memory_kib: Some(512 << 10), descriptors: Some(4096), namespaces: Some(1000) };
+        let unknown = Have { memory_kib: None, descriptors: None, namespaces: None, tasks: None };
+        assert!(need.check(&unknown).is_ok());
+        let none = Have {
+            memory_kib: Some(512 << 10),
+            descriptors: Some(4096),
+            namespaces: Some(1000),
+            tasks: Some(100),
+        };
         let why = need.check(&none).expect_err("no room").to_string();
-        for word in ["nothing was made", "and 512 MiB are available", "may have 4096", "may have 1000"] {
+        for word in [
+            "nothing was made",
+            "and 512 MiB are available",
+            "may have 4096",
+            "may have 1000",
+            "and 100 may be started",
+        ] {
             assert!(why.contains(word), "{why}");
         }
+        // Each of them alone is enough.
+        let one = |have: Have| need.check(&have).expect_err("no room").to_string().matches("needed").count();
+        assert_eq!(one(Have { descriptors: Some(need.descriptors - 1), ..all }), 1);
+        assert_eq!(one(Have { namespaces: Some(need.namespaces - 1), ..all }), 1);
+        assert_eq!(one(Have { memory_kib: Some(need.memory_kib - 1), ..all }), 1);
+        assert_eq!(one(Have { tasks: Some(need.tasks - 1), ..all }), 1);
+        let why = Need { ports: 65_281, ..need }.check(&all).expect_err("no number").to_string();
+        assert!(why.contains("65281 ports"), "{why}");
+    }
+
+    #[test]
+    fn this_machine_says_what_it_has() {
+        let have = Have::now();
+        assert!(have.memory_kib.is_some_and(|m| m > 1 << 10), "{have:?}");
+        assert!(have.tasks.is_some_and(|n| n > 10), "{have:?}");
     }
 
     #[test]
     fn a_large_lab_may_take_longer() {
         assert!(agents_limit(&site(50, 100)) > 2 * agents_limit(&site(2, 2)));
+        assert!(down_limit(5000) > 4 * down_limit(10));
     }
 }

@@ -42,6 +42,9 @@ pub struct Emulated {
     pub datapath: Choice,
 }
 
+/// How much longer the controller may take to have connected and filled all switches, for each of them.
+const EACH_SWITCH: Duration = Duration::from_secs(1);
+
 impl World for Emulated {
     fn kind(&self) -> &'static str {
         "emulated"
@@ -264,7 +267,8 @@ impl Run {
             more: &world.controller_options(),
         })?;
         let run = Run { controller, status, site, lab, _scratch: scratch };
-        run.wait_ready(world.patience())?;
+        let switches = u32::try_from(run.site.topology.switches.len()).unwrap_or(u32::MAX);
+        run.wait_ready(world.patience() + EACH_SWITCH * switches)?;
         Ok(run)
     }
 

@@ -17,6 +17,7 @@
 use super::dirty::PAGE;
 use super::memory::{Memory, Sum, digest};
 use super::pace::Pace;
+use crate::peer_lines::PeerLines;
 use crate::service::lock;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -471,6 +472,7 @@ impl Expected {
 /// Takes expected transfers in until the listener fails, each on a thread of its own.
 pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
     let strangers = Arc::new(AtomicUsize::new(0));
+    let lines = PeerLines::default();
     for stream in listener.incoming() {
         let Ok(stream) = stream else { return };
         if strangers.fetch_add(1, Ordering::SeqCst) >= STRANGERS {
@@ -487,7 +489,7 @@ pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
         });
         if let Err(error) = taken {
             strangers.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!("a transfer cannot be taken in: {error}");
+            lines.warn(|| format!("a transfer cannot be taken in: {error}"));
         }
     }
 }

@@ -1,17 +1,19 @@
 //! The coordinator's end of the way to a machine's node.
 
 use super::clocks;
+use super::lines::{self, LONGEST, LineError};
 use super::order::{Order, Take};
 use crate::emulated::control::{Answer, Ask, Clock};
 use crate::emulated::traffic::clock;
 use crate::service::lock;
 use anyhow::{Context, bail};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+use tandem_model::text::escaped;
 use tandem_testbed::ssh::{FILE, Remote, Ssh};
 
 /// How long an answer may take.
@@ -26,7 +28,7 @@ const ROUNDS: usize = 10;
 struct Open {
     remote: Remote,
     input: ChildStdin,
-    lines: mpsc::Receiver<String>,
+    lines: mpsc::Receiver<Result<String, LineError>>,
 }
 
 enum State {
@@ -54,7 +56,10 @@ impl Open {
 
     fn hear(&self, limit: Duration) -> anyhow::Result<Answer> {
         match self.lines.recv_timeout(limit) {
-            Ok(line) => serde_json::from_str(&line).with_context(|| format!("it says {line:?}")),
+            Ok(Ok(line)) => {
+                serde_json::from_str(&line).with_context(|| format!("it says \"{}\"", escaped(&line)))
+            }
+            Ok(Err(error)) => Err(error.into()),
             Err(RecvTimeoutError::Timeout) => bail!("it has not answered within {limit:?}"),
             Err(RecvTimeoutError::Disconnected) => bail!("it has ended"),
         }
@@ -90,8 +95,11 @@ impl Channel {
         let output = remote.stdout.take().context("ssh has no output")?;
         let (sender, lines) = mpsc::sync_channel(LINES);
         std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+            let mut output = BufReader::new(output);
+            // After an error nothing that comes can be told apart.
+            while let Some(line) = lines::next(&mut output, LONGEST).transpose() {
+                let is_last = line.is_err();
+                if sender.send(line).is_err() || is_last {
                     return;
                 }
             }

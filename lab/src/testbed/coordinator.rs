@@ -10,6 +10,7 @@ use crate::emulated::loads::{self, ServerLoad};
 use crate::emulated::traffic::{ENDED, Spec, clock};
 use crate::migration::Failed;
 use crate::migration::transfer::Control;
+use crate::peer_lines::PeerLines;
 use crate::service::{Reports, World, lock};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, VecDeque};
@@ -85,6 +86,8 @@ pub struct Testbed {
     steps: Vec<(String, f64)>,
     /// Connections to machines that are only switches, and the testbed's lock; both end with the lab.
     held: Mutex<Option<(Vec<Arc<Ssh>>, Lock)>>,
+    /// What orders and lost nodes cause to be said.
+    lines: PeerLines,
     reports: Reports,
 }
 
@@ -211,6 +214,7 @@ impl Testbed {
             clocks: Mutex::default(),
             steps: Vec::new(),
             held: Mutex::new(Some((connected, held))),
+            lines: PeerLines::default(),
             reports: Reports::default(),
         };
         testbed.read_clocks()?;
@@ -270,7 +274,7 @@ impl Testbed {
             return true;
         }
         let why = node.lost().unwrap_or_default();
-        tracing::error!("{why}");
+        self.lines.warn(|| why.clone());
         let gone: Vec<u64> = {
             let mut vms = lock(&self.vms);
             let gone = vms.iter().filter(|(_, p)| p.node == n).map(|(vm, _)| *vm).collect();
@@ -432,7 +436,7 @@ impl World for Testbed {
     fn hello(&self) -> wire::Hello {
         let vms = lock(&self.vms);
         let vms = vms.iter().map(|(vm, p)| wire::Running { vm: *vm, server: p.server, kept: None }).collect();
-        wire::Hello { world: self.name.clone(), vms, traffic: true }
+        wire::Hello { world: self.name.clone(), vms, traffic: true, site: self.site.name.clone() }
     }
 
     fn allocate(&self, a: &wire::Allocate) -> anyhow::Result<Option<u32>> {
@@ -452,7 +456,7 @@ impl World for Testbed {
         let Some(placed) = lock(&self.vms).remove(&vm) else { return };
         if let Err(error) = self.ask(placed.node, &Order::StopVm { vm }) {
             // A node that is lost has no VMs.
-            tracing::warn!("{error:#}");
+            self.lines.warn(|| format!("{error:#}"));
         }
     }
 
@@ -494,7 +498,7 @@ impl World for Testbed {
     fn stop_traffic(&self, id: u64) {
         let ends = lock(&self.flows).end(id);
         if let Some(Err(error)) = ends.map(|ends| self.stop_ends(id, ends)) {
-            tracing::warn!("{error:#}");
+            self.lines.warn(|| format!("{error:#}"));
         }
     }
 

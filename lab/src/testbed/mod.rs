@@ -8,7 +8,7 @@
 //!    gateway, and gives them back as they were when the node ends, however it ends.
 //! 2. The **node** ([`node`]) does on them what an emulated lab does in its own namespaces ([`crate::hosts`]): bridges, VMs, traffic. If
 //!    the guard dies, it gives the interfaces back itself; if both die at once, the kernel gives physical ones back.
-//! 3. The **coordinator** ([`coordinator`], [`channel`], [`clocks`]) serves the controller and the command line for all machines together.
+//! 3. The **coordinator** ([`coordinator`], [`channel`], [`lines`], [`clocks`]) serves the controller and the command line for all machines together.
 //!
 //! The control interface is never touched. A VM is what it is in an emulated lab: a namespace with its own Ethernet address.
 
@@ -16,6 +16,7 @@ pub mod channel;
 pub mod clocks;
 pub mod coordinator;
 pub mod guard;
+pub mod lines;
 pub mod nics;
 pub mod node;
 pub mod order;

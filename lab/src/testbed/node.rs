@@ -2,6 +2,7 @@
 //! for what is in no host's namespace, an empty network.
 
 use super::guard::Handed;
+use super::lines::{self, LONGEST};
 use super::nics;
 use super::order::Order;
 use crate::emulated::control::{Answer, Ask};
@@ -61,7 +62,8 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
         let _ = from_guard.send(Event::Alone);
     });
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let mut input = std::io::stdin().lock();
+        while let Ok(Some(line)) = lines::next(&mut input, LONGEST) {
             if sender.send(Event::Line(line)).is_err() {
                 return;
             }

@@ -140,12 +140,13 @@ pub async fn run(
     patience: Patience,
     hub: mpsc::Sender<Input>,
 ) {
-    run_with(drivers, world, patience, hub, WISHES).await;
+    run_with(drivers, world, owner, patience, hub, WISHES).await;
 }
 
 async fn run_with(
     drivers: Vec<Arc<dyn Hypervisor>>,
     world: &str,
+    owner: Owner,
     patience: Patience,
     hub: mpsc::Sender<Input>,
     depth: usize,

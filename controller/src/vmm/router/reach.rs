@@ -2,6 +2,8 @@
 
 use super::jobs::Job;
 use super::*;
+use crate::peer_lines::PeerLines;
+use std::sync::LazyLock;
 use tandem_model::FoundVm;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -9,6 +11,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 const MISSED: u32 = 2;
 /// Between two looks at whom a host serves.
 const OWNER: Duration = Duration::from_secs(60);
+/// What hosts cause to be said by answering.
+static LINES: LazyLock<PeerLines<ServerId>> = LazyLock::new(PeerLines::default);
 
 impl Router {
     pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>, owner: &Owner) {
@@ -73,7 +77,9 @@ impl Router {
                 }
                 // Of a migration: the core knows of it and asks. What does not run is made anew, or removed, when the core asks.
                 FoundState::Incoming | FoundState::Halted | FoundState::Dying => {
-                    tracing::info!("{} on {server} is {:?}", f.name, f.state);
+                    if let Some(more) = LINES.take(server) {
+                        tracing::info!("{} on {server} is {:?}{more}", f.name, f.state);
+                    }
                 }
             }
         }
@@ -292,7 +298,9 @@ impl Reacher {
                 let _ = self.told.send(Told::Away(self.server, why.clone())).await;
                 return why;
             }
-            tracing::warn!("no loads of {}: {why}", self.server);
+            if let Some(more) = LINES.take(self.server) {
+                tracing::warn!("no loads of {}: {why}{more}", self.server);
+            }
         }
     }
 }

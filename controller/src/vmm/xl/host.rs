@@ -132,7 +132,8 @@ impl HostState {
         let limit = self.host.times.command;
         let what = "looking at its tools";
         let script = "command -v xl >/dev/null || { echo 'there is no xl here; install the Xen utilities' >&2; exit 1; }\n\
-             xl info || exit 1\ncommand -v python3 >/dev/null && echo 'tandem_python : yes'; command -v nft >/dev/null && echo 'tandem_nft : yes'; :";
+             xl info || exit 1\ncommand -v python3 >/dev/null && echo 'tandem_python : yes'; \
+             nft 'add table netdev tandem_probe; delete table netdev tandem_probe' 2>/dev/null && echo 'tandem_nft : yes'; :";
         let output = self.remote.run(connection, what, script, &[], &[], limit).await?;
         let text = self.remote.good(what, output)?;
         let info = parse::info(&text).map_err(|e| self.nonsense(what, &e))?;
@@ -141,7 +142,7 @@ impl HostState {
         } else if text.contains("tandem_nft : yes") {
             "nftables"
         } else {
-            "tc's flower (nftables is not installed)"
+            "tc's flower (nftables is not installed, or the kernel has it not for devices)"
         };
         let tools = Tools { relay: text.contains("tandem_python : yes"), xen: info.version, filter };
         tracing::info!(
