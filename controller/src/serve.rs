@@ -1,9 +1,9 @@
 //! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches forwarding.
 
 use crate::agents::{Agents, authority::Authority};
+use crate::clock::now;
 use crate::http::guard::{Guard, HostName, guard};
 use crate::http::listen::{self, ApiListener};
-use crate::clock::now;
 use crate::hub::{Hub, Input, QUEUE};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;

@@ -258,10 +258,9 @@ fn flooded(datapath: &'static str) -> Result<()> {
     let before = Use::of_controller(&town.dc)?;
     let pings = town.watch(1500)?;
     let begun = Instant::now();
-    let flood = town.dc.exec_in_background(
-        &format!("vm{id}"),
-        &["/usr/bin/python3", "-c", FLOOD, "6000", &address],
-    )?;
+    let flood = town
+        .dc
+        .exec_in_background(&format!("vm{id}"), &["/usr/bin/python3", "-c", FLOOD, "6000", &address])?;
     // While it goes on, the controller does what it is asked to.
     town.is_well("under a flood")?;
     let output = flood.wait_with_output()?;
@@ -278,7 +277,8 @@ fn flooded(datapath: &'static str) -> Result<()> {
     );
     ensure!(used.memory < MEMORY && used.log < LOG, "{used:?}");
     let hosts = town.dc.json(&["topology"])?;
-    let strangers = hosts["hosts"].as_array().map_or(0, |l| l.iter().filter(|h| h["kind"] == "stranger").count());
+    let strangers =
+        hosts["hosts"].as_array().map_or(0, |l| l.iter().filter(|h| h["kind"] == "stranger").count());
     ensure!(strangers < 100, "{strangers} strangers are kept");
     Ok(())
 }

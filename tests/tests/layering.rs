@@ -241,9 +241,15 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ("agent/src/enrol.rs", "whether a certificate is good"),
     ("agent/src/soft/engine.rs", "the moment at which its monotonic clock starts"),
     ("controller/src/agents/authority.rs", "how long certificates and enrolment tokens are good"),
-    ("controller/src/clock.rs", "the moment at which the monotonic clock starts; whether the wall clock was set"),
+    (
+        "controller/src/clock.rs",
+        "the moment at which the monotonic clock starts; whether the wall clock was set",
+    ),
     ("controller/src/store/tokens.rs", "how long tokens of the API are good"),
-    ("controller/src/vmm/xapi/load.rs", "from when on a host is asked the first time; then its own clock counts"),
+    (
+        "controller/src/vmm/xapi/load.rs",
+        "from when on a host is asked the first time; then its own clock counts",
+    ),
     ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
     ("fpga-config/card/src/modelled.rs", "the moment at which its monotonic clock starts"),
     ("lab/src/emulated/probe.rs", "the kernel's time stamps of packets are by it"),
@@ -263,7 +269,8 @@ fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
 
 #[test]
 fn the_wall_clock_is_read_only_where_a_date_is_meant() {
-    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize().expect("the root");
+    let root =
+        std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize().expect("the root");
     let mut files = Vec::new();
     for folder in ["agent", "controller", "fpga-config", "lab", "model", "openflow"] {
         sources(&root.join(folder), &mut files);

@@ -53,8 +53,10 @@ impl Core {
         self.wall_clock.ahead = self.wall_clock.ahead.saturating_add(by);
         let moved = self.move_ends(by);
         let way = if by > 0 { "forward" } else { "back" };
-        let mut text =
-            format!("the wall clock of the controller's machine was set {way} by {}; no timer moves", seconds(by));
+        let mut text = format!(
+            "the wall clock of the controller's machine was set {way} by {}; no timer moves",
+            seconds(by)
+        );
         if moved > 0 {
             text += &format!(", and the {moved} VMs whose time ends keep what is left of it");
         }

@@ -175,7 +175,8 @@ fn a_certificate_outlives_a_clock_that_is_set_back_by_a_day() {
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).expect("it is read");
     let from = certificate.validity().not_before.timestamp();
     assert!(from < (now() - Duration::days(6)).unix_timestamp(), "{from}");
-    let (_, authority) = x509_parser::pem::parse_x509_pem(place.authority.certificate().as_bytes()).expect("PEM");
+    let (_, authority) =
+        x509_parser::pem::parse_x509_pem(place.authority.certificate().as_bytes()).expect("PEM");
     let from = authority.parse_x509().expect("it is read").validity().not_before.timestamp();
     assert!(from < (now() - Duration::days(6)).unix_timestamp(), "{from}");
 }

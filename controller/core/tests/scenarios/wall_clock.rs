@@ -191,8 +191,7 @@ fn a_kill_within_a_step_takes_nobodys_time() {
         for cut in 0..=writes.len() {
             let mut disk = World::dark_at(read(SMALL), stored.clone(), before.now);
             writes.iter().take(cut).for_each(|w| disk.write(w));
-            let mut after =
-                restarted(&disk.stored, before.now.moved(by), &vms.iter().collect::<Vec<_>>());
+            let mut after = restarted(&disk.stored, before.now.moved(by), &vms.iter().collect::<Vec<_>>());
             after.wait_seen(Duration::from_secs(839));
             assert!(vms.iter().all(|v| runs(&after, v.id)), "{by}, {cut} writes: of 840 s");
         }

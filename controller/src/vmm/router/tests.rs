@@ -208,7 +208,8 @@ impl Bed {
     async fn start(memory: Memory) -> Bed {
         let (hub, mut inputs) = mpsc::channel(1024);
         let driver: Arc<dyn Hypervisor> = Arc::new(memory.clone());
-        let task = tokio::spawn(async move { run_with(vec![driver], "hypervisors", patience(), hub, 64).await });
+        let task =
+            tokio::spawn(async move { run_with(vec![driver], "hypervisors", patience(), hub, 64).await });
         let effects = match inputs.recv().await {
             Some(Input::WorldAttached(effects)) => effects,
             other => panic!("{other:?}"),
@@ -571,7 +572,10 @@ async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     drop(effects);
     let mut inputs = inputs;
     let detached = inputs.recv().await;
-    assert!(matches!(&detached, Some(Input::WorldDetached(why)) if why.contains("64 wishes")), "{detached:?}");
+    assert!(
+        matches!(&detached, Some(Input::WorldDetached(why)) if why.contains("64 wishes")),
+        "{detached:?}"
+    );
     let Some(Input::WorldAttached(effects)) = inputs.recv().await else { panic!("it attaches again") };
     let mut bed = Bed { memory, effects, inputs, _task };
     assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });
