@@ -296,7 +296,14 @@ fn a_second_agent_on_the_same_ports_is_refused_until_the_first_is_gone() {
     assert!(host.ping(), "the first goes on");
     host.talk("b").install(None);
     drop(first);
-    // It tries every second.
+    // What a killed agent has set up is written down in its own folder only: to the second it is somebody's until it is given back.
+    wait("the first's queueing is said to be in the way", || {
+        let (_, text) = host.say("b", &["status"]);
+        text.contains("a htb queueing of somebody else").then_some(())
+    });
+    let (good, text) = host.say("a", &["release"]);
+    assert!(good, "{text}");
+    // It tries every few seconds.
     wait("packets by the second", || host.ping().then_some(()));
 }
 

@@ -10,7 +10,7 @@ use tandem_fpga_config::codec::{Exact, Key, Port, Reason, Rule, Transport};
 use tandem_fpga_config::counters::Sweep;
 use tandem_fpga_config::model::Model;
 use tandem_fpga_config::offload::moves::Owner;
-use tandem_fpga_config::offload::{Offload, OffloadError, Options, Place};
+use tandem_fpga_config::offload::{Offload, OffloadError, Options, Place, Seen};
 use tandem_fpga_config::registers::{Access, AccessError, Registers};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{Adding, Criteria, FieldId, Flow, Instructions, Op};
@@ -546,4 +546,20 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
+    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for one. What software decides leaves no exact
+    // entry, and a rule for frames without a type stays in software, with what it hides.
+    let mut snap = udp(2, 0);
+    snap.splice(12..12, [0, 54, 0xaa, 0xaa, 3, 0, 0, 0]);
+    let rules = ["priority=9,ip,actions=output:1", "priority=8,actions=output:2"];
+    assert!(differs(Options::default(), &rules, &snap));
+    let rules = ["priority=9,dl_type=0x05ff,actions=output:1", "priority=8,actions=output:2"];
+    let mut llc = vec![0xff; 12];
+    llc.extend([0, 3, 0x42, 0x42, 3]);
+    llc.resize(60, 0);
+    assert!(!differs(Options::default(), &rules, &llc), "it comes to software");
+    let mut w = World::new(ports(4, false, true), Options::default());
+    rules.iter().for_each(|rule| add(&mut w, rule));
+    w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
+    let seen = w.offload.packet_seen(&llc, 3, w.now, &mut w.card).expect("it answers");
+    assert_eq!(seen, Seen::Nothing, "what is behind the length decides");
 }

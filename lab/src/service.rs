@@ -397,12 +397,28 @@ pub fn run(
     Ok(())
 }
 
+/// Who is turned away is told why, so many at once.
+const FAREWELLS: usize = 16;
+/// One takes so long at most.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Tells why, and stays until it was read: one who still writes when the socket is closed hears of a broken pipe only.
+async fn say_goodbye(mut stream: tokio::net::UnixStream, why: &str) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.write_all(&goodbye(why)).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
 /// Takes in who may attach, and tells others why not.
 async fn admit(
     listener: tokio::net::UnixListener,
     admission: Arc<Admission>,
     sender: tokio::sync::mpsc::Sender<std::io::Result<tokio::net::UnixStream>>,
 ) {
+    let farewells = Arc::new(tokio::sync::Semaphore::new(FAREWELLS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -418,8 +434,15 @@ async fn admit(
                     return;
                 }
             }
-            // Whoever does not read it does not hear it.
-            Err(why) => drop(stream.try_write(&goodbye(&why))),
+            // Beyond so many at once nobody is told.
+            Err(why) => {
+                if let Ok(place) = farewells.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(FAREWELL, say_goodbye(stream, &why)).await;
+                        drop(place);
+                    });
+                }
+            }
         }
     }
 }

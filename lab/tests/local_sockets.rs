@@ -161,7 +161,7 @@ fn another_user_neither_asks_a_lab_nor_ends_it_nor_sees_it() -> Result<()> {
     }
     let why = place.refused(&[&["exec"][..], &of_root, &["srv1", "--", "true"]].concat())?;
     ensure!(why.contains("may not use this service"), "{why}");
-    let why = place.refused(&["vm", "move", "--user", "root", "--name", name, "vm1", "srv2"])?;
+    let why = place.refused(&["vm", "move", "--user", "root", "--name", name, "vm1", "--to", "srv2"])?;
     ensure!(why.contains("may not use this service"), "{why}");
     // Not by his own name for it, and no word of it in what he is told.
     let why = place.refused(&["status"])?;

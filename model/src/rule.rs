@@ -11,6 +11,29 @@ pub const ETH_ARP: u16 = 0x0806;
 /// Ethernet type of LLDP.
 pub const ETH_LLDP: u16 = 0x88cc;
 
+/// Which 802.1Q tag a frame has. A tag with VID 0 gives a priority and no VLAN (IEEE 802.1Q section 9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VlanTag {
+    /// It is of no VLAN: no tag, or one with VID 0. Never in a rule for a switch with one table, since OpenFlow 1.0 has no word for it.
+    NoVlan,
+    /// It has no tag.
+    Untagged,
+    /// It has a tag with VID 0.
+    Priority,
+}
+
+impl VlanTag {
+    /// What both allow; `None` when no frame is like that.
+    pub fn both(self, other: VlanTag) -> Option<VlanTag> {
+        match (self, other) {
+            (a, b) if a == b => Some(a),
+            (VlanTag::NoVlan, narrow) | (narrow, VlanTag::NoVlan) => Some(narrow),
+            _ => None,
+        }
+    }
+}
+
 /// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,9 +47,12 @@ pub struct RuleMatch {
     /// Destination Ethernet address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eth_dst: Option<Mac>,
-    /// Ethernet type.
+    /// Ethernet type, behind a tag if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eth_type: Option<u16>,
+    /// 802.1Q tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanTag>,
     /// Source IPv4 prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_src: Option<Prefix>,
@@ -189,6 +215,12 @@ impl fmt::Display for RuleMatch {
         }
         if let Some(m) = self.eth_dst {
             parts.push(format!("dl_dst={m}"));
+        }
+        match self.vlan {
+            Some(VlanTag::NoVlan) => parts.push("vlan_tci=0/0xfff".into()),
+            Some(VlanTag::Untagged) => parts.push("dl_vlan=0xffff".into()),
+            Some(VlanTag::Priority) => parts.push("dl_vlan=0".into()),
+            None => {}
         }
         match (self.eth_type, self.ip_proto) {
             (Some(ETH_IPV4), Some(6)) => parts.push("tcp".into()),

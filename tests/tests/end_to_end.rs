@@ -399,7 +399,7 @@ set -e
 cd "$1"
 test "$(id -u)" = 65534
 export TANDEM_API="unix:$1/api.sock"
-./tandem serve --site site.toml --openflow "unix:$1/of.sock" --agents "unix:$1/agents.sock" --world "@tandem-lab/$2/world" --store "$1/store.sqlite" >serve.log 2>&1 &
+./tandem serve --site site.toml --openflow "unix:$1/of.sock" --agents "unix:$1/agents.sock" --world "@tandem-lab/65534/$2/world" --store "$1/store.sqlite" >serve.log 2>&1 &
 controller=$!
 trap 'kill $controller; ./tandem-lab down --name "$2" >&2' EXIT
 until ./tandem topology >/dev/null 2>&1; do kill -0 $controller; sleep 0.05; done
@@ -428,7 +428,7 @@ fn an_ordinary_user_brings_up_a_data_centre_in_a_user_namespace() -> Result<()> 
     std::fs::write(folder.join("user.sh"), ORDINARY_USER)?;
     // /dev/net/tun as Debian's udev makes it, seen by this test only.
     let script = "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && chmod 666 /dev/net/tun && \
-                  exec setpriv --reuid 65534 --regid 65534 --clear-groups sh \"$1/user.sh\" \"$1\" \"$2\"";
+                  exec timeout 240 setpriv --reuid 65534 --regid 65534 --clear-groups sh \"$1/user.sh\" \"$1\" \"$2\"";
     let output = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"])
         .arg(&folder)

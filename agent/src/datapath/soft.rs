@@ -50,6 +50,8 @@ pub struct Soft {
     make: MakeIo,
     switches: Vec<SwitchConfig>,
     known: BTreeMap<String, Ports>,
+    /// A port of them was refused when they were last applied.
+    withheld: bool,
     controller: Address,
     /// Who may use the switches' management sockets.
     group: Option<String>,
@@ -133,6 +135,7 @@ impl Soft {
             make,
             switches,
             known: BTreeMap::new(),
+            withheld: false,
             controller: config.controller.clone(),
             group: config.group.clone(),
             database: config.ovs.database.clone(),
@@ -557,6 +560,8 @@ impl Datapath for Soft {
         {
             outcome.faults.push(Fault::new("", None, why));
         }
+        // What is refused now is wanted all the same, and tried again.
+        (self.wanted, self.left) = (wanted.to_vec(), left.to_vec());
         let mut refused_ports = self.not_free(wanted);
         let mut wanted = wanted.to_vec();
         withhold(&mut wanted, &refused_ports);
@@ -569,8 +574,8 @@ impl Datapath for Soft {
             }
         }
         withhold(&mut wanted, &refused_ports);
+        self.withheld = !refused_ports.is_empty();
         outcome.faults.extend(refused_ports);
-        (self.wanted, self.left) = (wanted.clone(), left.to_vec());
         self.engines(&wanted, left, &mut outcome);
         let refused: Vec<String> =
             outcome.faults.iter().filter(|f| f.port.is_none()).map(|f| f.switch.clone()).collect();
@@ -579,6 +584,7 @@ impl Datapath for Soft {
         outcome.changes += changes;
         let mut made: Vec<Switch> = wanted.into_iter().filter(|s| !refused.contains(&s.name)).collect();
         withhold(&mut made, &faults);
+        self.withheld |= !faults.is_empty();
         outcome.faults.extend(faults);
         let left = [left, &refused].concat();
         let made = self.with_interfaces(&made);
@@ -610,8 +616,10 @@ impl Datapath for Soft {
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
             return self.apply(&wanted, &left, Adopt::No);
         }
-        // One that could not be started (its card was not there, or is another agent's) is tried again.
-        let missing = self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
+        // A switch that could not be started (its card was not there, or is another agent's) is tried again, and so is a port that was
+        // somebody else's.
+        let missing =
+            self.withheld || self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
         if missing && self.tried.is_none_or(|t| t.elapsed() >= AGAIN) {
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
             self.missing = self.apply(&wanted, &left, Adopt::No).faults;
@@ -665,6 +673,7 @@ impl Datapath for Soft {
             return Err(why.to_string());
         }
         (self.wanted, self.left, self.made, self.watch) = (Vec::new(), Vec::new(), Vec::new(), None);
+        self.withheld = false;
         shared(&self.running).0.clear();
         let mut left = Vec::new();
         match self.shaping.apply(&[], &[]) {

@@ -1,5 +1,6 @@
 //! What switches, ports and discovery frames mean: links come and go, and the operator hears of what is not as declared.
 
+use crate::access_ports::Behind;
 use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::links::LinkState;
@@ -147,6 +148,12 @@ impl Core {
     }
 
     pub(crate) fn on_link_seen(&mut self, from: (Dpid, PortNo), to: (Dpid, PortNo)) {
+        // No machine speaks for links: what comes in by its port is forged, or sent on by it from elsewhere.
+        if let Some(switch) = self.live.id(to.0)
+            && matches!(self.access.behind(switch, to.1), Behind::Servers(_) | Behind::Gateways(_))
+        {
+            return;
+        }
         let site = self.site.clone();
         let (confirmed, surprise) = self.live.link_seen(&site.topology, from, to, self.now);
         if let Some(link) = confirmed

@@ -29,6 +29,9 @@ pub struct Nic {
     pub carrier: bool,
 }
 
+/// The most cores that a site file may say of a server; a machine that says more says nothing that can be believed.
+const MOST_CPU: u32 = 1_000_000;
+
 /// What a machine has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -82,7 +85,7 @@ fn read(machine: &Machine, text: &str) -> Facts {
                     carrier: carrier == "1",
                 });
             }
-            ["cpu", n] => facts.cpu = n.parse().unwrap_or(0),
+            ["cpu", n] => facts.cpu = n.parse().ok().filter(|n| *n <= MOST_CPU).unwrap_or(0),
             ["ram", kib] => facts.ram = kibibytes(kib),
             ["disk", kib] => facts.disk = kibibytes(kib),
             _ => {}

@@ -82,6 +82,8 @@ impl Field {
     }
 }
 
+/// The lowest Ethernet type; what is below is the length of an 802.3 frame (IEEE 802.3 section 3.2.6).
+pub const FIRST_TYPE: u16 = 0x0600;
 /// VLAN field of a packet without a tag.
 pub const UNTAGGED: u16 = 0xffff;
 /// The source that no packet has: a row with it is deleted.

@@ -28,6 +28,9 @@ pub enum Reason {
         /// In words.
         needs: &'static str,
     },
+    /// An 802.3 frame without an Ethernet type.
+    #[error("it matches frames that have a length for an Ethernet type, which the card takes for types")]
+    Length,
     /// See [`Transport`](super::rule::Transport).
     #[error("it matches {0:?}, which the card would see in fragments too; `transport = \"card\"` allows it")]
     Fragments(FieldId),
@@ -41,6 +44,11 @@ pub enum Reason {
         "it sets the DSCP of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
     )]
     Ipv6Changed,
+    /// IPv6 has ports too.
+    #[error(
+        "it changes TCP or UDP ports of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"
+    )]
+    Ipv6PortsChanged,
     /// CONTROLLER, LOCAL, NORMAL, TABLE.
     #[error("it sends to {0}")]
     Reserved(&'static str),

@@ -7,11 +7,13 @@
 //! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and of type 0x88a8.
 //! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
 //! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
-//!   software. An 802.3 frame's length is its type, in software and in the card.
+//!   software.
+//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to the card its length is its
+//!   type. A rule for types below 0x0600 stays in software, and no exact entry is made for such a frame.
 
 use super::action::Action;
 use super::entry::Row;
-use super::key::{Field, Key, Pattern, UNTAGGED};
+use super::key::{FIRST_TYPE, Field, Key, Pattern, UNTAGGED};
 use super::ports::{At, CARD_PORTS, CardPorts, PortMap, cpu_queue, queue, sources};
 use super::reason::Reason;
 use tandem_openflow::of13::port as reserved;
@@ -178,6 +180,8 @@ impl Matched {
                 F::InPhyPort => self.in_port(v, m, ports),
                 F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
                 F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
+                // The card takes the length for a type. What it does not see is not in the pattern, which then matches more.
+                F::EthType if v < u64::from(FIRST_TYPE) => self.blame(Reason::Length),
                 F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
                 F::VlanVid => self.vlan_id(v, m),
                 F::VlanPcp => {
@@ -350,6 +354,10 @@ fn plan(
             Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
             Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
+            // Of IPv6, too, software changes the ports.
+            Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
+                return Err(Reason::Ipv6PortsChanged);
+            }
             Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
             Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),
             other => return Err(Reason::Action(format!("{other:?}"))),

@@ -22,8 +22,9 @@ pub mod select;
 pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
 
 use crate::codec::entry::{Exact, Row};
+use crate::codec::key::FIRST_TYPE;
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Key, PortMap, Reason, Rule, Transport};
+use crate::codec::{Action, Field, Key, PortMap, Reason, Rule, Transport};
 use crate::profile::FlowMap;
 use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
@@ -385,6 +386,10 @@ impl Offload {
         let Some(At::Card(ingress)) = self.ports.get(in_port).map(|p| p.at) else { return Ok(Seen::Nothing) };
         let key = Key::of_frame(frame, queue(ingress));
         if self.lost || self.entries.get(&key).is_some() {
+            return Ok(Seen::Nothing);
+        }
+        // What is behind a length decides in software, and the card does not see it.
+        if key.get(Field::ETH_TYPE) < u64::from(FIRST_TYPE) {
             return Ok(Seen::Nothing);
         }
         let Some((action, flow)) = self.entry_for(&key, ingress) else { return Ok(Seen::Nothing) };

@@ -63,7 +63,7 @@ pub fn matched(d: &mut Dice, transport: bool) -> String {
             (true, false)
         }
         7 => {
-            out += &format!("dl_type={:#x},", d.pick(&[0x86dd, 0x88cc, 0x2e]));
+            out += &format!("dl_type={:#x},", d.pick(&[0x86dd, 0x88cc, 0x88b5]));
             (false, false)
         }
         _ => (false, false),
@@ -196,8 +196,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
             f.extend([0x20; 32]);
             f.extend([0, 80, 0, 80, 0, 8, 0, 0]);
         }
-        // An 802.3 length, and LLDP.
-        2 => f.extend([0, 0x2e, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
+        // A type that nobody knows, and LLDP. 802.3 frames with a length are a deviation with a test of its own.
+        2 => f.extend([0x88, 0xb5, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
         3 => f.extend([0x88, 0xcc, 2, 7, 4]),
         _ => {
             let options = if d.one_in(5) { vec![1u8; 4] } else { Vec::new() };

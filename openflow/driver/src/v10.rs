@@ -5,11 +5,11 @@ use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
     Cookie, ETH_ARP, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch,
+    RuleMatch, VlanTag,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
-use tandem_openflow::of10::matching::wildcard;
+use tandem_openflow::of10::matching::{VLAN_NONE, wildcard};
 use tandem_openflow::of10::stats::{FlowStatsRequest, PortStatsRequest, REPLY_MORE, ReplyBody, RequestBody};
 use tandem_openflow::of10::{
     Action, FlowMod, Match, Message, PacketInView, PacketOut, PhyPort, PortMod, StatsRequest, SwitchConfig,
@@ -49,6 +49,7 @@ fn to_match(m: &RuleMatch) -> Match {
     set(m.in_port.is_some(), wildcard::IN_PORT);
     set(m.eth_src.is_some(), wildcard::DL_SRC);
     set(m.eth_dst.is_some(), wildcard::DL_DST);
+    set(m.vlan.is_some(), wildcard::DL_VLAN);
     set(m.eth_type.is_some(), wildcard::DL_TYPE);
     set(is_ip && m.ip_proto.is_some(), wildcard::NW_PROTO);
     set(is_ip && m.ip_dscp.is_some(), wildcard::NW_TOS);
@@ -65,6 +66,11 @@ fn to_match(m: &RuleMatch) -> Match {
         in_port: m.in_port.map_or(0, short),
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
+        dl_vlan: match m.vlan {
+            // The core asks for either tag by a rule of its own (there is no word for both): less is let through, not more.
+            Some(VlanTag::Untagged | VlanTag::NoVlan) => VLAN_NONE,
+            Some(VlanTag::Priority) | None => 0,
+        },
         dl_type: m.eth_type.unwrap_or(0),
         nw_tos: m.ip_dscp.filter(|_| is_ip).unwrap_or(0) << 2,
         nw_proto: m.ip_proto.filter(|_| is_ip).unwrap_or(0),
@@ -81,13 +87,16 @@ fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 1 | 6 | 17)
 }
 
-/// What a match means; `None` for one that no rule of ours has: VLANs. A field that cannot matter is ignored, whatever the switch
+/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A field that cannot matter is ignored, whatever the switch
 /// says of it (OF 1.0 section 3.4): IP's without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let has = |bit: u32| m.wildcards & bit == 0;
-    if has(wildcard::DL_VLAN) {
-        return None;
-    }
+    let vlan = match (has(wildcard::DL_VLAN), m.dl_vlan) {
+        (false, _) => None,
+        (true, VLAN_NONE) => Some(VlanTag::Untagged),
+        (true, 0) if !has(wildcard::DL_VLAN_PCP) => Some(VlanTag::Priority),
+        (true, _) => return None,
+    };
     let eth_type = has(wildcard::DL_TYPE).then_some(m.dl_type);
     let is_ip = eth_type == Some(ETH_IPV4);
     let has_network = is_ip || eth_type == Some(ETH_ARP);
@@ -102,6 +111,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
         eth_src: has(wildcard::DL_SRC).then_some(m.dl_src),
         eth_dst: has(wildcard::DL_DST).then_some(m.dl_dst),
         eth_type,
+        vlan,
         ip_src: prefix(m.nw_src, m.nw_src_bits()),
         ip_dst: prefix(m.nw_dst, m.nw_dst_bits()),
         ip_dscp: (is_ip && has(wildcard::NW_TOS)).then_some(m.nw_tos >> 2),

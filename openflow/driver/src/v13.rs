@@ -5,6 +5,7 @@ use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
     Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
+    VlanTag,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -37,6 +38,29 @@ fn masked(prefix: Prefix) -> Masked<std::net::Ipv4Addr> {
     Masked { value: prefix.address(), mask: (prefix.len() < 32).then(|| prefix.mask()) }
 }
 
+/// OFPVID_PRESENT (OF 1.3.5 section 7.2.3.7): there is a tag.
+const TAG: u16 = 0x1000;
+/// The bits of a VID.
+const VID: u16 = 0x0fff;
+
+/// Of no VLAN is what has no bit of a VID set, with a tag or without.
+fn to_vlan(tag: VlanTag) -> Masked<u16> {
+    match tag {
+        VlanTag::NoVlan => Masked { value: 0, mask: Some(VID) },
+        VlanTag::Untagged => Masked { value: 0, mask: None },
+        VlanTag::Priority => Masked { value: TAG, mask: None },
+    }
+}
+
+fn from_vlan(m: &Masked<u16>) -> Option<VlanTag> {
+    match (m.value, m.mask) {
+        (0, Some(VID)) => Some(VlanTag::NoVlan),
+        (0, None) => Some(VlanTag::Untagged),
+        (TAG, None) => Some(VlanTag::Priority),
+        _ => None,
+    }
+}
+
 /// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is left out, since its prerequisite is
 /// missing: conditions of IP without IP, ports without TCP or UDP, and a prefix of no bits, which matches everything.
 fn to_match(m: &RuleMatch) -> Match {
@@ -45,6 +69,7 @@ fn to_match(m: &RuleMatch) -> Match {
     fields.extend(m.eth_dst.map(|a| Field::EthDst(Masked::exact(a))));
     fields.extend(m.eth_src.map(|a| Field::EthSrc(Masked::exact(a))));
     fields.extend(m.eth_type.map(Field::EthType));
+    fields.extend(m.vlan.map(|v| Field::VlanVid(to_vlan(v))));
     if m.eth_type == Some(ETH_IPV4) {
         fields.extend(m.ip_dscp.map(Field::IpDscp));
         fields.extend(m.ip_proto.map(Field::IpProto));
@@ -95,6 +120,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
             Field::EthDst(a) => once(&mut out.eth_dst, exact(&a)?)?,
             Field::EthSrc(a) => once(&mut out.eth_src, exact(&a)?)?,
             Field::EthType(t) => once(&mut out.eth_type, t)?,
+            Field::VlanVid(v) => once(&mut out.vlan, from_vlan(&v)?)?,
             Field::IpDscp(d) => once(&mut out.ip_dscp, d)?,
             Field::IpProto(p) => once(&mut out.ip_proto, p)?,
             Field::Ipv4Src(a) => once(&mut out.ip_src, prefix(&a)?)?,

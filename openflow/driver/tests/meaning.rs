@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use tandem_model::{
     Cookie, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Effect, Event, Mac, Owner, PortNo, Prefix, Rule, RuleAction,
-    RuleKey, RuleMatch, Time, TxnId,
+    RuleKey, RuleMatch, Time, TxnId, VlanTag,
 };
 use tandem_openflow::of13::multipart::ReplyBody as Reply13;
 use tandem_openflow::of13::oxm::BASIC;
@@ -115,12 +115,14 @@ fn matching() -> impl Strategy<Value = RuleMatch> {
     let mac = || any::<[u8; 6]>().prop_map(Mac);
     let net = || (any::<u32>(), 0u8..=32).prop_map(|(a, b)| prefix(a, b));
     let kind = prop::sample::select(vec![ETH_IPV4, ETH_IPV4, ETH_IPV4, ETH_ARP, ETH_LLDP, 0x86dd]);
-    let layer2 = (of((1u32..9).prop_map(PortNo)), of(mac()), of(mac()), of(kind));
+    let vlan = prop::sample::select(vec![VlanTag::NoVlan, VlanTag::Untagged, VlanTag::Priority]);
+    let layer2 = (of((1u32..9).prop_map(PortNo)), of(mac()), of(mac()), of(kind), of(vlan));
     let proto = prop::sample::select(vec![1u8, 6, 17, 47]);
     let layer3 = (of(net()), of(net()), of(0u8..64), of(proto), of(any::<u16>()), of(any::<u16>()));
-    (layer2, layer3).prop_map(|((in_port, eth_src, eth_dst, eth_type), layer3)| {
+    (layer2, layer3).prop_map(|((in_port, eth_src, eth_dst, eth_type, vlan), layer3)| {
         let (ip_src, ip_dst, ip_dscp, ip_proto, l4_src, l4_dst) = layer3;
-        RuleMatch { in_port, eth_src, eth_dst, eth_type, ip_src, ip_dst, ip_dscp, ip_proto, l4_src, l4_dst }
+        let layer2 = RuleMatch { in_port, eth_src, eth_dst, eth_type, vlan, ..RuleMatch::default() };
+        RuleMatch { ip_src, ip_dst, ip_dscp, ip_proto, l4_src, l4_dst, ..layer2 }
     })
 }
 
@@ -174,6 +176,7 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     let is_ip = has(w::DL_TYPE) && m.dl_type == ETH_IPV4;
     let is_arp = has(w::DL_TYPE) && m.dl_type == ETH_ARP;
     let has_ports = is_ip && has(w::NW_PROTO) && matches!(m.nw_proto, 1 | 6 | 17);
+    let m_vlan = has(w::DL_VLAN).then_some(m.dl_vlan);
     let noise = take.next();
     let mut fill = |is_free: bool, bit: u32| {
         // A value that does not count, and a wildcard bit that is not set where the field cannot matter.
@@ -197,8 +200,8 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     if fill(!has_ports, w::TP_DST) {
         m.tp_dst = (noise >> 32) as u16;
     }
-    // A priority without a VLAN.
-    if fill(true, w::DL_VLAN_PCP) {
+    // A priority without a VLAN, where no tag is asked for.
+    if fill(m_vlan.is_none_or(|v| v == of10::matching::VLAN_NONE), w::DL_VLAN_PCP) {
         m.dl_vlan_pcp = noise as u8 & 7;
     }
     for (shift, is_src) in [(w::NW_SRC_SHIFT, true), (w::NW_DST_SHIFT, false)] {
@@ -222,7 +225,9 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     if m.wildcards & w::DL_TYPE != 0 {
         m.dl_type = [ETH_IPV4, ETH_ARP, 0][noise as usize % 3];
     }
-    m.dl_vlan = noise as u16;
+    if m_vlan.is_none() {
+        m.dl_vlan = noise as u16;
+    }
     m.pad1 = Pad([noise as u8]);
     flow.pad2 = Pad([noise as u8; 6]);
     flow.duration_sec = noise as u32;

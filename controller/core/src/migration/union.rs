@@ -10,8 +10,8 @@ use crate::core::Core;
 use crate::rules::{RuleSet, between, compile, flatten};
 use std::borrow::Cow;
 use tandem_model::{
-    BitRate, Cookie, GroupId, Hop, NodeId, Owner, Prefix, RuleAction, RuleKey, SwitchId, VmId, VmRecord,
-    VmState,
+    BitRate, Cookie, GroupId, Hop, NodeId, Owner, Prefix, RuleAction, RuleKey, RuleMatch, SwitchId, VlanTag,
+    VmId, VmRecord, VmState,
 };
 
 fn is_output(action: &RuleAction) -> bool {
@@ -44,7 +44,10 @@ pub(crate) fn union(old: RuleSet, new: RuleSet, address: Prefix) -> RuleSet {
 
 /// True when a switch's rule is one of `rules`, or, in a switch with one table, the product of one of them with another.
 pub(crate) fn belongs(rules: &RuleSet, switch: SwitchId, key: &RuleKey) -> bool {
-    if rules.contains_key(&(switch, *key)) {
+    // One with any tag that is of no VLAN is two there.
+    let vlan = key.matching.vlan.map(|_| VlanTag::NoVlan);
+    let as_written = RuleKey { matching: RuleMatch { vlan, ..key.matching }, ..*key };
+    if rules.contains_key(&(switch, *key)) || rules.contains_key(&(switch, as_written)) {
         return true;
     }
     let second = key.priority % compile::STEP;

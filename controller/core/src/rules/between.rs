@@ -1,11 +1,12 @@
 //! Rules between two machines of the data centre: a VM of a group and another, and the two servers of a migration.
 
-use super::RuleSet;
-use super::compile::{Marking, ip, port_on, rule, server_port, source, target, uplink_port};
+use super::compile::{Marking, port_on, rule, server_port, source, target, uplink_port};
+use super::{RuleSet, edge};
 use crate::live::is_openflow;
 use tandem_model::paths;
 use tandem_model::{
-    ClassId, Cookie, Hop, NodeId, Prefix, Rule, RuleAction, RuleMatch, ServerId, SwitchId, Topology, VmRecord,
+    ClassId, Cookie, Hop, NodeId, Prefix, Rule, RuleAction, RuleMatch, ServerId, SwitchId, Topology, VlanTag,
+    VmRecord,
 };
 
 /// The shortest way between the edges of two VMs; empty where they have the same one.
@@ -35,9 +36,9 @@ pub fn pair(
         return;
     };
     let from = NodeId::Switch(edge_a);
-    let pair =
-        RuleMatch { ip_src: Some(Prefix::host(a.address)), ip_dst: Some(Prefix::host(b.address)), ..ip() };
-    let entry = RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), ..pair };
+    let pair = RuleMatch { ip_src: Some(Prefix::host(a.address)), ..edge::to_machine(b.mac, b.address) };
+    let entry =
+        RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), vlan: Some(VlanTag::NoVlan), ..pair };
     let mut put = |switch: SwitchId, r: Rule| {
         rules.insert((switch, r.key), r);
     };
@@ -80,11 +81,15 @@ pub fn migration(
         let (Some(sender), Some(receiver)) = (topology.server(from), topology.server(to)) else { continue };
         let both = RuleMatch {
             ip_src: Some(Prefix::host(sender.address)),
-            ip_dst: Some(Prefix::host(receiver.address)),
-            ..ip()
+            ..edge::to_machine(receiver.mac, receiver.address)
         };
         if let Some((edge, port)) = uplink_port(topology, from, 0) {
-            let entering = RuleMatch { in_port: Some(port), eth_src: Some(sender.mac), ..both };
+            let entering = RuleMatch {
+                in_port: Some(port),
+                eth_src: Some(sender.mac),
+                vlan: Some(VlanTag::NoVlan),
+                ..both
+            };
             let r = rule(0, source::MIGRATION, entering, marking.go_on(edge, class), cookie);
             rules.insert((edge, r.key), r);
         }

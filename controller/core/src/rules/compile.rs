@@ -1,21 +1,21 @@
 //! From placements and routes to rules.
 //!
 //! Table 0 says who may send: discovery, ARP and DHCP go to the controller; a server's port lets through the server itself
-//! and its VMs, each only with its own Ethernet and IP address, and nothing else. Table 1 says where to: by destination
+//! and its VMs, each only with its own Ethernet and IP address, and nothing else ([`super::edge`]). Table 1 says where to: by destination
 //! prefix, so that core and aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
 //! above the prefixes.
 //!
 //! Where a packet enters the data centre it is marked with its class's DSCP, over whatever its sender had written there. Switches that
 //! choose queues by rule also choose one there, and by the mark everywhere else; the others have filters at their ports for that.
 
-use super::RuleSet;
+use super::{RuleSet, edge};
 use crate::live::is_openflow;
 use crate::routes::{Destination, Routes};
 use std::collections::BTreeSet;
 use tandem_model::paths;
 use tandem_model::{
-    ClassId, Cookie, ETH_ARP, ETH_IPV4, ETH_LLDP, Hop, LinkId, NodeId, Owner, PortNo, Prefix, Rule,
-    RuleAction, RuleKey, RuleMatch, Site, SwitchId, Topology, VmRecord,
+    ClassId, Cookie, ETH_IPV4, ETH_LLDP, Hop, LinkId, NodeId, Owner, PortNo, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, Site, SwitchId, Topology, VlanTag, VmRecord,
 };
 
 /// The distance between priorities of table 0; priorities of table 1 are below it.
@@ -28,28 +28,32 @@ pub(super) mod source {
     pub(in crate::rules) const REST: u16 = STEP;
     /// By its mark to its queue, and on to table 1.
     pub(in crate::rules) const CLASS: u16 = 2 * STEP;
+    /// Discovery to the controller, but not from machines: it is below what denies them.
+    pub(in crate::rules) const LLDP: u16 = 3 * STEP;
+    /// A machine's port: nothing that was not let through above.
+    pub(in crate::rules) const DENY: u16 = 4 * STEP;
     /// A gateway's port: the mark of the default class, whatever the outside had written there.
-    pub(in crate::rules) const ENTRY: u16 = 3 * STEP;
+    pub(in crate::rules) const ENTRY: u16 = 5 * STEP;
     /// A gateway's port, to a VM of another class.
-    pub(in crate::rules) const VM_ENTRY: u16 = 4 * STEP;
-    /// A server's port: nothing that was not let through above.
-    pub(in crate::rules) const DENY: u16 = 5 * STEP;
+    pub(in crate::rules) const VM_ENTRY: u16 = 6 * STEP;
+    /// A gateway's port, from an address that is inside.
+    pub(in crate::rules) const SPOOFED: u16 = 7 * STEP;
     /// The server itself.
-    pub(in crate::rules) const SERVER: u16 = 6 * STEP;
+    pub(in crate::rules) const SERVER: u16 = 8 * STEP;
     /// A VM to the outside.
-    pub(in crate::rules) const VM: u16 = 7 * STEP;
+    pub(in crate::rules) const VM: u16 = 9 * STEP;
     /// A VM to the inside: dropped.
-    pub(in crate::rules) const ISOLATE: u16 = 8 * STEP;
+    pub(in crate::rules) const ISOLATE: u16 = 10 * STEP;
     /// A VM to a gateway's own address.
-    pub(in crate::rules) const GATEWAY: u16 = 9 * STEP;
+    pub(in crate::rules) const GATEWAY: u16 = 11 * STEP;
     /// A VM to a member of its group.
-    pub(in crate::rules) const GROUP: u16 = 10 * STEP;
+    pub(in crate::rules) const GROUP: u16 = 12 * STEP;
+    /// To many machines: dropped.
+    pub(in crate::rules) const MULTICAST: u16 = 13 * STEP;
     /// ARP and DHCP to the controller.
-    pub(in crate::rules) const PUNT: u16 = 11 * STEP;
-    /// Discovery to the controller.
-    pub(in crate::rules) const LLDP: u16 = 12 * STEP;
+    pub(in crate::rules) const PUNT: u16 = 14 * STEP;
     /// From one server of a migration to the other: nothing of the above matches that.
-    pub(in crate::rules) const MIGRATION: u16 = 13 * STEP;
+    pub(in crate::rules) const MIGRATION: u16 = 15 * STEP;
 }
 
 /// Priorities of table 1, lowest first; all below `STEP`.
@@ -60,12 +64,16 @@ pub(super) mod target {
     pub(in crate::rules) const NOBODY: u16 = 20;
     /// An edge's prefix.
     pub(in crate::rules) const PREFIX: u16 = 100;
-    /// A gateway's or server's own address.
+    /// A gateway's own address.
     pub(in crate::rules) const HOST: u16 = 200;
     /// To a VM at its edge, or off its default path.
     pub(in crate::rules) const VM_IN: u16 = 300;
     /// From a VM off its default path.
     pub(in crate::rules) const VM_OUT: u16 = 310;
+    /// From inside to a VM: dropped.
+    pub(in crate::rules) const ISOLATE: u16 = 320;
+    /// To a server at its edge.
+    pub(in crate::rules) const SERVER: u16 = 325;
     /// Between members of a group.
     pub(in crate::rules) const GROUP: u16 = 330;
     /// Between the two servers of a migration.
@@ -173,11 +181,12 @@ fn aggregate(mut routes: Vec<(Prefix, PortNo)>) -> Vec<(Prefix, PortNo)> {
 /// The rules that follow from the site and the default routes alone, for every OpenFlow switch.
 pub fn plan(site: &Site, routes: &Routes, queues: &BTreeSet<SwitchId>) -> RuleSet {
     let marking = Marking { site, queues };
+    let inside = edge::inside(site);
     let mut rules = RuleSet::new();
     for n in 0..site.topology.switches.len() as u32 {
         let switch = SwitchId(n);
         if is_openflow(&site.topology, NodeId::Switch(switch)) {
-            for rule in switch_plan(marking, routes, switch) {
+            for rule in switch_plan(marking, routes, &inside, switch) {
                 rules.insert((switch, rule.key), rule);
             }
         }
@@ -185,52 +194,20 @@ pub fn plan(site: &Site, routes: &Routes, queues: &BTreeSet<SwitchId>) -> RuleSe
     rules
 }
 
-fn switch_plan(marking: Marking<'_>, routes: &Routes, switch: SwitchId) -> Vec<Rule> {
+fn switch_plan(marking: Marking<'_>, routes: &Routes, inside: &[Prefix], switch: SwitchId) -> Vec<Rule> {
     let site = marking.site;
-    let topology = &site.topology;
     let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
     let mut rules = Vec::new();
-    let to_controller = vec![RuleAction::Controller];
-    let of_type = |t: u16| RuleMatch { eth_type: Some(t), ..RuleMatch::default() };
     if site.modules.discovery {
-        rules.push(rule(0, source::LLDP, of_type(ETH_LLDP), to_controller.clone(), base));
-    }
-    if site.modules.arp {
-        rules.push(rule(0, source::PUNT, of_type(ETH_ARP), to_controller.clone(), base));
+        let lldp = RuleMatch { eth_type: Some(ETH_LLDP), ..RuleMatch::default() };
+        rules.push(rule(0, source::LLDP, lldp, vec![RuleAction::Controller], base));
     }
     rules.push(rule(0, source::REST, RuleMatch::default(), vec![RuleAction::Goto(1)], base));
     for (n, class) in (0..).zip(&site.classes).filter(|_| marking.queues.contains(&switch)) {
         let marked = RuleMatch { ip_dscp: Some(class.dscp), ..ip() };
         rules.push(rule(0, source::CLASS, marked, vec![RuleAction::SetQueue(n), RuleAction::Goto(1)], base));
     }
-    for (port, link) in topology.ports(NodeId::Switch(switch)).iter().filter(|_| !site.classes.is_empty()) {
-        let beyond = topology.link(*link).and_then(|l| l.other(NodeId::Switch(switch)));
-        if matches!(beyond, Some(end) if matches!(end.node, NodeId::Gateway(_))) {
-            let from = RuleMatch { in_port: Some(*port), ..ip() };
-            rules.push(rule(0, source::ENTRY, from, marking.go_on(switch, None), base));
-        }
-    }
-
-    let servers = servers_at(topology, switch);
-    if site.modules.dhcp && !servers.is_empty() {
-        let client = RuleMatch { ip_proto: Some(17), l4_src: Some(68), l4_dst: Some(67), ..ip() };
-        rules.push(rule(0, source::PUNT, client, to_controller, base));
-    }
-    for (server, port) in &servers {
-        let from = RuleMatch {
-            in_port: Some(*port),
-            eth_src: Some(server.mac),
-            ip_src: Some(Prefix::host(server.address)),
-            ..ip()
-        };
-        rules.push(rule(0, source::SERVER, from, marking.go_on(switch, None), plan));
-        let port_only = RuleMatch { in_port: Some(*port), ..RuleMatch::default() };
-        rules.push(rule(0, source::DENY, port_only, Vec::new(), base));
-        if topology.switch(switch).and_then(|s| s.prefix).is_some_and(|p| p.contains(server.address)) {
-            let to = RuleMatch { ip_dst: Some(Prefix::host(server.address)), ..ip() };
-            rules.push(rule(1, target::HOST, to, vec![RuleAction::Output(*port)], plan));
-        }
-    }
+    rules.extend(edge::edge(marking, inside, switch));
     table_one(site, routes, switch, plan, &mut rules);
     rules
 }
@@ -249,7 +226,7 @@ fn table_one(site: &Site, routes: &Routes, switch: SwitchId, plan: Cookie, rules
             Destination::Edge(_, prefix) => prefixes.extend(port.map(|p| (*prefix, p))),
             Destination::Gateway(id) => {
                 let (Some(gateway), Some(port)) = (topology.gateway(*id), port) else { continue };
-                let to = RuleMatch { ip_dst: Some(Prefix::host(gateway.address)), ..ip() };
+                let to = edge::to_machine(gateway.mac, gateway.address);
                 rules.push(rule(1, target::HOST, to, vec![RuleAction::Output(port)], plan));
             }
         }
@@ -262,34 +239,10 @@ fn table_one(site: &Site, routes: &Routes, switch: SwitchId, plan: Cookie, rules
     rules.push(rule(1, target::NOBODY, nobody, Vec::new(), plan));
     let nearest = routes.gateways_from(switch).into_iter().next();
     let out = nearest.and_then(|g| routes.next(routes.gateway_index(g), switch));
-    if let Some(port) = out.and_then(|link| port_on(topology, node, link)) {
-        rules.push(rule(1, target::OUTSIDE, ip(), vec![RuleAction::Output(port)], plan));
+    if let Some((link, port)) = out.and_then(|link| Some((link, port_on(topology, node, link)?))) {
+        let to = edge::leaving(ip(), topology, switch, link);
+        rules.push(rule(1, target::OUTSIDE, to, vec![RuleAction::Output(port)], plan));
     }
-}
-
-/// The servers plugged into a switch (through legacy switches too), with the port.
-fn servers_at(topology: &Topology, switch: SwitchId) -> Vec<(&tandem_model::Server, PortNo)> {
-    let mut found = Vec::new();
-    let mut open: Vec<(NodeId, LinkId, PortNo)> = topology
-        .ports(NodeId::Switch(switch))
-        .iter()
-        .map(|(p, l)| (NodeId::Switch(switch), *l, *p))
-        .collect();
-    let mut steps = 0;
-    while let Some((node, link, port)) = open.pop() {
-        steps += 1;
-        let Some(other) = topology.link(link).and_then(|l| l.other(node)) else { continue };
-        match other.node {
-            NodeId::Server(id) => found.extend(topology.server(id).map(|s| (s, port))),
-            legacy @ NodeId::Switch(_) if !is_openflow(topology, legacy) && steps <= topology.links.len() => {
-                let onward = topology.ports(legacy).iter().filter(|(_, l)| *l != link);
-                open.extend(onward.map(|(_, l)| (legacy, *l, port)));
-            }
-            _ => {}
-        }
-    }
-    found.sort_unstable_by_key(|(s, p)| (*p, s.mac));
-    found
 }
 
 /// The default paths of a VM: up to its gateway and down from it. `None` where there is none.
@@ -389,25 +342,31 @@ fn vm_beside(
         in_port: Some(port),
         eth_src: Some(vm.mac),
         ip_src: Some(Prefix::host(vm.address)),
-        ..ip()
+        ..edge::plain_ip()
     };
     let inside = |prefix| RuleMatch { ip_dst: Some(prefix), ..from };
     let hop = vm.path_up.iter().find(|h| paths::tail(topology, **h) == Some(NodeId::Switch(edge)));
-    let up = hop.and_then(|h| port_on(topology, NodeId::Switch(edge), h.link));
-    if let Some(up) = up {
+    let up = hop.and_then(|h| Some((h.link, port_on(topology, NodeId::Switch(edge), h.link)?)));
+    if let Some((link, up)) = up {
         let send = marking.send(edge, vm.request.class, up);
-        put(edge, rule(0, source::VM, from, send.clone(), cookie));
-        put(edge, rule(0, source::GATEWAY, inside(site.addresses.gateways), send, cookie));
+        let out = |matching| edge::leaving(matching, topology, edge, link);
+        put(edge, rule(0, source::VM, out(from), send.clone(), cookie));
+        put(edge, rule(0, source::GATEWAY, out(inside(site.addresses.gateways)), send, cookie));
     }
     put(edge, rule(0, source::ISOLATE, inside(site.addresses.network), Vec::new(), cookie));
-    let to = RuleMatch { ip_dst: Some(Prefix::host(vm.address)), ..ip() };
+    let to = edge::to_machine(vm.mac, vm.address);
     put(edge, rule(1, target::VM_IN, to, vec![RuleAction::Output(port)], cookie));
+    let is_at_home = topology.switch(edge).and_then(|s| s.prefix).is_some_and(|p| p.contains(vm.address));
+    if !is_at_home {
+        let inside = edge::inside(site);
+        edge::isolated(&inside, Prefix::host(vm.address), cookie).for_each(|r| put(edge, r));
+    }
 
     if vm.request.class.is_some()
         && vm.request.class != site.default_class
         && let Some((entry, port)) = vm.path_down.first().and_then(|h| entry(topology, *h))
     {
-        let arriving = RuleMatch { in_port: Some(port), ..to };
+        let arriving = RuleMatch { in_port: Some(port), vlan: Some(VlanTag::NoVlan), ..to };
         put(entry, rule(0, source::VM_ENTRY, arriving, marking.go_on(entry, vm.request.class), cookie));
     }
 
@@ -418,6 +377,7 @@ fn vm_beside(
                 continue;
             }
             if let Some(port) = port_on(topology, NodeId::Switch(switch), hop.link) {
+                let matching = edge::leaving(matching, topology, switch, hop.link);
                 put(switch, rule(1, priority, matching, vec![RuleAction::Output(port)], cookie));
             }
         }

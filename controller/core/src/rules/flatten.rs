@@ -5,7 +5,7 @@
 //! [`super::compile::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
 
 use std::collections::BTreeMap;
-use tandem_model::{Prefix, Rule, RuleAction, RuleKey, RuleMatch};
+use tandem_model::{Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag};
 
 fn both<T: PartialEq + Copy>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
     match (a, b) {
@@ -31,6 +31,10 @@ pub fn intersect(a: &RuleMatch, b: &RuleMatch) -> Option<RuleMatch> {
         eth_src: both(a.eth_src, b.eth_src)?,
         eth_dst: both(a.eth_dst, b.eth_dst)?,
         eth_type: both(a.eth_type, b.eth_type)?,
+        vlan: match (a.vlan, b.vlan) {
+            (Some(x), Some(y)) => Some(x.both(y)?),
+            (x, y) => x.or(y),
+        },
         ip_src: prefixes(a.ip_src, b.ip_src)?,
         ip_dst: prefixes(a.ip_dst, b.ip_dst)?,
         ip_dscp: both(a.ip_dscp, b.ip_dscp)?,
@@ -69,25 +73,47 @@ fn not_back(matching: &RuleMatch, actions: Vec<RuleAction>) -> Vec<RuleAction> {
     actions.into_iter().filter(|a| !back(a)).collect()
 }
 
+/// OpenFlow 1.0 has no word for "of no VLAN": a rule for each tag that is of none. What is dropped is dropped with any tag.
+fn by_tag(rule: &Rule) -> Vec<Rule> {
+    if rule.key.matching.vlan != Some(VlanTag::NoVlan) {
+        return vec![rule.clone()];
+    }
+    let with = |tag| {
+        let matching = RuleMatch { vlan: Some(tag), ..rule.key.matching };
+        Rule { key: RuleKey { matching, ..rule.key }, ..rule.clone() }
+    };
+    vec![with(VlanTag::Untagged), with(VlanTag::Priority)]
+}
+
 /// See the module.
 pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<RuleKey, Rule> {
-    let second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
+    let mut second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
+    second.sort_by_key(|r| std::cmp::Reverse(r.key.priority));
     let mut flat = BTreeMap::new();
-    for first in rules.filter(|r| r.key.table == 0) {
+    for first in rules.filter(|r| r.key.table == 0).flat_map(by_tag) {
         let goes_on = first.actions.iter().any(|a| matches!(a, RuleAction::Goto(_)));
         let before: Vec<RuleAction> =
             first.actions.iter().copied().filter(|a| !matches!(a, RuleAction::Goto(_))).collect();
         let alone = if goes_on && !before.iter().any(sends) { Vec::new() } else { enqueued(&before) };
-        flat.insert(first.key, Rule { actions: alone, ..first.clone() });
+        let key = first.key;
+        flat.insert(key, Rule { actions: alone, ..first });
         if !goes_on {
             continue;
         }
+        // What is dropped here needs no rule below: a server reaches none of the VMs at its edge.
+        let mut dropped: Vec<RuleMatch> = Vec::new();
         for next in &second {
-            let Some(matching) = intersect(&first.key.matching, &next.key.matching) else { continue };
-            let key = RuleKey { table: 0, priority: first.key.priority + next.key.priority, matching };
+            let Some(matching) = intersect(&key.matching, &next.key.matching) else { continue };
+            if dropped.iter().any(|d| intersect(d, &matching) == Some(matching)) {
+                continue;
+            }
             let sequence: Vec<RuleAction> = before.iter().chain(&next.actions).copied().collect();
             let sequence = not_back(&matching, enqueued(&sequence));
             let actions = if sequence.iter().any(sends) { sequence } else { Vec::new() };
+            if next.actions.is_empty() {
+                dropped.push(matching);
+            }
+            let key = RuleKey { table: 0, priority: key.priority + next.key.priority, matching };
             flat.insert(key, Rule { key, actions, cookie: next.cookie });
         }
     }

@@ -7,6 +7,7 @@
 pub mod between;
 pub mod changes;
 pub mod compile;
+mod edge;
 pub mod flatten;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,6 +7,8 @@ mod addressing;
 mod carrying;
 mod chaos;
 mod classes;
+mod edge;
+mod fabric;
 mod failures;
 mod floods;
 mod groups;

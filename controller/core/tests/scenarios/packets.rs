@@ -9,12 +9,16 @@ use tandem_core::rules::compile::STEP;
 use tandem_core::rules::flatten::flatten;
 use tandem_model::{
     Cookie, ETH_ARP, ETH_IPV4, LinkId, Mac, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch, SwitchId, VmRecord,
+    RuleMatch, SwitchId, VlanTag, VmRecord,
 };
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packet {
     pub(crate) eth_src: Mac,
+    /// `None`: the right one, whatever that is.
+    pub(crate) eth_dst: Option<Mac>,
+    /// It has a tag with VID 0.
+    pub(crate) tagged: bool,
     pub(crate) eth_type: u16,
     pub(crate) src: Ipv4Addr,
     pub(crate) dst: Ipv4Addr,
@@ -24,7 +28,8 @@ pub(crate) struct Packet {
 
 /// Plain UDP between two addresses.
 pub(crate) fn udp(eth_src: Mac, src: Ipv4Addr, dst: Ipv4Addr) -> Packet {
-    Packet { eth_src, eth_type: ETH_IPV4, src, dst, udp: (5000, 5001), dscp: 0 }
+    let (eth_dst, tagged) = (None, false);
+    Packet { eth_src, eth_dst, tagged, eth_type: ETH_IPV4, src, dst, udp: (5000, 5001), dscp: 0 }
 }
 
 /// What becomes of a packet.
@@ -46,7 +51,12 @@ fn matches(m: &RuleMatch, port: PortNo, p: &Packet) -> bool {
     m.in_port.is_none_or(|x| x == port)
         && m.eth_src.is_none_or(|x| x == p.eth_src)
         && m.eth_type.is_none_or(|x| x == p.eth_type)
-        && m.eth_dst.is_none()
+        && m.eth_dst.is_none_or(|x| p.eth_dst.is_none_or(|y| x == y))
+        && match m.vlan {
+            None | Some(VlanTag::NoVlan) => true,
+            Some(VlanTag::Untagged) => !p.tagged,
+            Some(VlanTag::Priority) => p.tagged,
+        }
         && is(m.ip_src.is_some(), ip && m.ip_src.is_some_and(|x| x.contains(p.src)))
         && is(m.ip_dst.is_some(), ip && m.ip_dst.is_some_and(|x| x.contains(p.dst)))
         && is(m.ip_dscp.is_some(), ip && m.ip_dscp == Some(p.dscp))
@@ -281,8 +291,12 @@ fn prefix() -> impl Strategy<Value = Prefix> {
 
 fn matching() -> impl Strategy<Value = RuleMatch> {
     use prop::option::of as maybe;
-    (maybe(1u32..4), maybe(0u8..3), maybe(prefix()), maybe(prefix()), any::<bool>(), maybe(0u8..2)).prop_map(
-        |(port, mac, ip_src, ip_dst, ip, dscp)| RuleMatch {
+    let tag = maybe(prop::sample::select(vec![VlanTag::NoVlan, VlanTag::Untagged, VlanTag::Priority]));
+    let (to, tag) = (maybe(0u8..3), tag);
+    ((maybe(1u32..4), maybe(0u8..3), to), tag, maybe(prefix()), maybe(prefix()), any::<bool>(), maybe(0u8..2))
+        .prop_map(|((port, mac, to), vlan, ip_src, ip_dst, ip, dscp)| RuleMatch {
+            eth_dst: to.map(|n| Mac([2, 0, 0, 0, 1, n])),
+            vlan,
             in_port: port.map(PortNo),
             eth_src: mac.map(|n| Mac([2, 0, 0, 0, 0, n])),
             eth_type: (ip || ip_src.is_some() || ip_dst.is_some() || dscp.is_some()).then_some(ETH_IPV4),
@@ -290,8 +304,7 @@ fn matching() -> impl Strategy<Value = RuleMatch> {
             ip_src,
             ip_dst,
             ..RuleMatch::default()
-        },
-    )
+        })
 }
 
 proptest! {
@@ -300,7 +313,7 @@ proptest! {
     fn one_table_does_what_two_do(
         first in prop::collection::vec((matching(), 0u8..6), 0..6),
         second in prop::collection::vec((matching(), 0u32..3), 0..6),
-        packets in prop::collection::vec((1u32..4, 0u8..3, address(), address(), 0u8..3), 1..20),
+        packets in prop::collection::vec((1u32..4, (0u8..3, 0u8..3), any::<bool>(), address(), address(), 0u8..3), 1..20),
     ) {
         let cookie = Cookie::new(Owner::Base, 0);
         let mut two = BTreeMap::new();
@@ -327,8 +340,9 @@ proptest! {
         let one = flatten(two.values());
         prop_assert!(one.keys().all(|k| k.table == 0));
         prop_assert!(!one.values().flat_map(|r| &r.actions).any(|a| matches!(a, RuleAction::SetQueue(_))));
-        for (port, mac, src, dst, dscp) in packets {
-            let packet = Packet { dscp, ..udp(Mac([2, 0, 0, 0, 0, mac]), src, dst) };
+        for (port, (mac, to), tagged, src, dst, dscp) in packets {
+            let eth_dst = Some(Mac([2, 0, 0, 0, 1, to]));
+            let packet = Packet { dscp, eth_dst, tagged, ..udp(Mac([2, 0, 0, 0, 0, mac]), src, dst) };
             let (mut by_two, mut by_one) = (packet, packet);
             let (wanted, done) =
                 (outcome(&two, PortNo(port), &mut by_two), outcome(&one, PortNo(port), &mut by_one));

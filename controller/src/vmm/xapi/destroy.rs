@@ -23,6 +23,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// When it may still be there.
 pub(super) async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
     let deadline = Instant::now() + pool.cfg.limits.cancel;
+    pool.note_removal(reference);
     loop {
         match steps(pool, reference).await {
             Ok(()) => return Ok(()),
@@ -30,7 +31,10 @@ pub(super) async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Res
             Err(TaskError::Call(error)) if error.code() == "HANDLE_INVALID" => return Ok(()),
             // Something that began before, and of which nobody knew, goes on or has just ended.
             Err(TaskError::Call(error)) if is_busy(&error) && Instant::now() < deadline => sleep(PAUSE).await,
-            Err(error) => return Err(deed.ended(error)),
+            Err(error) => {
+                pool.forget_removal(reference);
+                return Err(deed.ended(error));
+            }
         }
     }
 }

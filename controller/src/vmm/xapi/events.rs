@@ -1,7 +1,7 @@
 //! What happens to VMs of ours without our doing: heard at once, by one long question (`event.from`) per pool.
 //!
-//! A VM that is deleted or halted while the driver works on it is the driver's own doing. What may have been missed while nobody listened is
-//! found by looking: after every new beginning, all VMs of ours are compared with those that were known.
+//! A VM that is deleted or halted while the driver works on it, or that it has removed, is the driver's own doing. What may
+//! have been missed while nobody listened is found by looking: after every new beginning, all VMs of ours are compared with those that were known.
 
 use super::Xapi;
 use super::pool::{Ours, Pool};
@@ -66,6 +66,11 @@ async fn turn(
         return compare(driver, pool, known, noticed).await;
     }
     for change in batch.events.into_iter().filter(|c| c.class.eq_ignore_ascii_case("vm")) {
+        // It is told of when we are through with it, and busy no more.
+        if pool.is_removed_by_us(&change.reference) {
+            known.remove(&change.reference);
+            continue;
+        }
         if change.operation == "del" {
             if let Some((vm, server)) = known.remove(&change.reference) {
                 tell(driver, noticed, vm, server, "somebody has removed it").await;
@@ -100,7 +105,9 @@ async fn compare(
         let server = pool.server_of(&ours.record.resident_on);
         now.insert(ours.reference.clone(), (ours.vm, server));
     }
-    for (_, (vm, server)) in std::mem::take(known).into_iter().filter(|(r, _)| !now.contains_key(r)) {
+    for (_, (vm, server)) in
+        std::mem::take(known).into_iter().filter(|(r, _)| !now.contains_key(r) && !pool.is_removed_by_us(r))
+    {
         tell(driver, noticed, vm, server, "it was removed or has stopped").await;
     }
     *known = now;

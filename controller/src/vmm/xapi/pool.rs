@@ -9,7 +9,7 @@ use super::records::{Host, NULL, Network, Vm};
 use super::session::{CallError, Session};
 use crate::vmm::VmmError;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tandem_model::{PortNo, ServerId, VmId};
 
@@ -45,7 +45,12 @@ pub struct Pool {
     site: String,
     vms: Mutex<BTreeMap<VmId, String>>,
     hosts: Mutex<BTreeMap<ServerId, HostRef>>,
+    /// References of VMs that we have removed ourselves, the last of them: XAPI tells of it afterwards.
+    removed: Mutex<VecDeque<String>>,
 }
+
+/// So many are remembered. What a pool's events are behind is a second or two.
+const MOST_REMOVED: usize = 1024;
 
 impl Pool {
     /// For the VMs of a site; nothing is sent yet.
@@ -56,7 +61,30 @@ impl Pool {
             site: site.to_owned(),
             vms: Mutex::default(),
             hosts: Mutex::default(),
+            removed: Mutex::default(),
         }
+    }
+
+    /// We are about to remove a VM; references are never used again.
+    pub fn note_removal(&self, reference: &str) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if removed.iter().any(|r| r == reference) {
+            return;
+        }
+        if removed.len() == MOST_REMOVED {
+            removed.pop_front();
+        }
+        removed.push_back(reference.to_owned());
+    }
+
+    /// The removal failed: what happens to the VM from now on is told again.
+    pub fn forget_removal(&self, reference: &str) {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).retain(|r| r != reference);
+    }
+
+    /// True for a VM whose end is our own doing.
+    pub fn is_removed_by_us(&self, reference: &str) -> bool {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|r| r == reference)
     }
 
     /// What a VM of ours carries.
