@@ -148,7 +148,8 @@ impl Hub {
     /// The next fact that tells something, in words; who drives the switch is remembered.
     async fn next(&mut self) -> Event {
         loop {
-            let input = tokio::time::timeout(LIMIT, self.inputs.recv()).await.expect("something happens in time");
+            let input =
+                tokio::time::timeout(LIMIT, self.inputs.recv()).await.expect("something happens in time");
             match input.expect("a server") {
                 Input::Connected(dpid, id, line) => drop(self.lines.insert(dpid, (id, line))),
                 Input::Disconnected(dpid, id, why) if self.lines.get(&dpid).is_some_and(|l| l.0 == id) => {
@@ -260,7 +261,8 @@ async fn a_newer_peer_wins_and_to_and_fro_neither_is_used() {
     attach(&theirs, hub.dial([127, 0, 0, 2]).await);
     // Whether the notice or the end is told first is nobody's business.
     let events = [hub.next().await, hub.next().await];
-    let contested = |e: &&Event| matches!(e, Event::SwitchTrouble { what, .. } if what.contains("to and fro"));
+    let contested =
+        |e: &&Event| matches!(e, Event::SwitchTrouble { what, .. } if what.contains("to and fro"));
     assert_eq!(events.iter().filter(contested).count(), 1, "{events:?}");
     assert_eq!(events.iter().filter(|e| matches!(e, Event::SwitchDown { .. })).count(), 1, "{events:?}");
     for thread in [newer, again] {

@@ -117,7 +117,8 @@ impl Network {
                 let is_cable = matches!(link.other(end.node).context("two ends")?.node, NodeId::Switch(_));
                 let (port, peer) = (format!("{this}{n}"), format!("options:peer={other}{n}"));
                 let request = format!("ofport_request={}", end.port);
-                let mut arguments = vec!["add-port", switch, &port, "--", "set", "interface", &port, &request];
+                let mut arguments =
+                    vec!["add-port", switch, &port, "--", "set", "interface", &port, &request];
                 arguments.extend(if is_cable { vec!["type=patch", &peer] } else { vec!["type=internal"] });
                 self.vsctl(&arguments)?;
                 if !is_cable {

@@ -108,7 +108,9 @@ pub async fn listen(address: &Address, group: Option<&str>) -> anyhow::Result<Ap
                 let _mask = Mask::only_owner();
                 crate::openflow_server::listen(address).await?
             };
-            let crate::openflow_server::Listener::Unix(listener) = listener else { bail!("{address} is no path") };
+            let crate::openflow_server::Listener::Unix(listener) = listener else {
+                bail!("{address} is no path")
+            };
             if let Some(group) = peers.group() {
                 std::os::unix::fs::chown(path, None, Some(group))
                     .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)))

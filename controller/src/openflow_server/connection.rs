@@ -48,7 +48,12 @@ where
     let id = server.next_id();
     let Some(wishes) = server.enter(id, &caller) else {
         if let Some(held_back) = server.may_log(&caller, Subject::Refused) {
-            tracing::warn!(kind = "switch-refused", held_back, "{}: there is no place for more switches", caller.name);
+            tracing::warn!(
+                kind = "switch-refused",
+                held_back,
+                "{}: there is no place for more switches",
+                caller.name
+            );
         }
         return;
     };
@@ -314,7 +319,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
     fn say_what_was_lost(&mut self, inbox: &Inbox) {
         let lost = inbox.lost.load(Ordering::Relaxed);
         if lost != self.lost {
-            let text = format!("{}: {} frames and polls found no place in its queue", self.caller.name, lost - self.lost);
+            let text = format!(
+                "{}: {} frames and polls found no place in its queue",
+                self.caller.name,
+                lost - self.lost
+            );
             self.lost = lost;
             self.server.warn(&self.caller, &text);
         }

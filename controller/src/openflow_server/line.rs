@@ -43,7 +43,10 @@ impl SwitchLine {
     pub fn carry(&self, effect: Effect) {
         let may_be_lost = matches!(
             effect,
-            Effect::SendArp { .. } | Effect::SendDhcp { .. } | Effect::Discover { .. } | Effect::PollNow { .. }
+            Effect::SendArp { .. }
+                | Effect::SendDhcp { .. }
+                | Effect::Discover { .. }
+                | Effect::PollNow { .. }
         );
         if may_be_lost && self.effects.capacity() < KEPT_FREE {
             self.lost.fetch_add(1, Ordering::Relaxed);

@@ -192,7 +192,9 @@ impl Switchboard {
         let record = self.records.entry(dpid).or_insert_with(|| Record::new(now));
         let (returns, other) = record.saw(&identity, now);
         if !record.arrivals.take(now) {
-            let text = format!("switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next");
+            let text = format!(
+                "switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next"
+            );
             return vec![Order::Close(id, text)];
         }
         let mut orders = Vec::new();

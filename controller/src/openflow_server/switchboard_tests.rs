@@ -13,7 +13,9 @@ fn switch(host: u8) -> Identity {
         peer: Peer::Address([10, 0, 0, host].into()),
         name: format!("tcp:10.0.0.{host}"),
         description: format!("maker {host}"),
-        ports: (1..=3).map(|n| (PortNo(n), (format!("s{host}p{n}"), Mac([2, host, 0, 0, 0, n as u8])))).collect(),
+        ports: (1..=3)
+            .map(|n| (PortNo(n), (format!("s{host}p{n}"), Mac([2, host, 0, 0, 0, n as u8]))))
+            .collect(),
     }
 }
 
@@ -72,7 +74,8 @@ fn of_another_peer_the_newer_wins_and_the_older_is_told_who() {
     board.arrive(1, DPID, switch(1), at(0));
     board.arrive(2, DPID, switch(1), at(0));
     let orders = board.arrive(3, DPID, switch(2), at(10));
-    let [Order::Close(1, why), Order::Close(2, _), Order::Report(DPID, told), Order::Activate(3)] = &orders[..]
+    let [Order::Close(1, why), Order::Close(2, _), Order::Report(DPID, told), Order::Activate(3)] =
+        &orders[..]
     else {
         panic!("{orders:?}")
     };

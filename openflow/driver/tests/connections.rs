@@ -213,7 +213,10 @@ fn a_connection_is_probed_and_dismissed_with_a_text() {
         out.bytes.clear();
         driver.dismiss("another switch has your datapath id", &mut out);
         // OFPET_HELLO_FAILED, OFPHFC_EPERM.
-        assert_eq!((out.bytes[..2].to_vec(), out.bytes[8..12].to_vec()), (vec![version, 1], vec![0, 0, 0, 1]));
+        assert_eq!(
+            (out.bytes[..2].to_vec(), out.bytes[8..12].to_vec()),
+            (vec![version, 1], vec![0, 0, 0, 1])
+        );
         assert!(out.bytes.ends_with(b"another switch has your datapath id"));
     }
 }

@@ -21,6 +21,7 @@ use crate::v10::V10;
 use crate::v13::V13;
 use crate::wanted::{Meaning, Wanted};
 use changes::{Change, Open};
+use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
@@ -29,7 +30,6 @@ use tandem_openflow::error::Blame;
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
-use pieces::Pieces;
 use unlike::Unlike;
 
 /// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
