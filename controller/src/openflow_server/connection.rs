@@ -292,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
             peer: self.caller.peer,
             name: self.caller.name.clone(),
             description: caps.description.clone(),
-            ports: self.driver.ports().map(|p| (p.port, p.mac)).collect(),
+            ports: self.driver.ports().map(|p| (p.port, (p.name.clone(), p.mac))).collect(),
         };
         self.is_introduced = true;
         self.server.arrive(self.id, dpid, identity).await;
@@ -371,7 +371,7 @@ mod tests {
             peer: caller.peer,
             name: "test".into(),
             description: "a switch".into(),
-            ports: [(PortNo(1), Mac([2; 6]))].into(),
+            ports: [(PortNo(1), ("p1".to_owned(), Mac([2; 6])))].into(),
         };
         server.arrive(id, Dpid(7), identity).await;
         attend(id, &caller, &server, async { panic!("index out of bounds") }).await;

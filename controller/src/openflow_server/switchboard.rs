@@ -5,7 +5,7 @@
 //!    given, and a switch that lost its connection dials again before the loss is noticed here.
 //! 3. One of another peer wins over the older one, which is closed and told why: a switch is replaced, or its id was given twice.
 //! 4. When that goes to and fro, nobody can say which is right: both are closed, a notice names them, and neither is used until only one
-//!    of them has tried for [`QUIET`].
+//!    of them has tried for [`QUIET`]. A switch that comes when another has gone is no change, unless it was there before the other.
 //!
 //! Pure: it is told who comes and goes and answers with orders; whoever owns the sockets carries them out. Bounded in what it remembers.
 
@@ -58,23 +58,28 @@ pub struct Identity {
     pub name: String,
     /// Manufacturer, hardware, software.
     pub description: String,
-    /// Its ports.
-    pub ports: BTreeSet<(PortNo, Mac)>,
+    /// Its ports: what each is called, and its address.
+    pub ports: BTreeMap<PortNo, (String, Mac)>,
 }
 
 impl Identity {
-    /// True when two connections are of one switch: of one process; or of one address with the same description and a port in common (ports
-    /// come and go between two connections); or from anywhere with the same description and ports.
+    /// True when two connections are of one switch: of one process; or of one address with the same description and a port in common, by
+    /// number and name (ports come and go, and a restarted Open vSwitch gives some of them other addresses); or from anywhere with the
+    /// same description and ports.
     fn is_same_switch(&self, other: &Identity) -> bool {
         let alike = self.description == other.description;
         match (self.peer, other.peer) {
             (Peer::Process { .. }, Peer::Process { .. }) if self.peer == other.peer => true,
             (Peer::Address(a), Peer::Address(b)) if a == b && alike => {
                 let is_bare = self.ports.is_empty() || other.ports.is_empty();
-                is_bare || !self.ports.is_disjoint(&other.ports)
+                is_bare || self.has_port_of(other)
             }
             _ => alike && !self.ports.is_empty() && self.ports == other.ports,
         }
+    }
+
+    fn has_port_of(&self, other: &Identity) -> bool {
+        self.ports.iter().any(|(number, (name, _))| other.ports.get(number).is_some_and(|o| o.0 == *name))
     }
 }
 
@@ -129,13 +134,15 @@ impl Record {
         }
     }
 
-    /// A switch has tried or was there; the last other one, and when it did.
-    fn saw(&mut self, identity: &Arc<Identity>, now: Time) -> Option<(Arc<Identity>, Time)> {
+    /// A switch has tried or was there: whether it is one of the last two, the last other one, and when that did.
+    fn saw(&mut self, identity: &Arc<Identity>, now: Time) -> (bool, Option<(Arc<Identity>, Time)>) {
+        let before = self.seen.len();
         self.seen.retain(|(other, _)| !other.is_same_switch(identity));
+        let returns = self.seen.len() < before;
         let other = self.seen.front().cloned();
         self.seen.push_front((identity.clone(), now));
         self.seen.truncate(2);
-        other
+        (returns, other)
     }
 
     fn is_idle(&self, now: Time) -> bool {
@@ -183,7 +190,7 @@ impl Switchboard {
         }
         let identity = Arc::new(identity);
         let record = self.records.entry(dpid).or_insert_with(|| Record::new(now));
-        let other = record.saw(&identity, now);
+        let (returns, other) = record.saw(&identity, now);
         if !record.arrivals.take(now) {
             let text = format!(
                 "switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next"
@@ -219,7 +226,10 @@ impl Switchboard {
                 // Perhaps it dials again because the other connection is dead.
                 orders.extend([Order::StandBy(id), Order::Probe(active)]);
             }
-            active => self.succeed(id, dpid, identity, active, now, &mut orders),
+            active => {
+                let active = active.map(|(active, _)| active);
+                self.succeed(id, &identity, (active, returns), now, &mut orders);
+            }
         }
         orders
     }
@@ -228,15 +238,15 @@ impl Switchboard {
     fn succeed(
         &mut self,
         id: ConnectionId,
-        dpid: Dpid,
-        identity: Arc<Identity>,
-        active: Option<(ConnectionId, Arc<Identity>)>,
+        identity: &Arc<Identity>,
+        (active, returns): (Option<ConnectionId>, bool),
         now: Time,
         orders: &mut Vec<Order>,
     ) {
+        let Some(dpid) = self.switch_of(id) else { return };
         let Some(record) = self.records.get_mut(&dpid) else { return };
-        let last = record.last.replace(identity.clone()).filter(|last| !last.is_same_switch(&identity));
-        if let Some(last) = last {
+        let last = record.last.replace(identity.clone()).filter(|last| !last.is_same_switch(identity));
+        if let Some(last) = last.filter(|_| active.is_some() || returns) {
             record.changes.retain(|at| now.since(*at) < MINUTE);
             record.changes.push_back(now);
             record.is_contested = record.changes.len() >= TO_AND_FRO;
@@ -253,7 +263,7 @@ impl Switchboard {
             orders.extend(older.map(|older| Order::Close(older, text.clone())));
             if record.is_contested {
                 orders.push(Order::Close(id, text.clone()));
-                orders.extend(active.map(|(active, _)| Order::Down(dpid, active, text.clone())));
+                orders.extend(active.map(|active| Order::Down(dpid, active, text.clone())));
             }
             if self.known.contains(&dpid) {
                 orders.push(Order::Report(dpid, text));
