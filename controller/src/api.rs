@@ -19,8 +19,8 @@ use std::time::Duration;
 use tandem_core::Snapshot;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Adoption, Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, ServerId, Share, SwitchId, VmId,
-    VmRequest,
+    Adoption, Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, ServerId, Share, SwitchId,
+    VmId, VmRequest,
 };
 
 /// How long `?after=N` waits at most.
@@ -317,9 +317,9 @@ struct OnServer {
 fn server_named(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<ServerId>, String> {
     let Some(name) = name else { return Ok(None) };
     let found = snapshot.servers.iter().find(|s| s.name == name);
-    found.map(|s| Some(s.id)).ok_or_else(|| {
-        format!("there is no server {}; /api/v1/servers lists them", escaped(name))
-    })
+    found
+        .map(|s| Some(s.id))
+        .ok_or_else(|| format!("there is no server {}; /api/v1/servers lists them", escaped(name)))
 }
 
 async fn adopt_vm(

@@ -229,7 +229,9 @@ impl<W: World> Orders<W> {
             Kind::Allocate(a) => {
                 let vm = a.vm;
                 if !self.kept.is_meant(vm, a.origin.map(|o| o.placed_at_ns)) {
-                    let why = format!("there is a vm{vm} already that was made for another request; it is left alone");
+                    let why = format!(
+                        "there is a vm{vm} already that was made for another request; it is left alone"
+                    );
                     return reports.send(What::Failed(wire::Failed { vm, why }));
                 }
                 reports.send(match world.allocate(&a) {

@@ -122,7 +122,11 @@ fn an_order_that_comes_again_goes_on_and_then_is_answered_as_it_ended() -> Resul
     // A controller that comes back: the service says what runs, and the order goes on where it is.
     drop(client);
     let client = Client::attach(&lab.name)?;
-    ensure!(client.hello.vms == [wire::Running { vm: 1, server: 0, kept: Some(vm(1, 16, "web")) }], "{:?}", client.hello);
+    ensure!(
+        client.hello.vms == [wire::Running { vm: 1, server: 0, kept: Some(vm(1, 16, "web")) }],
+        "{:?}",
+        client.hello
+    );
     client.order(Order::Migrate(order(1, 1, 20)))?;
     progress(&client, 1, |p| p.sent_bytes > 1 << 20 && p.round == 1)?;
     // Fast now: the rest of its 16 MiB would take six seconds.

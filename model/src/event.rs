@@ -4,10 +4,10 @@
 //! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
 
 use crate::{
-    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, LoadSample, Mac, Manner, MigrationId, MigrationRecord,
-    MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule, RuleKey, ServerId,
-    StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec,
-    vm::GroupRecord,
+    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, LoadSample, Mac, Manner, MigrationId,
+    MigrationRecord, MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule,
+    RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest,
+    VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

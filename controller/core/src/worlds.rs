@@ -122,10 +122,7 @@ impl Core {
         let before = std::mem::take(&mut self.away);
         let name = |core: &Core, id: ServerId| core.server_name(id);
         for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
-            let text = format!(
-                "the hypervisor of {} is away: {why}; its VMs may still run",
-                name(self, *id)
-            );
+            let text = format!("the hypervisor of {} is away: {why}; its VMs may still run", name(self, *id));
             self.notice(Level::Warning, "server-away", text);
         }
         for id in before.keys().filter(|id| !now.contains_key(id)) {

@@ -58,9 +58,8 @@ impl Simulation {
             }
             Effect::StopVm { vm, placed_at, .. } => {
                 // One that was made for another request is not the one that is meant.
-                let other = |(_, spec): &(ServerId, VmSpec)| {
-                    placed_at.is_some_and(|at| spec.origin.placed_at != at)
-                };
+                let other =
+                    |(_, spec): &(ServerId, VmSpec)| placed_at.is_some_and(|at| spec.origin.placed_at != at);
                 if self.vms.get(&vm).is_some_and(other) {
                     return self.later(delays.boot, Event::VmStopped { vm });
                 }

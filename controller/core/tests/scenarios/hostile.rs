@@ -241,14 +241,13 @@ fn from_world() -> impl Strategy<Value = Event> {
 
 /// What a hypervisor says that it keeps with a VM.
 fn spec() -> impl Strategy<Value = Option<Box<VmSpec>>> {
-    let origin = (long(), prop::option::of(short()), prop::option::of(long()), prop::option::of(short())).prop_map(
-        |(at, class, timeout, gateway)| VmOrigin {
+    let origin = (long(), prop::option::of(short()), prop::option::of(long()), prop::option::of(short()))
+        .prop_map(|(at, class, timeout, gateway)| VmOrigin {
             placed_at: Time(at),
             class: class.map(|c| ClassId(c as u16)),
             timeout: timeout.map(Duration::from_nanos),
             gateway: gateway.map(GatewayId),
-        },
-    );
+        });
     let spec = (resources(), mac(), address(), short(), origin, prop::option::of(text())).prop_map(
         |(resources, mac, address, port, origin, name)| VmSpec {
             resources,

@@ -93,7 +93,10 @@ fn an_adopted_vm_is_what_it_was() {
     let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
     let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
     let was = &vms[0];
-    assert_eq!((&vm.request, vm.server, vm.mac, vm.address), (&was.request, was.server, was.mac, was.address));
+    assert_eq!(
+        (&vm.request, vm.server, vm.mac, vm.address),
+        (&was.request, was.server, was.mac, was.address)
+    );
     assert_eq!((vm.gateway, vm.uplink, &vm.state), (was.gateway, was.uplink, &VmState::Running));
     assert_eq!((vm.placed_at, vm.expires_at), (was.placed_at, Some(world.now + Duration::from_secs(3600))));
     assert_eq!(world.stored.vms, [(*vm).clone()]);
@@ -228,7 +231,8 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
     for elsewhere in [true, false] {
         let mut before = World::new(read(SMALL));
         let vm = before.vm();
-        let mut after = World::dark_at(read(SMALL), before.stored.clone(), before.now + Duration::from_secs(5));
+        let mut after =
+            World::dark_at(read(SMALL), before.stored.clone(), before.now + Duration::from_secs(5));
         let mut spec = before.specs[&vm.id].clone();
         if elsewhere {
             spec.0 = ServerId(3);

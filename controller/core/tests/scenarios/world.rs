@@ -8,8 +8,8 @@ use std::time::Duration;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Line};
 use tandem_model::{
-    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, LinkId, Mac, NodeId,
-    Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
+    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, LinkId, Mac,
+    NodeId, Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
     SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
 };
 
@@ -213,9 +213,8 @@ impl World {
             }
             Effect::StopVm { vm, placed_at, .. } if !self.held.hypervisor => {
                 // One that was made for another request is not the one that is meant.
-                let meant = |(_, spec): &(ServerId, VmSpec)| {
-                    placed_at.is_none_or(|at| spec.origin.placed_at == at)
-                };
+                let meant =
+                    |(_, spec): &(ServerId, VmSpec)| placed_at.is_none_or(|at| spec.origin.placed_at == at);
                 if self.specs.get(vm).is_some_and(meant) {
                     self.specs.remove(vm);
                 }

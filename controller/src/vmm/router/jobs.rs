@@ -63,7 +63,9 @@ impl PartialEq for Job {
     fn eq(&self, other: &Job) -> bool {
         match (self, other) {
             (Job::Allocate { server: a, spec: x }, Job::Allocate { server: b, spec: y }) => a == b && x == y,
-            (Job::Stop { server: a, placed_at: x }, Job::Stop { server: b, placed_at: y }) => a == b && x == y,
+            (Job::Stop { server: a, placed_at: x }, Job::Stop { server: b, placed_at: y }) => {
+                a == b && x == y
+            }
             (Job::Tag { server: a, spec: x }, Job::Tag { server: b, spec: y }) => a == b && x == y,
             (Job::Missed { server: a }, Job::Missed { server: b }) => a == b,
             (Job::Resize { server: a, resources: x }, Job::Resize { server: b, resources: y }) => {

@@ -263,7 +263,11 @@ impl Bench {
         match &self.place {
             Place::Run(run) => run.controller.json(&["vm", "delete", &format!("vm{}", vm.id)]).map(drop),
             Place::Bare(_, client, _) => {
-                client.order(wire::order::Order::Stop(wire::Stop { vm: vm.id, server: vm.to, placed_at_ns: None }))?;
+                client.order(wire::order::Order::Stop(wire::Stop {
+                    vm: vm.id,
+                    server: vm.to,
+                    placed_at_ns: None,
+                }))?;
                 client.until("the VM's end", Duration::from_secs(30), |report| match report {
                     wire::report::Report::Stopped(s) if s.vm == vm.id => Some(()),
                     _ => None,
