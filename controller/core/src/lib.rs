@@ -10,6 +10,7 @@
 
 pub mod access_ports;
 mod addressing;
+mod adoption;
 pub mod classes;
 pub mod core;
 pub mod export;

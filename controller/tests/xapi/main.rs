@@ -7,3 +7,4 @@ mod life;
 mod moves;
 mod official;
 mod ready;
+mod strays;

@@ -1,6 +1,8 @@
 //! The `xl` driver over real sshds on loopback, two hosts whose `xl` is a stand-in with files for domains: what is said to hosts, what is
 //! made of their answers, and what failed moves leave. That real Xen hosts do the same is tested in the Xen lab.
 
+mod strays;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

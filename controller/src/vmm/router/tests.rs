@@ -2,6 +2,9 @@
 
 use super::super::*;
 use super::{Patience, run_with};
+#[path = "tests_strays.rs"]
+mod strays;
+
 use crate::hub::Input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -39,6 +42,13 @@ struct State {
     at_once: usize,
     most_at_once: usize,
     unsure: u32,
+    /// What is kept with VMs.
+    kept: BTreeMap<VmId, VmSpec>,
+    /// VMs that are there and do not run.
+    halted: BTreeSet<(ServerId, VmId)>,
+    /// Whom the hosts serve, and who else has tried.
+    owner: Option<Owner>,
+    rival: Option<Owner>,
     /// Who hears of what somebody else does.
     ears: Option<mpsc::Sender<Noticed>>,
 }
@@ -107,9 +117,34 @@ impl Hypervisor for Memory {
     }
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
         self.act("list", server).await?;
-        let found =
-            |vm: VmId| Found { vm, server, state: FoundState::Running, name: vm.to_string(), spec: None };
-        Ok(self.with(|s| s.vms.iter().filter(|(at, _)| *at == server).map(|(_, vm)| found(*vm)).collect()))
+        Ok(self.with(|s| {
+            let kept = |vm: &VmId| s.kept.get(vm).cloned().map(Box::new);
+            let found =
+                |vm: &VmId, state| Found { vm: *vm, server, state, name: vm.to_string(), spec: kept(vm) };
+            let here = |all: &BTreeSet<(ServerId, VmId)>, state| -> Vec<Found> {
+                all.iter().filter(|(at, _)| *at == server).map(|(_, vm)| found(vm, state)).collect()
+            };
+            [here(&s.vms, FoundState::Running), here(&s.halted, FoundState::Halted)].concat()
+        }))
+    }
+    async fn claim(
+        &self,
+        server: ServerId,
+        owner: &Owner,
+        take_over: bool,
+    ) -> Result<Option<Owner>, VmmError> {
+        let by = self.with(|s| s.owner.clone()).filter(|_| !take_over);
+        if let Some(by) = by.filter(|by| by != owner) {
+            self.with(|s| s.rival = Some(owner.clone()));
+            return Err(VmmError::Owned { host: server.to_string(), by });
+        }
+        self.with(|s| s.owner = Some(owner.clone()));
+        Ok(self.with(|s| s.rival.take()))
+    }
+    async fn tag(&self, server: ServerId, vm: VmId, spec: &VmSpec) -> Result<(), VmmError> {
+        self.act("tag", server).await?;
+        self.with(|s| s.kept.insert(vm, spec.clone()));
+        Ok(())
     }
     async fn allocate(&self, server: ServerId, vm: VmId, _: &VmSpec) -> Result<Option<Ipv4Addr>, VmmError> {
         self.with(|s| {
@@ -123,7 +158,11 @@ impl Hypervisor for Memory {
         self.with(|s| s.vms.insert((server, vm)));
         Ok(Some(Ipv4Addr::new(10, 0, 0, 7)))
     }
-    async fn destroy(&self, server: ServerId, vm: VmId, _: Option<Time>) -> Result<(), VmmError> {
+    async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError> {
+        let made_for = self.with(|s| s.kept.get(&vm).map(|spec| spec.origin.placed_at));
+        if made_for.is_some() && placed_at.is_some() && made_for != placed_at {
+            return Err(VmmError::NotMeant { host: server.to_string(), vm });
+        }
         self.act("destroy", server).await?;
         self.with(|s| s.vms.remove(&(server, vm)));
         Ok(())
@@ -240,6 +279,16 @@ impl Bed {
 
     /// The next fact; virtual time makes a hang a failure at once.
     async fn event(&mut self) -> Event {
+        loop {
+            match self.any_event().await {
+                // Told before every `WorldUp`.
+                Event::VmsFound { .. } => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn any_event(&mut self) -> Event {
         match tokio::time::timeout(Duration::from_secs(7200), self.inputs.recv()).await {
             Ok(Some(Input::Event(event))) => event,
             other => panic!("no event: {other:?}"),

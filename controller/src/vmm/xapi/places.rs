@@ -46,6 +46,14 @@ pub(super) async fn look(pools: &Pools, way: Way) -> (Vec<Seen>, Option<VmmError
             }
         }
     }
+    // With the id of ours in the other pool, but made for another request: none of this move's business.
+    let made_for = |s: &Seen| super::kept::spec(&s.ours.record).map(|spec| spec.origin.placed_at);
+    if let [old, new] = &seen[..]
+        && let (Some(old), Some(new)) = (made_for(old), made_for(new))
+        && old != new
+    {
+        seen.truncate(1);
+    }
     (seen, silent)
 }
 

@@ -6,7 +6,7 @@ use super::verdict::{Act, Place, Side, side, verdict};
 use super::{Xl, cold, job};
 use crate::vmm::{FoundState, Settled, VmmError, Way, Whereabouts};
 use std::time::Duration;
-use tandem_model::VmId;
+use tandem_model::{Time, VmId};
 
 /// So long `xl` may take to take a guest back after its transport has ended.
 const TAKE_BACK: Duration = Duration::from_secs(60);
@@ -26,11 +26,19 @@ xs.xs().resume_domain(domain)
 esac
 [ "$(xl domname "$1")" = "$2" ] || xl rename "$1" "$2""#;
 
-/// A host's domains of the VM; `None` when it does not answer.
+/// A host's domains of the VM; an error when it does not answer.
 type Seen = Result<Vec<Ours>, VmmError>;
 
-async fn look(host: &HostState, vm: VmId) -> Seen {
-    host.of(vm).await
+/// The same, and for which request they were made, where that is known.
+async fn look(host: &HostState, vm: VmId) -> (Seen, Option<Time>) {
+    match host.seen().await {
+        Ok(all) => {
+            let of_it: Vec<_> = all.into_iter().filter(|(ours, _)| ours.vm == vm).collect();
+            let made_for = of_it.iter().find_map(|(_, spec)| Some(spec.as_ref()?.origin.placed_at));
+            (Ok(of_it.into_iter().map(|(ours, _)| ours).collect()), made_for)
+        }
+        Err(why) => (Err(why), None),
+    }
 }
 
 fn side_of(seen: &Seen) -> Side {
@@ -83,7 +91,14 @@ impl Xl {
             job::stop(target, way.migration, Duration::from_secs(10)).await?;
         }
         // 3. Decide by what both have.
-        let (here, there) = tokio::join!(look(source, way.vm), look(target, way.vm));
+        let ((here, made_here), (mut there, made_there)) =
+            tokio::join!(look(source, way.vm), look(target, way.vm));
+        // With the id of ours, but made for another request: none of this move's business.
+        let foreign = made_here.is_some() && made_there.is_some() && made_here != made_there;
+        if foreign {
+            tracing::warn!("{} has a {} that was made for another request", target.host.name, way.vm);
+            there = Ok(Vec::new());
+        }
         for seen in [&here, &there] {
             if let Err(why) = seen
                 && !why.is_away()
@@ -114,7 +129,7 @@ impl Xl {
         // 4. What the side that has lost it still keeps: its folder, its disks, its saved memory.
         let why = away(&at_source).or_else(|| away(&at_target));
         let loser = match place {
-            Place::Source => there.is_ok().then_some(target),
+            Place::Source => (there.is_ok() && !foreign).then_some(target),
             Place::Target => here.is_ok().then_some(source),
             Place::Lost | Place::Unknown => None,
         };
