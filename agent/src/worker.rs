@@ -55,7 +55,9 @@ pub struct Worker {
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// Its thread has ended.
-    #[error("the agent's worker has ended; what was applied stays, and the next start of the agent goes on by it")]
+    #[error(
+        "the agent's worker has ended; what was applied stays, and the next start of the agent goes on by it"
+    )]
     Over,
     /// Too many have asked and were not answered yet.
     #[error("the agent is busy: {ORDERS} requests wait already; try again")]
@@ -332,7 +334,11 @@ pub(crate) mod tests {
             let (_, worker) = idle(folder.path());
             let soon = tokio::time::timeout(Duration::from_millis(10), worker.ended());
             assert!(soon.await.is_err(), "it runs");
-            if how == "asked" { worker.end().await.expect("it runs") } else { panic(&worker) }
+            if how == "asked" {
+                worker.end().await.expect("it runs")
+            } else {
+                panic(&worker)
+            }
             let ended = tokio::time::timeout(Duration::from_secs(60), worker.ended()).await;
             assert!(matches!(ended, Ok(Ended::Over)), "{how}");
             assert!(matches!(worker.present().await, Err(Ended::Over)), "{how}");

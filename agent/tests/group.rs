@@ -34,7 +34,10 @@ fn group() -> Option<(String, u32)> {
         (number > 0 && number < 10_000).then(|| (fields[0].to_owned(), number))
     });
     let can = is_root && has_setpriv && found.is_some();
-    assert!(can || std::env::var_os("CI").is_none(), "in CI nothing is skipped; missing: root, setpriv, a group");
+    assert!(
+        can || std::env::var_os("CI").is_none(),
+        "in CI nothing is skipped; missing: root, setpriv, a group"
+    );
     if !can {
         eprintln!("skipped: missing root, setpriv (package util-linux) or a group beside root's");
     }
@@ -74,7 +77,8 @@ impl Agent {
 
     /// `tandem-agent status` as a user with a primary group and others: whether it was answered, and what was said.
     fn status(&self, user: &str, group: &str, others: &str) -> (bool, String) {
-        let groups = if others.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={others}") };
+        let groups =
+            if others.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={others}") };
         let mut command = Command::new("setpriv");
         command.args(["--reuid", user, "--regid", group, &groups, "--"]);
         command.arg(self.folder.path().join("tandem-agent")).arg("--config").arg(&self.config).arg("status");

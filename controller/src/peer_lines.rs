@@ -1,5 +1,5 @@
-//! Log lines that peers cause (switches, agents, hypervisors, clients): so many a minute for each, by [`tandem_model::rate_limit`]. That each is
-//! one line, and is cut, sees [`crate::log`] to.
+//! Log lines that peers cause (agents, hypervisors, clients): so many a minute for each, by [`tandem_model::rate_limit`]. That each is one
+//! line, and is cut, is the matter of [`crate::log`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,7 @@ pub struct PeerLines<K: Ord> {
 
 impl<K: Ord> Default for PeerLines<K> {
     fn default() -> PeerLines<K> {
-        let limiter =
-            KeyedRateLimiter::new(LOG_LINES_A_MINUTE, Duration::from_secs(60), PEERS, Time::ZERO);
+        let limiter = KeyedRateLimiter::new(LOG_LINES_A_MINUTE, Duration::from_secs(60), PEERS, Time::ZERO);
         PeerLines { start: Instant::now(), limiter: Mutex::new(limiter) }
     }
 }

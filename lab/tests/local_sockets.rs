@@ -213,7 +213,10 @@ fn a_member_of_the_labs_group_is_served_and_another_is_not() -> Result<()> {
     let member = place.as_other_of(&number.to_string(), "tandem-lab").args(status).output()?;
     ensure!(member.status.success(), "{}", stderr(&member));
     let why = place.refused(&status)?;
-    ensure!(why.contains("may not use this service") && why.contains(&format!("join the group {name}")), "{why}");
+    ensure!(
+        why.contains("may not use this service") && why.contains(&format!("join the group {name}")),
+        "{why}"
+    );
     Ok(())
 }
 

@@ -737,11 +737,8 @@ mod tests {
     fn some_kept() -> impl Strategy<Value = Kept> {
         let found = (".{0,9}", any::<u16>(), prop::collection::vec(any::<u8>(), 0..9));
         let found = found.prop_map(|(kind, major, options)| Found { kind, major, options });
-        let stage = prop_oneof![
-            Just(Stage::Prepared),
-            Just(Stage::Applying),
-            ".{0,20}".prop_map(Stage::Applied),
-        ];
+        let stage =
+            prop_oneof![Just(Stage::Prepared), Just(Stage::Applying), ".{0,20}".prop_map(Stage::Applied),];
         (".{0,9}", prop::option::of(found), ".{0,9}", any::<u32>(), any::<bool>(), stage).prop_map(
             |(switch, found, boot, index, by_ovs, stage)| Kept { switch, found, boot, index, by_ovs, stage },
         )

@@ -3,9 +3,9 @@
 use super::open::{Opened, Opening, chain};
 use super::{Talk, card_ports, shared};
 use crate::config::{SwitchConfig, TransportChoice};
+use crate::peer_lines::PeerLines;
 use crate::soft::io::{IoLosses, IoPort, PacketIo};
 use crate::soft::wires::Wires;
-use crate::peer_lines::PeerLines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;

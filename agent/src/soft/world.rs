@@ -1,8 +1,8 @@
 //! What a switch has around it: its ports, its controllers' connections, and the kernel that counts what really left.
 
-use crate::peer_lines::PeerLines;
 use super::connection::{Connection, Target};
 use super::io::{IoPort, PacketIo};
+use crate::peer_lines::PeerLines;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use tandem_linux::netlink::Netlink;

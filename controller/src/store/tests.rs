@@ -263,7 +263,14 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
     ];
     // SQLite's whole numbers have a sign: ids are kept by their bits.
     (any::<u64>(), request, place, state, any::<[u64; 2]>(), any::<bool>()).prop_map(
-        |(id, (cpu, bytes, name, timeout), (server, uplink, gateway, mac, address), state, times, is_pinned)| VmRecord {
+        |(
+            id,
+            (cpu, bytes, name, timeout),
+            (server, uplink, gateway, mac, address),
+            state,
+            times,
+            is_pinned,
+        )| VmRecord {
             id: VmId(id),
             request: VmRequest {
                 resources: Resources {

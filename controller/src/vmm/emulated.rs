@@ -13,11 +13,11 @@ use tandem_agent_protocol::hypervisor::hypervisor_client::HypervisorClient;
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order as Kind, report::Report};
 use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::check_server;
+use tandem_model::text::escaped;
 use tandem_model::{
     BitRate, Bytes, Effect, Event, LoadSample, Manner, MigrationId, Progress, Resources, ServerId,
     TrafficEnd, TrafficId, VmId,
 };
-use tandem_model::text::escaped;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

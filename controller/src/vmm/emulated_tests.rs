@@ -82,7 +82,10 @@ async fn a_world_of_another_site_is_refused_by_name_and_told_nothing() {
     assert_eq!(service.ordered.load(Ordering::SeqCst), 0);
     let theirs = wire::Hello { site: "theirs\u{1b}".into(), ..Default::default() };
     let why = check_site(&theirs, "ours").expect_err("another's").to_string();
-    assert!(why.contains("\"theirs\\u{1b}\"") && why.contains("\"ours\"") && why.contains("nothing was sent"), "{why}");
+    assert!(
+        why.contains("\"theirs\\u{1b}\"") && why.contains("\"ours\"") && why.contains("nothing was sent"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
@@ -92,7 +95,10 @@ async fn the_own_site_s_world_and_one_that_does_not_say_are_attached() {
         let first = tokio::time::timeout(LIMIT, heard.recv()).await.expect("in time");
         assert!(matches!(first, Some(Input::WorldAttached(_))), "{site:?}");
         let second = tokio::time::timeout(LIMIT, heard.recv()).await.expect("in time");
-        assert!(matches!(second, Some(Input::Event(Event::WorldUp { ref world, .. })) if world == "w"), "{site:?}");
+        assert!(
+            matches!(second, Some(Input::Event(Event::WorldUp { ref world, .. })) if world == "w"),
+            "{site:?}"
+        );
     }
 }
 
@@ -110,8 +116,7 @@ fn some_report() -> impl Strategy<Value = Report> {
             let vms = vms.into_iter().map(|(vm, server)| wire::Running { vm, server }).collect();
             Report::Hello(wire::Hello { world, vms, traffic, site, ..Default::default() })
         }),
-        any::<(u64, Option<u32>)>()
-            .prop_map(|(vm, address)| Report::Started(wire::Started { vm, address })),
+        any::<(u64, Option<u32>)>().prop_map(|(vm, address)| Report::Started(wire::Started { vm, address })),
         (any::<u64>(), ".{0,20}").prop_map(|(vm, why)| Report::Failed(wire::Failed { vm, why })),
         any::<u64>().prop_map(|vm| Report::Stopped(wire::Stopped { vm })),
         any::<(u64, Option<u64>)>()

@@ -14,10 +14,10 @@
 //! key in place of the migration's number: VMs reach that port too, and what they send may cost nothing. 8002 is the port on which Xen's relocation server listens, too. The receiver keeps nothing:
 //! a connection that ends early leaves nothing behind.
 
-use crate::peer_lines::PeerLines;
 use super::dirty::PAGE;
 use super::memory::{Memory, Sum, digest};
 use super::pace::Pace;
+use crate::peer_lines::PeerLines;
 use crate::service::lock;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};

@@ -3,7 +3,6 @@
 use super::channel::Channel;
 use super::clocks;
 use super::order::{HostOrder, Order, PortOrder, Take};
-use crate::peer_lines::PeerLines;
 use crate::emulated::control::{Answer, Ask, Clock, FlowReport, Machine, Pings, Status};
 use crate::emulated::guest::Ordered;
 use crate::emulated::inside::{address, addressing, flow};
@@ -11,6 +10,7 @@ use crate::emulated::loads::{self, ServerLoad};
 use crate::emulated::traffic::{ENDED, Spec, clock};
 use crate::migration::Failed;
 use crate::migration::transfer::Control;
+use crate::peer_lines::PeerLines;
 use crate::service::{Reports, World, lock};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, VecDeque};

@@ -10,7 +10,9 @@ pub const LONGEST: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     /// The other end does not end its line.
-    #[error("its line is longer than {most} bytes; it is no node of this version, or something on the way writes into the connection")]
+    #[error(
+        "its line is longer than {most} bytes; it is no node of this version, or something on the way writes into the connection"
+    )]
     TooLong {
         /// Bytes that it may have.
         most: usize,
