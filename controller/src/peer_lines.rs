@@ -1,5 +1,5 @@
-//! Log lines that peers cause (switches, agents, hypervisors, clients): so many a minute for each, by [`tandem_model::rate_limit`]. That each is
-//! one line, and is cut, sees [`crate::log`] to.
+//! Log lines that peers cause (agents, hypervisors, clients): so many a minute for each, by [`tandem_model::rate_limit`]. That each is one
+//! line, and is cut, is the matter of [`crate::log`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

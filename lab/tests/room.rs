@@ -1,4 +1,4 @@
-//! A lab for which there is no room, by limits that this test sets: refused with the reason before anything is made, and by the same program.
+//! A lab for which there is no room, by limits that this test sets: refused with the reason before anything is made.
 
 use anyhow::{Result, ensure};
 use std::process::{Command, Output, Stdio};

@@ -12,7 +12,6 @@ use crate::rules::changes::Purpose;
 use crate::rules::compile;
 use crate::stored::StoreWait;
 use crate::strays::Stray;
-use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
     Adoption, Answer, BitRate, Effect, GatewayId, Level, Mac, NodeId, PortNo, Record, RequestId, Resources,

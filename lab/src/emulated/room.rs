@@ -15,10 +15,11 @@ const SWITCH_KIB: u64 = 600;
 const PROGRAMS_KIB: u64 = 100 << 10;
 /// Descriptors beside those of namespaces and ports: listeners, logs, connections, traffic.
 const MORE_DESCRIPTORS: u64 = 1024;
-/// Processes and threads of the lab itself: its first process, its own with its lanes and traffic, vswitchd with a handler and a revalidator
-/// for each of some processors, an agent's.
+/// Processes and threads of the lab itself: its first process, its own with its lanes and traffic, vswitchd with a handler and a
+/// revalidator for each of some processors, an agent's.
 const TASKS: u64 = 200;
-/// Ports that a switch may have: numbers from 0xff00 on mean something else (OpenFlow 1.0.0, OFPP_MAX), and the lab's switches speak that too.
+/// Ports that a switch may have: numbers from 0xff00 on mean something else (OpenFlow 1.0.0, OFPP_MAX), and the lab's switches speak that
+/// too.
 const PORTS_OF_A_SWITCH: u64 = 0xff00;
 /// Descriptors that a switch takes beside its ports': management, flows' and controllers' connections, its own device.
 const SWITCH_DESCRIPTORS: u64 = 8;
