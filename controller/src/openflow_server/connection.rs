@@ -3,10 +3,10 @@
 //! Whatever the switch does, it can always get rid of what it has to say: reading goes on while there is something to write, and what is
 //! to be written is bounded. That is why the two cannot wait for each other for ever, as they do when each writes first:
 //!
-//! 1. Bytes for the switch wait in one buffer. Above [`FULL`] no more effects are taken from the hub; they wait in their queue
+//! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the hub; they wait in their queue
 //!    (`line`), and where that overflows, the connection is closed and the switch synchronised anew. Changes wait in the driver for
 //!    the confirmation of earlier ones.
-//! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no answer is closed at [`MOST`].
+//! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no answer is closed at `MOST`.
 //! 3. Events wait until the hub has room; while they do, nothing is read. The hub waits for no connection, so this ends.
 
 use super::line::{Inbox, line};
