@@ -129,18 +129,18 @@ fn garbage_is_answered_with_an_openflow_error_and_the_log_says_what_to_do() -> R
     for (what, bytes, version, error) in cases {
         let answer = said_to(&dc, &bytes)?;
         let found = messages(&answer);
-        // Where the framing is intact the session goes on behind it.
-        let is_said =
-            |(v, kind, body): &(u8, u8, &[u8])| *v == version && *kind == 1 && body.starts_with(&error);
+        // What costs itself only is followed by echo requests, until the silence ends the connection.
+        let is_answer = |m: &(u8, u8, &[u8])| m.0 == version && m.1 == 1 && m.2.starts_with(&error);
         ensure!(
-            found.iter().any(is_said),
+            found.iter().any(is_answer),
             "{what}: wanted version {version} and error {error:?}, got {found:?}"
         );
     }
     dc.json(&["topology"])?;
     let log = std::fs::read_to_string(dc.path("tandem.log"))?;
     ensure!(
-        log.contains("refused: it does not begin with a HELLO") && log.contains("let only switches do so"),
+        log.contains("refused: it does not begin with a HELLO but with type 69")
+            && log.contains("let only switches do so"),
         "{log}"
     );
     Ok(())
