@@ -135,7 +135,6 @@ fn bystander(dc: &DataCentre, name: &str) -> Result<PathBuf> {
 
 /// A second controller by accident, or by another user: it is refused or does nothing, and the first one goes on.
 #[test]
-#[ignore = "a controller with an empty store stops the VMs it does not know: to be run once strays are left alone"]
 fn a_second_controller_of_a_lab_harms_nobody() -> Result<()> {
     if !can_emulate_on("soft") {
         return Ok(());
