@@ -1,6 +1,8 @@
-//! The wall clock of a running data centre is set, by Debian's `faketime` (packages `faketime`, `libfaketime`): an hour and a day either way.
+//! The wall clock of a running data centre is set, by Debian's `faketime` (packages `faketime`, `libfaketime`): an hour and a day
+//! either way.
 //!
-//! The library stands before clock_gettime(2) of the controller, the agents, Open vSwitch and the lab; it reads the offset from a file, and leaves
+//! The library stands before clock_gettime(2) of the controller, the agents, Open vSwitch and the lab; it reads the offset from a
+//! file, and leaves
 //! CLOCK_MONOTONIC alone, as clock_settime(2) does. Pings from VMs are the witnesses.
 
 use anyhow::{Context, Result, ensure};
@@ -256,7 +258,8 @@ fn silence(lab: &mut Clocked, offset: i64) -> Result<()> {
     })
 }
 
-/// A controller that starts under a clock that is wrong: VMs run on with what was left of their time, also when the clock is put right then.
+/// A controller that starts under a clock that is wrong: VMs run on with what was left of their time, also when the clock is put
+/// right then.
 #[test]
 fn a_restart_under_a_wrong_clock_takes_nobodys_time() -> Result<()> {
     const DAY: i64 = 86_400;
