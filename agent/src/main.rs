@@ -281,9 +281,13 @@ fn ask(config: &Config, what: &str) -> anyhow::Result<Value> {
         )
     })?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    writeln!(&stream, "{what}")?;
+    // An agent that turns us away says why and ends; it may have done so before this is written.
+    let said = writeln!(&stream, "{what}");
     let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line)?;
+    let heard = BufReader::new(&stream).read_line(&mut line);
+    if line.is_empty() {
+        said.and(heard.map(drop)).context("speaking to the agent")?;
+    }
     let value: Value = serde_json::from_str(&line).context("the agent's answer cannot be read")?;
     match value["error"].as_str() {
         Some(why) => bail!("{why}"),

@@ -394,7 +394,7 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
 
 /// What the real kernel says of members: a bridge's here, a bond's and a team's where it has those drivers.
 #[test]
-fn interfaces_that_serve_another_are_refused_with_what_to_do_and_stay_where_they_are() {
+fn interfaces_that_serve_another_are_named_with_what_to_do() {
     if !is_root() {
         return;
     }
@@ -418,11 +418,8 @@ fn interfaces_that_serve_another_are_refused_with_what_to_do_and_stay_where_they
         let joined = ip(&["link", "set", "p1", "master", "m0"]);
         assert!(joined.status.success(), "{kind}: {}", String::from_utf8_lossy(&joined.stderr));
         host.configure("mini1", "");
-        let file = host.path("mini1.initial").display().to_string();
-        let (ok, text) = host.say("mini1", &["apply", &file]);
-        assert!(!ok && text.contains(place) && text.contains("ip link set p1 nomaster"), "{kind}: {text}");
         let (ok, text) = host.say("mini1", &["doctor"]);
-        assert!(!ok && text.contains(place), "{kind}: {text}");
+        assert!(!ok && text.contains(place) && text.contains("ip link set p1 nomaster"), "{kind}: {text}");
         let there = ip(&["-o", "link", "show", "p1"]);
         assert!(String::from_utf8_lossy(&there.stdout).contains("master m0"), "{kind}: it was taken out");
         // What was said to do helps.
