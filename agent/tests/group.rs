@@ -49,7 +49,10 @@ impl Agent {
         let everybody = PermissionsExt::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(everybody).tempdir().expect("a folder");
         // A program that everybody may run: that of the build may lie in root's home.
-        std::fs::copy(env!("CARGO_BIN_EXE_tandem-agent"), folder.path().join("tandem-agent")).expect("room");
+        // By a process of its own, so that nobody inherits a descriptor that makes it busy.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_tandem-agent")).arg(folder.path().join("tandem-agent"));
+        assert!(copy.status().expect("cp").success());
         let at = |name: &str| folder.path().join(name).display().to_string();
         let text = format!(
             "name = \"mini1\"\ncontroller = \"unix:{}\"\nstate = {:?}\ncontrol = {:?}\ngroup = {group:?}\n[ovs]\ndatabase = {:?}\n",

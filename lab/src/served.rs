@@ -52,7 +52,10 @@ pub type Attached = Arc<()>;
 
 /// Whom a service serves.
 #[derive(Debug, Default)]
-pub struct Served(Mutex<Option<(Controller, Weak<()>, Option<Instant>)>>);
+pub struct Served(Mutex<Option<Last>>);
+
+/// A controller, what lives as long as its attachment does, and a moment of it.
+type Last = (Controller, Weak<()>, Option<Instant>);
 
 /// What a controller that is not served is answered, and what the one that is served is to be told.
 #[derive(Debug)]

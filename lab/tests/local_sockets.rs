@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tandem_lab::client::Client;
@@ -17,6 +17,16 @@ const OTHER: &str = "10001";
 const DEED: &str = "TANDEM_TEST_DEED";
 const SITE: &str = "name = \"sockets\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
     [bandwidth]\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n";
+
+/// By a process of its own: a test beside this one must not inherit a descriptor that makes the copy busy (ETXTBSY, execve(2)).
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    ensure!(
+        Command::new("cp").arg("--").args([from, to]).status()?.success(),
+        "{} is not copied",
+        from.display()
+    );
+    Ok(())
+}
 
 /// A folder that the other user reaches, with the programs in it.
 struct Place {
@@ -38,8 +48,8 @@ impl Place {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-        std::fs::copy(env!("CARGO_BIN_EXE_tandem-lab"), folder.join("tandem-lab"))?;
-        std::fs::copy(std::env::current_exe()?, folder.join("again"))?;
+        copy(Path::new(env!("CARGO_BIN_EXE_tandem-lab")), &folder.join("tandem-lab"))?;
+        copy(&std::env::current_exe()?, &folder.join("again"))?;
         std::fs::write(folder.join("site.toml"), SITE)?;
         Ok(Some(Place { folder, name }))
     }

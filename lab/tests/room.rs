@@ -19,7 +19,7 @@ fn is_root() -> bool {
 /// `tandem-lab up` by a shell that has set a limit before.
 fn up(limit: &str, site: &str, name: &str) -> Result<Output> {
     let script = format!(
-        "{limit}; exec \"$0\" up --site \"$1\" --name \"$2\" --datapath soft --controller unix:/nowhere --agents unix:/nowhere"
+        "set -e; {limit}; exec \"$0\" up --site \"$1\" --name \"$2\" --datapath soft --controller unix:/nowhere --agents unix:/nowhere"
     );
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_tandem-lab"), site, name]).stdin(Stdio::null());
@@ -34,10 +34,14 @@ fn five_thousand_servers_are_refused_with_the_reason_before_anything_is_made() -
     let name = format!("room-{}", std::process::id());
     let site = std::env::temp_dir().join(format!("tandem-{name}.toml"));
     std::fs::write(&site, SITE)?;
-    let output = up("ulimit -Hn 2000", &site.display().to_string(), &name);
+    let output = up("ulimit -Sn 1000; ulimit -Hn 2000", &site.display().to_string(), &name);
     std::fs::remove_file(&site)?;
     let output = output?;
     let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        // It was to be refused; nothing of it may stay.
+        Command::new(env!("CARGO_BIN_EXE_tandem-lab")).args(["down", "--name", &name]).status()?;
+    }
     if why.contains("not possible here") && std::env::var_os("CI").is_none() {
         eprintln!("skipped: {why}");
         return Ok(());

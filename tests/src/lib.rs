@@ -27,6 +27,17 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     path.with_context(|| format!("{name} is not built; run `cargo build` first, or scripts/test"))
 }
 
+/// Copies a program, by a process of its own: a descriptor that is open for writing here would be inherited by what a test beside this one
+/// starts, and the copy could not be started while that lives (ETXTBSY, execve(2)).
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let output = Command::new("cp").arg("--").args([from, to]).stdin(Stdio::null()).output()?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// True when this machine can hold an emulated data centre. Where it cannot, the test says why and is skipped; in CI that is a failure.
 pub fn can_emulate() -> bool {
     can_emulate_on("ovs")

@@ -422,7 +422,7 @@ fn an_ordinary_user_brings_up_a_data_centre_in_a_user_namespace() -> Result<()> 
     std::fs::create_dir(&folder)?;
     std::fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
     for name in ["tandem", "tandem-lab", "tandem-agent"] {
-        std::fs::copy(program(name)?, folder.join(name))?;
+        tandem_tests::copy_program(&program(name)?, &folder.join(name))?;
     }
     std::fs::write(folder.join("site.toml"), SITE)?;
     std::fs::write(folder.join("user.sh"), ORDINARY_USER)?;

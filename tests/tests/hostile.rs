@@ -128,7 +128,7 @@ fn another_controller(town: &Town, folder: &str, user: Option<u32>) -> Result<(P
 fn bystander(dc: &DataCentre, name: &str) -> Result<PathBuf> {
     let copy = dc.path(name);
     if !copy.exists() {
-        std::fs::copy(program(name)?, &copy)?;
+        tandem_tests::copy_program(&program(name)?, &copy)?;
     }
     Ok(copy)
 }

@@ -122,7 +122,6 @@ fn vms_outlive_their_store_and_are_adopted() -> Result<()> {
     for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
         let _ = std::fs::remove_file(dc.path(name));
     }
-    std::fs::write(dc.path("store.sqlite"), "")?;
     dc.start_controller()?;
     dc.wait_ready()?;
     let strays = dc.json(&["vm", "list", "--strays"])?;

@@ -120,7 +120,7 @@ fn some_report() -> impl Strategy<Value = Report> {
     prop_oneof![
         hello.prop_map(|(world, vms, traffic, site)| {
             let vms = vms.into_iter().map(|(vm, server)| wire::Running { vm, server, kept: None }).collect();
-            Report::Hello(wire::Hello { world, vms, traffic, site, ..Default::default() })
+            Report::Hello(wire::Hello { world, vms, traffic, site })
         }),
         any::<(u64, Option<u32>)>().prop_map(|(vm, address)| Report::Started(wire::Started { vm, address })),
         (any::<u64>(), ".{0,20}").prop_map(|(vm, why)| Report::Failed(wire::Failed { vm, why })),

@@ -202,7 +202,7 @@ mod tests {
     fn what_has_no_room_is_refused_with_the_figures() {
         let need = Need::of(&site(50, 100));
         assert!(need.descriptors > 2 * 5000 && need.namespaces > 5000 && need.memory_kib > 1 << 20);
-        assert_eq!((need.ports, need.tasks > 2 * 50), (104, true), "{need:?}");
+        assert_eq!((need.ports, need.tasks > 2 * 50), (102, true), "{need:?}");
         let all = Have {
             memory_kib: Some(16 << 20),
             descriptors: Some(1 << 20),
