@@ -6,7 +6,7 @@
 //!
 //! Frames are not to be trusted, so this is what they can do here: say that a declared host is at a port where it may be, and make
 //! strangers, of which each port has [`STRANGERS_PER_PORT`] at most, none of them with an address of the plan. Every index is
-//! derived from the one table of hosts and changes with it only ([`Hosts::put`], [`Hosts::take`]).
+//! derived from the one table of hosts and changes with it only (`Hosts::put`, `Hosts::take`).
 
 use crate::access_ports::PortKey;
 use std::collections::{BTreeMap, BTreeSet};

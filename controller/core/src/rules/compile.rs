@@ -1,7 +1,7 @@
 //! From placements and routes to rules.
 //!
 //! Table 0 says who may send: discovery, ARP and DHCP go to the controller; a server's port lets through the server itself
-//! and its VMs, each only with its own Ethernet and IP address, and nothing else ([`super::edge`]). Table 1 says where to: by destination
+//! and its VMs, each only with its own Ethernet and IP address, and nothing else (`super::edge`). Table 1 says where to: by destination
 //! prefix, so that core and aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
 //! above the prefixes.
 //!
