@@ -90,7 +90,10 @@ fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>
                 }
             }
             if let Ok(Some((message, rest))) = framing::next(&bytes) {
-                last = message.to_vec();
+                // What is said of the end, though questions that were on their way may come behind it.
+                if message[1] == 1 || last.get(1) != Some(&1) {
+                    last = message.to_vec();
+                }
                 let (message, rest) = (message.to_vec(), rest.to_vec());
                 let _ = switch.lock().expect("no panic").on_message(conn, &message, now(), &mut said);
                 bytes = rest;

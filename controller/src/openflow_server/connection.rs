@@ -220,7 +220,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                     self.take_in()?;
                 }
                 count = inbox.effects.recv_many(&mut batch, BATCH), if has_room => {
-                    ensure!(count > 0, "another connection has taken the switch over");
+                    if count == 0 {
+                        // The hub lets go of it as soon as another one drives the switch; why was decided before, and is to be told.
+                        self.follow()?;
+                        let why = "another connection has taken the switch over";
+                        self.driver.dismiss(why, &mut self.out);
+                        bail!("{why}");
+                    }
                     for effect in batch.drain(..) {
                         self.driver.carry_out(effect, now(), &mut self.out);
                     }
