@@ -4,6 +4,7 @@
 //! can say how much was not said.
 
 use crate::Time;
+use crate::text::escaped_to;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -81,6 +82,31 @@ impl RateLimiter {
     /// True once the period of the last use is over, so that forgetting this limiter allows nothing that it would not.
     pub fn is_idle(&self, now: Time) -> bool {
         now.since(self.since) >= self.period
+    }
+}
+
+/// Characters of a log line at most: an error with its causes.
+const LINE: usize = 1000;
+
+/// The log lines that one peer causes: so many a minute, each one line and cut, however many reasons it gives for one.
+#[derive(Debug, Clone)]
+pub struct LogLines(RateLimiter);
+
+impl LogLines {
+    /// All of [`LOG_LINES_A_MINUTE`] are left.
+    pub fn new(now: Time) -> LogLines {
+        LogLines(RateLimiter::for_log_lines(now))
+    }
+
+    /// The line to write, with how many were not written before it; `None` when this is one too many.
+    pub fn line(&mut self, now: Time, what: impl FnOnce() -> String) -> Option<String> {
+        match self.0.ask(now) {
+            Verdict::Allowed { held_back: 0 } => Some(escaped_to(&what(), LINE).to_string()),
+            Verdict::Allowed { held_back } => {
+                Some(format!("{} ({held_back} more lines were not written)", escaped_to(&what(), LINE)))
+            }
+            Verdict::HeldBack { .. } => None,
+        }
     }
 }
 
@@ -173,5 +199,16 @@ mod tests {
             }
             prop_assert!(through.values().all(|n| *n <= 3 * 5));
         }
+    }
+
+    #[test]
+    fn whoever_gives_ten_thousand_reasons_makes_so_many_lines_a_minute_and_each_is_one() {
+        let (start, mut lines) = (Time::from_secs(1), LogLines::new(Time::ZERO));
+        let why = |n: u32| format!("vm{n}\nERROR \u{1b}[2J{}", "y".repeat(100_000));
+        let written: Vec<String> = (0..10_000).filter_map(|n| lines.line(start, || why(n))).collect();
+        assert_eq!(written.len(), LOG_LINES_A_MINUTE as usize);
+        assert!(written.iter().all(|l| l.len() < 2 * LINE && !l.contains(['\n', '\u{1b}'])));
+        let later = lines.line(start + Duration::from_secs(61), || why(1)).expect("a new minute");
+        assert!(later.ends_with("(9980 more lines were not written)"), "{later}");
     }
 }
