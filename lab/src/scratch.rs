@@ -1,8 +1,11 @@
 //! A folder for one run's sockets, store and logs, gone when it is dropped.
 
 use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Those that are there, for [`clean_when_interrupted`].
@@ -10,6 +13,20 @@ static ALL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn all<T>(work: impl FnOnce(&mut Vec<PathBuf>) -> T) -> T {
     work(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Tries to remove a folder so often: who was stopped or killed may still be in the middle of making something in it.
+const TRIES: u32 = 50;
+/// Before the next try.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn remove(folder: &Path) {
+    for _ in 0..TRIES {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(PAUSE),
+            _ => return,
+        }
+    }
 }
 
 /// From now on an interrupt or SIGTERM removes these folders before it ends the process. What the process holds (a lab, a controller)
@@ -32,14 +49,15 @@ pub fn clean_when_interrupted() -> anyhow::Result<()> {
             }
         });
         eprintln!("interrupted; taking everything down");
-        all(|paths| paths.drain(..).for_each(|path| drop(std::fs::remove_dir_all(path))));
+        all(|paths| paths.drain(..).for_each(|path| remove(&path)));
         std::process::exit(code);
     })?;
     Ok(())
 }
 
 /// From now on this process ends, and the folder with it, when its standard input does: whoever started it is gone, however that happened.
-/// It is the first process of a process namespace, so that all that it started ends too.
+/// It is the first process of a process namespace, so that all that it started ends too; until then it stands, for what writes into the
+/// folder while that is removed would leave it behind.
 ///
 /// # Errors
 /// When no thread can be had.
@@ -47,7 +65,11 @@ pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
     let folder = folder.to_owned();
     std::thread::Builder::new().name("lifeline".into()).spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _ = std::fs::remove_dir_all(&folder);
+        // From the first process of a namespace, this is for all others in it (kill(2), pid_namespaces(7)).
+        if std::process::id() == 1 {
+            let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+        }
+        remove(&folder);
         std::process::exit(1);
     })?;
     Ok(())
@@ -77,7 +99,34 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        remove(&self.0);
         all(|paths| paths.retain(|p| *p != self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody still makes things in it while it is removed; it is gone when he has ended.
+    #[test]
+    fn a_folder_into_which_somebody_still_writes_is_gone_in_the_end() {
+        let scratch = Scratch::new("scratch-test").expect("a folder");
+        let folder = scratch.path().to_owned();
+        let at = folder.clone();
+        let writer = std::thread::spawn(move || {
+            let start = std::time::Instant::now();
+            let mut n = 0u32;
+            while start.elapsed() < Duration::from_millis(100) {
+                n += 1;
+                let _ = std::fs::create_dir(at.join(n.to_string()));
+            }
+        });
+        while !folder.join("100").exists() && !writer.is_finished() {
+            std::thread::yield_now();
+        }
+        drop(scratch);
+        writer.join().expect("no panic");
+        assert!(!folder.exists());
     }
 }
