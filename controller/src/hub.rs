@@ -163,6 +163,8 @@ impl Hub {
                     self.feed(event);
                 }
             }
+            // It was closed before this was read, and whoever drives the switch now may have said so already.
+            Input::Connected(_, _, line) if line.is_void() => {}
             Input::Connected(dpid, connection, line) => {
                 // A second connection takes the switch over; dropping the first one's line ends it.
                 self.switches.insert(dpid, (connection, line));
@@ -271,6 +273,18 @@ mod tests {
         fn commit(&mut self, _: &[Record]) -> anyhow::Result<()> {
             Ok(())
         }
+    }
+
+    /// Two peers come with one datapath id while the hub is busy: what the older one said in the end is read behind the newer one.
+    #[tokio::test]
+    async fn a_connection_that_was_closed_before_it_was_heard_displaces_nobody() {
+        let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
+        let core = Core::new(Arc::new(site), Stored::default(), now());
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
+        let (mut hub, _handle) = Hub::new(core, (inputs, queue), writer, None);
+        assert!(hub.take(Input::Connected(Dpid(1), 7, crate::openflow_server::closed_line())));
+        assert!(hub.switches.is_empty(), "it is closed, and would stay for ever");
     }
 
     /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the service is let go; its own task then

@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
     }
 
     async fn talk(&mut self) -> anyhow::Result<()> {
-        let (line, mut inbox) = line();
+        let (line, mut inbox) = line(self.wishes.clone());
         let mut line = Some(line);
         let hub = self.server.0.hub.clone();
         let mut batch = Vec::new();

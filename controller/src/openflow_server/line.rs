@@ -1,10 +1,11 @@
 //! Effects on their way from the hub to a switch's connection.
 
+use super::Wish;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tandem_model::Effect;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Effects that wait for a connection: more than a second of answers to as many packets as a switch may send in one. A connection takes
@@ -19,6 +20,7 @@ pub struct SwitchLine {
     effects: mpsc::Sender<Effect>,
     overflow: CancellationToken,
     lost: Arc<AtomicU64>,
+    wishes: watch::Receiver<Wish>,
 }
 
 /// The connection's end.
@@ -30,15 +32,21 @@ pub(super) struct Inbox {
     pub(super) lost: Arc<AtomicU64>,
 }
 
-/// A line.
-pub(super) fn line() -> (SwitchLine, Inbox) {
+/// The line of a connection of which the switchboard wants that.
+pub(super) fn line(wishes: watch::Receiver<Wish>) -> (SwitchLine, Inbox) {
     let (sender, effects) = mpsc::channel(EFFECTS);
     let (overflow, lost) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
-    let line = SwitchLine { effects: sender, overflow: overflow.clone(), lost: lost.clone() };
+    let line = SwitchLine { effects: sender, overflow: overflow.clone(), lost: lost.clone(), wishes };
     (line, Inbox { effects, overflow, lost })
 }
 
 impl SwitchLine {
+    /// True when the switchboard has closed the connection meanwhile: what it had still to say when the hub had room comes behind what was
+    /// said of its successor.
+    pub(crate) fn is_void(&self) -> bool {
+        self.wishes.borrow().close.is_some()
+    }
+
     /// Hands an effect on. It never waits: the hub waits for nobody.
     pub fn carry(&self, effect: Effect) {
         let may_be_lost = matches!(
@@ -59,14 +67,39 @@ impl SwitchLine {
     }
 }
 
+/// The line of a connection that the switchboard has closed.
+#[cfg(test)]
+pub(crate) fn closed_line() -> SwitchLine {
+    let close = Some("another one is newer".into());
+    let (_, wishes) = watch::channel(Wish { duty: tandem_switch_driver::Duty::Active, probes: 0, close });
+    line(wishes).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tandem_model::{Dpid, TxnId};
+    use tandem_switch_driver::Duty;
+
+    fn line() -> (SwitchLine, Inbox, watch::Sender<Wish>) {
+        let (sender, wishes) = watch::channel(Wish { duty: Duty::Active, probes: 0, close: None });
+        let (line, inbox) = super::line(wishes);
+        (line, inbox, sender)
+    }
+
+    #[test]
+    fn what_a_closed_connection_still_says_is_void() {
+        let (line, _inbox, wishes) = line();
+        assert!(!line.is_void());
+        wishes.send_modify(|w| w.close = Some("another one is newer".into()));
+        assert!(line.is_void());
+        drop(wishes);
+        assert!(line.is_void(), "also when it has left");
+    }
 
     #[test]
     fn frames_leave_room_for_rules_and_too_many_rules_close_the_connection() {
-        let (line, inbox) = line();
+        let (line, inbox, _wishes) = line();
         let poll = || Effect::PollNow { switch: Dpid(1) };
         (0..EFFECTS).for_each(|_| line.carry(poll()));
         let lost = inbox.lost.load(Ordering::Relaxed);

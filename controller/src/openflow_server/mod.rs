@@ -21,6 +21,8 @@ mod switchboard_tests;
 pub use accept::accept;
 pub use address::{Address, Listener, listen};
 pub use line::SwitchLine;
+#[cfg(test)]
+pub(crate) use line::closed_line;
 
 use crate::hub::{Input, now};
 use places::Places;
