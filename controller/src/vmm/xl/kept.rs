@@ -25,7 +25,7 @@ done; :"#;
 /// since. Another one is written down as having tried.
 const CLAIM: &str = r#"mkdir -p "$1" || exit 1
 new=$1/owner.$$
-printf '%s\n' "$2" > "$new" || exit 1
+printf '%s\n' "$2" > "$new" || { rm -f "$new"; exit 1; }
 if [ "$3" = yes ]; then mv "$new" "$1/owner"; else ln "$new" "$1/owner" 2>/dev/null; rm -f "$new"; fi
 owner=$(head -c 2000 "$1/owner") || exit 1
 printf '%s\n' "$owner"
