@@ -2,8 +2,7 @@
 //! either way.
 //!
 //! The library stands before clock_gettime(2) of the controller, the agents, Open vSwitch and the lab; it reads the offset from a
-//! file, and leaves
-//! CLOCK_MONOTONIC alone, as clock_settime(2) does. Pings from VMs are the witnesses.
+//! file, and leaves CLOCK_MONOTONIC alone, as clock_settime(2) does. Pings from VMs are the witnesses.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

@@ -4,11 +4,9 @@
 //! ahead of that, which changes only by [`Event::WallClockStepped`](tandem_model::Event).
 //!
 //! A VM's time is time that passes. Its end is stored as a moment by the wall clock, so when that is set, the stored end is moved by
-//! as much:
-//! what is left stays the same, and no timer moves. Between two controllers nothing monotonic goes on, so every minute it is written down
+//! as much: what is left stays the same, and no timer moves. Between two controllers nothing monotonic goes on, so every minute it is written down
 //! that one runs ([`Record::PutAlive`]). The next one counts the time between only when that is [`BELIEVED`]: more, or less than
-//! none, may as
-//! well be a clock that is wrong, and then every VM has what was left of its time when a controller last ran. So a wrong clock
+//! none, may as well be a clock that is wrong, and then every VM has what was left of its time when a controller last ran. So a wrong clock
 //! ends no VM's time early by more than that; the price is that VMs live longer by the time without a controller when that was long.
 
 use crate::core::Core;

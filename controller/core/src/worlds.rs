@@ -80,7 +80,9 @@ impl Core {
         let name = |server| self.server_name(server);
         let places: Vec<String> = self.strays.of(id).map(|s| name(s.found.server)).collect();
         let text = format!(
-            "{id} should run on {} and does not, but a {id} is on {}; neither is touched. When that one is not needed, stop it              (`tandem vm stop-stray {id}`): {id} is started again where it was when its hypervisor is next connected; or delete {id}              and adopt the other (`tandem vm adopt {id}`)",
+            "{id} should run on {} and does not, but a {id} is on {}; neither is touched. When that one is not needed, stop it \
+             (`tandem vm stop-stray {id}`): {id} is started again where it was when its hypervisor is next connected; or delete {id} \
+             and adopt the other (`tandem vm adopt {id}`)",
             name(record.server),
             places.join(" and ")
         );

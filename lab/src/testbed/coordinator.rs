@@ -477,7 +477,8 @@ impl World for Testbed {
     }
 
     fn migrate(&self, order: &wire::Migrate, _: &Control, _: &dyn Fn(What)) -> Result<u64, Failed> {
-        let why = "this testbed's VMs are namespaces of one machine each and cannot be moved to another;                    use servers with Xen, or the emulated world";
+        let why = "this testbed's VMs are namespaces of one machine each and cannot be moved to another; \
+                   use servers with Xen, or the emulated world";
         Err(Failed { at: Some(order.from), why: why.into() })
     }
 
