@@ -1,6 +1,7 @@
 //! Groups of VMs that may talk to each other: made, left by a VM that goes, taken away.
 
 use crate::core::Core;
+use crate::group_rules::is_entry;
 use crate::rules::RuleSet;
 use crate::rules::changes::Purpose;
 use crate::stored::{Kept, StoreWait};
@@ -53,10 +54,12 @@ impl Core {
     }
 
     pub(crate) fn isolate_group(&mut self, group: GroupId) {
-        self.groups.remove(&group);
+        let Some(gone) = self.groups.remove(&group) else { return };
         self.dirty.vms = true;
+        // What else its members are in has their labels from now on.
+        self.refresh_each(self.linked_groups(group, &gone.members));
         let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
-        self.start_change(Purpose::GroupChange, differences, &[]);
+        self.start_ordered(Purpose::GroupChange, differences, &is_entry);
     }
 
     pub(crate) fn leave_groups(&mut self, vm: VmId) {
@@ -70,18 +73,34 @@ impl Core {
             } else {
                 self.keep(Kept::Group(id));
                 self.refresh_group(id);
+                self.refresh_linked(id);
             }
         }
     }
 
     pub(crate) fn refresh_group(&mut self, id: GroupId) {
-        let rules = self.group_rules(id);
-        let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
-        self.start_change(Purpose::GroupChange, differences, &[]);
+        self.refresh_each(vec![id]);
     }
 
     pub(crate) fn refresh_groups(&mut self) {
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.refresh_group(id));
+        self.refresh_each(self.groups.keys().copied().collect());
+    }
+
+    /// The groups that have members in common with this one.
+    pub(crate) fn refresh_linked(&mut self, id: GroupId) {
+        let members = self.groups.get(&id).map(|g| g.members.clone()).unwrap_or_default();
+        self.refresh_each(self.linked_groups(id, &members));
+    }
+
+    fn refresh_each(&mut self, ids: Vec<GroupId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let labels = self.labels();
+        for id in ids {
+            let rules = self.group_rules_by(id, &labels);
+            let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
+            self.start_ordered(Purpose::GroupChange, differences, &is_entry);
+        }
     }
 }

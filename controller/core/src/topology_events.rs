@@ -63,7 +63,10 @@ impl Core {
         if let Some(switch) = self.live.switch_mut(id) {
             switch.sync = (Sync::UnderWay, Some(txn));
         }
-        let rules = self.desired.all(id, two_tables);
+        if self.desired.set_two_tables(id, two_tables) {
+            self.on_tables_changed(id);
+        }
+        let rules = self.desired.all(id);
         self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
         self.tell_ports(id, dpid);
         self.dirty.rules(id);

@@ -9,6 +9,7 @@ pub mod changes;
 pub mod compile;
 mod edge;
 pub mod flatten;
+pub mod labels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Owner, Rule, RuleKey, SwitchId};
@@ -118,12 +119,22 @@ impl Desired {
         difference
     }
 
-    /// Everything that a switch should have, in its own form; remembered as sent. `two_tables` is what it can do.
-    pub fn all(&mut self, switch: SwitchId, two_tables: bool) -> Vec<Rule> {
+    /// Everything that a switch should have, in its own form; remembered as sent.
+    pub fn all(&mut self, switch: SwitchId) -> Vec<Rule> {
         let Some(s) = self.switches.get_mut(switch.0 as usize) else { return Vec::new() };
-        s.two_tables = two_tables;
-        s.sent = if two_tables { s.wanted.clone() } else { flatten::flatten(s.wanted.values()) };
+        s.sent = if s.two_tables { s.wanted.clone() } else { flatten::flatten(s.wanted.values()) };
         s.sent.values().cloned().collect()
+    }
+
+    /// Whether a switch has two tables; so it is taken until it has said otherwise.
+    pub fn has_two_tables(&self, switch: SwitchId) -> bool {
+        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables)
+    }
+
+    /// Takes note of what a switch can do; true if that is another thing than before. It is to get [`Desired::all`] then.
+    pub fn set_two_tables(&mut self, switch: SwitchId, two_tables: bool) -> bool {
+        let slot = self.switches.get_mut(switch.0 as usize).map(|s| &mut s.two_tables);
+        slot.is_some_and(|slot| std::mem::replace(slot, two_tables) != two_tables)
     }
 
     /// The rule that a switch should have under a key, in its own form.
