@@ -235,9 +235,10 @@ impl World {
 /// With nothing but the plan, every server and every gateway reach each other and every other server, in a tree with many ways.
 #[test]
 fn declared_machines_reach_each_other_by_the_plan_alone() {
-    for one_table in [false, true] {
-        let mut world =
-            World::dark(read("[topology]\nshape = \"three-tier\"\ngateways = 2\n"), Default::default());
+    // Also where servers have two uplinks: no way leads through them.
+    for (one_table, uplinks) in [(false, 1), (true, 1), (false, 2)] {
+        let text = format!("[topology]\nshape = \"three-tier\"\ngateways = 2\nserver_uplinks = {uplinks}\n");
+        let mut world = World::dark(read(&text), Default::default());
         world.one_table = one_table;
         world.connect_all();
         let topology = &world.site.topology;
