@@ -122,7 +122,10 @@ proptest! {
         text in topologies(),
         one_table in any::<bool>(),
         classes in any::<bool>(),
-        homes in prop::collection::vec(any::<prop::sample::Index>(), 3),
+        // Groups of a few have rules pair by pair, larger ones by labels.
+        homes in prop::collection::vec(any::<prop::sample::Index>(), 3..7),
+        // Switches with one table among others with two.
+        mixed in prop::option::weighted(0.3, any::<prop::sample::Index>()),
         to in any::<prop::sample::Index>(),
         fails in any::<bool>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 64),
@@ -137,6 +140,13 @@ proptest! {
         let mut world = World::dark(site, Stored::default());
         world.one_table = one_table;
         world.connect_all();
+        if let Some(mixed) = mixed {
+            let switch = SwitchId(mixed.index(world.site.topology.switches.len()) as u32);
+            world.one_table = !one_table;
+            if !world.site.topology.switches[switch.0 as usize].legacy {
+                world.connect(switch);
+            }
+        }
         world.attach(Vec::new());
         let servers = world.site.topology.servers.len();
         if classes {
