@@ -173,11 +173,11 @@ impl Core {
         search(&fork::Terrain { topology, room: &room, forks: &forks })
     }
 
-    /// The other groups that have a member in common with `members`: what labels these have may depend on it.
-    pub(crate) fn linked_groups(&self, id: GroupId, members: &[VmId]) -> Vec<GroupId> {
+    /// The groups that have one of these members: what they are labelled with in one of them may depend on the others.
+    pub(crate) fn linked_groups(&self, members: &[VmId]) -> Vec<GroupId> {
         let members: BTreeSet<&VmId> = members.iter().collect();
-        let shares = |g: &GroupRecord| g.members.iter().any(|m| members.contains(m));
-        self.groups.values().filter(|g| g.id != id && shares(g)).map(|g| g.id).collect()
+        let shares = |g: &&GroupRecord| g.members.iter().any(|m| members.contains(m));
+        self.groups.values().filter(shares).map(|g| g.id).collect()
     }
 
     /// A switch has another number of tables than before: groups have their rules there in another form. What it is sent is all of them.

@@ -61,7 +61,7 @@ impl Core {
         format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
     }
 
-    pub(super) fn groups_of(&self, vm: VmId) -> Vec<GroupId> {
+    pub(crate) fn groups_of(&self, vm: VmId) -> Vec<GroupId> {
         self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect()
     }
 

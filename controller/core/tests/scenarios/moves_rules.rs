@@ -116,7 +116,7 @@ fn go(world: &mut World, vm: VmId, to: u32) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
     #[test]
     fn every_packet_arrives_once_at_every_place_that_may_have_the_vm(
         text in topologies(),
@@ -126,6 +126,8 @@ proptest! {
         homes in prop::collection::vec(any::<prop::sample::Index>(), 3..7),
         // Switches with one table among others with two.
         mixed in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+        // Further groups of the same VMs, the first with the one that moves.
+        more in 0usize..4,
         to in any::<prop::sample::Index>(),
         fails in any::<bool>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 64),
@@ -158,8 +160,11 @@ proptest! {
         for (vm, home) in vms.iter().zip(&homes) {
             go(&mut world, *vm, home.index(servers) as u32);
         }
-        let members = vms.iter().map(|id| world.now_at(*id).address).collect();
-        world.ask(Ask::CreateGroup { members });
+        let members: Vec<_> = vms.iter().map(|id| world.now_at(*id).address).collect();
+        world.ask(Ask::CreateGroup { members: members.clone() });
+        for n in 0..more {
+            world.ask(Ask::CreateGroup { members: members[n.min(members.len() - 2)..].to_vec() });
+        }
         let before = world.tables.clone();
         (world.held.moves, world.held.switches) = (true, true);
         let to = to.index(servers) as u32;
