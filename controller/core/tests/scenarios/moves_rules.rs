@@ -116,7 +116,7 @@ fn go(world: &mut World, vm: VmId, to: u32) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn every_packet_arrives_once_at_every_place_that_may_have_the_vm(
         text in topologies(),
@@ -127,7 +127,7 @@ proptest! {
         // Switches with one table among others with two.
         mixed in prop::option::weighted(0.3, any::<prop::sample::Index>()),
         // Further groups of the same VMs, the first with the one that moves.
-        more in 0usize..4,
+        further in 0usize..4,
         to in any::<prop::sample::Index>(),
         fails in any::<bool>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 64),
@@ -162,7 +162,7 @@ proptest! {
         }
         let members: Vec<_> = vms.iter().map(|id| world.now_at(*id).address).collect();
         world.ask(Ask::CreateGroup { members: members.clone() });
-        for n in 0..more {
+        for n in 0..further {
             world.ask(Ask::CreateGroup { members: members[n.min(members.len() - 2)..].to_vec() });
         }
         let before = world.tables.clone();
