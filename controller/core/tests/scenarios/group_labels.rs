@@ -1,6 +1,7 @@
 //! Groups whose rules are by labels: any groups on any switches, and what becomes of every packet between any two VMs; and how many rules
 //! that takes.
 
+use crate::fabric::{Fabric, Sender, TAG};
 use crate::packets::{Fate, udp};
 use crate::world::{World, read};
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::rules::labels::FEW;
 use tandem_model::{
-    Answer, Ask, GroupId, LinkId, NodeId, Owner, RuleAction, ServerId, Stored, SwitchId, VmId, VmRecord,
+    Answer, Ask, GroupId, LinkId, Mac, NodeId, Owner, RuleAction, ServerId, Stored, SwitchId, VmId, VmRecord,
     VmState,
 };
 
@@ -255,6 +256,44 @@ fn a_group_of_a_few_has_rules_pair_by_pair() {
         let writes = |a: &RuleAction| matches!(a, RuleAction::WriteMetadata(_));
         assert_eq!(rules.iter().any(|r| r.actions.iter().any(writes)), by_label, "{n} members");
     }
+}
+
+/// The same in real switches, frame by frame: with a tag of VID 0 too, not with a false address, and nothing is found to be repaired.
+#[test]
+fn labels_do_in_real_switches_what_they_say() {
+    let mut world = grouped(20, false);
+    let (outsider, _) = (world.vm(), world.vm());
+    let members: Vec<VmRecord> = vms(&world).into_iter().filter(|v| v.id.0 <= 20).collect();
+    let mut fabric = Fabric::of(&world);
+    for a in &members {
+        let sender = Sender::vm(a);
+        for b in members.iter().filter(|b| b.id != a.id) {
+            for tags in [&[][..], &[(TAG, 0)]] {
+                let ended = sender.sends(&mut fabric, &sender.udp(b.mac, b.address, tags));
+                assert!(ended.is_at(NodeId::Server(b.server)), "{} to {}: {ended:?}", a.id, b.id);
+            }
+        }
+        let b = &members[usize::from(a.id == members[0].id)];
+        let as_b = Sender { ip: b.address, mac: b.mac, ..sender };
+        for (sender, mac, ip, tags) in [
+            // To a member by another's Ethernet address, or to all.
+            (sender, outsider.mac, b.address, &[][..]),
+            (sender, Mac::BROADCAST, b.address, &[]),
+            // In a VLAN.
+            (sender, b.mac, b.address, &[(TAG, 5)]),
+            // With a member's IP address alone, or with both of its addresses from where it is not.
+            (Sender { ip: b.address, ..sender }, outsider.mac, outsider.address, &[]),
+            (as_b, outsider.mac, outsider.address, &[]),
+            (sender, outsider.mac, outsider.address, &[]),
+        ] {
+            let ended = sender.sends(&mut fabric, &sender.udp(mac, ip, tags));
+            assert!(ended.is_nowhere(), "{} as {} to {ip} at {mac}: {ended:?}", a.id, sender.ip);
+        }
+        let sender = Sender::vm(&outsider);
+        let ended = sender.sends(&mut fabric, &sender.udp(a.mac, a.address, &[]));
+        assert!(ended.is_nowhere(), "from outside to {}: {ended:?}", a.id);
+    }
+    assert_eq!(fabric.repairs(2), 0);
 }
 
 /// A switch with one table has no metadata.
