@@ -9,8 +9,8 @@ use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::rules::labels::FEW;
 use tandem_model::{
-    Answer, Ask, GroupId, LinkId, Mac, NodeId, Owner, RuleAction, ServerId, Stored, SwitchId, VmId, VmRecord,
-    VmState,
+    Answer, Ask, Effect, GroupId, LinkId, Mac, NodeId, Owner, RuleAction, ServerId, Stored, SwitchId, VmId,
+    VmRecord, VmState,
 };
 
 fn vms(world: &World) -> Vec<VmRecord> {
@@ -306,6 +306,39 @@ fn switches_with_one_table_have_rules_pair_by_pair() {
         assert_eq!((rule.key.table, rule.key.matching.metadata), (0, None));
         assert!(!rule.actions.iter().any(|a| matches!(a, RuleAction::WriteMetadata(_))), "{rule:?}");
     }
+}
+
+/// A switch that comes back with another number of tables has its rules in the form that it would have had from the beginning.
+#[test]
+fn a_switch_that_changes_its_tables_gets_the_form_that_it_can_have() {
+    for one_table in [false, true] {
+        let mut changed = grouped(10, !one_table);
+        changed.one_table = one_table;
+        changed.tables.clear();
+        changed.connect_all();
+        assert_eq!(counts(&changed), counts(&grouped(10, one_table)), "one table: {one_table}");
+    }
+}
+
+/// A packet is labelled only where what is for nobody of the group is dropped already: else it would go on to whom it may not reach.
+#[test]
+fn labels_come_after_what_is_done_with_them() {
+    let mut world = grouped(2, false);
+    let more: Vec<_> = (0..4).map(|_| world.vm().address).collect();
+    world.forget();
+    world.held.switches = true;
+    world.ask(Ask::CreateGroup { members: more });
+    let added = |world: &World| -> Vec<u8> {
+        let changes = world.log.iter().filter_map(|e| match e {
+            Effect::ApplyRules { add, .. } => Some(add),
+            _ => None,
+        });
+        changes.flatten().map(|r| r.key.table).collect()
+    };
+    assert!(!added(&world).is_empty() && !added(&world).contains(&0), "labels in the first step");
+    world.confirm_all();
+    assert!(added(&world).contains(&0));
+    assert_exact(&world, "the second group");
 }
 
 /// Figures for docs/rules.md.
