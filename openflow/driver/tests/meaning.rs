@@ -560,9 +560,13 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     let matched = Metadata::new(7 << 24, 0xff_ffff << 24);
     let enters = RuleMatch { in_port: Some(PortNo(1)), eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
     let leaves = RuleMatch { metadata: Some(matched), ..RuleMatch::default() };
+    // Of the same priority, and of another group.
+    let like = Metadata::new(8 << 24, 0xff_ffff << 24);
+    let leaves_too = RuleMatch { metadata: Some(like), ..RuleMatch::default() };
     let rules = vec![
         rule(5, enters, &[RuleAction::SetDscp(46), RuleAction::WriteMetadata(label), RuleAction::Goto(1)]),
         rule(6, leaves, &[RuleAction::Output(PortNo(2))]),
+        rule(6, leaves_too, &[RuleAction::Output(PortNo(3))]),
     ];
     let mut pair = Pair::new(header::V13, Vec::new());
     pair.apply(2, rules, Vec::new());
@@ -582,8 +586,15 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     assert_eq!(sent[0].instructions[1..], wanted);
     let field = Field::Metadata(Masked { value: 0x700_0000, mask: Some(0xffff_ff00_0000) });
     assert_eq!(sent[1].matching.fields, [field]);
-    pair.wait(&|m| m);
+    for _ in 0..3 {
+        pair.wait(&|m| m);
+    }
+    let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if !flows.is_empty());
+    assert!(pair.events.iter().any(is_read));
     assert!(!pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
+    // One of the two goes, and is not taken for the other.
+    pair.apply(3, Vec::new(), vec![rule(6, leaves, &[]).key]);
+    assert_eq!(pair.switch.priorities(), [5, 6]);
     // One bit of a label is another label.
     let other = |message: Vec<u8>| {
         let Ok((xid, of13::Message::MultipartReply(mut reply))) = of13::Message::decode(&message) else {
