@@ -7,6 +7,7 @@
 //! from each sender (see [`crate::migration`]). When the move is settled the labels are those of the new place already; then the pairs go.
 
 use crate::core::Core;
+use crate::live::Sync;
 use crate::migration::fork;
 use crate::migration::state::{Migration, Reach, at};
 use crate::migration::union::union;
@@ -15,8 +16,8 @@ use crate::rules::{RuleSet, between, compile};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{
-    BitRate, Cookie, GroupId, GroupRecord, Hop, NodeId, Owner, Prefix, RuleKey, SwitchId, VmId, VmRecord,
-    VmState,
+    BitRate, Cookie, Dpid, Effect, GroupId, GroupRecord, Hop, Level, NodeId, Owner, Prefix, RuleKey,
+    SwitchId, TxnId, VmId, VmRecord, VmState,
 };
 
 /// What VMs' packets are labelled with, of those that are.
@@ -114,7 +115,7 @@ impl Core {
         let fabric = labels::Fabric {
             marking: compile::Marking { site: &self.site, queues: self.classes.queues() },
             routes: &self.routes,
-            two_tables: &|switch| self.desired.has_two_tables(switch),
+            metadata: &|switch| self.desired.has_metadata(switch),
         };
         labels::group(&fabric, number, &places, rules);
     }
@@ -123,16 +124,16 @@ impl Core {
         let topology = &self.site.topology;
         let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
         let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        let one_table = |switch: SwitchId| !self.desired.has_two_tables(switch);
-        let some_have_one = (0..topology.switches.len() as u32).any(|n| one_table(SwitchId(n)));
+        let unable = |switch: SwitchId| !self.desired.has_metadata(switch);
+        let some_are_unable = (0..topology.switches.len() as u32).any(|n| unable(SwitchId(n)));
         let way = |a: &VmRecord, b: &VmRecord| between::way(topology, &self.routes, a, b);
         for a in members {
             for b in members.iter().filter(|b| b.here.id != a.here.id) {
                 let by_label = a.label.is_some() && !b.paired;
-                if by_label && !some_have_one {
+                if by_label && !some_are_unable {
                     continue;
                 }
-                let meant = |switch| !by_label || one_table(switch);
+                let meant = |switch| !by_label || unable(switch);
                 let to = Prefix::host(b.here.address);
                 let Some(trunk) = way(&a.here, &b.here) else { continue };
                 between::pair(marking, (&a.here, &b.here), &trunk, cookie, &meant, &mut rules);
@@ -180,7 +181,7 @@ impl Core {
         self.groups.values().filter(shares).map(|g| g.id).collect()
     }
 
-    /// A switch has another number of tables than before: groups have their rules there in another form. What it is sent is all of them.
+    /// A switch has other tables than before: groups have their rules there in another form. It is to be sent all of them.
     pub(crate) fn on_tables_changed(&mut self, switch: SwitchId) {
         let labels = self.labels();
         let ids: Vec<GroupId> = self.groups.keys().copied().collect();
@@ -189,6 +190,29 @@ impl Core {
             let (_, mut differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
             differences.remove(&switch);
             self.start_ordered(crate::rules::changes::Purpose::GroupChange, differences, &is_entry);
+        }
+    }
+
+    /// A switch takes no metadata: it gets rules pair by pair there, with everything else that it should have, in place of what it refused.
+    pub(crate) fn on_metadata_refused(&mut self, dpid: Dpid, refused: TxnId, why: &str) {
+        let is_there = |id: &SwitchId| self.live.switch(*id).is_some_and(|s| s.connected);
+        let Some(id) = self.live.id(dpid).filter(is_there) else { return };
+        if self.desired.has_two_tables(id) && self.desired.set_abilities(id, true, false) {
+            let name = self.switch_name(dpid);
+            let text = format!(
+                "{name} takes no rules with metadata ({why}); groups have rules pair by pair there, as many as the square of their members"
+            );
+            self.notice(Level::Warning, "metadata-refused", text);
+            self.on_tables_changed(id);
+        }
+        let txn = self.changes.next_txn();
+        let rules = self.desired.all(id);
+        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        self.dirty.rules(id);
+        // Whoever waits for what was refused waits for this.
+        self.changes.replace(refused, txn);
+        if let Some(switch) = self.live.switch_mut(id) {
+            switch.sync = (Sync::UnderWay, Some(txn));
         }
     }
 }

@@ -616,3 +616,47 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     pair.wait(&|m| m);
     assert!(pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{:?}", pair.events);
 }
+
+/// A switch that says that it has no metadata is told of as one, and only when it was asked for some.
+#[test]
+fn a_switch_that_refuses_metadata_is_told_of() {
+    let error = |kind, code, about: &[u8]| {
+        let data = Bytes(about[..about.len().min(64)].to_vec());
+        let xid = u32::from_be_bytes([about[4], about[5], about[6], about[7]]);
+        let mut bytes = Vec::new();
+        let message = of13::Message::Error(of13::switch::ErrorMsg { kind, code, data });
+        message.encode(xid, &mut bytes).expect("short");
+        bytes
+    };
+    let port = RuleMatch { in_port: Some(PortNo(1)), ..RuleMatch::default() };
+    let writes = [RuleAction::WriteMetadata(Metadata::new(1, 1)), RuleAction::Goto(1)];
+    let matched = RuleMatch { metadata: Some(Metadata::new(1, 1)), ..RuleMatch::default() };
+    // OF 1.3.5 sections 7.4.3 (BAD_INSTRUCTION), 7.4.4 (BAD_MATCH), 7.4.5 (FLOW_MOD_FAILED/TABLE_FULL).
+    for (asked, kind, code, is_told) in [
+        (rule(5, port, &writes), 3, 3, true),
+        (rule(5, port, &writes), 3, 1, true),
+        (rule(5, matched, &[RuleAction::Hairpin]), 4, 6, true),
+        (rule(5, port, &[RuleAction::Hairpin]), 4, 6, false),
+        (rule(5, port, &writes), 5, 1, false),
+    ] {
+        let mut pair = Pair::new(header::V13, Vec::new());
+        let mut out = Output::default();
+        let apply =
+            Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![asked], remove: Vec::new() };
+        pair.driver.carry_out(apply, pair.now, &mut out);
+        let sent = messages(&out.bytes);
+        let about = sent.iter().find(|m| m[1] == 14).expect("a FLOW_MOD");
+        pair.driver.on_message(&error(kind, code, about), pair.now, &mut out).expect("understood");
+        pair.talk(out, &|m| m);
+        let told: Vec<&Event> = pair
+            .events
+            .iter()
+            .filter(|e| matches!(e, Event::MetadataRefused { .. } | Event::RulesRefused { .. }))
+            .collect();
+        match (&told[..], is_told) {
+            ([Event::MetadataRefused { txn: TxnId(2), .. }], true)
+            | ([Event::RulesRefused { txn: TxnId(2), .. }], false) => {}
+            other => panic!("{kind} {code}: {other:?}"),
+        }
+    }
+}

@@ -10,7 +10,7 @@
 //!    packets take nothing of what is reserved there.
 //!
 //! A label has room for two groups: for that of the lower number and for another. What a VM sends to members of further ones has rules
-//! pair by pair ([`super::between`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table.
+//! pair by pair ([`super::between`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table or without metadata.
 //! Those are above labels, and take the same ways.
 
 use super::compile::{Marking, ip, port_on, rule, server_port, source, target};
@@ -89,14 +89,14 @@ pub struct Fabric<'a> {
     pub marking: Marking<'a>,
     /// The default routes.
     pub routes: &'a Routes,
-    /// Which switches have two tables, and so metadata.
-    pub two_tables: &'a dyn Fn(SwitchId) -> bool,
+    /// Which switches have two tables and metadata.
+    pub metadata: &'a dyn Fn(SwitchId) -> bool,
 }
 
 /// A place with its edge and the port there.
 type At<'a> = (SwitchId, PortNo, &'a Place<'a>);
 
-/// The rules of a group at the switches that have two tables.
+/// The rules of a group at the switches that have metadata.
 pub fn group(fabric: &Fabric<'_>, number: u32, places: &[Place<'_>], rules: &mut RuleSet) {
     let topology = &fabric.marking.site.topology;
     let places: Vec<At<'_>> = places
@@ -104,7 +104,7 @@ pub fn group(fabric: &Fabric<'_>, number: u32, places: &[Place<'_>], rules: &mut
         .filter_map(|p| server_port(topology, p.vm).map(|(edge, port)| (edge, port, p)))
         .collect();
     let edges: BTreeSet<SwitchId> = places.iter().map(|(edge, ..)| *edge).collect();
-    for edge in edges.iter().filter(|e| (fabric.two_tables)(**e)) {
+    for edge in edges.iter().filter(|e| (fabric.metadata)(**e)) {
         label(fabric, *edge, &places, rules);
         deliver(fabric, *edge, number, &places, rules);
     }
@@ -205,7 +205,7 @@ fn transit(fabric: &Fabric<'_>, number: u32, places: &[At<'_>], rules: &mut Rule
             let inner = hops.filter_map(|hop| {
                 let node @ NodeId::Switch(switch) = paths::tail(topology, hop)? else { return None };
                 let port = port_on(topology, node, hop.link)?;
-                (is_openflow(topology, node) && (fabric.two_tables)(switch)).then_some((switch, port))
+                (is_openflow(topology, node) && (fabric.metadata)(switch)).then_some((switch, port))
             });
             inner.collect()
         });

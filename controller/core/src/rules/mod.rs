@@ -31,6 +31,8 @@ pub struct Difference {
 struct PerSwitch {
     /// False for a switch with one table, which gets the flattened product.
     two_tables: bool,
+    /// True for one that has two tables and refuses metadata.
+    no_metadata: bool,
     /// Wanted, as written for two tables; the last owner to ask for a key has it.
     wanted: BTreeMap<RuleKey, Rule>,
     /// What was sent last (in the switch's own form).
@@ -126,15 +128,23 @@ impl Desired {
         s.sent.values().cloned().collect()
     }
 
-    /// Whether a switch has two tables; so it is taken until it has said otherwise.
-    pub fn has_two_tables(&self, switch: SwitchId) -> bool {
-        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables)
+    /// Whether packets carry labels in a switch, which takes two tables and metadata; so it is taken until it has said otherwise.
+    pub fn has_metadata(&self, switch: SwitchId) -> bool {
+        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables && !s.no_metadata)
     }
 
-    /// Takes note of what a switch can do; true if that is another thing than before. It is to get [`Desired::all`] then.
-    pub fn set_two_tables(&mut self, switch: SwitchId, two_tables: bool) -> bool {
-        let slot = self.switches.get_mut(switch.0 as usize).map(|s| &mut s.two_tables);
-        slot.is_some_and(|slot| std::mem::replace(slot, two_tables) != two_tables)
+    /// Takes note of whether a switch has two tables, and metadata; true if that is another thing than before. It is to get
+    /// [`Desired::all`] then.
+    pub fn set_abilities(&mut self, switch: SwitchId, two_tables: bool, metadata: bool) -> bool {
+        let Some(s) = self.switches.get_mut(switch.0 as usize) else { return false };
+        let before = (s.two_tables, s.no_metadata);
+        (s.two_tables, s.no_metadata) = (two_tables, !metadata);
+        before != (s.two_tables, s.no_metadata)
+    }
+
+    /// Whether a switch has two tables.
+    pub fn has_two_tables(&self, switch: SwitchId) -> bool {
+        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables)
     }
 
     /// The rule that a switch should have under a key, in its own form.

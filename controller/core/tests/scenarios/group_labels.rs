@@ -9,8 +9,8 @@ use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::rules::labels::FEW;
 use tandem_model::{
-    Answer, Ask, Effect, GroupId, LinkId, Mac, NodeId, Owner, RuleAction, ServerId, Stored, SwitchId, VmId,
-    VmRecord, VmState,
+    Answer, Ask, Effect, Event, GroupId, LinkId, Mac, NodeId, Owner, Rule, RuleAction, ServerId, Stored,
+    SwitchCaps, SwitchId, VmId, VmRecord, VmState,
 };
 
 fn vms(world: &World) -> Vec<VmRecord> {
@@ -339,6 +339,75 @@ fn labels_come_after_what_is_done_with_them() {
     world.confirm_all();
     assert!(added(&world).contains(&0));
     assert_exact(&world, "the second group");
+}
+
+/// A switch with two tables takes no metadata, and says so of the first group's rules: that group is there all the same, pair by pair in that
+/// switch, and so are later ones, also when it connects again. What it refuses for another reason, it refuses.
+#[test]
+fn a_switch_without_metadata_gets_pairs() {
+    let mut world = grouped(2, false);
+    let members: Vec<VmRecord> = (0..6).map(|_| world.vm()).collect();
+    let addresses: Vec<_> = members.iter().map(|v| v.address).collect();
+    let topology = &world.site.topology;
+    let (odd, _) = tandem_core::rules::compile::server_port(topology, &members[2]).expect("an edge");
+    let (dpid, name) =
+        (topology.switches[odd.0 as usize].dpid, topology.switches[odd.0 as usize].name.clone());
+    let has_metadata = |rules: &[Rule]| {
+        let writes = |a: &RuleAction| matches!(a, RuleAction::WriteMetadata(_));
+        rules.iter().any(|r| r.key.matching.metadata.is_some() || r.actions.iter().any(writes))
+    };
+    world.forget();
+    world.held.switches = true;
+    let request = world.ask(Ask::CreateGroup { members: addresses.clone() });
+    let refused = world.log.iter().find_map(|e| match e {
+        Effect::ApplyRules { switch, txn, add, .. } if *switch == dpid && has_metadata(add) => Some(*txn),
+        _ => None,
+    });
+    let txn = refused.expect("labels at its edge");
+    world.forget_pending(dpid, txn);
+    let why = "BAD_INSTRUCTION/UNSUP_METADATA".to_owned();
+    world.tell(Event::MetadataRefused { switch: dpid, txn, why });
+    world.confirm_all();
+    world.held.switches = false;
+    assert_eq!(world.answer(request), Some(Answer::GroupCreated { group: GroupId(2) }));
+    assert_eq!((world.noticed("metadata-refused").len(), world.noticed("rules-refused").len()), (1, 0));
+    assert_exact(&world, "a refusal");
+    let is_odd = |world: &World| {
+        let labelled = |d| has_metadata(&world.tables[d].values().cloned().collect::<Vec<_>>());
+        !labelled(&dpid) && world.tables.keys().any(labelled)
+    };
+    assert!(is_odd(&world), "pairs there, labels elsewhere");
+
+    world.switch_down(&name);
+    world.connect(odd);
+    world.ask(Ask::CreateGroup { members: addresses[1..].to_vec() });
+    assert_exact(&world, "it has come back");
+    assert!(is_odd(&world));
+
+    // Now that it has been sent none, a refusal is one.
+    world.forget();
+    world.held.switches = true;
+    let request = world.ask(Ask::CreateGroup { members: vec![addresses[0], vms(&world)[0].address] });
+    let sent = world.log.iter().find_map(|e| match e {
+        Effect::ApplyRules { switch, txn, .. } => Some((*switch, *txn)),
+        _ => None,
+    });
+    let (switch, txn) = sent.expect("a transaction");
+    world.forget_pending(switch, txn);
+    world.tell(Event::RulesRefused { switch, txn, why: "FLOW_MOD_FAILED/TABLE_FULL".into() });
+    world.confirm_all();
+    assert!(matches!(world.answer(request), Some(Answer::Failed { why }) if why.contains("TABLE_FULL")));
+
+    // With other software it is asked again.
+    world.held.switches = false;
+    let ports =
+        world.site.topology.ports(NodeId::Switch(odd)).iter().map(|(p, _)| crate::world::port(*p, true));
+    let (ports, version) = (ports.collect(), "1.3".to_owned());
+    let caps = SwitchCaps { version, tables: 2, description: "newer".into(), peer: "a test".into() };
+    world.switch_down(&name);
+    world.tell(Event::SwitchUp { switch: dpid, ports, caps });
+    assert!(!is_odd(&world));
+    assert_exact(&world, "it has metadata");
 }
 
 /// Figures for docs/rules.md.
