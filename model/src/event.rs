@@ -150,6 +150,16 @@ pub enum Event {
         /// Flows removed (for `SyncRules`: ours that were not wanted).
         removed: u32,
     },
+    /// A switch with several tables refused a transaction that has rules with metadata, as one does that has none. What it had taken of it
+    /// is already undone there.
+    MetadataRefused {
+        /// Which switch.
+        switch: Dpid,
+        /// Which transaction.
+        txn: TxnId,
+        /// The switch's error, in words.
+        why: String,
+    },
     /// A switch refused a transaction. What the switch had taken of it is already undone there.
     RulesRefused {
         /// Which switch.

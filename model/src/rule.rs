@@ -34,6 +34,40 @@ impl VlanTag {
     }
 }
 
+/// Bits that a packet carries from one table of a switch to the next (OF 1.3.5 section 5.1); none of them is set when it enters. Only in rules
+/// for switches with several tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// The bits of `mask` as they are, or are to be. No bit outside of it is set.
+    pub value: u64,
+    /// Which bits are meant.
+    pub mask: u64,
+}
+
+impl Metadata {
+    /// These bits of a value.
+    pub fn new(value: u64, mask: u64) -> Metadata {
+        Metadata { value: value & mask, mask }
+    }
+
+    /// Whether a packet that carries `bits` is matched.
+    pub fn matches(self, bits: u64) -> bool {
+        (bits ^ self.value) & self.mask == 0
+    }
+
+    /// What a packet that carries `bits` carries after this was written.
+    pub fn written_over(self, bits: u64) -> u64 {
+        bits & !self.mask | self.value & self.mask
+    }
+}
+
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
 /// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +75,9 @@ pub struct RuleMatch {
     /// The port the packet came in by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_port: Option<PortNo>,
+    /// What an earlier table has written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
     /// Source Ethernet address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eth_src: Option<Mac>,
@@ -90,6 +127,8 @@ pub enum RuleAction {
         /// Queue of that port.
         queue: u32,
     },
+    /// Let the packet carry this into later tables. Never in a rule for a switch with one table.
+    WriteMetadata(Metadata),
     /// Go on in a later table. Last in its list; never in a rule for a switch with one table.
     Goto(u8),
     /// Use this queue of whatever port follows, in later tables too. Never in a rule for a switch with one table.
@@ -210,6 +249,9 @@ impl fmt::Display for RuleMatch {
         if let Some(p) = self.in_port {
             parts.push(format!("in_port={p}"));
         }
+        if let Some(m) = self.metadata {
+            parts.push(format!("metadata={m}"));
+        }
         if let Some(m) = self.eth_src {
             parts.push(format!("dl_src={m}"));
         }
@@ -257,6 +299,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Hairpin => f.write_str("in_port"),
             RuleAction::Controller => f.write_str("controller"),
             RuleAction::Enqueue { port, queue } => write!(f, "enqueue:{port}:{queue}"),
+            RuleAction::WriteMetadata(m) => write!(f, "write_metadata:{m}"),
             RuleAction::Goto(t) => write!(f, "goto_table:{t}"),
             RuleAction::SetQueue(q) => write!(f, "set_queue:{q}"),
             RuleAction::SetDscp(d) => write!(f, "set_dscp:{d}"),
@@ -299,5 +342,17 @@ mod tests {
         };
         assert_eq!(m.to_string(), "in_port=3,udp,tp_dst=67");
         assert_eq!(RuleMatch::default().to_string(), "any");
+        let label = Metadata::new(0xff05, 0xff);
+        let labelled = RuleMatch { metadata: Some(label), ..RuleMatch::default() };
+        assert_eq!(labelled.to_string(), "metadata=0x5/0xff");
+        assert_eq!(RuleAction::WriteMetadata(label).to_string(), "write_metadata:0x5/0xff");
+    }
+
+    #[test]
+    fn metadata_is_written_and_matched_under_its_mask() {
+        let label = Metadata::new(0x0500, 0xff00);
+        assert_eq!(label.written_over(0x1234), 0x0534);
+        assert!(label.matches(0x0534) && !label.matches(0x1234) && !label.matches(0));
+        assert!(Metadata::new(0, 0xff).matches(0x0500));
     }
 }

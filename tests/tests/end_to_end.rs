@@ -139,6 +139,54 @@ fn come_and_go(datapath: &'static str) -> Result<()> {
 }
 
 #[test]
+fn a_group_of_several_is_labelled_and_nobody_else_is_reached() -> Result<()> {
+    several("ovs")
+}
+
+#[test]
+fn a_group_of_several_is_labelled_on_soft_switches() -> Result<()> {
+    several("soft")
+}
+
+/// More members than have rules pair by pair, two and more to a server, at both edges; and one who is none.
+fn several(datapath: &'static str) -> Result<()> {
+    if !can_emulate_on(datapath) {
+        return Ok(());
+    }
+    let dc = DataCentre::up_on(SITE, datapath)?;
+    let mut vms = Vec::new();
+    for _ in 0..7 {
+        let (id, address) = dc.request_vm()?;
+        vms.push((format!("vm{id}"), address));
+    }
+    let (outsider, members) = vms.split_first().context("VMs")?;
+    let ping = |from: &str, to: &str| dc.exec(from, &["ping", "-c", "1", "-W", "1", to]);
+    let addresses = members.iter().map(|(_, address)| address.as_str());
+    let create: Vec<&str> = ["group", "create"].into_iter().chain(addresses).collect();
+    let group = dc.tandem(&create)?;
+    for (from, _) in members {
+        for (to, address) in members.iter().filter(|(to, _)| to != from) {
+            // The first one may have to wait for the answer to ARP.
+            wait(&format!("{from} reaches {to}"), || Ok(ping(from, address).ok()))?;
+        }
+        ensure!(ping(from, &outsider.1).is_err(), "{from} reaches {}", outsider.0);
+        ping(from, GATEWAY)?;
+    }
+    for (to, address) in members {
+        ensure!(ping(&outsider.0, address).is_err(), "{} reaches {to}", outsider.0);
+    }
+    let rules = dc.tandem(&["rules"])?;
+    ensure!(rules.contains("write_metadata:"), "{rules}");
+    // Read back by the audit as they were written.
+    ensure!(!dc.notice("rules-repaired")?, "the switches have other rules than they were sent");
+    dc.tandem(&["group", "delete", &group])?;
+    for ((from, _), (to, address)) in members.iter().zip(&members[1..]) {
+        ensure!(ping(from, address).is_err(), "{from} reaches {to}, and the group is gone");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_cut_link_is_routed_around_and_the_outage_is_measured() -> Result<()> {
     cut_link("ovs")
 }

@@ -250,6 +250,7 @@ impl Core {
                 let outcome = self.changes.applied(txn, &present, &mut self.effects);
                 outcome.into_iter().for_each(|o| self.on_outcome(o));
             }
+            Event::MetadataRefused { switch, txn, why } => self.on_metadata_refused(switch, txn, &why),
             Event::RulesRefused { switch, txn, why } => {
                 self.on_sync(switch, txn, Sync::Refused);
                 let name = self.switch_name(switch);

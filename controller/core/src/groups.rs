@@ -1,11 +1,14 @@
 //! Groups of VMs that may talk to each other: made, left by a VM that goes, taken away.
 
 use crate::core::Core;
-use crate::rules::RuleSet;
+use crate::group_rules::is_entry;
+use crate::rules::Difference;
 use crate::rules::changes::Purpose;
 use crate::stored::{Kept, StoreWait};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use tandem_model::{Answer, GroupId, GroupRecord, Owner, Record, RequestId, VmId, VmState};
+use tandem_model::{Answer, GroupId, GroupRecord, Owner, Record, RequestId, SwitchId, VmId, VmState};
 
 impl Core {
     pub(crate) fn create_group(&mut self, request: RequestId, members: &[Ipv4Addr]) {
@@ -53,35 +56,62 @@ impl Core {
     }
 
     pub(crate) fn isolate_group(&mut self, group: GroupId) {
-        self.groups.remove(&group);
+        let Some(gone) = self.groups.remove(&group) else { return };
         self.dirty.vms = true;
-        let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), RuleSet::new());
-        self.start_change(Purpose::GroupChange, differences, &[]);
+        // What else its members are in has their labels to itself from now on.
+        let linked = self.linked_groups(&gone.members);
+        self.refresh_each(linked.into_iter().chain([group]).collect());
     }
 
     pub(crate) fn leave_groups(&mut self, vm: VmId) {
-        let mine: Vec<GroupId> =
-            self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect();
-        for id in mine {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
+        let mine = self.groups_of(vm);
+        let mut members = Vec::new();
+        for id in &mine {
+            let Some(group) = self.groups.get_mut(id) else { continue };
             group.members.retain(|m| *m != vm);
+            members.extend_from_slice(&group.members);
             if group.members.len() < 2 {
-                self.drop_group(id);
-            } else {
-                self.keep(Kept::Group(id));
-                self.refresh_group(id);
+                self.groups.remove(id);
+                self.dirty.vms = true;
             }
+            self.keep(Kept::Group(*id));
         }
+        let linked = self.linked_groups(&members).into_iter().filter(|id| !mine.contains(id));
+        self.refresh_each(mine.iter().copied().chain(linked).collect());
     }
 
     pub(crate) fn refresh_group(&mut self, id: GroupId) {
-        let rules = self.group_rules(id);
-        let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
-        self.start_change(Purpose::GroupChange, differences, &[]);
+        self.refresh_each(vec![id]);
     }
 
     pub(crate) fn refresh_groups(&mut self) {
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.refresh_group(id));
+        self.refresh_each(self.groups.keys().copied().collect());
+    }
+
+    /// The groups that have members in common with this one.
+    pub(crate) fn refresh_linked(&mut self, id: GroupId) {
+        let members = self.groups.get(&id).map(|g| g.members.clone()).unwrap_or_default();
+        let linked = self.linked_groups(&members);
+        self.refresh_each(linked.into_iter().filter(|other| *other != id).collect());
+    }
+
+    /// In one change, since what one of them no longer labels another may have to have rules for first.
+    fn refresh_each(&mut self, ids: Vec<GroupId>) {
+        let labels = self.labels();
+        let mut all: BTreeMap<SwitchId, Difference> = BTreeMap::new();
+        for id in ids {
+            let rules = self.group_rules_by(id, &labels);
+            let (_, differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
+            for (switch, difference) in differences {
+                let sum = all.entry(switch).or_default();
+                sum.add.extend(difference.add);
+                sum.remove.extend(difference.remove);
+            }
+        }
+        // Pairs, which rank higher, before a label goes that did the same.
+        all.values_mut().for_each(|d| d.add.sort_by_key(|rule| Reverse(rule.key.priority)));
+        if !all.is_empty() {
+            self.start_ordered(Purpose::GroupChange, all, &is_entry);
+        }
     }
 }

@@ -14,6 +14,7 @@ mod adoption;
 pub mod classes;
 pub mod core;
 pub mod export;
+mod group_rules;
 mod groups;
 pub mod hosts;
 pub mod index;

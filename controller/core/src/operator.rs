@@ -231,6 +231,7 @@ impl Core {
         if record.pin.is_none() {
             self.notice(Level::Info, "path-unpinned", format!("{id}'s path is no longer pinned"));
             self.reroute(id, &record);
+            self.groups_follow(&record);
             return self.answer(request, Answer::Done);
         }
         if keeps_pin(&self.site.topology, &record) && self.has_way(&record) {
@@ -312,6 +313,7 @@ impl Core {
         let old = Placement::of(record);
         self.release(&old, &record.request);
         self.take_way(id, &old, new, notice);
+        self.groups_follow(record);
     }
 
     /// A way by the switches that a VM is pinned to, with room for it on every link that it is not on already; by its own uplink first.

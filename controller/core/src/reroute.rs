@@ -52,7 +52,15 @@ impl Core {
                 self.reroute_pinned(record.id, record);
             } else {
                 self.reroute(record.id, record);
+                self.groups_follow(record);
             }
+        }
+    }
+
+    /// The groups of a VM that was as `before` have it at another port if it has another uplink now. Where all are looked at, all groups are too.
+    pub(crate) fn groups_follow(&mut self, before: &VmRecord) {
+        if self.vms.get(&before.id).is_some_and(|v| v.record.uplink != before.uplink) {
+            self.groups_of(before.id).into_iter().for_each(|group| self.refresh_group(group));
         }
     }
 

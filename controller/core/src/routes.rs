@@ -75,8 +75,12 @@ impl Routes {
                     self.next[n][index] = NOWHERE;
                     continue;
                 }
+                // A machine with several uplinks may be near as well, but forwards nothing.
+                let forwards = |node| matches!(node, NodeId::Switch(_)) || node == destination.node();
                 let closer = |(hop, node): (Hop, NodeId)| {
-                    let ok = links.is_usable(hop.link) && distance[topology.slot(node)] == here - 1;
+                    let ok = links.is_usable(hop.link)
+                        && distance[topology.slot(node)] == here - 1
+                        && forwards(node);
                     ok.then_some(hop.link)
                 };
                 let node = NodeId::Switch(SwitchId(n as u32));

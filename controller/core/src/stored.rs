@@ -3,6 +3,7 @@
 //! Nothing is answered before the store has it; what it refuses is undone, or, where it has happened already, written again until it can be.
 
 use crate::core::Core;
+use crate::group_rules::is_entry;
 use crate::lifecycle::Vm;
 use crate::rules::changes::Purpose;
 use crate::timers::Timer;
@@ -89,8 +90,8 @@ impl Core {
             Some(StoreWait::Group(group, request)) => {
                 let rules = self.group_rules(group);
                 let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
-                let entry = differences.keys().copied().collect::<Vec<_>>();
-                self.start_change(Purpose::GroupStart(group, request), differences, &entry);
+                self.start_ordered(Purpose::GroupStart(group, request), differences, &is_entry);
+                self.refresh_linked(group);
             }
             Some(StoreWait::GroupRemoved(group, request)) => {
                 self.isolate_group(group);
@@ -140,7 +141,7 @@ impl Core {
             Some(StoreWait::Move(id, phase)) => self.move_not_stored(id, phase, why),
             Some(StoreWait::MoveGone(id)) => self.move_not_forgotten(id, why),
             Some(StoreWait::Group(group, request)) => {
-                self.groups.remove(&group);
+                self.isolate_group(group);
                 self.answer(request, Answer::Failed { why: text });
             }
             Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),

@@ -43,6 +43,10 @@ impl Core {
         }
         let declared = self.site.topology.ports(NodeId::Switch(id)).len();
         let two_tables = caps.version != "1.0" && caps.tables >= 2;
+        // One that has refused metadata is asked again when it is another one, or has another version.
+        let what = |c: &SwitchCaps| (c.version.clone(), c.tables, c.description.clone());
+        let before = self.live.switch(id).and_then(|s| s.caps.as_ref()).map(what);
+        let metadata = !two_tables || before != Some(what(&caps)) || self.desired.has_metadata(id);
         let (now, again) = (self.now, self.live.switch(id).is_some_and(|s| s.connected));
         if let Some(switch) = self.live.switch_mut(id) {
             switch.connected = true;
@@ -63,7 +67,10 @@ impl Core {
         if let Some(switch) = self.live.switch_mut(id) {
             switch.sync = (Sync::UnderWay, Some(txn));
         }
-        let rules = self.desired.all(id, two_tables);
+        if self.desired.set_abilities(id, two_tables, metadata) {
+            self.on_tables_changed(id);
+        }
+        let rules = self.desired.all(id);
         self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
         self.tell_ports(id, dpid);
         self.dirty.rules(id);

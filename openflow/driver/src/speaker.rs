@@ -32,7 +32,13 @@ pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
     }
     let rest: Vec<RuleAction> = rule.actions.iter().filter(|a| !sends_back(a)).copied().collect();
     let is_seen = |a: &RuleAction| {
-        !matches!(a, RuleAction::SetQueue(_) | RuleAction::SetDscp(_) | RuleAction::SetEthDst(_))
+        !matches!(
+            a,
+            RuleAction::SetQueue(_)
+                | RuleAction::SetDscp(_)
+                | RuleAction::SetEthDst(_)
+                | RuleAction::WriteMetadata(_)
+        )
     };
     if rest.iter().any(is_seen) { rest } else { Vec::new() }
 }

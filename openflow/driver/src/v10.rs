@@ -108,6 +108,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
     let has_ports = is_ip && ip_proto.is_some_and(has_ports);
     Some(RuleMatch {
         in_port: has(wildcard::IN_PORT).then_some(PortNo(m.in_port.into())),
+        metadata: None,
         eth_src: has(wildcard::DL_SRC).then_some(m.dl_src),
         eth_dst: has(wildcard::DL_DST).then_some(m.dl_dst),
         eth_type,
@@ -132,7 +133,7 @@ fn to_action(action: &RuleAction) -> Option<Action> {
         RuleAction::SetDscp(dscp) => Action::SetNwTos(dscp << 2, Pad::default()),
         RuleAction::SetEthDst(mac) => Action::SetDlDst(mac, Pad::default()),
         // The core flattens rules for switches with one table.
-        RuleAction::Goto(_) | RuleAction::SetQueue(_) => return None,
+        RuleAction::Goto(_) | RuleAction::SetQueue(_) | RuleAction::WriteMetadata(_) => return None,
     })
 }
 

@@ -4,8 +4,8 @@ use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Cookie, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey, RuleMatch,
-    VlanTag,
+    Cookie, ETH_IPV4, Mac, Metadata, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, VlanTag,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -62,11 +62,20 @@ fn from_vlan(m: &Masked<u16>) -> Option<VlanTag> {
     }
 }
 
+fn to_metadata(m: Metadata) -> Masked<u64> {
+    Masked { value: m.value & m.mask, mask: (m.mask != u64::MAX).then_some(m.mask) }
+}
+
+fn from_metadata(m: &Masked<u64>) -> Metadata {
+    Metadata::new(m.value, m.mask.unwrap_or(u64::MAX))
+}
+
 /// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is left out, since its prerequisite is
-/// missing: conditions of IP without IP, ports without TCP or UDP, and a prefix of no bits, which matches everything.
+/// missing: conditions of IP without IP, ports without TCP or UDP, and prefixes and metadata of no bits, which match everything.
 fn to_match(m: &RuleMatch) -> Match {
     let mut fields = Vec::new();
     fields.extend(m.in_port.map(|p| Field::InPort(p.0)));
+    fields.extend(m.metadata.filter(|m| m.mask != 0).map(|m| Field::Metadata(to_metadata(m))));
     fields.extend(m.eth_dst.map(|a| Field::EthDst(Masked::exact(a))));
     fields.extend(m.eth_src.map(|a| Field::EthSrc(Masked::exact(a))));
     fields.extend(m.eth_type.map(Field::EthType));
@@ -118,6 +127,7 @@ fn from_match(m: &Match) -> Option<RuleMatch> {
     for field in m.fields.iter().filter_map(Field::normal) {
         match field {
             Field::InPort(p) => once(&mut out.in_port, PortNo(p))?,
+            Field::Metadata(m) => once(&mut out.metadata, from_metadata(&m))?,
             Field::EthDst(a) => once(&mut out.eth_dst, exact(&a)?)?,
             Field::EthSrc(a) => once(&mut out.eth_src, exact(&a)?)?,
             Field::EthType(t) => once(&mut out.eth_type, t)?,
@@ -154,7 +164,7 @@ fn output(port: u32, max_len: u16) -> Action {
 
 fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     let mut apply = Vec::new();
-    let mut goto = None;
+    let (mut metadata, mut goto) = (None, None);
     for action in speaker::actions(rule) {
         match action {
             RuleAction::Output(p) => apply.push(output(p.0, 0)),
@@ -165,18 +175,23 @@ fn to_instructions(rule: &Rule) -> Vec<Instruction> {
             RuleAction::SetQueue(queue) => apply.push(Action::SetQueue(queue)),
             RuleAction::SetDscp(dscp) => apply.push(Action::SetField(Field::IpDscp(dscp))),
             RuleAction::SetEthDst(mac) => apply.push(Action::SetField(Field::EthDst(Masked::exact(mac)))),
+            RuleAction::WriteMetadata(m) if m.mask == 0 => {}
+            RuleAction::WriteMetadata(Metadata { value, mask }) => {
+                let pad = Pad::default();
+                metadata = Some(Instruction::WriteMetadata { pad, metadata: value & mask, mask });
+            }
             RuleAction::Goto(table) => goto = Some(Instruction::GotoTable(table, Pad::default())),
         }
     }
     let apply = (!apply.is_empty()).then(|| Instruction::ApplyActions(Pad::default(), apply));
-    apply.into_iter().chain(goto).collect()
+    apply.into_iter().chain(metadata).chain(goto).collect()
 }
 
 /// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the specification's order whatever
-/// order they are reported in (OF 1.3.5 section 5.9): actions first, the next table last.
+/// order they are reported in (OF 1.3.5 section 5.9): actions first, then metadata, the next table last.
 fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
-    let mut goto = None;
+    let (mut metadata, mut goto) = (None, None);
     for instruction in instructions {
         match instruction {
             Instruction::GotoTable(table, _) => once(&mut goto, *table)?,
@@ -185,9 +200,13 @@ fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
             Instruction::ApplyActions(_, actions) | Instruction::WriteActions(_, actions)
                 if actions.is_empty() => {}
             Instruction::WriteMetadata { mask: 0, .. } => {}
+            Instruction::WriteMetadata { metadata: value, mask, .. } => {
+                once(&mut metadata, Metadata::new(*value, *mask))?;
+            }
             _ => return None,
         }
     }
+    out.extend(metadata.map(RuleAction::WriteMetadata));
     out.extend(goto.map(RuleAction::Goto));
     Some(out)
 }

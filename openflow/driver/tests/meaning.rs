@@ -8,8 +8,8 @@ use memory::{Memory, cfg};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Cookie, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Effect, Event, Mac, Owner, PortNo, Prefix, Rule, RuleAction,
-    RuleKey, RuleMatch, Time, TxnId, VlanTag,
+    Cookie, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Effect, Event, Mac, Metadata, Owner, PortNo, Prefix, Rule,
+    RuleAction, RuleKey, RuleMatch, Time, TxnId, VlanTag,
 };
 use tandem_openflow::of13::multipart::ReplyBody as Reply13;
 use tandem_openflow::of13::oxm::BASIC;
@@ -126,6 +126,12 @@ fn matching() -> impl Strategy<Value = RuleMatch> {
     })
 }
 
+/// Bits of metadata: few of them or all, perhaps none.
+fn metadata() -> impl Strategy<Value = Metadata> {
+    let mask = prop::sample::select(vec![0, 0xff, 0xffff_ff00_0000, u64::MAX]);
+    (any::<u64>(), mask).prop_map(|(value, mask)| Metadata::new(value, mask))
+}
+
 fn actions() -> impl Strategy<Value = Vec<RuleAction>> {
     let port = || (1u32..9).prop_map(PortNo);
     let action = prop_oneof![
@@ -137,6 +143,18 @@ fn actions() -> impl Strategy<Value = Vec<RuleAction>> {
         any::<[u8; 6]>().prop_map(|m| RuleAction::SetEthDst(Mac(m))),
     ];
     prop::collection::vec(action, 0..4)
+}
+
+/// What only a switch with several tables knows: metadata, matched and written, and the next table.
+fn with_tables(rules: Vec<Rule>, more: Vec<(Option<Metadata>, Option<Metadata>, bool)>) -> Vec<Rule> {
+    let add =
+        |(mut rule, (matched, written, goes_on)): (Rule, (Option<Metadata>, Option<Metadata>, bool))| {
+            rule.key.matching.metadata = matched;
+            rule.actions.extend(written.map(RuleAction::WriteMetadata));
+            rule.actions.extend(goes_on.then_some(RuleAction::Goto(1)));
+            rule
+        };
+    rules.into_iter().zip(more.into_iter().cycle()).map(add).collect()
 }
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
@@ -259,6 +277,10 @@ fn other_form13(flow: &mut of13::stats::FlowStats, take: &mut Liberties) {
             *field = masked(field);
         }
         // Bits of an address that its mask does not count.
+        if let Field::Metadata(Masked { value, mask: Some(mask) }) = field.clone() {
+            let body = [(value | take.next() & !mask).to_be_bytes(), mask.to_be_bytes()].concat();
+            *field = Field::Other { class: BASIC, number: 2, has_mask: true, body: Bytes(body) };
+        }
         if let Field::Ipv4Dst(Masked { value, mask: Some(mask) })
         | Field::Ipv4Src(Masked { value, mask: Some(mask) }) = field.clone()
         {
@@ -282,6 +304,10 @@ fn other_form13(flow: &mut of13::stats::FlowStats, take: &mut Liberties) {
         fields.push(fields[0].clone());
     }
     for instruction in &mut flow.instructions {
+        if let Instruction::WriteMetadata { pad, metadata, mask } = instruction {
+            *pad = Pad([take.next() as u8; 4]);
+            *metadata |= take.next() & !*mask;
+        }
         let Instruction::ApplyActions(pad, actions) = instruction else { continue };
         *pad = Pad([take.next() as u8; 4]);
         for action in actions {
@@ -337,7 +363,13 @@ proptest! {
 
     /// Whatever form a switch reports our rules in, nothing is repaired.
     #[test]
-    fn another_form_of_the_same_is_no_fault(rules in rules(), is_13 in any::<bool>(), seed in any::<u64>()) {
+    fn another_form_of_the_same_is_no_fault(
+        rules in rules(),
+        tables in prop::collection::vec((prop::option::of(metadata()), prop::option::of(metadata()), any::<bool>()), 1..4),
+        is_13 in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let rules = if is_13 { with_tables(rules, tables) } else { rules };
         let mut pair = Pair::new(if is_13 { header::V13 } else { header::V10 }, rules);
         for round in 0..3u64 {
             pair.wait(&|m| in_another_form(m, seed.wrapping_add(round)));
@@ -518,5 +550,113 @@ fn a_repair_in_vain_is_put_off_and_said_once() {
             pair.wait(&|m| m);
         }
         assert_eq!(pair.switch.priorities(), [10, 20, 30, 40, 50]);
+    }
+}
+
+/// Labels as groups have them: written under a mask and matched under another, and each is told from its like.
+#[test]
+fn labels_go_out_as_they_are_and_others_are_repaired() {
+    let label = Metadata::new(7 << 24 | 1 << 48, (1 << 49) - 1);
+    let matched = Metadata::new(7 << 24, 0xff_ffff << 24);
+    let enters = RuleMatch { in_port: Some(PortNo(1)), eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
+    let leaves = RuleMatch { metadata: Some(matched), ..RuleMatch::default() };
+    // Of the same priority, and of another group.
+    let like = Metadata::new(8 << 24, 0xff_ffff << 24);
+    let leaves_too = RuleMatch { metadata: Some(like), ..RuleMatch::default() };
+    let rules = vec![
+        rule(5, enters, &[RuleAction::SetDscp(46), RuleAction::WriteMetadata(label), RuleAction::Goto(1)]),
+        rule(6, leaves, &[RuleAction::Output(PortNo(2))]),
+        rule(6, leaves_too, &[RuleAction::Output(PortNo(3))]),
+    ];
+    let mut pair = Pair::new(header::V13, Vec::new());
+    pair.apply(2, rules, Vec::new());
+    let sent: Vec<of13::FlowMod> = pair
+        .sent
+        .iter()
+        .filter(|m| m[1] == 14)
+        .map(|m| match of13::Message::decode(m) {
+            Ok((_, of13::Message::FlowMod(m))) => m,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // OF 1.3.5 section 5.9: metadata is written before the next table is gone to; section 7.2.4 has them as instructions.
+    let (pad, metadata, mask) = (Pad::default(), 0x1_0000_0700_0000, 0x1_ffff_ffff_ffff);
+    let wanted =
+        [Instruction::WriteMetadata { pad, metadata, mask }, Instruction::GotoTable(1, Pad::default())];
+    assert_eq!(sent[0].instructions[1..], wanted);
+    let field = Field::Metadata(Masked { value: 0x700_0000, mask: Some(0xffff_ff00_0000) });
+    assert_eq!(sent[1].matching.fields, [field]);
+    for _ in 0..3 {
+        pair.wait(&|m| m);
+    }
+    let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if !flows.is_empty());
+    assert!(pair.events.iter().any(is_read));
+    assert!(!pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
+    // One of the two goes, and is not taken for the other.
+    pair.apply(3, Vec::new(), vec![rule(6, leaves, &[]).key]);
+    assert_eq!(pair.switch.priorities(), [5, 6]);
+    // One bit of a label is another label.
+    let other = |message: Vec<u8>| {
+        let Ok((xid, of13::Message::MultipartReply(mut reply))) = of13::Message::decode(&message) else {
+            return message;
+        };
+        let Reply13::Flow(flows) = &mut reply.body else { return message };
+        for flow in flows.iter_mut() {
+            for instruction in &mut flow.instructions {
+                if let Instruction::WriteMetadata { metadata, .. } = instruction {
+                    *metadata ^= 1;
+                }
+            }
+        }
+        let mut out = Vec::new();
+        of13::Message::MultipartReply(reply).encode(xid, &mut out).expect("short");
+        out
+    };
+    pair.wait(&other);
+    pair.wait(&|m| m);
+    assert!(pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{:?}", pair.events);
+}
+
+/// A switch that says that it has no metadata is told of as one, and only when it was asked for some.
+#[test]
+fn a_switch_that_refuses_metadata_is_told_of() {
+    let error = |kind, code, about: &[u8]| {
+        let data = Bytes(about[..about.len().min(64)].to_vec());
+        let xid = u32::from_be_bytes([about[4], about[5], about[6], about[7]]);
+        let mut bytes = Vec::new();
+        let message = of13::Message::Error(of13::switch::ErrorMsg { kind, code, data });
+        message.encode(xid, &mut bytes).expect("short");
+        bytes
+    };
+    let port = RuleMatch { in_port: Some(PortNo(1)), ..RuleMatch::default() };
+    let writes = [RuleAction::WriteMetadata(Metadata::new(1, 1)), RuleAction::Goto(1)];
+    let matched = RuleMatch { metadata: Some(Metadata::new(1, 1)), ..RuleMatch::default() };
+    // OF 1.3.5 sections 7.4.3 (BAD_INSTRUCTION), 7.4.4 (BAD_MATCH), 7.4.5 (FLOW_MOD_FAILED/TABLE_FULL).
+    for (asked, kind, code, is_told) in [
+        (rule(5, port, &writes), 3, 3, true),
+        (rule(5, port, &writes), 3, 1, true),
+        (rule(5, matched, &[RuleAction::Hairpin]), 4, 6, true),
+        (rule(5, port, &[RuleAction::Hairpin]), 4, 6, false),
+        (rule(5, port, &writes), 5, 1, false),
+    ] {
+        let mut pair = Pair::new(header::V13, Vec::new());
+        let mut out = Output::default();
+        let apply =
+            Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![asked], remove: Vec::new() };
+        pair.driver.carry_out(apply, pair.now, &mut out);
+        let sent = messages(&out.bytes);
+        let about = sent.iter().find(|m| m[1] == 14).expect("a FLOW_MOD");
+        pair.driver.on_message(&error(kind, code, about), pair.now, &mut out).expect("understood");
+        pair.talk(out, &|m| m);
+        let told: Vec<&Event> = pair
+            .events
+            .iter()
+            .filter(|e| matches!(e, Event::MetadataRefused { .. } | Event::RulesRefused { .. }))
+            .collect();
+        match (&told[..], is_told) {
+            ([Event::MetadataRefused { txn: TxnId(2), .. }], true)
+            | ([Event::RulesRefused { txn: TxnId(2), .. }], false) => {}
+            other => panic!("{kind} {code}: {other:?}"),
+        }
     }
 }

@@ -13,7 +13,7 @@ mod detour;
 mod execute;
 #[cfg(test)]
 mod fixture;
-mod fork;
+pub(crate) mod fork;
 pub(crate) mod hotspot;
 mod keep_policy;
 pub(crate) mod kept;
@@ -31,7 +31,7 @@ mod runner;
 pub(crate) mod state;
 mod transfer;
 mod undo;
-mod union;
+pub(crate) mod union;
 mod view;
 mod way;
 

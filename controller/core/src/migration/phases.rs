@@ -10,8 +10,8 @@ use crate::stored::StoreWait;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Effect, GroupId, Level, MigrationId, NodeId, Owner, Phase, Progress, Record, SwitchId, VmId,
-    VmState,
+    Answer, Effect, GroupId, Level, MigrationId, NodeId, Owner, Phase, Prefix, Progress, Record, SwitchId,
+    VmId, VmState,
 };
 
 /// What an owner of rules wants from now on, and which of its rules are late ones.
@@ -61,7 +61,7 @@ impl Core {
         format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
     }
 
-    pub(super) fn groups_of(&self, vm: VmId) -> Vec<GroupId> {
+    pub(crate) fn groups_of(&self, vm: VmId) -> Vec<GroupId> {
         self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect()
     }
 
@@ -95,7 +95,7 @@ impl Core {
         let [old, _] = self.exact_rules(vm);
         let mut wishes = vec![(crate::lifecycle::owner(vm), self.vm_rules(vm), old)];
         for group in self.groups_of(vm) {
-            let old = self.group_rules_at(group, |m| if m.record.vm == vm { Reach::Old } else { m.reach });
+            let old = self.group_rules_to_old(group, vm);
             wishes.push((Owner::Group(group.0 as u32), self.group_rules(group), old));
         }
         wishes
@@ -137,9 +137,8 @@ impl Core {
     fn unattended(&self, vm: VmId) -> Option<SwitchId> {
         let address = self.vms.get(&vm)?.record.address;
         let own = self.vm_rules(vm);
-        let about = |key: &tandem_model::RuleKey| {
-            [key.matching.ip_src, key.matching.ip_dst].into_iter().flatten().any(|p| p.contains(address))
-        };
+        let host = Some(Prefix::host(address));
+        let about = |key: &tandem_model::RuleKey| [key.matching.ip_src, key.matching.ip_dst].contains(&host);
         let groups: Vec<RuleSet> = self.groups_of(vm).into_iter().map(|g| self.group_rules(g)).collect();
         let shared = groups.iter().flat_map(|rules| rules.keys()).filter(|(_, key)| about(key));
         let mut switches = own.keys().chain(shared).map(|(switch, _)| *switch);

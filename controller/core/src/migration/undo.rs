@@ -117,6 +117,8 @@ impl Core {
             m.settled = true;
         }
         self.write_move(id);
+        // Its groups have it at its only place, and need no rules to it of its own any more.
+        self.groups_of(vm).into_iter().for_each(|group| self.refresh_group(group));
         // It has gone where it has room: in the same moment that this is free again, it takes it.
         if let (true, Some((request, size))) = (moved, grow) {
             if let Some(m) = self.migrations.open.get_mut(&id) {

@@ -3,30 +3,30 @@
 use super::compile::{Marking, port_on, rule, server_port, source, target, uplink_port};
 use super::{RuleSet, edge};
 use crate::live::is_openflow;
+use crate::routes::Routes;
 use tandem_model::paths;
 use tandem_model::{
     ClassId, Cookie, Hop, NodeId, Prefix, Rule, RuleAction, RuleMatch, ServerId, SwitchId, Topology, VlanTag,
     VmRecord,
 };
 
-/// The shortest way between the edges of two VMs; empty where they have the same one.
-pub fn shortest(
-    topology: &Topology,
-    usable: impl Fn(Hop) -> bool,
-    a: &VmRecord,
-    b: &VmRecord,
-) -> Option<Vec<Hop>> {
+/// The default way between the edges of two VMs; empty where they have the same one. The ways to one edge are a tree: where two of them meet
+/// they go on as one.
+pub fn way(topology: &Topology, routes: &Routes, a: &VmRecord, b: &VmRecord) -> Option<Vec<Hop>> {
     let (from, to) = (server_port(topology, a)?.0, server_port(topology, b)?.0);
-    paths::all_shortest(topology, NodeId::Switch(from), NodeId::Switch(to), 1, usable).into_iter().next()
+    if from == to {
+        return Some(Vec::new());
+    }
+    routes.follow(topology, from, routes.edge_index(to)?)
 }
 
-/// The rules by which one VM of a group reaches another, on a way between their edges.
+/// The rules by which one VM of a group reaches another, on a way between their edges, at the switches that are `meant`.
 pub fn pair(
     marking: Marking<'_>,
-    a: &VmRecord,
-    b: &VmRecord,
+    (a, b): (&VmRecord, &VmRecord),
     path: &[Hop],
     cookie: Cookie,
+    meant: &dyn Fn(SwitchId) -> bool,
     rules: &mut RuleSet,
 ) {
     let topology = &marking.site.topology;
@@ -40,7 +40,9 @@ pub fn pair(
     let entry =
         RuleMatch { in_port: Some(port_a), eth_src: Some(a.mac), vlan: Some(VlanTag::NoVlan), ..pair };
     let mut put = |switch: SwitchId, r: Rule| {
-        rules.insert((switch, r.key), r);
+        if meant(switch) {
+            rules.insert((switch, r.key), r);
+        }
     };
     let class = a.request.class;
     let first = match path.first() {

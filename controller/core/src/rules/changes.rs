@@ -136,6 +136,16 @@ impl Changes {
         }
     }
 
+    /// Another transaction takes the place of one that was refused.
+    pub fn replace(&mut self, refused: TxnId, by: TxnId) {
+        let Some((switch, id)) = self.txns.remove(&refused) else { return };
+        self.txns.insert(by, (switch, id));
+        if let Some(change) = self.open.get_mut(&id) {
+            change.waiting.remove(&refused);
+            change.waiting.insert(by);
+        }
+    }
+
     /// A switch confirmed a transaction.
     pub fn applied(
         &mut self,

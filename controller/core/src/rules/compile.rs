@@ -28,32 +28,36 @@ pub(super) mod source {
     pub(in crate::rules) const REST: u16 = STEP;
     /// By its mark to its queue, and on to table 1.
     pub(in crate::rules) const CLASS: u16 = 2 * STEP;
+    /// From a member of a group elsewhere: labelled, and on to table 1. Not from machines here: it is below what denies them.
+    pub(in crate::rules) const LABEL: u16 = 3 * STEP;
     /// Discovery to the controller, but not from machines: it is below what denies them.
-    pub(in crate::rules) const LLDP: u16 = 3 * STEP;
+    pub(in crate::rules) const LLDP: u16 = 4 * STEP;
     /// A machine's port: nothing that was not let through above.
-    pub(in crate::rules) const DENY: u16 = 4 * STEP;
+    pub(in crate::rules) const DENY: u16 = 5 * STEP;
     /// A gateway's port: the mark of the default class, whatever the outside had written there.
-    pub(in crate::rules) const ENTRY: u16 = 5 * STEP;
+    pub(in crate::rules) const ENTRY: u16 = 6 * STEP;
     /// A gateway's port, to a VM of another class.
-    pub(in crate::rules) const VM_ENTRY: u16 = 6 * STEP;
+    pub(in crate::rules) const VM_ENTRY: u16 = 7 * STEP;
     /// A gateway's port, from an address that is inside.
-    pub(in crate::rules) const SPOOFED: u16 = 7 * STEP;
+    pub(in crate::rules) const SPOOFED: u16 = 8 * STEP;
     /// The server itself.
-    pub(in crate::rules) const SERVER: u16 = 8 * STEP;
+    pub(in crate::rules) const SERVER: u16 = 9 * STEP;
     /// A VM to the outside.
-    pub(in crate::rules) const VM: u16 = 9 * STEP;
+    pub(in crate::rules) const VM: u16 = 10 * STEP;
     /// A VM to the inside: dropped.
-    pub(in crate::rules) const ISOLATE: u16 = 10 * STEP;
+    pub(in crate::rules) const ISOLATE: u16 = 11 * STEP;
+    /// A VM of a group to the inside: labelled, and on to table 1.
+    pub(in crate::rules) const MEMBER: u16 = 12 * STEP;
     /// A VM to a gateway's own address.
-    pub(in crate::rules) const GATEWAY: u16 = 11 * STEP;
+    pub(in crate::rules) const GATEWAY: u16 = 13 * STEP;
     /// A VM to a member of its group.
-    pub(in crate::rules) const GROUP: u16 = 12 * STEP;
+    pub(in crate::rules) const GROUP: u16 = 14 * STEP;
     /// To many machines: dropped.
-    pub(in crate::rules) const MULTICAST: u16 = 13 * STEP;
+    pub(in crate::rules) const MULTICAST: u16 = 15 * STEP;
     /// ARP and DHCP to the controller.
-    pub(in crate::rules) const PUNT: u16 = 14 * STEP;
+    pub(in crate::rules) const PUNT: u16 = 16 * STEP;
     /// From one server of a migration to the other: nothing of the above matches that.
-    pub(in crate::rules) const MIGRATION: u16 = 15 * STEP;
+    pub(in crate::rules) const MIGRATION: u16 = 17 * STEP;
 }
 
 /// Priorities of table 1, lowest first; all below `STEP`.
@@ -74,7 +78,15 @@ pub(super) mod target {
     pub(in crate::rules) const ISOLATE: u16 = 320;
     /// To a server at its edge.
     pub(in crate::rules) const SERVER: u16 = 325;
-    /// Between members of a group.
+    /// To a member of a group, between its edge and those of others.
+    pub(in crate::rules) const TRANSIT: u16 = 326;
+    /// From a labelled machine here to no member of its groups: dropped.
+    pub(in crate::rules) const UNRELATED: u16 = 327;
+    /// From a labelled packet's sender to a member of its group.
+    pub(in crate::rules) const MEMBER: u16 = 328;
+    /// The same, out of the port that it came in by.
+    pub(in crate::rules) const NEIGHBOUR: u16 = 329;
+    /// Between two members of a group.
     pub(in crate::rules) const GROUP: u16 = 330;
     /// Between the two servers of a migration.
     pub(in crate::rules) const MIGRATION: u16 = 340;

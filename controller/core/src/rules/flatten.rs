@@ -3,6 +3,9 @@
 //! A rule of table 0 that goes on to table 1 becomes its product with every rule of table 1; a packet that finds nothing in
 //! table 1 is dropped, so each such rule also leaves a drop of its own. Priorities of table 0 are multiples of
 //! [`super::compile::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
+//!
+//! What a rule of table 0 writes into metadata is known where its product is made: so is which rules of table 1 it meets, and the product
+//! needs no metadata.
 
 use std::collections::BTreeMap;
 use tandem_model::{Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag};
@@ -24,10 +27,11 @@ fn prefixes(a: Option<Prefix>, b: Option<Prefix>) -> Option<Option<Prefix>> {
     }
 }
 
-/// What both match; `None` when no packet does.
+/// What both match; `None` when no packet does. Metadata is left out: it is no condition of one table.
 pub fn intersect(a: &RuleMatch, b: &RuleMatch) -> Option<RuleMatch> {
     Some(RuleMatch {
         in_port: both(a.in_port, b.in_port)?,
+        metadata: None,
         eth_src: both(a.eth_src, b.eth_src)?,
         eth_dst: both(a.eth_dst, b.eth_dst)?,
         eth_type: both(a.eth_type, b.eth_type)?,
@@ -49,13 +53,22 @@ fn sends(action: &RuleAction) -> bool {
     matches!(action, Output(_) | Hairpin | Controller | Enqueue { .. })
 }
 
-/// A queue that was chosen before, and the output that it was chosen for, in one action.
+/// What a packet carries into the next table. It enters with nothing.
+fn metadata(actions: &[RuleAction]) -> u64 {
+    actions.iter().fold(0, |bits, action| match action {
+        RuleAction::WriteMetadata(metadata) => metadata.written_over(bits),
+        _ => bits,
+    })
+}
+
+/// A queue that was chosen before, and the output that it was chosen for, in one action; metadata is not for the only table.
 fn enqueued(actions: &[RuleAction]) -> Vec<RuleAction> {
     let mut chosen = None;
     let mut out = Vec::new();
     for action in actions {
         match (*action, chosen) {
             (RuleAction::SetQueue(queue), _) => chosen = Some(queue),
+            (RuleAction::WriteMetadata(_), _) => {}
             (RuleAction::Output(port), Some(queue)) => out.push(RuleAction::Enqueue { port, queue }),
             (other, _) => out.push(other),
         }
@@ -90,19 +103,21 @@ pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<Ru
     let mut second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
     second.sort_by_key(|r| std::cmp::Reverse(r.key.priority));
     let mut flat = BTreeMap::new();
-    for first in rules.filter(|r| r.key.table == 0).flat_map(by_tag) {
+    let enters = |r: &&Rule| r.key.table == 0 && r.key.matching.metadata.is_none_or(|m| m.matches(0));
+    for first in rules.filter(enters).flat_map(by_tag) {
         let goes_on = first.actions.iter().any(|a| matches!(a, RuleAction::Goto(_)));
         let before: Vec<RuleAction> =
             first.actions.iter().copied().filter(|a| !matches!(a, RuleAction::Goto(_))).collect();
         let alone = if goes_on && !before.iter().any(sends) { Vec::new() } else { enqueued(&before) };
-        let key = first.key;
-        flat.insert(key, Rule { actions: alone, ..first });
+        let bits = metadata(&before);
+        let key = RuleKey { matching: RuleMatch { metadata: None, ..first.key.matching }, ..first.key };
+        flat.insert(key, Rule { key, actions: alone, ..first });
         if !goes_on {
             continue;
         }
         // What is dropped here needs no rule below: a server reaches none of the VMs at its edge.
         let mut dropped: Vec<RuleMatch> = Vec::new();
-        for next in &second {
+        for next in second.iter().filter(|n| n.key.matching.metadata.is_none_or(|m| m.matches(bits))) {
             let Some(matching) = intersect(&key.matching, &next.key.matching) else { continue };
             if dropped.iter().any(|d| intersect(d, &matching) == Some(matching)) {
                 continue;

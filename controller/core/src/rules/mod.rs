@@ -9,6 +9,7 @@ pub mod changes;
 pub mod compile;
 mod edge;
 pub mod flatten;
+pub mod labels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Owner, Rule, RuleKey, SwitchId};
@@ -30,6 +31,8 @@ pub struct Difference {
 struct PerSwitch {
     /// False for a switch with one table, which gets the flattened product.
     two_tables: bool,
+    /// True for one that has two tables and refuses metadata.
+    no_metadata: bool,
     /// Wanted, as written for two tables; the last owner to ask for a key has it.
     wanted: BTreeMap<RuleKey, Rule>,
     /// What was sent last (in the switch's own form).
@@ -118,12 +121,30 @@ impl Desired {
         difference
     }
 
-    /// Everything that a switch should have, in its own form; remembered as sent. `two_tables` is what it can do.
-    pub fn all(&mut self, switch: SwitchId, two_tables: bool) -> Vec<Rule> {
+    /// Everything that a switch should have, in its own form; remembered as sent.
+    pub fn all(&mut self, switch: SwitchId) -> Vec<Rule> {
         let Some(s) = self.switches.get_mut(switch.0 as usize) else { return Vec::new() };
-        s.two_tables = two_tables;
-        s.sent = if two_tables { s.wanted.clone() } else { flatten::flatten(s.wanted.values()) };
+        s.sent = if s.two_tables { s.wanted.clone() } else { flatten::flatten(s.wanted.values()) };
         s.sent.values().cloned().collect()
+    }
+
+    /// Whether packets carry labels in a switch, which takes two tables and metadata; so it is taken until it has said otherwise.
+    pub fn has_metadata(&self, switch: SwitchId) -> bool {
+        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables && !s.no_metadata)
+    }
+
+    /// Takes note of whether a switch has two tables, and metadata; true if that is another thing than before. It is to get
+    /// [`Desired::all`] then.
+    pub fn set_abilities(&mut self, switch: SwitchId, two_tables: bool, metadata: bool) -> bool {
+        let Some(s) = self.switches.get_mut(switch.0 as usize) else { return false };
+        let before = (s.two_tables, s.no_metadata);
+        (s.two_tables, s.no_metadata) = (two_tables, !metadata);
+        before != (s.two_tables, s.no_metadata)
+    }
+
+    /// Whether a switch has two tables.
+    pub fn has_two_tables(&self, switch: SwitchId) -> bool {
+        self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables)
     }
 
     /// The rule that a switch should have under a key, in its own form.

@@ -36,7 +36,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Request),
         1 => any::<Index>().prop_map(Step::Delete),
         1 => (any::<Index>(), 1u32..9).prop_map(|(i, n)| Step::Resize(i, n)),
-        1 => (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Step::Group(a, b)),
+        3 => (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Step::Group(a, b)),
         4 => (any::<Index>(), any::<bool>()).prop_map(|(i, up)| Step::Link(i, up)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(i, up)| Step::Port(i, up)),
         2 => (any::<Index>(), any::<Index>()).prop_map(|(vm, by)| Step::Pin(vm, by)),
@@ -52,7 +52,6 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
 
 pub(crate) fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
     let ids: Vec<_> = world.core.vms().map(|v| v.id).collect();
-    let addresses: Vec<_> = world.core.vms().map(|v| v.address).collect();
     let links = world.site.topology.links.len();
     let switches = world.site.topology.switches.len();
     match step {
@@ -68,7 +67,10 @@ pub(crate) fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
             world.ask(Ask::ResizeVm { vm: ids[i.index(ids.len())], resources });
         }
         Step::Group(a, b) if !ids.is_empty() => {
-            let members = vec![addresses[a.index(ids.len())], addresses[b.index(ids.len())]];
+            let (a, b) = (a.index(ids.len()), b.index(ids.len()));
+            let running = |v: &&tandem_model::VmRecord| v.state == VmState::Running;
+            let between = world.core.vms().skip(a.min(b)).take(a.abs_diff(b) + 1);
+            let members = between.filter(running).map(|v| v.address).collect();
             world.ask(Ask::CreateGroup { members });
         }
         Step::Link(i, up) => world.set_link(LinkId(i.index(links) as u32), *up),
@@ -178,6 +180,7 @@ proptest! {
         for n in 0..world.site.topology.links.len() as u32 {
             world.set_link(LinkId(n), true);
         }
+        crate::group_labels::assert_exact(&world, "all is mended");
         let vms: Vec<_> = world.core.vms().cloned().collect();
         for vm in &vms {
             prop_assert_eq!(&vm.state, &VmState::Running, "{} after all is mended", vm.id);

@@ -211,6 +211,29 @@ fn a_groups_rules_follow_the_topology() {
     }
 }
 
+/// A member is pinned to a path by its server's other uplink: it sends and receives at another edge from then on.
+#[test]
+fn a_groups_rules_follow_a_member_to_another_uplink() {
+    for count in [2, 5] {
+        let mut world = World::new(read(
+            "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 2\naggregation_core_links = 1\n\
+             server_uplinks = 2\n",
+        ));
+        let vms: Vec<VmRecord> = (0..count).map(|_| world.vm()).collect();
+        group(&mut world, &vms.iter().collect::<Vec<_>>());
+        let edge = |world: &World, vm: &VmRecord| {
+            tandem_core::rules::compile::server_port(&world.site.topology, vm).map(|(switch, _)| switch)
+        };
+        let before = edge(&world, &vms[0]);
+        let other = if before == Some(world.switch("edge1")) { "edge2" } else { "edge1" };
+        let via = vec![world.switch(other)];
+        let id = world.ask(Ask::PinPath { vm: vms[0].id, via });
+        let now: Vec<VmRecord> = world.core.vms().cloned().collect();
+        assert_ne!(edge(&world, &now[0]), before, "{:?}", world.answer(id));
+        assert_together(&world, &now);
+    }
+}
+
 /// Members may learn each other's Ethernet address, others may not.
 #[test]
 fn a_vm_learns_the_ethernet_addresses_of_its_group_only() {

@@ -181,6 +181,8 @@ fn from_network() -> impl Strategy<Value = Event> {
             removed
         }),
         1 => (dpid(), long(), text())
+            .prop_map(|(switch, txn, why)| Event::MetadataRefused { switch, txn: TxnId(txn), why }),
+        1 => (dpid(), long(), text())
             .prop_map(|(switch, txn, why)| Event::RulesRefused { switch, txn: TxnId(txn), why }),
         1 => (dpid(), short(), short())
             .prop_map(|(switch, missing, stale)| Event::RulesRepaired { switch, missing, stale }),

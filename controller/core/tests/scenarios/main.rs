@@ -11,6 +11,7 @@ mod edge;
 mod fabric;
 mod failures;
 mod floods;
+mod group_labels;
 mod groups;
 mod hostile;
 mod hotspots;

@@ -367,6 +367,7 @@ proptest! {
         prop_assert_eq!(world.core.migrations().count(), 0);
         prop_assert!(world.stored.migrations.is_empty());
         world.assert_books_of_vms();
+        crate::group_labels::assert_exact(world, "all is mended");
         let vms: Vec<VmRecord> = world.core.vms().cloned().collect();
         for vm in &vms {
             prop_assert_eq!(&vm.state, &VmState::Running, "{} after all is mended", vm.id);

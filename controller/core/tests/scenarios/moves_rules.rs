@@ -4,9 +4,10 @@
 use crate::packets::{Fate, udp};
 use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use tandem_model::{
-    Ask, ClassId, Effect, Event, MigrationId, MigrationRecord, NodeId, Owner, Phase, Place, RuleAction,
-    Selection, ServerId, Stored, SwitchId, VmId, VmRecord,
+    Ask, ClassId, Dpid, Effect, Event, MigrationId, MigrationRecord, NodeId, Owner, Phase, Place, RuleAction,
+    RuleKey, Selection, ServerId, Stored, SwitchId, VmId, VmRecord,
 };
 
 /// Where the copies of a packet to the VM end, from its gateway.
@@ -109,6 +110,13 @@ fn manage(world: &mut World) {
     }
 }
 
+/// What the rules of groups do, in all switches. Which of two groups has one that both want depends on what came before.
+fn of_groups(world: &World) -> BTreeSet<(Dpid, RuleKey, Vec<RuleAction>)> {
+    let all = world.tables.iter().flat_map(|(dpid, table)| table.values().map(|r| (*dpid, r)));
+    let of_groups = all.filter(|(_, r)| matches!(r.cookie.owner(), Some(Owner::Group(_))));
+    of_groups.map(|(dpid, r)| (dpid, r.key, r.actions.clone())).collect()
+}
+
 fn go(world: &mut World, vm: VmId, to: u32) -> bool {
     world.forget();
     world.migrate(vm, Some(to));
@@ -122,7 +130,12 @@ proptest! {
         text in topologies(),
         one_table in any::<bool>(),
         classes in any::<bool>(),
-        homes in prop::collection::vec(any::<prop::sample::Index>(), 3),
+        // Groups of a few have rules pair by pair, larger ones by labels.
+        homes in prop::collection::vec(any::<prop::sample::Index>(), 3..7),
+        // Switches with one table among others with two.
+        mixed in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+        // Further groups of the same VMs, the first with the one that moves.
+        further in 0usize..4,
         to in any::<prop::sample::Index>(),
         fails in any::<bool>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 64),
@@ -134,9 +147,19 @@ proptest! {
         let Ok(site) = tandem_model::site::read(&text, "site.toml") else {
             return Err(TestCaseError::reject("no such topology"));
         };
-        let mut world = World::dark(site, Stored::default());
-        world.one_table = one_table;
-        world.connect_all();
+        let connect = |world: &mut World| {
+            world.one_table = one_table;
+            world.connect_all();
+            if let Some(mixed) = mixed {
+                let switch = SwitchId(mixed.index(world.site.topology.switches.len()) as u32);
+                world.one_table = !one_table;
+                if !world.site.topology.switches[switch.0 as usize].legacy {
+                    world.connect(switch);
+                }
+            }
+        };
+        let mut world = World::dark(site.clone(), Stored::default());
+        connect(&mut world);
         world.attach(Vec::new());
         let servers = world.site.topology.servers.len();
         if classes {
@@ -148,8 +171,11 @@ proptest! {
         for (vm, home) in vms.iter().zip(&homes) {
             go(&mut world, *vm, home.index(servers) as u32);
         }
-        let members = vms.iter().map(|id| world.now_at(*id).address).collect();
-        world.ask(Ask::CreateGroup { members });
+        let members: Vec<_> = vms.iter().map(|id| world.now_at(*id).address).collect();
+        world.ask(Ask::CreateGroup { members: members.clone() });
+        for n in 0..further {
+            world.ask(Ask::CreateGroup { members: members[n.min(members.len() - 2)..].to_vec() });
+        }
         let before = world.tables.clone();
         (world.held.moves, world.held.switches) = (true, true);
         let to = to.index(servers) as u32;
@@ -192,6 +218,15 @@ proptest! {
         }
         prop_assert_eq!(world.core.migrations().count(), 0);
         world.assert_books_of_vms();
+        // Nothing is left of the way there: a controller that begins with what is stored has the same rules for the groups.
+        let mut again = World::dark(site, world.stored.clone());
+        connect(&mut again);
+        if classes {
+            manage(&mut again);
+        }
+        let (now, anew) = (of_groups(&world), of_groups(&again));
+        let different: Vec<_> = now.symmetric_difference(&anew).collect();
+        prop_assert!(different.is_empty(), "{different:?}");
         for vm in vms.iter().filter(|_| !world.site.topology.switches.iter().any(|s| s.legacy)) {
             world.assert_reachable(&world.now_at(*vm));
         }

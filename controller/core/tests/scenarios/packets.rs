@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 use tandem_core::rules::compile::STEP;
 use tandem_core::rules::flatten::flatten;
 use tandem_model::{
-    Cookie, ETH_ARP, ETH_IPV4, LinkId, Mac, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch, SwitchId, VlanTag, VmRecord,
+    Cookie, ETH_ARP, ETH_IPV4, LinkId, Mac, Metadata, NodeId, Owner, PortNo, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, SwitchId, VlanTag, VmRecord,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +45,11 @@ pub(crate) enum Fate {
     Loop,
 }
 
-fn matches(m: &RuleMatch, port: PortNo, p: &Packet) -> bool {
+fn matches(m: &RuleMatch, port: PortNo, metadata: u64, p: &Packet) -> bool {
     let ip = p.eth_type == ETH_IPV4;
     let is = |wanted: bool, there: bool| !wanted || there;
     m.in_port.is_none_or(|x| x == port)
+        && m.metadata.is_none_or(|x| (metadata ^ x.value) & x.mask == 0)
         && m.eth_src.is_none_or(|x| x == p.eth_src)
         && m.eth_type.is_none_or(|x| x == p.eth_type)
         && m.eth_dst.is_none_or(|x| p.eth_dst.is_none_or(|y| x == y))
@@ -69,9 +70,12 @@ fn matches(m: &RuleMatch, port: PortNo, p: &Packet) -> bool {
 /// packet leave the choice to the switch (OF 1.3.5 section 6.4): if they disagree, that is a fault of ours.
 pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Packet) -> Vec<RuleAction> {
     let mut done = Vec::new();
-    let mut number = 0;
+    // Metadata is zero when a packet enters, and goes with it from table to table (OF 1.3.5 section 5.1).
+    let (mut number, mut metadata) = (0, 0);
     loop {
-        let hits = table.values().filter(|r| r.key.table == number && matches(&r.key.matching, port, packet));
+        let hits = table
+            .values()
+            .filter(|r| r.key.table == number && matches(&r.key.matching, port, metadata, packet));
         let Some(best) = hits.clone().max_by_key(|r| r.key.priority) else { return done };
         for other in hits.filter(|r| r.key.priority == best.key.priority) {
             assert_eq!(other.actions, best.actions, "{:?} and {:?} overlap", other.key, best.key);
@@ -80,6 +84,7 @@ pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Pa
         for action in &best.actions {
             match action {
                 RuleAction::Goto(t) => next = Some(*t),
+                RuleAction::WriteMetadata(m) => metadata = metadata & !m.mask | m.value,
                 other => done.push(*other),
             }
         }
@@ -230,9 +235,10 @@ impl World {
 /// With nothing but the plan, every server and every gateway reach each other and every other server, in a tree with many ways.
 #[test]
 fn declared_machines_reach_each_other_by_the_plan_alone() {
-    for one_table in [false, true] {
-        let mut world =
-            World::dark(read("[topology]\nshape = \"three-tier\"\ngateways = 2\n"), Default::default());
+    // Also where servers have two uplinks: no way leads through them.
+    for (one_table, uplinks) in [(false, 1), (true, 1), (false, 2)] {
+        let text = format!("[topology]\nshape = \"three-tier\"\ngateways = 2\nserver_uplinks = {uplinks}\n");
+        let mut world = World::dark(read(&text), Default::default());
         world.one_table = one_table;
         world.connect_all();
         let topology = &world.site.topology;
@@ -281,6 +287,11 @@ fn a_server_may_send_as_itself_only() {
     assert_eq!(world.walk(from, arp).0, Fate::Controller);
 }
 
+/// Metadata of three bits, written or matched.
+fn label() -> impl Strategy<Value = Option<Metadata>> {
+    prop::option::of((0u64..8, 0u64..8).prop_map(|(value, mask)| Metadata::new(value, mask)))
+}
+
 fn address() -> impl Strategy<Value = Ipv4Addr> {
     (0u8..4, 0u8..4).prop_map(|(a, b)| Ipv4Addr::new(10, 0, a, b))
 }
@@ -311,15 +322,15 @@ proptest! {
     /// Whatever is in two tables as the compiler lays them out, one flattened table does the same with every packet.
     #[test]
     fn one_table_does_what_two_do(
-        first in prop::collection::vec((matching(), 0u8..6), 0..6),
-        second in prop::collection::vec((matching(), 0u32..3), 0..6),
+        first in prop::collection::vec((matching(), 0u8..6, label()), 0..6),
+        second in prop::collection::vec((matching(), 0u32..3, label()), 0..6),
         packets in prop::collection::vec((1u32..4, (0u8..3, 0u8..3), any::<bool>(), address(), address(), 0u8..3), 1..20),
     ) {
         let cookie = Cookie::new(Owner::Base, 0);
         let mut two = BTreeMap::new();
         // Priorities are all different: where rules of one priority overlap, the switch may choose.
-        for (n, (matching, kind)) in (1u16..).zip(first) {
-            let actions = match kind {
+        for (n, (matching, kind, label)) in (1u16..).zip(first) {
+            let mut actions = match kind {
                 0 => vec![],
                 1 => vec![RuleAction::Controller],
                 2 => vec![RuleAction::SetDscp(40), RuleAction::Goto(1)],
@@ -327,10 +338,14 @@ proptest! {
                 4 => vec![RuleAction::SetDscp(40), RuleAction::SetQueue(7), RuleAction::Goto(1)],
                 _ => vec![RuleAction::Goto(1)],
             };
+            if let (Some(label), true) = (label, actions.contains(&RuleAction::Goto(1))) {
+                actions.insert(actions.len() - 1, RuleAction::WriteMetadata(label));
+            }
             let key = RuleKey { table: 0, priority: n * STEP, matching };
             two.insert(key, Rule { key, actions, cookie });
         }
-        for (n, (mut matching, port)) in (1u16..).zip(second) {
+        for (n, (mut matching, port, label)) in (1u16..).zip(second) {
+            matching.metadata = label;
             // A mark is read in table 0 only: table 1 would see the one that table 0 has set.
             matching.ip_dscp = None;
             let actions = if port == 0 { vec![] } else { vec![RuleAction::Output(PortNo(port))] };
@@ -338,7 +353,9 @@ proptest! {
             two.insert(key, Rule { key, actions, cookie });
         }
         let one = flatten(two.values());
-        prop_assert!(one.keys().all(|k| k.table == 0));
+        prop_assert!(one.keys().all(|k| k.table == 0 && k.matching.metadata.is_none()));
+        let is_written = |a: &RuleAction| matches!(a, RuleAction::WriteMetadata(_));
+        prop_assert!(!one.values().flat_map(|r| &r.actions).any(is_written));
         prop_assert!(!one.values().flat_map(|r| &r.actions).any(|a| matches!(a, RuleAction::SetQueue(_))));
         for (port, (mac, to), tagged, src, dst, dscp) in packets {
             let eth_dst = Some(Mac([2, 0, 0, 0, 1, to]));

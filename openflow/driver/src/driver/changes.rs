@@ -7,7 +7,7 @@ use super::pieces::{PIECE, Piece};
 use super::{Driver, Output};
 use crate::speaker::Speaker;
 use std::time::Duration;
-use tandem_model::{Event, Rule, RuleKey, Time, TxnId};
+use tandem_model::{Event, Rule, RuleAction, RuleKey, Time, TxnId};
 
 /// The pause after a repair that the switch refused; it doubles up to the longest, so that it is not tried with every poll.
 pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(2);
@@ -36,6 +36,8 @@ pub(super) struct Open {
     pub(super) added: u32,
     pub(super) removed: u32,
     pub(super) refused: Option<String>,
+    /// A rule to be added matches or writes metadata.
+    pub(super) metadata: bool,
     /// What each changed key held before.
     pub(super) before: Vec<(RuleKey, Option<Rule>)>,
 }
@@ -46,6 +48,23 @@ struct Messages {
     piece: Output,
     count: usize,
     first: Option<u32>,
+}
+
+fn has_metadata(rule: &Rule) -> bool {
+    let writes = |a: &RuleAction| matches!(a, RuleAction::WriteMetadata(_));
+    rule.key.matching.metadata.is_some() || rule.actions.iter().any(writes)
+}
+
+/// True for an error by which a switch may say that it has no metadata (OF 1.3.5 sections 7.4.3 and 7.4.4): that of the instruction itself,
+/// and those for any instruction, field or mask that it does not have.
+fn is_about_metadata(error: &str) -> bool {
+    let instruction = ["UNKNOWN_INST", "UNSUP_INST", "UNSUP_METADATA", "UNSUP_METADATA_MASK"];
+    let matching = ["BAD_WILDCARDS", "BAD_FIELD", "BAD_MASK"];
+    match error.split_once('/') {
+        Some(("BAD_INSTRUCTION", code)) => instruction.contains(&code),
+        Some(("BAD_MATCH", code)) => matching.contains(&code),
+        _ => false,
+    }
 }
 
 impl Driver {
@@ -63,6 +82,7 @@ impl Driver {
         let (added, removed) = (add.len() as u32, (remove.len() + erase.len()) as u32);
         let mut messages = Messages::default();
         let mut before = Vec::with_capacity(add.len() + remove.len());
+        let metadata = add.iter().any(has_metadata);
         for rule in add {
             self.put(&mut messages, |s, xid, o| s.add(xid, &rule, o));
             let key = rule.key;
@@ -86,7 +106,7 @@ impl Driver {
         }
         let barrier = self.end_piece(&mut messages);
         let first = messages.first.unwrap_or(barrier);
-        self.open.push_back(Open { change, first, barrier, added, removed, refused: None, before });
+        self.open.push_back(Open { change, first, barrier, added, removed, refused: None, metadata, before });
         self.send_pieces(now, out);
     }
 
@@ -134,6 +154,11 @@ impl Driver {
                 self.foreign.remove(&self.wanted.meaning(key));
             }
         }
+        let is_metadata = open.metadata && open.refused.as_deref().is_some_and(is_about_metadata);
+        let refused = |txn, why| match is_metadata {
+            true => Event::MetadataRefused { switch, txn, why },
+            false => Event::RulesRefused { switch, txn, why },
+        };
         match (open.change, open.refused) {
             (Change::Sync(txn) | Change::Apply(txn), None) => {
                 let Open { added, removed, .. } = open;
@@ -141,7 +166,7 @@ impl Driver {
             }
             (Change::Apply(txn), Some(why)) => {
                 self.undo(open.before, now, out);
-                out.events.push(Event::RulesRefused { switch, txn, why });
+                out.events.push(refused(txn, why));
             }
             (Change::Repair { missing, stale }, None) => {
                 self.repair = (now, REPAIR_PAUSE);
@@ -150,13 +175,13 @@ impl Driver {
             // Its rules stay wanted: the next audits try again.
             (Change::Sync(txn), Some(why)) => {
                 self.put_off_repairs(now);
-                out.events.push(Event::RulesRefused { switch, txn, why });
+                out.events.push(refused(txn, why));
             }
             (Change::Repair { .. }, Some(why)) => {
                 self.put_off_repairs(now);
                 self.unlike.forget();
                 if let Some(txn) = self.sync {
-                    out.events.push(Event::RulesRefused { switch, txn, why });
+                    out.events.push(refused(txn, why));
                 }
             }
             (Change::Undo, _) => {}
