@@ -272,6 +272,7 @@ impl Core {
             (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
                 self.on_move_rules(outcome.purpose, result);
             }
+            (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }
     }
@@ -515,6 +516,7 @@ impl Core {
         self.leave_groups(id);
         self.pinned.remove(&id);
         self.return_to_pins();
+        self.serve_refused_strays();
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());

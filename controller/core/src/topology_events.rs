@@ -64,13 +64,15 @@ impl Core {
             switch.sync = (Sync::UnderWay, Some(txn));
         }
         let rules = self.desired.all(id, two_tables);
-        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        let leave = self.leave_at_sync(id);
+        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
         self.tell_ports(id, dpid);
         self.dirty.rules(id);
         self.dirty.switches = true;
         if !self.links_of_switch_changed(id) {
             // No link changed, but a way over this switch counts only while the switch is attended.
             self.reroute_cut();
+            self.serve_refused_strays();
         }
         self.return_to_pins();
         self.probe_hosts_at(id);
@@ -275,6 +277,7 @@ impl Core {
         let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
         self.start_change(Purpose::Upkeep, differences, &[]);
         self.reroute_all();
+        self.serve_strays();
         self.refresh_groups();
         self.dirty.links = true;
     }

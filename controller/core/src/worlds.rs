@@ -13,6 +13,7 @@ impl Core {
         self.world = Some(World { name: world, traffic });
         self.refused = None;
         self.dirty.vms = true;
+        self.heard_of_servers();
         self.take_strays(&there);
         let ours: BTreeSet<VmId> =
             there.iter().filter(|(vm, server)| self.is_ours(*vm, *server)).map(|(vm, _)| *vm).collect();

@@ -51,7 +51,10 @@ pub async fn list(common: &Common) -> anyhow::Result<()> {
         return print_json(&strays);
     }
     let rows: Vec<Vec<String>> = strays.iter().map(row).collect();
-    print!("{}", table(&["vm", "name", "address", "mac", "server", "state", "to adopt it"], &rows));
+    print!(
+        "{}",
+        table(&["vm", "name", "address", "mac", "server", "state", "network", "to adopt it"], &rows)
+    );
     Ok(())
 }
 
@@ -73,6 +76,7 @@ fn row(s: &StrayView) -> Vec<String> {
         s.mac.to_string(),
         s.server_name.clone(),
         if s.runs { "runs" } else { "halted" }.to_owned(),
+        s.unserved.clone().unwrap_or_else(|| "as it was".to_owned()),
         todo,
     ]
 }
