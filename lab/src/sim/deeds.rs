@@ -145,7 +145,8 @@ impl Simulation {
                 }
             }
             Effect::SendArp { switch, port, arp } => self.answer_arp(switch, port, &arp),
-            Effect::SendDhcp { .. } | Effect::Discover { .. } => {}
+            // A simulated switch has what it was told and nothing from before.
+            Effect::SendDhcp { .. } | Effect::Discover { .. } | Effect::LeaveRules { .. } => {}
         }
     }
 
