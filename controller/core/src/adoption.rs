@@ -28,6 +28,9 @@ impl Core {
         known: Adoption,
     ) {
         let Some(key) = self.stray_meant(request, vm, server) else { return };
+        if self.strays.all.get(&key).is_some_and(|stray| self.record_elsewhere(stray).is_some()) {
+            return self.follow_vm(request, key, &known);
+        }
         match self.adoption(key, known) {
             Ok(record) => {
                 self.reserve(&Placement::of(&record), &record.request);
@@ -103,7 +106,7 @@ impl Core {
     }
 
     /// What was asked for, by the tag and by what is said now; the two must not contradict each other.
-    fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
+    pub(crate) fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
         let spec = stray.found.spec.as_deref();
         let size = spec.map(|s| s.resources);
         let classes = self.site.classes.len();
@@ -155,7 +158,7 @@ impl Core {
     }
 
     /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room if there is, else any live one.
-    fn place_found(
+    pub(crate) fn place_found(
         &self,
         server: ServerId,
         origin: Option<(PortNo, VmOrigin)>,

@@ -13,6 +13,7 @@ mod addressing;
 mod adoption;
 pub mod classes;
 pub mod core;
+mod elsewhere;
 pub mod export;
 mod groups;
 pub mod hosts;

@@ -68,6 +68,8 @@ pub(crate) struct Strays {
     /// Servers that have told what runs there, since the start.
     pub(crate) heard: BTreeSet<ServerId>,
     pub(crate) left: Left,
+    /// VMs on record that did not run where it says when hypervisors told last, while others with their ids did elsewhere.
+    pub(crate) elsewhere: BTreeSet<VmId>,
     /// Strays whose rules are new, and not in all switches yet.
     pub(crate) unsettled: BTreeSet<VmId>,
 }

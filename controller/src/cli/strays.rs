@@ -59,7 +59,9 @@ pub async fn list(common: &Common) -> anyhow::Result<()> {
 }
 
 fn row(s: &StrayView) -> Vec<String> {
-    let todo = if s.id_is_taken {
+    let todo = if let Some(server) = &s.recorded_on {
+        format!("tandem vm adopt {} (its record says {server})", s.id)
+    } else if s.id_is_taken {
         "there is a record of another one".to_owned()
     } else if !s.runs {
         "it must run".to_owned()

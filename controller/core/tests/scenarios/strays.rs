@@ -247,6 +247,10 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
         assert_eq!(notices(&after, "vm-elsewhere").len(), 1);
         let listed = after.core.snapshot().strays.clone();
         assert!(listed.len() == 1 && listed[0].id_is_taken, "{listed:?}");
+        assert_eq!(listed[0].recorded_on, elsewhere.then(|| "srv1".to_owned()));
+        if elsewhere {
+            continue;
+        }
         let id = after.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
         assert!(matches!(after.answer(id), Some(Answer::Conflict { why }) if why.contains("a record")));
         if !elsewhere {
@@ -257,6 +261,90 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
             assert!(matches!(after.answer(id), Some(Answer::VmRunning { .. })), "{:?}", after.answer(id));
         }
     }
+}
+
+/// A copy of the store from before a VM moved. Adopted where it runs, it is the VM that it was, with its size of now: the record, the rules,
+/// its group and what is reserved follow, and its hypervisor is asked for nothing but to keep its tag. Until then neither is touched.
+#[test]
+fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
+    let mut before = World::new(read(SMALL));
+    let (vm, other) = (before.vm(), before.vm());
+    before.ask(Ask::CreateGroup { members: vec![vm.address, other.address] });
+    let copy = before.stored.clone();
+    let to = Resources { cpu: 2, ..vm.request.resources };
+    before.ask(Ask::ResizeVm { vm: vm.id, resources: to });
+    before.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(3)), options: Default::default() });
+    let moved = before.core.vm(vm.id).cloned().expect("it runs");
+    assert_eq!(moved.server, ServerId(3));
+
+    let restored = || {
+        let mut after = World::dark_at(read(SMALL), copy.clone(), before.now + Duration::from_secs(5));
+        after.specs.clone_from(&before.specs);
+        after.tables.clone_from(&before.tables);
+        after.connect_all();
+        after.attach_found();
+        after.forget();
+        after
+    };
+    let adopt = |world: &mut World, known: Adoption| {
+        let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known });
+        world.answer(id).expect("an answer")
+    };
+    let mut world = restored();
+    let said = Adoption { cpu: Some(4), ..Adoption::default() };
+    assert!(
+        matches!(adopt(&mut world, said), Answer::Conflict { why } if why.contains("leave the options out"))
+    );
+    let used = world.used();
+    // What the store does not take has not happened.
+    world.held.broken = true;
+    assert!(matches!(adopt(&mut world, Adoption::default()), Answer::Failed { .. }));
+    assert_eq!((world.used(), world.core.vm(vm.id).map(|v| v.server)), (used, Some(vm.server)));
+    world.held.broken = false;
+    // Its server is silent: then it is not known that it does not run there.
+    let away = vec![(vm.server, "no route to host".to_owned())];
+    world.tell(Event::ServersAway { servers: away });
+    assert!(
+        matches!(adopt(&mut world, Adoption::default()), Answer::Conflict { why } if why.contains("not known"))
+    );
+    world.tell(Event::ServersAway { servers: Vec::new() });
+    assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
+
+    let Answer::VmRunning { vm: now } = adopt(&mut world, Adoption::default()) else {
+        panic!("it runs there")
+    };
+    assert_eq!((now.server, now.request.resources, now.address), (moved.server, to, vm.address));
+    assert_eq!((now.placed_at, now.expires_at), (moved.placed_at, moved.expires_at));
+    world.assert_reachable(&now);
+    assert_eq!(world.send(&other, now.address), Fate::At(NodeId::Server(now.server)), "its group follows");
+    assert_eq!(world.stored.vms.iter().find(|v| v.id == vm.id), Some(&*now));
+    let done: Vec<&Effect> = world.log.iter().filter(|e| touches(e).is_some()).collect();
+    assert!(matches!(done[..], [Effect::TagVm { .. }]), "{done:?}");
+    assert_eq!(notices(&world, "vm-adopted").len(), 1);
+    assert!(world.core.snapshot().strays.is_empty());
+    let both = [&*now, &other].map(|v| (v.server, v.request.resources));
+    for n in 0..4 {
+        let there = both.iter().filter(|(at, _)| *at == ServerId(n));
+        let sum = there.fold(Resources::default(), |sum, (_, r)| sum.plus(*r));
+        assert_eq!(world.used()[n as usize], sum, "srv{}", n + 1);
+    }
+    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Answer::Done));
+    assert!(!world.specs.contains_key(&vm.id), "it is stopped where it is");
+    world.ask(Ask::DeleteVm { vm: other.id });
+    assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
+
+    // Deleted while the store writes: it is deleted, and nothing stays reserved.
+    let mut world = restored();
+    world.held.store = true;
+    let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
+    let gone = world.ask(Ask::DeleteVm { vm: vm.id });
+    world.catch_up();
+    assert!(matches!(world.answer(id), Some(Answer::VmRunning { .. })));
+    assert_eq!(world.answer(gone), Some(Answer::Done));
+    assert!(!world.specs.contains_key(&vm.id));
+    world.ask(Ask::DeleteVm { vm: other.id });
+    assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
 
 /// A request whose id turns out to be taken (its hypervisor was away when it was given) fails, and undoing it does not touch the other.

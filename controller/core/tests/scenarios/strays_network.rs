@@ -405,9 +405,21 @@ fn a_stray_gets_another_path() {
     let (vms, mut world) = orphaned(false, two_ways);
     world.connect_all();
     world.attach_found();
-    for link in [world.link("agg1", "edge1"), world.link("agg2", "edge2")] {
+    let way = |world: &World, vm: &VmRecord| {
+        let packet = udp(vm.mac, vm.address, Ipv4Addr::new(192, 0, 2, 1));
+        world.walk(NodeId::Server(vm.server), packet).1
+    };
+    for name in ["agg1", "agg2"] {
+        let (link, switch) = (world.link(name, "edge1"), world.switch(name));
         world.set_link(link, false);
-        vms.iter().for_each(|vm| world.assert_reachable(vm));
+        for vm in &vms {
+            world.assert_reachable(vm);
+            let way = way(&world, vm);
+            assert!(
+                way.contains(&world.switch("edge1")) && !way.contains(&switch),
+                "over a dead link: {way:?}"
+            );
+        }
         world.set_link(link, true);
         vms.iter().for_each(|vm| world.assert_reachable(vm));
     }
