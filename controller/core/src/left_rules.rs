@@ -27,6 +27,11 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    /// True when a switch has rules which nobody on record wants.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.by_switch.is_empty()
+    }
+
     /// True when a switch has rules of that owner which nobody on record wants.
     pub(crate) fn has(&self, owner: Owner) -> bool {
         self.by_switch.values().any(|owners| owners.contains_key(&owner))

@@ -195,6 +195,9 @@ impl Core {
         vm.allocated = true;
         self.dirty.vms = true;
         self.declare_vm(id);
+        if self.strays.left.is_any() {
+            self.review_left();
+        }
         let timeout = self.now + self.site.vm.start_timeout;
         self.timers.set(timeout, Timer::StartTimeout(id));
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
@@ -516,7 +519,9 @@ impl Core {
         self.leave_groups(id);
         self.pinned.remove(&id);
         self.return_to_pins();
-        self.serve_refused_strays();
+        if !self.strays.all.is_empty() {
+            self.serve_after(id, vm.record.mac, Some(vm.record.address));
+        }
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());

@@ -80,20 +80,32 @@ impl Core {
         }
         let keys: Vec<(VmId, ServerId)> = self.strays.all.keys().copied().collect();
         let refused: Vec<String> = keys.into_iter().filter_map(|key| self.serve_stray(key, &taken)).collect();
-        for record in std::mem::take(&mut self.strays.gone) {
-            self.end_service(&record);
-        }
+        self.end_services();
         for text in refused {
             self.notice(Level::Warning, "vm-stray-unserved", text);
         }
         self.review_left();
     }
 
-    /// The same after something that can only help those that are not served.
-    pub(crate) fn serve_refused_strays(&mut self) {
-        if self.strays.iter().any(|s| s.network.refused().is_some()) {
-            self.serve_strays();
+    /// Takes away what those had who are gone, or are not served any more.
+    fn end_services(&mut self) {
+        for record in std::mem::take(&mut self.strays.gone) {
+            self.end_service(&record);
         }
+    }
+
+    /// A VM or a stray is gone: a stray that had something in common with it may be served now.
+    pub(crate) fn serve_after(&mut self, id: VmId, mac: Mac, address: Option<Ipv4Addr>) {
+        let in_common = |s: &Stray| {
+            s.found.vm.0 as u32 == id.0 as u32
+                || s.mac() == mac
+                || (address.is_some() && s.address == address)
+        };
+        if self.strays.iter().any(|s| s.network.refused().is_some() && in_common(s)) {
+            return self.serve_strays();
+        }
+        self.end_services();
+        self.review_left();
     }
 
     /// What is to be said when it is not served, the first time.

@@ -299,9 +299,7 @@ impl Core {
         let stopped = self.strays.of(vm).find(|s| !s.stopping.is_empty());
         let Some(key) = stopped.map(|s| (s.found.vm, s.found.server)) else { return false };
         let text = format!("{vm} on {}, a stray, was stopped on request", self.server_name(key.1));
-        self.strays.found.remove(&key);
-        self.drop_stray(key);
-        self.serve_strays();
+        self.end_stray(key);
         self.notice(Level::Info, "vm-gone", text);
         true
     }
@@ -313,10 +311,17 @@ impl Core {
         if let [key] = all[..]
             && self.strays.all.get(&key).is_some_and(|s| !s.adopting)
         {
-            self.strays.found.remove(&key);
-            self.drop_stray(key);
-            self.serve_strays();
+            self.end_stray(key);
         }
+    }
+
+    /// One that is there no more, while the others are as they were.
+    fn end_stray(&mut self, key: (VmId, ServerId)) {
+        self.strays.found.remove(&key);
+        let Some(stray) = self.strays.all.get(&key) else { return };
+        let (mac, address) = (stray.mac(), stray.address);
+        self.drop_stray(key);
+        self.serve_after(key.0, mac, address);
     }
 
     /// Has a VM's hypervisor keep with it what it is asked for with now.

@@ -72,7 +72,6 @@ impl Core {
         if !self.links_of_switch_changed(id) {
             // No link changed, but a way over this switch counts only while the switch is attended.
             self.reroute_cut();
-            self.serve_refused_strays();
         }
         self.return_to_pins();
         self.probe_hosts_at(id);

@@ -438,14 +438,21 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that run: none of them is touched, and
-    /// at the end all of them run.
+    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that run: none of them is touched or cut off,
+    /// and at the end all of them run.
     #[test]
     fn no_schedule_touches_a_stray(count in 1usize..5, halted in 0u64..3, steps in vec(step(), 1..40)) {
         let (vms, mut world) = lost_store(count);
         world.attach_found();
         let strays: Vec<VmId> = vms.iter().map(|v| v.id).collect();
+        // Those that were said to be dead, until it is told that they are not.
+        let mut said_dead: Vec<VmId> = Vec::new();
         for step in steps {
+            match &step {
+                Step::Failed(vm) => said_dead.push(VmId(*vm)),
+                Step::Attach { told: true } | Step::Restart => said_dead.clear(),
+                _ => {}
+            }
             match step {
                 Step::Request => drop(world.ask_vm()),
                 Step::Delete(vm) => drop(world.ask(Ask::DeleteVm { vm: VmId(vm) })),
@@ -479,17 +486,23 @@ proptest! {
                 }
                 Step::Failed(vm) => world.tell(Event::VmFailed { vm: VmId(vm), why: "died".into() }),
                 Step::Started(vm) => world.tell(Event::VmStarted { vm: VmId(vm), address: None }),
-                Step::Wait(seconds) => world.wait(Duration::from_secs(seconds)),
+                Step::Wait(seconds) => world.wait_seen(Duration::from_secs(seconds)),
                 Step::Hold(held) => world.held.hypervisor = held,
                 Step::Restart => {
                     let mut next = World::dark_at(read(SMALL), world.stored.clone(), world.now);
                     next.continue_after(&world);
                     next.specs.clone_from(&world.specs);
+                    next.tables.clone_from(&world.tables);
                     next.connect_all();
                     next.attach_found();
                     prop_assert_eq!(touched(&world, &strays), None);
                     world = next;
                 }
+            }
+            for vm in vms.iter().filter(|vm| !said_dead.contains(&vm.id)) {
+                prop_assert_eq!(world.receive(vm), Fate::At(NodeId::Server(vm.server)), "{} is cut off", vm.id);
+                let gateway = world.site.topology.gateways[0].address;
+                prop_assert_eq!(world.send(vm, gateway), Fate::At(NodeId::Gateway(vm.gateway)));
             }
         }
         prop_assert_eq!(touched(&world, &strays), None);
