@@ -216,7 +216,8 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
     ///
-    /// With `placed_at`, only the one that was made for that request (or that runs and was made by a version that does not say for which).
+    /// With `placed_at`, only the one that was made for that request. One of an earlier release, which does not say for which, is given its
+    /// tag when its controller connects; without one it is not touched.
     ///
     /// # Errors
     /// When it may still be there. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when what is there is not meant.

@@ -40,22 +40,6 @@ pub(super) fn check_made_for(
     }
 }
 
-/// Refuses to remove a VM that was made for another request. One of an earlier release does not say for which: it is removed while it runs,
-/// as its controller has it; halted, it may be anybody's.
-pub(super) fn check_removable(
-    deed: &Deed<'_>,
-    vm: VmId,
-    record: &Vm,
-    placed_at: Option<Time>,
-) -> Result<(), VmmError> {
-    match placed_at {
-        Some(placed_at) if spec(record).is_some() || record.power_state == "Halted" => {
-            check_made_for(deed, vm, record, placed_at)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Keeps this with a VM from now on.
 pub(super) async fn keep(
     pool: &Pool,

@@ -238,7 +238,9 @@ impl Hypervisor for Xapi {
             let deed = pool.deed(server, Some(vm), format!("removing {vm}"));
             match pool.find(vm).await.map_err(|e| deed.failed(e))? {
                 Some(ours) => {
-                    kept::check_removable(&deed, vm, &ours.record, placed_at)?;
+                    if let Some(placed_at) = placed_at {
+                        kept::check_made_for(&deed, vm, &ours.record, placed_at)?;
+                    }
                     destroy::remove(&pool, &deed, &ours.reference).await
                 }
                 None => Ok(()),
