@@ -823,8 +823,8 @@ pub struct Notice {
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
     /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-adopted`, `vm-elsewhere`, `world-refused`, `second-controller`,
-    /// `clock-stepped`, `clock-doubted`.
+    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-stray-unserved`, `vm-adopted`, `vm-elsewhere`, `world-refused`,
+    /// `second-controller`, `clock-stepped`, `clock-doubted`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

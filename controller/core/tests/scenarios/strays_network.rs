@@ -444,3 +444,26 @@ fn without_a_tag_what_switches_have_stays() {
     world.assert_reachable(&vms[0]);
     assert!(matches!(world.receive(&vms[1]), Fate::Dropped(_)));
 }
+
+/// A switch comes with rules of a VM that may run, while a new VM with its address is on its way to the store: they go before that one starts.
+#[test]
+fn nobody_passes_for_a_vm_that_was_placed_before_a_switch_came() {
+    let (vms, orphans) = orphaned(false, |world| vec![world.vm()]);
+    let stored = Stored { last_vm: 5, ..Stored::default() };
+    let mut world = World::dark_at(read(SMALL), stored, orphans.now);
+    world.connect_all();
+    world.tell(Event::ServersAway { servers: vec![(vms[0].server, "silent".to_owned())] });
+    world.attach(Vec::new());
+    world.held.store = true;
+    let id = world.ask_vm();
+    world.tables.clone_from(&orphans.tables);
+    world.connect_all();
+    assert_eq!(owners(&world), [Owner::Vm(1)], "it may be somebody's");
+    world.catch_up();
+    let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
+    assert_eq!((vm.id, vm.address), (VmId(6), vms[0].address));
+    assert_eq!(owners(&world), [Owner::Vm(6)]);
+    let gateway = world.site.topology.gateways[0].address;
+    assert!(matches!(world.send(&vms[0], gateway), Fate::Dropped(_)), "it passes for {}", vm.id);
+    world.assert_reachable(&vm);
+}
