@@ -64,10 +64,10 @@ impl Core {
         if running > 1 {
             return Err(format!("there are {running} VMs with the id of {id}; stop all but one"));
         }
-        for server in [server, record.server].iter().filter(|s| self.away.contains_key(s)) {
+        if let Some(silent) = [server, record.server].iter().find(|s| self.away.contains_key(s)) {
             return Err(format!(
                 "the hypervisor of {} does not answer, so it is not known whether {id} runs there",
-                self.server_name(*server)
+                self.server_name(*silent)
             ));
         }
         if self.is_moving(id) {
