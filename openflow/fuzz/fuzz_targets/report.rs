@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
-use tandem_model::{Cookie, Dpid, Effect, Leave, Owner, PortNo, Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId};
+use tandem_model::{
+    Cookie, Dpid, Effect, Leave, Owner, PortNo, Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId,
+};
 use tandem_openflow::{framing, header, session};
 use tandem_switch_driver::{Cfg, Driver, Output};
 
