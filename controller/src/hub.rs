@@ -207,6 +207,7 @@ impl Hub {
     fn dispatch(&mut self, effect: Effect) {
         match &effect {
             Effect::SyncRules { switch, .. }
+            | Effect::LeaveRules { switch, .. }
             | Effect::ApplyRules { switch, .. }
             | Effect::SendArp { switch, .. }
             | Effect::SendDhcp { switch, .. }

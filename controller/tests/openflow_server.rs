@@ -10,7 +10,8 @@ use tandem_controller::hub::{Input, now};
 use tandem_controller::openflow_server::switchboard::Peer;
 use tandem_controller::openflow_server::{Caller, Server, SwitchLine, connection::connection};
 use tandem_model::{
-    Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, TxnId,
+    Cookie, Dpid, ETH_IPV4, Effect, Event, Leave, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, TxnId,
 };
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Cfg, ConnId, Description, Port, Sink, Switch};
@@ -190,7 +191,7 @@ fn rule(n: u32) -> Rule {
 }
 
 fn sync(txn: u64, rules: Vec<Rule>) -> Effect {
-    Effect::SyncRules { switch: DPID, txn: TxnId(txn), rules }
+    Effect::SyncRules { switch: DPID, txn: TxnId(txn), rules, leave: Leave::Nothing }
 }
 
 /// Each deletion is answered (OFPT_FLOW_REMOVED), and whoever writes all of them before it reads waits for a switch that waits for it.

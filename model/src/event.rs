@@ -4,10 +4,10 @@
 //! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
 
 use crate::{
-    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, LoadSample, Mac, Manner, MigrationId,
-    MigrationRecord, MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId, Resources, Rule,
-    RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId, VmRecord, VmRequest,
-    VmSpec, vm::GroupRecord,
+    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, Manner,
+    MigrationId, MigrationRecord, MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId,
+    Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId,
+    VmRecord, VmRequest, VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -177,6 +177,14 @@ pub enum Event {
         missing: u32,
         /// Flows of ours that were not wanted.
         stale: u32,
+    },
+    /// Flows of ours that a switch keeps although nobody wants them there, all of them. Said after each `SyncRules` that leaves some, and
+    /// whenever they have changed.
+    RulesLeft {
+        /// Which switch.
+        switch: Dpid,
+        /// By owner.
+        left: Vec<LeftRules>,
     },
     /// A switch reports rules otherwise than they were written, so that repairs change nothing: they are put off.
     RulesUnlike {
@@ -505,6 +513,16 @@ pub enum Effect {
         txn: TxnId,
         /// All rules that are wanted.
         rules: Vec<Rule>,
+        /// What stays besides, until `LeaveRules` says otherwise.
+        #[serde(default, skip_serializing_if = "Leave::is_nothing")]
+        leave: Leave,
+    },
+    /// Which flows of ours a switch keeps from now on although nobody wants them there. The others are removed.
+    LeaveRules {
+        /// Which switch.
+        switch: Dpid,
+        /// Which flows.
+        leave: Leave,
     },
     /// Add and remove rules, then a barrier. All or nothing on this switch.
     ApplyRules {
@@ -815,8 +833,8 @@ pub struct Notice {
     /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
     /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-adopted`, `vm-elsewhere`, `world-refused`, `second-controller`,
-    /// `clock-stepped`, `clock-doubted`.
+    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-stray-unserved`, `vm-adopted`, `vm-elsewhere`, `world-refused`,
+    /// `second-controller`, `clock-stepped`, `clock-doubted`.
     pub kind: String,
     /// One sentence: what, where, what to do.
     pub text: String,

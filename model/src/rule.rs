@@ -2,7 +2,9 @@
 
 use crate::{Mac, PortNo, Prefix};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 /// Ethernet type of IPv4.
 pub const ETH_IPV4: u16 = 0x0800;
@@ -180,6 +182,43 @@ pub enum Owner {
     Admin(u32),
     /// A migration's own traffic, by the low 32 bits of its id.
     Migration(u32),
+}
+
+impl Owner {
+    /// True for what a record of the store stands behind: one that a store does not know may still be somebody's.
+    pub fn is_recorded(self) -> bool {
+        matches!(self, Owner::Vm(_) | Owner::Group(_) | Owner::Migration(_))
+    }
+}
+
+/// Which flows of ours a switch keeps although nobody wants them there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leave {
+    /// None: all of them are stale.
+    #[default]
+    Nothing,
+    /// Those of VMs, groups and migrations that want no rule in this switch: they may run without a record of them.
+    Unknown {
+        /// Whose flows are stale all the same.
+        but: BTreeSet<Owner>,
+    },
+}
+
+impl Leave {
+    /// True for [`Leave::Nothing`].
+    pub fn is_nothing(&self) -> bool {
+        *self == Leave::Nothing
+    }
+}
+
+/// Flows of one owner that a switch keeps although nobody wants them there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftRules {
+    /// Whose they are.
+    pub owner: Owner,
+    /// The machines that they let send or be reached, by their addresses.
+    pub addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// An OpenFlow cookie of ours: magic (16 bits), owner's kind (8), owner's number (32), generation (8).

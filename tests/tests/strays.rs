@@ -4,6 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tandem_tests::pings::Witnesses;
 use tandem_tests::{DataCentre, can_emulate_on, program, wait};
 
 const SITE: &str = "name = \"small\"\n[topology]\nshape = \"linear\"\nswitches = 2\nservers_per_switch = 2\n\
@@ -164,4 +166,72 @@ fn vms_outlive_their_store_and_are_adopted() -> Result<()> {
     dc.tandem(&["vm", "delete", "vm1"])?;
     ensure!(dc.exec("vm1", &["true"]).is_err(), "it was deleted");
     Ok(())
+}
+
+/// The seconds that pings go on while the controller is away, comes back without its store, and learns what runs.
+const WITNESSED: u32 = 20;
+
+/// VMs ping their gateway and each other, 100 times a second, while their controller is killed, comes back with an empty store, and
+/// adopts them: nothing is lost. What is stopped then has no rules any more.
+fn strays_keep_their_network(mut dc: DataCentre) -> Result<()> {
+    let mut vms = Vec::new();
+    for _ in 0..3 {
+        vms.push(dc.request_vm()?);
+    }
+    let names: Vec<String> = vms.iter().map(|(id, _)| format!("vm{id}")).collect();
+    dc.tandem(&["group", "create", &vms[0].1, &vms[1].1])?;
+    let mut ways: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), GATEWAY)).collect();
+    ways.push((&names[0], &vms[1].1));
+    let witnesses = Witnesses::start(&dc, &ways, WITNESSED * 100)?;
+    dc.end_controller("-KILL")?;
+    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        let _ = std::fs::remove_file(dc.path(name));
+    }
+    dc.start_controller()?;
+    dc.wait_ready()?;
+    let strays = dc.json(&["vm", "list", "--strays"])?;
+    let served = strays.as_array().context("a list")?.iter().filter(|s| s["unserved"].is_null()).count();
+    ensure!(served == vms.len(), "{strays}");
+    // Flows are read and put right every few seconds.
+    std::thread::sleep(Duration::from_secs(8));
+    witnesses.lost_nothing("a controller came back without its store")?;
+    ensure!(!dc.notice("rules-repaired")?, "a switch had other rules than it should have");
+
+    // By hand, so that nothing is known of the gateway: it is asked for, and answered.
+    for name in &names {
+        dc.exec(name, &["ip", "neigh", "flush", "all"])?;
+    }
+    let ways: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), GATEWAY)).collect();
+    let witnesses = Witnesses::start(&dc, &ways[..2], 300)?;
+    dc.tandem(&["vm", "adopt", &names[0]])?;
+    witnesses.lost_nothing("one was adopted")?;
+    ensure!(dc.tandem(&["rules"])?.contains(&names[2]), "it has no rules");
+    dc.tandem(&["vm", "stop-stray", &names[2]])?;
+    ensure!(!dc.tandem(&["rules"])?.contains(&names[2]), "its rules are still wanted");
+    dc.exec(&names[1], &["ping", "-c", "2", "-W", "2", GATEWAY])?;
+    Ok(())
+}
+
+#[test]
+fn strays_keep_their_network_on_soft_switches() -> Result<()> {
+    if !can_emulate_on("soft") {
+        return Ok(());
+    }
+    strays_keep_their_network(DataCentre::up_on(SITE, "soft")?)
+}
+
+#[test]
+fn strays_keep_their_network_on_open_vswitch() -> Result<()> {
+    if !can_emulate_on("ovs") {
+        return Ok(());
+    }
+    strays_keep_their_network(DataCentre::up_on(SITE, "ovs")?)
+}
+
+#[test]
+fn strays_keep_their_network_on_switches_with_one_table() -> Result<()> {
+    if !can_emulate_on("ovs") {
+        return Ok(());
+    }
+    strays_keep_their_network(DataCentre::up_speaking(SITE, Some("OpenFlow10"))?)
 }

@@ -248,7 +248,7 @@ impl Core {
         if is_probe && asking.is_some_and(|(ip, _)| ip == arp.target_ip) {
             return;
         }
-        let Some(mac) = self.answer_for(arp.target_ip, asking.map(|(_, kind)| kind)) else { return };
+        let Some(mac) = self.answer_for(arp.target_ip, asking) else { return };
         if let Some((_, HostKind::Gateway(gateway))) = asking
             && let Some(entry) = self.entry(gateway, arp.target_ip)
             && (self.live.id(dpid), port) != (Some(entry.0), entry.1)
@@ -267,14 +267,15 @@ impl Core {
     }
 
     /// The Ethernet address that goes with `ip`, if whoever asks may know it.
-    fn answer_for(&self, ip: Ipv4Addr, asking: Option<HostKind>) -> Option<Mac> {
+    fn answer_for(&self, ip: Ipv4Addr, asking: Option<(Ipv4Addr, HostKind)>) -> Option<Mac> {
         if ip == self.site.addresses.dhcp {
             return Some(self.site.addresses.dhcp_mac);
         }
         let host = self.hosts.get(ip)?;
-        let may = match (asking?, host.kind) {
+        let (from, asking) = asking?;
+        let may = match (asking, host.kind) {
             (_, HostKind::Gateway(_)) => true,
-            (HostKind::Vm(a), HostKind::Vm(b)) => self.grouped(a, b),
+            (HostKind::Vm(a), HostKind::Vm(b)) => self.grouped(a, b) || self.strays.left.joins(from, ip),
             (HostKind::Vm(_), _) => false,
             (_, HostKind::Stranger) => false,
             _ => true,
@@ -287,7 +288,7 @@ impl Core {
     pub(crate) fn entry(&self, gateway: GatewayId, ip: Ipv4Addr) -> Option<(SwitchId, PortNo)> {
         let topology = &self.site.topology;
         let down = match self.hosts.get(ip)?.kind {
-            HostKind::Vm(vm) => self.vms.get(&vm)?.record.path_down.clone(),
+            HostKind::Vm(vm) => self.record_of(vm)?.path_down.clone(),
             HostKind::Server(server) => compile::paths_via(topology, &self.routes, server, 0, gateway)?.1,
             _ => return None,
         };
@@ -301,7 +302,7 @@ impl Core {
 
     /// Tells a VM's gateway by which of its uplinks the VM is reached now: an unsolicited ARP reply (RFC 826) at that port.
     pub(crate) fn announce(&mut self, vm: VmId) {
-        let Some(record) = self.vms.get(&vm).map(|v| &v.record) else { return };
+        let Some(record) = self.record_of(vm) else { return };
         let Some(gateway) = self.site.topology.gateway(record.gateway) else { return };
         let arp = Arp {
             op: ArpOp::Reply,
@@ -375,7 +376,7 @@ impl Core {
     ) -> DhcpReply {
         let plan = &self.site.addresses;
         let router = match host {
-            HostKind::Vm(vm) => self.vms.get(&vm).and_then(|v| self.site.topology.gateway(v.record.gateway)),
+            HostKind::Vm(vm) => self.record_of(vm).and_then(|r| self.site.topology.gateway(r.gateway)),
             _ => self.site.topology.gateways.first(),
         };
         let nak = kind == DhcpReplyKind::Nak;

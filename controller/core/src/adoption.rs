@@ -5,6 +5,7 @@
 //! 3. The store has it before anything else knows it. Then it gets its rules, and its tag is written as this version has it.
 
 use crate::core::Core;
+use crate::hosts::HostKind;
 use crate::lifecycle::Vm;
 use crate::placement::Placement;
 use crate::reroute::NO_WAY;
@@ -27,6 +28,9 @@ impl Core {
         known: Adoption,
     ) {
         let Some(key) = self.stray_meant(request, vm, server) else { return };
+        if self.strays.all.get(&key).is_some_and(|stray| self.record_elsewhere(stray).is_some()) {
+            return self.follow_vm(request, key, &known);
+        }
         match self.adoption(key, known) {
             Ok(record) => {
                 self.reserve(&Placement::of(&record), &record.request);
@@ -102,7 +106,7 @@ impl Core {
     }
 
     /// What was asked for, by the tag and by what is said now; the two must not contradict each other.
-    fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
+    pub(crate) fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
         let spec = stray.found.spec.as_deref();
         let size = spec.map(|s| s.resources);
         let classes = self.site.classes.len();
@@ -125,7 +129,7 @@ impl Core {
     }
 
     /// Whether nobody else has a stray's addresses.
-    fn is_free_for(&self, stray: &Stray, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
+    pub(crate) fn is_free_for(&self, stray: &Stray, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
         let same = |v: &&Vm| v.record.address == address || v.record.mac == mac;
         if let Some(vm) = self.vms.values().find(same) {
             return Err(format!("{} has its address {address} or its Ethernet address {mac}", vm.record.id));
@@ -136,27 +140,66 @@ impl Core {
             let at = self.server_name(other.found.server);
             return Err(format!("{} on {at} has its addresses too; stop one of them", other.found.vm));
         }
-        if !self.addresses.is_for_vms(address)
-            || self.hosts.get(address).is_some_and(|h| !h.expected.is_empty())
-        {
+        self.is_for_vms(stray.found.vm, mac, address)
+    }
+
+    /// Whether a VM may have these addresses at all.
+    pub(crate) fn is_for_vms(&self, vm: VmId, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
+        let is_anothers = |kind| kind != HostKind::Vm(vm);
+        let there = self.hosts.get(address).filter(|h| !h.expected.is_empty());
+        if !self.addresses.is_for_vms(address) || there.is_some_and(|h| is_anothers(h.kind)) {
             return Err(format!("{address} is no address for VMs of this site"));
+        }
+        let machine = self.hosts.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
+        if machine.is_some_and(is_anothers) || mac.is_multicast() || mac == self.site.addresses.dhcp_mac {
+            return Err(format!("{mac} is no Ethernet address for VMs of this site"));
         }
         Ok(())
     }
 
     /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room if there is, else any live one.
-    fn place_found(
+    pub(crate) fn place_found(
         &self,
         server: ServerId,
         origin: Option<(PortNo, VmOrigin)>,
         rate: BitRate,
     ) -> Option<Placement> {
+        let mut uplinks: Vec<usize> = (0..self.site.topology.server(server)?.uplinks.len()).collect();
+        uplinks.sort_by_key(|u| self.uplink_side_port(server, *u) != origin.map(|(port, _)| port));
+        self.place_by(server, &uplinks, origin.and_then(|(_, o)| o.gateway), rate)
+    }
+
+    /// The same by the uplink only that it is plugged into.
+    pub(crate) fn place_served(
+        &self,
+        server: ServerId,
+        port: PortNo,
+        gateway: Option<GatewayId>,
+        rate: BitRate,
+    ) -> Option<Placement> {
+        let count = self.site.topology.server(server)?.uplinks.len();
+        let own: Vec<usize> =
+            (0..count).filter(|u| self.uplink_side_port(server, *u) == Some(port)).collect();
+        self.place_by(server, &own, gateway, rate)
+    }
+
+    /// The server's own port of one of its uplinks.
+    fn uplink_side_port(&self, server: ServerId, uplink: usize) -> Option<PortNo> {
         let topology = &self.site.topology;
-        let links = &topology.server(server)?.uplinks;
-        let port = |u: &usize| compile::port_on(topology, NodeId::Server(server), *links.get(*u)?);
-        let mut uplinks: Vec<usize> = (0..links.len()).collect();
-        uplinks.sort_by_key(|u| port(u) != origin.map(|(port, _)| port));
-        let own = origin.and_then(|(_, o)| o.gateway).filter(|g| topology.gateway(*g).is_some());
+        let link = *topology.server(server)?.uplinks.get(uplink)?;
+        compile::port_on(topology, NodeId::Server(server), link)
+    }
+
+    /// By the first of these uplinks that has room, else by the first that is alive.
+    fn place_by(
+        &self,
+        server: ServerId,
+        uplinks: &[usize],
+        gateway: Option<GatewayId>,
+        rate: BitRate,
+    ) -> Option<Placement> {
+        let topology = &self.site.topology;
+        let own = gateway.filter(|g| topology.gateway(*g).is_some());
         let gateways = |uplink: usize| -> Vec<GatewayId> {
             own.map(|g| vec![g]).unwrap_or_else(|| {
                 topology
@@ -197,6 +240,7 @@ impl Core {
         self.dirty.vms = true;
         self.declare_vm(id);
         self.install(id, Purpose::VmMove(id));
+        self.review_left();
         if self.world.is_some() {
             let uplink = self.server_side_port(&record);
             if let Some(uplink_port) = uplink.filter(|p| before.as_ref().map(|s| s.uplink_port) != Some(*p)) {

@@ -174,6 +174,7 @@ impl Core {
             .map(|(id, _)| *id)
             .collect();
         there.into_iter().for_each(|id| self.install(id, Purpose::Upkeep));
+        self.serve_strays();
         self.mark_transfers_anew();
         self.refresh_groups();
     }

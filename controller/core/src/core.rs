@@ -278,6 +278,7 @@ impl Core {
                 let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
                 self.notice(Level::Warning, "rules-repaired", text);
             }
+            Event::RulesLeft { switch, left } => self.on_rules_left(switch, left),
             Event::RulesUnlike { switch, rules, example } => {
                 let name = self.switch_name(switch);
                 let text = format!(

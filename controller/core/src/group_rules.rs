@@ -207,7 +207,8 @@ impl Core {
         }
         let txn = self.changes.next_txn();
         let rules = self.desired.all(id);
-        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        let leave = self.leave_at_sync(id);
+        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
         self.dirty.rules(id);
         // Whoever waits for what was refused waits for this.
         self.changes.replace(refused, txn);

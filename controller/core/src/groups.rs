@@ -35,6 +35,9 @@ impl Core {
             return self.answer(request, Answer::Conflict { why });
         }
         self.last_group += 1;
+        while self.strays.left.has(Owner::Group(self.last_group as u32)) {
+            self.last_group += 1;
+        }
         let group = GroupRecord { id: GroupId(self.last_group), members: ids };
         self.groups.insert(group.id, group.clone());
         self.dirty.vms = true;

@@ -195,6 +195,9 @@ impl Core {
         vm.allocated = true;
         self.dirty.vms = true;
         self.declare_vm(id);
+        if self.strays.left.is_any() {
+            self.review_left();
+        }
         let timeout = self.now + self.site.vm.start_timeout;
         self.timers.set(timeout, Timer::StartTimeout(id));
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
@@ -272,6 +275,7 @@ impl Core {
             (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
                 self.on_move_rules(outcome.purpose, result);
             }
+            (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }
     }
@@ -515,6 +519,9 @@ impl Core {
         self.leave_groups(id);
         self.pinned.remove(&id);
         self.return_to_pins();
+        if !self.strays.all.is_empty() {
+            self.serve_after(id, vm.record.mac, Some(vm.record.address));
+        }
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());

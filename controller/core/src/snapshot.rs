@@ -212,6 +212,13 @@ pub struct StrayView {
     pub lacks: Vec<String>,
     /// There is a record of a VM with its id, which is another one or on another server.
     pub id_is_taken: bool,
+    /// The server where the record of this same VM has it: adopted, it stays where it is and the record follows.
+    #[serde(default)]
+    pub recorded_on: Option<String>,
+    /// Why this controller does not serve it: it has at most the rules that switches had for it. `None` where its network is as if it had
+    /// a record.
+    #[serde(default)]
+    pub unserved: Option<String>,
 }
 
 /// What the operator has decided by hand.
@@ -693,6 +700,8 @@ fn stray(core: &Core, s: &Stray) -> StrayView {
         resources: s.found.spec.as_ref().map(|spec| spec.resources),
         lacks: s.lacks().into_iter().map(str::to_owned).collect(),
         id_is_taken: core.vms.contains_key(&s.found.vm),
+        recorded_on: core.record_elsewhere(s).map(|r| core.server_name(r.server)),
+        unserved: s.network.refused().map(str::to_owned),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum StoreWait {
     Running(VmId),
     /// A stray: then it is a VM like any other.
     Adopted(Box<VmRecord>, RequestId),
+    /// A VM on record that runs elsewhere: then its record is of where it runs.
+    Followed(Box<VmRecord>, RequestId),
     /// A resize: then the hypervisor is asked.
     Resized(VmId),
     /// A running VM that somebody wants gone: then it is stopped.
@@ -75,6 +77,7 @@ impl Core {
             Some(StoreWait::Placed(vm)) => self.start_vm(vm),
             Some(StoreWait::Running(vm)) => self.announce_running(vm),
             Some(StoreWait::Adopted(record, request)) => self.adopted(*record, request),
+            Some(StoreWait::Followed(record, request)) => self.followed(*record, request),
             Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
             Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
             Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
@@ -117,7 +120,9 @@ impl Core {
                 waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
             }
             Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
-            Some(StoreWait::Adopted(record, request)) => self.not_adopted(&record, request, text),
+            Some(StoreWait::Adopted(record, request) | StoreWait::Followed(record, request)) => {
+                self.not_adopted(&record, request, text);
+            }
             Some(StoreWait::Resized(vm)) => {
                 if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
                     self.set_resources(vm, before);

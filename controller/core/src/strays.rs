@@ -5,18 +5,22 @@
 //!                                     +----"adopt it"--> (store) --Stored--> a VM like any other, as it runs
 //! ```
 //! 1. A stray is never stopped by itself. It is listed, and told once.
-//! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there.
+//! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there, and it keeps its network
+//!    ([`crate::stray_network`], [`crate::left_rules`]).
 //! 3. Adopting changes nothing of it: its request is what is kept with it ([`FoundVm::spec`]); what is not kept is asked for.
 //! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a stray too.
 
 use crate::addressing::vm_mac;
 use crate::core::Core;
-use crate::lifecycle::Vm;
+use crate::left_rules::Left;
+use crate::lifecycle::{Vm, owner};
 use crate::rules::compile;
-use std::collections::BTreeMap;
+use crate::stray_network::Network;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Effect, FoundVm, Level, Mac, PortNo, RequestId, ServerId, SwitchId, VmId, VmOrigin, VmState,
+    Answer, Effect, FoundVm, Level, Mac, PortNo, RequestId, ServerId, SwitchId, VmId, VmOrigin, VmRecord,
+    VmState,
 };
 
 /// VMs that a notice names.
@@ -36,6 +40,7 @@ pub(crate) struct Stray {
     pub(crate) stopping: Vec<RequestId>,
     /// It is on its way to the store.
     pub(crate) adopting: bool,
+    pub(crate) network: Network,
 }
 
 impl Stray {
@@ -58,6 +63,15 @@ pub(crate) struct Strays {
     /// What hypervisors have told last.
     found: BTreeMap<(VmId, ServerId), FoundVm>,
     pub(crate) all: BTreeMap<(VmId, ServerId), Stray>,
+    /// Those that were served and are gone, or are not served any more: what is theirs in the network is still to be taken away.
+    pub(crate) gone: Vec<VmRecord>,
+    /// Servers that have told what runs there, since the start.
+    pub(crate) heard: BTreeSet<ServerId>,
+    pub(crate) left: Left,
+    /// VMs on record that did not run where it says when hypervisors told last, while others with their ids did elsewhere.
+    pub(crate) elsewhere: BTreeSet<VmId>,
+    /// Strays whose rules are new, and not in all switches yet.
+    pub(crate) unsettled: BTreeSet<VmId>,
 }
 
 impl Strays {
@@ -135,8 +149,14 @@ impl Core {
                 }
             } else {
                 new.push(key);
-                let (stopping, adopting) = (Vec::new(), false);
-                let stray = Stray { found, address: None, holds: false, stopping, adopting };
+                let stray = Stray {
+                    found,
+                    address: None,
+                    holds: false,
+                    stopping: Vec::new(),
+                    adopting: false,
+                    network: Network::Unseen,
+                };
                 self.strays.all.insert(key, stray);
             }
             if let Some(address) = address {
@@ -144,6 +164,7 @@ impl Core {
             }
         }
         self.say_strays(&new);
+        self.serve_strays();
     }
 
     fn say_strays(&mut self, new: &[(VmId, ServerId)]) {
@@ -154,7 +175,7 @@ impl Core {
         let mut names: Vec<String> = new.iter().take(NAMED).map(at).collect();
         names.extend((new.len() > NAMED).then(|| format!("{} more", new.len() - NAMED)));
         let text = format!(
-            "this controller has no record of {}: left alone, and without rules in switches. `tandem vm list --strays` lists \
+            "this controller has no record of {}: left alone, with the network that they have. `tandem vm list --strays` lists \
              them, `tandem vm adopt` takes one up as it is, `tandem vm stop-stray` stops one",
             names.join(", ")
         );
@@ -171,7 +192,7 @@ impl Core {
         if let Some(before) = before {
             self.addresses.give_back(before);
         }
-        if self.addresses.hold(address)
+        if (self.strays.left.hand_over(address) || self.addresses.hold(address))
             && let Some(stray) = self.strays.all.get_mut(&key)
         {
             stray.holds = true;
@@ -179,23 +200,24 @@ impl Core {
         self.dirty.vms = true;
     }
 
-    /// Forgets a stray that is not there any more.
+    /// Forgets a stray that is not there any more; [`Core::serve_strays`] is to follow.
     fn drop_stray(&mut self, key: (VmId, ServerId)) {
         let Some(stray) = self.strays.all.remove(&key) else { return };
         if let Some(address) = stray.address.filter(|_| stray.holds) {
             self.addresses.give_back(address);
         }
+        self.strays.gone.extend(stray.network.served().cloned());
         self.dirty.vms = true;
         stray.stopping.into_iter().for_each(|r| self.answer(r, Answer::Done));
     }
 
-    /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it.
+    /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it, those of rules that are left neither.
     pub(crate) fn next_vm_id(&mut self) -> VmId {
         loop {
             self.last_vm += 1;
             let id = VmId(self.last_vm);
             let taken = |s: &Stray| s.found.vm.0 as u32 == id.0 as u32 || s.mac() == vm_mac(id);
-            if !self.strays.iter().any(taken) {
+            if !self.strays.iter().any(taken) && !self.strays.left.has(owner(id)) {
                 return id;
             }
         }
@@ -213,7 +235,7 @@ impl Core {
         // One that somebody else has is not learnt.
         if let Some(key) = key
             && self.hosts.get(ip).is_none_or(|h| h.kind == crate::hosts::HostKind::Stranger)
-            && self.addresses.hold(ip)
+            && (self.strays.left.hand_over_to(key.0, ip) || self.addresses.hold(ip))
             && let Some(stray) = self.strays.all.get_mut(&key)
         {
             (stray.address, stray.holds) = (Some(ip), true);
@@ -277,8 +299,7 @@ impl Core {
         let stopped = self.strays.of(vm).find(|s| !s.stopping.is_empty());
         let Some(key) = stopped.map(|s| (s.found.vm, s.found.server)) else { return false };
         let text = format!("{vm} on {}, a stray, was stopped on request", self.server_name(key.1));
-        self.strays.found.remove(&key);
-        self.drop_stray(key);
+        self.end_stray(key);
         self.notice(Level::Info, "vm-gone", text);
         true
     }
@@ -290,9 +311,17 @@ impl Core {
         if let [key] = all[..]
             && self.strays.all.get(&key).is_some_and(|s| !s.adopting)
         {
-            self.strays.found.remove(&key);
-            self.drop_stray(key);
+            self.end_stray(key);
         }
+    }
+
+    /// One that is there no more, while the others are as they were.
+    fn end_stray(&mut self, key: (VmId, ServerId)) {
+        self.strays.found.remove(&key);
+        let Some(stray) = self.strays.all.get(&key) else { return };
+        let (mac, address) = (stray.mac(), stray.address);
+        self.drop_stray(key);
+        self.serve_after(key.0, mac, address);
     }
 
     /// Has a VM's hypervisor keep with it what it is asked for with now.

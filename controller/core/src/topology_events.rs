@@ -71,7 +71,8 @@ impl Core {
             self.on_tables_changed(id);
         }
         let rules = self.desired.all(id);
-        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules });
+        let leave = self.leave_at_sync(id);
+        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
         self.tell_ports(id, dpid);
         self.dirty.rules(id);
         self.dirty.switches = true;
@@ -282,6 +283,7 @@ impl Core {
         let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
         self.start_change(Purpose::Upkeep, differences, &[]);
         self.reroute_all();
+        self.serve_strays();
         self.refresh_groups();
         self.dirty.links = true;
     }

@@ -13,7 +13,9 @@ impl Core {
         self.world = Some(World { name: world, traffic });
         self.refused = None;
         self.dirty.vms = true;
+        self.heard_of_servers();
         self.take_strays(&there);
+        self.strays.elsewhere.clear();
         let ours: BTreeSet<VmId> =
             there.iter().filter(|(vm, server)| self.is_ours(*vm, *server)).map(|(vm, _)| *vm).collect();
         let ids: Vec<VmId> = self.vms.keys().copied().collect();
@@ -76,13 +78,22 @@ impl Core {
 
     /// A VM that should run is not where it should be, and something with its id is somewhere else.
     fn say_elsewhere(&mut self, id: VmId) {
+        self.strays.elsewhere.insert(id);
         let Some(record) = self.vms.get(&id).map(|v| &v.record) else { return };
         let name = |server| self.server_name(server);
         let places: Vec<String> = self.strays.of(id).map(|s| name(s.found.server)).collect();
+        let is_same = self.strays.of(id).any(|s| self.record_elsewhere(s).is_some());
+        let adopt = match is_same {
+            true => format!(
+                "It is the same VM: adopt it where it is (`tandem vm adopt {id}`), and its record follows"
+            ),
+            false => {
+                format!("To have the other one instead, delete {id} and adopt that (`tandem vm adopt {id}`)")
+            }
+        };
         let text = format!(
-            "{id} should run on {} and does not, but a {id} is on {}; neither is touched. When that one is not needed, stop it \
-             (`tandem vm stop-stray {id}`): {id} is started again where it was when its hypervisor is next connected; or delete {id} \
-             and adopt the other (`tandem vm adopt {id}`)",
+            "{id} should run on {} and does not, but a {id} is on {}; neither is touched. {adopt}. When that one is not needed, stop it \
+             (`tandem vm stop-stray {id}`): {id} is started again where it was when its hypervisor is next connected",
             name(record.server),
             places.join(" and ")
         );

@@ -51,12 +51,17 @@ pub async fn list(common: &Common) -> anyhow::Result<()> {
         return print_json(&strays);
     }
     let rows: Vec<Vec<String>> = strays.iter().map(row).collect();
-    print!("{}", table(&["vm", "name", "address", "mac", "server", "state", "to adopt it"], &rows));
+    print!(
+        "{}",
+        table(&["vm", "name", "address", "mac", "server", "state", "network", "to adopt it"], &rows)
+    );
     Ok(())
 }
 
 fn row(s: &StrayView) -> Vec<String> {
-    let todo = if s.id_is_taken {
+    let todo = if let Some(server) = &s.recorded_on {
+        format!("tandem vm adopt {} (its record says {server})", s.id)
+    } else if s.id_is_taken {
         "there is a record of another one".to_owned()
     } else if !s.runs {
         "it must run".to_owned()
@@ -73,6 +78,7 @@ fn row(s: &StrayView) -> Vec<String> {
         s.mac.to_string(),
         s.server_name.clone(),
         if s.runs { "runs" } else { "halted" }.to_owned(),
+        s.unserved.clone().unwrap_or_else(|| "as it was".to_owned()),
         todo,
     ]
 }

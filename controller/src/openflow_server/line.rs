@@ -78,7 +78,7 @@ pub(crate) fn closed_line() -> SwitchLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_model::{Dpid, TxnId};
+    use tandem_model::{Dpid, Leave, TxnId};
     use tandem_switch_driver::Duty;
 
     fn line() -> (SwitchLine, Inbox, watch::Sender<Wish>) {
@@ -104,7 +104,12 @@ mod tests {
         (0..EFFECTS).for_each(|_| line.carry(poll()));
         let lost = inbox.lost.load(Ordering::Relaxed);
         assert_eq!(lost as usize, KEPT_FREE - 1);
-        let rules = |n| Effect::SyncRules { switch: Dpid(1), txn: TxnId(n), rules: Vec::new() };
+        let rules = |n| Effect::SyncRules {
+            switch: Dpid(1),
+            txn: TxnId(n),
+            rules: Vec::new(),
+            leave: Leave::Nothing,
+        };
         (0..KEPT_FREE as u64 - 1).for_each(|n| line.carry(rules(n)));
         assert!(!inbox.overflow.is_cancelled());
         line.carry(rules(9999));

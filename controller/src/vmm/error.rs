@@ -75,6 +75,17 @@ pub enum VmmError {
         /// Which VM.
         vm: VmId,
     },
+    /// There is a VM with that id of which nothing says for which request it was made: it may hold somebody's data, and is not touched.
+    #[error(
+        "there is a {vm} on {host} already that an earlier release made, and nothing says for which request; it is left alone. Start it \
+         there and adopt it (`tandem vm adopt {vm}`), or remove it (`tandem vm stop-stray {vm}`)"
+    )]
+    MadeForUnknown {
+        /// Which host.
+        host: String,
+        /// Which VM.
+        vm: VmId,
+    },
     /// The host or pool serves another controller.
     #[error(
         "{host} serves another controller, {by}; stop that one first, or, if it is gone for good, take the host over: \

@@ -210,16 +210,17 @@ pub trait Hypervisor: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it cannot be started; then nothing of it is left. [`VmmError::NotMeant`] when there is one that was made for another request,
-    /// whatever state it is in.
+    /// whatever state it is in; [`VmmError::MadeForUnknown`] when nothing says for which.
     async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
     -> Result<Option<Ipv4Addr>, VmmError>;
 
     /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
     ///
-    /// With `placed_at`, only the one that was made for that request (or by a version that does not say for which).
+    /// With `placed_at`, only the one that was made for that request. One of an earlier release, which does not say for which, is given its
+    /// tag when its controller connects; without one it is not touched.
     ///
     /// # Errors
-    /// When it may still be there. [`VmmError::NotMeant`] when what is there was made for another request.
+    /// When it may still be there. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when what is there is not meant.
     async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
 
     /// Keeps this with a VM, in place of what was kept before: [`Found::spec`]. Nothing else of the VM changes.

@@ -5,6 +5,7 @@ use crate::ready::{SRV1, SRV2, driver, pool, spec, until};
 use serde_json::json;
 use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
+use tandem_controller::vmm::xapi::kept::SPEC;
 use tandem_controller::vmm::{Hypervisor, VmmError};
 use tandem_model::{Bytes, PortNo, VmId};
 
@@ -265,7 +266,8 @@ async fn an_allocation_that_is_dropped_is_undone() {
     until("undone", || double.things() == before).await;
 }
 
-/// A controller was killed in the middle of a clone: the VM has no tag yet, only its name.
+/// A controller was killed in the middle of a clone: the VM has no tag yet, only its name; or later, when it has one that says which request
+/// it is of.
 #[tokio::test]
 async fn what_a_killed_controller_left_is_removed_by_the_next_attempt() {
     let (double, driver) = pair().await;
@@ -275,7 +277,8 @@ async fn what_a_killed_controller_left_is_removed_by_the_next_attempt() {
         s.set("VM", &half, "is_a_template", json!(true));
         s.add_disk(&half, &sr);
         let tagged = s.add_vm("web", GIB);
-        s.set("VM", &tagged, "other_config", json!({"tandem-vm": "mine/7"}));
+        let kept = serde_json::to_string(&spec("debian-12")).expect("JSON");
+        s.set("VM", &tagged, "other_config", json!({ "tandem-vm": "mine/7", SPEC: kept }));
         s.add_disk(&tagged, &sr);
     });
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("made");

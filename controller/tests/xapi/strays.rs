@@ -46,6 +46,41 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
         s.set("VM", &vm, "other_config", config);
     });
     assert_eq!(kept(&driver.list(SRV1).await.expect("listed")), None);
+}
+
+/// A VM with an older tag and an id of ours: our request did not make it, so a request with its id is refused, says what to do, and undoing
+/// the request does not touch it either. On somebody's word it is removed, and with its controller's tag it is its controller's.
+#[tokio::test]
+async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
+    let double = Double::start(Setup::default()).await;
+    let driver = driver(vec![pool(&double, SRV1)]);
+    driver.allocate(SRV1, VM, &made_at(5)).await.expect("allocated");
+    let vm = double.vm(7).expect("there");
+    double.with(|s| {
+        let mut config = s.field("VM", &vm, "other_config").expect("there");
+        config.as_object_mut().expect("a map").remove(SPEC);
+        s.set("VM", &vm, "other_config", config);
+    });
+    for state in ["Halted", "Suspended", "Running"] {
+        double.with(|s| s.set("VM", &vm, "power_state", json!(state)));
+        let refused = driver.allocate(SRV1, VM, &made_at(6)).await.expect_err("it is somebody else's");
+        assert_eq!(refused, VmmError::MadeForUnknown { host: "srv1".into(), vm: VM }, "{state}");
+        assert_eq!(double.vm(7), Some(vm.clone()), "{state}: it is gone");
+        for word in ["nothing says for which request", "tandem vm adopt vm7", "tandem vm stop-stray vm7"] {
+            assert!(refused.to_string().contains(word), "{refused}");
+        }
+    }
+    // The core undoes a request that has failed.
+    for state in ["Running", "Halted"] {
+        double.with(|s| s.set("VM", &vm, "power_state", json!(state)));
+        let undone = driver.destroy(SRV1, VM, Some(Time(6))).await;
+        assert_eq!(undone, Err(VmmError::MadeForUnknown { host: "srv1".into(), vm: VM }), "{state}");
+        assert_eq!(double.vm(7), Some(vm.clone()), "{state}");
+    }
+    driver.destroy(SRV1, VM, None).await.expect("removed");
+    assert!(double.vm(7).is_none());
+    driver.allocate(SRV1, VM, &made_at(5)).await.expect("allocated");
+    driver.tag(SRV1, VM, &made_at(6)).await.expect("written");
     driver.destroy(SRV1, VM, Some(Time(6))).await.expect("removed");
     assert!(double.vm(7).is_none());
 }

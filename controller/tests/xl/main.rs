@@ -2,6 +2,7 @@
 //! made of their answers, and what failed moves leave. That real Xen hosts do the same is tested in the Xen lab.
 
 mod strays;
+mod take_over;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

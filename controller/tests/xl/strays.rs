@@ -56,7 +56,8 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     assert!(!files(&bed, 1).keys().any(|f| f.parent().is_some_and(|p| p.ends_with("vms"))));
 }
 
-/// One of an older version, whose request nobody knows, is found without it and can be stopped.
+/// One of an older version, whose request nobody knows, is found without it. A request with its id is refused and not undone by stopping it;
+/// with its controller's tag, or on somebody's word, it is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_of_an_older_version_is_found_without_its_request() {
     let Some(bed) = Bed::start("tcp") else { return };
@@ -65,7 +66,16 @@ async fn a_vm_of_an_older_version_is_found_without_its_request() {
     std::fs::remove_dir_all(bed.host(0).join("keep/vms")).expect("it was kept there");
     let found = driver.list(A).await.expect("listed");
     assert_eq!((found[0].vm, found[0].state, &found[0].spec), (VM, FoundState::Running, &None));
+    let unknown = VmmError::MadeForUnknown { host: "srv1".into(), vm: VM };
+    assert_eq!(driver.allocate(A, VM, &made_at(6)).await, Err(unknown.clone()));
+    assert_eq!(driver.destroy(A, VM, Some(Time(6))).await, Err(unknown));
+    assert_eq!(states(&driver, A).await, [(VM, FoundState::Running)]);
+    driver.tag(A, VM, &made_at(6)).await.expect("written");
     driver.destroy(A, VM, Some(Time(6))).await.expect("stops");
+    assert_eq!(states(&driver, A).await, []);
+    driver.allocate(A, VM, &made_at(5)).await.expect("starts");
+    std::fs::remove_dir_all(bed.host(0).join("keep/vms")).expect("it was kept there");
+    driver.destroy(A, VM, None).await.expect("stops");
     assert_eq!(states(&driver, A).await, []);
 }
 

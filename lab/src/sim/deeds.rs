@@ -17,7 +17,7 @@ impl Simulation {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         let delays = self.delays;
         match effect {
-            Effect::SyncRules { switch, txn, rules } => {
+            Effect::SyncRules { switch, txn, rules, .. } => {
                 let added = rules.len() as u32;
                 self.later(delays.rules, Event::RulesApplied { switch, txn, added, removed: 0 });
                 for vm in self.flows.ids().into_iter().filter(|id| id.0 >> 63 == 0).map(|id| VmId(id.0 / 2)) {
@@ -145,7 +145,8 @@ impl Simulation {
                 }
             }
             Effect::SendArp { switch, port, arp } => self.answer_arp(switch, port, &arp),
-            Effect::SendDhcp { .. } | Effect::Discover { .. } => {}
+            // A simulated switch has what it was told and nothing from before.
+            Effect::SendDhcp { .. } | Effect::Discover { .. } | Effect::LeaveRules { .. } => {}
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::speaker::{Reported, Speaker};
 use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{FlowSample, Rule, RuleAction, RuleKey};
+use std::net::Ipv4Addr;
+use tandem_model::{FlowSample, Leave, LeftRules, Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
 use tandem_model::{NOT_COUNTED, counted_sum};
 
 /// What has to be done to make a switch's flows of ours equal to what is wanted.
@@ -13,16 +14,22 @@ pub(crate) struct Repair {
     pub(crate) add: Vec<Rule>,
     /// Whole messages that delete stale flows; their transaction ids are still to be set.
     pub(crate) erase: Vec<Vec<u8>>,
+    /// The same for flows that were left until now.
+    pub(crate) let_go: Vec<Vec<u8>>,
+    /// What stays although nobody wants it.
+    pub(crate) left: Vec<LeftRules>,
 }
 
 /// See the module. Rules and flows are compared by meaning: by the key and actions that a rule would be reported with.
-pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], speaker: &dyn Speaker) -> Repair {
+pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], leave: &Leave, speaker: &dyn Speaker) -> Repair {
     let expected: BTreeMap<RuleKey, (&Rule, Option<Vec<RuleAction>>)> = wanted
         .values()
         .map(|rule| (wanted.meaning(&rule.key), (rule, speaker.actions_as_reported(rule))))
         .collect();
     let mut right = BTreeSet::new();
-    let mut erase = Vec::new();
+    let (mut erase, mut let_go) = (Vec::new(), Vec::new());
+    let unknown = Unknown::new(wanted, leave);
+    let mut left: BTreeMap<Owner, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
         match flow.key.and_then(|key| expected.get_key_value(&key)) {
             Some((key, (rule, actions))) if flow.actions == *actions && rule.cookie == flow.cookie => {
@@ -30,11 +37,51 @@ pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], speaker: &dyn Speak
             }
             // The same key is replaced by adding it; deleting it as well would open a gap.
             Some(_) => {}
-            None => erase.push(flow.erase.clone()),
+            None => match unknown.owner(flow) {
+                None => erase.push(flow.erase.clone()),
+                Some(owner) if unknown.is_let_go(owner) => let_go.push(flow.erase.clone()),
+                Some(owner) => {
+                    left.entry(owner).or_default().extend(flow.key.iter().flat_map(|k| machines(&k.matching)))
+                }
+            },
         }
     }
     let add = expected.iter().filter(|(key, _)| !right.contains(key)).map(|(_, (rule, _))| (*rule).clone());
-    Repair { add: add.collect(), erase }
+    let left = left.into_iter().map(|(owner, addresses)| LeftRules { owner, addresses });
+    Repair { add: add.collect(), erase, let_go, left: left.collect() }
+}
+
+/// Owners that may have flows here although none of theirs is wanted.
+struct Unknown<'a> {
+    leave: &'a Leave,
+    /// Those who want something here: what else they have here is of before.
+    known: BTreeSet<Owner>,
+}
+
+impl Unknown<'_> {
+    fn new<'a>(wanted: &Wanted, leave: &'a Leave) -> Unknown<'a> {
+        let known = match leave {
+            Leave::Nothing => BTreeSet::new(),
+            Leave::Unknown { .. } => wanted.values().filter_map(|rule| rule.cookie.owner()).collect(),
+        };
+        Unknown { leave, known }
+    }
+
+    /// The owner of a flow, if it may be one of them.
+    fn owner(&self, flow: &Reported) -> Option<Owner> {
+        let owner = flow.cookie.owner().filter(|o| o.is_recorded() && !self.leave.is_nothing())?;
+        (!self.known.contains(&owner)).then_some(owner)
+    }
+
+    fn is_let_go(&self, owner: Owner) -> bool {
+        matches!(self.leave, Leave::Unknown { but } if but.contains(&owner))
+    }
+}
+
+/// The single machines that a match is about: who sends, and who is sent to by the Ethernet address.
+fn machines(matching: &RuleMatch) -> impl Iterator<Item = Ipv4Addr> {
+    let to = matching.ip_dst.filter(|_| matching.eth_dst.is_some());
+    [matching.ip_src, to].into_iter().flatten().filter(|p| p.len() == 32).map(Prefix::address)
 }
 
 /// Where flows of somebody else stand: in 1.0 nothing may be deleted there.

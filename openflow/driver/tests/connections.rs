@@ -4,8 +4,8 @@ mod memory;
 
 use memory::{Memory, cfg, packet_in};
 use tandem_model::{
-    Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
-    TxnId,
+    Cookie, Dpid, ETH_IPV4, Effect, Event, Leave, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, Time, TxnId,
 };
 use tandem_openflow::{AnyMessage, framing, header, of13};
 use tandem_switch_driver::{Driver, Duty, Output};
@@ -60,7 +60,7 @@ fn rule(n: u16) -> Rule {
 }
 
 fn sync(rules: Vec<Rule>) -> Effect {
-    Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules }
+    Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }
 }
 
 #[test]

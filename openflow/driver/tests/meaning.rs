@@ -8,8 +8,8 @@ use memory::{Memory, cfg};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Cookie, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Effect, Event, Mac, Metadata, Owner, PortNo, Prefix, Rule,
-    RuleAction, RuleKey, RuleMatch, Time, TxnId, VlanTag,
+    Cookie, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Effect, Event, Leave, Mac, Metadata, Owner, PortNo, Prefix,
+    Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId, VlanTag,
 };
 use tandem_openflow::of13::multipart::ReplyBody as Reply13;
 use tandem_openflow::of13::oxm::BASIC;
@@ -55,7 +55,7 @@ impl Pair {
         let mut pair = Pair { driver, switch, now: Time::ZERO, sent: Vec::new(), events: Vec::new() };
         pair.talk(out, &|m| m);
         let mut out = Output::default();
-        let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules };
+        let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing };
         pair.driver.carry_out(sync, pair.now, &mut out);
         pair.talk(out, &|m| m);
         assert_eq!(pair.switch.errors, [], "the switch takes every rule");

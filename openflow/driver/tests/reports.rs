@@ -8,8 +8,8 @@ use memory::{Memory, cfg};
 use proptest::prelude::*;
 use std::time::Duration;
 use tandem_model::{
-    Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
-    TxnId,
+    Cookie, Dpid, ETH_IPV4, Effect, Event, Leave, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, Time, TxnId,
 };
 use tandem_openflow::{framing, header, of10, of13};
 use tandem_switch_driver::{Driver, Output};
@@ -76,7 +76,12 @@ impl Polled {
                     break;
                 }
                 is_synced = true;
-                let effect = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: rules() };
+                let effect = Effect::SyncRules {
+                    switch: Dpid(7),
+                    txn: TxnId(1),
+                    rules: rules(),
+                    leave: Leave::Nothing,
+                };
                 driver.carry_out(effect, Time::ZERO, &mut out);
             }
             for message in messages(&switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO)) {

@@ -4,8 +4,8 @@ mod memory;
 
 use memory::{Answers, LONG, Memory, cfg, packet_in, port13};
 use tandem_model::{
-    Cookie, Dpid, ETH_IPV4, Effect, Event, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey, RuleMatch, Time,
-    TxnId,
+    Cookie, Dpid, ETH_IPV4, Effect, Event, Leave, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
+    RuleMatch, Time, TxnId,
 };
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
 use tandem_switch_driver::{Driver, DriverError, Output};
@@ -103,7 +103,7 @@ impl Pair {
 }
 
 fn sync(txn: u64, rules: Vec<Rule>) -> Effect {
-    Effect::SyncRules { switch: Dpid(7), txn: TxnId(txn), rules }
+    Effect::SyncRules { switch: Dpid(7), txn: TxnId(txn), rules, leave: Leave::Nothing }
 }
 
 fn apply(txn: u64, add: Vec<Rule>, remove: Vec<RuleKey>) -> Effect {
@@ -524,5 +524,71 @@ fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
         let events = pair.effect(set(9, false)).expect("no change");
         assert!(matches!(&events[..], [Event::PortRefused { port: PortNo(9), .. }]), "{events:?}");
         assert_eq!(pair.switch.port_mods.len(), 3, "a port that is not there is not asked for");
+    }
+}
+
+/// Flows of a VM that nobody on record has stay as long as the core leaves them, over audits too, and are told. What goes then goes
+/// without a word of repair. Of a VM that wants something here, and of the plan, nothing stays that is not wanted.
+#[test]
+fn what_is_left_stays_until_it_is_let_go() {
+    let leave = |but: &[Owner]| Leave::Unknown { but: but.iter().copied().collect() };
+    let with = |rules, leave| Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave };
+    let left = |events: &[Event]| {
+        events.iter().find_map(|e| match e {
+            Event::RulesLeft { left, .. } => Some(left.iter().map(|l| l.owner).collect::<Vec<_>>()),
+            _ => None,
+        })
+    };
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.plant(1, 0x99, false);
+        pair.switch.plant(40, Cookie::new(Owner::Plan, 0).0, false);
+        pair.switch.plant(50, stale(), false);
+        pair.switch.plant(60, Cookie::new(Owner::Group(3), 0).0, true);
+        pair.switch.plant(70, Cookie::new(Owner::Vm(8), 0).0, true);
+        let mut wanted = rule(100, RuleAction::Hairpin);
+        wanted.cookie = Cookie::new(Owner::Vm(8), 1);
+        let events = pair.effect(with(vec![wanted.clone()], leave(&[]))).expect("a sync");
+        assert_eq!(left(&events), Some(vec![Owner::Vm(9), Owner::Group(3)]), "{events:?}");
+        assert_eq!(pair.switch.priorities(), [1, 50, 60, 100]);
+        for _ in 0..4 {
+            let events = pair.wait().expect("a poll");
+            assert_eq!(left(&events), None, "it was told");
+        }
+        assert_eq!(pair.switch.priorities(), [1, 50, 60, 100]);
+        let but = Effect::LeaveRules { switch: Dpid(7), leave: leave(&[Owner::Vm(9)]) };
+        let events = pair.effect(but).expect("less is left");
+        assert_eq!(left(&events), Some(vec![Owner::Group(3)]), "{events:?}");
+        assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{events:?}");
+        assert_eq!(pair.switch.priorities(), [1, 60, 100]);
+        // On another connection it is told again.
+        let events = pair.effect(with(vec![wanted], leave(&[Owner::Vm(9)]))).expect("a sync");
+        assert_eq!(left(&events), Some(vec![Owner::Group(3)]), "{events:?}");
+        let nothing = Effect::LeaveRules { switch: Dpid(7), leave: Leave::Nothing };
+        let events = pair.effect(nothing).expect("nothing is left");
+        assert_eq!(left(&events), Some(Vec::new()), "{events:?}");
+        assert_eq!(pair.switch.priorities(), [1, 100]);
+        assert_eq!(pair.switch.errors, []);
+    }
+}
+
+/// What is let go while a change is under way goes when that is confirmed.
+#[test]
+fn what_is_let_go_waits_for_changes_under_way() {
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.plant(50, stale(), false);
+        let leave = Leave::Unknown { but: Default::default() };
+        let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: Vec::new(), leave };
+        pair.effect(sync).expect("a sync");
+        pair.driver.carry_out(
+            apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new()),
+            pair.now,
+            &mut pair.out,
+        );
+        let nothing = Effect::LeaveRules { switch: Dpid(7), leave: Leave::Nothing };
+        let events = pair.effect(nothing).expect("nothing is left");
+        assert!(events.iter().any(|e| matches!(e, Event::RulesApplied { txn: TxnId(2), .. })), "{events:?}");
+        assert_eq!(pair.switch.priorities(), [100]);
     }
 }

@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
-use tandem_model::{Cookie, Dpid, Effect, Owner, PortNo, Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId};
+use tandem_model::{
+    Cookie, Dpid, Effect, Leave, Owner, PortNo, Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId,
+};
 use tandem_openflow::{framing, header, session};
 use tandem_switch_driver::{Cfg, Driver, Output};
 
@@ -43,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
         cookie: Cookie::new(Owner::Plan, 0),
     };
     let rules = vec![rule(1), rule(2)];
-    driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules }, now, &mut out);
+    driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }, now, &mut out);
     // Pieces: the type, the transaction id, how long, and the body.
     while let [kind, xid, length, after @ ..] = rest {
         let (body, after) = after.split_at(after.len().min(usize::from(*length)));

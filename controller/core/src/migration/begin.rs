@@ -3,7 +3,7 @@
 
 use super::execute::MoveOrder;
 use super::state::{Migration, at};
-use super::{fork, precopy};
+use super::{fork, precopy, transfer};
 use crate::classes::refused;
 use crate::core::Core;
 use crate::operator::in_order;
@@ -61,6 +61,9 @@ impl Core {
         self.untake(&held);
         let (path, rate, predicted) = transfer?;
         self.migrations.last += 1;
+        while self.strays.left.has(transfer::transfer_owner(MigrationId(self.migrations.last))) {
+            self.migrations.last += 1;
+        }
         let id = MigrationId(self.migrations.last);
         let record = MigrationRecord {
             id,

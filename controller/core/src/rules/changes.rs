@@ -30,6 +30,8 @@ pub enum Purpose {
     MovePrepare(MigrationId),
     /// The rules of one of its places again: the new one, or the old one if it is undone.
     MoveSettle(MigrationId),
+    /// The rules of a VM that has no record, for the first time.
+    StrayServed(VmId),
     /// Default routes, or putting things back: nobody waits for it.
     Upkeep,
 }

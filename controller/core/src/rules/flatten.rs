@@ -8,7 +8,7 @@
 //! needs no metadata.
 
 use std::collections::BTreeMap;
-use tandem_model::{Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag};
+use tandem_model::{Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag};
 
 fn both<T: PartialEq + Copy>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
     match (a, b) {
@@ -129,7 +129,10 @@ pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<Ru
                 dropped.push(matching);
             }
             let key = RuleKey { table: 0, priority: key.priority + next.key.priority, matching };
-            flat.insert(key, Rule { key, actions, cookie: next.cookie });
+            // What a VM's rule begins stays and goes with the VM.
+            let is_recorded = first.cookie.owner().is_some_and(Owner::is_recorded);
+            let cookie = if is_recorded { first.cookie } else { next.cookie };
+            flat.insert(key, Rule { key, actions, cookie });
         }
     }
     flat

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, ETH_ARP, ETH_IPV4, Effect, Event, LinkId, Mac, NodeId, Rule, Site, SwitchId, Time, TxnId,
+    Dpid, ETH_ARP, ETH_IPV4, Effect, Event, Leave, LinkId, Mac, NodeId, Rule, Site, SwitchId, Time, TxnId,
 };
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Cfg, ConnId, Port, Queue, Sink, Switch};
@@ -114,7 +114,7 @@ impl Pair {
 
     fn sync(&mut self, dpid: Dpid, rules: Vec<Rule>) {
         let mut out = Output::default();
-        let sync = Effect::SyncRules { switch: dpid, txn: TxnId(1), rules };
+        let sync = Effect::SyncRules { switch: dpid, txn: TxnId(1), rules, leave: Leave::Nothing };
         self.driver.carry_out(sync, self.now, &mut out);
         self.talk(out);
     }

@@ -30,6 +30,7 @@ mod plans;
 mod restart;
 mod statistics;
 mod strays;
+mod strays_network;
 mod topology;
 mod wall_clock;
 mod world;

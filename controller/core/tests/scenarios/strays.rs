@@ -25,7 +25,7 @@ fn touches(effect: &Effect) -> Option<VmId> {
     }
 }
 
-fn notices(world: &World, kind: &str) -> Vec<String> {
+pub(crate) fn notices(world: &World, kind: &str) -> Vec<String> {
     let text = |e: &Effect| match e {
         Effect::Notice { notice } if notice.kind == kind => Some(notice.text.clone()),
         _ => None,
@@ -34,7 +34,7 @@ fn notices(world: &World, kind: &str) -> Vec<String> {
 }
 
 /// A data centre with VMs, and a controller with an empty store that comes to it later. The first one is gone.
-fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
+pub(crate) fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
     let mut before = World::new(read(SMALL));
     let mut vms = Vec::new();
     for n in 0..count {
@@ -45,6 +45,7 @@ fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
     }
     let mut after = World::dark_at(read(SMALL), Stored::default(), before.now + Duration::from_secs(5));
     after.specs.clone_from(&before.specs);
+    after.tables.clone_from(&before.tables);
     after.connect_all();
     (vms, after)
 }
@@ -88,7 +89,7 @@ fn an_empty_store_stops_nobody_and_takes_nothing() {
 fn an_adopted_vm_is_what_it_was() {
     let (vms, mut world) = lost_store(2);
     world.attach_found();
-    assert!(!matches!(world.receive(&vms[0]), Fate::At(NodeId::Server(_))), "it has no rules yet");
+    world.assert_reachable(&vms[0]);
     world.forget();
     let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
     let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
@@ -246,6 +247,10 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
         assert_eq!(notices(&after, "vm-elsewhere").len(), 1);
         let listed = after.core.snapshot().strays.clone();
         assert!(listed.len() == 1 && listed[0].id_is_taken, "{listed:?}");
+        assert_eq!(listed[0].recorded_on, elsewhere.then(|| "srv1".to_owned()));
+        if elsewhere {
+            continue;
+        }
         let id = after.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
         assert!(matches!(after.answer(id), Some(Answer::Conflict { why }) if why.contains("a record")));
         if !elsewhere {
@@ -256,6 +261,90 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
             assert!(matches!(after.answer(id), Some(Answer::VmRunning { .. })), "{:?}", after.answer(id));
         }
     }
+}
+
+/// A copy of the store from before a VM moved. Adopted where it runs, it is the VM that it was, with its size of now: the record, the rules,
+/// its group and what is reserved follow, and its hypervisor is asked for nothing but to keep its tag. Until then neither is touched.
+#[test]
+fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
+    let mut before = World::new(read(SMALL));
+    let (vm, other) = (before.vm(), before.vm());
+    before.ask(Ask::CreateGroup { members: vec![vm.address, other.address] });
+    let copy = before.stored.clone();
+    let to = Resources { cpu: 2, ..vm.request.resources };
+    before.ask(Ask::ResizeVm { vm: vm.id, resources: to });
+    before.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(3)), options: Default::default() });
+    let moved = before.core.vm(vm.id).cloned().expect("it runs");
+    assert_eq!(moved.server, ServerId(3));
+
+    let restored = || {
+        let mut after = World::dark_at(read(SMALL), copy.clone(), before.now + Duration::from_secs(5));
+        after.specs.clone_from(&before.specs);
+        after.tables.clone_from(&before.tables);
+        after.connect_all();
+        after.attach_found();
+        after.forget();
+        after
+    };
+    let adopt = |world: &mut World, known: Adoption| {
+        let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known });
+        world.answer(id).expect("an answer")
+    };
+    let mut world = restored();
+    let said = Adoption { cpu: Some(4), ..Adoption::default() };
+    assert!(
+        matches!(adopt(&mut world, said), Answer::Conflict { why } if why.contains("leave the options out"))
+    );
+    let used = world.used();
+    // What the store does not take has not happened.
+    world.held.broken = true;
+    assert!(matches!(adopt(&mut world, Adoption::default()), Answer::Failed { .. }));
+    assert_eq!((world.used(), world.core.vm(vm.id).map(|v| v.server)), (used, Some(vm.server)));
+    world.held.broken = false;
+    // Its server is silent: then it is not known that it does not run there.
+    let away = vec![(vm.server, "no route to host".to_owned())];
+    world.tell(Event::ServersAway { servers: away });
+    assert!(
+        matches!(adopt(&mut world, Adoption::default()), Answer::Conflict { why } if why.contains("not known"))
+    );
+    world.tell(Event::ServersAway { servers: Vec::new() });
+    assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
+
+    let Answer::VmRunning { vm: now } = adopt(&mut world, Adoption::default()) else {
+        panic!("it runs there")
+    };
+    assert_eq!((now.server, now.request.resources, now.address), (moved.server, to, vm.address));
+    assert_eq!((now.placed_at, now.expires_at), (moved.placed_at, moved.expires_at));
+    world.assert_reachable(&now);
+    assert_eq!(world.send(&other, now.address), Fate::At(NodeId::Server(now.server)), "its group follows");
+    assert_eq!(world.stored.vms.iter().find(|v| v.id == vm.id), Some(&*now));
+    let done: Vec<&Effect> = world.log.iter().filter(|e| touches(e).is_some()).collect();
+    assert!(matches!(done[..], [Effect::TagVm { .. }]), "{done:?}");
+    assert_eq!(notices(&world, "vm-adopted").len(), 1);
+    assert!(world.core.snapshot().strays.is_empty());
+    let both = [&*now, &other].map(|v| (v.server, v.request.resources));
+    for n in 0..4 {
+        let there = both.iter().filter(|(at, _)| *at == ServerId(n));
+        let sum = there.fold(Resources::default(), |sum, (_, r)| sum.plus(*r));
+        assert_eq!(world.used()[n as usize], sum, "srv{}", n + 1);
+    }
+    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Answer::Done));
+    assert!(!world.specs.contains_key(&vm.id), "it is stopped where it is");
+    world.ask(Ask::DeleteVm { vm: other.id });
+    assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
+
+    // Deleted while the store writes: it is deleted, and nothing stays reserved.
+    let mut world = restored();
+    world.held.store = true;
+    let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
+    let gone = world.ask(Ask::DeleteVm { vm: vm.id });
+    world.catch_up();
+    assert!(matches!(world.answer(id), Some(Answer::VmRunning { .. })));
+    assert_eq!(world.answer(gone), Some(Answer::Done));
+    assert!(!world.specs.contains_key(&vm.id));
+    world.ask(Ask::DeleteVm { vm: other.id });
+    assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
 
 /// A request whose id turns out to be taken (its hypervisor was away when it was given) fails, and undoing it does not touch the other.
@@ -349,14 +438,21 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that run: none of them is touched, and
-    /// at the end all of them run.
+    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that run: none of them is touched or cut off,
+    /// and at the end all of them run.
     #[test]
     fn no_schedule_touches_a_stray(count in 1usize..5, halted in 0u64..3, steps in vec(step(), 1..40)) {
         let (vms, mut world) = lost_store(count);
         world.attach_found();
         let strays: Vec<VmId> = vms.iter().map(|v| v.id).collect();
+        // Those that were said to be dead, until it is told that they are not.
+        let mut said_dead: Vec<VmId> = Vec::new();
         for step in steps {
+            match &step {
+                Step::Failed(vm) => said_dead.push(VmId(*vm)),
+                Step::Attach { told: true } | Step::Restart => said_dead.clear(),
+                _ => {}
+            }
             match step {
                 Step::Request => drop(world.ask_vm()),
                 Step::Delete(vm) => drop(world.ask(Ask::DeleteVm { vm: VmId(vm) })),
@@ -390,17 +486,23 @@ proptest! {
                 }
                 Step::Failed(vm) => world.tell(Event::VmFailed { vm: VmId(vm), why: "died".into() }),
                 Step::Started(vm) => world.tell(Event::VmStarted { vm: VmId(vm), address: None }),
-                Step::Wait(seconds) => world.wait(Duration::from_secs(seconds)),
+                Step::Wait(seconds) => world.wait_seen(Duration::from_secs(seconds)),
                 Step::Hold(held) => world.held.hypervisor = held,
                 Step::Restart => {
                     let mut next = World::dark_at(read(SMALL), world.stored.clone(), world.now);
                     next.continue_after(&world);
                     next.specs.clone_from(&world.specs);
+                    next.tables.clone_from(&world.tables);
                     next.connect_all();
                     next.attach_found();
                     prop_assert_eq!(touched(&world, &strays), None);
                     world = next;
                 }
+            }
+            for vm in vms.iter().filter(|vm| !said_dead.contains(&vm.id)) {
+                prop_assert_eq!(world.receive(vm), Fate::At(NodeId::Server(vm.server)), "{} is cut off", vm.id);
+                let gateway = world.site.topology.gateways[0].address;
+                prop_assert_eq!(world.send(vm, gateway), Fate::At(NodeId::Gateway(vm.gateway)));
             }
         }
         prop_assert_eq!(touched(&world, &strays), None);

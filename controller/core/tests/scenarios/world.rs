@@ -1,16 +1,16 @@
 //! Switches that do as they are told, hypervisors that start what they are asked to, VMs that take their address by DHCP and a
 //! store that never fails: unless a test holds one of them and answers in its place.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Line};
 use tandem_model::{
-    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, LinkId, Mac,
-    NodeId, Notice, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey, ServerId, Site, Stored,
-    SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
+    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules,
+    LinkId, Mac, NodeId, Notice, Owner, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey,
+    ServerId, Site, Stored, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
 };
 
 /// When every test starts: leases are stored as absolute times, so not at zero.
@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) log: Vec<Effect>,
     /// What each switch has.
     pub(crate) tables: Tables,
+    /// What each switch is to have.
+    wanted: Tables,
     /// What the store holds.
     pub(crate) stored: Stored,
     pub(crate) specs: BTreeMap<VmId, (ServerId, VmSpec)>,
@@ -108,6 +110,7 @@ impl World {
             one_table: false,
             log: Vec::new(),
             tables: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             stored,
             specs: BTreeMap::new(),
             pending: Vec::new(),
@@ -173,12 +176,18 @@ impl World {
 
     fn carry_out(&mut self, effect: &Effect) {
         match effect {
-            Effect::SyncRules { switch, txn, rules } => {
-                self.tables.insert(*switch, rules.iter().map(|r| (r.key, r.clone())).collect());
+            Effect::SyncRules { switch, txn, rules, leave } => {
+                self.wanted.insert(*switch, rules.iter().map(|r| (r.key, r.clone())).collect());
+                self.leave_rules(*switch, leave);
+                self.tables.entry(*switch).or_default().extend(rules.iter().map(|r| (r.key, r.clone())));
                 let (added, removed) = (rules.len() as u32, 0);
                 self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
             }
-            Effect::ApplyRules { .. } if self.held.switches => self.pending.push(effect.clone()),
+            Effect::LeaveRules { switch, leave } => self.leave_rules(*switch, leave),
+            Effect::ApplyRules { .. } if self.held.switches => {
+                change(&mut self.wanted, effect);
+                self.pending.push(effect.clone());
+            }
             Effect::ApplyRules { switch, txn, .. } if !self.held.rules => {
                 self.apply(effect);
                 let (added, removed) = (0, 0);
@@ -324,12 +333,36 @@ impl World {
 
     /// A switch carries out a transaction, additions first.
     pub(crate) fn apply(&mut self, effect: &Effect) {
-        if let Effect::ApplyRules { switch, add, remove, .. } = effect {
-            let table = self.tables.entry(*switch).or_default();
-            table.extend(add.iter().map(|r| (r.key, r.clone())));
-            remove.iter().for_each(|key| {
-                table.remove(key);
-            });
+        change(&mut self.tables, effect);
+        change(&mut self.wanted, effect);
+    }
+
+    /// A switch lets go of what is neither wanted nor left; it says what is left.
+    fn leave_rules(&mut self, switch: Dpid, leave: &Leave) {
+        let wanted = self.wanted.entry(switch).or_default();
+        let known: BTreeSet<Owner> = wanted.values().filter_map(|r| r.cookie.owner()).collect();
+        let stays = |rule: &Rule| match leave {
+            Leave::Nothing => false,
+            Leave::Unknown { but } => rule
+                .cookie
+                .owner()
+                .is_some_and(|o| o.is_recorded() && !known.contains(&o) && !but.contains(&o)),
+        };
+        let table = self.tables.entry(switch).or_default();
+        table.retain(|key, rule| wanted.contains_key(key) || stays(rule));
+        let mut owners: BTreeMap<Owner, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        for rule in table.values().filter(|r| !wanted.contains_key(&r.key)) {
+            let m = &rule.key.matching;
+            let to = m.ip_dst.filter(|_| m.eth_dst.is_some());
+            let machines =
+                [m.ip_src, to].into_iter().flatten().filter(|p| p.len() == 32).map(|p| p.address());
+            if let Some(owner) = rule.cookie.owner() {
+                owners.entry(owner).or_default().extend(machines);
+            }
+        }
+        if !leave.is_nothing() {
+            let left = owners.into_iter().map(|(owner, addresses)| LeftRules { owner, addresses }).collect();
+            self.queue.push_back(Event::RulesLeft { switch, left });
         }
     }
 
@@ -562,6 +595,17 @@ impl World {
     /// What is reserved over all links, both directions: zero when nothing is.
     pub(crate) fn reserved(&mut self) -> u64 {
         self.core.snapshot().links.iter().map(|l| l.reserved_up.0 + l.reserved_down.0).sum()
+    }
+}
+
+/// A transaction in a switch's table, additions first.
+fn change(tables: &mut Tables, effect: &Effect) {
+    if let Effect::ApplyRules { switch, add, remove, .. } = effect {
+        let table = tables.entry(*switch).or_default();
+        table.extend(add.iter().map(|r| (r.key, r.clone())));
+        remove.iter().for_each(|key| {
+            table.remove(key);
+        });
     }
 }
 

@@ -247,7 +247,7 @@ impl Carrier {
                     return Next { place: Some(None), ..Next::default() };
                 }
                 // What is meant is not there.
-                Err(why @ VmmError::NotMeant { .. }) => {
+                Err(why @ (VmmError::NotMeant { .. } | VmmError::MadeForUnknown { .. })) => {
                     tracing::warn!("{why}");
                     self.say(Event::VmStopped { vm }).await;
                     return Next::default();

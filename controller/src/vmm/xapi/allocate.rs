@@ -1,6 +1,6 @@
 //! A VM from a template: all of it, or nothing.
 //!
-//! 1. One that runs already is as good; what an attempt that was cut has left is removed first. Until it carries our tag it is known by its
+//! 1. One that runs already is as good; what an attempt that was cut has left is removed first. What was not made for this request is not touched. Until it carries our tag it is known by its
 //!    name ([`Pool::making`]).
 //! 2. The template and the network are looked for before anything is made.
 //! 3. Clone, tag, memory and CPUs, interface, disks (`VM.provision`), start on the chosen host.
@@ -46,9 +46,7 @@ pub(super) async fn allocate(
     let host = pool.host(server).await?;
     // 1.
     if let Some(there) = pool.find(vm).await.map_err(|e| deed.failed(e))? {
-        if !kept::is_meant(&there.record, Some(spec.origin.placed_at)) {
-            return Err(VmmError::NotMeant { host: deed.host.to_owned(), vm });
-        }
+        kept::check_made_for(&deed, vm, &there.record, spec.origin.placed_at)?;
         if there.record.power_state == "Running" {
             if there.record.resident_on == host.reference {
                 locking::ensure(pool, &deed, &there.record, spec.address).await?;
@@ -185,9 +183,10 @@ impl Making<'_> {
         let it = self.clone_of(template).await?;
         // A template of ours would carry another VM's tag.
         self.call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
+        // Whatever carries our tag says for which request it was made.
+        kept::keep(self.pool, self.deed, &it, self.spec).await?;
         let tag = vec![json!(it), json!(TAG), json!(self.pool.mark(self.vm))];
         self.call("VM.add_to_other_config", tag).await?;
-        kept::keep(self.pool, self.deed, &it, self.spec).await?;
         let name = self.spec.name.clone().unwrap_or_else(|| self.vm.to_string());
         self.call("VM.set_name_label", vec![json!(it), json!(name)]).await?;
         self.call("VM.set_affinity", vec![json!(it), json!(host.reference)]).await?;

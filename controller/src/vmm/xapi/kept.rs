@@ -11,7 +11,7 @@ use super::session::CallError;
 use crate::vmm::VmmError;
 use crate::vmm::owner::Owner;
 use serde_json::json;
-use tandem_model::{ServerId, Time, VmSpec};
+use tandem_model::{ServerId, Time, VmId, VmSpec};
 
 /// A VM's specification.
 pub const SPEC: &str = "tandem-spec";
@@ -25,10 +25,19 @@ pub(super) fn spec(record: &Vm) -> Option<Box<VmSpec>> {
     serde_json::from_str(record.other_config.get(SPEC)?).ok()
 }
 
-/// False for a VM that was made for another request.
-pub(super) fn is_meant(record: &Vm, placed_at: Option<Time>) -> bool {
-    let made_for = spec(record).map(|s| s.origin.placed_at);
-    made_for.is_none() || placed_at.is_none() || made_for == placed_at
+/// Refuses a VM that is there and was not made for this request, or that does not say for which.
+pub(super) fn check_made_for(
+    deed: &Deed<'_>,
+    vm: VmId,
+    record: &Vm,
+    placed_at: Time,
+) -> Result<(), VmmError> {
+    let host = deed.host.to_owned();
+    match spec(record).map(|s| s.origin.placed_at) {
+        Some(made_for) if made_for == placed_at => Ok(()),
+        Some(_) => Err(VmmError::NotMeant { host, vm }),
+        None => Err(VmmError::MadeForUnknown { host, vm }),
+    }
 }
 
 /// Keeps this with a VM from now on.

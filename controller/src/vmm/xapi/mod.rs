@@ -237,10 +237,12 @@ impl Hypervisor for Xapi {
             let _busy = busy;
             let deed = pool.deed(server, Some(vm), format!("removing {vm}"));
             match pool.find(vm).await.map_err(|e| deed.failed(e))? {
-                Some(ours) if !kept::is_meant(&ours.record, placed_at) => {
-                    Err(VmmError::NotMeant { host: deed.host.to_owned(), vm })
+                Some(ours) => {
+                    if let Some(placed_at) = placed_at {
+                        kept::check_made_for(&deed, vm, &ours.record, placed_at)?;
+                    }
+                    destroy::remove(&pool, &deed, &ours.reference).await
                 }
-                Some(ours) => destroy::remove(&pool, &deed, &ours.reference).await,
                 None => Ok(()),
             }
         })

@@ -80,15 +80,21 @@ impl HostState {
         }
     }
 
-    /// The domains of a VM, of which none was made for another request than that of `placed_at`.
+    /// The domains of a VM, of which none was made for another request than that of `placed_at`, or runs and does not say for which.
     pub(crate) async fn meant(&self, vm: VmId, placed_at: Option<Time>) -> Result<Vec<Ours>, VmmError> {
         let all = self.seen().await?.into_iter().filter(|(ours, _)| ours.vm == vm);
         let mut meant = Vec::new();
         for (ours, spec) in all {
             let made_for = spec.map(|s| s.origin.placed_at);
-            let other = made_for.is_some() && placed_at.is_some() && made_for != placed_at;
-            if other && ours.state() != FoundState::Dying {
-                return Err(VmmError::NotMeant { host: self.host.name.clone(), vm });
+            let host = || self.host.name.clone();
+            match (made_for, placed_at, ours.state()) {
+                (Some(is), Some(meant), state) if is != meant && state != FoundState::Dying => {
+                    return Err(VmmError::NotMeant { host: host(), vm });
+                }
+                (None, Some(_), FoundState::Running) => {
+                    return Err(VmmError::MadeForUnknown { host: host(), vm });
+                }
+                _ => {}
             }
             meant.push(ours);
         }

@@ -159,6 +159,7 @@ impl Driver {
             true => Event::MetadataRefused { switch, txn, why },
             false => Event::RulesRefused { switch, txn, why },
         };
+        self.let_go(now, out);
         match (open.change, open.refused) {
             (Change::Sync(txn) | Change::Apply(txn), None) => {
                 let Open { added, removed, .. } = open;
@@ -170,7 +171,10 @@ impl Driver {
             }
             (Change::Repair { missing, stale }, None) => {
                 self.repair = (now, REPAIR_PAUSE);
-                out.events.push(Event::RulesRepaired { switch, missing, stale });
+                // What was only let go was no fault.
+                if missing + stale > 0 {
+                    out.events.push(Event::RulesRepaired { switch, missing, stale });
+                }
             }
             // Its rules stay wanted: the next audits try again.
             (Change::Sync(txn), Some(why)) => {

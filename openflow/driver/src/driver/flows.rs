@@ -51,10 +51,14 @@ impl Driver {
         self.reading = None;
         let switch = self.dpid;
         let Some(speaker) = &self.speaker else { return };
-        let mut repair = reconcile::repair(&self.wanted, &flows, speaker.as_ref());
+        let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, speaker.as_ref());
         self.foreign = reconcile::foreign(&flows);
+        self.tell_left(&mut repair, matches!(purpose, Purpose::Sync(_)), out);
         match purpose {
-            Purpose::Sync(txn) => self.change(Change::Sync(txn), repair.add, &[], repair.erase, now, out),
+            Purpose::Sync(txn) => {
+                let erase = [repair.erase, repair.let_go].concat();
+                self.change(Change::Sync(txn), repair.add, &[], erase, now, out);
+            }
             Purpose::Audit => {
                 out.events.push(Event::Samples {
                     switch,
@@ -69,14 +73,33 @@ impl Driver {
                 }
                 let missing = repair.add.len() as u32;
                 let stale = repair.erase.len() as u32;
-                if missing + stale > 0 {
+                if missing + stale > 0 || !repair.let_go.is_empty() {
                     let change = Change::Repair { missing, stale };
-                    self.change(change, repair.add, &[], repair.erase, now, out);
+                    let erase = [repair.erase, repair.let_go].concat();
+                    self.change(change, repair.add, &[], erase, now, out);
                 }
             }
         }
         if let Some(next) = self.queued.take() {
             self.read_flows(next, now, out);
+        }
+        self.let_go(now, out);
+    }
+
+    /// Says what stays although nobody wants it: after a sync, and when it has changed.
+    fn tell_left(&mut self, repair: &mut Repair, synced: bool, out: &mut Output) {
+        let left = std::mem::take(&mut repair.left);
+        if left != self.left || (synced && !self.leave.is_nothing()) {
+            self.left.clone_from(&left);
+            out.events.push(Event::RulesLeft { switch: self.dpid, left });
+        }
+    }
+
+    /// Takes away what is not left any more, as soon as nothing else is under way.
+    pub(super) fn let_go(&mut self, now: Time, out: &mut Output) {
+        if self.lets_go && self.synced && self.open.is_empty() && self.reading.is_none() {
+            self.lets_go = false;
+            self.read_flows(Purpose::Audit, now, out);
         }
     }
 

@@ -25,7 +25,9 @@ use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
-use tandem_model::{Dpid, Effect, Event, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId};
+use tandem_model::{
+    Dpid, Effect, Event, Leave, LeftRules, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId,
+};
 use tandem_openflow::error::Blame;
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
@@ -87,6 +89,12 @@ pub struct Driver {
     caps: Option<SwitchCaps>,
     ports: BTreeMap<PortNo, PortInfo>,
     wanted: Wanted,
+    /// What stays besides.
+    leave: Leave,
+    /// What of it was found, as it was told last.
+    left: Vec<LeftRules>,
+    /// Less is left than when flows were last read.
+    lets_go: bool,
     /// False until the core has said what it wants: until then nothing is audited.
     synced: bool,
     epoch: u64,
@@ -136,6 +144,9 @@ impl Driver {
             caps: None,
             ports: BTreeMap::new(),
             wanted: Wanted::new([], |key| *key),
+            leave: Leave::Nothing,
+            left: Vec::new(),
+            lets_go: false,
             synced: false,
             epoch: 0,
             open: VecDeque::new(),
@@ -351,7 +362,8 @@ impl Driver {
             return;
         }
         match effect {
-            Effect::SyncRules { txn, rules, .. } => {
+            Effect::SyncRules { txn, rules, leave, .. } => {
+                self.leave = leave;
                 let meaning = self.speaker.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
                 self.wanted = Wanted::new(rules, meaning);
                 self.unlike.forget();
@@ -359,6 +371,12 @@ impl Driver {
                 self.sync = Some(txn);
                 self.epoch += 1;
                 self.read_flows(Purpose::Sync(txn), now, out);
+            }
+            Effect::LeaveRules { leave, .. } => {
+                self.leave = leave;
+                // What is being read is held against it in the end.
+                self.lets_go = !self.left.is_empty();
+                self.let_go(now, out);
             }
             Effect::ApplyRules { txn, add, remove, .. } => {
                 self.change(Change::Apply(txn), add, &remove, Vec::new(), now, out)

@@ -69,9 +69,11 @@ impl Unlike {
             let text = || format!("priority {}, {}", rule.key.priority, rule.key.matching);
             is_due(Fault::Missing(rule.key), &text)
         });
-        repair.erase.retain(|message| {
-            is_due(Fault::Stale(message.clone()), &|| "a flow that it does not delete".to_owned())
-        });
+        for stale in [&mut repair.erase, &mut repair.let_go] {
+            stale.retain(|message| {
+                is_due(Fault::Stale(message.clone()), &|| "a flow that it does not delete".to_owned())
+            });
+        }
         if held == 0 {
             self.is_told &= self.tries.values().any(|t| t.count > AT_ONCE);
             return None;
