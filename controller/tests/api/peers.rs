@@ -55,6 +55,11 @@ fn bodies_and_heads_that_are_too_large_are_refused() {
 fn a_crowd_of_api_clients_leaves_switches_their_descriptors() {
     // 300 descriptors, and 800 clients that never finish their requests.
     let server = Server::start_with(&[], Some(300));
+    // It was started with half of what it may have, and has raised that.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("Linux");
+    let files = limits.lines().find(|l| l.starts_with("Max open files")).expect("a limit");
+    let files: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(files, ["300", "300"], "as many as it may have");
     let mut crowd = Vec::new();
     for _ in 0..800 {
         let Ok(mut stream) = server.tcp() else { continue };
@@ -104,6 +109,39 @@ fn the_unix_socket_is_its_owners_and_another_user_is_told_so() {
         other.args(["--api", &api, "vm", "list"]).uid(65534).gid(65534).output().expect("the program");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("user 65534 may not use"), "{text}");
+}
+
+/// Agents on this machine are trusted without a certificate, so the kernel has to say that they are the controller's own user's or root's.
+#[test]
+fn the_agents_socket_is_its_owners_too() {
+    let server = Server::start();
+    let socket = server.at("agents.sock");
+    // RFC 9113 section 3.4: the client's preface with empty settings; a server answers with its own.
+    let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    preface.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let mut own = UnixStream::connect(&socket).expect("it listens");
+    own.set_read_timeout(Some(LIMIT)).expect("a stream");
+    own.write_all(&preface).expect("it listens");
+    let mut answer = [0; 9];
+    own.read_exact(&mut answer).expect("it speaks HTTP/2");
+    assert_eq!(answer[3], 4, "SETTINGS");
+    if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
+        return;
+    }
+    for (path, mode) in [(server.folder.path(), 0o755), (socket.as_path(), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    let script = "import contextlib, socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(60)\ns.connect(sys.argv[1])\n\
+                  with contextlib.suppress(BrokenPipeError): s.sendall(bytes.fromhex(sys.argv[2]))\n\
+                  with contextlib.suppress(ConnectionResetError): print(len(s.recv(9)))";
+    let preface: String = preface.iter().map(|b| format!("{b:02x}")).collect();
+    let mut other = std::process::Command::new("python3");
+    other.arg("-c").arg(script).arg(&socket).arg(preface).uid(65534).gid(65534);
+    let output = other.output().expect("python3");
+    let heard = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(["", "0"].contains(&heard.trim()), "{heard}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(server.log().contains("user 65534 may not use this service"), "{}", server.log());
 }
 
 #[test]
