@@ -123,7 +123,8 @@ fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicB
             for (_, bytes) in said.0.drain(..).filter(|(to, _)| *to == conn) {
                 stream.write_all(&bytes).expect("it listens");
             }
-            bytes.extend_from_slice(&read[..stream.read(&mut read).unwrap_or(0)]);
+            let count = stream.read(&mut read).unwrap_or(0);
+            bytes.extend_from_slice(&read[..count]);
             while let Ok(Some((message, rest))) = framing::next(&bytes) {
                 let (message, rest) = (message.to_vec(), rest.to_vec());
                 let _ = switch.lock().expect("no panic").on_message(conn, &message, now(), &mut said);

@@ -90,14 +90,16 @@ fn what_is_not_understood_ends_no_session() {
         "of13-unknown-message-type",
     ] {
         let mut driver = connected(header::V13);
-        for round in 0..50 {
+        let mut warnings = 0;
+        for _ in 0..50 {
             let mut out = Output::default();
             driver.on_message(&case(name), Time::ZERO, &mut out).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(out.events, [], "{name}");
-            assert!(out.warnings.len() <= usize::from(round < 8), "{name}: {:?}", out.warnings);
+            warnings += out.warnings.len();
             let errors = out.bytes.get(1).copied();
             assert!(out.bytes.len() <= 12 + 64 && matches!(errors, None | Some(1)), "{name}");
         }
+        assert!(warnings <= 10, "{name}: {warnings} lines");
         let mut out = Output::default();
         driver.on_message(&[4, 2, 0, 8, 0, 0, 0, 9], Time::ZERO, &mut out).expect("an echo");
         assert_eq!(out.bytes, [4, 3, 0, 8, 0, 0, 0, 9], "{name}: it still answers");

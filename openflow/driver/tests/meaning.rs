@@ -508,6 +508,49 @@ fn a_mask_of_all_ones_is_no_mask() {
     }
 }
 
+/// OF 1.0 section 3.4: a flow without wildcards is above all others, whatever its priority, and may be reported with the highest; Open
+/// vSwitch reports the priority of no VLAN as not wildcarded.
+#[test]
+fn a_flow_without_wildcards_is_known_whatever_its_priority() {
+    let exact = RuleMatch {
+        in_port: Some(PortNo(2)),
+        eth_src: Some(Mac([2, 0, 0, 0, 0, 1])),
+        eth_dst: Some(Mac([2, 0, 0, 0, 0, 2])),
+        eth_type: Some(ETH_IPV4),
+        vlan: Some(VlanTag::Untagged),
+        ip_src: Some(prefix(0x0a00_0001, 32)),
+        ip_dst: Some(prefix(0x0a00_0002, 32)),
+        ip_dscp: Some(10),
+        ip_proto: Some(6),
+        l4_src: Some(1000),
+        l4_dst: Some(80),
+    };
+    for (is_pcp_clear, priority) in [(false, None), (true, None), (true, Some(0xffff))] {
+        let mut pair = Pair::new(header::V10, vec![rule(5, exact, &[RuleAction::Output(PortNo(1))])]);
+        let distort = |message: Vec<u8>| {
+            let Ok((xid, of10::Message::StatsReply(mut reply))) = of10::Message::decode(&message) else {
+                return message;
+            };
+            let of10::stats::ReplyBody::Flow(flows) = &mut reply.body else { return message };
+            for flow in flows {
+                if is_pcp_clear {
+                    flow.matching.wildcards &= !of10::matching::wildcard::DL_VLAN_PCP;
+                }
+                flow.priority = priority.unwrap_or(flow.priority);
+            }
+            let mut out = Vec::new();
+            of10::Message::StatsReply(reply).encode(xid, &mut out).expect("short");
+            out
+        };
+        for _ in 0..3 {
+            pair.wait(&distort);
+        }
+        let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if flows.len() == 1);
+        assert!(pair.events.iter().any(is_read));
+        assert_eq!(pair.mods(), 0, "{is_pcp_clear} {priority:?}: {:?}", pair.events);
+    }
+}
+
 /// Two rules with different keys may mean the same to a switch: taking one away leaves the other.
 #[test]
 fn a_removal_leaves_another_rule_of_the_same_meaning() {
