@@ -133,7 +133,8 @@ fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicB
         }
         // Until the other end has closed.
         loop {
-            let done = if then.is_empty() { stream.peek(&mut [0]) } else { stream.write(&then) };
+            let done =
+                if then.is_empty() { stream.peek(&mut [0]).map(drop) } else { stream.write_all(&then) };
             match done {
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
                 _ => std::thread::sleep(Duration::from_millis(if then.is_empty() { 10 } else { 0 })),
