@@ -111,37 +111,48 @@ fn the_unix_socket_is_its_owners_and_another_user_is_told_so() {
     assert!(!output.status.success() && text.contains("user 65534 may not use"), "{text}");
 }
 
-/// Agents on this machine are trusted without a certificate, so the kernel has to say that they are the controller's own user's or root's.
+/// Whoever is connected by the agents' socket or the switches' may say what it is, so the kernel has to say that it is the controller's
+/// own user or root.
 #[test]
-fn the_agents_socket_is_its_owners_too() {
+fn the_sockets_of_agents_and_switches_are_their_owners_too() {
     let server = Server::start();
-    let socket = server.at("agents.sock");
-    // RFC 9113 section 3.4: the client's preface with empty settings; a server answers with its own.
+    // RFC 9113 section 3.4: the client's preface with empty settings; a server answers with its own. OFPT_HELLO is answered with one.
     let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     preface.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    let mut own = UnixStream::connect(&socket).expect("it listens");
-    own.set_read_timeout(Some(LIMIT)).expect("a stream");
-    own.write_all(&preface).expect("it listens");
-    let mut answer = [0; 9];
-    own.read_exact(&mut answer).expect("it speaks HTTP/2");
-    assert_eq!(answer[3], 4, "SETTINGS");
-    if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
-        return;
+    let settings = |answer: &[u8]| answer[3] == 4;
+    let hello = |answer: &[u8]| answer[1] == 0;
+    type Is<'a> = &'a dyn Fn(&[u8]) -> bool;
+    let cases: [(&str, Vec<u8>, Is<'_>); 2] =
+        [("agents.sock", preface, &settings), ("of.sock", vec![4, 0, 0, 8, 0, 0, 0, 1], &hello)];
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    for (name, said, is_right) in cases {
+        let socket = server.at(name);
+        let mut own = UnixStream::connect(&socket).expect("it listens");
+        own.set_read_timeout(Some(LIMIT)).expect("a stream");
+        own.write_all(&said).expect("it listens");
+        let mut answer = [0; 8];
+        own.read_exact(&mut answer).expect("it answers");
+        assert!(is_right(&answer), "{name}: {answer:?}");
+        if !is_root {
+            continue;
+        }
+        // Whatever its permissions are.
+        for (path, mode) in [(server.folder.path(), 0o755), (socket.as_path(), 0o666)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        }
+        let script = "import contextlib, socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(60)\ns.connect(sys.argv[1])\n\
+                      with contextlib.suppress(BrokenPipeError): s.sendall(bytes.fromhex(sys.argv[2]))\n\
+                      with contextlib.suppress(ConnectionResetError): print(len(s.recv(9)))";
+        let said: String = said.iter().map(|b| format!("{b:02x}")).collect();
+        let mut other = std::process::Command::new("python3");
+        other.arg("-c").arg(script).arg(&socket).arg(said).uid(65534).gid(65534);
+        let output = other.output().expect("python3");
+        let heard = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(["", "0"].contains(&heard.trim()), "{name} answers another user: {heard}");
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    for (path, mode) in [(server.folder.path(), 0o755), (socket.as_path(), 0o666)] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
-    }
-    let script = "import contextlib, socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(60)\ns.connect(sys.argv[1])\n\
-                  with contextlib.suppress(BrokenPipeError): s.sendall(bytes.fromhex(sys.argv[2]))\n\
-                  with contextlib.suppress(ConnectionResetError): print(len(s.recv(9)))";
-    let preface: String = preface.iter().map(|b| format!("{b:02x}")).collect();
-    let mut other = std::process::Command::new("python3");
-    other.arg("-c").arg(script).arg(&socket).arg(preface).uid(65534).gid(65534);
-    let output = other.output().expect("python3");
-    let heard = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(["", "0"].contains(&heard.trim()), "{heard}");
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(server.log().contains("user 65534 may not use this service"), "{}", server.log());
+    let refusals = server.log().matches("user 65534 may not use this service").count();
+    assert!(!is_root || refusals == 2, "{}", server.log());
 }
 
 #[test]
