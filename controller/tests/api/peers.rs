@@ -1,7 +1,7 @@
 //! Slow, greedy and unknown peers.
 
 use crate::server::{LIMIT, Server};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -153,6 +153,69 @@ fn the_sockets_of_agents_and_switches_are_their_owners_too() {
     }
     let refusals = server.log().matches("user 65534 may not use this service").count();
     assert!(!is_root || refusals == 2, "{}", server.log());
+}
+
+/// Another user who listens where a controller or a hypervisor service could be, and says how much he has heard.
+struct Squatter {
+    child: std::process::Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Squatter {
+    /// At a path, or at an abstract name with an `@`.
+    fn at(place: &str) -> Squatter {
+        let script = "import os, socket, sys\nat = sys.argv[1]\ns = socket.socket(socket.AF_UNIX)\n\
+                      s.bind('\\0' + at[1:] if at[0] == '@' else at)\nif at[0] != '@': os.chmod(at, 0o666)\n\
+                      s.listen()\nprint('listens', flush=True)\nprint(len(s.accept()[0].recv(9)), flush=True)";
+        let mut command = std::process::Command::new("python3");
+        command.arg("-c").arg(script).arg(place).uid(65534).gid(65534).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("python3");
+        let said = BufReader::new(child.stdout.take().expect("its output"));
+        let mut squatter = Squatter { child, said };
+        assert_eq!(squatter.line(), "listens");
+        squatter
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("its output");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Squatter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client checks who listens, too: a command says nothing to another user's API, nor a controller to his hypervisor service.
+#[test]
+fn nothing_is_said_to_a_listener_of_another_user() {
+    if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("ours");
+    let socket = folder.path().join("api.sock").display().to_string();
+    let mut squatter = Squatter::at(&socket);
+    let mut command = crate::server::program();
+    let output =
+        command.args(["--api", &format!("unix:{socket}"), "vm", "list"]).output().expect("the program");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("user 65534's, not yours or root's"), "{text}");
+    assert_eq!(squatter.line(), "0", "he has heard something");
+
+    let world = format!("@tandem-lab/squat-{}/world", std::process::id());
+    let mut squatter = Squatter::at(&world);
+    let server = Server::start_with(&["--world", &world], None);
+    assert_eq!(squatter.line(), "0", "he has heard something");
+    let start = Instant::now();
+    while !server.log().contains("user 65534's, not yours or root's") {
+        assert!(start.elapsed() < LIMIT, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
