@@ -189,6 +189,8 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
             is("tandem_interface_speed_bytes_per_second", &labels, number(&agent["speed"]) / 8.0);
             is("tandem_interface_half_duplex", &labels, f64::from(u8::from(agent["half_duplex"] == true)));
             is("tandem_interface_transmit_bytes_total", &labels, number(&agent["interface"]["tx_bytes"]));
+            let dropped = seen.value("tandem_interface_receive_dropped_packets_total", &labels);
+            assert!(dropped.is_err(), "nor by the agent: {dropped:?}");
             is("tandem_interface_receive_errors_total", &labels, number(&agent["interface"]["rx_errors"]));
             for (counter, value) in agent["hardware"].as_object().expect("counters") {
                 let labels = [labels[0], labels[1], ("counter", counter.as_str())];

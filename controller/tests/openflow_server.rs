@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_controller::hub::{Input, now};
@@ -108,6 +109,42 @@ fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>
     })
 }
 
+/// One connection of a switch that takes in nothing any more from the moment that it is told so, and says `then` over and over.
+fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicBool> {
+    let mut stream = stream.into_std().expect("a socket");
+    stream.set_nonblocking(false).expect("a socket");
+    stream.set_read_timeout(Some(Duration::from_millis(10))).expect("a socket");
+    let (switch, is_deaf) = (switch.clone(), Arc::new(AtomicBool::new(false)));
+    let told = is_deaf.clone();
+    std::thread::spawn(move || {
+        let mut said = Said::default();
+        let conn = switch.lock().expect("no panic").connected(now(), &mut said);
+        let (mut bytes, mut read) = (Vec::new(), [0; 1024]);
+        while !told.load(Ordering::Relaxed) {
+            for (_, bytes) in said.0.drain(..).filter(|(to, _)| *to == conn) {
+                stream.write_all(&bytes).expect("it listens");
+            }
+            let count = stream.read(&mut read).unwrap_or(0);
+            bytes.extend_from_slice(&read[..count]);
+            while let Ok(Some((message, rest))) = framing::next(&bytes) {
+                let (message, rest) = (message.to_vec(), rest.to_vec());
+                let _ = switch.lock().expect("no panic").on_message(conn, &message, now(), &mut said);
+                bytes = rest;
+            }
+        }
+        // Until the other end has closed.
+        loop {
+            let done =
+                if then.is_empty() { stream.peek(&mut [0]).map(drop) } else { stream.write_all(&then) };
+            match done {
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => std::thread::sleep(Duration::from_millis(if then.is_empty() { 10 } else { 0 })),
+            }
+        }
+    });
+    is_deaf
+}
+
 /// Stands for the hub.
 struct Hub {
     server: Server,
@@ -210,6 +247,51 @@ async fn a_switch_that_reads_nothing_while_it_writes_gets_all_12000_deletions() 
     hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(2), add: Vec::new(), remove });
     assert_eq!(hub.next().await, applied(2, 0, RULES));
     assert_eq!(flows(&switch), 0);
+}
+
+/// What the hub has for a switch that takes in nothing waits up to a bound; then the connection ends with the reason, and the switch is told
+/// all anew when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_takes_in_too_little_is_closed_and_synchronised_anew() {
+    let mut hub = Hub::new();
+    let switch = switch("1");
+    let is_deaf = attach_deaf(&switch, hub.dial([127, 0, 0, 1]).await, Vec::new());
+    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
+    is_deaf.store(true, Ordering::Relaxed);
+    // More than may wait at the hub's end and in the connection together: 8192 effects, and those of 256 KiB.
+    for n in 0..30_000 {
+        let add = vec![rule(n)];
+        hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(n.into()), add, remove: Vec::new() });
+        if n % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let down = hub.next().await;
+    let is_told =
+        |e: &Event| matches!(e, Event::SwitchDown { why, .. } if why.contains("takes in too little"));
+    assert!(is_told(&down), "{down:?}");
+    attach(&switch, hub.dial([127, 0, 0, 1]).await);
+    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
+    hub.order(sync(1, (0..100).map(rule).collect()));
+    assert!(matches!(hub.next().await, Event::RulesApplied { txn: TxnId(1), .. }));
+    assert_eq!(flows(&switch), 100);
+}
+
+/// Questions without end whose answers nobody takes in: they do not pile up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_asks_and_takes_in_no_answer_is_closed() {
+    let mut hub = Hub::new();
+    let switch = switch("1");
+    // OFPT_ECHO_REQUEST of 60,000 bytes.
+    let mut echo = vec![4, 2, 0xea, 0x60, 0, 0, 0, 1];
+    echo.resize(60_000, 0);
+    let is_deaf = attach_deaf(&switch, hub.dial([127, 0, 0, 1]).await, echo);
+    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
+    is_deaf.store(true, Ordering::Relaxed);
+    let down = hub.next().await;
+    let is_told =
+        |e: &Event| matches!(e, Event::SwitchDown { why, .. } if why.contains("takes in no answer"));
+    assert!(is_told(&down), "{down:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,27 +46,59 @@ fn read_match(bytes: &[u8], strictness: Strictness) -> Result<of13::Match, Blame
     of13::Match::read(&mut Reader::with_strictness(bytes, "match", strictness)).map_err(|e| e.blame)
 }
 
-/// OF 1.3.5 section 7.2.3.6: fields come after those that they need; who only reports need not.
+/// OF 1.3.5 section 7.2.3.6: fields come after those that they need, each once; who only reports need not.
 #[test]
 fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
-    let bytes = case("oxm-order-reversed");
-    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_PREREQUISITE));
+    for (name, why, count) in [
+        ("oxm-order-reversed", Blame::BAD_PREREQUISITE, 2),
+        ("oxm-order-ports-first", Blame::BAD_PREREQUISITE, 4),
+        ("oxm-field-twice", Blame::DUPLICATE_FIELD, 2),
+    ] {
+        let bytes = case(name);
+        assert_eq!(read_match(&bytes, Strictness::Orders), Err(why), "{name}");
+        let found = read_match(&bytes, Strictness::Reports).expect("understood");
+        assert_eq!(found.fields.len(), count, "{name}");
+    }
+}
+
+/// OF 1.3.5 section 7.2.3.5: what a field that takes no mask has all the same, and value bits that a mask does not count.
+#[test]
+fn masks_that_say_nothing_are_passed_over_in_reports_and_refused_in_orders() {
+    let bytes = case("oxm-in-port-mask-all-ones");
+    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_MATCH_MASK));
     let found = read_match(&bytes, Strictness::Reports).expect("understood");
-    assert_eq!(found.fields.len(), 2);
+    assert_eq!(found.fields, [Field::InPort(3)]);
+    let bytes = case("oxm-ipv4-dst-bits-beside-mask");
+    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_WILDCARDS));
+    let found = read_match(&bytes, Strictness::Reports).expect("understood");
+    let net = Masked { value: [10, 0, 0, 0].into(), mask: Some([255, 255, 255, 0].into()) };
+    assert_eq!(found.fields, [Field::EthType(0x0800), Field::Ipv4Dst(net)]);
 }
 
 /// OF 1.3.5 section 7.2.3.5.
 #[test]
 fn a_mask_of_all_ones_is_no_mask_and_one_of_all_zeros_is_no_field() {
-    let bytes = case("oxm-eth-dst-mask-all-ones");
-    let mac = Mac([2, 0, 0, 0, 0, 1]);
-    for strictness in [Strictness::Orders, Strictness::Reports] {
-        let masked = read_match(&bytes, strictness).expect("a good match");
-        let plain = of13::Match { fields: vec![Field::EthDst(Masked::exact(mac))] };
-        let criteria = |m: &of13::Match| Criteria::from_of13(m).expect("good fields");
-        assert_eq!(criteria(&masked), criteria(&plain), "the same flow, for strict deletions too");
-        let normal: Vec<Field> = masked.fields.iter().filter_map(Field::normal).collect();
-        assert_eq!(normal, plain.fields);
+    let ip = || Field::EthType(0x0800);
+    let cases = [
+        ("oxm-eth-dst-mask-all-ones", vec![Field::EthDst(Masked::exact(Mac([2, 0, 0, 0, 0, 1])))]),
+        ("oxm-ipv4-dst-mask-all-ones", vec![ip(), Field::Ipv4Dst(Masked::exact([10, 0, 0, 1].into()))]),
+        // 13 bits: OFPVID_PRESENT and the VID.
+        ("oxm-vlan-vid-mask-all-ones", vec![Field::VlanVid(Masked::exact(0x1000))]),
+        ("oxm-eth-dst-mask-zero", vec![ip()]),
+    ];
+    for (name, fields) in cases {
+        let (bytes, plain) = (case(name), of13::Match { fields });
+        for strictness in [Strictness::Orders, Strictness::Reports] {
+            let masked = read_match(&bytes, strictness).expect("a good match");
+            let criteria = |m: &of13::Match| Criteria::from_of13(m).expect("good fields");
+            assert_eq!(
+                criteria(&masked),
+                criteria(&plain),
+                "{name}: the same flow, for strict deletions too"
+            );
+            let normal: Vec<Field> = masked.fields.iter().filter_map(Field::normal).collect();
+            assert_eq!(normal, plain.fields, "{name}");
+        }
     }
     let nothing = Field::EthDst(Masked { value: Mac([0; 6]), mask: Some(Mac([0; 6])) });
     assert_eq!(nothing.normal(), None);
@@ -76,14 +108,26 @@ fn a_mask_of_all_ones_is_no_mask_and_one_of_all_zeros_is_no_field() {
 
 #[test]
 fn an_unknown_field_is_kept_in_reports_and_refused_in_orders() {
-    let bytes = case("of13-flow-removed-unknown-oxm");
-    assert_eq!(of13::Message::decode(&bytes).map_err(|e| e.blame), Err(Blame::BAD_FIELD));
-    let report = of13::Message::decode_report(&bytes).expect("understood");
-    let of13::Message::FlowRemoved(removed) = &report.message else { panic!("{report:?}") };
-    assert!(matches!(removed.matching.fields[..], [Field::Other { number: 44, .. }]), "{removed:?}");
-    let mut again = Vec::new();
-    report.message.encode(report.xid, &mut again).expect("short");
-    assert_eq!(again, bytes, "what is not understood is written back as it came");
+    // Another's field, one of an experimenter, and an address of two bytes.
+    for (name, number) in [
+        ("of13-flow-removed-unknown-oxm", 44),
+        ("of13-flow-removed-experimenter-oxm", 1),
+        ("of13-flow-removed-short-oxm", 12),
+    ] {
+        let bytes = case(name);
+        if number != 1 {
+            assert!(of13::Message::decode(&bytes).is_err(), "{name}");
+        }
+        let report = of13::Message::decode_report(&bytes).expect("understood");
+        let of13::Message::FlowRemoved(removed) = &report.message else { panic!("{report:?}") };
+        let last = removed.matching.fields.last();
+        assert!(matches!(last, Some(Field::Other { number: n, .. }) if *n == number), "{removed:?}");
+        let mut again = Vec::new();
+        report.message.encode(report.xid, &mut again).expect("short");
+        assert_eq!(again, bytes, "{name}: what is not understood is written back as it came");
+    }
+    let unknown = case("of13-flow-removed-unknown-oxm");
+    assert_eq!(of13::Message::decode(&unknown).map_err(|e| e.blame), Err(Blame::BAD_FIELD));
 }
 
 /// What a switch sends out.
@@ -123,8 +167,8 @@ fn checksum6(frame: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-#[test]
-fn a_port_is_set_over_ipv6_with_its_checksum() {
+/// A soft switch with two ports that has taken a controller's HELLO and this FLOW_MOD.
+fn switch_with(flow_mod: &str) -> (Switch, Sent) {
     let mut switch = Switch::new(Cfg { tables: 1, flows: 10, ..Cfg::default() });
     let mut sent = Sent::default();
     for number in 1..=2 {
@@ -133,28 +177,57 @@ fn a_port_is_set_over_ipv6_with_its_checksum() {
         switch.port(port, Time::ZERO, &mut sent);
     }
     let conn = switch.connected(Time::ZERO, &mut sent);
-    for message in [vec![header::V13, 0, 0, 8, 0, 0, 0, 1], case("of13-flow-mod-tcp6-set-tcp-src")] {
+    for message in [vec![header::V13, 0, 0, 8, 0, 0, 0, 1], case(flow_mod)] {
         switch.on_message(conn, &message, Time::ZERO, &mut sent).expect("a session");
     }
     assert_eq!(sent.errors, 0, "the flow is taken");
-    let frame = case("frame-tcp6");
-    assert_eq!(checksum6(&frame), 0, "the case's own checksum is right");
+    (switch, sent)
+}
+
+#[test]
+fn a_port_is_set_over_ipv6_with_its_checksum() {
+    let tcp = case("frame-tcp6");
     // Once as it is and once behind a hop-by-hop header, which is passed.
-    let mut behind = frame.clone();
+    let mut behind = tcp.clone();
     behind[20] = 0;
     behind.splice(54..54, [6, 0, 1, 4, 0, 0, 0, 0]);
     behind[18..20].copy_from_slice(&28u16.to_be_bytes());
-    for (frame, at) in [(frame, 54), (behind, 62)] {
-        sent.frames.clear();
+    let routing = case("frame-tcp6-behind-routing");
+    let set = "of13-flow-mod-tcp6-set-tcp-src";
+    // The FLOW_MOD, the frame, where its transport header is, of what the port and the checksum are there, and the port.
+    let cases = [
+        (set, tcp.clone(), 54, 0, 16, 80u16),
+        (set, behind, 62, 0, 16, 80),
+        (set, routing, 62, 0, 16, 80),
+        ("of13-flow-mod-tcp6-set-tcp-dst", tcp, 54, 2, 16, 443),
+        ("of13-flow-mod-udp6-set-udp-dst", case("frame-udp6"), 54, 2, 6, 53),
+        ("of13-flow-mod-udp6-set-udp-dst", case("frame-udp6-sum-becomes-zero"), 54, 2, 6, 53),
+    ];
+    for (flow_mod, frame, at, port, sum, value) in cases {
+        if at == 54 {
+            assert_eq!(checksum6(&frame), 0, "the case's own checksum is right");
+        }
+        let (mut switch, mut sent) = switch_with(flow_mod);
         switch.on_packet(1, &mut frame.clone(), Time::ZERO, &mut sent);
-        let [(2, out)] = &sent.frames[..] else { panic!("{:?}", sent.frames) };
-        assert_eq!(out[at..at + 2], 80u16.to_be_bytes(), "the port of the set-field");
-        assert_eq!(out[at + 2..at + 16], frame[at + 2..at + 16], "nothing else");
-        assert_ne!(out[at + 16..at + 18], frame[at + 16..at + 18]);
+        let [(2, out)] = &sent.frames[..] else { panic!("{flow_mod}: {:?}", sent.frames) };
+        let (port, sum) = (at + port, at + sum);
+        assert_eq!(out[port..port + 2], value.to_be_bytes(), "the port of the set-field");
+        assert_ne!(out[sum..sum + 2], frame[sum..sum + 2]);
+        assert_ne!(out[sum..sum + 2], [0, 0], "RFC 8200 section 8.1: never sent as none");
+        let mut rest = out.clone();
+        for place in [port, sum] {
+            rest[place..place + 2].copy_from_slice(&frame[place..place + 2]);
+        }
+        assert_eq!(rest, frame, "nothing else");
         if at == 54 {
             assert_eq!(checksum6(out), 0, "the checksum is right");
         }
     }
+    // A later fragment has no ports: no byte of it is changed (RFC 8200 section 4.5).
+    let later = case("frame-tcp6-later-fragment");
+    let (mut switch, mut sent) = switch_with(set);
+    switch.on_packet(1, &mut later.clone(), Time::ZERO, &mut sent);
+    assert!(sent.frames.iter().all(|(_, out)| *out == later), "{:?}", sent.frames);
 }
 
 /// OF 1.0 section 3.4, table 4.
@@ -173,6 +246,18 @@ fn the_type_of_an_802_3_frame_is_its_snap_headers() {
     assert_eq!(with(14, 0x42), Some(0x05ff), "LLC without SNAP");
     assert_eq!(with(17, 1), Some(0x05ff), "the SNAP header of an organisation");
     assert_eq!(with(20, 0x01), Some(0x05ff), "a length for a type");
+    for (name, kind) in [
+        ("frame-8023-llc-stp", 0x05ff),
+        ("frame-8023-snap-cisco", 0x05ff),
+        ("frame-8023-snap-arp", 0x0806),
+        ("frame-8023-snap-length-inside", 0x05ff),
+    ] {
+        let key = FlowKey::new(&case(name), 1);
+        assert_eq!(key.get(FieldId::EthType), Some(kind), "{name}");
+        let is_arp = kind == 0x0806;
+        assert_eq!(key.get(FieldId::ArpOp), is_arp.then_some(1), "{name}");
+        assert_eq!(key.get(FieldId::Ipv4Src), None, "{name}");
+    }
     // Behind a tag too, and cut off.
     let mut tagged = frame.clone();
     tagged.splice(12..12, [0x81, 0, 0, 7]);

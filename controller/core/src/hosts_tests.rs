@@ -165,6 +165,8 @@ proptest! {
                 .collect();
             prop_assert_eq!(&declared, &naive);
             for host in naive.values() {
+                let is_taken_for = |h: &Host| h.is_stranger() && h.mac == host.mac;
+                prop_assert!(!hosts.iter().any(|(_, h)| is_taken_for(h)), "a stranger that was taken for it");
                 let found = hosts.by_mac(host.mac).map(|(_, h)| h.kind);
                 let all: Vec<_> = naive.values().filter(|h| h.mac == host.mac).map(|h| h.kind).collect();
                 prop_assert!(found.is_some_and(|kind| all.contains(&kind)));

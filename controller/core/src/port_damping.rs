@@ -53,6 +53,12 @@ impl PortDamping {
         }
     }
 
+    /// How many ports of a switch are damped that it does not have.
+    fn waiting(&self, switch: SwitchId, ports: &BTreeMap<PortNo, PortInfo>) -> usize {
+        let all = (switch, PortNo(0))..=(switch, PortNo(u32::MAX));
+        self.damped.range(all).filter(|((_, port), _)| !ports.contains_key(port)).count()
+    }
+
     /// A switch has told all its ports anew: what was held back of them is void. Allowances stay.
     pub(crate) fn forget_switch(&mut self, switch: SwitchId) -> Vec<PortNo> {
         let all = (switch, PortNo(0))..=(switch, PortNo(u32::MAX));
@@ -69,7 +75,10 @@ impl Core {
         let key = self.access.key(id, number);
         let Some(switch) = self.live.switch(id) else { return };
         let known = switch.ports.get(&number);
-        if known.is_none() && !removed && key.1.is_none() && switch.ports.len() >= switch.most_ports {
+        // Ports that are damped and have not been up yet take places too.
+        let is_new = known.is_none() && !self.damping.damped.contains_key(&(id, number));
+        let places = || switch.ports.len() + self.damping.waiting(id, &switch.ports);
+        if is_new && !removed && key.1.is_none() && places() >= switch.most_ports {
             let text = |core: &Core| {
                 let name = core.port_name(id, number);
                 format!("{name} appeared; its switch has more ports than make sense, and it is ignored")
@@ -133,6 +142,10 @@ impl Core {
         damped.pause = (damped.pause * 2).min(LONGEST_PAUSE);
         damped.changes = 0;
         let (port, removed) = damped.last.clone();
+        if removed && self.access.key(id, number).1.is_none() {
+            // Nobody knows it: it takes no place any more.
+            self.damping.damped.remove(&(id, number));
+        }
         let Some(switch) = self.live.switch(id) else { return };
         if switch.ports.get(&number) == (!removed).then_some(&port) {
             return;

@@ -1,15 +1,17 @@
-//! Takes connections in: those of the users who may, as many as there are places for.
+//! Takes connections in: by a Unix socket only those of the own user and root, since whoever is connected may say that it is a switch.
 
 use super::connection::connection;
 use super::switchboard::Peer;
 use super::{Caller, Listener, Server, Subject};
 use std::time::Duration;
+use tandem_agent_protocol::local_peers::LocalPeers;
 
 /// The pause after a connection could not be had: out of descriptors, say. Tried again soon, without spinning.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts switches until the hub is gone.
 pub async fn accept(listener: Listener, server: Server) {
+    let local = LocalPeers::same_user();
     while !server.0.hub.is_closed() {
         let accepted = match &listener {
             Listener::Tcp(l) => l.accept().await.map(|(stream, at)| {
@@ -23,7 +25,16 @@ pub async fn accept(listener: Listener, server: Server) {
                     Peer::Process { user, process } => format!("unix: process {process} of user {user}"),
                     _ => "unix: a process".to_owned(),
                 };
-                spawn(&server, stream, Caller { peer, name });
+                let caller = Caller { peer, name };
+                match may_connect(&local, &stream) {
+                    Ok(()) => spawn(&server, stream, caller),
+                    Err(why) => {
+                        if let Some(held_back) = server.may_log(&caller, Subject::Refused) {
+                            let name = &caller.name;
+                            tracing::warn!(kind = "switch-refused", held_back, "{name}: refused: {why}");
+                        }
+                    }
+                }
             }),
         };
         if let Err(error) = accepted {
@@ -34,6 +45,11 @@ pub async fn accept(listener: Listener, server: Server) {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+fn may_connect(local: &LocalPeers, stream: &tokio::net::UnixStream) -> Result<(), String> {
+    let who = stream.peer_cred().map_err(|e| format!("the kernel does not say who connects: {e}"))?;
+    local.check_client(who.uid(), who.gid()).map_err(|e| e.to_string())
 }
 
 /// SO_PEERCRED, unix(7). A process in a namespace that this one cannot see into has the id 0.

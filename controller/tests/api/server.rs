@@ -81,7 +81,11 @@ impl Server {
                 &format!("unix:{}", at("agents.sock")),
             ])
             .args(["--also-listen", &format!("tcp:127.0.0.1:{port}"), "--store", &at("store.sqlite")])
-            .args(["--world", "@tandem-lab/nobody-is-here/world"])
+            .args(if more.contains(&"--world") {
+                &[][..]
+            } else {
+                &["--world", "@tandem-lab/nobody-is-here/world"]
+            })
             .args(more)
             .stdout(Stdio::null())
             .stderr(log);

@@ -176,9 +176,11 @@ fn port_info(p: &PhyPort) -> PortInfo {
     }
 }
 
-/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may be reported with any.
+/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may be reported with any. Of no VLAN the
+/// priority bits cannot matter: a switch may report them as wildcarded or not.
 fn key(matching: &Match, priority: u16) -> Option<RuleKey> {
-    let priority = if matching.wildcards & wildcard::ALL == 0 { u16::MAX } else { priority };
+    let idle = if matching.dl_vlan == VLAN_NONE { wildcard::DL_VLAN_PCP } else { 0 };
+    let priority = if matching.wildcards & wildcard::ALL & !idle == 0 { u16::MAX } else { priority };
     from_match(matching).map(|matching| RuleKey { table: 0, priority, matching })
 }
 

@@ -31,13 +31,16 @@ fn seen(version: u8, frame: &[u8]) -> (Output, u64) {
     (out, driver.malformed())
 }
 
+/// RFC 2131 section 2: chaddr has 16 octets; Ethernet's addresses have 6.
 #[test]
 fn a_hardware_address_longer_than_its_field_is_dropped_and_counted() {
     for version in VERSIONS {
-        let (out, malformed) = seen(version, &case("dhcp-hlen-17"));
-        assert_eq!((out.events, out.bytes), (vec![], vec![]));
-        assert_eq!(malformed, 1);
-        assert_eq!(out.warnings.len(), 1, "said once");
+        for name in ["dhcp-hlen-17", "dhcp-hlen-0", "dhcp-hlen-255", "dhcp-htype-6"] {
+            let (out, malformed) = seen(version, &case(name));
+            assert_eq!((out.events, out.bytes), (vec![], vec![]), "{name}");
+            assert_eq!(malformed, 1, "{name}");
+            assert_eq!(out.warnings.len(), 1, "said once");
+        }
     }
 }
 
@@ -48,9 +51,15 @@ fn what_cannot_be_typed_hides_no_option_and_a_priority_tag_is_looked_through() {
         (DhcpRequestKind::Request, Some(Ipv4Addr::new(10, 0, 0, 1)), Some(Ipv4Addr::new(10, 9, 9, 9)));
     let cases = [
         ("dhcp-fqdn-before-type", discover),
+        ("dhcp-untypable-before-type", discover),
+        // RFC 2132 section 9.3: options in the field of the server's name.
+        ("dhcp-type-in-sname", discover),
         ("dhcp-priority-tagged", discover),
-        // The server it chose is another one, and the core says nothing then.
+        ("dhcp-priority-7-drop-eligible", discover),
+        // The server it chose is another one, and the core says nothing then; also in pieces (RFC 3396) and in the file field.
         ("dhcp-request-for-another-server", elsewhere),
+        ("dhcp-request-split-server", elsewhere),
+        ("dhcp-request-server-in-file", elsewhere),
     ];
     for version in VERSIONS {
         for (name, (kind, requested, server)) in cases {
@@ -68,6 +77,35 @@ fn what_cannot_be_typed_hides_no_option_and_a_priority_tag_is_looked_through() {
     }
 }
 
+/// Messages that are not understood, or are cut off: a warning and an error at most, and the session goes on.
+#[test]
+fn what_is_not_understood_ends_no_session() {
+    for name in [
+        "of13-flow-removed-unknown-oxm",
+        "of13-flow-removed-experimenter-oxm",
+        "of13-flow-removed-short-oxm",
+        "of13-multipart-reply-unknown-type",
+        "of13-error-without-code",
+        "of13-experimenter-cut",
+        "of13-unknown-message-type",
+    ] {
+        let mut driver = connected(header::V13);
+        let mut warnings = 0;
+        for _ in 0..50 {
+            let mut out = Output::default();
+            driver.on_message(&case(name), Time::ZERO, &mut out).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(out.events, [], "{name}");
+            warnings += out.warnings.len();
+            let errors = out.bytes.get(1).copied();
+            assert!(out.bytes.len() <= 12 + 64 && matches!(errors, None | Some(1)), "{name}");
+        }
+        assert!(warnings <= 10, "{name}: {warnings} lines");
+        let mut out = Output::default();
+        driver.on_message(&[4, 2, 0, 8, 0, 0, 0, 9], Time::ZERO, &mut out).expect("an echo");
+        assert_eq!(out.bytes, [4, 3, 0, 8, 0, 0, 0, 9], "{name}: it still answers");
+    }
+}
+
 /// IEEE 802.1Q: only VID 0 is no VLAN. A frame of a VLAN, and one with two tags, is not answered.
 #[test]
 fn frames_of_vlans_are_nobodys() {
@@ -79,6 +117,10 @@ fn frames_of_vlans_are_nobodys() {
             assert_eq!(seen(version, &frame).0.events.len(), 1, "priority {priority:#x}, VID 0");
             frame[15] = 7;
             assert_eq!(seen(version, &frame).0.events, [], "VID 7");
+        }
+        for name in ["dhcp-vid-1", "dhcp-two-tags-vid-0"] {
+            let (out, malformed) = seen(version, &case(name));
+            assert_eq!((out.events, malformed), (vec![], 0), "{name}");
         }
         let mut twice = tagged.clone();
         twice.splice(12..12, [0x81, 0, 0, 0]);

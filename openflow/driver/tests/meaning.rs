@@ -421,9 +421,20 @@ proptest! {
 /// `of10-flow-mod-output-to-in-port`: what we once sent. Now the same rule is a drop.
 #[test]
 fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
-    let once = case("of10-flow-mod-output-to-in-port");
-    let Ok((_, of10::Message::FlowMod(once))) = of10::Message::decode(&once) else { panic!("no FLOW_MOD") };
+    let flow_mod = |name| match of10::Message::decode(&case(name)) {
+        Ok((_, of10::Message::FlowMod(m))) => m,
+        other => panic!("{name}: {other:?}"),
+    };
+    let once = flow_mod("of10-flow-mod-output-to-in-port");
     assert_eq!(once.actions, [of10::Action::Output { port: once.matching.in_port, max_len: 0 }]);
+    let queued = flow_mod("of10-flow-mod-enqueue-to-in-port");
+    let in_port = queued.matching.in_port;
+    assert!(matches!(queued.actions[..], [of10::Action::Enqueue { port, .. }] if port == in_port));
+    let Ok((_, of13::Message::FlowMod(m))) = of13::Message::decode(&case("of13-flow-mod-output-to-in-port"))
+    else {
+        panic!("no FLOW_MOD")
+    };
+    assert_eq!(m.matching.fields[0], Field::InPort(3));
     let m = RuleMatch {
         in_port: Some(PortNo(3)),
         eth_type: Some(ETH_IPV4),
@@ -441,6 +452,13 @@ fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
             let mut pair = Pair::new(version, Vec::new());
             pair.apply(2, vec![rule(5, m, &actions)], Vec::new());
             let sent = pair.sent.iter().find(|m| m[1] == 14).expect("a FLOW_MOD");
+            for name in [
+                "of10-flow-mod-output-to-in-port",
+                "of10-flow-mod-enqueue-to-in-port",
+                "of13-flow-mod-output-to-in-port",
+            ] {
+                assert_ne!(sent[8..], case(name)[8..], "{name} is never sent");
+            }
             let count = if version == header::V10 {
                 let Ok((_, of10::Message::FlowMod(m))) = of10::Message::decode(sent) else { panic!() };
                 m.actions.len()
@@ -453,40 +471,116 @@ fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
     }
 }
 
-/// `of10-flow-removed-lldp-normalised` is about our own rule: somebody has deleted it, and flows are read again at once.
+/// `of10-flow-removed-*-normalised` are about rules of ours: somebody has deleted them, and flows are read again at once.
 #[test]
 fn a_removed_flow_is_known_in_another_form() {
-    let lldp = RuleMatch { eth_type: Some(ETH_LLDP), ..RuleMatch::default() };
-    let mut pair = Pair::new(header::V10, vec![rule(0x1800, lldp, &[RuleAction::Controller])]);
-    let mut out = Output::default();
-    let message = case("of10-flow-removed-lldp-normalised");
-    pair.driver.on_message(&message, pair.now, &mut out).expect("understood");
-    let asked = messages(&out.bytes);
-    assert!(matches!(&asked[..], [q] if q[1] == 16 && q[8..10] == [0, 1]), "{asked:x?}");
+    let of = |eth_type| RuleMatch { eth_type: Some(eth_type), ..RuleMatch::default() };
+    let to = Some(prefix(0x0a00_0001, 32));
+    let cases = [
+        ("of10-flow-removed-lldp-normalised", 0x1800, of(ETH_LLDP)),
+        ("of10-flow-removed-arp-normalised", 0x1801, of(ETH_ARP)),
+        (
+            "of10-flow-removed-gre-normalised",
+            0x1802,
+            RuleMatch { ip_proto: Some(47), ip_dst: to, ..of(ETH_IPV4) },
+        ),
+        (
+            "of10-flow-removed-any-type-normalised",
+            0x1803,
+            RuleMatch { in_port: Some(PortNo(3)), ..RuleMatch::default() },
+        ),
+    ];
+    for (name, priority, matching) in cases {
+        let mut pair = Pair::new(header::V10, vec![rule(priority, matching, &[RuleAction::Controller])]);
+        let mut out = Output::default();
+        pair.driver.on_message(&case(name), pair.now, &mut out).expect("understood");
+        let asked = messages(&out.bytes);
+        assert!(matches!(&asked[..], [q] if q[1] == 16 && q[8..10] == [0, 1]), "{name}: {asked:x?}");
+    }
 }
 
-/// `oxm-eth-dst-mask-all-ones`, in a flow's statistics.
+/// `oxm-*`, in a flow's statistics: forms of the match of a rule of ours, so that nothing is repaired.
 #[test]
 fn a_mask_of_all_ones_is_no_mask() {
-    let m = RuleMatch { eth_dst: Some(Mac([2, 0, 0, 0, 0, 1])), ..RuleMatch::default() };
-    let mut pair = Pair::new(header::V13, vec![rule(5, m, &[RuleAction::Output(PortNo(1))])]);
-    let reported = case("oxm-eth-dst-mask-all-ones");
-    let distort = |message: Vec<u8>| {
-        if message[1] != 19 || message[8..10] != [0, 1] || message.len() < 64 {
-            return message;
+    let ip = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
+    let to = |address, bits| RuleMatch { ip_dst: Some(prefix(address, bits)), ..ip };
+    let any = RuleMatch::default();
+    let cases = [
+        ("oxm-eth-dst-mask-all-ones", RuleMatch { eth_dst: Some(Mac([2, 0, 0, 0, 0, 1])), ..any }),
+        ("oxm-ipv4-dst-mask-all-ones", to(0x0a00_0001, 32)),
+        ("oxm-vlan-vid-mask-all-ones", RuleMatch { vlan: Some(VlanTag::Priority), ..any }),
+        ("oxm-in-port-mask-all-ones", RuleMatch { in_port: Some(PortNo(3)), ..any }),
+        ("oxm-eth-dst-mask-zero", ip),
+        ("oxm-ipv4-dst-bits-beside-mask", to(0x0a00_0000, 24)),
+        ("oxm-order-reversed", to(0x0a00_0001, 32)),
+        ("oxm-order-ports-first", RuleMatch { ip_proto: Some(6), l4_dst: Some(80), ..to(0x0a00_0001, 32) }),
+        ("oxm-field-twice", ip),
+    ];
+    for (name, m) in cases {
+        let mut pair = Pair::new(header::V13, vec![rule(5, m, &[RuleAction::Output(PortNo(1))])]);
+        let reported = case(name);
+        let distort = |message: Vec<u8>| {
+            if message[1] != 19 || message[8..10] != [0, 1] || message.len() < 68 {
+                return message;
+            }
+            // Before the match: two headers and 48 bytes. The case's takes the place of ours.
+            let ours = usize::from(u16::from_be_bytes([message[66], message[67]])).next_multiple_of(8);
+            let mut other = [&message[..64], &reported[..], &message[64 + ours..]].concat();
+            let (whole, flow) = (other.len() as u16, (other.len() - 16) as u16);
+            other[2..4].copy_from_slice(&whole.to_be_bytes());
+            other[16..18].copy_from_slice(&flow.to_be_bytes());
+            other
+        };
+        for _ in 0..3 {
+            pair.wait(&distort);
         }
-        // Before the match: two headers and 48 bytes. Ours has 16 bytes, the case's 24.
-        let mut other = [&message[..64], &reported[..], &message[80..]].concat();
-        let (whole, flow) = (other.len() as u16, (other.len() - 16) as u16);
-        other[2..4].copy_from_slice(&whole.to_be_bytes());
-        other[16..18].copy_from_slice(&flow.to_be_bytes());
-        other
-    };
-    for _ in 0..3 {
-        pair.wait(&distort);
+        let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if flows.len() == 1);
+        assert!(pair.events.iter().any(is_read), "{name}");
+        assert_eq!(pair.mods(), 0, "{name}: {:?}", pair.events);
     }
-    assert!(pair.events.iter().any(|e| matches!(e, Event::Samples { flows, .. } if flows.len() == 1)));
-    assert_eq!(pair.mods(), 0);
+}
+
+/// OF 1.0 section 3.4: a flow without wildcards is above all others, whatever its priority, and may be reported with the highest; Open
+/// vSwitch reports the priority of no VLAN as not wildcarded.
+#[test]
+fn a_flow_without_wildcards_is_known_whatever_its_priority() {
+    let exact = RuleMatch {
+        in_port: Some(PortNo(2)),
+        eth_src: Some(Mac([2, 0, 0, 0, 0, 1])),
+        eth_dst: Some(Mac([2, 0, 0, 0, 0, 2])),
+        eth_type: Some(ETH_IPV4),
+        vlan: Some(VlanTag::Untagged),
+        ip_src: Some(prefix(0x0a00_0001, 32)),
+        ip_dst: Some(prefix(0x0a00_0002, 32)),
+        ip_dscp: Some(10),
+        ip_proto: Some(6),
+        l4_src: Some(1000),
+        l4_dst: Some(80),
+    };
+    for (is_pcp_clear, priority) in [(false, None), (true, None), (true, Some(0xffff))] {
+        let mut pair = Pair::new(header::V10, vec![rule(5, exact, &[RuleAction::Output(PortNo(1))])]);
+        let distort = |message: Vec<u8>| {
+            let Ok((xid, of10::Message::StatsReply(mut reply))) = of10::Message::decode(&message) else {
+                return message;
+            };
+            let of10::stats::ReplyBody::Flow(flows) = &mut reply.body else { return message };
+            for flow in flows {
+                if is_pcp_clear {
+                    flow.matching.wildcards &= !of10::matching::wildcard::DL_VLAN_PCP;
+                }
+                flow.priority = priority.unwrap_or(flow.priority);
+            }
+            let mut out = Vec::new();
+            of10::Message::StatsReply(reply).encode(xid, &mut out).expect("short");
+            out
+        };
+        for _ in 0..3 {
+            pair.wait(&distort);
+        }
+        let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if flows.len() == 1);
+        assert!(pair.events.iter().any(is_read));
+        assert_eq!(pair.mods(), 0, "{is_pcp_clear} {priority:?}: {:?}", pair.events);
+    }
 }
 
 /// Two rules with different keys may mean the same to a switch: taking one away leaves the other.

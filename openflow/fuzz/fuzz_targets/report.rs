@@ -17,7 +17,8 @@ fn message(version: u8, kind: u8, xid: u32, body: &[u8]) -> Vec<u8> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let [choice, mut rest @ ..] = input else { return };
+    let [choice, rest @ ..] = input else { return };
+    let mut rest = rest;
     let version = if choice & 1 == 0 { header::V10 } else { header::V13 };
     let cfg = Cfg {
         poll_period: Duration::from_secs(1),

@@ -12,6 +12,7 @@ use tandem_model::{
 use tandem_switch_driver::packets::discovery_frame;
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const ETH_IPV6: u16 = 0x86dd;
 const BEYOND_RFC_2131: &[u8] = &[0; 16];
 
 /// Machines of a small data centre: two VMs on the first server, one beside it, one at the other edge; the first two and the last one
@@ -291,6 +292,22 @@ fn broadcast_and_multicast_reach_nobody() {
     }
 }
 
+/// The first rule for frames of that Ethernet type from a machine, at the switch that it is plugged in at.
+fn decides(world: &World, from: Sender, kind: u16) -> Option<&tandem_model::Rule> {
+    let topology = &world.site.topology;
+    let end = topology.link(from.link).and_then(|l| l.other(from.node)).expect("a link");
+    let NodeId::Switch(switch) = end.node else { panic!("{end:?}") };
+    let table = world.tables.get(&topology.switch(switch)?.dpid)?;
+    let is_for = |rule: &&tandem_model::Rule| {
+        let m = &rule.key.matching;
+        rule.key.table == 0
+            && m.in_port.is_none_or(|p| p == end.port)
+            && m.eth_type.is_none_or(|t| t == kind)
+            && m.eth_src.is_none_or(|a| a == from.mac)
+    };
+    table.values().filter(is_for).max_by_key(|rule| rule.key.priority)
+}
+
 /// IPv6 is not served yet, nor is anything else that is neither ARP nor IPv4: it is dropped where it enters.
 #[test]
 fn ipv6_and_other_protocols_reach_nobody() {
@@ -303,8 +320,13 @@ fn ipv6_and_other_protocols_reach_nobody() {
         advertisement.extend_from_slice(&[0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         advertisement.extend_from_slice(&[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
         for from in m.all() {
+            for kind in [ETH_IPV6, 0x8847] {
+                let rule = decides(&m.world, from, kind).expect("a rule, not a miss");
+                assert!(rule.actions.is_empty(), "{from:?}, {kind:#x}: {rule:?}");
+                assert!(rule.key.matching.in_port.is_some(), "where it enters, and not further in: {rule:?}");
+            }
             for to in m.all().iter().map(|s| s.mac).chain([Mac([0x33, 0x33, 0, 0, 0, 1]), Mac::BROADCAST]) {
-                for kind in [0x86dd, 0x8847, 0x8863, 0x888e, 0x0842, 0x0026] {
+                for kind in [ETH_IPV6, 0x8847, 0x8863, 0x888e, 0x0842, 0x0026] {
                     for tags in [&[][..], &[(TAG, 0)]] {
                         let ended = from.sends(&mut fabric, &frame(to, from.mac, tags, kind, &advertisement));
                         assert!(ended.is_nowhere(), "{from:?} to {to}, {kind:#x}: {ended:?}");

@@ -133,6 +133,40 @@ fn invented_senders_have_a_bound() {
     assert!(probes <= 4 * hosts * 60, "{probes} probes");
 }
 
+/// A VM that asks as fast as it can is answered so often a second, and not published anew each time; its neighbour is answered as ever.
+#[test]
+fn a_port_has_so_many_packets_a_second_looked_at() {
+    let mut world = World::new(read(SMALL));
+    let (vm, other) = (
+        world.vm(),
+        world.vm_of({
+            let mut large = world.request();
+            large.resources.cpu = 8;
+            large
+        }),
+    );
+    let (at, elsewhere) = (world.port_of(vm.server), world.port_of(other.server));
+    assert_ne!(at, elsewhere);
+    for (at, vm) in [(at, &vm), (elsewhere, &other)] {
+        says(&mut world, at, vm.mac, vm.address);
+    }
+    world.wait_seen(Duration::from_secs(2));
+    let answers = |world: &World, port| {
+        world.log.iter().filter(|e| matches!(e, Effect::SendArp { port: p, .. } if *p == port)).count()
+    };
+    world.forget();
+    let before = world.core.snapshot();
+    for _ in 0..20_000 {
+        says(&mut world, at, vm.mac, vm.address);
+        world.lines.clear();
+    }
+    assert!((1..=1000).contains(&answers(&world, at.1)), "{} answers", answers(&world, at.1));
+    let pages = world.core.snapshot().hosts.pages_apart(&before.hosts);
+    assert_eq!(pages, 0, "nothing that is shown of a host has changed");
+    says(&mut world, elsewhere, other.mac, other.address);
+    assert_eq!(answers(&world, elsewhere.1), 1);
+}
+
 fn edge_link(world: &World) -> (LinkId, (Dpid, PortNo)) {
     let link = world.link("edge1", "agg1");
     let edge = world.dpid("edge1");
@@ -186,6 +220,18 @@ fn invented_ports_do_not_grow_anything() {
         world.tell(Event::PortChanged { switch, port: port(PortNo(n), true), removed: false });
     }
     assert!(known(&mut world) <= before + 64);
+    // Nor when those that were damped have kept still.
+    world.wait_seen(Duration::from_secs(20));
+    assert!(known(&mut world) <= before + 64, "{} ports", known(&mut world));
+    // Those that are gone again make room for others.
+    for n in 1000..1100 {
+        world.tell(Event::PortChanged { switch, port: port(PortNo(n), false), removed: true });
+    }
+    world.wait_seen(Duration::from_secs(61));
+    for n in 5000..5003 {
+        world.tell(Event::PortChanged { switch, port: port(PortNo(n), true), removed: false });
+    }
+    assert_eq!(known(&mut world), before + 3);
     assert!(world.notices().len() <= 3, "{:?}", world.notices());
     let (link, (switch, number)) = edge_link(&world);
     world.tell(Event::PortChanged { switch, port: port(number, false), removed: false });

@@ -5,6 +5,7 @@
 
 mod addressing;
 mod carrying;
+mod cases;
 mod chaos;
 mod classes;
 mod edge;

@@ -182,3 +182,28 @@ fn the_link_beyond_a_legacy_switch_has_the_load_that_is_measured_before_it() {
     }
     assert!((world.core.server_link_ratio(tandem_model::ServerId(0)) - 0.2).abs() < 1e-9);
 }
+
+/// OF 1.0 section 5.3.5: all ones are "not supported". A link of which nobody counts the bytes has no rate and an empty cell.
+#[test]
+fn what_no_switch_counts_has_no_rate_and_an_empty_cell() {
+    let mut world = World::new(site(0.0));
+    let at = world.port_of(tandem_model::ServerId(0));
+    let link = world.link("edge1", "srv1");
+    let cell = |world: &mut World| {
+        let snapshot = world.core.snapshot();
+        let view = &snapshot.links[link.0 as usize];
+        let files = tandem_core::export::csv(&snapshot);
+        let hosts = files.iter().find(|f| f.file == "hoststats.csv").expect("a file of servers' links");
+        let column = hosts.columns.iter().position(|c| *c == view.column).expect("a column");
+        (view.uncounted, hosts.values[column])
+    };
+    tell(&mut world, at, 0, 0);
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, 250_000, 125_000);
+    assert!(matches!(cell(&mut world), (false, Some(percent)) if percent > 0.0));
+    world.wait(Duration::from_secs(1));
+    tell(&mut world, at, u64::MAX, u64::MAX);
+    assert_eq!(cell(&mut world), (true, None));
+    let view = world.core.snapshot().links[link.0 as usize].clone();
+    assert_eq!((view.down, view.up), (BitRate(0), BitRate(0)));
+}

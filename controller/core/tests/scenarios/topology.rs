@@ -378,3 +378,20 @@ fn a_switch_of_another_site_is_sent_nothing_and_said_once() {
     let sent: Vec<_> = world.log[before..].iter().filter(|e| !matches!(e, Effect::Notice { .. })).collect();
     assert!(sent.is_empty(), "{sent:?}");
 }
+
+/// Whatever a switch calls itself: a notice is one line that moves no cursor, and is cut.
+#[test]
+fn what_others_wrote_is_one_short_line_in_a_notice() {
+    let mut world = World::new(read(SMALL));
+    let caps = tandem_model::SwitchCaps {
+        version: "1.3".into(),
+        tables: 4,
+        description: String::new(),
+        peer: "x\n12:00 ERROR all is lost\u{1b}[2J\u{202e}".repeat(1000),
+    };
+    world.tell(Event::SwitchUp { switch: tandem_model::Dpid(0xabcdef), ports: Vec::new(), caps });
+    let notices = world.noticed("switch-unknown");
+    let [text] = notices[..] else { panic!("{notices:?}") };
+    assert!(text.contains("\\u{a}12:00 ERROR"), "{text}");
+    assert!(!text.contains(['\n', '\u{1b}', '\u{202e}']) && text.len() < 12_000, "{} bytes", text.len());
+}
