@@ -79,9 +79,19 @@ impl Core {
             taken.add(stray.found.vm, stray.mac(), stray.address);
         }
         let keys: Vec<(VmId, ServerId)> = self.strays.all.keys().copied().collect();
-        let refused: Vec<String> = keys.into_iter().filter_map(|key| self.serve_stray(key, &taken)).collect();
+        let mut refused: BTreeMap<String, Vec<(VmId, ServerId)>> = BTreeMap::new();
+        for key in keys {
+            if let Some(why) = self.serve_stray(key, &taken) {
+                refused.entry(why).or_default().push(key);
+            }
+        }
         self.end_services();
-        for text in refused {
+        for (why, keys) in refused {
+            let text = format!(
+                "not served without a record: {} ({why}); at most the rules stay that switches had for them already. `tandem vm list \
+                 --strays` lists them",
+                self.named(&keys)
+            );
             self.notice(Level::Warning, "vm-stray-unserved", text);
         }
         self.review_left();
@@ -108,7 +118,7 @@ impl Core {
         self.review_left();
     }
 
-    /// What is to be said when it is not served, the first time.
+    /// Why it is not served, the first time.
     fn serve_stray(&mut self, key: (VmId, ServerId), taken: &Taken) -> Option<String> {
         let stray = self.strays.all.get(&key).filter(|s| !s.adopting)?.clone();
         let before = stray.network.served().cloned();
@@ -144,12 +154,7 @@ impl Core {
                     stray.network = Network::Refused(why.clone());
                     self.dirty.vms = true;
                 }
-                let at = self.server_name(key.1);
-                let text = format!(
-                    "{} on {at}, a stray, is not served: {why}. It has at most the rules that switches had for it already",
-                    key.0
-                );
-                (is_new && stray.found.runs).then_some(text)
+                (is_new && stray.found.runs).then_some(why)
             }
         }
     }

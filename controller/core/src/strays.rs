@@ -171,15 +171,20 @@ impl Core {
         if new.is_empty() {
             return;
         }
-        let at = |(vm, server): &(VmId, ServerId)| format!("{vm} on {}", self.server_name(*server));
-        let mut names: Vec<String> = new.iter().take(NAMED).map(at).collect();
-        names.extend((new.len() > NAMED).then(|| format!("{} more", new.len() - NAMED)));
         let text = format!(
             "this controller has no record of {}: left alone, with the network that they have. `tandem vm list --strays` lists \
              them, `tandem vm adopt` takes one up as it is, `tandem vm stop-stray` stops one",
-            names.join(", ")
+            self.named(new)
         );
         self.notice(Level::Warning, "vm-stray", text);
+    }
+
+    /// The first of them by name, and how many more there are.
+    pub(crate) fn named(&self, keys: &[(VmId, ServerId)]) -> String {
+        let at = |(vm, server): &(VmId, ServerId)| format!("{vm} on {}", self.server_name(*server));
+        let mut names: Vec<String> = keys.iter().take(NAMED).map(at).collect();
+        names.extend((keys.len() > NAMED).then(|| format!("{} more", keys.len() - NAMED)));
+        names.join(", ")
     }
 
     /// A stray's address is given to nobody else.

@@ -26,8 +26,9 @@ struct Controller<'a> {
 }
 
 impl Drop for Controller<'_> {
+    /// In order, so that it leaves no folder behind.
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }

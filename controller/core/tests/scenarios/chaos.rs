@@ -112,7 +112,7 @@ pub(crate) fn quick(world: &mut World) {
     world.held.switches = false;
 }
 
-/// Every switch that is there has the rules that the core says it has.
+/// Every switch that is there has the rules that the core says it has, and no other but those that it leaves.
 pub(crate) fn assert_tables(world: &mut World, away: &[SwitchId]) {
     let snapshot = world.core.snapshot();
     for (n, switch) in world.site.topology.switches.iter().enumerate() {
@@ -122,7 +122,11 @@ pub(crate) fn assert_tables(world: &mut World, away: &[SwitchId]) {
         let wanted: BTreeMap<_, _> = snapshot.rules[n].iter().map(|r| (r.key, r.clone())).collect();
         let has = &world.tables[&switch.dpid];
         let missing: Vec<_> = wanted.values().filter(|r| has.get(&r.key) != Some(r)).collect();
-        let stale: Vec<_> = has.keys().filter(|k| !wanted.contains_key(k)).collect();
+        let stale: Vec<_> = has
+            .iter()
+            .filter(|(key, rule)| !wanted.contains_key(*key) && !world.may_stay(switch.dpid, rule))
+            .map(|(key, _)| *key)
+            .collect();
         assert!(
             missing.is_empty() && stale.is_empty(),
             "{}: missing {missing:#?}, stale {stale:#?}",

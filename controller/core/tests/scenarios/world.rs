@@ -45,8 +45,9 @@ pub(crate) struct World {
     pub(crate) log: Vec<Effect>,
     /// What each switch has.
     pub(crate) tables: Tables,
-    /// What each switch is to have.
+    /// What each switch is to have, and what may stay besides.
     wanted: Tables,
+    leave: BTreeMap<Dpid, Leave>,
     /// What the store holds.
     pub(crate) stored: Stored,
     pub(crate) specs: BTreeMap<VmId, (ServerId, VmSpec)>,
@@ -111,6 +112,7 @@ impl World {
             log: Vec::new(),
             tables: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            leave: BTreeMap::new(),
             stored,
             specs: BTreeMap::new(),
             pending: Vec::new(),
@@ -337,19 +339,30 @@ impl World {
         change(&mut self.wanted, effect);
     }
 
+    /// True for a rule that a switch may have although it is not wanted: of somebody who may not be on record.
+    pub(crate) fn may_stay(&self, switch: Dpid, rule: &Rule) -> bool {
+        let Some(owner) = rule.cookie.owner().filter(|o| o.is_recorded()) else { return false };
+        let wants = |table: &BTreeMap<RuleKey, Rule>| table.values().any(|r| r.cookie.owner() == Some(owner));
+        match self.leave.get(&switch) {
+            Some(Leave::Unknown { but }) => {
+                !but.contains(&owner) && !self.wanted.get(&switch).is_some_and(wants)
+            }
+            _ => false,
+        }
+    }
+
     /// A switch lets go of what is neither wanted nor left; it says what is left.
     fn leave_rules(&mut self, switch: Dpid, leave: &Leave) {
+        self.leave.insert(switch, leave.clone());
+        let unwanted = |key: &RuleKey| !self.wanted.get(&switch).is_some_and(|t| t.contains_key(key));
+        let there = self.tables.get(&switch).into_iter().flatten();
+        let gone: Vec<RuleKey> = there
+            .filter(|(key, rule)| unwanted(key) && !self.may_stay(switch, rule))
+            .map(|(k, _)| *k)
+            .collect();
         let wanted = self.wanted.entry(switch).or_default();
-        let known: BTreeSet<Owner> = wanted.values().filter_map(|r| r.cookie.owner()).collect();
-        let stays = |rule: &Rule| match leave {
-            Leave::Nothing => false,
-            Leave::Unknown { but } => rule
-                .cookie
-                .owner()
-                .is_some_and(|o| o.is_recorded() && !known.contains(&o) && !but.contains(&o)),
-        };
         let table = self.tables.entry(switch).or_default();
-        table.retain(|key, rule| wanted.contains_key(key) || stays(rule));
+        gone.iter().for_each(|key| drop(table.remove(key)));
         let mut owners: BTreeMap<Owner, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         for rule in table.values().filter(|r| !wanted.contains_key(&r.key)) {
             let m = &rule.key.matching;
