@@ -65,6 +65,10 @@ fn bed(kind: Option<Kind>) -> Bed {
             link::address(BRIDGE, Ipv4Addr::from(SERVER), 8),
         ])
     });
+    // Until both ends have a carrier the bridge sends nothing there (linkwatch, up to a second late).
+    for (space, end) in [(&host, UPLINK), (&network, WITNESS)] {
+        wait("the uplink's carrier", || inside(space, |n| link::one(n, end)).running.then_some(()));
+    }
     let bed = Bed { host, network, guests };
     bed.plug(kind, 0, port(100, GUEST, OWN));
     bed.plug(kind, 1, port(101, NEIGHBOUR, THEIRS));
@@ -86,7 +90,9 @@ impl Bed {
                 [link::port_flags(port.index, true, true), link::port_learning(port.index, false)];
             n.batch(&[link::plug(port.index, BRIDGE), flags, learning, link::set_up(port.index, true)])
         });
-        wait("a carrier", || inside(&self.host, |n| link::one(n, port.index)).running.then_some(()));
+        for (space, end) in [(&self.host, port.index), (&self.guests[guest], ETH0)] {
+            wait("a carrier", || inside(space, |n| link::one(n, end)).running.then_some(()));
+        }
     }
 }
 
