@@ -556,6 +556,7 @@ fn a_flow_without_wildcards_is_known_whatever_its_priority() {
         ip_proto: Some(6),
         l4_src: Some(1000),
         l4_dst: Some(80),
+        ..RuleMatch::default()
     };
     for (is_pcp_clear, priority) in [(false, None), (true, None), (true, Some(0xffff))] {
         let mut pair = Pair::new(header::V10, vec![rule(5, exact, &[RuleAction::Output(PortNo(1))])]);
