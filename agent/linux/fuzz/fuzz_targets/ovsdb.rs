@@ -48,7 +48,7 @@ fn server(said: &[u8]) -> Option<(Ovsdb, UnixStream)> {
 }
 
 fn wanted() -> Vec<WantedBridge> {
-    let port = |name: &str, number| WantedPort { name: name.into(), number };
+    let port = |name: &str, number| WantedPort { name: name.into(), number, takes_queueing: number % 2 == 1 };
     vec![WantedBridge {
         name: "br0".into(),
         datapath_id: 1,
