@@ -24,7 +24,9 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.ancestors().nth(2).map(|f| f.join(name)).filter(|p| p.exists());
-    path.with_context(|| format!("{name} is not built; run `cargo test --workspace --no-run` first, or scripts/test"))
+    path.with_context(|| {
+        format!("{name} is not built; run `cargo test --workspace --no-run` first, or scripts/test")
+    })
 }
 
 /// Copies a program, by a process of its own: a descriptor that is open for writing here would be inherited by what a test beside this one

@@ -27,7 +27,7 @@ pub(super) fn life(b: &mut Bench<'_>) -> anyhow::Result<()> {
         b.dc.lab
             .host("srv1")?
             .access
-            .run("ls /var/lib/tandem /var/lib/tandem/disks 2> /dev/null | grep vm || true")?;
+            .run("find /var/lib/tandem -mindepth 1 -path '*vm*' ! -path /var/lib/tandem/vms")?;
     ensure!(left.is_empty(), "left on srv1: {left}");
     Ok(())
 }
