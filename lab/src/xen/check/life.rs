@@ -24,10 +24,7 @@ pub(super) fn life(b: &mut Bench<'_>) -> anyhow::Result<()> {
     b.figures.seconds("VM shut down and removed", began);
     b.dc.expect_domains("srv1", &[])?;
     let left =
-        b.dc.lab
-            .host("srv1")?
-            .access
-            .run("find /var/lib/tandem -mindepth 1 -path '*vm*' ! -path /var/lib/tandem/vms")?;
+        b.dc.lab.host("srv1")?.access.run("find /var/lib/tandem -name '*vm[0-9]*' -o -path '*/vms/?*'")?;
     ensure!(left.is_empty(), "left on srv1: {left}");
     Ok(())
 }
