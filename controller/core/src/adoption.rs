@@ -31,14 +31,26 @@ impl Core {
         if self.strays.all.get(&key).is_some_and(|stray| self.record_elsewhere(stray).is_some()) {
             return self.follow_vm(request, key, &known);
         }
-        match self.adoption(key, known) {
+        let record = self.adoption(key, known);
+        self.store_adopted(request, key, record, StoreWait::Adopted);
+    }
+
+    /// Asks the store for the record that a stray is to have, and reserves what it needs meanwhile; or answers why it can have none.
+    pub(crate) fn store_adopted(
+        &mut self,
+        request: RequestId,
+        key: (VmId, ServerId),
+        record: Result<VmRecord, String>,
+        wait: fn(Box<VmRecord>, RequestId) -> StoreWait,
+    ) {
+        match record {
             Ok(record) => {
                 self.reserve(&Placement::of(&record), &record.request);
                 if let Some(stray) = self.strays.all.get_mut(&key) {
                     stray.adopting = true;
                 }
                 let vm = Box::new(record.clone());
-                self.store(Record::PutVm { vm }, StoreWait::Adopted(Box::new(record), request));
+                self.store(Record::PutVm { vm }, wait(Box::new(record), request));
             }
             Err(why) => self.answer(request, Answer::Conflict { why }),
         }

@@ -7,14 +7,11 @@
 
 use crate::core::Core;
 use crate::lifecycle::Vm;
-use crate::placement::Placement;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::Purpose;
 use crate::stored::{Kept, StoreWait};
 use crate::strays::Stray;
-use tandem_model::{
-    Adoption, Answer, Effect, Level, Record, RequestId, ServerId, VmId, VmOrigin, VmRecord, VmState,
-};
+use tandem_model::{Adoption, Answer, Effect, Level, RequestId, ServerId, VmId, VmOrigin, VmRecord, VmState};
 
 impl Core {
     /// The record of a stray that is a VM on record, and may follow it.
@@ -31,17 +28,8 @@ impl Core {
 
     /// Asks the store to have a VM's record where the VM is.
     pub(crate) fn follow_vm(&mut self, request: RequestId, key: (VmId, ServerId), known: &Adoption) {
-        match self.followed_record(key, known) {
-            Ok(record) => {
-                self.reserve(&Placement::of(&record), &record.request);
-                if let Some(stray) = self.strays.all.get_mut(&key) {
-                    stray.adopting = true;
-                }
-                let vm = Box::new(record.clone());
-                self.store(Record::PutVm { vm }, StoreWait::Followed(Box::new(record), request));
-            }
-            Err(why) => self.answer(request, Answer::Conflict { why }),
-        }
+        let record = self.followed_record(key, known);
+        self.store_adopted(request, key, record, StoreWait::Followed);
     }
 
     fn followed_record(&self, key: (VmId, ServerId), known: &Adoption) -> Result<VmRecord, String> {
