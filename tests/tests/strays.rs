@@ -60,6 +60,17 @@ fn said(notices: &Value, kind: &str) -> Option<String> {
     found["text"].as_str().map(str::to_owned)
 }
 
+/// The controller is killed and comes back with an empty store: the strays that it lists.
+fn lose_store(dc: &mut DataCentre) -> Result<Value> {
+    dc.end_controller("-KILL")?;
+    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        let _ = std::fs::remove_file(dc.path(name));
+    }
+    dc.start_controller()?;
+    dc.wait_ready()?;
+    dc.json(&["vm", "list", "--strays"])
+}
+
 /// What says that a VM is the same one that it was: its namespace's own start, and how long its first process has run.
 fn identity(dc: &DataCentre, vm: &str) -> Result<String> {
     dc.exec(vm, &["readlink", "/proc/self/ns/net"])
@@ -119,13 +130,7 @@ fn vms_outlive_their_store_and_are_adopted() -> Result<()> {
         let id = format!("vm{}", vm["id"]);
         before.insert(id.clone(), (vm, identity(&dc, &id)?));
     }
-    dc.end_controller("-KILL")?;
-    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
-        let _ = std::fs::remove_file(dc.path(name));
-    }
-    dc.start_controller()?;
-    dc.wait_ready()?;
-    let strays = dc.json(&["vm", "list", "--strays"])?;
+    let strays = lose_store(&mut dc)?;
     let ids: Vec<String> =
         strays.as_array().context("a list")?.iter().map(|s| format!("vm{}", s["id"])).collect();
     ensure!(ids == before.keys().cloned().collect::<Vec<_>>(), "{strays}");
@@ -182,13 +187,7 @@ fn strays_keep_their_network(mut dc: DataCentre) -> Result<()> {
     let mut ways: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), GATEWAY)).collect();
     ways.push((&names[0], &vms[1].1));
     let witnesses = Witnesses::start(&dc, &ways, WITNESSED * 100)?;
-    dc.end_controller("-KILL")?;
-    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
-        let _ = std::fs::remove_file(dc.path(name));
-    }
-    dc.start_controller()?;
-    dc.wait_ready()?;
-    let strays = dc.json(&["vm", "list", "--strays"])?;
+    let strays = lose_store(&mut dc)?;
     let served = strays.as_array().context("a list")?.iter().filter(|s| s["unserved"].is_null()).count();
     ensure!(served == vms.len(), "{strays}");
     // They go on for longer than it takes until flows are read, and would be put right, several times.
