@@ -36,6 +36,8 @@ impl Blame {
     pub const BAD_ACTION_ARGUMENT: Blame = Blame { kind: 2, code: 5 };
     /// OFPET_BAD_ACTION, OFPBAC_BAD_OUT_GROUP (1.3).
     pub const BAD_OUT_GROUP: Blame = Blame { kind: 2, code: 9 };
+    /// OFPET_BAD_ACTION, OFPBAC_MATCH_INCONSISTENT (1.3).
+    pub const MATCH_INCONSISTENT: Blame = Blame { kind: 2, code: 10 };
     /// OFPET_BAD_INSTRUCTION, OFPBIC_UNSUP_INST (1.3).
     pub const UNSUPPORTED_INSTRUCTION: Blame = Blame { kind: 3, code: 1 };
     /// OFPET_BAD_INSTRUCTION, OFPBIC_BAD_TABLE_ID (1.3).

@@ -81,6 +81,12 @@ fn criteria() -> impl Strategy<Value = Criteria> {
         (1u128..3).prop_map(|a| (FieldId::Ipv6Dst, a, 3)),
         (0u128..3).prop_map(|p| (FieldId::L4Src, p, u128::MAX)),
         (0u128..2).prop_map(|m| (FieldId::Metadata, m, 1)),
+        (0u128..2).prop_map(|t| (FieldId::TunnelId, t, u128::MAX)),
+        (0u128..2).prop_map(|l| (FieldId::MplsLabel, l, u128::MAX)),
+        (0u128..2).prop_map(|b| (FieldId::MplsBos, b, u128::MAX)),
+        (0u128..2).prop_map(|s| (FieldId::PbbIsid, s, u128::MAX)),
+        Just((FieldId::Ipv6NdTarget, 0, 1)),
+        Just((FieldId::IcmpType, 0, 1)),
     ];
     vec(one, 0..3)
         .prop_map(|list| list.into_iter().fold(Criteria::any(), |c, (field, v, mask)| c.with(field, v, mask)))
@@ -106,6 +112,40 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::DecTtl),
         1 => (1u8..3).prop_map(Op::SetTtl),
         1 => (0u8..4).prop_map(Op::SetEcn),
+        4 => rare_op(),
+    ]
+}
+
+/// What is seldom done, and often hides or uncovers something.
+fn rare_op() -> impl Strategy<Value = Op> {
+    let kinds = || prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x8847, 0x88e7, 0x8100, 0x88cc]);
+    let address = |last: u8| {
+        let mut address = [0xfd; 16];
+        address[15] = last;
+        address
+    };
+    prop_oneof![
+        Just(Op::PushMpls(0x8847)),
+        Just(Op::PushMpls(0x8848)),
+        kinds().prop_map(Op::PopMpls),
+        Just(Op::PushPbb(0x88e7)),
+        Just(Op::PopPbb),
+        kinds().prop_map(Op::SetEthType),
+        prop::sample::select(vec![1u8, 6, 17, 58, 132]).prop_map(Op::SetIpProto),
+        prop::sample::select(vec![128u8, 135, 136]).prop_map(Op::SetIcmpv6Type),
+        (0u8..2).prop_map(Op::SetIcmpv6Code),
+        (1u8..3).prop_map(move |a| Op::SetIpv6Dst(address(a))),
+        (0u32..2).prop_map(Op::SetMplsLabel),
+        (0u8..2).prop_map(Op::SetMplsBos),
+        (0u8..2).prop_map(Op::SetMplsTtl),
+        Just(Op::DecMplsTtl),
+        Just(Op::CopyTtlOut),
+        Just(Op::CopyTtlIn),
+        (0u64..2).prop_map(Op::SetTunnelId),
+        (0u32..2).prop_map(Op::SetPbbIsid),
+        (0u16..3).prop_map(Op::SetSctpSrc),
+        (1u32..3).prop_map(|a| Op::SetArpSpa(0x0a00_0000 + a)),
+        Just(Op::SetNdSll([2; 6])),
     ]
 }
 

@@ -180,15 +180,21 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
     let with = |instructions| of13::FlowMod { instructions, ..m() };
     let matching = |fields| of13::FlowMod { matching: of13::Match { fields }, ..m() };
     let foreign = Field::Other { class: 0xffff, number: 1, has_mask: false, body: Bytes(vec![0; 4]) };
-    let unset = of13::Action::SetField(Field::TunnelId(Masked::exact(1)));
+    let set = |field| with(act(of13::Action::SetField(field)));
     let cases = [
         (with(apply(0)), (2, 4)),
         (with(apply(of13::port::ANY)), (2, 4)),
         (with(act(of13::Action::PushVlan(0x9999, Pad::default()))), (2, 5)),
-        (with(act(of13::Action::PopPbb(Pad::default()))), (2, 0)),
+        (with(act(of13::Action::PushMpls(0x0800, Pad::default()))), (2, 5)),
+        (with(act(of13::Action::PushPbb(0x8847, Pad::default()))), (2, 5)),
         (with(act(of13::Action::Experimenter { experimenter: 1, body: Bytes(vec![]) })), (2, 2)),
         (with(vec![group]), (2, 9)),
-        (with(act(unset)), (2, 13)),
+        (set(Field::Metadata(Masked::exact(1))), (2, 13)),
+        (set(Field::InPort(1)), (2, 13)),
+        (set(Field::InPhyPort(1)), (2, 13)),
+        (set(Field::Ipv6Exthdr(Masked::exact(1))), (2, 13)),
+        // OFPVID_PRESENT is not set (section 7.2.5).
+        (set(Field::VlanVid(Masked::exact(5))), (2, 15)),
         (with(vec![Instruction::Meter(1)]), (12, 2)),
         (with([apply(1), apply(2)].concat()), (3, 1)),
         (with(vec![Instruction::GotoTable(0, Pad::default())]), (3, 2)),

@@ -22,11 +22,11 @@ fn bucket(weight: u16, watch_port: u32, actions: Vec<Action>) -> Bucket {
 }
 
 fn out(port: u32) -> Bucket {
-    bucket(1, port::ANY, vec![Action::output(port)])
+    bucket(0, port::ANY, vec![Action::output(port)])
 }
 
 fn to_group(id: u32) -> Bucket {
-    bucket(1, port::ANY, vec![Action::Group(id)])
+    bucket(0, port::ANY, vec![Action::Group(id)])
 }
 
 fn group_mod(command: u16, kind: u8, group_id: u32, buckets: Vec<Bucket>) -> GroupMod {
@@ -152,12 +152,27 @@ fn fast_failover_takes_the_first_bucket_that_is_alive() {
     assert_eq!(ports(&mut p, &frame(1)), [2]);
 }
 
+/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead (section 6.5).
+#[test]
+fn a_group_that_watches_nothing_is_alive() {
+    let mut p = Pipeline::new(1, 10, vec![1, 2, 3]).with_cache(16);
+    add(&mut p, INDIRECT, 2, vec![out(2)]);
+    let by_group = Bucket { watch_group: 2, ..bucket(0, port::ANY, vec![Action::output(2)]) };
+    add(&mut p, FAILOVER, 1, vec![by_group, bucket(0, 3, vec![Action::output(3)])]);
+    with_flow(&mut p, vec![Action::Group(1)]);
+    assert_eq!(ports(&mut p, &frame(1)), [2]);
+    assert_eq!(p.group_mod(&group_mod(2, ALL, 2, vec![]), 10, T0), Ok(Vec::new()));
+    assert_eq!(ports(&mut p, &frame(1)), [3]);
+}
+
 #[test]
 fn what_cannot_be_a_group_is_refused_and_what_is_deleted_takes_its_flows_along() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);
     add(&mut p, INDIRECT, 1, vec![out(2)]);
     add(&mut p, ALL, 2, vec![to_group(1)]);
-    let experimenter = bucket(1, port::ANY, vec![Action::PopPbb(Pad::default())]);
+    let experimenter = Action::Experimenter { experimenter: 1, body: tandem_openflow::wire::Bytes(vec![]) };
+    let experimenter = bucket(0, port::ANY, vec![experimenter]);
+    let to_nowhere = |watch_port| bucket(0, watch_port, vec![]);
     let cases = [
         (group_mod(0, ALL, 1, vec![]), (6, 0)),
         (group_mod(0, ALL, group::ALL, vec![]), (6, 1)),
@@ -167,11 +182,21 @@ fn what_cannot_be_a_group_is_refused_and_what_is_deleted_takes_its_flows_along()
         (group_mod(2, ALL, 1, vec![]), (6, 9)),
         (group_mod(0, 7, 3, vec![]), (6, 10)),
         (group_mod(9, ALL, 3, vec![]), (6, 11)),
-        (group_mod(0, INDIRECT, 3, vec![]), (6, 12)),
+        (group_mod(0, INDIRECT, 3, vec![]), (6, 1)),
+        (group_mod(0, INDIRECT, 3, vec![out(1), out(2)]), (6, 1)),
+        // A weight has a meaning in select groups only (sections 6.5 and 7.3.4.2).
+        (group_mod(0, ALL, 3, vec![bucket(1, port::ANY, vec![])]), (6, 1)),
+        (group_mod(0, INDIRECT, 3, vec![bucket(1, port::ANY, vec![])]), (6, 1)),
+        (group_mod(0, FAILOVER, 3, vec![bucket(1, 1, vec![])]), (6, 1)),
+        (group_mod(0, ALL, 3, vec![to_nowhere(1)]), (6, 6)),
+        (group_mod(0, INDIRECT, 3, vec![to_nowhere(1)]), (6, 6)),
+        (group_mod(0, FAILOVER, 3, vec![to_nowhere(0)]), (6, 13)),
+        (group_mod(0, SELECT, 3, vec![to_nowhere(port::CONTROLLER)]), (6, 13)),
+        (group_mod(0, FAILOVER, 3, vec![Bucket { watch_group: 9, ..to_nowhere(port::ANY) }]), (6, 13)),
         (group_mod(0, FAILOVER, 3, vec![out(1)]), (6, 13)),
         (group_mod(0, ALL, 3, vec![out(1); 300]), (6, 4)),
         (group_mod(0, ALL, 3, vec![to_group(8)]), (2, 9)),
-        (group_mod(0, ALL, 3, vec![experimenter]), (2, 0)),
+        (group_mod(0, ALL, 3, vec![experimenter]), (2, 2)),
         (group_mod(0, ALL, 3, vec![out(port::TABLE)]), (2, 4)),
     ];
     for (m, wanted) in cases {

@@ -115,22 +115,42 @@ fn name(field: FieldId) -> (&'static str, u32) {
         FieldId::ArpOp => ("arp_op", 16),
         FieldId::ArpSpa => ("arp_spa", 32),
         FieldId::ArpTpa => ("arp_tpa", 32),
-        _ => ("field", 128),
+        FieldId::ArpSha => ("arp_sha", 48),
+        FieldId::ArpTha => ("arp_tha", 48),
+        FieldId::Ipv6Src => ("ipv6_src", 128),
+        FieldId::Ipv6Dst => ("ipv6_dst", 128),
+        FieldId::Ipv6Flabel => ("ipv6_label", 20),
+        FieldId::Icmpv6Type => ("icmpv6_type", 8),
+        FieldId::Icmpv6Code => ("icmpv6_code", 8),
+        FieldId::Ipv6NdTarget => ("nd_target", 128),
+        FieldId::Ipv6NdSll => ("nd_sll", 48),
+        FieldId::Ipv6NdTll => ("nd_tll", 48),
+        FieldId::MplsLabel => ("mpls_label", 20),
+        FieldId::MplsTc => ("mpls_tc", 3),
+        FieldId::MplsBos => ("mpls_bos", 1),
+        FieldId::PbbIsid => ("pbb_isid", 24),
+        FieldId::TunnelId => ("tun_id", 64),
+        FieldId::Ipv6Exthdr => ("ipv6_exthdr", 9),
     }
 }
 
 fn shown(field: FieldId, value: u128) -> String {
     match field {
-        FieldId::EthDst | FieldId::EthSrc => {
+        FieldId::EthDst
+        | FieldId::EthSrc
+        | FieldId::ArpSha
+        | FieldId::ArpTha
+        | FieldId::Ipv6NdSll
+        | FieldId::Ipv6NdTll => {
             let [_, _, _, _, _, _, _, _, _, _, mac @ ..] = value.to_be_bytes();
             Mac(mac).to_string()
         }
         FieldId::Ipv4Src | FieldId::Ipv4Dst | FieldId::ArpSpa | FieldId::ArpTpa => {
             Ipv4Addr::from_bits(value as u32).to_string()
         }
-        FieldId::EthType | FieldId::VlanVid | FieldId::Metadata => format!("{value:#x}"),
+        FieldId::EthType | FieldId::VlanVid | FieldId::Metadata | FieldId::TunnelId => format!("{value:#x}"),
         FieldId::InPort => to(value as u32),
-        _ if value > u128::from(u64::MAX) => Ipv6Addr::from_bits(value).to_string(),
+        FieldId::Ipv6Src | FieldId::Ipv6Dst | FieldId::Ipv6NdTarget => Ipv6Addr::from_bits(value).to_string(),
         _ => value.to_string(),
     }
 }
@@ -192,5 +212,52 @@ fn op(op: &Op) -> String {
         Op::DecTtl => "dec_ttl".into(),
         Op::SetTtl(ttl) => format!("mod_nw_ttl:{ttl}"),
         Op::SetEcn(ecn) => format!("mod_nw_ecn:{ecn}"),
+        Op::PushMpls(kind) => format!("push_mpls:{kind:#06x}"),
+        Op::PopMpls(kind) => format!("pop_mpls:{kind:#06x}"),
+        Op::SetMplsTtl(ttl) => format!("set_mpls_ttl({ttl})"),
+        Op::DecMplsTtl => "dec_mpls_ttl".into(),
+        Op::PushPbb(kind) => format!("push_pbb:{kind:#06x}"),
+        Op::PopPbb => "pop_pbb".into(),
+        Op::CopyTtlOut => "copy_ttl_out".into(),
+        Op::CopyTtlIn => "copy_ttl_in".into(),
+        other => {
+            let (value, field) = set_field(other);
+            format!("set_field:{value}->{field}")
+        }
+    }
+}
+
+/// Value and field of an action that sets one by its name in OpenFlow.
+fn set_field(op: &Op) -> (String, &'static str) {
+    let mac = |mac: &[u8; 6]| Mac(*mac).to_string();
+    let four = |address: &u32| Ipv4Addr::from_bits(*address).to_string();
+    let six = |address: &[u8; 16]| Ipv6Addr::from(*address).to_string();
+    match op {
+        Op::SetEthType(kind) => (format!("{kind:#06x}"), "eth_type"),
+        Op::SetIpProto(protocol) => (protocol.to_string(), "ip_proto"),
+        Op::SetIpv6Src(a) => (six(a), "ipv6_src"),
+        Op::SetIpv6Dst(a) => (six(a), "ipv6_dst"),
+        Op::SetIpv6Flabel(label) => (label.to_string(), "ipv6_label"),
+        Op::SetSctpSrc(port) => (port.to_string(), "sctp_src"),
+        Op::SetSctpDst(port) => (port.to_string(), "sctp_dst"),
+        Op::SetIcmpType(kind) => (kind.to_string(), "icmp_type"),
+        Op::SetIcmpCode(code) => (code.to_string(), "icmp_code"),
+        Op::SetIcmpv6Type(kind) => (kind.to_string(), "icmpv6_type"),
+        Op::SetIcmpv6Code(code) => (code.to_string(), "icmpv6_code"),
+        Op::SetNdTarget(a) => (six(a), "nd_target"),
+        Op::SetNdSll(m) => (mac(m), "nd_sll"),
+        Op::SetNdTll(m) => (mac(m), "nd_tll"),
+        Op::SetArpOp(opcode) => (opcode.to_string(), "arp_op"),
+        Op::SetArpSpa(a) => (four(a), "arp_spa"),
+        Op::SetArpTpa(a) => (four(a), "arp_tpa"),
+        Op::SetArpSha(m) => (mac(m), "arp_sha"),
+        Op::SetArpTha(m) => (mac(m), "arp_tha"),
+        Op::SetMplsLabel(label) => (label.to_string(), "mpls_label"),
+        Op::SetMplsTc(class) => (class.to_string(), "mpls_tc"),
+        Op::SetMplsBos(bottom) => (bottom.to_string(), "mpls_bos"),
+        Op::SetPbbIsid(service) => (service.to_string(), "pbb_isid"),
+        Op::SetTunnelId(tunnel) => (format!("{tunnel:#x}"), "tun_id"),
+        // Those above have names of their own.
+        other => (format!("{other:?}"), "?"),
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 use tandem_model::Mac;
-use tandem_openflow::table::instructions::Unsupported;
+use tandem_openflow::table::ops::Unsupported;
 
 /// Why a flow cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use tandem_model::Mac;
 use tandem_openflow::of10::matching::{VLAN_NONE, wildcard};
 use tandem_openflow::of10::{Action, Match, port};
-use tandem_openflow::table::instructions::Unsupported;
+use tandem_openflow::table::ops::Unsupported;
 use tandem_openflow::table::{Criteria, Instructions};
 use tandem_openflow::wire::Pad;
 

@@ -53,7 +53,7 @@ impl Match {
 }
 
 /// Whether what field `number` needs is among those before it (section 7.2.3.7, table 11).
-fn needs_met(number: u8, before: &[Field]) -> bool {
+pub(crate) fn needs_met(number: u8, before: &[Field]) -> bool {
     let has = |wanted: u8, values: &[u128]| {
         before.iter().any(|f| {
             let (class, number, _) = f.id();

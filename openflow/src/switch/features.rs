@@ -1,7 +1,9 @@
-//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells it (OF 1.3.5 section 7.3.5.5). All tables can do the same; the last one cannot
-//! hand on.
+//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section 7.3.5.5). All tables can do the same; the last
+//! one cannot hand on. The pipeline is fixed: what can be set are a table's name and how many flows it takes.
 
 use super::Switch;
+use super::v13::TABLE_CONFIG;
+use crate::error::Blame;
 use crate::of13::oxm::{BASIC, Id};
 use crate::of13::table_features::{Capability, List, Property, TableFeatures};
 use crate::wire::{Bytes, Pad, Text};
@@ -50,10 +52,20 @@ const FIELDS: [(u8, bool); 40] = [
     (8, true),
     (2, true),
 ];
-/// The fields that actions set.
-const SET: [u8; 12] = [3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16];
-/// OFPAT numbers of the actions: output, push and pop a VLAN tag, queue, group, set and lower the TTL, set a field.
-const ACTIONS: [u16; 8] = [0, 17, 18, 21, 22, 23, 24, 25];
+/// The fields that actions set: all from ETH_DST to TUNNEL_ID.
+const SET: std::ops::RangeInclusive<u8> = 3..=38;
+/// OFPAT numbers of the actions: all but an experimenter's.
+const ACTIONS: [u16; 16] = [0, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27];
+/// OFPET_TABLE_FEATURES_FAILED.
+const FAILED: u16 = 13;
+/// OFPTFFC_BAD_TABLE.
+const BAD_TABLE: Blame = Blame { kind: FAILED, code: 0 };
+/// OFPTFFC_BAD_METADATA.
+const BAD_METADATA: Blame = Blame { kind: FAILED, code: 1 };
+/// OFPTFFC_BAD_ARGUMENT.
+const BAD_ARGUMENT: Blame = Blame { kind: FAILED, code: 4 };
+/// OFPTFFC_EPERM.
+const NOT_ALLOWED: Blame = Blame { kind: FAILED, code: 5 };
 
 /// A bit per OFPAT action.
 pub(crate) fn action_bits() -> u32 {
@@ -91,14 +103,15 @@ impl Switch {
                 (6, actions()),
                 (8, fields(all.clone(), true)),
                 (10, fields(all, false)),
-                (12, fields(SET.into_iter(), false)),
-                (14, fields(SET.into_iter(), false)),
+                (12, fields(SET, false)),
+                (14, fields(SET, false)),
             ];
+            let name = self.names.get(usize::from(table_id)).map_or("", String::as_str);
             let most = self.pipeline.tables.get(usize::from(table_id)).map_or(0, |t| t.most());
             TableFeatures {
                 table_id,
                 pad: Pad::default(),
-                name: Text::new(&format!("table{table_id}")),
+                name: Text::new(super::ports::cut(name, 31)),
                 metadata_match: u64::MAX,
                 metadata_write: u64::MAX,
                 config: 0,
@@ -107,5 +120,74 @@ impl Switch {
             }
         };
         (0..count).map(one).collect()
+    }
+    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a name and a number of flows of its own.
+    ///
+    /// # Errors
+    /// With what to answer where that is not possible with tables that are as they are.
+    pub(super) fn set_table_features(&mut self, wanted: &[TableFeatures]) -> Result<(), Blame> {
+        let offered = self.table_features();
+        for (at, table) in wanted.iter().enumerate() {
+            let twice = wanted[..at].iter().any(|t| t.table_id == table.table_id);
+            let same = offered.get(usize::from(table.table_id)).filter(|_| !twice).ok_or(BAD_TABLE)?;
+            if (table.metadata_match, table.metadata_write) != (same.metadata_match, same.metadata_write) {
+                return Err(BAD_METADATA);
+            }
+            let there = self.pipeline.tables.get(usize::from(table.table_id)).map_or(0, |t| t.len());
+            let most = table.max_entries as usize;
+            if table.config & !TABLE_CONFIG != 0 || most < there.max(1) || most > self.cfg.flows {
+                return Err(BAD_ARGUMENT);
+            }
+            same_properties(&table.properties, &same.properties)?;
+        }
+        // A table that is not named is to go, and cannot.
+        if wanted.len() != offered.len() {
+            return Err(NOT_ALLOWED);
+        }
+        for table in wanted {
+            let at = usize::from(table.table_id);
+            if let (Some(name), Some(flows)) = (self.names.get_mut(at), self.pipeline.tables.get_mut(at)) {
+                *name = table.name.text().into_owned();
+                flows.set_most(table.max_entries as usize);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers) is what holds for all flows, and need not
+/// be said.
+fn same_properties(wanted: &[Property], offered: &[Property]) -> Result<(), Blame> {
+    let is_miss = |kind: u16| kind & 1 == 1;
+    for (at, property) in wanted.iter().enumerate() {
+        let kind = property.kind & !1;
+        let same = offered.iter().find(|p| p.kind == kind).ok_or(Blame::BAD_TABLE_FEATURE_TYPE)?;
+        let twice = wanted[..at].iter().any(|p| p.kind == property.kind);
+        if twice || !same_list(&property.list, &same.list) {
+            return Err(BAD_ARGUMENT);
+        }
+    }
+    let said = |p: &Property| wanted.iter().any(|w| w.kind == p.kind);
+    if offered.iter().all(|p| is_miss(p.kind) || said(p)) { Ok(()) } else { Err(BAD_ARGUMENT) }
+}
+
+/// Whether two lists have the same members, in any order.
+fn same_list(a: &List, b: &List) -> bool {
+    fn sorted<T, K: Ord>(list: &[T], key: impl Fn(&T) -> K) -> Vec<K> {
+        let mut keys: Vec<K> = list.iter().map(key).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+    match (a, b) {
+        (List::Instructions(a), List::Instructions(b)) | (List::Actions(a), List::Actions(b)) => {
+            sorted(a, |c| c.kind) == sorted(b, |c| c.kind)
+        }
+        (List::NextTables(a), List::NextTables(b)) => sorted(&a.0, |t| *t) == sorted(&b.0, |t| *t),
+        (List::Fields(a), List::Fields(b)) => {
+            let key = |id: &Id| (id.class, id.number, id.has_mask);
+            sorted(a, key) == sorted(b, key)
+        }
+        _ => false,
     }
 }

@@ -21,7 +21,7 @@ use crate::error::Blame;
 use crate::of13;
 use crate::session::SessionError;
 use crate::session::switch::{Asked, Identity, SwitchSession};
-use crate::table::{Adding, Flow, Op, Outcome, Pipeline, TableError};
+use crate::table::{Adding, Flow, Op, Outcome, Pipeline, TableError, is_fragment};
 use conn::Conn;
 use outgoing::{Outgoing, Outside};
 use ports::State;
@@ -38,6 +38,8 @@ const CAPABILITIES13: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
 const CAPABILITIES10: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 6 | 1 << 7;
 /// OFPAT bits of 1.0: all twelve.
 const ACTIONS10: u32 = 0xfff;
+/// OFPC_FRAG_DROP, in both versions.
+const FRAGMENTS_DROP: u16 = 1;
 /// OFPET_BAD_REQUEST, OFPBRC_IS_SLAVE (1.3).
 const IS_SLAVE: Blame = Blame { kind: 1, code: 10 };
 
@@ -52,6 +54,10 @@ pub struct Switch {
     remarks: BTreeMap<u64, String>,
     /// When flows were looked through for time-outs.
     looked: Time,
+    /// IP fragments are dropped (OFPC_FRAG_DROP).
+    drops_fragments: bool,
+    /// The tables' names.
+    names: Vec<String>,
 }
 
 /// A message being carried out.
@@ -75,6 +81,8 @@ impl Switch {
             last_conn: 0,
             remarks: BTreeMap::new(),
             looked: Time::ZERO,
+            drops_fragments: false,
+            names: (0..cfg.tables.max(1)).map(|table| format!("table{table}")).collect(),
             cfg,
         }
     }
@@ -204,21 +212,41 @@ impl Switch {
         }
     }
 
-    /// Sends out a packet that a controller sent (OFPT_PACKET_OUT).
-    fn packet_out(&mut self, buffer: u32, in_port: u32, ops: &[Op], data: &[u8], turn: &mut Turn<'_>) {
-        let (in_port, mut frame) = if buffer == buffers::NO_BUFFER {
-            (in_port, data.to_vec())
-        } else {
-            match self.outside.buffers.take(buffer) {
-                // What the message says of the port counts: it may be another one.
-                Ok((_, frame)) => (in_port, frame),
-                Err(blame) => return self.refuse(blame, turn),
+    /// Takes a packet that a controller sends out, from its message or from a buffer; what is wrong with that is answered.
+    fn to_send(&mut self, buffer: u32, data: &[u8], turn: &mut Turn<'_>) -> Option<Vec<u8>> {
+        if buffer == buffers::NO_BUFFER {
+            return Some(data.to_vec());
+        }
+        match self.outside.buffers.take(buffer) {
+            // What the message says of the port counts: it may be another one.
+            Ok((_, frame)) => Some(frame),
+            Err(blame) => {
+                self.refuse(blame, turn);
+                None
             }
-        };
+        }
+    }
+
+    /// Sends out a packet that a controller sent (OFPT_PACKET_OUT).
+    fn packet_out(&mut self, in_port: u32, ops: &[Op], mut frame: Vec<u8>, turn: &mut Turn<'_>) {
         let mut egress = Outgoing { outside: &mut self.outside, sink: turn.sink, in_port };
         for missed in self.pipeline.apply(ops, &mut frame, in_port, turn.now, &mut egress) {
             self.outside.missed(in_port, &missed, turn.sink);
         }
+    }
+
+    /// What is done with IP fragments (OFPC_FRAG bits): they go through as they are, or are dropped. False for what this switch cannot do.
+    fn set_fragments(&mut self, flags: u16) -> bool {
+        let known = flags <= FRAGMENTS_DROP;
+        if known {
+            self.drops_fragments = flags == FRAGMENTS_DROP;
+        }
+        known
+    }
+
+    /// The flags of its configuration.
+    fn flags(&self) -> u16 {
+        if self.drops_fragments { FRAGMENTS_DROP } else { 0 }
     }
 
     /// Sends a packet that a FLOW_MOD names through the tables.
@@ -247,7 +275,7 @@ impl Switch {
         let Some(port) = self.outside.ports.get_mut(in_port) else { return };
         port.seen.rx_packets += 1;
         port.seen.rx_bytes += frame.len() as u64;
-        if !port.receives() {
+        if !port.receives() || self.drops_fragments && is_fragment(frame) {
             port.seen.rx_dropped += 1;
             return;
         }

@@ -27,10 +27,26 @@ struct PacketIn<'a> {
     reason: u8,
     table: u8,
     cookie: u64,
+    metadata: u64,
+    tunnel: u64,
     frame: &'a [u8],
 }
 
 impl PacketIn<'_> {
+    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not zero (OF 1.3.5 section 7.4.1).
+    fn write_match(&self, out: &mut Vec<u8>) {
+        let more = [(2, self.metadata), (38, self.tunnel)].into_iter().filter(|(_, value)| *value != 0);
+        let length = 12 + 12 * more.clone().count();
+        // OFPMT_OXM and its length, without what fills it up to a multiple of 8.
+        out.extend_from_slice(&[0, 1, 0, length as u8, 0x80, 0, 0, 4]);
+        out.extend_from_slice(&self.in_port.to_be_bytes());
+        for (number, value) in more {
+            out.extend_from_slice(&[0x80, 0, number << 1, 8]);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+        out.resize(out.len() + length.next_multiple_of(8) - length, 0);
+    }
+
     /// Writes the message: written out, so that a busy reactive controller's packets take no memory from the allocator.
     fn write(&self, version: u8, xid: u32, buffer: u32, length: usize, out: &mut Vec<u8>) {
         const KIND: u8 = of13::PacketInView::KIND;
@@ -51,10 +67,8 @@ impl PacketIn<'_> {
                 out.extend_from_slice(&total);
                 out.extend_from_slice(&[self.reason, self.table]);
                 out.extend_from_slice(&self.cookie.to_be_bytes());
-                // OFPMT_OXM of 12 bytes, padded to 16: OXM field IN_PORT.
-                out.extend_from_slice(&[0, 1, 0, 12, 0x80, 0, 0, 4]);
-                out.extend_from_slice(&self.in_port.to_be_bytes());
-                out.extend_from_slice(&[0; 6]);
+                self.write_match(out);
+                out.extend_from_slice(&[0; 2]);
                 out.extend_from_slice(data);
             })
         };
@@ -64,7 +78,7 @@ impl PacketIn<'_> {
 }
 
 /// The most bytes of a packet that a PACKET_IN has room for, in either version.
-const MOST_DATA: usize = 65_535 - 42;
+const MOST_DATA: usize = 65_535 - 66;
 
 impl Outside {
     pub(super) fn new(buffers: u32) -> Outside {
@@ -116,7 +130,8 @@ impl Outside {
         if self.silent_misses(in_port) {
             return;
         }
-        let packet = PacketIn { in_port, reason: 0, table: 0, cookie: u64::MAX, frame };
+        let packet =
+            PacketIn { in_port, reason: 0, table: 0, cookie: u64::MAX, metadata: 0, tunnel: 0, frame };
         self.packet_in(packet, None, |v| v == header::V10, sink);
     }
 
@@ -201,7 +216,15 @@ impl Egress for Outgoing<'_> {
             Reason::Action => 1,
             Reason::InvalidTtl => 2,
         };
-        let packet = PacketIn { in_port, reason, table: how.table, cookie: how.cookie, frame };
+        let packet = PacketIn {
+            in_port,
+            reason,
+            table: how.table,
+            cookie: how.cookie,
+            metadata: how.metadata,
+            tunnel: how.tunnel,
+            frame,
+        };
         self.outside.packet_in(packet, Some(how.max_len), |_| true, self.sink);
     }
 }

@@ -8,7 +8,7 @@ use crate::of10::queue::{PacketQueue, Property, QueueGetConfigReply};
 use crate::of10::stats::{DescStats, PortStats, QueueStats, ReplyBody, RequestBody, StatsReply};
 use crate::of10::{Message, SwitchConfig, port};
 use crate::table::control::replies10;
-use crate::table::instructions::{ops10, wide};
+use crate::table::ops::{ops10, wide};
 use crate::table::{Criteria, Instructions};
 use crate::wire::{Pad, Text};
 
@@ -48,7 +48,11 @@ impl Switch {
                 Err(refusal) => self.refuse(refusal.blame, turn),
             },
             Message::PacketOut(m) => match ops10(&m.actions) {
-                Ok(ops) => self.packet_out(m.buffer_id, wide(m.in_port), &ops, &m.data.0, turn),
+                Ok(ops) => {
+                    if let Some(frame) = self.to_send(m.buffer_id, &m.data.0, turn) {
+                        self.packet_out(wide(m.in_port), &ops, frame, turn);
+                    }
+                }
                 Err(unsupported) => self.refuse(unsupported.blame, turn),
             },
             Message::PortMod(m) => {
@@ -58,10 +62,16 @@ impl Switch {
             Message::StatsRequest(q) => self.stats10(&q.body, turn),
             Message::GetConfigRequest => {
                 let miss_send_len = self.outside.conns.list[turn.conn].miss_send_len;
-                self.answer10(&Message::GetConfigReply(SwitchConfig { flags: 0, miss_send_len }), turn);
+                self.answer10(
+                    &Message::GetConfigReply(SwitchConfig { flags: self.flags(), miss_send_len }),
+                    turn,
+                );
             }
-            // Fragments are always let through as they are; 1.0 has no error for what else may be asked.
-            Message::SetConfig(c) => self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len,
+            Message::SetConfig(c) => {
+                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it is asked.
+                self.set_fragments(c.flags);
+                self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len;
+            }
             Message::QueueGetConfigRequest(q) => match self.outside.ports.get(wide(q.port)) {
                 Some(state) => {
                     let queues = state.port.queues.iter().map(queue).collect();

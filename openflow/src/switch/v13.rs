@@ -9,7 +9,8 @@ use crate::of13::multipart::{MultipartReply, ReplyBody, RequestBody};
 use crate::of13::queue::{PacketQueue, Property, PropertyKind, QueueGetConfigReply};
 use crate::of13::stats::{Desc, PortStats, QueueStats};
 use crate::of13::{Message, PacketOut, SwitchConfig, flow::command, port};
-use crate::table::instructions::ops13;
+use crate::table::consistent::Given;
+use crate::table::ops::ops13;
 use crate::table::{Criteria, Instructions, Op, Pipeline, Refusal, Removed, control::replies13};
 use crate::wire::{Pad, Text};
 use tandem_model::Time;
@@ -28,14 +29,16 @@ const BAD_PORT: Blame = Blame { kind: 1, code: 11 };
 const BAD_PACKET: Blame = Blame { kind: 1, code: 12 };
 /// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_TABLE.
 const BAD_TABLE: Blame = Blame { kind: 8, code: 0 };
+/// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_CONFIG.
+const BAD_TABLE_CONFIG: Blame = Blame { kind: 8, code: 1 };
+/// OFPTC bits: two of an earlier version, which mean nothing (OFPTC_DEPRECATED_MASK).
+pub(super) const TABLE_CONFIG: u32 = 0b11;
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
 const BAD_QUEUE_PORT: Blame = Blame { kind: 9, code: 0 };
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_QUEUE.
 const BAD_QUEUE: Blame = Blame { kind: 9, code: 1 };
 /// OFPET_SWITCH_CONFIG_FAILED, OFPSCFC_BAD_FLAGS.
 const BAD_FLAGS: Blame = Blame { kind: 10, code: 0 };
-/// OFPET_TABLE_FEATURES_FAILED, OFPTFFC_EPERM.
-const FEATURES_FIXED: Blame = Blame { kind: 13, code: 5 };
 /// Bytes of ofp_packet_queue with both rates.
 const QUEUE: usize = 16 + 2 * 16;
 /// An Ethernet header.
@@ -99,15 +102,19 @@ impl Switch {
             {
                 self.refuse(BAD_TABLE, turn);
             }
+            Message::TableMod(m) if m.config & !TABLE_CONFIG != 0 => self.refuse(BAD_TABLE_CONFIG, turn),
             // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to change.
             Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
                 let miss_send_len = self.outside.conns.list[turn.conn].miss_send_len;
-                self.answer13(&Message::GetConfigReply(SwitchConfig { flags: 0, miss_send_len }), turn);
+                self.answer13(
+                    &Message::GetConfigReply(SwitchConfig { flags: self.flags(), miss_send_len }),
+                    turn,
+                );
             }
-            // Fragments are always let through as they are (OFPC_FRAG_NORMAL).
-            Message::SetConfig(c) if c.flags != 0 => self.refuse(BAD_FLAGS, turn),
+            // Fragments are not put together: OFPC_IP_REASM is not offered.
+            Message::SetConfig(c) if !self.set_fragments(c.flags) => self.refuse(BAD_FLAGS, turn),
             Message::SetConfig(c) => self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len,
             Message::QueueGetConfigRequest(q) => self.queues(q.port, turn),
             Message::RoleRequest(asked) => match self.outside.conns.change_role(turn.conn, asked) {
@@ -153,7 +160,11 @@ impl Switch {
         if ops.iter().any(unknown) {
             return self.refuse(Blame::BAD_OUT_GROUP, turn);
         }
-        self.packet_out(m.buffer_id, m.in_port, &ops, &m.data.0, turn);
+        let Some(frame) = self.to_send(m.buffer_id, &m.data.0, turn) else { return };
+        if let Err(unsupported) = Given::packet(&frame).actions(&m.actions) {
+            return self.refuse(unsupported.blame, turn);
+        }
+        self.packet_out(m.in_port, &ops, frame, turn);
     }
 
     /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not fit it are left out, and are found by asking
@@ -201,8 +212,10 @@ impl Switch {
             RequestBody::TableFeatures(tables) if tables.is_empty() => {
                 replies13(self.table_features(), ReplyBody::TableFeatures)
             }
-            // What the tables can do is what they can do.
-            RequestBody::TableFeatures(_) => return self.refuse(FEATURES_FIXED, turn),
+            RequestBody::TableFeatures(wanted) => match self.set_table_features(wanted) {
+                Ok(()) => replies13(self.table_features(), ReplyBody::TableFeatures),
+                Err(blame) => return self.refuse(blame, turn),
+            },
             RequestBody::Experimenter(_) => return self.refuse(BAD_EXPERIMENTER, turn),
             RequestBody::GroupFeatures => {
                 let features = Pipeline::group_features(self.cfg.groups, action_bits());

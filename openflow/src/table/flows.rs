@@ -247,6 +247,11 @@ impl FlowTable {
         self.most
     }
 
+    /// Takes so many flows at most from now on; those that are there stay.
+    pub(crate) fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// How many flows there are.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -1,6 +1,6 @@
 //! The group table (OF 1.3.5 section 5.6): all, select, indirect and fast failover.
 
-use super::instructions::Op;
+use super::ops::Op;
 use super::ports::Ports;
 use crate::of13::{Bucket, group, port};
 use std::time::Duration;
@@ -220,14 +220,16 @@ impl Groups {
             || said.watch_group != group::ANY && self.lives(said.watch_group, ports)
     }
 
-    /// A group is alive when one of its buckets is. Each group that is watched on the way is looked at once.
+    /// A group is alive when one of its buckets is; one that watches nothing always is. Each group that is watched on the way is looked at
+    /// once.
     fn lives(&self, id: u32, ports: &Ports) -> bool {
         let (mut todo, mut seen) = (vec![id], vec![id]);
         while let Some(id) = todo.pop() {
             // A group that was watched and is gone is dead.
             let Some(group) = self.get(id) else { continue };
             for said in group.buckets.iter().map(|b| &b.said) {
-                if said.watch_port != port::ANY && ports.live(said.watch_port) {
+                let watches = said.watch_port != port::ANY || said.watch_group != group::ANY;
+                if !watches || said.watch_port != port::ANY && ports.live(said.watch_port) {
                     return true;
                 }
                 if said.watch_group != group::ANY

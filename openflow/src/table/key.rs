@@ -1,6 +1,8 @@
 //! A packet's fields, as flows match them (OF 1.0 section 3.4, OF 1.3.5 section 7.2.3.7). A field is there only where its prerequisite
 //! is: a packet that is no ARP has no ARP opcode.
 
+use super::rewrite::ether_type;
+
 /// A field of a packet. Numbers are those of OXM (OF 1.3.5 table 12), except that transport ports are one field for all transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -77,24 +79,6 @@ pub enum FieldId {
     TunnelId = 38,
     /// Which IPv6 extension headers there are: OFPIEH bits.
     Ipv6Exthdr = 39,
-}
-
-/// dl_type of an 802.3 frame that has no Ethernet type (OF 1.0 table 4: OFP_DL_TYPE_NOT_ETH_TYPE).
-const NO_TYPE: u16 = 0x05ff;
-
-/// A frame's Ethernet type and where what it names begins, behind a VLAN tag if there is one. An 802.3 frame has a length there; it
-/// has the type of its SNAP header, if that is of organisation 0 (OF 1.0 section 3.4, table 4).
-pub(super) fn ether_type(frame: &[u8]) -> Option<(u16, usize)> {
-    let at = if super::rewrite::tagged(frame) { 16 } else { 12 };
-    let number = |at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
-    let kind = number(at)?;
-    if kind >= 0x0600 {
-        return Some((kind, at + 2));
-    }
-    if frame.get(at + 2..at + 8) != Some(&[0xaa, 0xaa, 3, 0, 0, 0]) {
-        return Some((NO_TYPE, at + 2));
-    }
-    Some(number(at + 8).filter(|k| *k >= 0x0600).map_or((NO_TYPE, at + 2), |kind| (kind, at + 10)))
 }
 
 /// How many numbers [`FieldId`] uses.

@@ -5,9 +5,10 @@ use super::cache::{Cache, CacheCounters};
 use super::compact::Compact;
 use super::flows::FlowTable;
 use super::groups::{Branch, Groups};
-use super::instructions::{self, Op};
+use super::instructions;
 use super::key::{FieldId, FlowKey};
 use super::meters::Meters;
+use super::ops::Op;
 use super::ports::Ports;
 use super::run::{Egress, Leaving, On, Reason, Run, Scratch, Step};
 use tandem_model::Time;
@@ -245,13 +246,14 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
 
     fn through_tables(&mut self, in_port: u32) -> Outcome {
         let mut set: Vec<Op> = Vec::new();
-        let (mut table, mut metadata) = (0u8, 0u64);
+        let mut table = 0u8;
         loop {
             let mut key = FlowKey::new(self.run.frame(), in_port);
             if table == 0 {
                 self.hash = key.flow_hash();
             }
-            key.set(FieldId::Metadata, metadata.into());
+            key.set(FieldId::Metadata, self.run.metadata.into());
+            key.set(FieldId::TunnelId, self.run.tunnel.into());
             self.record.sound &= !self.record.blurred;
             let place = usize::from(table);
             let Some(at) = self.run.on.tables.get(place).and_then(|t| t.find(&key)) else {
@@ -274,14 +276,17 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 i += 1;
             }
             let Some(instructions) = self.instructions(place, at) else { return Outcome::Matched };
+            let (goto, metadata) = (instructions.goto, instructions.metadata);
             if instructions.clear {
                 set.clear();
             }
             instructions.write.iter().for_each(|op| instructions::into_set(&mut set, *op));
-            if let Some((value, mask)) = instructions.metadata {
-                metadata = metadata & !mask | value & mask;
+            if let Some((value, mask)) = metadata
+                && !self.step(Step::Metadata(value, mask))
+            {
+                return Outcome::Matched;
             }
-            match instructions.goto {
+            match goto {
                 // Only forwards (section 5.1), so this ends.
                 Some(next) if next > table => table = next,
                 _ => break,
@@ -314,7 +319,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 return true;
             }
             Op::PopVlan => self.record.blurred |= super::rewrite::tagged_twice(self.run.frame()),
-            _ => {}
+            op => self.record.blurred |= op.uncovers(),
         }
         self.step(Step::Op(op))
     }

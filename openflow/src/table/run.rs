@@ -3,8 +3,8 @@
 
 use super::flows::FlowTable;
 use super::groups::Groups;
-use super::instructions::Op;
 use super::meters::{Meters, Verdict};
+use super::ops::Op;
 use super::ports::Ports;
 use super::rewrite;
 use crate::of13::{action::NO_BUFFER, port as port13};
@@ -39,6 +39,10 @@ pub struct Leaving {
     pub table: u8,
     /// That flow's cookie.
     pub cookie: u64,
+    /// The metadata that tables wrote.
+    pub metadata: u64,
+    /// What is carried for a logical port (TUNNEL_ID).
+    pub tunnel: u64,
 }
 
 /// Takes what leaves the pipeline.
@@ -58,6 +62,8 @@ pub(super) enum Step {
     Meter(u32),
     /// An action that is no group.
     Op(Op),
+    /// A table writes metadata: the bits of a value that are in a mask.
+    Metadata(u64, u64),
     /// A copy of the packet goes into the bucket of the group at a place.
     Enter {
         /// The group's place.
@@ -81,8 +87,17 @@ pub(super) enum Step {
 pub(super) struct Scratch {
     /// The packet, once it is longer or shorter than it came.
     frame: Vec<u8>,
-    /// What stood before each bucket that is being carried out: queue, and bytes where they are kept.
-    kept: Vec<(u32, Vec<u8>)>,
+    /// What stood before each bucket that is being carried out.
+    kept: Vec<Kept>,
+}
+
+/// A packet as it was before a bucket.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    queue: u32,
+    tunnel: u64,
+    /// Where they are kept.
+    bytes: Vec<u8>,
 }
 
 /// The parts of a pipeline that steps are taken on.
@@ -103,6 +118,10 @@ pub(super) struct Run<'a, E: Egress> {
     moved: bool,
     in_port: u32,
     queue: u32,
+    /// What tables wrote.
+    pub(super) metadata: u64,
+    /// What is carried for a logical port.
+    pub(super) tunnel: u64,
     depth: usize,
     now: Time,
     egress: &'a mut E,
@@ -120,6 +139,8 @@ impl<'a, E: Egress> Run<'a, E> {
             moved: false,
             in_port,
             queue: NO_QUEUE,
+            metadata: 0,
+            tunnel: 0,
             depth: 0,
             now,
             egress,
@@ -162,6 +183,10 @@ impl<'a, E: Egress> Run<'a, E> {
                 true
             }
             Step::Meter(at) => self.meter(at as usize),
+            Step::Metadata(value, mask) => {
+                self.metadata = self.metadata & !mask | value & mask;
+                true
+            }
             Step::Enter { group, bucket, first, keep } => {
                 self.enter(group as usize, bucket.into(), first, keep);
                 true
@@ -227,13 +252,13 @@ impl<'a, E: Egress> Run<'a, E> {
         let length = self.frame().len();
         self.on.groups.count(group, bucket, first, length);
         if self.on.scratch.kept.len() <= self.depth {
-            self.on.scratch.kept.push((0, Vec::new()));
+            self.on.scratch.kept.push(Kept::default());
         }
         let mut place = std::mem::take(&mut self.on.scratch.kept[self.depth]);
-        place.0 = self.queue;
-        place.1.clear();
+        (place.queue, place.tunnel) = (self.queue, self.tunnel);
+        place.bytes.clear();
         if keep {
-            place.1.extend_from_slice(self.frame());
+            place.bytes.extend_from_slice(self.frame());
         }
         self.on.scratch.kept[self.depth] = place;
         self.depth += 1;
@@ -242,8 +267,8 @@ impl<'a, E: Egress> Run<'a, E> {
     fn leave(&mut self, keep: bool) {
         self.depth = self.depth.saturating_sub(1);
         let Scratch { frame, kept } = &mut *self.on.scratch;
-        let Some((queue, bytes)) = kept.get(self.depth) else { return };
-        self.queue = *queue;
+        let Some(Kept { queue, tunnel, bytes }) = kept.get(self.depth) else { return };
+        (self.queue, self.tunnel) = (*queue, *tunnel);
         if keep {
             self.moved = bytes.len() != self.came.len();
             if self.moved {
@@ -260,16 +285,13 @@ impl<'a, E: Egress> Run<'a, E> {
             Op::Output(port) => self.output(port),
             Op::SetQueue(queue) => self.queue = queue,
             Op::Controller(max_len) => self.controller(max_len, self.reason),
+            Op::SetTunnelId(tunnel) => self.tunnel = tunnel,
+            // Decisions hold its buckets instead.
+            Op::Group(_) => {}
             Op::SetEthDst(mac) => rewrite::mac(self.frame_mut(), 0, mac),
             Op::SetEthSrc(mac) => rewrite::mac(self.frame_mut(), 6, mac),
             Op::SetVlanVid(vid) => self.vlan(vid, 0x0fff),
             Op::SetVlanPcp(pcp) => self.vlan(u16::from(pcp) << 13, 0xe000),
-            Op::PushVlan(kind) => rewrite::push_vlan(self.growing(), kind),
-            Op::PopVlan => {
-                if rewrite::tagged(self.frame()) {
-                    rewrite::pop_vlan(self.growing());
-                }
-            }
             Op::SetIpv4Src(a) => rewrite::ipv4_address(self.frame_mut(), 12, a),
             Op::SetIpv4Dst(a) => rewrite::ipv4_address(self.frame_mut(), 16, a),
             Op::SetDscp(d) => rewrite::traffic_class(self.frame_mut(), d << 2, 0xfc),
@@ -277,16 +299,45 @@ impl<'a, E: Egress> Run<'a, E> {
             Op::SetL4Src(p) => rewrite::port(self.frame_mut(), 0, p),
             Op::SetL4Dst(p) => rewrite::port(self.frame_mut(), 2, p),
             Op::SetTtl(ttl) => rewrite::set_ttl(self.frame_mut(), ttl),
-            Op::DecTtl => {
-                if !rewrite::dec_ttl(self.frame_mut()) {
-                    self.controller(NO_BUFFER, Reason::InvalidTtl);
-                    return false;
-                }
-            }
-            // Decisions hold its buckets instead.
-            Op::Group(_) => {}
+            Op::SetMplsTtl(ttl) => rewrite::set_mpls_ttl(self.frame_mut(), ttl),
+            Op::DecTtl => return self.lowered(rewrite::dec_ttl),
+            Op::DecMplsTtl => return self.lowered(rewrite::dec_mpls_ttl),
+            Op::SetSctpSrc(p) => return rewrite::sctp_port(self.frame_mut(), 0, p),
+            Op::SetSctpDst(p) => return rewrite::sctp_port(self.frame_mut(), 2, p),
+            Op::CopyTtlOut => rewrite::copy_ttl_out(self.frame_mut()),
+            Op::CopyTtlIn => rewrite::copy_ttl_in(self.frame_mut()),
+            Op::PushVlan(_)
+            | Op::PopVlan
+            | Op::PushMpls(_)
+            | Op::PopMpls(_)
+            | Op::PushPbb(_)
+            | Op::PopPbb => self.tag(op),
+            other => set_field(self.frame_mut(), other),
         }
         true
+    }
+
+    /// Puts a tag on or takes it off, where there is one.
+    fn tag(&mut self, op: Op) {
+        match op {
+            Op::PopVlan if !rewrite::tagged(self.frame()) => {}
+            Op::PopVlan => rewrite::pop_vlan(self.growing()),
+            Op::PushVlan(kind) => rewrite::push_vlan(self.growing(), kind),
+            Op::PushMpls(kind) => rewrite::push_mpls(self.growing(), kind),
+            Op::PopMpls(kind) => rewrite::pop_mpls(self.growing(), kind),
+            Op::PushPbb(kind) => rewrite::push_pbb(self.growing(), kind),
+            Op::PopPbb => rewrite::pop_pbb(self.growing()),
+            _ => {}
+        }
+    }
+
+    /// Lowers a TTL; a packet whose TTL is used up ends, and a controller hears of it.
+    fn lowered(&mut self, lower: fn(&mut [u8]) -> bool) -> bool {
+        let goes_on = lower(self.frame_mut());
+        if !goes_on {
+            self.controller(NO_BUFFER, Reason::InvalidTtl);
+        }
+        goes_on
     }
 
     fn vlan(&mut self, value: u16, mask: u16) {
@@ -304,6 +355,8 @@ impl<'a, E: Egress> Run<'a, E> {
             reason,
             table: self.table,
             cookie: self.cookie,
+            metadata: self.metadata,
+            tunnel: self.tunnel,
         };
         let frame: &[u8] = if self.moved { &self.on.scratch.frame } else { self.came };
         self.egress.leave(&how, frame);
@@ -318,6 +371,8 @@ impl<'a, E: Egress> Run<'a, E> {
             reason: self.reason,
             table: self.table,
             cookie: self.cookie,
+            metadata: self.metadata,
+            tunnel: self.tunnel,
         };
         let frame: &[u8] = if self.moved { &self.on.scratch.frame } else { self.came };
         match port {
@@ -329,5 +384,34 @@ impl<'a, E: Egress> Run<'a, E> {
             p if p == self.in_port => {}
             p => self.egress.leave(&how(p), frame),
         }
+    }
+}
+
+/// Fields that are set seldom.
+#[cold]
+fn set_field(frame: &mut [u8], op: Op) {
+    match op {
+        Op::SetEthType(kind) => rewrite::set_ether_type(frame, kind),
+        Op::SetIpProto(protocol) => rewrite::ip_protocol(frame, protocol),
+        Op::SetIpv6Src(address) => rewrite::ipv6_address(frame, 8, address),
+        Op::SetIpv6Dst(address) => rewrite::ipv6_address(frame, 24, address),
+        Op::SetIpv6Flabel(label) => rewrite::flow_label(frame, label),
+        Op::SetIcmpType(kind) => rewrite::icmp(frame, false, u16::from(kind) << 8, 0xff00),
+        Op::SetIcmpCode(code) => rewrite::icmp(frame, false, code.into(), 0x00ff),
+        Op::SetIcmpv6Type(kind) => rewrite::icmp(frame, true, u16::from(kind) << 8, 0xff00),
+        Op::SetIcmpv6Code(code) => rewrite::icmp(frame, true, code.into(), 0x00ff),
+        Op::SetNdTarget(address) => rewrite::nd_target(frame, address),
+        Op::SetNdSll(mac) => rewrite::nd_option(frame, 1, mac),
+        Op::SetNdTll(mac) => rewrite::nd_option(frame, 2, mac),
+        Op::SetArpOp(opcode) => rewrite::arp(frame, 6, &opcode.to_be_bytes()),
+        Op::SetArpSha(mac) => rewrite::arp(frame, 8, &mac),
+        Op::SetArpSpa(address) => rewrite::arp(frame, 14, &address.to_be_bytes()),
+        Op::SetArpTha(mac) => rewrite::arp(frame, 18, &mac),
+        Op::SetArpTpa(address) => rewrite::arp(frame, 24, &address.to_be_bytes()),
+        Op::SetMplsLabel(label) => rewrite::mpls_bits(frame, label << 12, 0xffff_f000),
+        Op::SetMplsTc(class) => rewrite::mpls_bits(frame, u32::from(class) << 9, 0x0e00),
+        Op::SetMplsBos(bottom) => rewrite::mpls_bits(frame, u32::from(bottom) << 8, 0x0100),
+        Op::SetPbbIsid(service) => rewrite::pbb_isid(frame, service),
+        _ => {}
     }
 }

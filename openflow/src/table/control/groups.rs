@@ -4,10 +4,11 @@ use super::{Refusal, Removed, replies13, span};
 use crate::error::Blame;
 use crate::of13::multipart::{MultipartReply, ReplyBody};
 use crate::of13::stats::{Counter, GroupDesc, GroupFeatures, GroupStats};
-use crate::of13::{GroupMod, group, port};
+use crate::of13::{Bucket, GroupMod, group, port};
 use crate::table::flows::Gone;
 use crate::table::groups::{Branch, Group, Kind};
-use crate::table::instructions::{self, ops13};
+use crate::table::instructions;
+use crate::table::ops::{no_table, ops13};
 use crate::table::pipeline::Pipeline;
 use crate::wire::Pad;
 use tandem_model::Time;
@@ -18,6 +19,17 @@ const GROUP_MOD_FAILED: u16 = 6;
 const MOST_BUCKETS: usize = 256;
 /// OFPGFC: weights and liveness in select groups, chaining, with checks for loops.
 const CAPABILITIES: u32 = 0b1111;
+
+/// OFPGMFC_INVALID_GROUP.
+const INVALID_GROUP: u16 = 1;
+/// OFPGMFC_WATCH_UNSUPPORTED.
+const WATCH_UNSUPPORTED: u16 = 6;
+/// OFPGMFC_BAD_WATCH.
+const BAD_WATCH: u16 = 13;
+
+fn bucket_watches(bucket: &Bucket) -> bool {
+    bucket.watch_port != port::ANY || bucket.watch_group != group::ANY
+}
 
 fn refused(why: impl Into<String>, code: u16) -> Refusal {
     Refusal::new(why, GROUP_MOD_FAILED, code)
@@ -36,7 +48,7 @@ impl Pipeline {
             command => return Err(refused(format!("there is no command {command}"), 11)),
         }
         if id > group::MAX {
-            return Err(refused(format!("{id:#x} is no group's number"), 1));
+            return Err(refused(format!("{id:#x} is no group's number"), INVALID_GROUP));
         }
         let old = self.groups.get(id);
         match (m.command, old) {
@@ -53,7 +65,7 @@ impl Pipeline {
             return Err(refused(format!("a group has at most {MOST_BUCKETS} buckets"), 4));
         }
         if kind == Kind::Indirect && m.buckets.len() != 1 {
-            return Err(refused("an indirect group has one bucket", 12));
+            return Err(refused("an indirect group has one bucket", INVALID_GROUP));
         }
         let buckets = m.buckets.iter().map(|b| self.branch(b, kind)).collect::<Result<Vec<_>, _>>()?;
         if self.groups.loops(id, &buckets) {
@@ -69,16 +81,33 @@ impl Pipeline {
         Ok(Vec::new())
     }
 
-    fn branch(&self, bucket: &crate::of13::Bucket, kind: Kind) -> Result<Branch, Refusal> {
-        let watches = bucket.watch_port != port::ANY || bucket.watch_group != group::ANY;
-        if kind == Kind::FastFailover && !watches {
-            return Err(refused("a bucket of a fast failover group watches a port or a group", 13));
+    fn branch(&self, bucket: &Bucket, kind: Kind) -> Result<Branch, Refusal> {
+        if kind != Kind::Select && bucket.weight != 0 {
+            return Err(refused("only buckets of a select group have a weight", INVALID_GROUP));
+        }
+        match kind {
+            Kind::FastFailover if !bucket_watches(bucket) => {
+                return Err(refused(
+                    "a bucket of a fast failover group watches a port or a group",
+                    BAD_WATCH,
+                ));
+            }
+            Kind::All | Kind::Indirect if bucket_watches(bucket) => {
+                return Err(refused(
+                    "buckets of this type of group are taken dead or alive",
+                    WATCH_UNSUPPORTED,
+                ));
+            }
+            _ => {}
+        }
+        if !matches!(bucket.watch_port, 1..=port::MAX | port::LOCAL | port::ANY) {
+            return Err(refused(format!("{:#x} is no port to watch", bucket.watch_port), BAD_WATCH));
         }
         if bucket.watch_group != group::ANY && self.groups.get(bucket.watch_group).is_none() {
-            return Err(refused(format!("there is no group {} to watch", bucket.watch_group), 13));
+            return Err(refused(format!("there is no group {} to watch", bucket.watch_group), BAD_WATCH));
         }
         let mut ops = Vec::new();
-        for op in instructions::no_table(ops13(&bucket.actions)?)? {
+        for op in no_table(ops13(&bucket.actions)?)? {
             instructions::into_set(&mut ops, op);
         }
         instructions::in_order(&mut ops);
@@ -91,7 +120,7 @@ impl Pipeline {
             return Ok(self.take_out(Gone::Group, |f| f.instructions.groups().next().is_some()));
         }
         if id > group::MAX {
-            return Err(refused(format!("{id:#x} is no group's number"), 1));
+            return Err(refused(format!("{id:#x} is no group's number"), INVALID_GROUP));
         }
         if self.groups.get(id).is_none() {
             // Nothing to delete is no fault (section 6.5).

@@ -15,7 +15,7 @@ pub use v13::{removed13, replies13};
 
 use super::criteria::CriteriaError;
 use super::flows::{Adding, Change, Filter, Flow, Gone, TableError};
-use super::instructions::Unsupported;
+use super::ops::Unsupported;
 use super::pipeline::Pipeline;
 use crate::error::Blame;
 use std::time::Duration;

@@ -8,8 +8,8 @@ use crate::of10::stats::{
 use crate::of10::{FlowMod, FlowRemoved, port};
 use crate::table::criteria::Criteria;
 use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
-use crate::table::instructions::{self, Instructions};
 use crate::table::pipeline::Pipeline;
+use crate::table::{Instructions, ops};
 use crate::wire::{Pad, Text, Wire};
 use std::time::Duration;
 use tandem_model::Time;
@@ -30,7 +30,7 @@ fn refused(error: TableError) -> Refusal {
 fn narrowed(port: u16) -> Option<u32> {
     match port {
         port::NONE => None,
-        p => Some(instructions::wide(p)),
+        p => Some(ops::wide(p)),
     }
 }
 

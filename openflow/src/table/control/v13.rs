@@ -6,6 +6,7 @@ use crate::of13::flow::{ALL_TABLES, command, flag};
 use crate::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
 use crate::of13::stats::{AggregateStats, FlowStats, FlowStatsRequest, TableStats};
 use crate::of13::{FlowMod, FlowRemoved, MultipartReply, group, port};
+use crate::table::consistent;
 use crate::table::criteria::Criteria;
 use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
 use crate::table::instructions::Instructions;
@@ -62,6 +63,7 @@ impl Pipeline {
             return self.carry_out(tables, Command::Delete(filter)).map(|(r, _)| r).map_err(refused);
         }
         let instructions = Instructions::from_of13(&m.instructions)?;
+        consistent::flow(&m.matching, &m.instructions)?;
         if let Some(next) = instructions.goto
             && (next <= m.table_id || usize::from(next) >= self.tables.len())
         {
