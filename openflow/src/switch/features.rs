@@ -127,9 +127,12 @@ impl Switch {
     /// With what to answer where that is not possible with tables that are as they are.
     pub(super) fn set_table_features(&mut self, wanted: &[TableFeatures]) -> Result<(), Blame> {
         let offered = self.table_features();
-        for (at, table) in wanted.iter().enumerate() {
-            let twice = wanted[..at].iter().any(|t| t.table_id == table.table_id);
-            let same = offered.get(usize::from(table.table_id)).filter(|_| !twice).ok_or(BAD_TABLE)?;
+        let ids: Vec<u8> = wanted.iter().map(|t| t.table_id).collect();
+        if (1..ids.len()).any(|at| ids[..at].contains(&ids[at])) {
+            return Err(BAD_TABLE);
+        }
+        for table in wanted {
+            let same = offered.get(usize::from(table.table_id)).ok_or(BAD_TABLE)?;
             if (table.metadata_match, table.metadata_write) != (same.metadata_match, same.metadata_write) {
                 return Err(BAD_METADATA);
             }
