@@ -227,6 +227,7 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
         (add10(1, 5, 0), (2, 4)),
         (add10(1, 5, of10::port::NONE), (2, 4)),
         (of10::FlowMod { flags: of10::flow::flag::EMERG, ..m() }, (3, 0)),
+        (of10::FlowMod { flags: of10::flow::flag::EMERG, idle_timeout: 1, ..m() }, (3, 3)),
         (of10::FlowMod { command: 9, ..m() }, (3, 4)),
     ];
     for (message, wanted) in cases {

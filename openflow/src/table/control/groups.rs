@@ -67,6 +67,9 @@ impl Pipeline {
         if kind == Kind::Indirect && m.buckets.len() != 1 {
             return Err(refused("an indirect group has one bucket", INVALID_GROUP));
         }
+        if kind == Kind::Select && !m.buckets.is_empty() && m.buckets.iter().all(|b| b.weight == 0) {
+            return Err(refused("no bucket of the select group has a weight", INVALID_GROUP));
+        }
         let buckets = m.buckets.iter().map(|b| self.branch(b, kind)).collect::<Result<Vec<_>, _>>()?;
         if self.groups.loops(id, &buckets) {
             return Err(refused(format!("group {id} would come back to itself"), 7));

@@ -56,6 +56,9 @@ impl Pipeline {
             return Err(Refusal::new(format!("there is no command {}", m.command), FLOW_MOD_FAILED, 4));
         }
         if m.flags & flag::EMERG != 0 {
+            if (m.idle_timeout, m.hard_timeout) != (0, 0) {
+                return Err(Refusal::new("emergency flows have no time-outs", FLOW_MOD_FAILED, 3));
+            }
             // There is no emergency table, so it is always full.
             return Err(Refusal::new("this switch has no emergency flows", FLOW_MOD_FAILED, 0));
         }
