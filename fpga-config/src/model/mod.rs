@@ -15,7 +15,7 @@ mod table;
 
 use crate::codec::Action;
 use crate::device_id::DeviceId;
-use crate::profile::{LimiterKind, Mode, Profile, QueueKind};
+use crate::profile::{LimiterKind, Mode, Profile, QueueKind, RowCounters};
 use crate::registers::{Access, AccessError, Registers, UNMAPPED, check};
 use bus::Bus;
 use reset::Places;
@@ -88,7 +88,7 @@ impl Model {
             reset: now,
             kicked: now,
             held: Default::default(),
-            clears_rows: false,
+            clears_rows: profile.flow_table.is_some_and(|f| f.row_counters == RowCounters::ClearOnRead),
             places,
             profile,
         };
@@ -393,7 +393,7 @@ impl Model {
             return self.read_phy(port, offset, place);
         }
         let value = self.value(place);
-        let clears = mode == Mode::Clears || self.clears_rows && self.places.is_row_counter(place);
+        let clears = mode.clears() || self.clears_rows && self.places.is_row_counter(place);
         if clears {
             self.put(place, 0);
         }
@@ -421,6 +421,9 @@ impl Model {
         };
         let mode = register.mode;
         self.kick(place);
+        if mode == Mode::ClearsOnAccess {
+            self.put(place, 0);
+        }
         if !matches!(mode, Mode::ReadWrite | Mode::Write) {
             return;
         }

@@ -27,7 +27,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Selftest => return look::selftest(cli),
         Verb::Load { file } => load::load(cli, file)?,
         Verb::Reg(reg) => registers::reg(cli, reg)?,
-        Verb::Counters { part, watch, all } => registers::counters(cli, part, *watch, *all)?,
+        Verb::Counters { part, watch, all, clearing } => {
+            registers::counters(cli, part, *watch, *all, *clearing)?;
+        }
         Verb::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
         Verb::Flows => flows::flows(cli)?,
         Verb::Compile { flow, exact, row } => {
