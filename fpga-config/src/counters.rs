@@ -174,6 +174,11 @@ impl Sweep {
         Sweep { counters }
     }
 
+    /// The card was reset: its counters start from 0 again, and what they counted before is kept. Read them before the reset.
+    pub fn restart(&mut self) {
+        self.counters.iter_mut().for_each(|c| c.wide.restart(0));
+    }
+
     /// How many registers a pass reads.
     pub fn len(&self) -> usize {
         self.counters.len()

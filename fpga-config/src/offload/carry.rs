@@ -317,7 +317,7 @@ impl Offload {
         self.sweep_flows(&due, now, card)
     }
 
-    fn sweep_flows(
+    pub(super) fn sweep_flows(
         &mut self,
         flows: &BTreeSet<u64>,
         now: Time,
