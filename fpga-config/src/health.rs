@@ -184,7 +184,7 @@ impl Pauses {
 
     /// The card is ill: how long to wait before it is reset.
     pub fn ill(&mut self, now: Time) -> Duration {
-        if self.recovered.back().is_some_and(|last| now.since(*last) >= Pauses::WINDOW) {
+        if !self.is_repeated(now) {
             *self = Pauses::default();
         }
         let recent = self.recovered.iter().filter(|at| now.since(**at) < Pauses::WINDOW).count();
@@ -194,6 +194,11 @@ impl Pauses {
             self.pause = Pauses::FIRST;
         }
         self.pause
+    }
+
+    /// True where an outage at that time is one of a row: less than a minute after the last recovery.
+    pub fn is_repeated(&self, now: Time) -> bool {
+        self.recovered.back().is_some_and(|last| now.since(*last) < Pauses::WINDOW)
     }
 
     /// It was reset, and everything was written.
