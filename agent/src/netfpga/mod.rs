@@ -61,14 +61,19 @@ impl Shared {
 }
 
 /// How a card is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CardState {
     /// What its data path does.
     pub path: DataPath,
     /// How often it has stopped or lagged, since the agent's start.
     pub outages: u64,
     /// How long it did so in all, the outage that lasts included.
+    #[serde(rename = "outage_ms", serialize_with = "milliseconds")]
     pub outage: Duration,
+}
+
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
 /// What a card's data path does.

@@ -60,8 +60,6 @@ struct Outage {
     /// The last look that was good.
     since: Time,
     why: String,
-    /// What it waits for.
-    pause: Duration,
 }
 
 /// See the module.
@@ -132,7 +130,7 @@ impl Recovery {
     /// The card could not be asked, or was opened again: what it has is found out anew.
     pub(super) fn begin_anew(&mut self) {
         (self.health, self.state, self.offered) = (Health::new(), State::Watching, [0; 4]);
-        self.muted = None;
+        (self.muted, self.good) = (None, Time::ZERO);
     }
 
     /// What people should know, a line each.
@@ -227,6 +225,10 @@ impl CardIo {
             Err(error) => return self.fail("looking at the card's data path", &error, now),
         };
         let verdict = self.recovery.health.look(look, now);
+        if self.recovery.good == Time::ZERO {
+            // How it was before is not known.
+            self.recovery.good = now;
+        }
         match (self.recovery.state, verdict) {
             (State::Watching, Verdict::Well) => self.recovery.good = now,
             (State::Watching, Verdict::Suspect) => self.recovery.next = now + CLOSER,
@@ -303,7 +305,7 @@ impl CardIo {
         }
         let r = &mut self.recovery;
         r.suspects = Some(suspects);
-        r.outage = Some(Outage { since: r.good, why: why.clone(), pause });
+        r.outage = Some(Outage { since: r.good, why: why.clone() });
         r.state = State::Ill(until);
         self.say(why);
     }
