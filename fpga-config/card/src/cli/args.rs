@@ -116,6 +116,10 @@ pub(crate) enum Verb {
         /// Before any bitfile was loaded, for trying `load`.
         #[arg(long)]
         unloaded: bool,
+        /// With the faults that the bitfile is known to have (`tandem-fpga info` names them): certain frames make the look-up lag or stop,
+        /// until the user FPGA is reset. Without this, such frames disturb no others.
+        #[arg(long)]
+        faults: bool,
     },
 }
 

@@ -55,10 +55,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", protocol::Answer::Packet(queue, frame))?;
             }
         }
-        Verb::Model { listen, unloaded } => {
+        Verb::Model { listen, unloaded, faults } => {
             let mut card = ModelCard::new(loaded(cli)?);
             if *unloaded {
                 card.model = card.model.unloaded();
+            }
+            if *faults {
+                card = card.with_faults();
             }
             let server =
                 Server::bind(listen).with_context(|| format!("listening at {}", listen.display()))?;
