@@ -29,6 +29,10 @@
 //! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
 //! watchdog = true
 //! cpu_ports = true                              # false: hardware only, as a card without its driver is
+//! recover = true                                # false: a data path that has stopped is told, and left to the operator
+//! mute = false                                  # true: after three stops in a minute, the receiver of the port that they seem to come from is off for a while
+//! row_counters = "accumulate"                   # or clear-on-read, as behind a simulation; without, as the profile says
+//! clock = "real"                                # or card: idle time-outs go by the card's seconds, for a simulation that is slow
 //! [[switch.port]]
 //! number = 1
 //! interface = "nf2c0"
@@ -181,6 +185,40 @@ pub struct CardConfig {
     /// False: packets are neither taken from the card nor given to it, whether its way could or not; what the card cannot do is refused.
     #[serde(default = "yes")]
     pub cpu_ports: bool,
+    /// A data path that lags or has stopped is reset, and everything is written anew. False: it is told only.
+    #[serde(default = "yes")]
+    pub recover: bool,
+    /// After three stops in a minute, the receiver of the port that they seem to come from is switched off for the pause, instead of leaving
+    /// the whole card as it is. Which port that is, is a guess.
+    #[serde(default)]
+    pub mute: bool,
+    /// What reading a row's counters does, where that is not what the profile says.
+    #[serde(default)]
+    pub row_counters: Option<RowCounters>,
+    /// By which clock flows are idle.
+    #[serde(default)]
+    pub clock: ClockChoice,
+}
+
+/// By which clock flows are idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockChoice {
+    /// This machine's.
+    #[default]
+    Real,
+    /// The card's: behind a simulation its second can take minutes.
+    Card,
+}
+
+/// What reading a row's counters does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowCounters {
+    /// Nothing: they go on.
+    Accumulate,
+    /// They are 0 after it, as in a simulation of the public sources.
+    ClearOnRead,
 }
 
 /// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
@@ -261,7 +299,14 @@ impl SwitchConfig {
                     "switch {name:?} is a netfpga one without a card; write [switch.card] with device = \"ioctl:nf2c0\", \"mmap:0000:03:00.0\", \"cosim:SOCKET\" or \"model\""
                 ));
             }
-            (Kind::Netfpga, Some(card)) => drop(crate::netfpga::target(card)?),
+            (Kind::Netfpga, Some(card)) => {
+                crate::netfpga::target(card)?;
+                if card.mute && !card.recover {
+                    return Err(format!(
+                        "switch {name:?}: mute = true needs recover = true: a receiver is switched off while a card is reset again and again"
+                    ));
+                }
+            }
             (_, Some(_)) => {
                 return Err(format!("switch {name:?} has a card; write datapath = \"netfpga\" for it"));
             }
@@ -379,6 +424,7 @@ mod tests {
         let (first, plain) = (port(1, "card_port = 0"), port(2, ""));
         let config = file(model, &format!("{first}{plain}")).expect("a configuration");
         let card = config.switches[0].card.as_ref().expect("a card");
+        assert!(card.recover && !card.mute && card.row_counters.is_none() && card.clock == ClockChoice::Real);
         assert!(card.watchdog && card.cpu_ports && card.transport == TransportChoice::Software);
         assert!(crate::netfpga::cpu_ports(card) && crate::netfpga::injects(card));
         let bare = CardConfig { cpu_ports: false, ..card.clone() };
@@ -414,6 +460,17 @@ mod tests {
                 &first,
                 "cpu_port",
             ),
+            (
+                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nrecover = false\nmute = true",
+                &first,
+                "mute = true needs recover = true",
+            ),
+            (
+                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nrow_counters = \"clears\"",
+                &first,
+                "clear-on-read",
+            ),
+            ("datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nclock = \"slow\"", &first, "real"),
         ] {
             let error = file(card, ports).expect_err(word).to_string();
             assert!(error.contains(word), "{word} in {error}");

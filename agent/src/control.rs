@@ -7,6 +7,7 @@ use crate::local_socket;
 use crate::peer_lines::PeerLines;
 use crate::worker::Worker;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,9 @@ use tokio::sync::Semaphore;
 const CONNECTIONS: usize = 32;
 /// How long a client may take for a line, and to read its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the status waits for what is under the switches: it is to be told also while something is applied.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What the agent says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,10 @@ pub struct Status {
     pub took_ms: f64,
     /// How many requests it took; 0 when all was so already.
     pub changes: usize,
+    /// What people should know of what is under switches (a card, and whether it forwards), by switch, a line each. Left out when the worker is
+    /// busy.
+    #[serde(default)]
+    pub about: BTreeMap<String, Vec<String>>,
 }
 
 /// The status, as it is shared.
@@ -111,12 +119,23 @@ pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, st
     }
 }
 
+/// The status, with what is under the switches if the worker says it soon.
+async fn with_switches(worker: &Worker, status: &Shared) -> Status {
+    let views = tokio::time::timeout(SOON, worker.views()).await;
+    let mut now = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Ok(Ok(views)) = views {
+        let about = views.into_iter().map(|(name, view)| (name, view.about));
+        now.about = about.filter(|(_, lines)| !lines.is_empty()).collect();
+    }
+    now
+}
+
 async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(1 << 16)).lines();
     while let Ok(Ok(Some(line))) = tokio::time::timeout(PATIENCE, lines.next_line()).await {
         let answer = match line.trim() {
-            "status" => serde_json::to_string(&*status.lock().unwrap_or_else(PoisonError::into_inner)),
+            "status" => serde_json::to_string(&with_switches(&worker, &status).await),
             "report" => match worker.report().await {
                 Ok(reported) => {
                     // Notices are for the controller; they were told in the log.

@@ -311,6 +311,9 @@ fn print_status(s: &Status) {
         println!("applied     nothing yet");
     }
     s.faults.iter().for_each(|f| println!("not done    {f}"));
+    for (switch, lines) in &s.about {
+        lines.iter().for_each(|line| println!("{switch:<11} {line}"));
+    }
 }
 
 fn print_flows(views: &[(String, View)]) {

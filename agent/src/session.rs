@@ -5,6 +5,7 @@ use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
 use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
 use crate::desired::{Desired, Fault};
+use crate::netfpga::{CardState, DataPath};
 use crate::peer_lines::PeerLines;
 use crate::worker::{Ended, Reported, Worker};
 use rand::RngExt;
@@ -233,6 +234,7 @@ impl Reporter {
                 .map(|s| wire::SwitchReport {
                     name: s.name.clone(),
                     ports: s.ports.iter().map(port).collect(),
+                    card: s.card.map(card),
                 })
                 .collect(),
             faults,
@@ -274,6 +276,21 @@ impl Reporter {
             }
         }
         faults
+    }
+}
+
+fn card(state: CardState) -> wire::CardReport {
+    use wire::card_report::Path;
+    let path = match state.path {
+        DataPath::Working => Path::Forwards,
+        DataPath::Stopped => Path::Stopped,
+        DataPath::Recovering => Path::Recovering,
+        DataPath::Unreachable => Path::Unreachable,
+    };
+    wire::CardReport {
+        path: path.into(),
+        outages: state.outages,
+        outage_ms: state.outage.as_secs_f64() * 1e3,
     }
 }
 

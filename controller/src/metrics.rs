@@ -6,7 +6,7 @@
 
 mod loads;
 
-use crate::agents::{AgentFigures, Agents};
+use crate::agents::{AgentFigures, Agents, CardView};
 use crate::api::error;
 use crate::hub::Handle;
 use axum::Router;
@@ -95,6 +95,21 @@ impl Families<'_> {
         for (labels, value) in samples.into_iter().filter(|(_, value)| *value != NOT_COUNTED) {
             let mut sample = family.encode_family(&labels)?;
             sample.encode_counter::<NoLabels, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    /// A counter that is no whole number.
+    fn counter_of<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        samples: impl IntoIterator<Item = (L, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&value, None)?;
         }
         Ok(())
     }
@@ -426,5 +441,14 @@ fn agents(out: &mut Families<'_>, agents: &[AgentFigures]) -> fmt::Result {
     let help = "How long that took";
     out.gauge("tandem_agent_apply_duration", help, Some(Unit::Seconds), gauge(|a| a.took_ms / 1e3))?;
     out.gauge("tandem_agent_faults", "What the agent could not do", None, gauge(|a| a.faults as f64))?;
-    out.gauge("tandem_agent_switches", "Its switches", None, gauge(|a| a.switches as f64))
+    out.gauge("tandem_agent_switches", "Its switches", None, gauge(|a| a.switches as f64))?;
+    let cards: Vec<&CardView> = agents.iter().flat_map(|a| &a.cards).collect();
+    let of = |f: fn(&CardView) -> f64| cards.iter().map(move |c| ([("switch", c.switch.as_str())], f(c)));
+    let help =
+        "1 for a card that forwards, 0 for one that lags, has stopped, is written anew or cannot be asked";
+    out.gauge("tandem_card_forwards", help, None, of(|c| one(c.path == "forwards")))?;
+    let outages = cards.iter().map(|c| ([("switch", c.switch.as_str())], c.outages));
+    out.counter("tandem_card_outages", "How often a card's data path has lagged or stopped", None, outages)?;
+    let help = "How long it did so, the outage that lasts included";
+    out.counter_of("tandem_card_outage", help, Some(Unit::Seconds), of(|c| c.outage_ms / 1e3))
 }

@@ -11,6 +11,7 @@ use tandem_agent_protocol::agent::agents_client::AgentsClient;
 use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::hub::{Handle, Input};
+use tandem_controller::metrics;
 use tandem_controller::openflow_server::Listener;
 use tandem_core::Core;
 use tandem_core::snapshot::Snapshot;
@@ -159,7 +160,8 @@ impl Attached {
 
     async fn report(&self, switches: &[&str]) {
         let ports = vec![wire::PortReport { number: 1, up: true, ..Default::default() }];
-        let report = |s: &&str| wire::SwitchReport { name: (*s).to_owned(), ports: ports.clone() };
+        let report =
+            |s: &&str| wire::SwitchReport { name: (*s).to_owned(), ports: ports.clone(), card: None };
         let report = wire::Report { switches: switches.iter().map(report).collect(), faults: Vec::new() };
         let message = wire::FromAgent { message: Some(wire::from_agent::Message::Report(report)) };
         self.sender.send(message).await.expect("room");
@@ -322,13 +324,66 @@ async fn too_much_in_a_message_ends_the_connection_with_the_reason() {
     let attached =
         server.attach(server.channel(Some(&one)).await, "edge1", &["edge1"]).await.expect("let in");
     let port = wire::PortReport { number: 1, classes: vec![Default::default(); 65], ..Default::default() };
-    let switch = wire::SwitchReport { name: "edge1".into(), ports: vec![port] };
+    let switch = wire::SwitchReport { name: "edge1".into(), ports: vec![port], card: None };
     let report = wire::Report { switches: vec![switch], faults: Vec::new() };
     let message = wire::FromAgent { message: Some(wire::from_agent::Message::Report(report)) };
     attached.sender.send(message).await.expect("room");
     let seen = server.until("it is down", |e| matches!(e, Event::AgentDown { .. })).await;
     let Some(Event::AgentDown { why, .. }) = seen.last() else { panic!("{seen:?}") };
     assert!(why.contains("classes of a port: 65 of them; 64 are taken"), "{why}");
+}
+
+#[tokio::test]
+async fn a_cards_outages_come_into_views_metrics_and_events_and_go_with_their_agent() {
+    let mut server = Server::start().await;
+    let one = server.enrol("edge1", &[]).await;
+    let attached =
+        server.attach(server.channel(Some(&one)).await, "edge1", &["edge1"]).await.expect("let in");
+    let told = async |attached: &Attached, path: i32, outage_ms: f64, why: &str| {
+        let card = wire::CardReport { path, outages: 2, outage_ms };
+        let switch = wire::SwitchReport { name: "edge1".into(), ports: Vec::new(), card: Some(card) };
+        let foreign = wire::SwitchReport { name: "edge2".into(), ..switch.clone() };
+        let fault = wire::Fault { switch_name: "edge1".into(), port: 0, why: why.into() };
+        let report = wire::Report { switches: vec![switch, foreign], faults: vec![fault] };
+        let message = wire::FromAgent { message: Some(wire::from_agent::Message::Report(report)) };
+        attached.sender.send(message).await.expect("room");
+    };
+    // A path that this controller does not know is no reason to turn an agent away.
+    for (path, ms, word, forwards, seconds) in [
+        (1, 250.5, "stopped", 0, "0.2505"),
+        (0, 1500.0, "forwards", 1, "1.5"),
+        (9, f64::NAN, "forwards", 1, "0"),
+    ] {
+        told(&attached, path, ms, "its data path has stopped").await;
+        let said = |e: &Event| format!("{e:?}").contains("its data path has stopped");
+        server.until("it is said", said).await;
+        let view = tokio::time::timeout(LIMIT, async {
+            loop {
+                let view =
+                    server.agents.views().into_iter().find(|v| v.name == "edge1").expect("it is there");
+                let card = view.cards.first().cloned();
+                let wanted = if ms.is_nan() { 0.0 } else { ms };
+                if card.as_ref().is_some_and(|c| c.path == word && c.outage_ms == wanted) {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let view = view.await.expect("in time");
+        assert_eq!((view.cards.len(), view.cards[0].switch.as_str(), view.cards[0].outages), (1, "edge1", 2));
+        let text = metrics::exposition(server.snapshot.load_full(), server.agents.figures()).expect("text");
+        for line in [
+            format!("tandem_card_forwards{{switch=\"edge1\"}} {forwards}"),
+            "tandem_card_outages_total{switch=\"edge1\"} 2".to_owned(),
+            format!("tandem_card_outage_seconds_total{{switch=\"edge1\"}} {seconds}"),
+        ] {
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+    }
+    drop(attached);
+    server.until("it is down", |e| matches!(e, Event::AgentDown { .. })).await;
+    let text = metrics::exposition(server.snapshot.load_full(), server.agents.figures()).expect("text");
+    assert!(!text.contains("tandem_card_forwards{"), "{text}");
 }
 
 /// A peer that takes nothing: its desired states do not pile up, its connection ends, and it gets the latest when it is back.

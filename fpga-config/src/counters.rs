@@ -3,7 +3,7 @@
 //! A card's byte counters wrap after 34 s at line rate, so they are read more often than that ([`WRAP_AT_LINE_RATE`]). Each reading is given
 //! to its counter once, in the order of the readings; two wraps between two readings cannot be seen by anyone.
 
-use crate::profile::{Meaning, Mode, Profile};
+use crate::profile::{Meaning, Profile};
 use crate::registers::{AccessError, Registers, is_no_answer};
 use std::time::Duration;
 
@@ -136,18 +136,30 @@ struct Counter {
     is: Meaning,
     address: u32,
     wide: Wrapping,
+    /// Reading it sets it to 0, so each reading is what came since the last.
+    clears: bool,
 }
 
 impl Sweep {
     /// Of all counters of a profile whose name has `part` in it (all for the empty string). The counters of the wildcard rows are not among
-    /// them: whoever keeps the rows reads those. Counters start at what the card has counted since its reset.
+    /// them: whoever keeps the rows reads those. Nor are those that reading clears: a second reader would take what another one counts.
+    /// Counters start at what the card has counted since its reset.
     pub fn new(profile: &Profile, part: &str) -> Sweep {
+        Sweep::of(profile, part, false)
+    }
+
+    /// The same with the counters that reading clears, for whoever alone reads them: their readings are summed.
+    pub fn with_clearing(profile: &Profile, part: &str) -> Sweep {
+        Sweep::of(profile, part, true)
+    }
+
+    fn of(profile: &Profile, part: &str, clearing: bool) -> Sweep {
         let part = part.to_ascii_uppercase();
         let rows = profile.flow_table.map(|f| f.bytes_hit..f.last_seen + 4 * u32::from(f.rows));
         let counters = profile
             .registers
             .iter()
-            .filter(|r| r.mode != Mode::Clears && r.name.contains(&part))
+            .filter(|r| (clearing || !profile.clears(r)) && r.name.contains(&part))
             .filter(|r| rows.as_ref().is_none_or(|rows| !rows.contains(&r.address)))
             .filter_map(|r| {
                 Some(Counter {
@@ -155,15 +167,26 @@ impl Sweep {
                     is: r.is?,
                     address: r.address,
                     wide: Wrapping::since(0),
+                    clears: profile.clears(r),
                 })
             })
             .collect();
         Sweep { counters }
     }
 
+    /// The card was reset: its counters start from 0 again, and what they counted before is kept. Read them before the reset.
+    pub fn restart(&mut self) {
+        self.counters.iter_mut().for_each(|c| c.wide.restart(0));
+    }
+
     /// How many registers a pass reads.
     pub fn len(&self) -> usize {
         self.counters.len()
+    }
+
+    /// How many of them reading clears.
+    pub fn clearing(&self) -> usize {
+        self.counters.iter().filter(|c| c.clears).count()
     }
 
     /// True when there is nothing to read.
@@ -181,6 +204,9 @@ impl Sweep {
             let raw = Some(regs.read32(counter.address)?).filter(|v| !is_no_answer(*v));
             let (value, delta) = match (counter.is.grows(), raw) {
                 (true, Some(raw)) => {
+                    if counter.clears {
+                        counter.wide.restart(0);
+                    }
                     let delta = counter.wide.read(raw);
                     (counter.wide.total(), Some(delta))
                 }

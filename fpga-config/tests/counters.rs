@@ -2,12 +2,16 @@
 
 use proptest::prelude::*;
 use std::time::Duration;
+use tandem_fpga_config::codec::PortMap;
+use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::counters::{ExactCounter, Sweep, WRAP_AT_LINE_RATE, Wrapping, last_seen};
 use tandem_fpga_config::limiter::{LimitError, Setting};
 use tandem_fpga_config::model::Model;
+use tandem_fpga_config::offload::{Offload, Options};
 use tandem_fpga_config::profile::{LimiterKind, Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::{BitRate, Time};
+use tandem_openflow::table::{Adding, Flow, Pipeline};
 
 fn profile(name: &str) -> Profile {
     builtin::named(name).expect("a profile")
@@ -190,4 +194,66 @@ fn a_sweep_widens_and_says_what_does_not_answer() {
         (4, Some(0), None),
         "0xdeadbeef is no count"
     );
+}
+
+/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a smaller reading means.
+#[test]
+fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_otherwise() {
+    let profile = profile("openflow-switch");
+    let mut card = Model::new(profile.clone(), Time::ZERO);
+    assert!(Sweep::new(&profile, "IN_ARB").is_empty(), "not read by the way");
+    let mut sweep = Sweep::with_clearing(&profile, "IN_ARB");
+    assert_eq!((sweep.len(), sweep.clearing()), (1, 1));
+    let mut sums = Vec::new();
+    for frames in [3, 1, 0, 2] {
+        for _ in 0..frames {
+            card.packet(0, &[0; 60], Time::ZERO);
+        }
+        let reading = sweep.read(&mut card).expect("asked").remove(0);
+        sums.push((reading.delta, reading.value));
+    }
+    assert_eq!(sums, [(Some(3), 3), (Some(1), 4), (Some(0), 4), (Some(2), 6)]);
+    let entered = profile.data_path.expect("described").entered;
+    card.packet(0, &[0; 60], Time::ZERO);
+    card.write32(entered, 0x55).expect("mapped");
+    assert_eq!(card.read32(entered).expect("mapped"), 0, "a write clears it, and is not kept");
+}
+
+/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it alike.
+#[test]
+fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
+    let (name, text) = builtin::PROFILES[0];
+    let clearing = text.replace("row_counters = \"accumulate\"", "row_counters = \"clear on read\"");
+    assert_ne!(clearing, text);
+    for (text, left) in [(text, 5), (clearing.as_str(), 0)] {
+        let profile = Profile::parse(name, text).expect("right");
+        let map = profile.flow_table.expect("a flow table");
+        let register = profile.at(map.packets_hit).expect("listed");
+        assert_eq!(profile.clears(register), left == 0);
+        let mut card = Model::new(profile, Time::ZERO);
+        let mut now = Time::ZERO + Duration::from_secs(1);
+        card.set_time(now);
+        let ports = PortMap::one_card(false);
+        let mut offload =
+            Offload::start(map, ports.clone(), Options::default(), now, &mut card).expect("it answers");
+        let mut table = Pipeline::new(1, 10, vec![1, 2, 3, 4]);
+        let line = Line::parse("in_port=1,actions=output:2", Some(&ports)).expect("a flow");
+        let instructions = line.instructions().expect("actions");
+        let how = Adding { check_overlap: false, keep_counts: false };
+        let flow = Flow::new(line.priority, line.criteria(), instructions, now);
+        table.tables[0].add(flow, how).expect("room");
+        offload.sync(&table.tables[0], now, &mut card).expect("it answers");
+        let mut packets = 0;
+        for frames in [2, 3] {
+            for _ in 0..frames {
+                assert_eq!(card.packet(0, &[0; 60], now).len(), 1);
+            }
+            now = now + Duration::from_secs(1);
+            card.set_time(now);
+            packets += offload.sweep(now, &mut card).expect("asked").iter().map(|c| c.packets).sum::<u64>();
+        }
+        assert_eq!(packets, 5);
+        let row = offload.rows().iter().position(Option::is_some).expect("one");
+        assert_eq!(card.read32(map.packets_hit + 4 * row as u32).expect("mapped"), left, "in the register");
+    }
 }

@@ -9,6 +9,7 @@ mod chance;
 use std::time::Duration;
 use tandem_fpga_config::codec::{PortMap, Transport};
 use tandem_fpga_config::offload::Options;
+use tandem_fpga_config::profile::RowCounters;
 use tandem_openflow::table::flows::Filter;
 use world::{Dice, World, ports};
 
@@ -133,7 +134,7 @@ fn with_ports_in_the_card_whole_packets_are_decided_like_by_the_table() {
 
 #[test]
 fn counters_that_reading_clears_count_the_same() {
-    let options = Options { clears_rows: true, ..Options::default() };
+    let options = Options { row_counters: Some(RowCounters::ClearOnRead), ..Options::default() };
     stories("row counters cleared by reading", 400..410, || ports(4, false, true), options);
 }
 

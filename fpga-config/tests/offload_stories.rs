@@ -19,7 +19,7 @@ use world::{World, ports};
 const NEVER: Duration = Duration::ZERO;
 const IN_CARD: Options = Options {
     transport: Transport::Card,
-    clears_rows: false,
+    row_counters: None,
     idle: Duration::from_secs(60),
     reconsider: Duration::from_secs(5),
 };

@@ -1,7 +1,10 @@
 //! The profiles that come with the crate against what is known of the cards, table by table, and what wrong profiles get.
 
 use std::time::Duration;
-use tandem_fpga_config::profile::{Fault, LimiterKind, Meaning, Mode, Profile, QueueKind, builtin};
+use tandem_fpga_config::profile::{
+    Detect, Fault, FaultKey, FaultKind, LimiterKind, Meaning, Mode, Profile, QueueKind, Remedy, RowCounters,
+    builtin,
+};
 
 fn profile(name: &str) -> Profile {
     builtin::named(name).expect("a profile that comes with the crate")
@@ -252,6 +255,69 @@ fn table_openflow_lookup_and_watchdog_in_both_maps() {
         assert_eq!((map.exact, map.exact_rows), (0x100_0000, 32_768));
         assert_eq!(map.exact_entry(32_767), Some(0x100_0000 + 32_767 * 128));
         assert_eq!(map.exact_entry(32_768), None);
+    }
+}
+
+#[test]
+fn table_what_the_openflow_switch_clears_lags_and_does_wrong_in_both_maps() {
+    for name in ["openflow-switch", "openflow-switch-alternate"] {
+        let p = profile(name);
+        let clearing: Vec<&str> =
+            p.registers.iter().filter(|r| p.clears(r) && r.is.is_some()).map(|r| r.name.as_str()).collect();
+        assert_eq!(clearing, ["IN_ARB_NUM_PKTS_SENT"], "the one counter that any access clears");
+        let map = p.flow_table.expect("a flow table");
+        assert_eq!(
+            map.row_counters,
+            RowCounters::Accumulate,
+            "on a card; the sources clear them in simulation"
+        );
+        let lag = p.data_path.as_ref().expect("described");
+        assert_eq!((lag.entered, lag.entered_clears), (0x200_0100, true));
+        assert_eq!(lag.decided, [map.exact_hits, map.exact_misses], "a wildcard hit is an exact miss too");
+        let faults: Vec<_> = p.faults.iter().map(|f| (f.id.as_str(), f.kind, f.detect, f.remedy)).collect();
+        let (lag, no) = (Detect::DataPath, Detect::No);
+        assert_eq!(
+            faults,
+            [
+                ("header-beyond-frame", Some(FaultKind::HeaderBeyondFrame), lag, Remedy::Reset),
+                ("tagged-then-short", Some(FaultKind::TaggedThenShort), lag, Remedy::Reset),
+                ("short-header", Some(FaultKind::ShortHeader), no, Remedy::GuardRow),
+            ]
+        );
+        assert_eq!(map.guard, Some(FaultKey { source: 0, vlan: 0xffff }));
+        assert_eq!(p.fault(FaultKind::ShortHeader).and_then(|f| f.key), map.guard);
+    }
+    assert_eq!(profile("reference-nic").faults, [], "faults belong to a bitfile");
+    assert_eq!(profile("reference-nic").data_path, None);
+}
+
+/// A profile of somebody's own has its own faults, and is told what does not fit.
+#[test]
+fn the_faults_of_a_user_s_own_profile_are_checked() {
+    let fault = |id: &str, more: &str| {
+        format!(
+            "[[fault]]\nid = \"{id}\"\ntitle = \"t\"\ntrigger = \"w\"\neffect = \"e\"\nadvice = \"a\"\n{more}\n"
+        )
+    };
+    let parse = |faults: &[String]| {
+        let head = "name = \"mine\"\nabout = \"\"\nboard = \"netfpga-1g\"\n";
+        Profile::parse("mine.toml", &format!("{head}{}", faults.concat()))
+    };
+    let plain = fault("stops-at-noon", "detect = \"no\"\nremedy = \"none\"");
+    let own = parse(std::slice::from_ref(&plain)).expect("right");
+    assert_eq!((own.faults.len(), own.faults[0].kind), (1, None));
+    for (faults, wanted) in [
+        (vec![plain.clone(), plain], "two have this id"),
+        (vec![fault("a", "detect = \"data path\"\nremedy = \"reset\"")], "needs [data_path]"),
+        (vec![fault("a", "detect = \"no\"\nremedy = \"guard row\"")], "needs the key"),
+        (
+            vec![fault("a", "detect = \"no\"\nremedy = \"guard row\"\nkey = { source = 0, vlan = 0 }")],
+            "needs [flow_table]",
+        ),
+        (vec![fault("a", "detect = \"no\"\nremedy = \"prayer\"")], "unknown variant"),
+    ] {
+        let error = parse(&faults).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{error}");
     }
 }
 

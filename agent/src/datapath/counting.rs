@@ -19,7 +19,7 @@ pub(super) fn report(wanted: &[Switch], ethtool: &mut Option<Ethtool>) -> Vec<Sw
         for port in &switch.ports {
             ports.push(port_report(&mut netlink, ethtool, port, interfaces.get(&port.interface)));
         }
-        all.push(SwitchReport { name: switch.name.clone(), ports });
+        all.push(SwitchReport { name: switch.name.clone(), ports, card: None });
     }
     all
 }

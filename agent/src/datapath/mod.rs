@@ -16,6 +16,7 @@ pub use control_path::interfaces as control_interfaces;
 
 use crate::config::{Config, Kind, SwitchConfig};
 use crate::desired::{Fault, Switch};
+use crate::netfpga::CardState;
 use crate::soft::View;
 use crate::soft::wires::Wires;
 use serde::Serialize;
@@ -133,6 +134,8 @@ pub struct SwitchReport {
     pub name: String,
     /// Its ports.
     pub ports: Vec<PortReport>,
+    /// The card under it, where it has one.
+    pub card: Option<CardState>,
 }
 
 /// A port as it is.

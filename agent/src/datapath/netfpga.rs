@@ -126,7 +126,12 @@ impl Datapath for Netfpga {
     }
 
     fn notices(&mut self, wait: bool) -> Vec<Fault> {
-        self.soft.notices(wait)
+        let mut notices = self.soft.notices(wait);
+        for (name, talk) in &self.talks {
+            let said = std::mem::take(&mut shared(talk).notices);
+            notices.extend(said.into_iter().map(|why| Fault::new(name, None, why)));
+        }
+        notices
     }
 
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
@@ -135,6 +140,7 @@ impl Datapath for Netfpga {
             let Some(config) = self.config(&report.name) else { continue };
             let of_card = card_ports(config);
             let Some(talk) = self.talks.get(&report.name) else { continue };
+            report.card = shared(talk).card;
             for port in report.ports.iter_mut().filter(|p| of_card.contains_key(&p.number)) {
                 port.classes.clear();
                 if let Some(up) = shared(talk).links.get(&port.number).copied() {

@@ -1,8 +1,9 @@
 //! A card between a switch's wires and its tables: frames go through the card's look-up, and the card follows the tables.
 
 use super::open::{Opened, Opening, chain};
+use super::recovery::Recovery;
 use super::{Talk, card_ports, shared};
-use crate::config::{SwitchConfig, TransportChoice};
+use crate::config::{ClockChoice, RowCounters, SwitchConfig, TransportChoice};
 use crate::peer_lines::PeerLines;
 use crate::soft::io::{IoLosses, IoPort, PacketIo};
 use crate::soft::wires::Wires;
@@ -12,11 +13,13 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use tandem_fpga_card::lock::Lock;
 use tandem_fpga_card::{InjectError, info};
+use tandem_fpga_config::card_clock::CardClock;
 use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
 use tandem_fpga_config::codec::{PortMap, Reason, Transport};
 use tandem_fpga_config::counters::{Reading, Sweep};
 use tandem_fpga_config::limiter::Setting;
 use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Place, Report, admits};
+use tandem_fpga_config::profile;
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_linux::packet::Batch;
 use tandem_model::{BitRate, Time};
@@ -32,25 +35,27 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct CardIo {
-    switch: SwitchConfig,
+    pub(super) switch: SwitchConfig,
     wires: Wires,
     /// Kept, not read: one writer per card.
     _lock: Option<Lock>,
-    card: Option<Opened>,
+    pub(super) card: Option<Opened>,
     /// The card, while it is opened again.
     opening: Option<Opening>,
     injects: bool,
     cpu_ports: bool,
     /// The card's ports by OpenFlow number, and back.
-    card_ports: BTreeMap<u32, u8>,
+    pub(super) card_ports: BTreeMap<u32, u8>,
     numbers: [Option<u32>; 4],
-    offload: Option<Offload>,
-    macs: Option<Sweep>,
-    counted: BTreeMap<String, u64>,
-    rates: BTreeMap<u32, u64>,
+    pub(super) offload: Option<Offload>,
+    pub(super) macs: Option<Sweep>,
+    pub(super) counted: BTreeMap<String, u64>,
+    pub(super) rates: BTreeMap<u32, u64>,
     scratch: Option<Batch>,
     mtu: u32,
     swept: Time,
+    /// When it was tended last.
+    now: Time,
     next: Time,
     again: Time,
     /// Frames that a card did not take or that had no room behind it, by OpenFlow number.
@@ -62,7 +67,9 @@ pub struct CardIo {
     flushed: u64,
     /// Why frames do not get into a card that answers.
     no_packets: Option<String>,
-    talk: Talk,
+    pub(super) recovery: Recovery,
+    clock: CardClock,
+    pub(super) talk: Talk,
     /// What controllers' orders cause to be said.
     lines: PeerLines,
 }
@@ -100,6 +107,7 @@ impl CardIo {
             scratch: None,
             mtu: 1500,
             swept: Time::ZERO,
+            now: Time::ZERO,
             next: Time::ZERO,
             again: Time::ZERO,
             lost: BTreeMap::new(),
@@ -107,6 +115,8 @@ impl CardIo {
             trouble: None,
             flushed: 0,
             no_packets: None,
+            recovery: Recovery::new(),
+            clock: CardClock::default(),
             talk,
             lines: PeerLines::default(),
         })
@@ -117,13 +127,14 @@ impl CardIo {
     }
 
     /// The card cannot be asked: software goes on, and the card is opened again after a while.
-    fn fail(&mut self, what: &str, error: &dyn std::error::Error, now: Time) {
+    pub(super) fn fail(&mut self, what: &str, error: &dyn std::error::Error, now: Time) {
         let why = format!("{what}: {}", chain(error));
         if self.trouble.as_ref() != Some(&why) {
             tracing::warn!("switch {}: {why}; it is tried again every {AGAIN:?}", self.switch.name);
         }
         self.trouble = Some(why);
         (self.card, self.offload) = (None, None);
+        self.recovery.begin_anew();
         self.again = now + AGAIN;
     }
 
@@ -156,7 +167,10 @@ impl CardIo {
             None => Err(InjectError::None),
         };
         let sent = match taken {
-            Ok(sent) => sent,
+            Ok(sent) => {
+                self.recovery.offered(from, frame.len());
+                sent
+            }
             Err(error) => {
                 if let Some(number) = self.number(from / 2) {
                     let lost = self.lost.entry(number).or_default();
@@ -212,15 +226,22 @@ impl CardIo {
             Err(why) => return self.trouble = Some(why),
         };
         match self.sync(switch, map, now) {
-            Ok(report) => self.reject(report),
+            Ok(report) => {
+                self.reject(report);
+                self.is_written(now);
+            }
             Err(error) => self.fail("keeping the flows in the card", &error, now),
         }
         let flows: Vec<u64> = switch.pipeline().tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
         for id in flows {
             let place = match &self.offload {
-                Some(offload) => offload.place(id).map(|p| match p {
+                Some(offload) => offload.place(id).map(|p| match &p {
                     Place::Software(why @ Reason::NoSoftware(_)) => format!("nowhere: {why}"),
-                    place => place.to_string(),
+                    Place::Software(_) => p.to_string(),
+                    place => match self.recovery.outage() {
+                        Some(why) => format!("nowhere: {why}"),
+                        None => place.to_string(),
+                    },
                 }),
                 None if self.cpu_ports => Some("software: the card cannot be asked".to_owned()),
                 None => Some("unknown: the card cannot be asked, and goes by what it has".to_owned()),
@@ -258,9 +279,16 @@ impl CardIo {
         let (Some(opened), Some(table)) = (&mut self.card, switch.pipeline().tables.first()) else {
             return Ok(Report::default());
         };
+        if self.recovery.is_clearing() {
+            return Ok(Report::default());
+        }
+        let row_counters = self.switch.card.as_ref().and_then(|c| c.row_counters).map(|r| match r {
+            RowCounters::Accumulate => profile::RowCounters::Accumulate,
+            RowCounters::ClearOnRead => profile::RowCounters::ClearOnRead,
+        });
         let Some(rows) = opened.profile.flow_table else { return Ok(Report::default()) };
         if self.offload.is_none() {
-            let options = Options { transport, ..Options::default() };
+            let options = Options { transport, row_counters, ..Options::default() };
             self.offload = Some(Offload::start(rows, map.clone(), options, now, &mut opened.card)?);
             if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
                 opened.card.write32(dog.enable, 1)?;
@@ -271,7 +299,7 @@ impl CardIo {
         offload.sync(table, now, &mut opened.card)
     }
 
-    fn watched(&self) -> bool {
+    pub(super) fn watched(&self) -> bool {
         self.switch.card.as_ref().is_some_and(|c| c.watchdog)
     }
 
@@ -281,12 +309,50 @@ impl CardIo {
         self.swept = now;
         match offload.sweep(now, &mut opened.card) {
             Ok(credits) => credit(switch, credits),
-            Err(error) => self.fail("reading the card's counters", &error, now),
+            Err(error) => return self.fail("reading the card's counters", &error, now),
         }
+        if self.switch.card.as_ref().is_some_and(|c| c.clock == ClockChoice::Card) {
+            self.keep_by_its_clock(switch, now);
+        }
+    }
+
+    /// What a card whose clock is slow has not used, was idle for as long as its own clock says.
+    fn keep_by_its_clock(&mut self, switch: &mut Switch, now: Time) {
+        let (Some(opened), Some(offload)) = (&mut self.card, &self.offload) else { return };
+        let Some(rows) = opened.profile.flow_table else { return };
+        let seconds = match opened.card.read32(rows.seconds) {
+            Ok(seconds) => seconds,
+            Err(error) => return self.fail("reading the card's clock", &error, now),
+        };
+        let behind = self.clock.reading(now, seconds);
+        if behind.is_zero() {
+            return;
+        }
+        let flows = switch.pipeline().tables.iter().flat_map(|t| t.iter());
+        let kept: Vec<(u64, Time)> = flows
+            .filter(|f| !f.idle.is_zero())
+            .filter(|f| matches!(offload.place(f.id), Some(Place::Rows(_) | Place::Exact(_))))
+            .map(|f| (f.id, (f.used + behind).min(now)))
+            .collect();
+        for (id, used) in kept {
+            switch.credit(id, 0, 0, Some(used));
+        }
+    }
+
+    /// Reads the MACs' counters.
+    pub(super) fn read_macs(&mut self) -> Result<(), AccessError> {
+        if let (Some(opened), Some(macs)) = (&mut self.card, &mut self.macs) {
+            let readings = macs.read(&mut opened.card)?;
+            self.counted = readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
+        }
+        Ok(())
     }
 
     /// Once a period: counters of the ports, links, the watchdog, the limiters, and whether the card still holds what was written.
     fn look_after(&mut self, now: Time) {
+        if let Err(error) = self.read_macs() {
+            return self.fail("reading the card's counters", &error, now);
+        }
         let Some(opened) = &mut self.card else { return };
         let watched = self.switch.card.as_ref().is_some_and(|c| c.watchdog);
         let mut was_reset = false;
@@ -298,11 +364,6 @@ impl CardIo {
                     opened.card.write32(dog.enable, 1)?;
                     was_reset = self.offload.is_some();
                 }
-            }
-            if let Some(macs) = &mut self.macs {
-                let readings = macs.read(&mut opened.card)?;
-                self.counted =
-                    readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
             }
             if !self.injects {
                 for (number, at) in &self.card_ports {
@@ -426,8 +487,9 @@ impl PacketIo for CardIo {
 
     fn tend(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         self.reopen(now);
+        self.recover(switch, now);
         self.follow(switch, now);
-        if now >= self.next {
+        if now >= self.next && !self.recovery.is_clearing() {
             self.next = now + PERIOD;
             self.sweep(switch, now);
             self.look_after(now);
@@ -435,10 +497,15 @@ impl PacketIo for CardIo {
                 self.follow(switch, now);
             }
         }
-        Some(self.next)
+        let next = if self.recovery.is_clearing() { now + PERIOD } else { self.next };
+        self.now = now;
+        Some(next.min(self.recovery.deadline()))
     }
 
     fn freshen(&mut self, switch: &mut Switch, now: Time) {
+        if self.recovery.is_clearing() {
+            return;
+        }
         if now.since(self.swept) >= FRESH {
             self.sweep(switch, now);
         }
@@ -508,6 +575,7 @@ impl PacketIo for CardIo {
                 opened.target, opened.profile.name
             ));
         }
+        lines.extend(self.recovery.about(self.now));
         lines.extend(self.trouble.clone());
         lines.extend(self.no_packets.clone());
         if self.flushed > 0 {
@@ -521,6 +589,9 @@ impl CardIo {
     /// Frames came to software: for those of rules without a row, exact entries are made.
     fn seen(&mut self, batch: &mut Batch, now: Time) {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
+        if self.recovery.is_clearing() {
+            return;
+        }
         let mut failed = None;
         for (number, frame) in batch.frames() {
             if let Err(error) = offload.packet_seen(frame, number, now, &mut opened.card) {
@@ -534,7 +605,7 @@ impl CardIo {
     }
 }
 
-fn credit(switch: &mut Switch, credits: Vec<Credit>) {
+pub(super) fn credit(switch: &mut Switch, credits: Vec<Credit>) {
     for c in credits {
         switch.credit(c.flow, c.packets, c.bytes, c.last_used);
     }

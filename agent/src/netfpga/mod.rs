@@ -19,14 +19,16 @@
 
 mod io;
 mod open;
+mod recovery;
 
 pub use io::CardIo;
 pub use open::Opened;
 pub(crate) use open::target;
 
 use crate::config::{CardConfig, SwitchConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tandem_fpga_card::info::Mode;
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::codec::entry::Row;
@@ -40,6 +42,53 @@ pub struct Shared {
     pub links: BTreeMap<u32, bool>,
     /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
     pub rates: BTreeMap<u32, u64>,
+    /// How the card is; `None` before it was opened.
+    pub card: Option<CardState>,
+    /// What somebody should know, each told once.
+    pub notices: VecDeque<String>,
+}
+
+/// Notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+const NOTICES: usize = 64;
+
+impl Shared {
+    fn note(&mut self, notice: String) {
+        if self.notices.len() >= NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}
+
+/// How a card is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CardState {
+    /// What its data path does.
+    pub path: DataPath,
+    /// How often it has stopped or lagged, since the agent's start.
+    pub outages: u64,
+    /// How long it did so in all, the outage that lasts included.
+    #[serde(rename = "outage_ms", serialize_with = "milliseconds")]
+    pub outage: Duration,
+}
+
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
+}
+
+/// What a card's data path does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataPath {
+    /// It forwards.
+    #[default]
+    Working,
+    /// It lags or has stopped.
+    Stopped,
+    /// It was reset, and is written anew.
+    Recovering,
+    /// The card cannot be asked.
+    Unreachable,
 }
 
 /// See [`Shared`].

@@ -148,6 +148,7 @@ fn answer(stream: &UnixStream, bench: &Mutex<Bench>) {
                 bench.card.write32(at, value).expect("a register");
                 vec![Answer::Done]
             }
+            Request::Queue(..) | Request::Go => vec![Answer::Refused("there are no bursts".into())],
             Request::Packet(..) if bench.no_packets => vec![Answer::Refused("there are no packets".into())],
             Request::Packet(queue, frame) => {
                 let sent = bench.card.inject(queue, &frame).expect("a model has packets");

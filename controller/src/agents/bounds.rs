@@ -100,6 +100,11 @@ pub(super) fn report(mut report: wire::Report) -> Result<wire::Report, BadMessag
     for switch in &mut report.switches {
         at_most("ports of a switch", switch.ports.len(), PORTS)?;
         shown(&mut switch.name, NAME);
+        if let Some(card) = &mut switch.card
+            && (!card.outage_ms.is_finite() || card.outage_ms < 0.0)
+        {
+            card.outage_ms = 0.0;
+        }
         for port in &mut switch.ports {
             at_most("classes of a port", port.classes.len(), CLASSES)?;
             at_most("hardware counters of a port", port.hardware.len(), COUNTERS)?;
@@ -152,7 +157,7 @@ mod tests {
     fn what_is_too_much_is_refused_by_name() {
         let port = || wire::PortReport { number: 1, ..Default::default() };
         let of = |ports: Vec<wire::PortReport>| wire::Report {
-            switches: vec![wire::SwitchReport { name: "edge1".into(), ports }],
+            switches: vec![wire::SwitchReport { name: "edge1".into(), ports, card: None }],
             faults: Vec::new(),
         };
         let many = |n: usize| vec![port(); n];

@@ -87,6 +87,21 @@ pub struct AgentView {
     pub faults: Vec<String>,
     /// What its ports are, as reported last.
     pub ports: Vec<PortView>,
+    /// The cards under its switches, as reported last.
+    pub cards: Vec<CardView>,
+}
+
+/// A card that forwards by itself, as its agent sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CardView {
+    /// Its switch.
+    pub switch: String,
+    /// `forwards`, `stopped`, `recovering` or `unreachable`.
+    pub path: &'static str,
+    /// How often it has lagged or stopped since its agent's start.
+    pub outages: u64,
+    /// Milliseconds of that in all.
+    pub outage_ms: f64,
 }
 
 /// A port as its agent sees it.
@@ -125,6 +140,8 @@ pub struct AgentFigures {
     pub took_ms: f64,
     /// How much it could not do.
     pub faults: usize,
+    /// The cards under its switches; none while it is away.
+    pub cards: Vec<CardView>,
 }
 
 #[derive(Default)]
@@ -210,6 +227,7 @@ impl Agents {
             applied: v.applied,
             took_ms: v.took_ms,
             faults: v.faults.len(),
+            cards: if v.connected { v.cards.clone() } else { Vec::new() },
         };
         self.live().views.values().map(figures).collect()
     }
@@ -775,13 +793,14 @@ impl Session {
         for what in report.faults.iter().map(fault) {
             self.trouble(what).await;
         }
-        let (mut views, mut ends) = (Vec::new(), Vec::new());
+        let (mut views, mut ends, mut cards) = (Vec::new(), Vec::new(), Vec::new());
         let mut foreign = BTreeSet::new();
         for mut switch in report.switches {
             let Some(has) = self.hello.switches.iter().find(|s| s.name == switch.name) else {
                 foreign.insert(switch.name);
                 continue;
             };
+            cards.extend(switch.card.take().map(|card| card_view(&switch.name, &card)));
             // Ports that it has not said to have are no ports.
             let numbers: BTreeSet<u32> = has.ports.iter().map(|p| p.number).collect();
             let mut seen = BTreeSet::new();
@@ -808,13 +827,24 @@ impl Session {
         }
         self.say_claims(foreign.into_iter().map(claims::Claim::not_its).collect()).await;
         if let Some(view) = self.agents.live().views.get_mut(&self.hello.name) {
-            view.ports = views;
+            (view.ports, view.cards) = (views, cards);
         }
         for what in ends.into_iter().filter_map(|(switch, port, end)| self.agents.compare(switch, port, end))
         {
             self.trouble(what).await;
         }
     }
+}
+
+fn card_view(switch: &str, card: &wire::CardReport) -> CardView {
+    use wire::card_report::Path;
+    let path = match card.path() {
+        Path::Forwards => "forwards",
+        Path::Stopped => "stopped",
+        Path::Recovering => "recovering",
+        Path::Unreachable => "unreachable",
+    };
+    CardView { switch: switch.to_owned(), path, outages: card.outages, outage_ms: card.outage_ms }
 }
 
 fn sample(p: wire::PortReport) -> AgentSample {

@@ -188,6 +188,15 @@ fn show(entry: &Value) {
         })
         .collect();
     println!("{}", table(&["port", "interface", "datapath", "state", "speed", "hardware counters"], &rows));
+    for card in agent["cards"].as_array().into_iter().flatten() {
+        println!(
+            "card of {}: {}, {} outages, {:.3} s in all",
+            escaped(&text(&card["switch"])),
+            text(&card["path"]),
+            card["outages"].as_u64().unwrap_or(0),
+            card["outage_ms"].as_f64().unwrap_or(0.0) / 1e3
+        );
+    }
     for fault in agent["faults"].as_array().into_iter().flatten() {
         println!("fault: {}", escaped(&text(fault)));
     }

@@ -4,7 +4,7 @@ use crate::Card;
 use crate::target::Target;
 use serde::Serialize;
 use tandem_fpga_config::device_id::DeviceId;
-use tandem_fpga_config::profile::{LimiterKind, Profile, QueueKind, probe};
+use tandem_fpga_config::profile::{KnownFault, LimiterKind, Profile, QueueKind, probe};
 use tandem_fpga_config::registers::AccessError;
 
 /// A card, looked at.
@@ -24,6 +24,8 @@ pub struct Info {
     pub profiles: Vec<String>,
     /// What the bitfile can do, by its profile.
     pub abilities: Vec<String>,
+    /// What is known to be wrong with the bitfile, by its profile.
+    pub faults: Vec<KnownFault>,
     /// Per port.
     pub ports: Vec<Port>,
     /// What this way to the card gives.
@@ -200,6 +202,7 @@ pub fn look(
         device_id,
         profiles: fits.iter().map(|p| p.name.clone()).collect(),
         abilities: fits.first().map(|p| abilities(p)).unwrap_or_default(),
+        faults: fits.first().map(|p| p.faults.clone()).unwrap_or_default(),
         ports,
         mode: Mode::of(target),
     })

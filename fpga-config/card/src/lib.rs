@@ -37,6 +37,15 @@ pub trait Card: Registers {
         let _ = (queue, frame);
         Err(InjectError::None)
     }
+
+    /// The same for frames that follow each other as closely as the card takes them: [`Card::inject`] lets everything come to rest first.
+    ///
+    /// # Errors
+    /// As [`Card::inject`]; or when the other side knows no bursts.
+    fn burst(&mut self, frames: &[(u8, &[u8])]) -> Result<Vec<Sent>, InjectError> {
+        let _ = frames;
+        Err(InjectError::None)
+    }
 }
 
 /// Why a frame could not be put into a card.

@@ -32,6 +32,13 @@ impl ModelCard {
         model.set_time(now());
         ModelCard { model }
     }
+
+    /// The same card with the faults that its bitfile is known to have.
+    #[must_use]
+    pub fn with_faults(mut self) -> ModelCard {
+        self.model = self.model.with_faults();
+        self
+    }
 }
 
 impl Registers for ModelCard {
@@ -49,5 +56,9 @@ impl Registers for ModelCard {
 impl Card for ModelCard {
     fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
         Ok(self.model.packet(queue, frame, now()))
+    }
+
+    fn burst(&mut self, frames: &[(u8, &[u8])]) -> Result<Vec<Sent>, InjectError> {
+        Ok(self.model.burst(frames, now()))
     }
 }

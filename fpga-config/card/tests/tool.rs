@@ -78,6 +78,9 @@ fn a_served_model_is_looked_into_from_another_process() {
     assert!(test.ends_with("checks, none failed\n"), "{test}");
     let counters = out(&["--card", &card, "counters", "MAC_GRP"]);
     assert_eq!(counters, "48 counters, all 0\n");
+    for fault in ["header-beyond-frame: ", "tagged-then-short: ", "short-header: "] {
+        assert!(info.contains(fault), "{info}");
+    }
 
     // A flow is compiled, applied, read back, and forwards.
     let text = "priority=100,in_port=1,ip,nw_dst=10.0.0.0/8,actions=mod_nw_tos:184,output:2";
@@ -102,6 +105,18 @@ fn a_served_model_is_looked_into_from_another_process() {
     assert_eq!(value("MAC_GRP_0_RX_QUEUE_NUM_PKTS_STORED"), 1);
     assert_eq!(value("MAC_GRP_1_TX_QUEUE_NUM_BYTES_PUSHED"), 62);
     assert_eq!(value("OPENFLOW_LOOKUP_NUM_PKTS_DROPPED_2"), 1);
+
+    // What reading clears is read only by who says so, and then belongs to who read it.
+    let left_out = out(&["--card", &card, "counters", "IN_ARB", "--clearing"]);
+    assert_eq!(left_out, format!("{:<44} {:>20}\n", "IN_ARB_NUM_PKTS_SENT", 2));
+    assert_eq!(out(&["--card", &card, "counters", "IN_ARB", "--clearing"]), "1 counters, all 0\n");
+    let refused = error(&["--card", &card, "counters", "IN_ARB"]);
+    assert!(refused.contains("reading clears every counter with \"IN_ARB\""), "{refused}");
+    let all = out(&["--card", &card, "counters"]);
+    assert!(all.ends_with("1 more that reading clears, left out; --clearing reads them too\n"), "{all}");
+    out(&["--card", &card, "packet", "2", frame]);
+    let read = out(&["--card", &card, "reg", "read", "IN_ARB_NUM_PKTS_SENT"]);
+    assert!(read.contains("= 0x00000001 1  (reading has cleared it)"), "{read}");
 
     served.stop();
     assert!(!served.socket.exists(), "the socket goes with it");

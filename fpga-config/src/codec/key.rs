@@ -3,8 +3,9 @@
 //! Fields that a packet does not have are zero, except that a packet without a VLAN tag has 0xffff. The card knows tags of type 0x8100 only.
 //! It looks at no fragment offset: of a later fragment it takes the first bytes behind the IP header for ports. It knows no LLC/SNAP: the
 //! length of an 802.3 frame is its type. Of an ARP opcode it keeps the low 8 bits. It does not look at the hardware addresses in ARP, at
-//! IPv6, or at a second tag.
+//! IPv6, or at a second tag. An IPv4 header length below 5 makes a key of zeros ([`Key::of_short_header`]).
 
+use super::carried::Carried;
 use std::fmt;
 
 /// Words of a key or mask.
@@ -126,6 +127,11 @@ impl Key {
         field.set(&mut self.0, value);
     }
 
+    /// The queue it came from.
+    pub fn source(&self) -> u8 {
+        self.get(Field::SOURCE) as u8
+    }
+
     /// As it lies in memory, least significant byte first.
     pub fn bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
@@ -151,54 +157,75 @@ impl Key {
         key
     }
 
+    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and whatever else is in it: that of
+    /// an untagged frame from queue 0 with zero in all other fields.
+    pub fn of_short_header() -> Key {
+        let mut key = Key::default();
+        key.set(Field::VLAN, UNTAGGED.into());
+        key
+    }
+
     /// The key of a frame from a queue, as the card's header parser reads it. Never fails: what is cut off is zero.
     pub fn of_frame(frame: &[u8], source: u8) -> Key {
-        let number = |at: usize, length: usize| {
-            (at..at + length).fold(0u64, |n, i| n << 8 | u64::from(frame.get(i).copied().unwrap_or(0)))
-        };
+        Key::read(frame, source).0
+    }
+
+    /// The key of a frame from a queue, and whether it is the frame's own.
+    pub fn read(frame: &[u8], source: u8) -> (Key, Header) {
+        let carried = Carried::of(frame);
+        let number = |at: usize, bytes: usize| carried.number(at, bytes);
         let mut key = Key::default();
         key.set(Field::SOURCE, source.into());
         key.set(Field::ETH_DST, number(0, 6));
         key.set(Field::ETH_SRC, number(6, 6));
-        let mut at = 12;
-        if number(at, 2) == 0x8100 {
-            key.set(Field::VLAN, number(14, 2) & 0xefff);
-            at += 4;
-        } else {
-            key.set(Field::VLAN, UNTAGGED.into());
-        }
-        let kind = number(at, 2);
+        key.set(Field::VLAN, carried.tag().map_or(UNTAGGED, |tag| tag & 0xefff).into());
+        let kind = number(12, 2);
         key.set(Field::ETH_TYPE, kind);
-        let body = at + 2;
+        // The word in which the parser finds the last field.
+        let mut last = 4;
         match kind {
             0x0800 => {
-                let protocol = number(body + 9, 1);
-                key.set(Field::IP_TOS, number(body + 1, 1) & 0xfc);
+                let (protocol, length) = (number(23, 1), usize::from(carried.byte(14) & 0xf));
+                if length < 5 {
+                    return (Key::of_short_header(), Header::Short);
+                }
+                key.set(Field::IP_TOS, number(15, 1) & 0xfc);
                 key.set(Field::IP_PROTO, protocol);
-                key.set(Field::IP_SRC, number(body + 12, 4));
-                key.set(Field::IP_DST, number(body + 16, 4));
-                let transport = body + usize::from(frame.get(body).copied().unwrap_or(0) & 0xf) * 4;
-                match protocol {
-                    6 | 17 => {
-                        key.set(Field::TP_SRC, number(transport, 2));
-                        key.set(Field::TP_DST, number(transport + 2, 2));
-                    }
-                    1 => {
-                        key.set(Field::TP_SRC, number(transport, 1));
-                        key.set(Field::TP_DST, number(transport + 1, 1));
-                    }
-                    _ => {}
+                key.set(Field::IP_SRC, number(26, 4));
+                key.set(Field::IP_DST, number(30, 4));
+                let bytes = match protocol {
+                    6 | 17 => 2,
+                    1 => 1,
+                    _ => 0,
+                };
+                if bytes > 0 {
+                    let transport = 14 + 4 * length;
+                    last = length / 2 + 2;
+                    key.set(Field::TP_SRC, number(transport, bytes));
+                    key.set(Field::TP_DST, number(transport + bytes, bytes));
                 }
             }
             0x0806 => {
-                key.set(Field::IP_PROTO, number(body + 7, 1));
-                key.set(Field::IP_SRC, number(body + 14, 4));
-                key.set(Field::IP_DST, number(body + 24, 4));
+                last = 5;
+                key.set(Field::IP_PROTO, number(21, 1));
+                key.set(Field::IP_SRC, number(28, 4));
+                key.set(Field::IP_DST, number(38, 4));
             }
             _ => {}
         }
-        key
+        (key, if last < carried.words_with_rest() { Header::Whole } else { Header::Cut })
     }
+}
+
+/// Whether a key is that of its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// It is.
+    Whole,
+    /// The frame ends before the parser has found all fields. The card then goes on in the frame behind it (a fault of the bitfile).
+    Cut,
+    /// An IPv4 header length below 5: it is [`Key::of_short_header`] (a fault of the bitfile).
+    Short,
 }
 
 impl Mask {

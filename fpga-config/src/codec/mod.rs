@@ -5,6 +5,7 @@
 //! the [`reason`] why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes as text, from a flow and back.
 
 pub mod action;
+mod carried;
 pub mod entry;
 pub mod hash;
 pub mod key;
@@ -12,11 +13,13 @@ pub mod listing;
 pub mod ofctl;
 pub mod ports;
 pub mod reason;
+mod rewrite;
 pub mod rule;
 
 pub use action::Action;
+pub(crate) use carried::Carried;
 pub use entry::{Exact, Row};
-pub use key::{Field, Key, Mask, Pattern};
+pub use key::{Field, Header, Key, Mask, Pattern};
 pub use ports::{At, Port, PortMap};
 pub use reason::Reason;
 pub use rule::{Rule, Transport};

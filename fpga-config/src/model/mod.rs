@@ -1,23 +1,33 @@
-//! A card in memory, at the level of its registers: it does what is known of the OpenFlow switch bitfile, wherever a driver can tell. Other bitfiles have their registers here, and forward nothing.
+//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch bitfile does, wherever a driver can tell.
+//! Other bitfiles have their registers here, and forward nothing.
 //!
-//! - Rows are built in staging registers and committed by a write of their number; the lowest that matches wins; an exact entry beats them.
+//! - Rows are built in staging registers and committed by a write of their number; the lowest that matches wins; an exact entry beats them
+//!   (`table.rs`). Frames are looked up, changed and sent (`forward.rs`), and wait in output queues that do not drain (`queues.rs`).
 //! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a reset in which it is cleared; writes
-//!   are then lost in silence. The PHY answers "busy" once after a write.
-//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading, except bit 24 of the packets.
+//!   are then lost in silence. The PHY answers "busy" once after a write (`access.rs`).
+//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading, except the time and bit 24 of the
+//!   packets; that of the input arbiter is cleared by any access.
 //! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that must not overflow, INIT, DONE.
+//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives on a card. The two that disturb other
+//!   frames are there [`Model::with_faults`] only (`path.rs`); without it, a frame that ends before all its fields are found has zeros in
+//!   the others and disturbs nobody, and frames may follow each other as closely as they like.
 //!
 //! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table takes memory only for the entries that
 //! were written. Not modelled: packets that wait in a MAC's queue, collisions of CPU and port traffic, DMA.
 
+mod access;
 mod bus;
+mod forward;
+mod parser;
+mod path;
+mod queues;
 mod reset;
 mod table;
 
-use crate::codec::Action;
 use crate::device_id::DeviceId;
-use crate::profile::{LimiterKind, Mode, Profile, QueueKind};
-use crate::registers::{Access, AccessError, Registers, UNMAPPED, check};
+use crate::profile::{FaultKind, Profile, RowCounters};
 use bus::Bus;
+use path::Path;
 use reset::Places;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,15 +36,6 @@ use tandem_model::Time;
 
 /// How long the exact table is cleared after a reset.
 pub const CLEARING: Duration = Duration::from_micros(4_200);
-
-/// One tick of the card's clock (125 MHz).
-const TICK: Duration = Duration::from_nanos(8);
-
-/// Bytes of an output queue in block RAM: 2048 words of 8 bytes.
-const QUEUE_WORDS: u32 = 2048;
-
-/// Where the user FPGA's addresses begin: below, address bits 26:22 are 0 and the bus FPGA answers.
-const USER_FPGA: u32 = 0x40_0000;
 
 /// A frame, and the queue that it leaves by.
 pub type Sent = (u8, Vec<u8>);
@@ -61,6 +62,10 @@ pub struct Model {
     /// Frames in output queues that do not drain.
     held: [VecDeque<Vec<u8>>; 8],
     clears_rows: bool,
+    /// A word that the last frame left behind its end; it goes on with the next.
+    rest: bool,
+    /// The way of frames to the look-up word by word, where the faults that disturb other frames are wanted.
+    path: Option<Path>,
 }
 
 impl Model {
@@ -88,7 +93,9 @@ impl Model {
             reset: now,
             kicked: now,
             held: Default::default(),
-            clears_rows: false,
+            clears_rows: profile.flow_table.is_some_and(|f| f.row_counters == RowCounters::ClearOnRead),
+            rest: false,
+            path: None,
             places,
             profile,
         };
@@ -115,6 +122,17 @@ impl Model {
     #[must_use]
     pub fn clearing_row_counters(mut self) -> Model {
         self.clears_rows = true;
+        self
+    }
+
+    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose headers are longer than they are make the look-up
+    /// lag or stop, and so does a short frame close behind a tagged one of a certain length ([`Model::burst`]). A reset of the user FPGA
+    /// makes it forward again.
+    #[must_use]
+    pub fn with_faults(mut self) -> Model {
+        let has = |kind| self.profile.fault(kind).is_some();
+        let (lags, stops) = (has(FaultKind::HeaderBeyondFrame), has(FaultKind::TaggedThenShort));
+        self.path = (lags || stops).then(|| Path::new(lags, stops));
         self
     }
 
@@ -145,144 +163,6 @@ impl Model {
         if let Some(link) = self.links.get_mut(usize::from(port)) {
             *link = up;
         }
-    }
-
-    /// A frame from queue `queue` (2n: port n, 2n+1: CPU port n) goes through the look-up; what leaves the card, in the order of queues.
-    /// Frames that were held in queues that drain again leave first.
-    pub fn packet(&mut self, queue: u8, frame: &[u8], now: Time) -> Vec<Sent> {
-        self.set_time(now);
-        let mut sent = Vec::new();
-        self.drain(&mut sent);
-        if !self.bus.is_loaded() || queue >= 8 || !self.received(queue, frame.len()) {
-            return sent;
-        }
-        let clearing = self.is_clearing();
-        let second = self.second();
-        let Some(tables) = &mut self.tables else {
-            return sent;
-        };
-        let verdict = tables.look_up(frame, queue, second, clearing);
-        let lookup = self.places.lookup;
-        self.count(lookup.map(|l| l + if verdict.exact { 3 } else { 2 }), 1);
-        if !verdict.exact {
-            self.count(lookup.map(|l| usize::from(verdict.action.is_some()) + l), 1);
-        }
-        if let Some(row) = verdict.row {
-            self.count(self.places.packets_hit.map(|p| p + row), 1);
-            self.count(self.places.bytes_hit.map(|p| p + row), frame.len());
-            if let Some(place) = self.places.last_seen {
-                self.put(place + row, second);
-            }
-        }
-        match verdict.action {
-            Some(action) if action.ports & 0xff != 0 => self.send(action, frame, &mut sent),
-            _ => self.count(lookup.map(|l| l + 4 + usize::from(queue)), 1),
-        }
-        sent
-    }
-
-    fn send(&mut self, action: Action, frame: &[u8], sent: &mut Vec<Sent>) {
-        let mut changed = frame.to_vec();
-        action.apply(&mut changed);
-        let queues = (0..8).filter(|q| action.ports >> q & 1 == 1);
-        let last = 7 - (action.ports as u8).leading_zeros() as u8;
-        for queue in queues {
-            let frame = if queue == last { std::mem::take(&mut changed) } else { changed.clone() };
-            self.enqueue(queue, frame, sent);
-        }
-    }
-
-    /// Into an output queue, and out of it unless it does not drain.
-    fn enqueue(&mut self, queue: u8, frame: Vec<u8>, sent: &mut Vec<Sent>) {
-        let q = usize::from(queue);
-        let place = self.places.queues.map(|p| p + 4 * q);
-        if self.places.disable.is_some_and(|d| self.value(d) >> queue & 1 == 1) {
-            let words = words(frame.len());
-            let in_queue = place.map_or(0, |p| self.value(p + 3));
-            if in_queue + words > QUEUE_WORDS {
-                self.count(place.map(|p| p + 2), 1);
-                return;
-            }
-            self.count(place.map(|p| p + 3), words as usize);
-            self.count(place, frame.len());
-            self.count(place.map(|p| p + 1), 1);
-            if let Some(held) = self.held.get_mut(q) {
-                held.push_back(frame);
-            }
-            return;
-        }
-        self.count(place, frame.len());
-        self.count(place.map(|p| p + 1), 1);
-        self.transmit(queue, frame, sent);
-    }
-
-    /// What queues that drain again hold, leaves.
-    fn drain(&mut self, sent: &mut Vec<Sent>) {
-        for queue in 0..8u8 {
-            let q = usize::from(queue);
-            if self.held.get(q).is_none_or(VecDeque::is_empty)
-                || self.places.disable.is_some_and(|d| self.value(d) >> queue & 1 == 1)
-            {
-                continue;
-            }
-            if let Some(place) = self.places.queues {
-                self.put(place + 4 * q + 3, 0);
-            }
-            for frame in self.held.get_mut(q).map(std::mem::take).into_iter().flatten() {
-                self.transmit(queue, frame, sent);
-            }
-        }
-    }
-
-    /// Out of the card; through its MAC where it is a port's.
-    fn transmit(&mut self, queue: u8, frame: Vec<u8>, sent: &mut Vec<Sent>) {
-        let port = usize::from(queue / 2);
-        if queue % 2 == 1 {
-            let place = self.places.cpu.get(port).copied().flatten();
-            for (offset, by) in [(10, 1), (11, 1), (14, words(frame.len()) as usize), (15, frame.len())] {
-                self.count(place.map(|p| p + offset), by);
-            }
-            sent.push((queue, frame));
-            return;
-        }
-        let Some(place) = self.places.mac.get(port).copied().flatten() else {
-            return;
-        };
-        let control = self.value(place);
-        // TX queue off, MAC in reset, MAC TX off, or no cable: it does not leave.
-        let off = control & 0b1101 != 0 || !self.is_up(port);
-        self.count(Some(place + 9), 1);
-        self.count(Some(place + 11), words(frame.len()) as usize);
-        self.count(Some(place + 12), frame.len());
-        if !off {
-            self.count(Some(place + 10), 1);
-            sent.push((queue, frame));
-        }
-    }
-
-    /// Counts a frame that comes in; false when it does not.
-    fn received(&mut self, queue: u8, length: usize) -> bool {
-        let port = usize::from(queue / 2);
-        let counts = if queue % 2 == 1 {
-            let Some(place) = self.places.cpu.get(port).copied().flatten() else {
-                return false;
-            };
-            [(place + 2, 1), (place + 4, 1), (place + 7, words(length) as usize), (place + 8, length)]
-        } else {
-            let Some(place) = self.places.mac.get(port).copied().flatten() else {
-                return false;
-            };
-            // RX queue off, MAC in reset, MAC RX off, or no cable.
-            if self.value(place) & 0b1_0110 != 0 || !self.is_up(port) {
-                return false;
-            }
-            [(place + 2, 1), (place + 5, 1), (place + 6, words(length) as usize), (place + 7, length)]
-        };
-        for (place, by) in counts {
-            self.count(Some(place), by);
-        }
-        self.count(self.places.arbiter, 1);
-        true
     }
 
     fn is_up(&self, port: usize) -> bool {
@@ -329,128 +209,6 @@ impl Model {
             self.bus.timed_out();
         }
         silent
-    }
-}
-
-impl Registers for Model {
-    fn read32(&mut self, address: u32) -> Result<u32, AccessError> {
-        check(Access::Read(address))?;
-        if address < USER_FPGA {
-            return Ok(self.bus.read(address & 0xffc, self.now));
-        }
-        if self.is_silent(address) {
-            return Ok(UNMAPPED);
-        }
-        if let Some(tables) = &mut self.tables
-            && let Some(value) = tables.read(address)
-        {
-            return Ok(value);
-        }
-        let Ok(place) = self.profile.registers.binary_search_by_key(&address, |r| r.address) else {
-            return Ok(UNMAPPED);
-        };
-        Ok(self.read_user(place))
-    }
-
-    fn write32(&mut self, address: u32, value: u32) -> Result<(), AccessError> {
-        check(Access::Write(address, value))?;
-        if address < USER_FPGA {
-            match self.bus.write(address & 0xffc, value, self.now) {
-                bus::Deed::None => {}
-                bus::Deed::ResetUser => self.reset_user(),
-            }
-            return Ok(());
-        }
-        if self.is_silent(address) {
-            return Ok(());
-        }
-        if self.tables.as_mut().is_some_and(|t| t.write(address, value)) {
-            return Ok(());
-        }
-        if let Ok(place) = self.profile.registers.binary_search_by_key(&address, |r| r.address) {
-            self.write_user(place, value);
-        }
-        Ok(())
-    }
-}
-
-impl Model {
-    fn read_user(&mut self, place: usize) -> u32 {
-        let Some(register) = self.profile.registers.get(place) else {
-            return UNMAPPED;
-        };
-        let mode = register.mode;
-        if Some(place) == self.places.seconds {
-            return self.second();
-        }
-        if Some(place) == self.places.watchdog.map(|w| w + 1) {
-            let ticks = self.now.since(self.kicked).as_nanos() / TICK.as_nanos();
-            self.kick(place);
-            return u32::try_from(ticks).unwrap_or(u32::MAX);
-        }
-        self.kick(place);
-        if let Some((port, offset)) = self.places.of_phy(place) {
-            return self.read_phy(port, offset, place);
-        }
-        let value = self.value(place);
-        let clears = mode == Mode::Clears || self.clears_rows && self.places.is_row_counter(place);
-        if clears {
-            self.put(place, 0);
-        }
-        value
-    }
-
-    fn read_phy(&mut self, port: usize, offset: usize, place: usize) -> u32 {
-        if let Some(busy) = self.busy.get_mut(port)
-            && std::mem::take(busy)
-        {
-            return 1 << 31;
-        }
-        // In the order of the registers: CONTROL, STATUS, PHY_ID_HI, PHY_ID_LO, AUX_STATUS, ...
-        let link = if self.is_up(port) { 1 << 2 } else { 0 };
-        match offset {
-            1 => 0x7949 | link,
-            4 => 0x8300 | link,
-            _ => self.value(place),
-        }
-    }
-
-    fn write_user(&mut self, place: usize, value: u32) {
-        let Some(register) = self.profile.registers.get(place) else {
-            return;
-        };
-        let mode = register.mode;
-        self.kick(place);
-        if !matches!(mode, Mode::ReadWrite | Mode::Write) {
-            return;
-        }
-        if let Some((port, _)) = self.places.of_phy(place) {
-            if let Some(busy) = self.busy.get_mut(port) {
-                *busy = true;
-            }
-            // The reset bit clears itself, and takes everything else along.
-            let value = if value & 0x8000 != 0 { reset::PHY_CONTROL } else { value & 0xffff };
-            self.put(place, value);
-            return;
-        }
-        let value = match self.places.limited(place, &self.profile) {
-            Some(width) => value & ((1 << width) - 1),
-            None => value,
-        };
-        self.put(place, value);
-        if Some(place) == self.places.disable
-            && self.profile.queues.as_ref().map(|q| q.kind) == Some(QueueKind::Bram)
-        {
-            self.put(place, value & 0xff);
-        }
-    }
-}
-
-/// Widths of a limiter's registers.
-const fn limiter_widths(kind: LimiterKind) -> &'static [u32] {
-    match kind {
-        LimiterKind::Shift => &[1, 4],
-        LimiterKind::Tokens => &[2, 20, 8],
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where the model finds the registers that it changes itself, and what they are after a reset.
 
-use super::{Model, limiter_widths};
+use super::Model;
+use super::access::limiter_widths;
+use super::path::Path;
 use crate::device_id;
 use crate::profile::Profile;
 
@@ -84,6 +86,11 @@ impl Places {
             .any(|first| (*first..first + self.rows).contains(&place))
     }
 
+    /// True for the registers that say how many words are in an output queue.
+    pub(super) fn counts_words(&self, place: usize) -> bool {
+        self.queues.is_some_and(|q| (q..q + 32).contains(&place) && (place - q) % 4 == 3)
+    }
+
     /// The width of a rate limiter's register.
     pub(super) fn limited(&self, place: usize, profile: &Profile) -> Option<u32> {
         let widths = limiter_widths(profile.rate_limiter.as_ref()?.kind);
@@ -102,6 +109,9 @@ impl Model {
         self.reset = self.now;
         self.kicked = self.now;
         self.held = Default::default();
+        self.rest = false;
+        self.path = self.path.take().map(Path::reset);
+        self.arbiter_stands(false, true);
         self.busy = [false; 4];
         for first in self.places.phy.into_iter().flatten() {
             self.put(first, PHY_CONTROL);
@@ -118,8 +128,14 @@ impl Model {
         }
     }
 
-    /// What the watchdog does: the tables are as after a reset, everything else goes on.
+    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows count as seen now, as after a commit.
     pub(super) fn flush(&mut self) {
+        let second = self.second();
+        if let Some(first) = self.places.last_seen {
+            for place in first..first + self.places.rows {
+                self.put(place, second);
+            }
+        }
         if let Some(tables) = &mut self.tables {
             tables.flush(self.now);
         }

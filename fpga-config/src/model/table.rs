@@ -8,7 +8,7 @@ use tandem_model::Time;
 /// Words of a row or entry's action.
 const ACTION: usize = 10;
 
-/// Word 7 of keys and masks holds 24 bits.
+/// Rows hold 24 bits of word 7 of keys and masks; the staging registers 32.
 const TOP: u32 = 0x00ff_ffff;
 
 /// The valid bit of an exact entry, in word 7.
@@ -23,12 +23,32 @@ struct Row {
 /// As after a reset: an all-zero key that must match exactly.
 const ZERO: Row = Row { pattern: Pattern { key: Key([0; 8]), mask: Mask([0; 8]) }, action: [0; ACTION] };
 
+impl Row {
+    /// What of the staging registers a row holds.
+    fn held(mut self) -> Row {
+        self.pattern.key.0[7] &= TOP;
+        self.pattern.mask.0[7] &= TOP;
+        self
+    }
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// The address is none of the tables'.
+    Elsewhere,
+    /// It is.
+    Done,
+    /// This row was committed.
+    Row(usize),
+}
+
 /// What the look-up decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// An exact entry decided.
     pub(super) exact: bool,
-    /// The row that decided.
+    /// The row that matches; it decided unless an exact entry did.
     pub(super) row: Option<usize>,
     /// What is done; `None` when nothing matched.
     pub(super) action: Option<Action>,
@@ -39,7 +59,8 @@ pub(super) struct Tables {
     map: FlowMap,
     rows: Vec<Row>,
     staging: Row,
-    row_registers: [u32; 2],
+    /// What was written to READ_ADDR last. WRITE_ADDR keeps nothing.
+    read_row: u32,
     /// Rows of 32 words that are not all zero. A row of SRAM takes memory once it was written.
     exact: BTreeMap<u16, Box<[u32; 32]>>,
     /// When the clearing of the exact table began.
@@ -52,7 +73,7 @@ impl Tables {
             map: *map,
             rows: vec![ZERO; usize::from(map.rows)],
             staging: ZERO,
-            row_registers: [0; 2],
+            read_row: 0,
             exact: BTreeMap::new(),
             cleared: Time::ZERO,
         }
@@ -81,6 +102,11 @@ impl Tables {
         self.exact_place(address).is_some()
     }
 
+    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as there are rows for.
+    fn row(&self, value: u32) -> usize {
+        value as usize % self.rows.len().max(1)
+    }
+
     fn staged(&mut self, address: u32) -> Option<&mut u32> {
         let word = |first: u32| address.checked_sub(first).map(|o| (o / 4) as usize);
         let Row { pattern: Pattern { key, mask }, action } = &mut self.staging;
@@ -101,24 +127,25 @@ impl Tables {
             };
             let to = words.get_mut(word)?;
             let value = *to;
+            // The counters' address is compared without its highest bit, and the byte with the time stays.
             match word {
-                8 => *to &= 0x0100_0000,
-                9 => *to = 0,
+                8 | 24 => *to &= 0xff00_0000,
+                9 | 25 => *to = 0,
                 _ => {}
             }
             return Some(value);
         }
         if address == self.map.read_row {
-            return Some(self.row_registers[0]);
+            return Some(self.read_row);
         }
         if address == self.map.write_row {
-            return Some(self.row_registers[1]);
+            return Some(0);
         }
         self.staged(address).map(|v| *v)
     }
 
-    /// Writes a register of the tables; false when the address is none.
-    pub(super) fn write(&mut self, address: u32, value: u32) -> bool {
+    /// Writes a register of the tables, if the address is one.
+    pub(super) fn write(&mut self, address: u32, value: u32) -> Wrote {
         if let Some((row, word)) = self.exact_place(address) {
             if value != 0 || self.exact.contains_key(&row) {
                 let words = self.exact.entry(row).or_insert_with(|| Box::new([0; 32]));
@@ -126,39 +153,37 @@ impl Tables {
                     *to = value;
                 }
             }
-            return true;
+            return Wrote::Done;
         }
-        let row = usize::try_from(value).unwrap_or(usize::MAX);
+        let row = self.row(value);
         if address == self.map.read_row {
-            self.row_registers[0] = value;
+            self.read_row = value;
             if let Some(row) = self.rows.get(row) {
                 self.staging = *row;
             }
-            return true;
+            return Wrote::Done;
         }
         if address == self.map.write_row {
-            self.row_registers[1] = value;
             if let Some(to) = self.rows.get_mut(row) {
-                *to = self.staging;
+                *to = self.staging.held();
             }
-            return true;
+            return Wrote::Row(row);
         }
-        let top = [self.map.mask + 28, self.map.key + 28].contains(&address);
         match self.staged(address) {
             Some(to) => {
-                *to = if top { value & TOP } else { value };
-                true
+                *to = value;
+                Wrote::Done
             }
-            None => false,
+            None => Wrote::Elsewhere,
         }
     }
 
-    /// Decides about a frame, and counts in the exact entry. While the exact table is cleared it has no entry.
-    pub(super) fn look_up(&mut self, frame: &[u8], queue: u8, second: u32, clearing: bool) -> Verdict {
-        let key = Key::of_frame(frame, queue);
+    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the exact table is cleared it has no entry.
+    pub(super) fn look_up(&mut self, key: &Key, bytes: u32, second: u32, clearing: bool) -> Verdict {
+        let row = self.rows.iter().position(|r| r.pattern.matches(key));
         if !clearing && !self.exact.is_empty() {
-            for row in hash::rows(&key) {
-                let Some(words) = self.exact.get_mut(&row) else { continue };
+            for at in hash::rows(key) {
+                let Some(words) = self.exact.get_mut(&at) else { continue };
                 let same =
                     words.iter().zip(key.0).take(7).all(|(a, b)| *a == b) && words[7] == key.0[7] | VALID;
                 if !same {
@@ -166,13 +191,12 @@ impl Tables {
                 }
                 let packets = (words[8] & 0x01ff_ffff).wrapping_add(1) & 0x01ff_ffff;
                 words[8] = second << 25 | packets;
-                words[9] = words[9].wrapping_add(frame.len() as u32);
+                words[9] = words[9].wrapping_add(bytes);
                 let mut action = [0; ACTION];
                 action.copy_from_slice(&words[10..20]);
-                return Verdict { exact: true, row: None, action: Some(Action::of_words(&action)) };
+                return Verdict { exact: true, row, action: Some(Action::of_words(&action)) };
             }
         }
-        let row = self.rows.iter().position(|r| r.pattern.matches(&key));
         let action = row.and_then(|r| self.rows.get(r)).map(|r| Action::of_words(&r.action));
         Verdict { exact: false, row, action }
     }

@@ -6,7 +6,7 @@ use super::{Credit, Offload, OffloadError, Report};
 use crate::codec::entry::{Exact, Row};
 use crate::codec::{Action, Field, Key};
 use crate::counters::Wrapping;
-use crate::profile::FlowMap;
+use crate::profile::{FlowMap, RowCounters};
 use crate::registers::{AccessError, Registers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -73,7 +73,8 @@ impl Offload {
         clock: &mut Option<u32>,
         card: &mut dyn Registers,
     ) -> Result<(), AccessError> {
-        let (packets, bytes) = self.counters[at].take(&self.map, at, self.options.clears_rows, card)?;
+        let clears = self.options.row_counters.unwrap_or(self.map.row_counters) == RowCounters::ClearOnRead;
+        let (packets, bytes) = self.counters[at].take(&self.map, at, clears, card)?;
         let Some(Owner::Flow(flow)) = self.card[at].map(|s| s.owner) else { return Ok(()) };
         if packets > 0 {
             let seen = card.read32(self.map.last_seen + 4 * at as u32)?;
@@ -316,7 +317,7 @@ impl Offload {
         self.sweep_flows(&due, now, card)
     }
 
-    fn sweep_flows(
+    pub(super) fn sweep_flows(
         &mut self,
         flows: &BTreeSet<u64>,
         now: Time,

@@ -6,13 +6,15 @@
 //! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for rules that got no row.
 //! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card did itself is counted, never what it sent to
 //!    software. Rows that move are read when they do, so that a flow's counts are complete whatever happens to its rows.
-//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes everything again.
+//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes everything again. So it does after
+//!    [`Offload::was_reset`].
 //!
 //! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
 //! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
 //! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
 
+mod anew;
 mod carry;
 mod exact;
 pub mod moves;
@@ -90,6 +92,10 @@ pub struct Offload {
     aged: Time,
     /// What is in the card is not known for sure.
     lost: bool,
+    /// It was reset: its exact table is empty, and need not be read.
+    emptied: bool,
+    /// Keys of exact entries to be written again.
+    again: Vec<Key>,
     verified: usize,
 }
 
@@ -122,6 +128,8 @@ impl Offload {
             considered: now,
             aged: now,
             lost: false,
+            emptied: false,
+            again: Vec::new(),
             verified: 0,
         };
         offload.adopt(now, card)?;
@@ -138,7 +146,9 @@ impl Offload {
             self.counters[at] = carry::Counters::read(&self.map, at, card)?;
         }
         self.entries.clear();
-        for row in 0..self.map.exact_rows.min(1 << 15) as u16 {
+        // An empty one is asked for one row only: whether it answers.
+        let rows = if self.emptied { self.map.exact_rows.min(1) } else { self.map.exact_rows };
+        for row in 0..rows.min(1 << 15) as u16 {
             let address = self.map.exact + u32::from(row) * self.map.exact_stride + 28;
             if row == 0 && is_no_answer(card.read32(address)?) {
                 return Err(OffloadError::NoAnswer(address));
@@ -147,7 +157,7 @@ impl Offload {
                 self.entries.found(&entry, row, now, &self.map, card)?;
             }
         }
-        self.lost = false;
+        (self.lost, self.emptied) = (false, false);
         Ok(())
     }
 
@@ -194,7 +204,8 @@ impl Offload {
         let fresh = self.translate(table, now);
         self.considered = now;
         self.lost = true;
-        let report = self.carry_out(&fresh, changed, now, card)?;
+        let mut report = self.carry_out(&fresh, changed, now, card)?;
+        self.write_again(now, card, &mut report)?;
         self.lost = false;
         self.generation = Some(table.generation());
         Ok(report)
@@ -392,15 +403,7 @@ impl Offload {
         if key.get(Field::ETH_TYPE) < u64::from(FIRST_TYPE) {
             return Ok(Seen::Nothing);
         }
-        let Some((action, flow)) = self.entry_for(&key, ingress) else { return Ok(Seen::Nothing) };
-        let chosen = find(&self.index, flow).and_then(|at| self.choices.get(at));
-        if !matches!(chosen, Some(Choice::None(_) | Choice::Punt(_))) {
-            return Ok(Seen::Nothing);
-        }
-        let entry = Exact { key, action };
-        let Some(row) = self.room_for(&entry, now, card)? else { return Ok(Seen::Full) };
-        self.entries.write(&entry, row, (Some(flow), false), now, &self.map, card)?;
-        Ok(Seen::Made)
+        self.make(key, ingress, now, card)
     }
 
     /// Where a flow lives; `None` for one that was not there at the last `sync`.

@@ -1,6 +1,7 @@
 //! What an offload is told and what it tells: options, errors, reports, places, counts.
 
 use crate::codec::{Reason, Transport};
+use crate::profile::RowCounters;
 use crate::registers::AccessError;
 use std::fmt;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tandem_model::Time;
 pub struct Options {
     /// What becomes of rules on transport ports.
     pub transport: Transport,
-    /// Reading a row's counters clears them, as in the simulated Verilog; the card's accumulate.
-    pub clears_rows: bool,
+    /// What reading a row's counters does, where that is not what the profile says: behind a simulation of the Verilog they are cleared.
+    pub row_counters: Option<RowCounters>,
     /// An exact entry that was made for a packet goes when it was not used for so long.
     pub idle: Duration,
     /// How often it is looked whether other rules are used more than those in rows.
@@ -23,7 +24,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             transport: Transport::Software,
-            clears_rows: false,
+            row_counters: None,
             idle: Duration::from_secs(60),
             reconsider: Duration::from_secs(5),
         }

@@ -1,7 +1,10 @@
 //! A profile as written becomes one that can be trusted: everything that is wrong is said at once.
 
 use super::file::{Block, BoardFile, ProfileFile};
-use super::{Board, FlowMap, LimiterKind, Profile, Queues, RateLimiter, Register, Watchdog, builtin};
+use super::{
+    Board, DataPath, Detect, FaultKey, FlowMap, KnownFault, LimiterKind, Profile, Queues, RateLimiter,
+    Register, Remedy, Watchdog, builtin,
+};
 use crate::registers::{Access, check as check_address};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -138,6 +141,9 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
     }
     let mut parts = Parts { registers: &registers, by_name: &by_name, faults: &mut faults };
     let flow_table = written.flow_table.as_ref().map(|f| parts.flow_map(f));
+    let data_path = written.data_path.as_ref().map(|d| parts.data_path(d));
+    let guard = parts.known_faults(&written.faults, flow_table.is_some(), data_path.is_some());
+    let flow_table = flow_table.map(|f| FlowMap { guard, ..f });
     let queues = written.queues.as_ref().map(|q| parts.queues(q));
     let rate_limiter = written.rate_limiter.as_ref().map(|r| parts.rate_limiter(r));
     let watchdog = written.watchdog.as_ref().map(|w| parts.watchdog(w));
@@ -162,6 +168,8 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
         queues,
         rate_limiter,
         watchdog,
+        data_path,
+        faults: written.faults,
         by_name,
     })
 }
@@ -292,7 +300,54 @@ impl Parts<'_> {
             exact_hits: self.find(part, format!("{l}_EXACT_HITS")),
             dropped: self.array(part, &format!("{l}_NUM_PKTS_DROPPED"), 8),
             seconds: self.find(part, format!("{l}_TIMER")),
+            row_counters: f.row_counters,
+            guard: None,
         }
+    }
+
+    fn data_path(&mut self, d: &super::file::DataPathFile) -> DataPath {
+        let part = "data_path";
+        if d.decided.is_empty() {
+            let why =
+                "decided = []: without a register that counts decisions nothing can be compared".to_owned();
+            self.faults.push(Fault::Part { part, why });
+        }
+        let entered = self.find(part, d.entered.clone());
+        let register = self.registers.iter().find(|r| r.address == entered);
+        DataPath {
+            entered,
+            entered_clears: register.is_some_and(|r| r.mode.clears()),
+            decided: d.decided.iter().map(|name| self.find(part, name.clone())).collect(),
+        }
+    }
+
+    /// Checks what a profile says of its faults; gives the key that the first row is kept for.
+    fn known_faults(&mut self, known: &[KnownFault], flow_table: bool, data_path: bool) -> Option<FaultKey> {
+        let mut guard = None;
+        for (at, fault) in known.iter().enumerate() {
+            let mut wrong = |why: &str| {
+                let why = format!("{}: {why}", fault.id);
+                self.faults.push(Fault::Part { part: "fault", why });
+            };
+            if known.iter().take(at).any(|other| other.id == fault.id) {
+                wrong("two have this id");
+            }
+            if fault.kind.is_some() && known.iter().take(at).any(|other| other.kind == fault.kind) {
+                wrong("two are of this kind");
+            }
+            if fault.detect == Detect::DataPath && !data_path {
+                wrong("detect = \"data path\" needs [data_path]");
+            }
+            if fault.remedy == Remedy::GuardRow {
+                match fault.key {
+                    Some(_) if guard.is_some() => wrong("there is code for one guard row only"),
+                    Some(_) if !flow_table => wrong("a guard row needs [flow_table]"),
+                    Some(key) => guard = Some(key),
+                    None => wrong("a guard row needs the key that it drops"),
+                }
+            }
+        }
+        guard
     }
 
     fn queues(&mut self, q: &super::file::QueuesFile) -> Queues {

@@ -3,6 +3,7 @@
 //! A block has registers at offsets from its base. `count` makes several of a block or a register, `stride` bytes apart (4 where it is not
 //! said), and `{}` in the name is where the number goes. A profile has its board's blocks too.
 
+use super::faults::KnownFault;
 use serde::{Deserialize, Serialize};
 
 /// A bitfile's file.
@@ -25,6 +26,11 @@ pub struct ProfileFile {
     pub rate_limiter: Option<RateLimiterFile>,
     /// Its watchdog.
     pub watchdog: Option<WatchdogFile>,
+    /// What shows that its data path lags.
+    pub data_path: Option<DataPathFile>,
+    /// Its known faults.
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<KnownFault>,
     /// Its blocks.
     #[serde(default, rename = "block")]
     pub blocks: Vec<Block>,
@@ -118,6 +124,28 @@ pub enum Mode {
     /// Read, which sets it to 0.
     #[serde(rename = "clears")]
     Clears,
+    /// Read; reading and writing it both set it to 0.
+    #[serde(rename = "clears on access")]
+    ClearsOnAccess,
+}
+
+impl Mode {
+    /// True for a register that reading sets to 0: what one reader took, no other sees.
+    pub const fn clears(self) -> bool {
+        matches!(self, Mode::Clears | Mode::ClearsOnAccess)
+    }
+}
+
+/// What reading the counters of wildcard rows does to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RowCounters {
+    /// Nothing: they accumulate, and wrap.
+    #[default]
+    #[serde(rename = "accumulate")]
+    Accumulate,
+    /// It sets them to 0.
+    #[serde(rename = "clear on read")]
+    ClearOnRead,
 }
 
 /// What a register is a number of. The first five grow and wrap after 2^32.
@@ -229,6 +257,19 @@ pub struct FlowTableFile {
     pub exact_stride: u32,
     /// Exact entries.
     pub exact_rows: u32,
+    /// What reading a row's counters does.
+    #[serde(default)]
+    pub row_counters: RowCounters,
+}
+
+/// Which registers say whether the data path decides about all frames that enter it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPathFile {
+    /// The register that counts frames in.
+    pub entered: String,
+    /// Those that together count decisions.
+    pub decided: Vec<String>,
 }
 
 /// Which output queues there are.

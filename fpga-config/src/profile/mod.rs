@@ -10,11 +10,15 @@
 
 pub mod builtin;
 mod check;
+pub mod faults;
 pub mod file;
 pub mod probe;
 
 pub use check::{Fault, ProfileError};
-pub use file::{Argument, BusFpga, Ioctl, LimiterKind, Meaning, Mode, PciId, QueueKind, UserFpga};
+pub use faults::{Detect, FaultKey, FaultKind, KnownFault, Remedy};
+pub use file::{
+    Argument, BusFpga, Ioctl, LimiterKind, Meaning, Mode, PciId, QueueKind, RowCounters, UserFpga,
+};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,6 +96,10 @@ pub struct FlowMap {
     pub dropped: u32,
     /// The card's clock, seconds since its reset.
     pub seconds: u32,
+    /// What reading a row's counters does.
+    pub row_counters: RowCounters,
+    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other ports' frames.
+    pub guard: Option<FaultKey>,
 }
 
 impl FlowMap {
@@ -131,6 +139,18 @@ pub struct Watchdog {
     pub period: Duration,
 }
 
+/// What shows that the data path lags or stands still: after a moment without frames, all that entered are decided. A difference that stays
+/// is a frame that the look-up lost (see [`FaultKind::HeaderBeyondFrame`] and [`FaultKind::TaggedThenShort`]).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DataPath {
+    /// Address of the register that counts frames that entered the data path.
+    pub entered: u32,
+    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody else may read.
+    pub entered_clears: bool,
+    /// Addresses of the registers that together count the frames that were decided: 32 bits each, they wrap.
+    pub decided: Vec<u32>,
+}
+
 /// A bitfile: its board, registers and abilities.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Profile {
@@ -152,6 +172,10 @@ pub struct Profile {
     pub rate_limiter: Option<RateLimiter>,
     /// The watchdog, where it has one.
     pub watchdog: Option<Watchdog>,
+    /// What shows that its data path lags, where that is known.
+    pub data_path: Option<DataPath>,
+    /// What is known to be wrong with it.
+    pub faults: Vec<KnownFault>,
     #[serde(skip)]
     by_name: BTreeMap<String, usize>,
 }
@@ -178,6 +202,21 @@ impl Profile {
     pub fn at(&self, address: u32) -> Option<&Register> {
         let found = self.registers.binary_search_by_key(&address, |r| r.address).ok()?;
         self.registers.get(found)
+    }
+
+    /// True for a register that reading sets to 0.
+    pub fn clears(&self, register: &Register) -> bool {
+        let rows = self.flow_table.filter(|f| f.row_counters == RowCounters::ClearOnRead);
+        let counts_row = |f: FlowMap| {
+            let words = 4 * u32::from(f.rows);
+            [f.bytes_hit, f.packets_hit].iter().any(|at| (*at..*at + words).contains(&register.address))
+        };
+        register.mode.clears() || rows.is_some_and(counts_row)
+    }
+
+    /// Its fault of this kind, where it has it.
+    pub fn fault(&self, kind: FaultKind) -> Option<&KnownFault> {
+        self.faults.iter().find(|f| f.kind == Some(kind))
     }
 
     /// Up to three names that `name` may have been meant for: those that contain all its parts, shortest first.

@@ -8,7 +8,7 @@ use tandem_fpga_config::codec::ports::{At, cpu_queue, queue};
 use tandem_fpga_config::codec::{Port, PortMap};
 use tandem_fpga_config::model::Model;
 use tandem_fpga_config::offload::{Offload, Options, Report, Seen};
-use tandem_fpga_config::profile::{FlowMap, builtin};
+use tandem_fpga_config::profile::{FlowMap, RowCounters, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 use tandem_openflow::table::flows::Filter;
@@ -133,7 +133,7 @@ impl World {
     pub fn new(ports: PortMap, options: Options) -> World {
         let now = start();
         let mut card = Model::new(builtin::named("openflow-switch").expect("built in"), now);
-        if options.clears_rows {
+        if options.row_counters == Some(RowCounters::ClearOnRead) {
             card = card.clearing_row_counters();
         }
         let map = card.profile().flow_table.expect("it has one");

@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use tandem_fpga_config::codec::listing::Shown;
 use tandem_fpga_config::codec::{Exact, Pattern, PortMap, Row};
+use tandem_fpga_config::profile::RowCounters;
 use tandem_fpga_config::registers::AccessError;
 
 #[derive(Debug, Serialize)]
@@ -51,6 +52,9 @@ pub(crate) fn flows(cli: &Cli) -> anyhow::Result<()> {
     }
     for entry in &tables.exact {
         writeln!(out, "exact 0x{:04x}: {}", entry.row, entry.flow)?;
+    }
+    if opened.flow_map()?.row_counters == RowCounters::ClearOnRead && !tables.rows.is_empty() {
+        writeln!(out, "(reading has cleared the counters of these rows)")?;
     }
     writeln!(
         out,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tandem_fpga_card::info::{self, Info, MATRIX};
 use tandem_fpga_card::pci;
 use tandem_fpga_card::selftest::{self, Verdict};
-use tandem_fpga_config::profile::{Profile, builtin};
+use tandem_fpga_config::profile::{Detect, KnownFault, Profile, builtin};
 
 pub(crate) fn list(cli: &Cli) -> anyhow::Result<()> {
     let board = loaded(cli)?.board;
@@ -104,6 +104,10 @@ fn show(info: &Info, held: Option<String>) -> io::Result<()> {
         };
         writeln!(out, "port {}        {link}", port.port)?;
     }
+    if !info.faults.is_empty() {
+        writeln!(out, "known faults of the bitfile:")?;
+    }
+    info.faults.iter().try_for_each(|fault| show_fault(&mut out, fault))?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     writeln!(out, "kernel        {}", kernel.trim())?;
     writeln!(out, "ways to a card:")?;
@@ -113,6 +117,17 @@ fn show(info: &Info, held: Option<String>) -> io::Result<()> {
         writeln!(out, "  {here} {:<6} {packets:<11} {}", mode.way, mode.about)?;
     }
     Ok(())
+}
+
+fn show_fault(out: &mut impl Write, fault: &KnownFault) -> io::Result<()> {
+    let seen = match fault.detect {
+        Detect::DataPath => "registers show it: fewer look-ups than frames that entered",
+        Detect::No => "registers do not show it",
+    };
+    writeln!(out, "    {}: {}", fault.id, fault.title)?;
+    writeln!(out, "        when    {}", fault.trigger)?;
+    writeln!(out, "        then    {}", fault.effect)?;
+    writeln!(out, "        remedy  {} ({seen})", fault.advice)
 }
 
 pub(crate) fn selftest(cli: &Cli) -> anyhow::Result<ExitCode> {

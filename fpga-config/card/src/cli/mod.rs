@@ -27,7 +27,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Selftest => return look::selftest(cli),
         Verb::Load { file } => load::load(cli, file)?,
         Verb::Reg(reg) => registers::reg(cli, reg)?,
-        Verb::Counters { part, watch, all } => registers::counters(cli, part, *watch, *all)?,
+        Verb::Counters { part, watch, all, clearing } => {
+            registers::counters(cli, part, *watch, *all, *clearing)?;
+        }
         Verb::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
         Verb::Flows => flows::flows(cli)?,
         Verb::Compile { flow, exact, row } => {
@@ -53,10 +55,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", protocol::Answer::Packet(queue, frame))?;
             }
         }
-        Verb::Model { listen, unloaded } => {
+        Verb::Model { listen, unloaded, faults } => {
             let mut card = ModelCard::new(loaded(cli)?);
             if *unloaded {
                 card.model = card.model.unloaded();
+            }
+            if *faults {
+                card = card.with_faults();
             }
             let server =
                 Server::bind(listen).with_context(|| format!("listening at {}", listen.display()))?;

@@ -76,6 +76,9 @@ pub(crate) fn reg(cli: &Cli, reg: &Reg) -> anyhow::Result<()> {
             if is_no_answer(value) {
                 more.push_str("  (nothing answered)");
             }
+            if known.is_some_and(|r| profile.clears(r)) {
+                more.push_str("  (reading has cleared it)");
+            }
             if let Some(note) = known.and_then(|r| r.note.as_deref()) {
                 more.push_str(&format!("  ({note})"));
             }
@@ -98,6 +101,19 @@ pub(crate) fn reg(cli: &Cli, reg: &Reg) -> anyhow::Result<()> {
             writeln!(out, "{name}: wrote 0x{value:08x}, reads 0x{read:08x}{more}")?;
         }
         Reg::Apply { .. } => {}
+        Reg::Watch { every, .. } if known.is_some_and(|r| profile.clears(r)) => {
+            writeln!(out, "{name} is cleared by each reading: nobody else sees what is counted here")?;
+            let mut sum = 0u64;
+            loop {
+                let value = card.read32(address)?;
+                if value != 0 && !is_no_answer(value) {
+                    sum = sum.saturating_add(value.into());
+                    writeln!(out, "{name} +{value}, {sum} since the watch began")?;
+                }
+                out.flush()?;
+                card.wait(Duration::from_millis((*every).max(1)));
+            }
+        }
         Reg::Watch { every, .. } => {
             let mut last = None;
             loop {
@@ -144,9 +160,15 @@ fn apply(cli: &Cli, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn counters(cli: &Cli, part: &str, watch: bool, all: bool) -> anyhow::Result<()> {
-    let mut opened = Opened::to_read(cli)?;
-    let mut sweep = Sweep::new(&opened.profile, part);
+pub(crate) fn counters(cli: &Cli, part: &str, watch: bool, all: bool, clearing: bool) -> anyhow::Result<()> {
+    // What clears is read by one alone.
+    let mut opened = if clearing { Opened::to_write(cli)? } else { Opened::to_read(cli)? };
+    let whole = Sweep::with_clearing(&opened.profile, part);
+    let mut left_out = if clearing { 0 } else { whole.clearing() };
+    let mut sweep = if clearing { whole } else { Sweep::new(&opened.profile, part) };
+    if sweep.is_empty() && left_out > 0 {
+        bail!("reading clears every counter with \"{part}\" in its name; --clearing reads them all the same");
+    }
     if sweep.is_empty() {
         bail!("{} has no counter with \"{part}\" in its name", opened.profile.name);
     }
@@ -173,6 +195,10 @@ pub(crate) fn counters(cli: &Cli, part: &str, watch: bool, all: bool) -> anyhow:
             }
             if none {
                 writeln!(out, "{} counters, {}", sweep.len(), if first { "all 0" } else { "none changed" })?;
+            }
+            match std::mem::take(&mut left_out) {
+                0 => {}
+                n => writeln!(out, "{n} more that reading clears, left out; --clearing reads them too")?,
             }
             out.flush()?;
         }

@@ -107,10 +107,9 @@ impl Registers for CosimCard {
 /// The most frames that one frame may become: a copy per queue, and what was held.
 const FRAMES: usize = 1 << 16;
 
-impl Card for CosimCard {
-    fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
-        let access = Access::Packet(queue);
-        self.send(&Request::Packet(queue, frame.to_vec()), access)?;
+impl CosimCard {
+    /// What left the card, up to `ok`.
+    fn sent(&mut self, access: Access) -> Result<Vec<Sent>, InjectError> {
         let mut sent = Vec::new();
         while sent.len() < FRAMES {
             match self.answer(access)? {
@@ -120,5 +119,29 @@ impl Card for CosimCard {
             }
         }
         Err(self.strange(access, "more frames than there can be").into())
+    }
+}
+
+impl Card for CosimCard {
+    fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
+        let access = Access::Packet(queue);
+        self.send(&Request::Packet(queue, frame.to_vec()), access)?;
+        self.sent(access)
+    }
+
+    fn burst(&mut self, frames: &[(u8, &[u8])]) -> Result<Vec<Sent>, InjectError> {
+        let mut last = Access::Packet(0);
+        for (queue, frame) in frames {
+            last = Access::Packet(*queue);
+            self.send(&Request::Queue(*queue, frame.to_vec()), last)?;
+            match self.answer(last)? {
+                Answer::Done => {}
+                other => {
+                    return Err(self.strange(last, &format!("\"{other}\" to a frame of a burst")).into());
+                }
+            }
+        }
+        self.send(&Request::Go, last)?;
+        self.sent(last)
     }
 }

@@ -6,10 +6,12 @@
 //! |---|---|
 //! | `r ADDR` | `VALUE` |
 //! | `w ADDR VALUE` | `ok` |
-//! | `p QUEUE HEX`: a frame into a queue | `p QUEUE HEX` for each frame that left the card, then `ok` |
+//! | `p QUEUE HEX`: a frame into a queue, and nothing more until all is at rest | `p QUEUE HEX` for each frame that left the card, then `ok` |
+//! | `q QUEUE HEX`: a frame that goes in with the next `g` | `ok` |
+//! | `g`: all of those frames go in, each as close behind the last as the card takes them | `p QUEUE HEX` for each frame that left, then `ok` |
 //! | any of them, when it cannot be done | `! why` |
 //!
-//! A peer that has no packets answers `p` with `!`. A peer may run as slowly as it likes as long as it answers within the client's time-out.
+//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At most [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers within the client's time-out.
 
 mod client;
 pub mod protocol;
@@ -17,6 +19,9 @@ mod server;
 
 pub use client::CosimCard;
 pub use server::{CLIENTS, Server};
+
+/// The most frames that go in at once.
+pub const BURST: usize = 64;
 
 /// The longest line: a frame of 9 KB and what is around it.
 pub const LINE: usize = 32 << 10;

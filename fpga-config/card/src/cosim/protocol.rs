@@ -11,6 +11,10 @@ pub enum Request {
     Write(u32, u32),
     /// `p QUEUE HEX`.
     Packet(u8, Vec<u8>),
+    /// `q QUEUE HEX`.
+    Queue(u8, Vec<u8>),
+    /// `g`.
+    Go,
 }
 
 /// A line of the peer.
@@ -72,9 +76,15 @@ impl Request {
             ["r", address] => number(address).map(Request::Read),
             ["w", address, value] => number(address).zip(number(value)).map(|(a, v)| Request::Write(a, v)),
             ["p", queue, hex] => packet(queue, hex).map(|(q, f)| Request::Packet(q, f)),
+            ["q", queue, hex] => packet(queue, hex).map(|(q, f)| Request::Queue(q, f)),
+            ["g"] => Some(Request::Go),
             _ => None,
         }
-        .ok_or_else(|| error(line, "`r ADDR`, `w ADDR VALUE` or `p QUEUE HEX`, in hexadecimal without 0x"))
+        .ok_or_else(|| {
+            let wanted =
+                "`r ADDR`, `w ADDR VALUE`, `p QUEUE HEX`, `q QUEUE HEX` or `g`, in hexadecimal without 0x";
+            error(line, wanted)
+        })
     }
 }
 
@@ -113,6 +123,8 @@ impl fmt::Display for Request {
             Request::Read(address) => write!(f, "r {address:07x}"),
             Request::Write(address, value) => write!(f, "w {address:07x} {value:08x}"),
             Request::Packet(queue, frame) => write!(f, "p {queue:x} {}", Hex(frame)),
+            Request::Queue(queue, frame) => write!(f, "q {queue:x} {}", Hex(frame)),
+            Request::Go => f.write_str("g"),
         }
     }
 }

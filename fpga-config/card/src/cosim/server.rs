@@ -1,13 +1,14 @@
 //! The side that has the card. Several clients may be connected, one thread each; their accesses are carried out one at a time.
 
-use super::LINE;
 use super::protocol::{Answer, Request};
-use crate::Card;
+use super::{BURST, LINE};
+use crate::{Card, InjectError};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tandem_fpga_config::model::Sent;
 
 /// How many clients are served at once; one more is told so and closed.
 pub const CLIENTS: usize = 16;
@@ -84,6 +85,7 @@ fn serve<C: Card>(stream: &UnixStream, card: &Mutex<C>) -> io::Result<()> {
     let mut lines = BufReader::new(stream);
     let mut out = BufWriter::new(stream);
     let mut line = String::new();
+    let mut burst = Vec::new();
     loop {
         line.clear();
         let read = lines.by_ref().take(LINE as u64).read_line(&mut line)?;
@@ -95,6 +97,14 @@ fn serve<C: Card>(stream: &UnixStream, card: &Mutex<C>) -> io::Result<()> {
             return out.flush();
         }
         let answers = match Request::parse(line.trim_end()) {
+            Ok(Request::Queue(..)) if burst.len() >= BURST => {
+                vec![Answer::Refused(format!("{BURST} frames wait already; let them go in with `g`"))]
+            }
+            Ok(Request::Queue(queue, frame)) => {
+                burst.push((queue, frame));
+                vec![Answer::Done]
+            }
+            Ok(Request::Go) => go(&std::mem::take(&mut burst), card),
             Ok(request) => carry_out(&request, card),
             Err(error) => vec![Answer::Refused(error.to_string())],
         };
@@ -105,6 +115,21 @@ fn serve<C: Card>(stream: &UnixStream, card: &Mutex<C>) -> io::Result<()> {
         if lines.buffer().is_empty() {
             out.flush()?;
         }
+    }
+}
+
+/// Frames go into the card at once.
+fn go<C: Card>(burst: &[(u8, Vec<u8>)], card: &Mutex<C>) -> Vec<Answer> {
+    let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
+    let frames: Vec<(u8, &[u8])> = burst.iter().map(|(queue, frame)| (*queue, &frame[..])).collect();
+    left(card.burst(&frames))
+}
+
+/// What left the card, as lines.
+fn left(sent: Result<Vec<Sent>, InjectError>) -> Vec<Answer> {
+    match sent {
+        Ok(sent) => sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect(),
+        Err(error) => vec![Answer::Refused(error.to_string())],
     }
 }
 
@@ -120,9 +145,8 @@ fn carry_out<C: Card>(request: &Request, card: &Mutex<C>) -> Vec<Answer> {
             Ok(()) => vec![Answer::Done],
             Err(error) => refused(&error),
         },
-        Request::Packet(queue, frame) => match card.inject(*queue, frame) {
-            Ok(sent) => sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect(),
-            Err(error) => refused(&error),
-        },
+        Request::Packet(queue, frame) => left(card.inject(*queue, frame)),
+        // These belong to their connection: see `serve`.
+        Request::Queue(..) | Request::Go => vec![Answer::Refused("not carried out alone".to_owned())],
     }
 }

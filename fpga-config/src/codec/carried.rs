@@ -1,0 +1,71 @@
+//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off and sent ahead.
+//!
+//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the end, so that there are as many words as
+//! before. Where the frame then ends a word earlier, the last word is left over: it goes on behind the frame's end. What lies in the last
+//! word behind the end of a frame without a tag is zero.
+
+/// The type of a tag that the card knows.
+pub(crate) const TAG: u16 = 0x8100;
+
+/// What is put behind a frame whose tag was taken off.
+const FILLING: [u8; 4] = [0x60, 0x0d, 0xf0, 0x0d];
+
+/// A frame without its outer tag.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried<'a> {
+    frame: &'a [u8],
+    tag: Option<u16>,
+}
+
+impl<'a> Carried<'a> {
+    /// How the card carries a frame (without FCS).
+    pub(crate) fn of(frame: &'a [u8]) -> Carried<'a> {
+        let tag = match frame.get(12..16) {
+            Some([0x81, 0x00, high, low]) => Some(u16::from_be_bytes([*high, *low])),
+            _ => None,
+        };
+        Carried { frame, tag }
+    }
+
+    /// The outer tag: priority, bit 12 and id.
+    pub(crate) const fn tag(&self) -> Option<u16> {
+        self.tag
+    }
+
+    /// Bytes without the tag.
+    pub(crate) const fn len(&self) -> usize {
+        if self.tag.is_some() { self.frame.len() - 4 } else { self.frame.len() }
+    }
+
+    /// Words that the frame has, without one that is left over.
+    pub(crate) const fn words(&self) -> usize {
+        self.len().div_ceil(8)
+    }
+
+    /// Words in which the header parser can look for fields: the left-over one too.
+    pub(crate) const fn words_with_rest(&self) -> usize {
+        self.frame.len().div_ceil(8)
+    }
+
+    /// True when a word is left over behind the end.
+    pub(crate) const fn leaves_rest(&self) -> bool {
+        self.words() < self.words_with_rest()
+    }
+
+    /// A byte of the words; zero behind the last.
+    pub(crate) fn byte(&self, at: usize) -> u8 {
+        if self.tag.is_none() || at < 12 {
+            return self.frame.get(at).copied().unwrap_or(0);
+        }
+        let at = at + 4;
+        match at.checked_sub(8 * self.words_with_rest()) {
+            None => self.frame.get(at).copied().unwrap_or(0),
+            Some(behind) => FILLING.get(behind).copied().unwrap_or(0),
+        }
+    }
+
+    /// Bytes as a number, the first the most significant; at most 8.
+    pub(crate) fn number(&self, at: usize, bytes: usize) -> u64 {
+        (at..at + bytes).fold(0, |n, i| n << 8 | u64::from(self.byte(i)))
+    }
+}

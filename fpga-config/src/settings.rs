@@ -1,0 +1,46 @@
+//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls, queues that do not drain, rate limiters.
+//!
+//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after everything else.
+
+use crate::profile::Profile;
+use crate::registers::{AccessError, Registers, is_no_answer};
+
+/// The settings of a card as they were read, in the order in which they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings(Vec<(u32, u32)>);
+
+impl Settings {
+    /// Reads them: a register per port and limiter, and a few more.
+    ///
+    /// # Errors
+    /// When the card cannot be asked.
+    pub fn read(profile: &Profile, card: &mut dyn Registers) -> Result<Settings, AccessError> {
+        let mut addresses = Vec::new();
+        let mut named = |name: String| addresses.extend(profile.register(&name).map(|r| r.address));
+        for port in 0..profile.board.ports {
+            named(format!("MAC_GRP_{port}_CONTROL"));
+            named(format!("CPU_QUEUE_{port}_CONTROL"));
+        }
+        named("BRAM_OQ_DISABLE_QUEUES".to_owned());
+        // A limiter is set before it is switched on.
+        for base in profile.rate_limiter.iter().flat_map(|l| &l.at) {
+            addresses.extend([base + 4, base + 8, *base].into_iter().filter(|a| profile.at(*a).is_some()));
+        }
+        let mut all = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let value = card.read32(address)?;
+            if !is_no_answer(value) {
+                all.push((address, value));
+            }
+        }
+        Ok(Settings(all))
+    }
+
+    /// Writes them again.
+    ///
+    /// # Errors
+    /// When the card cannot be told.
+    pub fn write(&self, card: &mut dyn Registers) -> Result<(), AccessError> {
+        self.0.iter().try_for_each(|(address, value)| card.write32(*address, *value))
+    }
+}
