@@ -132,6 +132,25 @@ fn select_spreads_flows_by_weight_keeps_each_to_its_bucket_and_leaves_dead_ones_
     assert_eq!(ports(&mut p, &frame(1)), [], "weight 0 is never taken");
 }
 
+/// Packets without IP have flows too: by their addresses, by their label.
+#[test]
+fn select_spreads_arp_and_mpls() {
+    let mut p = Pipeline::new(1, 10, vec![1, 2, 3]).with_cache(16);
+    let buckets = [2, 3].map(|to| bucket(1, port::ANY, vec![Action::output(to)]));
+    add(&mut p, SELECT, 1, buckets.to_vec());
+    with_flow(&mut p, vec![Action::Group(1)]);
+    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    let arp = |n: u8| {
+        let addresses = [&[2, 0, 0, 0, 0, 1, 10, 0, 0, n][..], &[0; 6], &[10, 0, 0, 200]].concat();
+        [&ethernet[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &addresses].concat()
+    };
+    let mpls = |n: u8| [&ethernet[..], &[0x88, 0x47, 0, n, 1, 64], &[0; 40]].concat();
+    for frames in [(0..100).map(arp).collect::<Vec<_>>(), (0..100).map(mpls).collect()] {
+        let to_two = frames.iter().filter(|f| ports(&mut p, f) == [2]).count();
+        assert!((30..70).contains(&to_two), "{to_two} of 100");
+    }
+}
+
 #[test]
 fn fast_failover_takes_the_first_bucket_that_is_alive() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3, 4]).with_cache(16);

@@ -141,9 +141,10 @@ impl FlowKey {
         self.0[field as usize] = Some(value);
     }
 
-    /// A number that is the same for all packets of a flow (Ethernet, VLAN, IP and transport addresses), and spread evenly over flows.
+    /// A number that is the same for all packets of a flow (Ethernet, VLAN, MPLS, IP, ARP and transport addresses), and spread evenly over
+    /// flows.
     pub fn flow_hash(&self) -> u64 {
-        const FIELDS: [FieldId; 11] = [
+        const FIELDS: [FieldId; 14] = [
             FieldId::EthDst,
             FieldId::EthSrc,
             FieldId::EthType,
@@ -155,6 +156,9 @@ impl FlowKey {
             FieldId::Ipv6Dst,
             FieldId::L4Src,
             FieldId::L4Dst,
+            FieldId::ArpSpa,
+            FieldId::ArpTpa,
+            FieldId::MplsLabel,
         ];
         FIELDS.iter().fold(0, |hash, field| {
             let value = self.get(*field).unwrap_or(0);
