@@ -56,6 +56,10 @@ fn a_served_card_is_read_written_and_given_packets() {
     card.write32(0x200_106c, 0).expect("committed");
     assert_eq!(card.inject(0, &[7; 60]).expect("injected"), [(2, vec![7; 60])]);
     assert_eq!(card.inject(0, &[7; 9_018]).expect("a jumbo frame"), [(2, vec![7; 9_018])]);
+    // As on a wire, where nothing is shorter than 60 bytes without FCS.
+    let short = [vec![7; 42], vec![0; 18]].concat();
+    assert_eq!(card.inject(0, &[7; 42]).expect("padded"), [(2, short.clone())]);
+    assert_eq!(card.burst(&[(0, &[7; 42]), (2, &[7; 61])]).expect("padded"), [(2, short), (2, vec![7; 61])]);
     assert_eq!(card.inject(9, &[7; 60]).expect("no such queue: nothing leaves"), []);
     assert!(matches!(card.read32(0x800_0000), Err(AccessError::Address(_))), "never sent");
     assert_eq!(card.read32(0x20).expect("still in step"), 0xcafe);
