@@ -126,6 +126,18 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
     }
 }
 
+/// Behind the first one, a frame can wait for the decision of the next as long as the words up to that decision fit in with its own.
+#[test]
+fn behind_one_frames_of_80_bytes_go_on_and_longer_ones_stop_everything() {
+    for length in 60..=128 {
+        let (mut card, _) = card(true);
+        card.packet(4, &frame(60, 14, 17, None, 1), NOW);
+        card.packet(4, &frame(length, 5, 17, None, 2), NOW);
+        let out = left(card.packet(4, &good(3), NOW));
+        assert_eq!(out, if length <= 80 { vec![(6, 2)] } else { vec![] }, "{length}");
+    }
+}
+
 /// Frames that end before their ports, or before ARP's addresses, do the same.
 #[test]
 fn frames_that_end_too_early_disturb_the_next_one_too() {

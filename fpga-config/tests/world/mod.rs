@@ -90,6 +90,15 @@ impl Registers for Watched<'_> {
         }
         if address == self.map.write_row || exact && address % 128 == 28 {
             let mut card = self.card.clone();
+            // A header that is too short leaves by no port, at no moment.
+            let mut short = [0; 60];
+            (short[12], short[14]) = (8, 0x44);
+            for queue in (0..8).filter(|_| self.guarded) {
+                let out = card.packet(queue, &short, self.now);
+                if !out.is_empty() {
+                    self.wrong.push(format!("a short header from queue {queue} left: {out:?}"));
+                }
+            }
             for (n, frame, old, new) in self.packets {
                 let mut out = card.packet(queue(*n), frame, self.now);
                 out.sort();
