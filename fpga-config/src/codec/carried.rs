@@ -66,6 +66,11 @@ impl<'a> Carried<'a> {
 
     /// Bytes as a number, the first the most significant; at most 8.
     pub(crate) fn number(&self, at: usize, bytes: usize) -> u64 {
-        (at..at + bytes).fold(0, |n, i| n << 8 | u64::from(self.byte(i)))
+        let place =
+            if self.tag.is_none() || at + bytes <= 12 { Some(at) } else { (at >= 12).then_some(at + 4) };
+        match place.and_then(|place| self.frame.get(place..place + bytes)) {
+            Some(inside) => inside.iter().fold(0, |n, b| n << 8 | u64::from(*b)),
+            None => (at..at + bytes).fold(0, |n, i| n << 8 | u64::from(self.byte(i))),
+        }
     }
 }

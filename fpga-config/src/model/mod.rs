@@ -30,6 +30,7 @@ use bus::Bus;
 use path::Path;
 use reset::Places;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use table::Tables;
 use tandem_model::Time;
@@ -43,7 +44,8 @@ pub type Sent = (u8, Vec<u8>);
 /// A card.
 #[derive(Debug, Clone)]
 pub struct Model {
-    profile: Profile,
+    /// Shared by the copies of a card.
+    profile: Arc<Profile>,
     places: Places,
     /// The registers' values, in the order of [`Profile::registers`].
     values: Vec<u32>,
@@ -97,7 +99,7 @@ impl Model {
             rest: false,
             path: None,
             places,
-            profile,
+            profile: Arc::new(profile),
         };
         model.reset_user();
         model

@@ -149,6 +149,9 @@ pub struct DataPath {
     pub entered_clears: bool,
     /// Addresses of the registers that together count the frames that were decided: 32 bits each, they wrap.
     pub decided: Vec<u32>,
+    /// Address and mask of the bit that is set while the data path takes words. Clear in every one of several readings, while nothing is
+    /// decided, it stands still; a frame that is stuck half-way is not counted as entered, so the counts alone may not show it.
+    pub ready: Option<(u32, u32)>,
 }
 
 /// A bitfile: its board, registers and abilities.
