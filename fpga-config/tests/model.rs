@@ -267,7 +267,8 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     assert_eq!(read(&mut model, queue + 0xc), 0);
 }
 
-/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a tagged frame before left behind its end.
+/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a tagged frame
+/// before left behind its end.
 #[test]
 fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
     let mut tagged = frame();
@@ -310,7 +311,8 @@ fn a_committed_or_flushed_row_was_seen_at_that_moment() {
     assert_eq!(read(&mut model, map.last_seen), 40, "flushed");
 }
 
-/// The input arbiter keeps the first two words of the last frame, with their control bits, and says what it does.
+/// The input arbiter keeps the first two words of the last frame, with their control bits, and says what it
+/// does.
 #[test]
 fn the_input_arbiter_tells_of_the_last_frame() {
     let (mut model, _) = card();
