@@ -316,3 +316,47 @@ fn a_decision_is_remembered_until_something_changes() {
     assert_eq!((p.cache().hits, p.cache().misses), (2, 2));
     assert_eq!(p.tables[0].iter().next().map(|f| f.packets), Some(1), "a new flow counts anew");
 }
+
+/// What an action brings to light is not known from what the packet was found by: the next packet may have something else there.
+#[test]
+fn what_comes_to_light_is_looked_at_for_each_packet() {
+    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    let ipv4 = |length: u8, protocol: u8, payload: [u8; 8]| {
+        let header = [0x45, 0, length, 32, 0, 1, 0, 0, 64, protocol, 7, 7, 10, 0, 0, 1, 10, 0, 0, 2];
+        [&ethernet[..], &[8, 0], &header, &payload].concat()
+    };
+    let ipv6 = |last: u8| {
+        let header = [0x60, 0, 0, 0, 0, 24, 58, 64];
+        let message = [&[128, 0, 1, 2, 0, 0, 0, 0][..], &[0xfd; 15], &[last]].concat();
+        [&ethernet[..], &[0x86, 0xdd], &header, &[0xfd; 32], &message].concat()
+    };
+    let lengths = || [ipv4(0, 47, [0; 8]), ipv4(1, 47, [0; 8])];
+    let cases = [
+        (vec![Op::SetEthType(0x8847)], (FieldId::MplsBos, 1), lengths()),
+        (vec![Op::PushMpls(0x8847), Op::PopMpls(0x8847)], (FieldId::MplsBos, 1), lengths()),
+        (
+            vec![Op::SetIpProto(17)],
+            (FieldId::L4Dst, 0x0102),
+            [ipv4(0, 47, [0; 8]), ipv4(0, 47, [0, 0, 1, 2, 0, 0, 0, 0])],
+        ),
+        (
+            vec![Op::SetIcmpv6Type(135)],
+            (FieldId::Ipv6NdTarget, u128::from_be_bytes([0xfd; 16])),
+            [ipv6(1), ipv6(0xfd)],
+        ),
+    ];
+    for (ops, (field, value), frames) in cases {
+        let mut p = Pipeline::new(2, 10, vec![1, 2, 3]).with_cache(16);
+        let first = Instructions { apply: ops.clone(), goto: Some(1), ..Instructions::default() };
+        let flow = |priority, criteria, does| Flow::new(priority, criteria, does, Time::ZERO);
+        let to = |port| Instructions::applying(vec![Op::Output(port)]);
+        p.tables[0].add(flow(1, Criteria::any(), first), Adding::default()).expect("room");
+        let brought = Criteria::any().with(field, value, u128::MAX);
+        p.tables[1].add(flow(2, brought, to(2)), Adding::default()).expect("room");
+        p.tables[1].add(flow(1, Criteria::any(), to(3)), Adding::default()).expect("room");
+        for (frame, port) in frames.iter().zip([3, 2]) {
+            let sent = p.process(frame, 1, Time::ZERO).expect("a flow");
+            assert_eq!(sent[0].port, port, "{ops:?}: {frame:02x?}");
+        }
+    }
+}

@@ -349,3 +349,15 @@ fn questions_of_1_0_and_flows_that_time_out() {
     assert_eq!(p.expire(Time::from_secs(8)), [], "it goes, and nobody wanted to be told");
     assert_eq!(flows(&p), []);
 }
+
+/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which is not queue 0.
+#[test]
+fn a_queue_of_1_0_is_for_its_own_output() {
+    let mut p = Pipeline::new(1, 10, vec![1, 2, 3]);
+    let enqueue = of10::Action::Enqueue { port: 2, pad: Pad::default(), queue_id: 7 };
+    let actions = vec![enqueue, of10::Action::Output { port: 3, max_len: 0 }];
+    p.flow_mod10(&of10::FlowMod { actions, ..add10(1, 5, 2) }, T0).expect("good");
+    let sent = p.process(&[0; 60], 1, T0).expect("a flow");
+    let by: Vec<_> = sent.iter().map(|s| (s.port, s.queue)).collect();
+    assert_eq!(by, [(2, 7), (3, tandem_openflow::table::NO_QUEUE)]);
+}

@@ -4,6 +4,8 @@
 mod frames;
 
 use frames::{Kind, checksums_are_right, kinds};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::{Mac, Time};
 use tandem_openflow::of13::oxm::U24;
@@ -362,5 +364,87 @@ fn a_tunnel_id_is_carried_along() {
         let sent = p.process(&tcp_frame(), 1, T0).expect("a flow");
         assert_eq!(sent.iter().map(|s| s.port).collect::<Vec<_>>(), [3, 2]);
         assert!(sent.iter().all(|s| s.frame == tcp_frame()));
+    }
+}
+
+/// Every action, with a value made of a number.
+fn every_op(n: u64) -> Vec<tandem_openflow::table::Op> {
+    use tandem_openflow::table::Op;
+    let bytes = n.to_be_bytes();
+    let [b, .., a] = bytes;
+    let (short, long) = (n as u16, n as u32);
+    let mac = [a, b, a, b, a, b];
+    let six = [bytes, bytes].concat().try_into().expect("16 bytes");
+    vec![
+        Op::SetEthDst(mac),
+        Op::SetEthSrc(mac),
+        Op::SetEthType(short),
+        Op::SetVlanVid(short & 0xfff),
+        Op::SetVlanPcp(a & 7),
+        Op::PushVlan(0x8100),
+        Op::PopVlan,
+        Op::SetIpProto(a),
+        Op::SetIpv4Src(long),
+        Op::SetIpv4Dst(long),
+        Op::SetIpv6Src(six),
+        Op::SetIpv6Dst(six),
+        Op::SetIpv6Flabel(long & 0xf_ffff),
+        Op::SetDscp(a & 63),
+        Op::SetEcn(a & 3),
+        Op::SetL4Src(short),
+        Op::SetL4Dst(short),
+        Op::SetSctpSrc(short),
+        Op::SetSctpDst(short),
+        Op::SetIcmpType(a),
+        Op::SetIcmpCode(a),
+        Op::SetIcmpv6Type(a),
+        Op::SetIcmpv6Code(a),
+        Op::SetNdTarget(six),
+        Op::SetNdSll(mac),
+        Op::SetNdTll(mac),
+        Op::SetArpOp(short),
+        Op::SetArpSpa(long),
+        Op::SetArpTpa(long),
+        Op::SetArpSha(mac),
+        Op::SetArpTha(mac),
+        Op::DecTtl,
+        Op::SetTtl(a),
+        Op::PushMpls(0x8847),
+        Op::PopMpls(short),
+        Op::SetMplsLabel(long & 0xf_ffff),
+        Op::SetMplsTc(a & 7),
+        Op::SetMplsBos(a & 1),
+        Op::DecMplsTtl,
+        Op::SetMplsTtl(a),
+        Op::CopyTtlOut,
+        Op::CopyTtlIn,
+        Op::PushPbb(0x88e7),
+        Op::PopPbb,
+        Op::SetPbbIsid(long & 0xff_ffff),
+        Op::SetTunnelId(n),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// Frames that are cut off or changed anywhere: no list of actions panics, and what is right stays right as far as it is there.
+    #[test]
+    fn no_frame_is_too_broken(
+        kind in 0usize..19, changes in vec((0usize..90, any::<u8>()), 0..4), cut in prop::option::of(0usize..90),
+        ops in vec((0usize..46, any::<u64>()), 0..8),
+    ) {
+        let mut frame = kinds().swap_remove(kind).frame;
+        for (at, byte) in changes {
+            if let Some(place) = frame.get_mut(at) {
+                *place = byte;
+            }
+        }
+        frame.truncate(cut.unwrap_or(usize::MAX));
+        let ops: Vec<_> = ops.into_iter().map(|(which, n)| every_op(n).swap_remove(which)).collect();
+        let grows = ops.iter().filter(|op| op.rewrites()).count() * 18 + frame.len();
+        let mut p = Pipeline::new(1, 10, vec![1, 2]);
+        let mut sent: Vec<tandem_openflow::table::Sent> = Vec::new();
+        p.apply(&[ops, vec![tandem_openflow::table::Op::Output(2)]].concat(), &mut frame, 1, T0, &mut sent);
+        prop_assert!(sent.iter().all(|s| s.frame.len() <= grows));
     }
 }
