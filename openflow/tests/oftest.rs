@@ -4,6 +4,10 @@
 mod bench;
 mod frames;
 
+#[path = "oftest/actions10.rs"]
+mod actions10;
+#[path = "oftest/flows10.rs"]
+mod flows10;
 #[path = "oftest/groups.rs"]
 mod groups;
 #[path = "oftest/matches.rs"]

@@ -23,7 +23,7 @@ def arguments():
     words.add_argument("--agent", required=True, help="the program tandem-agent")
     words.add_argument("--out", required=True, help="folder for results; made")
     words.add_argument("--target", choices=["tandem", "ovs", "both"], default="both", help="what is tested")
-    words.add_argument("--sample", action="store_true", help="some tests of each group")
+    words.add_argument("--sample", action="store_true", help="without most of the tests that send streams")
     words.add_argument("--only", default="", metavar="TEXT", help="tests whose group, file or name has this")
     words.add_argument("--seconds", type=int, default=30, help="longest stream of the tests of groups and meters")
     words.add_argument("--workers", type=int, default=6, help="tests of groups and meters side by side")

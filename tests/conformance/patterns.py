@@ -12,8 +12,8 @@ GROUPS = [
 ]
 # Packets in a second that the tester is to send, from which on a test is alone on the machine.
 HEAVY = 5000
-# Tests of a group in a sample; those that send a stream take seconds each.
-SAMPLE, SAMPLE_STREAMS = 24, 2
+# Tests with a stream of packets in a sample, of groups and of meters: each takes as long as its stream.
+SAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,10 @@ def read(root):
 
 
 def sample(patterns):
-    """Some of each group, evenly spread, always the same."""
-    chosen = []
+    """Those that send single packets, and some of those that send streams, always the same."""
+    chosen = [p for p in patterns if not p.rate]
     for group in GROUPS:
-        of_group = [p for p in patterns if p.group == group and p.rate < HEAVY]
-        count = SAMPLE_STREAMS if group in ("group", "meter") else SAMPLE
-        step = max(len(of_group) / count, 1)
-        places = sorted({int((n + 0.5) * step) for n in range(count)} & set(range(len(of_group))))
-        chosen.extend(of_group[n] for n in places)
+        streams = [p for p in patterns if p.group == group and 0 < p.rate < HEAVY]
+        places = {int((n + 0.5) * len(streams) / SAMPLE) for n in range(SAMPLE)}
+        chosen.extend(p for n, p in enumerate(streams) if n in places)
     return chosen

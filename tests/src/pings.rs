@@ -48,7 +48,10 @@ impl Ping {
 }
 
 /// How many of a ping's packets were lost, from its last lines.
-fn lost(text: &str) -> anyhow::Result<u32> {
+///
+/// # Errors
+/// When they do not say.
+pub fn lost(text: &str) -> anyhow::Result<u32> {
     let line = text.lines().find(|l| l.contains("packets transmitted")).context("no summary of ping")?;
     let number = |word: &str| -> anyhow::Result<u32> {
         let before = line.split(word).next().context("no such figure")?;
