@@ -1,5 +1,5 @@
-//! The faults of the bitfile in the model, where they are wanted: what is sure of them, and what is not. That they are the Verilog's is in
-//! `transcripts.rs`.
+//! The faults of the bitfile in the model, where they are wanted: what is sure of them, and what is not. That
+//! they are the Verilog's is in `transcripts.rs`.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -66,7 +66,8 @@ fn takes_words(card: &mut Model) -> bool {
     card.read32(address).expect("a register") & mask != 0
 }
 
-/// A header length of 14 or 15: each frame leaves by the decision for the next, so one frame is missing from then on, also in the counts.
+/// A header length of 14 or 15: each frame leaves by the decision for the next, so one frame is missing from
+/// then on, also in the counts.
 #[test]
 fn one_frame_with_a_header_beyond_its_end_makes_every_later_one_leave_one_late() {
     for (header, protocol) in [(14, 17), (15, 6), (14, 1), (15, 1)] {
@@ -126,7 +127,8 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
     }
 }
 
-/// Behind the first one, a frame can wait for the decision of the next as long as the words up to that decision fit in with its own.
+/// Behind the first one, a frame can wait for the decision of the next as long as the words up to that
+/// decision fit in with its own.
 #[test]
 fn behind_one_frames_of_80_bytes_go_on_and_longer_ones_stop_everything() {
     for length in 60..=128 {
@@ -194,8 +196,8 @@ fn without_faults_all_of_these_leave_by_their_own_decision() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A card with its faults takes any frames in any order: it never loses its registers, holds a bounded number of frames, never sends one
-    /// that did not come, and a reset makes it as new.
+    /// A card with its faults takes any frames in any order: it never loses its registers, holds a bounded
+    /// number of frames, never sends one that did not come, and a reset makes it as new.
     #[test]
     fn any_frames_are_taken(frames in prop::collection::vec(
         (0u8..10, prop::collection::vec(any::<u8>(), 0..140), any::<bool>(), 0u8..16, any::<bool>()), 0..40,

@@ -1,5 +1,5 @@
-//! The first row drops the key that the card makes of every frame with an IPv4 header length below 5: no such frame leaves by a port, whatever
-//! the flows are and whatever happens to them.
+//! The first row drops the key that the card makes of every frame with an IPv4 header length below 5: no such
+//! frame leaves by a port, whatever the flows are and whatever happens to them.
 
 mod world;
 
@@ -120,7 +120,8 @@ impl Registers for Watching<'_> {
     }
 }
 
-/// A card that was filled without a guard: its first row's flow moves first, and its packets never meet anything else.
+/// A card that was filled without a guard: its first row's flow moves first, and its packets never meet
+/// anything else.
 #[test]
 fn a_flow_that_was_in_the_first_row_moves_before_the_guard_comes() {
     let mut old = port_0_forwards(false);

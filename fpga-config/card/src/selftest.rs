@@ -226,8 +226,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A row that is loaded into the staging registers has 24 bits of the last words of key and mask; the registers hold 32. Which row
-    /// it was can be read back. What was being built is put back.
+    /// A row that is loaded into the staging registers has 24 bits of the last words of key and mask; the
+    /// registers hold 32. Which row it was can be read back. What was being built is put back.
     fn row_width(&mut self, map: &FlowMap) -> Result<(), AccessError> {
         let name = "a row has 24 bits of the last words";
         let staging: Vec<u32> = (0..ACTION_WORDS)

@@ -158,8 +158,8 @@ impl Key {
         key
     }
 
-    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and whatever else is in it: that of
-    /// an untagged frame from queue 0 with zero in all other fields.
+    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and
+    /// whatever else is in it: that of an untagged frame from queue 0 with zero in all other fields.
     pub fn of_short_header() -> Key {
         let mut key = Key::default();
         key.set(Field::VLAN, UNTAGGED.into());
@@ -234,9 +234,9 @@ impl Key {
 pub enum Header {
     /// It is.
     Whole,
-    /// It is that of other fields than a flow table would find, or of more: the frame ends before its headers do, or is IPv4 of another
-    /// version, or ARP of other hardware or with an opcode above 255. Where it ends early the card may go on in the frame behind it (a fault
-    /// of the bitfile).
+    /// It is that of other fields than a flow table would find, or of more: the frame ends before its headers
+    /// do, or is IPv4 of another version, or ARP of other hardware or with an opcode above 255. Where it ends
+    /// early the card may go on in the frame behind it (a fault of the bitfile).
     Broken,
     /// An IPv4 header length below 5: it is [`Key::of_short_header`] (a fault of the bitfile).
     Short,

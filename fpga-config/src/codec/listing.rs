@@ -34,7 +34,8 @@ pub enum CompileError {
     NotExact,
     /// The key that the bitfile makes of other frames.
     #[error(
-        "this is the key that the card makes of every frame with an IPv4 header length below 5, so an entry would take frames of other ports"
+        "this is the key that the card makes of every frame with an IPv4 header length below 5, \
+         so an entry would take frames of other ports"
     )]
     Guarded,
     /// More rows than are left.
@@ -133,7 +134,8 @@ fn whole(rule: &Rule) -> Option<Key> {
             Field::TP_SRC | Field::TP_DST => kind == 0x0800 && matches!(protocol, 1 | 6 | 17),
             _ => true,
         };
-        // The low two bits of the type of service are zero in every key, and so is what is above ICMP's type and code.
+        // The low two bits of the type of service are zero in every key, and so is what is above ICMP's type
+        // and code.
         let bits = match *field {
             Field::IP_TOS => 0xfc,
             Field::TP_SRC | Field::TP_DST if protocol == 1 => 0xff,

@@ -8,11 +8,12 @@
 //! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
 //! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
 //!   software.
-//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to the card its length is its
-//!   type. A rule for types below 0x0600 stays in software, and no exact entry is made for such a frame. A rule for another type is in the
-//!   card without the frames that have it in a SNAP header: [`Rule::except`] says so.
-//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses or ports of what may be UDP stays in
-//!   software.
+//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to
+//!   the card its length is its type. A rule for types below 0x0600 stays in software, and no exact entry is
+//!   made for such a frame. A rule for another type is in the card without the frames that have it in a SNAP
+//!   header: [`Rule::except`] says so.
+//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses or ports of
+//!   what may be UDP stays in software.
 
 use super::action::Action;
 use super::entry::Row;
@@ -30,8 +31,8 @@ pub enum Transport {
     Software,
     /// In the card: later fragments are taken for whole packets.
     Card,
-    /// As the registers can say it, whatever the card then does otherwise than a flow table: also rules for types below 0x0600, and changes
-    /// of what may be UDP. For whoever compiles a flow by hand.
+    /// As the registers can say it, whatever the card then does otherwise than a flow table: also rules for
+    /// types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by hand.
     Literal,
 }
 
@@ -52,7 +53,8 @@ impl Plan {
         }
     }
 
-    /// The same plan, unless it changes what a transport's checksum covers, and the card would get that wrong.
+    /// The same plan, unless it changes what a transport's checksum covers, and the card would get that
+    /// wrong.
     fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, Reason> {
         let Action { nw_src, nw_dst, tp_src, tp_dst, .. } = self.change;
         let changes = nw_src.or(nw_dst).is_some() || tp_src.or(tp_dst).is_some();
@@ -80,7 +82,8 @@ pub struct Rule {
     pub exact: bool,
     /// What is done, or why the card cannot.
     pub plan: Result<Plan, Reason>,
-    /// What of the flow the card does not do, where it does the rest: frames that a flow table would count to it, and the card does not.
+    /// What of the flow the card does not do, where it does the rest: frames that a flow table would count to
+    /// it, and the card does not.
     pub except: Option<Reason>,
 }
 

@@ -12,8 +12,9 @@
 //! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
 //! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
-//! Where the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]), the first row drops that key, no flow has
-//! that row, and no exact entry has that key: such a frame never leaves by a port, whatever the flows are.
+//! Where the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]), the
+//! first row drops that key, no flow has that row, and no exact entry has that key: such a frame never leaves
+//! by a port, whatever the flows are.
 //!
 //! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
 
@@ -330,7 +331,8 @@ impl Offload {
         }
         // 2. Rows.
         let kept = self.kept();
-        // The guard comes first, unless a flow of somebody else's is there: that one's packets must have their new row before.
+        // The guard comes first, unless a flow of somebody else's is there: that one's packets must have
+        // their new row before.
         let empty = |slot: &Slot| slot.row == Row::after_reset();
         let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
         report.commits += if early { self.put_guard(now, card)? } else { 0 };

@@ -233,8 +233,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
     f
 }
 
-/// A frame of which a card may see something else than software does: IPv4 headers that are too short or longer than they are, LLC and SNAP,
-/// frames that end early.
+/// A frame of which a card may see something else than software does: IPv4 headers that are too short or
+/// longer than they are, LLC and SNAP, frames that end early.
 pub fn odd(d: &mut Dice, fragments: bool) -> Vec<u8> {
     let mut f = frame(d, fragments);
     let at = if f[12..14] == [0x81, 0] { 16 } else { 12 };

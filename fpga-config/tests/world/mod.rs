@@ -309,7 +309,8 @@ impl World {
         report
     }
 
-    /// What the card must do to a frame of which it sees something else than software does; `None` for all others.
+    /// What the card must do to a frame of which it sees something else than software does; `None` for all
+    /// others.
     ///
     /// - An IPv4 header length below 5: it never leaves.
     /// - 802.3 with a length (LLC, SNAP): decided as if the rules that look at a type were not there.
