@@ -141,14 +141,16 @@ struct Counter {
 }
 
 impl Sweep {
-    /// Of all counters of a profile whose name has `part` in it (all for the empty string). The counters of the wildcard rows are not among
-    /// them: whoever keeps the rows reads those. Nor are those that reading clears: a second reader would take what another one counts.
-    /// Counters start at what the card has counted since its reset.
+    /// Of all counters of a profile whose name has `part` in it (all for the empty string). The counters of
+    /// the wildcard rows are not among them: whoever keeps the rows reads those. Nor are those that reading
+    /// clears: a second reader would take what another one counts. Counters start at what the card has
+    /// counted since its reset.
     pub fn new(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, false)
     }
 
-    /// The same with the counters that reading clears, for whoever alone reads them: their readings are summed.
+    /// The same with the counters that reading clears, for whoever alone reads them: their readings are
+    /// summed.
     pub fn with_clearing(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, true)
     }

@@ -196,7 +196,8 @@ fn a_sweep_widens_and_says_what_does_not_answer() {
     );
 }
 
-/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a smaller reading means.
+/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a smaller
+/// reading means.
 #[test]
 fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_otherwise() {
     let profile = profile("openflow-switch");

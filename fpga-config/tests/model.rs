@@ -267,6 +267,62 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     assert_eq!(read(&mut model, queue + 0xc), 0);
 }
 
+/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a tagged frame
+/// before left behind its end.
+#[test]
+fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
+    let mut tagged = frame();
+    tagged.splice(12..12, [0x81, 0, 0x60, 5]);
+    let words = |strip: bool, frames: &[&[u8]]| {
+        let (mut model, map) = card();
+        let action = Action { strip, ..Action::to(1 << 2) };
+        Row { action, ..everything_to(0) }.commit(&map, 0, &mut model).expect("committed");
+        write(&mut model, 0x200_0300, 0xffff_ff04);
+        assert_eq!(read(&mut model, 0x200_0300), 0xffff_ff04, "all 32 bits are kept");
+        for frame in frames {
+            assert_eq!(model.packet(0, frame, START), []);
+        }
+        read(&mut model, 0x200_03ac)
+    };
+    let (plain, long) = (frame(), [&tagged[..], &[0; 4]].concat());
+    assert_eq!((tagged.len(), long.len()), (64, 68));
+    assert_eq!(words(false, &[&plain]), 8 + 1);
+    assert_eq!(words(false, &[&tagged]), 8 + 1);
+    assert_eq!(words(true, &[&tagged]), 8 + 1 + 1, "60 bytes, and the tag that was taken off");
+    // 68 bytes are 9 words; without the tag 64 bytes are 8, and the ninth goes on with the next frame.
+    assert_eq!(words(true, &[&long]), 8 + 1 + 1);
+    assert_eq!(words(true, &[&long, &plain]), 8 + 1 + 1 + 8 + 1 + 1);
+    assert_eq!(words(false, &[&long, &plain]), 9 + 1 + 8 + 1 + 1);
+}
+
+#[test]
+fn a_committed_or_flushed_row_was_seen_at_that_moment() {
+    let (mut model, map) = card();
+    model.set_time(START + Duration::from_secs(30));
+    everything_to(1 << 2).commit(&map, 33, &mut model).expect("committed");
+    assert_eq!(read(&mut model, map.last_seen + 4), 30, "row 33 is row 1");
+    assert_eq!(read(&mut model, map.last_seen), 0);
+    let dog = profile("openflow-switch").watchdog.expect("a watchdog");
+    assert_eq!(read(&mut model, dog.counter), 0, "it does not count while it is off");
+    write(&mut model, dog.enable, 1);
+    model.set_time(START + Duration::from_secs(31));
+    assert_eq!(read(&mut model, dog.counter), 125_000_000, "in clocks of 8 ns");
+    model.set_time(START + Duration::from_secs(40));
+    assert_eq!(read(&mut model, map.last_seen), 40, "flushed");
+}
+
+/// The input arbiter keeps the first two words of the last frame, with their control bits, and says what it
+/// does.
+#[test]
+fn the_input_arbiter_tells_of_the_last_frame() {
+    let (mut model, _) = card();
+    assert_eq!(read(&mut model, 0x200_011c), 2, "idle, and what is behind it takes words");
+    let frame: Vec<u8> = (1..=13).collect();
+    model.packet(4, &frame, START);
+    let words: Vec<u32> = (1..8).map(|n| read(&mut model, 0x200_0100 + 4 * n)).collect();
+    assert_eq!(words, [0x0102_0304, 0x0506_0708, 0, 0x090a_0b0c, 0x0d00_0000, 0x08, 2]);
+}
+
 #[test]
 fn ports_count_and_a_port_that_is_off_or_unplugged_does_nothing() {
     let (mut model, map) = card();

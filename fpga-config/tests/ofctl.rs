@@ -137,6 +137,89 @@ fn written(text: &str) -> BTreeMap<u32, u32> {
     text.lines().filter(|l| l.starts_with('w')).map(words).map(|w| (w[0], w[1])).collect()
 }
 
+/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any field open
+/// is none.
+#[test]
+fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
+    let ip = |more: &str| format!("dl_type=0x0800,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,{more}");
+    let packet = |protocol: u8| {
+        let mut body = vec![0x45, 0, 0, 46, 0, 1, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        body.extend([8, 0, 7, 0xd0, 0, 26, 0, 0]);
+        (0x0800u16, body)
+    };
+    let arp = |op: u8| {
+        let mut body = vec![0, 1, 8, 0, 6, 4, 0, op, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1];
+        body.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        (0x0806u16, body)
+    };
+    let kinds = [
+        (ip("nw_proto=6,tp_src=2048,tp_dst=2000"), packet(6)),
+        (ip("nw_proto=17,tp_src=2048,tp_dst=2000"), packet(17)),
+        (ip("nw_proto=1,tp_src=8,tp_dst=0"), packet(1)),
+        (ip("nw_proto=47"), packet(47)),
+        (ip("nw_proto=0"), packet(0)),
+        ("dl_type=0x0806,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_proto=1".into(), arp(1)),
+        ("dl_type=0x0806,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_proto=2".into(), arp(2)),
+        ("dl_type=0x86dd".into(), (0x86dd, vec![0x60; 40])),
+        ("dl_type=0x88cc".into(), (0x88cc, vec![2, 7, 4])),
+    ];
+    for (text, (kind, body)) in kinds {
+        for (vlan, tag) in [("dl_vlan=0xffff", &[][..]), ("dl_vlan=5,dl_vlan_pcp=3", &[0x81, 0, 0x60, 5])] {
+            let fields = format!("in_port=2,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02,{vlan},{text}");
+            let flow = format!("{fields},actions=output:3");
+            let writes = compile_exact(&flow, &one_card(), Transport::Card, &map()).expect(&flow);
+            let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+            frame.extend(tag);
+            frame.extend(kind.to_be_bytes());
+            frame.extend(&body);
+            frame.resize(64, 0);
+            let entry = Exact {
+                key: Key::of_frame(&frame, 2),
+                action: tandem_fpga_config::codec::Action::to(1 << 4),
+            };
+            let wanted: BTreeMap<u32, u32> = entry.writes(&map(), entry.rows()[0]).collect();
+            assert_eq!(written(&writes), wanted, "{flow}");
+            for left_out in fields.split(',') {
+                let rest: Vec<&str> = fields.split(',').filter(|f| *f != left_out).collect();
+                let open = format!("{},actions=output:3", rest.join(","));
+                let error = compile_exact(&open, &one_card(), Transport::Card, &map()).expect_err(&open);
+                // Without its type or protocol the others have no meaning, which is said instead.
+                let right = matches!(
+                    error,
+                    CompileError::NotExact | CompileError::Card(Reason::Needs { .. }) | CompileError::Line(_)
+                );
+                assert!(right, "{open}: {error}");
+            }
+        }
+    }
+    // The key of the bitfile's fault is nobody's.
+    let zero = "in_port=1,dl_src=00:00:00:00:00:00,dl_dst=00:00:00:00:00:00,dl_vlan=0xffff,dl_type=0,actions=output:2";
+    assert_eq!(compile_exact(zero, &one_card(), Transport::Literal, &map()), Err(CompileError::Guarded));
+}
+
+/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a word about
+/// it.
+#[test]
+fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
+    for (text, why) in [
+        ("dl_type=0x0031,actions=output:2", Reason::Length),
+        ("udp,actions=mod_nw_dst:10.0.0.1,output:2", Reason::UdpChecksum),
+        ("in_port=1,actions=mod_tp_dst:53,output:2", Reason::Ipv6PortsChanged),
+    ] {
+        let refused = compile(text, &one_card(), Transport::Card, &map(), 0).expect_err(text);
+        assert_eq!(refused, CompileError::Card(why.clone()));
+        // The reason stands in the message once, and is not added by whoever prints causes.
+        assert!(std::error::Error::source(&refused).is_none());
+        assert_eq!(refused.to_string().matches(&why.to_string()).count(), 1);
+        match compile(text, &one_card(), Transport::Literal, &map(), 0) {
+            Ok(writes) => {
+                assert!(writes.starts_with(&format!("# not as a flow table does it: {why}\n")), "{writes}")
+            }
+            Err(error) => assert_eq!((error, why), (refused, Reason::Ipv6PortsChanged)),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 

@@ -274,6 +274,7 @@ fn table_what_the_openflow_switch_clears_lags_and_does_wrong_in_both_maps() {
         let lag = p.data_path.as_ref().expect("described");
         assert_eq!((lag.entered, lag.entered_clears), (0x200_0100, true));
         assert_eq!(lag.decided, [map.exact_hits, map.exact_misses], "a wildcard hit is an exact miss too");
+        assert_eq!(lag.ready, Some((0x200_011c, 1 << 1)));
         let faults: Vec<_> = p.faults.iter().map(|f| (f.id.as_str(), f.kind, f.detect, f.remedy)).collect();
         let (lag, no) = (Detect::DataPath, Detect::No);
         assert_eq!(
@@ -309,6 +310,13 @@ fn the_faults_of_a_user_s_own_profile_are_checked() {
     for (faults, wanted) in [
         (vec![plain.clone(), plain], "two have this id"),
         (vec![fault("a", "detect = \"data path\"\nremedy = \"reset\"")], "needs [data_path]"),
+        (
+            vec![
+                "[data_path]\nentered = \"CPCI_ID\"\ndecided = []\nready = \"CPCI_ID\"\nready_bit = 32\n"
+                    .into(),
+            ],
+            "bits 0 to 31",
+        ),
         (vec![fault("a", "detect = \"no\"\nremedy = \"guard row\"")], "needs the key"),
         (
             vec![fault("a", "detect = \"no\"\nremedy = \"guard row\"\nkey = { source = 0, vlan = 0 }")],

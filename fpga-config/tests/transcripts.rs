@@ -3,9 +3,10 @@
 mod transcript;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use tandem_fpga_config::codec::{Action, Key, Mask, Pattern, PortMap, Row, Transport, listing};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::profile::{FlowMap, builtin};
+use tandem_fpga_config::profile::{FlowMap, Profile, builtin};
 use tandem_model::Time;
 use transcript::{Frames, Line, Outcome, lines, replay};
 
@@ -17,12 +18,14 @@ const REGISTERS: &str = include_str!("data/netfpga-transcripts/registers.txt");
 const LOCKUP: &str = include_str!("data/netfpga-transcripts/lockup.txt");
 const BURSTS: &str = include_str!("data/netfpga-transcripts/bursts.txt");
 
+static PROFILE: LazyLock<Profile> = LazyLock::new(|| builtin::named("openflow-switch").expect("built in"));
+
 fn card() -> Model {
-    Model::new(builtin::named("openflow-switch").expect("built in"), Time::from_secs(1))
+    Model::new(PROFILE.clone(), Time::from_secs(1))
 }
 
 fn map() -> FlowMap {
-    card().profile().flow_table.expect("it has one")
+    PROFILE.flow_table.expect("it has one")
 }
 
 /// Every answer is the same, and there are as many as there should be.
@@ -72,10 +75,11 @@ fn headers_longer_than_their_frames_disturb_the_frames_behind_them_as_in_the_ver
 /// Exactly, too: after which pairs nothing leaves any more, and after which everything does.
 #[test]
 fn a_short_frame_close_behind_a_tagged_one_stops_everything_as_in_the_verilog() {
-    same(replay(BURSTS, card().with_faults()), 18);
+    same(replay(BURSTS, card().with_faults()), 24);
 }
 
-/// Without its faults, the frames of both disturb no other: each leaves at once, by the decision that is its own.
+/// Without its faults, the frames of both disturb no other: each leaves at once, by the decision that is its
+/// own.
 #[test]
 fn without_its_faults_no_frame_disturbs_another() {
     for text in [LOCKUP, BURSTS] {
@@ -129,7 +133,8 @@ impl Rows {
         }
     }
 
-    /// What the codec alone says of a frame: the lowest row that matches its key, and what that row's action makes of it.
+    /// What the codec alone says of a frame: the lowest row that matches its key, and what that row's action
+    /// makes of it.
     fn expect(&self, queue: u8, frame: &[u8]) -> Frames {
         let key = Key::of_frame(frame, queue);
         let Some(row) = self.rows.values().find(|row| row.pattern.matches(&key)) else {
@@ -141,8 +146,8 @@ impl Rows {
     }
 }
 
-/// The codec without the model: its keys match where the Verilog's do, its actions change what the Verilog changes, and what it reads of a
-/// row it writes again as the same words.
+/// The codec without the model: its keys match where the Verilog's do, its actions change what the Verilog
+/// changes, and what it reads of a row it writes again as the same words.
 #[test]
 fn the_codec_s_keys_actions_and_words_are_the_verilog_s() {
     for (text, frames) in [(FIELDS, 198), (ACTIONS, 495), (COMPILED, 360)] {
@@ -188,7 +193,7 @@ fn flows_are_compiled_to_the_writes_that_were_tried_on_the_verilog() {
                 check(got.take(), &mut wanted);
                 let ports = PortMap::one_card(true);
                 let compiled =
-                    listing::compile(&text, &ports, Transport::Card, &map(), row).expect("compiled");
+                    listing::compile(&text, &ports, Transport::Literal, &map(), row).expect("compiled");
                 let writes = compiled.lines().filter(|l| l.starts_with('w')).map(|l| {
                     let mut words = l.split(' ').skip(1).map(|w| u32::from_str_radix(w, 16).expect("hex"));
                     (words.next().expect("an address"), words.next().expect("a value"))

@@ -56,10 +56,10 @@ fn shown(text: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody listens, or nobody takes the connection.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Somebody listens who should not.
-    #[error("{0}")]
+    #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
 }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+use tandem_fpga_card::cosim::BURST;
 use tandem_fpga_card::lock::Lock;
 use tandem_fpga_card::{InjectError, info};
 use tandem_fpga_config::card_clock::CardClock;
@@ -43,6 +44,8 @@ pub struct CardIo {
     /// The card, while it is opened again.
     opening: Option<Opening>,
     injects: bool,
+    /// Several frames can be put into the card at once.
+    bursts: bool,
     cpu_ports: bool,
     /// The card's ports by OpenFlow number, and back.
     pub(super) card_ports: BTreeMap<u32, u8>,
@@ -95,6 +98,7 @@ impl CardIo {
             wires: Wires::new(),
             _lock: lock,
             injects: config.is_some_and(super::injects),
+            bursts: true,
             cpu_ports: config.is_some_and(super::cpu_ports),
             macs: Some(Sweep::new(&card.profile, "MAC_GRP")),
             card: Some(card),
@@ -159,22 +163,35 @@ impl CardIo {
         }
     }
 
-    /// A frame goes into one of the card's queues; what leaves by ports is sent, what the card gives to its CPU ports is returned, with the
-    /// OpenFlow number of the port that it came in by.
-    fn inject(&mut self, from: u8, frame: &[u8], now: Time) -> Vec<(u32, Vec<u8>)> {
-        let taken = match &mut self.card {
-            Some(opened) => opened.card.inject(from, frame),
-            None => Err(InjectError::None),
+    /// Frames go into one of the card's queues, as close behind each other as the card takes them; what leaves by ports is sent, what the
+    /// card gives to its CPU ports is returned, with the OpenFlow number of the port that it came in by.
+    fn inject(&mut self, from: u8, frames: &[&[u8]], now: Time) -> Vec<(u32, Vec<u8>)> {
+        let taken = match (&mut self.card, frames) {
+            (Some(opened), [frame]) => opened.card.inject(from, frame),
+            (Some(opened), _) if self.bursts => {
+                let all: Vec<(u8, &[u8])> = frames.iter().map(|f| (from, *f)).collect();
+                opened.card.burst(&all)
+            }
+            (Some(_), _) => return frames.iter().flat_map(|f| self.inject(from, &[f], now)).collect(),
+            (None, _) => Err(InjectError::None),
         };
         let sent = match taken {
             Ok(sent) => {
-                self.recovery.offered(from, frame.len());
+                frames.iter().for_each(|f| self.recovery.offered(from, f.len()));
                 sent
+            }
+            Err(InjectError::Access(AccessError::Refused { .. }) | InjectError::None)
+                if self.card.is_some() && frames.len() > 1 =>
+            {
+                // A simulation that knows no bursts.
+                self.bursts = false;
+                return self.inject(from, frames, now);
             }
             Err(error) => {
                 if let Some(number) = self.number(from / 2) {
                     let lost = self.lost.entry(number).or_default();
-                    *(if from.is_multiple_of(2) { &mut lost.received } else { &mut lost.sent }) += 1;
+                    let lost = if from.is_multiple_of(2) { &mut lost.received } else { &mut lost.sent };
+                    *lost += frames.len() as u64;
                 }
                 match error {
                     // It goes on answering: a simulation without packets, or one that has no room.
@@ -447,8 +464,9 @@ impl PacketIo for CardIo {
         let mut scratch = self.scratch.take().unwrap_or_else(|| Batch::new(self.mtu));
         scratch.clear();
         let outcome = self.wires.receive(from, &mut scratch, now);
-        for (_, frame) in scratch.frames() {
-            for (number, frame) in self.inject(queue(card_port), frame, now) {
+        let frames: Vec<&[u8]> = scratch.frames().map(|(_, frame)| &*frame).collect();
+        for frames in frames.chunks(BURST) {
+            for (number, frame) in self.inject(queue(card_port), frames, now) {
                 if !self.cpu_ports || !batch.push(number, &frame) {
                     self.lost.entry(number).or_default().received += 1;
                 }
@@ -466,7 +484,7 @@ impl PacketIo for CardIo {
         if !self.cpu_ports {
             self.lost.entry(port).or_default().sent += 1;
         } else if self.injects {
-            self.inject(cpu_queue(card_port), frame, now);
+            self.inject(cpu_queue(card_port), &[frame], now);
         } else {
             self.wires.transmit(port, None, frame, now);
         }

@@ -193,8 +193,8 @@ impl CardIo {
         self.share(now);
     }
 
+    /// The worker writes it into the log, and the session tells it to the controller.
     fn say(&self, why: String) {
-        tracing::warn!("switch {}: {why}", self.switch.name);
         shared(&self.talk).note(why);
     }
 
@@ -251,10 +251,12 @@ impl CardIo {
 
     fn is_ill(&mut self, verdict: Verdict, now: Time) {
         let what = match verdict {
-            Verdict::Lags(n) => format!(
-                "its look-up lags by {n} frame{}, so that frames leave by others' decisions",
-                if n == 1 { "" } else { "s" }
-            ),
+            Verdict::Lags(1) => {
+                "its look-up is a frame behind: frames leave by others' decisions, or not at all".to_owned()
+            }
+            Verdict::Lags(n) => {
+                format!("its look-up is {n} frames behind: frames leave by others' decisions, or not at all")
+            }
             _ => "its data path has stopped: frames wait and none is forwarded".to_owned(),
         };
         if let Err(error) = self.read_macs() {
@@ -330,6 +332,7 @@ impl CardIo {
                 // The look-up's registers may be what is stuck; what they had counted is lost then.
                 Err(error) => tracing::warn!("switch {}: {}", self.switch.name, chain(&error)),
             }
+            tracing::info!("switch {}: the card is reset", self.switch.name);
             let control = opened.card.read32(CONTROL)?;
             opened.card.write32(CONTROL, control | RESET)?;
             offload.was_reset();

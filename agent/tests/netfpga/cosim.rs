@@ -21,7 +21,7 @@ fn up(options: &str) -> (Host, Peer, Agent, Talk) {
     let mut talk = host.talk("a");
     talk.install([across(1, 2), across(2, 1), across(3, 4), across(4, 3)]);
     // Its rows are there when the barrier is answered.
-    assert_eq!(peer.bench().used(), 2 + 4, "two flows, and to and from software for two ports");
+    assert_eq!(peer.bench().used(), 1 + 2 + 4, "the guard, two flows, to and from software for two ports");
     host.reach(1, 2);
     (host, peer, agent, talk)
 }
@@ -140,7 +140,7 @@ fn rows_lost_behind_its_back_are_written_again() {
         peer.bench().flush();
         host.reach(1, 2);
         host.shows("a", &format!("lost its rows {times} time"));
-        wait("all rows", || (peer.bench().used() == 6).then_some(()));
+        wait("all rows", || (peer.bench().used() == 7).then_some(()));
     }
     in_hardware(&host, "a");
     assert!(host.log("a").contains("has lost its rows"), "{}", host.log("a"));

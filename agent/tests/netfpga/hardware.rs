@@ -29,7 +29,7 @@ fn what_the_card_cannot_is_refused_and_what_it_can_forwards() {
     assert!(places[&12].starts_with("hardware row ") && places.len() == 4, "{places:?}");
     let about = host.view("a").about;
     assert!(
-        about[0].contains("2 of 32 rows") && about[0].contains("no CPU ports: hardware only"),
+        about[0].contains("3 of 32 rows") && about[0].contains("no CPU ports: hardware only"),
         "{about:?}"
     );
 
@@ -68,9 +68,9 @@ fn flows_for_which_the_card_is_too_small_are_nowhere_and_said() {
     talk.install(many);
     let places = host.places("a");
     let there = places.values().filter(|p| p.starts_with("hardware row ")).count();
-    assert_eq!((there, places.len()), (32, 40), "{places:?}");
+    assert_eq!((there, places.len()), (31, 40), "{places:?}");
     let nowhere = places.values().filter(|p| p.starts_with("nowhere: ") && p.contains("free")).count();
-    assert_eq!(nowhere, 8, "{places:?}");
+    assert_eq!(nowhere, 9, "{places:?}");
     let told = || host.log("a").matches("is in no hardware").count();
-    wait("it is told", || (told() == 8).then_some(()));
+    wait("it is told", || (told() == 9).then_some(()));
 }

@@ -61,6 +61,20 @@ pub(crate) struct Host {
     folder: tempfile::TempDir,
 }
 
+impl Drop for Host {
+    /// What the agents said belongs to a failure.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["a", "b"] {
+                let log = self.log(name);
+                let lines: Vec<&str> = log.lines().collect();
+                let from = lines.len().saturating_sub(40);
+                eprintln!("{name}: {}", lines.get(from..).unwrap_or_default().join("\n"));
+            }
+        }
+    }
+}
+
 impl Host {
     pub(crate) fn new() -> Host {
         let mut all = NetNs::many(5, link::disable_ipv6).expect("namespaces");
@@ -207,6 +221,17 @@ impl Host {
     pub(crate) fn send(&self, port: u32, frame: &[u8]) {
         let send = || Transmitter::open(10, 0).map(|mut t| t.send(frame, &[(0, frame.len() as u32)]));
         self.end(port).run(send).expect("a namespace").expect("a socket").expect("it is taken");
+    }
+
+    /// Sends frames from the end of a port, by one call.
+    pub(crate) fn send_all(&self, port: u32, frames: &[Vec<u8>]) {
+        let mut ends = Vec::new();
+        for frame in frames {
+            let start = ends.last().map_or(0, |(_, end)| *end);
+            ends.push((start, start + frame.len() as u32));
+        }
+        let send = || Transmitter::open(10, 0).map(|mut t| t.send(&frames.concat(), &ends));
+        self.end(port).run(send).expect("a namespace").expect("a socket").expect("they are taken");
     }
 
     /// Does something until a frame comes out at the end of a port.

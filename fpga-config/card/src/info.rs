@@ -100,7 +100,8 @@ impl Mode {
 pub fn abilities(profile: &Profile) -> Vec<String> {
     let mut can = Vec::new();
     if let Some(map) = profile.flow_table {
-        can.push(format!("flow table: {} wildcard rows, {} exact entries", map.rows, map.exact_rows));
+        let kept = if map.guard.is_some() { "; row 0 is kept against a known fault" } else { "" };
+        can.push(format!("flow table: {} wildcard rows, {} exact entries{kept}", map.rows, map.exact_rows));
     }
     if let Some(queues) = &profile.queues {
         let kind = match queues.kind {

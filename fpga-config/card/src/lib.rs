@@ -38,7 +38,8 @@ pub trait Card: Registers {
         Err(InjectError::None)
     }
 
-    /// The same for frames that follow each other as closely as the card takes them: [`Card::inject`] lets everything come to rest first.
+    /// The same for frames that follow each other as closely as the card takes them: [`Card::inject`] lets
+    /// everything come to rest first.
     ///
     /// # Errors
     /// As [`Card::inject`]; or when the other side knows no bursts.

@@ -5,8 +5,9 @@ use crate::Card;
 use crate::info;
 use serde::Serialize;
 use std::time::Duration;
+use tandem_fpga_config::codec::{action, key};
 use tandem_fpga_config::device_id::DeviceId;
-use tandem_fpga_config::profile::Profile;
+use tandem_fpga_config::profile::{FlowMap, Profile};
 use tandem_fpga_config::registers::{AccessError, UNMAPPED, is_no_answer};
 
 /// How a check ended.
@@ -37,6 +38,10 @@ pub struct Check {
 /// Patterns that show stuck and swapped bits and bytes.
 const PATTERNS: [u32; 4] = [0x0000_0000, 0xffff_ffff, 0xa5a5_5a5a, 0x0123_4567];
 
+/// Staging words of an action, and of a key or mask.
+const ACTION_WORDS: u32 = action::WORDS as u32;
+const KEY_WORDS: u32 = key::WORDS as u32;
+
 struct Bench<'a> {
     card: &'a mut dyn Card,
     profile: &'a Profile,
@@ -63,8 +68,8 @@ impl Bench<'_> {
         self.checks.push(Check { name: name.into(), verdict, seen: seen.into() });
     }
 
-    /// Writes patterns, reads them back, and puts back what was there. `keeps` are the bits that the register has.
-    fn scratch(&mut self, name: &str, address: u32, keeps: u32) -> Result<(), AccessError> {
+    /// Writes patterns, reads them back, and puts back what was there.
+    fn scratch(&mut self, name: &str, address: u32) -> Result<(), AccessError> {
         let before = self.card.read32(address)?;
         if before == UNMAPPED {
             self.say(
@@ -78,7 +83,7 @@ impl Bench<'_> {
         for pattern in PATTERNS {
             self.card.write32(address, pattern)?;
             let read = self.card.read32(address)?;
-            if read != pattern & keeps {
+            if read != pattern {
                 wrong = Some(format!("wrote 0x{pattern:08x} to 0x{address:07x}, read 0x{read:08x}"));
                 break;
             }
@@ -105,7 +110,7 @@ impl Bench<'_> {
             }
             None => self.say("bus FPGA", Verdict::Skip, "the board has none"),
         }
-        self.scratch("bus FPGA's scratch register", 0x020, u32::MAX)?;
+        self.scratch("bus FPGA's scratch register", 0x020)?;
         let error = self.card.read32(0x010)?;
         match error {
             0 => self.say("bus FPGA's errors", Verdict::Pass, "none"),
@@ -198,12 +203,13 @@ impl Bench<'_> {
             self.say("flow table", Verdict::Skip, "this bitfile has none");
             return Ok(());
         };
-        self.scratch("look-up's scratch register", map.seconds - 8, u32::MAX)?;
-        self.scratch("staging: first word of the mask", map.mask, u32::MAX)?;
-        self.scratch("staging: last word of the key has 24 bits", map.key + 28, 0x00ff_ffff)?;
+        self.scratch("look-up's scratch register", map.seconds - 8)?;
+        self.scratch("staging: first word of the mask", map.mask)?;
+        self.scratch("staging: last word of the key", map.key + 28)?;
+        self.row_width(&map)?;
         // Words 20 to 31 of an exact entry's row are not used.
         let last = map.exact + (map.exact_rows - 1) * map.exact_stride;
-        self.scratch("exact table: last row", last + 0x7c, u32::MAX)?;
+        self.scratch("exact table: last row", last + 0x7c)?;
         let before = self.card.read32(map.seconds)?;
         self.card.wait(Duration::from_millis(1_100));
         let after = self.card.read32(map.seconds)?;
@@ -216,6 +222,45 @@ impl Bench<'_> {
         if let Some(dog) = self.profile.watchdog {
             let enabled = self.card.read32(dog.enable)?;
             self.say("watchdog", Verdict::Pass, if enabled & 1 == 1 { "on" } else { "off" });
+        }
+        Ok(())
+    }
+
+    /// A row that is loaded into the staging registers has 24 bits of the last words of key and mask; the
+    /// registers hold 32. Which row it was can be read back. What was being built is put back.
+    fn row_width(&mut self, map: &FlowMap) -> Result<(), AccessError> {
+        let name = "a row has 24 bits of the last words";
+        let staging: Vec<u32> = (0..ACTION_WORDS)
+            .map(|n| map.action + 4 * n)
+            .chain((0..KEY_WORDS).flat_map(|n| [map.mask + 4 * n, map.key + 4 * n]))
+            .collect();
+        let mut before = Vec::with_capacity(staging.len());
+        for address in &staging {
+            before.push((*address, self.card.read32(*address)?));
+        }
+        let last = [map.mask + 28, map.key + 28];
+        let row = u32::from(map.rows).saturating_sub(1);
+        let mut wrong = None;
+        for word in last {
+            self.card.write32(word, u32::MAX)?;
+        }
+        self.card.write32(map.read_row, row)?;
+        let read = self.card.read32(map.read_row)?;
+        if read != row {
+            wrong = Some(format!("READ_ADDR was written {row}, and reads 0x{read:08x}"));
+        }
+        for word in last {
+            let read = self.card.read32(word)?;
+            if read >> 24 != 0 {
+                wrong = Some(format!("row {row} was loaded, and 0x{word:07x} reads 0x{read:08x}"));
+            }
+        }
+        for (address, value) in before {
+            self.card.write32(address, value)?;
+        }
+        match wrong {
+            Some(seen) => self.say(name, Verdict::Fail, seen),
+            None => self.say(name, Verdict::Pass, format!("row {row} was loaded")),
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::protocol::{Answer, Request};
-use tandem_fpga_card::cosim::{CLIENTS, CosimCard, LINE, Server};
+use tandem_fpga_card::cosim::{BURST, CLIENTS, CosimCard, LINE, Server};
 use tandem_fpga_card::lock::{Lock, LockError};
 use tandem_fpga_card::modelled::ModelCard;
 use tandem_fpga_card::target::{OpenError, Target};
@@ -56,9 +56,81 @@ fn a_served_card_is_read_written_and_given_packets() {
     card.write32(0x200_106c, 0).expect("committed");
     assert_eq!(card.inject(0, &[7; 60]).expect("injected"), [(2, vec![7; 60])]);
     assert_eq!(card.inject(0, &[7; 9_018]).expect("a jumbo frame"), [(2, vec![7; 9_018])]);
+    // As on a wire, where nothing is shorter than 60 bytes without FCS.
+    let short = [vec![7; 42], vec![0; 18]].concat();
+    assert_eq!(card.inject(0, &[7; 42]).expect("padded"), [(2, short.clone())]);
+    assert_eq!(card.burst(&[(0, &[7; 42]), (2, &[7; 61])]).expect("padded"), [(2, short), (2, vec![7; 61])]);
     assert_eq!(card.inject(9, &[7; 60]).expect("no such queue: nothing leaves"), []);
     assert!(matches!(card.read32(0x800_0000), Err(AccessError::Address(_))), "never sent");
     assert_eq!(card.read32(0x20).expect("still in step"), 0xcafe);
+}
+
+/// Row 0 sends everything to queue 2.
+fn all_to_queue_2(card: &mut CosimCard) {
+    card.write32(0x200_1000, 1 << 2).expect("written");
+    for n in 0..8 {
+        card.write32(0x200_1028 + 4 * n, u32::MAX).expect("written");
+    }
+    card.write32(0x200_106c, 0).expect("committed");
+}
+
+/// What a client puts in at once goes in at once, and stops a card that has its faults for every other client
+/// too, until it is reset.
+#[test]
+fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
+    let mut tagged = [0x0b; 128];
+    tagged[12..14].copy_from_slice(&[0x81, 0]);
+    let short = [0x0a; 60];
+    let frames: [(u8, &[u8]); 2] = [(6, &tagged), (1, &short)];
+    let both = [(2, tagged.to_vec()), (2, short.to_vec())];
+    for faults in [false, true] {
+        let (_folder, socket) = folder();
+        let server = Server::bind(&socket).expect("bound");
+        let model = ModelCard::new(profile());
+        let model = if faults { model.with_faults() } else { model };
+        std::thread::spawn(move || server.run(model));
+        let mut card = CosimCard::connect(&socket, LONG).expect("connected");
+        let mut other = CosimCard::connect(&socket, LONG).expect("connected");
+        all_to_queue_2(&mut card);
+        for (queue, frame) in frames {
+            assert_eq!(card.inject(queue, frame).expect("injected").len(), 1, "one by one they do nothing");
+        }
+        // What one client has put in and not let go is not in the card.
+        let sent = card.burst(&frames).expect("injected");
+        let after = other.inject(0, &short).expect("injected");
+        if !faults {
+            assert_eq!((sent, after), (both.to_vec(), both[1..].to_vec()));
+            continue;
+        }
+        assert_eq!(
+            (sent, after),
+            (both[..1].to_vec(), vec![]),
+            "the second never leaves, nor does any other"
+        );
+        assert_eq!(
+            other.read32(0x200_0038).expect("registers answer"),
+            card.read32(0x200_0038).expect("read")
+        );
+        other.write32(0x008, 0x1_0100).expect("written");
+        all_to_queue_2(&mut other);
+        assert_eq!(other.inject(0, &short).expect("injected"), both[1..], "after a reset it forwards again");
+    }
+}
+
+#[test]
+fn a_burst_that_is_too_long_is_refused_and_belongs_to_its_own_client() {
+    let (_folder, socket) = folder();
+    serve(&socket);
+    let mut card = CosimCard::connect(&socket, LONG).expect("connected");
+    all_to_queue_2(&mut card);
+    let frame = [7; 60];
+    let frames: Vec<(u8, &[u8])> = vec![(0, &frame); BURST + 1];
+    let error = card.burst(&frames).expect_err("too many").to_string();
+    assert!(error.contains("64 frames wait already"), "{error}");
+    // Another client's burst is another's.
+    let mut other = CosimCard::connect(&socket, LONG).expect("connected");
+    assert_eq!(other.burst(&[]).expect("nothing goes in"), []);
+    assert_eq!(card.burst(&[]).expect("those that waited").len(), BURST);
 }
 
 #[test]
@@ -243,9 +315,13 @@ fn one_writer_per_card() {
 
 #[test]
 fn lines_are_read_as_they_are_written() {
-    for request in
-        [Request::Read(0x200_1000), Request::Write(0x20, u32::MAX), Request::Packet(7, vec![0, 255, 18])]
-    {
+    for request in [
+        Request::Read(0x200_1000),
+        Request::Write(0x20, u32::MAX),
+        Request::Packet(7, vec![0, 255, 18]),
+        Request::Queue(7, vec![0, 255, 18]),
+        Request::Go,
+    ] {
         assert_eq!(Request::parse(&request.to_string()), Ok(request));
     }
     for answer in [

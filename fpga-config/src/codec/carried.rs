@@ -1,8 +1,10 @@
-//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off and sent ahead.
+//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off and sent
+//! ahead.
 //!
-//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the end, so that there are as many words as
-//! before. Where the frame then ends a word earlier, the last word is left over: it goes on behind the frame's end. What lies in the last
-//! word behind the end of a frame without a tag is zero.
+//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the end, so that
+//! there are as many words as before. Where the frame then ends a word earlier, the last word is left over:
+//! it goes on behind the frame's end. What lies in the last word behind the end of a frame without a tag is
+//! zero.
 
 /// The type of a tag that the card knows.
 pub(crate) const TAG: u16 = 0x8100;
@@ -66,6 +68,11 @@ impl<'a> Carried<'a> {
 
     /// Bytes as a number, the first the most significant; at most 8.
     pub(crate) fn number(&self, at: usize, bytes: usize) -> u64 {
-        (at..at + bytes).fold(0, |n, i| n << 8 | u64::from(self.byte(i)))
+        let place =
+            if self.tag.is_none() || at + bytes <= 12 { Some(at) } else { (at >= 12).then_some(at + 4) };
+        match place.and_then(|place| self.frame.get(place..place + bytes)) {
+            Some(inside) => inside.iter().fold(0, |n, b| n << 8 | u64::from(*b)),
+            None => (at..at + bytes).fold(0, |n, i| n << 8 | u64::from(self.byte(i))),
+        }
     }
 }

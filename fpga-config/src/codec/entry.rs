@@ -6,7 +6,7 @@
 use super::action::{self, Action};
 use super::hash;
 use super::key::{self, Field, Key, Mask, Pattern};
-use crate::profile::FlowMap;
+use crate::profile::{FaultKey, FlowMap};
 use crate::registers::{AccessError, Registers};
 
 /// A wildcard row.
@@ -22,6 +22,16 @@ impl Row {
     /// The row that matches nothing: what a deleted row holds.
     pub fn deleted() -> Row {
         Row { pattern: Pattern::exactly(Key::impossible()), action: Action::default() }
+    }
+
+    /// The row that drops the frames of which a fault of the bitfile makes this key, and no others.
+    pub fn guard(fault: FaultKey) -> Row {
+        Row { pattern: Pattern::exactly(Key::of_fault(fault)), action: Action::default() }
+    }
+
+    /// What a row holds after a reset: a key of zeros, all of which are looked at.
+    pub fn after_reset() -> Row {
+        Row { pattern: Pattern::exactly(Key::default()), action: Action::default() }
     }
 
     /// True when no packet can match it, because no queue has that number.

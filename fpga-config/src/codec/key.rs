@@ -6,6 +6,7 @@
 //! IPv6, or at a second tag. An IPv4 header length below 5 makes a key of zeros ([`Key::of_short_header`]).
 
 use super::carried::Carried;
+use crate::profile::FaultKey;
 use std::fmt;
 
 /// Words of a key or mask.
@@ -157,11 +158,19 @@ impl Key {
         key
     }
 
-    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and whatever else is in it: that of
-    /// an untagged frame from queue 0 with zero in all other fields.
+    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and
+    /// whatever else is in it: that of an untagged frame from queue 0 with zero in all other fields.
     pub fn of_short_header() -> Key {
         let mut key = Key::default();
         key.set(Field::VLAN, UNTAGGED.into());
+        key
+    }
+
+    /// The key that a fault of the bitfile makes.
+    pub fn of_fault(fault: FaultKey) -> Key {
+        let mut key = Key::default();
+        key.set(Field::SOURCE, fault.source.into());
+        key.set(Field::VLAN, fault.vlan.into());
         key
     }
 
@@ -181,8 +190,8 @@ impl Key {
         key.set(Field::VLAN, carried.tag().map_or(UNTAGGED, |tag| tag & 0xefff).into());
         let kind = number(12, 2);
         key.set(Field::ETH_TYPE, kind);
-        // The word in which the parser finds the last field.
-        let mut last = 4;
+        // The word in which the parser finds the last field, and where header and fields end.
+        let (mut last, mut end, mut right) = (4, 14, true);
         match kind {
             0x0800 => {
                 let (protocol, length) = (number(23, 1), usize::from(carried.byte(14) & 0xf));
@@ -193,27 +202,30 @@ impl Key {
                 key.set(Field::IP_PROTO, protocol);
                 key.set(Field::IP_SRC, number(26, 4));
                 key.set(Field::IP_DST, number(30, 4));
+                let transport = 14 + 4 * length;
+                (end, right) = (transport, carried.byte(14) >> 4 == 4);
                 let bytes = match protocol {
                     6 | 17 => 2,
                     1 => 1,
                     _ => 0,
                 };
                 if bytes > 0 {
-                    let transport = 14 + 4 * length;
-                    last = length / 2 + 2;
+                    (last, end) = (length / 2 + 2, transport + 2 * bytes);
                     key.set(Field::TP_SRC, number(transport, bytes));
                     key.set(Field::TP_DST, number(transport + bytes, bytes));
                 }
             }
             0x0806 => {
-                last = 5;
+                // Hardware, protocol, their address lengths, and the upper half of the opcode.
+                (last, end, right) = (5, 42, number(14, 7) == 0x0001_0800_0604_00);
                 key.set(Field::IP_PROTO, number(21, 1));
                 key.set(Field::IP_SRC, number(28, 4));
                 key.set(Field::IP_DST, number(38, 4));
             }
             _ => {}
         }
-        (key, if last < carried.words_with_rest() { Header::Whole } else { Header::Cut })
+        let whole = right && end <= carried.len() && last < carried.words_with_rest();
+        (key, if whole { Header::Whole } else { Header::Broken })
     }
 }
 
@@ -222,8 +234,10 @@ impl Key {
 pub enum Header {
     /// It is.
     Whole,
-    /// The frame ends before the parser has found all fields. The card then goes on in the frame behind it (a fault of the bitfile).
-    Cut,
+    /// It is that of other fields than a flow table would find, or of more: the frame ends before its headers
+    /// do, or is IPv4 of another version, or ARP of other hardware or with an opcode above 255. Where it ends
+    /// early the card may go on in the frame behind it (a fault of the bitfile).
+    Broken,
     /// An IPv4 header length below 5: it is [`Key::of_short_header`] (a fault of the bitfile).
     Short,
 }

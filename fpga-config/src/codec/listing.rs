@@ -24,14 +24,20 @@ pub enum CompileError {
     /// No switch here can do it.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
-    /// The card cannot do it.
+    /// The card cannot do it. (The reason is in the message, and is no cause besides.)
     #[error("the card cannot have this rule: {0}")]
-    Card(#[from] Reason),
+    Card(Reason),
     /// An exact entry is one key.
     #[error(
         "an exact entry needs every field of its packets: in_port, dl_src, dl_dst, dl_vlan (and dl_vlan_pcp), dl_type, and for IP nw_src, nw_dst, nw_tos, nw_proto and ports"
     )]
     NotExact,
+    /// The key that the bitfile makes of other frames.
+    #[error(
+        "this is the key that the card makes of every frame with an IPv4 header length below 5, \
+         so an entry would take frames of other ports"
+    )]
+    Guarded,
     /// More rows than are left.
     #[error("it takes {needs} rows from row {first} on, and the card has {rows}")]
     Rows {
@@ -44,9 +50,21 @@ pub enum CompileError {
     },
 }
 
-fn rule(text: &str, ports: &PortMap, transport: Transport) -> Result<Rule, CompileError> {
+impl From<Reason> for CompileError {
+    fn from(reason: Reason) -> CompileError {
+        CompileError::Card(reason)
+    }
+}
+
+/// A flow as the card sees it, and a line for people where a flow table would do otherwise.
+fn rule(text: &str, ports: &PortMap, transport: Transport) -> Result<(Rule, String), CompileError> {
     let line = Line::parse(text, Some(ports))?;
-    Ok(Rule::new(&line.criteria(), &line.instructions()?, ports, transport))
+    let (criteria, instructions) = (line.criteria(), line.instructions()?);
+    let note = match Rule::new(&criteria, &instructions, ports, Transport::Card).plan {
+        Err(why) if transport == Transport::Literal => format!("# not as a flow table does it: {why}\n"),
+        _ => String::new(),
+    };
+    Ok((Rule::new(&criteria, &instructions, ports, transport), note))
 }
 
 /// The register writes of a flow in wildcard rows, from row `first` on.
@@ -60,12 +78,12 @@ pub fn compile(
     a: &FlowMap,
     first: u32,
 ) -> Result<String, CompileError> {
-    let rows = rule(text, ports, transport)?.rows()?;
+    let (rule, mut out) = rule(text, ports, transport)?;
+    let rows = rule.rows()?;
     let needs = rows.len();
     if first as usize + needs > usize::from(a.rows) {
         return Err(CompileError::Rows { needs, first, rows: a.rows.into() });
     }
-    let mut out = String::new();
     for (at, row) in (first..).zip(rows) {
         let _ = writeln!(out, "# row {at}: {}", Shown(&row.pattern, &row.action, ports));
         write(&mut out, row.writes(a, at));
@@ -84,13 +102,15 @@ pub fn compile_exact(
     transport: Transport,
     a: &FlowMap,
 ) -> Result<String, CompileError> {
-    let rule = rule(text, ports, transport)?;
+    let (rule, mut out) = rule(text, ports, transport)?;
     let plan = rule.plan.clone()?;
     let key = rule.key().map(|(key, _)| key).or_else(|| whole(&rule)).ok_or(CompileError::NotExact)?;
+    if a.guard.is_some_and(|guard| Key::of_fault(guard) == key) {
+        return Err(CompileError::Guarded);
+    }
     let action = plan.action((key.get(Field::SOURCE) / 2) as u8);
     let entry = Exact { key, action };
     let [first, second] = entry.rows();
-    let mut out = String::new();
     let shown = Shown(&Pattern::exactly(key), &action, ports).to_string();
     let _ = writeln!(out, "# exact row {first:#06x} (taken: tried first): {shown}");
     write(&mut out, entry.writes(a, first));
@@ -114,8 +134,14 @@ fn whole(rule: &Rule) -> Option<Key> {
             Field::TP_SRC | Field::TP_DST => kind == 0x0800 && matches!(protocol, 1 | 6 | 17),
             _ => true,
         };
-        // The low two bits of the type of service are zero in every key.
-        let open = mask.get(*field) & if *field == Field::IP_TOS { 0xfc } else { u64::MAX };
+        // The low two bits of the type of service are zero in every key, and so is what is above ICMP's type
+        // and code.
+        let bits = match *field {
+            Field::IP_TOS => 0xfc,
+            Field::TP_SRC | Field::TP_DST if protocol == 1 => 0xff,
+            _ => u64::MAX,
+        };
+        let open = mask.get(*field) & bits;
         if has && open != 0 {
             return None;
         }

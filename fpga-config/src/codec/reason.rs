@@ -28,6 +28,13 @@ pub enum Reason {
         /// In words.
         needs: &'static str,
     },
+    /// Of the rules in the card it is what some do otherwise than a flow table: see
+    /// [`Rule::except`](super::Rule::except).
+    #[error(
+        "frames with LLC/SNAP, whose type the card does not see: to it their length is their type, \
+         so this rule does not match them"
+    )]
+    Snap,
     /// An 802.3 frame without an Ethernet type.
     #[error("it matches frames that have a length for an Ethernet type, which the card takes for types")]
     Length,
@@ -39,6 +46,13 @@ pub enum Reason {
         "it changes addresses or ports, which the card would get wrong in fragments; `transport = \"card\"` allows it"
     )]
     FragmentsChanged,
+    /// A checksum of zero in a UDP datagram says that there is none (RFC 768); the card updates it all the
+    /// same.
+    #[error(
+        "it changes addresses or ports of packets that may be UDP, and the card writes a wrong checksum into \
+         datagrams that have none; let it match another nw_proto"
+    )]
+    UdpChecksum,
     /// IPv6 has a DSCP too.
     #[error(
         "it sets the DSCP of packets that may be IPv6, and the card knows IPv4 only; let it match dl_type"

@@ -8,8 +8,12 @@
 //! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
 //! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
 //!   software.
-//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to the card its length is its
-//!   type. A rule for types below 0x0600 stays in software, and no exact entry is made for such a frame.
+//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to
+//!   the card its length is its type. A rule for types below 0x0600 stays in software, and no exact entry is
+//!   made for such a frame. A rule for another type is in the card without the frames that have it in a SNAP
+//!   header: [`Rule::except`] says so.
+//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses or ports of
+//!   what may be UDP stays in software.
 
 use super::action::Action;
 use super::entry::Row;
@@ -27,6 +31,9 @@ pub enum Transport {
     Software,
     /// In the card: later fragments are taken for whole packets.
     Card,
+    /// As the registers can say it, whatever the card then does otherwise than a flow table: also rules for
+    /// types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by hand.
+    Literal,
 }
 
 /// What a flow's actions are to the card: one change, and where to by the port it came in.
@@ -45,6 +52,23 @@ impl Plan {
             ports => Action { ports, ..self.change },
         }
     }
+
+    /// The same plan, unless it changes what a transport's checksum covers, and the card would get that
+    /// wrong.
+    fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, Reason> {
+        let Action { nw_src, nw_dst, tp_src, tp_dst, .. } = self.change;
+        let changes = nw_src.or(nw_dst).is_some() || tp_src.or(tp_dst).is_some();
+        let may = |field: Field, value: u64| {
+            (pattern.key.get(field) ^ value) & !pattern.mask.get(field) & field.full() == 0
+        };
+        match transport {
+            Transport::Literal => Ok(self),
+            _ if !changes => Ok(self),
+            _ if may(Field::ETH_TYPE, 0x0800) && may(Field::IP_PROTO, 17) => Err(Reason::UdpChecksum),
+            Transport::Software => Err(Reason::FragmentsChanged),
+            Transport::Card => Ok(self),
+        }
+    }
 }
 
 /// A flow as the card sees it.
@@ -58,6 +82,9 @@ pub struct Rule {
     pub exact: bool,
     /// What is done, or why the card cannot.
     pub plan: Result<Plan, Reason>,
+    /// What of the flow the card does not do, where it does the rest: frames that a flow table would count to
+    /// it, and the card does not.
+    pub except: Option<Reason>,
 }
 
 impl Rule {
@@ -74,6 +101,7 @@ impl Rule {
                 ingress: ports.ingress(),
                 exact: criteria.is_exact(),
                 plan: Err(Reason::Beyond("nothing")),
+                except: None,
             },
             why: None,
             tag: Tag::Unknown,
@@ -88,9 +116,12 @@ impl Rule {
             None => {
                 let kind = (rule.pattern.mask.get(Field::ETH_TYPE) == 0)
                     .then(|| rule.pattern.key.get(Field::ETH_TYPE));
-                plan(instructions, rule.ingress, (tag, kind), ports, transport)
+                plan(instructions, rule.ingress, (tag, kind), ports)
+                    .and_then(|plan| plan.with_checksums(&rule.pattern, transport))
             }
         };
+        let typed = rule.pattern.mask.get(Field::ETH_TYPE) != Field::ETH_TYPE.full();
+        rule.except = (typed && rule.plan.is_ok()).then_some(Reason::Snap);
         rule
     }
 
@@ -181,7 +212,9 @@ impl Matched {
                 F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
                 F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
                 // The card takes the length for a type. What it does not see is not in the pattern, which then matches more.
-                F::EthType if v < u64::from(FIRST_TYPE) => self.blame(Reason::Length),
+                F::EthType if v < u64::from(FIRST_TYPE) && transport != Transport::Literal => {
+                    self.blame(Reason::Length);
+                }
                 F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
                 F::VlanVid => self.vlan_id(v, m),
                 F::VlanPcp => {
@@ -290,7 +323,6 @@ fn plan(
     ingress: CardPorts,
     (mut tag, kind): (Tag, Option<u64>),
     ports: &PortMap,
-    transport: Transport,
 ) -> Result<Plan, Reason> {
     if instructions.goto.is_some() {
         return Err(Reason::Beyond("another table"));
@@ -312,7 +344,6 @@ fn plan(
     // Changes after the last output are seen by nobody.
     let last = ops.clone().enumerate().filter(|(_, op)| sends(*op)).map(|(at, _)| at).last();
     let mut sent = false;
-    let mut transport_changed = false;
     for op in ops.take(last.map_or(0, |at| at + 1)) {
         if let Op::Output(port) = op {
             output(&mut plan, port, ingress, ports)?;
@@ -350,21 +381,18 @@ fn plan(
             // A second one would take an inner tag off.
             Op::PopVlan if change.strip => return Err(Reason::Retag),
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
-            Op::SetIpv4Src(address) => (change.nw_src, transport_changed) = (Some(address), true),
-            Op::SetIpv4Dst(address) => (change.nw_dst, transport_changed) = (Some(address), true),
+            Op::SetIpv4Src(address) => change.nw_src = Some(address),
+            Op::SetIpv4Dst(address) => change.nw_dst = Some(address),
             Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
             // Of IPv6, too, software changes the ports.
             Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
                 return Err(Reason::Ipv6PortsChanged);
             }
-            Op::SetL4Src(port) => (change.tp_src, transport_changed) = (Some(port), true),
-            Op::SetL4Dst(port) => (change.tp_dst, transport_changed) = (Some(port), true),
+            Op::SetL4Src(port) => change.tp_src = Some(port),
+            Op::SetL4Dst(port) => change.tp_dst = Some(port),
             other => return Err(Reason::Action(format!("{other:?}"))),
         }
-    }
-    if transport_changed && transport == Transport::Software {
-        return Err(Reason::FragmentsChanged);
     }
     Ok(plan)
 }

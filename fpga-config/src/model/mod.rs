@@ -1,16 +1,18 @@
-//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch bitfile does, wherever a driver can tell.
-//! Other bitfiles have their registers here, and forward nothing.
+//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch bitfile
+//! does, wherever a driver can tell. Other bitfiles have their registers here, and forward nothing.
 //!
-//! - Rows are built in staging registers and committed by a write of their number; the lowest that matches wins; an exact entry beats them
-//!   (`table.rs`). Frames are looked up, changed and sent (`forward.rs`), and wait in output queues that do not drain (`queues.rs`).
+//! - Rows are built in staging registers and committed by a write of their number; the lowest that matches
+//!   wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and sent (`forward.rs`), and
+//!   wait in output queues that do not drain (`queues.rs`).
 //! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a reset in which it is cleared; writes
 //!   are then lost in silence. The PHY answers "busy" once after a write (`access.rs`).
-//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading, except the time and bit 24 of the
-//!   packets; that of the input arbiter is cleared by any access.
+//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading,
+//!   except the time and bit 24 of the packets; that of the input arbiter is cleared by any access.
 //! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that must not overflow, INIT, DONE.
-//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives on a card. The two that disturb other
-//!   frames are there [`Model::with_faults`] only (`path.rs`); without it, a frame that ends before all its fields are found has zeros in
-//!   the others and disturbs nobody, and frames may follow each other as closely as they like.
+//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives on a card.
+//!   The two that disturb other frames are there [`Model::with_faults`] only (`path.rs`); without it, a frame
+//!   that ends before all its fields are found has zeros in the others and disturbs nobody, and frames may
+//!   follow each other as closely as they like.
 //!
 //! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table takes memory only for the entries that
 //! were written. Not modelled: packets that wait in a MAC's queue, collisions of CPU and port traffic, DMA.
@@ -30,6 +32,7 @@ use bus::Bus;
 use path::Path;
 use reset::Places;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use table::Tables;
 use tandem_model::Time;
@@ -43,7 +46,8 @@ pub type Sent = (u8, Vec<u8>);
 /// A card.
 #[derive(Debug, Clone)]
 pub struct Model {
-    profile: Profile,
+    /// Shared by the copies of a card.
+    profile: Arc<Profile>,
     places: Places,
     /// The registers' values, in the order of [`Profile::registers`].
     values: Vec<u32>,
@@ -97,7 +101,7 @@ impl Model {
             rest: false,
             path: None,
             places,
-            profile,
+            profile: Arc::new(profile),
         };
         model.reset_user();
         model
@@ -125,9 +129,9 @@ impl Model {
         self
     }
 
-    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose headers are longer than they are make the look-up
-    /// lag or stop, and so does a short frame close behind a tagged one of a certain length ([`Model::burst`]). A reset of the user FPGA
-    /// makes it forward again.
+    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose headers are
+    /// longer than they are make the look-up lag or stop, and so does a short frame close behind a tagged one
+    /// of a certain length ([`Model::burst`]). A reset of the user FPGA makes it forward again.
     #[must_use]
     pub fn with_faults(mut self) -> Model {
         let has = |kind| self.profile.fault(kind).is_some();

@@ -128,7 +128,8 @@ impl Model {
         }
     }
 
-    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows count as seen now, as after a commit.
+    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows count as
+    /// seen now, as after a commit.
     pub(super) fn flush(&mut self) {
         let second = self.second();
         if let Some(first) = self.places.last_seen {

@@ -102,7 +102,8 @@ impl Tables {
         self.exact_place(address).is_some()
     }
 
-    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as there are rows for.
+    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as there are
+    /// rows for.
     fn row(&self, value: u32) -> usize {
         value as usize % self.rows.len().max(1)
     }
@@ -178,7 +179,8 @@ impl Tables {
         }
     }
 
-    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the exact table is cleared it has no entry.
+    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the exact
+    /// table is cleared it has no entry.
     pub(super) fn look_up(&mut self, key: &Key, bytes: u32, second: u32, clearing: bool) -> Verdict {
         let row = self.rows.iter().position(|r| r.pattern.matches(key));
         if !clearing && !self.exact.is_empty() {

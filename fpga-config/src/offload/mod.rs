@@ -12,6 +12,10 @@
 //! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
 //! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
+//! Where the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]), the
+//! first row drops that key, no flow has that row, and no exact entry has that key: such a frame never leaves
+//! by a port, whatever the flows are.
+//!
 //! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
 
 mod anew;
@@ -26,16 +30,19 @@ pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
 use crate::codec::entry::{Exact, Row};
 use crate::codec::key::FIRST_TYPE;
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Field, Key, PortMap, Reason, Rule, Transport};
+use crate::codec::{Action, Field, Header, Key, PortMap, Reason, Rule, Transport};
 use crate::profile::FlowMap;
 use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
-use moves::{Owner, Slot};
+use moves::{Owner, Slot, Step};
 use select::{Candidate, Choice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::Time;
 use tandem_openflow::table::{Criteria, FlowTable, Instructions};
+
+/// The type of a frame with a service tag (IEEE 802.1ad).
+const SERVICE_TAG: u64 = 0x88a8;
 
 /// A flow as it was when it was translated.
 #[derive(Debug, Clone)]
@@ -142,7 +149,8 @@ impl Offload {
         self.generation = None;
         for at in 0..self.card.len() {
             let row = Row::read(&self.map, at as u32, card)?;
-            self.card[at] = (!row.is_deleted()).then_some(Slot { owner: Owner::Found, row });
+            let owner = if at == 0 && Some(row) == self.guard() { Owner::Guard } else { Owner::Found };
+            self.card[at] = (!row.is_deleted()).then_some(Slot { owner, row });
             self.counters[at] = carry::Counters::read(&self.map, at, card)?;
         }
         self.entries.clear();
@@ -159,6 +167,16 @@ impl Offload {
         }
         (self.lost, self.emptied) = (false, false);
         Ok(())
+    }
+
+    /// What the first row is kept for, where it is.
+    fn guard(&self) -> Option<Row> {
+        self.map.guard.map(Row::guard)
+    }
+
+    /// Rows that no flow has.
+    fn kept(&self) -> usize {
+        usize::from(self.map.guard.is_some()).min(self.card.len())
     }
 
     /// Other ports: everything is translated anew at the next `sync`.
@@ -312,12 +330,19 @@ impl Offload {
             report.rejected = rejected.collect();
         }
         // 2. Rows.
-        let moves = moves::plan(&self.card, &wanted);
+        let kept = self.kept();
+        // The guard comes first, unless a flow of somebody else's is there: that one's packets must have
+        // their new row before.
+        let empty = |slot: &Slot| slot.row == Row::after_reset();
+        let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
+        report.commits += if early { self.put_guard(now, card)? } else { 0 };
+        let moves = moves::plan(self.card.get(kept..).unwrap_or_default(), &wanted);
         report.gaps += moves.gaps;
         for step in &moves.steps {
-            self.step(step, now, card)?;
+            self.step(&Step { at: step.at + kept, ..*step }, now, card)?;
             report.commits += usize::from(step.write);
         }
+        report.commits += self.put_guard(now, card)?;
         // 3. Exact entries that are no more what the table says.
         if changed {
             self.review(&permanent, fresh, now, card, &mut report)?;
@@ -325,17 +350,29 @@ impl Offload {
         Ok(report)
     }
 
+    /// Makes sure of the guard in the first row; how many rows that took.
+    fn put_guard(&mut self, now: Time, card: &mut dyn Registers) -> Result<usize, OffloadError> {
+        let Some(row) = self.guard() else { return Ok(0) };
+        let slot = Slot { owner: Owner::Guard, row };
+        if self.card.first() == Some(&Some(slot)) {
+            return Ok(0);
+        }
+        self.step(&Step { at: 0, slot: Some(slot), write: true }, now, card)?;
+        Ok(1)
+    }
+
     fn choose(&mut self) {
-        let room = self.card.len().saturating_sub(select::base(&self.ports).len());
+        let room = self.card.len().saturating_sub(self.kept() + select::base(&self.ports).len());
         self.choices = select::choose(&self.rules, room, self.ports.cpu_ports);
     }
 
     /// Marks the rules that go to the exact table, one per key: the first of the table wins.
     fn exact_rules(&mut self, without: &BTreeSet<u64>) -> BTreeMap<Key, usize> {
         let mut keys = BTreeMap::new();
+        let guarded = self.map.guard.map(Key::of_fault);
         for (at, rule) in self.rules.iter_mut().enumerate() {
             rule.exact = false;
-            let Some((key, _)) = rule.rule.key() else { continue };
+            let Some((key, _)) = rule.rule.key().filter(|(key, _)| Some(*key) != guarded) else { continue };
             let doable = rule.rule.plan.is_ok() || self.ports.cpu_ports;
             if doable && !without.contains(&rule.id) && !keys.contains_key(&key) {
                 keys.insert(key, at);
@@ -378,6 +415,9 @@ impl Offload {
 
     /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or is of no use.
     fn entry_for(&self, key: &Key, ingress: u8) -> Option<(Action, u64)> {
+        if self.map.guard.map(Key::of_fault) == Some(*key) {
+            return None;
+        }
         let rule = self.decide(key, ingress)?;
         let plan = rule.rule.plan.as_ref().ok()?;
         Some((plan.action(ingress), rule.id))
@@ -395,12 +435,14 @@ impl Offload {
         card: &mut dyn Registers,
     ) -> Result<Seen, OffloadError> {
         let Some(At::Card(ingress)) = self.ports.get(in_port).map(|p| p.at) else { return Ok(Seen::Nothing) };
-        let key = Key::of_frame(frame, queue(ingress));
+        // What the card and software see differently gets no entry.
+        let (key, Header::Whole) = Key::read(frame, queue(ingress)) else { return Ok(Seen::Nothing) };
         if self.lost || self.entries.get(&key).is_some() {
             return Ok(Seen::Nothing);
         }
-        // What is behind a length decides in software, and the card does not see it.
-        if key.get(Field::ETH_TYPE) < u64::from(FIRST_TYPE) {
+        // What is behind a length or a service tag decides in software, and the card does not see it.
+        let kind = key.get(Field::ETH_TYPE);
+        if kind < u64::from(FIRST_TYPE) || kind == SERVICE_TAG {
             return Ok(Seen::Nothing);
         }
         self.make(key, ingress, now, card)
@@ -424,6 +466,13 @@ impl Offload {
                 n => Place::Exact(n),
             },
         })
+    }
+
+    /// What of a flow the card does not do though it has it in rows or entries, where there is such a thing.
+    pub fn except(&self, flow: u64) -> Option<&Reason> {
+        let at = find(&self.index, flow)?;
+        let there = matches!(self.place(flow)?, Place::Rows(_) | Place::Exact(_));
+        self.rules.get(at).filter(|_| there)?.rule.except.as_ref()
     }
 
     /// Exact entries in the card.

@@ -21,6 +21,9 @@ pub enum Owner {
     Punt(u64),
     /// From a CPU queue to its port, or from a port to its CPU queue.
     Base,
+    /// The first row, which drops the key that a fault of the bitfile makes of frames from any port. It never
+    /// moves.
+    Guard,
     /// Found in the card.
     Found,
 }

@@ -12,7 +12,8 @@ use tandem_model::Time;
 pub struct Options {
     /// What becomes of rules on transport ports.
     pub transport: Transport,
-    /// What reading a row's counters does, where that is not what the profile says: behind a simulation of the Verilog they are cleared.
+    /// What reading a row's counters does, where that is not what the profile says: behind a simulation of
+    /// the Verilog they are cleared.
     pub row_counters: Option<RowCounters>,
     /// An exact entry that was made for a packet goes when it was not used for so long.
     pub idle: Duration,

@@ -318,7 +318,19 @@ impl Parts<'_> {
             entered,
             entered_clears: register.is_some_and(|r| r.mode.clears()),
             decided: d.decided.iter().map(|name| self.find(part, name.clone())).collect(),
+            ready: self.ready(d),
         }
+    }
+
+    fn ready(&mut self, d: &super::file::DataPathFile) -> Option<(u32, u32)> {
+        let part = "data_path";
+        let mask = 1u32.checked_shl(d.ready_bit.into());
+        if mask.is_none() {
+            let why = format!("ready_bit = {}: a register has bits 0 to 31", d.ready_bit);
+            self.faults.push(Fault::Part { part, why });
+        }
+        let address = self.find(part, d.ready.clone()?);
+        Some((address, mask?))
     }
 
     /// Checks what a profile says of its faults; gives the key that the first row is kept for.

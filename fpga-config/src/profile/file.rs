@@ -270,6 +270,11 @@ pub struct DataPathFile {
     pub entered: String,
     /// Those that together count decisions.
     pub decided: Vec<String>,
+    /// The register that says whether the data path takes words.
+    pub ready: Option<String>,
+    /// Which bit of it.
+    #[serde(default)]
+    pub ready_bit: u8,
 }
 
 /// Which output queues there are.

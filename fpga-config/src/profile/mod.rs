@@ -98,7 +98,8 @@ pub struct FlowMap {
     pub seconds: u32,
     /// What reading a row's counters does.
     pub row_counters: RowCounters,
-    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other ports' frames.
+    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other ports'
+    /// frames.
     pub guard: Option<FaultKey>,
 }
 
@@ -139,16 +140,22 @@ pub struct Watchdog {
     pub period: Duration,
 }
 
-/// What shows that the data path lags or stands still: after a moment without frames, all that entered are decided. A difference that stays
-/// is a frame that the look-up lost (see [`FaultKind::HeaderBeyondFrame`] and [`FaultKind::TaggedThenShort`]).
+/// What shows that the data path lags or stands still: after a moment without frames, all that entered are
+/// decided. A difference that stays is a frame that the look-up lost (see [`FaultKind::HeaderBeyondFrame`]
+/// and [`FaultKind::TaggedThenShort`]).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DataPath {
     /// Address of the register that counts frames that entered the data path.
     pub entered: u32,
-    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody else may read.
+    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody else may
+    /// read.
     pub entered_clears: bool,
     /// Addresses of the registers that together count the frames that were decided: 32 bits each, they wrap.
     pub decided: Vec<u32>,
+    /// Address and mask of the bit that is set while the data path takes words. Clear in every one of several
+    /// readings, while nothing is decided, it stands still; a frame that is stuck half-way is not counted as
+    /// entered, so the counts alone may not show it.
+    pub ready: Option<(u32, u32)>,
 }
 
 /// A bitfile: its board, registers and abilities.

@@ -1,4 +1,5 @@
-//! Transcripts of a card: what it was told and asked, and what it answered. `tests/data/netfpga-transcripts/README.md` has their form.
+//! Transcripts of a card: what it was told and asked, and what it answered.
+//! `tests/data/netfpga-transcripts/README.md` has their form.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::time::Duration;

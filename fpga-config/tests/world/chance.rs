@@ -1,6 +1,6 @@
 //! Random flows and packets of a small universe, so that they meet.
 
-#![allow(unreachable_pub, reason = "a part of a test")]
+#![allow(dead_code, unreachable_pub, reason = "a part of a test, of which each test file uses a part")]
 
 use super::Dice;
 
@@ -200,7 +200,7 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
         2 => f.extend([0x88, 0xb5, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
         3 => f.extend([0x88, 0xcc, 2, 7, 4]),
         _ => {
-            let options = if d.one_in(5) { vec![1u8; 4] } else { Vec::new() };
+            let options = if d.one_in(4) { vec![1u8; d.pick(&[4, 4, 8, 12, 24, 40])] } else { Vec::new() };
             let protocol = d.pick(&[6u8, 17, 17, 1, 47]);
             let part =
                 if fragments && d.one_in(4) { d.pick(&[[0x20, 0], [0, 10], [0x20, 3]]) } else { [0, 0] };
@@ -211,7 +211,9 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
                 _ => {
                     body.extend(source.to_be_bytes());
                     body.extend(target.to_be_bytes());
-                    body.extend([0, 12, d.pick(&[0, 0x12]), 0x34]);
+                    body.extend([0, 12]);
+                    // None, or any.
+                    body.extend(d.pick(&[[0, 0], [0, 0x34], [0x12, 0x34], [0xff, 0xff]]));
                     body.extend([0; 12]);
                 }
             }
@@ -228,5 +230,23 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
         }
     }
     f.resize(f.len().max(60), 0);
+    f
+}
+
+/// A frame of which a card may see something else than software does: IPv4 headers that are too short or
+/// longer than they are, LLC and SNAP, frames that end early.
+pub fn odd(d: &mut Dice, fragments: bool) -> Vec<u8> {
+    let mut f = frame(d, fragments);
+    let at = if f[12..14] == [0x81, 0] { 16 } else { 12 };
+    match d.roll(4) {
+        0 | 1 if f[at..at + 2] == [8, 0] => f[at + 2] = 0x40 | d.roll(16) as u8,
+        2 => {
+            let length = (f.len() - at - 2) as u16;
+            let snap = [0xaa, 0xaa, 3, 0, 0, 0];
+            let llc = if d.one_in(2) { snap.to_vec() } else { vec![0x42, 0x42, 3] };
+            f.splice(at..at, [&length.to_be_bytes()[..], &llc].concat());
+        }
+        _ => f.truncate(d.pick(&[37, 38, 40, 42, 46, 52, 58, 59])),
+    }
     f
 }

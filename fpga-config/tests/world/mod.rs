@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::codec::ports::{At, cpu_queue, queue};
-use tandem_fpga_config::codec::{Port, PortMap};
+use tandem_fpga_config::codec::{Field, Header, Key, Port, PortMap, Rule, Transport};
 use tandem_fpga_config::model::Model;
+use tandem_fpga_config::offload::moves::Owner;
 use tandem_fpga_config::offload::{Offload, Options, Report, Seen};
 use tandem_fpga_config::profile::{FlowMap, RowCounters, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Change, Flow, Pipeline};
+use tandem_openflow::table::{Adding, Change, Flow, FlowKey, Pipeline};
 
 /// A small generator of numbers, so that a seed is a story.
 pub struct Dice(pub u64);
@@ -70,6 +71,8 @@ pub struct Watched<'a> {
     pub lost: u64,
     pub commits: usize,
     pub reads: usize,
+    /// The first row is the guard: it is never written again.
+    pub guarded: bool,
 }
 
 impl Registers for Watched<'_> {
@@ -82,8 +85,20 @@ impl Registers for Watched<'_> {
         self.card.write32(address, value)?;
         let exact = address >= self.map.exact && address < self.map.exact + self.map.exact_rows * 128;
         self.commits += usize::from(address == self.map.write_row);
+        if address == self.map.write_row && value == 0 && self.guarded {
+            self.wrong.push("the guard was written over".to_owned());
+        }
         if address == self.map.write_row || exact && address % 128 == 28 {
             let mut card = self.card.clone();
+            // A header that is too short leaves by no port, at no moment.
+            let mut short = [0; 60];
+            (short[12], short[14]) = (8, 0x44);
+            for queue in (0..8).filter(|_| self.guarded) {
+                let out = card.packet(queue, &short, self.now);
+                if !out.is_empty() {
+                    self.wrong.push(format!("a short header from queue {queue} left: {out:?}"));
+                }
+            }
             for (n, frame, old, new) in self.packets {
                 let mut out = card.packet(queue(*n), frame, self.now);
                 out.sort();
@@ -123,6 +138,19 @@ pub struct World {
     pub lost: u64,
     pub gaps: usize,
     pub entries: u64,
+    /// Frames that the card sees otherwise than software does.
+    pub odd: u64,
+}
+
+/// A frame with what the card reads behind its end: zeros, behind a constant where a tag was taken off.
+fn extended(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame.get(12..14) == Some(&[0x81, 0]) {
+        frame.resize(frame.len().next_multiple_of(8), 0);
+        frame.extend([0x60, 0x0d, 0xf0, 0x0d]);
+    }
+    frame.resize(frame.len().max(120), 0);
+    frame
 }
 
 pub fn start() -> Time {
@@ -165,6 +193,7 @@ impl World {
             lost: 0,
             gaps: 0,
             entries: 0,
+            odd: 0,
         }
     }
 
@@ -268,6 +297,7 @@ impl World {
             lost: 0,
             commits: 0,
             reads: 0,
+            guarded: self.offload.rows().first().is_some_and(|s| s.is_some_and(|s| s.owner == Owner::Guard)),
         };
         let report = self.offload.sync(&self.soft.tables[0], self.now, &mut watched).expect("it answers");
         assert_eq!(watched.wrong, Vec::<String>::new(), "on the way");
@@ -279,8 +309,72 @@ impl World {
         report
     }
 
+    /// What the card must do to a frame of which it sees something else than software does; `None` for all
+    /// others.
+    ///
+    /// - An IPv4 header length below 5: it never leaves.
+    /// - 802.3 with a length (LLC, SNAP): decided as if the rules that look at a type were not there.
+    /// - A frame that ends before a field: decided and changed as if it went on as the card reads it.
+    fn odd(&self, n: u8, frame: &[u8]) -> Option<Verdict> {
+        let in_port = self.ports.number(n).expect("a port");
+        let (key, header) = Key::read(frame, queue(n));
+        if header == Header::Short {
+            return Some(Verdict::Card(Vec::new()));
+        }
+        if key.get(Field::ETH_TYPE) < 0x0600 {
+            let mut table = self.alone.clone();
+            let typed = table.tables[0].iter().filter(|f| {
+                let rule = Rule::new(&f.criteria, &f.instructions, &self.ports, Transport::Literal);
+                rule.except.is_some() || rule.pattern.mask.get(Field::ETH_TYPE) != 0xffff
+            });
+            let filters: Vec<_> = typed.map(|f| Filter::strictly(f.criteria.clone(), f.priority)).collect();
+            for filter in filters {
+                table.tables[0].delete(&filter);
+            }
+            return Some(verdict(&mut table, &self.ports, frame, in_port, self.now));
+        }
+        let longer = extended(frame);
+        if FlowKey::new(frame, in_port) == FlowKey::new(&longer, in_port) && header == Header::Whole {
+            return None;
+        }
+        let mut wanted = verdict(&mut self.alone.clone(), &self.ports, &longer, in_port, self.now);
+        if let Verdict::Card(out) = &mut wanted {
+            let more = longer.len() - frame.len();
+            out.iter_mut().for_each(|(_, frame)| frame.truncate(frame.len() - more));
+        }
+        Some(wanted)
+    }
+
+    /// Tries a frame on a copy of everything when it is an odd one; true when it was.
+    fn tried_odd(&mut self, n: u8, frame: &[u8]) -> bool {
+        let Some(wanted) = self.odd(n, frame) else { return false };
+        self.odd += 1;
+        let (mut card, mut offload) = (self.card.clone(), self.offload.clone());
+        let mut out = card.packet(queue(n), frame, self.now);
+        out.sort();
+        let in_port = self.ports.number(n).expect("a port");
+        let software = self.ports.cpu_ports && out == [(cpu_queue(n), frame.to_vec())];
+        let (key, header) = Key::read(frame, queue(n));
+        // Software sees all of it, so what it decides is right.
+        if !software || header == Header::Short {
+            assert_eq!(Verdict::Card(out), wanted, "port {n}: {frame:02x?}\n{}", self.story());
+        }
+        let seen = offload.packet_seen(frame, in_port, self.now, &mut card).expect("it answers");
+        if header != Header::Whole || key.get(Field::ETH_TYPE) < 0x0600 {
+            assert_eq!(
+                seen,
+                Seen::Nothing,
+                "no exact entry is made of what both see differently: {frame:02x?}"
+            );
+        }
+        true
+    }
+
     /// A packet comes in by a port of the card, and everything happens to it that would.
     pub fn packet(&mut self, n: u8, frame: &[u8]) {
+        if self.tried_odd(n, frame) {
+            return;
+        }
         let in_port = self.ports.number(n).expect("a port");
         let wanted = self.alone.process(frame, in_port, self.now);
         let out = self.card.packet(queue(n), frame, self.now);

@@ -42,11 +42,13 @@ pub(crate) enum Verb {
     List,
     /// The profiles that come along: which bitfile has what.
     Profiles,
-    /// What a card is: board, bus FPGA, loaded bitfile with its known faults, links, and what can be done with it on this kernel.
+    /// What a card is: board, bus FPGA, loaded bitfile with its known faults, links, and what can be done
+    /// with it on this kernel.
     ///
-    /// The OpenFlow switch has three known faults: an IPv4 header that is said to be longer than its frame makes the look-up lag or stop
-    /// (header-beyond-frame); a frame of at most 64 bytes close behind a tagged one of 121 to 128 bytes stops the data path
-    /// (tagged-then-short); an IPv4 header length below 5 gives a key of zeros, as if the frame came in at port 0 (short-header).
+    /// The OpenFlow switch has three known faults: an IPv4 header that is said to be longer than its frame
+    /// makes the look-up lag or stop (header-beyond-frame); a frame of at most 64 bytes close behind a tagged
+    /// one of 121 to 128 bytes stops the data path (tagged-then-short); an IPv4 header length below 5 gives a
+    /// key of zeros, as if the frame came in at port 0 (short-header).
     Info,
     /// Load a bitfile (.bit or .bin) into the card. Part, length and bus FPGA are checked first; afterwards the card must say what it is.
     Load {
@@ -67,7 +69,8 @@ pub(crate) enum Verb {
         /// Those that are 0 too.
         #[arg(long)]
         all: bool,
-        /// Those that reading clears too, summed: what is counted here, nobody else sees. Nobody else may have the card meanwhile.
+        /// Those that reading clears too, summed: what is counted here, nobody else sees. Nobody else may
+        /// have the card meanwhile.
         #[arg(long)]
         clearing: bool,
     },
@@ -116,8 +119,9 @@ pub(crate) enum Verb {
         /// Before any bitfile was loaded, for trying `load`.
         #[arg(long)]
         unloaded: bool,
-        /// With the faults that the bitfile is known to have (`tandem-fpga info` names them): certain frames make the look-up lag or stop,
-        /// until the user FPGA is reset. Without this, such frames disturb no others.
+        /// With the faults that the bitfile is known to have (`tandem-fpga info` names them): certain frames
+        /// make the look-up lag or stop, until the user FPGA is reset. Without this, such frames disturb no
+        /// others.
         #[arg(long)]
         faults: bool,
     },

@@ -75,15 +75,18 @@ fn read(opened: &mut Opened) -> anyhow::Result<Tables> {
     for row in 0..map.rows {
         let found = Row::read(&map, row.into(), card)?;
         // After a reset a row wants an all-zero key, which no packet has.
-        let unused = found.pattern == Pattern::exactly(Default::default());
-        if found.is_deleted() || unused {
+        if found.is_deleted() || found.pattern == Row::after_reset().pattern {
             empty_rows += 1;
             continue;
         }
         let at = 4 * u32::from(row);
+        let guard = map.guard.is_some_and(|key| found == Row::guard(key));
         rows.push(Wildcard {
             row,
-            flow: Shown(&found.pattern, &found.action, &ports).to_string(),
+            flow: match guard {
+                true => "guard: drops what a fault of the bitfile makes of frames from any port".to_owned(),
+                false => Shown(&found.pattern, &found.action, &ports).to_string(),
+            },
             packets: card.read32(map.packets_hit + at)?,
             bytes: card.read32(map.bytes_hit + at)?,
             last_seen: card.read32(map.last_seen + at)?,

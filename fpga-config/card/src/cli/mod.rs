@@ -35,9 +35,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Compile { flow, exact, row } => {
             let (ports, map) = (PortMap::one_card(true), flow_map(&loaded(cli)?)?);
             let writes = if *exact {
-                listing::compile_exact(flow, &ports, Transport::Card, &map)?
+                listing::compile_exact(flow, &ports, Transport::Literal, &map)?
             } else {
-                listing::compile(flow, &ports, Transport::Card, &map, *row)?
+                listing::compile(flow, &ports, Transport::Literal, &map, *row)?
             };
             io::stdout().write_all(writes.as_bytes())?;
         }

@@ -104,6 +104,17 @@ impl Registers for CosimCard {
     }
 }
 
+/// The shortest Ethernet frame, without FCS (IEEE 802.3 clause 4.2.3.3).
+const SHORTEST: usize = 60;
+
+/// A frame as it is on a wire: an interface of Linux may hand out shorter ones, and a simulated parser stops at a frame that ends before its
+/// fields.
+fn padded(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame.resize(frame.len().max(SHORTEST), 0);
+    frame
+}
+
 /// The most frames that one frame may become: a copy per queue, and what was held.
 const FRAMES: usize = 1 << 16;
 
@@ -125,7 +136,7 @@ impl CosimCard {
 impl Card for CosimCard {
     fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
         let access = Access::Packet(queue);
-        self.send(&Request::Packet(queue, frame.to_vec()), access)?;
+        self.send(&Request::Packet(queue, padded(frame)), access)?;
         self.sent(access)
     }
 
@@ -133,7 +144,7 @@ impl Card for CosimCard {
         let mut last = Access::Packet(0);
         for (queue, frame) in frames {
             last = Access::Packet(*queue);
-            self.send(&Request::Queue(*queue, frame.to_vec()), last)?;
+            self.send(&Request::Queue(*queue, padded(frame)), last)?;
             match self.answer(last)? {
                 Answer::Done => {}
                 other => {

@@ -11,7 +11,9 @@
 //! | `g`: all of those frames go in, each as close behind the last as the card takes them | `p QUEUE HEX` for each frame that left, then `ok` |
 //! | any of them, when it cannot be done | `! why` |
 //!
-//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At most [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers within the client's time-out.
+//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At most
+//! [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers within the
+//! client's time-out.
 
 mod client;
 pub mod protocol;
