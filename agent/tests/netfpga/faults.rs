@@ -1,6 +1,8 @@
-//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it is noticed, reset and written anew.
+//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it is
+//! noticed, reset and written anew.
 //!
-//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only that it comes to an end is asserted.
+//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only that it
+//! comes to an end is asserted.
 
 use crate::host::{Agent, Host, LIMIT, is_root, wait};
 use crate::talk::{Talk, across, flow};
@@ -239,7 +241,8 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     }
     let (host, _card, _agent, mut talk) = up("", many());
     let stream = Stream::start(&host, 1, 2);
-    // The most used rule comes into a row; nothing that moves later is to be taken for something that was lost.
+    // The most used rule comes into a row; nothing that moves later is to be taken for something that was
+    // lost.
     wait("its rule in a row", || host.places("a")[&12].starts_with("hardware row ").then_some(()));
     entries(&host);
     let there = |host: &Host| {
@@ -283,8 +286,12 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
         "{row:?} after {last:?}, {sent} sent"
     );
     host.reach(1, 2);
-    let json = host.say("a", &["--json", "report"]).1;
-    assert!(!json.is_empty());
+    // What the controller is told.
+    let told: serde_json::Value =
+        serde_json::from_str(&host.say("a", &["--json", "counters"]).1).expect("JSON");
+    let card = &told[0]["card"];
+    assert!(card["path"] == "working" && card["outages"] == 1, "{told}");
+    assert!(card["outage_ms"].as_f64().is_some_and(|ms| ms > 5.0), "{card}");
 }
 
 #[test]
