@@ -52,6 +52,8 @@ pub struct CardIo {
     numbers: [Option<u32>; 4],
     pub(super) offload: Option<Offload>,
     pub(super) macs: Option<Sweep>,
+    /// The card's clock, when its MACs were read last.
+    pub(super) seconds: u32,
     pub(super) counted: BTreeMap<String, u64>,
     pub(super) rates: BTreeMap<u32, u64>,
     scratch: Option<Batch>,
@@ -103,6 +105,7 @@ impl CardIo {
             macs: Some(Sweep::new(&card.profile, "MAC_GRP")),
             card: Some(card),
             opening: None,
+            seconds: 0,
             card_ports,
             numbers,
             offload: None,
@@ -150,6 +153,7 @@ impl CardIo {
                 Ok(card) => {
                     tracing::info!("switch {}: the card {} answers again", self.switch.name, card.target);
                     self.macs = Some(Sweep::new(&card.profile, "MAC_GRP"));
+                    self.seconds = 0;
                     (self.card, self.trouble, self.no_packets) = (Some(card), None, None);
                     self.rates.clear();
                 }

@@ -347,6 +347,7 @@ impl CardIo {
             if let Some(macs) = &mut self.macs {
                 macs.restart();
             }
+            self.seconds = 0;
             Ok::<(), AccessError>(())
         })();
         if let Err(error) = outcome {

@@ -8,7 +8,7 @@ use tandem_fpga_card::info;
 use tandem_fpga_config::counters::Reading;
 use tandem_fpga_config::limiter::Setting;
 use tandem_fpga_config::offload::Place;
-use tandem_fpga_config::registers::{AccessError, Registers};
+use tandem_fpga_config::registers::{AccessError, Registers, is_no_answer};
 use tandem_model::{BitRate, Time};
 use tandem_openflow::switch::Switch;
 
@@ -49,9 +49,16 @@ impl CardIo {
         }
     }
 
-    /// Reads the MACs' counters.
+    /// Reads the MACs' counters. Those of a card that others have reset begin anew, which its clock shows: it goes back.
     pub(super) fn read_macs(&mut self) -> Result<(), AccessError> {
         if let (Some(opened), Some(macs)) = (&mut self.card, &mut self.macs) {
+            if let Some(rows) = opened.profile.flow_table {
+                let seconds = Some(opened.card.read32(rows.seconds)?).filter(|s| !is_no_answer(*s));
+                if seconds.is_some_and(|s| s < self.seconds) {
+                    macs.restart();
+                }
+                self.seconds = seconds.unwrap_or(self.seconds);
+            }
             let readings = macs.read(&mut opened.card)?;
             self.counted = readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
         }

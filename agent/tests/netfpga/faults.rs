@@ -439,7 +439,7 @@ fn where_it_is_not_wanted_a_stop_is_told_and_left_to_the_operator() {
     if !is_root() {
         return;
     }
-    let (host, card, _agent, _talk) = up("recover = false\n", []);
+    let (host, card, _agent, mut talk) = up("recover = false\n", []);
     stop(&host);
     let line = shown(&host, "it is told", |_, l| l.contains("NOT FORWARDING"));
     assert!(line.contains("recover = false"), "{line}");
@@ -450,4 +450,6 @@ fn where_it_is_not_wanted_a_stop_is_told_and_left_to_the_operator() {
     other.expect("it is told");
     host.reach(1, 2);
     recovered(&host, 1);
+    let port = talk.port(1);
+    assert!((1..10_000).contains(&port.rx_packets), "it began anew, and did not wrap: {port:?}");
 }
