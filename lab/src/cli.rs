@@ -10,7 +10,9 @@ use tandem_lab::emulated::datapath::Choice;
 use tandem_lab::emulated::labs;
 use tandem_lab::emulated::outside::{self, Plan};
 use tandem_lab::experiment::world::{self, Emulated, Testbed};
-use tandem_lab::experiment::{datapaths, fit, hotspot, keep_policy, live, manifest::Manifest, packets, qos};
+use tandem_lab::experiment::{
+    datapaths, fit, hardware_qos, hotspot, keep_policy, live, manifest::Manifest, packets, qos,
+};
 use tandem_lab::testbed::{guard, up as testbed};
 use tandem_lab::{
     agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs, xen,
@@ -231,6 +233,8 @@ enum Experiment {
     },
     /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
+    /// Classes marked by rows of a NetFPGA card, the model or a real one, and sorted by the next Linux hop; what its bitfiles can and cannot do.
+    HardwareQos(hardware_qos::Options),
     /// VMs back to where the allocation policy wants them: the seed's table, and a simulated day with and without.
     KeepPolicy(keep_policy::Options),
     /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
@@ -458,6 +462,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Experiment(Experiment::Datapaths(options)) => datapaths::run(&options)?,
+        Verb::Experiment(Experiment::HardwareQos(options)) => hardware_qos::run(&options)?,
         Verb::Experiment(Experiment::KeepPolicy(options)) => keep_policy::run(&options)?,
         Verb::Experiment(Experiment::Hotspot(options)) => hotspot::run(&options)?,
         Verb::Draw { site, cabling, inventory, out } => {

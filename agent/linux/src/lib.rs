@@ -32,20 +32,20 @@ pub mod watch;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was tried, on what.
         what: String,
-        /// The kernel's answer.
-        source: std::io::Error,
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        cause: std::io::Error,
     },
     /// The kernel refused a netlink request.
-    #[error("the kernel refused {what}: {source}{}", if .text.is_empty() { String::new() } else { format!(" ({text})") })]
+    #[error("the kernel refused {what}: {cause}{}", if .text.is_empty() { String::new() } else { format!(" ({text})") })]
     Refused {
         /// Which request, on what.
         what: String,
-        /// The error number's text.
-        source: std::io::Error,
+        /// The error number's text, as above.
+        cause: std::io::Error,
         /// The kernel's extended error text.
         text: String,
     },
@@ -81,11 +81,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();
-        move |source| Error::Io { what, source }
+        move |source| Error::Io { what, cause: source }
     }
 
     pub(crate) fn nix(what: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> Error {
         let what = what.into();
-        move |errno| Error::Io { what, source: errno.into() }
+        move |errno| Error::Io { what, cause: errno.into() }
     }
 }

@@ -24,5 +24,5 @@ pub fn raise_descriptors() -> Result<(), Error> {
         return Ok(());
     }
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-        .map_err(|e| Error::Io { what: "raising the limit of descriptors".into(), source: e.into() })
+        .map_err(|e| Error::Io { what: "raising the limit of descriptors".into(), cause: e.into() })
 }

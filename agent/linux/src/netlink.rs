@@ -80,7 +80,11 @@ impl Netlink {
                     let (Some(request), Answer::Ack(result)) = (window.get(index), answer) else { continue };
                     left -= 1;
                     if let Err((source, text)) = result {
-                        first.get_or_insert(Error::Refused { what: request.what.clone(), source, text });
+                        first.get_or_insert(Error::Refused {
+                            what: request.what.clone(),
+                            cause: source,
+                            text,
+                        });
                     }
                 }
             }
@@ -136,7 +140,7 @@ impl Netlink {
                     Answer::Ack(Ok(())) if flags & NLM_F_DUMP == NLM_F_DUMP => {}
                     Answer::Ack(Ok(())) => return Ok(list),
                     Answer::Ack(Err((source, text))) => {
-                        return Err(Error::Refused { what: what.to_owned(), source, text });
+                        return Err(Error::Refused { what: what.to_owned(), cause: source, text });
                     }
                     Answer::Item(item) => list.push(*item),
                 }

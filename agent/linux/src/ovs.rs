@@ -56,7 +56,7 @@ fn command(program: &'static str, folder: &Path) -> Command {
 fn missing(program: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     move |error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { program, package: "openvswitch-switch" },
-        _ => Error::Io { what: format!("starting {program}"), source: error },
+        _ => Error::Io { what: format!("starting {program}"), cause: error },
     }
 }
 
@@ -163,7 +163,7 @@ impl Ovs {
         let killed = i32::try_from(switchd.id()).ok().and_then(Pid::from_raw);
         killed
             .map_or(Ok(()), |pid| kill_process(pid, Signal::KILL))
-            .map_err(|e| Error::Io { what: "ending vswitchd".into(), source: e.into() })?;
+            .map_err(|e| Error::Io { what: "ending vswitchd".into(), cause: e.into() })?;
         std::thread::scope(|scope| {
             for fd in taken {
                 // A thread that cannot be had leaves its socket to this one.

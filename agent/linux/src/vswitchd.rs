@@ -13,7 +13,7 @@ use std::path::Path;
 /// When the process is gone, or may not be looked into.
 pub fn sockets(pid: u32) -> Result<Vec<OwnedFd>, Error> {
     let failed =
-        |e: rustix::io::Errno| Error::Io { what: format!("taking hold of process {pid}"), source: e.into() };
+        |e: rustix::io::Errno| Error::Io { what: format!("taking hold of process {pid}"), cause: e.into() };
     let Some(own) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(Vec::new()) };
     let process = pidfd_open(own, PidfdFlags::empty()).map_err(failed)?;
     let listing = std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -48,7 +48,7 @@ pub fn raise_send_buffer(pid_file: &Path, bytes: usize) -> Result<usize, Error> 
         if packets && socket_send_buffer_size(&socket).is_ok_and(|now| now < bytes) {
             set_socket_send_buffer_size_force(&socket, bytes).map_err(|e| Error::Io {
                 what: "enlarging the send buffer of vswitchd (needs CAP_NET_ADMIN)".into(),
-                source: e.into(),
+                cause: e.into(),
             })?;
             changed += 1;
         }

@@ -371,6 +371,7 @@ fn a_refusal_has_the_kernel_s_own_words() {
         .expect("a namespace")
         .expect_err("it is there already");
     let Error::Refused { text, .. } = &error else { panic!("{error}") };
+    assert!(std::error::Error::source(&error).is_none(), "its cause is in its message: {error}");
     assert!(text.contains("Exclusivity flag on"), "the extended text is missing: {error}");
 }
 

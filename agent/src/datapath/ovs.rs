@@ -293,7 +293,7 @@ impl Ovs {
 }
 
 fn is_not_permitted(error: &tandem_linux::Error) -> bool {
-    matches!(error, tandem_linux::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
+    matches!(error, tandem_linux::Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// The database's refusal, with what a user of the agent can do.

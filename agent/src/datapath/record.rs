@@ -26,12 +26,12 @@ pub(crate) enum RecordError {
         why: String,
     },
     /// It cannot be written.
-    #[error("{}: {source}; what was there before could not be written down, and is therefore left alone", file.display())]
+    #[error("{}: {cause}; what was there before could not be written down, and is therefore left alone", file.display())]
     Unsaved {
         /// Which file.
         file: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
+        /// The kernel's answer; in the message.
+        cause: io::Error,
     },
 }
 
@@ -68,7 +68,7 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
         if *self.get()? == next {
             return Ok(());
         }
-        let unsaved = |source| RecordError::Unsaved { file: self.file.clone(), source };
+        let unsaved = |cause| RecordError::Unsaved { file: self.file.clone(), cause };
         let text = serde_json::to_vec(&next).map_err(|e| unsaved(e.into()))?;
         write(&self.file, &text).map_err(unsaved)?;
         self.now = Ok(next);

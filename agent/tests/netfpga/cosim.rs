@@ -1,10 +1,10 @@
 //! With a card behind a socket: restarts, a second agent, and a card that dies, hangs, forgets or is another.
 
 use crate::frame;
-use crate::host::{Agent, Host, is_root, wait};
-use crate::peer::Peer;
+use crate::host::{Agent, Host, is_root, now, wait};
+use crate::peer::{Bench, Peer};
 use crate::talk::{Talk, across, flow};
-use tandem_openflow::of13::Field;
+use tandem_openflow::of13::{Field, FlowMod};
 
 fn configure(host: &Host, name: &str, options: &str) {
     let card = host.path("card.sock");
@@ -220,4 +220,54 @@ fn a_simulation_without_packets_is_a_card_all_the_same() {
     peer.bench().no_packets = false;
     host.reach(1, 2);
     assert_eq!(host.view("a").about.len(), 1);
+}
+
+/// An agent on a card behind a socket that was prepared, with flows between ports 1 and 2 that live so long without use.
+fn prepared(options: &str, idle: u16, prepare: impl FnOnce(&mut Bench)) -> (Host, Peer, Agent, Talk) {
+    let host = Host::new();
+    let peer = Peer::listen(&host.path("card.sock"));
+    prepare(&mut peer.bench());
+    configure(&host, "a", options);
+    let agent = host.start("a");
+    assert_eq!(host.applied("a"), serde_json::json!([]));
+    let mut talk = host.talk("a");
+    let flows = [across(1, 2), across(2, 1)].map(|f| FlowMod { idle_timeout: idle, flags: 1, ..f });
+    talk.install(flows.into_iter().chain([across(3, 4), across(4, 3)]));
+    in_hardware(&host, "a");
+    (host, peer, agent, talk)
+}
+
+#[test]
+fn what_a_slow_card_forwards_is_not_idle_by_its_own_clock() {
+    if !is_root() {
+        return;
+    }
+    let slow = |bench: &mut Bench| bench.slow = Some(now());
+    let (host, _peer, _agent, mut talk) = prepared("clock = \"card\"\n", 2, slow);
+    // 6 s, of which the card's clock makes less than one, and its flows may be idle for two.
+    assert_eq!(host.ping(3, 4, 30), 30);
+    assert_eq!(talk.flows().len(), 4);
+    // By this machine's clock they are gone by then.
+    let (host, _peer, _agent, mut talk) = prepared("", 2, slow);
+    assert_eq!(host.ping(3, 4, 30), 30);
+    assert_eq!(talk.flows().len(), 2);
+}
+
+#[test]
+fn row_counters_that_reading_clears_are_summed_where_the_agent_is_told() {
+    if !is_root() {
+        return;
+    }
+    let clearing = |bench: &mut Bench| {
+        let model = bench.card.model.clone();
+        bench.card.model = model.clearing_row_counters();
+    };
+    let (host, _peer, _agent, mut talk) = prepared("row_counters = \"clear-on-read\"\n", 0, clearing);
+    // Fewer each time: a counter that was taken for one that goes on would seem to have wrapped.
+    let mut counted = 0;
+    for count in [9, 5, 2] {
+        assert_eq!(host.ping(1, 2, count), count);
+        counted = talk.agree(12, 1, counted + u64::from(count));
+        assert!(counted < 1000, "{counted}");
+    }
 }

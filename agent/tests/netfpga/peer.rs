@@ -6,12 +6,12 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::protocol::{Answer, Request};
 use tandem_fpga_card::modelled::ModelCard;
 use tandem_fpga_config::codec::entry::Row;
 use tandem_fpga_config::profile::{FlowMap, builtin};
 use tandem_fpga_config::registers::Registers;
+use tandem_model::Time;
 
 /// What is behind the socket.
 pub(crate) struct Bench {
@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     pub hangs: bool,
     /// It has registers only.
     pub no_packets: bool,
+    /// Since when its clock goes at a tenth of its speed.
+    pub slow: Option<Time>,
     streams: Vec<UnixStream>,
     open: bool,
 }
@@ -45,6 +47,7 @@ impl Peer {
             exact: 0,
             hangs: false,
             no_packets: false,
+            slow: None,
             streams: Vec::new(),
             open: true,
         };
@@ -104,6 +107,11 @@ impl Drop for Peer {
 }
 
 impl Bench {
+    fn time(&self) -> Time {
+        let now = now();
+        self.slow.map_or(now, |since| since + now.since(since) / 10)
+    }
+
     pub(crate) fn row(&mut self, at: usize) -> Row {
         Row::read(&self.map, at as u32, &mut self.card).expect("a row")
     }
@@ -137,21 +145,23 @@ fn answer(stream: &UnixStream, bench: &Mutex<Bench>) {
         if bench.hangs {
             continue;
         }
-        bench.card.model.set_time(now());
+        let time = bench.time();
+        bench.card.model.set_time(time);
         let answers = match Request::parse(&line).expect("a request") {
-            Request::Read(at) => vec![Answer::Value(bench.card.read32(at).expect("a register"))],
+            // Not by the card in memory, whose clock is this process's.
+            Request::Read(at) => vec![Answer::Value(bench.card.model.read32(at).expect("a register"))],
             Request::Write(at, value) => {
                 let map = bench.map;
                 bench.commits += usize::from(at == map.write_row);
                 let exact = map.exact..map.exact + map.exact_rows * map.exact_stride;
                 bench.exact += usize::from(exact.contains(&at));
-                bench.card.write32(at, value).expect("a register");
+                bench.card.model.write32(at, value).expect("a register");
                 vec![Answer::Done]
             }
             Request::Queue(..) | Request::Go => vec![Answer::Refused("there are no bursts".into())],
             Request::Packet(..) if bench.no_packets => vec![Answer::Refused("there are no packets".into())],
             Request::Packet(queue, frame) => {
-                let sent = bench.card.inject(queue, &frame).expect("a model has packets");
+                let sent = bench.card.model.packet(queue, &frame, time);
                 sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect()
             }
         };

@@ -133,7 +133,7 @@ impl<W: Write> Recording<W> {
 pub enum ReplayError {
     /// It could not be read.
     #[error("the recording cannot be read: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
     /// A line that is none.
     #[error("line {line} is no line of a recording: {why}")]
     Line {
@@ -154,6 +154,13 @@ pub enum ReplayError {
     /// It decides otherwise.
     #[error("event {} was decided otherwise:\nevent:    {}\nrecorded: {}\nnow:      {}", .0.event, json(&.0.recorded.event), json(&.0.recorded.effects), json(&.0.decided))]
     Diverged(Box<Divergence>),
+}
+
+/// (The cause is in the message, and no `source` besides, so that nobody prints it twice.)
+impl From<io::Error> for ReplayError {
+    fn from(cause: io::Error) -> ReplayError {
+        ReplayError::Read(cause)
+    }
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -36,10 +36,10 @@ const SSH_FAILED: i32 = 255;
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
     /// There is no ssh here.
-    #[error("cannot start ssh here ({source}); `apt-get install openssh-client`")]
+    #[error("cannot start ssh here ({cause}); `apt-get install openssh-client`")]
     NoProgram {
-        /// Why.
-        source: std::io::Error,
+        /// Why; in the message.
+        cause: std::io::Error,
     },
     /// Nobody answers there.
     #[error(
@@ -224,7 +224,7 @@ impl Ssh {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| SshError::NoProgram { source })?;
+            .map_err(|cause| SshError::NoProgram { cause })?;
         let complaints = child.stderr.take().map(listen);
         let stdin = child.stdin.take();
         let (ready, readiness) = mpsc::channel();
@@ -308,7 +308,7 @@ impl Ssh {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| SshError::NoProgram { source })?;
+            .map_err(|cause| SshError::NoProgram { cause })?;
         if let Some(mut input) = child.stdin.take() {
             let bytes = stdin.to_vec();
             // A command that does not read all of it ends this with a broken pipe; its status says what that means.
@@ -389,7 +389,7 @@ impl Ssh {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| SshError::NoProgram { source })?;
+            .map_err(|cause| SshError::NoProgram { cause })?;
         Ok(Remote {
             machine: self.machine.name.clone(),
             what: what.to_owned(),

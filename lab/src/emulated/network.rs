@@ -130,8 +130,8 @@ fn node_work(
 /// A kernel without netem says only that it does not know it.
 fn name_netem(error: tandem_linux::Error) -> tandem_linux::Error {
     match error {
-        tandem_linux::Error::Refused { what, source, .. }
-            if what.starts_with("netem") && source.kind() == std::io::ErrorKind::NotFound =>
+        tandem_linux::Error::Refused { what, cause, .. }
+            if what.starts_with("netem") && cause.kind() == std::io::ErrorKind::NotFound =>
         {
             tandem_linux::Error::Unsupported {
                 feature: "netem (module sch_netem), which delays and loses packets",

@@ -5,6 +5,7 @@
 
 pub mod datapaths;
 pub mod fit;
+pub mod hardware_qos;
 pub mod hotspot;
 pub mod keep_policy;
 pub mod live;

@@ -25,7 +25,14 @@ pub enum LineError {
     NoText(usize),
     /// The connection.
     #[error("its line cannot be read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+/// (The cause is in the message, and no `source` besides, so that nobody prints it twice.)
+impl From<io::Error> for LineError {
+    fn from(cause: io::Error) -> LineError {
+        LineError::Io(cause)
+    }
 }
 
 /// The next line without its end; `None` where the other end has ended after a whole one.

@@ -15,7 +15,7 @@ pub enum DriverError {
     #[error(
         "it does not say who it is: {0}; it was told so. Update the switch's software, and let only switches dial this port"
     )]
-    Garbage(#[from] DecodeError),
+    Garbage(DecodeError),
     /// The handshake did not end.
     #[error("it has not told {0} for {1:?} after its HELLO; look into the switch's own log")]
     Handshake(&'static str, Duration),
@@ -29,5 +29,19 @@ pub enum DriverError {
     Barrier(Duration),
     /// An answer without an end.
     #[error("{0}; no switch has as many ports or flows: update its software")]
-    Endless(#[from] Overflow),
+    Endless(Overflow),
+}
+
+/// (The cause is in the message, and no `source` besides, so that nobody prints it twice.)
+impl From<Overflow> for DriverError {
+    fn from(cause: Overflow) -> DriverError {
+        DriverError::Endless(cause)
+    }
+}
+
+/// (The cause is in the message, and no `source` besides, so that nobody prints it twice.)
+impl From<DecodeError> for DriverError {
+    fn from(cause: DecodeError) -> DriverError {
+        DriverError::Garbage(cause)
+    }
 }

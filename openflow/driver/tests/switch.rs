@@ -416,6 +416,7 @@ fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
         pair.out.bytes.clear();
         let error = pair.driver.on_message(&short, pair.now, &mut pair.out).expect_err("nonsense");
         assert!(matches!(error, DriverError::Garbage(_)), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "its cause is in its message: {error}");
         assert!(error.to_string().contains("let only switches dial"), "{error}");
         assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x52)]);
         // A length that no message has: what follows cannot be cut.

@@ -54,7 +54,7 @@ impl Ethtool {
         match sys::ethtool(self.socket.as_fd(), name, head, room) {
             Ok((_, bytes)) => Ok(Some(bytes)),
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
-            Err(source) => Err(Error::Io { what: format!("asking for the {what} of {name}"), source }),
+            Err(source) => Err(Error::Io { what: format!("asking for the {what} of {name}"), cause: source }),
         }
     }
 
@@ -118,7 +118,7 @@ impl Ethtool {
                 wanted.iter().map(|(f, on)| format!("{f} {}", if *on { "on" } else { "off" })).collect();
             format!("setting {} of {name}", list.join(", "))
         };
-        let fail = |source| Error::Io { what: what(), source };
+        let fail = |source| Error::Io { what: what(), cause: source };
         let head = parse::feature_request(SET_FEATURES, &names, wanted).ok_or_else(|| {
             fail(std::io::Error::new(
                 ErrorKind::NotFound,

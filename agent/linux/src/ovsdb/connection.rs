@@ -80,8 +80,8 @@ impl Ovsdb {
     /// [`Error::Connect`] when nobody listens there.
     pub fn connect(socket: &Path) -> Result<Ovsdb, Error> {
         let remote = || format!("unix:{}", socket.display());
-        let stream =
-            UnixStream::connect(socket).map_err(|source| Error::Connect { remote: remote(), source })?;
+        let stream = UnixStream::connect(socket)
+            .map_err(|source| Error::Connect { remote: remote(), cause: source })?;
         Ovsdb::over(Stream::Unix(stream), &remote())
     }
 
@@ -101,7 +101,7 @@ impl Ovsdb {
         match remote.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ovsdb::connect(Path::new(path)),
             Some(("tcp", address)) => {
-                let fail = |source| Error::Connect { remote: remote.to_owned(), source };
+                let fail = |source| Error::Connect { remote: remote.to_owned(), cause: source };
                 let addresses = address.to_socket_addrs().map_err(|source| match source.kind() {
                     ErrorKind::InvalidInput => Error::Address { remote: remote.to_owned() },
                     _ => fail(source),
@@ -126,7 +126,7 @@ impl Ovsdb {
     fn over(stream: Stream, remote: &str) -> Result<Ovsdb, Error> {
         stream
             .write_for_at_most(ANSWER)
-            .map_err(|source| Error::Connect { remote: remote.to_owned(), source })?;
+            .map_err(|source| Error::Connect { remote: remote.to_owned(), cause: source })?;
         Ok(Ovsdb {
             stream,
             framer: Framer::default(),
@@ -255,7 +255,7 @@ impl Ovsdb {
             self.lost = true;
             match source.kind() {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed,
-                _ => Error::Io { what: "writing to", source },
+                _ => Error::Io { what: "writing to", cause: source },
             }
         })
     }
@@ -289,7 +289,7 @@ impl Ovsdb {
             let quiet_until = self.asked.unwrap_or(self.heard) + SILENCE;
             self.stream
                 .wait_at_most(deadline.min(quiet_until).saturating_duration_since(now))
-                .map_err(|source| Error::Io { what: "reading from", source })?;
+                .map_err(|source| Error::Io { what: "reading from", cause: source })?;
             match self.stream.read(&mut chunk) {
                 Ok(0) if self.framer.is_within_message() => {
                     return Err(Error::Garbled { why: "the stream ends within a message".into() });
@@ -314,7 +314,7 @@ impl Ovsdb {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::ConnectionReset => return Err(Error::Closed),
-                Err(source) => return Err(Error::Io { what: "reading from", source }),
+                Err(source) => return Err(Error::Io { what: "reading from", cause: source }),
             }
         }
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 pub enum Error {
     /// Nobody answers there.
     #[error(
-        "connecting to the OVS database at {remote}: {source}; is ovsdb-server running, and may this user reach it?"
+        "connecting to the OVS database at {remote}: {cause}; is ovsdb-server running, and may this user reach it?"
     )]
     Connect {
         /// Where.
         remote: String,
-        /// The kernel's answer.
-        source: std::io::Error,
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        cause: std::io::Error,
     },
     /// An address that is none.
     #[error("{remote} is no address of an OVS database; write unix:PATH or tcp:HOST:PORT")]
@@ -23,12 +23,12 @@ pub enum Error {
         remote: String,
     },
     /// The stream failed. The connection is of no more use.
-    #[error("{what} the OVS database: {source}")]
+    #[error("{what} the OVS database: {cause}")]
     Io {
         /// What was tried.
         what: &'static str,
-        /// The kernel's answer.
-        source: std::io::Error,
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        cause: std::io::Error,
     },
     /// The server has closed the connection, or it was given up after an earlier error. Connect again.
     #[error("the OVS database has closed the connection; ovsdb-server has ended or was restarted")]

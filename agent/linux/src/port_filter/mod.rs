@@ -126,7 +126,11 @@ impl Kind {
         match self {
             Kind::Nftables => match rules::dismiss(port) {
                 // It was not known: that is what was wanted.
-                Err(Error::Refused { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(Error::Refused { cause: source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    Ok(())
+                }
                 other => other,
             },
             // It went with the port.

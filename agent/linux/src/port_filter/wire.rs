@@ -152,9 +152,9 @@ impl Batch {
                 if let Some((source, text)) = answer.refusal {
                     let what = self.what.get(answer.sequence as usize).cloned().unwrap_or_default();
                     if answer.sequence == 0 {
-                        return Err(Error::Refused { what, source, text });
+                        return Err(Error::Refused { what, cause: source, text });
                     }
-                    first.get_or_insert(Error::Refused { what, source, text });
+                    first.get_or_insert(Error::Refused { what, cause: source, text });
                 }
             }
         }

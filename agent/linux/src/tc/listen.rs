@@ -41,7 +41,10 @@ impl Listener {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.raw_os_error() == Some(nix::libc::ENOBUFS) => overrun = true,
                 Err(source) => {
-                    return Err(Error::Io { what: "listening for changes of queueing".into(), source });
+                    return Err(Error::Io {
+                        what: "listening for changes of queueing".into(),
+                        cause: source,
+                    });
                 }
             }
         }

@@ -27,23 +27,23 @@ impl Deed<'_> {
         let what = self.what.clone();
         match error {
             CallError::Refused(failure) => self.refused(&failure),
-            CallError::Malformed { source, .. } => VmmError::BadAnswer { host, what, why: source.to_string() },
-            CallError::NoAnswer { source: HttpError::TimedOut(after), .. } => {
+            CallError::Malformed { cause: source, .. } => VmmError::BadAnswer { host, what, why: source.to_string() },
+            CallError::NoAnswer { cause: HttpError::TimedOut(after), .. } => {
                 VmmError::TimeOut { host, what, after }
             }
-            CallError::NoAnswer { source: HttpError::UnknownCertificate(why), .. } => VmmError::WrongCredentials {
+            CallError::NoAnswer { cause: HttpError::UnknownCertificate(why), .. } => VmmError::WrongCredentials {
                 host,
                 user: self.user.to_owned(),
                 why: why.to_string(),
                 todo: "if the host was installed anew, put its fingerprint into the hypervisors file; otherwise somebody is in between"
                     .to_owned(),
             },
-            CallError::NoAnswer { source: HttpError::Status(status), way } => VmmError::BadAnswer {
+            CallError::NoAnswer { cause: HttpError::Status(status), way } => VmmError::BadAnswer {
                 host,
                 what,
                 why: format!("{way} answers with HTTP status {status}: is that a XAPI host?"),
             },
-            CallError::NoAnswer { source: HttpError::TooLong, .. } => {
+            CallError::NoAnswer { cause: HttpError::TooLong, .. } => {
                 VmmError::BadAnswer { host, what, why: HttpError::TooLong.to_string() }
             }
             error @ (CallError::NoAnswer { .. } | CallError::NoMaster(_) | CallError::Tunnel(_)) => {

@@ -31,20 +31,20 @@ const ASKED: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// There is no answer.
-    #[error("{way}: {source}")]
+    #[error("{way}: {cause}")]
     NoAnswer {
         /// Who was asked.
         way: String,
         /// Why.
-        source: HttpError,
+        cause: HttpError,
     },
     /// The answer is none.
-    #[error("{way}: {source}")]
+    #[error("{way}: {cause}")]
     Malformed {
         /// Who was asked.
         way: String,
         /// What is wrong with it.
-        source: Malformed,
+        cause: Malformed,
     },
     /// XAPI refused it.
     #[error(transparent)]
@@ -68,12 +68,12 @@ impl CallError {
 
     /// True when the call may or may not have been carried out.
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self, CallError::NoAnswer { source: HttpError::Cut(_) | HttpError::TimedOut(_), .. })
+        matches!(self, CallError::NoAnswer { cause: HttpError::Cut(_) | HttpError::TimedOut(_), .. })
     }
 
     /// True when nothing was sent, since nobody is there.
     fn is_unreachable(&self) -> bool {
-        matches!(self, CallError::NoAnswer { source: HttpError::Unreachable(_), .. } | CallError::Tunnel(_))
+        matches!(self, CallError::NoAnswer { cause: HttpError::Unreachable(_), .. } | CallError::Tunnel(_))
     }
 }
 
@@ -185,7 +185,7 @@ impl Session {
     /// # Errors
     /// When it is of another one.
     pub fn read<T: DeserializeOwned>(&self, value: Value) -> Result<T, CallError> {
-        typed(value).map_err(|source| CallError::Malformed { way: self.access.name.clone(), source })
+        typed(value).map_err(|source| CallError::Malformed { way: self.access.name.clone(), cause: source })
     }
 
     /// Gets a document from one host of the pool, which is not always the master: `path` without the session.
@@ -198,7 +198,7 @@ impl Session {
         // References are of letters that need no escaping in a path.
         let path = format!("{path}&session_id={}", live.reference);
         let got = http.get(&path, self.access.limit).await;
-        got.map_err(|source| CallError::NoAnswer { way: http.way().to_string(), source })
+        got.map_err(|source| CallError::NoAnswer { way: http.way().to_string(), cause: source })
     }
 
     /// Takes note of the addresses of the pool's hosts.
@@ -279,7 +279,7 @@ impl Session {
                     match self.exchange(&http, Form::Json, method, &login, self.access.limit).await {
                         // Nothing of the kind is served there.
                         Err(
-                            CallError::NoAnswer { source: HttpError::Status(_), .. }
+                            CallError::NoAnswer { cause: HttpError::Status(_), .. }
                             | CallError::Malformed { .. },
                         ) => (
                             Form::Xml,
@@ -340,8 +340,8 @@ impl Session {
         limit: Duration,
     ) -> Result<Answer, CallError> {
         let way = || http.way().to_string();
-        let unanswered = |source| CallError::NoAnswer { way: way(), source };
-        let malformed = |source| CallError::Malformed { way: way(), source };
+        let unanswered = |source| CallError::NoAnswer { way: way(), cause: source };
+        let malformed = |source| CallError::Malformed { way: way(), cause: source };
         match form {
             Form::Json => {
                 let id = self.calls.fetch_add(1, Ordering::Relaxed);

@@ -137,8 +137,9 @@ pub async fn follow(
     match (record.status.as_str(), given_up) {
         ("success", _) => {
             progress(1.0);
-            result(&record.result)
-                .map_err(|source| CallError::Malformed { way: session.access().name.clone(), source }.into())
+            result(&record.result).map_err(|source| {
+                CallError::Malformed { way: session.access().name.clone(), cause: source }.into()
+            })
         }
         ("cancelled", Some((_, true)) | None) => Err(TaskError::Cancelled),
         ("cancelled", Some((_, false))) => Err(TaskError::TimedOut(patience.limit)),
