@@ -217,7 +217,7 @@ impl Key {
             }
             0x0806 => {
                 // Hardware, protocol, their address lengths, and the upper half of the opcode.
-                (last, end, right) = (5, 42, number(14, 7) == 0x0001_0800_0604_00);
+                (last, end, right) = (5, 42, number(14, 7) == 0x0000_0108_0006_0400);
                 key.set(Field::IP_PROTO, number(21, 1));
                 key.set(Field::IP_SRC, number(28, 4));
                 key.set(Field::IP_DST, number(38, 4));
