@@ -55,6 +55,14 @@ pub enum FileError {
         /// Bytes on the wire.
         of: u32,
     },
+    /// A frame is longer than any.
+    #[error("frame {frame} has {bytes} bytes; none is longer than {LONGEST}")]
+    Long {
+        /// Which, from 1.
+        frame: usize,
+        /// Its length.
+        bytes: u32,
+    },
     /// There are more than anybody needs.
     #[error("it has more than {FRAMES} frames or {BYTES} bytes: no card holds that")]
     TooMuch,
@@ -87,6 +95,9 @@ pub fn read(file: impl Read) -> Result<Vec<Timed>, FileError> {
         }
         let packet = packet.map_err(|source| FileError::Frame { frame, source })?;
         let (there, of, fraction) = (packet.incl_len, packet.orig_len, packet.ts_frac);
+        if of > LONGEST {
+            return Err(FileError::Long { frame, bytes: of });
+        }
         if there != of {
             return Err(FileError::CutOff { frame, there, of });
         }

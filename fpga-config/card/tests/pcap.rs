@@ -47,6 +47,10 @@ fn what_is_wrong_with_a_file_is_said_with_the_frame() {
         with(&[fine, (1, 2, 1_500, b"abc")]),
         Err(FileError::CutOff { frame: 2, there: 3, of: 1_500 })
     ));
+    let longest = [0; 65_536];
+    let longer = with(&[fine, (1, 2, 65_536, &longest[..])]);
+    assert!(matches!(longer, Err(FileError::Long { frame: 2, bytes: 65_536 })));
+    with(&[(1, 2, 65_535, &longest[1..])]).expect("so long may be");
     for fraction in [1_000_000, u32::MAX] {
         assert!(matches!(with(&[fine, fine, (1, fraction, 1, b"a")]), Err(FileError::Time { frame: 3, .. })));
     }
