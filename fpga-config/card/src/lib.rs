@@ -4,11 +4,12 @@
 //!   on any kernel, without packets. [`cosim`]: a Unix socket with a line per access, behind which a Verilog simulation, or the model, is.
 //!   [`modelled`]: the card in memory, in this process.
 //! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer per card.
-//! - [`replay`]: frames sent by the packet generator. [`mod@pcap`]: files of frames.
+//! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands out. [`mod@pcap`]: files of frames.
 //! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless checks. [`info`]: what a card is.
 
 pub mod cosim;
 pub mod info;
+pub mod interface;
 pub mod ioctl;
 pub mod lock;
 pub mod mmap;

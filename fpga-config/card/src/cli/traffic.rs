@@ -10,6 +10,8 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tandem_fpga_card::Card;
+use tandem_fpga_card::interface::{self, Listener};
 use tandem_fpga_card::lock::LockError;
 use tandem_fpga_card::pcap::{self, Writer};
 use tandem_fpga_card::replay;
@@ -20,6 +22,9 @@ use tandem_model::BitRate;
 
 /// Between two questions for captured frames.
 const ASK: Duration = Duration::from_millis(20);
+
+/// How often it is asked for what came before: where frames keep coming there is no end of them.
+const OLD: usize = 64;
 
 /// How long a lock that another program has for a moment is waited for.
 const LOCK: Duration = Duration::from_secs(10);
@@ -126,19 +131,47 @@ fn lock(cli: &Cli) -> anyhow::Result<Option<tandem_fpga_card::lock::Lock>> {
     }
 }
 
-pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
-    match &cli.card {
-        Target::Mmap(_) => bail!(
-            "a card without its driver hands no frames to the CPU: capture needs --card ioctl:nf2c0 or cosim:SOCKET"
-        ),
-        Target::Ioctl(device) => bail!(
-            "frames come by the driver's interfaces, which this tool does not read: `tandem-fpga --card {} reg write PKT_GEN_CTRL_ENABLE {}`, and tcpdump at the interface of port {} ({device} is one of the card's); see docs/netfpga.md for the header ahead of each frame",
-            cli.card,
-            1u32.checked_shl(ask.port.into()).unwrap_or_default(),
-            ask.port,
-        ),
-        Target::Cosim(_) | Target::Model => {}
+/// Where captured frames come from.
+enum Source {
+    /// The card answers with them: of this queue.
+    Card(u8),
+    /// Its driver hands them out.
+    Interface(Listener),
+}
+
+impl Source {
+    fn of(target: &Target, port: u8) -> anyhow::Result<Source> {
+        match target {
+            Target::Cosim(_) | Target::Model => Ok(Source::Card(port.saturating_mul(2).saturating_add(1))),
+            Target::Mmap(_) => bail!(
+                "a card without its driver hands no frames to the CPU: capture needs --card ioctl:nf2c0 or \
+                 cosim:SOCKET"
+            ),
+            Target::Ioctl(device) => {
+                let interface = interface::of_port(device, port).with_context(|| {
+                    format!("{device} port {port}: frames come by nf2c0 to nf2c3 and so on")
+                })?;
+                let listener = Listener::open(&interface)
+                    .with_context(|| format!("listening at {interface} (root, or CAP_NET_RAW, is needed)"))?;
+                Ok(Source::Interface(listener))
+            }
+        }
     }
+
+    /// What came since it was asked last.
+    fn frames(&mut self, card: &mut dyn Card) -> anyhow::Result<Vec<Vec<u8>>> {
+        match self {
+            Source::Card(queue) => {
+                let sent = card.burst(&[])?.into_iter().filter(|(from, _)| from == queue);
+                Ok(sent.map(|(_, frame)| frame).collect())
+            }
+            Source::Interface(listener) => listener.frames().context("listening at the card's interface"),
+        }
+    }
+}
+
+pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
+    let mut source = Source::of(&cli.card, ask.port)?;
     let stopped = interrupted()?;
     let mut opened = Opened::to_write(cli)?;
     let profile = opened.profile.clone();
@@ -152,24 +185,27 @@ pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
     let mut writer = Writer::new(BufWriter::new(file))?;
     let card = &mut *opened.card;
     // What came before is none of this capture's.
-    card.burst(&[])?;
+    for _ in 0..OLD {
+        if source.frames(card)?.is_empty() {
+            break;
+        }
+    }
     generator.capture(card, ask.port)?;
     opened.lock = None;
     if !cli.json {
         writeln!(io::stderr(), "capturing at port {} until {}", ask.port, ask.until())?;
     }
     let began = Instant::now();
-    let queue = ask.port.saturating_mul(2).saturating_add(1);
     let (mut written, mut others) = (0u64, 0u64);
     let enough = |written: u64| ask.count.is_some_and(|count| written >= count);
     while !enough(written) {
         let over = stopped.load(Ordering::SeqCst) || ask.seconds.is_some_and(|s| began.elapsed() >= s);
         // One question more, so that what came until the end is there.
-        let sent = card.burst(&[])?;
-        let none = sent.is_empty();
-        for (from, frame) in sent {
+        let frames = source.frames(card)?;
+        let none = frames.is_empty();
+        for frame in frames {
             match capture::split(&frame) {
-                Some((at, bytes)) if from == queue && !enough(written) => {
+                Some((at, bytes)) if !enough(written) => {
                     writer.frame(at, bytes)?;
                     written += 1;
                 }
