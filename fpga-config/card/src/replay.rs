@@ -23,6 +23,7 @@ pub fn stop(
     limiter: Option<&RateLimiter>,
     port: u8,
 ) -> Result<(), ReplayError> {
+    generator.port(port)?;
     let was_on = generator.is_on(card, port)?;
     generator.hold(card, limiter, port)?;
     if was_on {

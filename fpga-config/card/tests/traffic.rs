@@ -232,6 +232,7 @@ fn what_cannot_be_replayed_is_refused_and_nothing_is_written() {
     assert!(error(&["--card", &card, "replay", text(&none), "--port", "0"]).contains("no pcap file"));
     let pcap = served.socket.with_extension("pcap");
     assert!(error(&["--card", &card, "replay", text(&pcap), "--port", "4"]).contains("ports 0 to 3"));
+    assert!(error(&["--card", &card, "replay", "--port", "9"]).contains("ports 0 to 3"));
     let said = error(&["--card", &card, "capture", "--port", "4", "--out", text(&none)]);
     assert!(said.contains("ports 0 to 3"), "{said}");
     assert_eq!(before(&mut other), was, "the card is as it was");

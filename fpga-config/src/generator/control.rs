@@ -2,7 +2,7 @@
 
 use super::{Plan, ReplayError};
 use crate::limiter::{LimitError, Setting};
-use crate::profile::{Generator, RateLimiter, SramQueue};
+use crate::profile::{Generator, GeneratorPort, RateLimiter, SramQueue};
 use crate::registers::{AccessError, Registers};
 
 /// Bits of an address in the SRAM.
@@ -36,8 +36,18 @@ impl Generator {
     /// The bits of a port in the control register: replay and capture, and without captured frames for
     /// the CPU.
     pub(super) fn bits(port: u8) -> (u32, u32) {
-        let bit = 1u32.checked_shl(port.into()).unwrap_or_default();
-        (bit, bit.checked_shl(DROP).unwrap_or_default())
+        // The bits of an eighth port would be those of another kind.
+        let bit = if u32::from(port) < DROP { 1 << port } else { 0 };
+        (bit, bit << DROP)
+    }
+
+    /// A port's part of the card.
+    ///
+    /// # Errors
+    /// When the bitfile has no such port.
+    pub fn port(&self, port: u8) -> Result<&GeneratorPort, ReplayError> {
+        let ports = self.ports.len();
+        self.ports.get(usize::from(port)).ok_or(ReplayError::NoSuchPort { port, ports })
     }
 
     /// Whether the port replays or captures, as far as its registers say: a program that was killed leaves

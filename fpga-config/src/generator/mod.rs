@@ -55,7 +55,7 @@ pub struct Options {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReplayError {
     /// There is no such port.
-    #[error("port {port}: this bitfile replays by ports 0 to {}", ports.saturating_sub(1))]
+    #[error("port {port}: this bitfile replays and captures at ports 0 to {}", ports.saturating_sub(1))]
     NoSuchPort {
         /// Asked for.
         port: u8,
@@ -149,8 +149,7 @@ impl<'a> Plan<'a> {
         options: Options,
     ) -> Result<Plan<'a>, ReplayError> {
         let (port, iterations) = (options.port, options.iterations);
-        let ports = generator.ports.len();
-        let at = *generator.ports.get(usize::from(port)).ok_or(ReplayError::NoSuchPort { port, ports })?;
+        let at = *generator.port(port)?;
         if frames.is_empty() {
             return Err(ReplayError::Empty);
         }

@@ -176,10 +176,7 @@ pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
     let mut opened = Opened::to_write(cli)?;
     let profile = opened.profile.clone();
     let generator = generator(&profile)?;
-    let ports = generator.ports.len();
-    if usize::from(ask.port) >= ports {
-        bail!("port {}: this bitfile captures at ports 0 to {}", ask.port, ports.saturating_sub(1));
-    }
+    generator.port(ask.port)?;
     // The file first: when it cannot be made, the card is not touched.
     let file = File::create(&ask.out).with_context(|| format!("writing {}", ask.out.display()))?;
     let mut writer = Writer::new(BufWriter::new(file))?;
