@@ -378,7 +378,7 @@ impl Model {
             end,
             frames: vec![(self.now.0, frame.to_vec())],
         };
-        if queue % 2 == 0 {
+        if queue.is_multiple_of(2) {
             self.hand_up(port, batch, sent);
         } else if self.generator.as_ref().is_some_and(|e| self.at(e.map.control) >> port & 1 == 0) {
             self.leave(port, batch, sent);
