@@ -42,7 +42,7 @@ fn start(card: &mut Model, profile: &Profile, frames: &[Timed], options: Options
     let plan = Plan::new(generator, limiter, frames, options).expect("it fits");
     generator.hold(card, limiter, options.port).expect("held");
     generator.release(card, options.port).expect("released");
-    plan.load(card, &mut |_| {}).expect("loaded");
+    plan.load(card, &mut |_| true).expect("loaded");
     plan.start(card, false).expect("started");
 }
 
@@ -256,7 +256,7 @@ fn after_any_number_of_writes_of_a_killed_program_the_next_replay_is_right() {
         let plan =
             Plan::new(generator(&profile), profile.rate_limiter.as_ref(), &old, options).expect("fits");
         let mut killed = Killed(&mut card, writes);
-        let _ = plan.load(&mut killed, &mut |_| {}).and_then(|()| plan.start(&mut killed, false));
+        let _ = plan.load(&mut killed, &mut |_| true).and_then(|()| plan.start(&mut killed, false));
         leave(&mut card, &mut now, Duration::from_millis(2));
         start(&mut card, &profile, &new, once(3));
         let sent = leave(&mut card, &mut now, Duration::from_secs(1));
@@ -327,7 +327,7 @@ fn another_bitfile_does_not_keep_what_is_written_and_that_is_said() {
     let profile = profile();
     let mut card = Model::new(builtin::named("openflow-switch").expect("there"), Time::from_secs(5));
     let plan = Plan::new(generator(&profile), None, &frames(&[60], Duration::ZERO), once(0)).expect("fits");
-    let error = plan.load(&mut card, &mut |_| {}).expect_err("another bitfile").to_string();
+    let error = plan.load(&mut card, &mut |_| true).expect_err("another bitfile").to_string();
     assert!(error.contains("is the packet generator's bitfile loaded?"), "{error}");
 }
 

@@ -44,7 +44,7 @@ pub fn begin(
     generator: &Generator,
     limiter: Option<&RateLimiter>,
     (port, plan): (u8, &Plan<'_>),
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<(), ReplayError> {
     let capturing = generator.is_capturing(card, port)?;
     stop(card, generator, limiter, port)?;

@@ -208,6 +208,35 @@ fn a_killed_replay_goes_on_until_it_is_stopped_and_the_next_starts_cleanly() {
     }
 }
 
+/// A full memory takes seconds to load through a socket.
+#[test]
+fn a_replay_that_is_stopped_while_it_loads_sends_nothing() {
+    let served = generator(&[]);
+    let card = served.card();
+    let many: Vec<Timed> = (0..10_000).map(|_| Timed { at: Duration::ZERO, bytes: vec![7; 60] }).collect();
+    let full = write(&served, "full", &many);
+    let mut other = connect(&served);
+    let mut replay = Running::start(&["--card", &card, "replay", text(&full), "--port", "0"]);
+    // The first word of the port's memory.
+    until(&mut other, 0x100_0004 + 16 * 36_864, |control| control == 0xff);
+    replay.signal(Signal::SIGINT);
+    let deadline = Instant::now() + LONG;
+    let status = loop {
+        if let Some(status) = replay.0.try_wait().expect("asked") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(!status.success(), "it says that it did not do what it was asked");
+    assert_eq!(other.read32(0x100_0004 + 16 * 126_855).expect("read"), 0, "it did not load to the end");
+    assert_eq!(other.read32(ENABLE).expect("read"), 0);
+    assert_eq!(other.burst(&[]).expect("asked"), []);
+    let short = write(&served, "short", &frames(2, Duration::ZERO));
+    let said = out(&["--card", &card, "replay", text(&short), "--port", "0"]);
+    assert_eq!(said, "port 0: 2 of 2 frames sent\n");
+}
+
 #[test]
 fn what_cannot_be_replayed_is_refused_and_nothing_is_written() {
     let served = generator(&[]);

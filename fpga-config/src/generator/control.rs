@@ -143,12 +143,17 @@ fn place(regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<(), 
 }
 
 impl Plan<'_> {
-    /// Lays the SRAM out and writes the frames. `progress` is told how many words are written. The port
-    /// must be stopped.
+    /// Lays the SRAM out and writes the frames. `progress` is told how many words are written, and says
+    /// whether to go on. The port must be stopped.
     ///
     /// # Errors
-    /// When the card cannot be asked, or what was written does not stay.
-    pub fn load(&self, regs: &mut dyn Registers, progress: &mut dyn FnMut(usize)) -> Result<(), ReplayError> {
+    /// When the card cannot be asked, what was written does not stay, or `progress` ended it. The port is
+    /// then stopped.
+    pub fn load(
+        &self,
+        regs: &mut dyn Registers,
+        progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(), ReplayError> {
         let (generator, queue) = (self.generator, &self.at.queue);
         generator.lay_out(regs)?;
         let count = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
@@ -160,7 +165,9 @@ impl Plan<'_> {
                 regs.write32(address, value)?;
                 last = Some((address, value));
             }
-            progress(written + 1);
+            if !progress(written + 1) {
+                return Err(ReplayError::Stopped);
+            }
         }
         let ends = (queue.high, queue.first.saturating_add(count.saturating_sub(1)));
         for (address, wrote) in [Some((queue.low, queue.first)), Some(ends), last].into_iter().flatten() {

@@ -118,6 +118,9 @@ pub enum ReplayError {
         /// What it is.
         read: u32,
     },
+    /// It was stopped before it began.
+    #[error("stopped while the frames were loaded; none was sent")]
+    Stopped,
     /// The card could not be asked.
     #[error(transparent)]
     Access(#[from] AccessError),

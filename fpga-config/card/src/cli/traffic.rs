@@ -83,6 +83,7 @@ pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
     let bar = ProgressBar::new(words).with_style(style).with_message("words");
     replay::begin(card, generator, limiter, (ask.port, &plan), &mut |written| {
         bar.set_position(u64::try_from(written).unwrap_or(u64::MAX));
+        !stopped.load(Ordering::SeqCst)
     })?;
     // Other ports may be used while this one sends.
     opened.lock = None;
