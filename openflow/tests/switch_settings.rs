@@ -173,12 +173,13 @@ fn table_features_are_set_as_far_as_tables_allow() {
     let another = of13::FlowMod { table_id: 1, priority: 9, ..send(2) };
     assert_eq!(bench.error13(conn, of13::Message::FlowMod(another)), (5, 1), "it takes one flow");
 
-    let alter = |change: fn(&mut Vec<TableFeatures>)| {
+    type Alter = fn(&mut Vec<TableFeatures>);
+    let alter = |change: Alter| {
         let mut wanted = changed.clone();
         change(&mut wanted);
         wanted
     };
-    let cases: [(_, fn(&mut Vec<TableFeatures>)); 12] = [
+    let cases: [((u16, u16), Alter); 12] = [
         ((13, 0), |t| t[0].table_id = 9),
         ((13, 0), |t| t[0].table_id = 1),
         ((13, 1), |t| t[2].metadata_match = 1),

@@ -213,7 +213,7 @@ impl Switch {
     }
 
     /// Takes a packet that a controller sends out, from its message or from a buffer; what is wrong with that is answered.
-    fn to_send(&mut self, buffer: u32, data: &[u8], turn: &mut Turn<'_>) -> Option<Vec<u8>> {
+    fn frame_of(&mut self, buffer: u32, data: &[u8], turn: &mut Turn<'_>) -> Option<Vec<u8>> {
         if buffer == buffers::NO_BUFFER {
             return Some(data.to_vec());
         }

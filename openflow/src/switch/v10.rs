@@ -49,7 +49,7 @@ impl Switch {
             },
             Message::PacketOut(m) => match ops10(&m.actions) {
                 Ok(ops) => {
-                    if let Some(frame) = self.to_send(m.buffer_id, &m.data.0, turn) {
+                    if let Some(frame) = self.frame_of(m.buffer_id, &m.data.0, turn) {
                         self.packet_out(wide(m.in_port), &ops, frame, turn);
                     }
                 }

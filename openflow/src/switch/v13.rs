@@ -160,7 +160,7 @@ impl Switch {
         if ops.iter().any(unknown) {
             return self.refuse(Blame::BAD_OUT_GROUP, turn);
         }
-        let Some(frame) = self.to_send(m.buffer_id, &m.data.0, turn) else { return };
+        let Some(frame) = self.frame_of(m.buffer_id, &m.data.0, turn) else { return };
         if let Err(unsupported) = Given::packet(&frame).actions(&m.actions) {
             return self.refuse(unsupported.blame, turn);
         }

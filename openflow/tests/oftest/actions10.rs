@@ -151,7 +151,6 @@ fn a_controller_gets_as_much_of_a_packet_as_it_asked_for() {
 
 /// A change of a packet: the action, the frame before, and the frame after but for its checksums.
 fn changes() -> Vec<(Action, Vec<u8>, Vec<u8>)> {
-    let pad = Pad::default();
     let mut list = Vec::new();
     let mut change = |action: Action, kind: &str, at: usize, bytes: &[u8]| {
         list.push((action, frame(kind, &[]), frame(kind, &[(at, bytes)])));
@@ -179,7 +178,7 @@ fn changes() -> Vec<(Action, Vec<u8>, Vec<u8>)> {
         list.push((Action::SetVlanVid(7, Pad::default()), tag(9, 3), tag(7, 3)));
         list.push((Action::SetVlanPcp(5, Pad::default()), tag(9, 3), tag(9, 5)));
         list.push((Action::StripVlan(Pad::default()), tag(9, 3), plain()));
-        list.push((Action::StripVlan(pad.clone()), plain(), plain()));
+        list.push((Action::StripVlan(Pad::default()), plain(), plain()));
     }
     list
 }

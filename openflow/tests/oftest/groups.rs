@@ -157,7 +157,7 @@ fn groups_count_their_packets_for_each_bucket() {
     };
     let first = (1, 3, 3 * length, vec![3, 3]);
     let second = (2, 1, length, vec![1, 1]);
-    assert_eq!(counts(1), [first.clone()]);
+    assert_eq!(counts(1), std::slice::from_ref(&first));
     assert_eq!(counts(group::ALL), [first, second]);
     assert_eq!(counts(9), []);
 }

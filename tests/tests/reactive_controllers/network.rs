@@ -290,7 +290,7 @@ impl Host<'_> {
         let (mut into, _) = listener.accept()?;
         into.set_read_timeout(Some(LIMIT))?;
         out.set_write_timeout(Some(LIMIT))?;
-        let bytes: Vec<u8> = (0..BULK).map(|n| (n * 31 >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..BULK).map(|n| ((n * 31) >> 7) as u8).collect();
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| out.write_all(&bytes));
             let mut got = vec![0; BULK];
