@@ -114,6 +114,11 @@ impl Setting {
 }
 
 impl RateLimiter {
+    /// The limiter of a port.
+    pub const fn of_port(&self, port: u8) -> u8 {
+        port.saturating_mul(self.step)
+    }
+
     fn base(&self, index: u8) -> Result<u32, LimitError> {
         self.at.get(usize::from(index)).copied().ok_or(LimitError::NoSuch { index, count: self.at.len() })
     }

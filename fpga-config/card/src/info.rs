@@ -120,6 +120,10 @@ pub fn abilities(profile: &Profile) -> Vec<String> {
         }
         None => can.push("no rate limiter: no class shares on a port, only marking".to_owned()),
     }
+    if let Some(generator) = &profile.generator {
+        let words = generator.ports.first().map_or(0, |p| p.queue.words);
+        can.push(format!("replay from {words} words of 8 bytes per port, capture with times"));
+    }
     if let Some(dog) = profile.watchdog {
         can.push(format!(
             "watchdog: flushes all flows after {:.1} s without a sign of life",

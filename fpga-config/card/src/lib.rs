@@ -4,16 +4,20 @@
 //!   on any kernel, without packets. [`cosim`]: a Unix socket with a line per access, behind which a Verilog simulation, or the model, is.
 //!   [`modelled`]: the card in memory, in this process.
 //! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer per card.
+//! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands out. [`mod@pcap`]: files of frames.
 //! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless checks. [`info`]: what a card is.
 
 pub mod cosim;
 pub mod info;
+pub mod interface;
 pub mod ioctl;
 pub mod lock;
 pub mod mmap;
 pub mod modelled;
+pub mod pcap;
 pub mod pci;
 pub mod program;
+pub mod replay;
 pub mod selftest;
 mod sys;
 pub mod target;

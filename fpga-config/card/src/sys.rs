@@ -1,11 +1,12 @@
-//! The one module with `unsafe`: the drivers' ioctls, and a mapped BAR.
+//! The one module with `unsafe`: the drivers' ioctls, a mapped BAR, and raw sockets.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
 
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What the 1G, SUME and PLUS drivers find behind `ifr_data`.
 #[repr(C)]
@@ -108,4 +109,26 @@ impl Drop for Bar {
         // SAFETY: the whole mapping, made in `map`; no pointer into it outlives `self`.
         let _ = unsafe { munmap(self.start, self.bytes) };
     }
+}
+
+/// A raw socket that is given every frame of an interface (packet(7)), without waiting for one.
+pub(crate) fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    let index = i32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    // Of no protocol: nothing comes before it is bound.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address lives until the call returns, and is as long as is said.
+    let outcome = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }

@@ -34,6 +34,9 @@ impl Registers for Model {
         {
             return Ok(value);
         }
+        if let Some(value) = self.generator.as_ref().and_then(|g| g.read(address)) {
+            return Ok(value);
+        }
         let Ok(place) = self.profile.registers.binary_search_by_key(&address, |r| r.address) else {
             return Ok(UNMAPPED);
         };
@@ -64,8 +67,13 @@ impl Registers for Model {
                 return Ok(());
             }
         }
+        if self.generator.as_mut().is_some_and(|g| g.write(address, value)) {
+            return Ok(());
+        }
         if let Ok(place) = self.profile.registers.binary_search_by_key(&address, |r| r.address) {
+            let before = self.value(place);
             self.write_user(place, value);
+            self.generator_written(address, before, value);
         }
         Ok(())
     }

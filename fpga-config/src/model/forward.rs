@@ -27,11 +27,13 @@ impl Model {
         self.set_time(now);
         let mut sent = Vec::new();
         self.drain(&mut sent);
+        sent.extend(self.waited());
         for (queue, frame) in frames {
             if !self.bus.is_loaded() || *queue >= 8 || !self.received(*queue, frame.len()) {
                 continue;
             }
             match &mut self.path {
+                _ if self.generator.is_some() => self.pass(*queue, frame, &mut sent),
                 Some(path) => path.take(*queue, frame),
                 None => self.forward(*queue, frame, &mut sent),
             }

@@ -1,5 +1,6 @@
 //! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch bitfile
-//! does, wherever a driver can tell. Other bitfiles have their registers here, and forward nothing.
+//! does, wherever a driver can tell. The packet generator replays and captures (`replay.rs`); other bitfiles have
+//! their registers here, and forward nothing.
 //!
 //! - Rows are built in staging registers and committed by a write of their number; the lowest that matches
 //!   wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and sent (`forward.rs`), and
@@ -23,13 +24,17 @@ mod forward;
 mod parser;
 mod path;
 mod queues;
+mod replay;
 mod reset;
+mod schedule;
 mod table;
 
 use crate::device_id::DeviceId;
 use crate::profile::{FaultKind, Profile, RowCounters};
 use bus::Bus;
 use path::Path;
+use replay::Engine;
+pub use replay::WAITING;
 use reset::Places;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -70,6 +75,8 @@ pub struct Model {
     rest: bool,
     /// The way of frames to the look-up word by word, where the faults that disturb other frames are wanted.
     path: Option<Path>,
+    /// Replay and capture, where the bitfile has them.
+    generator: Option<Box<Engine>>,
 }
 
 impl Model {
@@ -100,6 +107,7 @@ impl Model {
             clears_rows: profile.flow_table.is_some_and(|f| f.row_counters == RowCounters::ClearOnRead),
             rest: false,
             path: None,
+            generator: profile.generator.clone().map(|g| Box::new(Engine::new(g))),
             places,
             profile: Arc::new(profile),
         };
@@ -160,6 +168,7 @@ impl Model {
             self.kicked = self.now;
             self.flush();
         }
+        self.replay();
     }
 
     /// Plugs a cable in or out.

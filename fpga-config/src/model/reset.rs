@@ -126,6 +126,7 @@ impl Model {
         if let Some(tables) = &mut self.tables {
             tables.flush(self.now);
         }
+        self.reset_generator();
     }
 
     /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows count as

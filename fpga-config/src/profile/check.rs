@@ -147,6 +147,7 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
     let queues = written.queues.as_ref().map(|q| parts.queues(q));
     let rate_limiter = written.rate_limiter.as_ref().map(|r| parts.rate_limiter(r));
     let watchdog = written.watchdog.as_ref().map(|w| parts.watchdog(w));
+    let generator = written.generator.as_ref().map(|g| parts.generator(g, board.ports));
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -168,6 +169,7 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
         queues,
         rate_limiter,
         watchdog,
+        generator,
         data_path,
         faults: written.faults,
         by_name,
@@ -230,14 +232,14 @@ fn flatten(block: &Block, into: &mut Vec<Register>, faults: &mut Vec<Fault>) {
 }
 
 /// Looks up what the parts of a profile are made of.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     registers: &'a [Register],
     by_name: &'a BTreeMap<String, usize>,
-    faults: &'a mut Vec<Fault>,
+    pub(super) faults: &'a mut Vec<Fault>,
 }
 
 impl Parts<'_> {
-    fn find(&mut self, part: &'static str, name: String) -> u32 {
+    pub(super) fn find(&mut self, part: &'static str, name: String) -> u32 {
         match self.by_name.get(&name.to_ascii_uppercase()).and_then(|i| self.registers.get(*i)) {
             Some(register) => register.address,
             None => {
@@ -392,7 +394,11 @@ impl Parts<'_> {
             }
             at.push(first);
         }
-        RateLimiter { kind: r.kind, at }
+        if r.step == 0 {
+            let why = "step = 0: from one port's limiter to the next's is 1 or more".to_owned();
+            self.faults.push(Fault::Part { part: "rate_limiter", why });
+        }
+        RateLimiter { kind: r.kind, step: r.step, at }
     }
 
     fn watchdog(&mut self, w: &super::file::WatchdogFile) -> Watchdog {

@@ -4,6 +4,7 @@
 //! said), and `{}` in the name is where the number goes. A profile has its board's blocks too.
 
 use super::faults::KnownFault;
+use super::generator::GeneratorFile;
 use serde::{Deserialize, Serialize};
 
 /// A bitfile's file.
@@ -26,6 +27,8 @@ pub struct ProfileFile {
     pub rate_limiter: Option<RateLimiterFile>,
     /// Its watchdog.
     pub watchdog: Option<WatchdogFile>,
+    /// Its replay and capture.
+    pub generator: Option<GeneratorFile>,
     /// What shows that its data path lags.
     pub data_path: Option<DataPathFile>,
     /// Its known faults.
@@ -101,6 +104,10 @@ pub struct RegisterFile {
 }
 
 fn one() -> u32 {
+    1
+}
+
+fn one_step() -> u8 {
     1
 }
 
@@ -309,6 +316,9 @@ pub struct RateLimiterFile {
     pub block: String,
     /// How many.
     pub count: u8,
+    /// From one port's limiter to the next's; those between are not a port's.
+    #[serde(default = "one_step")]
+    pub step: u8,
 }
 
 /// Kinds of rate limiters.

@@ -12,6 +12,7 @@ pub mod builtin;
 mod check;
 pub mod faults;
 pub mod file;
+pub mod generator;
 pub mod probe;
 
 pub use check::{Fault, ProfileError};
@@ -19,6 +20,7 @@ pub use faults::{Detect, FaultKey, FaultKind, KnownFault, Remedy};
 pub use file::{
     Argument, BusFpga, Ioctl, LimiterKind, Meaning, Mode, PciId, QueueKind, RowCounters, UserFpga,
 };
+pub use generator::{Generator, GeneratorPort, SramQueue};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -124,6 +126,8 @@ pub struct Queues {
 pub struct RateLimiter {
     /// Their arithmetic.
     pub kind: LimiterKind,
+    /// From one port's limiter to the next's.
+    pub step: u8,
     /// Per limiter the address of its first register.
     pub at: Vec<u32>,
 }
@@ -179,6 +183,8 @@ pub struct Profile {
     pub rate_limiter: Option<RateLimiter>,
     /// The watchdog, where it has one.
     pub watchdog: Option<Watchdog>,
+    /// Replay and capture, where it has them.
+    pub generator: Option<Generator>,
     /// What shows that its data path lags, where that is known.
     pub data_path: Option<DataPath>,
     /// What is known to be wrong with it.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 use tandem_fpga_card::target::Target;
@@ -83,6 +83,21 @@ pub(crate) enum Verb {
         /// A ceiling; the nearest setting that is not above it is taken.
         rate: Option<String>,
     },
+    /// Send the frames of a pcap file by a port, from the card's memory. Only the packet generator does.
+    ///
+    /// What fits is said before anything is written; Ctrl-C stops. Without FILE it stops what a program that
+    /// was killed has left on. Try it without a card:
+    ///
+    /// tandem-fpga model --listen /tmp/card --profile packet-generator --cable 0:1
+    ///
+    /// tandem-fpga --card cosim:/tmp/card capture --port 1 --out seen.pcap --count 20
+    ///
+    /// tandem-fpga --card cosim:/tmp/card replay traffic.pcap --port 0 --iterations 2 --gaps
+    Replay(Replay),
+    /// Write what comes in at a port into a pcap file, with the card's times. Only the packet generator does.
+    ///
+    /// tandem-fpga --card cosim:/tmp/card capture --port 1 --out seen.pcap --seconds 10
+    Capture(Capture),
     /// Harmless register checks, a verdict each. Packets go on, and no flow changes. Fails when a check does.
     Selftest,
     /// A flow in ovs-ofctl's words as register writes, `w ADDR VALUE` in hexadecimal, one per line. No card is needed.
@@ -124,7 +139,62 @@ pub(crate) enum Verb {
         /// others.
         #[arg(long)]
         faults: bool,
+        /// Of the packet generator: a cable between two of the card's own ports, such as 0:1.
+        #[arg(long, value_parser = cable, value_name = "PORT:PORT")]
+        cable: Vec<(u8, u8)>,
     },
+}
+
+/// Two ports of the card.
+fn cable(text: &str) -> Result<(u8, u8), String> {
+    let port = |text: &str| text.parse::<u8>().ok().filter(|port| *port < 4);
+    text.split_once(':')
+        .and_then(|(one, other)| port(one).zip(port(other)))
+        .filter(|(one, other)| one != other)
+        .ok_or_else(|| format!("\"{text}\" is no pair of ports from 0 to 3, such as 0:1"))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The frames, a pcap file of Ethernet; left out, the port is stopped.
+    pub(crate) file: Option<PathBuf>,
+    /// By which port, from 0.
+    #[arg(long)]
+    pub(crate) port: u8,
+    /// How often all of them are sent.
+    #[arg(long, default_value_t = 1, requires = "file")]
+    pub(crate) iterations: u32,
+    /// A ceiling such as "100 Mbit/s", FCS included; the nearest below it is taken.
+    #[arg(long, requires = "file")]
+    pub(crate) rate: Option<String>,
+    /// With the gaps between the frames' times. Without, as fast as the port or --rate lets them.
+    #[arg(long, requires = "file")]
+    pub(crate) gaps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Capture {
+    /// At which port, from 0.
+    #[arg(long)]
+    pub(crate) port: u8,
+    /// The pcap file that is written: times are nanoseconds since the card's reset.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// End after so many frames.
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+}
+
+impl Capture {
+    /// When it ends, in words.
+    pub(crate) fn until(&self) -> String {
+        let count = self.count.map(|count| format!("{count} frames came"));
+        let seconds = self.seconds.map(|s| format!("{} s are over", s.as_secs_f64()));
+        [count, seconds, Some("Ctrl-C".to_owned())].into_iter().flatten().collect::<Vec<_>>().join(", or ")
+    }
 }
 
 #[derive(Debug, Subcommand)]

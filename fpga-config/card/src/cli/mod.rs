@@ -5,6 +5,7 @@ mod flows;
 mod load;
 mod look;
 mod registers;
+mod traffic;
 
 use anyhow::{Context, bail};
 use args::{Cli, Verb};
@@ -31,6 +32,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             registers::counters(cli, part, *watch, *all, *clearing)?;
         }
         Verb::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
+        Verb::Replay(ask) => traffic::replay(cli, ask)?,
+        Verb::Capture(ask) => traffic::capture(cli, ask)?,
         Verb::Flows => flows::flows(cli)?,
         Verb::Compile { flow, exact, row } => {
             let (ports, map) = (PortMap::one_card(true), flow_map(&loaded(cli)?)?);
@@ -55,13 +58,19 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", protocol::Answer::Packet(queue, frame))?;
             }
         }
-        Verb::Model { listen, unloaded, faults } => {
+        Verb::Model { listen, unloaded, faults, cable } => {
             let mut card = ModelCard::new(loaded(cli)?);
             if *unloaded {
                 card.model = card.model.unloaded();
             }
             if *faults {
                 card = card.with_faults();
+            }
+            if !cable.is_empty() && card.model.profile().generator.is_none() {
+                bail!("--cable is for the packet generator: --profile packet-generator");
+            }
+            for (one, other) in cable {
+                card.model.cable(*one, *other);
             }
             let server =
                 Server::bind(listen).with_context(|| format!("listening at {}", listen.display()))?;

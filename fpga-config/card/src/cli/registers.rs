@@ -226,9 +226,9 @@ pub(crate) fn limit(cli: &Cli, port: u8, rate: Option<&str>) -> anyhow::Result<(
             "off" => Setting::Off,
             rate => Setting::at_most(limiter.kind, rate.parse::<BitRate>()?)?,
         };
-        limiter.set(&mut *opened.card, port, setting)?;
+        limiter.set(&mut *opened.card, limiter.of_port(port), setting)?;
     }
-    let setting = limiter.get(&mut *opened.card, port)?;
+    let setting = limiter.get(&mut *opened.card, limiter.of_port(port))?;
     if cli.json {
         let bits = setting.rate().map(|r| r.0);
         return print_json(&json!({ "port": port, "setting": setting, "bit_per_second": bits }));

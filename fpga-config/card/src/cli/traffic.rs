@@ -1,0 +1,239 @@
+//! `replay` and `capture`.
+
+use super::args::{Capture, Cli, Replay};
+use super::{Opened, print_json};
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tandem_fpga_card::Card;
+use tandem_fpga_card::interface::{self, Listener};
+use tandem_fpga_card::lock::LockError;
+use tandem_fpga_card::pcap::{self, Writer};
+use tandem_fpga_card::replay;
+use tandem_fpga_card::target::Target;
+use tandem_fpga_config::generator::{Options, Plan, capture};
+use tandem_fpga_config::profile::{Generator, Profile};
+use tandem_model::BitRate;
+
+/// Between two questions for captured frames.
+const ASK: Duration = Duration::from_millis(20);
+
+/// How often it is asked for what came before: where frames keep coming there is no end of them.
+const OLD: usize = 64;
+
+/// How long a lock that another program has for a moment is waited for.
+const LOCK: Duration = Duration::from_secs(10);
+
+fn generator(profile: &Profile) -> anyhow::Result<&Generator> {
+    profile.generator.as_ref().with_context(|| {
+        format!("the bitfile {} neither replays nor captures; packet-generator does", profile.name)
+    })
+}
+
+/// True from the first Ctrl-C or SIGTERM on; a second one ends the process.
+fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Before any other thread is there: all inherit it, and only this one takes the signals.
+    signals.thread_block()?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stopped);
+    std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let _ = signals.wait();
+        told.store(true, Ordering::SeqCst);
+        let signal = signals.wait();
+        std::process::exit(signal.map_or(1, |s| 128 + s as i32));
+    })?;
+    Ok(stopped)
+}
+
+pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
+    let frames = match &ask.file {
+        None => None,
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+            Some(pcap::read(file).with_context(|| format!("{}", path.display()))?)
+        }
+    };
+    let rate = ask.rate.as_deref().map(str::parse::<BitRate>).transpose()?;
+    let stopped = interrupted()?;
+    let mut opened = Opened::to_write(cli)?;
+    let profile = opened.profile.clone();
+    let (generator, limiter) = (generator(&profile)?, profile.rate_limiter.as_ref());
+    let card = &mut *opened.card;
+    let Some(frames) = frames else {
+        replay::stop(card, generator, limiter, ask.port)?;
+        writeln!(io::stdout(), "port {}: stopped", ask.port)?;
+        return Ok(());
+    };
+    let options = Options { port: ask.port, iterations: ask.iterations, gaps: ask.gaps, rate };
+    let plan = Plan::new(generator, limiter, &frames, options)?;
+    let words = u64::try_from(plan.words().len())?;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    // On standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(words).with_style(style).with_message("words");
+    replay::begin(card, generator, limiter, (ask.port, &plan), &mut |written| {
+        bar.set_position(u64::try_from(written).unwrap_or(u64::MAX));
+        !stopped.load(Ordering::SeqCst)
+    })?;
+    // Other ports may be used while this one sends.
+    opened.lock = None;
+    bar.set_message("frames");
+    let status = replay::wait(card, &plan, &|| stopped.load(Ordering::SeqCst), &mut |status| {
+        bar.set_length(status.of);
+        bar.set_position(status.sent);
+    });
+    bar.finish_and_clear();
+    opened.lock = lock(cli)?;
+    // Also when the card could not be asked for a moment.
+    replay::stop(card, generator, limiter, ask.port)?;
+    let status = status?;
+    let (port, frames, padded) = (ask.port, plan.frames(), plan.padded());
+    if cli.json {
+        return print_json(&json!({
+            "port": port, "frames": frames, "padded": padded, "sent": status.sent, "of": status.of,
+            "iterations": status.iteration, "done": status.done, "limit_bit_per_second": plan.rate().map(|r| r.0),
+        }));
+    }
+    let mut line = format!("port {port}: {} of {} frames sent", status.sent, status.of);
+    if ask.iterations > 1 {
+        line.push_str(&format!(", {} of {} times {frames}", status.iteration, ask.iterations));
+    }
+    if let Some(rate) = plan.rate() {
+        line.push_str(&format!(", at most {rate}"));
+    }
+    if padded > 0 {
+        line.push_str(&format!(", {padded} of {frames} padded to 60 bytes"));
+    }
+    if !status.done {
+        line.push_str("; stopped");
+    }
+    writeln!(io::stdout(), "{line}")?;
+    Ok(())
+}
+
+/// The card's lock, also where another program has it for a moment.
+fn lock(cli: &Cli) -> anyhow::Result<Option<tandem_fpga_card::lock::Lock>> {
+    let began = Instant::now();
+    loop {
+        match cli.card.lock("tandem-fpga") {
+            Err(LockError::Held { .. }) if began.elapsed() < LOCK => std::thread::sleep(ASK),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Where captured frames come from.
+enum Source {
+    /// The card answers with them: of this queue.
+    Card(u8),
+    /// Its driver hands them out.
+    Interface(Listener),
+}
+
+impl Source {
+    fn of(target: &Target, port: u8) -> anyhow::Result<Source> {
+        match target {
+            Target::Cosim(_) | Target::Model => Ok(Source::Card(port.saturating_mul(2).saturating_add(1))),
+            Target::Mmap(_) => bail!(
+                "a card without its driver hands no frames to the CPU: capture needs --card ioctl:nf2c0 or \
+                 cosim:SOCKET"
+            ),
+            Target::Ioctl(device) => {
+                let interface = interface::of_port(device, port).with_context(|| {
+                    format!("{device} port {port}: frames come by nf2c0 to nf2c3 and so on")
+                })?;
+                let listener = Listener::open(&interface)
+                    .with_context(|| format!("listening at {interface} (root, or CAP_NET_RAW, is needed)"))?;
+                Ok(Source::Interface(listener))
+            }
+        }
+    }
+
+    /// What came since it was asked last.
+    fn frames(&mut self, card: &mut dyn Card) -> anyhow::Result<Vec<Vec<u8>>> {
+        match self {
+            Source::Card(queue) => {
+                let sent = card.burst(&[])?.into_iter().filter(|(from, _)| from == queue);
+                Ok(sent.map(|(_, frame)| frame).collect())
+            }
+            Source::Interface(listener) => listener.frames().context("listening at the card's interface"),
+        }
+    }
+}
+
+pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
+    let mut source = Source::of(&cli.card, ask.port)?;
+    let stopped = interrupted()?;
+    let mut opened = Opened::to_write(cli)?;
+    let profile = opened.profile.clone();
+    let generator = generator(&profile)?;
+    generator.port(ask.port)?;
+    // The file first: when it cannot be made, the card is not touched.
+    let file = File::create(&ask.out).with_context(|| format!("writing {}", ask.out.display()))?;
+    let mut writer = Writer::new(BufWriter::new(file))?;
+    let card = &mut *opened.card;
+    // What came before is none of this capture's.
+    for _ in 0..OLD {
+        if source.frames(card)?.is_empty() {
+            break;
+        }
+    }
+    generator.capture(card, ask.port)?;
+    opened.lock = None;
+    if !cli.json {
+        writeln!(io::stderr(), "capturing at port {} until {}", ask.port, ask.until())?;
+    }
+    let began = Instant::now();
+    let (mut written, mut others) = (0u64, 0u64);
+    let enough = |written: u64| ask.count.is_some_and(|count| written >= count);
+    while !enough(written) {
+        let over = stopped.load(Ordering::SeqCst) || ask.seconds.is_some_and(|s| began.elapsed() >= s);
+        // One question more, so that what came until the end is there.
+        let frames = source.frames(card)?;
+        let none = frames.is_empty();
+        for frame in frames {
+            match capture::split(&frame) {
+                Some((at, bytes)) if !enough(written) => {
+                    writer.frame(at, bytes)?;
+                    written += 1;
+                }
+                _ => others += 1,
+            }
+        }
+        if over {
+            break;
+        }
+        if none {
+            card.wait(ASK);
+        }
+    }
+    let counted = generator.captured(card, ask.port)?;
+    opened.lock = lock(cli)?;
+    generator.end_capture(card, ask.port)?;
+    writer.into_inner().flush().with_context(|| format!("writing {}", ask.out.display()))?;
+    let Some(counted) = counted else { return Ok(()) };
+    if cli.json {
+        return print_json(
+            &json!({ "port": ask.port, "written": written, "others": others, "card": counted }),
+        );
+    }
+    writeln!(
+        io::stdout(),
+        "port {}: {written} frames in {}; the card counted {} with {} bytes",
+        ask.port,
+        ask.out.display(),
+        counted.packets,
+        counted.bytes
+    )?;
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The register writes of a replay: stopping, laying out, loading, starting, and what was sent.
+
+use super::{Plan, ReplayError};
+use crate::limiter::{LimitError, Setting};
+use crate::profile::{Generator, GeneratorPort, RateLimiter, SramQueue};
+use crate::registers::{AccessError, Registers};
+
+/// Bits of an address in the SRAM.
+const ADDRESS: u32 = (1 << 19) - 1;
+
+/// CTRL of a queue: it sends.
+const SEND: u32 = 1;
+/// CTRL of a queue: its counters go to 0, and it is read from its start.
+const INITIALISE: u32 = 2;
+
+/// From a port's bit in the control register to the one that keeps its captured frames from the CPU.
+const DROP: u32 = 8;
+
+/// More than the shortest frames that fit into the 1024 words of a delay module: each write lets one go.
+const DELAYED: usize = 128;
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// Frames that left the SRAM, of all iterations.
+    pub sent: u64,
+    /// Frames of all iterations.
+    pub of: u64,
+    /// Whole iterations.
+    pub iteration: u32,
+    /// All frames left the SRAM; the last may still wait for its time.
+    pub done: bool,
+}
+
+impl Generator {
+    /// The bits of a port in the control register: replay and capture, and without captured frames for
+    /// the CPU.
+    pub(super) fn bits(port: u8) -> (u32, u32) {
+        // The bits of an eighth port would be those of another kind.
+        let bit = if u32::from(port) < DROP { 1 << port } else { 0 };
+        (bit, bit << DROP)
+    }
+
+    /// A port's part of the card.
+    ///
+    /// # Errors
+    /// When the bitfile has no such port.
+    pub fn port(&self, port: u8) -> Result<&GeneratorPort, ReplayError> {
+        let ports = self.ports.len();
+        self.ports.get(usize::from(port)).ok_or(ReplayError::NoSuchPort { port, ports })
+    }
+
+    /// Whether the port replays or captures, as far as its registers say: a program that was killed leaves
+    /// them on.
+    ///
+    /// # Errors
+    /// When the card cannot be asked.
+    pub fn is_on(&self, regs: &mut dyn Registers, port: u8) -> Result<bool, AccessError> {
+        Ok(regs.read32(self.control)? & Generator::bits(port).0 != 0)
+    }
+
+    /// Whether the port's queue is not read to its end as often as it is to be.
+    ///
+    /// # Errors
+    /// When the card cannot be asked.
+    pub fn is_replaying(&self, regs: &mut dyn Registers, port: u8) -> Result<bool, AccessError> {
+        let Some(at) = self.ports.get(usize::from(port)) else {
+            return Ok(false);
+        };
+        Ok(regs.read32(at.queue.control)? & SEND != 0
+            && regs.read32(at.iteration)? < regs.read32(at.iterations)?
+            && self.is_on(regs, port)?)
+    }
+
+    /// First step of stopping: nothing leaves the SRAM any more, and the port's limiter holds nothing back.
+    /// What is on its way leaves; 10 ms are enough for it.
+    ///
+    /// # Errors
+    /// When the card cannot be told, or the limiter stays on.
+    pub fn hold(
+        &self,
+        regs: &mut dyn Registers,
+        limiter: Option<&RateLimiter>,
+        port: u8,
+    ) -> Result<(), LimitError> {
+        if let Some(at) = self.ports.get(usize::from(port)) {
+            regs.write32(at.queue.control, 0)?;
+        }
+        match limiter {
+            Some(limiter) => limiter.set(regs, limiter.of_port(port), Setting::Off),
+            None => Ok(()),
+        }
+    }
+
+    /// Second step: frames that wait for their time go at once. At every port: the card has one register
+    /// for all.
+    ///
+    /// # Errors
+    /// When the card cannot be told.
+    pub fn flush(&self, regs: &mut dyn Registers) -> Result<(), AccessError> {
+        (0..DELAYED).try_for_each(|_| regs.write32(self.delay_reset, 1))
+    }
+
+    /// Third step: the port sends the other frames again, and captures nothing.
+    ///
+    /// # Errors
+    /// When the card cannot be asked.
+    pub fn release(&self, regs: &mut dyn Registers, port: u8) -> Result<(), AccessError> {
+        let (bit, drop) = Generator::bits(port);
+        let control = regs.read32(self.control)?;
+        regs.write32(self.control, control & !(bit | drop))
+    }
+
+    /// Moves what does not lie where this project lays it out. After a reset that is every queue.
+    fn lay_out(&self, regs: &mut dyn Registers) -> Result<(), AccessError> {
+        for queue in &self.others {
+            if self.lies(regs, queue, queue.words)? {
+                continue;
+            }
+            place(regs, queue, queue.words)?;
+            regs.write32(queue.control, SEND)?;
+        }
+        for queue in self.ports.iter().map(|p| p.queue) {
+            if regs.read32(queue.low)? & ADDRESS != queue.first {
+                place(regs, &queue, queue.words)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lies(&self, regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<bool, AccessError> {
+        let last = queue.first.saturating_add(words.saturating_sub(1));
+        Ok(regs.read32(queue.low)? & ADDRESS == queue.first && regs.read32(queue.high)? & ADDRESS == last)
+    }
+}
+
+/// Gives a queue its words and initialises it; it does not send.
+fn place(regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<(), AccessError> {
+    regs.write32(queue.control, 0)?;
+    regs.write32(queue.low, queue.first)?;
+    regs.write32(queue.high, queue.first.saturating_add(words.saturating_sub(1)))?;
+    regs.write32(queue.control, INITIALISE)
+}
+
+impl Plan<'_> {
+    /// Lays the SRAM out and writes the frames. `progress` is told how many words are written, and says
+    /// whether to go on. The port must be stopped.
+    ///
+    /// # Errors
+    /// When the card cannot be asked, what was written does not stay, or `progress` ended it. The port is
+    /// then stopped.
+    pub fn load(
+        &self,
+        regs: &mut dyn Registers,
+        progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(), ReplayError> {
+        let (generator, queue) = (self.generator, &self.at.queue);
+        generator.lay_out(regs)?;
+        let count = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+        place(regs, queue, count)?;
+        let mut last = None;
+        for (written, (word, at)) in self.words.iter().zip(queue.first..).enumerate() {
+            let Some(address) = generator.word(at) else { break };
+            for (address, value) in (address..).step_by(4).zip(word.parts()) {
+                regs.write32(address, value)?;
+                last = Some((address, value));
+            }
+            if !progress(written + 1) {
+                return Err(ReplayError::Stopped);
+            }
+        }
+        let ends = (queue.high, queue.first.saturating_add(count.saturating_sub(1)));
+        for (address, wrote) in [Some((queue.low, queue.first)), Some(ends), last].into_iter().flatten() {
+            let read = regs.read32(address)?;
+            if read != wrote {
+                return Err(ReplayError::NotKept { address, wrote, read });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts. Captured frames go to the CPU only where the port captured before.
+    ///
+    /// # Errors
+    /// When the card cannot be told, or the limiter's setting does not stay.
+    pub fn start(&self, regs: &mut dyn Registers, capturing: bool) -> Result<(), ReplayError> {
+        if let Some((limiter, index, setting)) = self.limiter {
+            limiter.set(regs, index, setting)?;
+        }
+        regs.write32(self.at.queue.control, SEND)?;
+        regs.write32(self.at.iterations, self.iterations)?;
+        let (bit, drop) = Generator::bits(self.port);
+        let control = regs.read32(self.generator.control)? & !(bit | drop);
+        let wanted = control | bit | if capturing { 0 } else { drop };
+        regs.write32(self.generator.control, wanted)?;
+        Ok(())
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// When the card cannot be asked.
+    pub fn status(&self, regs: &mut dyn Registers) -> Result<Status, AccessError> {
+        let iteration = regs.read32(self.at.iteration)?;
+        let packets = regs.read32(self.at.packets_removed)?;
+        let frames = self.frames as u64;
+        let whole = u64::from(iteration).saturating_mul(frames);
+        // The counter has 32 bits and wraps; the iterations say how often it did.
+        let more = packets.wrapping_sub(whole as u32);
+        let of = u64::from(self.iterations).saturating_mul(frames);
+        let done = iteration >= self.iterations;
+        // The last frame of an iteration may be counted a moment after the iteration.
+        let sent = if u64::from(more) <= frames.saturating_mul(2) { whole + u64::from(more) } else { whole };
+        Ok(Status { sent: sent.min(of), of, iteration, done })
+    }
+}
