@@ -1,5 +1,5 @@
-//! How far a card's clock falls behind real time: a simulated card can take minutes for a second, and what it forwards once in that second is
-//! not idle.
+//! How far a card's clock falls behind real time: a simulated card can take minutes for a second, and what
+//! it forwards once in that second is not idle.
 
 use std::time::Duration;
 use tandem_model::Time;
@@ -14,8 +14,8 @@ pub struct CardClock {
 }
 
 impl CardClock {
-    /// Takes a reading of the card's seconds; gives by how much more it has fallen behind since the last one. A clock that went back is that
-    /// of a card that was reset, and the comparison begins anew.
+    /// Takes a reading of the card's seconds; gives by how much more it has fallen behind since the last
+    /// one. A clock that went back is that of a card that was reset, and the comparison begins anew.
     pub fn reading(&mut self, now: Time, seconds: u32) -> Duration {
         let (start, first) = match self.start {
             Some((start, first)) if seconds >= first => (start, first),

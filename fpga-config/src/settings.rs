@@ -1,6 +1,8 @@
-//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls, queues that do not drain, rate limiters.
+//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls, queues that
+//! do not drain, rate limiters.
 //!
-//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after everything else.
+//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after everything
+//! else.
 
 use crate::profile::Profile;
 use crate::registers::{AccessError, Registers, is_no_answer};

@@ -181,6 +181,25 @@ fn only_a_short_frame_close_behind_a_tagged_one_of_16_words_stops_everything() {
     }
 }
 
+/// However much comes at once, a card that goes on loses nothing; one that stands still holds a bounded part of it.
+#[test]
+fn a_long_burst_goes_through_whole_and_one_that_cannot_is_held_in_bounds() {
+    let long = frame(1514, 5, 17, None, 1);
+    let many: Vec<(u8, &[u8])> = vec![(2, &long); 64];
+    let (mut card, _) = card(true);
+    assert_eq!(card.burst(&many, NOW).len(), 64);
+    card.packet(4, &frame(60, 15, 17, None, 1), NOW);
+    assert_eq!(
+        card.burst(&many, NOW).len(),
+        1,
+        "the first of them decides about the one before, and is stuck"
+    );
+    for _ in 0..200 {
+        assert_eq!(card.burst(&many, NOW), []);
+    }
+    assert!(format!("{card:?}").len() < 4 << 20, "what waits is bounded");
+}
+
 #[test]
 fn without_faults_all_of_these_leave_by_their_own_decision() {
     for header in 5..16 {

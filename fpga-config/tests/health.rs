@@ -1,4 +1,5 @@
-//! Whether a data path keeps up: no traffic between the readings may look like a fault, and a stop under traffic must.
+//! Whether a data path keeps up: no traffic between the readings may look like a fault, and a stop under
+//! traffic must.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -187,7 +188,8 @@ proptest! {
         let mut watched = Watched::new(before);
         for round in &rounds {
             let verdict = watched.round(round);
-            // One less than it was, in the middle of traffic, is what a card that lags has: chosen here by chance only.
+            // One less than it was, in the middle of traffic, is what a card that lags has: chosen here by
+            // chance only.
             prop_assert!(!verdict.is_ill(), "{verdict:?} of {:?} after {deed:?}", watched.path);
         }
         watched.path.waiting = 0;

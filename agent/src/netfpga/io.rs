@@ -1,9 +1,10 @@
-//! A card between a switch's wires and its tables: frames go through the card's look-up, and the card follows the tables.
+//! A card between a switch's wires and its tables: frames go through the card's look-up, and the card
+//! follows the tables.
 
 use super::open::{Opened, Opening, chain};
 use super::recovery::Recovery;
-use super::{Talk, card_ports, shared};
-use crate::config::{ClockChoice, RowCounters, SwitchConfig, TransportChoice};
+use super::{Talk, card_ports};
+use crate::config::{RowCounters, SwitchConfig, TransportChoice};
 use crate::peer_lines::PeerLines;
 use crate::soft::io::{IoLosses, IoPort, PacketIo};
 use crate::soft::wires::Wires;
@@ -11,19 +12,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+use tandem_fpga_card::InjectError;
 use tandem_fpga_card::cosim::BURST;
 use tandem_fpga_card::lock::Lock;
-use tandem_fpga_card::{InjectError, info};
 use tandem_fpga_config::card_clock::CardClock;
 use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
 use tandem_fpga_config::codec::{PortMap, Reason, Transport};
-use tandem_fpga_config::counters::{Reading, Sweep};
-use tandem_fpga_config::limiter::Setting;
+use tandem_fpga_config::counters::Sweep;
 use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Place, Report, admits};
 use tandem_fpga_config::profile;
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_linux::packet::Batch;
-use tandem_model::{BitRate, Time};
+use tandem_model::Time;
 use tandem_openflow::switch::{PortCounters, Switch, config};
 use tandem_openflow::table::{Criteria, Instructions};
 
@@ -43,7 +43,7 @@ pub struct CardIo {
     pub(super) card: Option<Opened>,
     /// The card, while it is opened again.
     opening: Option<Opening>,
-    injects: bool,
+    pub(super) injects: bool,
     /// Several frames can be put into the card at once.
     bursts: bool,
     cpu_ports: bool,
@@ -52,11 +52,13 @@ pub struct CardIo {
     numbers: [Option<u32>; 4],
     pub(super) offload: Option<Offload>,
     pub(super) macs: Option<Sweep>,
+    /// The card's clock, when its MACs were read last.
+    pub(super) seconds: u32,
     pub(super) counted: BTreeMap<String, u64>,
     pub(super) rates: BTreeMap<u32, u64>,
     scratch: Option<Batch>,
     mtu: u32,
-    swept: Time,
+    pub(super) swept: Time,
     /// When it was tended last.
     now: Time,
     next: Time,
@@ -67,14 +69,14 @@ pub struct CardIo {
     rejected: BTreeSet<u64>,
     trouble: Option<String>,
     /// How often the card had lost its rows.
-    flushed: u64,
+    pub(super) flushed: u64,
     /// Why frames do not get into a card that answers.
     no_packets: Option<String>,
     pub(super) recovery: Recovery,
-    clock: CardClock,
+    pub(super) clock: CardClock,
     pub(super) talk: Talk,
     /// What controllers' orders cause to be said.
-    lines: PeerLines,
+    pub(super) lines: PeerLines,
 }
 
 impl CardIo {
@@ -103,6 +105,7 @@ impl CardIo {
             macs: Some(Sweep::new(&card.profile, "MAC_GRP")),
             card: Some(card),
             opening: None,
+            seconds: 0,
             card_ports,
             numbers,
             offload: None,
@@ -150,6 +153,7 @@ impl CardIo {
                 Ok(card) => {
                     tracing::info!("switch {}: the card {} answers again", self.switch.name, card.target);
                     self.macs = Some(Sweep::new(&card.profile, "MAC_GRP"));
+                    self.seconds = 0;
                     (self.card, self.trouble, self.no_packets) = (Some(card), None, None);
                     self.rates.clear();
                 }
@@ -163,8 +167,9 @@ impl CardIo {
         }
     }
 
-    /// Frames go into one of the card's queues, as close behind each other as the card takes them; what leaves by ports is sent, what the
-    /// card gives to its CPU ports is returned, with the OpenFlow number of the port that it came in by.
+    /// Frames go into one of the card's queues, as close behind each other as the card takes them; what
+    /// leaves by ports is sent, what the card gives to its CPU ports is returned, with the OpenFlow number
+    /// of the port that it came in by.
     fn inject(&mut self, from: u8, frames: &[&[u8]], now: Time) -> Vec<(u32, Vec<u8>)> {
         let taken = match (&mut self.card, frames) {
             (Some(opened), [frame]) => opened.card.inject(from, frame),
@@ -319,123 +324,6 @@ impl CardIo {
     pub(super) fn watched(&self) -> bool {
         self.switch.card.as_ref().is_some_and(|c| c.watchdog)
     }
-
-    /// What the card counted goes to the flows.
-    fn sweep(&mut self, switch: &mut Switch, now: Time) {
-        let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
-        self.swept = now;
-        match offload.sweep(now, &mut opened.card) {
-            Ok(credits) => credit(switch, credits),
-            Err(error) => return self.fail("reading the card's counters", &error, now),
-        }
-        if self.switch.card.as_ref().is_some_and(|c| c.clock == ClockChoice::Card) {
-            self.keep_by_its_clock(switch, now);
-        }
-    }
-
-    /// What a card whose clock is slow has not used, was idle for as long as its own clock says.
-    fn keep_by_its_clock(&mut self, switch: &mut Switch, now: Time) {
-        let (Some(opened), Some(offload)) = (&mut self.card, &self.offload) else { return };
-        let Some(rows) = opened.profile.flow_table else { return };
-        let seconds = match opened.card.read32(rows.seconds) {
-            Ok(seconds) => seconds,
-            Err(error) => return self.fail("reading the card's clock", &error, now),
-        };
-        let behind = self.clock.reading(now, seconds);
-        if behind.is_zero() {
-            return;
-        }
-        let flows = switch.pipeline().tables.iter().flat_map(|t| t.iter());
-        let kept: Vec<(u64, Time)> = flows
-            .filter(|f| !f.idle.is_zero())
-            .filter(|f| matches!(offload.place(f.id), Some(Place::Rows(_) | Place::Exact(_))))
-            .map(|f| (f.id, (f.used + behind).min(now)))
-            .collect();
-        for (id, used) in kept {
-            switch.credit(id, 0, 0, Some(used));
-        }
-    }
-
-    /// Reads the MACs' counters.
-    pub(super) fn read_macs(&mut self) -> Result<(), AccessError> {
-        if let (Some(opened), Some(macs)) = (&mut self.card, &mut self.macs) {
-            let readings = macs.read(&mut opened.card)?;
-            self.counted = readings.into_iter().map(|Reading { name, value, .. }| (name, value)).collect();
-        }
-        Ok(())
-    }
-
-    /// Once a period: counters of the ports, links, the watchdog, the limiters, and whether the card still holds what was written.
-    fn look_after(&mut self, now: Time) {
-        if let Err(error) = self.read_macs() {
-            return self.fail("reading the card's counters", &error, now);
-        }
-        let Some(opened) = &mut self.card else { return };
-        let watched = self.switch.card.as_ref().is_some_and(|c| c.watchdog);
-        let mut was_reset = false;
-        let result = (|| {
-            if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
-                opened.card.read32(dog.counter)?;
-                // A card that was reset has forgotten it.
-                if opened.card.read32(dog.enable)? & 1 == 0 {
-                    opened.card.write32(dog.enable, 1)?;
-                    was_reset = self.offload.is_some();
-                }
-            }
-            if !self.injects {
-                for (number, at) in &self.card_ports {
-                    if let Some(up) = info::link(opened.card.as_mut(), &opened.profile, *at)? {
-                        shared(&self.talk).links.insert(*number, up);
-                    }
-                }
-            }
-            Ok::<(), tandem_fpga_config::registers::AccessError>(())
-        })();
-        if let Err(error) = result {
-            return self.fail("looking after the card", &error, now);
-        }
-        if was_reset {
-            self.rates.clear();
-        }
-        self.limit(now);
-        let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
-        match offload.verify(&mut opened.card) {
-            Ok(true) if !was_reset => {}
-            Ok(_) => {
-                self.flushed += 1;
-                tracing::warn!(
-                    "switch {}: the card has lost its rows (a reset, its watchdog, or another writer); they are written again",
-                    self.switch.name
-                );
-                // What is there is read anew with the next `follow`.
-                self.offload = None;
-            }
-            Err(error) => self.fail("reading the card's rows back", &error, now),
-        }
-    }
-
-    /// Holds ports to their rates, where the bitfile can.
-    fn limit(&mut self, now: Time) {
-        let wanted = shared(&self.talk).rates.clone();
-        let Some(opened) = &mut self.card else { return };
-        let Some(limiter) = opened.profile.rate_limiter.clone().filter(|_| wanted != self.rates) else {
-            return;
-        };
-        for (number, at) in &self.card_ports {
-            let setting = match wanted.get(number).map(|r| Setting::at_most(limiter.kind, BitRate(*r))) {
-                Some(Ok(setting)) => setting,
-                None => Setting::Off,
-                Some(Err(error)) => {
-                    self.lines.warn(|| format!("switch {} port {number}: {error}", self.switch.name));
-                    continue;
-                }
-            };
-            if let Err(error) = limiter.set(&mut opened.card, *at, setting) {
-                return self.fail("setting a rate limiter", &error, now);
-            }
-        }
-        self.rates = wanted;
-    }
 }
 
 impl PacketIo for CardIo {
@@ -571,7 +459,8 @@ impl PacketIo for CardIo {
         let Some(at) = self.card_ports.get(&port).copied().filter(|_| !self.injects) else { return false };
         let Some(opened) = &mut self.card else { return true };
         let Some(address) = opened.profile.port_register("MAC_GRP", at, "CONTROL") else { return false };
-        // Setting an interface of the driver down does not stop the MAC: its queues and both its directions do.
+        // Setting an interface of the driver down does not stop the MAC: its queues and both its directions
+        // do.
         const OFF: u32 = 0b1_1011;
         let control = opened.card.read32(address);
         let outcome = control.and_then(|c| opened.card.write32(address, if up { c & !OFF } else { c | OFF }));
@@ -631,7 +520,8 @@ pub(super) fn credit(switch: &mut Switch, credits: Vec<Credit>) {
 
 impl Drop for CardIo {
     fn drop(&mut self) {
-        // An agent that ends leaves the card forwarding; only one that is stuck or killed is noticed by the watchdog.
+        // An agent that ends leaves the card forwarding; only one that is stuck or killed is noticed by the
+        // watchdog.
         let watched = self.watched();
         if let Some(opened) = &mut self.card
             && let Some(dog) = opened.profile.watchdog.filter(|_| watched)

@@ -1,5 +1,5 @@
-//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow path, the card forwards by itself what its rows
-//! and exact entries can say (`tandem_fpga_config::offload`).
+//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow path, the
+//! card forwards by itself what its rows and exact entries can say (`tandem_fpga_config::offload`).
 //!
 //! ```text
 //! wires <-> card::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
@@ -13,13 +13,15 @@
 //! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
 //! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
 //!
-//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the card or goes into it but by its ports.
+//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the card or
+//! goes into it but by its ports.
 //!
 //! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
 
 mod io;
 mod open;
 mod recovery;
+mod upkeep;
 
 pub use io::CardIo;
 pub use open::Opened;
@@ -38,7 +40,8 @@ use tandem_fpga_config::registers::{AccessError, Registers};
 /// What the card's side and the datapath tell each other.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there have nobody to ask but their interface.
+    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there have nobody
+    /// to ask but their interface.
     pub links: BTreeMap<u32, bool>,
     /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
     pub rates: BTreeMap<u32, u64>,
@@ -109,7 +112,8 @@ pub fn cpu_ports(card: &CardConfig) -> bool {
     card.cpu_ports && target(card).is_ok_and(|t| Mode::of(&t).cpu_ports)
 }
 
-/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this machine that are its ports.
+/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this machine that
+/// are its ports.
 pub fn injects(card: &CardConfig) -> bool {
     matches!(target(card), Ok(Target::Cosim(_) | Target::Model))
 }

@@ -1,6 +1,8 @@
-//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it is noticed, reset and written anew.
+//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it is
+//! noticed, reset and written anew.
 //!
-//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only that it comes to an end is asserted.
+//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only that it
+//! comes to an end is asserted.
 
 use crate::host::{Agent, Host, LIMIT, is_root, wait};
 use crate::talk::{Talk, across, flow};
@@ -239,7 +241,8 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     }
     let (host, _card, _agent, mut talk) = up("", many());
     let stream = Stream::start(&host, 1, 2);
-    // The most used rule comes into a row; nothing that moves later is to be taken for something that was lost.
+    // The most used rule comes into a row; nothing that moves later is to be taken for something that was
+    // lost.
     wait("its rule in a row", || host.places("a")[&12].starts_with("hardware row ").then_some(()));
     entries(&host);
     let there = |host: &Host| {
@@ -282,9 +285,16 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
         row.0 >= last.0 && row.1 >= last.1 && row.0 + lost >= sent,
         "{row:?} after {last:?}, {sent} sent"
     );
+    // Nor did any leap, as a counter does that begins anew and is taken for one that wrapped.
+    let most = sent + 1000;
+    assert!(row.0 <= most && row.1 <= most, "{row:?}, {sent} sent");
     host.reach(1, 2);
-    let json = host.say("a", &["--json", "report"]).1;
-    assert!(!json.is_empty());
+    // What the controller is told.
+    let told: serde_json::Value =
+        serde_json::from_str(&host.say("a", &["--json", "counters"]).1).expect("JSON");
+    let card = &told[0]["card"];
+    assert!(card["path"] == "working" && card["outages"] == 1, "{told}");
+    assert!(card["outage_ms"].as_f64().is_some_and(|ms| ms > 5.0), "{card}");
 }
 
 #[test]
@@ -429,7 +439,7 @@ fn where_it_is_not_wanted_a_stop_is_told_and_left_to_the_operator() {
     if !is_root() {
         return;
     }
-    let (host, card, _agent, _talk) = up("recover = false\n", []);
+    let (host, card, _agent, mut talk) = up("recover = false\n", []);
     stop(&host);
     let line = shown(&host, "it is told", |_, l| l.contains("NOT FORWARDING"));
     assert!(line.contains("recover = false"), "{line}");
@@ -440,4 +450,6 @@ fn where_it_is_not_wanted_a_stop_is_told_and_left_to_the_operator() {
     other.expect("it is told");
     host.reach(1, 2);
     recovered(&host, 1);
+    let port = talk.port(1);
+    assert!((1..10_000).contains(&port.rx_packets), "it began anew, and did not wrap: {port:?}");
 }

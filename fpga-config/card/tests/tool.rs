@@ -78,9 +78,12 @@ fn a_served_model_is_looked_into_from_another_process() {
     assert!(test.ends_with("checks, none failed\n"), "{test}");
     let counters = out(&["--card", &card, "counters", "MAC_GRP"]);
     assert_eq!(counters, "48 counters, all 0\n");
-    for fault in ["header-beyond-frame: ", "tagged-then-short: ", "short-header: "] {
-        assert!(info.contains(fault), "{info}");
+    let help = out(&["info", "--help"]);
+    for fault in ["header-beyond-frame", "tagged-then-short", "short-header"] {
+        assert!(info.contains(&format!("    {fault}: ")), "{info}");
+        assert!(help.contains(&format!("({fault})")), "{help}");
     }
+    assert!(info.contains("exact entries; row 0 is kept against a known fault\n"), "{info}");
 
     // A flow is compiled, applied, read back, and forwards.
     let text = "priority=100,in_port=1,ip,nw_dst=10.0.0.0/8,actions=mod_nw_tos:184,output:2";

@@ -90,6 +90,9 @@ pub const FIRST_TYPE: u16 = 0x0600;
 pub const UNTAGGED: u16 = 0xffff;
 /// The source that no packet has: a row with it is deleted.
 pub const NO_SOURCE: u8 = 0xff;
+/// How ARP for IPv4 over Ethernet begins (RFC 826): hardware and protocol, their addresses' lengths, and the upper
+/// half of the opcode.
+const ARP: u64 = u64::from_be_bytes([0, 0, 1, 0x08, 0x00, 6, 4, 0]);
 /// The highest bit that rows compare: words 7 hold 24 bits.
 const TOP: u32 = 0x00ff_ffff;
 
@@ -217,7 +220,7 @@ impl Key {
             }
             0x0806 => {
                 // Hardware, protocol, their address lengths, and the upper half of the opcode.
-                (last, end, right) = (5, 42, number(14, 7) == 0x0000_0108_0006_0400);
+                (last, end, right) = (5, 42, number(14, 7) == ARP);
                 key.set(Field::IP_PROTO, number(21, 1));
                 key.set(Field::IP_SRC, number(28, 4));
                 key.set(Field::IP_DST, number(38, 4));

@@ -118,7 +118,9 @@ impl Path {
 
     /// A frame comes to the arbiter.
     pub(super) fn take(&mut self, queue: u8, frame: &[u8]) {
-        let waiting: usize = self.frames.iter().filter(|f| f.arrived == 0).map(|f| f.bytes.len()).sum();
+        // What comes in one burst is taken as long as something went on before it.
+        let before = self.frames.iter().take(self.burst);
+        let waiting: usize = before.filter(|f| f.arrived == 0).map(|f| f.bytes.len()).sum();
         if frame.len() >= SHORTEST && waiting + frame.len() <= WAITING {
             self.frames.push_back(Frame { queue, bytes: frame.to_vec(), arrived: 0, parsed: 0 });
         }

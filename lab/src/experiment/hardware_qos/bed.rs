@@ -57,7 +57,8 @@ impl End {
     }
 }
 
-/// The senders' ends, the interfaces of the card's ports, the hop's interface towards the card, and the sink's end.
+/// The senders' ends, the interfaces of the card's ports, the hop's interface towards the card, and the
+/// sink's end.
 struct Wires {
     senders: [End; 2],
     ports: [String; 3],
@@ -260,7 +261,8 @@ fn part(options: &Options, wires: &Wires, mark: Mark, places: Vec<String>) -> an
     let start = Instant::now();
     loop {
         let now = start.elapsed().as_secs_f64();
-        // Frame by frame, and each of them first in turn: without classes neither is to have the queue's last place always.
+        // Frame by frame, and each of them first in turn: without classes neither is to have the queue's
+        // last place always.
         let due = (now * rate) as u64;
         turn.reverse();
         // What a busy machine did not send in time is not sent in one go.
