@@ -63,7 +63,7 @@ class Runs:
             json.dump(job, file)
         limit = SETTLE + sum(2 * (seconds + 8) if p.rate else 10 for p in tests)
         with open(paths["log"], "w", encoding="utf-8") as log:
-            done = subprocess.run([sys.executable, "-W", "ignore", os.path.join(HERE, "worker.py"), paths["job"]],
+            done = subprocess.run([sys.executable, "-B", "-W", "ignore", os.path.join(HERE, "worker.py"), paths["job"]],
                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=limit, check=False)
         by_place = {(p.file, p.number): p for p in tests}
         lines = []
