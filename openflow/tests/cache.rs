@@ -119,11 +119,6 @@ fn op() -> impl Strategy<Value = Op> {
 /// What is seldom done, and often hides or uncovers something.
 fn rare_op() -> impl Strategy<Value = Op> {
     let kinds = || prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x8847, 0x88e7, 0x8100, 0x88cc]);
-    let address = |last: u8| {
-        let mut address = [0xfd; 16];
-        address[15] = last;
-        address
-    };
     prop_oneof![
         Just(Op::PushMpls(0x8847)),
         Just(Op::PushMpls(0x8848)),
@@ -134,14 +129,14 @@ fn rare_op() -> impl Strategy<Value = Op> {
         prop::sample::select(vec![1u8, 6, 17, 58, 132]).prop_map(Op::SetIpProto),
         prop::sample::select(vec![128u8, 135, 136]).prop_map(Op::SetIcmpv6Type),
         (0u8..2).prop_map(Op::SetIcmpv6Code),
-        (1u8..3).prop_map(move |a| Op::SetIpv6Dst(address(a))),
+        (1u8..3).prop_map(|a| Op::SetIpv6DstLow([0xfd, 0xfd, 0xfd, 0xfd, 0xfd, 0xfd, 0xfd, a])),
         (0u32..2).prop_map(Op::SetMplsLabel),
         (0u8..2).prop_map(Op::SetMplsBos),
         (0u8..2).prop_map(Op::SetMplsTtl),
         Just(Op::DecMplsTtl),
         Just(Op::CopyTtlOut),
         Just(Op::CopyTtlIn),
-        (0u64..2).prop_map(Op::SetTunnelId),
+        (0u64..2).prop_map(|t| Op::SetTunnelId(t.to_be_bytes())),
         (0u32..2).prop_map(Op::SetPbbIsid),
         (0u16..3).prop_map(Op::SetSctpSrc),
         (1u32..3).prop_map(|a| Op::SetArpSpa(0x0a00_0000 + a)),

@@ -231,12 +231,20 @@ fn op(op: &Op) -> String {
 fn set_field(op: &Op) -> (String, &'static str) {
     let mac = |mac: &[u8; 6]| Mac(*mac).to_string();
     let four = |address: &u32| Ipv4Addr::from_bits(*address).to_string();
-    let six = |address: &[u8; 16]| Ipv6Addr::from(*address).to_string();
+    // An address is set in halves; which bits an action sets is in its mask.
+    let high =
+        |half: &[u8; 8]| format!("{}/64", Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(*half)) << 64));
+    let low = |half: &[u8; 8]| {
+        let address = Ipv6Addr::from_bits(u64::from_be_bytes(*half).into());
+        format!("{address}/{}", Ipv6Addr::from_bits(u64::MAX.into()))
+    };
     match op {
         Op::SetEthType(kind) => (format!("{kind:#06x}"), "eth_type"),
         Op::SetIpProto(protocol) => (protocol.to_string(), "ip_proto"),
-        Op::SetIpv6Src(a) => (six(a), "ipv6_src"),
-        Op::SetIpv6Dst(a) => (six(a), "ipv6_dst"),
+        Op::SetIpv6SrcHigh(h) => (high(h), "ipv6_src"),
+        Op::SetIpv6SrcLow(h) => (low(h), "ipv6_src"),
+        Op::SetIpv6DstHigh(h) => (high(h), "ipv6_dst"),
+        Op::SetIpv6DstLow(h) => (low(h), "ipv6_dst"),
         Op::SetIpv6Flabel(label) => (label.to_string(), "ipv6_label"),
         Op::SetSctpSrc(port) => (port.to_string(), "sctp_src"),
         Op::SetSctpDst(port) => (port.to_string(), "sctp_dst"),
@@ -244,7 +252,8 @@ fn set_field(op: &Op) -> (String, &'static str) {
         Op::SetIcmpCode(code) => (code.to_string(), "icmp_code"),
         Op::SetIcmpv6Type(kind) => (kind.to_string(), "icmpv6_type"),
         Op::SetIcmpv6Code(code) => (code.to_string(), "icmpv6_code"),
-        Op::SetNdTarget(a) => (six(a), "nd_target"),
+        Op::SetNdTargetHigh(h) => (high(h), "nd_target"),
+        Op::SetNdTargetLow(h) => (low(h), "nd_target"),
         Op::SetNdSll(m) => (mac(m), "nd_sll"),
         Op::SetNdTll(m) => (mac(m), "nd_tll"),
         Op::SetArpOp(opcode) => (opcode.to_string(), "arp_op"),
@@ -256,7 +265,7 @@ fn set_field(op: &Op) -> (String, &'static str) {
         Op::SetMplsTc(class) => (class.to_string(), "mpls_tc"),
         Op::SetMplsBos(bottom) => (bottom.to_string(), "mpls_bos"),
         Op::SetPbbIsid(service) => (service.to_string(), "pbb_isid"),
-        Op::SetTunnelId(tunnel) => (format!("{tunnel:#x}"), "tun_id"),
+        Op::SetTunnelId(tunnel) => (format!("{:#x}", u64::from_be_bytes(*tunnel)), "tun_id"),
         // Those above have names of their own.
         other => (format!("{other:?}"), "?"),
     }

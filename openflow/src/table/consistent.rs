@@ -148,7 +148,7 @@ pub(super) fn flow(matching: &Match, instructions: &[Instruction]) -> Result<(),
     }
     for instruction in instructions {
         if let Instruction::WriteActions(_, actions) = instruction {
-            let place = |action: &Action| Op::from_of13(action).map(Op::place);
+            let place = |action: &Action| Op::from_of13(action).map(|(op, _)| op.place());
             let mut set =
                 actions.iter().map(|a| Ok((place(a)?, a))).collect::<Result<Vec<_>, Unsupported>>()?;
             set.sort_by_key(|(place, _)| *place);

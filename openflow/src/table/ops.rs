@@ -6,7 +6,8 @@ use crate::{of10, of13};
 /// Port numbers as OpenFlow 1.3 has them; 1.0's reserved ones are translated.
 use of13::port as port13;
 
-/// One action, in one form for both versions.
+/// One action, in one form for both versions. Decisions that are remembered are made of them, so they are small: what takes more than 8 bytes
+/// is said in halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Send out of a port (OpenFlow 1.3 numbers, reserved ones included).
@@ -37,10 +38,14 @@ pub enum Op {
     SetIpv4Src(u32),
     /// IPv4 destination.
     SetIpv4Dst(u32),
-    /// IPv6 source.
-    SetIpv6Src([u8; 16]),
-    /// IPv6 destination.
-    SetIpv6Dst([u8; 16]),
+    /// The first half of the IPv6 source.
+    SetIpv6SrcHigh([u8; 8]),
+    /// The second half of the IPv6 source.
+    SetIpv6SrcLow([u8; 8]),
+    /// The first half of the IPv6 destination.
+    SetIpv6DstHigh([u8; 8]),
+    /// The second half of the IPv6 destination.
+    SetIpv6DstLow([u8; 8]),
     /// IPv6 flow label.
     SetIpv6Flabel(u32),
     /// DSCP.
@@ -63,8 +68,10 @@ pub enum Op {
     SetIcmpv6Type(u8),
     /// ICMPv6 code.
     SetIcmpv6Code(u8),
-    /// Target of a neighbour solicitation or advertisement.
-    SetNdTarget([u8; 16]),
+    /// The first half of the target of a neighbour solicitation or advertisement.
+    SetNdTargetHigh([u8; 8]),
+    /// The second half of that target.
+    SetNdTargetLow([u8; 8]),
     /// Source link-layer address in a neighbour solicitation.
     SetNdSll([u8; 6]),
     /// Target link-layer address in a neighbour advertisement.
@@ -107,8 +114,8 @@ pub enum Op {
     PopPbb,
     /// PBB I-SID.
     SetPbbIsid(u32),
-    /// What is carried for a logical port; no byte of the packet.
-    SetTunnelId(u64),
+    /// What is carried for a logical port, a number in network order; no byte of the packet.
+    SetTunnelId([u8; 8]),
 }
 
 impl Op {
@@ -149,13 +156,13 @@ impl Op {
         )
     }
 
-    /// An OpenFlow 1.3 action.
+    /// An OpenFlow 1.3 action: one or two of these.
     ///
     /// # Errors
     /// For experimenters, ports that cannot be, types of tags that are none, and fields that are not the packet's.
-    pub fn from_of13(action: &of13::Action) -> Result<Op, Unsupported> {
+    pub fn from_of13(action: &of13::Action) -> Result<(Op, Option<Op>), Unsupported> {
         use of13::Action;
-        Ok(match action {
+        let op = match action {
             Action::Output { port, max_len, .. } => sending(*port, *max_len)?,
             Action::SetQueue(queue) => Op::SetQueue(*queue),
             Action::Group(group) => Op::Group(*group),
@@ -171,14 +178,15 @@ impl Op {
             Action::DecMplsTtl(_) => Op::DecMplsTtl,
             Action::CopyTtlOut(_) => Op::CopyTtlOut,
             Action::CopyTtlIn(_) => Op::CopyTtlIn,
-            Action::SetField(field) => setting(field)?,
+            Action::SetField(field) => return setting(field),
             Action::Experimenter { .. } => {
                 return Err(Unsupported::new(format!("{action:?}"), Blame::BAD_ACTION_EXPERIMENTER));
             }
             Action::Other { kind, .. } => {
                 return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
             }
-        })
+        };
+        Ok((op, None))
     }
 }
 
@@ -218,10 +226,16 @@ fn sending(port: u32, max_len: u16) -> Result<Op, Unsupported> {
     }
 }
 
+/// Both halves of an address.
+fn halves(address: std::net::Ipv6Addr) -> ([u8; 8], [u8; 8]) {
+    let bits = address.to_bits();
+    (((bits >> 64) as u64).to_be_bytes(), (bits as u64).to_be_bytes())
+}
+
 /// Setting a field to a value.
-fn setting(field: &of13::Field) -> Result<Op, Unsupported> {
+fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
     use of13::Field;
-    Ok(match field {
+    let op = match field {
         Field::EthDst(m) => Op::SetEthDst(m.value.0),
         Field::EthSrc(m) => Op::SetEthSrc(m.value.0),
         Field::EthType(kind) => Op::SetEthType(*kind),
@@ -248,19 +262,28 @@ fn setting(field: &of13::Field) -> Result<Op, Unsupported> {
         Field::ArpTpa(a) => Op::SetArpTpa(a.value.to_bits()),
         Field::ArpSha(m) => Op::SetArpSha(m.value.0),
         Field::ArpTha(m) => Op::SetArpTha(m.value.0),
-        Field::Ipv6Src(a) => Op::SetIpv6Src(a.value.octets()),
-        Field::Ipv6Dst(a) => Op::SetIpv6Dst(a.value.octets()),
+        Field::Ipv6Src(a) => {
+            let (high, low) = halves(a.value);
+            return Ok((Op::SetIpv6SrcHigh(high), Some(Op::SetIpv6SrcLow(low))));
+        }
+        Field::Ipv6Dst(a) => {
+            let (high, low) = halves(a.value);
+            return Ok((Op::SetIpv6DstHigh(high), Some(Op::SetIpv6DstLow(low))));
+        }
+        Field::Ipv6NdTarget(a) => {
+            let (high, low) = halves(*a);
+            return Ok((Op::SetNdTargetHigh(high), Some(Op::SetNdTargetLow(low))));
+        }
         Field::Ipv6Flabel(l) => Op::SetIpv6Flabel(l.value),
         Field::Icmpv6Type(t) => Op::SetIcmpv6Type(*t),
         Field::Icmpv6Code(c) => Op::SetIcmpv6Code(*c),
-        Field::Ipv6NdTarget(a) => Op::SetNdTarget(a.octets()),
         Field::Ipv6NdSll(m) => Op::SetNdSll(m.0),
         Field::Ipv6NdTll(m) => Op::SetNdTll(m.0),
         Field::MplsLabel(l) => Op::SetMplsLabel(*l),
         Field::MplsTc(c) => Op::SetMplsTc(*c),
         Field::MplsBos(b) => Op::SetMplsBos(*b),
         Field::PbbIsid(s) => Op::SetPbbIsid(s.value.get()),
-        Field::TunnelId(t) => Op::SetTunnelId(t.value),
+        Field::TunnelId(t) => Op::SetTunnelId(t.value.to_be_bytes()),
         // They are not the packet's (section 7.2.5): where it came in, what tables write, what is derived from several headers.
         Field::InPort(_) | Field::InPhyPort(_) | Field::Metadata(_) | Field::Ipv6Exthdr(_) => {
             return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
@@ -268,7 +291,8 @@ fn setting(field: &of13::Field) -> Result<Op, Unsupported> {
         Field::Other { .. } => {
             return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
         }
-    })
+    };
+    Ok((op, None))
 }
 
 /// Refuses the way through the first table, which only PACKET_OUT can send.
@@ -329,5 +353,11 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
 /// # Errors
 /// As [`Op::from_of13`].
 pub fn ops13(actions: &[of13::Action]) -> Result<Vec<Op>, Unsupported> {
-    actions.iter().map(Op::from_of13).collect()
+    let mut ops = Vec::with_capacity(actions.len());
+    for action in actions {
+        let (op, second) = Op::from_of13(action)?;
+        ops.push(op);
+        ops.extend(second);
+    }
+    Ok(ops)
 }

@@ -220,13 +220,19 @@ impl<'a> Recording<'a> {
 struct Way<'a, 'r, 's, E: Egress> {
     run: Run<'a, E>,
     record: &'r mut Recording<'s>,
+    /// Of the packet's flow, where a group may ask for it.
     hash: u64,
     left: u32,
+    /// What tables wrote, and what is carried for a logical port.
+    metadata: u64,
+    tunnel: u64,
+    /// Steps have said them.
+    carried: bool,
 }
 
 impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
     fn new(run: Run<'a, E>, record: &'r mut Recording<'s>) -> Self {
-        Way { run, record, hash: 0, left: MOST_STEPS }
+        Way { run, record, hash: 0, left: MOST_STEPS, metadata: 0, tunnel: 0, carried: false }
     }
 
     fn step(&mut self, step: Step) -> bool {
@@ -249,11 +255,11 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
         let mut table = 0u8;
         loop {
             let mut key = FlowKey::new(self.run.frame(), in_port);
-            if table == 0 {
+            if table == 0 && !self.run.on.groups.is_empty() {
                 self.hash = key.flow_hash();
             }
-            key.set(FieldId::Metadata, self.run.metadata.into());
-            key.set(FieldId::TunnelId, self.run.tunnel.into());
+            key.set(FieldId::Metadata, self.metadata.into());
+            key.set(FieldId::TunnelId, self.tunnel.into());
             self.record.sound &= !self.record.blurred;
             let place = usize::from(table);
             let Some(at) = self.run.on.tables.get(place).and_then(|t| t.find(&key)) else {
@@ -281,10 +287,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 set.clear();
             }
             instructions.write.iter().for_each(|op| instructions::into_set(&mut set, *op));
-            if let Some((value, mask)) = metadata
-                && !self.step(Step::Metadata(value, mask))
-            {
-                return Outcome::Matched;
+            if let Some((value, mask)) = metadata {
+                self.metadata = self.metadata & !mask | value & mask;
             }
             match goto {
                 // Only forwards (section 5.1), so this ends.
@@ -318,10 +322,29 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 self.group(group);
                 return true;
             }
+            Op::SetTunnelId(tunnel) => {
+                self.tunnel = u64::from_be_bytes(tunnel);
+                return true;
+            }
+            // The same for all packets of this decision, so it is said only where a controller hears of it.
+            Op::Controller(_) | Op::DecTtl | Op::DecMplsTtl => self.tell_carried(),
             Op::PopVlan => self.record.blurred |= super::rewrite::tagged_twice(self.run.frame()),
             op => self.record.blurred |= op.uncovers(),
         }
         self.step(Step::Op(op))
+    }
+
+    /// Says what a PACKET_IN tells besides the packet, where that is anything.
+    fn tell_carried(&mut self) {
+        for (value, step) in [
+            (self.metadata, Step::Metadata as fn([u8; 8]) -> Step),
+            (self.tunnel, Step::Tunnel as fn([u8; 8]) -> Step),
+        ] {
+            if value != 0 || self.carried {
+                self.step(step(value.to_be_bytes()));
+            }
+        }
+        self.carried |= self.metadata != 0 || self.tunnel != 0;
     }
 
     fn branch(&self, group: usize, bucket: usize) -> Option<&Branch> {
@@ -343,6 +366,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
             if !self.step(enter) {
                 return;
             }
+            let tunnel = self.tunnel;
             let mut i = 0;
             while let Some(op) = self.branch(group, bucket).and_then(|b| b.ops.get(i).copied()) {
                 if !self.op(op) {
@@ -353,6 +377,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
             // This one is never left out, or the packet would stay as the bucket made it.
             self.left = self.left.max(1);
             self.step(Step::Leave { keep });
+            self.tunnel = tunnel;
             next = bucket + 1;
         }
     }

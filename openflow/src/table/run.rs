@@ -62,8 +62,10 @@ pub(super) enum Step {
     Meter(u32),
     /// An action that is no group.
     Op(Op),
-    /// A table writes metadata: the bits of a value that are in a mask.
-    Metadata(u64, u64),
+    /// What tables have written by now and what is carried for a logical port, in network order: said where a controller gets the packet.
+    Metadata([u8; 8]),
+    /// The same of the tunnel.
+    Tunnel([u8; 8]),
     /// A copy of the packet goes into the bucket of the group at a place.
     Enter {
         /// The group's place.
@@ -95,7 +97,6 @@ pub(super) struct Scratch {
 #[derive(Debug, Clone, Default)]
 struct Kept {
     queue: u32,
-    tunnel: u64,
     /// Where they are kept.
     bytes: Vec<u8>,
 }
@@ -118,10 +119,9 @@ pub(super) struct Run<'a, E: Egress> {
     moved: bool,
     in_port: u32,
     queue: u32,
-    /// What tables wrote.
-    pub(super) metadata: u64,
-    /// What is carried for a logical port.
-    pub(super) tunnel: u64,
+    /// For a controller that gets it: what tables wrote, and what is carried for a logical port.
+    metadata: u64,
+    tunnel: u64,
     depth: usize,
     now: Time,
     egress: &'a mut E,
@@ -183,8 +183,12 @@ impl<'a, E: Egress> Run<'a, E> {
                 true
             }
             Step::Meter(at) => self.meter(at as usize),
-            Step::Metadata(value, mask) => {
-                self.metadata = self.metadata & !mask | value & mask;
+            Step::Metadata(value) => {
+                self.metadata = u64::from_be_bytes(value);
+                true
+            }
+            Step::Tunnel(value) => {
+                self.tunnel = u64::from_be_bytes(value);
                 true
             }
             Step::Enter { group, bucket, first, keep } => {
@@ -255,7 +259,7 @@ impl<'a, E: Egress> Run<'a, E> {
             self.on.scratch.kept.push(Kept::default());
         }
         let mut place = std::mem::take(&mut self.on.scratch.kept[self.depth]);
-        (place.queue, place.tunnel) = (self.queue, self.tunnel);
+        place.queue = self.queue;
         place.bytes.clear();
         if keep {
             place.bytes.extend_from_slice(self.frame());
@@ -267,8 +271,8 @@ impl<'a, E: Egress> Run<'a, E> {
     fn leave(&mut self, keep: bool) {
         self.depth = self.depth.saturating_sub(1);
         let Scratch { frame, kept } = &mut *self.on.scratch;
-        let Some(Kept { queue, tunnel, bytes }) = kept.get(self.depth) else { return };
-        (self.queue, self.tunnel) = (*queue, *tunnel);
+        let Some(Kept { queue, bytes }) = kept.get(self.depth) else { return };
+        self.queue = *queue;
         if keep {
             self.moved = bytes.len() != self.came.len();
             if self.moved {
@@ -285,33 +289,33 @@ impl<'a, E: Egress> Run<'a, E> {
             Op::Output(port) => self.output(port),
             Op::SetQueue(queue) => self.queue = queue,
             Op::Controller(max_len) => self.controller(max_len, self.reason),
-            Op::SetTunnelId(tunnel) => self.tunnel = tunnel,
-            // Decisions hold its buckets instead.
-            Op::Group(_) => {}
             Op::SetEthDst(mac) => rewrite::mac(self.frame_mut(), 0, mac),
             Op::SetEthSrc(mac) => rewrite::mac(self.frame_mut(), 6, mac),
             Op::SetVlanVid(vid) => self.vlan(vid, 0x0fff),
             Op::SetVlanPcp(pcp) => self.vlan(u16::from(pcp) << 13, 0xe000),
+            Op::PushVlan(_) | Op::PopVlan => self.tag(op),
             Op::SetIpv4Src(a) => rewrite::ipv4_address(self.frame_mut(), 12, a),
             Op::SetIpv4Dst(a) => rewrite::ipv4_address(self.frame_mut(), 16, a),
             Op::SetDscp(d) => rewrite::traffic_class(self.frame_mut(), d << 2, 0xfc),
-            Op::SetEcn(e) => rewrite::traffic_class(self.frame_mut(), e, 0x03),
             Op::SetL4Src(p) => rewrite::port(self.frame_mut(), 0, p),
             Op::SetL4Dst(p) => rewrite::port(self.frame_mut(), 2, p),
-            Op::SetTtl(ttl) => rewrite::set_ttl(self.frame_mut(), ttl),
-            Op::SetMplsTtl(ttl) => rewrite::set_mpls_ttl(self.frame_mut(), ttl),
             Op::DecTtl => return self.lowered(rewrite::dec_ttl),
+            other => return self.rare(other),
+        }
+        true
+    }
+
+    /// What is done seldom, out of the way of what is not.
+    #[cold]
+    #[inline(never)]
+    fn rare(&mut self, op: Op) -> bool {
+        match op {
+            // Decisions hold a group's buckets instead, and say what is carried where it is told.
+            Op::Group(_) | Op::SetTunnelId(_) => {}
             Op::DecMplsTtl => return self.lowered(rewrite::dec_mpls_ttl),
             Op::SetSctpSrc(p) => return rewrite::sctp_port(self.frame_mut(), 0, p),
             Op::SetSctpDst(p) => return rewrite::sctp_port(self.frame_mut(), 2, p),
-            Op::CopyTtlOut => rewrite::copy_ttl_out(self.frame_mut()),
-            Op::CopyTtlIn => rewrite::copy_ttl_in(self.frame_mut()),
-            Op::PushVlan(_)
-            | Op::PopVlan
-            | Op::PushMpls(_)
-            | Op::PopMpls(_)
-            | Op::PushPbb(_)
-            | Op::PopPbb => self.tag(op),
+            Op::PushMpls(_) | Op::PopMpls(_) | Op::PushPbb(_) | Op::PopPbb => self.tag(op),
             other => set_field(self.frame_mut(), other),
         }
         true
@@ -388,19 +392,26 @@ impl<'a, E: Egress> Run<'a, E> {
 }
 
 /// Fields that are set seldom.
-#[cold]
 fn set_field(frame: &mut [u8], op: Op) {
     match op {
         Op::SetEthType(kind) => rewrite::set_ether_type(frame, kind),
         Op::SetIpProto(protocol) => rewrite::ip_protocol(frame, protocol),
-        Op::SetIpv6Src(address) => rewrite::ipv6_address(frame, 8, address),
-        Op::SetIpv6Dst(address) => rewrite::ipv6_address(frame, 24, address),
+        Op::SetIpv6SrcHigh(half) => rewrite::ipv6_address(frame, 8, half),
+        Op::SetIpv6SrcLow(half) => rewrite::ipv6_address(frame, 16, half),
+        Op::SetIpv6DstHigh(half) => rewrite::ipv6_address(frame, 24, half),
+        Op::SetIpv6DstLow(half) => rewrite::ipv6_address(frame, 32, half),
+        Op::SetEcn(e) => rewrite::traffic_class(frame, e, 0x03),
+        Op::SetTtl(ttl) => rewrite::set_ttl(frame, ttl),
+        Op::SetMplsTtl(ttl) => rewrite::set_mpls_ttl(frame, ttl),
+        Op::CopyTtlOut => rewrite::copy_ttl_out(frame),
+        Op::CopyTtlIn => rewrite::copy_ttl_in(frame),
         Op::SetIpv6Flabel(label) => rewrite::flow_label(frame, label),
         Op::SetIcmpType(kind) => rewrite::icmp(frame, false, u16::from(kind) << 8, 0xff00),
         Op::SetIcmpCode(code) => rewrite::icmp(frame, false, code.into(), 0x00ff),
         Op::SetIcmpv6Type(kind) => rewrite::icmp(frame, true, u16::from(kind) << 8, 0xff00),
         Op::SetIcmpv6Code(code) => rewrite::icmp(frame, true, code.into(), 0x00ff),
-        Op::SetNdTarget(address) => rewrite::nd_target(frame, address),
+        Op::SetNdTargetHigh(half) => rewrite::nd_target(frame, 8, half),
+        Op::SetNdTargetLow(half) => rewrite::nd_target(frame, 16, half),
         Op::SetNdSll(mac) => rewrite::nd_option(frame, 1, mac),
         Op::SetNdTll(mac) => rewrite::nd_option(frame, 2, mac),
         Op::SetArpOp(opcode) => rewrite::arp(frame, 6, &opcode.to_be_bytes()),
@@ -413,5 +424,16 @@ fn set_field(frame: &mut [u8], op: Op) {
         Op::SetMplsBos(bottom) => rewrite::mpls_bits(frame, u32::from(bottom) << 8, 0x0100),
         Op::SetPbbIsid(service) => rewrite::pbb_isid(frame, service),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembered decisions are read for every packet.
+    #[test]
+    fn a_step_is_small() {
+        assert_eq!((size_of::<Op>(), size_of::<Step>()), (12, 12));
     }
 }

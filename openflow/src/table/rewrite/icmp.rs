@@ -26,10 +26,10 @@ fn discovery(frame: &[u8]) -> Option<(usize, u8)> {
     }
 }
 
-/// Sets the target of a neighbour solicitation or advertisement.
-pub(in super::super) fn nd_target(frame: &mut [u8], target: [u8; 16]) {
+/// Sets half of the target of a neighbour solicitation or advertisement: 8 and 16 are its places in the message.
+pub(in super::super) fn nd_target(frame: &mut [u8], place: usize, half: [u8; 8]) {
     if let Some((at, _)) = discovery(frame) {
-        set(frame, at + 8, &target, &[Some(at + 2)]);
+        set(frame, at + place, &half, &[Some(at + 2)]);
     }
 }
 

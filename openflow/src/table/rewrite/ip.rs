@@ -140,10 +140,10 @@ pub(in super::super) fn ipv4_address(frame: &mut [u8], place: usize, value: u32)
     }
 }
 
-/// Sets an IPv6 address: 8 is the source's place in the header, 24 the destination's.
-pub(in super::super) fn ipv6_address(frame: &mut [u8], place: usize, value: [u8; 16]) {
+/// Sets half of an IPv6 address: 8 and 16 are the source's places in the header, 24 and 32 the destination's.
+pub(in super::super) fn ipv6_address(frame: &mut [u8], place: usize, value: [u8; 8]) {
     if let Some(ip) = ip(frame).filter(|ip| ip.v6) {
-        address(frame, &ip, place, &value, !(place == 24 && ip.routed));
+        address(frame, &ip, place, &value, !(place >= 24 && ip.routed));
     }
 }
 
