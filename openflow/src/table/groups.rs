@@ -31,6 +31,11 @@ impl Kind {
     }
 }
 
+/// True when a bucket's life depends on a port or a group (section 5.6.1).
+pub(super) fn watches(bucket: &Bucket) -> bool {
+    bucket.watch_port != port::ANY || bucket.watch_group != group::ANY
+}
+
 /// One bucket, as it is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
@@ -209,8 +214,7 @@ impl Groups {
 
     /// Alive, or watching nothing.
     fn usable(&self, bucket: &Branch, ports: &Ports) -> bool {
-        let watches = bucket.said.watch_port != port::ANY || bucket.said.watch_group != group::ANY;
-        !watches || self.watched_lives(bucket, ports)
+        !watches(&bucket.said) || self.watched_lives(bucket, ports)
     }
 
     /// A bucket is alive when the port or the group that it watches is (section 6.5).
@@ -228,8 +232,7 @@ impl Groups {
             // A group that was watched and is gone is dead.
             let Some(group) = self.get(id) else { continue };
             for said in group.buckets.iter().map(|b| &b.said) {
-                let watches = said.watch_port != port::ANY || said.watch_group != group::ANY;
-                if !watches || said.watch_port != port::ANY && ports.live(said.watch_port) {
+                if !watches(said) || said.watch_port != port::ANY && ports.live(said.watch_port) {
                     return true;
                 }
                 if said.watch_group != group::ANY

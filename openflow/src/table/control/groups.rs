@@ -6,7 +6,7 @@ use crate::of13::multipart::{MultipartReply, ReplyBody};
 use crate::of13::stats::{Counter, GroupDesc, GroupFeatures, GroupStats};
 use crate::of13::{Bucket, GroupMod, group, port};
 use crate::table::flows::Gone;
-use crate::table::groups::{Branch, Group, Kind};
+use crate::table::groups::{Branch, Group, Kind, watches};
 use crate::table::instructions;
 use crate::table::ops::{no_table, ops13};
 use crate::table::pipeline::Pipeline;
@@ -26,10 +26,6 @@ const INVALID_GROUP: u16 = 1;
 const WATCH_UNSUPPORTED: u16 = 6;
 /// OFPGMFC_BAD_WATCH.
 const BAD_WATCH: u16 = 13;
-
-fn bucket_watches(bucket: &Bucket) -> bool {
-    bucket.watch_port != port::ANY || bucket.watch_group != group::ANY
-}
 
 fn refused(why: impl Into<String>, code: u16) -> Refusal {
     Refusal::new(why, GROUP_MOD_FAILED, code)
@@ -89,13 +85,13 @@ impl Pipeline {
             return Err(refused("only buckets of a select group have a weight", INVALID_GROUP));
         }
         match kind {
-            Kind::FastFailover if !bucket_watches(bucket) => {
+            Kind::FastFailover if !watches(bucket) => {
                 return Err(refused(
                     "a bucket of a fast failover group watches a port or a group",
                     BAD_WATCH,
                 ));
             }
-            Kind::All | Kind::Indirect if bucket_watches(bucket) => {
+            Kind::All | Kind::Indirect if watches(bucket) => {
                 return Err(refused(
                     "buckets of this type of group are taken dead or alive",
                     WATCH_UNSUPPORTED,
