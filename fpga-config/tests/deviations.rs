@@ -7,7 +7,7 @@ use tandem_fpga_config::codec::ports::queue;
 use tandem_fpga_config::codec::{PortMap, Reason, Rule, Transport};
 use tandem_fpga_config::offload::{Options, Seen};
 use tandem_openflow::table::FieldId;
-use world::{World, ports};
+use world::{World, ports, udp};
 
 const NEVER: Duration = Duration::ZERO;
 const IN_CARD: Options = Options {
@@ -16,17 +16,6 @@ const IN_CARD: Options = Options {
     idle: Duration::from_secs(60),
     reconsider: Duration::from_secs(5),
 };
-
-/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with its last byte of the destination and the fragment field as told.
-fn udp(last: u8, fragment: u16) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-    frame.extend([0x45, 0, 0, 40, 0, 1]);
-    frame.extend(fragment.to_be_bytes());
-    frame.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, last]);
-    frame.extend([0x03, 0xe8, 0x07, 0xd0, 0, 20, 0, 0]);
-    frame.resize(60, 0);
-    frame
-}
 
 fn add(w: &mut World, text: &str) {
     assert!(w.add(text, NEVER, NEVER), "{text}");

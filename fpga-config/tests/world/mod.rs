@@ -458,3 +458,14 @@ pub fn ports(card: u8, plain: bool, cpu_ports: bool) -> PortMap {
     }
     PortMap::new(list, cpu_ports).expect("good ports")
 }
+
+/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with its last byte of the destination and the fragment field as told.
+pub fn udp(last: u8, fragment: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0, 0, 40, 0, 1]);
+    frame.extend(fragment.to_be_bytes());
+    frame.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, last]);
+    frame.extend([0x03, 0xe8, 0x07, 0xd0, 0, 20, 0, 0]);
+    frame.resize(60, 0);
+    frame
+}
