@@ -36,9 +36,10 @@ impl World {
             | Action::Swallow { .. }
             | Action::Stutter { .. }
             | Action::Wipe { .. } => self.act_on_switch(action),
-            Action::Cable { link, up } => {
+            Action::Cable { link, back } => {
                 let link = self.link(link);
-                self.set_cable(link, up);
+                self.set_cable(link, false);
+                self.later(ms(back), Item::Cable(link, true));
             }
             Action::Flap { link, times } => {
                 let link = self.link(link);
@@ -117,6 +118,13 @@ impl World {
         nth(&ids, n)
     }
 
+    /// The n-th VM that runs; sometimes the n-th of all, which may be on its way in or out.
+    fn running(&self, n: u32) -> Option<VmId> {
+        let running = self.core.vms().filter(|v| n % 4 == 0 || v.state == VmState::Running);
+        let ids: Vec<VmId> = running.map(|v| v.id).collect();
+        nth(&ids, n / 4)
+    }
+
     fn resources(&self, cpu: u32, net: u32) -> Resources {
         let default = self.site.vm.default;
         Resources { cpu, net: BitRate(default.net.0 * u64::from(net) / 10), ..default }
@@ -134,7 +142,7 @@ impl World {
             }
             Action::DeleteVm(vm) => Ask::DeleteVm { vm: self.vm(vm)? },
             Action::ResizeVm { vm, cpu, net } => {
-                Ask::ResizeVm { vm: self.vm(vm)?, resources: self.resources(cpu, net) }
+                Ask::ResizeVm { vm: self.running(vm)?, resources: self.resources(cpu, net) }
             }
             Action::CreateGroup { first, stride, size } => self.group(first, stride, size)?,
             Action::DeleteGroup(n) => {
@@ -142,14 +150,20 @@ impl World {
                 Ask::DeleteGroup { group: nth(&groups, n)? }
             }
             Action::SetShares(n) => self.shares(n)?,
-            Action::SetPort { link, upper, up } => {
+            Action::PortOff { link, upper } => {
                 let link = self.site.topology.link(self.link(link))?;
                 let ends = if upper { [link.a, link.b] } else { [link.b, link.a] };
                 let end = ends.into_iter().find(|e| matches!(e.node, NodeId::Switch(_)))?;
                 let NodeId::Switch(switch) = end.node else { return None };
-                Ask::SetPort { switch, port: end.port, up }
+                Ask::SetPort { switch, port: end.port, up: false }
             }
-            Action::PinPath { vm, via } => Ask::PinPath { vm: self.vm(vm)?, via: vec![self.switch(via)] },
+            Action::PortOn(n) => {
+                let port = nth(&self.store.kept.ports, n)?;
+                Ask::SetPort { switch: port.switch, port: port.port, up: true }
+            }
+            Action::PinPath { vm, via } => {
+                Ask::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
+            }
             Action::UnpinPath(vm) => Ask::UnpinPath { vm: self.vm(vm)? },
             other => return self.move_of(other),
         })
@@ -161,7 +175,7 @@ impl World {
             Action::MigrateVm { vm, to, force, cold } => {
                 let manner = cold.then_some(Manner::Cold);
                 let to = to.map(|n| self.server(n));
-                Ask::MigrateVm { vm: self.vm(vm)?, to, options: MoveOptions { manner, force } }
+                Ask::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force } }
             }
             Action::CancelMigration(n) => {
                 let open: Vec<_> = self.core.migrations().map(|m| m.id).collect();
@@ -179,7 +193,7 @@ impl World {
             Action::ApplyPlan => Ask::ApplyPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
             Action::StopPlan => Ask::StopPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
             Action::Evacuate(n) => Ask::EvacuateServer { server: self.server(n), options },
-            Action::ReturnServer(n) => Ask::ReturnServer { server: self.server(n) },
+            Action::ReturnServer(n) => Ask::ReturnServer { server: nth(&self.store.kept.drained, n)? },
             Action::PollNow => Ask::PollNow,
             Action::AdoptStray(n) => {
                 let (vm, server) = self.stray(n)?;
@@ -445,14 +459,23 @@ impl World {
         }
     }
 
+    /// The agent of a switch connects and says what it manages.
+    pub(super) fn agent_up(&mut self, id: SwitchId) {
+        let switch = self.switches[id.0 as usize].dpid;
+        let agent = format!("agent{}", id.0);
+        let ports = self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| (*p, Selection::Queue));
+        let ports = ports.collect();
+        self.say(Event::AgentUp { agent: agent.clone() });
+        self.say(Event::PortsManaged { agent, switch, ports });
+    }
+
     fn agent(&mut self, switch: u32, bytes: u32) {
         let id = self.switch(switch);
         let switch = self.switches[id.0 as usize].dpid;
-        let agent = format!("agent{}", id.0);
         let ports: Vec<PortNo> =
             self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| *p).collect();
-        let classes =
-            vec![ClassSample { bytes: bytes.into(), ..ClassSample::default() }; self.site.classes.len()];
+        let class = ClassSample { bytes: bytes.into(), ..ClassSample::default() };
+        let classes = vec![class; self.site.classes.len()];
         let samples = ports.iter().map(|port| AgentSample {
             interface: PortSample {
                 port: *port,
@@ -471,9 +494,7 @@ impl World {
             hardware: BTreeMap::new(),
         });
         let samples = samples.collect();
-        let managed = ports.iter().map(|p| (*p, Selection::Queue)).collect();
-        self.say(Event::AgentUp { agent: agent.clone() });
-        self.say(Event::PortsManaged { agent, switch, ports: managed });
+        self.agent_up(id);
         self.say(Event::AgentSamples { switch, ports: samples });
     }
 

@@ -82,8 +82,10 @@ pub enum Action {
     DeleteGroup(u32),
     /// The classes get other shares.
     SetShares(u32),
-    /// A port of a link is switched off or on by hand.
-    SetPort { link: u32, upper: bool, up: bool },
+    /// A port of a link is switched off by hand.
+    PortOff { link: u32, upper: bool },
+    /// A port that was switched off is switched on again.
+    PortOn(u32),
     /// A VM's path is pinned to a switch.
     PinPath { vm: u32, via: u32 },
     /// A VM's path is left to routing.
@@ -100,7 +102,7 @@ pub enum Action {
     StopPlan,
     /// A server is emptied.
     Evacuate(u32),
-    /// A server may have VMs again.
+    /// A server that was emptied may have VMs again.
     ReturnServer(u32),
     /// Counters are read now.
     PollNow,
@@ -124,8 +126,8 @@ pub enum Action {
     /// Somebody else deletes every `nth` flow of a switch.
     Wipe { switch: u32, nth: u32 },
 
-    /// A cable is pulled or plugged in.
-    Cable { link: u32, up: bool },
+    /// A cable is pulled, and plugged in again after so many milliseconds.
+    Cable { link: u32, back: u32 },
     /// A cable has a loose contact.
     Flap { link: u32, times: u32 },
 
@@ -261,14 +263,14 @@ fn group(draw: &mut Draw) -> Action {
 
 fn migration(draw: &mut Draw) -> Action {
     match draw.below(20) {
-        0..=9 => Action::MigrateVm {
+        0..=10 => Action::MigrateVm {
             vm: draw.below(ANY),
             to: draw.chance(60).then(|| draw.below(ANY)),
             force: draw.chance(70),
             cold: draw.chance(20),
         },
-        10 => Action::CancelMigration(draw.below(ANY)),
-        11 | 12 => Action::Plan(match draw.below(4) {
+        11 => Action::CancelMigration(draw.below(ANY)),
+        12 => Action::Plan(match draw.below(4) {
             0 => PlanKind::KeepPolicy,
             1 => PlanKind::Relieve,
             2 => PlanKind::Evacuate(draw.below(ANY)),
@@ -277,7 +279,7 @@ fn migration(draw: &mut Draw) -> Action {
         13 | 14 => Action::ApplyPlan,
         15 => Action::StopPlan,
         16 => Action::Evacuate(draw.below(ANY)),
-        17 => Action::ReturnServer(draw.below(ANY)),
+        17 | 18 => Action::ReturnServer(draw.below(ANY)),
         _ => Action::NextTransfer(draw.pick(&[
             TransferEnd::FailsEarly,
             TransferEnd::FailsLate,
@@ -311,8 +313,8 @@ fn cable(draw: &mut Draw) -> Action {
     let link = draw.below(ANY);
     match draw.below(6) {
         0 => Action::Flap { link, times: draw.between(1, 6) },
-        1 | 2 => Action::Cable { link, up: false },
-        _ => Action::Cable { link, up: true },
+        1 => Action::Cable { link, back: draw.between(20_000, 90_000) },
+        _ => Action::Cable { link, back: draw.between(20, 12_000) },
     }
 }
 
@@ -320,14 +322,14 @@ fn store_fault(draw: &mut Draw) -> Action {
     match draw.below(5) {
         0 => Action::SlowStore(draw.pick(&[0, 0, 50, 800])),
         1 => Action::Restart { back: draw.between(1, 3000), written: draw.chance(50) },
-        _ => Action::StoreFails(draw.between(1, 5)),
+        _ => Action::StoreFails(draw.between(1, 4)),
     }
 }
 
 fn hypervisor_fault(draw: &mut Draw) -> Action {
     match draw.below(14) {
-        0 | 1 => Action::WorldDown { back: draw.between(5, 20_000) },
-        2 => Action::ServerAway { server: draw.below(ANY), back: draw.between(100, 20_000) },
+        0 | 1 => Action::WorldDown { back: draw.between(5, 5_000) },
+        2 => Action::ServerAway { server: draw.below(ANY), back: draw.between(100, 9_000) },
         3 => Action::ServerDies(draw.below(ANY)),
         4..=6 => Action::VmDies(draw.below(ANY)),
         7 | 8 => Action::StartsFail(draw.between(1, 3)),
@@ -344,8 +346,8 @@ fn hypervisor_fault(draw: &mut Draw) -> Action {
 fn by_hand(draw: &mut Draw) -> Action {
     match draw.below(6) {
         0 => Action::SetShares(draw.below(ANY)),
-        1 => Action::SetPort { link: draw.below(ANY), upper: draw.chance(50), up: false },
-        2 => Action::SetPort { link: draw.below(ANY), upper: draw.chance(50), up: true },
+        1 => Action::PortOff { link: draw.below(ANY), upper: draw.chance(50) },
+        2 => Action::PortOn(draw.below(ANY)),
         3 | 4 => Action::PinPath { vm: draw.below(ANY), via: draw.below(ANY) },
         _ => Action::UnpinPath(draw.below(ANY)),
     }

@@ -618,16 +618,19 @@ fn add_plan(h: &mut Fnv, plan: &Plan) {
 }
 
 /// The words of notices, in the order of their numbers; a word that is not here has number 0 and is left out.
-const NOTICES: [&str; 62] = [
+const NOTICES: [&str; 68] = [
     "agent-down",
     "agent-trouble",
     "agent-unknown-switch",
     "agent-up",
     "clock-doubted",
     "clock-stepped",
+    "dhcp-declined",
     "host-joined",
     "host-lost",
     "host-moved",
+    "host-unknown",
+    "hosts-too-many",
     "hotspot",
     "hotspot-cool",
     "link-down",
@@ -647,9 +650,11 @@ const NOTICES: [&str; 62] = [
     "path-unpinned",
     "plan-begun",
     "plan-ended",
+    "port-flapping",
     "port-off",
     "port-on",
     "port-refused",
+    "ports-too-many",
     "rules-refused",
     "rules-repaired",
     "rules-unlike",
@@ -680,6 +685,7 @@ const NOTICES: [&str; 62] = [
     "vm-stray",
     "vm-stray-unserved",
     "world-down",
+    "world-refused",
     "world-up",
 ];
 

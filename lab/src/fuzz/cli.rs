@@ -64,6 +64,8 @@ pub struct Options {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // A panic is a violation of the seed that it is of, and told as such.
+    std::panic::set_hook(Box::new(|_| ()));
     if let Some(kept) = &options.keep {
         return Ok(repeat(options, Which::Only(kept)));
     }

@@ -1,13 +1,15 @@
 //! What was asked of the controller: everything is answered once, and what was answered is in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{Answer, Ask, RequestId, ServerId, Share, Stored, VmState};
+use tandem_model::{Answer, Ask, GroupId, RequestId, ServerId, Share, Stored, VmState};
 
 /// Requests without an answer, and the numbers of those that have one.
 #[derive(Debug, Default)]
 pub struct Requests {
     last: u64,
     waiting: BTreeMap<RequestId, Ask>,
+    /// Groups whose deletion was asked for: their creation may be answered after it.
+    deleted: BTreeSet<GroupId>,
     answered: BTreeSet<RequestId>,
 }
 
@@ -16,6 +18,9 @@ impl Requests {
     pub fn ask(&mut self, ask: Ask) -> RequestId {
         self.last += 1;
         let id = RequestId(self.last);
+        if let Ask::DeleteGroup { group } = &ask {
+            self.deleted.insert(*group);
+        }
         self.waiting.insert(id, ask);
         id
     }
@@ -39,6 +44,11 @@ impl Requests {
     pub fn forget(&mut self) {
         self.waiting.clear();
         self.answered.clear();
+    }
+
+    /// True for a group that somebody wanted gone.
+    pub fn is_unwanted(&self, group: GroupId) -> bool {
+        self.deleted.contains(&group)
     }
 
     /// Those that wait.

@@ -31,7 +31,7 @@ pub fn place(seed: u64) -> Place {
 
 fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
     write_shape(draw, text)?;
-    let narrow = draw.chance(40);
+    let narrow = draw.chance(30);
     let edge = if narrow { draw.between(3, 12) } else { draw.between(20, 200) };
     let aggregation = if narrow { draw.between(3, 20) } else { draw.between(40, 400) };
     let core = aggregation * draw.between(1, 3);

@@ -48,6 +48,8 @@ pub(super) enum Item {
     FromSwitch(SwitchId, u64, Vec<u8>),
     /// A frame comes in by a switch's port.
     Frame(SwitchId, PortNo, Vec<u8>),
+    /// A switch's agent connects.
+    Agent(SwitchId),
     /// A switch tries to connect.
     Connect(SwitchId),
     /// The controller is told of a lost connection.
@@ -137,6 +139,9 @@ pub struct World {
     hash: Fnv,
     events: u64,
     pub(super) violation: Option<Violation>,
+    /// Nothing goes on after a violation; else what is decided until the end is hashed all the same.
+    pub(super) stops: bool,
+    stands_still: bool,
     pub(super) trace: bool,
 }
 
@@ -195,6 +200,8 @@ impl World {
             hash: Fnv::default(),
             events: 0,
             violation: None,
+            stops: true,
+            stands_still: false,
             trace: false,
             site,
         };
@@ -207,6 +214,10 @@ impl World {
         for n in 0..self.switches.len() as u32 {
             let wait = self.draw.micros(1_000, 400_000);
             self.later(wait, Item::Connect(SwitchId(n)));
+            // Classes are kept where agents manage the queues.
+            if !self.site.classes.is_empty() && self.draw.chance(95) {
+                self.later(wait * 2, Item::Agent(SwitchId(n)));
+            }
         }
         self.world_life += 1;
         let wait = self.draw.micros(1_000, 600_000);
@@ -241,7 +252,7 @@ impl World {
     /// Lets time pass.
     pub fn run_until(&mut self, until: Time) {
         let (mut at_once, mut last) = (0u32, self.now);
-        while self.violation.is_none() {
+        while !self.is_over() {
             let queued = self.queue.peek().map_or(Time(u64::MAX), |Reverse(q)| q.at);
             let to_world = |t: Time| t.moved(self.shift.saturating_neg());
             let core = match self.alive {
@@ -258,6 +269,7 @@ impl World {
             at_once = if self.now == last { at_once + 1 } else { 0 };
             last = self.now;
             if at_once > MOST_AT_ONCE {
+                self.stands_still = true;
                 return self.violate("time stands still", "the same moment wakes somebody again and again");
             }
             if queued == next {
@@ -273,6 +285,11 @@ impl World {
         self.now = self.now.max(until);
     }
 
+    /// True when nothing goes on any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.stands_still || self.stops && self.violation.is_some()
+    }
+
     fn take(&mut self, item: Item) {
         match item {
             Item::ToSwitch(id, serial, bytes) => self.to_switch(id, serial, &bytes),
@@ -283,6 +300,7 @@ impl World {
                 switch.soft.on_packet(port.0, &mut frame, now, &mut switch.said);
                 self.hear(id);
             }
+            Item::Agent(id) => self.agent_up(id),
             Item::Connect(id) => self.connect(id),
             Item::Lost(id) => {
                 if self.alive && self.switches[id.0 as usize].active.is_none() {
