@@ -279,7 +279,7 @@ fn record(
 ) -> anyhow::Result<Recording<std::io::BufWriter<std::fs::File>>> {
     let header = Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        policy: format!("{:?}", site.policy.allocation),
+        policy: site.policy.allocation.to_string(),
         seed: 0,
         site: site.clone(),
         stored: stored.clone(),

@@ -36,7 +36,8 @@ impl Chaos {
             0 => tandem_model::Allocation::BestFit,
             1 => tandem_model::Allocation::WorstFit,
             _ => tandem_model::Allocation::FirstFit,
-        };
+        }
+        .into();
         let site = Arc::new(site);
         let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("a world");
         sim.set_faults(Faults { fail: 0.15, hang: 0.1, lose: 0.05 }, seed);

@@ -27,7 +27,7 @@ pub use event::*;
 pub use ids::*;
 pub use migration::*;
 pub use rule::*;
-pub use site::{Allocation, Modules, Site, Ties};
+pub use site::{Allocation, Modules, PolicyName, Site, Ties};
 pub use store_identity::{NoStoreUid, StoreIdentity, StoreUid};
 pub use stray::{Adoption, FoundVm, VmOrigin};
 pub use topology::*;

@@ -38,12 +38,6 @@ const CASES: &[Case] = &[
     ("[vm]\nlifetime = «90»\n", "vm.lifetime", "an integer is not a time", "\"85 min\""),
     ("[vm]\nlifetime = «\"90\"»\n", "vm.lifetime", "\"90\" is not a time", "\"85 min\""),
     ("[vm]\nstart_timeout = «\"1 ms\"»\n", "vm.start_timeout", "no VM starts as fast", "\"1 s\""),
-    (
-        "[policy]\nallocation = «\"tightest\"»\n",
-        "policy.allocation",
-        "not known here",
-        "\"first-fit\" or \"best-fit\"",
-    ),
     ("[policy]\nlink_margin = «nan»\n", "policy.link_margin", "not a number from", "write a number from"),
     (
         "[policy]\nserver_margin = «0»\n",

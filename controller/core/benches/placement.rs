@@ -23,7 +23,7 @@ fn site(servers: u32, allocation: Allocation) -> Site {
          core = \"4 Tbit/s\"\ngateway = \"4 Tbit/s\"\n[servers]\ncpu = 64\nram = \"256 GiB\"\n"
     );
     let mut site = tandem_model::site::read(&text, "bench").unwrap_or_else(|f| panic!("{f}"));
-    site.policy.allocation = allocation;
+    site.policy.allocation = allocation.into();
     site
 }
 

@@ -21,7 +21,7 @@ fn site(allocation: Allocation) -> Site {
                 [bandwidth]\nedge = \"10 Gbit/s\"\naggregation = \"1 Tbit/s\"\ncore = \"4 Tbit/s\"\n\
                 gateway = \"4 Tbit/s\"\n[servers]\ncpu = 64\nram = \"256 GiB\"\n[keep_policy]\nmoves = 1000000\n";
     let mut site = tandem_model::site::read(text, "bench").unwrap_or_else(|f| panic!("{f}"));
-    site.policy.allocation = allocation;
+    site.policy.allocation = allocation.into();
     site
 }
 

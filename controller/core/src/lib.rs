@@ -23,6 +23,7 @@ pub mod record_replay;
 mod rejection;
 pub mod rules;
 mod signal;
+pub mod site;
 pub mod snapshot;
 mod stored_item;
 mod timers;

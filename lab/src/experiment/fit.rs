@@ -48,7 +48,7 @@ pub fn seed(policy: Allocation, second: u64) -> f64 {
 /// When the site file has faults.
 pub fn site(text: &str, policy: Allocation) -> anyhow::Result<Site> {
     let mut site = site::read(text, "figure-4-2.toml")?;
-    site.policy.allocation = policy;
+    site.policy.allocation = policy.into();
     Ok(site)
 }
 
@@ -101,7 +101,7 @@ pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> 
         .map(|path| {
             let header = Header {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                policy: format!("{:?}", site.policy.allocation),
+                policy: site.policy.allocation.to_string(),
                 seed: 0,
                 site: (*site).clone(),
                 stored: PersistedState::default(),

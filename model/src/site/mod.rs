@@ -24,7 +24,7 @@ mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
-pub use read::{read, read_by};
+pub use read::{PolicyNames, read, read_by, read_with};
 pub use section::Section;
 pub use seed_ini::from_seed_ini;
 
@@ -101,8 +101,11 @@ pub struct AddressPlan {
 /// How VMs are placed and routed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyConfig {
-    /// Allocation.
-    pub allocation: Allocation,
+    /// Which server gets a VM: the name of an allocation policy.
+    pub allocation: PolicyName,
+    /// Which path a VM's traffic takes: the name of a routing policy.
+    #[serde(default)]
+    pub routing: PolicyName,
     /// Of equal servers, the first by id (default) or the last (as the seed's code did under best fit).
     pub ties: Ties,
     /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
@@ -113,7 +116,30 @@ pub struct PolicyConfig {
     pub near_misses: u32,
 }
 
-/// Which server gets a VM.
+/// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which that is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyName(pub String);
+
+impl std::fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Allocation> for PolicyName {
+    fn from(which: Allocation) -> PolicyName {
+        PolicyName(which.name().to_owned())
+    }
+}
+
+impl PartialEq<Allocation> for PolicyName {
+    fn eq(&self, other: &Allocation) -> bool {
+        self.0 == other.name()
+    }
+}
+
+/// The allocation policies of the thesis (Teixeira 2013), which its figures compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allocation {
@@ -123,6 +149,17 @@ pub enum Allocation {
     BestFit,
     /// The emptiest server.
     WorstFit,
+}
+
+impl Allocation {
+    /// Its name in a site file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Allocation::FirstFit => "first-fit",
+            Allocation::BestFit => "best-fit",
+            Allocation::WorstFit => "worst-fit",
+        }
+    }
 }
 
 /// Which of equal servers.

@@ -24,7 +24,24 @@ use toml::de::DeTable;
 /// # Errors
 /// All faults, each with its line and column.
 pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
-    read_by(text, file, read_root)
+    read_with(text, file, &PolicyNames::default())
+}
+
+/// The names of the policies that there are. A kind of which none is named here is taken as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PolicyNames<'a> {
+    /// For `[policy] allocation`.
+    pub allocation: &'a [&'a str],
+    /// For `[policy] routing`.
+    pub routing: &'a [&'a str],
+}
+
+/// Reads a site file whose policies must be among `known`.
+///
+/// # Errors
+/// All faults, each with its line and column.
+pub fn read_with(text: &str, file: &str, known: &PolicyNames<'_>) -> Result<Site, Faults> {
+    read_by(text, file, |root, c| read_root(root, c, known))
 }
 
 /// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it knows and gives the result; what it
@@ -55,7 +72,7 @@ pub fn read_by<T>(
     }
 }
 
-fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> {
+fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<'_>) -> Option<Site> {
     let name = root.text(c, "name").unwrap_or_else(|| "site".to_owned());
     if name.is_empty()
         || name.len() > 32
@@ -77,7 +94,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     let buildable = c.len() == faults_before;
     let links = read_links(root, c);
     let (server, net_given) = read_server(root, c, links.edge.rate);
-    let policy = read_policy(root, c);
+    let policy = read_policy(root, c, known);
     let statistics = read_statistics(root, c);
     let modules = read_modules(root, c);
     let discovery = read_discovery(root, c);
@@ -196,15 +213,11 @@ pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Res
     }
 }
 
-fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> PolicyConfig {
+fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<'_>) -> PolicyConfig {
     let mut p = root.section(c, "policy");
-    let words = [
-        ("first-fit", Allocation::FirstFit),
-        ("best-fit", Allocation::BestFit),
-        ("worst-fit", Allocation::WorstFit),
-    ];
     let cfg = PolicyConfig {
-        allocation: p.word(c, "allocation", &words).unwrap_or(Allocation::BestFit),
+        allocation: p.name(c, "allocation", known.allocation).unwrap_or(Allocation::BestFit.into()),
+        routing: p.name(c, "routing", known.routing).unwrap_or_default(),
         ties: p.word(c, "ties", &[("first", Ties::First), ("last", Ties::Last)]).unwrap_or(Ties::First),
         link_margin: p.fraction(c, "link_margin", 0.01, 1000.0).unwrap_or(1.0),
         server_margin: p.fraction(c, "server_margin", 0.01, 1000.0).unwrap_or(1.0),

@@ -1,6 +1,7 @@
 //! A table of a file that people write (the site, the testbed's inventory), read key by key. What is not what it should be becomes a fault and the default stands in, so that
 //! one pass finds every fault; what nobody read is an unknown key.
 
+use super::PolicyName;
 use super::faults::Collector;
 use crate::units::{scaled, split_number};
 use crate::{BitRate, Bytes};
@@ -182,6 +183,18 @@ impl<'a> Section<'a> {
             let found = words.iter().find(|(w, _)| *w == text).map(|(_, t)| *t);
             found
                 .ok_or_else(|| (format!("{text:?} is not known here"), format!("write {}", all.join(" or "))))
+        })
+    }
+
+    /// The name of a policy: one of `known`, or any where none is.
+    pub fn name(&mut self, c: &mut Collector<'_>, key: &'static str, known: &[&str]) -> Option<PolicyName> {
+        self.get(c, key, |v| {
+            let text = text(v)?;
+            if known.is_empty() || known.contains(&text) {
+                return Ok(PolicyName(text.to_owned()));
+            }
+            let all: Vec<String> = known.iter().map(|w| format!("{w:?}")).collect();
+            Err((format!("{text:?} is not known here"), format!("write {}", all.join(" or "))))
         })
     }
 

@@ -92,7 +92,6 @@ fn every_kind_of_fault_has_a_case() {
         (&format!("{base}[[link]]\nbetween = [\"edge1\", \"edge9\"]\n"), "link.between"),
         (&format!("{base}[[link]]\nbetween = [\"edge1\"]\n"), "link.between"),
         (&format!("{base}[[legacy]]\nname = \"edge2\"\nbetween = [\"edge1\", \"edge2\"]\n"), "legacy.name"),
-        (&format!("{base}[policy]\nallocation = \"tightest\"\n"), "policy.allocation"),
         (&format!("{base}[policy]\nlink_margin = nan\n"), "policy.link_margin"),
         ("name = \"a b\"\n[topology]\nshape = \"linear\"\n", "name"),
         ("topology = 3\n", "topology"),
@@ -155,5 +154,21 @@ mod never_panics {
                 prop_assert!(faults.faults.iter().all(|f| f.line >= 1 && f.line <= lines && f.column >= 1));
             }
         }
+    }
+}
+
+#[test]
+fn a_policy_has_a_name_that_somebody_knows() {
+    let text = |words: &str| format!("[topology]\nshape = \"linear\"\n[policy]\n{words}\n");
+    let known = PolicyNames { allocation: &["best-fit", "mine"], routing: &["shortest"] };
+    let site = read_with(&text("allocation = \"mine\"\nrouting = \"shortest\""), "site.toml", &known);
+    let policy = site.expect("both are known").policy;
+    assert_eq!((policy.allocation.0.as_str(), policy.routing.0.as_str()), ("mine", "shortest"));
+    for (words, key) in
+        [("allocation = \"tightest\"", "policy.allocation"), ("routing = \"mine\"", "policy.routing")]
+    {
+        let faults = read_with(&text(words), "site.toml", &known).expect_err("nobody knows it");
+        assert!(faults.faults.iter().any(|f| f.key == key && f.line == 4), "{faults}");
+        assert!(read(&text(words), "site.toml").is_ok(), "who knows no names takes any");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::compute::rank_index::Index;
 use crate::policy::allocation::{AllocationPolicy, ServerView};
+use crate::policy::view::PlacementView;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tandem_model::{BitRate, Bytes, Resource, Resources, ServerId, Ties, Topology, VmRequest};
@@ -91,10 +92,14 @@ impl Inventory {
     }
 
     /// The first server, in the policy's order, with room for the request that `admit` (links, addresses) takes too.
-    pub fn find(&self, request: &VmRequest, admit: &mut dyn FnMut(ServerId) -> bool) -> Option<ServerId> {
+    pub fn find(
+        &self,
+        view: &dyn PlacementView,
+        request: &VmRequest,
+        admit: &mut dyn FnMut(ServerId) -> bool,
+    ) -> Option<ServerId> {
         let need = request.resources;
-        let mut open = self.servers.iter().copied().filter(|s| !self.is_drained(s.id));
-        if let Some(order) = self.policy.choose(&mut open, request) {
+        if let Some(order) = self.policy.choose(view, request) {
             return order.into_iter().find(|id| {
                 let takes = |s: &ServerView| s.free().fits(need) && self.policy.accepts(s, request);
                 !self.is_drained(*id) && self.server(*id).is_some_and(takes) && admit(*id)

@@ -21,6 +21,7 @@ pub(crate) mod overrides;
 pub(crate) mod pending_writes;
 pub(crate) mod persistence;
 pub(crate) mod placement;
+pub(crate) mod placement_view;
 pub mod rank_index;
 pub(crate) mod relocated;
 pub(crate) mod reroute;

@@ -1,5 +1,6 @@
 //! Where a new VM goes: the first server, in the policy's order, to which a path with room leads; or what is short.
 
+use crate::compute::placement_view::Seen;
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::paths::Memo;
 use crate::network::place::Placement;
@@ -15,7 +16,8 @@ impl<'a> ComputeRef<'a> {
     pub(crate) fn place(self, request: &VmRequest) -> Result<Placement, Rejection> {
         let mut found = None;
         let mut hopeless = Memo::new();
-        let server = self.compute.inventory.find(request, &mut |server| {
+        let view = Seen { compute: self, inventory: &self.compute.inventory, links: &self.net.links };
+        let server = self.compute.inventory.find(&view, request, &mut |server| {
             // Whoever does not answer now would only fail.
             if self.compute.away.contains_key(&server) {
                 return false;

@@ -37,7 +37,6 @@ use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::{LiveTopology, Sync};
-use crate::policy::allocation;
 use crate::rules::desired::Desired;
 use crate::rules::qos::Classes;
 use crate::rules::transactions::Changes;
@@ -64,7 +63,7 @@ impl Core {
     /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock says then. It has one
     /// of the built-in policies, by the site's choice.
     pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Core {
-        let policy = allocation::built_in(site.policy.allocation);
+        let policy = Policy::of_site(&site);
         Core::with_policy(site, stored, now, policy)
     }
 
@@ -226,7 +225,7 @@ impl Core {
 
 /// Every service as it is before anything has happened.
 fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -> States {
-    let Policy { allocation, when, which, place, path } = policy;
+    let Policy { allocation, routing, when, which, place, path } = policy;
     let topology = &site.topology;
     let links = LinkTable::new(topology, site.policy.link_margin);
     let routes = Routes::new(topology, &links);
@@ -245,6 +244,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             polls: BTreeMap::new(),
             links,
             routes,
+            routing: Arc::from(routing),
             access,
         },
         rules: RuleState { desired, changes: Changes::default(), classes: Classes::new(&site) },

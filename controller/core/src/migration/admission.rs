@@ -3,6 +3,7 @@
 
 use crate::compute::moves::{Migration, at};
 use crate::compute::pending_writes::StoreWait;
+use crate::compute::placement_view::Seen;
 use crate::migration::commands::MoveOrder;
 use crate::migration::{MigrationMut, MigrationRef, precopy, reservations};
 use crate::network::pinned_paths::in_order;
@@ -103,7 +104,9 @@ impl<'a> MigrationRef<'a> {
         let request = tandem_model::VmRequest { resources: size, ..vm.request.clone() };
         let (mut found, mut last) = (None, None);
         let from = Place::of(vm);
-        self.compute.inventory.find(&request, &mut |server| {
+        let view =
+            Seen { compute: self.compute(), inventory: &self.compute.inventory, links: &self.net.links };
+        self.compute.inventory.find(&view, &request, &mut |server| {
             if server == vm.server || self.compute().is_drained(server) {
                 return false;
             }

@@ -29,7 +29,9 @@ use crate::compute::ComputeRef;
 use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
 use crate::migration::trend::ahead;
-use crate::policy::allocation::{AllocationPolicy, ServerView};
+use crate::policy::allocation::{AllocationPolicy, BestFit, ServerView};
+use crate::policy::registry;
+use crate::policy::routing::{DefaultFirst, RoutingPolicy};
 use serde::{Deserialize, Serialize};
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 
@@ -236,6 +238,8 @@ impl ByPath for LeastLoaded {
 pub struct Policy {
     /// Where new VMs go.
     pub allocation: Box<dyn AllocationPolicy>,
+    /// Which path a VM's traffic takes.
+    pub routing: Box<dyn RoutingPolicy>,
     /// When VMs are moved.
     pub when: Box<dyn When>,
     /// Which ones.
@@ -247,10 +251,20 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What a site file names in its section `[policy]`. A name that nobody knows stands for the first of its kind:
+    /// [`crate::site::read`] lets none pass.
+    pub fn of_site(site: &Site) -> Policy {
+        let allocation = registry::find(registry::ALLOCATION, &site.policy.allocation.0);
+        let routing = registry::find(registry::ROUTING, &site.policy.routing.0);
+        let policy = Policy::new(allocation.unwrap_or_else(|| Box::new(BestFit)));
+        Policy { routing: routing.unwrap_or_else(|| Box::new(DefaultFirst)), ..policy }
+    }
+
     /// An allocation policy, and the defaults of the rest.
     pub fn new(allocation: Box<dyn AllocationPolicy>) -> Policy {
         Policy {
             allocation,
+            routing: Box::new(DefaultFirst),
             when: Box::new(OverThreshold),
             which: Box::new(LeastVolume),
             place: Box::new(AsAllocated),

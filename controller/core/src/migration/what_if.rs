@@ -4,6 +4,7 @@
 //! Moves of plans that have begun and that wait for their turn are on it already; what is under way has reserved its new place itself.
 
 use crate::compute::inventory::Inventory;
+use crate::compute::placement_view::Seen;
 use crate::migration::MigrationRef;
 use crate::migration::policies::Place;
 use crate::migration::policies::View;
@@ -198,7 +199,11 @@ impl<'a> Paper<'a> {
                 let room = self.inventory.server(*s).is_some_and(|s| s.free().fits(vm.request.resources));
                 room && !self.inventory.is_drained(*s) && takes(*s)
             }),
-            None => self.inventory.find(&vm.request, &mut takes),
+            None => {
+                let view =
+                    Seen { compute: self.core.compute(), inventory: &self.inventory, links: &self.links };
+                self.inventory.find(&view, &vm.request, &mut takes)
+            }
         };
         found
     }

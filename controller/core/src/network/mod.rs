@@ -7,6 +7,7 @@ pub mod attachment;
 pub mod host_tracker;
 pub mod links;
 pub(crate) mod names;
+pub(crate) mod path_search;
 pub(crate) mod path_tree;
 pub(crate) mod paths;
 pub(crate) mod pinned_paths;
@@ -35,7 +36,9 @@ use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::LiveTopology;
+use crate::policy::routing::RoutingPolicy;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tandem_model::{RequestId, SwitchId};
 
 /// The network as it is: switches, links, ports, hosts, and what they count.
@@ -43,6 +46,8 @@ pub(crate) struct NetworkState {
     pub(crate) live: LiveTopology,
     pub(crate) links: LinkTable,
     pub(crate) routes: Routes,
+    /// Which path a VM takes.
+    pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) access: AccessPorts,
     pub(crate) hosts: Hosts,
     pub(crate) statistics: Statistics,

@@ -4,13 +4,13 @@
 //! moves without need. Rules for the new path come before the old ones go.
 
 use crate::network::links::LinkTable;
+use crate::network::path_search::Search;
 use crate::network::place::Placement;
-use crate::network::{NetworkRef, attachment, topology_state};
+use crate::network::{NetworkRef, attachment};
+use crate::policy::routing::Route;
 use std::collections::BTreeMap;
 use tandem_model::paths::Path;
-use tandem_model::{
-    BitRate, GatewayId, Hop, NearMiss, NodeId, Resource, ServerId, SwitchId, VmRecord, paths,
-};
+use tandem_model::{BitRate, GatewayId, Hop, NearMiss, NodeId, Resource, ServerId, SwitchId, VmRecord};
 
 /// How far the search of paths got for one edge switch, so that it is done once per decision and edge.
 pub(crate) type Memo = BTreeMap<SwitchId, bool>;
@@ -42,19 +42,9 @@ impl<'a> NetworkRef<'a> {
                 continue;
             }
             let gateways = only.map_or_else(|| self.net.routes.gateways_from(edge), |gateway| vec![gateway]);
-            for gateway in &gateways {
-                if let Some((up, down)) =
-                    attachment::paths_via(topology, &self.net.routes, server, uplink, *gateway)
-                    && self.admits(links, &up, rate)
-                    && self.admits(links, &down, rate)
-                {
-                    return Some(placement(server, uplink, *gateway, up, down));
-                }
-            }
-            for gateway in &gateways {
-                if let Some((up, down)) = self.detour_on(links, server, uplink, *gateway, rate) {
-                    return Some(placement(server, uplink, *gateway, up, down));
-                }
+            let search = Search { network: self, links, server, uplink, gateways: &gateways, rate };
+            if let Some(route) = search.choose() {
+                return Some(placement(server, uplink, route));
             }
             hopeless.insert(edge, true);
         }
@@ -65,7 +55,7 @@ impl<'a> NetworkRef<'a> {
         links.shortage(path, rate).is_none() && self.net.live.path_is_attended(links, path)
     }
 
-    /// Some path by residual bandwidth, up and down, over one uplink of the server.
+    /// Some path by residual bandwidth, up and down, over one uplink of the server, whatever the routing policy wants.
     pub(crate) fn detour(
         self,
         server: ServerId,
@@ -73,36 +63,10 @@ impl<'a> NetworkRef<'a> {
         gateway: GatewayId,
         rate: BitRate,
     ) -> Option<(Path, Path)> {
-        self.detour_on(&self.net.links, server, uplink, gateway, rate)
-    }
-
-    pub(crate) fn detour_on(
-        self,
-        links: &LinkTable,
-        server: ServerId,
-        uplink: usize,
-        gateway: GatewayId,
-        rate: BitRate,
-    ) -> Option<(Path, Path)> {
-        let topology = &self.cx.site.topology;
-        let own = *topology.server(server)?.uplinks.get(uplink)?;
-        let (a, b) = (NodeId::Server(server), NodeId::Gateway(gateway));
-        let residual = |hop: Hop| {
-            let ends = [paths::head(topology, hop), paths::tail(topology, hop)];
-            let attended = ends.iter().flatten().all(|n| match n {
-                NodeId::Switch(id) if topology_state::is_openflow(topology, *n) => {
-                    self.net.live.switch(*id).is_some_and(|s| s.connected)
-                }
-                _ => true,
-            });
-            if !attended || (ends.contains(&Some(a)) && hop.link != own) {
-                return None;
-            }
-            links.residual(hop)
-        };
-        let up = paths::by_residual(topology, a, b, rate, residual)?;
-        let down = paths::by_residual(topology, b, a, rate, residual)?;
-        Some((up, down))
+        let gateways = [gateway];
+        let search =
+            Search { network: self, links: &self.net.links, server, uplink, gateways: &gateways, rate };
+        search.by_residual_to(gateway)
     }
 
     pub(crate) fn own_link_miss(self, server: ServerId, rate: BitRate) -> Option<NearMiss> {
@@ -178,32 +142,24 @@ impl<'a> NetworkRef<'a> {
         path.iter().all(|hop| self.net.links.is_usable(hop.link))
     }
 
-    /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its
-    /// own uplink first.
+    /// A way for a VM from where it is to its gateway: the one that the routing policy
+    /// chooses, by its own uplink first.
     pub(crate) fn way(self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
         let topology = &self.cx.site.topology;
         let count = topology.server(record.server)?.uplinks.len() as u32;
         let others = (0..count).filter(|u| *u != record.uplink);
         for uplink in std::iter::once(record.uplink).chain(others) {
-            let default = attachment::paths_via(
-                topology,
-                &self.net.routes,
-                record.server,
-                uplink as usize,
-                record.gateway,
-            )
-            .filter(|(up, down)| {
-                self.net.links.shortage(up, rate).is_none() && self.net.links.shortage(down, rate).is_none()
-            })
-            .filter(|(up, down)| self.is_alive(up) && self.is_alive(down))
-            .filter(|(up, down)| {
-                self.net.live.path_is_attended(&self.net.links, up)
-                    && self.net.live.path_is_attended(&self.net.links, down)
-            });
-            let found = default.or_else(|| self.detour(record.server, uplink as usize, record.gateway, rate));
-            if let Some((path_up, path_down)) = found {
-                let (server, gateway) = (record.server, record.gateway);
-                return Some(Placement { server, uplink, gateway, path_up, path_down });
+            let gateways = [record.gateway];
+            let search = Search {
+                network: self,
+                links: &self.net.links,
+                server: record.server,
+                uplink: uplink as usize,
+                gateways: &gateways,
+                rate,
+            };
+            if let Some(route) = search.choose() {
+                return Some(placement(record.server, uplink as usize, route));
             }
         }
         None
@@ -218,12 +174,8 @@ impl<'a> NetworkRef<'a> {
     }
 }
 
-pub(crate) fn placement(
-    server: ServerId,
-    uplink: usize,
-    gateway: GatewayId,
-    path_up: Path,
-    path_down: Path,
-) -> Placement {
+/// A server and uplink, with the route that was chosen for them.
+fn placement(server: ServerId, uplink: usize, route: Route) -> Placement {
+    let Route { gateway, up: path_up, down: path_down } = route;
     Placement { server, uplink: uplink as u32, gateway, path_up, path_down }
 }

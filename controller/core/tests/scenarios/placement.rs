@@ -2,6 +2,7 @@
 
 use crate::world::{SMALL, World, read, seed_site};
 use tandem_core::Core;
+use tandem_core::policy::view::PlacementView;
 use tandem_core::policy::{AllocationPolicy, Rank, ServerView};
 use tandem_model::{PersistedState, Rejection, Request, Resource, Response, ServerId, VmRequest};
 
@@ -85,8 +86,8 @@ impl AllocationPolicy for LastOfAll {
     fn accepts(&self, server: &ServerView, _: &VmRequest) -> bool {
         server.id != ServerId(3)
     }
-    fn choose(&self, all: &mut dyn Iterator<Item = ServerView>, _: &VmRequest) -> Option<Vec<ServerId>> {
-        let mut ids: Vec<ServerId> = all.map(|s| s.id).collect();
+    fn choose(&self, view: &dyn PlacementView, _: &VmRequest) -> Option<Vec<ServerId>> {
+        let mut ids: Vec<ServerId> = view.servers().iter().map(|s| s.id).collect();
         ids.reverse();
         Some(ids)
     }

@@ -114,7 +114,7 @@ impl Table {
 /// When something does not go as it should, or the table is not the seed's.
 pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let mut site = site::read(SITE, "keep-policy-table.toml")?;
-    site.policy.allocation = policy;
+    site.policy.allocation = policy.into();
     let mut table = Table::start(Arc::new(site))?;
     let mut order: Vec<(ServerId, VmId)> = table.sim.vms().map(|(vm, server, _)| (server, vm)).collect();
     order.sort_unstable();

@@ -1,0 +1,107 @@
+//! The one place where a VM's path is chosen: the routing policy is shown what there is, and says which.
+
+use crate::network::links::LinkTable;
+use crate::network::{NetworkRef, attachment, topology_state};
+use crate::policy::routing::{PathSearch, Route};
+use tandem_model::paths::{self, Path};
+use tandem_model::{BitRate, GatewayId, Hop, NodeId, ServerId};
+
+/// Of so many shortest paths to a gateway a policy may choose.
+const SHORTEST: usize = 16;
+
+/// A search of paths from one uplink of a server.
+pub(crate) struct Search<'a> {
+    pub(crate) network: NetworkRef<'a>,
+    /// What is reserved and measured: the core's own table, or a paper copy of it.
+    pub(crate) links: &'a LinkTable,
+    pub(crate) server: ServerId,
+    /// Which uplink of the server, by its place among them.
+    pub(crate) uplink: usize,
+    /// The gateways that will do, the best one first.
+    pub(crate) gateways: &'a [GatewayId],
+    /// What has to fit on every hop, in each direction.
+    pub(crate) rate: BitRate,
+}
+
+impl Search<'_> {
+    /// The path that the site's routing policy takes.
+    pub(crate) fn choose(&self) -> Option<Route> {
+        self.network.net.routing.choose(self)
+    }
+
+    /// What a hop has left for this server by this uplink; `None` where it must not be used.
+    fn residual(&self, hop: Hop, own: tandem_model::LinkId) -> Option<BitRate> {
+        let topology = &self.network.cx.site.topology;
+        let ends = [paths::head(topology, hop), paths::tail(topology, hop)];
+        let attended = ends.iter().flatten().all(|node| match node {
+            NodeId::Switch(id) if topology_state::is_openflow(topology, *node) => {
+                self.network.net.live.switch(*id).is_some_and(|s| s.connected)
+            }
+            _ => true,
+        });
+        if !attended || (ends.contains(&Some(NodeId::Server(self.server))) && hop.link != own) {
+            return None;
+        }
+        self.links.residual(hop)
+    }
+
+    fn own_link(&self) -> Option<tandem_model::LinkId> {
+        self.network.cx.site.topology.server(self.server)?.uplinks.get(self.uplink).copied()
+    }
+
+    /// The path to a gateway and back, by residual bandwidth.
+    pub(crate) fn by_residual_to(&self, gateway: GatewayId) -> Option<(Path, Path)> {
+        let topology = &self.network.cx.site.topology;
+        let own = self.own_link()?;
+        let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(gateway));
+        let residual = |hop: Hop| self.residual(hop, own);
+        let up = paths::by_residual(topology, here, there, self.rate, residual)?;
+        let down = paths::by_residual(topology, there, here, self.rate, residual)?;
+        Some((up, down))
+    }
+}
+
+impl PathSearch for Search<'_> {
+    fn default_path(&self) -> Option<Route> {
+        let topology = &self.network.cx.site.topology;
+        let routes = &self.network.net.routes;
+        self.gateways.iter().find_map(|gateway| {
+            let (up, down) = attachment::paths_via(topology, routes, self.server, self.uplink, *gateway)?;
+            let fits = |path: &Path| self.network.admits(self.links, path, self.rate);
+            (fits(&up) && fits(&down)).then_some(Route { gateway: *gateway, up, down })
+        })
+    }
+
+    fn by_residual(&self) -> Option<Route> {
+        self.gateways.iter().find_map(|gateway| {
+            let (up, down) = self.by_residual_to(*gateway)?;
+            Some(Route { gateway: *gateway, up, down })
+        })
+    }
+
+    fn shortest(&self) -> Vec<Route> {
+        let topology = &self.network.cx.site.topology;
+        let Some(own) = self.own_link() else { return Vec::new() };
+        let back = |path: &Path| path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
+        let fits = |path: &Path| {
+            path.iter().all(|hop| self.residual(*hop, own).is_some_and(|left| left >= self.rate))
+        };
+        let mut routes = Vec::new();
+        for gateway in self.gateways {
+            let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(*gateway));
+            let usable = |hop: Hop| self.residual(hop, own).is_some_and(|left| left >= self.rate);
+            for up in paths::all_shortest(topology, here, there, SHORTEST, usable) {
+                let down: Path = back(&up);
+                if fits(&down) {
+                    routes.push(Route { gateway: *gateway, up, down });
+                }
+            }
+        }
+        routes
+    }
+
+    fn room(&self, route: &Route) -> BitRate {
+        let left = route.up.iter().chain(&route.down).filter_map(|hop| self.links.residual(*hop));
+        left.min().unwrap_or(BitRate(0))
+    }
+}

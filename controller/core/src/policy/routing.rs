@@ -1,0 +1,103 @@
+//! Routing policies: which path a VM's traffic takes between its server and its gateway.
+//!
+//! A policy chooses among paths that the core finds for it; every one that it is shown is alive and has room. It is
+//! asked wherever a path is free to be chosen: for a new VM, a VM that has lost its path, one that is adopted, and on
+//! paper when moves are planned. (A pinned path is the operator's choice, and while a VM moves its two paths have to
+//! make a tree.) A whole policy is a few lines:
+//!
+//! ```
+//! use tandem_core::policy::routing::{PathSearch, Route, RoutingPolicy};
+//!
+//! /// Takes the path with the fewest links, whatever room is left on it.
+//! struct Shortest;
+//!
+//! impl RoutingPolicy for Shortest {
+//!     fn name(&self) -> &str {
+//!         "shortest"
+//!     }
+//!     fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+//!         search.shortest().into_iter().min_by_key(|route| route.up.len())
+//!     }
+//! }
+//! ```
+//!
+//! One line in [`registry`](crate::policy::registry) gives it a name for `[policy] routing`.
+
+use tandem_model::paths::Path;
+use tandem_model::{BitRate, GatewayId};
+
+/// A path between a server and a gateway, there and back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// From the server to the gateway.
+    pub up: Path,
+    /// From the gateway to the server.
+    pub down: Path,
+}
+
+/// The paths that a policy may choose from: from one uplink of a server to its gateways, with room for what the VM
+/// has reserved. Each search is made when it is asked for; its cost is said with it.
+pub trait PathSearch {
+    /// The default path to the nearest gateway, where one is alive and has room. A VM on it needs no rules of its own
+    /// in inner switches. O(hops).
+    fn default_path(&self) -> Option<Route>;
+
+    /// The path with the fewest hops that has room, of those the one whose fullest hop has the most left. O(links).
+    fn by_residual(&self) -> Option<Route>;
+
+    /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids. O(links).
+    fn shortest(&self) -> Vec<Route>;
+
+    /// What the fullest hop of a route has left, of both directions, in bit/s.
+    fn room(&self, route: &Route) -> BitRate;
+}
+
+/// Which path a VM's traffic takes.
+pub trait RoutingPolicy: Send + Sync {
+    /// Its name in `[policy] routing`.
+    fn name(&self) -> &str;
+
+    /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or is cut off.
+    fn choose(&self, search: &dyn PathSearch) -> Option<Route>;
+}
+
+/// The default path while it has room, then any other by residual bandwidth: few rules, and traffic moves without
+/// need only.
+#[derive(Debug, Clone, Copy)]
+pub struct DefaultFirst;
+
+impl RoutingPolicy for DefaultFirst {
+    fn name(&self) -> &str {
+        "default-first"
+    }
+
+    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+        search.default_path().or_else(|| search.by_residual())
+    }
+}
+
+/// Of the shortest paths the one with the most room left on its fullest hop (widest shortest path; Guerin, Orda and
+/// Williams, GLOBECOM 1997). Load is spread further than by [`DefaultFirst`], for exact rules in inner switches.
+#[derive(Debug, Clone, Copy)]
+pub struct WidestShortest;
+
+impl RoutingPolicy for WidestShortest {
+    fn name(&self) -> &str {
+        "widest-shortest"
+    }
+
+    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+        let routes = search.shortest();
+        let hops = routes.iter().map(|route| route.up.len()).min()?;
+        let shortest = routes.into_iter().filter(|route| route.up.len() == hops);
+        // Of equal ones the first stays, so that the same data centre gives the same choice.
+        let widest = shortest.reduce(
+            |best, route| {
+                if search.room(&route) > search.room(&best) { route } else { best }
+            },
+        );
+        widest.or_else(|| search.by_residual())
+    }
+}

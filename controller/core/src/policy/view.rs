@@ -1,0 +1,54 @@
+//! What a policy may see of the data centre.
+
+use crate::policy::allocation::ServerView;
+use tandem_model::{BitRate, GroupRecord, Hop, LinkId, ServerId, Site, SwitchId, VmId, VmRecord};
+
+/// A link as a policy sees it, in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HopView {
+    /// What VMs on it have reserved, in bit/s.
+    pub reserved: BitRate,
+    /// What is measured on it, smoothed, in bit/s.
+    pub measured: BitRate,
+    /// What it has left: its capacity times the margin, less the larger of the other two; `None` while it must not be
+    /// used.
+    pub left: Option<BitRate>,
+}
+
+/// The data centre at the moment of a decision. It only looks: what a policy wants is in its answer, and the core
+/// admits it or does not.
+pub trait PlacementView {
+    /// The site: topology and configuration.
+    fn site(&self) -> &Site;
+
+    /// All servers that get VMs, in order of id. O(n).
+    fn servers(&self) -> Vec<ServerView>;
+
+    /// One server. O(1).
+    fn server(&self, id: ServerId) -> Option<ServerView>;
+
+    /// The edge switch of a server's first uplink. O(1).
+    fn edge_of(&self, server: ServerId) -> Option<SwitchId>;
+
+    /// A hop of a link. O(1).
+    fn hop(&self, hop: Hop) -> HopView;
+
+    /// The larger of reserved and measured over what a link may carry, in its busier direction; 1 is full. O(1).
+    fn link_load(&self, link: LinkId) -> f64;
+
+    /// How full an edge switch's links to other switches are: the mean of their loads, 0 where it has none. O(its
+    /// links).
+    fn edge_load(&self, edge: SwitchId) -> f64;
+
+    /// CPU cores that a server uses, as its hypervisor measures it; `None` where nobody tells. O(log n).
+    fn cpu_load(&self, server: ServerId) -> Option<f64>;
+
+    /// A VM. O(log n).
+    fn vm(&self, id: VmId) -> Option<&VmRecord>;
+
+    /// All VMs, in order of id. O(n).
+    fn vms(&self) -> Vec<&VmRecord>;
+
+    /// All groups, in order of id. O(n).
+    fn groups(&self) -> Vec<&GroupRecord>;
+}
