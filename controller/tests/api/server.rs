@@ -59,7 +59,16 @@ impl Server {
     /// With more options, and with so many descriptors at most.
     pub(crate) fn start_with(more: &[&str], descriptors: Option<u64>) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("site.toml"), SITE).expect("room");
+        Server::launch(folder, SITE, more, descriptors)
+    }
+
+    /// Of another site, in a folder that has something already.
+    pub(crate) fn start_in(folder: tempfile::TempDir, site: &str, more: &[&str]) -> Server {
+        Server::launch(folder, site, more, None)
+    }
+
+    fn launch(folder: tempfile::TempDir, site: &str, more: &[&str], descriptors: Option<u64>) -> Server {
+        std::fs::write(folder.path().join("site.toml"), site).expect("room");
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("room");
         let at = |name: &str| folder.path().join(name).display().to_string();
