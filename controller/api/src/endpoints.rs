@@ -284,6 +284,25 @@ mod tests {
         assert_eq!(LINKS.request().after(9).path, "/api/v1/links?after=9");
     }
 
+    /// The table of docs/api.md.
+    fn table() -> String {
+        let mut text = "| method | path | | statuses |\n|---|---|---|---|\n".to_owned();
+        for row in all() {
+            let statuses: Vec<String> = row.statuses.iter().map(ToString::to_string).collect();
+            let statuses = statuses.join(", ");
+            let _ = writeln!(text, "| {} | `{}` | {} | {statuses} |", row.method, row.path, row.summary);
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let text = include_str!("../../../docs/api.md");
+        let after = text.split_once("says what it should be -->\n").map(|(_, after)| after);
+        let there = after.and_then(|t| t.split_once("<!-- end of endpoints -->")).map(|(there, _)| there);
+        assert_eq!(there.expect("the marks around the table"), table(), "docs/api.md should have:\n{}", table());
+    }
+
     #[test]
     fn an_endpoint_is_there_once_and_its_first_status_is_success() {
         let rows = all();

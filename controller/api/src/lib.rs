@@ -18,6 +18,7 @@ pub mod client;
 pub mod endpoints;
 pub mod error;
 pub mod groups;
+pub mod limits;
 pub mod migrations;
 pub mod overrides;
 pub mod overview;

@@ -1,7 +1,7 @@
 //! Migrations, plans and servers' maintenance.
 
 use serde::{Deserialize, Serialize};
-use tandem_model::{Manner, MoveOptions};
+use tandem_model::{MigrationMode, MoveOptions};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
@@ -16,9 +16,9 @@ pub struct NewMigration {
     #[serde(default)]
     pub to: Option<String>,
     /// Live or cold; the site's `[migration] manner` if left out.
-    #[serde(default)]
-    #[schema(schema_with = mode)]
-    pub manner: Option<Manner>,
+    #[serde(default, rename = "manner", alias = "mode")]
+    #[schema(schema_with = mode_words)]
+    pub mode: Option<MigrationMode>,
     /// Also if it is not expected to converge.
     #[serde(default)]
     pub force: bool,
@@ -30,15 +30,16 @@ pub struct NewMigration {
 #[schema(as = How)]
 pub struct MigrationOptions {
     /// Live or cold.
-    #[schema(schema_with = mode)]
-    pub manner: Option<Manner>,
+    #[serde(rename = "manner", alias = "mode")]
+    #[schema(schema_with = mode_words)]
+    pub mode: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     pub force: bool,
 }
 
 impl From<MigrationOptions> for MoveOptions {
     fn from(options: MigrationOptions) -> MoveOptions {
-        MoveOptions { manner: options.manner, force: options.force }
+        MoveOptions { manner: options.mode, force: options.force }
     }
 }
 
@@ -75,9 +76,9 @@ pub struct NewPlan {
     #[serde(default)]
     pub to: Option<String>,
     /// Live or cold.
-    #[serde(default)]
-    #[schema(schema_with = mode)]
-    pub manner: Option<Manner>,
+    #[serde(default, rename = "manner", alias = "mode")]
+    #[schema(schema_with = mode_words)]
+    pub mode: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     #[serde(default)]
     pub force: bool,
@@ -86,13 +87,12 @@ pub struct NewPlan {
 impl NewPlan {
     /// A plan for that goal, with these options and nothing else.
     pub fn new(goal: Goal, options: MigrationOptions) -> NewPlan {
-        let MigrationOptions { manner, force } = options;
-        NewPlan { goal, server: None, vm: None, to: None, manner, force }
+        NewPlan { goal, server: None, vm: None, to: None, mode: options.mode, force: options.force }
     }
 }
 
 /// The words for how a VM is moved.
-fn mode() -> Schema {
+fn mode_words() -> Schema {
     let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
     text.enum_values(Some(["live", "cold"])).build().into()
 }

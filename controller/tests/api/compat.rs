@@ -123,7 +123,10 @@ fn no_answer_has_lost_anything_that_it_had_in_the_first_release() {
 }
 
 /// Statuses that the first release's document had and that were never given, and why they are not given now either.
-const NEVER_GIVEN: &[(&str, &str)] = &[];
+const NEVER_GIVEN: &[(&str, &str)] = &[
+    // A server that is out of service is planned for again: VMs that found no room may have some now.
+    ("PUT /api/v1/servers/{server}/evacuation", "409"),
+];
 
 /// The parts of a body's schema that a client relies on: which properties it may send, of which type, and that no more must be there.
 fn narrower(at: &str, documents: [&Value; 2], schemas: [Value; 2], found: &mut Vec<String>) {

@@ -12,6 +12,7 @@ use tandem_model::site;
 /// Two edge switches with two servers each. Nothing is discovered: links are taken as declared.
 pub(crate) const SITE: &str = "name = \"api-test\"\n\
     [topology]\nshape = \"linear\"\nswitches = 2\nservers_per_switch = 2\n\
+    [migration]\nper_server = 4\n\
     [modules]\ndiscovery = false\ndhcp = false\narp = false\n\
     [[class]]\nname = \"gold\"\nshare = 60\ndscp = 46\n\
     [[class]]\nname = \"rest\"\nshare = 40\ndscp = 0\ndefault = true\n";

@@ -10,7 +10,7 @@ use tandem_controller::clock::now;
 use tandem_model::{NodeId, Site};
 use tandem_openflow::framing;
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 
 /// What a switch has to say to its controller.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Switches {
         let topology = &site.topology;
         let mut streams = Vec::new();
         for (number, declared) in (0u32..).zip(&topology.switches).filter(|(_, s)| !s.legacy) {
-            let mut switch = Switch::new(Cfg { dpid: declared.dpid, buffers: 0, ..Cfg::default() });
+            let mut switch = Switch::new(Config { dpid: declared.dpid, buffers: 0, ..Config::default() });
             let mut outbox = Outbox::default();
             let ends = topology.links.iter().flat_map(|link| [link.a, link.b]);
             for end in ends.filter(|end| end.node == NodeId::Switch(tandem_model::SwitchId(number))) {

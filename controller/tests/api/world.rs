@@ -18,22 +18,18 @@ const REPORTS: usize = 256;
 pub(crate) struct Orders {
     /// VMs are not started, resized or stopped: the reason that is given instead.
     pub(crate) fails: Option<String>,
-    /// Orders to stop a VM are not carried out.
-    pub(crate) keeps: bool,
     /// Migrations are begun and never end by themselves.
     pub(crate) holds_migrations: bool,
-    /// Migrations that wait: their ids.
-    pub(crate) held: Vec<u64>,
+    /// The VM of a migration that is cancelled is lost.
+    pub(crate) loses_cancelled: bool,
     /// All VMs, with what they were asked for with.
     vms: BTreeMap<(u64, u32), wire::Allocate>,
-    /// Where reports go while a controller is attached.
-    reports: Option<mpsc::Sender<Result<wire::Report, Status>>>,
 }
 
 /// The service; it ends with this.
 pub(crate) struct World {
     orders: Arc<Mutex<Orders>>,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
 #[derive(Clone)]
@@ -59,7 +55,7 @@ impl World {
                 .add_service(HypervisorServer::new(service))
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
-        World { orders, runtime: Some(runtime) }
+        World { orders, runtime: Mutex::new(Some(runtime)) }
     }
 
     /// What it is to do from now on.
@@ -67,19 +63,22 @@ impl World {
         self.orders.lock().expect("no panic")
     }
 
-    /// Ends a migration that waits.
-    pub(crate) fn finish(&self, migration: u64) {
-        let orders = self.orders();
-        let sender = orders.reports.clone().expect("a controller is attached");
-        report(&sender, What::Moved(wire::Moved { migration, downtime_ns: Some(1_000_000) }));
+    /// All VMs, with what they were asked for with.
+    pub(crate) fn running(&self) -> Vec<wire::Allocate> {
+        self.orders().vms.values().cloned().collect()
+    }
+
+    /// Ends its service, while its VMs run on.
+    pub(crate) fn leave(&self) {
+        if let Some(runtime) = self.runtime.lock().expect("no panic").take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.leave();
     }
 }
 
@@ -120,30 +119,21 @@ impl Orders {
                 None => Some(What::Resized(wire::Resized { vm: r.vm })),
             },
             Kind::Stop(s) => {
-                if self.keeps {
-                    return failed(s.vm, fails.as_deref().unwrap_or("it does not stop"));
-                }
                 self.vms.remove(&(s.vm, s.server));
                 Some(What::Stopped(wire::Stopped { vm: s.vm }))
             }
-            Kind::Migrate(m) if self.holds_migrations => {
-                self.held.push(m.migration);
-                None
-            }
+            Kind::Migrate(_) if self.holds_migrations => None,
             Kind::Migrate(m) => {
                 if let Some(vm) = self.vms.remove(&(m.vm, m.from)) {
                     self.vms.insert((m.vm, m.to), vm);
                 }
                 Some(What::Moved(wire::Moved { migration: m.migration, downtime_ns: Some(1_000_000) }))
             }
-            Kind::CancelMigration(c) => {
-                self.held.retain(|m| *m != c.migration);
-                Some(What::MigrationFailed(wire::MigrationFailed {
-                    migration: c.migration,
-                    at: Some(c.from),
-                    why: "it was cancelled".into(),
-                }))
-            }
+            Kind::CancelMigration(c) => Some(What::MigrationFailed(wire::MigrationFailed {
+                migration: c.migration,
+                at: (!self.loses_cancelled).then_some(c.from),
+                why: "it was cancelled".into(),
+            })),
             _ => None,
         }
     }
@@ -160,9 +150,8 @@ impl Hypervisor for Service {
         let (sender, receiver) = mpsc::channel(REPORTS);
         let orders = self.0.clone();
         {
-            let mut state = orders.lock().map_err(|_| Status::internal("a panic"))?;
+            let state = orders.lock().map_err(|_| Status::internal("a panic"))?;
             report(&sender, state.hello());
-            state.reports = Some(sender.clone());
         }
         let mut incoming = request.into_inner();
         tokio::spawn(async move {
