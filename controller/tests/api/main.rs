@@ -7,6 +7,7 @@ mod guard;
 mod nonsense;
 mod peers;
 mod server;
+mod statuses;
 mod stores;
 mod switches;
 mod world;

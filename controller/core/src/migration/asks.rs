@@ -146,7 +146,8 @@ impl Core {
             return self.answer(id, Response::NotFound { what: server.to_string() });
         }
         if !self.is_drained(server) {
-            return self.answer(id, Response::Done);
+            let why = format!("{} is in service already", self.server_name(server));
+            return self.answer(id, Response::Conflict { why });
         }
         self.store(StoreOp::RemoveDrained { server }, StoreWait::Returned(server, id));
     }
