@@ -300,7 +300,12 @@ mod tests {
         let text = include_str!("../../../docs/api.md");
         let after = text.split_once("says what it should be -->\n").map(|(_, after)| after);
         let there = after.and_then(|t| t.split_once("<!-- end of endpoints -->")).map(|(there, _)| there);
-        assert_eq!(there.expect("the marks around the table"), table(), "docs/api.md should have:\n{}", table());
+        assert_eq!(
+            there.expect("the marks around the table"),
+            table(),
+            "docs/api.md should have:\n{}",
+            table()
+        );
     }
 
     #[test]

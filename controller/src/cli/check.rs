@@ -6,7 +6,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
-use tandem_core::recording;
+use tandem_core::record_replay;
 use tandem_model::site;
 
 /// `tandem check`; false when the site file has faults.
@@ -47,7 +47,7 @@ pub fn check(global: &GlobalArgs, path: &Path) -> anyhow::Result<bool> {
 /// Where the recording first goes another way, or cannot be read.
 pub fn replay(path: &Path) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
-    let events = recording::replay(BufReader::new(file))?;
+    let events = record_replay::replay(BufReader::new(file))?;
     println!("{events} events, all decided the same");
     Ok(())
 }

@@ -4,8 +4,7 @@ use super::args::{GlobalArgs, print_json};
 use super::table::table;
 use serde_json::json;
 use tandem_api::endpoints::{HOSTS, LINKS, SERVERS, SURPRISES, SWITCHES};
-use tandem_api::views::{HostView, LinkView, ServerView, SwitchView};
-use tandem_core::live::Sync;
+use tandem_api::views::{HostView, LinkView, ServerView, SwitchView, Sync};
 use tandem_model::text::escaped;
 
 /// `tandem topology`.

@@ -7,8 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 use tandem_api::Client;
 use tandem_api::endpoints::{Endpoint, SHOW_MIGRATION, SHOW_PLAN};
-use tandem_api::views::{MigrationView, PlanView};
-use tandem_core::migration::MoveState;
+use tandem_api::views::{MigrationView, MoveState, PlanView};
 use tandem_model::MigrationEnd;
 use tandem_model::text::escaped;
 
