@@ -18,7 +18,8 @@ pub struct NewAgentToken {
     /// Where the agent reaches the controller: host and port.
     #[serde(default)]
     pub address: Option<String>,
-    /// The switches that it may speak for; left out: those that it had before, or the one that is called as it is.
+    /// The switches that it may speak for; left out: those that it had before, or the one that is
+    /// called as it is.
     #[serde(default)]
     pub switches: Option<Vec<String>>,
 }
@@ -113,7 +114,8 @@ pub struct Enrolled {
     pub enrolled: i64,
     /// No longer let in.
     pub revoked: bool,
-    /// The switches that it may speak for; `None` where nobody has said: the one that is called as it is.
+    /// The switches that it may speak for; `None` where nobody has said: the one that is called as
+    /// it is.
     #[serde(default)]
     pub switches: Option<Vec<String>>,
 }

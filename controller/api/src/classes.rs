@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One class's new share. The body of `PUT /api/v1/classes` is a list of them; classes that are left out keep what they have.
+/// One class's new share. The body of `PUT /api/v1/classes` is a list of them; classes that are
+/// left out keep what they have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassShare {

@@ -97,7 +97,8 @@ impl Client {
     /// Sends a request, and waits for its answer.
     ///
     /// # Errors
-    /// When nobody listens there, with the API's own words, or when the answer is not the expected one.
+    /// When nobody listens there, with the API's own words, or when the answer is not the expected
+    /// one.
     pub async fn send<A: DeserializeOwned>(&self, request: Request<A>) -> Result<Reply<A>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
         match &self.address {
@@ -158,8 +159,9 @@ impl Client {
     }
 }
 
-/// Nothing is sent to a socket of somebody who only put one where a controller's could be: its listener is root, this user, or whoever
-/// owns the folder that it lies in, if nobody else may write there.
+/// Nothing is sent to a socket of somebody who only put one where a controller's could be: its
+/// listener is root, this user, or whoever owns the folder that it lies in, if nobody else may
+/// write there.
 fn is_trusted(server: u32, path: &Path) -> bool {
     let folder = path.parent().and_then(|f| std::fs::metadata(f).ok());
     let owner = folder.filter(|f| f.permissions().mode() & 0o022 == 0).map(|f| f.uid());

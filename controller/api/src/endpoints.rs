@@ -1,8 +1,10 @@
-//! The table of endpoints: what is asked how, with which body, and what is answered with which statuses.
+//! The table of endpoints: what is asked how, with which body, and what is answered with which
+//! statuses.
 //!
-//! A handler takes its path and its summary from here, and a test of the controller holds the rest of the table against the document
-//! that is derived from the handlers. Every request may also be answered 400, 401, 403, 405, 408, 413 and 415 when it cannot be read or
-//! may not be asked ([`crate::error::Code`]), and 503 while the controller is stopping or has too many connections.
+//! A handler takes its path and its summary from here, and a test of the controller holds the rest
+//! of the table against the document that is derived from the handlers. Every request may also be
+//! answered 400, 401, 403, 405, 408, 413 and 415 when it cannot be read or may not be asked
+//! ([`crate::error::Code`]), and 503 while the controller is stopping or has too many connections.
 
 use crate::agents::{AgentEntry, AgentSwitches, NewAgentToken};
 use crate::classes::ClassShare;
@@ -91,7 +93,8 @@ impl<A> Request<A> {
         self
     }
 
-    /// The same for a part of the snapshot that is newer than this version; it is waited for 10 s at most.
+    /// The same for a part of the snapshot that is newer than this version; it is waited for 10 s
+    /// at most.
     #[must_use]
     pub fn after(self, version: u64) -> Request<A> {
         self.query("after", version)

@@ -1,5 +1,5 @@
-//! What an answer says when it is not what was asked for: a code that programs can rely on, from which the HTTP status follows, and a
-//! sentence for people.
+//! What an answer says when it is not what was asked for: a code that programs can rely on, from
+//! which the HTTP status follows, and a sentence for people.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -25,13 +25,15 @@ pub enum Code {
     Timeout,
     /// 409: it makes sense, but not as things are now. Nothing was changed.
     Conflict,
-    /// 409: something was short, or a rule of the site is against it; `rejection` says what. Nothing was changed.
+    /// 409: something was short, or a rule of the site is against it; `rejection` says what.
+    /// Nothing was changed.
     Rejected,
     /// 413: the body is too large.
     TooLarge,
     /// 415: the body is of a type that is not read here.
     UnsupportedType,
-    /// 503: it was tried and could not be done, and was undone; or there is no room for it now. It may be asked again.
+    /// 503: it was tried and could not be done, and was undone; or there is no room for it now. It
+    /// may be asked again.
     Unavailable,
     /// 500: an error of the controller itself, or a code of a newer controller.
     #[default]
@@ -64,7 +66,8 @@ impl Code {
 pub struct ApiError {
     /// One sentence for people: what was asked, why it cannot be, and what to do about it.
     pub error: String,
-    /// What kind of error it is; the status follows from it. A controller before this field has none.
+    /// What kind of error it is; the status follows from it. A controller before this field has
+    /// none.
     #[serde(default)]
     pub code: Code,
     /// The part of `error` that says what to do, where there is one.

@@ -1,5 +1,5 @@
-//! What numbers and names of a request may be, whatever a data centre's size: beyond these they are a slip or an attack, and are refused
-//! with the reason before they reach any arithmetic.
+//! What numbers and names of a request may be, whatever a data centre's size: beyond these they are
+//! a slip or an attack, and are refused with the reason before they reach any arithmetic.
 
 use crate::vms::VmSize;
 use std::time::Duration;

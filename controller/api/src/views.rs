@@ -1,4 +1,5 @@
-//! What is read: the core's views, which are also what its snapshot consists of. They are written to JSON as they are, without a copy.
+//! What is read: the core's views, which are also what its snapshot consists of. They are written
+//! to JSON as they are, without a copy.
 
 pub use tandem_core::Counters;
 pub use tandem_core::compute::moves::MigrationView;

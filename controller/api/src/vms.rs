@@ -61,7 +61,8 @@ impl VmSize {
     }
 }
 
-/// The body of `POST /api/v1/strays/{vm}/adopt`: what is not kept with the VM, by the names that it lacks. The rest is left out.
+/// The body of `POST /api/v1/strays/{vm}/adopt`: what is not kept with the VM, by the names that it
+/// lacks. The rest is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(as = Adoption)]

@@ -15,18 +15,20 @@ const HEADER: [&str; 6] = ["agent", "state", "machine", "switches", "desired", "
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// Print a token; on the switch: tandem-agent enroll --token TOKEN. It is good once: treat it as a password.
+    /// Print a token; on the switch: tandem-agent enroll --token TOKEN. It is good once: treat it
+    /// as a password.
     Token {
         /// The agent's name, as its agent.toml has it.
         name: String,
         /// How long it is good, in minutes.
         #[arg(long, default_value_t = 60)]
         minutes: u32,
-        /// Where the agent reaches this controller, HOST:PORT; by default the address of `tandem serve --agents`.
+        /// Where the agent reaches this controller, HOST:PORT; by default the address of `tandem
+        /// serve --agents`.
         #[arg(long)]
         address: Option<String>,
-        /// A switch that the agent speaks for; again for each of them. Left out: those that it had before, or the one that is called as
-        /// the agent is.
+        /// A switch that the agent speaks for; again for each of them. Left out: those that it had
+        /// before, or the one that is called as the agent is.
         #[arg(long = "switch", value_name = "SWITCH")]
         switches: Vec<String>,
     },

@@ -9,7 +9,8 @@ pub struct GlobalArgs {
     /// The controller's API: unix:PATH or tcp:ADDRESS:PORT.
     #[arg(long, global = true, env = "TANDEM_API", default_value = tandem_api::DEFAULT_ADDRESS)]
     pub api: Address,
-    /// A token (`tandem token create`), for an API over TCP. Better given by TANDEM_TOKEN: other users can read command lines.
+    /// A token (`tandem token create`), for an API over TCP. Better given by TANDEM_TOKEN: other
+    /// users can read command lines.
     #[arg(long, global = true, env = "TANDEM_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// Print JSON, for programs.
@@ -24,7 +25,8 @@ impl GlobalArgs {
     }
 }
 
-/// Seconds to live. JSON has no NaN: it would arrive as nothing at all, and the VM would live for ever.
+/// Seconds to live. JSON has no NaN: it would arrive as nothing at all, and the VM would live for
+/// ever.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
     limits::lifetime(seconds)?;

@@ -14,7 +14,8 @@ use tandem_model::BitRate;
 pub enum ClassCommand {
     /// List the classes with what each has sent.
     List,
-    /// Give classes other shares, such as `gold=60 silver=40` (percent). Switches follow without dropping a packet.
+    /// Give classes other shares, such as `gold=60 silver=40` (percent). Switches follow without
+    /// dropping a packet.
     Set {
         /// NAME=SHARE, or NAME=SHARE:CEILING.
         #[arg(required = true, value_parser = share)]

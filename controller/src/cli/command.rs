@@ -20,7 +20,8 @@ use std::path::PathBuf;
 
 /// One controller for a data centre's virtual machines and its network.
 ///
-/// Start with `tandem check site.toml`, then `tandem serve --site site.toml`; a data centre to try it on is `tandem-lab up`.
+/// Start with `tandem check site.toml`, then `tandem serve --site site.toml`; a data centre to try
+/// it on is `tandem-lab up`.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -49,7 +50,8 @@ pub enum Command {
     /// Tokens for the API over TCP.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// The store: where it is, what is wrong with it, and records to be dropped, while no controller runs.
+    /// The store: where it is, what is wrong with it, and records to be dropped, while no
+    /// controller runs.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Service classes and their shares.
@@ -96,8 +98,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Migrations under way, and the last that have ended.
     Migrations(MigrationsArgs),
-    /// Moves thought through as a whole: shown with cost, duration and reasons, and carried out with --apply. By default: every VM to
-    /// where the allocation policy would place it today.
+    /// Moves thought through as a whole: shown with cost, duration and reasons, and carried out
+    /// with --apply. By default: every VM to where the allocation policy would place it today.
     Plan(PlanArgs),
     /// Take a server out of service: it gets no more VMs, and those it has are moved away.
     Evacuate(EvacuateArgs),

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A line for each form of each command, as they were before the files of the command line were named after its nouns.
+/// A line for each form of each command, as they were before the files of the command line were
+/// named after its nouns.
 const LINES: &[&str] = &[
     "serve --site s.toml",
     "serve --site s.toml --openflow tcp:127.0.0.1:6653 --openflow unix:/run/o --agents unix:/run/a --authority /a --also-listen \

@@ -1,4 +1,5 @@
-//! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they can do. Needs no controller.
+//! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they
+//! can do. Needs no controller.
 
 use super::args::{GlobalArgs, print_json};
 use super::store::Which;
@@ -28,12 +29,14 @@ pub enum HypervisorsCommand {
         /// The site file that it belongs to.
         #[arg(long)]
         site: PathBuf,
-        /// Also connect to every host, and say what it can do and how many VMs of the site it has. Nothing on it is changed or written.
+        /// Also connect to every host, and say what it can do and how many VMs of the site it has.
+        /// Nothing on it is changed or written.
         #[arg(long)]
         connect: bool,
     },
-    /// Have hosts serve the controller of this store from now on, and not the one that they served before. Their VMs are left as they are:
-    /// those that the store does not know are strays (`tandem vm list --strays`).
+    /// Have hosts serve the controller of this store from now on, and not the one that they served
+    /// before. Their VMs are left as they are: those that the store does not know are strays
+    /// (`tandem vm list --strays`).
     TakeOver {
         /// The hypervisors file.
         file: PathBuf,

@@ -1,4 +1,5 @@
-//! The operator's command line: a file for each noun. Every command but `serve`, `check`, `replay` and `store` speaks the HTTP API.
+//! The operator's command line: a file for each noun. Every command but `serve`, `check`, `replay`
+//! and `store` speaks the HTTP API.
 
 pub mod agent;
 pub mod args;

@@ -10,7 +10,8 @@ use tandem_api::views::OverrideView;
 /// What can be done with a port.
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
-    /// Switch a port off; VMs whose paths go over it get others. It stays off until `tandem port up`, whatever restarts.
+    /// Switch a port off; VMs whose paths go over it get others. It stays off until `tandem port
+    /// up`, whatever restarts.
     Down {
         /// The switch's name or datapath id.
         switch: String,
@@ -29,13 +30,14 @@ pub enum PortCommand {
 /// What can be done with a VM's path.
 #[derive(Debug, Subcommand)]
 pub enum PathCommand {
-    /// Let a VM's path to its gateway go by these switches. When it breaks, the VM has another until it can go back.
+    /// Let a VM's path to its gateway go by these switches. When it breaks, the VM has another
+    /// until it can go back.
     Pin {
         /// Its number: 7 or vm7.
         #[arg(value_parser = vm_number)]
         vm: u64,
-        /// Switches by name, in the path's order from the server on. Between them the shortest way with room is taken; name more
-        /// switches where that is not the one you mean.
+        /// Switches by name, in the path's order from the server on. Between them the shortest way
+        /// with room is taken; name more switches where that is not the one you mean.
         #[arg(required = true)]
         switches: Vec<String>,
     },

@@ -14,7 +14,8 @@ use tandem_model::{Plan, Prediction};
 /// `tandem plan`.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// Relieve servers and links that are hot, instead of bringing VMs to where the allocation policy wants them.
+    /// Relieve servers and links that are hot, instead of bringing VMs to where the allocation
+    /// policy wants them.
     #[arg(long, conflicts_with = "evacuate")]
     relieve: bool,
     /// Empty this server, without taking it out of service.

@@ -14,7 +14,8 @@ use tandem_testbed::ssh::{Ssh, connect_all};
 /// What can be done with site files.
 #[derive(Debug, Subcommand)]
 pub enum SiteCommand {
-    /// Write a site file of a testbed: its machines' NICs over ssh, and the cables that the running controller has seen.
+    /// Write a site file of a testbed: its machines' NICs over ssh, and the cables that the running
+    /// controller has seen.
     Discover {
         /// Which testbed.
         #[command(flatten)]
@@ -78,8 +79,8 @@ fn ask(inventory: &Inventory) -> Vec<Result<Facts, String>> {
     })
 }
 
-/// What the controller has seen: declared links that discovery confirmed, cables that are not declared, and machines by the address of
-/// their NIC.
+/// What the controller has seen: declared links that discovery confirmed, cables that are not
+/// declared, and machines by the address of their NIC.
 async fn cables(
     client: &Client,
     inventory: &Inventory,

@@ -5,7 +5,8 @@ use super::table::table;
 use tandem_api::endpoints::{CLASSES, POLL, SWITCHES};
 use tandem_api::views::{ClassView, PortView, SwitchView};
 
-/// Every port, then the classes at each port; after a fresh reading with `now`. With `hardware`, the cards' own counters instead.
+/// Every port, then the classes at each port; after a fresh reading with `now`. With `hardware`,
+/// the cards' own counters instead.
 ///
 /// # Errors
 /// With what the controller says.

@@ -45,12 +45,14 @@ pub enum StoreCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Drop one record, after copying the store aside. What it stood for is not touched: it is only no longer known.
+    /// Drop one record, after copying the store aside. What it stood for is not touched: it is only
+    /// no longer known.
     Forget {
         /// Which.
         #[command(flatten)]
         which: Which,
-        /// The record's table, as `tandem store check` names it: vm, group, port, migration, drained or shares.
+        /// The record's table, as `tandem store check` names it: vm, group, port, migration,
+        /// drained or shares.
         table: String,
         /// The record's number there.
         #[arg(allow_negative_numbers = true)]

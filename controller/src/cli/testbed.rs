@@ -49,7 +49,8 @@ pub enum TestbedCommand {
     Deploy(Box<Deploy>),
     /// What each machine is, runs, and who holds it.
     Status(#[command(flatten)] Which),
-    /// Give every bridge and queueing back as it was found and stop the agents; they stay installed.
+    /// Give every bridge and queueing back as it was found and stop the agents; they stay
+    /// installed.
     Release {
         /// Which testbed.
         #[command(flatten)]

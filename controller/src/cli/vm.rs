@@ -13,15 +13,18 @@ use tandem_model::{BitRate, Bytes, VmState};
 /// What can be done with VMs.
 #[derive(Debug, Subcommand)]
 pub enum VmCommand {
-    /// Request a VM; waits until it runs and prints its address. What is left out is the site's default.
+    /// Request a VM; waits until it runs and prints its address. What is left out is the site's
+    /// default.
     Request(NewVmArgs),
     /// List all VMs.
     List {
-        /// Those that run without a record of them instead: of a store that was lost, or of another controller.
+        /// Those that run without a record of them instead: of a store that was lost, or of another
+        /// controller.
         #[arg(long)]
         strays: bool,
     },
-    /// Take up a VM that runs without a record of it, as it is. What is not kept with it has to be said.
+    /// Take up a VM that runs without a record of it, as it is. What is not kept with it has to be
+    /// said.
     Adopt(AdoptArgs),
     /// Stop a VM that there is no record of, and remove it with its disk.
     StopStray {

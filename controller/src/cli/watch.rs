@@ -24,7 +24,8 @@ pub(super) fn end_text(end: &MigrationEnd) -> String {
     }
 }
 
-/// Reads a part of the snapshot and prints it; with `watch` again whenever something changed, until interrupted.
+/// Reads a part of the snapshot and prints it; with `watch` again whenever something changed, until
+/// interrupted.
 ///
 /// # Errors
 /// With what the controller says.
@@ -50,8 +51,8 @@ pub(super) async fn again<T: DeserializeOwned>(
     }
 }
 
-/// Progress on standard error: a line that is written over on a terminal, and otherwise one that is written only when its steady part
-/// says something else than before.
+/// Progress on standard error: a line that is written over on a terminal, and otherwise one that is
+/// written only when its steady part says something else than before.
 struct Progress {
     bar: ProgressBar,
     is_terminal: bool,

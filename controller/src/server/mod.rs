@@ -1,4 +1,5 @@
-//! The controller as a server: what `tandem serve` puts together, its HTTP API, and what it writes for statistics.
+//! The controller as a server: what `tandem serve` puts together, its HTTP API, and what it writes
+//! for statistics.
 
 pub mod csv;
 pub mod http;

@@ -1,4 +1,5 @@
-//! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches forwarding.
+//! `tandem serve`: puts the parts together, runs until SIGTERM or SIGINT, and leaves the switches
+//! forwarding.
 
 use crate::agents::{Agents, authority::Authority};
 use crate::clock::now;
@@ -33,26 +34,30 @@ pub struct Options {
     /// Where switches connect: tcp:ADDRESS:PORT or unix:PATH; may be given several times.
     #[arg(long, default_values = ["tcp:127.0.0.1:6653", "unix:/run/tandem/openflow.sock"])]
     pub openflow: Vec<Address>,
-    /// Where agents connect: tcp:ADDRESS:PORT (by mutual TLS) or unix:PATH (whoever may open it); may be given several times.
+    /// Where agents connect: tcp:ADDRESS:PORT (by mutual TLS) or unix:PATH (whoever may open it);
+    /// may be given several times.
     #[arg(long, default_values = ["tcp:127.0.0.1:6655", "unix:/run/tandem/agents.sock"])]
     pub agents: Vec<Address>,
     /// Folder of the agents' certificate authority; by default `agents` beside the store.
     #[arg(long)]
     pub authority: Option<PathBuf>,
-    /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given several times.
+    /// Where the API listens besides --api: unix:PATH, or tcp: on a loopback address; may be given
+    /// several times.
     #[arg(long)]
     pub also_listen: Vec<Address>,
-    /// Another name by which the API may be asked (of a proxy before it): NAME or NAME:PORT; may be given several times.
+    /// Another name by which the API may be asked (of a proxy before it): NAME or NAME:PORT; may be
+    /// given several times.
     #[arg(long, value_name = "NAME")]
     pub api_host: Vec<HostName>,
     /// A group whose members may use the API's Unix socket, beside its owner and root.
     #[arg(long, value_name = "GROUP")]
     pub api_group: Option<String>,
-    /// The store's file; by default store.sqlite in the site's own folder: /var/lib/tandem/SITE for root, $XDG_STATE_HOME/tandem/SITE
-    /// (~/.local/state/tandem/SITE) for others.
+    /// The store's file; by default store.sqlite in the site's own folder: /var/lib/tandem/SITE for
+    /// root, $XDG_STATE_HOME/tandem/SITE (~/.local/state/tandem/SITE) for others.
     #[arg(long)]
     pub store: Option<PathBuf>,
-    /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the site's name.
+    /// The hypervisor service's Unix socket, a path or @NAME; by default that of a lab with the
+    /// site's name.
     #[arg(long)]
     pub world: Option<PathBuf>,
     /// The hypervisors file: real hypervisors instead of a lab's service.
@@ -233,7 +238,8 @@ fn open_store(given: Option<&Path>, site: &Site) -> anyhow::Result<(PathBuf, Sql
     Ok((place, store, stored))
 }
 
-/// Waits for the end of standard input. On a thread of its own, which ends with the process: a read cannot be given up.
+/// Waits for the end of standard input. On a thread of its own, which ends with the process: a read
+/// cannot be given up.
 async fn closed_input() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -243,7 +249,8 @@ async fn closed_input() {
     let _ = receiver.await;
 }
 
-/// The files of Unix sockets that we listen on; they go when this does, also when a later part cannot start.
+/// The files of Unix sockets that we listen on; they go when this does, also when a later part
+/// cannot start.
 #[derive(Default)]
 struct Sockets(Vec<PathBuf>);
 

@@ -1,7 +1,8 @@
-//! `/api/v1` stays what it was: whatever the document and the answers of its first release had, today's have too. More may come to it.
+//! `/api/v1` stays what it was: whatever the document and the answers of its first release had,
+//! today's have too. More may come to it.
 //!
-//! `data/openapi.json` is the document and `data/answers.json` an answer of each endpoint, as they were then. They are never made anew:
-//! a client that was written for them must go on working.
+//! `data/openapi.json` is the document and `data/answers.json` an answer of each endpoint, as they
+//! were then. They are never made anew: a client that was written for them must go on working.
 
 use crate::data_centre::{DataCentre, data, stray};
 use crate::document::{endpoints, kind as kind_of, properties, required, resolved, served};
@@ -25,8 +26,8 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// What `old` has and `new` has not, or has as something else. Of a list the first elements are compared; `null` may become a value and
-/// a value `null`.
+/// What `old` has and `new` has not, or has as something else. Of a list the first elements are
+/// compared; `null` may become a value and a value `null`.
 fn lost(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
     match (old, new) {
         (Value::Null, _) | (_, Value::Null) => {}
@@ -122,13 +123,16 @@ fn no_answer_has_lost_anything_that_it_had_in_the_first_release() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Statuses that the first release's document had and that were never given, and why they are not given now either.
+/// Statuses that the first release's document had and that were never given, and why they are not
+/// given now either.
 const NEVER_GIVEN: &[(&str, &str)] = &[
-    // A server that is out of service is planned for again: VMs that found no room may have some now.
+    // A server that is out of service is planned for again: VMs that found no room may have some
+    // now.
     ("PUT /api/v1/servers/{server}/evacuation", "409"),
 ];
 
-/// The parts of a body's schema that a client relies on: which properties it may send, of which type, and that no more must be there.
+/// The parts of a body's schema that a client relies on: which properties it may send, of which
+/// type, and that no more must be there.
 fn narrower(at: &str, documents: [&Value; 2], schemas: [Value; 2], found: &mut Vec<String>) {
     let [old, new] = schemas;
     let kinds = [kind_of(documents[0], &old), kind_of(documents[1], &new)];

@@ -1,4 +1,5 @@
-//! A controller with a data centre in memory: two switches that confirm everything, four servers and a world that obeys.
+//! A controller with a data centre in memory: two switches that confirm everything, four servers
+//! and a world that obeys.
 
 use crate::server::{LIMIT, Server};
 use crate::switches::Switches;

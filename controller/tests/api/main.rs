@@ -1,4 +1,5 @@
-//! The API of the real program, asked by raw clients: browsers that were led here, slow and greedy peers, tokens, and nonsense.
+//! The API of the real program, asked by raw clients: browsers that were led here, slow and greedy
+//! peers, tokens, and nonsense.
 
 mod compat;
 mod data_centre;

@@ -1,4 +1,5 @@
-//! Numbers, names and texts that make no sense, at every endpoint that the OpenAPI document has: each is a 4xx with a reason in JSON.
+//! Numbers, names and texts that make no sense, at every endpoint that the OpenAPI document has:
+//! each is a 4xx with a reason in JSON.
 
 use crate::document::{self, kind, resolved};
 use crate::server::Server;

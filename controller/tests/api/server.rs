@@ -79,7 +79,8 @@ impl Server {
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut command = match descriptors {
             None => {
-                // A file that may not grow is an error then and not the end (setrlimit(2), RLIMIT_FSIZE).
+                // A file that may not grow is an error then and not the end (setrlimit(2),
+                // RLIMIT_FSIZE).
                 let mut shell = program_by("sh");
                 shell.args(["-c", "trap '' XFSZ && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tandem")]);
                 shell
@@ -126,8 +127,8 @@ impl Server {
         server
     }
 
-    /// Lets no file of the controller grow beyond what its store's log has, so that its store, which has been written before, cannot be
-    /// written; or lets them grow again.
+    /// Lets no file of the controller grow beyond what its store's log has, so that its store,
+    /// which has been written before, cannot be written; or lets them grow again.
     pub(crate) fn freeze_store(&self, frozen: bool) {
         let log = std::fs::metadata(self.at("store.sqlite-wal")).expect("it was written before").len();
         let pid = Pid::from_raw(self.child.id() as i32);

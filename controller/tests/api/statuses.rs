@@ -1,7 +1,9 @@
-//! Every status of every endpoint that the document has, provoked from the real program: whatever the document promises, this has seen.
+//! Every status of every endpoint that the document has, provoked from the real program: whatever
+//! the document promises, this has seen.
 //!
-//! Each story asks a data centre in memory and says which status it expects. At the end the statuses of the document that no story
-//! has provoked are named, and so are those that were provoked and are not in the document.
+//! Each story asks a data centre in memory and says which status it expects. At the end the
+//! statuses of the document that no story has provoked are named, and so are those that were
+//! provoked and are not in the document.
 
 use crate::data_centre::{DataCentre, SITE};
 use crate::document::{endpoints, served};
@@ -23,7 +25,8 @@ impl<'a> Teller<'a> {
         Teller { centre, seen: Seen::new() }
     }
 
-    /// Asks an endpoint, which is named as in the document, with values for its parameters, and expects this status.
+    /// Asks an endpoint, which is named as in the document, with values for its parameters, and
+    /// expects this status.
     fn ask(&mut self, status: u16, endpoint: &str, parameters: &[&str], body: Value) -> Value {
         let (method, path) = endpoint.split_once(' ').expect("METHOD /path");
         let path = filled(path, parameters);
@@ -244,7 +247,8 @@ fn migrations() -> Seen {
     let one = "/api/v1/migrations/{migration}";
     t.ask(404, &format!("GET {one}"), &["999"], NOTHING);
     t.ask(404, &format!("DELETE {one}"), &["999"], NOTHING);
-    // One that waits at its hypervisor is cancelled; one whose VM is lost thereby is not; one that has ended is too late.
+    // One that waits at its hypervisor is cancelled; one whose VM is lost thereby is not; one that
+    // has ended is too late.
     centre.world.orders().holds_migrations = true;
     for (loses, status) in [(false, 204), (true, 503)] {
         centre.world.orders().loses_cancelled = loses;
@@ -350,7 +354,8 @@ fn tokens() -> Seen {
         assert_eq!(reply.status, 403, "{request}: {}", reply.body);
         t.note(403, endpoint, &serde_json::from_str(&reply.body).expect("JSON"));
     }
-    // A list that cannot be written: where its next version would be is a folder with something in it.
+    // A list that cannot be written: where its next version would be is a folder with something in
+    // it.
     let next = centre.server.at("store.sqlite-tokens.new");
     std::fs::create_dir_all(next.join("in the way")).expect("room");
     t.ask(503, create, &[], json!({ "name": "other" }));

@@ -1,5 +1,6 @@
-//! Every OpenFlow switch of a site, in memory: each speaks to the controller over its Unix socket and confirms whatever it is sent. They
-//! forward nothing; what the API is asked needs rules that are confirmed, not packets.
+//! Every OpenFlow switch of a site, in memory: each speaks to the controller over its Unix socket
+//! and confirms whatever it is sent. They forward nothing; what the API is asked needs rules that
+//! are confirmed, not packets.
 
 use crate::server::LIMIT;
 use std::io::{Read, Write};

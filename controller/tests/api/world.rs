@@ -1,5 +1,5 @@
-//! A world in memory: a hypervisor service whose VMs are entries of a list. It does what it is ordered at once, unless a test has told it
-//! to fail or to let a migration wait.
+//! A world in memory: a hypervisor service whose VMs are entries of a list. It does what it is
+//! ordered at once, unless a test has told it to fail or to let a migration wait.
 
 use std::collections::BTreeMap;
 use std::path::Path;

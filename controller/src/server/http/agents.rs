@@ -55,9 +55,11 @@ pub(super) async fn list(State(agents): State<Agents>) -> Answer {
     Ok(json(&list))
 }
 
-#[utoipa::path(post, path = AGENT_TOKEN.path, summary = AGENT_TOKEN.summary, request_body = NewAgentToken, responses(
+#[utoipa::path(post, path = AGENT_TOKEN.path, summary = AGENT_TOKEN.summary,
+    request_body = NewAgentToken, responses(
     (status = 201, description = "the token", body = TokenSecret),
-    (status = 400, description = "no name, no time, or it is not known where agents reach this controller", body = ApiError),
+    (status = 400,
+        description = "no name, no time, or it is not known where agents reach this controller", body = ApiError),
     (status = 409, description = "another agent has one of the switches", body = ApiError),
     (status = 503, description = "the registry of agents cannot be written", body = ApiError),
 ))]
@@ -85,8 +87,10 @@ pub(super) async fn token(State(agents): State<Agents>, Body(body): Body<NewAgen
     Ok((StatusCode::CREATED, Json(TokenSecret { name: body.name, token })).into_response())
 }
 
-/// An agent whose switches have changed is disconnected: it comes back at once, and is asked anew what it has.
-#[utoipa::path(put, path = AGENT_SWITCHES.path, summary = AGENT_SWITCHES.summary, params(("name" = String, Path)),
+/// An agent whose switches have changed is disconnected: it comes back at once, and is asked anew
+/// what it has.
+#[utoipa::path(put, path = AGENT_SWITCHES.path, summary = AGENT_SWITCHES.summary,
+    params(("name" = String, Path)),
     request_body = AgentSwitches, responses(
     (status = 204, description = "it speaks for them"),
     (status = 400, description = "no name of a switch", body = ApiError),
@@ -111,7 +115,8 @@ pub(super) async fn allow(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[utoipa::path(delete, path = REVOKE_AGENT.path, summary = REVOKE_AGENT.summary, params(("name" = String, Path)), responses(
+#[utoipa::path(delete, path = REVOKE_AGENT.path, summary = REVOKE_AGENT.summary,
+    params(("name" = String, Path)), responses(
     (status = 204, description = "it is let in no longer"),
     (status = 404, description = "no such agent", body = ApiError),
     (status = 503, description = "the registry of agents cannot be written", body = ApiError),

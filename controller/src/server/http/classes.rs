@@ -11,17 +11,20 @@ use tandem_api::endpoints::{CLASSES, SET_SHARES};
 use tandem_api::{ApiError, limits};
 use tandem_model::{Request, Share};
 
-#[utoipa::path(get, path = CLASSES.path, summary = CLASSES.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = CLASSES.path, summary = CLASSES.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.classes)).await
 }
 
 /// Classes that are left out keep what they have.
-#[utoipa::path(put, path = SET_SHARES.path, summary = SET_SHARES.summary, request_body = Vec<ClassShare>, responses(
+#[utoipa::path(put, path = SET_SHARES.path, summary = SET_SHARES.summary,
+    request_body = Vec<ClassShare>, responses(
     (status = 204, description = "every switch has been told"),
     (status = 400, description = "a share or a ceiling that is no percentage", body = ApiError),
     (status = 404, description = "no such class", body = ApiError),
-    (status = 409, description = "they add up to more than 100%, or one is above its ceiling", body = ApiError),
+    (status = 409,
+        description = "they add up to more than 100%, or one is above its ceiling", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn set(State(hub): State<Handle>, Body(body): Body<Vec<ClassShare>>) -> Answer {

@@ -1,4 +1,5 @@
-//! Reads what a request says. What cannot be read is answered with a reason in JSON and a status between 400 and 499.
+//! Reads what a request says. What cannot be read is answered with a reason in JSON and a status
+//! between 400 and 499.
 
 use super::respond::Failure;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -74,7 +75,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// What kind of error it is that a body cannot be read. One that broke off is the client's doing, too.
+/// What kind of error it is that a body cannot be read. One that broke off is the client's doing,
+/// too.
 fn code_of(why: &JsonRejection) -> Code {
     match why.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,

@@ -12,17 +12,20 @@ use tandem_api::endpoints::{CREATE_GROUP, DELETE_GROUP, GROUPS};
 use tandem_api::groups::{Created, NewGroup};
 use tandem_model::{GroupId, Request};
 
-#[utoipa::path(get, path = GROUPS.path, summary = GROUPS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = GROUPS.path, summary = GROUPS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.groups)).await
 }
 
-#[utoipa::path(post, path = CREATE_GROUP.path, summary = CREATE_GROUP.summary, request_body = NewGroup, responses(
+#[utoipa::path(post, path = CREATE_GROUP.path, summary = CREATE_GROUP.summary,
+    request_body = NewGroup, responses(
     (status = 201, description = "the group's id", body = Created),
     (status = 400, description = "fewer than two different addresses", body = ApiError),
     (status = 404, description = "no running VM has one of the addresses", body = ApiError),
     (status = 409, description = "more than one of them is being moved", body = ApiError),
-    (status = 503, description = "the store could not be written, or a switch has refused rules", body = ApiError),
+    (status = 503,
+        description = "the store could not be written, or a switch has refused rules", body = ApiError),
 ))]
 pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>) -> Answer {
     let different: BTreeSet<&Ipv4Addr> = body.members.iter().collect();
@@ -33,7 +36,8 @@ pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>
     core(&hub, Request::CreateGroup { members: body.members }).await
 }
 
-#[utoipa::path(delete, path = DELETE_GROUP.path, summary = DELETE_GROUP.summary, params(("group" = u64, Path)), responses(
+#[utoipa::path(delete, path = DELETE_GROUP.path, summary = DELETE_GROUP.summary,
+    params(("group" = u64, Path)), responses(
     (status = 204, description = "it is gone"),
     (status = 404, description = "no such group", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),

@@ -1,9 +1,11 @@
 //! Who may ask what, decided before any route sees a request.
 //!
-//! A browser sends requests to local addresses for any page that it shows. So the `Host` must be a name of ours (a page whose own name
-//! was made to point here, DNS rebinding, has another), an `Origin` must be the same (another page has another), and whatever changes
-//! something needs the header [`WRITE_HEADER`], which no form and no simple cross-site request can have (Fetch standard, 2.2.2). Over
-//! TCP, where any local user can connect, nothing is changed without a token.
+//! A browser sends requests to local addresses for any page that it shows. So the `Host` must be a
+//! name of ours (a page whose own name was made to point here, DNS rebinding, has another), an
+//! `Origin` must be the same (another page has another), and whatever changes something needs the
+//! header [`WRITE_HEADER`], which no form and no simple cross-site request can have (Fetch
+//! standard, 2.2.2). Over TCP, where any local user can connect, nothing is changed without a
+//! token.
 
 use super::respond::Failure;
 use crate::store::tokens::Tokens;

@@ -1,7 +1,8 @@
 //! The API's listeners and connections: bounded in number, in time, and in what each may take.
 //!
-//! A connection that sends nothing, half a request, or does not take its answer is closed by itself. There are at most so many at once
-//! that they never take the descriptors that switches and agents need; one more is answered 503 and closed.
+//! A connection that sends nothing, half a request, or does not take its answer is closed by
+//! itself. There are at most so many at once that they never take the descriptors that switches and
+//! agents need; one more is answered 503 and closed.
 
 use super::respond::Failure;
 use crate::clock::now;
@@ -27,7 +28,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// How long a client may take to send a request's head; also how long it may keep a connection without asking anything.
+/// How long a client may take to send a request's head; also how long it may keep a connection
+/// without asking anything.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take no byte of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -103,7 +105,8 @@ pub async fn listen(address: &Address, group: Option<&str>) -> anyhow::Result<Ap
                 Some(name) => LocalPeers::with_group(name)?,
                 None => LocalPeers::same_user(),
             };
-            // The socket is made with these rights: there is no moment in which others could connect.
+            // The socket is made with these rights: there is no moment in which others could
+            // connect.
             let listener = {
                 let _mask = Mask::only_owner();
                 crate::openflow_server::listen(address).await?

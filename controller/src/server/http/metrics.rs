@@ -14,7 +14,8 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 #[utoipa::path(get, path = METRICS.path, summary = METRICS.summary, responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
-    (status = 404, description = "switched off in the site file: [modules] metrics = false", body = ApiError),
+    (status = 404,
+        description = "switched off in the site file: [modules] metrics = false", body = ApiError),
 ))]
 pub(super) async fn scrape(State(hub): State<Handle>, State(agents): State<Agents>) -> Answer {
     let snapshot = hub.snapshot.load_full();

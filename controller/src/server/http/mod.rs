@@ -4,12 +4,14 @@
 //! listener --(cap on connections, peer's user)--> connection (time-outs) --> guard (Host, Origin, header, token) --> an endpoint
 //! ```
 //!
-//! [`listen`] owns sockets and connections, [`guard`] decides on each request before any endpoint sees it, [`extract`] reads paths,
-//! queries and bodies so that what cannot be read is a 400 with a reason in JSON. There is a file for each noun with its handlers;
-//! [`endpoints`] is the table of them, and the OpenAPI document is derived from it. Reads come from the published snapshot; writes are
-//! questions to the core that wait for its answer ([`respond`]).
+//! [`listen`] owns sockets and connections, [`guard`] decides on each request before any endpoint
+//! sees it, [`extract`] reads paths, queries and bodies so that what cannot be read is a 400 with a
+//! reason in JSON. There is a file for each noun with its handlers; [`endpoints`] is the table of
+//! them, and the OpenAPI document is derived from it. Reads come from the published snapshot;
+//! writes are questions to the core that wait for its answer ([`respond`]).
 //!
-//! A handler decides no status by a text: what is not as asked for is a [`tandem_api::ApiError`], whose status follows from its code.
+//! A handler decides no status by a text: what is not as asked for is a [`tandem_api::ApiError`],
+//! whose status follows from its code.
 
 mod agents;
 mod classes;

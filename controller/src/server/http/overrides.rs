@@ -11,7 +11,8 @@ use tandem_api::overrides::{PathPin, PortState};
 use tandem_api::{ApiError, limits};
 use tandem_model::{PortNo, Request, SwitchId, VmId};
 
-#[utoipa::path(get, path = OVERRIDES.path, summary = OVERRIDES.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = OVERRIDES.path, summary = OVERRIDES.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.overrides)).await
 }
@@ -21,7 +22,8 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     request_body = PortState, responses(
     (status = 204, description = "done"),
     (status = 404, description = "no such switch or port", body = ApiError),
-    (status = 409, description = "it was not switched off here, or its switch has no OpenFlow", body = ApiError),
+    (status = 409,
+        description = "it was not switched off here, or its switch has no OpenFlow", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn set_port(
@@ -38,7 +40,8 @@ pub(super) async fn set_port(
     (status = 204, description = "its path goes by them"),
     (status = 400, description = "no switch, or too many", body = ApiError),
     (status = 404, description = "no such VM or switch", body = ApiError),
-    (status = 409, description = "no live way by them, or no room on a link; says which", body = ApiError),
+    (status = 409,
+        description = "no live way by them, or no room on a link; says which", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn pin_path(
@@ -56,7 +59,8 @@ pub(super) async fn pin_path(
     core(&hub, Request::PinPath { vm: VmId(vm), via: via? }).await
 }
 
-#[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary, params(("vm" = u64, Path)), responses(
+#[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary,
+    params(("vm" = u64, Path)), responses(
     (status = 204, description = "done"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),

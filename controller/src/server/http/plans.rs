@@ -14,12 +14,14 @@ use tandem_api::migrations::{Goal, MigrationOptions, NewPlan};
 use tandem_core::Snapshot;
 use tandem_model::{MoveOptions, PlanGoal, PlanId, Request, VmId};
 
-#[utoipa::path(get, path = PLANS.path, summary = PLANS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = PLANS.path, summary = PLANS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.plans)).await
 }
 
-#[utoipa::path(get, path = HOTSPOTS.path, summary = HOTSPOTS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = HOTSPOTS.path, summary = HOTSPOTS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn hotspots(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.hotspots)).await
 }
@@ -41,7 +43,8 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
     })
 }
 
-#[utoipa::path(post, path = MAKE_PLAN.path, summary = MAKE_PLAN.summary, request_body = NewPlan, responses(
+#[utoipa::path(post, path = MAKE_PLAN.path, summary = MAKE_PLAN.summary, request_body = NewPlan,
+    responses(
     (status = 200, description = "the plan", content_type = "application/json"),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM or server", body = ApiError),
@@ -52,7 +55,8 @@ pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -
     core(&hub, Request::Plan { aim, options }).await
 }
 
-#[utoipa::path(get, path = SHOW_PLAN.path, summary = SHOW_PLAN.summary, params(("plan" = u64, Path)), responses(
+#[utoipa::path(get, path = SHOW_PLAN.path, summary = SHOW_PLAN.summary,
+    params(("plan" = u64, Path)), responses(
     (status = 200, description = "the plan", content_type = "application/json"),
     (status = 404, description = "no such plan", body = ApiError),
 ))]
@@ -65,16 +69,19 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     Ok(json(plan))
 }
 
-#[utoipa::path(post, path = APPLY_PLAN.path, summary = APPLY_PLAN.summary, params(("plan" = u64, Path)), responses(
+#[utoipa::path(post, path = APPLY_PLAN.path, summary = APPLY_PLAN.summary,
+    params(("plan" = u64, Path)), responses(
     (status = 200, description = "the plan, begun", content_type = "application/json"),
     (status = 404, description = "no such plan", body = ApiError),
-    (status = 409, description = "it has begun already, or the data centre has changed and it no longer holds", body = ApiError),
+    (status = 409,
+        description = "it has begun already, or the data centre has changed and it no longer holds", body = ApiError),
 ))]
 pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
     core(&hub, Request::ApplyPlan { plan: PlanId(id) }).await
 }
 
-#[utoipa::path(post, path = STOP_PLAN.path, summary = STOP_PLAN.summary, params(("plan" = u64, Path)), responses(
+#[utoipa::path(post, path = STOP_PLAN.path, summary = STOP_PLAN.summary,
+    params(("plan" = u64, Path)), responses(
     (status = 204, description = "no more moves of it begin"),
     (status = 404, description = "no such plan", body = ApiError),
     (status = 409, description = "it was never begun", body = ApiError),
@@ -83,8 +90,10 @@ pub(super) async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     core(&hub, Request::StopPlan { plan: PlanId(id) }).await
 }
 
-/// One that is out of service already is planned for again: VMs that found no room may have some now.
-#[utoipa::path(put, path = EVACUATE.path, summary = EVACUATE.summary, params(("server" = String, Path)),
+/// One that is out of service already is planned for again: VMs that found no room may have some
+/// now.
+#[utoipa::path(put, path = EVACUATE.path, summary = EVACUATE.summary,
+    params(("server" = String, Path)),
     request_body = MigrationOptions, responses(
     (status = 200, description = "the plan, begun", content_type = "application/json"),
     (status = 404, description = "no such server", body = ApiError),
@@ -99,7 +108,8 @@ pub(super) async fn evacuate(
     core(&hub, Request::EvacuateServer { server, options: options.into() }).await
 }
 
-#[utoipa::path(delete, path = RETURN_SERVER.path, summary = RETURN_SERVER.summary, params(("server" = String, Path)), responses(
+#[utoipa::path(delete, path = RETURN_SERVER.path, summary = RETURN_SERVER.summary,
+    params(("server" = String, Path)), responses(
     (status = 204, description = "done"),
     (status = 404, description = "no such server", body = ApiError),
     (status = 409, description = "it is in service", body = ApiError),

@@ -1,4 +1,5 @@
-//! How handlers answer: with a part of the snapshot, with what the core has said, or with an error that carries its status.
+//! How handlers answer: with a part of the snapshot, with what the core has said, or with an error
+//! that carries its status.
 
 use super::extract::{After, QueryOf};
 use crate::hub::Handle;

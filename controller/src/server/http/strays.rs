@@ -22,7 +22,8 @@ pub(super) struct OnServer {
     server: Option<String>,
 }
 
-#[utoipa::path(get, path = STRAYS.path, summary = STRAYS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = STRAYS.path, summary = STRAYS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.strays)).await
 }
@@ -32,7 +33,8 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     (status = 201, description = "it is a VM like any other", content_type = "application/json"),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM, server or class", body = ApiError),
-    (status = 409, description = "something must be said that is not kept with it, or it cannot be adopted; says why", body = ApiError),
+    (status = 409,
+        description = "something must be said that is not kept with it, or it cannot be adopted; says why", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn adopt(
@@ -63,7 +65,8 @@ pub(super) async fn adopt(
     params(("vm" = u64, Path), OnServer), responses(
     (status = 204, description = "it is gone"),
     (status = 404, description = "no such VM or server", body = ApiError),
-    (status = 409, description = "there are several with its id; `server` says which", body = ApiError),
+    (status = 409,
+        description = "there are several with its id; `server` says which", body = ApiError),
     (status = 503, description = "its hypervisor does not answer", body = ApiError),
 ))]
 pub(super) async fn stop(

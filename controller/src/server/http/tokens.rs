@@ -1,4 +1,5 @@
-//! Tokens for the API over TCP: `/api/v1/tokens`. They are made, listed and revoked over the Unix socket only: a token makes no tokens.
+//! Tokens for the API over TCP: `/api/v1/tokens`. They are made, listed and revoked over the Unix
+//! socket only: a token makes no tokens.
 
 use super::extract::{Body, PathOf};
 use super::guard::OverUnixSocket;
@@ -24,7 +25,8 @@ pub(super) async fn list(_: OverUnixSocket, State(tokens): State<Tokens>) -> Ans
     Ok(json(&tokens.all()))
 }
 
-#[utoipa::path(post, path = CREATE_TOKEN.path, summary = CREATE_TOKEN.summary, request_body = NewToken, responses(
+#[utoipa::path(post, path = CREATE_TOKEN.path, summary = CREATE_TOKEN.summary,
+    request_body = NewToken, responses(
     (status = 201, description = "the token", body = TokenSecret),
     (status = 400, description = "no name, or no time", body = ApiError),
     (status = 403, description = "not over TCP", body = ApiError),
@@ -62,11 +64,13 @@ fn refused(why: CreateError) -> Failure {
     .into()
 }
 
-#[utoipa::path(delete, path = REVOKE_TOKEN.path, summary = REVOKE_TOKEN.summary, params(("name" = String, Path)), responses(
+#[utoipa::path(delete, path = REVOKE_TOKEN.path, summary = REVOKE_TOKEN.summary,
+    params(("name" = String, Path)), responses(
     (status = 204, description = "it is let in no longer"),
     (status = 403, description = "not over TCP", body = ApiError),
     (status = 404, description = "no such token", body = ApiError),
-    (status = 503, description = "the tokens cannot be written; it is good as before", body = ApiError),
+    (status = 503,
+        description = "the tokens cannot be written; it is good as before", body = ApiError),
 ))]
 pub(super) async fn revoke(
     _: OverUnixSocket,

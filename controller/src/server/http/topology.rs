@@ -36,12 +36,14 @@ pub(super) async fn overview(State(hub): State<Handle>, query: QueryOf<After>) -
     part(&hub, query, |s| json(&counts(s))).await
 }
 
-#[utoipa::path(get, path = SWITCHES.path, summary = SWITCHES.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = SWITCHES.path, summary = SWITCHES.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn switches(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.switches)).await
 }
 
-#[utoipa::path(get, path = LINKS.path, summary = LINKS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = LINKS.path, summary = LINKS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn links(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.links)).await
 }
@@ -52,17 +54,20 @@ pub(super) async fn surprises(State(hub): State<Handle>, query: QueryOf<After>) 
     part(&hub, query, |s| json(&*s.surprises)).await
 }
 
-#[utoipa::path(get, path = SERVERS.path, summary = SERVERS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = SERVERS.path, summary = SERVERS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn servers(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.servers)).await
 }
 
-#[utoipa::path(get, path = HOSTS.path, summary = HOSTS.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = HOSTS.path, summary = HOSTS.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn hosts(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&s.hosts)).await
 }
 
-#[utoipa::path(get, path = NOTICES.path, summary = NOTICES.summary, params(After), responses(SnapshotPart))]
+#[utoipa::path(get, path = NOTICES.path, summary = NOTICES.summary, params(After),
+    responses(SnapshotPart))]
 pub(super) async fn notices(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
     part(&hub, query, |s| json(&*s.notices)).await
 }

@@ -31,12 +31,15 @@ pub(super) fn check_words(
     checked.map_err(|why| ApiError::invalid(why).into())
 }
 
-#[utoipa::path(post, path = REQUEST_VM.path, summary = REQUEST_VM.summary, request_body = NewVm, responses(
+#[utoipa::path(post, path = REQUEST_VM.path, summary = REQUEST_VM.summary, request_body = NewVm,
+    responses(
     (status = 201, description = "it runs", content_type = "application/json"),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such class", body = ApiError),
-    (status = 409, description = "no room; says which resource on which servers or links was short", body = ApiError),
-    (status = 503, description = "it was tried and failed, and everything was undone", body = ApiError),
+    (status = 409,
+        description = "no room; says which resource on which servers or links was short", body = ApiError),
+    (status = 503,
+        description = "it was tried and failed, and everything was undone", body = ApiError),
 ))]
 pub(super) async fn request(State(hub): State<Handle>, Body(body): Body<NewVm>) -> Answer {
     let snapshot = hub.snapshot.load_full();
@@ -59,7 +62,8 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> 
     Ok(with_version(json(view), &snapshot))
 }
 
-#[utoipa::path(patch, path = RESIZE_VM.path, summary = RESIZE_VM.summary, params(("vm" = u64, Path)),
+#[utoipa::path(patch, path = RESIZE_VM.path, summary = RESIZE_VM.summary,
+    params(("vm" = u64, Path)),
     request_body = VmSize, responses(
     (status = 204, description = "it has them"),
     (status = 400, description = "something other than a size", body = ApiError),
@@ -78,7 +82,8 @@ pub(super) async fn resize(
     core(&hub, Request::ResizeVm { vm: VmId(vm), resources }).await
 }
 
-#[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary, params(("vm" = u64, Path)), responses(
+#[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary,
+    params(("vm" = u64, Path)), responses(
     (status = 204, description = "it is gone"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 503, description = "the store could not be written; it runs on", body = ApiError),

@@ -1,8 +1,10 @@
-//! `GET /metrics`: every figure that is shown elsewhere, for Prometheus, in the OpenMetrics text format (version 1.0.0).
+//! `GET /metrics`: every figure that is shown elsewhere, for Prometheus, in the OpenMetrics text
+//! format (version 1.0.0).
 //!
-//! A scrape reads the published snapshot and what agents have said; it asks nobody, so it costs the data centre nothing. Bytes and seconds
-//! are the units, also of rates (bytes a second), and what is counted ends in `_total`. docs/monitoring.md lists all names. A counter that
-//! a switch does not have is left out, not 0.
+//! A scrape reads the published snapshot and what agents have said; it asks nobody, so it costs the
+//! data centre nothing. Bytes and seconds are the units, also of rates (bytes a second), and what
+//! is counted ends in `_total`. docs/monitoring.md lists all names. A counter that a switch does
+//! not have is left out, not 0.
 
 mod loads;
 
