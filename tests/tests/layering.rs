@@ -148,6 +148,7 @@ const PURE: &[&str] = &[
     "serde_spanned",
     "smallvec",
     "stable_deref_trait",
+    "strsim",
     "syn",
     "synstructure",
     "thiserror",
