@@ -84,6 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "tandem-model",
             "tandem-openflow",
+            "tandem-switch-driver",
             "tandem-linux",
             "tandem-api",
             "tandem-core",
