@@ -1,7 +1,7 @@
 //! A world in memory: a hypervisor service whose VMs are entries of a list. It does what it is
 //! ordered at once, unless a test has told it to fail or to let a migration wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tandem_agent_protocol::hypervisor::hypervisor_server::{Hypervisor, HypervisorServer};
@@ -20,6 +20,8 @@ pub(crate) struct Orders {
     pub(crate) fails: Option<String>,
     /// Migrations are begun and never end by themselves.
     pub(crate) holds_migrations: bool,
+    /// Migrations that were ordered and wait: their ids.
+    pub(crate) held: BTreeSet<u64>,
     /// The VM of a migration that is cancelled is lost.
     pub(crate) loses_cancelled: bool,
     /// All VMs, with what they were asked for with.
@@ -122,7 +124,10 @@ impl Orders {
                 self.vms.remove(&(s.vm, s.server));
                 Some(What::Stopped(wire::Stopped { vm: s.vm }))
             }
-            Kind::Migrate(_) if self.holds_migrations => None,
+            Kind::Migrate(m) if self.holds_migrations => {
+                self.held.insert(m.migration);
+                None
+            }
             Kind::Migrate(m) => {
                 if let Some(vm) = self.vms.remove(&(m.vm, m.from)) {
                     self.vms.insert((m.vm, m.to), vm);
