@@ -5,7 +5,7 @@ use super::args::GlobalArgs;
 use super::class::{self, ClassCommand};
 use super::group::{self, GroupCommand};
 use super::hypervisors::{self, HypervisorsCommand};
-use super::migration::{self, MigrateArgs, MigrationsArgs};
+use super::migrate::{self, MigrateArgs, MigrationsArgs};
 use super::overrides::{self, PathCommand, PortCommand};
 use super::plan::{self, EvacuateArgs, PlanArgs};
 use super::site::{self, SiteCommand};
@@ -135,7 +135,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Testbed(command) => return testbed::testbed(&global, command).await,
         Command::Site(command) => return site::site(&global, command).await,
         Command::Hypervisors(command) => return hypervisors::hypervisors(&global, command).await,
-        Command::Migrate(args) => return migration::migrate(&global, args).await,
+        Command::Migrate(args) => return migrate::migrate(&global, args).await,
         Command::Plan(args) => return plan::plan(&global, args).await,
         Command::Evacuate(args) => return plan::evacuate(&global, args).await,
         Command::Check { site } => return check::check(&global, &site),
@@ -151,7 +151,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Stats { now, hardware } => stats::run(&global, now, hardware).await?,
         Command::Port(command) => overrides::port(&global, command).await?,
         Command::Path(command) => overrides::path(&global, command).await?,
-        Command::Migrations(args) => migration::migrations(&global, args).await?,
+        Command::Migrations(args) => migrate::migrations(&global, args).await?,
         Command::Hotspots { watch } => hotspots::run(&global, watch).await?,
         Command::Overrides => overrides::overrides(&global).await?,
         Command::Notices => notices::run(&global).await?,

@@ -10,7 +10,7 @@ pub mod group;
 pub mod hotspots;
 pub mod hypervisors;
 pub mod links;
-pub mod migration;
+pub mod migrate;
 pub mod notices;
 pub mod overrides;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! `tandem plan` and `tandem evacuate`: several moves, thought through as a whole.
 
 use super::args::{GlobalArgs, print_json};
-use super::migration::{ModeArgs, Names};
+use super::migrate::{ModeArgs, Names};
 use super::table::table;
 use super::watch;
 use std::time::Duration;

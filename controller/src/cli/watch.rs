@@ -1,6 +1,6 @@
 //! Watching what takes a while: the latest state again whenever it has changed.
 
-use super::migration::Names;
+use super::migrate::Names;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
 use std::io::{IsTerminal, Write};

@@ -14,15 +14,15 @@ use std::collections::BTreeSet;
 /// What was seen of the endpoints: their names and statuses.
 type Seen = BTreeSet<(String, String)>;
 
-/// Asks, and notes what was answered.
-struct Teller<'a> {
+/// Asks endpoints, and notes what was answered.
+struct Prober<'a> {
     centre: &'a DataCentre,
     seen: Seen,
 }
 
-impl<'a> Teller<'a> {
-    fn of(centre: &'a DataCentre) -> Teller<'a> {
-        Teller { centre, seen: Seen::new() }
+impl<'a> Prober<'a> {
+    fn of(centre: &'a DataCentre) -> Prober<'a> {
+        Prober { centre, seen: Seen::new() }
     }
 
     /// Asks an endpoint, which is named as in the document, with values for its parameters, and
@@ -68,7 +68,7 @@ const NOTHING: Value = Value::Null;
 
 fn reading() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     for part in [
         "overview",
         "switches",
@@ -105,7 +105,7 @@ fn reading() -> Seen {
 
 fn vms() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let request = "POST /api/v1/vms";
     let vm = t.ask(201, request, &[], json!({}))["id"].to_string();
     t.ask(400, request, &[], json!({ "cpu": 0 }));
@@ -152,7 +152,7 @@ fn strays() -> Seen {
     let adopted = running[0].vm.to_string();
     let unwritten = running[1].vm.to_string();
     let twice = twice.vm.to_string();
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let adopt = "POST /api/v1/strays/{vm}/adopt";
     t.ask(400, adopt, &[&adopted], json!({ "cpu": 0 }));
     t.ask(404, adopt, &["999"], json!({}));
@@ -174,7 +174,7 @@ fn strays() -> Seen {
 
 fn groups() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let create = "POST /api/v1/groups";
     let made: Vec<Value> = (0..2).map(|_| centre.ask("POST", "/api/v1/vms", Some(&json!({}))).1).collect();
     let members = json!({ "members": [made[0]["address"], made[1]["address"]] });
@@ -203,7 +203,7 @@ fn groups() -> Seen {
 
 fn classes_and_ports() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let set = "PUT /api/v1/classes";
     t.ask(400, set, &[], json!([{ "name": "gold", "share": 0 }]));
     t.ask(404, set, &[], json!([{ "name": "nope", "share": 10 }]));
@@ -233,7 +233,7 @@ fn idle(centre: &DataCentre) {
 
 fn migrations() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let vm = centre.vm().to_string();
     let number: u64 = vm.parse().expect("a number");
     let begin = "POST /api/v1/migrations";
@@ -267,7 +267,7 @@ fn migrations() -> Seen {
 
 fn plans() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let vm = centre.vm();
     let to = elsewhere(&centre, &vm.to_string());
     let make = "POST /api/v1/plans";
@@ -298,7 +298,7 @@ fn plans() -> Seen {
 
 fn agents() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     // One that was taken in, without an agent that would have to come for it.
     let registry =
         rusqlite::Connection::open(centre.server.at("agents/registry.sqlite")).expect("it is there");
@@ -330,7 +330,7 @@ fn agents() -> Seen {
 
 fn tokens() -> Seen {
     let centre = DataCentre::start(Vec::new());
-    let mut t = Teller::of(&centre);
+    let mut t = Prober::of(&centre);
     let create = "POST /api/v1/tokens";
     let secret = t.ask(201, create, &[], json!({ "name": "ci" }))["token"].as_str().expect("it").to_owned();
     t.ask(400, create, &[], json!({ "name": "other", "minutes": 0 }));

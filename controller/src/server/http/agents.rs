@@ -1,7 +1,7 @@
 //! Agents on the switches: `/api/v1/agents`.
 
 use super::extract::{Body, PathOf};
-use super::respond::{Answer, Failure, json};
+use super::respond::{Failure, HandlerResult, json};
 use crate::agents::Agents;
 use crate::agents::authority::Refusal;
 use crate::openflow_server::Address;
@@ -36,7 +36,7 @@ fn refused(why: Refusal) -> Failure {
     (status = 200, description = "agents", body = Vec<AgentEntry>),
     (status = 503, description = "the registry of agents cannot be read", body = ApiError),
 ))]
-pub(super) async fn list(State(agents): State<Agents>) -> Answer {
+pub(super) async fn list(State(agents): State<Agents>) -> HandlerResult {
     let enrolled = agents.authority.enrolled().map_err(refused)?;
     let mut views = agents.views();
     for e in &enrolled {
@@ -63,7 +63,7 @@ pub(super) async fn list(State(agents): State<Agents>) -> Answer {
     (status = 409, description = "another agent has one of the switches", body = ApiError),
     (status = 503, description = "the registry of agents cannot be written", body = ApiError),
 ))]
-pub(super) async fn token(State(agents): State<Agents>, Body(body): Body<NewAgentToken>) -> Answer {
+pub(super) async fn token(State(agents): State<Agents>, Body(body): Body<NewAgentToken>) -> HandlerResult {
     let minutes = body.minutes.unwrap_or(MINUTES);
     if !(1..=MOST_MINUTES).contains(&minutes) {
         let why = format!("a token is good for 1 to {MOST_MINUTES} minutes, and {minutes} is not among them");
@@ -102,7 +102,7 @@ pub(super) async fn allow(
     State(agents): State<Agents>,
     PathOf(name): PathOf<String>,
     Body(body): Body<AgentSwitches>,
-) -> Answer {
+) -> HandlerResult {
     check_switches(&body.switches)?;
     let before = agents.authority.switches(&name).ok().flatten();
     if !agents.authority.allow(&name, &body.switches).map_err(refused)? {
@@ -121,7 +121,7 @@ pub(super) async fn allow(
     (status = 404, description = "no such agent", body = ApiError),
     (status = 503, description = "the registry of agents cannot be written", body = ApiError),
 ))]
-pub(super) async fn revoke(State(agents): State<Agents>, PathOf(name): PathOf<String>) -> Answer {
+pub(super) async fn revoke(State(agents): State<Agents>, PathOf(name): PathOf<String>) -> HandlerResult {
     if !agents.authority.revoke(&name).map_err(refused)? {
         return Err(not_enrolled(&name));
     }

@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, QueryOf};
 use super::lookup;
-use super::respond::{Answer, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -27,7 +27,7 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
         description = "they add up to more than 100%, or one is above its ceiling", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn set(State(hub): State<Handle>, Body(body): Body<Vec<ClassShare>>) -> Answer {
+pub(super) async fn set(State(hub): State<Handle>, Body(body): Body<Vec<ClassShare>>) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     let mut shares: Vec<Share> = snapshot.classes.iter().map(|c| c.share).collect();
     for class in body {

@@ -1,7 +1,7 @@
 //! Groups of VMs that may talk to each other: `/api/v1/groups`.
 
 use super::extract::{After, Body, PathOf, QueryOf};
-use super::respond::{Answer, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -27,7 +27,7 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     (status = 503,
         description = "the store could not be written, or a switch has refused rules", body = ApiError),
 ))]
-pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>) -> Answer {
+pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>) -> HandlerResult {
     let different: BTreeSet<&Ipv4Addr> = body.members.iter().collect();
     if different.len() < 2 {
         let why = "a group needs the addresses of at least two different VMs";
@@ -42,6 +42,6 @@ pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>
     (status = 404, description = "no such group", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn delete(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> Answer {
+pub(super) async fn delete(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::DeleteGroup { group: GroupId(group) }).await
 }

@@ -1,6 +1,6 @@
 //! `GET /metrics`: all figures for Prometheus.
 
-use super::respond::Answer;
+use super::respond::HandlerResult;
 use crate::agents::Agents;
 use crate::hub::Handle;
 use crate::server::metrics::exposition;
@@ -17,7 +17,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 404,
         description = "switched off in the site file: [modules] metrics = false", body = ApiError),
 ))]
-pub(super) async fn scrape(State(hub): State<Handle>, State(agents): State<Agents>) -> Answer {
+pub(super) async fn scrape(State(hub): State<Handle>, State(agents): State<Agents>) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     if !snapshot.site.modules.metrics {
         let why = "metrics are switched off in the site file: [modules] metrics = false";

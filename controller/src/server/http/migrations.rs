@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::server_if_named;
-use super::respond::{Answer, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -27,7 +27,7 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
         description = "it cannot be moved there; says what is short or in the way", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigration>) -> Answer {
+pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigration>) -> HandlerResult {
     let to = server_if_named(&hub.snapshot.load(), body.to.as_deref())?;
     let options = MoveOptions { manner: body.mode, force: body.force };
     core(&hub, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
@@ -38,7 +38,7 @@ pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigrat
     (status = 200, description = "the migration", content_type = "application/json"),
     (status = 404, description = "no such migration", body = ApiError),
 ))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
+pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
     let snapshot = hub.snapshot.load();
     let found = snapshot.migrations.iter().find(|m| m.record.id == MigrationId(id));
     let migration = found.ok_or_else(|| {
@@ -56,6 +56,6 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     (status = 503,
         description = "the VM was lost on the way, or the store could not be written", body = ApiError),
 ))]
-pub(super) async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
+pub(super) async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::CancelMigration { migration: MigrationId(id) }).await
 }

@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
-use super::respond::{Answer, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -30,7 +30,7 @@ pub(super) async fn set_port(
     State(hub): State<Handle>,
     PathOf((switch, port)): PathOf<(String, u32)>,
     Body(body): Body<PortState>,
-) -> Answer {
+) -> HandlerResult {
     let switch = lookup::switch(&hub.snapshot.load(), &switch)?;
     core(&hub, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
 }
@@ -48,7 +48,7 @@ pub(super) async fn pin_path(
     State(hub): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<PathPin>,
-) -> Answer {
+) -> HandlerResult {
     if body.switches.is_empty() || body.switches.len() > limits::LONGEST_PATH {
         let why = format!("a path goes by 1 to {} switches", limits::LONGEST_PATH);
         return Err(ApiError::invalid(why).into());
@@ -66,6 +66,6 @@ pub(super) async fn pin_path(
     (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Answer {
+pub(super) async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::UnpinPath { vm: VmId(vm) }).await
 }

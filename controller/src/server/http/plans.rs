@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
-use super::respond::{Answer, Failure, SnapshotPart, core, json, part};
+use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -49,7 +49,7 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM or server", body = ApiError),
 ))]
-pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -> Answer {
+pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -> HandlerResult {
     let options = MoveOptions { manner: body.mode, force: body.force };
     let aim = goal(&body, &hub.snapshot.load())?;
     core(&hub, Request::Plan { aim, options }).await
@@ -60,7 +60,7 @@ pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -
     (status = 200, description = "the plan", content_type = "application/json"),
     (status = 404, description = "no such plan", body = ApiError),
 ))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
+pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
     let snapshot = hub.snapshot.load();
     let plan = snapshot.plans.iter().find(|p| p.plan.id == PlanId(id)).ok_or_else(|| {
         let error = ApiError::not_found(format!("there is no plan{id}, or it is too old"));
@@ -76,7 +76,7 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     (status = 409,
         description = "it has begun already, or the data centre has changed and it no longer holds", body = ApiError),
 ))]
-pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
+pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::ApplyPlan { plan: PlanId(id) }).await
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) ->
     (status = 404, description = "no such plan", body = ApiError),
     (status = 409, description = "it was never begun", body = ApiError),
 ))]
-pub(super) async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Answer {
+pub(super) async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::StopPlan { plan: PlanId(id) }).await
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn evacuate(
     State(hub): State<Handle>,
     PathOf(server): PathOf<String>,
     Body(options): Body<MigrationOptions>,
-) -> Answer {
+) -> HandlerResult {
     let server = lookup::server(&hub.snapshot.load(), &server)?;
     core(&hub, Request::EvacuateServer { server, options: options.into() }).await
 }
@@ -115,7 +115,10 @@ pub(super) async fn evacuate(
     (status = 409, description = "it is in service", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn return_to_service(State(hub): State<Handle>, PathOf(server): PathOf<String>) -> Answer {
+pub(super) async fn return_to_service(
+    State(hub): State<Handle>,
+    PathOf(server): PathOf<String>,
+) -> HandlerResult {
     let server = lookup::server(&hub.snapshot.load(), &server)?;
     core(&hub, Request::ReturnServer { server }).await
 }

@@ -38,7 +38,7 @@ impl IntoResponse for Failure {
 }
 
 /// What a handler gives.
-pub type Answer = Result<Response, Failure>;
+pub type HandlerResult = Result<Response, Failure>;
 
 /// 200 with a part of the snapshot in JSON, whose version is in a header.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ pub(super) fn with_version(mut response: Response, snapshot: &Snapshot) -> Respo
 }
 
 /// Asks the core, and answers with what it says.
-pub(super) async fn core(hub: &Handle, request: model::Request) -> Answer {
+pub(super) async fn core(hub: &Handle, request: model::Request) -> HandlerResult {
     use model::Response as Core;
     let Some(response) = hub.ask(request).await else {
         return Err(ApiError::unavailable("the controller is stopping").into());

@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::{class_if_named, server_if_named};
-use super::respond::{Answer, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use super::vms::check_words;
 use crate::hub::Handle;
 use axum::extract::State;
@@ -41,7 +41,7 @@ pub(super) async fn adopt(
     State(hub): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<AdoptVm>,
-) -> Answer {
+) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
     let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
@@ -73,7 +73,7 @@ pub(super) async fn stop(
     State(hub): State<Handle>,
     PathOf(vm): PathOf<u64>,
     QueryOf(on): QueryOf<OnServer>,
-) -> Answer {
+) -> HandlerResult {
     let server = server_if_named(&hub.snapshot.load(), on.server.as_deref())?;
     core(&hub, Request::StopStray { vm: VmId(vm), server }).await
 }

@@ -3,7 +3,7 @@
 
 use super::extract::{Body, PathOf};
 use super::guard::OverUnixSocket;
-use super::respond::{Answer, Failure, json};
+use super::respond::{Failure, HandlerResult, json};
 use crate::store::tokens::{CreateError, Tokens};
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ const MOST_MINUTES: u64 = 100 * 366 * 24 * 60;
     (status = 200, description = "tokens", body = Vec<Token>),
     (status = 403, description = "not over TCP", body = ApiError),
 ))]
-pub(super) async fn list(_: OverUnixSocket, State(tokens): State<Tokens>) -> Answer {
+pub(super) async fn list(_: OverUnixSocket, State(tokens): State<Tokens>) -> HandlerResult {
     Ok(json(&tokens.all()))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn create(
     _: OverUnixSocket,
     State(tokens): State<Tokens>,
     Body(new): Body<NewToken>,
-) -> Answer {
+) -> HandlerResult {
     let seconds = match new.minutes {
         Some(minutes) if !(1..=MOST_MINUTES).contains(&minutes) => {
             let why = format!("a token is good for 1 to {MOST_MINUTES} minutes");
@@ -76,7 +76,7 @@ pub(super) async fn revoke(
     _: OverUnixSocket,
     State(tokens): State<Tokens>,
     PathOf(name): PathOf<String>,
-) -> Answer {
+) -> HandlerResult {
     let there = tokens.revoke(&name).map_err(|why| ApiError::unavailable(format!("{why:#}")))?;
     if !there {
         let error = ApiError::not_found(format!("there is no token \"{}\"", escaped(&name)));

@@ -2,7 +2,7 @@
 
 use super::extract::{After, PathOf, QueryOf};
 use super::lookup::no_switch;
-use super::respond::{Answer, SnapshotPart, core, json, part, with_version};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part, with_version};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -75,7 +75,7 @@ pub(super) async fn notices(State(hub): State<Handle>, query: QueryOf<After>) ->
 #[utoipa::path(get, path = RULES.path, summary = RULES.summary,
     params(("switch" = String, Path, description = "its name or datapath id")),
     responses(SnapshotPart, (status = 404, description = "no such switch", body = ApiError)))]
-pub(super) async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> Answer {
+pub(super) async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     let rules = snapshot.rules_of(&switch).ok_or_else(|| no_switch(&switch))?;
     Ok(with_version(json(&**rules), &snapshot))
@@ -83,6 +83,6 @@ pub(super) async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<Stri
 
 #[utoipa::path(post, path = POLL.path, summary = POLL.summary,
     responses((status = 204, description = "done")))]
-pub(super) async fn poll(State(hub): State<Handle>) -> Answer {
+pub(super) async fn poll(State(hub): State<Handle>) -> HandlerResult {
     core(&hub, Request::PollNow).await
 }

@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::class_if_named;
-use super::respond::{Answer, Failure, SnapshotPart, core, json, part, with_version};
+use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part, with_version};
 use crate::hub::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -41,7 +41,7 @@ pub(super) fn check_words(
     (status = 503,
         description = "it was tried and failed, and everything was undone", body = ApiError),
 ))]
-pub(super) async fn request(State(hub): State<Handle>, Body(body): Body<NewVm>) -> Answer {
+pub(super) async fn request(State(hub): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
     let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
@@ -56,7 +56,7 @@ fn no_vm(vm: u64) -> Failure {
 
 #[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = u64, Path)),
     responses(SnapshotPart, (status = 404, description = "no such VM", body = ApiError)))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Answer {
+pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
     Ok(with_version(json(view), &snapshot))
@@ -75,7 +75,7 @@ pub(super) async fn resize(
     State(hub): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<VmSize>,
-) -> Answer {
+) -> HandlerResult {
     let snapshot = hub.snapshot.load_full();
     let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
     let resources = limits::resources(&body, view.record.request.resources).map_err(ApiError::invalid)?;
@@ -88,6 +88,6 @@ pub(super) async fn resize(
     (status = 404, description = "no such VM", body = ApiError),
     (status = 503, description = "the store could not be written; it runs on", body = ApiError),
 ))]
-pub(super) async fn delete(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Answer {
+pub(super) async fn delete(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
     core(&hub, Request::DeleteVm { vm: VmId(vm) }).await
 }
