@@ -6,7 +6,7 @@
 //!
 //! [`listen`] owns sockets and connections, [`guard`] decides on each request before any endpoint
 //! sees it, [`extract`] reads paths, queries and bodies so that what cannot be read is a 400 with a
-//! reason in JSON. There is a file for each noun with its handlers; [`endpoints`] is the table of
+//! reason in JSON. There is a file for each noun with its handlers; `endpoints` is the table of
 //! them, and the OpenAPI document is derived from it. Reads come from the published snapshot;
 //! writes are questions to the core that wait for its answer ([`respond`]).
 //!
