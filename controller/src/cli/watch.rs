@@ -9,10 +9,13 @@ use tandem_api::Client;
 use tandem_api::endpoints::{Endpoint, SHOW_MIGRATION, SHOW_PLAN};
 use tandem_api::views::{MigrationView, MoveState, PlanView};
 use tandem_model::MigrationEnd;
-use tandem_model::text::escaped;
+use tandem_model::text::escaped_to;
 
 /// No more often than this is something printed again.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Characters of a line that are shown: a reason of several servers or links fits.
+const SHOWN: usize = 1000;
 
 /// How a migration ended, as a phrase.
 pub(super) fn end_text(end: &MigrationEnd) -> String {
@@ -79,7 +82,7 @@ impl Progress {
     }
 
     fn say(&mut self, done: usize, steady: &str, moving: &str) {
-        let steady = escaped(steady).to_string();
+        let steady = escaped_to(steady, SHOWN).to_string();
         if self.is_terminal {
             self.bar.set_position(done as u64);
             self.bar.set_message(format!("{steady}{moving}"));
@@ -137,7 +140,7 @@ pub(super) async fn plan(client: &Client, id: u64) -> anyhow::Result<bool> {
             progress.end();
             for (step, state) in view.plan.moves.iter().zip(&view.steps) {
                 if let MoveState::Failed { why } = state {
-                    eprintln!("{} was not moved: {}", step.vm, escaped(why));
+                    eprintln!("{} was not moved: {}", step.vm, escaped_to(why, SHOWN));
                 }
             }
             return Ok(done == all);
