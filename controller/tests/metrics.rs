@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::hub::Handle;
-use tandem_controller::{api, metrics};
+use tandem_controller::server::http;
+use tandem_controller::store::tokens::Tokens;
 use tandem_core::Core;
 use tandem_model::{
     AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortInfo, PortNo, PortSample,
@@ -102,7 +103,8 @@ fn routes(core: &mut Core) -> (Router, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open(folder.path()).expect("an authority");
     let agents = Agents::new(authority, Vec::new(), hub.clone(), site);
-    (api::router(hub.clone()).merge(metrics::router(hub, agents)), folder)
+    let tokens = Tokens::open(&folder.path().join("store.sqlite")).expect("none yet");
+    (http::routes(http::Api::new(hub, agents, tokens)), folder)
 }
 
 async fn get(routes: &Router, path: &str) -> (StatusCode, String, String) {

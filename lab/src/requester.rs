@@ -1,19 +1,27 @@
-//! Requests VMs from a controller: at random (Poisson arrivals and sizes, as the seed's requester) or at a fixed rate.
+//! Requests VMs from a controller: at random (Poisson arrivals and sizes, as the seed's requester)
+//! or at a fixed rate.
 
-use crate::tandem;
 use anyhow::{Context, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Exp, Poisson};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tandem_api::endpoints::REQUEST_VM;
+use tandem_api::vms::NewVm;
+use tandem_api::{Address, Client};
+use tokio::time::Instant;
+
+/// Bytes.
+const GIB: f64 = (1u64 << 30) as f64;
+/// Bits a second.
+const MBIT: f64 = 1e6;
 
 /// What is requested, and how often.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// The controller's API.
-    #[arg(long, env = "TANDEM_API", default_value = "unix:/run/tandem/api.sock")]
-    pub api: String,
+    #[arg(long, env = "TANDEM_API", default_value = tandem_api::DEFAULT_ADDRESS)]
+    pub api: Address,
     /// How many VMs.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
@@ -43,8 +51,16 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// One request: when, counted from the start, and with which arguments.
-type Planned = (Duration, Vec<String>);
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// When, counted from the start.
+    at: Duration,
+    /// For what.
+    vm: NewVm,
+    /// The same as options of `tandem vm request`, for people.
+    text: String,
+}
 
 /// The requests of a run, by its seed alone.
 ///
@@ -65,17 +81,23 @@ pub fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
     let mut at = 0.0;
     let mut list = Vec::new();
     for _ in 0..options.count {
-        let mut arguments = Vec::new();
+        let mut vm = NewVm { timeout: options.timeout, ..NewVm::default() };
+        let mut words = Vec::new();
         for (name, mean, unit) in sizes {
             let Some(mean) = mean else { continue };
             let size = Poisson::new(mean).ok().with_context(|| format!("{name} must be a number above 0"))?;
             let value: f64 = size.sample(&mut random);
-            arguments.extend([name.to_owned(), format!("{}{unit}", value.max(1.0))]);
+            let value = value.max(1.0);
+            words.push(format!("{name} {value}{unit}"));
+            match name {
+                "--cpu" => vm.cpu = Some(value as u32),
+                "--ram" => vm.ram = Some((value * GIB) as u64),
+                "--disk" => vm.disk = Some((value * GIB) as u64),
+                _ => vm.net = Some((value * MBIT) as u64),
+            }
         }
-        if let Some(timeout) = options.timeout {
-            arguments.extend(["--timeout".to_owned(), timeout.to_string()]);
-        }
-        list.push((Duration::from_secs_f64(at), arguments));
+        words.extend(options.timeout.map(|seconds| format!("--timeout {seconds}")));
+        list.push(Planned { at: Duration::from_secs_f64(at), vm, text: words.join(" ") });
         at += if options.fixed { options.interval } else { gap.sample(&mut random) };
     }
     Ok(list)
@@ -86,54 +108,43 @@ pub fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
 /// # Errors
 /// When no controller answers, or every request failed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let program = tandem::program()?;
-    let start = Instant::now();
-    let (sender, results) = std::sync::mpsc::channel();
+    let token = std::env::var("TANDEM_TOKEN").ok().filter(|t| !t.is_empty());
+    let client = Client::new(options.api.clone()).with_token(token);
     let plan = plan(options)?;
     let total = plan.len();
-    let feeder = std::thread::spawn(move || {
-        let mut waiting = Vec::new();
-        for (n, (at, arguments)) in plan.into_iter().enumerate() {
-            std::thread::sleep(at.saturating_sub(start.elapsed()));
-            let _ = sender.send((n, start.elapsed(), arguments));
-            waiting.push(n);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let accepted = runtime.block_on(async {
+        let start = Instant::now();
+        let mut requests = tokio::task::JoinSet::new();
+        for (n, planned) in plan.into_iter().enumerate() {
+            tokio::time::sleep_until(start + planned.at).await;
+            requests.spawn(request(client.clone(), n + 1, start, planned));
         }
-        waiting.len()
+        requests.join_all().await.into_iter().filter(|ok| *ok).count()
     });
-    let api = options.api.clone();
-    let mut threads = Vec::new();
-    for (n, at, arguments) in results {
-        let (program, api) = (program.clone(), api.clone());
-        threads.push(std::thread::spawn(move || {
-            let output = Command::new(program)
-                .args(["--api", &api, "vm", "request"])
-                .args(&arguments)
-                .stdin(Stdio::null())
-                .output();
-            let took = start.elapsed() - at;
-            let (ok, text) = match output {
-                Ok(o) if o.status.success() => (true, String::from_utf8_lossy(&o.stdout).trim().to_owned()),
-                Ok(o) => (false, String::from_utf8_lossy(&o.stderr).trim().replace('\n', " ")),
-                Err(e) => (false, e.to_string()),
-            };
-            println!(
-                "{:>8.2} s  request {:<4} {} ({:.2} s)  {}",
-                at.as_secs_f64(),
-                n + 1,
-                text,
-                took.as_secs_f64(),
-                arguments.join(" ")
-            );
-            ok
-        }));
-    }
-    let _ = feeder.join();
-    let accepted = threads.into_iter().filter_map(|t| t.join().ok()).filter(|ok| *ok).count();
     println!("{accepted} of {total} accepted");
     if accepted == 0 && total > 0 {
         bail!("no request was met");
     }
     Ok(())
+}
+
+/// Requests one VM, and prints what came of it; true when it runs.
+async fn request(client: Client, number: usize, start: Instant, planned: Planned) -> bool {
+    let at = start.elapsed();
+    let result = client.send(REQUEST_VM.with(&planned.vm)).await;
+    let took = start.elapsed().saturating_sub(at);
+    let (ok, text) = match result {
+        Ok(reply) => (true, reply.body.address.to_string()),
+        Err(error) => (false, format!("{:#}", anyhow::Error::from(error)).replace('\n', " ")),
+    };
+    println!(
+        "{:>8.2} s  request {number:<4} {text} ({:.2} s)  {}",
+        at.as_secs_f64(),
+        took.as_secs_f64(),
+        planned.text
+    );
+    ok
 }
 
 #[cfg(test)]
@@ -143,7 +154,7 @@ mod tests {
     #[test]
     fn the_same_seed_requests_the_same() {
         let options = Options {
-            api: String::new(),
+            api: Address::Unix("/nowhere".into()),
             count: 50,
             interval: 1.0,
             fixed: false,
@@ -158,7 +169,7 @@ mod tests {
         assert_eq!(a, b);
         let other = plan(&Options { seed: 8, ..options.clone() }).expect("a plan");
         assert_ne!(a, other);
-        let mean = a.last().map_or(0.0, |(at, _)| at.as_secs_f64()) / 49.0;
+        let mean = a.last().map_or(0.0, |planned| planned.at.as_secs_f64()) / 49.0;
         assert!((0.5..2.0).contains(&mean), "arrivals a second apart on average, got {mean}");
         assert!(plan(&Options { interval: 0.0, ..options }).is_err());
     }

@@ -65,10 +65,12 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tandem-core", &["tandem-model"]),
+    ("tandem-api", &["tandem-core", "tandem-model"]),
     ("tandem-testbed", &["tandem-model"]),
     (
         "tandem-controller",
         &[
+            "tandem-api",
             "tandem-core",
             "tandem-openflow",
             "tandem-switch-driver",
@@ -84,6 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tandem-openflow",
             "tandem-switch-driver",
             "tandem-linux",
+            "tandem-api",
             "tandem-core",
             "tandem-agent-protocol",
             "tandem-testbed",
@@ -146,6 +149,7 @@ const PURE: &[&str] = &[
     "serde_spanned",
     "smallvec",
     "stable_deref_trait",
+    "strsim",
     "syn",
     "synstructure",
     "thiserror",
@@ -201,21 +205,35 @@ fn pure_crates_reach_nothing_but_what_is_listed() {
     for name in
         ["tandem-model", "tandem-openflow", "tandem-switch-driver", "tandem-fpga-config", "tandem-core"]
     {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![name.to_owned()];
-        while let Some(next) = open.pop() {
-            for dep in deps.get(&next).into_iter().flatten() {
-                if seen.insert(dep.clone()) {
-                    open.push(dep.clone());
-                }
-            }
-        }
+        let seen = reached(&deps, name);
         let beyond: Vec<&String> =
             seen.iter().filter(|d| !d.starts_with("tandem-") && !PURE.contains(&d.as_str())).collect();
         assert!(
             beyond.is_empty(),
             "{name} reaches {beyond:?}, which the list of pure dependencies does not have"
         );
+    }
+}
+
+/// Everything that a crate reaches, directly or not.
+fn reached(deps: &BTreeMap<String, BTreeSet<String>>, name: &str) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![name.to_owned()];
+    while let Some(next) = open.pop() {
+        for dep in deps.get(&next).into_iter().flatten() {
+            if seen.insert(dep.clone()) {
+                open.push(dep.clone());
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn the_client_of_the_api_brings_no_server_along() {
+    let seen = reached(&dependencies(&metadata()), "tandem-api");
+    for server in ["axum", "tonic", "rusqlite", "clap"] {
+        assert!(!seen.contains(server), "tandem-api reaches {server}");
     }
 }
 

@@ -4,7 +4,7 @@
 //! their hashes) and agents. Keys are readable by their owner only.
 
 use super::bounds;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rand::RngExt;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -13,12 +13,12 @@ use rcgen::{
 use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, params};
 use rusqlite_migration::{M, Migrations};
-use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tandem_agent_protocol::CONTROLLER_NAME;
+use tandem_api::agents::Enrolled;
 use tandem_model::text;
 use time::{Duration, OffsetDateTime};
 
@@ -50,24 +50,6 @@ const MIGRATIONS: &[M<'static>] = &[
          ALTER TABLE agent ADD COLUMN switches TEXT;",
     ),
 ];
-
-/// An agent as the registry has it. Times are seconds since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Enrolled {
-    /// Its name.
-    pub name: String,
-    /// Its latest certificate's serial number, hexadecimal.
-    pub serial: String,
-    /// When that expires.
-    pub expires: i64,
-    /// When it enrolled.
-    pub enrolled: i64,
-    /// No longer let in.
-    pub revoked: bool,
-    /// The switches that it may speak for; `None` where nobody has said: the one that is called as it is.
-    #[serde(default)]
-    pub switches: Option<Vec<String>>,
-}
 
 /// Why somebody is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,9 +87,30 @@ pub enum Refusal {
         /// Whose it is.
         agent: String,
     },
+    /// A name that no agent can have.
+    #[error("{0} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'")]
+    BadName(String),
+    /// More switches than an agent can have.
+    #[error("{0} switches; an agent has at most {SWITCHES}")]
+    TooManySwitches(usize),
+    /// A token that is to be good for longer than time is counted.
+    #[error("that is too many minutes")]
+    TooLong,
     /// The registry cannot be read or written.
     #[error("the registry of agents: {0}")]
     Registry(String),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Refusal {
+        Refusal::Registry(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(error: serde_json::Error) -> Refusal {
+        Refusal::Registry(error.to_string())
+    }
 }
 
 /// See the module.
@@ -236,15 +239,14 @@ impl Authority {
         name: &str,
         good_for: Duration,
         switches: Option<&[String]>,
-    ) -> anyhow::Result<String> {
+    ) -> Result<String, Refusal> {
         if !bounds::is_name(name) {
-            let name = text::escaped(name);
-            bail!("{name} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'");
+            return Err(Refusal::BadName(text::escaped(name).to_string()));
         }
         let mut bytes = [0u8; 24];
         rand::rng().fill(&mut bytes);
         let secret = hex(&bytes);
-        let expires = now().checked_add(good_for).context("that is too many minutes")?.unix_timestamp();
+        let expires = now().checked_add(good_for).ok_or(Refusal::TooLong)?.unix_timestamp();
         let registry = self.registry();
         if let Some(switches) = switches {
             check_switches(&registry, name, switches)?;
@@ -262,7 +264,7 @@ impl Authority {
     ///
     /// # Errors
     /// When a switch is another agent's, or the registry cannot be written.
-    pub fn allow(&self, name: &str, switches: &[String]) -> anyhow::Result<bool> {
+    pub fn allow(&self, name: &str, switches: &[String]) -> Result<bool, Refusal> {
         let registry = self.registry();
         check_switches(&registry, name, switches)?;
         let list = serde_json::to_string(switches)?;
@@ -386,7 +388,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the registry cannot be written.
-    pub fn revoke(&self, name: &str) -> anyhow::Result<bool> {
+    pub fn revoke(&self, name: &str) -> Result<bool, Refusal> {
         let registry = self.registry();
         registry.execute("DELETE FROM token WHERE name = ?1", [name])?;
         let revoke =
@@ -398,7 +400,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the registry cannot be read.
-    pub fn enrolled(&self) -> anyhow::Result<Vec<Enrolled>> {
+    pub fn enrolled(&self) -> Result<Vec<Enrolled>, Refusal> {
         let registry = self.registry();
         let mut query = registry
             .prepare("SELECT name, serial, expires, enrolled, revoked, switches FROM agent ORDER BY name")?;
@@ -447,10 +449,7 @@ fn admit(registry: &Connection, name: &str, shown: &str) -> Result<(), Refusal> 
 fn check_switches(registry: &Connection, name: &str, switches: &[String]) -> Result<(), Refusal> {
     let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
     if switches.len() > SWITCHES {
-        return Err(Refusal::Registry(format!(
-            "{} switches; an agent has at most {SWITCHES}",
-            switches.len()
-        )));
+        return Err(Refusal::TooManySwitches(switches.len()));
     }
     let mut query = registry
         .prepare("SELECT name, switches FROM agent WHERE revoked = 0 AND name <> ?1 AND switches IS NOT NULL")

@@ -6,7 +6,6 @@
 //! An agent speaks for the switches that the authority's registry gives it, or, where that says nothing, for the one that is called as it
 //! is; one on the Unix socket for all. It is told of no other, and what it says of another is refused and said (`claims`).
 
-pub mod api;
 pub mod authority;
 pub mod bounds;
 mod claims;
@@ -20,7 +19,6 @@ use crate::openflow_server::{Address, Listener};
 use anyhow::Context as _;
 use authority::Authority;
 use limits::{Limits, Place, Subject};
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -32,6 +30,7 @@ use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, AgentsServer};
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
 use tandem_agent_protocol::local_peers::LocalPeers;
+use tandem_api::agents::{AgentPortView, AgentView, CardView};
 use tandem_model::{
     AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, QueueSelection, Site,
     SwitchId,
@@ -63,65 +62,6 @@ const ORDERS: usize = 8;
 const ACCEPTED: usize = 64;
 /// Between an agent's reports, in milliseconds, where the site's period is longer than can be said.
 const PERIOD_MS: u32 = 1000;
-
-/// An agent as it is seen.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct AgentView {
-    /// Its name.
-    pub name: String,
-    /// Connected now.
-    pub connected: bool,
-    /// Its version.
-    pub version: String,
-    /// Its machine's host name.
-    pub machine: String,
-    /// Its switches.
-    pub switches: Vec<String>,
-    /// The generation that it was sent last.
-    pub generation: u64,
-    /// The generation that it has applied.
-    pub applied: u64,
-    /// How long that took, in milliseconds.
-    pub took_ms: f64,
-    /// What it could not do.
-    pub faults: Vec<String>,
-    /// What its ports are, as reported last.
-    pub ports: Vec<PortView>,
-    /// The cards under its switches, as reported last.
-    pub cards: Vec<CardView>,
-}
-
-/// A card that forwards by itself, as its agent sees it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct CardView {
-    /// Its switch.
-    pub switch: String,
-    /// `forwards`, `stopped`, `recovering` or `unreachable`.
-    pub path: &'static str,
-    /// How often it has lagged or stopped since its agent's start.
-    pub outages: u64,
-    /// Milliseconds of that in all.
-    pub outage_ms: f64,
-}
-
-/// A port as its agent sees it.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PortView {
-    /// `edge1.3`.
-    pub port: String,
-    /// The interface's name.
-    pub interface: String,
-    /// `ovs (kernel)`, ...
-    pub datapath: String,
-    /// Up, with a carrier.
-    pub up: bool,
-    /// Negotiated, bit/s; 0 if not known.
-    pub speed: u64,
-    /// Cannot send and receive at once.
-    pub half_duplex: bool,
-    /// The card's own counters that are not zero.
-    pub hardware: BTreeMap<String, u64>,
-}
 
 /// An agent in numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -811,7 +751,7 @@ impl Session {
                 let at = presented.and_then(|s| s.ports.iter().find(|p| p.number == port.number));
                 let end = (port.speed_bit_per_s, port.half_duplex);
                 ends.extend(id.map(|id| (id, PortNo(port.number), end)));
-                views.push(PortView {
+                views.push(AgentPortView {
                     port: format!("{}.{}", switch.name, port.number),
                     interface: at.map(|p| p.interface.clone()).unwrap_or_default(),
                     datapath: presented.map(|s| s.datapath.clone()).unwrap_or_default(),
@@ -844,7 +784,12 @@ fn card_view(switch: &str, card: &wire::CardReport) -> CardView {
         Path::Recovering => "recovering",
         Path::Unreachable => "unreachable",
     };
-    CardView { switch: switch.to_owned(), path, outages: card.outages, outage_ms: card.outage_ms }
+    CardView {
+        switch: switch.to_owned(),
+        path: path.into(),
+        outages: card.outages,
+        outage_ms: card.outage_ms,
+    }
 }
 
 fn sample(p: wire::PortReport) -> AgentSample {

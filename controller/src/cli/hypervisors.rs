@@ -1,9 +1,10 @@
-//! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they can do. Needs no controller.
+//! `tandem hypervisors`: reads a hypervisors file against its site, and asks the hosts what they
+//! can do. Needs no controller.
 
+use super::args::{GlobalArgs, print_json};
 use super::store::Which;
 use super::table::table;
-use super::verbs::{Common, print_json};
-use crate::serve::read_site;
+use crate::server::serve::read_site;
 use crate::store;
 use crate::vmm::hosts::{Hypervisors, LoadError};
 use crate::vmm::owner::Owner;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What can be done with hypervisors files.
 #[derive(Debug, Subcommand)]
-pub enum HypervisorsVerb {
+pub enum HypervisorsCommand {
     /// Check a hypervisors file; prints all its faults.
     Check {
         /// The hypervisors file.
@@ -28,12 +29,14 @@ pub enum HypervisorsVerb {
         /// The site file that it belongs to.
         #[arg(long)]
         site: PathBuf,
-        /// Also connect to every host, and say what it can do and how many VMs of the site it has. Nothing on it is changed or written.
+        /// Also connect to every host, and say what it can do and how many VMs of the site it has.
+        /// Nothing on it is changed or written.
         #[arg(long)]
         connect: bool,
     },
-    /// Have hosts serve the controller of this store from now on, and not the one that they served before. Their VMs are left as they are:
-    /// those that the store does not know are strays (`tandem vm list --strays`).
+    /// Have hosts serve the controller of this store from now on, and not the one that they served
+    /// before. Their VMs are left as they are: those that the store does not know are strays
+    /// (`tandem vm list --strays`).
     TakeOver {
         /// The hypervisors file.
         file: PathBuf,
@@ -50,16 +53,18 @@ pub enum HypervisorsVerb {
 ///
 /// # Errors
 /// When a file cannot be read.
-pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Result<bool> {
-    let (file, site, connect) = match verb {
-        HypervisorsVerb::Check { file, site, connect } => (file, site, connect),
-        HypervisorsVerb::TakeOver { file, which, server } => return take_over(&file, &which, &server).await,
+pub async fn hypervisors(global: &GlobalArgs, command: HypervisorsCommand) -> anyhow::Result<bool> {
+    let (file, site, connect) = match command {
+        HypervisorsCommand::Check { file, site, connect } => (file, site, connect),
+        HypervisorsCommand::TakeOver { file, which, server } => {
+            return take_over(&file, &which, &server).await;
+        }
     };
     let site = read_site(&site)?;
     let all = match Hypervisors::load(&file, &site) {
         Ok(all) => all,
         Err(LoadError::Faults(faults)) => {
-            if common.json {
+            if global.json {
                 print_json(&json!({ "ok": false, "faults": faults.faults }))?;
             } else {
                 eprintln!("{faults}");
@@ -70,7 +75,7 @@ pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Resu
     };
     let missing = all.missing(&site);
     if !connect {
-        if common.json {
+        if global.json {
             print_json(
                 &json!({ "ok": true, "hosts": all.hosts.len(), "pools": all.pools.len(), "images": all.images.len(), "missing": missing }),
             )?;
@@ -115,7 +120,7 @@ pub async fn hypervisors(common: &Common, verb: HypervisorsVerb) -> anyhow::Resu
             why.unwrap_or_else(|| can.join(", ")),
         ]);
     }
-    if common.json {
+    if global.json {
         print_json(&json!({ "ok": good, "servers": found, "missing": missing }))?;
     } else {
         print!("{}", table(&["SERVER", "DRIVER", "VMS", "CAN"], &rows));

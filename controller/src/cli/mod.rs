@@ -1,19 +1,27 @@
-//! The operator's command line. Every verb but `serve`, `check`, `replay` and `store` speaks the HTTP API.
+//! The operator's command line: a file for each noun. Every command but `serve`, `check`, `replay`
+//! and `store` speaks the HTTP API.
 
-pub mod agents;
-pub mod client;
-mod follow;
+pub mod agent;
+pub mod args;
+pub mod check;
+pub mod class;
+pub mod command;
+pub mod group;
+pub mod hotspots;
 pub mod hypervisors;
-pub mod moves;
-pub mod operator;
+pub mod links;
+pub mod migrate;
+pub mod notices;
+pub mod overrides;
+pub mod plan;
+pub mod rules;
 pub mod site;
 pub mod stats;
 pub mod store;
-pub mod strays;
+pub mod stray;
 mod table;
 pub mod testbed;
-pub mod tokens;
-pub mod verbs;
-
-/// Where the API is unless said otherwise.
-pub const DEFAULT_API: &str = "unix:/run/tandem/api.sock";
+pub mod token;
+pub mod topology;
+pub mod vm;
+mod watch;

@@ -1,20 +1,21 @@
 //! `tandem site discover`: a site file from what the machines, the agents and discovery frames say.
 
-use super::client::Client;
+use super::args::GlobalArgs;
 use super::testbed::Which;
-use super::verbs::Common;
 use anyhow::Context;
 use clap::Subcommand;
 use std::path::PathBuf;
-use tandem_core::snapshot::{HostView, LinkView};
+use tandem_api::Client;
+use tandem_api::endpoints::{HOSTS, LINKS, SURPRISES};
 use tandem_testbed::discover::{self, Cable, Facts};
 use tandem_testbed::inventory::Inventory;
 use tandem_testbed::ssh::{Ssh, connect_all};
 
 /// What can be done with site files.
 #[derive(Debug, Subcommand)]
-pub enum SiteVerb {
-    /// Write a site file of a testbed: its machines' NICs over ssh, and the cables that the running controller has seen.
+pub enum SiteCommand {
+    /// Write a site file of a testbed: its machines' NICs over ssh, and the cables that the running
+    /// controller has seen.
     Discover {
         /// Which testbed.
         #[command(flatten)]
@@ -29,12 +30,12 @@ pub enum SiteVerb {
 ///
 /// # Errors
 /// When the inventory has faults, or the file cannot be written.
-pub async fn site(common: &Common, verb: SiteVerb) -> anyhow::Result<bool> {
-    let SiteVerb::Discover { which, out } = verb;
+pub async fn site(global: &GlobalArgs, command: SiteCommand) -> anyhow::Result<bool> {
+    let SiteCommand::Discover { which, out } = command;
     let inventory = which.load()?;
     let asked = inventory.clone();
     let facts = tokio::task::spawn_blocking(move || ask(&asked)).await?;
-    let client = common.client();
+    let client = global.client();
     let cables = match cables(&client, &inventory, &facts).await {
         Ok(cables) => cables,
         Err(error) => {
@@ -78,21 +79,21 @@ fn ask(inventory: &Inventory) -> Vec<Result<Facts, String>> {
     })
 }
 
-/// What the controller has seen: declared links that discovery confirmed, cables that are not declared, and machines by the address of
-/// their NIC.
+/// What the controller has seen: declared links that discovery confirmed, cables that are not
+/// declared, and machines by the address of their NIC.
 async fn cables(
     client: &Client,
     inventory: &Inventory,
     facts: &[Result<Facts, String>],
 ) -> anyhow::Result<Vec<Cable>> {
-    let (links, _): (Vec<LinkView>, _) = client.get("/api/v1/links").await?;
+    let links = client.send(LINKS.request()).await?.body;
     let confirmed = links.iter().filter(|l| l.state == "confirmed").filter_map(|l| l.name.split_once("<->"));
     let mut cables: Vec<Cable> = confirmed.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
-    let (surprises, _): (Vec<String>, _) = client.get("/api/v1/surprises").await?;
+    let surprises = client.send(SURPRISES.request()).await?.body;
     for surprise in &surprises {
         cables.extend(plugged(surprise));
     }
-    let (hosts, _): (Vec<HostView>, _) = client.get("/api/v1/hosts").await?;
+    let hosts = client.send(HOSTS.request()).await?.body;
     for host in &hosts {
         let Some(at) = &host.at else { continue };
         cables.extend(port_of(&host.mac.to_string(), inventory, facts).map(|port| (at.clone(), port)));

@@ -1,22 +1,22 @@
 //! `tandem stats`.
 
+use super::args::{GlobalArgs, print_json};
 use super::table::table;
-use super::verbs::{Common, print_json};
-use hyper::Method;
-use tandem_core::rules::qos::ClassView;
-use tandem_core::snapshot::{PortView, SwitchView};
+use tandem_api::endpoints::{CLASSES, POLL, SWITCHES};
+use tandem_api::views::{ClassView, PortView, SwitchView};
 
-/// Every port, then the classes at each port; after a fresh reading with `now`. With `hardware`, the cards' own counters instead.
+/// Every port, then the classes at each port; after a fresh reading with `now`. With `hardware`,
+/// the cards' own counters instead.
 ///
 /// # Errors
 /// With what the controller says.
-pub async fn stats(common: &Common, now: bool, hardware: bool) -> anyhow::Result<()> {
-    let client = common.client();
+pub async fn run(global: &GlobalArgs, now: bool, hardware: bool) -> anyhow::Result<()> {
+    let client = global.client();
     if now {
-        client.call(Method::POST, "/api/v1/poll", None).await?;
+        client.send(POLL.request()).await?;
     }
-    let (switches, _): (Vec<SwitchView>, _) = client.get("/api/v1/switches").await?;
-    if common.json {
+    let switches = client.send(SWITCHES.request()).await?.body;
+    if global.json {
         return print_json(&switches);
     }
     if hardware {
@@ -25,7 +25,7 @@ pub async fn stats(common: &Common, now: bool, hardware: bool) -> anyhow::Result
     }
     let header = ["port", "peer", "state", "in", "out", "bytes in", "bytes out", "dropped", "errors"];
     println!("{}", table(&header, &ports(&switches).map(|(name, p)| port_row(name, p)).collect::<Vec<_>>()));
-    let (classes, _): (Vec<ClassView>, _) = client.get("/api/v1/classes").await?;
+    let classes = client.send(CLASSES.request()).await?.body;
     let rows = class_rows(&switches, &classes);
     if !rows.is_empty() {
         let header =

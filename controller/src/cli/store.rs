@@ -1,7 +1,7 @@
 //! `tandem store`: a store while no controller runs on it.
 
-use super::verbs::Common;
-use crate::serve::read_site;
+use super::args::{GlobalArgs, print_json};
+use crate::server::serve::read_site;
 use crate::store;
 use crate::store::check::Severity;
 use crate::store::place::{self, Surroundings};
@@ -32,7 +32,7 @@ impl Which {
 
 /// What can be done with a store.
 #[derive(Debug, Subcommand)]
-pub enum StoreVerb {
+pub enum StoreCommand {
     /// Print where a site's store is.
     Path {
         /// Which.
@@ -45,12 +45,14 @@ pub enum StoreVerb {
         #[command(flatten)]
         which: Which,
     },
-    /// Drop one record, after copying the store aside. What it stood for is not touched: it is only no longer known.
+    /// Drop one record, after copying the store aside. What it stood for is not touched: it is only
+    /// no longer known.
     Forget {
         /// Which.
         #[command(flatten)]
         which: Which,
-        /// The record's table, as `tandem store check` names it: vm, group, port, migration, drained or shares.
+        /// The record's table, as `tandem store check` names it: vm, group, port, migration,
+        /// drained or shares.
         table: String,
         /// The record's number there.
         #[arg(allow_negative_numbers = true)]
@@ -62,14 +64,14 @@ pub enum StoreVerb {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn store(common: &Common, verb: StoreVerb) -> anyhow::Result<bool> {
-    match verb {
-        StoreVerb::Path { which } => println!("{}", which.find()?.1.display()),
-        StoreVerb::Check { which } => {
+pub fn store(global: &GlobalArgs, command: StoreCommand) -> anyhow::Result<bool> {
+    match command {
+        StoreCommand::Path { which } => println!("{}", which.find()?.1.display()),
+        StoreCommand::Check { which } => {
             let (site, file) = which.find()?;
             let found = store::examine(&file, &site)?;
             let faults = found.iter().filter(|f| f.severity == Severity::Fault).count();
-            if common.json {
+            if global.json {
                 let list: Vec<_> = found
                     .iter()
                     .map(|f| {
@@ -77,14 +79,14 @@ pub fn store(common: &Common, verb: StoreVerb) -> anyhow::Result<bool> {
                         serde_json::json!({ "table": f.table, "id": f.id, "fault": fatal, "what": f.what })
                     })
                     .collect();
-                super::verbs::print_json(&list)?;
+                print_json(&list)?;
             } else {
                 found.iter().for_each(|f| println!("{f}"));
                 eprintln!("{}: {faults} faults, {} left over", file.display(), found.len() - faults);
             }
             return Ok(faults == 0);
         }
-        StoreVerb::Forget { which, table, id } => {
+        StoreCommand::Forget { which, table, id } => {
             let (_, file) = which.find()?;
             let copy = store::forget(&file, &table, id)?;
             eprintln!("{table} {id} is forgotten; the store as it was is {}", copy.display());

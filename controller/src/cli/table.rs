@@ -5,7 +5,8 @@ use tandem_model::text::escaped_to;
 /// Characters of a cell at most: paths and reasons are long, but not longer.
 const CELL: usize = 300;
 
-/// Lays out rows under a header; numbers are the caller's to format. Names and reasons may come from others, so every cell is escaped.
+/// Lays out rows under a header; numbers are the caller's to format. Names and reasons may come
+/// from others, so every cell is escaped.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let escape = |row: &Vec<String>| row.iter().map(|c| escaped_to(c, CELL).to_string()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(escape).collect();

@@ -1,17 +1,17 @@
 //! `tandem testbed`: agents onto the machines of an inventory and off again, and who holds them.
 
-use super::client::Client;
+use super::args::{GlobalArgs, print_json};
 use super::table::table;
-use super::verbs::{Common, print_json};
-use crate::agents::api::{SwitchesBody, TokenBody};
-use crate::serve::read_site;
+use crate::server::serve::read_site;
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use hyper::Method;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tandem_api::agents::{AgentSwitches, NewAgentToken};
+use tandem_api::endpoints::{AGENT_SWITCHES, AGENT_TOKEN, AGENTS};
+use tandem_api::{Client, ClientError};
 use tandem_testbed::deploy::version::Binary;
 use tandem_testbed::deploy::{self, Control, Enrolled, Options, Outcome, Report};
 use tandem_testbed::inventory::Inventory;
@@ -42,14 +42,15 @@ impl Which {
 
 /// What can be done with a testbed.
 #[derive(Debug, Subcommand)]
-pub enum TestbedVerb {
+pub enum TestbedCommand {
     /// Check an inventory; prints all its faults.
     Check(#[command(flatten)] Which),
     /// Install, upgrade or remove the agents (scripts/deploy builds one and calls this).
     Deploy(Box<Deploy>),
     /// What each machine is, runs, and who holds it.
     Status(#[command(flatten)] Which),
-    /// Give every bridge and queueing back as it was found and stop the agents; they stay installed.
+    /// Give every bridge and queueing back as it was found and stop the agents; they stay
+    /// installed.
     Release {
         /// Which testbed.
         #[command(flatten)]
@@ -111,17 +112,17 @@ pub struct Deploy {
 ///
 /// # Errors
 /// When the inventory has faults, or somebody else holds the testbed.
-pub async fn testbed(common: &Common, verb: TestbedVerb) -> anyhow::Result<bool> {
-    let client = common.client();
+pub async fn testbed(global: &GlobalArgs, command: TestbedCommand) -> anyhow::Result<bool> {
+    let client = global.client();
     let controller = Running { client, runtime: tokio::runtime::Handle::current() };
-    let json = common.json;
+    let json = global.json;
     // ssh is waited for by threads of its own.
-    tokio::task::spawn_blocking(move || blocking(json, verb, &controller)).await?
+    tokio::task::spawn_blocking(move || blocking(json, command, &controller)).await?
 }
 
-fn blocking(json: bool, verb: TestbedVerb, controller: &Running) -> anyhow::Result<bool> {
-    match verb {
-        TestbedVerb::Check(which) => {
+fn blocking(json: bool, command: TestbedCommand, controller: &Running) -> anyhow::Result<bool> {
+    match command {
+        TestbedCommand::Check(which) => {
             let inventory = which.load()?;
             println!("{}: {} machines, no faults", which.inventory.display(), inventory.machines.len());
             if let Some(site) = &which.site {
@@ -132,20 +133,20 @@ fn blocking(json: bool, verb: TestbedVerb, controller: &Running) -> anyhow::Resu
             }
             Ok(true)
         }
-        TestbedVerb::Deploy(options) => deploy(json, &options, controller),
-        TestbedVerb::Status(which) => status(json, &which.load()?),
-        TestbedVerb::Release { which, lock } => {
+        TestbedCommand::Deploy(options) => deploy(json, &options, controller),
+        TestbedCommand::Status(which) => status(json, &which.load()?),
+        TestbedCommand::Release { which, lock } => {
             let reports = deploy::release(&which.load()?, lock.as_deref(), &progress)?;
             print_reports(json, &reports)
         }
-        TestbedVerb::Lock { which, purpose } => {
+        TestbedCommand::Lock { which, purpose } => {
             let inventory = which.load()?;
             let machines = connect(&inventory)?;
             let lock = Lock::take(&machines, &purpose, Kind::ByHand)?;
             println!("{}", lock.id());
             Ok(true)
         }
-        TestbedVerb::Unlock { which, id, force } => {
+        TestbedCommand::Unlock { which, id, force } => {
             let inventory = which.load()?;
             let mut good = true;
             for reached in connect_all(&inventory.machines) {
@@ -299,35 +300,34 @@ struct Running {
 
 impl Control for Running {
     fn enrolled(&self, agent: &str) -> Result<Enrolled, String> {
-        let (agents, _): (Vec<Value>, _) =
-            self.runtime.block_on(self.client.get("/api/v1/agents")).map_err(|e| format!("{e:#}"))?;
-        let certificate = agents.iter().find(|a| a["agent"]["name"] == agent).map(|a| &a["certificate"]);
+        let agents = self.runtime.block_on(self.client.send(AGENTS.request())).map_err(whole)?.body;
+        let certificate = agents.into_iter().find(|a| a.agent.name == agent).and_then(|a| a.certificate);
         Ok(match certificate {
-            Some(c) if c["revoked"] == true => Enrolled::Revoked,
-            Some(c) if !c.is_null() => Enrolled::Yes,
-            _ => Enrolled::No,
+            Some(c) if c.revoked => Enrolled::Revoked,
+            Some(_) => Enrolled::Yes,
+            None => Enrolled::No,
         })
     }
 
     fn allow(&self, agent: &str, switches: &[String]) -> Result<(), String> {
-        let body = SwitchesBody { switches: switches.to_vec() };
-        let body = serde_json::to_value(body).map_err(|e| e.to_string())?;
-        let path = format!("/api/v1/agents/{agent}/switches");
-        let reply = self.runtime.block_on(self.client.call(Method::PUT, &path, Some(body)));
-        reply.map(drop).map_err(|e| format!("{e:#}"))
+        let body = AgentSwitches { switches: switches.to_vec() };
+        let request = AGENT_SWITCHES.at_with(&[&agent], &body);
+        self.runtime.block_on(self.client.send(request)).map(drop).map_err(whole)
     }
 
     fn token(&self, agent: &str, address: &str, switches: &[String]) -> Result<String, String> {
-        let body = TokenBody {
+        let body = NewAgentToken {
             name: agent.to_owned(),
             minutes: Some(10),
             address: Some(address.to_owned()),
             switches: Some(switches.to_vec()),
         };
-        let body = serde_json::to_value(body).map_err(|e| e.to_string())?;
-        let reply =
-            self.runtime.block_on(self.client.call(Method::POST, "/api/v1/agents/tokens", Some(body)));
-        let reply = reply.map_err(|e| format!("{e:#}"))?;
-        reply.body["token"].as_str().map(str::to_owned).ok_or_else(|| "its answer has no token".to_owned())
+        let made = self.runtime.block_on(self.client.send(AGENT_TOKEN.with(&body))).map_err(whole)?;
+        Ok(made.body.token)
     }
+}
+
+/// An error with its causes.
+fn whole(error: ClientError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }

@@ -5,7 +5,7 @@
 
 use super::hex;
 use super::opening::{beside, sync_folder};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rand::RngExt;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -13,26 +13,13 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tandem_api::tokens::Token;
 use tandem_model::text;
 
 /// How many there may be.
 const MOST: usize = 1000;
 /// How a token begins, so that one that was published by mistake is found by a search.
 const PREFIX: &str = "tandem_";
-
-/// A token, without its secret. Times are seconds since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// For people.
-    pub name: String,
-    /// May it only read?
-    pub read_only: bool,
-    /// When it was made.
-    pub made: i64,
-    /// Until when it is good; `None` until it is revoked.
-    #[serde(default)]
-    pub expires: Option<i64>,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
@@ -54,6 +41,26 @@ pub enum Refusal {
         "the token {0:?} has expired; make another on the controller's machine: tandem token create NAME"
     )]
     Expired(String),
+}
+
+/// Why a token is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Its name is none.
+    #[error("{0}")]
+    Name(String),
+    /// It is to be good for no time, or for longer than time is counted: seconds.
+    #[error("a token is good for some time that can be counted; {0} seconds are none")]
+    Lifetime(i64),
+    /// There is one of that name.
+    #[error("there is a token {0:?}; revoke it first (tandem token revoke), or choose another name")]
+    Taken(String),
+    /// There are as many as there may be.
+    #[error("there are {MOST} tokens already; revoke some (tandem token list, tandem token revoke)")]
+    Full,
+    /// The file cannot be written.
+    #[error(transparent)]
+    NotWritten(anyhow::Error),
 }
 
 /// All tokens of a store.
@@ -102,29 +109,29 @@ impl Tokens {
     ///
     /// # Errors
     /// When the name is none or is taken, or the file cannot be written.
-    pub fn create(&self, name: &str, read_only: bool, good_for: Option<i64>) -> anyhow::Result<String> {
-        text::check_name(name)?;
+    pub fn create(&self, name: &str, read_only: bool, good_for: Option<i64>) -> Result<String, CreateError> {
+        text::check_name(name).map_err(|why| CreateError::Name(why.to_string()))?;
         let made = now();
         let expires = match good_for {
-            Some(seconds) if seconds <= 0 => {
-                bail!("a token is good for some time; {seconds} seconds are none")
+            Some(seconds) => {
+                let until = Some(seconds).filter(|s| *s > 0).and_then(|s| made.checked_add(s));
+                Some(until.ok_or(CreateError::Lifetime(seconds))?)
             }
-            Some(seconds) => Some(made.checked_add(seconds).context("that is longer than time is counted")?),
             None => None,
         };
         let mut list = self.list();
         let mut next: Vec<Kept> =
             list.iter().filter(|k| k.token.expires.is_none_or(|at| at > made)).cloned().collect();
         if next.iter().any(|k| k.token.name == name) {
-            bail!("there is a token {name:?}; revoke it first (tandem token revoke), or choose another name");
+            return Err(CreateError::Taken(name.to_owned()));
         }
         if next.len() >= MOST {
-            bail!("there are {MOST} tokens already; revoke some (tandem token list, tandem token revoke)");
+            return Err(CreateError::Full);
         }
         let secret = format!("{PREFIX}{}", hex(&rand::rng().random::<[u8; 32]>()));
         let token = Token { name: name.to_owned(), read_only, made, expires };
         next.push(Kept { token, hash: hash_of(&secret) });
-        self.write(&next)?;
+        self.write(&next).map_err(CreateError::NotWritten)?;
         *list = next;
         Ok(secret)
     }

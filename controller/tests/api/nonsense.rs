@@ -1,5 +1,7 @@
-//! Numbers, names and texts that make no sense, at every endpoint that the OpenAPI document has: each is a 4xx with a reason in JSON.
+//! Numbers, names and texts that make no sense, at every endpoint that the OpenAPI document has:
+//! each is a 4xx with a reason in JSON.
 
+use crate::document::{self, kind, resolved};
 use crate::server::Server;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -9,35 +11,26 @@ use serde_json::{Value, json};
 struct Endpoint {
     method: String,
     path: String,
+    /// Those in its path: their names and types.
     parameters: Vec<(String, String)>,
     schema: Option<Value>,
 }
 
-fn endpoints(server: &Server) -> Vec<Endpoint> {
-    let reply = server.ask("GET", "/api/v1/openapi.json", None);
-    let document: Value = serde_json::from_str(&reply.body).expect("JSON");
-    let mut all = Vec::new();
-    for (path, methods) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in methods.as_object().expect("methods") {
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            let parameters = parameters.iter().filter(|p| p["in"] == "path").map(|p| {
-                let text = |v: &Value| v.as_str().expect("a text").to_owned();
-                (text(&p["name"]), text(&p["schema"]["type"]))
-            });
-            let named = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
-            let schema = named
-                .and_then(|n| n.rsplit('/').next())
-                .map(|n| document["components"]["schemas"][n].clone());
-            all.push(Endpoint {
-                method: method.to_uppercase(),
-                path: path.clone(),
-                parameters: parameters.collect(),
-                schema,
-            });
-        }
-    }
-    assert!(all.len() > 30, "the document has all endpoints");
-    all
+/// All endpoints, and the document that they are from.
+fn endpoints(server: &Server) -> (Value, Vec<Endpoint>) {
+    let document = document::served(server);
+    let all = document::endpoints(&document);
+    let read = |e: document::Endpoint| {
+        let parameters = e.parameters().into_iter().filter(|p| p["in"] == "path").map(|p| {
+            let name = p["name"].as_str().expect("a text").to_owned();
+            (name, document::kind(&document, &p["schema"]))
+        });
+        let parameters = parameters.collect();
+        let schema = e.body(&document);
+        Endpoint { method: e.method, path: e.path, parameters, schema }
+    };
+    let all = all.into_iter().map(read).collect();
+    (document, all)
 }
 
 /// A path with each parameter as something that is plausible, except one.
@@ -71,7 +64,7 @@ fn wrong_ids_in_paths_and_queries_are_refused_with_a_reason_everywhere() {
     ];
     let strings = ["nope", "%ff%fe", "%0a%1b[2J", "%2e%2e%2f%2e%2e", "%00", "%f0%9f%92%a9", "'%20OR%201=1"];
     let mut count = 0;
-    for endpoint in endpoints(&server) {
+    for endpoint in endpoints(&server).1 {
         let body = endpoint.schema.as_ref().map(|_| b"{}".to_vec());
         for (name, kind) in &endpoint.parameters {
             let bad: &[&str] = if kind == "integer" { &integers } else { &strings };
@@ -123,7 +116,8 @@ fn wrong(kind: &str) -> Vec<Value> {
 fn bodies_that_make_no_sense_are_refused_with_a_reason_everywhere() {
     let server = Server::start();
     let mut count = 0;
-    for endpoint in endpoints(&server) {
+    let (document, endpoints) = endpoints(&server);
+    for endpoint in endpoints {
         let Some(schema) = &endpoint.schema else { continue };
         let path = path(&endpoint, None);
         let refused = |body: &[u8]| {
@@ -146,7 +140,8 @@ fn bodies_that_make_no_sense_are_refused_with_a_reason_everywhere() {
         refused(b"{\"name\": \"\xff\xfe\"}");
         refused("[".repeat(5000).as_bytes());
         let is_list = schema["type"] == "array";
-        let object = if is_list { &schema["items"] } else { schema };
+        let items = resolved(&document, &schema["items"]);
+        let object = if is_list { &items } else { schema };
         // A body that is right but for one property.
         let good = |kind: &str| match kind {
             "integer" => json!(1),
@@ -155,14 +150,13 @@ fn bodies_that_make_no_sense_are_refused_with_a_reason_everywhere() {
             "array" => json!([]),
             _ => json!("edge1"),
         };
-        let properties = object["properties"].as_object().expect("an object");
-        let required = object["required"].as_array().cloned().unwrap_or_default();
-        for (name, property) in properties {
-            for value in wrong(property["type"].as_str().expect("a type")) {
+        let properties = document::properties(object);
+        let required = document::required(object);
+        for (name, property) in &properties {
+            for value in wrong(&kind(&document, property)) {
                 let mut body = json!({});
-                for key in required.iter().filter_map(Value::as_str) {
-                    let kind = properties[key]["type"].as_str().expect("a type");
-                    body[key] = good(kind);
+                for key in &required {
+                    body[key] = good(&kind(&document, &properties[key]));
                 }
                 body[name] = value;
                 let body = if is_list { json!([body]) } else { body };
@@ -279,7 +273,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 #[test]
 fn no_json_whatever_makes_an_endpoint_fail() {
     let server = Server::start();
-    let all: Vec<Endpoint> = endpoints(&server).into_iter().filter(|e| e.schema.is_some()).collect();
+    let all: Vec<Endpoint> = endpoints(&server).1.into_iter().filter(|e| e.schema.is_some()).collect();
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     runner
         .run(&any_json(), |body| {

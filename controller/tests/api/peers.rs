@@ -111,12 +111,13 @@ fn the_unix_socket_is_its_owners_and_another_user_is_told_so() {
     assert!(!output.status.success() && text.contains("user 65534 may not use"), "{text}");
 }
 
-/// Whoever is connected by the agents' socket or the switches' may say what it is, so the kernel has to say that it is the controller's
-/// own user or root.
+/// Whoever is connected by the agents' socket or the switches' may say what it is, so the kernel
+/// has to say that it is the controller's own user or root.
 #[test]
 fn the_sockets_of_agents_and_switches_are_their_owners_too() {
     let server = Server::start();
-    // RFC 9113 section 3.4: the client's preface with empty settings; a server answers with its own. OFPT_HELLO is answered with one.
+    // RFC 9113 section 3.4: the client's preface with empty settings; a server answers with its
+    // own. OFPT_HELLO is answered with one.
     let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     preface.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
     let settings = |answer: &[u8]| answer[3] == 4;
@@ -155,7 +156,8 @@ fn the_sockets_of_agents_and_switches_are_their_owners_too() {
     assert!(!is_root || refusals == 2, "{}", server.log());
 }
 
-/// Another user who listens where a controller or a hypervisor service could be, and says how much he has heard.
+/// Another user who listens where a controller or a hypervisor service could be, and says how much
+/// he has heard.
 struct Squatter {
     child: std::process::Child,
     said: BufReader<std::process::ChildStdout>,
@@ -190,7 +192,8 @@ impl Drop for Squatter {
     }
 }
 
-/// A client checks who listens, too: a command says nothing to another user's API, nor a controller to his hypervisor service.
+/// A client checks who listens, too: a command says nothing to another user's API, nor a controller
+/// to his hypervisor service.
 #[test]
 fn nothing_is_said_to_a_listener_of_another_user() {
     if !std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {

@@ -1,5 +1,6 @@
 //! A real `tandem serve`, and a client that sends what it is given.
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -37,7 +38,11 @@ impl Reply {
 }
 
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    program_by(env!("CARGO_BIN_EXE_tandem"))
+}
+
+fn program_by(name: &str) -> Command {
+    let mut command = Command::new(name);
     command
         .stdin(Stdio::null())
         .env_remove("TANDEM_API")
@@ -59,12 +64,27 @@ impl Server {
     /// With more options, and with so many descriptors at most.
     pub(crate) fn start_with(more: &[&str], descriptors: Option<u64>) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("site.toml"), SITE).expect("room");
+        Server::launch(folder, SITE, more, descriptors)
+    }
+
+    /// Of another site, in a folder that has something already.
+    pub(crate) fn start_in(folder: tempfile::TempDir, site: &str, more: &[&str]) -> Server {
+        Server::launch(folder, site, more, None)
+    }
+
+    fn launch(folder: tempfile::TempDir, site: &str, more: &[&str], descriptors: Option<u64>) -> Server {
+        std::fs::write(folder.path().join("site.toml"), site).expect("room");
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("room");
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut command = match descriptors {
-            None => program(),
+            None => {
+                // A file that may not grow is an error then and not the end (setrlimit(2),
+                // RLIMIT_FSIZE).
+                let mut shell = program_by("sh");
+                shell.args(["-c", "trap '' XFSZ && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tandem")]);
+                shell
+            }
             Some(n) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit -Sn {} && ulimit -Hn {n} && exec \"$0\" \"$@\"", n / 2);
@@ -105,6 +125,16 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         server
+    }
+
+    /// Lets no file of the controller grow beyond what its store's log has, so that its store,
+    /// which has been written before, cannot be written; or lets them grow again.
+    pub(crate) fn freeze_store(&self, frozen: bool) {
+        let log = std::fs::metadata(self.at("store.sqlite-wal")).expect("it was written before").len();
+        let pid = Pid::from_raw(self.child.id() as i32);
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit { current: if frozen { Some(log) } else { maximum }, maximum };
+        prlimit(pid, Resource::Fsize, limit).expect("its user may");
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -292,23 +292,12 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (total <= 100 * 366 * 86_400_000_000_000).then(|| Duration::from_nanos(total))
 }
 
-/// The known key that was probably meant.
-pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    let nearest = known.iter().map(|k| (distance(key, k), *k)).min();
-    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
-}
+/// Characters of a key that are compared: whatever is longer is no slip of the hand.
+const COMPARED: usize = 64;
 
-/// Edit distance (Levenshtein 1966), for `did you mean`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = if ca == *cb { diagonal } else { 1 + diagonal.min(row[j]).min(row[j + 1]) };
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
+/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966), if that is small.
+pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let key: String = key.chars().take(COMPARED).collect();
+    let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
+    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }

@@ -146,7 +146,8 @@ impl MigrationMut<'_> {
             return self.cx.answer(id, Response::NotFound { what: server.to_string() });
         }
         if !self.compute().is_drained(server) {
-            return self.cx.answer(id, Response::Done);
+            let why = format!("{} is in service already", self.cx.server_name(server));
+            return self.cx.answer(id, Response::Conflict { why });
         }
         self.compute_mut().store(StoreOp::RemoveDrained { server }, StoreWait::Returned(server, id));
     }

@@ -1,0 +1,53 @@
+//! `tandem check` and `tandem replay`: what needs no running controller.
+
+use super::args::{GlobalArgs, print_json};
+use anyhow::Context;
+use serde_json::json;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use tandem_core::record_replay;
+use tandem_model::site;
+
+/// `tandem check`; false when the site file has faults.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn check(global: &GlobalArgs, path: &Path) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the site file {}", path.display()))?;
+    let site = match site::read(&text, &path.display().to_string()) {
+        Ok(site) => site,
+        Err(faults) if global.json => {
+            print_json(&json!({ "ok": false, "faults": faults.faults }))?;
+            return Ok(false);
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(false);
+        }
+    };
+    let t = &site.topology;
+    let [gateways, switches, servers, links] =
+        [t.gateways.len(), t.switches.len(), t.servers.len(), t.links.len()];
+    if global.json {
+        print_json(&json!({ "ok": true, "switches": switches, "servers": servers, "links": links }))?;
+    } else {
+        println!(
+            "{}: {gateways} gateways, {switches} switches, {servers} servers, {links} links; no faults",
+            site.name
+        );
+    }
+    Ok(true)
+}
+
+/// `tandem replay`.
+///
+/// # Errors
+/// Where the recording first goes another way, or cannot be read.
+pub fn replay(path: &Path) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
+    let events = record_replay::replay(BufReader::new(file))?;
+    println!("{events} events, all decided the same");
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! `tandem vm`.
+
+use super::args::{GlobalArgs, print_json, seconds, vm_number};
+use super::stray::AdoptArgs;
+use super::table::table;
+use clap::{Args, Subcommand};
+use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
+use tandem_api::views::VmView;
+use tandem_api::vms::{NewVm, VmSize};
+use tandem_model::text::escaped_to;
+use tandem_model::{BitRate, Bytes, VmState};
+
+/// What can be done with VMs.
+#[derive(Debug, Subcommand)]
+pub enum VmCommand {
+    /// Request a VM; waits until it runs and prints its address. What is left out is the site's
+    /// default.
+    Request(NewVmArgs),
+    /// List all VMs.
+    List {
+        /// Those that run without a record of them instead: of a store that was lost, or of another
+        /// controller.
+        #[arg(long)]
+        strays: bool,
+    },
+    /// Take up a VM that runs without a record of it, as it is. What is not kept with it has to be
+    /// said.
+    Adopt(AdoptArgs),
+    /// Stop a VM that there is no record of, and remove it with its disk.
+    StopStray {
+        /// Its number: 7 or vm7.
+        #[arg(value_parser = vm_number)]
+        vm: u64,
+        /// The server where it is; only needed where there are several with its number.
+        #[arg(long)]
+        server: Option<String>,
+    },
+    /// Show one VM with its path.
+    Show {
+        /// Its number: 7 or vm7.
+        #[arg(value_parser = vm_number)]
+        vm: u64,
+    },
+    /// Change what a running VM has, where it is.
+    Resize {
+        /// Its number: 7 or vm7.
+        #[arg(value_parser = vm_number)]
+        vm: u64,
+        /// What it should have; what is left out stays.
+        #[command(flatten)]
+        size: SizeArgs,
+    },
+    /// Stop a VM and forget it.
+    Delete {
+        /// Its number: 7 or vm7.
+        #[arg(value_parser = vm_number)]
+        vm: u64,
+    },
+}
+
+/// A VM's size.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SizeArgs {
+    /// CPU cores.
+    #[arg(long)]
+    cpu: Option<u32>,
+    /// RAM, such as "1 GiB".
+    #[arg(long)]
+    ram: Option<Bytes>,
+    /// Disk, such as "10 GB".
+    #[arg(long)]
+    disk: Option<Bytes>,
+    /// Network, each direction, such as "1 Mbit/s".
+    #[arg(long)]
+    net: Option<BitRate>,
+}
+
+impl SizeArgs {
+    pub(super) fn body(&self) -> VmSize {
+        VmSize {
+            cpu: self.cpu,
+            ram: self.ram.map(|b| b.0),
+            disk: self.disk.map(|b| b.0),
+            net: self.net.map(|r| r.0),
+        }
+    }
+}
+
+/// A VM to be requested.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewVmArgs {
+    #[command(flatten)]
+    size: SizeArgs,
+    /// Service class, by its name in the site file.
+    #[arg(long)]
+    class: Option<String>,
+    /// Seconds to live once it runs.
+    #[arg(long, value_parser = seconds)]
+    timeout: Option<f64>,
+    /// A name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// What it is made from, by the name that its hypervisor knows; its default if left out.
+    #[arg(long)]
+    image: Option<String>,
+}
+
+impl NewVmArgs {
+    fn body(self) -> NewVm {
+        let VmSize { cpu, ram, disk, net } = self.size.body();
+        NewVm {
+            cpu,
+            ram,
+            disk,
+            net,
+            class: self.class,
+            timeout: self.timeout,
+            name: self.name,
+            image: self.image,
+        }
+    }
+}
+
+fn state(state: &VmState) -> String {
+    match state {
+        VmState::Cut { why } | VmState::Stopping { why } => format!("{state} ({why})"),
+        _ => state.to_string(),
+    }
+}
+
+/// `tandem vm`.
+///
+/// # Errors
+/// With what the controller says.
+pub async fn run(global: &GlobalArgs, command: VmCommand) -> anyhow::Result<()> {
+    let client = global.client();
+    match command {
+        VmCommand::Request(vm) => {
+            let vm = client.send(REQUEST_VM.with(&vm.body())).await?.body;
+            if global.json {
+                return print_json(&vm);
+            }
+            println!("{}", vm.address);
+            eprintln!("{} runs", vm.id);
+        }
+        VmCommand::List { strays: true } => return super::stray::list(global).await,
+        VmCommand::Adopt(vm) => return super::stray::adopt(global, vm).await,
+        VmCommand::StopStray { vm, server } => return super::stray::stop(global, vm, server).await,
+        VmCommand::List { strays: false } => {
+            let vms = client.send(VMS.request()).await?.body;
+            if global.json {
+                return print_json(&vms);
+            }
+            let rows: Vec<Vec<String>> = vms.iter().map(row).collect();
+            let header = ["vm", "name", "address", "server", "state", "cpu", "ram", "net", "rate"];
+            print!("{}", table(&header, &rows));
+        }
+        VmCommand::Show { vm } => {
+            let view = client.send(SHOW_VM.at(&[&vm])).await?.body;
+            if global.json {
+                return print_json(&view);
+            }
+            show(&view);
+        }
+        VmCommand::Resize { vm, size } => {
+            client.send(RESIZE_VM.at_with(&[&vm], &size.body())).await?;
+            eprintln!("vm{vm} is resized");
+        }
+        VmCommand::Delete { vm } => {
+            client.send(DELETE_VM.at(&[&vm])).await?;
+            eprintln!("vm{vm} is gone");
+        }
+    }
+    Ok(())
+}
+
+fn show(view: &VmView) {
+    let r = &view.record;
+    let has = r.request.resources;
+    let rows = [
+        ("vm", r.id.to_string()),
+        ("name", r.request.name.clone().unwrap_or_default()),
+        ("state", state(&r.state)),
+        ("address", r.address.to_string()),
+        ("mac", r.mac.to_string()),
+        ("server", view.server_name.clone()),
+        ("gateway", view.gateway_name.clone()),
+        ("path", view.path.join(" - ")),
+        ("resources", format!("{} cores, {} RAM, {} disk, {}", has.cpu, has.ram, has.disk, has.net)),
+        ("rate", view.rate.to_string()),
+    ];
+    for (name, value) in rows {
+        println!("{name:<10} {}", escaped_to(&value, 1000));
+    }
+}
+
+fn row(v: &VmView) -> Vec<String> {
+    let r = &v.record;
+    vec![
+        r.id.to_string(),
+        r.request.name.clone().unwrap_or_default(),
+        r.address.to_string(),
+        v.server_name.clone(),
+        state(&r.state),
+        r.request.resources.cpu.to_string(),
+        r.request.resources.ram.to_string(),
+        r.request.resources.net.to_string(),
+        v.rate.to_string(),
+    ]
+}

@@ -1,0 +1,47 @@
+//! Groups of VMs that may talk to each other: `/api/v1/groups`.
+
+use super::extract::{After, Body, PathOf, QueryOf};
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use crate::hub::Handle;
+use axum::extract::State;
+use axum::response::Response;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use tandem_api::ApiError;
+use tandem_api::endpoints::{CREATE_GROUP, DELETE_GROUP, GROUPS};
+use tandem_api::groups::{Created, NewGroup};
+use tandem_model::{GroupId, Request};
+
+#[utoipa::path(get, path = GROUPS.path, summary = GROUPS.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.groups)).await
+}
+
+#[utoipa::path(post, path = CREATE_GROUP.path, summary = CREATE_GROUP.summary,
+    request_body = NewGroup, responses(
+    (status = 201, description = "the group's id", body = Created),
+    (status = 400, description = "fewer than two different addresses", body = ApiError),
+    (status = 404, description = "no running VM has one of the addresses", body = ApiError),
+    (status = 409, description = "more than one of them is being moved", body = ApiError),
+    (status = 503,
+        description = "the store could not be written, or a switch has refused rules", body = ApiError),
+))]
+pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>) -> HandlerResult {
+    let different: BTreeSet<&Ipv4Addr> = body.members.iter().collect();
+    if different.len() < 2 {
+        let why = "a group needs the addresses of at least two different VMs";
+        return Err(ApiError::invalid(why).into());
+    }
+    core(&hub, Request::CreateGroup { members: body.members }).await
+}
+
+#[utoipa::path(delete, path = DELETE_GROUP.path, summary = DELETE_GROUP.summary,
+    params(("group" = u64, Path)), responses(
+    (status = 204, description = "it is gone"),
+    (status = 404, description = "no such group", body = ApiError),
+    (status = 503, description = "the store could not be written", body = ApiError),
+))]
+pub(super) async fn delete(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> HandlerResult {
+    core(&hub, Request::DeleteGroup { group: GroupId(group) }).await
+}

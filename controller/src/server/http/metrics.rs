@@ -1,0 +1,29 @@
+//! `GET /metrics`: all figures for Prometheus.
+
+use super::respond::HandlerResult;
+use crate::agents::Agents;
+use crate::hub::Handle;
+use crate::server::metrics::exposition;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use tandem_api::endpoints::METRICS;
+use tandem_api::{ApiError, Code};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[utoipa::path(get, path = METRICS.path, summary = METRICS.summary, responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
+    (status = 404,
+        description = "switched off in the site file: [modules] metrics = false", body = ApiError),
+))]
+pub(super) async fn scrape(State(hub): State<Handle>, State(agents): State<Agents>) -> HandlerResult {
+    let snapshot = hub.snapshot.load_full();
+    if !snapshot.site.modules.metrics {
+        let why = "metrics are switched off in the site file: [modules] metrics = false";
+        return Err(ApiError::not_found(why).into());
+    }
+    let text = exposition(snapshot, agents.figures())
+        .map_err(|why| ApiError::new(Code::Internal, format!("the metrics cannot be written: {why}")))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}

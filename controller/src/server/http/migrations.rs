@@ -1,0 +1,61 @@
+//! Migrations: `/api/v1/migrations`.
+
+use super::extract::{After, Body, PathOf, QueryOf};
+use super::lookup::server_if_named;
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use crate::hub::Handle;
+use axum::extract::State;
+use axum::response::Response;
+use tandem_api::ApiError;
+use tandem_api::endpoints::{CANCEL_MIGRATION, MIGRATE, MIGRATIONS, SHOW_MIGRATION};
+use tandem_api::groups::Created;
+use tandem_api::migrations::NewMigration;
+use tandem_model::{MigrationId, MoveOptions, Request, VmId};
+
+#[utoipa::path(get, path = MIGRATIONS.path, summary = MIGRATIONS.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.migrations)).await
+}
+
+#[utoipa::path(post, path = MIGRATE.path, summary = MIGRATE.summary, request_body = NewMigration,
+    responses(
+    (status = 202, description = "its id", body = Created),
+    (status = 400, description = "the request makes no sense", body = ApiError),
+    (status = 404, description = "no such VM or server", body = ApiError),
+    (status = 409,
+        description = "it cannot be moved there; says what is short or in the way", body = ApiError),
+    (status = 503, description = "the store could not be written", body = ApiError),
+))]
+pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigration>) -> HandlerResult {
+    let to = server_if_named(&hub.snapshot.load(), body.to.as_deref())?;
+    let options = MoveOptions { manner: body.mode, force: body.force };
+    core(&hub, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
+}
+
+#[utoipa::path(get, path = SHOW_MIGRATION.path, summary = SHOW_MIGRATION.summary,
+    params(("migration" = u64, Path)), responses(
+    (status = 200, description = "the migration", content_type = "application/json"),
+    (status = 404, description = "no such migration", body = ApiError),
+))]
+pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    let snapshot = hub.snapshot.load();
+    let found = snapshot.migrations.iter().find(|m| m.record.id == MigrationId(id));
+    let migration = found.ok_or_else(|| {
+        let error = ApiError::not_found(format!("there is no mig{id}, or it ended long ago"));
+        error.advise("/api/v1/migrations lists the latest")
+    })?;
+    Ok(json(migration))
+}
+
+#[utoipa::path(delete, path = CANCEL_MIGRATION.path, summary = CANCEL_MIGRATION.summary,
+    params(("migration" = u64, Path)), responses(
+    (status = 204, description = "the VM is where it was"),
+    (status = 404, description = "no such migration", body = ApiError),
+    (status = 409, description = "it is too late", body = ApiError),
+    (status = 503,
+        description = "the VM was lost on the way, or the store could not be written", body = ApiError),
+))]
+pub(super) async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    core(&hub, Request::CancelMigration { migration: MigrationId(id) }).await
+}

@@ -1,0 +1,132 @@
+//! The HTTP server: who may speak to it, how long and how much, the endpoints, and how errors look.
+//!
+//! ```text
+//! listener --(cap on connections, peer's user)--> connection (time-outs) --> guard (Host, Origin, header, token) --> an endpoint
+//! ```
+//!
+//! [`listen`] owns sockets and connections, [`guard`] decides on each request before any endpoint
+//! sees it, [`extract`] reads paths, queries and bodies so that what cannot be read is a 400 with a
+//! reason in JSON. There is a file for each noun with its handlers; `endpoints` is the table of
+//! them, and the OpenAPI document is derived from it. Reads come from the published snapshot;
+//! writes are questions to the core that wait for its answer ([`respond`]).
+//!
+//! A handler decides no status by a text: what is not as asked for is a [`tandem_api::ApiError`],
+//! whose status follows from its code.
+
+mod agents;
+mod classes;
+pub mod extract;
+mod groups;
+pub mod guard;
+pub mod listen;
+mod lookup;
+mod metrics;
+mod migrations;
+mod openapi;
+mod overrides;
+mod plans;
+pub mod respond;
+mod strays;
+mod tokens;
+mod topology;
+mod vms;
+
+use crate::agents::Agents;
+use crate::hub::Handle;
+use crate::store::tokens::Tokens;
+use axum::Router;
+use axum::extract::FromRef;
+use respond::Failure;
+use tandem_api::{ApiError, Code};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What handlers may use; each names what it needs of it.
+#[derive(Clone)]
+pub struct Api {
+    hub: Handle,
+    agents: Agents,
+    tokens: Tokens,
+}
+
+impl Api {
+    /// Of these parts.
+    pub fn new(hub: Handle, agents: Agents, tokens: Tokens) -> Api {
+        Api { hub, agents, tokens }
+    }
+}
+
+impl FromRef<Api> for Handle {
+    fn from_ref(api: &Api) -> Handle {
+        api.hub.clone()
+    }
+}
+
+impl FromRef<Api> for Agents {
+    fn from_ref(api: &Api) -> Agents {
+        api.agents.clone()
+    }
+}
+
+impl FromRef<Api> for Tokens {
+    fn from_ref(api: &Api) -> Tokens {
+        api.tokens.clone()
+    }
+}
+
+/// The table of endpoints: a line for each path, with the handlers of its methods.
+fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::about())
+        .routes(routes!(topology::overview))
+        .routes(routes!(topology::switches))
+        .routes(routes!(topology::links))
+        .routes(routes!(topology::surprises))
+        .routes(routes!(topology::servers))
+        .routes(routes!(topology::hosts))
+        .routes(routes!(topology::notices))
+        .routes(routes!(topology::rules))
+        .routes(routes!(topology::poll))
+        .routes(routes!(vms::list, vms::request))
+        .routes(routes!(vms::show, vms::resize, vms::delete))
+        .routes(routes!(strays::list))
+        .routes(routes!(strays::stop))
+        .routes(routes!(strays::adopt))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::delete))
+        .routes(routes!(classes::list, classes::set))
+        .routes(routes!(overrides::list))
+        .routes(routes!(overrides::set_port))
+        .routes(routes!(overrides::pin_path, overrides::unpin_path))
+        .routes(routes!(migrations::list, migrations::create))
+        .routes(routes!(migrations::show, migrations::cancel))
+        .routes(routes!(plans::list, plans::make))
+        .routes(routes!(plans::show))
+        .routes(routes!(plans::apply))
+        .routes(routes!(plans::stop))
+        .routes(routes!(plans::hotspots))
+        .routes(routes!(plans::evacuate, plans::return_to_service))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::token))
+        .routes(routes!(agents::allow))
+        .routes(routes!(agents::revoke))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(metrics::scrape))
+        .routes(routes!(openapi::document))
+}
+
+/// All endpoints, behind no guard.
+pub fn routes(api: Api) -> Router {
+    let (router, _) = endpoints().split_for_parts();
+    router
+        .fallback(|| async { refusal(Code::NotFound, "there is nothing here", "says what there is") })
+        .method_not_allowed_fallback(|| async {
+            refusal(Code::MethodNotAllowed, "that cannot be done here", "says what can")
+        })
+        .layer(axum::extract::DefaultBodyLimit::max(extract::LARGEST_BODY))
+        .with_state(api)
+}
+
+fn refusal(code: Code, error: &str, document: &str) -> Failure {
+    ApiError::new(code, error).advise(format!("/api/v1/openapi.json {document}")).into()
+}

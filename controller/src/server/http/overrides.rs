@@ -1,0 +1,71 @@
+//! What is decided by hand: ports that are off, paths that are pinned.
+
+use super::extract::{After, Body, PathOf, QueryOf};
+use super::lookup;
+use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use crate::hub::Handle;
+use axum::extract::State;
+use axum::response::Response;
+use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
+use tandem_api::overrides::{PathPin, PortState};
+use tandem_api::{ApiError, limits};
+use tandem_model::{PortNo, Request, SwitchId, VmId};
+
+#[utoipa::path(get, path = OVERRIDES.path, summary = OVERRIDES.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.overrides)).await
+}
+
+#[utoipa::path(put, path = SET_PORT.path, summary = SET_PORT.summary,
+    params(("switch" = String, Path, description = "its name or datapath id"), ("port" = u32, Path)),
+    request_body = PortState, responses(
+    (status = 204, description = "done"),
+    (status = 404, description = "no such switch or port", body = ApiError),
+    (status = 409,
+        description = "it was not switched off here, or its switch has no OpenFlow", body = ApiError),
+    (status = 503, description = "the store could not be written", body = ApiError),
+))]
+pub(super) async fn set_port(
+    State(hub): State<Handle>,
+    PathOf((switch, port)): PathOf<(String, u32)>,
+    Body(body): Body<PortState>,
+) -> HandlerResult {
+    let switch = lookup::switch(&hub.snapshot.load(), &switch)?;
+    core(&hub, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
+}
+
+#[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = u64, Path)),
+    request_body = PathPin, responses(
+    (status = 204, description = "its path goes by them"),
+    (status = 400, description = "no switch, or too many", body = ApiError),
+    (status = 404, description = "no such VM or switch", body = ApiError),
+    (status = 409,
+        description = "no live way by them, or no room on a link; says which", body = ApiError),
+    (status = 503, description = "the store could not be written", body = ApiError),
+))]
+pub(super) async fn pin_path(
+    State(hub): State<Handle>,
+    PathOf(vm): PathOf<u64>,
+    Body(body): Body<PathPin>,
+) -> HandlerResult {
+    if body.switches.is_empty() || body.switches.len() > limits::LONGEST_PATH {
+        let why = format!("a path goes by 1 to {} switches", limits::LONGEST_PATH);
+        return Err(ApiError::invalid(why).into());
+    }
+    let snapshot = hub.snapshot.load_full();
+    let via: Result<Vec<SwitchId>, _> =
+        body.switches.iter().map(|name| lookup::switch(&snapshot, name)).collect();
+    core(&hub, Request::PinPath { vm: VmId(vm), via: via? }).await
+}
+
+#[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary,
+    params(("vm" = u64, Path)), responses(
+    (status = 204, description = "done"),
+    (status = 404, description = "no such VM", body = ApiError),
+    (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),
+    (status = 503, description = "the store could not be written", body = ApiError),
+))]
+pub(super) async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    core(&hub, Request::UnpinPath { vm: VmId(vm) }).await
+}

@@ -1,0 +1,110 @@
+//! How handlers answer: with a part of the snapshot, with what the core has said, or with an error
+//! that carries its status.
+
+use super::extract::{After, QueryOf};
+use crate::hub::Handle;
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_api::groups::Created;
+use tandem_api::{ApiError, VERSION_HEADER};
+use tandem_core::Snapshot;
+use tandem_model as model;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, ResponseBuilder};
+
+/// How long `?after=N` waits at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// An error as an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub Box<ApiError>);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure(Box::new(error))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0.status(), Json(self.0)).into_response()
+    }
+}
+
+/// What a handler gives.
+pub type HandlerResult = Result<Response, Failure>;
+
+/// 200 with a part of the snapshot in JSON, whose version is in a header.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotPart;
+
+impl utoipa::IntoResponses for SnapshotPart {
+    fn responses() -> std::collections::BTreeMap<String, RefOr<utoipa::openapi::response::Response>> {
+        let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
+        let header = HeaderBuilder::new()
+            .schema(Some(number))
+            .description(Some("the snapshot's version; ?after=VERSION waits for a newer one"));
+        let response = ResponseBuilder::new()
+            .description("as the latest snapshot has it")
+            .header(VERSION_HEADER, header.build())
+            .content("application/json", ContentBuilder::new().build())
+            .build();
+        [("200".to_owned(), RefOr::T(response))].into()
+    }
+}
+
+/// A part of the snapshot: of the latest one, or of the first one after `?after=N`.
+pub(super) async fn part(hub: &Handle, query: QueryOf<After>, read: fn(&Snapshot) -> Response) -> Response {
+    let snapshot = awaited(hub, query.0.after).await;
+    with_version(read(&snapshot), &snapshot)
+}
+
+/// A part of the snapshot as JSON.
+pub(super) fn json(part: &(impl Serialize + ?Sized)) -> Response {
+    Json(part).into_response()
+}
+
+async fn awaited(hub: &Handle, after: Option<u64>) -> Arc<Snapshot> {
+    if let Some(after) = after {
+        let mut version = hub.version.clone();
+        // When it takes too long, the latest one is given: its version tells.
+        let _ = tokio::time::timeout(LONGEST_WAIT, version.wait_for(|v| *v > after)).await;
+    }
+    hub.snapshot.load_full()
+}
+
+/// An answer that says which snapshot it is from.
+pub(super) fn with_version(mut response: Response, snapshot: &Snapshot) -> Response {
+    response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(snapshot.version));
+    response
+}
+
+/// Asks the core, and answers with what it says.
+pub(super) async fn core(hub: &Handle, request: model::Request) -> HandlerResult {
+    use model::Response as Core;
+    let Some(response) = hub.ask(request).await else {
+        return Err(ApiError::unavailable("the controller is stopping").into());
+    };
+    match response {
+        Core::VmRunning { vm } => Ok((StatusCode::CREATED, Json(vm)).into_response()),
+        Core::GroupCreated { group } => {
+            Ok((StatusCode::CREATED, Json(Created { id: group.0 })).into_response())
+        }
+        Core::Planned { plan } => Ok((StatusCode::OK, Json(plan)).into_response()),
+        Core::Migrating { migration } => {
+            Ok((StatusCode::ACCEPTED, Json(Created { id: migration.0 })).into_response())
+        }
+        Core::Done => Ok(StatusCode::NO_CONTENT.into_response()),
+        Core::NotFound { what } => Err(ApiError::not_found(format!("there is no {what}")).into()),
+        // The data centre or the store could not do it; it may be asked again.
+        Core::Failed { why } => Err(ApiError::unavailable(why).into()),
+        Core::Conflict { why } => Err(ApiError::conflict(why).into()),
+        Core::Rejected { rejection } => Err(ApiError::rejected(rejection).into()),
+    }
+}

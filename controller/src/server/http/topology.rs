@@ -1,0 +1,88 @@
+//! The data centre as it is: counts, switches, links, servers, hosts, notices, rules.
+
+use super::extract::{After, PathOf, QueryOf};
+use super::lookup::no_switch;
+use super::respond::{HandlerResult, SnapshotPart, core, json, part, with_version};
+use crate::hub::Handle;
+use axum::extract::State;
+use axum::response::Response;
+use tandem_api::ApiError;
+use tandem_api::endpoints::{HOSTS, LINKS, NOTICES, OVERVIEW, POLL, RULES, SERVERS, SURPRISES, SWITCHES};
+use tandem_api::overview::{LinkCount, Overview, SwitchCount};
+use tandem_core::Snapshot;
+use tandem_model::Request;
+
+fn counts(s: &Snapshot) -> Overview {
+    let connected = s.switches.iter().filter(|x| x.connected && x.role.is_some()).count();
+    let declared = s.switches.iter().filter(|x| x.role.is_some() && !x.legacy).count();
+    let usable = s.links.iter().filter(|l| l.state == "declared" || l.state == "confirmed").count();
+    Overview {
+        site: s.site.name.clone(),
+        version: s.version,
+        policy: s.policy.clone(),
+        world: s.world.clone(),
+        switches: SwitchCount { declared, connected },
+        links: LinkCount { declared: s.links.len(), usable },
+        servers: s.servers.len(),
+        vms: s.vms.len(),
+        counters: s.counters,
+        defaults: s.site.vm.default,
+    }
+}
+
+#[utoipa::path(get, path = OVERVIEW.path, summary = OVERVIEW.summary, params(After),
+    responses((status = 200, description = "counts", body = Overview)))]
+pub(super) async fn overview(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&counts(s))).await
+}
+
+#[utoipa::path(get, path = SWITCHES.path, summary = SWITCHES.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn switches(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.switches)).await
+}
+
+#[utoipa::path(get, path = LINKS.path, summary = LINKS.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn links(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.links)).await
+}
+
+#[utoipa::path(get, path = SURPRISES.path, summary = SURPRISES.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn surprises(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.surprises)).await
+}
+
+#[utoipa::path(get, path = SERVERS.path, summary = SERVERS.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn servers(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.servers)).await
+}
+
+#[utoipa::path(get, path = HOSTS.path, summary = HOSTS.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn hosts(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&s.hosts)).await
+}
+
+#[utoipa::path(get, path = NOTICES.path, summary = NOTICES.summary, params(After),
+    responses(SnapshotPart))]
+pub(super) async fn notices(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.notices)).await
+}
+
+#[utoipa::path(get, path = RULES.path, summary = RULES.summary,
+    params(("switch" = String, Path, description = "its name or datapath id")),
+    responses(SnapshotPart, (status = 404, description = "no such switch", body = ApiError)))]
+pub(super) async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> HandlerResult {
+    let snapshot = hub.snapshot.load_full();
+    let rules = snapshot.rules_of(&switch).ok_or_else(|| no_switch(&switch))?;
+    Ok(with_version(json(&**rules), &snapshot))
+}
+
+#[utoipa::path(post, path = POLL.path, summary = POLL.summary,
+    responses((status = 204, description = "done")))]
+pub(super) async fn poll(State(hub): State<Handle>) -> HandlerResult {
+    core(&hub, Request::PollNow).await
+}

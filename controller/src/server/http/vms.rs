@@ -1,0 +1,93 @@
+//! VMs: `/api/v1/vms`.
+
+use super::extract::{After, Body, PathOf, QueryOf};
+use super::lookup::class_if_named;
+use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part, with_version};
+use crate::hub::Handle;
+use axum::extract::State;
+use axum::response::Response;
+use std::time::Duration;
+use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
+use tandem_api::vms::{NewVm, VmSize};
+use tandem_api::{ApiError, limits};
+use tandem_model::{Request, VmId, VmRequest};
+
+#[utoipa::path(get, path = VMS.path, summary = VMS.summary, params(After), responses(SnapshotPart))]
+pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&hub, query, |s| json(&*s.vms)).await
+}
+
+/// Checks the words of a request that no snapshot is needed for; the time that it says.
+pub(super) fn check_words(
+    timeout: Option<f64>,
+    name: Option<&str>,
+    image: Option<&str>,
+) -> Result<Option<Duration>, Failure> {
+    let checked = timeout.map(limits::lifetime).transpose().and_then(|timeout| {
+        name.map_or(Ok(()), limits::name)?;
+        image.map_or(Ok(()), limits::image)?;
+        Ok(timeout)
+    });
+    checked.map_err(|why| ApiError::invalid(why).into())
+}
+
+#[utoipa::path(post, path = REQUEST_VM.path, summary = REQUEST_VM.summary, request_body = NewVm,
+    responses(
+    (status = 201, description = "it runs", content_type = "application/json"),
+    (status = 400, description = "the request makes no sense", body = ApiError),
+    (status = 404, description = "no such class", body = ApiError),
+    (status = 409,
+        description = "no room; says which resource on which servers or links was short", body = ApiError),
+    (status = 503,
+        description = "it was tried and failed, and everything was undone", body = ApiError),
+))]
+pub(super) async fn request(State(hub): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
+    let snapshot = hub.snapshot.load_full();
+    let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
+    let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
+    let class = class_if_named(&snapshot, body.class.as_deref())?;
+    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
+    core(&hub, Request::RequestVm { request }).await
+}
+
+fn no_vm(vm: u64) -> Failure {
+    ApiError::not_found(format!("there is no vm{vm}")).into()
+}
+
+#[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = u64, Path)),
+    responses(SnapshotPart, (status = 404, description = "no such VM", body = ApiError)))]
+pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    let snapshot = hub.snapshot.load_full();
+    let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
+    Ok(with_version(json(view), &snapshot))
+}
+
+#[utoipa::path(patch, path = RESIZE_VM.path, summary = RESIZE_VM.summary,
+    params(("vm" = u64, Path)),
+    request_body = VmSize, responses(
+    (status = 204, description = "it has them"),
+    (status = 400, description = "something other than a size", body = ApiError),
+    (status = 404, description = "no such VM", body = ApiError),
+    (status = 409, description = "no room, or it does not run", body = ApiError),
+    (status = 503, description = "it was tried and undone", body = ApiError),
+))]
+pub(super) async fn resize(
+    State(hub): State<Handle>,
+    PathOf(vm): PathOf<u64>,
+    Body(body): Body<VmSize>,
+) -> HandlerResult {
+    let snapshot = hub.snapshot.load_full();
+    let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
+    let resources = limits::resources(&body, view.record.request.resources).map_err(ApiError::invalid)?;
+    core(&hub, Request::ResizeVm { vm: VmId(vm), resources }).await
+}
+
+#[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary,
+    params(("vm" = u64, Path)), responses(
+    (status = 204, description = "it is gone"),
+    (status = 404, description = "no such VM", body = ApiError),
+    (status = 503, description = "the store could not be written; it runs on", body = ApiError),
+))]
+pub(super) async fn delete(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    core(&hub, Request::DeleteVm { vm: VmId(vm) }).await
+}
