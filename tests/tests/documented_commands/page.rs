@@ -61,7 +61,7 @@ const LANGUAGES: &[&str] = &["text", "toml", "yaml", "rust", "python", "json", "
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root").to_owned()
 }
 
 /// README.md and every page below docs/.

@@ -4,7 +4,7 @@
 //! and /var/lib of their own: a page may start controllers and labs at their usual places, and
 //! everything that it leaves running ends with it.
 
-use super::page::{Mark, Page};
+use super::page::{self, Mark, Page};
 use anyhow::Context;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +25,7 @@ pub(crate) fn fault(page: &Page) -> anyhow::Result<Option<String>> {
     let programs = tandem_tests::program("tandem")?.parent().context("a folder")?.to_owned();
     let script = folder.path().join(".page");
     std::fs::write(&script, text(page, folder.path())?)?;
+    std::os::unix::fs::symlink(page::root().join("examples"), folder.path().join("examples"))?;
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("timeout")
         .arg(LIMIT.as_secs().to_string())
