@@ -1,0 +1,94 @@
+//! What was asked of the controller: everything is answered once, and what was answered is in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use tandem_model::{Answer, Ask, GroupId, RequestId, ServerId, Share, Stored, VmState};
+
+/// Requests without an answer, and the numbers of those that have one.
+#[derive(Debug, Default)]
+pub struct Requests {
+    last: u64,
+    waiting: BTreeMap<RequestId, Ask>,
+    /// Groups whose deletion was asked for: their creation may be answered after it.
+    deleted: BTreeSet<GroupId>,
+    answered: BTreeSet<RequestId>,
+}
+
+impl Requests {
+    /// The number of a new request.
+    pub fn ask(&mut self, ask: Ask) -> RequestId {
+        self.last += 1;
+        let id = RequestId(self.last);
+        if let Ask::DeleteGroup { group } = &ask {
+            self.deleted.insert(*group);
+        }
+        self.waiting.insert(id, ask);
+        id
+    }
+
+    /// Takes an answer; what was asked.
+    ///
+    /// # Errors
+    /// When it is the second one, or nobody has asked.
+    pub fn answer(&mut self, id: RequestId) -> Result<Ask, String> {
+        match self.waiting.remove(&id) {
+            Some(ask) => {
+                self.answered.insert(id);
+                Ok(ask)
+            }
+            None if self.answered.contains(&id) => Err(format!("{id} is answered a second time")),
+            None => Err(format!("{id} is answered, and nobody has asked")),
+        }
+    }
+
+    /// The controller is gone: nobody waits any more.
+    pub fn forget(&mut self) {
+        self.waiting.clear();
+        self.answered.clear();
+    }
+
+    /// True for a group that somebody wanted gone.
+    pub fn is_unwanted(&self, group: GroupId) -> bool {
+        self.deleted.contains(&group)
+    }
+
+    /// Those that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Ask)> {
+        self.waiting.iter()
+    }
+}
+
+/// Why an answer does not hold after a restart, if it does not; `kept` is what the store has confirmed.
+pub fn is_not_durable(ask: &Ask, answer: &Answer, kept: &Stored) -> Option<String> {
+    let is_drained = |server: &ServerId| kept.drained.contains(server);
+    let vm = |id| kept.vms.iter().find(|v| v.id == id);
+    let holds = match (ask, answer) {
+        (_, Answer::VmRunning { vm: record }) => {
+            let running = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
+            vm(record.id).is_some_and(|v| running(&v.state) && v.server == record.server)
+        }
+        (_, Answer::GroupCreated { group }) => kept.groups.iter().any(|g| g.id == *group),
+        (_, Answer::Migrating { migration }) => kept.migrations.iter().any(|m| m.id == *migration),
+        (Ask::EvacuateServer { server, .. }, Answer::Planned { .. }) => is_drained(server),
+        (Ask::ReturnServer { server }, Answer::Done) => !is_drained(server),
+        (Ask::DeleteVm { vm: id }, Answer::Done) => vm(*id).is_none(),
+        (Ask::DeleteGroup { group }, Answer::Done) => !kept.groups.iter().any(|g| g.id == *group),
+        (Ask::SetShares { shares }, Answer::Done) => same(shares, &kept.shares),
+        (Ask::SetPort { switch, port, up: false }, Answer::Done) => {
+            kept.ports.iter().any(|p| (p.switch, p.port, p.up) == (*switch, *port, false))
+        }
+        (Ask::SetPort { switch, port, up: true }, Answer::Done) => {
+            !kept.ports.iter().any(|p| (p.switch, p.port, p.up) == (*switch, *port, false))
+        }
+        (Ask::PinPath { vm: id, .. }, Answer::Done) => vm(*id).is_some_and(|v| v.pin.is_some()),
+        (Ask::UnpinPath { vm: id }, Answer::Done) => vm(*id).is_none_or(|v| v.pin.is_none()),
+        (Ask::ResizeVm { vm: id, resources }, Answer::Done) => {
+            vm(*id).is_none_or(|v| v.request.resources == *resources)
+        }
+        _ => true,
+    };
+    (!holds).then(|| format!("{ask:?} was answered {answer:?}, and the store has not got it"))
+}
+
+fn same(a: &[Share], b: &[Share]) -> bool {
+    a == b
+}
