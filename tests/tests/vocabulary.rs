@@ -5,7 +5,7 @@
 //! list only gets shorter: a name on it that is gone has to be taken off. With PRUNE_VOCABULARY set
 //! the test takes such names off itself; it never adds one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The heading of the table in the glossary.
@@ -69,20 +69,20 @@ fn is_used(name: &str, file: &str, defined: &BTreeSet<&str>) -> bool {
     file.starts_with(below) && defined.iter().any(matches)
 }
 
-/// Every use of a name that is given up, as "name file".
-fn found() -> BTreeSet<String> {
+/// Every name that is given up and still there, with the files that have it.
+fn found() -> BTreeMap<String, Vec<String>> {
     let names = given_up();
     let root = root();
     let mut files = Vec::new();
     FOLDERS.iter().for_each(|folder| sources(&root.join(folder), &mut files));
-    let mut found = BTreeSet::new();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in &files {
         let text = std::fs::read_to_string(path).expect("a source file");
         let file = path.strip_prefix(&root).expect("below the root").display().to_string();
         let defined: BTreeSet<&str> = types(&text).collect();
         for name in &names {
             if is_used(name, &file, &defined) {
-                found.insert(format!("{name} {file}"));
+                found.entry(name.clone()).or_default().push(file.clone());
             }
         }
     }
@@ -96,9 +96,9 @@ fn nothing_has_a_name_that_was_given_up() {
     let open: BTreeSet<String> =
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
     let found = found();
-    let new: Vec<&String> = found.difference(&open).collect();
+    let new: Vec<_> = found.iter().filter(|(name, _)| !open.contains(*name)).collect();
     assert!(new.is_empty(), "docs/glossary.md has another name for these:\n{new:#?}");
-    let gone: Vec<&String> = open.difference(&found).collect();
+    let gone: Vec<&String> = open.iter().filter(|name| !found.contains_key(*name)).collect();
     if std::env::var_os("PRUNE_VOCABULARY").is_some() {
         let kept = text.lines().filter(|line| !gone.iter().any(|name| name.as_str() == *line));
         let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
