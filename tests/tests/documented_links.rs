@@ -17,6 +17,23 @@ const COMING: &[&str] = &[
     "howto/add-an-api-verb.md",
 ];
 
+/// Where parts of the code are going. ARCHITECTURE.md may name them before they are there.
+const COMING_PATHS: &[&str] = &[
+    "agent/src/datapath/",
+    "agent/src/enrollment.rs",
+    "controller/api/",
+    "controller/src/server/",
+    "lab/draw/",
+    "lab/sim/",
+    "lab/src/control/",
+    "lab/src/experiment/live/",
+    "lab/src/node/",
+    "lab/src/precopy/",
+    "lab/src/world/",
+    "model/src/shapes/",
+    "openflow/driver/src/codec.rs",
+];
+
 fn is_coming(path: &Path) -> bool {
     COMING.iter().any(|page| path.ends_with(page))
 }
@@ -148,6 +165,7 @@ fn every_path_that_the_architecture_names_is_there() {
         .step_by(2)
         .filter(|span| folders.iter().any(|folder| span.starts_with(folder)))
         .filter(|path| !root().join(path).exists())
+        .filter(|path| !COMING_PATHS.iter().any(|coming| path.starts_with(coming)))
         .collect();
     assert!(gone.is_empty(), "ARCHITECTURE.md names what is not there:\n{}", gone.join("\n"));
 }
