@@ -6,8 +6,8 @@ use super::world::{Item, World};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, Mac,
-    NodeId, PortNo, RequestId, ServerId, SwitchId, VmId,
+    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, Mac, NodeId,
+    PortNo, RequestId, Response, ServerId, SwitchId, VmId,
 };
 use tandem_switch_driver::Output;
 
@@ -45,13 +45,13 @@ impl World {
                     self.at(at, Item::Order(self.world_life, effect));
                 }
             }
-            Effect::Store { id, record } => {
+            Effect::Store { id, op: record } => {
                 let life = self.life;
                 if let Some(at) = self.store.write(id, record, self.now) {
                     self.at(at, Item::Commit(life));
                 }
             }
-            Effect::Answer { id, answer } => self.answered(id, &answer),
+            Effect::Response { id, response: answer } => self.answered(id, &answer),
             Effect::SetMigrationRate { .. }
             | Effect::ReportLoads { .. }
             | Effect::TrafficStart { .. }
@@ -70,18 +70,18 @@ impl World {
         self.from_driver(id, serial, out);
     }
 
-    fn answered(&mut self, id: RequestId, answer: &Answer) {
+    fn answered(&mut self, id: RequestId, answer: &Response) {
         match self.requests.answer(id) {
             Err(what) => self.violate("a request is answered once", what),
-            Ok(_) if matches!(answer, Answer::GroupCreated { group } if self.requests.is_unwanted(*group)) => {
-            }
+            Ok(_) if matches!(answer, Response::GroupCreated { group } if self.requests.is_unwanted(*group)) =>
+                {}
             Ok(ask) => {
                 if let Some(what) = is_not_durable(&ask, answer, &self.store.kept) {
                     self.violate("what was answered is in the store", what);
                 }
             }
         }
-        if let Answer::Planned { plan } = answer {
+        if let Response::Planned { plan } = answer {
             self.last_plan = Some(plan.id);
         }
     }

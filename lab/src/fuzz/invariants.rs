@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, Effect, Event, Hop, Leave, Record, Resources, RuleKey, ServerId, TxnId, VmId, VmState,
+    Dpid, Effect, Event, Hop, Leave, Resources, RuleKey, ServerId, StoreOp, TxnId, VmId, VmState,
 };
 
 /// After so many calls that led to something, what the core shows is looked at as a whole.
@@ -117,7 +117,7 @@ impl World {
                     self.books.open(*switch, *txn, keys);
                 }
                 Effect::Store {
-                    record: Record::PutVm { .. } | Record::PutMoved { .. } | Record::PutMigration { .. },
+                    op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
                 _ => {}

@@ -6,7 +6,7 @@ use super::world::{Item, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Ask, Cookie, Effect, LinkId, NodeId, Rule, ServerId, SwitchId, Time, TxnId, VmId, VmRecord,
+    Cookie, Effect, LinkId, NodeId, Request, Rule, ServerId, SwitchId, Time, TxnId, VmId, VmRecord,
 };
 use tandem_openflow::framing;
 use tandem_openflow::session::SessionError;
@@ -45,7 +45,7 @@ impl World {
             }
             // Counters are read, and flows with them, without waiting for the next period.
             if self.alive && pause > Duration::from_secs(4) {
-                self.ask(Ask::PollNow);
+                self.ask(Request::PollNow);
             }
             pause = (pause * 2).min(Duration::from_secs(30));
         }
@@ -79,7 +79,7 @@ impl World {
         }
         let ports = self.store.kept.ports.clone();
         for port in ports.iter().filter(|p| !p.up) {
-            self.ask(Ask::SetPort { switch: port.switch, port: port.port, up: true });
+            self.ask(Request::SetPort { switch: port.switch, port: port.port, up: true });
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tandem_model::{Dpid, NodeId, PortNo, Site, SwitchId, Time};
 use tandem_openflow::error::Blame;
 use tandem_openflow::session::{self, SessionError};
-use tandem_openflow::switch::{Cfg, ConnId, Description, Port, PortCounters, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Description, Port, PortCounters, Sink, Switch};
 use tandem_openflow::table::Wording;
 use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13};
@@ -112,7 +112,7 @@ fn description() -> Description {
 
 /// A switch without ports.
 pub fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
-    Switch::new(Cfg {
+    Switch::new(Config {
         dpid,
         tables,
         flows: 10_000,
@@ -120,19 +120,19 @@ pub fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
         description: description(),
         buffers: 0,
         cache: 0,
-        ..Cfg::default()
+        ..Config::default()
     })
 }
 
 /// What drivers are configured with; `secret` ties discovery frames to one run of the controller.
-pub fn driver_cfg(site: &Site, secret: u64) -> driver::Cfg {
-    driver::Cfg {
+pub fn driver_cfg(site: &Site, secret: u64) -> driver::Config {
+    driver::Config {
         poll_period: site.statistics.period,
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret,
         packet_ins: 1000,
         // Nobody waits for an echo where nothing is lost without an action that says so.
-        session: session::Cfg { idle: Duration::from_secs(40), ..session::Cfg::default() },
+        session: session::Config { idle: Duration::from_secs(40), ..session::Config::default() },
     }
 }
 
@@ -181,7 +181,7 @@ impl SwitchBox {
     }
 
     /// A connection is begun; it drives the switch once its handshake is done.
-    pub fn connect(&mut self, serial: u64, cfg: driver::Cfg, core_now: Time, now: Time, out: &mut Output) {
+    pub fn connect(&mut self, serial: u64, cfg: driver::Config, core_now: Time, now: Time, out: &mut Output) {
         if let Some(old) = self.joining.take() {
             self.soft.closed(old.conn);
         }
