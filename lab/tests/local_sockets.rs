@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
-use tandem_lab::client::Client;
+use tandem_lab::control::client::Client;
 
 /// An ordinary user, whom the machine need not know.
 const OTHER: &str = "10001";

@@ -254,7 +254,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ),
     ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
     ("fpga-config/card/src/modelled.rs", "the moment at which its monotonic clock starts"),
-    ("lab/src/emulated/probe.rs", "the kernel's time stamps of packets are by it"),
+    ("lab/src/node/probe.rs", "the kernel's time stamps of packets are by it"),
 ];
 
 fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {

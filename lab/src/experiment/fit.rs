@@ -1,7 +1,8 @@
 //! The seed's figure 4.2: the first server's link ratio under best fit and worst fit, a VM request a second.
 
-use super::{manifest::Manifest, plot};
-use crate::record;
+use super::plot;
+use crate::experiment::manifest::Manifest;
+use crate::recorder;
 use crate::sim::Simulation;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
@@ -107,7 +108,7 @@ pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> 
                 stored: Stored::default(),
                 started: start,
             };
-            record::create(path, &header)
+            recorder::create(path, &header)
         })
         .transpose()?;
     let mut sim = Simulation::new(site.clone(), start, recorder)?;

@@ -1,6 +1,6 @@
 //! `manifest.json`: what was run, with what, so that a run can be repeated.
 
-use crate::emulated::control::{Machine, Status};
+use crate::control::messages::{Machine, Status};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::Path;

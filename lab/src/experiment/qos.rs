@@ -5,11 +5,12 @@
 //! the second class alone (it borrows what is idle), both again. Each sender offers the whole link all the time. A third flow crosses a port
 //! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
 
-use super::manifest::Manifest;
-use super::plot::{self, COLORS, Line, SEED};
-use super::records::Records;
-use super::world::{Run, Start, World};
-use crate::emulated::control::{Ask, FlowReport};
+use super::plot;
+use crate::control::messages::{Ask, FlowReport};
+use crate::experiment::manifest::Manifest;
+use crate::experiment::plot::{COLORS, Line, SEED};
+use crate::experiment::records::Records;
+use crate::experiment::world::{Run, Start, World};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
     pub transport: Vec<String>,
     /// Seconds of each part of a cell.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
 }
 

@@ -1,7 +1,7 @@
 //! What was read off the machines besides the experiment's own figures: `counters.csv` (raw, before and after) and `clock-offsets.csv`.
 
-use crate::emulated::control::{Clock, Counter};
-use crate::testbed::clocks;
+use crate::control::messages::{Clock, Counter};
+use crate::world::testbed::clock_offset;
 use anyhow::Context;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Records {
         put("counters.csv", format!("run;moment;kind;object;counter;value\n{}", self.counters))?;
         let mut text = String::new();
         for (run, clocks) in self.clocks.iter().filter(|(_, c)| !c.is_empty()) {
-            for (n, line) in clocks::csv(clocks).lines().enumerate() {
+            for (n, line) in clock_offset::csv(clocks).lines().enumerate() {
                 match (n, text.is_empty()) {
                     (0, true) => text = format!("run;{line}\n"),
                     (0, false) => {}

@@ -2,13 +2,13 @@
 //!
 //! [`Run::start`] brings up a world with a controller of its own; dropping it takes both down, and gives a testbed back.
 
-use super::records::Records;
-use crate::emulated::control::{self, Answer, Ask, FlowReport, Status};
-use crate::emulated::datapath::Choice;
-use crate::emulated::outside;
-use crate::scratch::Scratch;
-use crate::tandem::{self, Controller, Options};
-use crate::testbed::up;
+use crate::control::messages::{self, Answer, Ask, FlowReport, Status};
+use crate::controller_process::{self, Controller, Options};
+use crate::experiment::records::Records;
+use crate::temp_dir::Scratch;
+use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::lab_control;
+use crate::world::testbed::up;
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tandem_model::{Site, site};
 use tandem_testbed::inventory::Inventory;
 
-/// Flow measurement, VMs and so on are asked for by name ([`control::ask`]), in every world in the same words. This is the rest.
+/// Flow measurement, VMs and so on are asked for by name ([`messages::ask`]), in every world in the same words. This is the rest.
 pub trait World {
     /// `emulated` or `testbed`, for the manifest.
     fn kind(&self) -> &'static str;
@@ -59,13 +59,13 @@ impl World for Emulated {
     }
 
     fn up(&self, name: &str, text: &str, folder: &Path, _: &str) -> anyhow::Result<Status> {
-        let up = outside::up(&outside::Plan {
+        let up = lab_control::up(&lab_control::Plan {
             group: None,
             name: Some(name.to_owned()),
             text: text.to_owned(),
             file: "the experiment's site".into(),
-            controller: tandem::openflow(folder),
-            agents: tandem::agents(folder),
+            controller: controller_process::openflow(folder),
+            agents: controller_process::agents(folder),
             agent_per_switch: false,
             protocols: self.protocols.clone(),
             datapath: self.datapath,
@@ -147,7 +147,7 @@ struct Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if let Err(error) = outside::down(&self.name) {
+        if let Err(error) = lab_control::down(&self.name) {
             tracing::warn!("{error:#}");
         }
     }
@@ -175,7 +175,7 @@ impl Bare {
         let status =
             world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
         let mut lab = Lab { name, held: None };
-        lab.held = Some(control::hold(&lab.name)?);
+        lab.held = Some(messages::hold(&lab.name)?);
         Ok(Bare { status, site, lab, _scratch: scratch })
     }
 
@@ -189,7 +189,7 @@ impl Bare {
     /// # Errors
     /// With what it says.
     pub fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
-        control::ask(&self.lab.name, ask)
+        messages::ask(&self.lab.name, ask)
     }
 }
 
@@ -257,7 +257,7 @@ impl Run {
         let status =
             world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
         let mut lab = Lab { name, held: None };
-        lab.held = Some(control::hold(&lab.name)?);
+        lab.held = Some(messages::hold(&lab.name)?);
         let controller = Controller::start(&Options {
             site: &file,
             folder: scratch.path(),
@@ -303,7 +303,7 @@ impl Run {
     /// # Errors
     /// With what it says.
     pub fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
-        control::ask(&self.lab.name, ask)
+        messages::ask(&self.lab.name, ask)
     }
 
     /// Fails when a part of the world is lost.

@@ -1,8 +1,8 @@
 //! Effects become deeds: rules, hypervisors, traffic, the store.
 
-use super::moves::Order;
-use super::network::uplink_switch;
 use super::{Deed, Sign, Simulation};
+use crate::sim::moves::Order;
+use crate::sim::network::uplink_switch;
 use tandem_model::{
     Cookie, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, NodeId, Owner, PortNo, Record,
     ServerId, Site, SwitchId, TrafficEnd, TrafficId, VmId, VmSpec,

@@ -3,7 +3,7 @@
 //! A VM uses no more cores than it has, and all VMs of a server together no more than the server has: they share what there is. Network
 //! bytes are those of the flows: of a VM its own, of a server all that go over its uplinks, migrations included.
 
-use super::energy::{Meter, Power};
+use crate::sim::energy::{Meter, Power};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, LoadSample, Resources, ServerId, Site, Time, VmId};

@@ -15,7 +15,7 @@ mod tests;
 
 pub use moves::{Faults, Moved};
 
-use crate::record::Recorder;
+use crate::recorder::Recorder;
 use energy::Power;
 use flows::Flows;
 use loads::{Load, Loads, Usual};

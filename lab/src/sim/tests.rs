@@ -1,8 +1,8 @@
 //! Transfers as the simulated hypervisors carry them out, with the orders given by hand.
 
-use super::loads::Load;
-use super::moves::Fault;
 use super::{Faults, Simulation};
+use crate::sim::loads::Load;
+use crate::sim::moves::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::migration::precopy;

@@ -1,12 +1,14 @@
 //! Latency, loss and installation on a bed.
 
 use super::Options;
-use super::bed::{self, Bed};
-use super::rules::{self, Answer};
-use crate::datapath_bench::frames;
-use crate::emulated::datapath::Datapath;
-use crate::emulated::ping::checksum;
-use crate::speaker;
+use super::rules;
+use super::testbench;
+use crate::bench::datapath::frames;
+use crate::experiment::datapaths::rules::Answer;
+use crate::experiment::datapaths::testbench::Bed;
+use crate::node::ping::checksum;
+use crate::openflow_client;
+use crate::world::emulated::datapath::Datapath;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -58,7 +60,7 @@ pub(super) fn all(datapath: Datapath, folder: &Path, options: &Options) -> anyho
     let name = super::report::name(datapath);
     let mut bed = Bed::make(datapath, folder)?;
     eprintln!("{name}: {} round trips", options.pings);
-    let mut trips = bed.at(3, || round_trips(bed::address(4), options.pings))?;
+    let mut trips = bed.at(3, || round_trips(testbench::address(4), options.pings))?;
     let latency = [quantile(&mut trips, 0.5), quantile(&mut trips, 0.99)];
     eprintln!("{name}: loss ({:.0} s)", 2.0 * options.seconds);
     let time = Duration::from_secs_f64(options.seconds);
@@ -124,7 +126,7 @@ struct Counter(Netlink, u32);
 
 impl Counter {
     fn at(bed: &Bed, end: u8) -> anyhow::Result<Counter> {
-        Ok(Counter(bed.at(end, || Ok(Netlink::open()?))?, bed::index(end)))
+        Ok(Counter(bed.at(end, || Ok(Netlink::open()?))?, testbench::index(end)))
     }
 
     fn read(&mut self) -> anyhow::Result<u64> {
@@ -165,7 +167,7 @@ fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, 
     for (n, (from, to)) in [(3, 4), (1, 2)].into_iter().enumerate() {
         let mut counter = Counter::at(bed, to)?;
         let before = counter.read()?;
-        let sender = bed.at(from, || Ok(Transmitter::open(bed::index(from), 0)?))?;
+        let sender = bed.at(from, || Ok(Transmitter::open(testbench::index(from), 0)?))?;
         ways.push((sender, counter, before, if n == 0 || backlog { RATES[n] } else { 0 }, 0u64));
     }
     let start = Instant::now();
@@ -191,7 +193,12 @@ fn installation(bed: &mut Bed, count: u32) -> anyhow::Result<(f64, usize)> {
         .map(|n| {
             let to = Ipv4Addr::from_bits(0x0a14_0000 + n);
             let fields = vec![Field::InPort(1), Field::EthType(0x0800), Field::Ipv4Dst(Masked::exact(to))];
-            speaker::add(TIMED, 200, Match { fields }, speaker::apply(vec![Action::output(2)]))
+            openflow_client::add(
+                TIMED,
+                200,
+                Match { fields },
+                openflow_client::apply(vec![Action::output(2)]),
+            )
         })
         .collect();
     let start = Instant::now();
@@ -199,7 +206,7 @@ fn installation(bed: &mut Bed, count: u32) -> anyhow::Result<(f64, usize)> {
     let took = start.elapsed();
     let places = bed.places(TIMED)?.unwrap_or_default();
     let hardware = places.iter().filter(|p| p.starts_with("hardware")).count();
-    bed.speaker.must(&[speaker::delete(TIMED)])?;
+    bed.speaker.must(&[openflow_client::delete(TIMED)])?;
     Ok((took.as_secs_f64() * 1e6 / f64::from(count), hardware))
 }
 

@@ -8,16 +8,16 @@
 //!
 //! The processes end with this one: they see the other end of their standard input close, whatever ended it.
 
-mod bed;
 mod measure;
 mod report;
 mod rules;
+mod testbench;
 
-use super::manifest::Manifest;
 use super::qos;
-use super::world::Emulated;
-use crate::emulated::datapath::{Choice, Datapath};
-use crate::scratch::{self, Scratch};
+use crate::experiment::manifest::Manifest;
+use crate::experiment::world::Emulated;
+use crate::temp_dir::{self, Scratch};
+use crate::world::emulated::datapath::{Choice, Datapath};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use report::Column;
@@ -42,13 +42,13 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
     /// How often 100 and more rules are installed, and fewer ten times as often; the median is taken.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::amount)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::amount)]
     pub class_seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]
@@ -71,7 +71,7 @@ fn kind(choice: Choice) -> anyhow::Result<Datapath> {
 /// With the step that failed; nothing of it is then left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if let (Some(folder), [choice]) = (&options.inside, &options.datapath[..]) {
-        scratch::end_when_stdin_closes(folder)?;
+        temp_dir::end_when_stdin_closes(folder)?;
         link::disable_ipv6();
         let measured = measure::all(kind(*choice)?, folder, options)?;
         println!("{}", serde_json::to_string(&measured)?);
@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let chosen: Vec<(Choice, Datapath)> =
         options.datapath.iter().map(|c| Ok((*c, kind(*c)?))).collect::<anyhow::Result<_>>()?;
-    scratch::clean_when_interrupted()?;
+    temp_dir::clean_when_interrupted()?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("datapaths", "emulated", 0, &qos::site_text(LINK));

@@ -15,12 +15,12 @@
 //! The card is the model, one behind a co-simulation socket, or a real one (`--card`, `--wires`). The
 //! measurement runs in namespaces of its own, but with a real card in this one, where its interfaces are.
 
-mod bed;
 mod report;
+mod testbench;
 
-use super::manifest::Manifest;
-use crate::scratch::{self, Scratch};
-use crate::tandem;
+use crate::controller_process;
+use crate::experiment::manifest::Manifest;
+use crate::temp_dir::{self, Scratch};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub link: u32,
     /// Seconds of each of the three measurements.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]
@@ -119,19 +119,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "a real card needs --wires with the interfaces at its ports 0, 1 and 2, and any other has none of them"
     );
     if let Some(folder) = &options.inside {
-        scratch::end_when_stdin_closes(folder)?;
+        temp_dir::end_when_stdin_closes(folder)?;
         link::disable_ipv6();
-        println!("{}", serde_json::to_string(&bed::measure(options, folder)?)?);
+        println!("{}", serde_json::to_string(&testbench::measure(options, folder)?)?);
         return Ok(());
     }
-    scratch::clean_when_interrupted()?;
+    temp_dir::clean_when_interrupted()?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("hardware-qos", if real { "card" } else { "emulated" }, 0, "");
     manifest.datapath = Some(format!("netfpga ({}), next hop soft", options.card));
     let scratch = Scratch::new("hardware-qos")?;
     let measured =
-        if real { bed::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
+        if real { testbench::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
     let limited: Vec<Limited> =
         LIMITERS.iter().map(|bitfile| Limited { bitfile, set: limit(bitfile, options.link) }).collect();
     manifest.write(&options.out)?;
@@ -166,7 +166,7 @@ fn outside(options: &Options, folder: &Path) -> anyhow::Result<Vec<Measured>> {
 
 /// Sets the first limiter of a bitfile, on its model; it is read back there.
 fn limit(bitfile: &str, link: u32) -> Result<u64, String> {
-    let tool = tandem::beside("tandem-fpga", "TANDEM_FPGA").map_err(|e| format!("{e:#}"))?;
+    let tool = controller_process::beside("tandem-fpga", "TANDEM_FPGA").map_err(|e| format!("{e:#}"))?;
     let rate = format!("{link} Mbit/s");
     let output = Command::new(tool)
         .args(["--card", "model", "--json", "--profile", bitfile, "limit", "0", &rate])

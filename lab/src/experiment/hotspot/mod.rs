@@ -4,7 +4,7 @@
 pub mod report;
 pub mod scenario;
 
-use super::manifest::Manifest;
+use crate::experiment::manifest::Manifest;
 use anyhow::Context;
 use scenario::{Outcome, Scenario, What};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for the terminal.
 
-use super::scenario::{Outcome, What};
+use crate::experiment::hotspot::scenario::{Outcome, What};
 use crate::experiment::plot;
 use anyhow::Context;
 use plotters::style::RGBColor;

@@ -6,7 +6,7 @@
 //! a new one. Sizes and their shares are those of 259,171 VMs of the Azure public data set V1 (Cortez et al., SOSP 2017; CC-BY-4.0),
 //! sizes of less than 0.05% left out.
 
-use super::day::Options;
+use crate::experiment::keep_policy::day::Options;
 use anyhow::Context;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,6 +1,7 @@
 //! A simulated day of a large data centre: VMs come and go, with the policy kept and without.
 
-use super::arrivals::{self, Arrival};
+use super::arrivals;
+use crate::experiment::keep_policy::arrivals::Arrival;
 use crate::sim::energy::Power;
 use crate::sim::loads::Usual;
 use crate::sim::{Delays, Moved, Simulation};
@@ -29,16 +30,16 @@ pub struct Options {
     #[arg(long, default_value_t = 10_000)]
     pub vms: u32,
     /// How long the day is.
-    #[arg(long, default_value_t = 24.0, value_parser = crate::numbers::hours)]
+    #[arg(long, default_value_t = 24.0, value_parser = crate::cli::numbers::hours)]
     pub hours: f64,
     /// Mean lifetime of a VM.
-    #[arg(long, default_value_t = 4.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 4.0, value_parser = crate::cli::numbers::positive)]
     pub lifetime_hours: f64,
     /// How far arrivals swing around their mean between night and afternoon, 0 to 1.
-    #[arg(long, default_value_t = 0.4, value_parser = crate::numbers::part)]
+    #[arg(long, default_value_t = 0.4, value_parser = crate::cli::numbers::part)]
     pub swing: f64,
     /// Share of its cores that a VM uses.
-    #[arg(long, default_value_t = 0.25, value_parser = crate::numbers::part)]
+    #[arg(long, default_value_t = 0.25, value_parser = crate::cli::numbers::part)]
     pub vm_cpu: f64,
     /// Minutes between two runs of keep-policy.
     #[arg(long, default_value_t = 30)]
@@ -47,7 +48,7 @@ pub struct Options {
     #[arg(long, default_value_t = 400)]
     pub moves: u32,
     /// What a move must be worth: share of a server freed or evened out, per GiB sent; 0 takes every move.
-    #[arg(long, default_value_t = 0.0, value_parser = crate::numbers::amount)]
+    #[arg(long, default_value_t = 0.0, value_parser = crate::cli::numbers::amount)]
     pub gain: f64,
     /// Which policy places VMs, and is kept.
     #[arg(long, value_parser = allocation, default_value = "best-fit")]

@@ -5,7 +5,7 @@ pub mod day;
 pub mod report;
 pub mod table;
 
-use super::manifest::Manifest;
+use crate::experiment::manifest::Manifest;
 use anyhow::{Context, anyhow};
 use std::path::PathBuf;
 use std::time::Instant;

@@ -4,7 +4,7 @@
 //! The core plans all of them at once and moves what would land elsewhere. A row is what the plan makes of the servers after each VM; that
 //! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
 
-use super::day::name;
+use crate::experiment::keep_policy::day::name;
 use crate::sim::{Sign, Simulation};
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;

@@ -1,13 +1,13 @@
 //! One cell: a VM of a size and image is started, watched by packets while it moves to another server, judged and deleted.
 
 use super::Rules;
-use super::gap::{Gap, judge};
-use crate::client::Client;
-use crate::emulated::control::{Answer, Ask, Status};
-use crate::emulated::motion::Pause;
-use crate::emulated::probe::{Packet, Probe};
+use crate::cli::vm;
+use crate::control::client::Client;
+use crate::control::messages::{Answer, Ask, Status};
+use crate::experiment::live::loss_analysis::{Gap, judge};
 use crate::experiment::world::{Bare, Run, Start, World, wait};
-use crate::vm_verbs;
+use crate::node::probe::{Packet, Probe};
+use crate::node::vm_relocation::Pause;
 use anyhow::{Context, bail};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -252,7 +252,7 @@ impl Bench {
             (Place::Run(run), rules) => {
                 if rules == Rules::After {
                     let downtime = u64::try_from(DOWNTIME.as_nanos())?;
-                    vm_verbs::move_vm(run.lab_name(), vm.id, to, 1, BitRate::mbit(RATE), downtime, ROUNDS)?;
+                    vm::move_vm(run.lab_name(), vm.id, to, 1, BitRate::mbit(RATE), downtime, ROUNDS)?;
                 }
                 run.controller.json(&["migrate", &name, "--to", to, "--force"]).map(drop)
             }

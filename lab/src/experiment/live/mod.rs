@@ -9,12 +9,12 @@
 //!
 //! Each is measured for sizes of memory and for what the VM writes to it (its image), by numbered packets in both directions.
 
-mod gap;
+mod loss_analysis;
 mod measure;
 mod report;
 
-use super::manifest::Manifest;
-use super::world::World;
+use crate::experiment::manifest::Manifest;
+use crate::experiment::world::World;
 use anyhow::{Context, bail};
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each pause), two drawings, a table.
 
 use super::Rules;
-use super::measure::Cell;
+use crate::experiment::live::measure::Cell;
 use crate::experiment::plot;
 use anyhow::Context;
 use std::fmt::Write as _;
