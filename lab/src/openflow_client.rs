@@ -23,7 +23,7 @@ pub(crate) struct Refusal {
 }
 
 /// See the module.
-pub(crate) struct Speaker {
+pub(crate) struct OpenFlowClient {
     stream: UnixStream,
     input: Vec<u8>,
     xid: u32,
@@ -63,12 +63,12 @@ pub(crate) fn apply(actions: Vec<Action>) -> Vec<Instruction> {
     vec![Instruction::ApplyActions(Pad::default(), actions)]
 }
 
-impl Speaker {
+impl OpenFlowClient {
     /// Waits for the socket.
     ///
     /// # Errors
     /// When nobody listens within half a minute.
-    pub(crate) fn dial(socket: &Path) -> anyhow::Result<Speaker> {
+    pub(crate) fn connect(socket: &Path) -> anyhow::Result<OpenFlowClient> {
         let start = Instant::now();
         let mut stream = loop {
             match UnixStream::connect(socket) {
@@ -81,14 +81,14 @@ impl Speaker {
         };
         stream.set_read_timeout(Some(LIMIT))?;
         stream.write_all(&[header::V13, 0, 0, 8, 0, 0, 0, 1])?;
-        Ok(Speaker { stream, input: Vec::new(), xid: 1 })
+        Ok(OpenFlowClient { stream, input: Vec::new(), xid: 1 })
     }
 
     /// Sends messages and a barrier, and waits for its reply: then all are carried out or refused. What was refused.
     ///
     /// # Errors
     /// When the switch does not answer, or answers no OpenFlow.
-    pub(crate) fn carry_out(&mut self, messages: &[Message]) -> anyhow::Result<Vec<Refusal>> {
+    pub(crate) fn execute(&mut self, messages: &[Message]) -> anyhow::Result<Vec<Refusal>> {
         let mut out = Vec::new();
         for message in messages {
             self.xid += 1;
@@ -124,7 +124,7 @@ impl Speaker {
     /// # Errors
     /// With what was refused, too.
     pub(crate) fn must(&mut self, messages: &[Message]) -> anyhow::Result<()> {
-        let refused = self.carry_out(messages)?;
+        let refused = self.execute(messages)?;
         ensure!(refused.is_empty(), "the switch refuses a flow: {refused:?}");
         Ok(())
     }

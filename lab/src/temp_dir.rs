@@ -77,18 +77,18 @@ pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct TempDir(PathBuf);
 
-impl Scratch {
+impl TempDir {
     /// Makes one below the system's temporary folder.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(what: &str) -> anyhow::Result<Scratch> {
+    pub fn new(what: &str) -> anyhow::Result<TempDir> {
         let path = std::env::temp_dir().join(format!("tandem-{what}-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         all(|paths| paths.push(path.clone()));
-        Ok(Scratch(path))
+        Ok(TempDir(path))
     }
 
     /// Where it is.
@@ -97,7 +97,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempDir {
     fn drop(&mut self) {
         remove(&self.0);
         all(|paths| paths.retain(|p| *p != self.0));
@@ -111,7 +111,7 @@ mod tests {
     /// Somebody still makes things in it while it is removed; it is gone when he has ended.
     #[test]
     fn a_folder_into_which_somebody_still_writes_is_gone_in_the_end() {
-        let scratch = Scratch::new("scratch-test").expect("a folder");
+        let scratch = TempDir::new("scratch-test").expect("a folder");
         let folder = scratch.path().to_owned();
         let at = folder.clone();
         let writer = std::thread::spawn(move || {

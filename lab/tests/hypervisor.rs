@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order, report::Report};
 use tandem_lab::control::client::Client;
-use tandem_lab::control::messages::{self, Ask};
+use tandem_lab::control::messages::{self, LabRequest};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SITE: &str = "name = \"orders\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
@@ -39,7 +39,7 @@ impl Lab {
         let up = run(&[&up[..], &places[..]].concat())?;
         if up.status.success() {
             // The servers reach each other without a controller.
-            messages::ask(&lab.name, &Ask::Hubs)?;
+            messages::ask(&lab.name, &LabRequest::Hubs)?;
             return Ok(Some(lab));
         }
         let why = String::from_utf8_lossy(&up.stderr).trim().to_owned();

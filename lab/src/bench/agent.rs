@@ -2,7 +2,7 @@
 //! of four ports and four classes each, as on a testbed's machine; once with all switches of a k=8 fat tree in one process.
 
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
-use crate::temp_dir::Scratch;
+use crate::temp_dir::TempDir;
 use crate::world::emulated::network::port_name;
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn measure(name: &str, text: &str, site: &Site, options: &Options) -> anyhow::Result<()> {
-    let scratch = Scratch::new("agent-bench")?;
+    let scratch = TempDir::new("agent-bench")?;
     let folder = scratch.path();
     let file = folder.join("site.toml");
     std::fs::write(&file, text)?;

@@ -1,9 +1,9 @@
 //! How long an emulated data centre takes to come up and to go, beside the floor: the same namespaces and links by `ip -batch`, and the
 //! same bridges by one `ovs-vsctl`.
 
-use crate::control::messages::{self, Answer, Ask};
+use crate::control::messages::{self, LabRequest, LabResponse};
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
-use crate::temp_dir::Scratch;
+use crate::temp_dir::TempDir;
 use crate::world::emulated::datapath::Choice;
 use crate::world::emulated::lab_control::{self, Plan};
 use crate::world::emulated::network::port_name;
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     );
     for _ in 0..options.repeat {
         let floor = floor(&site)?;
-        let scratch = Scratch::new("bench")?;
+        let scratch = TempDir::new("bench")?;
         let file = scratch.path().join("site.toml");
         std::fs::write(&file, &text)?;
         let name = format!("bench-{}", std::process::id());
@@ -101,7 +101,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         controller.wait_connected(Duration::from_secs(120))?;
         let connected = start.elapsed();
         let used = before.saturating_sub(memory_free());
-        let Answer::Pings(pings) = messages::ask(&name, &Ask::PingAll { senders: Some(PINGING) })? else {
+        let LabResponse::Pings(pings) =
+            messages::ask(&name, &LabRequest::PingAll { senders: Some(PINGING) })?
+        else {
             bail!("the lab answered something else")
         };
         let end = Instant::now();

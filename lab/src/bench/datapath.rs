@@ -10,8 +10,8 @@
 
 use crate::bench::agent::Agent;
 use crate::controller_process;
-use crate::openflow_client::{self, Speaker};
-use crate::temp_dir::Scratch;
+use crate::openflow_client::{self, OpenFlowClient};
+use crate::temp_dir::TempDir;
 use crate::world::emulated::datapath::Datapath;
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
@@ -159,7 +159,7 @@ fn program(socket: &Path) -> anyhow::Result<()> {
         let matching = Match { fields: vec![Field::InPort(from)] };
         openflow_client::add(0, 100, matching, openflow_client::apply(vec![Action::output(to)]))
     });
-    Speaker::dial(socket)?.must(&flows).with_context(|| format!("programming {}", socket.display()))
+    OpenFlowClient::connect(socket)?.must(&flows).with_context(|| format!("programming {}", socket.display()))
 }
 
 /// UDP packets of some flows, each a frame of this many bytes with its check sequence.
@@ -244,7 +244,7 @@ impl Row {
 }
 
 fn measure(options: &Options) -> anyhow::Result<()> {
-    let scratch = Scratch::new("datapath-bench")?;
+    let scratch = TempDir::new("datapath-bench")?;
     let folder = scratch.path();
     let mut rows = Vec::new();
     for (n, length) in [1, 3].into_iter().enumerate() {

@@ -1,7 +1,7 @@
 //! `tandem-lab vm`: what a person can do to a lab's VMs without the controller.
 
 use crate::control::labs;
-use crate::control::messages::{self, Answer, Ask};
+use crate::control::messages::{self, LabRequest, LabResponse};
 use crate::node::guest::Change;
 use crate::node::loads::ServerLoad;
 use anyhow::{Context, bail};
@@ -10,7 +10,7 @@ use tandem_model::BitRate;
 
 /// See the module.
 #[derive(Debug, Subcommand)]
-pub enum VmVerb {
+pub enum VmCommand {
     /// Let a VM do something else from now on than its image does.
     Load {
         /// The lab's name; not needed while only one is up.
@@ -90,8 +90,8 @@ fn id(vm: &str) -> anyhow::Result<u64> {
 /// # Errors
 /// When there is no such lab, or it does not answer.
 pub fn loads(lab: &str) -> anyhow::Result<Vec<ServerLoad>> {
-    match messages::ask(lab, &Ask::Loads)? {
-        Answer::Loads { servers } => Ok(servers),
+    match messages::ask(lab, &LabRequest::Loads)? {
+        LabResponse::Loads { servers } => Ok(servers),
         _ => bail!("the lab answered something else"),
     }
 }
@@ -112,9 +112,9 @@ pub fn move_vm(
     let servers = loads(lab)?;
     let to =
         servers.iter().position(|s| s.name == to).with_context(|| format!("there is no server {to:?}"))?;
-    let ask = Ask::MoveVm { vm, to: u32::try_from(to)?, port, rate: rate.0, downtime_ns, rounds };
+    let ask = LabRequest::MoveVm { vm, to: u32::try_from(to)?, port, rate: rate.0, downtime_ns, rounds };
     match messages::ask(lab, &ask)? {
-        Answer::Moved { downtime_ns } => Ok(downtime_ns),
+        LabResponse::Moved { downtime_ns } => Ok(downtime_ns),
         _ => bail!("the lab answered something else"),
     }
 }
@@ -123,22 +123,22 @@ pub fn move_vm(
 ///
 /// # Errors
 /// With what the lab says.
-pub fn run(verb: VmVerb) -> anyhow::Result<()> {
-    match verb {
-        VmVerb::Load { name, user, vm, cpu, dirty, working_set, net, gateway } => {
+pub fn run(command: VmCommand) -> anyhow::Result<()> {
+    match command {
+        VmCommand::Load { name, user, vm, cpu, dirty, working_set, net, gateway } => {
             let (lab, vm) = (labs::pick(name, user.as_deref())?, id(&vm)?);
             let change = Change { cpu, dirty: dirty.map(|d| d.0), working_set };
-            messages::ask(&lab, &Ask::LoadVm { vm, change })?;
+            messages::ask(&lab, &LabRequest::LoadVm { vm, change })?;
             if let Some(net) = net {
-                messages::ask(&lab, &Ask::SendFrom { id: FLOWS + vm, vm, gateway, rate: net.0 })?;
+                messages::ask(&lab, &LabRequest::SendFrom { id: FLOWS + vm, vm, gateway, rate: net.0 })?;
             }
         }
-        VmVerb::Move { name, user, vm, to, port, rate, downtime, rounds } => {
+        VmCommand::Move { name, user, vm, to, port, rate, downtime, rounds } => {
             let lab = labs::pick(name, user.as_deref())?;
             let silent = move_vm(&lab, id(&vm)?, &to, port, rate, downtime * 1_000_000, rounds)?;
             println!("{vm} is on {to}; it was silent for {:.1} ms", silent as f64 / 1e6);
         }
-        VmVerb::Loads { name, user, json } => {
+        VmCommand::Loads { name, user, json } => {
             let servers = loads(&labs::pick(name, user.as_deref())?)?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&servers)?);

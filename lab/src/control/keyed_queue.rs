@@ -13,7 +13,7 @@ const WORKERS: usize = 4;
 
 /// What an order concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
+pub enum Key {
     /// A VM.
     Vm(u64),
     /// A generated flow.
@@ -39,9 +39,9 @@ struct Job {
 #[derive(Default)]
 struct Inner {
     /// Lanes with something under way or to be done; what waits in each.
-    lanes: BTreeMap<Lane, VecDeque<Job>>,
+    queues: BTreeMap<Key, VecDeque<Job>>,
     /// Lanes with nothing under way and something to be done.
-    ready: VecDeque<Lane>,
+    ready: VecDeque<Key>,
     /// What waits in all lanes together.
     waiting: usize,
     closed: bool,
@@ -54,24 +54,24 @@ struct Shared {
 }
 
 /// See the module. The workers end when it is dropped; what is under way is finished.
-pub struct Lanes {
+pub struct KeyedQueue {
     shared: Arc<Shared>,
 }
 
-impl Lanes {
+impl KeyedQueue {
     /// Starts the workers; each calls `enter` first and keeps what that gives (a runtime's guard) until it ends.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn new<G: 'static>(enter: impl Fn() -> G + Clone + Send + 'static) -> std::io::Result<Lanes> {
+    pub fn new<G: 'static>(enter: impl Fn() -> G + Clone + Send + 'static) -> std::io::Result<KeyedQueue> {
         let shared: Arc<Shared> = Arc::default();
         for n in 0..WORKERS {
             let (shared, enter) = (shared.clone(), enter.clone());
             std::thread::Builder::new().name(format!("orders-{n}")).spawn(move || {
                 let _guard = enter();
-                while let Some((lane, job)) = shared.next() {
+                while let Some((key, job)) = shared.next() {
                     match job.length {
-                        Length::Short => shared.carry_out(lane, job.work),
+                        Length::Short => shared.execute(key, job.work),
                         Length::Long => {
                             let (own, enter) = (shared.clone(), enter.clone());
                             let work = Arc::new(Mutex::new(Some(job.work)));
@@ -79,21 +79,21 @@ impl Lanes {
                             let started = std::thread::Builder::new().name("order".into()).spawn(move || {
                                 let _guard = enter();
                                 if let Some(work) = lock(&theirs).take() {
-                                    own.carry_out(lane, work);
+                                    own.execute(key, work);
                                 }
                             });
                             // Where no thread can be had, this one does it.
                             if started.is_err()
                                 && let Some(work) = lock(&work).take()
                             {
-                                shared.carry_out(lane, work);
+                                shared.execute(key, work);
                             }
                         }
                     }
                 }
             })?;
         }
-        Ok(Lanes { shared })
+        Ok(KeyedQueue { shared })
     }
 
     /// How many orders wait. Whoever submits is to submit no more while there are too many.
@@ -102,20 +102,20 @@ impl Lanes {
     }
 
     /// Adds an order to the end of its lane.
-    pub fn submit(&self, lane: Lane, length: Length, work: impl FnOnce() + Send + 'static) {
+    pub fn submit(&self, key: Key, length: Length, work: impl FnOnce() + Send + 'static) {
         let mut inner = lock(&self.shared.inner);
         let job = Job { length, work: Box::new(work) };
-        let idle = !inner.lanes.contains_key(&lane);
-        inner.lanes.entry(lane).or_default().push_back(job);
+        let idle = !inner.queues.contains_key(&key);
+        inner.queues.entry(key).or_default().push_back(job);
         inner.waiting += 1;
         if idle {
-            inner.ready.push_back(lane);
+            inner.ready.push_back(key);
             self.shared.more.notify_one();
         }
     }
 }
 
-impl Drop for Lanes {
+impl Drop for KeyedQueue {
     fn drop(&mut self) {
         lock(&self.shared.inner).closed = true;
         self.shared.more.notify_all();
@@ -124,13 +124,13 @@ impl Drop for Lanes {
 
 impl Shared {
     /// The next order of a lane in which nothing is under way; `None` at the end.
-    fn next(&self) -> Option<(Lane, Job)> {
+    fn next(&self) -> Option<(Key, Job)> {
         let mut inner = lock(&self.inner);
         loop {
-            while let Some(lane) = inner.ready.pop_front() {
-                if let Some(job) = inner.lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
+            while let Some(key) = inner.ready.pop_front() {
+                if let Some(job) = inner.queues.get_mut(&key).and_then(VecDeque::pop_front) {
                     inner.waiting -= 1;
-                    return Some((lane, job));
+                    return Some((key, job));
                 }
             }
             if inner.closed {
@@ -140,15 +140,15 @@ impl Shared {
         }
     }
 
-    fn carry_out(&self, lane: Lane, work: Work) {
+    fn execute(&self, key: Key, work: Work) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            tracing::error!("an order for {lane:?} has panicked; the next one of its lane goes on");
+            tracing::error!("an order for {key:?} has panicked; the next one of its lane goes on");
         }
         let mut inner = lock(&self.inner);
-        if inner.lanes.get(&lane).is_some_and(VecDeque::is_empty) {
-            inner.lanes.remove(&lane);
+        if inner.queues.get(&key).is_some_and(VecDeque::is_empty) {
+            inner.queues.remove(&key);
         } else {
-            inner.ready.push_back(lane);
+            inner.ready.push_back(key);
             self.more.notify_one();
         }
     }
@@ -164,30 +164,30 @@ mod tests {
 
     #[test]
     fn a_lane_keeps_its_order_and_long_orders_hold_their_own_lane_only() {
-        let lanes = Lanes::new(|| ()).expect("threads");
+        let queues = KeyedQueue::new(|| ()).expect("threads");
         let (say, said) = mpsc::channel();
         let (open, gate) = mpsc::channel::<()>();
         // More long ones than there are workers, of which the first VM's waits for us.
         let tell = say.clone();
-        lanes.submit(Lane::Vm(1), Length::Long, move || {
+        queues.submit(Key::Vm(1), Length::Long, move || {
             gate.recv_timeout(LIMIT).expect("the gate");
             tell.send("1: moved").expect("heard");
         });
         let tell = say.clone();
-        lanes.submit(Lane::Vm(1), Length::Short, move || tell.send("1: stopped").expect("heard"));
+        queues.submit(Key::Vm(1), Length::Short, move || tell.send("1: stopped").expect("heard"));
         let (hold, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         for vm in 10..20 {
             let held = held.clone();
-            lanes.submit(Lane::Vm(vm), Length::Long, move || {
+            queues.submit(Key::Vm(vm), Length::Long, move || {
                 let _ = lock(&held).recv_timeout(LIMIT);
             });
         }
         let tell = say.clone();
-        lanes.submit(Lane::Vm(2), Length::Short, move || tell.send("2: started").expect("heard"));
+        queues.submit(Key::Vm(2), Length::Short, move || tell.send("2: started").expect("heard"));
         assert_eq!(said.recv_timeout(LIMIT), Ok("2: started"), "another VM does not wait");
         assert!(said.try_recv().is_err(), "the first one still waits");
-        assert_eq!(lanes.waiting(), 1, "the stop behind it; the long ones are under way");
+        assert_eq!(queues.waiting(), 1, "the stop behind it; the long ones are under way");
         open.send(()).expect("open");
         assert_eq!(said.recv_timeout(LIMIT), Ok("1: moved"));
         assert_eq!(said.recv_timeout(LIMIT), Ok("1: stopped"));
@@ -196,12 +196,12 @@ mod tests {
 
     #[test]
     fn an_order_that_panics_does_not_hold_up_its_lane() {
-        let lanes = Lanes::new(|| ()).expect("threads");
+        let queues = KeyedQueue::new(|| ()).expect("threads");
         let (say, said) = mpsc::channel();
         for n in 0..2 * WORKERS {
-            lanes.submit(Lane::Flow(1), Length::Short, move || assert!(n > 100, "on purpose"));
+            queues.submit(Key::Flow(1), Length::Short, move || assert!(n > 100, "on purpose"));
         }
-        lanes.submit(Lane::Flow(1), Length::Short, move || say.send(()).expect("heard"));
+        queues.submit(Key::Flow(1), Length::Short, move || say.send(()).expect("heard"));
         assert_eq!(said.recv_timeout(LIMIT), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! Finding a lab and connecting to it: names are per user, and whoever listens is checked before anything is said
 //! ([`tandem_agent_protocol::lab_sockets`]). A lab of one's own is called by its name, another user's `UID/NAME`.
 
-use crate::control::messages::{Answer, Ask};
+use crate::control::messages::{LabRequest, LabResponse};
 use anyhow::{Context, bail};
 use nix::unistd::{Uid, User, geteuid, seteuid};
 use std::io::{BufRead, BufReader, Write};
@@ -155,8 +155,8 @@ pub fn pick(name: Option<String>, of: Option<&str>) -> anyhow::Result<String> {
 /// When there is no such lab, or it does not answer.
 pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
     let stream = connect(name, false)?;
-    match say(name, &stream, &Ask::Hold)? {
-        Answer::Done => Ok(stream),
+    match say(name, &stream, &LabRequest::Hold)? {
+        LabResponse::Done => Ok(stream),
         _ => bail!("the lab {name:?} cannot be held"),
     }
 }
@@ -165,17 +165,17 @@ pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
 ///
 /// # Errors
 /// When there is no such lab, or it does not answer.
-pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
+pub fn ask(name: &str, ask: &LabRequest) -> anyhow::Result<LabResponse> {
     say(name, &connect(name, false)?, ask)
 }
 
-fn say(name: &str, stream: &UnixStream, ask: &Ask) -> anyhow::Result<Answer> {
+fn say(name: &str, stream: &UnixStream, ask: &LabRequest) -> anyhow::Result<LabResponse> {
     // A lab that turns us away says why and ends; it may have done so before this is written.
     let said = writeln!(&*stream, "{}", serde_json::to_string(ask)?);
     let mut line = String::new();
     let heard = BufReader::new(stream).read_line(&mut line);
     match serde_json::from_str(&line) {
-        Ok(Answer::Error { why }) => bail!("{why}"),
+        Ok(LabResponse::Error { why }) => bail!("{why}"),
         Ok(answer) => Ok(answer),
         Err(_) => {
             said.and(heard.map(drop)).with_context(|| format!("speaking to the lab {name:?}"))?;

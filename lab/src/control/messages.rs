@@ -12,7 +12,7 @@ pub use crate::control::labs::{ask, hold};
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
-pub enum Ask {
+pub enum LabRequest {
     /// What is there?
     Status,
     /// Where is a node?
@@ -104,7 +104,7 @@ pub enum Ask {
 /// An answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
-pub enum Answer {
+pub enum LabResponse {
     /// To `Status`.
     Status(Status),
     /// To `Find`.
@@ -308,20 +308,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn some_ask() -> impl Strategy<Value = Ask> {
+    fn some_ask() -> impl Strategy<Value = LabRequest> {
         let end = || (".{0,9}", any::<u32>()).prop_map(|(name, ip)| (name, Ipv4Addr::from(ip)));
         prop_oneof![
-            Just(Ask::Status),
-            Just(Ask::Down),
-            Just(Ask::Hold),
-            ".{0,20}".prop_map(|node| Ask::Find { node }),
-            any::<Option<usize>>().prop_map(|senders| Ask::PingAll { senders }),
+            Just(LabRequest::Status),
+            Just(LabRequest::Down),
+            Just(LabRequest::Hold),
+            ".{0,20}".prop_map(|node| LabRequest::Find { node }),
+            any::<Option<usize>>().prop_map(|senders| LabRequest::PingAll { senders }),
             (any::<u64>(), end(), end(), any::<u64>(), any::<bool>())
-                .prop_map(|(id, from, to, rate, tcp)| Ask::StartFlow { id, from, to, rate, tcp }),
+                .prop_map(|(id, from, to, rate, tcp)| LabRequest::StartFlow { id, from, to, rate, tcp }),
             (any::<u64>(), any::<u64>(), ".{0,9}", any::<u64>())
-                .prop_map(|(id, vm, gateway, rate)| Ask::SendFrom { id, vm, gateway, rate }),
+                .prop_map(|(id, vm, gateway, rate)| LabRequest::SendFrom { id, vm, gateway, rate }),
             (any::<u64>(), any::<[u32; 3]>(), any::<[u64; 2]>()).prop_map(
-                |(vm, [to, port, rounds], [rate, downtime_ns])| Ask::MoveVm {
+                |(vm, [to, port, rounds], [rate, downtime_ns])| LabRequest::MoveVm {
                     vm,
                     to,
                     port,
@@ -330,12 +330,14 @@ mod tests {
                     rounds
                 }
             ),
-            (any::<u64>(), any::<Option<u64>>()).prop_map(|(vm, dirty)| Ask::LoadVm {
+            (any::<u64>(), any::<Option<u64>>()).prop_map(|(vm, dirty)| LabRequest::LoadVm {
                 vm,
                 change: Change { cpu: Some(0.5), dirty, working_set: None }
             }),
             (end(), end(), proptest::collection::vec(".{0,9}", 0..3), any::<u64>()).prop_map(
-                |(node, vm, taps, every_us)| Ask::StartProbe { probe: Probe { node, vm, taps, every_us } }
+                |(node, vm, taps, every_us)| LabRequest::StartProbe {
+                    probe: Probe { node, vm, taps, every_us }
+                }
             ),
         ]
     }
@@ -346,7 +348,7 @@ mod tests {
         fn what_is_asked_is_one_line_and_is_understood_as_it_was_meant(ask in some_ask()) {
             let line = serde_json::to_string(&ask).expect("JSON");
             prop_assert!(!line.contains('\n'));
-            let heard: Ask = serde_json::from_str(&line).expect("what was said");
+            let heard: LabRequest = serde_json::from_str(&line).expect("what was said");
             prop_assert_eq!(serde_json::to_string(&heard).expect("JSON"), line);
         }
 
@@ -361,12 +363,12 @@ mod tests {
                 text[at] = c;
             }
             let line: String = text.into_iter().collect();
-            if let Err(error) = serde_json::from_str::<Ask>(&line) {
-                let answer = Answer::Error { why: format!("not understood: {error}") };
+            if let Err(error) = serde_json::from_str::<LabRequest>(&line) {
+                let answer = LabResponse::Error { why: format!("not understood: {error}") };
                 let answer = serde_json::to_string(&answer).expect("JSON");
                 prop_assert!(!answer.contains('\n'));
-                let heard = serde_json::from_str::<Answer>(&answer);
-                let is_error = matches!(heard, Ok(Answer::Error { .. }));
+                let heard = serde_json::from_str::<LabResponse>(&answer);
+                let is_error = matches!(heard, Ok(LabResponse::Error { .. }));
                 prop_assert!(is_error);
             }
         }
@@ -378,9 +380,9 @@ mod tests {
             let [bytes, sent, received, reordered] = counts;
             let goodput = f64::from(goodput);
             let flow = FlowReport { id, ends, bytes, sent, received, reordered, goodput, ended, ..Default::default() };
-            let line = serde_json::to_string(&Answer::Flows { flows: vec![flow] }).expect("JSON");
+            let line = serde_json::to_string(&LabResponse::Flows { flows: vec![flow] }).expect("JSON");
             prop_assert!(!line.contains('\n'));
-            let heard: Answer = serde_json::from_str(&line).expect("what was said");
+            let heard: LabResponse = serde_json::from_str(&line).expect("what was said");
             prop_assert_eq!(serde_json::to_string(&heard).expect("JSON"), line);
         }
     }

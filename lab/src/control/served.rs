@@ -94,9 +94,9 @@ impl Served {
 
 /// What VMs were last asked for with.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<BTreeMap<u64, wire::Allocate>>);
+pub struct VmRecords(Mutex<BTreeMap<u64, wire::Allocate>>);
 
-impl Kept {
+impl VmRecords {
     /// Adds to each VM what is kept with it, and forgets those that are not there.
     pub fn complete(&self, hello: &mut wire::Hello) {
         let mut kept = lock(&self.0);

@@ -6,10 +6,10 @@
 //! ```
 
 use crate::control::admission::{Admission, goodbye};
-use crate::control::keyed_queue::{Lane, Lanes, Length};
-use crate::control::messages::{Answer, Ask};
+use crate::control::keyed_queue::{Key, KeyedQueue, Length};
+use crate::control::messages::{LabRequest, LabResponse};
 use crate::control::peer_lines::PeerLines;
-use crate::control::served::{Controller, Kept, Served};
+use crate::control::served::{Controller, Served, VmRecords};
 use crate::precopy::transfer::Control;
 use crate::precopy::{Begun, Failed, Migrations, Todo, todo};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -84,11 +84,11 @@ pub trait World: Send + Sync + 'static {
     fn start_traffic(&self, order: &wire::TrafficStart) -> anyhow::Result<()>;
     /// Ends a flow; its figures stay.
     fn stop_traffic(&self, id: u64);
-    /// Answers a question; `Ask::Down`, `Ask::Hold` and `Ask::MoveVm` are not among them.
+    /// Answers a question; `LabRequest::Down`, `LabRequest::Hold` and `LabRequest::MoveVm` are not among them.
     ///
     /// # Errors
     /// When it cannot be answered.
-    fn answer(&self, ask: &Ask) -> anyhow::Result<Answer>;
+    fn answer(&self, ask: &LabRequest) -> anyhow::Result<LabResponse>;
     /// What is to be done before the process ends.
     fn end(&self);
 }
@@ -125,12 +125,12 @@ impl Reports {
 struct Orders<W> {
     world: Arc<W>,
     reports: Reports,
-    lanes: Lanes,
+    queue: KeyedQueue,
     migrations: Migrations,
     /// The controller that is attached.
     served: Served,
     /// What is kept with VMs.
-    kept: Kept,
+    kept: VmRecords,
     /// How often loads are asked for; none before the first order.
     loads: (Mutex<Option<Duration>>, Condvar),
     /// VMs that were moved by hand.
@@ -172,7 +172,7 @@ impl<W: World> Hypervisor for Service<W> {
             let _attached = attached;
             while let Ok(Some(order)) = inbox.message().await {
                 // Back-pressure: what is not read waits at the controller.
-                while orders.lanes.waiting() >= WAITING {
+                while orders.queue.waiting() >= WAITING {
                     tokio::time::sleep(PAUSE).await;
                 }
                 if let Some(order) = order.order {
@@ -187,27 +187,27 @@ impl<W: World> Hypervisor for Service<W> {
 impl<W: World> Orders<W> {
     /// Carries an order out at once where that takes no time, or puts it into its lane.
     fn take(self: &Arc<Self>, order: Kind) {
-        let lane = match &order {
-            Kind::Allocate(a) => Lane::Vm(a.vm),
+        let key = match &order {
+            Kind::Allocate(a) => Key::Vm(a.vm),
             Kind::Stop(s) => {
                 // It does not wait for a transfer that is of no use any more.
                 if self.kept.is_meant(s.vm, s.placed_at_ns) {
                     self.migrations.cancel_vm(s.vm);
                 }
-                Lane::Vm(s.vm)
+                Key::Vm(s.vm)
             }
-            Kind::Resize(r) => Lane::Vm(r.vm),
-            Kind::Connect(c) => Lane::Vm(c.vm),
-            Kind::Tag(t) => Lane::Vm(t.kept.as_ref().map_or(0, |k| k.vm)),
-            Kind::TrafficStart(t) => Lane::Flow(t.id),
-            Kind::TrafficStop(t) => Lane::Flow(t.id),
+            Kind::Resize(r) => Key::Vm(r.vm),
+            Kind::Connect(c) => Key::Vm(c.vm),
+            Kind::Tag(t) => Key::Vm(t.kept.as_ref().map_or(0, |k| k.vm)),
+            Kind::TrafficStart(t) => Key::Flow(t.id),
+            Kind::TrafficStop(t) => Key::Flow(t.id),
             Kind::Migrate(m) => {
                 let m = *m;
                 return match self.migrations.begin(&m) {
                     Begun::New(control) => {
                         let own = self.clone();
-                        self.lanes
-                            .submit(Lane::Vm(m.vm), Length::Long, move || drop(own.migrate(&m, &control)));
+                        self.queue
+                            .submit(Key::Vm(m.vm), Length::Long, move || drop(own.migrate(&m, &control)));
                     }
                     Begun::UnderWay(Some(said)) => self.reports.send(said),
                     Begun::UnderWay(None) => {}
@@ -222,10 +222,10 @@ impl<W: World> Orders<W> {
             }
         };
         let own = self.clone();
-        self.lanes.submit(lane, Length::Short, move || own.carry_out(order));
+        self.queue.submit(key, Length::Short, move || own.execute(order));
     }
 
-    fn carry_out(&self, order: Kind) {
+    fn execute(&self, order: Kind) {
         let (world, reports) = (&self.world, &self.reports);
         match order {
             Kind::Allocate(a) => {
@@ -339,7 +339,7 @@ impl<W: World> Orders<W> {
         };
         let (sender, ended) = mpsc::channel();
         let own = self.clone();
-        self.lanes.submit(Lane::Vm(order.vm), Length::Long, move || {
+        self.queue.submit(Key::Vm(order.vm), Length::Long, move || {
             let _ = sender.send(own.migrate(&order, &control));
         });
         match ended.recv()? {
@@ -390,10 +390,10 @@ pub fn run(
     let orders = Arc::new(Orders {
         world,
         reports,
-        lanes: Lanes::new(|| handle.enter())?,
+        queue: KeyedQueue::new(|| handle.enter())?,
         migrations: Migrations::default(),
         served: Served::default(),
-        kept: Kept::default(),
+        kept: VmRecords::default(),
         loads: Default::default(),
         by_hand: AtomicU64::new(0),
         lines: PeerLines::default(),
@@ -428,7 +428,7 @@ pub fn run(
         if let Some(why) = refused {
             // Whoever does not read it does not hear it.
             let _ = stream.set_nonblocking(true);
-            let _ = writeln!(stream, "{}", serde_json::to_string(&Answer::Error { why })?);
+            let _ = writeln!(stream, "{}", serde_json::to_string(&LabResponse::Error { why })?);
             continue;
         }
         let (orders, conversations) = (orders.clone(), conversations.clone());
@@ -506,13 +506,13 @@ fn converse<W: World>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Re
     for line in BufReader::new(stream.take(1 << 20)).lines() {
         // Whoever held the lab may have been killed in the middle of a line.
         let Ok(line) = line else { break };
-        let answer = match serde_json::from_str::<Ask>(&line) {
-            Ok(Ask::Down) => Answer::Ending,
-            Ok(Ask::Hold) => {
+        let answer = match serde_json::from_str::<LabRequest>(&line) {
+            Ok(LabRequest::Down) => LabResponse::Ending,
+            Ok(LabRequest::Hold) => {
                 held = true;
-                Answer::Done
+                LabResponse::Done
             }
-            Ok(Ask::MoveVm { vm, to, port, rate, downtime_ns, rounds }) => {
+            Ok(LabRequest::MoveVm { vm, to, port, rate, downtime_ns, rounds }) => {
                 let order = wire::Migrate {
                     migration: 0,
                     vm,
@@ -526,15 +526,17 @@ fn converse<W: World>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Re
                     resources: None,
                 };
                 match orders.move_by_hand(order) {
-                    Ok(downtime_ns) => Answer::Moved { downtime_ns },
-                    Err(error) => Answer::Error { why: format!("{error:#}") },
+                    Ok(downtime_ns) => LabResponse::Moved { downtime_ns },
+                    Err(error) => LabResponse::Error { why: format!("{error:#}") },
                 }
             }
-            Ok(ask) => world.answer(&ask).unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") }),
-            Err(error) => Answer::Error { why: format!("not understood: {error}") },
+            Ok(ask) => {
+                world.answer(&ask).unwrap_or_else(|error| LabResponse::Error { why: format!("{error:#}") })
+            }
+            Err(error) => LabResponse::Error { why: format!("not understood: {error}") },
         };
         writeln!(writer, "{}", serde_json::to_string(&answer)?)?;
-        if matches!(answer, Answer::Ending) {
+        if matches!(answer, LabResponse::Ending) {
             writer.flush()?;
             world.end();
             std::process::exit(0);

@@ -9,7 +9,7 @@
 //! is a link's own only where no other link of its ways could have been the narrow one, else it is a lower bound. Senders hold
 //! themselves to the declared rate of their first link, as they do in every experiment: more than that is not looked for.
 
-use crate::control::messages::{Answer, Ask, FlowReport};
+use crate::control::messages::{FlowReport, LabRequest, LabResponse};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ pub struct Lab<'a> {
     /// The site, as both have it.
     pub site: &'a Site,
     /// Asks the lab.
-    pub ask: &'a dyn Fn(&Ask) -> anyhow::Result<Answer>,
+    pub ask: &'a dyn Fn(&LabRequest) -> anyhow::Result<LabResponse>,
     /// `tandem --json stats --now`.
     pub statistics: &'a dyn Fn() -> anyhow::Result<Value>,
 }
@@ -139,13 +139,13 @@ impl Lab<'_> {
     fn send(&self, pairs: &[(&End, &End)], rates: &[u64], seconds: f64) -> anyhow::Result<Vec<FlowReport>> {
         for (id, ((from, to), rate)) in (FLOWS..).zip(pairs.iter().zip(rates)) {
             let (from, to) = ((*from).clone(), (*to).clone());
-            (self.ask)(&Ask::StartFlow { id, from, to, rate: *rate, tcp: *rate > UDP_LIMIT })?;
+            (self.ask)(&LabRequest::StartFlow { id, from, to, rate: *rate, tcp: *rate > UDP_LIMIT })?;
         }
         std::thread::sleep(Duration::from_secs_f64(seconds));
         for (id, _) in (FLOWS..).zip(pairs) {
-            (self.ask)(&Ask::StopFlow { id })?;
+            (self.ask)(&LabRequest::StopFlow { id })?;
         }
-        let Answer::Flows { flows } = (self.ask)(&Ask::Flows)? else {
+        let LabResponse::Flows { flows } = (self.ask)(&LabRequest::Flows)? else {
             bail!("the lab answered something else")
         };
         (FLOWS..)

@@ -6,7 +6,7 @@
 //! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
 
 use super::plot;
-use crate::control::messages::{Ask, FlowReport};
+use crate::control::messages::{FlowReport, LabRequest};
 use crate::experiment::manifest::Manifest;
 use crate::experiment::plot::{COLORS, Line, SEED};
 use crate::experiment::records::Records;
@@ -226,7 +226,7 @@ impl Bench {
     }
 
     fn stop_flow(&self, id: u64) -> anyhow::Result<()> {
-        self.run.ask(&Ask::StopFlow { id }).map(drop)
+        self.run.ask(&LabRequest::StopFlow { id }).map(drop)
     }
 
     /// How the bottleneck's port chooses a packet's class: `queue` or `dscp`.

@@ -2,10 +2,10 @@
 //!
 //! [`Run::start`] brings up a world with a controller of its own; dropping it takes both down, and gives a testbed back.
 
-use crate::control::messages::{self, Answer, Ask, FlowReport, Status};
+use crate::control::messages::{self, FlowReport, LabRequest, LabResponse, Status};
 use crate::controller_process::{self, Controller, Options};
 use crate::experiment::records::Records;
-use crate::temp_dir::Scratch;
+use crate::temp_dir::TempDir;
 use crate::world::emulated::datapath::Choice;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up;
@@ -160,7 +160,7 @@ pub struct Bare {
     /// The site.
     pub site: Site,
     lab: Lab,
-    _scratch: Scratch,
+    _scratch: TempDir,
 }
 
 impl Bare {
@@ -170,7 +170,7 @@ impl Bare {
     /// With the step that failed; nothing is then left.
     pub fn start(world: &dyn World, start: Start<'_>) -> anyhow::Result<Bare> {
         let site = site::read(start.text, "the experiment's site")?;
-        let scratch = Scratch::new(start.name)?;
+        let scratch = TempDir::new(start.name)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
         let status =
             world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
@@ -188,7 +188,7 @@ impl Bare {
     ///
     /// # Errors
     /// With what it says.
-    pub fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    pub fn ask(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         messages::ask(&self.lab.name, ask)
     }
 }
@@ -203,7 +203,7 @@ pub struct Run {
     pub site: Site,
     /// After the controller: what it orders last is still carried out.
     lab: Lab,
-    _scratch: Scratch,
+    _scratch: TempDir,
 }
 
 /// What a run is started with.
@@ -249,7 +249,7 @@ impl Run {
     /// With the step that failed; nothing is then left.
     pub fn start(world: &dyn World, start: Start<'_>) -> anyhow::Result<Run> {
         let site = site::read(start.text, "the experiment's site")?;
-        let scratch = Scratch::new(start.name)?;
+        let scratch = TempDir::new(start.name)?;
         let file = scratch.path().join("site.toml");
         std::fs::write(&file, start.text)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
@@ -302,7 +302,7 @@ impl Run {
     ///
     /// # Errors
     /// With what it says.
-    pub fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    pub fn ask(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         messages::ask(&self.lab.name, ask)
     }
 
@@ -311,8 +311,10 @@ impl Run {
     /// # Errors
     /// With which, and why.
     pub fn check(&self) -> anyhow::Result<()> {
-        match self.ask(&Ask::Status)? {
-            Answer::Status(status) if !status.trouble.is_empty() => bail!("{}", status.trouble.join("; ")),
+        match self.ask(&LabRequest::Status)? {
+            LabResponse::Status(status) if !status.trouble.is_empty() => {
+                bail!("{}", status.trouble.join("; "))
+            }
             _ => Ok(()),
         }
     }
@@ -329,7 +331,7 @@ impl Run {
         rate: u64,
         tcp: bool,
     ) -> anyhow::Result<()> {
-        self.ask(&Ask::StartFlow { id, from: from.clone(), to: to.clone(), rate, tcp }).map(drop)
+        self.ask(&LabRequest::StartFlow { id, from: from.clone(), to: to.clone(), rate, tcp }).map(drop)
     }
 
     /// Every flow's figures.
@@ -337,8 +339,8 @@ impl Run {
     /// # Errors
     /// With what the world says.
     pub fn flows(&self) -> anyhow::Result<BTreeMap<u64, FlowReport>> {
-        match self.ask(&Ask::Flows)? {
-            Answer::Flows { flows } => Ok(flows.into_iter().map(|f| (f.id, f)).collect()),
+        match self.ask(&LabRequest::Flows)? {
+            LabResponse::Flows { flows } => Ok(flows.into_iter().map(|f| (f.id, f)).collect()),
             _ => bail!("the lab answered something else"),
         }
     }
@@ -359,10 +361,10 @@ impl Run {
     /// # Errors
     /// With what the world or the controller says.
     pub fn note(&self, moment: &str, records: &mut Records) -> anyhow::Result<()> {
-        if let Answer::Clocks { clocks } = self.ask(&Ask::Clocks)? {
+        if let LabResponse::Clocks { clocks } = self.ask(&LabRequest::Clocks)? {
             records.clocks(&self.lab.name, clocks);
         }
-        if let Answer::Counters { counters } = self.ask(&Ask::Counters)? {
+        if let LabResponse::Counters { counters } = self.ask(&LabRequest::Counters)? {
             records.interfaces(&self.lab.name, moment, &counters)?;
         }
         records.switches(&self.lab.name, moment, &self.controller.json(&["topology"])?)

@@ -3,7 +3,7 @@
 use crate::control::service::lock;
 use crate::node::hosts::Hosts;
 use crate::node::traffic::clock;
-use crate::node::vm_relocation::{Journey, Pause, Paused};
+use crate::node::vm_relocation::{Pause, Paused, VmRelocation};
 use crate::precopy::Failed;
 use crate::precopy::memory::Memory;
 use crate::precopy::transfer::{self, Control, Expected, How, PORT, Source, Step};
@@ -28,7 +28,7 @@ pub struct Movers {
 
 /// A VM that is being sent.
 struct Sent<'a> {
-    journey: &'a Journey,
+    relocation: &'a VmRelocation,
     order: &'a wire::Migrate,
     say: &'a dyn Fn(What),
     written: f64,
@@ -37,12 +37,12 @@ struct Sent<'a> {
 
 impl Source for Sent<'_> {
     fn written(&mut self) -> f64 {
-        let now = lock(&self.journey.guest).dirtied(clock());
+        let now = lock(&self.relocation.guest).dirtied(clock());
         now - std::mem::replace(&mut self.written, now)
     }
 
     fn pause(&mut self) -> anyhow::Result<()> {
-        self.paused = Some(self.journey.pause()?);
+        self.paused = Some(self.relocation.pause()?);
         // A cold one is silent for the whole of it; that it is the last of it is said when that is so.
         if self.order.live {
             (self.say)(What::Suspended(wire::Suspended { migration: self.order.migration }));
@@ -92,7 +92,7 @@ impl Movers {
         Ok(())
     }
 
-    /// Moves a VM: how long it was silent, in nanoseconds. Must be called as [`Journey::pause`].
+    /// Moves a VM: how long it was silent, in nanoseconds. Must be called as [`VmRelocation::pause`].
     ///
     /// # Errors
     /// With where it runs then, and why it was not moved.
@@ -106,11 +106,11 @@ impl Movers {
         let stays = |error: anyhow::Error| Failed { at: Some(order.from), why: format!("{error:#}") };
         let to = order.to as usize;
         let port = PortNo(order.uplink_port);
-        let journey = hosts.journey(order.vm, to, port).map_err(stays)?;
+        let relocation = hosts.relocation(order.vm, to, port).map_err(stays)?;
         self.receive_at(hosts, to).map_err(stays)?;
         let address = SocketAddrV4::new(hosts.server(to).map_err(stays)?.address, PORT);
         let (ram, disk, working_set) = {
-            let guest = lock(&journey.guest);
+            let guest = lock(&relocation.guest);
             (guest.ram, guest.behaviour.disk_written, guest.behaviour.working_set)
         };
         let bytes = if order.live { ram } else { ram.saturating_add(disk) };
@@ -122,8 +122,8 @@ impl Movers {
             downtime: Duration::from_nanos(order.downtime_ns),
             rounds: if order.live { order.rounds.max(1) } else { 0 },
         };
-        let mut source = Sent { journey: &journey, order, say, written: 0.0, paused: None };
-        let sent = journey
+        let mut source = Sent { relocation: &relocation, order, say, written: 0.0, paused: None };
+        let sent = relocation
             .from
             .run(|| transfer::connect(address))
             .map_err(anyhow::Error::from)
@@ -136,14 +136,14 @@ impl Movers {
                     say(What::Suspended(wire::Suspended { migration: order.migration }));
                 }
                 let paused_at = paused.at;
-                let resumed = journey.cross(paused).map_err(stays)?;
-                hosts.arrived(&journey, to, port);
+                let resumed = relocation.switch_over(paused).map_err(stays)?;
+                hosts.arrived(&relocation, to, port);
                 let mut pauses = lock(&self.pauses);
                 pauses.push(Pause {
                     vm: order.vm,
                     migration: order.migration,
-                    from: journey.names.0.clone(),
-                    to: journey.names.1.clone(),
+                    from: relocation.names.0.clone(),
+                    to: relocation.names.1.clone(),
                     paused_ns: paused_at,
                     resumed_ns: resumed,
                 });
@@ -152,7 +152,7 @@ impl Movers {
                 Ok(resumed.saturating_sub(paused_at))
             }
             (Ok(_), None) => Err(stays(anyhow::anyhow!("it was sent without having been paused"))),
-            (Err(error), Some(paused)) => Err(stays(match journey.resume_at_old(paused) {
+            (Err(error), Some(paused)) => Err(stays(match relocation.resume_at_old(paused) {
                 Ok(_) => error,
                 Err(worse) => error.context(worse),
             })),

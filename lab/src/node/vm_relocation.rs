@@ -54,7 +54,7 @@ pub struct Pause {
 }
 
 /// A VM on its way: all that is needed for it, so that nobody else waits meanwhile.
-pub struct Journey {
+pub struct VmRelocation {
     id: u64,
     /// Its namespace.
     vm: NetNs,
@@ -88,14 +88,14 @@ impl Hosts {
     ///
     /// # Errors
     /// When there is no such VM, server or port.
-    pub fn journey(&self, id: u64, to: usize, port: PortNo) -> anyhow::Result<Journey> {
+    pub fn relocation(&self, id: u64, to: usize, port: PortNo) -> anyhow::Result<VmRelocation> {
         let target = self.servers.get(to).with_context(|| format!("there is no server {to}"))?;
         let mut vms = self.vms();
         let to_bridge = vms.bridge(target, to, port)?;
         let Some(vm) = vms.get(id) else { bail!("there is no vm{id}") };
         let from =
             self.servers.get(vm.server).with_context(|| format!("vm{id} is on no server that is here"))?;
-        Ok(Journey {
+        Ok(VmRelocation {
             id,
             vm: vm.ns.duplicate()?,
             inode: vm.inode,
@@ -113,8 +113,8 @@ impl Hosts {
     }
 
     /// Notes that a VM is on another server now.
-    pub fn arrived(&self, journey: &Journey, server: usize, port: PortNo) {
-        self.vms().placed(journey.id, server, port, journey.new);
+    pub fn arrived(&self, relocation: &VmRelocation, server: usize, port: PortNo) {
+        self.vms().placed(relocation.id, server, port, relocation.new);
     }
 
     /// Server and namespace of a server, for those that connect to it.
@@ -126,7 +126,7 @@ impl Hosts {
     }
 }
 
-impl Journey {
+impl VmRelocation {
     /// Pauses the VM. Must be called within the runtime that carries traffic, on a thread that is not the runtime's.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Journey {
     ///
     /// # Errors
     /// When the kernel refuses; it then runs on the old server, or the error says why not even that.
-    pub fn cross(&self, paused: Paused) -> anyhow::Result<u64> {
+    pub fn switch_over(&self, paused: Paused) -> anyhow::Result<u64> {
         let over = [link::move_to(vm_index(self.id), &self.to)];
         // The new server knows it before its interface is there.
         let moved = self

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// See the module. Times are given by the caller, from any start.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pace {
+pub struct TokenBucket {
     /// Bytes a second.
     rate: f64,
     /// Bytes that may be sent at once after a silence.
@@ -13,14 +13,14 @@ pub struct Pace {
     at: Duration,
 }
 
-impl Pace {
+impl TokenBucket {
     /// A full bucket. What is saved up in a silence is at most 1 ms of the rate, and at least what is sent in one piece: what is sent at
     /// once has to fit into the short queues of the way.
-    pub fn new(rate_bit_per_s: u64, piece: u64, now: Duration) -> Pace {
-        let mut pace = Pace { rate: 0.0, burst: 0.0, tokens: 0.0, at: now };
-        pace.set(rate_bit_per_s, piece, now);
-        pace.tokens = pace.burst;
-        pace
+    pub fn new(rate_bit_per_s: u64, piece: u64, now: Duration) -> TokenBucket {
+        let mut bucket = TokenBucket { rate: 0.0, burst: 0.0, tokens: 0.0, at: now };
+        bucket.set(rate_bit_per_s, piece, now);
+        bucket.tokens = bucket.burst;
+        bucket
     }
 
     /// Another rate from now on.
@@ -54,10 +54,10 @@ mod tests {
     use super::*;
 
     /// Sends pieces as soon as they may be, and says when the last one went.
-    fn send(pace: &mut Pace, pieces: u64, mut now: Duration) -> Duration {
+    fn send(bucket: &mut TokenBucket, pieces: u64, mut now: Duration) -> Duration {
         for _ in 0..pieces {
-            now += pace.wait(10_000, now);
-            pace.sent(10_000);
+            now += bucket.wait(10_000, now);
+            bucket.sent(10_000);
         }
         now
     }
@@ -65,29 +65,29 @@ mod tests {
     #[test]
     fn a_rate_is_kept_and_a_new_one_holds_at_once() {
         let start = Duration::from_secs(5);
-        let mut pace = Pace::new(80_000_000, 10_000, start);
+        let mut bucket = TokenBucket::new(80_000_000, 10_000, start);
         // 10 MB at 10 MB/s, but for the burst.
-        let end = send(&mut pace, 1000, start);
+        let end = send(&mut bucket, 1000, start);
         assert!((end - start).as_secs_f64() > 0.99 && (end - start).as_secs_f64() < 1.001, "{end:?}");
-        pace.set(8_000_000, 10_000, end);
-        let later = send(&mut pace, 100, end);
+        bucket.set(8_000_000, 10_000, end);
+        let later = send(&mut bucket, 100, end);
         assert!(((later - end).as_secs_f64() - 1.0).abs() < 0.02, "{:?}", later - end);
     }
 
     #[test]
     fn a_silence_saves_up_no_more_than_a_burst() {
-        let mut pace = Pace::new(80_000_000, 10_000, Duration::ZERO);
-        send(&mut pace, 100, Duration::ZERO);
+        let mut bucket = TokenBucket::new(80_000_000, 10_000, Duration::ZERO);
+        send(&mut bucket, 100, Duration::ZERO);
         let after = Duration::from_secs(60);
-        let end = send(&mut pace, 100, after);
+        let end = send(&mut bucket, 100, after);
         assert!((end - after).as_secs_f64() > 0.095, "{:?}", end - after);
     }
 
     #[test]
     fn no_rate_is_a_slow_one_and_time_never_runs_back() {
-        let mut pace = Pace::new(0, 10_000, Duration::from_secs(10));
-        pace.sent(20_000);
-        let wait = pace.wait(10_000, Duration::from_secs(9));
+        let mut bucket = TokenBucket::new(0, 10_000, Duration::from_secs(10));
+        bucket.sent(20_000);
+        let wait = bucket.wait(10_000, Duration::from_secs(9));
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(3600), "{wait:?}");
     }
 }

@@ -18,7 +18,7 @@ use crate::control::peer_lines::PeerLines;
 use crate::control::service::lock;
 use crate::precopy::dirty::PAGE;
 use crate::precopy::memory::{Memory, Sum, digest};
-use crate::precopy::token_bucket::Pace;
+use crate::precopy::token_bucket::TokenBucket;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
@@ -183,7 +183,7 @@ struct Sender<'a> {
     source: &'a mut dyn Source,
     memory: Memory,
     sum: Sum,
-    pace: Pace,
+    bucket: TokenBucket,
     paced: u64,
     begin: Instant,
     step: Step,
@@ -249,7 +249,7 @@ pub fn send(
         source,
         memory,
         sum,
-        pace: Pace::new(rate, piece, Duration::ZERO),
+        bucket: TokenBucket::new(rate, piece, Duration::ZERO),
         paced: rate,
         begin: now,
         step: Step::default(),
@@ -348,16 +348,16 @@ impl Sender<'_> {
         loop {
             let rate = self.control.rate.load(Ordering::SeqCst);
             if rate != self.paced {
-                self.pace.set(rate, wire((PIECE as u64) * (PAGE + 24)), self.begin.elapsed());
+                self.bucket.set(rate, wire((PIECE as u64) * (PAGE + 24)), self.begin.elapsed());
                 self.paced = rate;
                 smooth(&self.stream, rate)?;
             }
-            let wait = self.pace.wait(bytes, self.begin.elapsed());
+            let wait = self.bucket.wait(bytes, self.begin.elapsed());
             if self.control.give_up() {
                 return Err(TransferError::Cancelled);
             }
             if wait.is_zero() {
-                self.pace.sent(bytes);
+                self.bucket.sent(bytes);
                 return Ok(());
             }
             std::thread::sleep(wait.min(SLICE));

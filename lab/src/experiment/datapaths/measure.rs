@@ -5,7 +5,7 @@ use super::rules;
 use super::testbench;
 use crate::bench::datapath::frames;
 use crate::experiment::datapaths::rules::Answer;
-use crate::experiment::datapaths::testbench::Bed;
+use crate::experiment::datapaths::testbench::Testbench;
 use crate::node::ping::checksum;
 use crate::openflow_client;
 use crate::world::emulated::datapath::Datapath;
@@ -58,28 +58,28 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 /// Everything, one after the other.
 pub(super) fn all(datapath: Datapath, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
     let name = super::report::name(datapath);
-    let mut bed = Bed::make(datapath, folder)?;
+    let mut bench = Testbench::make(datapath, folder)?;
     eprintln!("{name}: {} round trips", options.pings);
-    let mut trips = bed.at(3, || round_trips(testbench::address(4), options.pings))?;
+    let mut trips = bench.at(3, || round_trips(testbench::address(4), options.pings))?;
     let latency = [quantile(&mut trips, 0.5), quantile(&mut trips, 0.99)];
     eprintln!("{name}: loss ({:.0} s)", 2.0 * options.seconds);
     let time = Duration::from_secs_f64(options.seconds);
-    let [alone, _] = loss(&bed, time, false)?;
-    let [idle, backlogged] = loss(&bed, time, true)?;
+    let [alone, _] = loss(&bench, time, false)?;
+    let [idle, backlogged] = loss(&bench, time, true)?;
     eprintln!("{name}: rules");
     let (mut install, mut hardware) = (Vec::new(), Vec::new());
     for count in COUNTS {
         let (mut times, mut held) = (Vec::new(), 0);
         // Few rules take so short that other work of the machine shows in a single time.
         for _ in 0..options.repeat.max(1) * if count < 100 { 10 } else { 1 } {
-            let (time, of) = installation(&mut bed, count)?;
+            let (time, of) = installation(&mut bench, count)?;
             times.push(time);
             held = of;
         }
         install.push(quantile(&mut times, 0.5));
         hardware.push(held);
     }
-    let answers = rules::ask_all(&mut bed)?;
+    let answers = rules::ask_all(&mut bench)?;
     Ok(Measured { latency, loss: [alone, idle, backlogged], install, hardware, answers })
 }
 
@@ -125,8 +125,8 @@ fn round_trips(to: Ipv4Addr, count: u32) -> anyhow::Result<Vec<f64>> {
 struct Counter(Netlink, u32);
 
 impl Counter {
-    fn at(bed: &Bed, end: u8) -> anyhow::Result<Counter> {
-        Ok(Counter(bed.at(end, || Ok(Netlink::open()?))?, testbench::index(end)))
+    fn at(bench: &Testbench, end: u8) -> anyhow::Result<Counter> {
+        Ok(Counter(bench.at(end, || Ok(Netlink::open()?))?, testbench::index(end)))
     }
 
     fn read(&mut self) -> anyhow::Result<u64> {
@@ -148,26 +148,26 @@ impl Counter {
 }
 
 /// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the third time gives is taken.
-fn loss(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
+fn loss(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let due = time.as_secs_f64() * RATES[0] as f64;
     for _ in 0..2 {
-        let result = loss_once(bed, time, backlog)?;
+        let result = loss_once(bench, time, backlog)?;
         if result[0].1 as f64 > due * 0.95 {
             return Ok(result);
         }
         eprintln!("only {} of {due:.0} packets could be sent in time; once more", result[0].1);
     }
-    loss_once(bed, time, backlog)
+    loss_once(bench, time, backlog)
 }
 
 /// Lost of sent, 3 -> 4 and 1 -> 2. The second is offered four times its port's rate, or nothing.
-fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
+fn loss_once(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let (data, places) = frames(1400);
     let mut ways = Vec::new();
     for (n, (from, to)) in [(3, 4), (1, 2)].into_iter().enumerate() {
-        let mut counter = Counter::at(bed, to)?;
+        let mut counter = Counter::at(bench, to)?;
         let before = counter.read()?;
-        let sender = bed.at(from, || Ok(Transmitter::open(testbench::index(from), 0)?))?;
+        let sender = bench.at(from, || Ok(Transmitter::open(testbench::index(from), 0)?))?;
         ways.push((sender, counter, before, if n == 0 || backlog { RATES[n] } else { 0 }, 0u64));
     }
     let start = Instant::now();
@@ -188,7 +188,7 @@ fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, 
 }
 
 /// Microseconds a rule, from the first FLOW_MOD to the barrier's reply, and how many are in hardware then. The rules are gone again after it.
-fn installation(bed: &mut Bed, count: u32) -> anyhow::Result<(f64, usize)> {
+fn installation(bench: &mut Testbench, count: u32) -> anyhow::Result<(f64, usize)> {
     let rules: Vec<_> = (0..count)
         .map(|n| {
             let to = Ipv4Addr::from_bits(0x0a14_0000 + n);
@@ -202,11 +202,11 @@ fn installation(bed: &mut Bed, count: u32) -> anyhow::Result<(f64, usize)> {
         })
         .collect();
     let start = Instant::now();
-    bed.speaker.must(&rules)?;
+    bench.client.must(&rules)?;
     let took = start.elapsed();
-    let places = bed.places(TIMED)?.unwrap_or_default();
+    let places = bench.places(TIMED)?.unwrap_or_default();
     let hardware = places.iter().filter(|p| p.starts_with("hardware")).count();
-    bed.speaker.must(&[openflow_client::delete(TIMED)])?;
+    bench.client.must(&[openflow_client::delete(TIMED)])?;
     Ok((took.as_secs_f64() * 1e6 / f64::from(count), hardware))
 }
 

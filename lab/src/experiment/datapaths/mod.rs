@@ -16,7 +16,7 @@ mod testbench;
 use super::qos;
 use crate::experiment::manifest::Manifest;
 use crate::experiment::world::Emulated;
-use crate::temp_dir::{self, Scratch};
+use crate::temp_dir::{self, TempDir};
 use crate::world::emulated::datapath::{Choice, Datapath};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 fn outside(choice: Choice, options: &Options) -> anyhow::Result<measure::Measured> {
     let word = choice.to_possible_value().context("a choice without a name")?;
     let word = word.get_name();
-    let scratch = Scratch::new(&format!("datapaths-{word}"))?;
+    let scratch = TempDir::new(&format!("datapaths-{word}"))?;
     let own = |path: &Path| path.display().to_string();
     let child = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])

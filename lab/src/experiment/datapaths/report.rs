@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn figures_are_drawn_with_their_names() {
-        let folder = crate::temp_dir::Scratch::new("report-test").expect("a folder");
+        let folder = crate::temp_dir::TempDir::new("report-test").expect("a folder");
         write(folder.path(), &columns()).expect("written");
         let svg = std::fs::read_to_string(folder.path().join("installation.svg")).expect("there");
         assert!(svg.contains("modelled card") && svg.contains("of 24"), "{svg}");

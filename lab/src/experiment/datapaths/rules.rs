@@ -1,6 +1,6 @@
 //! A fixed list of rules, each sent to the switch for real: is it carried out, where, or refused with which error.
 
-use crate::experiment::datapaths::testbench::Bed;
+use crate::experiment::datapaths::testbench::Testbench;
 use crate::openflow_client::{self, Refusal, apply};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -179,18 +179,18 @@ fn list() -> Vec<Rule> {
 }
 
 /// Sends each rule, sees what became of it, and takes it away again.
-pub(super) fn ask_all(bed: &mut Bed) -> anyhow::Result<Vec<(String, Answer)>> {
+pub(super) fn ask_all(bench: &mut Testbench) -> anyhow::Result<Vec<(String, Answer)>> {
     let mut answers = Vec::new();
     for (cookie, rule) in (COOKIE..).zip(list()) {
         let mut messages = rule.before;
         messages.push(openflow_client::add(cookie, 300, Match { fields: rule.fields }, rule.instructions));
-        let refused = bed.speaker.carry_out(&messages)?;
+        let refused = bench.client.execute(&messages)?;
         let answer = match refused.first() {
             Some(refusal) => Answer::Refused(error(*refusal)),
-            None => Answer::Accepted(bed.places(cookie)?.map(|places| places.join("; "))),
+            None => Answer::Accepted(bench.places(cookie)?.map(|places| places.join("; "))),
         };
         answers.push((rule.name.to_owned(), answer));
-        bed.speaker.carry_out(&[vec![openflow_client::delete(cookie)], rule.after].concat())?;
+        bench.client.execute(&[vec![openflow_client::delete(cookie)], rule.after].concat())?;
     }
     Ok(answers)
 }

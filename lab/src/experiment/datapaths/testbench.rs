@@ -8,7 +8,7 @@
 
 use crate::bench::agent::Agent;
 use crate::controller_process;
-use crate::openflow_client::{self, Speaker};
+use crate::openflow_client::{self, OpenFlowClient};
 use crate::world::emulated::datapath::Datapath;
 use anyhow::Context;
 use serde_json::Value;
@@ -30,8 +30,8 @@ const FORWARD: u64 = 1;
 const SWITCH: &str = "sw";
 
 /// See the module. The wires are there as long as their ends.
-pub(super) struct Bed {
-    pub(super) speaker: Speaker,
+pub(super) struct Testbench {
+    pub(super) client: OpenFlowClient,
     ends: Vec<NetNs>,
     control: PathBuf,
     _agent: Agent,
@@ -102,9 +102,9 @@ fn configuration(datapath: Datapath, folder: &Path) -> (String, String) {
     (config, initial)
 }
 
-impl Bed {
+impl Testbench {
     /// Made, connected to, and forwarding.
-    pub(super) fn make(datapath: Datapath, folder: &Path) -> anyhow::Result<Bed> {
+    pub(super) fn make(datapath: Datapath, folder: &Path) -> anyhow::Result<Testbench> {
         let ends = wires()?;
         let ovs = (datapath == Datapath::Ovs).then(|| Ovs::start(folder)).transpose()?;
         if let Some(ovs) = &ovs {
@@ -120,13 +120,13 @@ impl Bed {
             Datapath::Ovs => folder.to_owned(),
             Datapath::Soft | Datapath::Netfpga => folder.join("state").join(datapath.word()),
         };
-        let mut speaker = Speaker::dial(&socket.join(format!("{SWITCH}.mgmt")))?;
+        let mut client = OpenFlowClient::connect(&socket.join(format!("{SWITCH}.mgmt")))?;
         let forward = [(1, 2), (2, 1), (3, 4), (4, 3)].map(|(from, to)| {
             let matching = Match { fields: vec![Field::InPort(from)] };
             openflow_client::add(FORWARD, 100, matching, openflow_client::apply(vec![Action::output(to)]))
         });
-        speaker.must(&forward)?;
-        Ok(Bed { speaker, ends, control: folder.join("control.sock"), _agent: agent, _ovs: ovs })
+        client.must(&forward)?;
+        Ok(Testbench { client, ends, control: folder.join("control.sock"), _agent: agent, _ovs: ovs })
     }
 
     /// Works in the namespace of an end, 1 to 4.

@@ -20,7 +20,7 @@ mod testbench;
 
 use crate::controller_process;
 use crate::experiment::manifest::Manifest;
-use crate::temp_dir::{self, Scratch};
+use crate::temp_dir::{self, TempDir};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -129,7 +129,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("hardware-qos", if real { "card" } else { "emulated" }, 0, "");
     manifest.datapath = Some(format!("netfpga ({}), next hop soft", options.card));
-    let scratch = Scratch::new("hardware-qos")?;
+    let scratch = TempDir::new("hardware-qos")?;
     let measured =
         if real { testbench::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
     let limited: Vec<Limited> =

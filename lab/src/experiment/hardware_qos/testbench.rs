@@ -4,7 +4,7 @@ use super::{CLASSES, Mark, Measured, Options};
 use crate::bench::agent::Agent;
 use crate::controller_process;
 use crate::node::ping::checksum;
-use crate::openflow_client::{self, Speaker};
+use crate::openflow_client::{self, OpenFlowClient};
 use anyhow::Context;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -215,8 +215,8 @@ pub(super) fn measure(options: &Options, folder: &Path) -> anyhow::Result<Vec<Me
     std::fs::write(folder.join("initial.toml"), initial)?;
     let mut agent = Agent::start(folder)?;
     agent.wait(|s| s["applied"] == true)?;
-    let mut card = Speaker::dial(&folder.join("state/netfpga/card.mgmt"))?;
-    let mut hop = Speaker::dial(&folder.join("state/soft/hop.mgmt"))?;
+    let mut card = OpenFlowClient::connect(&folder.join("state/netfpga/card.mgmt"))?;
+    let mut hop = OpenFlowClient::connect(&folder.join("state/soft/hop.mgmt"))?;
     hop.must(&hop_rules())?;
     let mut all = Vec::new();
     for mark in Mark::ALL {

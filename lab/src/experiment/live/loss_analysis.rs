@@ -12,7 +12,7 @@ pub(super) const NEAR_NS: u64 = 250_000_000;
 
 /// What a move has cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Gap {
+pub(super) struct LossAnalysis {
     /// Packets sent in both directions.
     pub(super) sent: u64,
     /// Of these, lost.
@@ -26,28 +26,28 @@ pub(super) struct Gap {
 }
 
 /// Counts from the first packet on that arrived: the ends look for each other before.
-pub(super) fn judge(down: &[Packet], up: &[Packet], pause: &Pause) -> Gap {
-    let mut gap = Gap::default();
+pub(super) fn analyze(down: &[Packet], up: &[Packet], pause: &Pause) -> LossAnalysis {
+    let mut loss = LossAnalysis::default();
     let paused = |at: &u64| (pause.paused_ns..=pause.resumed_ns).contains(at);
     for (packets, to_vm) in [(down, true), (up, false)] {
         let first = packets.iter().position(|p| p.received.is_some()).unwrap_or(packets.len());
         let counted = packets.get(first..).unwrap_or_default();
-        gap.sent += counted.len() as u64;
+        loss.sent += counted.len() as u64;
         for packet in counted.iter().filter(|p| p.received.is_none()) {
-            gap.lost += 1;
+            loss.lost += 1;
             let explained = to_vm && packet.seen.iter().flatten().any(paused);
-            gap.network_lost += u64::from(!explained);
+            loss.network_lost += u64::from(!explained);
             let near = pause.paused_ns.saturating_sub(NEAR_NS)..=pause.resumed_ns + NEAR_NS;
-            gap.near_lost += u64::from(!explained && near.contains(&packet.sent));
+            loss.near_lost += u64::from(!explained && near.contains(&packet.sent));
         }
         let mut arrivals: Vec<u64> = counted.iter().filter_map(|p| p.received).collect();
         arrivals.sort_unstable();
         // Silence goes on to the end when nothing comes any more.
         arrivals.extend(counted.last().map(|p| p.sent));
         let longest = arrivals.iter().zip(arrivals.iter().skip(1)).map(|(a, b)| b.saturating_sub(*a)).max();
-        gap.longest_ms = gap.longest_ms.max(longest.unwrap_or(0) as f64 / 1e6);
+        loss.longest_ms = loss.longest_ms.max(longest.unwrap_or(0) as f64 / 1e6);
     }
-    gap
+    loss
 }
 
 #[cfg(test)]
@@ -80,35 +80,35 @@ mod tests {
     fn a_pause_alone_loses_nothing_by_the_network() {
         let down = packets(|t| (!(500..540).contains(&t), [true, true]));
         let up = packets(|_| (true, [false; 2]));
-        let gap = judge(&down, &up, &pause(499, 541));
-        assert_eq!((gap.sent, gap.lost, gap.network_lost), (200, 4, 0));
-        assert_eq!(gap.longest_ms, 50.0);
+        let loss = analyze(&down, &up, &pause(499, 541));
+        assert_eq!((loss.sent, loss.lost, loss.network_lost), (200, 4, 0));
+        assert_eq!(loss.longest_ms, 50.0);
     }
 
     #[test]
     fn what_still_goes_to_the_old_server_afterwards_is_the_networks_loss() {
         let down = packets(|t| (!(500..700).contains(&t), [t < 700, t >= 700]));
-        let gap = judge(&down, &[], &pause(499, 541));
+        let loss = analyze(&down, &[], &pause(499, 541));
         // Sent at 500 to 540 ms: it was paused. From 550 on it ran elsewhere.
-        assert_eq!((gap.lost, gap.network_lost, gap.near_lost), (20, 15, 15));
-        assert_eq!(gap.longest_ms, 210.0);
+        assert_eq!((loss.lost, loss.network_lost, loss.near_lost), (20, 15, 15));
+        assert_eq!(loss.longest_ms, 210.0);
     }
 
     #[test]
     fn what_arrives_nowhere_is_the_networks_loss_also_during_the_pause() {
         let down = packets(|t| (!(500..540).contains(&t), [t < 500, t >= 540]));
-        assert_eq!(judge(&down, &[], &pause(499, 541)).network_lost, 4);
+        assert_eq!(analyze(&down, &[], &pause(499, 541)).network_lost, 4);
         let up = packets(|t| (t != 300 && t != 100, [false; 2]));
-        let gap = judge(&[], &up, &pause(499, 541));
-        assert_eq!((gap.network_lost, gap.near_lost), (2, 1), "what the VM has sent");
+        let loss = analyze(&[], &up, &pause(499, 541));
+        assert_eq!((loss.network_lost, loss.near_lost), (2, 1), "what the VM has sent");
     }
 
     #[test]
     fn the_first_packets_are_not_counted_and_a_silence_to_the_end_is() {
         let down = packets(|t| ((200..400).contains(&t), [true, true]));
-        let gap = judge(&down, &[], &pause(395, 2000));
-        assert_eq!((gap.sent, gap.lost, gap.network_lost), (80, 60, 0));
-        assert_eq!(gap.longest_ms, 599.0, "from the last one that came to the last one sent");
-        assert_eq!(judge(&[], &[], &pause(0, 1)), Gap::default());
+        let loss = analyze(&down, &[], &pause(395, 2000));
+        assert_eq!((loss.sent, loss.lost, loss.network_lost), (80, 60, 0));
+        assert_eq!(loss.longest_ms, 599.0, "from the last one that came to the last one sent");
+        assert_eq!(analyze(&[], &[], &pause(0, 1)), LossAnalysis::default());
     }
 }

@@ -3,8 +3,8 @@
 use super::Rules;
 use crate::cli::vm;
 use crate::control::client::Client;
-use crate::control::messages::{Answer, Ask, Status};
-use crate::experiment::live::loss_analysis::{Gap, judge};
+use crate::control::messages::{LabRequest, LabResponse, Status};
+use crate::experiment::live::loss_analysis::{LossAnalysis, analyze};
 use crate::experiment::world::{Bare, Run, Start, World, wait};
 use crate::node::probe::{Packet, Probe};
 use crate::node::vm_relocation::Pause;
@@ -45,7 +45,7 @@ pub(super) struct Cell {
     pub(super) memory: u64,
     pub(super) dirty: String,
     pub(super) rules: Rules,
-    pub(super) gap: Gap,
+    pub(super) loss: LossAnalysis,
     /// From the order to its end.
     pub(super) took: Duration,
     pub(super) pause: Pause,
@@ -82,7 +82,7 @@ impl Bench {
             Start { name: rules.word(), experiment: "live-migration", text: &text, csv: None, record: None };
         let place = if rules == Rules::Pause {
             let bare = Bare::start(world, start)?;
-            bare.ask(&Ask::Hubs)?;
+            bare.ask(&LabRequest::Hubs)?;
             let client = Client::attach(bare.name())?;
             Place::Bare(bare, client, 0)
         } else {
@@ -112,7 +112,7 @@ impl Bench {
         }
     }
 
-    fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    fn ask(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         match &self.place {
             Place::Run(run) => run.ask(ask),
             Place::Bare(bare, ..) => bare.ask(ask),
@@ -133,24 +133,24 @@ impl Bench {
             taps: names.to_vec(),
             every_us: u64::try_from(self.every.as_micros())?,
         };
-        self.ask(&Ask::StartProbe { probe })?;
+        self.ask(&LabRequest::StartProbe { probe })?;
         std::thread::sleep(AROUND);
         let begin = Instant::now();
         let moved = self.move_vm(&vm, &names[1]);
         let took = begin.elapsed();
         std::thread::sleep(AROUND);
-        let Answer::Probed { down, up } = self.ask(&Ask::StopProbe)? else {
+        let LabResponse::Probed { down, up } = self.ask(&LabRequest::StopProbe)? else {
             bail!("the lab answered something else")
         };
         moved?;
-        let Answer::Pauses { pauses } = self.ask(&Ask::Pauses)? else {
+        let LabResponse::Pauses { pauses } = self.ask(&LabRequest::Pauses)? else {
             bail!("the lab answered something else")
         };
         let pause = pauses.into_iter().rfind(|p| p.vm == vm.id).context("the lab knows of no pause")?;
         self.stop_vm(&vm)?;
-        let gap = judge(&down, &up, &pause);
+        let loss = analyze(&down, &up, &pause);
         let (dirty, rules) = (image.to_owned(), self.rules);
-        Ok(Cell { memory, dirty, rules, gap, took, pause, down, up })
+        Ok(Cell { memory, dirty, rules, loss, took, pause, down, up })
     }
 
     fn start_vm(&mut self, memory: u64, image: &str) -> anyhow::Result<Vm> {

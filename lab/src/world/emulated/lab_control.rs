@@ -2,10 +2,10 @@
 
 use super::room;
 use crate::control::labs;
-use crate::control::messages::{self, Answer, Ask, Status};
+use crate::control::messages::{self, LabRequest, LabResponse, Status};
 use crate::controller_process::beside;
 use crate::world::emulated::datapath::{Choice, Datapath};
-use crate::world::emulated::room::{Have, Need};
+use crate::world::emulated::room::{Available, Required};
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -128,7 +128,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         );
     }
     peers(plan.group.as_deref())?;
-    Need::of(&checked).check(&Have::now())?;
+    Required::of(&checked).check(&Available::now())?;
     let name = plan.name.clone().unwrap_or(checked.name);
     let (control, world) = labs::bind(&name)?;
     hand_down(&control)?;
@@ -162,9 +162,9 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let Some(pid) = pid.filter(|_| ended.success()) else {
         bail!("the lab's first process did not start ({ended})")
     };
-    match lines.next().transpose()?.as_deref().map(serde_json::from_str::<Answer>) {
-        Some(Ok(Answer::Status(status))) => Ok(Up { status, pid }),
-        Some(Ok(Answer::Error { why })) => bail!("{why}"),
+    match lines.next().transpose()?.as_deref().map(serde_json::from_str::<LabResponse>) {
+        Some(Ok(LabResponse::Status(status))) => Ok(Up { status, pid }),
+        Some(Ok(LabResponse::Error { why })) => bail!("{why}"),
         _ => bail!("the lab ended before it was up"),
     }
 }
@@ -228,17 +228,17 @@ fn drop_output() -> anyhow::Result<()> {
 /// When there is no such lab.
 pub fn down(name: &str) -> anyhow::Result<()> {
     // How long it may take, by what it has. One that does not say is ended all the same.
-    let hosts = match messages::ask(name, &Ask::Status) {
-        Ok(Answer::Status(status)) => status.counts[1] + status.counts[2],
+    let hosts = match messages::ask(name, &LabRequest::Status) {
+        Ok(LabResponse::Status(status)) => status.counts[1] + status.counts[2],
         _ => 0,
     };
     let limit = room::down_limit(hosts as u64);
     let stream = labs::connect(name, false)?;
     // A lab that turns us away says why and ends; it may have done so before this is written.
-    let said = writeln!(&stream, "{}", serde_json::to_string(&Ask::Down)?);
+    let said = writeln!(&stream, "{}", serde_json::to_string(&LabRequest::Down)?);
     let mut line = String::new();
     let _ = BufReader::new(&stream).read_line(&mut line);
-    if let Ok(Answer::Error { why }) = serde_json::from_str(&line) {
+    if let Ok(LabResponse::Error { why }) = serde_json::from_str(&line) {
         bail!("{why}");
     }
     said?;
@@ -263,14 +263,14 @@ pub fn down(name: &str) -> anyhow::Result<()> {
 /// When there is no such lab or node, or the command cannot be started.
 pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { bail!("no command was given") };
-    let mut child = match messages::ask(name, &Ask::Find { node: node.to_owned() })? {
-        Answer::Found { netns } => {
+    let mut child = match messages::ask(name, &LabRequest::Find { node: node.to_owned() })? {
+        LabResponse::Found { netns } => {
             sandbox::enter(process_of(name)?, netns)?;
             let mut child = Command::new(program);
             child.args(arguments);
             child
         }
-        Answer::Remote { ssh, prefix } => {
+        LabResponse::Remote { ssh, prefix } => {
             let (program, options) = ssh.split_first().context("the lab does not say how")?;
             let words: Vec<String> = command.iter().map(|w| quote(w)).collect();
             let mut child = Command::new(program);

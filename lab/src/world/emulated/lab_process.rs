@@ -4,7 +4,7 @@
 use super::lab_control;
 use super::network;
 use super::static_forwarding;
-use crate::control::messages::{Answer, Ask, Status};
+use crate::control::messages::{LabRequest, LabResponse, Status};
 use crate::control::service::{self, Reports, World};
 use crate::node::guest::Ordered;
 use crate::node::hosts::Hosts;
@@ -47,8 +47,8 @@ struct Lab {
 pub fn run() -> anyhow::Result<()> {
     let result = prepare();
     let line = match &result {
-        Ok((lab, ..)) => Answer::Status(lab.status()),
-        Err(error) => Answer::Error { why: format!("{error:#}") },
+        Ok((lab, ..)) => LabResponse::Status(lab.status()),
+        Err(error) => LabResponse::Error { why: format!("{error:#}") },
     };
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -99,11 +99,11 @@ impl Lab {
         }
     }
 
-    fn find(&self, node: &str) -> anyhow::Result<Answer> {
+    fn find(&self, node: &str) -> anyhow::Result<LabResponse> {
         let switch = matches!(self.site.topology.by_name(node), Some(NodeId::Switch(_)));
         let netns = if switch { Some(self.network.root.raw()) } else { self.network.hosts.descriptor(node) };
         match netns {
-            Some(netns) => Ok(Answer::Found { netns }),
+            Some(netns) => Ok(LabResponse::Found { netns }),
             None => bail!(
                 "there is no node {node:?}; nodes are srv1, gw1, edge1 (switches share one namespace) or vm1"
             ),
@@ -219,33 +219,33 @@ impl World for Lab {
         self.network.hosts.stop_flow(id);
     }
 
-    fn answer(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    fn answer(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         let hosts = &self.network.hosts;
         Ok(match ask {
-            Ask::Status => Answer::Status(self.status()),
-            Ask::Find { node } => self.find(node)?,
-            Ask::PingAll { senders } => Answer::Pings(hosts.ping(*senders, &[])?),
-            Ask::Flows => Answer::Flows { flows: hosts.flows() },
-            Ask::StartFlow { id, from, to, rate, tcp } => {
+            LabRequest::Status => LabResponse::Status(self.status()),
+            LabRequest::Find { node } => self.find(node)?,
+            LabRequest::PingAll { senders } => LabResponse::Pings(hosts.ping(*senders, &[])?),
+            LabRequest::Flows => LabResponse::Flows { flows: hosts.flows() },
+            LabRequest::StartFlow { id, from, to, rate, tcp } => {
                 let spec = Spec::of(*id, from, to, *rate, *tcp);
                 hosts.start_flow(spec, Some(&from.0), Some(&to.0))?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::StopFlow { id } => {
+            LabRequest::StopFlow { id } => {
                 hosts.stop_flow(*id);
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Clocks => Answer::Clocks { clocks: Vec::new() },
-            Ask::Counters => Answer::Counters { counters: hosts.counters()? },
-            Ask::LoadVm { vm, change } => {
+            LabRequest::Clocks => LabResponse::Clocks { clocks: Vec::new() },
+            LabRequest::Counters => LabResponse::Counters { counters: hosts.counters()? },
+            LabRequest::LoadVm { vm, change } => {
                 hosts.change_vm(*vm, change)?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::SendFrom { id, rate: 0, .. } => {
+            LabRequest::SendFrom { id, rate: 0, .. } => {
                 hosts.stop_flow(*id);
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::SendFrom { id, vm, gateway, rate } => {
+            LabRequest::SendFrom { id, vm, gateway, rate } => {
                 let found = self.site.topology.gateways.iter().find(|g| g.name == *gateway);
                 let to = found.with_context(|| format!("there is no gateway {gateway:?}"))?.address;
                 let from = format!("vm{vm}");
@@ -256,23 +256,23 @@ impl World for Lab {
                     Some(&from),
                     Some(gateway),
                 )?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Hubs => {
+            LabRequest::Hubs => {
                 static_forwarding::make(&self.site, Path::new(sandbox::PRIVATE), &self.start)?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Loads => Answer::Loads { servers: hosts.loads()? },
-            Ask::Pauses => Answer::Pauses { pauses: self.movers.pauses() },
-            Ask::StartProbe { probe } => {
+            LabRequest::Loads => LabResponse::Loads { servers: hosts.loads()? },
+            LabRequest::Pauses => LabResponse::Pauses { pauses: self.movers.pauses() },
+            LabRequest::StartProbe { probe } => {
                 self.probes.start(hosts, probe)?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::StopProbe => {
+            LabRequest::StopProbe => {
                 let (down, up) = self.probes.stop()?;
-                Answer::Probed { down, up }
+                LabResponse::Probed { down, up }
             }
-            Ask::Down | Ask::Hold | Ask::MoveVm { .. } => Answer::Ending,
+            LabRequest::Down | LabRequest::Hold | LabRequest::MoveVm { .. } => LabResponse::Ending,
         })
     }
 

@@ -26,7 +26,7 @@ const SWITCH_DESCRIPTORS: u64 = 8;
 
 /// What a lab costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
+pub struct Required {
     /// KiB of memory.
     pub memory_kib: u64,
     /// Descriptors of the process that needs most.
@@ -41,7 +41,7 @@ pub struct Need {
 
 /// What a machine has left; `None` where it does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Have {
+pub struct Available {
     /// KiB of memory that can be had without swapping (MemAvailable).
     pub memory_kib: Option<u64>,
     /// Descriptors that a process may have.
@@ -59,16 +59,16 @@ fn ports(site: &Site) -> usize {
     switches.map(|(n, _)| t.ports(NodeId::Switch(SwitchId(n))).len()).sum()
 }
 
-impl Need {
+impl Required {
     /// What a site's lab needs.
-    pub fn of(site: &Site) -> Need {
+    pub fn of(site: &Site) -> Required {
         let t = &site.topology;
         let count = |n: usize| n as u64;
         let hosts = count(t.servers.len() + t.gateways.len());
         let switches = count(t.switches.len());
         // A socket for each port in the switches' process, a namespace for each host in the lab's.
         let of_ports = count(ports(site)) + switches * SWITCH_DESCRIPTORS;
-        Need {
+        Required {
             memory_kib: PROGRAMS_KIB + hosts * SERVER_KIB + switches * SWITCH_KIB,
             descriptors: MORE_DESCRIPTORS + of_ports.max(2 * hosts),
             namespaces: hosts + 1,
@@ -86,7 +86,7 @@ impl Need {
     ///
     /// # Errors
     /// With all that is missing, and the figures.
-    pub fn check(&self, have: &Have) -> anyhow::Result<()> {
+    pub fn check(&self, have: &Available) -> anyhow::Result<()> {
         let mut missing = Vec::new();
         if let Some(memory) = have.memory_kib.filter(|m| *m < self.memory_kib) {
             missing.push(format!(
@@ -126,15 +126,15 @@ impl Need {
     }
 }
 
-impl Have {
+impl Available {
     /// Looks.
-    pub fn now() -> Have {
+    pub fn now() -> Available {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory_kib = text
             .lines()
             .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
         let namespaces = std::fs::read_to_string("/proc/sys/user/max_net_namespaces").ok();
-        Have {
+        Available {
             memory_kib,
             descriptors: limits::most_descriptors(),
             namespaces: namespaces.and_then(|n| n.trim().parse().ok()),
@@ -200,19 +200,19 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_refused_with_the_figures() {
-        let need = Need::of(&site(50, 100));
+        let need = Required::of(&site(50, 100));
         assert!(need.descriptors > 2 * 5000 && need.namespaces > 5000 && need.memory_kib > 1 << 20);
         assert_eq!((need.ports, need.tasks > 2 * 50), (102, true), "{need:?}");
-        let all = Have {
+        let all = Available {
             memory_kib: Some(16 << 20),
             descriptors: Some(1 << 20),
             namespaces: Some(100_000),
             tasks: Some(10_000),
         };
         assert!(need.check(&all).is_ok());
-        let unknown = Have { memory_kib: None, descriptors: None, namespaces: None, tasks: None };
+        let unknown = Available { memory_kib: None, descriptors: None, namespaces: None, tasks: None };
         assert!(need.check(&unknown).is_ok());
-        let none = Have {
+        let none = Available {
             memory_kib: Some(512 << 10),
             descriptors: Some(4096),
             namespaces: Some(1000),
@@ -229,18 +229,19 @@ mod tests {
             assert!(why.contains(word), "{why}");
         }
         // Each of them alone is enough.
-        let one = |have: Have| need.check(&have).expect_err("no room").to_string().matches("needed").count();
-        assert_eq!(one(Have { descriptors: Some(need.descriptors - 1), ..all }), 1);
-        assert_eq!(one(Have { namespaces: Some(need.namespaces - 1), ..all }), 1);
-        assert_eq!(one(Have { memory_kib: Some(need.memory_kib - 1), ..all }), 1);
-        assert_eq!(one(Have { tasks: Some(need.tasks - 1), ..all }), 1);
-        let why = Need { ports: 65_281, ..need }.check(&all).expect_err("no number").to_string();
+        let one =
+            |have: Available| need.check(&have).expect_err("no room").to_string().matches("needed").count();
+        assert_eq!(one(Available { descriptors: Some(need.descriptors - 1), ..all }), 1);
+        assert_eq!(one(Available { namespaces: Some(need.namespaces - 1), ..all }), 1);
+        assert_eq!(one(Available { memory_kib: Some(need.memory_kib - 1), ..all }), 1);
+        assert_eq!(one(Available { tasks: Some(need.tasks - 1), ..all }), 1);
+        let why = Required { ports: 65_281, ..need }.check(&all).expect_err("no number").to_string();
         assert!(why.contains("65281 ports"), "{why}");
     }
 
     #[test]
     fn this_machine_says_what_it_has() {
-        let have = Have::now();
+        let have = Available::now();
         assert!(have.memory_kib.is_some_and(|m| m > 1 << 10), "{have:?}");
         assert!(have.tasks.is_some_and(|n| n > 10), "{have:?}");
     }

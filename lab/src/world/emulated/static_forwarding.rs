@@ -2,7 +2,7 @@
 //! their other ports, as hubs do. What such a lab loses of a VM that moves is its hypervisor's pause and nothing else.
 
 use super::agents;
-use crate::openflow_client::{self, Speaker};
+use crate::openflow_client::{self, OpenFlowClient};
 use crate::world::emulated::lab_control::Start;
 use std::path::Path;
 use tandem_model::{Mac, NodeId, Site, SwitchId, paths};
@@ -48,7 +48,7 @@ pub fn make(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<()> {
                 ));
             }
         }
-        Speaker::dial(&socket)?.must(&flows)?;
+        OpenFlowClient::connect(&socket)?.must(&flows)?;
     }
     Ok(())
 }

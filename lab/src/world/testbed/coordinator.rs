@@ -1,7 +1,7 @@
 //! The lab of a testbed: serves what every lab serves, and forwards it to the machines' nodes.
 
 use super::clock_offset;
-use crate::control::messages::{Answer, Ask, Clock, FlowReport, Machine, Pings, Status};
+use crate::control::messages::{Clock, FlowReport, LabRequest, LabResponse, Machine, Pings, Status};
 use crate::control::peer_lines::PeerLines;
 use crate::control::service::{Reports, World, lock};
 use crate::node::guest::Ordered;
@@ -10,8 +10,8 @@ use crate::node::traffic::{ENDED, Spec, clock};
 use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
 use crate::world::emulated::lab_process::{address, addressing, flow};
-use crate::world::testbed::node_client::Channel;
-use crate::world::testbed::node_protocol::{HostOrder, Order, PortOrder, Take};
+use crate::world::testbed::node_client::NodeClient;
+use crate::world::testbed::node_protocol::{HostSetup, NodeRequest, NodeSetup, PortSetup};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -79,7 +79,7 @@ pub struct Testbed {
     site: Site,
     inventory: Inventory,
     machines: Vec<Machine>,
-    nodes: Vec<Channel>,
+    nodes: Vec<NodeClient>,
     vms: Mutex<BTreeMap<u64, Placed>>,
     flows: Mutex<Flows>,
     clocks: Mutex<Vec<Clock>>,
@@ -92,7 +92,7 @@ pub struct Testbed {
 }
 
 /// The servers and gateways of a machine, by the site.
-fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<Take> {
+fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<NodeSetup> {
     let topology = &site.topology;
     let mut hosts = Vec::new();
     for node in machine.servers.iter().chain(&machine.gateways) {
@@ -109,7 +109,7 @@ fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<Take> {
             let link = link
                 .and_then(|l| topology.link(l))
                 .with_context(|| format!("{} has no port {} in the site", node.name, port.number))?;
-            ports.push(PortOrder {
+            ports.push(PortSetup {
                 number: port.number,
                 interface: port.interface.clone(),
                 rate: link.cfg.rate.0,
@@ -118,9 +118,9 @@ fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<Take> {
         }
         ports.sort_by_key(|p| p.number);
         let prefix_len = site.addresses.network.len();
-        hosts.push(HostOrder { name: node.name.clone(), gateway, mac: mac.0, address, prefix_len, ports });
+        hosts.push(HostSetup { name: node.name.clone(), gateway, mac: mac.0, address, prefix_len, ports });
     }
-    Ok(Take { control: machine.control.clone(), hosts })
+    Ok(NodeSetup { control: machine.control.clone(), hosts })
 }
 
 fn facts(ssh: &Ssh) -> anyhow::Result<Machine> {
@@ -180,12 +180,12 @@ impl Testbed {
         let machines: Vec<Machine> =
             side_by_side(&connected, |ssh| facts(ssh)).into_iter().collect::<anyhow::Result<_>>()?;
         step("lock and versions");
-        let opened = side_by_side(&connected, |ssh| -> anyhow::Result<Option<Channel>> {
+        let opened = side_by_side(&connected, |ssh| -> anyhow::Result<Option<NodeClient>> {
             let take = take(&site, ssh.machine())?;
             if take.hosts.is_empty() {
                 return Ok(None);
             }
-            Channel::open(ssh, program, &take).map(Some)
+            NodeClient::open(ssh, program, &take).map(Some)
         });
         // Of several that fail, each is told; those that came up end with their channel.
         let mut nodes = Vec::new();
@@ -257,7 +257,7 @@ impl Testbed {
             ),
             machines: self.machines.clone(),
             port_filter: self.port_filters().join("; "),
-            trouble: self.nodes.iter().filter_map(Channel::lost).collect(),
+            trouble: self.nodes.iter().filter_map(NodeClient::lost).collect(),
         }
     }
 
@@ -270,7 +270,7 @@ impl Testbed {
     /// one that does not answer must not make the others believe that we are gone.
     pub fn keep_alive(&self, n: usize) -> bool {
         let Some(node) = self.nodes.get(n) else { return false };
-        if node.ask(&Order::Now).is_ok() {
+        if node.ask(&NodeRequest::Now).is_ok() {
             return true;
         }
         let why = node.lost().unwrap_or_default();
@@ -289,7 +289,7 @@ impl Testbed {
 
     /// Fails when a node is lost: what is measured then is worth nothing.
     fn all_there(&self) -> anyhow::Result<()> {
-        let lost: Vec<String> = self.nodes.iter().filter_map(Channel::lost).collect();
+        let lost: Vec<String> = self.nodes.iter().filter_map(NodeClient::lost).collect();
         if !lost.is_empty() {
             bail!("{}", lost.join("; "));
         }
@@ -318,7 +318,7 @@ impl Testbed {
         node.with_context(|| format!("there is no node {name:?}; nodes are srv1, gw1, edge1 or vm1"))
     }
 
-    fn ask(&self, node: usize, order: &Order) -> anyhow::Result<Answer> {
+    fn ask(&self, node: usize, order: &NodeRequest) -> anyhow::Result<LabResponse> {
         self.nodes.get(node).context("a machine that is not there")?.ask(order)
     }
 
@@ -329,7 +329,7 @@ impl Testbed {
         {
             self.stop_ends(spec.id, before)?;
         }
-        let order = |from: Option<&str>, to: Option<&str>| Order::StartFlow {
+        let order = |from: Option<&str>, to: Option<&str>| NodeRequest::StartFlow {
             spec: spec.clone(),
             from: from.map(str::to_owned),
             to: to.map(str::to_owned),
@@ -343,7 +343,7 @@ impl Testbed {
     }
 
     fn stop_ends(&self, id: u64, ends: Ends) -> anyhow::Result<()> {
-        let order = Order::Ask { ask: Ask::StopFlow { id } };
+        let order = NodeRequest::LabRequest { ask: LabRequest::StopFlow { id } };
         self.ask(ends.from, &order)?;
         if ends.from != ends.to {
             self.ask(ends.to, &order)?;
@@ -353,10 +353,11 @@ impl Testbed {
 
     fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
         self.all_there()?;
-        let asked = side_by_side(&self.nodes, |node| node.ask(&Order::Ask { ask: Ask::Flows }));
+        let asked =
+            side_by_side(&self.nodes, |node| node.ask(&NodeRequest::LabRequest { ask: LabRequest::Flows }));
         let mut seen: Vec<BTreeMap<u64, FlowReport>> = Vec::new();
         for answer in asked {
-            let Answer::Flows { flows } = answer? else { bail!("a node answered something else") };
+            let LabResponse::Flows { flows } = answer? else { bail!("a node answered something else") };
             seen.push(flows.into_iter().map(|f| (f.id, f)).collect());
         }
         let clocks = lock(&self.clocks);
@@ -382,9 +383,11 @@ impl Testbed {
     /// A node that is lost has servers that use nothing; the others' are still told.
     fn server_loads(&self) -> anyhow::Result<Vec<ServerLoad>> {
         let mut all = Vec::new();
-        for answer in side_by_side(&self.nodes, |node| node.ask(&Order::Ask { ask: Ask::Loads })) {
+        for answer in
+            side_by_side(&self.nodes, |node| node.ask(&NodeRequest::LabRequest { ask: LabRequest::Loads }))
+        {
             match answer {
-                Ok(Answer::Loads { servers }) => all.extend(servers),
+                Ok(LabResponse::Loads { servers }) => all.extend(servers),
                 Ok(_) => bail!("a node answered something else"),
                 Err(error) => tracing::debug!("loads: {error:#}"),
             }
@@ -403,8 +406,10 @@ impl Testbed {
         for node in &self.nodes {
             let here = self.inventory.machine(node.machine()).map_or(0, |m| m.servers.len()).min(left);
             left -= here;
-            let order = Order::Ping { senders: Some(here), others: others.clone() };
-            let Answer::Pings(pings) = node.ask(&order)? else { bail!("a node answered something else") };
+            let order = NodeRequest::Ping { senders: Some(here), others: others.clone() };
+            let LabResponse::Pings(pings) = node.ask(&order)? else {
+                bail!("a node answered something else")
+            };
             all.tried += pings.tried;
             all.answered += pings.answered;
             all.failed.extend(pings.failed);
@@ -413,22 +418,24 @@ impl Testbed {
     }
 
     /// Where a command for a node is to be run. Switches are the machine itself.
-    fn find(&self, name: &str) -> anyhow::Result<Answer> {
+    fn find(&self, name: &str) -> anyhow::Result<LabResponse> {
         if matches!(self.site.topology.by_name(name), Some(NodeId::Switch(_))) {
             let machine = self.inventory.node(name).map(|(m, _)| m.name.as_str());
             let held = lock(&self.held);
             let ssh =
                 held.iter().flat_map(|(all, _)| all).find(|s| Some(s.machine().name.as_str()) == machine);
             let ssh = ssh.with_context(|| format!("the inventory has no machine for {name}"))?;
-            return Ok(Answer::Remote { ssh: ssh.words(), prefix: "exec".into() });
+            return Ok(LabResponse::Remote { ssh: ssh.words(), prefix: "exec".into() });
         }
         let node = self.nodes.get(self.node_of(name)?).context("a machine that is not there")?;
-        let order = Order::Ask { ask: Ask::Find { node: name.to_owned() } };
-        let Answer::Found { netns } = node.ask(&order)? else { bail!("the node answered something else") };
+        let order = NodeRequest::LabRequest { ask: LabRequest::Find { node: name.to_owned() } };
+        let LabResponse::Found { netns } = node.ask(&order)? else {
+            bail!("the node answered something else")
+        };
         let (guard, process) = node.processes();
         let prefix = format!("exec /proc/{guard}/exe enter {process} {netns} {} --", quote(name));
         let ssh = node.ssh().context("the connection has ended")?;
-        Ok(Answer::Remote { ssh: ssh.words(), prefix })
+        Ok(LabResponse::Remote { ssh: ssh.words(), prefix })
     }
 }
 
@@ -446,7 +453,7 @@ impl World for Testbed {
         let node = self.node_of(&server)?;
         let ordered = Ordered::of(a.resources, &a.image);
         let (vm, port, address, addressing) = (a.vm, a.uplink_port, address(a)?, addressing(a)?);
-        let order = Order::StartVm { vm, server, port, mac, address, addressing, ordered };
+        let order = NodeRequest::StartVm { vm, server, port, mac, address, addressing, ordered };
         self.ask(node, &order)?;
         lock(&self.vms).insert(a.vm, Placed { server: a.server, node });
         Ok(a.fixed_address.map(|f| f.address))
@@ -454,7 +461,7 @@ impl World for Testbed {
 
     fn stop(&self, vm: u64) {
         let Some(placed) = lock(&self.vms).remove(&vm) else { return };
-        if let Err(error) = self.ask(placed.node, &Order::StopVm { vm }) {
+        if let Err(error) = self.ask(placed.node, &NodeRequest::StopVm { vm }) {
             // A node that is lost has no VMs.
             self.lines.warn(|| format!("{error:#}"));
         }
@@ -462,14 +469,14 @@ impl World for Testbed {
 
     fn connect(&self, c: &wire::Connect) -> anyhow::Result<()> {
         let node = self.node_of(&format!("vm{}", c.vm))?;
-        self.ask(node, &Order::MoveVm { vm: c.vm, port: c.uplink_port }).map(drop)
+        self.ask(node, &NodeRequest::MoveVm { vm: c.vm, port: c.uplink_port }).map(drop)
     }
 
     fn resize(&self, r: &wire::Resize) -> anyhow::Result<()> {
         let node = self.node_of(&format!("vm{}", r.vm))?;
         let to = r.resources.context("a VM has resources")?;
         let (cpu, ram, disk) = (to.cpu_cores, to.ram_bytes, to.disk_bytes);
-        self.ask(node, &Order::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
+        self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
     }
 
     fn server_of(&self, vm: u64) -> Option<u32> {
@@ -503,50 +510,53 @@ impl World for Testbed {
         }
     }
 
-    fn answer(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    fn answer(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         Ok(match ask {
-            Ask::Status => Answer::Status(self.status()),
-            Ask::Find { node } => self.find(node)?,
-            Ask::PingAll { senders } => Answer::Pings(self.ping(*senders)?),
-            Ask::Flows => Answer::Flows { flows: self.flows()? },
-            Ask::StartFlow { id, from, to, rate, tcp } => {
+            LabRequest::Status => LabResponse::Status(self.status()),
+            LabRequest::Find { node } => self.find(node)?,
+            LabRequest::PingAll { senders } => LabResponse::Pings(self.ping(*senders)?),
+            LabRequest::Flows => LabResponse::Flows { flows: self.flows()? },
+            LabRequest::StartFlow { id, from, to, rate, tcp } => {
                 self.start_flow(&Spec::of(*id, from, to, *rate, *tcp), &from.0, &to.0)?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::StopFlow { id } => {
+            LabRequest::StopFlow { id } => {
                 let ends = lock(&self.flows).end(*id);
                 ends.map_or(Ok(()), |ends| self.stop_ends(*id, ends))?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Clocks => {
+            LabRequest::Clocks => {
                 self.read_clocks()?;
-                Answer::Clocks { clocks: lock(&self.clocks).clone() }
+                LabResponse::Clocks { clocks: lock(&self.clocks).clone() }
             }
-            Ask::Counters => {
+            LabRequest::Counters => {
                 let mut all = Vec::new();
                 for node in &self.nodes {
-                    let answer = node.ask(&Order::Ask { ask: Ask::Counters })?;
-                    let Answer::Counters { counters } = answer else {
+                    let answer = node.ask(&NodeRequest::LabRequest { ask: LabRequest::Counters })?;
+                    let LabResponse::Counters { counters } = answer else {
                         bail!("a node answered something else")
                     };
                     all.extend(counters);
                 }
-                Answer::Counters { counters: all }
+                LabResponse::Counters { counters: all }
             }
-            Ask::LoadVm { vm, .. } => {
-                self.ask(self.node_of(&format!("vm{vm}"))?, &Order::Ask { ask: ask.clone() })?
+            LabRequest::LoadVm { vm, .. } => {
+                self.ask(self.node_of(&format!("vm{vm}"))?, &NodeRequest::LabRequest { ask: ask.clone() })?
             }
-            Ask::Loads => Answer::Loads { servers: self.server_loads()? },
-            Ask::Pauses => Answer::Pauses { pauses: Vec::new() },
-            Ask::SendFrom { .. } | Ask::Hubs | Ask::StartProbe { .. } | Ask::StopProbe => {
+            LabRequest::Loads => LabResponse::Loads { servers: self.server_loads()? },
+            LabRequest::Pauses => LabResponse::Pauses { pauses: Vec::new() },
+            LabRequest::SendFrom { .. }
+            | LabRequest::Hubs
+            | LabRequest::StartProbe { .. }
+            | LabRequest::StopProbe => {
                 bail!("that is done in the emulated world only")
             }
-            Ask::Down | Ask::Hold | Ask::MoveVm { .. } => Answer::Ending,
+            LabRequest::Down | LabRequest::Hold | LabRequest::MoveVm { .. } => LabResponse::Ending,
         })
     }
 
     fn end(&self) {
-        for error in side_by_side(&self.nodes, Channel::end).into_iter().filter_map(Result::err) {
+        for error in side_by_side(&self.nodes, NodeClient::end).into_iter().filter_map(Result::err) {
             tracing::warn!("{error:#}");
         }
         // Gives the lock back and ends the connections.

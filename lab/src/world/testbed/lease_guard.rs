@@ -4,9 +4,9 @@
 //! other end of a pipe: when that closes, the guard has died, and the node gives the interfaces back itself.
 
 use super::nic_lease;
-use crate::control::messages::Answer;
-use crate::world::testbed::nic_lease::Loan;
-use crate::world::testbed::node_protocol::Take;
+use crate::control::messages::LabResponse;
+use crate::world::testbed::nic_lease::NicLease;
+use crate::world::testbed::node_protocol::NodeSetup;
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -26,11 +26,11 @@ const LONGEST: usize = 1 << 20;
 
 /// What the guard hands to the node.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Handed {
+pub struct Handover {
     /// What the machine is to be.
-    pub take: Take,
+    pub take: NodeSetup,
     /// What was lent.
-    pub loans: Vec<Loan>,
+    pub loans: Vec<NicLease>,
     /// Numbers of the descriptors that hold the hosts' namespaces.
     pub spaces: Vec<i32>,
     /// And the machine's own.
@@ -41,7 +41,7 @@ pub struct Handed {
     pub node: u32,
 }
 
-fn say(answer: &Answer) -> anyhow::Result<()> {
+fn say(answer: &LabResponse) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(answer)?)?;
     Ok(out.flush()?)
@@ -75,27 +75,27 @@ pub fn run(once: bool) -> anyhow::Result<()> {
     let (mut child, lifeline, loans, spaces, home) = match start() {
         Ok(started) => started,
         Err(error) => {
-            say(&Answer::Error { why: format!("{error:#}") })?;
+            say(&LabResponse::Error { why: format!("{error:#}") })?;
             return Err(error);
         }
     };
     let ended = child.wait();
     drop(lifeline);
-    let left = nic_lease::give_back(&loans, &spaces, &home);
+    let left = nic_lease::restore(&loans, &spaces, &home);
     // Whoever asked may have gone; what is left over is said on standard error, too.
     let status = ended.map_or_else(|e| e.to_string(), |s| s.to_string());
     if left.is_empty() {
-        let _ = say(&Answer::Returned { node: status });
+        let _ = say(&LabResponse::Returned { node: status });
         return Ok(());
     }
-    let _ = say(&Answer::Error { why: left.join("; ") });
+    let _ = say(&LabResponse::Error { why: left.join("; ") });
     anyhow::bail!("{}", left.join("; "))
 }
 
-type Started = (Child, File, Vec<Loan>, Vec<NetNs>, NetNs);
+type Started = (Child, File, Vec<NicLease>, Vec<NetNs>, NetNs);
 
 fn start() -> anyhow::Result<Started> {
-    let take: Take = serde_json::from_str(&first_line()?)
+    let take: NodeSetup = serde_json::from_str(&first_line()?)
         .context("this is started over ssh, by `tandem-lab up --inventory`")?;
     let found = nic::look(&mut Netlink::open()?)?;
     let loans = nic_lease::plan(&take, &found, own_address().as_deref())?;
@@ -105,13 +105,18 @@ fn start() -> anyhow::Result<Started> {
     match start_node(take, &loans, &spaces, &home) {
         Ok((child, lifeline)) => Ok((child, lifeline, loans, spaces, home)),
         Err(error) => {
-            let left = nic_lease::give_back(&loans, &spaces, &home);
+            let left = nic_lease::restore(&loans, &spaces, &home);
             Err(if left.is_empty() { error } else { error.context(left.join("; ")) })
         }
     }
 }
 
-fn start_node(take: Take, loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> anyhow::Result<(Child, File)> {
+fn start_node(
+    take: NodeSetup,
+    loans: &[NicLease],
+    spaces: &[NetNs],
+    home: &NetNs,
+) -> anyhow::Result<(Child, File)> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("making a pipe")?;
     for fd in spaces.iter().chain([home]).map(AsFd::as_fd).chain([reader.as_fd()]) {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).context("handing a descriptor down")?;
@@ -124,7 +129,7 @@ fn start_node(take: Take, loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> any
     let child = Command::new("/proc/self/exe").arg("__node").arg(reader.as_raw_fd().to_string()).spawn();
     setns(&own, CloneFlags::CLONE_NEWPID).context("going back to the own process namespace")?;
     let mut child = child.context("starting the node")?;
-    let handed = Handed {
+    let handed = Handover {
         take,
         loans: loans.to_vec(),
         spaces: spaces.iter().map(NetNs::raw).collect(),

@@ -1,6 +1,6 @@
 //! Lending a machine's interfaces to its servers and gateways, and giving them back as they were.
 
-use crate::world::testbed::node_protocol::{HostOrder, Take};
+use crate::world::testbed::node_protocol::{HostSetup, NodeSetup};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use tandem_linux::nic::{self, Nic};
 
 /// An interface that is lent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Loan {
+pub struct NicLease {
     /// As it was found.
     pub found: Nic,
     /// To which of the hosts.
@@ -21,9 +21,9 @@ pub struct Loan {
 ///
 /// # Errors
 /// With everything that speaks against it: an interface that is not there, is used twice, or carries what must not be cut.
-pub fn plan(take: &Take, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec<Loan>> {
+pub fn plan(take: &NodeSetup, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec<NicLease>> {
     let (mut loans, mut faults, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (host, HostOrder { name, ports, .. }) in take.hosts.iter().enumerate() {
+    for (host, HostSetup { name, ports, .. }) in take.hosts.iter().enumerate() {
         for port in ports {
             let interface = port.interface.as_str();
             let mut fault = |why: String| faults.push(format!("{name}.{}, {interface}: {why}", port.number));
@@ -49,7 +49,7 @@ pub fn plan(take: &Take, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec
             } else if !used.insert(interface) {
                 fault("it is named twice".into());
             } else {
-                loans.push(Loan { found: found.clone(), host });
+                loans.push(NicLease { found: found.clone(), host });
             }
         }
     }
@@ -63,14 +63,14 @@ pub fn plan(take: &Take, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec
 ///
 /// # Errors
 /// When the kernel refuses; those lent before are then given back.
-pub fn lend(loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> anyhow::Result<()> {
+pub fn lend(loans: &[NicLease], spaces: &[NetNs], home: &NetNs) -> anyhow::Result<()> {
     for (n, loan) in loans.iter().enumerate() {
         let lent = spaces
             .get(loan.host)
             .context("a host without a namespace")
             .and_then(|ns| Ok(Netlink::open()?.batch(&[nic::lend(loan.found.index, ns)])?));
         if let Err(error) = lent {
-            let left = give_back(&loans[..n], spaces, home);
+            let left = restore(&loans[..n], spaces, home);
             let left = if left.is_empty() { String::new() } else { format!("; and {}", left.join("; ")) };
             bail!("{}: {error:#}{left}", loan.found.name);
         }
@@ -80,11 +80,11 @@ pub fn lend(loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> anyhow::Result<()
 
 /// Gives interfaces back to `home`, as they were. Goes on past failures; says them all.
 #[must_use]
-pub fn give_back(loans: &[Loan], spaces: &[NetNs], home: &NetNs) -> Vec<String> {
+pub fn restore(loans: &[NicLease], spaces: &[NetNs], home: &NetNs) -> Vec<String> {
     loans
         .iter()
         .filter_map(|loan| {
-            let returned = give_one_back(loan, spaces, home);
+            let returned = restore_one(loan, spaces, home);
             returned.err().map(|e| format!("{} could not be given back as it was: {e:#}", loan.found.name))
         })
         .collect()
@@ -94,7 +94,7 @@ fn index(name: &str) -> anyhow::Result<Option<u32>> {
     Ok(nic::look(&mut Netlink::open()?)?.into_iter().find(|n| n.name == name).map(|n| n.index))
 }
 
-fn give_one_back(loan: &Loan, spaces: &[NetNs], home: &NetNs) -> anyhow::Result<()> {
+fn restore_one(loan: &NicLease, spaces: &[NetNs], home: &NetNs) -> anyhow::Result<()> {
     let name = loan.found.name.as_str();
     let ns = spaces.get(loan.host).context("a host without a namespace")?;
     ns.run(|| -> anyhow::Result<()> {
@@ -111,7 +111,7 @@ fn give_one_back(loan: &Loan, spaces: &[NetNs], home: &NetNs) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::testbed::node_protocol::PortOrder;
+    use crate::world::testbed::node_protocol::PortSetup;
 
     fn nic(name: &str, index: u32) -> Nic {
         Nic {
@@ -124,14 +124,14 @@ mod tests {
         }
     }
 
-    fn take(interfaces: &[&str]) -> Take {
-        let ports = (1u32..).zip(interfaces).map(|(number, interface)| PortOrder {
+    fn take(interfaces: &[&str]) -> NodeSetup {
+        let ports = (1u32..).zip(interfaces).map(|(number, interface)| PortSetup {
             number,
             interface: (*interface).into(),
             rate: 1,
             queue: 1,
         });
-        let host = HostOrder {
+        let host = HostSetup {
             name: "srv1".into(),
             gateway: false,
             mac: [2; 6],
@@ -139,7 +139,7 @@ mod tests {
             prefix_len: 8,
             ports: ports.collect(),
         };
-        Take { control: "eth0".into(), hosts: vec![host] }
+        NodeSetup { control: "eth0".into(), hosts: vec![host] }
     }
 
     #[test]

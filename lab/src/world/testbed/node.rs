@@ -3,13 +3,13 @@
 
 use super::lines;
 use super::nic_lease;
-use crate::control::messages::{Answer, Ask};
+use crate::control::messages::{LabRequest, LabResponse};
 use crate::node::hosts::{Host, Hosts};
 use crate::node::traffic::clock;
 use crate::node::vms::{NewVm, join};
-use crate::world::testbed::lease_guard::Handed;
+use crate::world::testbed::lease_guard::Handover;
 use crate::world::testbed::lines::LONGEST;
-use crate::world::testbed::node_protocol::Order;
+use crate::world::testbed::node_protocol::NodeRequest;
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
@@ -47,7 +47,7 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
     let mut lifeline = BufReader::new(File::from(sys::adopt(lifeline)?));
     let mut line = String::new();
     lifeline.read_line(&mut line)?;
-    let handed: Handed = serde_json::from_str(&line).context("this is started by a guard only")?;
+    let handed: Handover = serde_json::from_str(&line).context("this is started by a guard only")?;
     let adopt = |fd: &i32| sys::adopt(*fd).map(NetNs::from).context("a namespace was not handed down");
     let spaces: Vec<NetNs> = handed.spaces.iter().map(adopt).collect::<anyhow::Result<_>>()?;
     let home = adopt(&handed.home)?;
@@ -75,29 +75,29 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
     let hosts = match prepare(&handed, spaces) {
         Ok(hosts) => hosts,
         Err(error) => {
-            answer(&Answer::Error { why: format!("{error:#}") });
+            answer(&LabResponse::Error { why: format!("{error:#}") });
             return Err(error);
         }
     };
     let port_filter = hosts.port_filter().unwrap_or_else(|why| format!("none: {why}"));
-    answer(&Answer::Ready { guard: handed.guard, node: handed.node, port_filter });
+    answer(&LabResponse::Ready { guard: handed.guard, node: handed.node, port_filter });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _guard = runtime.enter();
     loop {
         match events.recv_timeout(SILENCE) {
             Ok(Event::Line(line)) => {
-                let reply = match serde_json::from_str::<Order>(&line) {
+                let reply = match serde_json::from_str::<NodeRequest>(&line) {
                     Ok(order) => carry_out(&hosts, order)
-                        .unwrap_or_else(|error| Answer::Error { why: format!("{error:#}") }),
-                    Err(error) => Answer::Error { why: format!("not understood: {error}") },
+                        .unwrap_or_else(|error| LabResponse::Error { why: format!("{error:#}") }),
+                    Err(error) => LabResponse::Error { why: format!("not understood: {error}") },
                 };
                 answer(&reply);
-                if matches!(reply, Answer::Ending) {
+                if matches!(reply, LabResponse::Ending) {
                     return Ok(());
                 }
             }
             Ok(Event::Alone) => {
-                let left = nic_lease::give_back(&handed.loans, &held, &home);
+                let left = nic_lease::restore(&handed.loans, &held, &home);
                 bail!("the guard has died; the interfaces are given back{}", left.join("; "));
             }
             Ok(Event::End) => bail!("the coordinator is gone"),
@@ -107,14 +107,14 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
 }
 
 /// Says a line. Nobody may listen any more; the end of the input says so, too.
-fn answer(answer: &Answer) {
+fn answer(answer: &LabResponse) {
     if let Ok(text) = serde_json::to_string(answer) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 }
 
-fn prepare(handed: &Handed, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
+fn prepare(handed: &Handover, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
     let (mut servers, mut gateways) = (Vec::new(), Vec::new());
     for (order, ns) in handed.take.hosts.iter().zip(spaces) {
         let there = ns.run(|| Netlink::open().and_then(|mut n| nic::look(&mut n)))??;
@@ -148,52 +148,52 @@ fn prepare(handed: &Handed, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
     Ok(hosts)
 }
 
-fn carry_out(hosts: &Hosts, order: Order) -> anyhow::Result<Answer> {
+fn carry_out(hosts: &Hosts, order: NodeRequest) -> anyhow::Result<LabResponse> {
     Ok(match order {
-        Order::Now => Answer::Now { ns: clock() },
-        Order::StartVm { vm, server, port, mac, address, addressing, ordered } => {
+        NodeRequest::Now => LabResponse::Now { ns: clock() },
+        NodeRequest::StartVm { vm, server, port, mac, address, addressing, ordered } => {
             let index = hosts.servers.iter().position(|s| s.name == server);
             let server = index.with_context(|| format!("there is no server {server:?} here"))?;
             let port = PortNo(port);
             hosts.start_vm(NewVm { id: vm, server, port, mac, address, addressing, ordered })?;
-            Answer::Done
+            LabResponse::Done
         }
-        Order::StopVm { vm } => {
+        NodeRequest::StopVm { vm } => {
             hosts.stop_vm(vm);
-            Answer::Done
+            LabResponse::Done
         }
-        Order::MoveVm { vm, port } => {
+        NodeRequest::MoveVm { vm, port } => {
             hosts.move_vm(vm, PortNo(port))?;
-            Answer::Done
+            LabResponse::Done
         }
-        Order::ResizeVm { vm, cpu, ram, disk } => {
+        NodeRequest::ResizeVm { vm, cpu, ram, disk } => {
             let resources =
                 wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: 0 };
             hosts.resize_vm(vm, resources)?;
-            Answer::Done
+            LabResponse::Done
         }
-        Order::StartFlow { spec, from, to } => {
+        NodeRequest::StartFlow { spec, from, to } => {
             hosts.start_flow(spec, from.as_deref(), to.as_deref())?;
-            Answer::Done
+            LabResponse::Done
         }
-        Order::Ping { senders, others } => Answer::Pings(hosts.ping(senders, &others)?),
-        Order::Ask { ask } => match ask {
-            Ask::Find { node } => {
+        NodeRequest::Ping { senders, others } => LabResponse::Pings(hosts.ping(senders, &others)?),
+        NodeRequest::LabRequest { ask } => match ask {
+            LabRequest::Find { node } => {
                 let netns = hosts.descriptor(&node).with_context(|| format!("there is no node {node:?}"))?;
-                Answer::Found { netns }
+                LabResponse::Found { netns }
             }
-            Ask::Flows => Answer::Flows { flows: hosts.flows() },
-            Ask::StopFlow { id } => {
+            LabRequest::Flows => LabResponse::Flows { flows: hosts.flows() },
+            LabRequest::StopFlow { id } => {
                 hosts.stop_flow(id);
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Counters => Answer::Counters { counters: hosts.counters()? },
-            Ask::LoadVm { vm, change } => {
+            LabRequest::Counters => LabResponse::Counters { counters: hosts.counters()? },
+            LabRequest::LoadVm { vm, change } => {
                 hosts.change_vm(vm, &change)?;
-                Answer::Done
+                LabResponse::Done
             }
-            Ask::Loads => Answer::Loads { servers: hosts.loads()? },
-            Ask::Down => Answer::Ending,
+            LabRequest::Loads => LabResponse::Loads { servers: hosts.loads()? },
+            LabRequest::Down => LabResponse::Ending,
             other => bail!("{other:?} is the coordinator's to answer"),
         },
     })

@@ -2,11 +2,11 @@
 
 use super::clock_offset;
 use super::lines;
-use crate::control::messages::{Answer, Ask, Clock};
+use crate::control::messages::{Clock, LabRequest, LabResponse};
 use crate::control::service::lock;
 use crate::node::traffic::clock;
 use crate::world::testbed::lines::{LONGEST, LineError};
-use crate::world::testbed::node_protocol::{Order, Take};
+use crate::world::testbed::node_protocol::{NodeRequest, NodeSetup};
 use anyhow::{Context, bail};
 use std::io::{BufReader, Write};
 use std::path::Path;
@@ -38,7 +38,7 @@ enum State {
 }
 
 /// A node that is there, or was.
-pub struct Channel {
+pub struct NodeClient {
     machine: String,
     /// Held by the coordinator alone: when it lets go, the connection ends, with all that it has on this machine.
     ssh: Weak<Ssh>,
@@ -55,7 +55,7 @@ impl Open {
         self.input.flush()
     }
 
-    fn hear(&self, limit: Duration) -> anyhow::Result<Answer> {
+    fn hear(&self, limit: Duration) -> anyhow::Result<LabResponse> {
         match self.lines.recv_timeout(limit) {
             Ok(Ok(line)) => {
                 serde_json::from_str(&line).with_context(|| format!("it says \"{}\"", escaped(&line)))
@@ -76,12 +76,12 @@ impl Open {
     }
 }
 
-impl Channel {
+impl NodeClient {
     /// Copies `program` to the machine, where nothing of it is left, starts a node and lets it take what it is to be.
     ///
     /// # Errors
     /// With the machine's name and what it says; it is then as it was.
-    pub fn open(ssh: &Arc<Ssh>, program: &Path, take: &Take) -> anyhow::Result<Channel> {
+    pub fn open(ssh: &Arc<Ssh>, program: &Path, take: &NodeSetup) -> anyhow::Result<NodeClient> {
         let name = &ssh.machine().name;
         let content = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         let size = content.len();
@@ -110,7 +110,7 @@ impl Channel {
         let said = open.input.write_all(&content).and_then(|()| open.say(&first));
         let heard = said.map_err(anyhow::Error::from).and_then(|()| open.hear(FILE));
         match heard {
-            Ok(Answer::Ready { guard, node, port_filter }) => Ok(Channel {
+            Ok(LabResponse::Ready { guard, node, port_filter }) => Ok(NodeClient {
                 machine: name.clone(),
                 ssh: Arc::downgrade(ssh),
                 guard,
@@ -118,7 +118,7 @@ impl Channel {
                 port_filter,
                 state: Mutex::new(State::Open(Box::new(open))),
             }),
-            Ok(Answer::Error { why }) => {
+            Ok(LabResponse::Error { why }) => {
                 // With a free channel it gives back what it took.
                 open.finish();
                 bail!("{name}: {why}")
@@ -160,13 +160,13 @@ impl Channel {
     ///
     /// # Errors
     /// With what the node says, or why it is lost.
-    pub fn ask(&self, order: &Order) -> anyhow::Result<Answer> {
+    pub fn ask(&self, order: &NodeRequest) -> anyhow::Result<LabResponse> {
         let answer = self.talk(|open| {
             open.say(&serde_json::to_string(order)?)?;
             open.hear(ANSWER)
         })?;
         match answer {
-            Answer::Error { why } => bail!("{}: {why}", self.machine()),
+            LabResponse::Error { why } => bail!("{}: {why}", self.machine()),
             answer => Ok(answer),
         }
     }
@@ -177,12 +177,14 @@ impl Channel {
     /// Why it is lost.
     pub fn clock(&self) -> anyhow::Result<Clock> {
         let readings = self.talk(|open| {
-            let ask = serde_json::to_string(&Order::Now)?;
+            let ask = serde_json::to_string(&NodeRequest::Now)?;
             (0..ROUNDS)
                 .map(|_| {
                     let sent = clock();
                     open.say(&ask)?;
-                    let Answer::Now { ns } = open.hear(ANSWER)? else { bail!("it does not say the time") };
+                    let LabResponse::Now { ns } = open.hear(ANSWER)? else {
+                        bail!("it does not say the time")
+                    };
                     Ok((sent.cast_signed(), ns.cast_signed(), clock().cast_signed()))
                 })
                 .collect::<anyhow::Result<Vec<_>>>()
@@ -218,13 +220,13 @@ impl Channel {
         let before = std::mem::replace(&mut *state, State::Closed("it was ended".into()));
         let State::Open(mut open) = before else { return Ok(()) };
         let machine = self.machine();
-        open.say(&serde_json::to_string(&Order::Ask { ask: Ask::Down })?)
+        open.say(&serde_json::to_string(&NodeRequest::LabRequest { ask: LabRequest::Down })?)
             .with_context(|| format!("{machine}: its node is lost"))?;
         loop {
             match open.hear(END).with_context(|| format!("{machine}: its node does not end"))? {
-                Answer::Ending => {}
-                Answer::Returned { .. } => break,
-                Answer::Error { why } => bail!("{machine}: {why}"),
+                LabResponse::Ending => {}
+                LabResponse::Returned { .. } => break,
+                LabResponse::Error { why } => bail!("{machine}: {why}"),
                 other => bail!("{machine}: its node says {other:?} instead of ending"),
             }
         }

@@ -1,6 +1,6 @@
-//! What the coordinator says to a machine's node: a JSON line asks, a line answers ([`Answer`](crate::control::messages::Answer)).
+//! What the coordinator says to a machine's node: a JSON line asks, a line answers ([`LabResponse`](crate::control::messages::Answer)).
 
-use crate::control::messages::Ask;
+use crate::control::messages::LabRequest;
 use crate::node::guest::Ordered;
 use crate::node::traffic::Spec;
 use crate::node::vms::Addressing;
@@ -9,16 +9,16 @@ use std::net::Ipv4Addr;
 
 /// The first line: what the machine is to be. Answered by `Ready`, or by `Error` with nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Take {
+pub struct NodeSetup {
     /// The interface of the control network, which stays where it is.
     pub control: String,
     /// Servers and gateways on this machine.
-    pub hosts: Vec<HostOrder>,
+    pub hosts: Vec<HostSetup>,
 }
 
 /// A server or gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostOrder {
+pub struct HostSetup {
     /// As the site calls it.
     pub name: String,
     /// A gateway, else a server.
@@ -30,12 +30,12 @@ pub struct HostOrder {
     /// Bits of the whole network's prefix.
     pub prefix_len: u8,
     /// Its ports, in order.
-    pub ports: Vec<PortOrder>,
+    pub ports: Vec<PortSetup>,
 }
 
 /// A port of a server or gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortOrder {
+pub struct PortSetup {
     /// From 1.
     pub number: u32,
     /// The machine's interface.
@@ -49,7 +49,7 @@ pub struct PortOrder {
 /// An order to a node that is ready.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "order")]
-pub enum Order {
+pub enum NodeRequest {
     /// What time is it? Also says that the coordinator is there.
     Now,
     /// Start a VM.
@@ -109,8 +109,8 @@ pub enum Order {
         others: Vec<(String, Ipv4Addr)>,
     },
     /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `LoadVm`, `Loads`, `Down`.
-    Ask {
+    LabRequest {
         /// The question.
-        ask: Ask,
+        ask: LabRequest,
     },
 }

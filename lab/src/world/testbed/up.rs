@@ -1,7 +1,7 @@
 //! Starting a testbed's coordinator as a process of its own, and that process.
 
 use crate::control::labs;
-use crate::control::messages::{Answer, Status};
+use crate::control::messages::{LabResponse, Status};
 use crate::control::service::{self, World};
 use crate::world::emulated::lab_control;
 use crate::world::testbed::coordinator::Testbed;
@@ -62,8 +62,8 @@ pub fn up(plan: &Plan) -> anyhow::Result<Status> {
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     match serde_json::from_str(&line) {
-        Ok(Answer::Status(status)) => Ok(status),
-        Ok(Answer::Error { why }) => {
+        Ok(LabResponse::Status(status)) => Ok(status),
+        Ok(LabResponse::Error { why }) => {
             child.wait()?;
             bail!("{why}")
         }
@@ -78,8 +78,8 @@ pub fn up(plan: &Plan) -> anyhow::Result<Status> {
 pub fn run() -> anyhow::Result<()> {
     let result = prepare();
     let line = match &result {
-        Ok((testbed, ..)) => Answer::Status(testbed.status()),
-        Err(error) => Answer::Error { why: format!("{error:#}") },
+        Ok((testbed, ..)) => LabResponse::Status(testbed.status()),
+        Err(error) => LabResponse::Error { why: format!("{error:#}") },
     };
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&line)?)?;

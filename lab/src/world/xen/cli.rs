@@ -3,7 +3,7 @@
 use super::check;
 use super::control;
 use super::supervisor;
-use crate::world::xen::control::{Ask, Status};
+use crate::world::xen::control::{Status, XenRequest};
 use crate::world::xen::supervisor::Plan;
 use crate::world::xen::watch::Watch;
 use anyhow::Context;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// See the module.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum XenCommand {
     /// Boot the hosts; they run on until `down`. Minutes, and 1.2 GB of memory for each.
     Up {
         /// How many hosts.
@@ -116,9 +116,9 @@ pub struct Name {
 ///
 /// # Errors
 /// With what failed.
-pub fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+pub fn run(verb: XenCommand) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Up { hosts, name, memory, image, folder } => {
+        XenCommand::Up { hosts, name, memory, image, folder } => {
             let folder = folder.unwrap_or_else(|| PathBuf::from("target/xen").join(&name));
             let absolute = |path: PathBuf| std::path::absolute(&path);
             let plan = Plan {
@@ -131,11 +131,11 @@ pub fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             let status = supervisor::up(&plan, |line| println!("{line}"))?;
             print!("{}", how_to_go_on(&status));
         }
-        Verb::Down(name) => {
+        XenCommand::Down(name) => {
             supervisor::down(&name.name)?;
             println!("Xen lab {} is gone", name.name);
         }
-        Verb::Status { name, json } => {
+        XenCommand::Status { name, json } => {
             let status = control::status(&name.name)?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
@@ -143,7 +143,7 @@ pub fn run(verb: Verb) -> anyhow::Result<ExitCode> {
                 print_status(&status);
             }
         }
-        Verb::Ssh { name, host, command } => {
+        XenCommand::Ssh { name, host, command } => {
             let status = control::status(&name.name)?;
             let mut ssh = status.host(&host)?.access.login();
             if command.is_empty() {
@@ -155,26 +155,26 @@ pub fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             let code = ended.code().or_else(|| ended.signal().map(|s| 128 + s)).unwrap_or(1);
             return Ok(ExitCode::from(code as u8));
         }
-        Verb::Kill { name, host } => {
+        XenCommand::Kill { name, host } => {
             let host = control::status(&name.name)?.host(&host)?.access.name.clone();
-            control::ask(&name.name, &Ask::Kill { host }).map(drop)?;
+            control::ask(&name.name, &XenRequest::Kill { host }).map(drop)?;
         }
-        Verb::Start { name, host } => {
+        XenCommand::Start { name, host } => {
             let host = control::status(&name.name)?.host(&host)?.access.name.clone();
-            control::ask(&name.name, &Ask::Start { host: host.clone() })?;
+            control::ask(&name.name, &XenRequest::Start { host: host.clone() })?;
             super::wait(&format!("{host} to be up"), super::BOOT, || {
                 let status = control::status(&name.name)?;
                 Ok(status.host(&host)?.ready.then_some(()))
             })?;
         }
-        Verb::Check { only, agent, image, folder } => {
+        XenCommand::Check { only, agent, image, folder } => {
             let absolute = |path: PathBuf| std::path::absolute(&path);
             let (folder, out) = (absolute(folder.clone())?, absolute(folder.with_extension("out"))?);
             let name = format!("check-{}", std::process::id());
             let plan = Plan { name, hosts: 2, memory: 1024, image: absolute(image)?, folder };
             check::run(&plan, &absolute(agent)?, &only, &out)?;
         }
-        Verb::Watch { name, guest, interval, out } => {
+        XenCommand::Watch { name, guest, interval, out } => {
             let status = control::status(&name.name)?;
             let watch =
                 Watch::start(&status, guest, Duration::from_millis(interval), Duration::from_secs(300))?;

@@ -13,7 +13,7 @@ use tandem_agent_protocol::lab_sockets::{self, ConnectError, Lab, XEN};
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
-pub enum Ask {
+pub enum XenRequest {
     /// What is there?
     Status,
     /// End a host as a power cut would.
@@ -35,7 +35,7 @@ pub enum Ask {
 /// An answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
-pub enum Answer {
+pub enum XenResponse {
     /// Of `up`: how far it is.
     Progress {
         /// In words.
@@ -132,14 +132,14 @@ pub fn bind(name: &str) -> anyhow::Result<UnixListener> {
 ///
 /// # Errors
 /// When there is no such lab, or what it says.
-pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
+pub fn ask(name: &str, ask: &XenRequest) -> anyhow::Result<XenResponse> {
     let stream = connect(name)?;
     // A lab that turns us away says why and ends; it may have done so before this is written.
     let said = writeln!(&stream, "{}", serde_json::to_string(ask)?);
     let mut line = String::new();
     let heard = BufReader::new(stream).read_line(&mut line);
     match serde_json::from_str(&line) {
-        Ok(Answer::Error { why }) => bail!("{why}"),
+        Ok(XenResponse::Error { why }) => bail!("{why}"),
         Ok(answer) => Ok(answer),
         Err(_) => said
             .and(heard.map(drop))
@@ -153,8 +153,8 @@ pub fn ask(name: &str, ask: &Ask) -> anyhow::Result<Answer> {
 /// # Errors
 /// As [`ask`].
 pub fn status(name: &str) -> anyhow::Result<Status> {
-    match ask(name, &Ask::Status)? {
-        Answer::Status(status) => Ok(status),
+    match ask(name, &XenRequest::Status)? {
+        XenResponse::Status(status) => Ok(status),
         _ => bail!("the Xen lab {name:?} answered something else"),
     }
 }
@@ -165,11 +165,11 @@ pub fn status(name: &str) -> anyhow::Result<Status> {
 /// When there is no such lab, or it does not answer.
 pub fn hold(name: &str) -> anyhow::Result<UnixStream> {
     let stream = connect(name)?;
-    writeln!(&stream, "{}", serde_json::to_string(&Ask::Hold)?)?;
+    writeln!(&stream, "{}", serde_json::to_string(&XenRequest::Hold)?)?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
     match serde_json::from_str(&line) {
-        Ok(Answer::Done) => Ok(stream),
+        Ok(XenResponse::Done) => Ok(stream),
         _ => bail!("the Xen lab {name:?} cannot be held"),
     }
 }

@@ -5,7 +5,7 @@ use super::control;
 use super::supervisor;
 use super::{output, wait};
 use crate::controller_process;
-use crate::world::xen::control::{Ask, Status};
+use crate::world::xen::control::{Status, XenRequest};
 use crate::world::xen::supervisor::Plan;
 use crate::world::xen::watch::Watch;
 use anyhow::{Context, bail};
@@ -303,7 +303,7 @@ impl DataCentre {
     /// # Errors
     /// When it does not run.
     pub fn kill_host(&self, host: &str) -> anyhow::Result<()> {
-        control::ask(&self.lab.name, &Ask::Kill { host: host.to_owned() }).map(drop)
+        control::ask(&self.lab.name, &XenRequest::Kill { host: host.to_owned() }).map(drop)
     }
 
     /// Boots a host again and waits until it is up and its switches are connected.
@@ -311,7 +311,7 @@ impl DataCentre {
     /// # Errors
     /// When it does not come up.
     pub fn start_host(&self, host: &str) -> anyhow::Result<()> {
-        control::ask(&self.lab.name, &Ask::Start { host: host.to_owned() })?;
+        control::ask(&self.lab.name, &XenRequest::Start { host: host.to_owned() })?;
         wait(&format!("{host} to be up"), super::BOOT, || {
             let status = control::status(&self.lab.name)?;
             Ok(status.host(host)?.ready.then_some(()))

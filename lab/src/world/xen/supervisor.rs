@@ -5,7 +5,7 @@ use super::control;
 use super::files;
 use super::network;
 use crate::control::admission::Admission;
-use crate::world::xen::control::{Answer, Ask, HostStatus, Status};
+use crate::world::xen::control::{HostStatus, Status, XenRequest, XenResponse};
 use crate::world::xen::files::Ports;
 use crate::world::xen::host::{Host, free_port};
 use anyhow::{Context, bail};
@@ -56,12 +56,12 @@ pub fn up(plan: &Plan, mut say: impl FnMut(&str)) -> anyhow::Result<Status> {
     writeln!(input, "{}", serde_json::to_string(plan)?)?;
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         match serde_json::from_str(&line?) {
-            Ok(Answer::Progress { line }) => say(&line),
-            Ok(Answer::Status(status)) => {
+            Ok(XenResponse::Progress { line }) => say(&line),
+            Ok(XenResponse::Status(status)) => {
                 writeln!(input, "stay")?;
                 return Ok(status);
             }
-            Ok(Answer::Error { why }) => {
+            Ok(XenResponse::Error { why }) => {
                 child.wait()?;
                 bail!("{why}")
             }
@@ -76,7 +76,7 @@ pub fn up(plan: &Plan, mut say: impl FnMut(&str)) -> anyhow::Result<Status> {
 /// # Errors
 /// When there is no such lab, or it does not end.
 pub fn down(name: &str) -> anyhow::Result<()> {
-    control::ask(name, &Ask::Down)?;
+    control::ask(name, &XenRequest::Down)?;
     super::wait("the lab's end", Duration::from_secs(60), || Ok((!control::is_up(name)?).then_some(())))
 }
 
@@ -93,16 +93,16 @@ struct Lab {
 /// When the lab cannot be had.
 pub fn run() -> anyhow::Result<()> {
     let mut said = std::io::stdout();
-    let mut say = |answer: &Answer| -> anyhow::Result<()> {
+    let mut say = |answer: &XenResponse| -> anyhow::Result<()> {
         writeln!(said, "{}", serde_json::to_string(answer)?)?;
         Ok(said.flush()?)
     };
-    let result = prepare(&mut |line| say(&Answer::Progress { line }));
+    let result = prepare(&mut |line| say(&XenResponse::Progress { line }));
     let (mut lab, control) = match result {
         Ok(all) => all,
-        Err(error) => return say(&Answer::Error { why: format!("{error:#}") }),
+        Err(error) => return say(&XenResponse::Error { why: format!("{error:#}") }),
     };
-    say(&Answer::Status(lab.status()))?;
+    say(&XenResponse::Status(lab.status()))?;
     let null = File::options().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     serve(&mut lab, control)?;
@@ -236,14 +236,14 @@ impl Lab {
         found.with_context(|| format!("there is no host {name:?}"))
     }
 
-    fn carry_out(&mut self, ask: &Ask) -> anyhow::Result<Answer> {
+    fn carry_out(&mut self, ask: &XenRequest) -> anyhow::Result<XenResponse> {
         match ask {
-            Ask::Status => return Ok(Answer::Status(self.status())),
-            Ask::Kill { host } => self.host(host)?.kill()?,
-            Ask::Start { host } => self.host(host)?.start()?,
-            Ask::Down | Ask::Hold => {}
+            XenRequest::Status => return Ok(XenResponse::Status(self.status())),
+            XenRequest::Kill { host } => self.host(host)?.kill()?,
+            XenRequest::Start { host } => self.host(host)?.start()?,
+            XenRequest::Down | XenRequest::Hold => {}
         }
-        Ok(Answer::Done)
+        Ok(XenResponse::Done)
     }
 
     /// Ends the hosts, and removes what is large or secret; logs stay.
@@ -266,7 +266,7 @@ const ASKERS: usize = 64;
 
 /// One line of a connection, or the end of one that held the lab.
 enum Heard {
-    Ask(Ask, UnixStream),
+    XenRequest(XenRequest, UnixStream),
     Released,
 }
 
@@ -288,7 +288,7 @@ fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
                 is_full.then(|| format!("this lab is being asked by {ASKERS} already; try again"))
             });
             if let Some(why) = refused {
-                let line = serde_json::to_string(&Answer::Error { why }).unwrap_or_default();
+                let line = serde_json::to_string(&XenResponse::Error { why }).unwrap_or_default();
                 // Whoever does not read it does not hear it.
                 let _ = stream.set_nonblocking(true).and_then(|()| writeln!(stream, "{line}"));
                 continue;
@@ -306,11 +306,11 @@ fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
         }
     })?;
     while let Ok(heard) = heard.recv() {
-        let Heard::Ask(ask, stream) = heard else { return Ok(()) };
-        let answer = lab.carry_out(&ask).unwrap_or_else(|e| Answer::Error { why: format!("{e:#}") });
+        let Heard::XenRequest(ask, stream) = heard else { return Ok(()) };
+        let answer = lab.carry_out(&ask).unwrap_or_else(|e| XenResponse::Error { why: format!("{e:#}") });
         // An asker that has gone needs no answer.
         let _ = writeln!(&stream, "{}", serde_json::to_string(&answer)?);
-        if matches!(ask, Ask::Down) {
+        if matches!(ask, XenRequest::Down) {
             return Ok(());
         }
     }
@@ -321,9 +321,9 @@ fn listen(stream: &UnixStream, sender: &mpsc::SyncSender<Heard>) {
     let mut reader = BufReader::new(stream.take(1 << 20));
     let mut line = String::new();
     let _ = reader.read_line(&mut line);
-    let (Ok(ask), Ok(back)) = (serde_json::from_str::<Ask>(&line), stream.try_clone()) else { return };
-    let holds = matches!(ask, Ask::Hold);
-    let _ = sender.send(Heard::Ask(ask, back));
+    let (Ok(ask), Ok(back)) = (serde_json::from_str::<XenRequest>(&line), stream.try_clone()) else { return };
+    let holds = matches!(ask, XenRequest::Hold);
+    let _ = sender.send(Heard::XenRequest(ask, back));
     if holds {
         line.clear();
         let _ = reader.read_to_string(&mut line);
