@@ -6,12 +6,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_lab::sim::loads::Load;
-use tandem_lab::sim::{Faults, Simulation};
 use tandem_model::{
     BitRate, Bytes, LinkId, MigrationId, MigrationMode, MoveOptions, PlanGoal, PlanId, Request, Resources,
     Response, ServerId, Site, Time, VmId, VmRequest, VmState, site,
 };
+use tandem_sim::loads::Load;
+use tandem_sim::{Faults, Simulation};
 
 const SITE: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 3\naggregation_core_links = 1\n\
                     [bandwidth]\ngateway = \"1 Gbit/s\"\ncore = \"400 Mbit/s\"\naggregation = \"200 Mbit/s\"\nedge = \"100 Mbit/s\"\n\
@@ -38,7 +38,7 @@ impl Chaos {
             _ => tandem_model::Allocation::FirstFit,
         };
         let site = Arc::new(site);
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("a world");
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
         sim.set_faults(Faults { fail: 0.15, hang: 0.1, lose: 0.05 }, seed);
         Chaos {
             sim,

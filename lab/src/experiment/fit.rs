@@ -3,7 +3,6 @@
 use super::plot;
 use crate::experiment::manifest::Manifest;
 use crate::recorder;
-use crate::sim::Simulation;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use tandem_core::recording::Header;
 use tandem_core::{Snapshot, export};
 use tandem_model::{Allocation, PersistedState, Request, Response, ServerId, Site, Time, VmRequest, site};
+use tandem_sim::{EventSink, Simulation};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../sites/figure-4-2.toml");
@@ -108,10 +108,10 @@ pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> 
                 stored: PersistedState::default(),
                 started: start,
             };
-            recorder::create(path, &header)
+            recorder::create(path, &header).map(|r| Box::new(r) as Box<dyn EventSink>)
         })
         .transpose()?;
-    let mut sim = Simulation::new(site.clone(), start, recorder)?;
+    let mut sim = Simulation::new(site.clone(), start, recorder);
     let mut collected = Collected::default();
     // A reading that lies wholly within second n is taken just before second n + 1.
     let before_next = Duration::from_millis(900);

@@ -1,12 +1,12 @@
 //! One run: a server or a link gets hot, and what the core does about it.
 
-use crate::sim::loads::{Load, Usual};
-use crate::sim::{Sign, Simulation};
 use anyhow::{Context, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{BitRate, Hop, Request, Response, ServerId, Site, Time, VmId, VmRecord, VmRequest, site};
+use tandem_sim::loads::{DefaultLoad, Load};
+use tandem_sim::{SimEvent, Simulation};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/hotspot.toml");
@@ -130,10 +130,10 @@ pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
     site.migration.hotspot.horizon = scenario.horizon;
     let mut run = Run::start(Arc::new(site), scenario)?;
     run.sim.run_until(Time::ZERO + HOT)?;
-    let early = run.sim.take_signs();
+    let early = run.sim.take_events();
     ensure!(early.is_empty(), "something was said or moved before anything was hot: {early:?}");
     let seconds = scenario.tail.as_secs();
-    let (mut rows, mut signs) = (Vec::new(), Vec::new());
+    let (mut rows, mut events) = (Vec::new(), Vec::new());
     let mut bytes = run.bytes();
     for second in 0..seconds {
         run.heat(Duration::from_secs(second));
@@ -141,15 +141,15 @@ pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
         let ratio = run.ratio(&mut bytes);
         let (under_way, moves) = (run.sim.under_way().len(), run.sim.moved().moved);
         rows.push(Row { second: second as i64, ratio, under_way, moves });
-        signs.extend(run.sim.take_signs());
+        events.extend(run.sim.take_events());
     }
-    run.judge(rows, &signs)
+    run.judge(rows, &events)
 }
 
 impl Run {
     fn start(site: Arc<Site>, scenario: Scenario) -> anyhow::Result<Run> {
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None)?;
-        sim.set_usual(Usual { cpu: USUAL, ..Usual::default() });
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
+        sim.set_default_load(DefaultLoad { cpu: USUAL, ..DefaultLoad::default() });
         for n in 0..VMS {
             let request =
                 VmRequest { resources: site.vm.default, class: None, timeout: None, name: None, image: None };
@@ -213,18 +213,20 @@ impl Run {
         }
     }
 
-    fn judge(self, rows: Vec<Row>, signs: &[(Time, Sign)]) -> anyhow::Result<Outcome> {
+    fn judge(self, rows: Vec<Row>, events: &[(Time, SimEvent)]) -> anyhow::Result<Outcome> {
         let cfg = &self.site.migration.hotspot;
         let threshold = if self.scenario.what == What::Server { cfg.server } else { cfg.link };
         let since = |at: Time| at.since(Time::ZERO + HOT).as_secs_f64();
         let what = self.scenario.what.name();
         let mut noticed = None;
         let mut moves: Vec<(Time, VmId, ServerId, ServerId)> = Vec::new();
-        for (at, sign) in signs {
+        for (at, sign) in events {
             match sign {
-                Sign::Said(notice) if notice.kind == "hotspot" => noticed = noticed.or(Some(since(*at))),
-                Sign::Begun { vm, from, to } => moves.push((*at, *vm, *from, *to)),
-                Sign::Said(_) => {}
+                SimEvent::Notice(notice) if notice.kind == "hotspot" => {
+                    noticed = noticed.or(Some(since(*at)))
+                }
+                SimEvent::TransferBegun { vm, from, to } => moves.push((*at, *vm, *from, *to)),
+                SimEvent::Notice(_) => {}
             }
         }
         let noticed = noticed.with_context(|| format!("the hot {what} was never noticed"))?;

@@ -2,13 +2,13 @@
 
 use super::arrivals;
 use crate::experiment::keep_policy::arrivals::Arrival;
-use crate::sim::energy::Power;
-use crate::sim::loads::Usual;
-use crate::sim::{Delays, Moved, Simulation};
 use anyhow::{bail, ensure};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{Allocation, Request, Response, Site, Time, site};
+use tandem_sim::energy::Power;
+use tandem_sim::loads::DefaultLoad;
+use tandem_sim::{Delays, Simulation, TransferCounts};
 
 /// Until the VMs of the start are there; it does not count.
 const WARM_UP: Duration = Duration::from_secs(1800);
@@ -58,7 +58,34 @@ pub struct Options {
     pub seed: u64,
     /// What servers consume.
     #[command(flatten)]
-    pub power: Power,
+    pub power: PowerOptions,
+}
+
+/// What a server consumes, in watts; see [`Power`].
+#[derive(Debug, Clone, Copy, PartialEq, clap::Args)]
+pub struct PowerOptions {
+    /// Watts of a server with VMs whose CPU does nothing.
+    #[arg(long = "idle-watts", default_value_t = Power::default().idle, value_parser = crate::cli::numbers::amount)]
+    pub idle: f64,
+    /// Watts of a server whose CPU is fully used.
+    #[arg(long = "peak-watts", default_value_t = Power::default().peak, value_parser = crate::cli::numbers::amount)]
+    pub peak: f64,
+    /// Watts of a server without VMs, which sleeps.
+    #[arg(long = "asleep-watts", default_value_t = Power::default().asleep, value_parser = crate::cli::numbers::amount)]
+    pub asleep: f64,
+}
+
+impl Default for PowerOptions {
+    fn default() -> PowerOptions {
+        let Power { idle, peak, asleep } = Power::default();
+        PowerOptions { idle, peak, asleep }
+    }
+}
+
+impl From<PowerOptions> for Power {
+    fn from(options: PowerOptions) -> Power {
+        Power { idle: options.idle, peak: options.peak, asleep: options.asleep }
+    }
 }
 
 impl Default for Options {
@@ -75,7 +102,7 @@ impl Default for Options {
             gain: 0.0,
             allocation: Allocation::BestFit,
             seed: 1,
-            power: Power::default(),
+            power: PowerOptions::default(),
         }
     }
 }
@@ -174,14 +201,14 @@ pub struct Run {
 pub fn run(options: &Options, keep: bool) -> anyhow::Result<Run> {
     let site: Arc<Site> = Arc::new(site::read(&site_text(options, keep)?, "keep-policy-day")?);
     let arrivals = arrivals::plan(options, WARM_UP)?;
-    let mut sim = Simulation::new(site, Time::ZERO, None)?;
-    sim.set_power(options.power);
-    sim.set_usual(Usual { cpu: options.vm_cpu, ..Usual::default() });
+    let mut sim = Simulation::new(site, Time::ZERO, None);
+    sim.set_power(options.power.into());
+    sim.set_default_load(DefaultLoad { cpu: options.vm_cpu, ..DefaultLoad::default() });
     sim.set_delays(Delays { progress: Duration::from_secs(30), ..Delays::default() });
     let mut day = Day { sim, next: arrivals.into_iter().peekable(), rejected: 0 };
     let midnight = Time::ZERO + WARM_UP;
     day.until(midnight)?;
-    let (start, before) = (day.row(Row::default(), Moved::default()), day.sim.moved());
+    let (start, before) = (day.row(Row::default(), TransferCounts::default()), day.sim.moved());
     let rejected_before = day.rejected;
     let requested = |day: &mut Day| day.sim.core().counters().requested;
     let requests_before = requested(&mut day);
@@ -216,12 +243,12 @@ impl Day {
                 other => bail!("a request was answered {other:?}"),
             }
         }
-        self.sim.take_signs();
+        self.sim.take_events();
         Ok(())
     }
 
     /// As it is now, less what was before the day.
-    fn row(&mut self, base: Row, before: Moved) -> Row {
+    fn row(&mut self, base: Row, before: TransferCounts) -> Row {
         let (watts, kwh) = self.sim.energy();
         let moved = self.sim.moved();
         Row {

@@ -5,7 +5,6 @@
 //! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
 
 use crate::experiment::keep_policy::day::name;
-use crate::sim::{Sign, Simulation};
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use tandem_model::{
     Allocation, MoveOptions, Plan, PlanGoal, Request, Response, ServerId, Site, Time, VmId, VmRequest, site,
 };
+use tandem_sim::{SimEvent, Simulation};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/keep-policy-table.toml");
@@ -79,7 +79,7 @@ impl Table {
 
     /// Six VMs, moved to where the example has them.
     fn start(site: Arc<Site>) -> anyhow::Result<Table> {
-        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
+        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None) };
         let resources = site.vm.default;
         for n in 0..6u32 {
             let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
@@ -134,7 +134,7 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
         rows.push(now);
     }
 
-    table.sim.take_signs();
+    table.sim.take_events();
     match table.ask(Request::ApplyPlan { plan: plan.id })? {
         Response::Planned { .. } => {}
         other => bail!("{} was not begun: {other:?}", plan.id),
@@ -145,7 +145,12 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let mut planned = rows.clone();
     planned.dedup();
     ensure!(seen == planned, "{}: the moves went by {seen:?}, planned were {planned:?}", name(policy));
-    let begun = table.sim.take_signs().into_iter().filter(|(_, s)| matches!(s, Sign::Begun { .. })).count();
+    let begun = table
+        .sim
+        .take_events()
+        .into_iter()
+        .filter(|(_, s)| matches!(s, SimEvent::TransferBegun { .. }))
+        .count();
     ensure!(begun == plan.moves.len(), "{begun} moves were begun, {} were planned", plan.moves.len());
     let again = table.plan()?;
     ensure!(again.moves.is_empty(), "{}: a second run would still move {:?}", name(policy), again.moves);

@@ -1,8 +1,8 @@
 //! Transfers as the simulated hypervisors carry them out, with the orders given by hand.
 
-use super::{Faults, Simulation};
-use crate::sim::loads::Load;
-use crate::sim::moves::Fault;
+use crate::loads::Load;
+use crate::transfers::Fault;
+use crate::{Faults, Simulation};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::migration::precopy;
@@ -18,7 +18,7 @@ fn running() -> (Simulation, VmId, ServerId, ServerId) {
     let text = "[topology]\nshape = \"linear\"\nswitches = 2\n[bandwidth]\ngateway = \"100 Mbit/s\"\n\
                 aggregation = \"100 Mbit/s\"\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n";
     let site = Arc::new(site::read(text, "x").expect("a good site"));
-    let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("a world");
+    let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
     let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
     let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
     sim.ask(Time::ZERO, Request::RequestVm { request });
@@ -36,7 +36,7 @@ fn order(sim: &mut Simulation, vm: VmId, from: ServerId, to: ServerId, manner: M
     let (rate, downtime) = (BitRate::mbit(50), Duration::from_millis(300));
     let migration = ID;
     let effect = Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds: 30 };
-    sim.carry_out(effect);
+    sim.apply_effect(effect);
 }
 
 /// The migration's own way: from the server to its switch, over, and down.
@@ -67,7 +67,7 @@ fn way(sim: &Simulation, from: ServerId, to: ServerId) -> Vec<Hop> {
 /// When and how it ended.
 fn outcome(sim: &mut Simulation, at_most: u64) -> (Time, Event) {
     for ms in (0..at_most * 1000).step_by(100) {
-        if let Some(ended) = sim.moves.ended.get(&ID) {
+        if let Some(ended) = sim.transfers.ended.get(&ID) {
             return (sim.now(), ended.clone());
         }
         sim.run_until(Time::from_secs(10) + Duration::from_millis(ms)).expect("a run");
@@ -92,7 +92,7 @@ fn a_transfer_takes_what_the_model_predicts_and_is_a_flow_on_its_links() {
         let (mut sim, vm, from, to) = running();
         sim.set_load(vm, load(&sim, vm, BitRate::mbit(dirty)));
         let path = way(&sim, from, to);
-        sim.moves.path(ID, path.clone());
+        sim.transfers.path(ID, path.clone());
         order(&mut sim, vm, from, to, MigrationMode::Live);
         sim.run_until(Time::from_secs(11)).expect("a run");
         let sent = path.iter().map(|hop| sim.flows().bytes(*hop)).collect::<Vec<_>>();
@@ -125,7 +125,7 @@ fn other_traffic_slows_a_transfer_down_and_a_lower_rate_too() {
     let (mut sim, vm, from, to) = running();
     sim.set_load(vm, load(&sim, vm, BitRate(0)));
     let path = way(&sim, from, to);
-    sim.moves.path(ID, path.clone());
+    sim.transfers.path(ID, path.clone());
     order(&mut sim, vm, from, to, MigrationMode::Live);
     // 838,860,800 bits: 4 s of 50 Mbit/s, 4 s of 25 because of others, 4 s of 10 by order; 498,860,800 are left for 50 again.
     sim.run_until(Time::from_secs(14)).expect("a run");
@@ -140,9 +140,9 @@ fn other_traffic_slows_a_transfer_down_and_a_lower_rate_too() {
     }
     sim.follow_rates();
     let slower = |rate| Effect::SetMigrationRate { migration: ID, rate };
-    sim.carry_out(slower(BitRate::mbit(10)));
+    sim.apply_effect(slower(BitRate::mbit(10)));
     sim.run_until(Time::from_secs(22)).expect("a run");
-    sim.carry_out(slower(BitRate::mbit(50)));
+    sim.apply_effect(slower(BitRate::mbit(50)));
     let (at, ended) = outcome(&mut sim, 60);
     assert_eq!(downtime(&ended), Duration::ZERO);
     let needed = 12.0 + 498.8608 / 50.0;
@@ -169,7 +169,7 @@ fn what_goes_wrong_leaves_the_vm_where_it_was_and_is_told_again_when_asked_again
     let (mut sim, vm, from, to) = gone_wrong(Faults { hang: 1.0, ..Faults::default() });
     sim.run_until(Time::from_secs(1000)).expect("a run");
     assert_eq!(sim.under_way(), [(vm, from, to)], "only a cancel ends it");
-    sim.carry_out(Effect::CancelMigration { migration: ID, vm, from, to });
+    sim.apply_effect(Effect::CancelMigration { migration: ID, vm, from, to });
     assert!(sim.under_way().is_empty() && sim.flows().ids().is_empty());
 
     let (mut sim, _, _, _) = gone_wrong(Faults { lose: 1.0, ..Faults::default() });
@@ -183,18 +183,18 @@ fn a_cancel_in_the_pause_is_too_late_and_a_stop_ends_the_transfer() {
     let (mut sim, vm, from, to) = running();
     sim.set_load(vm, load(&sim, vm, BitRate::mbit(5)));
     order(&mut sim, vm, from, to, MigrationMode::Live);
-    while sim.moves.transfers.get(&ID).is_some_and(|t| !t.is_paused()) {
+    while sim.transfers.by_id.get(&ID).is_some_and(|t| !t.is_paused()) {
         let next = sim.now() + Duration::from_millis(50);
         sim.run_until(next).expect("a run");
     }
-    sim.carry_out(Effect::CancelMigration { migration: ID, vm, from, to });
+    sim.apply_effect(Effect::CancelMigration { migration: ID, vm, from, to });
     sim.break_transfer(ID, Fault::Hang);
     let (_, ended) = outcome(&mut sim, 60);
     assert!(matches!(ended, Event::VmMoved { .. }), "{ended:?}");
 
     let (mut sim, vm, from, to) = running();
     order(&mut sim, vm, from, to, MigrationMode::Live);
-    sim.carry_out(Effect::StopVm { vm, server: from, placed_at: None });
+    sim.apply_effect(Effect::StopVm { vm, server: from, placed_at: None });
     assert!(sim.under_way().is_empty() && sim.flows().ids().is_empty());
     assert_eq!(sim.vms().count(), 0);
 }

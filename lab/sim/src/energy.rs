@@ -8,16 +8,13 @@
 use tandem_model::Time;
 
 /// What a server consumes, in watts.
-#[derive(Debug, Clone, Copy, PartialEq, clap::Args, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Power {
     /// Watts of a server with VMs whose CPU does nothing.
-    #[arg(long = "idle-watts", default_value_t = 270.0, value_parser = crate::cli::numbers::amount)]
     pub idle: f64,
     /// Watts of a server whose CPU is fully used.
-    #[arg(long = "peak-watts", default_value_t = 450.0, value_parser = crate::cli::numbers::amount)]
     pub peak: f64,
     /// Watts of a server without VMs, which sleeps.
-    #[arg(long = "asleep-watts", default_value_t = 10.4, value_parser = crate::cli::numbers::amount)]
     pub asleep: f64,
 }
 

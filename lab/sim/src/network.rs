@@ -1,6 +1,6 @@
 //! The simulated network: links that are cut, ports that are switched off, discovery, and counters as switches tell them.
 
-use super::{Deed, Simulation};
+use crate::{ScheduledAction, Simulation};
 use tandem_core::rules::compile;
 use tandem_model::{
     Arp, ArpOp, Cookie, Dpid, Event, FlowSample, Hop, LinkId, Mac, NodeId, Owner, PortInfo, PortNo,
@@ -15,17 +15,20 @@ impl Simulation {
         } else {
             self.down.insert(link, ());
         }
-        self.tell_ends(at, link);
+        self.report_port_states(at, link);
     }
 
-    pub(super) fn tell_ends(&mut self, at: Time, link: LinkId) {
+    pub(super) fn report_port_states(&mut self, at: Time, link: LinkId) {
         let Some(declared) = self.site.topology.link(link).cloned() else { return };
         for end in [declared.a, declared.b] {
             let NodeId::Switch(id) = end.node else { continue };
             let Some(switch) = self.site.topology.switch(id).filter(|s| !s.legacy) else { continue };
             let dpid = switch.dpid;
             if let Some(port) = self.ports_of(id).into_iter().find(|p| p.port == end.port) {
-                self.push(at, Deed::Event(Event::PortChanged { switch: dpid, port, removed: false }));
+                self.push(
+                    at,
+                    ScheduledAction::Event(Event::PortChanged { switch: dpid, port, removed: false }),
+                );
             }
         }
     }
@@ -57,7 +60,7 @@ impl Simulation {
         ends.into_iter().any(|end| self.off.contains(&(end.node, end.port)))
     }
 
-    pub(super) fn discover(&mut self) -> anyhow::Result<()> {
+    pub(super) fn discover(&mut self) -> std::io::Result<()> {
         let site = self.site.clone();
         for (n, link) in (0u32..).zip(&site.topology.links) {
             let dpid = |node: NodeId| match node {
@@ -75,7 +78,7 @@ impl Simulation {
         Ok(())
     }
 
-    pub(super) fn poll(&mut self, id: SwitchId) -> anyhow::Result<()> {
+    pub(super) fn poll(&mut self, id: SwitchId) -> std::io::Result<()> {
         let site = self.site.clone();
         let Some(switch) = site.topology.switch(id) else { return Ok(()) };
         self.flows.advance(self.now);

@@ -1,9 +1,20 @@
-//! `tandem-lab draw`: a data centre as a picture, level by level, and who is plugged into what as a picture and a table.
+//! A data centre as a picture (SVG), level by level, and who is plugged into what as a picture and a
+//! table.
+//!
+//! This crate is pure: it takes a checked site and, through [`Cabling`], which machines its nodes are,
+//! and gives text. `tandem-lab draw` writes that to a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use tandem_model::{BitRate, Endpoint, LinkId, NodeId, PortNo, Role, Site, SwitchId};
-use tandem_testbed::inventory::Inventory;
+
+/// Which machine each node of a site is, and which interface each of its ports; a testbed's inventory.
+pub trait Cabling {
+    /// The machine that a node is, by the node's name in the site file; `None` if none is named.
+    fn machine(&self, node: &str) -> Option<&str>;
+    /// The interface of that machine that a port of the node is.
+    fn interface(&self, node: &str, port: PortNo) -> Option<&str>;
+}
 
 /// Where the drawing begins: room for the levels' names.
 const LEFT: f64 = 130.0;
@@ -24,7 +35,7 @@ struct Place {
 
 struct Picture<'a> {
     site: &'a Site,
-    inventory: Option<&'a Inventory>,
+    cabling: Option<&'a dyn Cabling>,
     rows: Vec<(&'static str, Vec<NodeId>)>,
     places: BTreeMap<NodeId, Place>,
     width: f64,
@@ -55,18 +66,18 @@ fn rows(site: &Site) -> Vec<(&'static str, Vec<NodeId>)> {
 }
 
 impl<'a> Picture<'a> {
-    fn new(site: &'a Site, inventory: Option<&'a Inventory>) -> Picture<'a> {
+    fn new(site: &'a Site, cabling: Option<&'a dyn Cabling>) -> Picture<'a> {
         let rows = rows(site);
         let most = rows.iter().map(|(_, nodes)| nodes.len()).max().unwrap_or(1);
         let roomy = most <= FEW;
-        let pitch: f64 = match (inventory.is_some(), roomy) {
+        let pitch: f64 = match (cabling.is_some(), roomy) {
             (true, true) => 150.0,
             (false, true) => 96.0,
             _ => 30.0,
         };
         // A row of many narrow boxes must still leave the upper levels apart.
         let inner = (most as f64 * pitch).max(560.0);
-        let least = if inventory.is_some() { 180.0 } else { 130.0 };
+        let least = if cabling.is_some() { 180.0 } else { 130.0 };
         // A wide picture is also higher, so that its cables are not all level.
         let gap = (inner / 20.0).clamp(least, 260.0);
         let mut places = BTreeMap::new();
@@ -81,7 +92,7 @@ impl<'a> Picture<'a> {
             }
         }
         let height = TOP + (rows.len().max(1) - 1) as f64 * gap + BOX_HEIGHT + 40.0;
-        Picture { site, inventory, rows, places, width: LEFT + inner + 20.0, height, roomy }
+        Picture { site, cabling, rows, places, width: LEFT + inner + 20.0, height, roomy }
     }
 
     fn place(&self, node: NodeId) -> Place {
@@ -112,7 +123,7 @@ impl<'a> Picture<'a> {
 
     /// The inventory's machine and interface of a port.
     fn plugged(&self, end: Endpoint) -> Option<(&str, &str)> {
-        plugged(self.site, self.inventory?, end)
+        plugged(self.site, self.cabling?, end)
     }
 
     fn svg(&self) -> String {
@@ -225,11 +236,11 @@ impl<'a> Picture<'a> {
             );
             return;
         }
-        let machine = self.inventory.and_then(|i| i.node(name)).map(|(m, _)| m.name.as_str());
-        let y = if self.inventory.is_some() { middle - 1.0 } else { middle + 4.0 };
+        let machine = self.cabling.and_then(|c| c.machine(name));
+        let y = if self.cabling.is_some() { middle - 1.0 } else { middle + 4.0 };
         let _ =
             writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", escape(name));
-        if self.inventory.is_some() {
+        if self.cabling.is_some() {
             let (text, color) = machine.map_or(("no machine", "#c00"), |m| (m, "#555"));
             let _ = writeln!(
                 out,
@@ -245,24 +256,23 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn plugged<'i>(site: &Site, inventory: &'i Inventory, end: Endpoint) -> Option<(&'i str, &'i str)> {
-    let (machine, node) = inventory.node(site.topology.name(end.node))?;
-    let port = node.ports.iter().find(|p| p.number == end.port.0)?;
-    Some((&machine.name, &port.interface))
+fn plugged<'i>(site: &Site, cabling: &'i dyn Cabling, end: Endpoint) -> Option<(&'i str, &'i str)> {
+    let node = site.topology.name(end.node);
+    Some((cabling.machine(node)?, cabling.interface(node, end.port)?))
 }
 
-/// The picture; with an inventory, each node with its machine and each end of a cable with its interface.
-pub fn svg(site: &Site, inventory: Option<&Inventory>) -> String {
-    Picture::new(site, inventory).svg()
+/// The picture; with the cabling, each node with its machine and each end of a cable with its interface.
+pub fn svg(site: &Site, cabling: Option<&dyn Cabling>) -> String {
+    Picture::new(site, cabling).svg()
 }
 
 /// Who is plugged into what: a line a cable.
-pub fn table(site: &Site, inventory: &Inventory) -> String {
+pub fn table(site: &Site, cabling: &dyn Cabling) -> String {
     let mut rows =
         vec![["machine", "interface", "port", "port", "interface", "machine", "rate"].map(str::to_owned)];
     for link in &site.topology.links {
         let end = |end: Endpoint| {
-            let (machine, interface) = plugged(site, inventory, end).unwrap_or(("?", "?"));
+            let (machine, interface) = plugged(site, cabling, end).unwrap_or(("?", "?"));
             (
                 machine.to_owned(),
                 interface.to_owned(),
@@ -286,10 +296,22 @@ pub fn table(site: &Site, inventory: &Inventory) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use tandem_model::site;
 
     const SITE: &str = "name = \"bench\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n";
+
+    /// A cabling that names edge1's second port and nothing else.
+    struct OneSwitch;
+
+    impl Cabling for OneSwitch {
+        fn machine(&self, node: &str) -> Option<&str> {
+            (node == "edge1").then_some("mini1")
+        }
+
+        fn interface(&self, node: &str, port: PortNo) -> Option<&str> {
+            (node == "edge1" && port == PortNo(2)).then_some("eth5")
+        }
+    }
 
     #[test]
     fn every_node_and_every_cable_is_drawn_once() {
@@ -307,16 +329,12 @@ mod tests {
     #[test]
     fn the_cabling_names_machine_interface_and_port_at_both_ends_and_says_what_is_open() {
         let site = site::read(SITE, "site").expect("a site");
-        let text = "name = \"l\"\n[controller]\naddress = \"c\"\n[[machine]]\nname = \"mini1\"\naddress = \"h\"\ncontrol = \"eth0\"\n\
-            [[machine.switch]]\nname = \"edge1\"\n[[machine.switch.port]]\nnumber = 2\ninterface = \"eth5\"\n";
-        let inventory =
-            Inventory::read(text, "inventory", Path::new("."), Some(&site)).expect("an inventory");
-        let table = table(&site, &inventory);
+        let table = table(&site, &OneSwitch);
         let line = table.lines().find(|l| l.contains("srv1.1")).expect("the cable");
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words, ["mini1", "eth5", "edge1.2", "<->", "srv1.1", "?", "?", "10", "Mbit/s"]);
         assert_eq!(table.lines().count(), 1 + site.topology.links.len());
-        let svg = svg(&site, Some(&inventory));
+        let svg = svg(&site, Some(&OneSwitch));
         assert!(svg.contains(">eth5</text>") && svg.contains(">no machine</text>"));
     }
 }

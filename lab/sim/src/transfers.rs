@@ -1,10 +1,12 @@
-//! VMs that move: pre-copy in virtual time.
+//! Transfers of VMs from server to server: pre-copy in virtual time.
 //!
-//! Memory is sent in rounds, over a flow on the migration's own path that shares its links with everything else; every round leaves what
-//! was written anew meanwhile. With a rate that does not change this takes exactly what `tandem_core::migration::precopy` predicts. An order
-//! may be repeated: what is under way goes on, and what has ended is told as it ended. Failures are drawn from a seed.
+//! Memory is sent in rounds, over a flow on the migration's own path that shares its links with
+//! everything else; every round leaves what was written anew meanwhile. With a rate that does not
+//! change this takes exactly what `tandem_core::migration::precopy` predicts. An order may be
+//! repeated: a transfer that is under way goes on, and one that has ended is reported as it ended.
+//! Failures are drawn from a seed.
 
-use super::{Deed, Simulation};
+use crate::{ScheduledAction, Simulation};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -36,7 +38,7 @@ pub(super) enum Fault {
 
 /// An order, as the core gives it.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct TransferOrder {
     pub(super) migration: MigrationId,
     pub(super) vm: VmId,
     pub(super) from: ServerId,
@@ -50,7 +52,7 @@ pub(super) struct Order {
 
 #[derive(Debug)]
 pub(super) struct Transfer {
-    order: Order,
+    order: TransferOrder,
     began: Time,
     round: u32,
     /// When this round began, and bits times 10^9 of it that were left when the rate changed last.
@@ -97,7 +99,7 @@ impl Transfer {
 
 /// Numbers since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Moved {
+pub struct TransferCounts {
     /// Transfers begun.
     pub begun: u64,
     /// VMs that came to run elsewhere.
@@ -108,10 +110,10 @@ pub struct Moved {
     pub bytes: u64,
 }
 
-/// See the module.
+/// All transfers: those under way, and how those ended that the core may ask about.
 #[derive(Debug)]
-pub(super) struct Moves {
-    pub(super) transfers: BTreeMap<MigrationId, Transfer>,
+pub(super) struct Transfers {
+    pub(super) by_id: BTreeMap<MigrationId, Transfer>,
     /// How those ended that the core may still ask about.
     pub(super) ended: BTreeMap<MigrationId, Event>,
     /// The ways of the migrations' own traffic, as the core has written them down.
@@ -119,7 +121,7 @@ pub(super) struct Moves {
     by_vm: BTreeMap<VmId, MigrationId>,
     faults: Faults,
     random: ChaCha8Rng,
-    pub(super) moved: Moved,
+    pub(super) counts: TransferCounts,
 }
 
 /// A migration's traffic among the flows: beside those of VMs.
@@ -127,16 +129,16 @@ fn flow(migration: MigrationId) -> TrafficId {
     TrafficId(1 << 63 | migration.0)
 }
 
-impl Moves {
-    pub(super) fn new() -> Moves {
-        Moves {
-            transfers: BTreeMap::new(),
+impl Transfers {
+    pub(super) fn new() -> Transfers {
+        Transfers {
+            by_id: BTreeMap::new(),
             ended: BTreeMap::new(),
             paths: BTreeMap::new(),
             by_vm: BTreeMap::new(),
             faults: Faults::default(),
             random: ChaCha8Rng::seed_from_u64(0),
-            moved: Moved::default(),
+            counts: TransferCounts::default(),
         }
     }
 
@@ -157,7 +159,7 @@ impl Moves {
 
     /// Transfers under way: the VM, and from where to where.
     pub(super) fn under_way(&self) -> impl Iterator<Item = (VmId, ServerId, ServerId)> {
-        self.transfers.values().map(|t| (t.order.vm, t.order.from, t.order.to))
+        self.by_id.values().map(|t| (t.order.vm, t.order.from, t.order.to))
     }
 
     /// A number from 0 to below 1.
@@ -178,19 +180,19 @@ impl Moves {
 }
 
 impl Simulation {
-    pub(super) fn migrate(&mut self, order: Order) {
+    pub(super) fn migrate(&mut self, order: TransferOrder) {
         let id = order.migration;
-        if self.moves.transfers.contains_key(&id) {
+        if self.transfers.by_id.contains_key(&id) {
             return;
         }
-        if let Some(ended) = self.moves.ended.get(&id).cloned() {
+        if let Some(ended) = self.transfers.ended.get(&id).cloned() {
             return self.later(self.delays.packet, ended);
         }
         let at = self.vms.get(&order.vm).map(|(server, _)| *server);
         if at == Some(order.to) {
             return self.later(self.delays.packet, Event::VmMoved { migration: id, downtime: None });
         }
-        let busy = self.moves.by_vm.get(&order.vm);
+        let busy = self.transfers.by_vm.get(&order.vm);
         if at != Some(order.from) || busy.is_some() {
             let why = busy.map_or_else(
                 || format!("{} does not run on {}", order.vm, order.from),
@@ -203,16 +205,16 @@ impl Simulation {
             bytes = Bytes(bytes.0.saturating_add(order.spec.resources.disk.0));
         }
         let dirty = self.dirty(order.vm);
-        if let Some(fault) = self.moves.draw_fault() {
+        if let Some(fault) = self.transfers.draw_fault() {
             let whole = precopy::predict(bytes, order.rate, dirty, order.downtime, order.rounds)
                 .duration
                 .as_secs_f64();
-            let after = Duration::from_secs_f64(whole.min(1e6) * self.moves.draw());
-            self.push(self.now + after, Deed::Fault(id, fault));
+            let after = Duration::from_secs_f64(whole.min(1e6) * self.transfers.draw());
+            self.push(self.now + after, ScheduledAction::Fault(id, fault));
         }
-        self.moves.moved.begun += 1;
-        self.moves.by_vm.insert(order.vm, id);
-        let (rate, path) = (order.rate, self.moves.paths.get(&id).cloned().unwrap_or_default());
+        self.transfers.counts.begun += 1;
+        self.transfers.by_vm.insert(order.vm, id);
+        let (rate, path) = (order.rate, self.transfers.paths.get(&id).cloned().unwrap_or_default());
         let transfer = Transfer {
             order,
             began: self.now,
@@ -227,8 +229,8 @@ impl Simulation {
             hangs: false,
             epoch: 0,
         };
-        self.moves.transfers.insert(id, transfer);
-        self.push(self.now + self.delays.progress, Deed::Progress(id));
+        self.transfers.by_id.insert(id, transfer);
+        self.push(self.now + self.delays.progress, ScheduledAction::Progress(id));
         self.flows.start(flow(id), rate, Transport::Tcp, path, self.now);
         self.follow_rates();
         self.time_round(id);
@@ -250,7 +252,7 @@ impl Simulation {
     /// Sets the timer for the end of a transfer's round, at the rate that its flow has now.
     fn time_round(&mut self, id: MigrationId) {
         let now = self.now;
-        let Some(transfer) = self.moves.transfers.get_mut(&id).filter(|t| !t.hangs) else { return };
+        let Some(transfer) = self.transfers.by_id.get_mut(&id).filter(|t| !t.hangs) else { return };
         transfer.settle(now);
         transfer.rate = self.flows.rate(flow(id)).map_or(0, |r| r.0);
         transfer.epoch += 1;
@@ -263,14 +265,14 @@ impl Simulation {
         // Without a rate it waits for one.
         if let Some(nanos) = needs {
             let end = now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            self.push(end, Deed::Round(id, epoch));
+            self.push(end, ScheduledAction::Round(id, epoch));
         }
     }
 
     pub(super) fn end_round(&mut self, id: MigrationId, epoch: u32) {
         let now = self.now;
-        let Some(dirty) = self.moves.transfers.get(&id).map(|t| self.dirty(t.order.vm)) else { return };
-        let Some(transfer) = self.moves.transfers.get_mut(&id).filter(|t| t.epoch == epoch && !t.hangs)
+        let Some(dirty) = self.transfers.by_id.get(&id).map(|t| self.dirty(t.order.vm)) else { return };
+        let Some(transfer) = self.transfers.by_id.get_mut(&id).filter(|t| t.epoch == epoch && !t.hangs)
         else {
             return;
         };
@@ -297,7 +299,7 @@ impl Simulation {
 
     /// The VM runs on the other server.
     fn arrive(&mut self, id: MigrationId) {
-        let Some(transfer) = self.moves.transfers.get(&id) else { return };
+        let Some(transfer) = self.transfers.by_id.get(&id) else { return };
         let order = transfer.order.clone();
         // A cold one is silent from its first byte on.
         let silent_from = match order.manner {
@@ -307,30 +309,30 @@ impl Simulation {
         let downtime = Some(self.now.since(silent_from));
         self.vms.insert(order.vm, (order.to, order.spec.clone()));
         self.loads.place(order.vm, order.to, order.spec.resources, self.now);
-        self.moves.moved.moved += 1;
+        self.transfers.counts.moved += 1;
         self.end(id, Event::VmMoved { migration: id, downtime });
     }
 
     /// A transfer is over: its flow ends, and the core is told.
     fn end(&mut self, id: MigrationId, event: Event) {
-        let Some(transfer) = self.moves.transfers.remove(&id) else { return };
-        self.moves.by_vm.remove(&transfer.order.vm);
+        let Some(transfer) = self.transfers.by_id.remove(&id) else { return };
+        self.transfers.by_vm.remove(&transfer.order.vm);
         self.flows.advance(self.now);
-        self.moves.moved.bytes += match &event {
+        self.transfers.counts.bytes += match &event {
             Event::VmMoved { .. } => transfer.sent,
             _ => {
-                self.moves.moved.failed += 1;
+                self.transfers.counts.failed += 1;
                 transfer.progress(self.now, BitRate(0)).sent.0
             }
         };
         self.flows.stop(flow(id), self.now);
         self.follow_rates();
-        self.moves.ended.insert(id, event.clone());
+        self.transfers.ended.insert(id, event.clone());
         self.later(self.delays.packet, event);
     }
 
     pub(super) fn set_migration_rate(&mut self, id: MigrationId, rate: BitRate) {
-        if self.moves.transfers.contains_key(&id) {
+        if self.transfers.by_id.contains_key(&id) {
             self.flows.ask(flow(id), rate, self.now);
             self.follow_rates();
         }
@@ -338,7 +340,7 @@ impl Simulation {
 
     pub(super) fn cancel_migration(&mut self, id: MigrationId, vm: VmId, to: ServerId) {
         let why = "it was cancelled".to_owned();
-        match self.moves.transfers.get(&id) {
+        match self.transfers.by_id.get(&id) {
             // Too late: it goes on, and says so in the end.
             Some(transfer) if transfer.paused_at.is_some() && !transfer.hangs => {}
             Some(transfer) => {
@@ -347,7 +349,7 @@ impl Simulation {
             }
             None => {
                 let at = self.vms.get(&vm).map(|(server, _)| *server);
-                let event = match self.moves.ended.get(&id) {
+                let event = match self.transfers.ended.get(&id) {
                     Some(ended) => ended.clone(),
                     None if at == Some(to) => Event::VmMoved { migration: id, downtime: None },
                     None => Event::MigrationFailed { migration: id, at, why },
@@ -359,14 +361,14 @@ impl Simulation {
 
     /// A VM that is stopped is not moved any further.
     pub(super) fn drop_transfer_of(&mut self, vm: VmId) {
-        if let Some(id) = self.moves.by_vm.get(&vm).copied() {
+        if let Some(id) = self.transfers.by_vm.get(&vm).copied() {
             let why = format!("{vm} was stopped");
             self.end(id, Event::MigrationFailed { migration: id, at: None, why });
         }
     }
 
     pub(super) fn break_transfer(&mut self, id: MigrationId, fault: Fault) {
-        let Some(transfer) = self.moves.transfers.get_mut(&id) else { return };
+        let Some(transfer) = self.transfers.by_id.get_mut(&id) else { return };
         let (vm, from) = (transfer.order.vm, transfer.order.from);
         match fault {
             Fault::Fail => {
@@ -390,10 +392,10 @@ impl Simulation {
         }
     }
 
-    pub(super) fn tell_progress(&mut self, id: MigrationId) -> anyhow::Result<()> {
-        let Some(transfer) = self.moves.transfers.get(&id).filter(|t| !t.hangs) else { return Ok(()) };
+    pub(super) fn report_progress(&mut self, id: MigrationId) -> std::io::Result<()> {
+        let Some(transfer) = self.transfers.by_id.get(&id).filter(|t| !t.hangs) else { return Ok(()) };
         let progress = transfer.progress(self.now, self.dirty(transfer.order.vm));
-        self.push(self.now + self.delays.progress, Deed::Progress(id));
+        self.push(self.now + self.delays.progress, ScheduledAction::Progress(id));
         self.feed(Event::MigrationProgress { migration: id, progress })
     }
 }

@@ -1,26 +1,30 @@
-//! The simulated world: the same core in virtual time, with flow-level links, no privileges and no waiting.
+//! The simulated world: the same core in virtual time, with flow-level links and no privileges.
 //!
-//! Effects become deeds after a fixed virtual delay each, deeds become events, and the clock jumps from event to event. VMs get their
-//! address by the same DHCP exchange as everywhere; only the packets are left out. An event costs what it touches, so that a day of a
-//! thousand servers takes seconds.
+//! Each effect of the core becomes a scheduled action after a fixed virtual delay, an action becomes
+//! events for the core, and the clock jumps from one action to the next. VMs get their address by the
+//! same DHCP exchange as in every world; only the packets are left out. An event costs what it
+//! touches, so that a day of a thousand servers takes seconds.
+//!
+//! This crate is pure: it opens no file and reads no clock. Whoever runs a [`Simulation`] passes the
+//! time up to which it runs, the seed of its faults, and an [`EventSink`] if the run is recorded.
 
-mod deeds;
+mod apply_effects;
 pub mod energy;
 pub mod flows;
 pub mod loads;
-mod moves;
 mod network;
+mod recording;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
-pub use moves::{Faults, Moved};
+pub use recording::EventSink;
+pub use transfers::{Faults, TransferCounts};
 
-use crate::recorder::Recorder;
 use energy::Power;
 use flows::Flows;
-use loads::{Load, Loads, Usual};
-use moves::{Fault, Moves};
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use loads::{DefaultLoad, Load, Loads};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
@@ -29,6 +33,7 @@ use tandem_model::{
     BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PersistedState, PortNo, QueueSelection,
     Request, RequestId, Response, ServerId, Site, SwitchCaps, SwitchId, Time, VmId, VmSpec,
 };
+use transfers::{Fault, Transfers};
 
 /// How long the simulated parts take.
 #[derive(Debug, Clone, Copy)]
@@ -57,14 +62,14 @@ impl Default for Delays {
     }
 }
 
-/// What the world does next; in order of time, then of being put in.
+/// What the world does next, in order of time, then of scheduling.
 #[derive(Debug, Clone)]
-enum Deed {
+enum ScheduledAction {
     Event(Event),
     Poll(SwitchId),
     PollOnce(SwitchId),
     Discover,
-    /// Servers and VMs tell what they use; the number says which order to do so still counts.
+    /// Servers and VMs report what they use, if the order to do so (its number) still counts.
     Loads(u32),
     /// A round of a transfer ends, if its timer still counts.
     Round(MigrationId, u32),
@@ -72,11 +77,11 @@ enum Deed {
     Fault(MigrationId, Fault),
 }
 
-/// What an experiment sees of moves as they happen.
+/// What an experiment observes of migrations as they happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sign {
+pub enum SimEvent {
     /// A transfer begins.
-    Begun {
+    TransferBegun {
         /// Which VM.
         vm: VmId,
         /// From where.
@@ -84,14 +89,14 @@ pub enum Sign {
         /// To where.
         to: ServerId,
     },
-    /// The core has said something of a hotspot, a plan or a migration.
-    Said(Notice),
+    /// The core has noticed a hotspot, or reports on a plan or a migration.
+    Notice(Notice),
 }
 
 struct Due {
     at: Time,
     seq: u64,
-    deed: Deed,
+    action: ScheduledAction,
 }
 
 impl PartialEq for Due {
@@ -112,7 +117,7 @@ impl Ord for Due {
     }
 }
 
-/// See the module.
+/// A simulated data centre and its core.
 pub struct Simulation {
     core: Core,
     site: Arc<Site>,
@@ -122,28 +127,28 @@ pub struct Simulation {
     flows: Flows,
     delays: Delays,
     vms: BTreeMap<VmId, (ServerId, VmSpec)>,
-    by_mac: HashMap<Mac, VmId>,
+    by_mac: BTreeMap<Mac, VmId>,
     /// Bytes to and from VMs by flows of theirs that have ended.
-    past_bytes: HashMap<VmId, [u64; 2]>,
+    past_bytes: BTreeMap<VmId, [u64; 2]>,
     /// Servers and which uplink of theirs each switch sees.
-    behind: HashMap<SwitchId, Vec<(ServerId, PortNo)>>,
+    behind: BTreeMap<SwitchId, Vec<(ServerId, PortNo)>>,
     loads: Loads,
     /// How often loads are told, and which order to do so counts.
     load_period: Duration,
     load_epoch: u32,
-    moves: Moves,
-    signs: Vec<(Time, Sign)>,
+    transfers: Transfers,
+    events: Vec<(Time, SimEvent)>,
     down: BTreeMap<LinkId, ()>,
     /// Ports that the core has switched off.
     off: BTreeSet<(NodeId, PortNo)>,
     answers: Vec<(Time, RequestId, Response)>,
     next_request: u64,
-    recorder: Option<Recorder>,
+    recorder: Option<Box<dyn EventSink>>,
 }
 
 impl Simulation {
     /// A data centre whose switches have just connected, at `start`. Counters are first read half a period later.
-    pub fn new(site: Arc<Site>, start: Time, recorder: Option<Recorder>) -> anyhow::Result<Simulation> {
+    pub fn new(site: Arc<Site>, start: Time, recorder: Option<Box<dyn EventSink>>) -> Simulation {
         let core = Core::new(site.clone(), PersistedState::default(), start);
         let mut sim = Simulation {
             flows: Flows::new(&site.topology, start),
@@ -153,14 +158,14 @@ impl Simulation {
             queue: BinaryHeap::new(),
             delays: Delays::default(),
             vms: BTreeMap::new(),
-            by_mac: HashMap::new(),
-            past_bytes: HashMap::new(),
+            by_mac: BTreeMap::new(),
+            past_bytes: BTreeMap::new(),
             behind: behind(&site),
             loads: Loads::new(&site, start),
             load_period: Duration::ZERO,
             load_epoch: 0,
-            moves: Moves::new(),
-            signs: Vec::new(),
+            transfers: Transfers::new(),
+            events: Vec::new(),
             down: BTreeMap::new(),
             off: BTreeSet::new(),
             answers: Vec::new(),
@@ -181,19 +186,26 @@ impl Simulation {
             };
             let ports = sim.ports_of(id);
             let queues = ports.iter().map(|p| (p.port, QueueSelection::Queue)).collect();
-            sim.push(start, Deed::Event(Event::SwitchUp { switch: switch.dpid, ports, caps }));
+            sim.push(start, ScheduledAction::Event(Event::SwitchUp { switch: switch.dpid, ports, caps }));
             let agent = "simulation".into();
-            sim.push(start, Deed::Event(Event::PortsManaged { agent, switch: switch.dpid, ports: queues }));
-            sim.push(start + site.statistics.period / 2, Deed::Poll(id));
+            sim.push(
+                start,
+                ScheduledAction::Event(Event::PortsManaged { agent, switch: switch.dpid, ports: queues }),
+            );
+            sim.push(start + site.statistics.period / 2, ScheduledAction::Poll(id));
         }
         sim.push(
             start,
-            Deed::Event(Event::WorldUp { world: "simulated".into(), vms: Vec::new(), traffic: true }),
+            ScheduledAction::Event(Event::WorldUp {
+                world: "simulated".into(),
+                vms: Vec::new(),
+                traffic: true,
+            }),
         );
         if site.modules.discovery {
-            sim.push(start, Deed::Discover);
+            sim.push(start, ScheduledAction::Discover);
         }
-        Ok(sim)
+        sim
     }
 
     /// The core.
@@ -208,7 +220,7 @@ impl Simulation {
 
     /// Transfers go wrong this often from now on.
     pub fn set_faults(&mut self, faults: Faults, seed: u64) {
-        self.moves.set_faults(faults, seed);
+        self.transfers.set_faults(faults, seed);
     }
 
     /// How long the parts take from now on.
@@ -222,8 +234,8 @@ impl Simulation {
     }
 
     /// What VMs use that are started from now on.
-    pub fn set_usual(&mut self, usual: Usual) {
-        self.loads.set_usual(usual);
+    pub fn set_default_load(&mut self, default_load: DefaultLoad) {
+        self.loads.set_default_load(default_load);
     }
 
     /// A running VM uses this from now on.
@@ -233,7 +245,7 @@ impl Simulation {
 
     /// A running VM's traffic asks for this in each direction that it has, from now on.
     pub fn set_traffic(&mut self, vm: VmId, rate: BitRate) {
-        for id in deeds::traffic(vm) {
+        for id in apply_effects::traffic(vm) {
             self.flows.ask(id, rate, self.now);
         }
         self.follow_rates();
@@ -251,13 +263,13 @@ impl Simulation {
     }
 
     /// Numbers of transfers.
-    pub fn moved(&self) -> Moved {
-        self.moves.moved
+    pub fn moved(&self) -> TransferCounts {
+        self.transfers.counts
     }
 
     /// Transfers under way: the VM, and from where to where.
     pub fn under_way(&self) -> Vec<(VmId, ServerId, ServerId)> {
-        self.moves.under_way().collect()
+        self.transfers.under_way().collect()
     }
 
     /// Where VMs really run, as hypervisors would list them.
@@ -272,15 +284,15 @@ impl Simulation {
     }
 
     /// What happened to moves since the last call.
-    pub fn take_signs(&mut self) -> Vec<(Time, Sign)> {
-        std::mem::take(&mut self.signs)
+    pub fn take_events(&mut self) -> Vec<(Time, SimEvent)> {
+        std::mem::take(&mut self.events)
     }
 
     /// Asks at the current moment; the answer comes with `take_answers`.
     pub fn ask(&mut self, at: Time, ask: Request) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        self.push(at, Deed::Event(Event::Request { id, request: ask }));
+        self.push(at, ScheduledAction::Event(Event::Request { id, request: ask }));
         id
     }
 
@@ -289,17 +301,20 @@ impl Simulation {
         std::mem::take(&mut self.answers)
     }
 
-    fn push(&mut self, at: Time, deed: Deed) {
+    fn push(&mut self, at: Time, action: ScheduledAction) {
         self.seq += 1;
-        self.queue.push(Due { at, seq: self.seq, deed });
+        self.queue.push(Due { at, seq: self.seq, action });
     }
 
     fn later(&mut self, after: Duration, event: Event) {
-        self.push(self.now + after, Deed::Event(event));
+        self.push(self.now + after, ScheduledAction::Event(event));
     }
 
     /// Runs until `until`; the clock stands there afterwards.
-    pub fn run_until(&mut self, until: Time) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When the recording cannot be written.
+    pub fn run_until(&mut self, until: Time) -> std::io::Result<()> {
         loop {
             let due = self.queue.peek().map(|d| d.at).filter(|at| *at <= until);
             let wake = self.core.next_deadline().filter(|at| *at <= until);
@@ -308,7 +323,7 @@ impl Simulation {
                 (Some(at), wake) if wake.is_none_or(|w| at <= w) => {
                     let Some(next) = self.queue.pop() else { break };
                     self.now = self.now.max(next.at);
-                    self.do_deed(next.deed)?;
+                    self.run_action(next.action)?;
                 }
                 (_, Some(wake)) => {
                     self.now = self.now.max(wake);
@@ -324,48 +339,48 @@ impl Simulation {
         Ok(())
     }
 
-    fn do_deed(&mut self, deed: Deed) -> anyhow::Result<()> {
-        match deed {
-            Deed::Event(event) => self.feed(event),
-            Deed::Poll(id) => {
-                self.push(self.now + self.site.statistics.period, Deed::Poll(id));
+    fn run_action(&mut self, action: ScheduledAction) -> std::io::Result<()> {
+        match action {
+            ScheduledAction::Event(event) => self.feed(event),
+            ScheduledAction::Poll(id) => {
+                self.push(self.now + self.site.statistics.period, ScheduledAction::Poll(id));
                 self.poll(id)
             }
-            Deed::PollOnce(id) => self.poll(id),
-            Deed::Discover => {
-                self.push(self.now + self.site.discovery.lldp_period, Deed::Discover);
+            ScheduledAction::PollOnce(id) => self.poll(id),
+            ScheduledAction::Discover => {
+                self.push(self.now + self.site.discovery.lldp_period, ScheduledAction::Discover);
                 self.discover()
             }
-            Deed::Loads(epoch) if epoch == self.load_epoch => self.tell_loads(),
-            Deed::Loads(_) => Ok(()),
-            Deed::Round(migration, epoch) => {
+            ScheduledAction::Loads(epoch) if epoch == self.load_epoch => self.report_loads(),
+            ScheduledAction::Loads(_) => Ok(()),
+            ScheduledAction::Round(migration, epoch) => {
                 self.end_round(migration, epoch);
                 Ok(())
             }
-            Deed::Progress(migration) => self.tell_progress(migration),
-            Deed::Fault(migration, fault) => {
+            ScheduledAction::Progress(migration) => self.report_progress(migration),
+            ScheduledAction::Fault(migration, fault) => {
                 self.break_transfer(migration, fault);
                 Ok(())
             }
         }
     }
 
-    fn feed(&mut self, event: Event) -> anyhow::Result<()> {
+    fn feed(&mut self, event: Event) -> std::io::Result<()> {
         let kept = self.recorder.is_some().then(|| event.clone());
         let effects = self.core.handle(event, self.now);
         if let (Some(recorder), Some(event)) = (&mut self.recorder, kept) {
-            recorder.line(self.now, &event, &effects)?;
+            recorder.record(self.now, &event, &effects)?;
         }
         for effect in effects {
-            self.carry_out(effect);
+            self.apply_effect(effect);
         }
         Ok(())
     }
 }
 
 /// Which servers' uplinks each switch counts the flows of.
-fn behind(site: &Site) -> HashMap<SwitchId, Vec<(ServerId, PortNo)>> {
-    let mut behind: HashMap<SwitchId, Vec<(ServerId, PortNo)>> = HashMap::new();
+fn behind(site: &Site) -> BTreeMap<SwitchId, Vec<(ServerId, PortNo)>> {
+    let mut behind: BTreeMap<SwitchId, Vec<(ServerId, PortNo)>> = BTreeMap::new();
     let topology = &site.topology;
     for (n, server) in (0u32..).zip(&topology.servers) {
         for (uplink, link) in server.uplinks.iter().enumerate() {

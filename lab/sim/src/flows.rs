@@ -4,7 +4,7 @@
 //! changes costs what it touches: its own hops, and where one of them is asked for more than it has, the flows that share such hops with
 //! it, directly or through others. Bits are counted exactly, in bit/s times nanoseconds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{BitRate, Hop, Time, Topology, TrafficId, Transport};
 
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ struct Flow {
 
 /// One direction of a link.
 #[derive(Debug, Clone)]
-struct Line {
+struct LinkDirection {
     capacity: u64,
     /// What its flows ask for together, bit/s.
     demand: u64,
@@ -35,7 +35,7 @@ struct Line {
     tight: bool,
 }
 
-impl Line {
+impl LinkDirection {
     fn is_tight(&self) -> bool {
         self.demand > self.capacity
     }
@@ -58,11 +58,11 @@ fn bytes(bits: u128) -> u64 {
     u64::try_from(bits / 8_000_000_000).unwrap_or(u64::MAX)
 }
 
-/// See the module.
+/// All flows and the links that they share.
 #[derive(Debug, Clone)]
 pub struct Flows {
-    flows: HashMap<TrafficId, Flow>,
-    lines: Vec<Line>,
+    flows: BTreeMap<TrafficId, Flow>,
+    lines: Vec<LinkDirection>,
     /// Flows whose rate has changed, of those that somebody wants to know about.
     changed: Vec<TrafficId>,
     at: Time,
@@ -71,7 +71,7 @@ pub struct Flows {
 impl Flows {
     /// No flows yet.
     pub fn new(topology: &Topology, now: Time) -> Flows {
-        let line = |rate: BitRate| Line {
+        let line = |rate: BitRate| LinkDirection {
             capacity: rate.0,
             demand: 0,
             carried: 0,
@@ -83,7 +83,7 @@ impl Flows {
             tight: false,
         };
         let lines = topology.links.iter().flat_map(|l| [line(l.cfg.rate), line(l.cfg.rate)]).collect();
-        Flows { flows: HashMap::new(), lines, changed: Vec::new(), at: now }
+        Flows { flows: BTreeMap::new(), lines, changed: Vec::new(), at: now }
     }
 
     /// Counts up to `now`.
@@ -91,9 +91,9 @@ impl Flows {
         self.at = self.at.max(now);
     }
 
-    fn counted(&self, hop: Hop, of: impl Fn(&Line) -> u128) -> u64 {
+    fn counted(&self, hop: Hop, of: impl Fn(&LinkDirection) -> u128) -> u64 {
         let Some(line) = self.lines.get(slot(hop)) else { return 0 };
-        let mut line = Line { flows: BTreeSet::new(), ..*line };
+        let mut line = LinkDirection { flows: BTreeSet::new(), ..*line };
         line.settle(self.at);
         bytes(of(&line))
     }
@@ -163,9 +163,7 @@ impl Flows {
 
     /// All flows, in order of id.
     pub fn ids(&self) -> Vec<TrafficId> {
-        let mut ids: Vec<_> = self.flows.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.flows.keys().copied().collect()
     }
 
     /// Flows whose rate has changed since the last call, each at least once.

@@ -3,7 +3,7 @@
 //! A VM uses no more cores than it has, and all VMs of a server together no more than the server has: they share what there is. Network
 //! bytes are those of the flows: of a VM its own, of a server all that go over its uplinks, migrations included.
 
-use crate::sim::energy::{Meter, Power};
+use crate::energy::{Meter, Power};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, LoadSample, Resources, ServerId, Site, Time, VmId};
@@ -23,7 +23,7 @@ pub struct Load {
 
 /// What a VM uses of what it has, as long as nobody says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Usual {
+pub struct DefaultLoad {
     /// Share of its cores.
     pub cpu: f64,
     /// Share of its memory.
@@ -32,10 +32,10 @@ pub struct Usual {
     pub dirty: Option<BitRate>,
 }
 
-impl Default for Usual {
+impl Default for DefaultLoad {
     /// A VM that idles, with half of its memory in use.
-    fn default() -> Usual {
-        Usual { cpu: 0.0, ram: 0.5, dirty: None }
+    fn default() -> DefaultLoad {
+        DefaultLoad { cpu: 0.0, ram: 0.5, dirty: None }
     }
 }
 
@@ -60,10 +60,10 @@ struct ServerUse {
     since: Time,
 }
 
-/// See the module.
+/// The loads of all servers and VMs.
 #[derive(Debug)]
 pub struct Loads {
-    usual: Usual,
+    default_load: DefaultLoad,
     dirty: BitRate,
     capacity: Vec<f64>,
     servers: Vec<ServerUse>,
@@ -77,7 +77,7 @@ impl Loads {
     pub fn new(site: &Site, now: Time) -> Loads {
         let servers = &site.topology.servers;
         Loads {
-            usual: Usual::default(),
+            default_load: DefaultLoad::default(),
             dirty: site.migration.dirty_rate,
             capacity: servers.iter().map(|s| f64::from(s.capacity.cpu)).collect(),
             servers: vec![ServerUse { since: now, ..ServerUse::default() }; servers.len()],
@@ -93,21 +93,21 @@ impl Loads {
     }
 
     /// What VMs use that are started from now on.
-    pub fn set_usual(&mut self, usual: Usual) {
-        self.usual = usual;
+    pub fn set_default_load(&mut self, default_load: DefaultLoad) {
+        self.default_load = default_load;
     }
 
     /// A VM runs on a server; one that ran elsewhere goes on with its counters.
     pub fn place(&mut self, vm: VmId, server: ServerId, has: Resources, now: Time) {
-        let usual = self.usual;
+        let default_load = self.default_load;
         let fresh = VmUse {
             server,
             has,
             load: Load {
-                cpu: f64::from(has.cpu) * usual.cpu,
-                ram: Bytes((has.ram.0 as f64 * usual.ram) as u64),
+                cpu: f64::from(has.cpu) * default_load.cpu,
+                ram: Bytes((has.ram.0 as f64 * default_load.ram) as u64),
                 disk: (BitRate(0), BitRate(0)),
-                dirty: usual.dirty.unwrap_or(self.dirty),
+                dirty: default_load.dirty.unwrap_or(self.dirty),
             },
             cores: 0.0,
             cpu_ns: 0.0,

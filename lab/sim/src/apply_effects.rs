@@ -1,8 +1,9 @@
-//! Effects become deeds: rules, hypervisors, traffic, the store.
+//! What each effect of the core does to the simulated world: to switches, hypervisors, traffic and
+//! the store.
 
-use super::{Deed, Sign, Simulation};
-use crate::sim::moves::Order;
-use crate::sim::network::uplink_switch;
+use crate::network::uplink_switch;
+use crate::transfers::TransferOrder;
+use crate::{ScheduledAction, SimEvent, Simulation};
 use tandem_model::{
     Cookie, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, NodeId, Owner, PortNo, ServerId,
     Site, StoreOp, SwitchId, TrafficEnd, TrafficId, VmId, VmSpec,
@@ -14,7 +15,7 @@ pub(super) fn traffic(vm: VmId) -> [TrafficId; 2] {
 }
 
 impl Simulation {
-    pub(super) fn carry_out(&mut self, effect: Effect) {
+    pub(super) fn apply_effect(&mut self, effect: Effect) {
         let delays = self.delays;
         match effect {
             Effect::SyncRules { switch, txn, rules, .. } => {
@@ -103,8 +104,8 @@ impl Simulation {
             }
             Effect::Store { id, op: record } => {
                 match record {
-                    StoreOp::PutMigration { migration } => self.moves.path(migration.id, migration.path),
-                    StoreOp::RemoveMigration { migration } => self.moves.forget(migration),
+                    StoreOp::PutMigration { migration } => self.transfers.path(migration.id, migration.path),
+                    StoreOp::RemoveMigration { migration } => self.transfers.forget(migration),
                     StoreOp::PutMoved { vm, .. } | StoreOp::PutVm { vm } => self.refresh_path(vm.id),
                     _ => {}
                 }
@@ -113,7 +114,7 @@ impl Simulation {
             Effect::Response { id, response: answer } => self.answers.push((self.now, id, answer)),
             Effect::PollNow { switch } => {
                 if let Some(id) = self.site.topology.switch_by_dpid(switch) {
-                    self.push(self.now, Deed::PollOnce(id));
+                    self.push(self.now, ScheduledAction::PollOnce(id));
                 }
             }
             Effect::SetPort { switch, port, up } => {
@@ -125,23 +126,33 @@ impl Simulation {
                 } else {
                     self.off.insert((node, port))
                 };
-                link.into_iter().for_each(|l| self.tell_ends(self.now + delays.packet, l));
+                link.into_iter().for_each(|l| self.report_port_states(self.now + delays.packet, l));
             }
             Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
-                self.signs.push((self.now, Sign::Begun { vm, from, to }));
-                self.migrate(Order { migration, vm, from, to, manner, spec: *spec, rate, downtime, rounds });
+                self.events.push((self.now, SimEvent::TransferBegun { vm, from, to }));
+                self.migrate(TransferOrder {
+                    migration,
+                    vm,
+                    from,
+                    to,
+                    manner,
+                    spec: *spec,
+                    rate,
+                    downtime,
+                    rounds,
+                });
             }
             Effect::SetMigrationRate { migration, rate } => self.set_migration_rate(migration, rate),
             Effect::CancelMigration { migration, vm, to, .. } => self.cancel_migration(migration, vm, to),
             Effect::ReportLoads { period } => {
                 self.load_epoch += 1;
                 self.load_period = period;
-                self.push(self.now + period, Deed::Loads(self.load_epoch));
+                self.push(self.now + period, ScheduledAction::Loads(self.load_epoch));
             }
             Effect::Notice { notice } => {
                 let of = ["hotspot", "plan", "migration"];
                 if of.iter().any(|word| notice.kind.starts_with(word)) {
-                    self.signs.push((self.now, Sign::Said(notice)));
+                    self.events.push((self.now, SimEvent::Notice(notice)));
                 }
             }
             Effect::SendArp { switch, port, arp } => self.answer_arp(switch, port, &arp),
@@ -167,9 +178,9 @@ impl Simulation {
         }
     }
 
-    /// Every server tells what it and its VMs use.
-    pub(super) fn tell_loads(&mut self) -> anyhow::Result<()> {
-        self.push(self.now + self.load_period, Deed::Loads(self.load_epoch));
+    /// Every server reports what it and its VMs use.
+    pub(super) fn report_loads(&mut self) -> std::io::Result<()> {
+        self.push(self.now + self.load_period, ScheduledAction::Loads(self.load_epoch));
         let site = self.site.clone();
         for (n, declared) in (0u32..).zip(&site.topology.servers) {
             let server = ServerId(n);
