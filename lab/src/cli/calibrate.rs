@@ -3,7 +3,9 @@
 use super::world::{Place, WorldKind};
 use crate::control::messages::{self, LabRequest};
 use crate::controller_process;
-use crate::experiment::{calibrate, world};
+use crate::experiment::calibrate;
+use crate::world::Start;
+use crate::world::run::Run;
 use anyhow::Context;
 use std::process::ExitCode;
 use tandem_model::{Site, site};
@@ -43,10 +45,10 @@ pub(super) fn run(options: CalibrateOptions) -> anyhow::Result<ExitCode> {
             controller_process::json(&api, &["stats", "--now"])
         })?
     } else {
-        let world = place.world(world, &["OpenFlow13"])?;
+        let world = place.packet_world(world, &["OpenFlow13"])?;
         let start =
-            world::Start { name: "calibrate", experiment: "calibrate", text: &text, csv: None, record: None };
-        let run = world::Run::start(&*world, start)?;
+            Start { name: "calibrate", experiment: "calibrate", text: &text, csv: None, record: None };
+        let run = Run::start(&*world, start)?;
         let findings = measure(&run.site, &|ask| run.ask(ask), &|| run.controller.json(&["stats", "--now"]))?;
         run.stop()?;
         findings

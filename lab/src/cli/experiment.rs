@@ -1,14 +1,12 @@
 //! `tandem-lab experiment`: each in the world that is asked for.
 
 use super::world::{Place, WorldKind};
-use crate::experiment::manifest::Manifest;
-use crate::experiment::{datapaths, fit, fit_emulated, hardware_qos, hotspot, keep_policy, live, qos};
+use crate::experiment::{datapaths, fit, hardware_qos, hotspot, keep_policy, live, qos};
 use crate::temp_dir;
 use crate::world::xen;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
-use tandem_model::Allocation;
 
 /// The experiments.
 #[derive(Debug, Subcommand)]
@@ -92,7 +90,7 @@ fn qos_classes(world: WorldKind, place: Place, options: &qos::Options) -> anyhow
     temp_dir::clean_when_interrupted()?;
     let site = place.prepare()?;
     let out = place.out.clone();
-    let world = place.world(world, &["OpenFlow13"])?;
+    let world = place.packet_world(world, &["OpenFlow13"])?;
     print!("{}", qos::run(&*world, options, site.as_deref(), &out)?);
     println!("everything is in {}", out.display());
     Ok(())
@@ -104,7 +102,7 @@ fn live_migration(world: WorldKind, place: Place, options: &live::Options) -> an
         bail!("this experiment has a site of its own; leave --site out, and the world as it is");
     }
     let out = place.out.clone();
-    print!("{}", live::run(&*place.world(world, &["OpenFlow13"])?, options, &out)?);
+    print!("{}", live::run(&*place.packet_world(world, &["OpenFlow13"])?, options, &out)?);
     println!("everything is in {}", out.display());
     Ok(())
 }
@@ -113,13 +111,8 @@ fn best_vs_worst_fit(world: WorldKind, place: Place, record: bool) -> anyhow::Re
     temp_dir::clean_when_interrupted()?;
     let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
     let out = place.out.clone();
-    match world {
-        WorldKind::Simulated => simulated(&text, &out, record),
-        world => {
-            let world = place.world(world, &["OpenFlow10", "OpenFlow13"])?;
-            fit_emulated::run(&*world, &text, &out, record)
-        }
-    }
+    let world = place.world(world, &["OpenFlow10", "OpenFlow13"])?;
+    fit::run(&*world, &text, &out, record)
 }
 
 /// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move takes a minute.
@@ -142,23 +135,4 @@ fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Resul
         folder: absolute(&out.join("lab"))?,
     };
     xen::experiment::run(&plan, &absolute(&agent)?, &chosen, out)
-}
-
-fn simulated(text: &str, out: &Path, record: bool) -> anyhow::Result<()> {
-    let started = std::time::Instant::now();
-    let run = |policy, name: &str| {
-        let path = out.join(format!("{name}.jsonl"));
-        fit::simulate(fit::site(text, policy)?, record.then_some(path.as_path()))
-    };
-    let (best, worst) = (run(Allocation::BestFit, "best-fit")?, run(Allocation::WorstFit, "worst-fit")?);
-    let took = started.elapsed();
-    fit::write(out, &best, &worst, &Manifest::new("best-vs-worst-fit", "simulated", 0, text))?;
-    println!("{}", fit::table(&best, &worst));
-    println!(
-        "{} simulated seconds took {:.1} ms; everything is in {}",
-        2 * fit::SECONDS,
-        took.as_secs_f64() * 1e3,
-        out.display()
-    );
-    Ok(())
 }

@@ -1,7 +1,9 @@
 //! In which world an experiment runs, and where its results go.
 
-use crate::experiment::world::{self, Emulated, Testbed};
+use crate::world::World;
 use crate::world::emulated::datapath::Choice;
+use crate::world::packets::{Emulated, PacketWorld, Testbed};
+use crate::world::simulated::Simulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -49,8 +51,20 @@ impl Place {
         self.site.as_deref().map(super::read).transpose()
     }
 
-    /// The world with real packets.
-    pub(super) fn world(self, world: WorldKind, protocols: &[&str]) -> anyhow::Result<Box<dyn world::World>> {
+    /// The world that is asked for.
+    pub(super) fn world(self, world: WorldKind, protocols: &[&str]) -> anyhow::Result<Box<dyn World>> {
+        if world == WorldKind::Simulated {
+            return Ok(Box::new(Simulated));
+        }
+        Ok(self.packet_world(world, protocols)?)
+    }
+
+    /// The world that is asked for, for an experiment that counts packets.
+    pub(super) fn packet_world(
+        self,
+        world: WorldKind,
+        protocols: &[&str],
+    ) -> anyhow::Result<Box<dyn PacketWorld>> {
         Ok(match (world, self.inventory) {
             (WorldKind::Testbed, Some(inventory)) => {
                 Box::new(Testbed::new(inventory, self.authority, self.node_program)?)

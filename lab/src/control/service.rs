@@ -1,8 +1,8 @@
 //! What a lab serves, whatever it is made of: the control socket and the hypervisor service.
 //!
 //! ```text
-//! tandem-lab VERB --one line asks, one answers--> control socket --> World::answer
-//! tandem serve ----- gRPC, orders and reports --> Service --> a lane per VM --> World::allocate, stop, migrate ...
+//! tandem-lab VERB --one line asks, one answers--> control socket --> LabBackend::answer
+//! tandem serve ----- gRPC, orders and reports --> Service --> a lane per VM --> LabBackend::allocate, stop, migrate ...
 //! ```
 
 use crate::control::admission::{Admission, goodbye};
@@ -45,7 +45,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a lab is made of: namespaces of this machine, or a testbed's machines. All of it is called within the runtime that carries
 /// traffic, on threads that are not the runtime's. Every order may be repeated.
-pub trait World: Send + Sync + 'static {
+pub trait LabBackend: Send + Sync + 'static {
     /// Its name and the VMs that run.
     fn hello(&self) -> wire::Hello;
     /// Starts a VM; its address where that is known at once. Nothing is left of one that failed.
@@ -143,7 +143,7 @@ struct Orders<W> {
 struct Service<W>(Arc<Orders<W>>);
 
 #[tonic::async_trait]
-impl<W: World> Hypervisor for Service<W> {
+impl<W: LabBackend> Hypervisor for Service<W> {
     type AttachStream = ReceiverStream<Result<wire::Report, Status>>;
 
     async fn attach(
@@ -184,7 +184,7 @@ impl<W: World> Hypervisor for Service<W> {
     }
 }
 
-impl<W: World> Orders<W> {
+impl<W: LabBackend> Orders<W> {
     /// Carries an order out at once where that takes no time, or puts it into its lane.
     fn take(self: &Arc<Self>, order: Kind) {
         let key = match &order {
@@ -377,7 +377,7 @@ impl<W: World> Orders<W> {
 /// # Errors
 /// When a socket or thread cannot be had.
 pub fn run(
-    world: Arc<impl World>,
+    world: Arc<impl LabBackend>,
     reports: Reports,
     peers: LocalPeers,
     control: UnixListener,
@@ -499,7 +499,7 @@ async fn admit(
     }
 }
 
-fn converse<W: World>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Result<()> {
+fn converse<W: LabBackend>(orders: &Arc<Orders<W>>, stream: UnixStream) -> anyhow::Result<()> {
     let world = &orders.world;
     let mut writer = stream.try_clone()?;
     let mut held = false;

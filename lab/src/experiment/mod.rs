@@ -6,7 +6,6 @@
 pub mod calibrate;
 pub mod datapaths;
 pub mod fit;
-pub mod fit_emulated;
 pub mod hardware_qos;
 pub mod hotspot;
 pub mod keep_policy;
@@ -15,4 +14,3 @@ pub mod manifest;
 pub mod plot;
 pub mod qos;
 pub mod records;
-pub mod world;

@@ -19,7 +19,7 @@ pub struct Line<'a> {
 /// The colours of measured lines, and the seed's grey.
 pub const COLORS: [RGBColor; 2] = [RGBColor(200, 70, 30), RGBColor(30, 90, 180)];
 /// See [`COLORS`].
-pub const SEED: RGBColor = RGBColor(150, 150, 150);
+pub const PUBLISHED: RGBColor = RGBColor(150, 150, 150);
 
 /// Lines over time.
 ///
@@ -86,7 +86,7 @@ pub fn bars(
     groups: &[String],
     series: &[(&str, Vec<f64>)],
 ) -> anyhow::Result<()> {
-    const FILL: [RGBColor; 4] = [SEED, COLORS[1], COLORS[0], BLACK];
+    const FILL: [RGBColor; 4] = [PUBLISHED, COLORS[1], COLORS[0], BLACK];
     let root = SVGBackend::new(path, (900, 520)).into_drawing_area();
     let fail = |e: &dyn std::fmt::Display| anyhow!("cannot draw {}: {e}", path.display());
     root.fill(&WHITE).map_err(|e| fail(&e))?;

@@ -8,9 +8,11 @@
 use super::plot;
 use crate::control::messages::{FlowReport, LabRequest};
 use crate::experiment::manifest::Manifest;
-use crate::experiment::plot::{COLORS, Line, SEED};
+use crate::experiment::plot::{COLORS, Line, PUBLISHED};
 use crate::experiment::records::Records;
-use crate::experiment::world::{Run, Start, World};
+use crate::world::Start;
+use crate::world::packets::PacketWorld;
+use crate::world::run::Run;
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -115,7 +117,12 @@ fn adapted(text: &str, link: u32) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path) -> anyhow::Result<String> {
+pub fn run(
+    world: &dyn PacketWorld,
+    options: &Options,
+    site: Option<&str>,
+    out: &Path,
+) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let tcp: Vec<bool> = options
         .transport
@@ -166,7 +173,11 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
 ///
 /// # Errors
 /// With the step that failed; the world and its controller are then gone.
-pub(super) fn one_cell(world: &dyn World, link: u32, seconds: f64) -> anyhow::Result<Result<Cell, String>> {
+pub(super) fn one_cell(
+    world: &dyn PacketWorld,
+    link: u32,
+    seconds: f64,
+) -> anyhow::Result<Result<Cell, String>> {
     let name = format!("classes-{link}");
     let text = site_text(link);
     let run = Run::start(
@@ -203,7 +214,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(world: &dyn World, link: u32, text: &str) -> anyhow::Result<Bench> {
+    fn start(world: &dyn PacketWorld, link: u32, text: &str) -> anyhow::Result<Bench> {
         let name = format!("qos-{link}");
         let start = Start { name: &name, experiment: "qos-classes", text, csv: None, record: None };
         let run = Run::start(world, start)?;
@@ -419,7 +430,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
                 Line { name: "silver's guarantee", color: COLORS[1], dashed: true, points: guaranteed(1) },
                 Line {
                     name: "the seed's 50/50",
-                    color: SEED,
+                    color: PUBLISHED,
                     dashed: true,
                     points: vec![(0.0, f64::from(link) / 2.0), (end, f64::from(link) / 2.0)],
                 },

@@ -17,6 +17,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// True when nothing was read: a simulated world has no machines.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.clocks.is_empty()
+    }
+
     /// All that has been measured of a run's clocks so far.
     pub fn clocks(&mut self, run: &str, clocks: Vec<Clock>) {
         self.clocks.insert(run.to_owned(), clocks);

@@ -15,9 +15,9 @@ mod testbench;
 
 use super::qos;
 use crate::experiment::manifest::Manifest;
-use crate::experiment::world::Emulated;
 use crate::temp_dir::{self, TempDir};
 use crate::world::emulated::datapath::{Choice, Datapath};
+use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use report::Column;

@@ -92,7 +92,7 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
         let threshold = of.first().map_or(0.0, |o| o.threshold * 100.0);
         let mut lines = vec![plot::Line {
             name: "threshold",
-            color: plot::SEED,
+            color: plot::PUBLISHED,
             dashed: true,
             points: vec![(0.0, threshold), (shown, threshold)],
         }];

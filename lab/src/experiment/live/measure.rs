@@ -5,9 +5,11 @@ use crate::cli::vm;
 use crate::control::client::Client;
 use crate::control::messages::{LabRequest, LabResponse, Status};
 use crate::experiment::live::loss_analysis::{LossAnalysis, analyze};
-use crate::experiment::world::{Bare, Run, Start, World, wait};
 use crate::node::probe::{Packet, Probe};
 use crate::node::vm_relocation::Pause;
+use crate::world::Start;
+use crate::world::packets::PacketWorld;
+use crate::world::run::{Bare, Run, wait};
 use anyhow::{Context, bail};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -76,7 +78,7 @@ struct Vm {
 }
 
 impl Bench {
-    pub(super) fn start(world: &dyn World, rules: Rules, every_ms: u64) -> anyhow::Result<Bench> {
+    pub(super) fn start(world: &dyn PacketWorld, rules: Rules, every_ms: u64) -> anyhow::Result<Bench> {
         let text = site_text(rules);
         let start =
             Start { name: rules.word(), experiment: "live-migration", text: &text, csv: None, record: None };

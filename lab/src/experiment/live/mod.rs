@@ -14,7 +14,7 @@ mod measure;
 mod report;
 
 use crate::experiment::manifest::Manifest;
-use crate::experiment::world::World;
+use crate::world::packets::PacketWorld;
 use anyhow::{Context, bail};
 use std::path::Path;
 
@@ -95,7 +95,7 @@ const ADVERSARIAL_MIB: u64 = 16;
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn World, options: &Options, out: &Path) -> anyhow::Result<String> {
+pub fn run(world: &dyn PacketWorld, options: &Options, out: &Path) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let (mut memory, mut dirty) = (options.memory.clone(), options.dirty.clone());
     if options.quick {

@@ -5,7 +5,7 @@ use super::lab_control;
 use super::network;
 use super::static_forwarding;
 use crate::control::messages::{LabRequest, LabResponse, Status};
-use crate::control::service::{self, Reports, World};
+use crate::control::service::{self, LabBackend, Reports};
 use crate::node::guest::Ordered;
 use crate::node::hosts::Hosts;
 use crate::node::loads;
@@ -163,7 +163,7 @@ pub fn unfiltered(hosts: &Hosts) -> Option<String> {
     hosts.port_filter().err().map(|why| format!("VMs can use each other's addresses: {why}"))
 }
 
-impl World for Lab {
+impl LabBackend for Lab {
     fn hello(&self) -> wire::Hello {
         let vms = self.network.hosts.running().into_iter();
         let vms = vms.map(|(vm, server)| wire::Running { vm, server: server as u32, kept: None }).collect();

@@ -3,7 +3,7 @@
 use super::clock_offset;
 use crate::control::messages::{Clock, FlowReport, LabRequest, LabResponse, Machine, Pings, Status};
 use crate::control::peer_lines::PeerLines;
-use crate::control::service::{Reports, World, lock};
+use crate::control::service::{LabBackend, Reports, lock};
 use crate::node::guest::Ordered;
 use crate::node::loads::{self, ServerLoad};
 use crate::node::traffic::{ENDED, Spec, clock};
@@ -439,7 +439,7 @@ impl Testbed {
     }
 }
 
-impl World for Testbed {
+impl LabBackend for Testbed {
     fn hello(&self) -> wire::Hello {
         let vms = lock(&self.vms);
         let vms = vms.iter().map(|(vm, p)| wire::Running { vm: *vm, server: p.server, kept: None }).collect();

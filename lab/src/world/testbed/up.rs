@@ -2,7 +2,7 @@
 
 use crate::control::labs;
 use crate::control::messages::{LabResponse, Status};
-use crate::control::service::{self, World};
+use crate::control::service::{self, LabBackend};
 use crate::world::emulated::lab_control;
 use crate::world::testbed::coordinator::Testbed;
 use anyhow::{Context, bail};

@@ -1,142 +1,26 @@
-//! The worlds in which an experiment's packets are real, behind one small trait: an experiment cannot tell them apart.
+//! A world with real packets while an experiment runs in it, with a controller of its own or without.
 //!
-//! [`Run::start`] brings up a world with a controller of its own; dropping it takes both down, and gives a testbed back.
+//! Dropping a run takes the world and its controller down, and gives a testbed back.
 
+use super::packets::PacketWorld;
+use super::{DataCentre, Start};
 use crate::control::messages::{self, FlowReport, LabRequest, LabResponse, Status};
-use crate::controller_process::{self, Controller, Options};
+use crate::controller_process::{Controller, Options};
+use crate::experiment::manifest::Manifest;
 use crate::experiment::records::Records;
 use crate::temp_dir::TempDir;
-use crate::world::emulated::datapath::Choice;
 use crate::world::emulated::lab_control;
-use crate::world::testbed::up;
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use tandem_model::{Site, site};
-use tandem_testbed::inventory::Inventory;
-
-/// Flow measurement, VMs and so on are asked for by name ([`messages::ask`]), in every world in the same words. This is the rest.
-pub trait World {
-    /// `emulated` or `testbed`, for the manifest.
-    fn kind(&self) -> &'static str;
-    /// How long switches may take to find the controller.
-    fn patience(&self) -> Duration;
-    /// What the controller is told besides its usual options: where this world's switches and agents look for it.
-    fn controller_options(&self) -> Vec<String>;
-    /// Brings up the servers and gateways (and switches, where they are not there already) of a site under a name.
-    ///
-    /// # Errors
-    /// With the step that failed; nothing is then left.
-    fn up(&self, name: &str, text: &str, folder: &Path, purpose: &str) -> anyhow::Result<Status>;
-}
-
-/// Namespaces of this machine.
-pub struct Emulated {
-    /// OpenFlow versions that the switches offer.
-    pub protocols: Vec<String>,
-    /// What they are made of.
-    pub datapath: Choice,
-}
+use tandem_model::{ServerId, Site, site};
 
 /// How much longer the controller may take to have connected and filled all switches, for each of them.
 const EACH_SWITCH: Duration = Duration::from_secs(1);
-
-impl World for Emulated {
-    fn kind(&self) -> &'static str {
-        "emulated"
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_secs(60)
-    }
-
-    fn controller_options(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn up(&self, name: &str, text: &str, folder: &Path, _: &str) -> anyhow::Result<Status> {
-        let up = lab_control::up(&lab_control::Plan {
-            group: None,
-            name: Some(name.to_owned()),
-            text: text.to_owned(),
-            file: "the experiment's site".into(),
-            controller: controller_process::openflow(folder),
-            agents: controller_process::agents(folder),
-            agent_per_switch: false,
-            protocols: self.protocols.clone(),
-            datapath: self.datapath,
-        })?;
-        Ok(up.status)
-    }
-}
-
-/// Machines of an inventory.
-pub struct Testbed {
-    /// The inventory's file.
-    pub inventory: PathBuf,
-    /// Folder of the certificate authority that the agents were enrolled with.
-    pub authority: PathBuf,
-    /// What runs on the machines, if not this program.
-    pub program: Option<PathBuf>,
-    checked: Inventory,
-}
-
-impl Testbed {
-    /// Of an inventory's file.
-    ///
-    /// # Errors
-    /// With its faults, or when there is no authority.
-    pub fn new(inventory: PathBuf, authority: PathBuf, program: Option<PathBuf>) -> anyhow::Result<Testbed> {
-        let checked = Inventory::load(&inventory, None)?;
-        if !authority.is_dir() {
-            bail!(
-                "{} is not there: the agents trust the controller that they were enrolled with, and an experiment's must be that; \
-                 name the folder `agents` beside that controller's store with --authority",
-                authority.display()
-            );
-        }
-        Ok(Testbed { inventory, authority, program, checked })
-    }
-}
-
-impl World for Testbed {
-    fn kind(&self) -> &'static str {
-        "testbed"
-    }
-
-    // Open vSwitch tries again after 8 s at most, an agent after half a minute.
-    fn patience(&self) -> Duration {
-        Duration::from_secs(120)
-    }
-
-    fn controller_options(&self) -> Vec<String> {
-        let c = &self.checked.controller;
-        vec![
-            "--openflow".into(),
-            format!("tcp:{}:{}", c.listen, c.openflow),
-            "--agents".into(),
-            format!("tcp:{}:{}", c.listen, c.agents),
-            "--authority".into(),
-            self.authority.display().to_string(),
-        ]
-    }
-
-    fn up(&self, name: &str, text: &str, _: &Path, purpose: &str) -> anyhow::Result<Status> {
-        up::up(&up::Plan {
-            group: None,
-            name: Some(name.to_owned()),
-            text: text.to_owned(),
-            file: "the experiment's site".into(),
-            inventory: self.inventory.clone(),
-            program: self.program.clone(),
-            purpose: purpose.to_owned(),
-        })
-    }
-}
 
 /// A lab that goes down when it is dropped, and when this process is killed.
 struct Lab {
@@ -168,7 +52,7 @@ impl Bare {
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.
-    pub fn start(world: &dyn World, start: Start<'_>) -> anyhow::Result<Bare> {
+    pub fn start(world: &dyn PacketWorld, start: Start<'_>) -> anyhow::Result<Bare> {
         let site = site::read(start.text, "the experiment's site")?;
         let scratch = TempDir::new(start.name)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
@@ -206,21 +90,6 @@ pub struct Run {
     _scratch: TempDir,
 }
 
-/// What a run is started with.
-#[derive(Debug, Clone, Copy)]
-pub struct Start<'a> {
-    /// Names the run among those of the experiment.
-    pub name: &'a str,
-    /// The experiment, for the testbed's lock.
-    pub experiment: &'a str,
-    /// The site file's text.
-    pub text: &'a str,
-    /// Folder for the statistics' CSV files.
-    pub csv: Option<&'a Path>,
-    /// Recording.
-    pub record: Option<&'a Path>,
-}
-
 /// Waits until `ready` gives a value.
 ///
 /// # Errors
@@ -247,7 +116,7 @@ impl Run {
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.
-    pub fn start(world: &dyn World, start: Start<'_>) -> anyhow::Result<Run> {
+    pub fn start(world: &dyn PacketWorld, start: Start<'_>) -> anyhow::Result<Run> {
         let site = site::read(start.text, "the experiment's site")?;
         let scratch = TempDir::new(start.name)?;
         let file = scratch.path().join("site.toml");
@@ -376,5 +245,84 @@ impl Run {
     /// When the controller cannot be told.
     pub fn stop(self) -> anyhow::Result<()> {
         self.controller.stop()
+    }
+}
+
+/// Before the first second of an experiment's own time: what is asked for at 0 s is asked for in time.
+const LEAD: Duration = Duration::from_millis(100);
+
+/// A [`Run`] as an experiment sees it that runs in every world.
+pub struct PacketRun {
+    run: Run,
+    /// When the experiment's time was 0: at its first word.
+    started: Option<Instant>,
+    requests: Vec<(Duration, Child)>,
+}
+
+impl PacketRun {
+    /// Everything up.
+    ///
+    /// # Errors
+    /// With the step that failed; nothing is then left.
+    pub fn start(world: &dyn PacketWorld, start: Start<'_>) -> anyhow::Result<PacketRun> {
+        Ok(PacketRun { run: Run::start(world, start)?, started: None, requests: Vec::new() })
+    }
+
+    fn wait_until(&mut self, at: Duration) {
+        let started = *self.started.get_or_insert_with(|| Instant::now() + LEAD);
+        std::thread::sleep((started + at).saturating_duration_since(Instant::now()));
+    }
+}
+
+impl DataCentre for PacketRun {
+    fn site(&self) -> &Site {
+        &self.run.site
+    }
+
+    fn advance_to(&mut self, at: Duration) -> anyhow::Result<()> {
+        self.wait_until(at);
+        self.run.check()
+    }
+
+    fn request_vm_at(&mut self, at: Duration) -> anyhow::Result<()> {
+        self.wait_until(at);
+        let mut command = self.run.controller.command(&["vm", "request"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        self.requests.push((at, child));
+        Ok(())
+    }
+
+    fn server_link_ratio(&mut self, server: ServerId) -> anyhow::Result<f64> {
+        let name = self.run.site.topology.server(server).map(|s| s.name.as_str()).unwrap_or_default();
+        let end = format!("<->{name}.1");
+        let links = self.run.controller.json(&["links"])?;
+        let of_server = |l: &&Value| l["name"].as_str().is_some_and(|n| n.ends_with(&end));
+        let link = links.as_array().into_iter().flatten().find(of_server);
+        link.and_then(|l| l["ratio"].as_f64()).with_context(|| format!("the link of {name} is not listed"))
+    }
+
+    fn occupation(&mut self) -> anyhow::Result<Vec<u32>> {
+        let topology = self.run.controller.json(&["topology"])?;
+        let servers = topology["servers"].as_array().into_iter().flatten();
+        Ok(servers.map(|s| s["vms"].as_array().map_or(0, |v| v.len() as u32)).collect())
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        manifest.of_world(&self.run.status);
+    }
+
+    fn note(&mut self, moment: &str, records: &mut Records) -> anyhow::Result<()> {
+        self.run.note(moment, records)
+    }
+
+    fn finish(self: Box<Self>) -> anyhow::Result<()> {
+        for (at, child) in self.requests {
+            let output = child.wait_with_output()?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                bail!("the request of second {} failed: {}", at.as_secs(), said.trim());
+            }
+        }
+        self.run.stop()
     }
 }
