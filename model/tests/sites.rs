@@ -1,7 +1,7 @@
-//! The ready-made sites, what they document, and the seed's own configuration file.
+//! The ready-made sites, what they document, and the configuration file of the thesis (Teixeira 2013).
 
 use std::time::Duration;
-use tandem_model::site::{EXAMPLES, Faults, from_seed_ini, read};
+use tandem_model::site::{EXAMPLES, Faults, from_mininet_ini, read};
 use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, Transport};
 
 fn site(text: &str) -> Site {
@@ -169,10 +169,10 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
     }
 }
 
-/// Appendix A of the seed: 4 core, 8 aggregation, 16 edge switches, 2 hosts each, 4 outside hosts.
+/// Appendix A of the thesis (Teixeira 2013): 4 core, 8 aggregation, 16 edge switches, 2 hosts each, 4 outside hosts.
 #[test]
 fn the_seeds_configuration_becomes_a_site() {
-    let toml = from_seed_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let toml = from_mininet_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
     let site = site(&toml);
     let t = &site.topology;
     assert_eq!((t.gateways.len(), t.switches.len(), t.servers.len()), (4, 4 + 8 + 16, 32));
@@ -200,8 +200,8 @@ fn faults_of_the_seeds_configuration_are_found_all_at_once_on_its_own_lines() {
         (20, 11, "SwitchBandwidth.edge_bw"),
         (26, 13, "Traffic.udp_ratio"),
     ];
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
-    let report = from_seed_ini(&text, "conf.ini").expect_err("faults").to_string();
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    let report = from_mininet_ini(&text, "conf.ini").expect_err("faults").to_string();
     assert!(report.contains("did you mean `host_no`?"), "{report}");
 }
 
@@ -212,10 +212,10 @@ fn faults_that_only_the_site_shows_stand_on_the_lines_of_the_seeds_configuration
         .replace("edgetoagglinkno = 2", "edgetoagglinkno = 9")
         .replace("out_bw = 4", "out_bw = 0");
     let expected = [(12, 19, "TopologyLinks.edgetoagglinkno"), (17, 10, "SwitchBandwidth.out_bw")];
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
     // Two of the four gateways have no link: the shape as a whole is at fault.
     let text = include_str!("data/conf.ini").replace("core_no = 4", "core_no = 2");
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn two_tiers_and_the_other_ways_to_write_an_ini_file() {
         .replace("agg_no = 8", "AGG_NO: 0 ; two tiers")
         .replace("aggtocorelinkno = 2", "aggtocorelinkno=0")
         .replace("udp_ratio = 0.5", "udp_ratio = 0");
-    let toml = from_seed_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let toml = from_mininet_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
     let site = site(&toml);
     assert_eq!(site.topology.switches.len(), 4 + 16);
     assert_eq!(site.traffic.transport, Transport::Tcp);

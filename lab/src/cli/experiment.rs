@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The experiments.
 #[derive(Debug, Subcommand)]
 pub(super) enum Experiment {
-    /// The seed's figure 4.2: the first server's link ratio under best fit and worst fit.
+    /// Figure 4.2 of the thesis (Teixeira 2013): the first server's link ratio under best fit and worst fit.
     BestVsWorstFit {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
@@ -48,7 +48,7 @@ pub(super) enum Experiment {
     Datapaths(datapaths::Options),
     /// Classes marked by rows of a NetFPGA card, the model or a real one, and sorted by the next Linux hop; what its bitfiles can and cannot do.
     HardwareQos(hardware_qos::Options),
-    /// VMs back to where the allocation policy wants them: the seed's table, and a simulated day with and without.
+    /// VMs back to where the allocation policy wants them: the published table, and a simulated day with and without.
     KeepPolicy(keep_policy::Options),
     /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
     Hotspot(hotspot::Options),

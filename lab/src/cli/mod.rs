@@ -98,7 +98,7 @@ enum Command {
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     #[command(visible_alias = "workload", alias = "requester")]
     Request(workload::Options),
-    /// Run an experiment; it writes a run folder and prints a table beside the seed's numbers.
+    /// Run an experiment; it writes a run folder and prints a table beside the published numbers.
     #[command(subcommand)]
     Experiment(Experiment),
     /// Draw a data centre, and who is plugged into what.

@@ -10,15 +10,15 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// Colour.
     pub color: RGBColor,
-    /// True for a dashed line (the seed's).
+    /// True for a dashed line (the published ones).
     pub dashed: bool,
     /// Points.
     pub points: Vec<(f64, f64)>,
 }
 
-/// The colours of measured lines, and the seed's grey.
+/// The colours of measured lines.
 pub const COLORS: [RGBColor; 2] = [RGBColor(200, 70, 30), RGBColor(30, 90, 180)];
-/// See [`COLORS`].
+/// The grey of published lines.
 pub const PUBLISHED: RGBColor = RGBColor(150, 150, 150);
 
 /// Lines over time.

@@ -1,6 +1,6 @@
 //! Classes of service: two VMs of different classes share a bottleneck, and what each gets is compared with what it is guaranteed.
 //!
-//! The set-up is the seed's: both VMs behind one edge switch, the link from edge to aggregation is the bottleneck, 70% and 30%. The seed
+//! The set-up is that of the thesis (Teixeira 2013): both VMs behind one edge switch, the link from edge to aggregation is the bottleneck, 70% and 30%. The thesis
 //! measured 50/50, because its queues were set and no packet was ever put into them. Each cell has four parts: the first class alone, both,
 //! the second class alone (it borrows what is idle), both again. Each sender offers the whole link all the time. A third flow crosses a port
 //! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
@@ -429,7 +429,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
                 Line { name: "gold's guarantee", color: COLORS[0], dashed: true, points: guaranteed(0) },
                 Line { name: "silver's guarantee", color: COLORS[1], dashed: true, points: guaranteed(1) },
                 Line {
-                    name: "the seed's 50/50",
+                    name: "published 50/50",
                     color: PUBLISHED,
                     dashed: true,
                     points: vec![(0.0, f64::from(link) / 2.0), (end, f64::from(link) / 2.0)],
@@ -463,7 +463,7 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
 
 fn table(cells: &[Cell], datapath: &str) -> String {
     let mut out = format!(
-        "Shares of the bottleneck (percent), datapath in {datapath}; guaranteed {}/{}, the seed measured 50/50\n\n",
+        "Shares of the bottleneck (percent), datapath in {datapath}; guaranteed {}/{}, published 50/50\n\n",
         SHARES[0].1, SHARES[1].1
     );
     let _ = writeln!(

@@ -16,17 +16,17 @@ mod addresses;
 mod examples;
 mod faults;
 mod migration;
+mod mininet_ini;
 mod overrides;
 mod read;
 mod section;
-mod seed_ini;
 mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
+pub use mininet_ini::from_mininet_ini;
 pub use read::{read, read_by};
 pub use section::Section;
-pub use seed_ini::from_seed_ini;
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ pub struct AddressPlan {
 pub struct PolicyConfig {
     /// Allocation.
     pub allocation: Allocation,
-    /// Of equal servers, the first by id (default) or the last (as the seed's code did under best fit).
+    /// Of equal servers, the first by id (default) or the last (as the code of the thesis did under best fit).
     pub ties: Ties,
     /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
     pub link_margin: f64,
@@ -240,7 +240,7 @@ pub struct HotspotConfig {
     pub horizon: Duration,
 }
 
-/// The seed's keep-policy algorithm at work.
+/// The keep-policy algorithm of the thesis (Teixeira 2013) at work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeepPolicyConfig {
     /// How often; `None` is never by itself.

@@ -13,7 +13,7 @@ use super::{
     Allocation, DiscoveryConfig, Modules, PolicyConfig, ServiceClass, Site, StatisticsConfig, Ties,
     TrafficConfig, VmConfig,
 };
-use crate::shapes::Common;
+use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
 use crate::{BitRate, Bytes, ClassId, Direction, Transport};
 use std::time::Duration;
@@ -70,9 +70,9 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     }
     let faults_before = c.len();
     let shape = read_shape(root, c);
-    let (plan, prefix_len) = read_addresses(root, c, shape.as_ref());
+    let (plan, prefix_len) = read_addresses(root, c, shape.as_ref().map(|s| s.size));
     if let (Some(shape), Some(plan)) = (&shape, &plan) {
-        check_room(root, c, shape, plan, prefix_len);
+        check_room(root, c, shape.size, plan, prefix_len);
     }
     let buildable = c.len() == faults_before;
     let links = read_links(root, c);
@@ -94,7 +94,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
             return None;
         }
     };
-    let common = Common {
+    let parameters = Parameters {
         gateway_link: links.gateway,
         core_link: links.core,
         aggregation_link: links.aggregation,
@@ -104,7 +104,7 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
         prefix_len,
         gateways: plan.gateways,
     };
-    let topology = shape.build(&common);
+    let topology = shape.build(&parameters);
     let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
     Some(Site {

@@ -1,6 +1,7 @@
-//! The seed's table: three servers with 0, 3 and 3 of six equal VMs, brought back to the policy by the real core, VM by VM.
+//! The published table (Teixeira 2013): three servers with 0, 3 and 3 of six equal VMs, brought back to
+//! the policy by the real core, VM by VM.
 //!
-//! An iteration of the seed's algorithm looks at one VM: servers in order, and on each its VMs in order of id, as they were at the start.
+//! An iteration of the thesis's algorithm looks at one VM: servers in order, and on each its VMs in order of id, as they were at the start.
 //! The core plans all of them at once and moves what would land elsewhere. A row is what the plan makes of the servers after each VM; that
 //! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
 
@@ -29,7 +30,7 @@ const START: Occupation = [0, 3, 3];
 /// How long anything may take, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// The seed's numbers: the start, then after each of the six VMs.
+/// The published numbers: the start, then after each of the six VMs.
 pub fn seed(policy: Allocation) -> [Occupation; 7] {
     match policy {
         Allocation::WorstFit => [START, [1, 2, 3], [2, 1, 3], [2, 1, 3], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
@@ -111,7 +112,7 @@ impl Table {
 /// Runs one policy: the occupation at the start and after each VM.
 ///
 /// # Errors
-/// When something does not go as it should, or the table is not the seed's.
+/// When something does not go as it should, or the table is not the published one.
 pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let mut site = site::read(SITE, "keep-policy-table.toml")?;
     site.policy.allocation = policy;
@@ -155,7 +156,7 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let again = table.plan()?;
     ensure!(again.moves.is_empty(), "{}: a second run would still move {:?}", name(policy), again.moves);
     let wanted = seed(policy);
-    ensure!(rows == wanted, "{}: the table is {rows:?}, the seed's is {wanted:?}", name(policy));
+    ensure!(rows == wanted, "{}: the table is {rows:?}, the published one is {wanted:?}", name(policy));
     Ok(rows)
 }
 
@@ -175,7 +176,7 @@ pub fn table(runs: &[(Allocation, Vec<Occupation>)]) -> String {
     let mut text = String::new();
     for (policy, rows) in runs {
         let states: Vec<String> = rows.iter().map(|[a, b, c]| format!("{a}-{b}-{c}")).collect();
-        let _ = writeln!(text, "{:<10} {}   as the seed has it", name(*policy), states.join("  "));
+        let _ = writeln!(text, "{:<10} {}   as published", name(*policy), states.join("  "));
     }
     text
 }

@@ -1,7 +1,7 @@
-//! From the `conf.ini` of the seed's Mininet environment (its appendix A) to a `site.toml`.
+//! From the `conf.ini` of the thesis's Mininet environment (Teixeira 2013, appendix A) to a `site.toml`.
 //!
 //! Faults name the lines of `conf.ini`, also those that only the site's own checks find. What a site does not have (queues, ports
-//! and paths of the seed's tools) is named in a comment of the result, so that nothing is lost silently.
+//! and paths of the thesis's tools) is named in a comment of the result, so that nothing is lost silently.
 
 use super::faults::{Collector, Faults};
 use super::read::read;
@@ -58,7 +58,7 @@ type Entries<'a> = BTreeMap<(&'static str, String), (Range<usize>, &'a str)>;
 ///
 /// # Errors
 /// All faults, each with its line and column in `conf.ini`.
-pub fn from_seed_ini(text: &str, file: &str) -> Result<String, Faults> {
+pub fn from_mininet_ini(text: &str, file: &str) -> Result<String, Faults> {
     let mut c = Collector::new(text);
     let (entries, sections) = entries(text, &mut c);
     let site = write_site(&entries, &sections, &mut c);
@@ -157,7 +157,8 @@ fn meaning(section: &str, key: &str) -> Option<As> {
 }
 
 fn write_site(entries: &Entries<'_>, sections: &Sections, c: &mut Collector<'_>) -> String {
-    let mut site = "# From the conf.ini of the seed's Mininet environment.\nname = \"seed\"\n".to_owned();
+    let mut site =
+        "# From the conf.ini of the Mininet environment of Teixeira 2013.\nname = \"seed\"\n".to_owned();
     let mut table = "";
     let flat = entries.get(&("TopologySwitches", "agg_no".to_owned())).is_some_and(|(_, v)| *v == "0");
     for (section, key, meaning) in KEYS {
@@ -210,7 +211,7 @@ fn write_site(entries: &Entries<'_>, sections: &Sections, c: &mut Collector<'_>)
                 let transport = if ratio >= 500_000 { "udp" } else { "tcp" };
                 let note = match ratio {
                     0 | 1_000_000 => "",
-                    _ => "    # the seed mixed UDP and TCP; a site has one of them, the larger part",
+                    _ => "    # the thesis mixed UDP and TCP; a site has one of them, the larger part",
                 };
                 let _ = write!(site, "\n[traffic]\ntransport = \"{transport}\"{note}\n");
             }
