@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use tandem_model::site::{EXAMPLES, Faults, from_mininet_ini, read};
-use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, Transport};
+use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, TrafficTool};
 
 fn site(text: &str) -> Site {
     read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
@@ -180,7 +180,7 @@ fn the_seeds_configuration_becomes_a_site() {
     assert_eq!(links_between(&site, "gw1", "core1")[0].0, BitRate::mbit(4));
     assert_eq!(links_between(&site, "agg1", "edge1")[0].0, BitRate::mbit(2));
     assert_eq!(links_between(&site, "edge1", "srv1")[0].0, BitRate::mbit(1));
-    assert_eq!(site.traffic.transport, Transport::Udp);
+    assert_eq!(site.traffic.transport, TrafficTool::UDP);
     for left in ["host_detectable_time", "queue_no", "queue_bw1", "queue_bw2", "iperf_port", "socket_path"] {
         assert!(toml.contains(&format!(".{left}: ")), "{left} is neither used nor named:\n{toml}");
     }
@@ -227,5 +227,5 @@ fn two_tiers_and_the_other_ways_to_write_an_ini_file() {
     let toml = from_mininet_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
     let site = site(&toml);
     assert_eq!(site.topology.switches.len(), 4 + 16);
-    assert_eq!(site.traffic.transport, Transport::Tcp);
+    assert_eq!(site.traffic.transport, TrafficTool::TCP);
 }

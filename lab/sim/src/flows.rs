@@ -5,13 +5,13 @@
 //! it, directly or through others. Bits are counted exactly, in bit/s times nanoseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{BitRate, Hop, Time, Topology, TrafficId, Transport};
+use tandem_model::{BitRate, Hop, Time, Topology, TrafficId, TrafficTool};
 
 #[derive(Debug, Clone)]
 struct Flow {
     demand: u64,
     rate: u64,
-    transport: Transport,
+    tool: TrafficTool,
     path: Vec<Hop>,
     sent: u128,
     since: Time,
@@ -115,12 +115,12 @@ impl Flows {
     }
 
     /// Starts a flow; one that runs already is left as it is.
-    pub fn start(&mut self, id: TrafficId, demand: BitRate, transport: Transport, path: Vec<Hop>, now: Time) {
+    pub fn start(&mut self, id: TrafficId, demand: BitRate, tool: TrafficTool, path: Vec<Hop>, now: Time) {
         self.advance(now);
         if self.flows.contains_key(&id) {
             return;
         }
-        let flow = Flow { demand: demand.0, rate: 0, transport, path, sent: 0, since: now };
+        let flow = Flow { demand: demand.0, rate: 0, tool, path, sent: 0, since: now };
         self.put(id, flow);
     }
 
@@ -188,7 +188,7 @@ impl Flows {
         self.set_rate(id, 0);
         let mut flow = self.flows.remove(&id)?;
         // A UDP sender that gets nothing through still sends.
-        let sends = if flow.transport == Transport::Tcp { 0 } else { flow.demand };
+        let sends = if flow.tool == TrafficTool::TCP { 0 } else { flow.demand };
         for hop in &flow.path {
             if let Some(line) = self.lines.get_mut(slot(*hop)) {
                 line.settle(self.at);
@@ -210,7 +210,7 @@ impl Flows {
         flow.sent += u128::from(flow.rate) * now.since(flow.since).as_nanos();
         let before = std::mem::replace(&mut flow.rate, rate);
         flow.since = now;
-        let tcp = flow.transport == Transport::Tcp;
+        let tcp = flow.tool == TrafficTool::TCP;
         for hop in &flow.path {
             if let Some(line) = self.lines.get_mut(slot(*hop)) {
                 line.settle(now);
@@ -227,7 +227,7 @@ impl Flows {
     fn share(&mut self, new: Option<TrafficId>, hops: &[Hop]) {
         let mut touched: BTreeSet<TrafficId> = new.into_iter().collect();
         if let Some(flow) = new.and_then(|id| self.flows.get(&id))
-            && flow.transport != Transport::Tcp
+            && flow.tool != TrafficTool::TCP
         {
             for hop in &flow.path {
                 let line = &mut self.lines[slot(*hop)];
@@ -326,9 +326,9 @@ mod tests {
                 })
             })
             .expect("the link between the switches");
-        flows.start(TrafficId(1), BitRate::mbit(2), Transport::Udp, vec![middle], Time::ZERO);
-        flows.start(TrafficId(2), BitRate::mbit(20), Transport::Udp, vec![middle], Time::ZERO);
-        flows.start(TrafficId(3), BitRate::mbit(20), Transport::Tcp, vec![middle], Time::ZERO);
+        flows.start(TrafficId(1), BitRate::mbit(2), TrafficTool::UDP, vec![middle], Time::ZERO);
+        flows.start(TrafficId(2), BitRate::mbit(20), TrafficTool::UDP, vec![middle], Time::ZERO);
+        flows.start(TrafficId(3), BitRate::mbit(20), TrafficTool::TCP, vec![middle], Time::ZERO);
         let rates: Vec<_> = (1..=3).map(|n| flows.rate(TrafficId(n))).collect();
         assert_eq!(rates, [2, 4, 4].map(|n| Some(BitRate::mbit(n))));
         flows.advance(Time::from_secs(8));
@@ -375,13 +375,13 @@ mod tests {
                         there.entry(id).and_modify(|f| f.0 = rate);
                     }
                     _ => {
-                        flows.start(id, rate, Transport::Udp, path.clone(), now);
+                        flows.start(id, rate, TrafficTool::UDP, path.clone(), now);
                         there.entry(id).or_insert((rate, path));
                     }
                 }
                 let mut anew = Flows::new(&site.topology, now);
                 for (id, (rate, path)) in &there {
-                    anew.start(*id, *rate, Transport::Udp, path.clone(), now);
+                    anew.start(*id, *rate, TrafficTool::UDP, path.clone(), now);
                 }
                 for id in there.keys() {
                     let (a, b) = (flows.rate(*id).expect("there").0, anew.rate(*id).expect("there").0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tandem_core::migration::precopy;
 use tandem_model::{
     BitRate, Bytes, Effect, Event, Hop, LinkId, MigrationId, MigrationMode, NodeId, PortNo, Request,
-    Resources, ServerId, Time, TrafficId, Transport, VmId, VmRequest, VmSpec, site,
+    Resources, ServerId, Time, TrafficId, TrafficTool, VmId, VmRequest, VmSpec, site,
 };
 
 const ID: MigrationId = MigrationId(7);
@@ -131,7 +131,7 @@ fn other_traffic_slows_a_transfer_down_and_a_lower_rate_too() {
     sim.run_until(Time::from_secs(14)).expect("a run");
     let now = sim.now();
     for n in 0..3 {
-        sim.flows.start(TrafficId(1000 + n), BitRate::mbit(100), Transport::Udp, path[1..2].to_vec(), now);
+        sim.flows.start(TrafficId(1000 + n), BitRate::mbit(100), TrafficTool::UDP, path[1..2].to_vec(), now);
     }
     sim.follow_rates();
     sim.run_until(Time::from_secs(18)).expect("a run");

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::migration::precopy;
 use tandem_model::{
-    BitRate, Bytes, Event, Hop, MigrationId, MigrationMode, Progress, ServerId, Time, TrafficId, Transport,
+    BitRate, Bytes, Event, Hop, MigrationId, MigrationMode, Progress, ServerId, Time, TrafficId, TrafficTool,
     VmId, VmSpec,
 };
 
@@ -231,7 +231,7 @@ impl Simulation {
         };
         self.transfers.by_id.insert(id, transfer);
         self.push(self.now + self.delays.progress, ScheduledAction::Progress(id));
-        self.flows.start(flow(id), rate, Transport::Tcp, path, self.now);
+        self.flows.start(flow(id), rate, TrafficTool::TCP, path, self.now);
         self.follow_rates();
         self.time_round(id);
     }

@@ -2,6 +2,7 @@
 
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
+use crate::node::traffic::generator;
 use crate::world::emulated::datapath::Choice;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up as testbed;
@@ -179,11 +180,8 @@ pub(super) fn flows(name: Name, json: bool) -> anyhow::Result<()> {
             "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
         );
         for f in flows {
-            let lost = if f.transport == "tcp" {
-                "-".to_owned()
-            } else {
-                f.sent.saturating_sub(f.received).to_string()
-            };
+            let reliable = f.transport.parse().ok().and_then(generator).is_some_and(|g| g.is_reliable());
+            let lost = if reliable { "-".to_owned() } else { f.sent.saturating_sub(f.received).to_string() };
             println!(
                 "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
                 f.ends,

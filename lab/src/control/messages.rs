@@ -6,6 +6,7 @@ use crate::node::probe::{Packet, Probe};
 use crate::node::vm_relocation::Pause;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use tandem_model::TrafficTool;
 
 pub use crate::control::labs::{ask, hold};
 
@@ -37,8 +38,12 @@ pub enum LabRequest {
         to: (String, Ipv4Addr),
         /// Bits a second, layer 2.
         rate: u64,
-        /// TCP instead of UDP.
+        /// TCP instead of UDP, where no tool is named.
+        #[serde(default)]
         tcp: bool,
+        /// What generates it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<TrafficTool>,
     },
     /// End a flow; its figures stay.
     StopFlow {
@@ -279,7 +284,7 @@ pub struct FlowReport {
     pub id: u64,
     /// Sender's and receiver's names.
     pub ends: String,
-    /// `udp` or `tcp`.
+    /// The traffic tool: `udp`, `tcp` ...
     pub transport: String,
     /// Asked for, bit/s on layer 2.
     pub rate: u64,
@@ -316,8 +321,11 @@ mod tests {
             Just(LabRequest::Hold),
             ".{0,20}".prop_map(|node| LabRequest::Find { node }),
             any::<Option<usize>>().prop_map(|senders| LabRequest::PingAll { senders }),
-            (any::<u64>(), end(), end(), any::<u64>(), any::<bool>())
-                .prop_map(|(id, from, to, rate, tcp)| LabRequest::StartFlow { id, from, to, rate, tcp }),
+            (any::<u64>(), end(), end(), any::<u64>(), any::<bool>()).prop_map(
+                |(id, from, to, rate, tcp)| {
+                    LabRequest::StartFlow { id, from, to, rate, tcp, tool: tcp.then_some(TrafficTool::TCP) }
+                }
+            ),
             (any::<u64>(), any::<u64>(), ".{0,9}", any::<u64>())
                 .prop_map(|(id, vm, gateway, rate)| LabRequest::SendFrom { id, vm, gateway, rate }),
             (any::<u64>(), any::<[u32; 3]>(), any::<[u64; 2]>()).prop_map(

@@ -139,7 +139,8 @@ impl Lab<'_> {
     fn send(&self, pairs: &[(&End, &End)], rates: &[u64], seconds: f64) -> anyhow::Result<Vec<FlowReport>> {
         for (id, ((from, to), rate)) in (FLOWS..).zip(pairs.iter().zip(rates)) {
             let (from, to) = ((*from).clone(), (*to).clone());
-            (self.ask)(&LabRequest::StartFlow { id, from, to, rate: *rate, tcp: *rate > UDP_LIMIT })?;
+            let tcp = *rate > UDP_LIMIT;
+            (self.ask)(&LabRequest::StartFlow { id, from, to, rate: *rate, tcp, tool: None })?;
         }
         std::thread::sleep(Duration::from_secs_f64(seconds));
         for (id, _) in (FLOWS..).zip(pairs) {

@@ -10,6 +10,7 @@ use crate::control::messages::{FlowReport, LabRequest};
 use crate::experiment::manifest::Manifest;
 use crate::experiment::plot::{COLORS, Line, PUBLISHED};
 use crate::experiment::records::Records;
+use crate::node::traffic::tool_of;
 use crate::world::Start;
 use crate::world::packets::PacketWorld;
 use crate::world::run::Run;
@@ -20,7 +21,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tandem_model::{NodeId, PortNo, ServerId, Site};
+use tandem_model::{NodeId, PortNo, ServerId, Site, TrafficTool};
 
 /// Guaranteed, in percent.
 const SHARES: [(&str, u32, u8); 2] = [("gold", 70, 46), ("silver", 30, 10)];
@@ -233,7 +234,7 @@ impl Bench {
     fn flow(&self, class: usize, id: u64, tcp: bool) -> anyhow::Result<()> {
         // The whole link, twice for TCP: its own congestion control is to be what holds it back.
         let rate = u64::from(self.link) * 1_000_000 * if tcp { 2 } else { 1 };
-        self.run.start_flow(id, &self.vms[class], &self.gateway, rate, tcp)
+        self.run.start_flow(id, &self.vms[class], &self.gateway, rate, tool_of(None, tcp))
     }
 
     fn stop_flow(&self, id: u64) -> anyhow::Result<()> {
@@ -258,7 +259,7 @@ impl Bench {
         let second = 1 - first;
         let begin = Instant::now();
         let mut samples = Vec::new();
-        self.run.start_flow(IDLE, &self.gateway, &self.vms[0], IDLE_RATE, false)?;
+        self.run.start_flow(IDLE, &self.gateway, &self.vms[0], IDLE_RATE, TrafficTool::UDP)?;
         self.flow(first, first as u64 + 1, tcp)?;
         self.watch(begin, seconds, &mut samples)?;
         self.flow(second, second as u64 + 1, tcp)?;

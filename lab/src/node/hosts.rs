@@ -7,7 +7,7 @@ use crate::control::service::lock;
 use crate::node::guest::{Change, Guest};
 use crate::node::loads::{Collector, ServerLoad};
 use crate::node::ping::Target;
-use crate::node::traffic::{Spec, Traffic, clock};
+use crate::node::traffic::{FlowSpec, Traffic, clock};
 use crate::node::vm_relocation::Gate;
 use crate::node::vms::{NewVm, Vms};
 use anyhow::Context;
@@ -171,7 +171,7 @@ impl Hosts {
     ///
     /// # Errors
     /// When an end is not here, or no socket can be had.
-    pub fn start_flow(&self, spec: Spec, from: Option<&str>, to: Option<&str>) -> anyhow::Result<()> {
+    pub fn start_flow(&self, spec: FlowSpec, from: Option<&str>, to: Option<&str>) -> anyhow::Result<()> {
         let place = |name: &str| self.place(name).with_context(|| format!("there is no node {name:?}"));
         let gate = from.map(|name| self.gate(name)).unwrap_or_default();
         let (from, to) = (from.map(place).transpose()?, to.map(place).transpose()?);

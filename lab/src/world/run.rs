@@ -17,7 +17,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use tandem_model::{ServerId, Site, site};
+use tandem_model::{ServerId, Site, TrafficTool, site};
 
 /// How much longer the controller may take to have connected and filled all switches, for each of them.
 const EACH_SWITCH: Duration = Duration::from_secs(1);
@@ -198,9 +198,11 @@ impl Run {
         from: &(String, Ipv4Addr),
         to: &(String, Ipv4Addr),
         rate: u64,
-        tcp: bool,
+        tool: TrafficTool,
     ) -> anyhow::Result<()> {
-        self.ask(&LabRequest::StartFlow { id, from: from.clone(), to: to.clone(), rate, tcp }).map(drop)
+        let tcp = tool == TrafficTool::TCP;
+        let (from, to) = (from.clone(), to.clone());
+        self.ask(&LabRequest::StartFlow { id, from, to, rate, tcp, tool: Some(tool) }).map(drop)
     }
 
     /// Every flow's figures.

@@ -28,7 +28,7 @@ pub use mininet_ini::from_mininet_ini;
 pub use read::{read, read_by};
 pub use section::Section;
 
-use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, Transport};
+use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -184,8 +184,8 @@ pub struct DiscoveryConfig {
 pub struct TrafficConfig {
     /// None at all when false.
     pub enabled: bool,
-    /// UDP or TCP.
-    pub transport: Transport,
+    /// What generates it: `udp`, `tcp`, or another tool of the attached world.
+    pub transport: TrafficTool,
     /// To the VM, from it, or both.
     pub direction: Direction,
     /// Share of the VM's requested network rate, e.g. 1.0.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
-use crate::{BitRate, Bytes, ClassId, Direction, Transport};
+use crate::{BitRate, Bytes, ClassId, Direction, TrafficTool};
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -277,8 +277,8 @@ fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig 
     let cfg = TrafficConfig {
         enabled: t.flag(c, "enabled").unwrap_or(true),
         transport: t
-            .word(c, "transport", &[("udp", Transport::Udp), ("tcp", Transport::Tcp)])
-            .unwrap_or(Transport::Udp),
+            .parsed(c, "transport", "the name of a traffic tool, such as \"udp\" or \"tcp\"")
+            .unwrap_or(TrafficTool::UDP),
         direction: t.word(c, "direction", &directions).unwrap_or(Direction::ToVm),
         share: t.fraction(c, "share", 0.0, 10.0).unwrap_or(1.0),
         packet: t.count(c, "packet", 128..=1500).unwrap_or(1400) as u16,

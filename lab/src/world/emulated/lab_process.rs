@@ -12,7 +12,7 @@ use crate::node::loads;
 use crate::node::migrate::Movers;
 use crate::node::probe::Probes;
 use crate::node::static_arp;
-use crate::node::traffic::Spec;
+use crate::node::traffic::{FlowSpec, tool_of};
 use crate::node::vms::{Addressing, NewVm};
 use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
@@ -29,6 +29,7 @@ use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::limits;
 use tandem_linux::ovs::Ovs;
 use tandem_linux::sandbox;
+use tandem_model::TrafficTool;
 use tandem_model::{NodeId, PortNo, Site, site};
 
 /// A lab that is up.
@@ -137,7 +138,7 @@ pub fn address(a: &wire::Allocate) -> anyhow::Result<Ipv4Addr> {
 ///
 /// # Errors
 /// When an end is missing, or is a gateway that the site does not have.
-pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(Spec, String, String)> {
+pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(FlowSpec, String, String)> {
     let (from, to) = (t.from.context("a flow needs a sender")?, t.to.context("a flow needs a receiver")?);
     let name = |end: &wire::End| match end.node.context("an end needs a node")? {
         wire::end::Node::Gateway(n) => {
@@ -147,12 +148,16 @@ pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(Spec, String
         wire::end::Node::Vm(id) => anyhow::Ok(format!("vm{id}")),
     };
     let (sender, receiver) = (name(&from)?, name(&to)?);
-    let spec = Spec {
+    let tool = match t.tool.as_str() {
+        "" => None,
+        name => Some(name.parse::<TrafficTool>()?),
+    };
+    let spec = FlowSpec {
         id: t.id,
         addresses: (Ipv4Addr::from_bits(from.address), Ipv4Addr::from_bits(to.address)),
         ends: format!("{sender} -> {receiver}"),
         rate: t.rate_bit_per_s,
-        tcp: t.tcp,
+        tool: tool_of(tool, t.tcp),
         packet: u16::try_from(t.packet).unwrap_or(1400),
     };
     Ok((spec, sender, receiver))
@@ -226,8 +231,8 @@ impl LabBackend for Lab {
             LabRequest::Find { node } => self.find(node)?,
             LabRequest::PingAll { senders } => LabResponse::Pings(hosts.ping(*senders, &[])?),
             LabRequest::Flows => LabResponse::Flows { flows: hosts.flows() },
-            LabRequest::StartFlow { id, from, to, rate, tcp } => {
-                let spec = Spec::of(*id, from, to, *rate, *tcp);
+            LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
+                let spec = FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp));
                 hosts.start_flow(spec, Some(&from.0), Some(&to.0))?;
                 LabResponse::Done
             }
@@ -252,7 +257,7 @@ impl LabBackend for Lab {
                 // A sender's own address is of no matter.
                 let ends = ((from.clone(), Ipv4Addr::UNSPECIFIED), (gateway.clone(), to));
                 hosts.start_flow(
-                    Spec::of(*id, &ends.0, &ends.1, *rate, false),
+                    FlowSpec::of(*id, &ends.0, &ends.1, *rate, TrafficTool::UDP),
                     Some(&from),
                     Some(gateway),
                 )?;

@@ -6,7 +6,7 @@ use crate::control::peer_lines::PeerLines;
 use crate::control::service::{LabBackend, Reports, lock};
 use crate::node::guest::Ordered;
 use crate::node::loads::{self, ServerLoad};
-use crate::node::traffic::{ENDED, Spec, clock};
+use crate::node::traffic::{ENDED, FlowSpec, clock, tool_of};
 use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
 use crate::world::emulated::lab_process::{address, addressing, flow};
@@ -322,7 +322,7 @@ impl Testbed {
         self.nodes.get(node).context("a machine that is not there")?.ask(order)
     }
 
-    fn start_flow(&self, spec: &Spec, from: &str, to: &str) -> anyhow::Result<()> {
+    fn start_flow(&self, spec: &FlowSpec, from: &str, to: &str) -> anyhow::Result<()> {
         let ends = Ends { from: self.node_of(from)?, to: self.node_of(to)?, started: clock().cast_signed() };
         if let Some(before) = lock(&self.flows).begin(spec.id, ends)
             && (before.from, before.to) != (ends.from, ends.to)
@@ -516,8 +516,8 @@ impl LabBackend for Testbed {
             LabRequest::Find { node } => self.find(node)?,
             LabRequest::PingAll { senders } => LabResponse::Pings(self.ping(*senders)?),
             LabRequest::Flows => LabResponse::Flows { flows: self.flows()? },
-            LabRequest::StartFlow { id, from, to, rate, tcp } => {
-                self.start_flow(&Spec::of(*id, from, to, *rate, *tcp), &from.0, &to.0)?;
+            LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
+                self.start_flow(&FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp)), &from.0, &to.0)?;
                 LabResponse::Done
             }
             LabRequest::StopFlow { id } => {

@@ -2,7 +2,7 @@
 
 use crate::control::messages::LabRequest;
 use crate::node::guest::Ordered;
-use crate::node::traffic::Spec;
+use crate::node::traffic::FlowSpec;
 use crate::node::vms::Addressing;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -95,7 +95,7 @@ pub enum NodeRequest {
     /// Start what is here of a flow.
     StartFlow {
         /// The flow.
-        spec: Spec,
+        spec: FlowSpec,
         /// The sender, if it is here.
         from: Option<String>,
         /// The receiver, if it is here.
