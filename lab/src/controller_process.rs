@@ -1,4 +1,5 @@
-//! The controller as the lab runs it: the `tandem` program beside this one, as a process of its own.
+//! The controller as the lab runs it: the `tandem` program beside this one, as a process of its
+//! own.
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -165,7 +166,8 @@ impl Controller {
         read(&mut self.command(arguments), arguments)
     }
 
-    /// Waits until every OpenFlow switch is connected and has its rules: from then on all hosts reach each other.
+    /// Waits until every OpenFlow switch is connected and has its rules: from then on all hosts
+    /// reach each other.
     ///
     /// # Errors
     /// When that is not so within `limit`.

@@ -1,4 +1,5 @@
-//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, a workload, experiments and their figures.
+//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, a
+//! workload, experiments and their figures.
 //!
 //! | folder | what it answers |
 //! |---|---|

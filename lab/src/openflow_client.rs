@@ -1,4 +1,5 @@
-//! OpenFlow 1.3 with one switch over its management socket, as a controller speaks it: messages, a barrier, and what was refused.
+//! OpenFlow 1.3 with one switch over its management socket, as a controller speaks it: messages, a
+//! barrier, and what was refused.
 
 use anyhow::{Context, ensure};
 use std::io::{Read, Write as _};
@@ -84,7 +85,8 @@ impl OpenFlowClient {
         Ok(OpenFlowClient { stream, input: Vec::new(), xid: 1 })
     }
 
-    /// Sends messages and a barrier, and waits for its reply: then all are carried out or refused. What was refused.
+    /// Sends messages and a barrier, and waits for its reply: then all are carried out or refused.
+    /// What was refused.
     ///
     /// # Errors
     /// When the switch does not answer, or answers no OpenFlow.

@@ -15,7 +15,8 @@ fn all<T>(work: impl FnOnce(&mut Vec<PathBuf>) -> T) -> T {
     work(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Tries to remove a folder so often: who was stopped or killed may still be in the middle of making something in it.
+/// Tries to remove a folder so often: who was stopped or killed may still be in the middle of
+/// making something in it.
 const TRIES: u32 = 50;
 /// Before the next try.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -29,8 +30,8 @@ fn remove(folder: &Path) {
     }
 }
 
-/// From now on an interrupt or SIGTERM removes these folders before it ends the process. What the process holds (a lab, a controller)
-/// ends with it by itself.
+/// From now on an interrupt or SIGTERM removes these folders before it ends the process. What the
+/// process holds (a lab, a controller) ends with it by itself.
 ///
 /// # Errors
 /// When no thread or signal handler can be had.
@@ -55,9 +56,10 @@ pub fn clean_when_interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From now on this process ends, and the folder with it, when its standard input does: whoever started it is gone, however that happened.
-/// It is the first process of a process namespace, so that all that it started ends too; until then it stands, for what writes into the
-/// folder while that is removed would leave it behind.
+/// From now on this process ends, and the folder with it, when its standard input does: whoever
+/// started it is gone, however that happened. It is the first process of a process namespace, so
+/// that all that it started ends too; until then it stands, for what writes into the folder while
+/// that is removed would leave it behind.
 ///
 /// # Errors
 /// When no thread can be had.
@@ -65,7 +67,8 @@ pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
     let folder = folder.to_owned();
     std::thread::Builder::new().name("lifeline".into()).spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        // From the first process of a namespace, this is for all others in it (kill(2), pid_namespaces(7)).
+        // From the first process of a namespace, this is for all others in it (kill(2),
+        // pid_namespaces(7)).
         if std::process::id() == 1 {
             let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
         }

@@ -1,4 +1,5 @@
-//! Requests VMs from a controller: at random (Poisson arrivals and sizes, as the requester of the thesis, Teixeira 2013) or at a fixed rate.
+//! Requests VMs from a controller: at random (Poisson arrivals and sizes, as the requester of the
+//! thesis, Teixeira 2013) or at a fixed rate.
 
 use crate::controller_process;
 use anyhow::{Context, bail};

@@ -1,4 +1,5 @@
-//! Figure 4.2 of the thesis (Teixeira 2013) in virtual time: exactly the published numbers, and the same run from its recording.
+//! Figure 4.2 of the thesis (Teixeira 2013) in virtual time: exactly the published numbers, and the
+//! same run from its recording.
 
 use std::io::BufReader;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The emulated world's hypervisor service as a controller speaks to it, with no controller there: orders that come again, a rate that
-//! changes, a cancel, a stop in the middle.
+//! The emulated world's hypervisor service as a controller speaks to it, with no controller there:
+//! orders that come again, a rate that changes, a cancel, a stop in the middle.
 
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
@@ -174,7 +174,8 @@ fn a_cancel_a_stop_and_an_order_to_nowhere_leave_nothing_behind() -> Result<()> 
     client.order(Order::Stop(wire::Stop { vm: 1, server: 0, placed_at_ns: None }))?;
     client.until("the VM's end", LIMIT, |r| matches!(r, Report::Stopped(s) if s.vm == 1).then_some(()))?;
     let begin = Instant::now();
-    // The kernel takes the interfaces with the namespace, which a process may hold that somebody else has started.
+    // The kernel takes the interfaces with the namespace, which a process may hold that somebody
+    // else has started.
     let mut sleeper = sleeper;
     sleeper.kill()?;
     sleeper.wait()?;

@@ -1,4 +1,5 @@
-//! The experiment keep-policy: the published table exactly, and a small data centre's morning with the policy kept and without.
+//! The experiment keep-policy: the published table exactly, and a small data centre's morning with
+//! the policy kept and without.
 
 use std::path::PathBuf;
 use tandem_lab::experiment::keep_policy::{self, day, report, table};

@@ -1,5 +1,5 @@
-//! A lab in the hands of another user of the machine: he neither asks it nor takes it down, does not see it, and gains nothing by listening
-//! under its name first.
+//! A lab in the hands of another user of the machine: he neither asks it nor takes it down, does
+//! not see it, and gains nothing by listening under its name first.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,8 @@ const DEED: &str = "TANDEM_TEST_DEED";
 const SITE: &str = "name = \"sockets\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
     [bandwidth]\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n";
 
-/// By a process of its own: a test beside this one must not inherit a descriptor that makes the copy busy (ETXTBSY, execve(2)).
+/// By a process of its own: a test beside this one must not inherit a descriptor that makes the
+/// copy busy (ETXTBSY, execve(2)).
 fn copy(from: &Path, to: &Path) -> Result<()> {
     ensure!(
         Command::new("cp").arg("--").args([from, to]).status()?.success(),

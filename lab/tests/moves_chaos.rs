@@ -1,5 +1,6 @@
-//! Anything in any order over a simulated data centre whose transfers fail, hang and lose VMs: no server ever holds more than it may, nothing is
-//! twice or nowhere, and when all is quiet nothing is left of any migration.
+//! Anything in any order over a simulated data centre whose transfers fail, hang and lose VMs: no
+//! server ever holds more than it may, nothing is twice or nowhere, and when all is quiet nothing
+//! is left of any migration.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

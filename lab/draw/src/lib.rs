@@ -1,14 +1,15 @@
-//! A data centre as a picture (SVG), level by level, and who is plugged into what as a picture and a
-//! table.
+//! A data centre as a picture (SVG), level by level, and who is plugged into what as a picture and
+//! a table.
 //!
-//! This crate is pure: it takes a checked site and, through [`Cabling`], which machines its nodes are,
-//! and gives text. `tandem-lab draw` writes that to a file.
+//! This crate is pure: it takes a checked site and, through [`Cabling`], which machines its nodes
+//! are, and gives text. `tandem-lab draw` writes that to a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use tandem_model::{BitRate, Endpoint, LinkId, NodeId, PortNo, Role, Site, SwitchId};
 
-/// Which machine each node of a site is, and which interface each of its ports; a testbed's inventory.
+/// Which machine each node of a site is, and which interface each of its ports; a testbed's
+/// inventory.
 pub trait Cabling {
     /// The machine that a node is, by the node's name in the site file; `None` if none is named.
     fn machine(&self, node: &str) -> Option<&str>;
@@ -99,7 +100,8 @@ impl<'a> Picture<'a> {
         self.places.get(&node).copied().unwrap_or(Place { x: 0.0, y: 0.0, width: 0.0 })
     }
 
-    /// Where a cable leaves a node: on the side that faces the other end, cables in the order of their other ends, so that few cross.
+    /// Where a cable leaves a node: on the side that faces the other end, cables in the order of
+    /// their other ends, so that few cross.
     fn spot(&self, end: Endpoint) -> (f64, f64) {
         let own = self.place(end.node);
         let other = |link: LinkId| self.site.topology.link(link).and_then(|l| l.other(end.node));
@@ -261,7 +263,8 @@ fn plugged<'i>(site: &Site, cabling: &'i dyn Cabling, end: Endpoint) -> Option<(
     Some((cabling.machine(node)?, cabling.interface(node, end.port)?))
 }
 
-/// The picture; with the cabling, each node with its machine and each end of a cable with its interface.
+/// The picture; with the cabling, each node with its machine and each end of a cable with its
+/// interface.
 pub fn svg(site: &Site, cabling: Option<&dyn Cabling>) -> String {
     Picture::new(site, cabling).svg()
 }

@@ -1,9 +1,10 @@
 //! What servers consume.
 //!
-//! A server that holds VMs takes power linearly in its CPU's use, `idle + (peak - idle) * use` (Fan, Weber and Barroso, "Power
-//! Provisioning for a Warehouse-sized Computer", ISCA 2007, section 3: the linear model is within a few percent of measured machines). A
-//! server without VMs sleeps. The defaults are the blade of Meisner, Gold and Wenisch ("PowerNap: Eliminating Server Idle Power", ASPLOS
-//! 2009): 450 W at full load, 270 W idle, 10.4 W asleep.
+//! A server that holds VMs takes power linearly in its CPU's use, `idle + (peak - idle) * use`
+//! (Fan, Weber and Barroso, "Power Provisioning for a Warehouse-sized Computer", ISCA 2007, section
+//! 3: the linear model is within a few percent of measured machines). A server without VMs sleeps.
+//! The defaults are the blade of Meisner, Gold and Wenisch ("PowerNap: Eliminating Server Idle
+//! Power", ASPLOS 2009): 450 W at full load, 270 W idle, 10.4 W asleep.
 
 use tandem_model::Time;
 

@@ -1,8 +1,10 @@
-//! Flow-level links: every flow has a rate and a path; a link that is asked for more than it has is shared.
+//! Flow-level links: every flow has a rate and a path; a link that is asked for more than it has is
+//! shared.
 //!
-//! Rates are max-min fair (progressive filling, Bertsekas and Gallager, Data Networks, 6.5.2), in whole bit/s. A flow that starts, ends or
-//! changes costs what it touches: its own hops, and where one of them is asked for more than it has, the flows that share such hops with
-//! it, directly or through others. Bits are counted exactly, in bit/s times nanoseconds.
+//! Rates are max-min fair (progressive filling, Bertsekas and Gallager, Data Networks, 6.5.2), in
+//! whole bit/s. A flow that starts, ends or changes costs what it touches: its own hops, and where
+//! one of them is asked for more than it has, the flows that share such hops with it, directly or
+//! through others. Bits are counted exactly, in bit/s times nanoseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{BitRate, Hop, Time, Topology, TrafficId, TrafficTool};
@@ -23,7 +25,8 @@ struct LinkDirection {
     capacity: u64,
     /// What its flows ask for together, bit/s.
     demand: u64,
-    /// What it carries, and what its senders send: a TCP sender slows down to what gets through, a UDP sender does not.
+    /// What it carries, and what its senders send: a TCP sender slows down to what gets through, a
+    /// UDP sender does not.
     carried: u64,
     offered: u64,
     /// Bits times 10^9 until `since`: carried, and lost.
@@ -223,7 +226,8 @@ impl Flows {
         self.changed.push(id);
     }
 
-    /// Works out the rates of whoever a change on these hops can touch: `new` itself, which was put there, and who shares tight hops.
+    /// Works out the rates of whoever a change on these hops can touch: `new` itself, which was put
+    /// there, and who shares tight hops.
     fn share(&mut self, new: Option<TrafficId>, hops: &[Hop]) {
         let mut touched: BTreeSet<TrafficId> = new.into_iter().collect();
         if let Some(flow) = new.and_then(|id| self.flows.get(&id))
@@ -256,7 +260,8 @@ impl Flows {
         }
     }
 
-    /// Progressive filling: all open flows grow together until one has what it asks for or one of its hops is full.
+    /// Progressive filling: all open flows grow together until one has what it asks for or one of
+    /// its hops is full.
     fn fill(&self, touched: &BTreeSet<TrafficId>, tight: &[usize]) -> Vec<(TrafficId, u64)> {
         let flows: Vec<(TrafficId, &Flow)> =
             touched.iter().filter_map(|id| self.flows.get(id).map(|f| (*id, f))).collect();
@@ -340,7 +345,8 @@ mod tests {
         );
     }
 
-    /// Two hops in a row of a switch pair's link and each server's own, and flows over some of them.
+    /// Two hops in a row of a switch pair's link and each server's own, and flows over some of
+    /// them.
     #[test]
     fn a_change_gives_the_rates_that_starting_anew_gives() {
         use rand_chacha::ChaCha8Rng;

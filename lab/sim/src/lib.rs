@@ -1,12 +1,13 @@
 //! The simulated world: the same core in virtual time, with flow-level links and no privileges.
 //!
-//! Each effect of the core becomes a scheduled action after a fixed virtual delay, an action becomes
-//! events for the core, and the clock jumps from one action to the next. VMs get their address by the
-//! same DHCP exchange as in every world; only the packets are left out. An event costs what it
-//! touches, so that a day of a thousand servers takes seconds.
+//! Each effect of the core becomes a scheduled action after a fixed virtual delay, an action
+//! becomes events for the core, and the clock jumps from one action to the next. VMs get their
+//! address by the same DHCP exchange as in every world; only the packets are left out. An event
+//! costs what it touches, so that a day of a thousand servers takes seconds.
 //!
-//! This crate is pure: it opens no file and reads no clock. Whoever runs a [`Simulation`] passes the
-//! time up to which it runs, the seed of its faults, and an [`EventSink`] if the run is recorded.
+//! This crate is pure: it opens no file and reads no clock. Whoever runs a [`Simulation`] passes
+//! the time up to which it runs, the seed of its faults, and an [`EventSink`] if the run is
+//! recorded.
 
 mod apply_effects;
 pub mod energy;
@@ -147,7 +148,8 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A data centre whose switches have just connected, at `start`. Counters are first read half a period later.
+    /// A data centre whose switches have just connected, at `start`. Counters are first read half a
+    /// period later.
     pub fn new(site: Arc<Site>, start: Time, recorder: Option<Box<dyn EventSink>>) -> Simulation {
         let core = Core::new(site.clone(), PersistedState::default(), start);
         let mut sim = Simulation {

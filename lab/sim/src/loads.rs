@@ -1,7 +1,9 @@
-//! What VMs use of their servers: a settable load of each, counted from change to change, and told to the core every period.
+//! What VMs use of their servers: a settable load of each, counted from change to change, and told
+//! to the core every period.
 //!
-//! A VM uses no more cores than it has, and all VMs of a server together no more than the server has: they share what there is. Network
-//! bytes are those of the flows: of a VM its own, of a server all that go over its uplinks, migrations included.
+//! A VM uses no more cores than it has, and all VMs of a server together no more than the server
+//! has: they share what there is. Network bytes are those of the flows: of a VM its own, of a
+//! server all that go over its uplinks, migrations included.
 
 use crate::energy::{Meter, Power};
 use std::collections::{BTreeMap, BTreeSet};
@@ -250,7 +252,8 @@ impl Loads {
                 (id, sample)
             })
             .collect();
-        // Of a server only what it is asked for counts: its VMs' disks go on with them when they move.
+        // Of a server only what it is asked for counts: its VMs' disks go on with them when they
+        // move.
         let sum = |of: fn(&LoadSample) -> u64| vms.iter().map(|(_, v)| of(v)).sum();
         let own = LoadSample {
             cpu_ns: s.cpu_ns as u64,

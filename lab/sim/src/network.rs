@@ -1,4 +1,5 @@
-//! The simulated network: links that are cut, ports that are switched off, discovery, and counters as switches tell them.
+//! The simulated network: links that are cut, ports that are switched off, discovery, and counters
+//! as switches tell them.
 
 use crate::{ScheduledAction, Simulation};
 use tandem_core::rules::compile;

@@ -127,7 +127,8 @@ fn other_traffic_slows_a_transfer_down_and_a_lower_rate_too() {
     let path = way(&sim, from, to);
     sim.transfers.path(ID, path.clone());
     order(&mut sim, vm, from, to, MigrationMode::Live);
-    // 838,860,800 bits: 4 s of 50 Mbit/s, 4 s of 25 because of others, 4 s of 10 by order; 498,860,800 are left for 50 again.
+    // 838,860,800 bits: 4 s of 50 Mbit/s, 4 s of 25 because of others, 4 s of 10 by order;
+    // 498,860,800 are left for 50 again.
     sim.run_until(Time::from_secs(14)).expect("a run");
     let now = sim.now();
     for n in 0..3 {

@@ -1,5 +1,6 @@
-//! What an agent costs: the real program with the real controller and a private Open vSwitch, in namespaces of their own. Once with a switch
-//! of four ports and four classes each, as on a testbed's machine; once with all switches of a k=8 fat tree in one process.
+//! What an agent costs: the real program with the real controller and a private Open vSwitch, in
+//! namespaces of their own. Once with a switch of four ports and four classes each, as on a
+//! testbed's machine; once with all switches of a k=8 fat tree in one process.
 
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
 use crate::temp_dir::TempDir;

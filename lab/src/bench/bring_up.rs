@@ -1,5 +1,5 @@
-//! How long an emulated data centre takes to come up and to go, beside the floor: the same namespaces and links by `ip -batch`, and the
-//! same bridges by one `ovs-vsctl`.
+//! How long an emulated data centre takes to come up and to go, beside the floor: the same
+//! namespaces and links by `ip -batch`, and the same bridges by one `ovs-vsctl`.
 
 use crate::control::messages::{self, LabRequest, LabResponse};
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
@@ -17,7 +17,8 @@ use tandem_model::{NodeId, Site, SwitchId, site};
 /// What is brought up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// `fat-tree:K`, or `tree:EDGES:SERVERS` (one core switch, EDGES edge switches with SERVERS servers each).
+    /// `fat-tree:K`, or `tree:EDGES:SERVERS` (one core switch, EDGES edge switches with SERVERS
+    /// servers each).
     #[arg(long, default_value = "fat-tree:8")]
     pub shape: String,
     /// How often.
@@ -25,7 +26,8 @@ pub struct Options {
     pub repeat: u32,
 }
 
-/// Servers that ping all others in the end: every switch has then forwarded, without the hours that a million pairs take.
+/// Servers that ping all others in the end: every switch has then forwarded, without the hours that
+/// a million pairs take.
 const PINGING: usize = 2;
 
 fn site_text(shape: &str) -> anyhow::Result<String> {
@@ -127,7 +129,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same namespaces and links by `ip -batch`, the same bridges by one `ovs-vsctl`, in a sandbox of their own.
+/// The same namespaces and links by `ip -batch`, the same bridges by one `ovs-vsctl`, in a sandbox
+/// of their own.
 fn floor(site: &Site) -> anyhow::Result<Duration> {
     let t = &site.topology;
     let mut ip = String::new();

@@ -1,12 +1,13 @@
-//! How fast switches forward: the agent's own (soft) and Open vSwitch in user space, made by the same agent, each on wires of its own, in
-//! namespaces of their own.
+//! How fast switches forward: the agent's own (soft) and Open vSwitch in user space, made by the
+//! same agent, each on wires of its own, in namespaces of their own.
 //!
 //! ```text
-//! sender --(from)-- s1 -- s2 -- s3 --(to)-- receiver         the same once more for Open vSwitch: o1, o2, o3
+//! sender --(from)-- s1 -- s2 -- s3 --(to)-- receiver      the same once more for Open vSwitch: o1 to o3
 //! ```
 //!
-//! The sender keeps a number of packets on their way and sends as many again as have arrived, so that nothing is spent on packets that are
-//! thrown away; each datapath is given the number that it forwards most with. What has arrived is what the kernel counted at the receiver.
+//! The sender keeps a number of packets on their way and sends as many again as have arrived, so
+//! that nothing is spent on packets that are thrown away; each datapath is given the number that it
+//! forwards most with. What has arrived is what the kernel counted at the receiver.
 
 use crate::bench::agent::Agent;
 use crate::controller_process;
@@ -41,7 +42,8 @@ pub struct Options {
 
 /// Packets on their way at once.
 const WINDOWS: [u64; 5] = [32, 64, 128, 256, 512];
-/// Bytes of a frame with its check sequence, which a packet socket does not see; and the switches in a row.
+/// Bytes of a frame with its check sequence, which a packet socket does not see; and the switches
+/// in a row.
 const CELLS: [(usize, usize); 4] = [(1, 1400), (1, 64), (3, 1400), (3, 64)];
 /// Flows that the packets belong to.
 const FLOWS: u16 = 16;

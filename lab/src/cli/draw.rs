@@ -12,7 +12,8 @@ pub(super) struct DrawOptions {
     /// The site file.
     #[arg(long)]
     site: PathBuf,
-    /// Also draw machines, interfaces and port numbers at both ends of each cable, and print them as a table.
+    /// Also draw machines, interfaces and port numbers at both ends of each cable, and print them
+    /// as a table.
     #[arg(long, requires = "inventory")]
     cabling: bool,
     /// The testbed's machines (inventory.toml).

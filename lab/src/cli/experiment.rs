@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// The experiments.
 #[derive(Debug, Subcommand)]
 pub(super) enum Experiment {
-    /// Figure 4.2 of the thesis (Teixeira 2013): the first server's link ratio under best fit and worst fit.
+    /// Figure 4.2 of the thesis (Teixeira 2013): the first server's link ratio under best fit and
+    /// worst fit.
     BestVsWorstFit {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
@@ -22,7 +23,8 @@ pub(super) enum Experiment {
         #[arg(long)]
         record: bool,
     },
-    /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows, and what an idle port loses.
+    /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows,
+    /// and what an idle port loses.
     QosClasses {
         /// In which world.
         #[arg(long, value_enum, default_value = "emulated")]
@@ -32,7 +34,8 @@ pub(super) enum Experiment {
         #[command(flatten)]
         options: qos::Options,
     },
-    /// What a VM's peers notice when it moves: with its rules made first, made afterwards, and with the hypervisor's pause alone.
+    /// What a VM's peers notice when it moves: with its rules made first, made afterwards, and with
+    /// the hypervisor's pause alone.
     LiveMigration {
         /// In which world.
         #[arg(long, value_enum, default_value = "emulated")]
@@ -44,13 +47,17 @@ pub(super) enum Experiment {
         #[command(flatten)]
         xen: XenPlace,
     },
-    /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss, installation of rules, class shares, refusals.
+    /// Open vSwitch, the agent's own switch and a modelled NetFPGA card: latency, loss,
+    /// installation of rules, class shares, refusals.
     Datapaths(datapaths::Options),
-    /// Classes marked by rows of a NetFPGA card, the model or a real one, and sorted by the next Linux hop; what its bitfiles can and cannot do.
+    /// Classes marked by rows of a NetFPGA card, the model or a real one, and sorted by the next
+    /// Linux hop; what its bitfiles can and cannot do.
     HardwareQos(hardware_qos::Options),
-    /// VMs back to where the allocation policy wants them: the published table, and a simulated day with and without.
+    /// VMs back to where the allocation policy wants them: the published table, and a simulated day
+    /// with and without.
     KeepPolicy(keep_policy::Options),
-    /// A server and a link are made hot: time until they are cool again, moves, and that nothing swings back and forth.
+    /// A server and a link are made hot: time until they are cool again, moves, and that nothing
+    /// swings back and forth.
     Hotspot(hotspot::Options),
 }
 
@@ -115,7 +122,8 @@ fn best_vs_worst_fit(world: WorldKind, place: Place, record: bool) -> anyhow::Re
     fit::run(&*world, &text, &out, record)
 }
 
-/// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move takes a minute.
+/// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move
+/// takes a minute.
 fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Result<String> {
     let agent = place.agent.context("--agent FILE: a static tandem-agent, as scripts/deploy builds it")?;
     let usual = options.memory == live::MEMORY;

@@ -36,10 +36,12 @@ impl Name {
 /// What is brought up.
 #[derive(Debug, clap::Args)]
 pub(super) struct UpOptions {
-    /// The testbed's machines (inventory.toml): servers and gateways are real ones then, and the switches are their agents' business.
+    /// The testbed's machines (inventory.toml): servers and gateways are real ones then, and the
+    /// switches are their agents' business.
     #[arg(long)]
     inventory: Option<PathBuf>,
-    /// What runs on the testbed's machines, if not this program: a build for another kind of machine.
+    /// What runs on the testbed's machines, if not this program: a build for another kind of
+    /// machine.
     #[arg(long, requires = "inventory")]
     node_program: Option<PathBuf>,
     /// The site file.

@@ -22,7 +22,8 @@ use lab::{Name, UpOptions};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Data centres without hardware: simulated in virtual time, or emulated with real packets; and the experiments on them.
+/// Data centres without hardware: simulated in virtual time, or emulated with real packets; and the
+/// experiments on them.
 ///
 /// `tandem-lab up --site site.toml` brings one up; `tandem serve --site site.toml` controls it.
 #[derive(Debug, Parser)]
@@ -34,7 +35,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on until `down`.
+    /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on
+    /// until `down`.
     Up(UpOptions),
     /// Take an emulated data centre down; nothing of it is left.
     Down(Name),
@@ -56,7 +58,8 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// What `up --inventory` runs on each machine, over ssh: lends interfaces to servers and gateways, and gives them back at the end.
+    /// What `up --inventory` runs on each machine, over ssh: lends interfaces to servers and
+    /// gateways, and gives them back at the end.
     #[command(hide = true)]
     Node {
         /// Remove the program's own file first: it was copied for this one time.
@@ -103,7 +106,8 @@ enum Command {
     Experiment(Experiment),
     /// Draw a data centre, and who is plugged into what.
     Draw(DrawOptions),
-    /// Measure rate, delay and loss of each link and put them beside what the site file declares; fails when a link differs.
+    /// Measure rate, delay and loss of each link and put them beside what the site file declares;
+    /// fails when a link differs.
     Calibrate(CalibrateOptions),
     /// Measure.
     #[command(subcommand)]
@@ -115,11 +119,14 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// How long a data centre takes to come up and go, beside the floor: the same parts by `ip -batch` and `ovs-vsctl`.
+    /// How long a data centre takes to come up and go, beside the floor: the same parts by
+    /// `ip -batch` and `ovs-vsctl`.
     BringUp(bring_up::Options),
-    /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a whole data centre's.
+    /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a
+    /// whole data centre's.
     Agent(agent::Options),
-    /// How many packets a second the agent's own switch forwards, beside Open vSwitch in user space on the same wires.
+    /// How many packets a second the agent's own switch forwards, beside Open vSwitch in user space
+    /// on the same wires.
     Datapath(datapath::Options),
 }
 

@@ -1,6 +1,8 @@
-//! Numbers on the command line: what an option can mean is checked where it is read, so that no odd one is computed with later.
+//! Numbers on the command line: what an option can mean is checked where it is read, so that no odd
+//! one is computed with later.
 
-/// A duration or amount: above 0, and not beyond what anything here could be (a billion: seconds are 32 years).
+/// A duration or amount: above 0, and not beyond what anything here could be (a billion: seconds
+/// are 32 years).
 ///
 /// # Errors
 /// When the text is no such number.

@@ -21,7 +21,8 @@ pub enum VmCommand {
         user: Option<String>,
         /// The VM: vm1.
         vm: String,
-        /// CPU time that it uses, as a part of all its cores, 0 to 1; besides what its processes really use.
+        /// CPU time that it uses, as a part of all its cores, 0 to 1; besides what its processes
+        /// really use.
         #[arg(long, value_parser = crate::cli::numbers::part)]
         cpu: Option<f64>,
         /// How fast it writes to its memory: "40 Mbit/s".

@@ -33,7 +33,8 @@ pub(super) struct Place {
     /// The testbed's machines (inventory.toml).
     #[arg(long, required_if_eq("world", "testbed"), requires = "site")]
     pub(super) inventory: Option<PathBuf>,
-    /// Folder of the certificate authority that the testbed's agents were enrolled with: `agents` beside the controller's store.
+    /// Folder of the certificate authority that the testbed's agents were enrolled with: `agents`
+    /// beside the controller's store.
     #[arg(long, default_value = "/var/lib/tandem/agents", requires = "inventory")]
     pub(super) authority: PathBuf,
     /// What runs on the testbed's machines, if not this program.

@@ -1,12 +1,13 @@
-//! Who is let in at a lab's local sockets: the kernel says who connects, and whoever may not is told so and turned away before anything
-//! of his is read.
+//! Who is let in at a lab's local sockets: the kernel says who connects, and whoever may not is
+//! told so and turned away before anything of his is read.
 
 use crate::control::peer_lines::PeerLines;
 use std::os::fd::AsFd;
 use tandem_agent_protocol::lab_sockets::peer;
 use tandem_agent_protocol::local_peers::LocalPeers;
 
-/// The frames with which an HTTP/2 server says why it ends (RFC 9113 sections 6.5 and 6.8): settings, then GOAWAY.
+/// The frames with which an HTTP/2 server says why it ends (RFC 9113 sections 6.5 and 6.8):
+/// settings, then GOAWAY.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const GOAWAY: u8 = 7;
 /// INADEQUATE_SECURITY (RFC 9113 section 7).

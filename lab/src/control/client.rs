@@ -1,5 +1,5 @@
-//! The hypervisor service's other side, for experiments and tests that need no controller: sends orders and hears reports, as the
-//! controller does.
+//! The hypervisor service's other side, for experiments and tests that need no controller: sends
+//! orders and hears reports, as the controller does.
 
 use super::labs;
 use anyhow::{Context, bail};

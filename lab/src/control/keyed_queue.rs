@@ -1,7 +1,9 @@
-//! Lanes: orders that concern the same thing are carried out one after the other, as they came; those of different things side by side.
+//! Lanes: orders that concern the same thing are carried out one after the other, as they came;
+//! those of different things side by side.
 //!
-//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its own, and holds its lane meanwhile, so
-//! that a stop never overtakes the start before it and no worker waits for a transfer.
+//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its
+//! own, and holds its lane meanwhile, so that a stop never overtakes the start before it and no
+//! worker waits for a transfer.
 
 use crate::control::service::lock;
 use std::collections::{BTreeMap, VecDeque};
@@ -59,7 +61,8 @@ pub struct KeyedQueue {
 }
 
 impl KeyedQueue {
-    /// Starts the workers; each calls `enter` first and keeps what that gives (a runtime's guard) until it ends.
+    /// Starts the workers; each calls `enter` first and keeps what that gives (a runtime's guard)
+    /// until it ends.
     ///
     /// # Errors
     /// When no thread can be had.

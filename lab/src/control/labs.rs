@@ -1,5 +1,6 @@
-//! Finding a lab and connecting to it: names are per user, and whoever listens is checked before anything is said
-//! ([`tandem_agent_protocol::lab_sockets`]). A lab of one's own is called by its name, another user's `UID/NAME`.
+//! Finding a lab and connecting to it: names are per user, and whoever listens is checked before
+//! anything is said ([`tandem_agent_protocol::lab_sockets`]). A lab of one's own is called by its
+//! name, another user's `UID/NAME`.
 
 use crate::control::messages::{LabRequest, LabResponse};
 use anyhow::{Context, bail};
@@ -30,8 +31,9 @@ fn shown(uid: u32) -> String {
     name.unwrap_or_else(|| format!("user {uid}"))
 }
 
-/// Connects to a lab's control socket, or (`world`) to its hypervisor service. Must not be called while other threads depend on the
-/// user that this process runs as: root becomes the lab's owner for a moment, as an ordinary user's lab cannot tell root from others.
+/// Connects to a lab's control socket, or (`world`) to its hypervisor service. Must not be called
+/// while other threads depend on the user that this process runs as: root becomes the lab's owner
+/// for a moment, as an ordinary user's lab cannot tell root from others.
 ///
 /// # Errors
 /// When there is no such lab, or somebody else listens under its name.
@@ -84,7 +86,8 @@ pub fn bind(name: &str) -> anyhow::Result<(UnixListener, UnixListener)> {
     Ok((bind("")?, bind(WORLD)?))
 }
 
-/// The labs that are up: this user's own, and for root those of all users. One under whose name somebody else listens is none.
+/// The labs that are up: this user's own, and for root those of all users. One under whose name
+/// somebody else listens is none.
 pub fn labs() -> Vec<Lab> {
     // Names are bytes of anybody's choice.
     let table = std::fs::read("/proc/net/unix").unwrap_or_default();
@@ -127,7 +130,8 @@ fn known() -> String {
     if names.is_empty() { String::new() } else { format!(". These are up: {}", names.join(", ")) }
 }
 
-/// The lab that is meant: the one named, or the only one there is, of this user or of the one that is given.
+/// The lab that is meant: the one named, or the only one there is, of this user or of the one that
+/// is given.
 ///
 /// # Errors
 /// When none is named and there is none, or more than one; when there is no such user.

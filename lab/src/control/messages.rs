@@ -50,7 +50,8 @@ pub enum LabRequest {
         /// Its id.
         id: u64,
     },
-    /// How far each machine's clock is from the asker's world's: measured now. A lab on one machine has one clock.
+    /// How far each machine's clock is from the asker's world's: measured now. A lab on one machine
+    /// has one clock.
     Clocks,
     /// The counters of every interface of servers, gateways and VMs.
     Counters,
@@ -72,7 +73,8 @@ pub enum LabRequest {
         /// Bits a second, layer 2.
         rate: u64,
     },
-    /// Let the switches send every packet to all of their other ports, as hubs do: for a lab without a controller and without loops.
+    /// Let the switches send every packet to all of their other ports, as hubs do: for a lab
+    /// without a controller and without loops.
     Hubs,
     /// What have servers and VMs used?
     Loads,
@@ -119,7 +121,8 @@ pub enum LabResponse {
     },
     /// To `Find`, for what is on another machine.
     Remote {
-        /// What to put before a command for it to be run there: words for ssh, then the beginning of its command line.
+        /// What to put before a command for it to be run there: words for ssh, then the beginning
+        /// of its command line.
         ssh: Vec<String>,
         /// See `ssh`.
         prefix: String,
@@ -351,7 +354,8 @@ mod tests {
     }
 
     proptest! {
-        /// A line asks and a line answers: neither may contain the end of one, whatever names have in them.
+        /// A line asks and a line answers: neither may contain the end of one, whatever names have
+        /// in them.
         #[test]
         fn what_is_asked_is_one_line_and_is_understood_as_it_was_meant(ask in some_ask()) {
             let line = serde_json::to_string(&ask).expect("JSON");

@@ -1,4 +1,5 @@
-//! How a lab is spoken to: the control socket of its command line, the hypervisor service of its controller, and who is let in at both.
+//! How a lab is spoken to: the control socket of its command line, the hypervisor service of its
+//! controller, and who is let in at both.
 
 pub mod admission;
 pub mod client;

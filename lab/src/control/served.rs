@@ -1,7 +1,8 @@
 //! Whom a hypervisor service serves, and what it keeps with its VMs for controllers to come.
 //!
-//! One controller at a time is served, known by its store's identity. While it is attached, another one is refused and both are told;
-//! when it has gone, the next one is served and finds the VMs that are there, each with what it was asked for with.
+//! One controller at a time is served, known by its store's identity. While it is attached, another
+//! one is refused and both are told; when it has gone, the next one is served and finds the VMs
+//! that are there, each with what it was asked for with.
 
 use crate::control::service::lock;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tandem-lab VERB --one line asks, one answers--> control socket --> LabBackend::answer
-//! tandem serve ----- gRPC, orders and reports --> Service --> a lane per VM --> LabBackend::allocate, stop, migrate ...
+//! tandem serve ----- gRPC, orders and reports --> Service --> a queue per VM --> LabBackend
 //! ```
 
 use crate::control::admission::{Admission, goodbye};
@@ -24,10 +24,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Reports that wait for the controller: the loads of the largest lab (5,000 servers) of three periods, some 100 bytes each and more
-/// with VMs. A controller that is further behind has to begin anew.
+/// Reports that wait for the controller: the loads of the largest lab (5,000 servers) of three
+/// periods, some 100 bytes each and more with VMs. A controller that is further behind has to begin
+/// anew.
 const REPORTS: usize = 16_384;
-/// Orders that wait for a worker or for the one before them: as many as a lab starts in some seconds.
+/// Orders that wait for a worker or for the one before them: as many as a lab starts in some
+/// seconds.
 const WAITING: usize = 4096;
 /// Connections that were let in and wait for the service to take them: it takes one at once.
 const ATTACHING: usize = 16;
@@ -43,8 +45,9 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a lab is made of: namespaces of this machine, or a testbed's machines. All of it is called within the runtime that carries
-/// traffic, on threads that are not the runtime's. Every order may be repeated.
+/// What a lab is made of: namespaces of this machine, or a testbed's machines. All of it is called
+/// within the runtime that carries traffic, on threads that are not the runtime's. Every order may
+/// be repeated.
 pub trait LabBackend: Send + Sync + 'static {
     /// Its name and the VMs that run.
     fn hello(&self) -> wire::Hello;
@@ -67,7 +70,8 @@ pub trait LabBackend: Send + Sync + 'static {
     fn resize(&self, order: &wire::Resize) -> anyhow::Result<()>;
     /// The server that a VM runs on.
     fn server_of(&self, vm: u64) -> Option<u32>;
-    /// Moves a VM that runs on `order.from`, and says meanwhile how far it is: how long it was silent, nanoseconds. This takes long.
+    /// Moves a VM that runs on `order.from`, and says meanwhile how far it is: how long it was
+    /// silent, nanoseconds. This takes long.
     ///
     /// # Errors
     /// With where it runs then.
@@ -84,7 +88,8 @@ pub trait LabBackend: Send + Sync + 'static {
     fn start_traffic(&self, order: &wire::TrafficStart) -> anyhow::Result<()>;
     /// Ends a flow; its figures stay.
     fn stop_traffic(&self, id: u64);
-    /// Answers a question; `LabRequest::Down`, `LabRequest::Hold` and `LabRequest::MoveVm` are not among them.
+    /// Answers a question; `LabRequest::Down`, `LabRequest::Hold` and `LabRequest::MoveVm` are not
+    /// among them.
     ///
     /// # Errors
     /// When it cannot be answered.
@@ -100,7 +105,8 @@ type Sender = tokio::sync::mpsc::Sender<Result<wire::Report, Status>>;
 pub struct Reports(Arc<Mutex<Option<Sender>>>);
 
 impl Reports {
-    /// Says something to the controller. One that is away hears of it when it is back: the first report lists what runs.
+    /// Says something to the controller. One that is away hears of it when it is back: the first
+    /// report lists what runs.
     pub fn send(&self, report: What) {
         let mut to = lock(&self.0);
         let Some(sender) = &*to else { return };
@@ -121,7 +127,8 @@ impl Reports {
     }
 }
 
-/// Where orders go: into their lanes, so that a stop never overtakes its start and nobody waits for a migration.
+/// Where orders go: into their lanes, so that a stop never overtakes its start and nobody waits for
+/// a migration.
 struct Orders<W> {
     world: Arc<W>,
     reports: Reports,
@@ -245,7 +252,8 @@ impl<W: LabBackend> Orders<W> {
                 });
             }
             Kind::Stop(s) => {
-                // One that was made for another request is not the one that is meant, which is not there.
+                // One that was made for another request is not the one that is meant, which is not
+                // there.
                 if self.kept.is_meant(s.vm, s.placed_at_ns) {
                     world.stop(s.vm);
                     self.kept.forget(s.vm);
@@ -454,7 +462,8 @@ const FAREWELLS: usize = 16;
 /// One takes so long at most.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Tells why, and stays until it was read: one who still writes when the socket is closed hears of a broken pipe only.
+/// Tells why, and stays until it was read: one who still writes when the socket is closed hears of
+/// a broken pipe only.
 async fn say_goodbye(mut stream: tokio::net::UnixStream, why: &str) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(&goodbye(why)).await?;

@@ -1,13 +1,15 @@
 //! `tandem-lab calibrate`: what each link does beside what the site file declares.
 //!
-//! 1. Between every server and the gateways, and from server to server, a thin flow shows which way packets take (by the switches' own
-//!    counters), how long they take and whether any is lost.
+//! 1. Between every server and the gateways, and from server to server, a thin flow shows which way
+//!    packets take (by the switches' own counters), how long they take and whether any is lost.
 //! 2. Each of these ways is then filled: what arrives is the rate of its narrowest link.
 //! 3. A link inside that one server cannot fill is filled by several.
 //!
-//! What is measured is a way, not a link. So a delay is at most that of the fastest way over the link; and a rate below the declared one
-//! is a link's own only where no other link of its ways could have been the narrow one, else it is a lower bound. Senders hold
-//! themselves to the declared rate of their first link, as they do in every experiment: more than that is not looked for.
+//! What is measured is a way, not a link. So a delay is at most that of the fastest way over the
+//! link; and a rate below the declared one is a link's own only where no other link of its ways
+//! could have been the narrow one, else it is a lower bound. Senders hold themselves to the
+//! declared rate of their first link, as they do in every experiment: more than that is not looked
+//! for.
 
 use crate::control::messages::{FlowReport, LabRequest, LabResponse};
 use anyhow::{Context, bail};
@@ -20,7 +22,8 @@ use tandem_model::{BitRate, Endpoint, Hop, LinkId, Site};
 
 /// Above this UDP at a rate is not sure to be generated; TCP finds the rate by itself.
 const UDP_LIMIT: u64 = 200_000_000;
-/// Of an IP packet of 1400 bytes (UDP) and 1500 bytes (TCP with timestamps): bytes of the frame for a byte of payload.
+/// Of an IP packet of 1400 bytes (UDP) and 1500 bytes (TCP with timestamps): bytes of the frame for
+/// a byte of payload.
 const FRAME: [f64; 2] = [1414.0 / 1372.0, 1514.0 / 1448.0];
 /// The thin flow's part of the narrowest declared rate.
 const THIN: f64 = 0.2;
@@ -96,7 +99,8 @@ impl Finding {
         if rate < low && self.own || rate > declared * (1.0 + part) {
             return "DIFFERS in rate";
         }
-        // What the packet's own length and the hosts take is not the link's: a millisecond is allowed.
+        // What the packet's own length and the hosts take is not the link's: a millisecond is
+        // allowed.
         if self.delay_ms.is_some_and(|d| d < self.declared_delay_ms * (1.0 - part) - 1.0) {
             return "DIFFERS in delay";
         }
@@ -209,7 +213,8 @@ impl Lab<'_> {
     /// Fills several ways at once; layer-2 bit/s that arrived on each.
     fn fill(&self, ways: &[&Way], seconds: f64) -> anyhow::Result<Vec<f64>> {
         let pairs: Vec<(&End, &End)> = ways.iter().map(|w| (&w.from, &w.to)).collect();
-        // A tenth more than there should be; TCP is held back by its own congestion control, so twice as much.
+        // A tenth more than there should be; TCP is held back by its own congestion control, so
+        // twice as much.
         let offer = |w: &&Way| if w.narrowest > UDP_LIMIT { w.narrowest * 2 } else { w.narrowest / 10 * 11 };
         let rates: Vec<u64> = ways.iter().map(offer).collect();
         let flows = self.send(&pairs, &rates, seconds)?;
@@ -217,13 +222,15 @@ impl Lab<'_> {
     }
 }
 
-/// True when nothing but `hop` can hold these ways back: every other link of theirs has room for what they send over it.
+/// True when nothing but `hop` can hold these ways back: every other link of theirs has room for
+/// what they send over it.
 fn own(lab: &Lab<'_>, hop: Hop, ways: &[&Way]) -> bool {
     let others: BTreeSet<Hop> =
         ways.iter().flat_map(|w| w.hops.iter().copied()).filter(|h| *h != hop).collect();
     others.iter().all(|other| {
         let crossing = ways.iter().filter(|w| w.hops.contains(other)).count() as u64;
-        // Behind the narrow link no more than its rate is left, before it what the senders' own links let pass.
+        // Behind the narrow link no more than its rate is left, before it what the senders' own
+        // links let pass.
         lab.declared(*other) > lab.declared(hop)
             || crossing < ways.len() as u64
                 && lab.declared(*other) * ways.len() as u64 > lab.declared(hop) * crossing

@@ -75,7 +75,8 @@ pub fn lines(
     root.present().map_err(|e| fail(&e))
 }
 
-/// Groups of bars side by side, a bar of each series in each group, on a logarithmic scale with the value above each bar.
+/// Groups of bars side by side, a bar of each series in each group, on a logarithmic scale with the
+/// value above each bar.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -133,7 +134,8 @@ pub fn bars(
             .draw_series(there.iter().map(|(x, v)| Text::new(shown(*v), (*x, *v * 1.25), ("sans-serif", 14))))
             .map_err(|e| fail(&e))?;
     }
-    // Under the axis: the scale is logarithmic, so the labels' place is the drawing's, not the chart's.
+    // Under the axis: the scale is logarithmic, so the labels' place is the drawing's, not the
+    // chart's.
     let (area, (left, bottom)) =
         (chart.plotting_area().dim_in_pixel(), chart.plotting_area().get_base_pixel());
     for (n, group) in groups.iter().enumerate() {

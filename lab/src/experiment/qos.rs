@@ -1,9 +1,12 @@
-//! Classes of service: two VMs of different classes share a bottleneck, and what each gets is compared with what it is guaranteed.
+//! Classes of service: two VMs of different classes share a bottleneck, and what each gets is
+//! compared with what it is guaranteed.
 //!
-//! The set-up is that of the thesis (Teixeira 2013): both VMs behind one edge switch, the link from edge to aggregation is the bottleneck, 70% and 30%. The thesis
-//! measured 50/50, because its queues were set and no packet was ever put into them. Each cell has four parts: the first class alone, both,
-//! the second class alone (it borrows what is idle), both again. Each sender offers the whole link all the time. A third flow crosses a port
-//! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
+//! The set-up is that of the thesis (Teixeira 2013): both VMs behind one edge switch, the link from
+//! edge to aggregation is the bottleneck, 70% and 30%. The thesis measured 50/50, because its
+//! queues were set and no packet was ever put into them. Each cell has four parts: the first class
+//! alone, both, the second class alone (it borrows what is idle), both again. Each sender offers
+//! the whole link all the time. A third flow crosses a port of the same switch that is nearly idle:
+//! congestion elsewhere must not cost it a packet.
 
 use super::plot;
 use crate::control::messages::{FlowReport, LabRequest};
@@ -31,7 +34,8 @@ const SAMPLE: Duration = Duration::from_millis(500);
 const IDLE_RATE: u64 = 500_000;
 /// The third flow's id.
 const IDLE: u64 = 900;
-/// A flow that was just started, or ended, is not measured for so long: TCP finds its rate, queues empty.
+/// A flow that was just started, or ended, is not measured for so long: TCP finds its rate, queues
+/// empty.
 const SETTLE: f64 = 2.0;
 
 /// What is measured.
@@ -72,7 +76,8 @@ pub struct Cell {
     pub link: u32,
     /// Percent of what both got, while both sent, per class.
     pub share: [f64; 2],
-    /// Percent of the link that both got together, while both sent. Where the senders cannot fill the link, shares say nothing.
+    /// Percent of the link that both got together, while both sent. Where the senders cannot fill
+    /// the link, shares say nothing.
     pub used: f64,
     /// Percent of the link that the class left alone had.
     pub borrowed: f64,
@@ -94,7 +99,8 @@ pub(super) fn site_text(link: u32) -> String {
     text
 }
 
-/// A site of one's own, such as a testbed's, with the experiment's classes and the bottleneck's rate.
+/// A site of one's own, such as a testbed's, with the experiment's classes and the bottleneck's
+/// rate.
 ///
 /// # Errors
 /// When it is no TOML. Other faults are found when it is read.
@@ -114,7 +120,8 @@ fn adapted(text: &str, link: u32) -> anyhow::Result<String> {
     Ok(site.to_string())
 }
 
-/// Runs it and writes the run folder; the table for people. `site` is another site file's text than the experiment's own.
+/// Runs it and writes the run folder; the table for people. `site` is another site file's text than
+/// the experiment's own.
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
@@ -339,7 +346,8 @@ fn port<'a>(topology: &'a Value, (switch, number): &(String, PortNo)) -> &'a Val
 
 /// Mean and half the width of its 95% interval (Student's t).
 fn mean(values: &[f64]) -> (f64, f64) {
-    /// Two-sided 95% quantiles for 1 to 10 degrees of freedom; above, the normal one is near enough.
+    /// Two-sided 95% quantiles for 1 to 10 degrees of freedom; above, the normal one is near
+    /// enough.
     const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;

@@ -1,4 +1,5 @@
-//! What was read off the machines besides the experiment's own figures: `counters.csv` (raw, before and after) and `clock-offsets.csv`.
+//! What was read off the machines besides the experiment's own figures: `counters.csv` (raw, before
+//! and after) and `clock-offsets.csv`.
 
 use crate::control::messages::{Clock, Counter};
 use crate::world::testbed::clock_offset;

@@ -1,5 +1,6 @@
-//! What an emulated VM has and uses. A namespace has no CPU, memory or disk of its own: these are what was requested and what its image
-//! does, counted while it runs; on top come the CPU time that its processes really used and what its interface carried. Pure.
+//! What an emulated VM has and uses. A namespace has no CPU, memory or disk of its own: these are
+//! what was requested and what its image does, counted while it runs; on top come the CPU time that
+//! its processes really used and what its interface carried. Pure.
 
 use crate::precopy::dirty::{Behaviour, Image, image};
 use serde::{Deserialize, Serialize};

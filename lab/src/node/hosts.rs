@@ -1,5 +1,5 @@
-//! Servers and gateways as namespaces, with the VMs and flows on them: what an emulated lab holds whole, and each machine of a testbed
-//! a part of.
+//! Servers and gateways as namespaces, with the VMs and flows on them: what an emulated lab holds
+//! whole, and each machine of a testbed a part of.
 
 use super::ping;
 use crate::control::messages::{Counter, FlowReport, Pings};
@@ -194,7 +194,8 @@ impl Hosts {
         lock(&self.traffic).report()
     }
 
-    /// Lets the first `senders` servers (all by default) ping each other and everything in `others`.
+    /// Lets the first `senders` servers (all by default) ping each other and everything in
+    /// `others`.
     ///
     /// # Errors
     /// When a socket cannot be had.

@@ -1,11 +1,13 @@
 //! What servers and VMs have used: counters since their start.
 //!
-//! - CPU: what a VM's image (or `tandem-lab vm load --cpu`) declares, and what its processes really used. A server's is that of its VMs.
+//! - CPU: what a VM's image (or `tandem-lab vm load --cpu`) declares, and what its processes really
+//!   used. A server's is that of its VMs.
 //! - Memory: what a VM was given, as a hypervisor gives it; a server's is that of its VMs.
 //! - Network: a VM's by its own interface, a server's by its uplinks, as the kernel counts.
 //! - Dirtied memory, and what was written to disks: by the image.
 //!
-//! A VM takes its counters along to another server; servers' counters get what was used while it was there, and never run back.
+//! A VM takes its counters along to another server; servers' counters get what was used while it
+//! was there, and never run back.
 
 use crate::control::service::lock;
 use crate::node::hosts::Hosts;
@@ -73,7 +75,8 @@ pub struct Collector {
     servers: BTreeMap<usize, Used>,
 }
 
-/// Bytes that an interface has received and sent; of several, their sum. Nothing of one that is gone.
+/// Bytes that an interface has received and sent; of several, their sum. Nothing of one that is
+/// gone.
 fn traffic(interfaces: &[u32]) -> (u64, u64) {
     let Ok(mut netlink) = Netlink::open() else { return (0, 0) };
     let stats = interfaces.iter().filter_map(|index| link::one(&mut netlink, *index).ok()?.stats);

@@ -1,4 +1,5 @@
-//! A migration in the emulated world: receiver at the new server, the transfer, the pause, the interface.
+//! A migration in the emulated world: receiver at the new server, the transfer, the pause, the
+//! interface.
 
 use crate::control::service::lock;
 use crate::node::hosts::Hosts;
@@ -43,7 +44,8 @@ impl Source for Sent<'_> {
 
     fn pause(&mut self) -> anyhow::Result<()> {
         self.paused = Some(self.relocation.pause()?);
-        // A cold one is silent for the whole of it; that it is the last of it is said when that is so.
+        // A cold one is silent for the whole of it; that it is the last of it is said when that is
+        // so.
         if self.order.live {
             (self.say)(What::Suspended(wire::Suspended { migration: self.order.migration }));
         }
@@ -92,7 +94,8 @@ impl Movers {
         Ok(())
     }
 
-    /// Moves a VM: how long it was silent, in nanoseconds. Must be called as [`VmRelocation::pause`].
+    /// Moves a VM: how long it was silent, in nanoseconds. Must be called as
+    /// [`VmRelocation::pause`].
     ///
     /// # Errors
     /// With where it runs then, and why it was not moved.

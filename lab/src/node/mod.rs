@@ -1,6 +1,8 @@
-//! What runs in a node of a lab, wherever that is: servers and gateways as namespaces, VMs, traffic, probes.
+//! What runs in a node of a lab, wherever that is: servers and gateways as namespaces, VMs,
+//! traffic, probes.
 //!
-//! An emulated lab holds all of a site's nodes ([`hosts::Hosts`]), each machine of a testbed a part of them.
+//! An emulated lab holds all of a site's nodes ([`hosts::Hosts`]), each machine of a testbed a part
+//! of them.
 
 pub mod guest;
 pub mod hosts;

@@ -1,4 +1,5 @@
-//! Every server pings every other server and every gateway: ICMP echo (RFC 792) from a raw socket in each namespace.
+//! Every server pings every other server and every gateway: ICMP echo (RFC 792) from a raw socket
+//! in each namespace.
 
 use crate::control::messages::Pings;
 use crate::node::hosts::Host;
@@ -19,8 +20,9 @@ const ROUNDS: u16 = 3;
 const NAMED: usize = 10;
 /// Nodes that send at once: more would only fill the switches' queues.
 const AT_ONCE: usize = 8;
-/// Neighbours that are learnt, at both ends together, before they are forgotten again: the kernel keeps at most 1024 (by default) for
-/// all namespaces together, and drops none that is younger than five seconds.
+/// Neighbours that are learnt, at both ends together, before they are forgotten again: the kernel
+/// keeps at most 1024 (by default) for all namespaces together, and drops none that is younger than
+/// five seconds.
 const NEIGHBOURS: usize = 512;
 
 /// Who is pinged.

@@ -1,7 +1,9 @@
-//! A probe: numbered packets at a fixed interval between a node and a VM, in both directions, and what came of each.
+//! A probe: numbered packets at a fixed interval between a node and a VM, in both directions, and
+//! what came of each.
 //!
-//! Besides the two ends, taps at servers see which of the packets to the VM arrive there, so that what a paused VM has lost can be told
-//! from what the network has lost. Arrivals are stamped by the kernel (SO_TIMESTAMPNS), all on the lab's clock.
+//! Besides the two ends, taps at servers see which of the packets to the VM arrive there, so that
+//! what a paused VM has lost can be told from what the network has lost. Arrivals are stamped by
+//! the kernel (SO_TIMESTAMPNS), all on the lab's clock.
 
 use crate::control::service::lock;
 use crate::node::hosts::Hosts;
@@ -26,7 +28,8 @@ use tandem_linux::netns::NetNs;
 const PORT: u16 = 7007;
 /// Bytes of a packet's payload.
 const SIZE: usize = 64;
-/// Packets of a probe in one direction, at most: an hour's at one each millisecond, some 8 bytes each at either end. Then it sends no more.
+/// Packets of a probe in one direction, at most: an hour's at one each millisecond, some 8 bytes
+/// each at either end. Then it sends no more.
 const PACKETS: usize = 4_000_000;
 /// Before a receiver looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -84,7 +87,8 @@ struct Running {
 #[derive(Default)]
 pub struct Probes(Mutex<Option<Running>>);
 
-/// How far the clock of time stamps is ahead of the lab's, nanoseconds. Time stamps are by the wall clock, which may be set at any time.
+/// How far the clock of time stamps is ahead of the lab's, nanoseconds. Time stamps are by the wall
+/// clock, which may be set at any time.
 fn ahead() -> i128 {
     let ns = |t: TimeSpec| i128::from(t.tv_sec()) * 1_000_000_000 + i128::from(t.tv_nsec());
     let real = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, ns);
@@ -102,7 +106,8 @@ fn put(times: &Times, number: u64, at: u64) {
     }
 }
 
-/// Notes when a packet arrived. Anybody can send to the probe's port: of what nobody has sent nothing is kept, whatever its number is.
+/// Notes when a packet arrived. Anybody can send to the probe's port: of what nobody has sent
+/// nothing is kept, whatever its number is.
 fn arrived(times: &Times, sent: &Times, number: u64, at: u64) {
     let so_far = lock(sent).len();
     if usize::try_from(number).is_ok_and(|n| n < so_far) {
@@ -110,13 +115,15 @@ fn arrived(times: &Times, sent: &Times, number: u64, at: u64) {
     }
 }
 
-/// When a packet arrived, by the lab's clock, that is read at `now`: as its time stamp says, unless the wall clock was set in between.
+/// When a packet arrived, by the lab's clock, that is read at `now`: as its time stamp says, unless
+/// the wall clock was set in between.
 fn arrival(stamped: i128, now: u64) -> u64 {
     let at = u64::try_from(stamped).unwrap_or(0);
     if at <= now && now - at < LONGEST_WAIT { at } else { now }
 }
 
-/// Notes what arrives until it is told to end. The number is at `offset` of what is received; `sent` is what was sent so far.
+/// Notes what arrives until it is told to end. The number is at `offset` of what is received;
+/// `sent` is what was sent so far.
 fn receive(socket: &Socket, offset: usize, times: &Times, sent: &Times, drain: &AtomicBool) {
     let mut buffer = [0u8; 256];
     let mut control = nix::cmsg_space!(TimeSpec);
@@ -184,9 +191,11 @@ fn end(place: &NetNs) -> anyhow::Result<Socket> {
     })?
 }
 
-/// A packet socket that sees the probe's packets to an address at all interfaces of a namespace; the first sight of each is at the uplink.
+/// A packet socket that sees the probe's packets to an address at all interfaces of a namespace;
+/// the first sight of each is at the uplink.
 fn tap(place: &NetNs, to: Ipv4Addr) -> anyhow::Result<Socket> {
-    // Classic BPF (linux/filter.h): load half, byte, word at an offset; jump if equal; return so many bytes.
+    // Classic BPF (linux/filter.h): load half, byte, word at an offset; jump if equal; return so
+    // many bytes.
     const LDH: u16 = 0x28;
     const LDB: u16 = 0x30;
     const LDW: u16 = 0x20;

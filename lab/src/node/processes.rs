@@ -1,7 +1,8 @@
-//! The processes in a VM's namespace: stopped while it is paused, and how much CPU time they have used.
+//! The processes in a VM's namespace: stopped while it is paused, and how much CPU time they have
+//! used.
 //!
-//! A process belongs to the VM whose network namespace it is in, by /proc/PID/ns/net: the DHCP client, and whatever `tandem-lab exec` has
-//! started.
+//! A process belongs to the VM whose network namespace it is in, by /proc/PID/ns/net: the DHCP
+//! client, and whatever `tandem-lab exec` has started.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,7 +11,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use tandem_linux::netns::NetNs;
 
-/// A signal takes effect when the process is next looked at by the kernel; one that waits for a disk may take longer, and cannot send either.
+/// A signal takes effect when the process is next looked at by the kernel; one that waits for a
+/// disk may take longer, and cannot send either.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A process, as /proc/PID/stat has it (proc(5)).
@@ -74,7 +76,8 @@ impl Stopped {
     }
 }
 
-/// Stops all processes of a namespace that run, also those that they start meanwhile, and waits until they stand.
+/// Stops all processes of a namespace that run, also those that they start meanwhile, and waits
+/// until they stand.
 pub fn stop(inode: u64) -> Stopped {
     let mut stopped = Vec::new();
     let mut seen = BTreeSet::new();
@@ -100,7 +103,8 @@ pub fn stop(inode: u64) -> Stopped {
     Stopped(stopped)
 }
 
-/// CPU time of namespaces' processes, as far as it was seen: what a process used after the last look before it ended is missing.
+/// CPU time of namespaces' processes, as far as it was seen: what a process used after the last
+/// look before it ended is missing.
 #[derive(Debug, Default)]
 pub struct CpuTimes {
     /// By process: its start, its ticks.

@@ -1,5 +1,6 @@
-//! Neighbours by hand, for a site whose controller answers no ARP: every server and gateway knows all others, every VM knows the gateways
-//! and the other VMs, and they know it. That is a table entry for each pair: n hosts have n * (n - 1).
+//! Neighbours by hand, for a site whose controller answers no ARP: every server and gateway knows
+//! all others, every VM knows the gateways and the other VMs, and they know it. That is a table
+//! entry for each pair: n hosts have n * (n - 1).
 
 use crate::node::hosts::{Host, Hosts};
 use crate::node::vms::{BRIDGE, ETH0};

@@ -3,11 +3,12 @@
 //! A VM that is a namespace is paused by three things, in this order:
 //! 1. what the lab generates for it is held back (its gate is closed),
 //! 2. its processes are stopped (SIGSTOP),
-//! 3. its port at the server is set down: from then on what comes for it is really lost, and what its kernel still sends (TCP's
-//!    retransmissions), too.
+//! 3. its port at the server is set down: from then on what comes for it is really lost, and what
+//!    its kernel still sends (TCP's retransmissions), too.
 //!
-//! Its namespace stays where it is, and its interface in it, with addresses, routes, neighbours and open connections. The other end of the
-//! veth pair is what is plugged into a server: that goes to the new server's namespace and bridge.
+//! Its namespace stays where it is, and its interface in it, with addresses, routes, neighbours and
+//! open connections. The other end of the veth pair is what is plugged into a server: that goes to
+//! the new server's namespace and bridge.
 
 use super::processes;
 use crate::control::service::lock;
@@ -127,7 +128,8 @@ impl Hosts {
 }
 
 impl VmRelocation {
-    /// Pauses the VM. Must be called within the runtime that carries traffic, on a thread that is not the runtime's.
+    /// Pauses the VM. Must be called within the runtime that carries traffic, on a thread that is
+    /// not the runtime's.
     ///
     /// # Errors
     /// When something that it sends does not end, or the kernel refuses; it runs on then.
@@ -152,10 +154,12 @@ impl VmRelocation {
         }
     }
 
-    /// Carries a paused VM's interface over to the new server and lets it run there: when it had a carrier again.
+    /// Carries a paused VM's interface over to the new server and lets it run there: when it had a
+    /// carrier again.
     ///
     /// # Errors
-    /// When the kernel refuses; it then runs on the old server, or the error says why not even that.
+    /// When the kernel refuses; it then runs on the old server, or the error says why not even
+    /// that.
     pub fn switch_over(&self, paused: Paused) -> anyhow::Result<u64> {
         let over = [link::move_to(vm_index(self.id), &self.to)];
         // The new server knows it before its interface is there.
@@ -214,7 +218,8 @@ impl VmRelocation {
         at
     }
 
-    /// Plugs the VM's port in and waits until both of its ends have a carrier: what is sent before would be lost.
+    /// Plugs the VM's port in and waits until both of its ends have a carrier: what is sent before
+    /// would be lost.
     fn plug_in(&self, place: &NetNs, bridge: u32, identity: &Port) -> anyhow::Result<()> {
         let index = vm_index(self.id);
         let [flags, learning] = port_manners(index);
@@ -227,7 +232,8 @@ impl VmRelocation {
             let mut netlink = Netlink::open()?;
             netlink.batch(&[link::plug(index, bridge), flags, learning, up.clone()])?;
             self.wait_running(&mut netlink, index, begin)?;
-            // The bridge lets packets through when it has been told of the carrier. The kernel tells everybody before it takes another change.
+            // The bridge lets packets through when it has been told of the carrier. The kernel
+            // tells everybody before it takes another change.
             Ok(netlink.batch(&[up])?)
         })??;
         self.vm.run(|| self.wait_running(&mut Netlink::open()?, ETH0, begin))?

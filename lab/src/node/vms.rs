@@ -1,10 +1,13 @@
-//! Emulated VMs: a namespace each, with its own Ethernet address, on its server's bridge, getting its address by DHCP.
+//! Emulated VMs: a namespace each, with its own Ethernet address, on its server's bridge, getting
+//! its address by DHCP.
 //!
-//! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of one server have to say to each
-//! other goes through the edge switch, which knows who may, and sends it back.
+//! A server's bridge is made for its first VM. VMs' ports are isolated from each other: what VMs of
+//! one server have to say to each other goes through the edge switch, which knows who may, and
+//! sends it back.
 //!
-//! A VM's port lets out only what is the VM's own ([`tandem_linux::port_filter`]). The filter knows the VM before its port is plugged
-//! in, at its first server and at each that it is moved to, and forgets it when the VM has left or ended.
+//! A VM's port lets out only what is the VM's own ([`tandem_linux::port_filter`]). The filter knows
+//! the VM before its port is plugged in, at its first server and at each that it is moved to, and
+//! forgets it when the VM has left or ended.
 
 use super::processes;
 use crate::node::guest::{Guest, Ordered};
@@ -29,8 +32,9 @@ use tandem_model::PortNo;
 pub(super) const BRIDGE: u32 = 90_000;
 /// Interface numbers of VMs' ports at their servers start here.
 const VM_BASE: u32 = 100_000;
-/// A VM's own interface's number. Linux 6.1 (and others before 6.15) refuses one that the namespace of whoever asks has too, whichever namespace it is for:
-/// therefore none that Open vSwitch's bridges, cards, or links get.
+/// A VM's own interface's number. Linux 6.1 (and others before 6.15) refuses one that the namespace
+/// of whoever asks has too, whichever namespace it is for: therefore none that Open vSwitch's
+/// bridges, cards, or links get.
 pub(super) const ETH0: u32 = 80_000;
 
 /// What the DHCP client calls to configure the interface.
@@ -204,13 +208,14 @@ impl Vms {
             }
             Netlink::open()?.batch(&requests)?;
             ethtool::tx_checksum_off(["eth0"])?;
-            // A VM that is paused does not see its port go down, and forgets nobody. Kernels before 5.16 have no such setting: there it asks
-            // anew for whom it talks to.
+            // A VM that is paused does not see its port go down, and forgets nobody. Kernels before
+            // 5.16 have no such setting: there it asks anew for whom it talks to.
             let _ = std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_evict_nocarrier", "0");
             if addressing != Addressing::Dhcp {
                 return Ok(None);
             }
-            // In the foreground, asking every second, for as long as it takes: the controller gives up, not the client.
+            // In the foreground, asking every second, for as long as it takes: the controller gives
+            // up, not the client.
             let client = Command::new("udhcpc")
                 .args(["-f", "-i", "eth0", "-t", "5", "-T", "1", "-A", "1", "-s"])
                 .arg(&script)
@@ -284,7 +289,8 @@ impl Vms {
         }
     }
 
-    /// The bridge behind a server's port, made if it is not there. The server's own address is on its first port's bridge.
+    /// The bridge behind a server's port, made if it is not there. The server's own address is on
+    /// its first port's bridge.
     ///
     /// # Errors
     /// When the server has no such port, or the kernel refuses.
@@ -306,9 +312,10 @@ impl Vms {
                 .with_context(|| format!("filtering at {}", host.name))?;
         }
         join(host, &format!("br{}", port.0 - 1), number, &[*own], first)?;
-        // What a VM says to another one of its server comes back at the uplink that it left by: a bridge that learns would take the VM to
-        // be there. One that does not gives everything from the uplink to all VMs, which take what is theirs.
-        // It may have learnt something since it was plugged in.
+        // What a VM says to another one of its server comes back at the uplink that it left by: a
+        // bridge that learns would take the VM to be there. One that does not gives everything from
+        // the uplink to all VMs, which take what is theirs. It may have learnt something since it
+        // was plugged in.
         let forget = [link::port_learning(*own, false), link::forget_port(*own)];
         host.ns.run(|| Netlink::open()?.batch(&forget))??;
         self.bridges.insert((server, port));
@@ -316,7 +323,8 @@ impl Vms {
     }
 }
 
-/// Makes a bridge of some of a host's uplinks, which do not pass packets from one to the other; with `home`, the host lives there.
+/// Makes a bridge of some of a host's uplinks, which do not pass packets from one to the other;
+/// with `home`, the host lives there.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -352,7 +360,8 @@ pub(super) fn port_manners(index: u32) -> [Request; 2] {
     [link::port_flags(index, true, true), link::port_learning(index, false)]
 }
 
-/// The number of a VM's port at its server. Interface numbers are 31 bits; ids that far apart do not run at once.
+/// The number of a VM's port at its server. Interface numbers are 31 bits; ids that far apart do
+/// not run at once.
 pub(super) fn vm_index(id: u64) -> u32 {
     VM_BASE + (id % 1_000_000_000) as u32
 }

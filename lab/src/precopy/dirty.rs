@@ -1,8 +1,11 @@
-//! How a VM dirties its memory: what images do, and how many different pages are dirtied in a time. Pure.
+//! How a VM dirties its memory: what images do, and how many different pages are dirtied in a time.
+//! Pure.
 //!
-//! Writes fall uniformly at random on the pages of a working set. Of `W` pages, `n` writes leave each one clean with probability
-//! `(1 - 1/W)^n`, so `W * (1 - (1 - 1/W)^n)` different pages are expected to be dirty: in a short time nearly every write hits a new
-//! page, in a long one the whole working set is dirty and more writes change nothing (the writable working set of Clark et al., NSDI 2005).
+//! Writes fall uniformly at random on the pages of a working set. Of `W` pages, `n` writes leave
+//! each one clean with probability `(1 - 1/W)^n`, so `W * (1 - (1 - 1/W)^n)` different pages are
+//! expected to be dirty: in a short time nearly every write hits a new page, in a long one the
+//! whole working set is dirty and more writes change nothing (the writable working set of Clark et
+//! al., NSDI 2005).
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -34,8 +37,10 @@ const MIB: u64 = 1 << 20;
 /// All images. The first is what a VM is made from when nothing is said.
 ///
 /// - `idle` writes nothing.
-/// - `web` keeps writing to a tenth of its memory at 40 Mbit/s (5 MB/s): small against a link, as a web server is.
-/// - `adversarial` writes to all of it at 40 Gbit/s (5 GB/s), faster than it can be sent: its rounds do not get smaller.
+/// - `web` keeps writing to a tenth of its memory at 40 Mbit/s (5 MB/s): small against a link, as a
+///   web server is.
+/// - `adversarial` writes to all of it at 40 Gbit/s (5 GB/s), faster than it can be sent: its
+///   rounds do not get smaller.
 pub const IMAGES: [Image; 3] = [
     Image {
         name: "idle",

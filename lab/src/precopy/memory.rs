@@ -1,7 +1,9 @@
-//! A VM's memory as it is copied: pages with a version each, which contents follow from; and what arrived of it. Pure.
+//! A VM's memory as it is copied: pages with a version each, which contents follow from; and what
+//! arrived of it. Pure.
 //!
-//! A namespace has no memory of its own to copy, so its pages' contents are computed: different for every VM, page and version. What
-//! arrives is checked by what came, not by what should have come: a sum of every page's contents, which both ends must have equal.
+//! A namespace has no memory of its own to copy, so its pages' contents are computed: different for
+//! every VM, page and version. What arrives is checked by what came, not by what should have come:
+//! a sum of every page's contents, which both ends must have equal.
 
 use crate::precopy::dirty::{Dirtied, PAGE};
 use std::collections::BTreeMap;
@@ -20,7 +22,8 @@ pub struct Memory {
     rounds: u64,
 }
 
-/// splitmix64's output function (Steele et al., OOPSLA 2014): every input bit moves every output bit.
+/// splitmix64's output function (Steele et al., OOPSLA 2014): every input bit moves every output
+/// bit.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -68,7 +71,8 @@ impl std::fmt::Display for TooLarge {
 impl std::error::Error for TooLarge {}
 
 impl Memory {
-    /// Of a VM with so many bytes, of which that part is written to; `seed` makes its contents its own.
+    /// Of a VM with so many bytes, of which that part is written to; `seed` makes its contents its
+    /// own.
     ///
     /// # Errors
     /// When it has more than [`MOST_BYTES`]: requests may name any size.
@@ -104,7 +108,8 @@ impl Memory {
         self.dirtied.pages()
     }
 
-    /// What the round that begins now has to send: every page at first, then those that were dirtied meanwhile.
+    /// What the round that begins now has to send: every page at first, then those that were
+    /// dirtied meanwhile.
     pub fn begin_round(&mut self) -> Vec<u64> {
         let dirty = self.dirtied.pages().min(self.hot);
         self.dirtied = Dirtied::new(self.hot);
@@ -142,7 +147,8 @@ impl Memory {
 /// Pages whose digests are kept together.
 const TOGETHER: usize = 64;
 
-/// A sum over the pages that are there, each counted as it came last. It takes room only for what came.
+/// A sum over the pages that are there, each counted as it came last. It takes room only for what
+/// came.
 #[derive(Debug, Clone, Default)]
 pub struct Sum {
     /// How many pages there can be.

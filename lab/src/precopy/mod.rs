@@ -1,8 +1,8 @@
-//! Migration in the worlds that a lab makes: which ones are under way, how those that ended have ended, and what is answered to an order
-//! that comes again.
+//! Migration in the worlds that a lab makes: which ones are under way, how those that ended have
+//! ended, and what is answered to an order that comes again.
 //!
-//! What is copied and how fast is pure ([`dirty`], [`memory`], [`pace`]); [`transfer`] moves the bytes; a world pauses its VM, moves its
-//! interface and lets it run again.
+//! What is copied and how fast is pure ([`dirty`], [`memory`], [`pace`]); [`transfer`] moves the
+//! bytes; a world pauses its VM, moves its interface and lets it run again.
 
 pub mod dirty;
 pub mod memory;
@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use transfer::Control;
 
-/// Ended migrations that are remembered: a controller that comes back asks for those that were under way when it went.
+/// Ended migrations that are remembered: a controller that comes back asks for those that were
+/// under way when it went.
 const REMEMBERED: usize = 1000;
 
 /// Names a migration: a controller with a new store counts from 1 again.
@@ -107,7 +108,8 @@ impl Migrations {
         })
     }
 
-    /// Gives up those of a VM: it is to be stopped. What ended of it is forgotten: another VM may get its number.
+    /// Gives up those of a VM: it is to be stopped. What ended of it is forgotten: another VM may
+    /// get its number.
     pub fn cancel_vm(&self, vm: u64) {
         let mut inner = lock(&self.0);
         inner.running.values().filter(|r| r.key.1 == vm).for_each(|r| r.control.cancel());
@@ -131,8 +133,8 @@ pub enum Todo {
     Answer(What),
 }
 
-/// What an order means that is not under way: a VM that is at its destination has moved, one that has ended is answered as it ended, one
-/// of which nothing is known starts.
+/// What an order means that is not under way: a VM that is at its destination has moved, one that
+/// has ended is answered as it ended, one of which nothing is known starts.
 pub fn todo(order: &wire::Migrate, at: Option<u32>, ended: Option<What>) -> Todo {
     let failed = |at, why: String| {
         Todo::Answer(What::MigrationFailed(wire::MigrationFailed { migration: order.migration, at, why }))

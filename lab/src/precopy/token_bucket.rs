@@ -14,8 +14,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket. What is saved up in a silence is at most 1 ms of the rate, and at least what is sent in one piece: what is sent at
-    /// once has to fit into the short queues of the way.
+    /// A full bucket. What is saved up in a silence is at most 1 ms of the rate, and at least what
+    /// is sent in one piece: what is sent at once has to fit into the short queues of the way.
     pub fn new(rate_bit_per_s: u64, piece: u64, now: Duration) -> TokenBucket {
         let mut bucket = TokenBucket { rate: 0.0, burst: 0.0, tokens: 0.0, at: now };
         bucket.set(rate_bit_per_s, piece, now);

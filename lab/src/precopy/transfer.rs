@@ -1,4 +1,5 @@
-//! A VM's memory on its way: from the old server to the new one over TCP, in rounds of pre-copy, held to a rate.
+//! A VM's memory on its way: from the old server to the new one over TCP, in rounds of pre-copy,
+//! held to a rate.
 //!
 //! ```text
 //! sender (old server)                                    receiver (new server, port 8002)
@@ -10,9 +11,10 @@
 //!   END                           ----------------------->
 //!                                 <-----------------------  END pages that are there, their sum
 //! ```
-//! Each answer is compared with what was sent. A receiver takes in only what is announced to it ([`Expected`]), once, and by a secret
-//! key in place of the migration's number: VMs reach that port too, and what they send may cost nothing. 8002 is the port on which Xen's relocation server listens, too. The receiver keeps nothing:
-//! a connection that ends early leaves nothing behind.
+//! Each answer is compared with what was sent. A receiver takes in only what is announced to it
+//! ([`Expected`]), once, and by a secret key in place of the migration's number: VMs reach that
+//! port too, and what they send may cost nothing. 8002 is the port on which Xen's relocation server
+//! listens, too. The receiver keeps nothing: a connection that ends early leaves nothing behind.
 
 use crate::control::peer_lines::PeerLines;
 use crate::control::service::lock;
@@ -40,9 +42,11 @@ const REPORT: Duration = Duration::from_millis(250);
 const PIECE: usize = 4;
 /// What the kernel may hold of what was not sent yet: the rest is where it can be cancelled.
 const BUFFER: usize = 256 << 10;
-/// Ethernet frame and TCP payload of a full segment with timestamps (RFC 7323): rates are of layer 2.
+/// Ethernet frame and TCP payload of a full segment with timestamps (RFC 7323): rates are of layer
+/// 2.
 const FRAME: (u64, u64) = (1514, 1448);
-/// Connections of strangers that a receiver hears at once; more are closed. A sender says who it is at once.
+/// Connections of strangers that a receiver hears at once; more are closed. A sender says who it is
+/// at once.
 const STRANGERS: usize = 16;
 
 const HELLO: u64 = 0x5444_4d4f_5645_0001;
@@ -170,8 +174,8 @@ pub struct How {
     pub rounds: u32,
 }
 
-/// Whether what was dirtied in a round is to be the last to be sent: it takes no longer than the VM may be silent, or there were enough
-/// rounds.
+/// Whether what was dirtied in a round is to be the last to be sent: it takes no longer than the VM
+/// may be silent, or there were enough rounds.
 pub fn is_last(round: u32, dirty_bytes: u64, rate_bit_per_s: u64, how: &How) -> bool {
     let needs = dirty_bytes as f64 * 8.0 / rate_bit_per_s.max(1) as f64;
     round >= how.rounds || needs <= how.downtime.as_secs_f64()
@@ -226,8 +230,8 @@ pub fn connect(to: SocketAddrV4) -> Result<TcpStream, TransferError> {
     Ok(stream)
 }
 
-/// Sends a VM's memory: the rounds of pre-copy, the pause, the last round. The VM is paused when this returns well, and may be when it does
-/// not.
+/// Sends a VM's memory: the rounds of pre-copy, the pause, the last round. The VM is paused when
+/// this returns well, and may be when it does not.
 ///
 /// # Errors
 /// When it was cancelled, the connection was lost, or something else arrived than was sent.
@@ -260,8 +264,8 @@ pub fn send(
     sender.run(how)
 }
 
-/// What piled up while nothing could be sent is not to be sent at once: the way's queues are short. The bucket holds the rate, the kernel
-/// spreads the packets at a little more.
+/// What piled up while nothing could be sent is not to be sent at once: the way's queues are short.
+/// The bucket holds the rate, the kernel spreads the packets at a little more.
 fn smooth(stream: &TcpStream, rate_bit_per_s: u64) -> Result<(), TransferError> {
     let bytes = (rate_bit_per_s / 8).max(1000);
     tandem_linux::sys::pace(stream.as_fd(), bytes + bytes / 4).map_err(lost("pacing it"))
@@ -444,7 +448,8 @@ pub fn listen() -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))
 }
 
-/// The transfers that receivers take in: how many pages each has, by a key that only its sender knows.
+/// The transfers that receivers take in: how many pages each has, by a key that only its sender
+/// knows.
 #[derive(Debug, Default)]
 pub struct Expected(Mutex<BTreeMap<u64, u64>>);
 

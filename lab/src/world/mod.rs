@@ -7,8 +7,8 @@
 //! | [`testbed`] | the machines of an inventory, by ssh | real |
 //! | [`xen`] | Xen hosts under emulation | real |
 //!
-//! An experiment that only requests VMs and reads what the controller shows is written once, against
-//! [`World`] and [`DataCentre`]. One that counts packets needs a [`packets::PacketWorld`].
+//! An experiment that only requests VMs and reads what the controller shows is written once,
+//! against [`World`] and [`DataCentre`]. One that counts packets needs a [`packets::PacketWorld`].
 
 pub mod emulated;
 pub mod packets;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_testbed::inventory::Inventory;
 
-/// A world with real packets: it is a lab of its own, with a control socket and a hypervisor service.
+/// A world with real packets: it is a lab of its own, with a control socket and a hypervisor
+/// service.
 ///
 /// Flows are measured and VMs are moved over the control socket
 /// ([`ask`](crate::control::messages::ask)), in each such world by the same messages. This trait is
@@ -20,9 +21,11 @@ use tandem_testbed::inventory::Inventory;
 pub trait PacketWorld: World {
     /// How long switches may take to find the controller.
     fn patience(&self) -> Duration;
-    /// What the controller is told besides its usual options: where this world's switches and agents look for it.
+    /// What the controller is told besides its usual options: where this world's switches and
+    /// agents look for it.
     fn controller_options(&self) -> Vec<String>;
-    /// Brings up the servers and gateways (and switches, where they are not there already) of a site under a name.
+    /// Brings up the servers and gateways (and switches, where they are not there already) of a
+    /// site under a name.
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.

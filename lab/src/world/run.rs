@@ -1,4 +1,5 @@
-//! A world with real packets while an experiment runs in it, with a controller of its own or without.
+//! A world with real packets while an experiment runs in it, with a controller of its own or
+//! without.
 //!
 //! Dropping a run takes the world and its controller down, and gives a testbed back.
 
@@ -19,7 +20,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tandem_model::{ServerId, Site, TrafficTool, site};
 
-/// How much longer the controller may take to have connected and filled all switches, for each of them.
+/// How much longer the controller may take to have connected and filled all switches, for each of
+/// them.
 const EACH_SWITCH: Duration = Duration::from_secs(1);
 
 /// A lab that goes down when it is dropped, and when this process is killed.
@@ -112,7 +114,8 @@ pub fn wait<T>(
 }
 
 impl Run {
-    /// Everything up: switches connected, with their classes, and the world found by the controller.
+    /// Everything up: switches connected, with their classes, and the world found by the
+    /// controller.
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.
@@ -122,7 +125,8 @@ impl Run {
         let file = scratch.path().join("site.toml");
         std::fs::write(&file, start.text)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
-        // The testbed first: nothing is asked of it before it is ours. An emulated world's switches look for a controller from the start.
+        // The testbed first: nothing is asked of it before it is ours. An emulated world's switches
+        // look for a controller from the start.
         let status =
             world.up(&name, start.text, scratch.path(), &format!("experiment {}", start.experiment))?;
         let mut lab = Lab { name, held: None };
@@ -152,7 +156,8 @@ impl Run {
         wait("the classes in the switches", limit, || {
             let agents = controller.json(&["agent", "list"])?;
             let list = agents.as_array().cloned().unwrap_or_default();
-            // Of all that were ever enrolled, those that are not revoked have switches of this site.
+            // Of all that were ever enrolled, those that are not revoked have switches of this
+            // site.
             let mut meant = list.iter().filter(|a| a["certificate"]["revoked"] != true).peekable();
             let applied = |a: &Value| {
                 a["agent"]["generation"].as_u64().is_some_and(|g| g > 0)
@@ -250,7 +255,8 @@ impl Run {
     }
 }
 
-/// Before the first second of an experiment's own time: what is asked for at 0 s is asked for in time.
+/// Before the first second of an experiment's own time: what is asked for at 0 s is asked for in
+/// time.
 const LEAD: Duration = Duration::from_millis(100);
 
 /// A [`Run`] as an experiment sees it that runs in every world.

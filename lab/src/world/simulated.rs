@@ -53,8 +53,8 @@ impl World for Simulated {
     }
 }
 
-/// When in each second the statistics are written: late, so that a reading that lies wholly within the
-/// second is among them.
+/// When in each second the statistics are written: late, so that a reading that lies wholly within
+/// the second is among them.
 const STATISTICS_AT: Duration = Duration::from_millis(900);
 
 struct SimulatedRun {

@@ -12,7 +12,8 @@ use crate::{
 };
 use std::net::Ipv4Addr;
 
-/// Collects nodes and links; ports are given out in the order of the links of each node, uplinks first.
+/// Collects nodes and links; ports are given out in the order of the links of each node, uplinks
+/// first.
 pub(super) struct Builder<'a> {
     parameters: &'a Parameters,
     switches: Vec<Switch>,
@@ -34,8 +35,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds `count` switches of a role, named and numbered from 1; an edge switch owns the prefix of
-    /// its number.
+    /// Adds `count` switches of a role, named and numbered from 1; an edge switch owns the prefix
+    /// of its number.
     pub(super) fn switches(&mut self, role: Role, count: u32) -> Vec<NodeId> {
         let (stem, base) = match role {
             Role::Core => ("core", 0x100_0000),
@@ -59,7 +60,8 @@ impl<'a> Builder<'a> {
         ids
     }
 
-    /// The `n`th prefix of the network. A checked site has room for all of them beside the gateways.
+    /// The `n`th prefix of the network. A checked site has room for all of them beside the
+    /// gateways.
     fn edge_prefix(&self, n: u32) -> Option<Prefix> {
         let Parameters { network, prefix_len, .. } = self.parameters;
         let step = 1u64 << (32 - u32::from((*prefix_len).min(32)));
@@ -89,7 +91,8 @@ impl<'a> Builder<'a> {
         self.links.push((upper, lower, config));
     }
 
-    /// Adds `count` servers under `edges[at]`, each with `uplinks` links to that edge and its followers.
+    /// Adds `count` servers under `edges[at]`, each with `uplinks` links to that edge and its
+    /// followers.
     pub(super) fn servers(&mut self, edges: &[NodeId], at: usize, count: u32, uplinks: u32) {
         let prefix = match edges.get(at) {
             Some(NodeId::Switch(id)) => self.switches[id.0 as usize].prefix,
@@ -151,8 +154,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Links each lower node to `links` upper ones: the `i`th one's `j`th uplink goes to upper node
-    /// `(i * links + j) mod uppers`, so that links are spread evenly. With `shifted`, every round over
-    /// the upper nodes starts one further than the last.
+    /// `(i * links + j) mod uppers`, so that links are spread evenly. With `shifted`, every round
+    /// over the upper nodes starts one further than the last.
     pub(super) fn spread(
         &mut self,
         uppers: &[NodeId],

@@ -47,8 +47,8 @@ impl Shape for FatTree {
         }
     }
 
-    /// k pods of k/2 aggregation and k/2 edge switches, (k/2)^2 core switches; aggregation switch `i`
-    /// of a pod is linked to core switches `i*k/2` to `i*k/2 + k/2 - 1`.
+    /// k pods of k/2 aggregation and k/2 edge switches, (k/2)^2 core switches; aggregation switch
+    /// `i` of a pod is linked to core switches `i*k/2` to `i*k/2 + k/2 - 1`.
     fn build(&self, parameters: &Parameters) -> Topology {
         let half = (self.k / 2) as usize;
         let mut b = Builder::new(parameters);

@@ -1,5 +1,5 @@
-//! Shapes of data centres: from a few counts in `[topology]` to a [`Topology`], in time linear in its
-//! size.
+//! Shapes of data centres: from a few counts in `[topology]` to a [`Topology`], in time linear in
+//! its size.
 //!
 //! A shape is one file of this folder with a type that implements [`Shape`], and its line in
 //! [`SHAPES`]: reading site files, checking addresses and building go by that list.
@@ -25,8 +25,8 @@ pub trait Shape: Sized + 'static {
     /// What a site file calls it: `shape = "NAME"`.
     const NAME: &'static str;
 
-    /// Reads its counts from `[topology]`. What is missing or wrong is replaced by a default, and what
-    /// is wrong is reported to `faults` too, so that one pass finds every fault of a file.
+    /// Reads its counts from `[topology]`. What is missing or wrong is replaced by a default, and
+    /// what is wrong is reported to `faults` too, so that one pass finds every fault of a file.
     fn read(section: &mut Section<'_>, faults: &mut Collector<'_>) -> Self;
 
     /// How large it is: the site's addresses are planned before it is built.
@@ -69,7 +69,8 @@ pub struct Registered {
     read: fn(&mut Section<'_>, &mut Collector<'_>) -> Counted,
 }
 
-/// What every shape needs besides its counts. Rates are per level; delay, loss and queue are the same everywhere.
+/// What every shape needs besides its counts. Rates are per level; delay, loss and queue are the
+/// same everywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
     /// Links between gateways and core switches.

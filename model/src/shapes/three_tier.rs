@@ -78,7 +78,8 @@ impl Shape for ThreeTier {
         Size { edges: u64::from(self.edge), servers_per_edge: self.servers_per_edge, gateways: self.gateways }
     }
 
-    /// Links are spread evenly over the upper switches; the same between core switches and gateways.
+    /// Links are spread evenly over the upper switches; the same between core switches and
+    /// gateways.
     ///
     /// Where that leaves the tree in pieces (4 core switches, 2 uplinks each: `{1,2} {3,4} {1,2}
     /// {3,4}`), every round over the upper switches starts one further than the last (`{1,2} {3,4}

@@ -1,4 +1,5 @@
-//! `[addresses]`: the network, the edge switches' prefixes, the gateways and the DHCP server, none in another's way.
+//! `[addresses]`: the network, the edge switches' prefixes, the gateways and the DHCP server, none
+//! in another's way.
 
 use super::AddressPlan;
 use super::faults::Collector;
@@ -8,7 +9,8 @@ use crate::{Mac, Prefix};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// The plan, and the length of an edge switch's prefix. What depends on the number of servers waits for the shape.
+/// The plan, and the length of an edge switch's prefix. What depends on the number of servers waits
+/// for the shape.
 pub(super) fn read_addresses(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
@@ -109,7 +111,8 @@ pub(super) fn read_addresses(
     (plan, prefix_len)
 }
 
-/// Neither this network (RFC 1122 3.2.1.3: 0.0.0.0/8, 127.0.0.0/8), nor multicast (RFC 5771), nor reserved (RFC 1112 section 4).
+/// Neither this network (RFC 1122 3.2.1.3: 0.0.0.0/8, 127.0.0.0/8), nor multicast (RFC 5771), nor
+/// reserved (RFC 1112 section 4).
 fn usable_by_machines(network: Prefix) -> bool {
     [[0, 8], [127, 8], [224, 3]].iter().all(|[first, len]| {
         Prefix::new(Ipv4Addr::new(*first, 0, 0, 0), *len).is_none_or(|special| !special.overlaps(network))

@@ -1,7 +1,9 @@
-//! From the `conf.ini` of the thesis's Mininet environment (Teixeira 2013, appendix A) to a `site.toml`.
+//! From the `conf.ini` of the thesis's Mininet environment (Teixeira 2013, appendix A) to a
+//! `site.toml`.
 //!
-//! Faults name the lines of `conf.ini`, also those that only the site's own checks find. What a site does not have (queues, ports
-//! and paths of the thesis's tools) is named in a comment of the result, so that nothing is lost silently.
+//! Faults name the lines of `conf.ini`, also those that only the site's own checks find. What a
+//! site does not have (queues, ports and paths of the thesis's tools) is named in a comment of the
+//! result, so that nothing is lost silently.
 
 use super::faults::{Collector, Faults};
 use super::read::read;
@@ -29,7 +31,8 @@ const NO_QUEUES: &str = "a site has no queues yet";
 const OWN_PORTS: &str = "traffic is generated without iperf";
 const OWN_SOCKET: &str = "the API's socket is an option of `tandem serve`";
 
-/// Section, key, meaning; in the order of the result. `queue_bw1`, `queue_bw2` ... stand behind `queue_bw`.
+/// Section, key, meaning; in the order of the result. `queue_bw1`, `queue_bw2` ... stand behind
+/// `queue_bw`.
 const KEYS: [(&str, &str, As); 18] = [
     ("TopologyHosts", "out_no", As::Count("topology.gateways")),
     ("TopologySwitches", "core_no", As::Count("topology.core")),

@@ -1,10 +1,11 @@
-//! `[[server]]`, `[[link]]`, `[[legacy]]` and `[[switch]]`: what differs from the shape, node by node and link by link.
+//! `[[server]]`, `[[link]]`, `[[legacy]]` and `[[switch]]`: what differs from the shape, node by
+//! node and link by link.
 //!
 //! 1. `[[server]]` changes a server's resources.
-//! 2. `[[link]]` between two nodes of the shape changes their link; a legacy switch put into it later inherits the change on both
-//!    of its sides.
-//! 3. `[[legacy]]` puts a switch that does not speak OpenFlow into the middle of a link. Two of them in the same link make a chain,
-//!    the first one nearer to the gateways.
+//! 2. `[[link]]` between two nodes of the shape changes their link; a legacy switch put into it
+//!    later inherits the change on both of its sides.
+//! 3. `[[legacy]]` puts a switch that does not speak OpenFlow into the middle of a link. Two of
+//!    them in the same link make a chain, the first one nearer to the gateways.
 //! 4. `[[link]]` with a legacy switch at an end changes that side only.
 //! 5. `[[switch]]` says what a switch is made of.
 //! 6. A server whose `net` is written nowhere has its primary uplink's rate.
@@ -36,8 +37,8 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are still checked, but not the
-    /// names; the result is of no use then.
+    /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are
+    /// still checked, but not the names; the result is of no use then.
     pub(super) fn apply(
         self,
         topology: Option<Topology>,
@@ -231,7 +232,8 @@ fn link(
     l.finish(c);
 }
 
-/// The two names of `between = ["a", "b"]`; a pair that was `seen` before, either way round, is a fault.
+/// The two names of `between = ["a", "b"]`; a pair that was `seen` before, either way round, is a
+/// fault.
 fn pair(
     s: &mut Section<'_>,
     c: &mut Collector<'_>,
@@ -295,8 +297,8 @@ fn neighbours(t: &Topology, names: &Names, name: &str) -> String {
     format!("{name} is linked to {}{more}", some.join(", "))
 }
 
-/// Puts a legacy switch into the middle of links: the half at a server or gateway keeps the link's number, because the server or
-/// gateway counts it as its uplink; the other half is a new link.
+/// Puts a legacy switch into the middle of links: the half at a server or gateway keeps the link's
+/// number, because the server or gateway counts it as its uplink; the other half is a new link.
 fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, ends: &[LinkId]) {
     let id = SwitchId(switches.len() as u32);
     let dpid = Dpid(0x400_0001 + u64::from(id.0));

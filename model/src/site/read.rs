@@ -1,7 +1,7 @@
 //! From the text of `site.toml` to a checked [`Site`], or to all of its faults at once.
 //!
-//! serde stops at the first fault, so the spanned table is walked by hand: every key is read, its default stands in for what is
-//! wrong, and only then is the result used or thrown away.
+//! serde stops at the first fault, so the spanned table is walked by hand: every key is read, its
+//! default stands in for what is wrong, and only then is the result used or thrown away.
 
 use super::addresses::{check_room, read_addresses};
 use super::faults::{Collector, Faults};
@@ -27,8 +27,8 @@ pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
     read_by(text, file, read_root)
 }
 
-/// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it knows and gives the result; what it
-/// did not ask for is an unknown key.
+/// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it
+/// knows and gives the result; what it did not ask for is an unknown key.
 ///
 /// # Errors
 /// All faults, each with its line and column.
@@ -89,7 +89,8 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
         _ => {
-            // The keys of the lists are still checked, without a topology to check their names against.
+            // The keys of the lists are still checked, without a topology to check their names
+            // against.
             lists.apply(None, net_given, c);
             return None;
         }
@@ -302,7 +303,8 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
     cfg
 }
 
-/// `[[class]]`. A class without a DSCP of its own has a class selector (RFC 2474 section 4.2.2) by its place: 8, 16, 24 ...
+/// `[[class]]`. A class without a DSCP of its own has a class selector (RFC 2474 section 4.2.2) by
+/// its place: 8, 16, 24 ...
 fn read_classes(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,

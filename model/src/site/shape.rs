@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 /// The most servers a site may have.
 const MOST_SERVERS: u64 = 1_000_000;
-/// The most ports a switch may have: OpenFlow 1.0 reserves numbers from 0xff00 on (OF 1.0 section 5.2.1).
+/// The most ports a switch may have: OpenFlow 1.0 reserves numbers from 0xff00 on (OF 1.0 section
+/// 5.2.1).
 const MOST_PORTS: usize = 0xfeff;
 
 pub(super) fn read_shape(root: &mut Section<'_>, c: &mut Collector<'_>) -> Option<Counted> {

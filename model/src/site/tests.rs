@@ -3,7 +3,8 @@
 use super::*;
 use crate::NodeId;
 
-/// Figure 4.2 of the thesis (Teixeira 2013): 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers.
+/// Figure 4.2 of the thesis (Teixeira 2013): 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16
+/// servers.
 const SEED: &str = r#"
 name = "figure-4-2"
 [topology]

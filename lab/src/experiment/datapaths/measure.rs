@@ -24,7 +24,8 @@ use tandem_openflow::of13::{Action, Field, Match};
 
 /// How many rules are installed at once.
 pub(super) const COUNTS: [u32; 4] = [1, 24, 100, 1000];
-/// The fixed rate of 3 -> 4, packets a second, and what is offered to the port of 10 Mbit/s: frames of 1400 bytes, 39 Mbit/s.
+/// The fixed rate of 3 -> 4, packets a second, and what is offered to the port of 10 Mbit/s: frames
+/// of 1400 bytes, 39 Mbit/s.
 pub(super) const RATES: [u64; 2] = [1000, 3500];
 /// Between what is sent.
 const TICK: Duration = Duration::from_millis(2);
@@ -38,7 +39,8 @@ const TIMED: u64 = 2;
 pub(super) struct Measured {
     /// Round trip, median and 99th percentile, microseconds.
     pub(super) latency: [f64; 2],
-    /// Packets lost of those sent: alone; on the idle port while another is backlogged; on the backlogged one.
+    /// Packets lost of those sent: alone; on the idle port while another is backlogged; on the
+    /// backlogged one.
     pub(super) loss: [(u64, u64); 3],
     /// FLOW_MODs to barrier for each of [`COUNTS`], microseconds a rule.
     pub(super) install: Vec<f64>,
@@ -147,7 +149,8 @@ impl Counter {
     }
 }
 
-/// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the third time gives is taken.
+/// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the
+/// third time gives is taken.
 fn loss(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let due = time.as_secs_f64() * RATES[0] as f64;
     for _ in 0..2 {
@@ -187,7 +190,8 @@ fn loss_once(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result
     Ok(result)
 }
 
-/// Microseconds a rule, from the first FLOW_MOD to the barrier's reply, and how many are in hardware then. The rules are gone again after it.
+/// Microseconds a rule, from the first FLOW_MOD to the barrier's reply, and how many are in
+/// hardware then. The rules are gone again after it.
 fn installation(bench: &mut Testbench, count: u32) -> anyhow::Result<(f64, usize)> {
     let rules: Vec<_> = (0..count)
         .map(|n| {

@@ -1,12 +1,16 @@
-//! Switches compared: Open vSwitch, the agent's own switch and a modelled NetFPGA card, in one run on the same wires.
+//! Switches compared: Open vSwitch, the agent's own switch and a modelled NetFPGA card, in one run
+//! on the same wires.
 //!
 //! ```text
-//! this process --unshare--> one process per datapath, in namespaces of its own: bed.rs (switch, four ends), measure.rs, rules.rs
-//!              --qos------> an emulated data centre with a controller per datapath: shares at a bottleneck
+//! this process --unshare--> one process per datapath, in namespaces of its own:
+//!                           testbench.rs (switch, four ends), measure.rs, rules.rs
+//!              --qos------> an emulated data centre with a controller per datapath:
+//!                           shares at a bottleneck
 //!              <-- figures, which report.rs writes
 //! ```
 //!
-//! The processes end with this one: they see the other end of their standard input close, whatever ended it.
+//! The processes end with this one: they see the other end of their standard input close, whatever
+//! ended it.
 
 mod measure;
 mod report;
@@ -44,7 +48,8 @@ pub struct Options {
     /// Seconds of each measurement of loss.
     #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
-    /// How often 100 and more rules are installed, and fewer ten times as often; the median is taken.
+    /// How often 100 and more rules are installed, and fewer ten times as often; the median is
+    /// taken.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.
@@ -121,7 +126,8 @@ fn outside(choice: Choice, options: &Options) -> anyhow::Result<measure::Measure
         .stdout(Stdio::piped())
         .spawn()
         .context("starting unshare (package util-linux)")?;
-    // Its standard input must stay open: `wait_with_output` would close it, and with it the measurement.
+    // Its standard input must stay open: `wait_with_output` would close it, and with it the
+    // measurement.
     let mut child = child;
     let held = child.stdin.take();
     let output = child.wait_with_output()?;

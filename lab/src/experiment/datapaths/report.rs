@@ -1,4 +1,5 @@
-//! What came out: a table for people, `table.csv` for programs, `latency.svg` and `installation.svg`.
+//! What came out: a table for people, `table.csv` for programs, `latency.svg` and
+//! `installation.svg`.
 
 use super::LINK;
 use crate::experiment::datapaths::measure::{COUNTS, Measured, RATES};

@@ -1,4 +1,5 @@
-//! A fixed list of rules, each sent to the switch for real: is it carried out, where, or refused with which error.
+//! A fixed list of rules, each sent to the switch for real: is it carried out, where, or refused
+//! with which error.
 
 use crate::experiment::datapaths::testbench::Testbench;
 use crate::openflow_client::{self, Refusal, apply};

@@ -1,4 +1,5 @@
-//! What is measured on: one switch of a kind, made by a real agent, with four wires to ends in namespaces of their own.
+//! What is measured on: one switch of a kind, made by a real agent, with four wires to ends in
+//! namespaces of their own.
 //!
 //! ```text
 //! end 1 --+           +-- end 2     port 2 has a rate, so that it can be backlogged
@@ -139,7 +140,8 @@ impl Testbench {
         ns.run(work)?
     }
 
-    /// Where the flows of a cookie live, as `tandem-agent flows` shows it; `None` where the agent sees none of them (Open vSwitch).
+    /// Where the flows of a cookie live, as `tandem-agent flows` shows it; `None` where the agent
+    /// sees none of them (Open vSwitch).
     pub(super) fn places(&self, cookie: u64) -> anyhow::Result<Option<Vec<String>>> {
         let stream = UnixStream::connect(&self.control)?;
         writeln!(&stream, "flows")?;

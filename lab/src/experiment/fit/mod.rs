@@ -70,7 +70,8 @@ pub fn run(world: &dyn World, text: &str, out: &Path, record: bool) -> anyhow::R
     Ok(())
 }
 
-/// A controller appends to the files that it finds, since it may have been restarted; a run begins anew.
+/// A controller appends to the files that it finds, since it may have been restarted; a run begins
+/// anew.
 fn forget_csv(folder: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -1,5 +1,5 @@
-//! The run folder of figure 4.2 (`series.csv`, `figure.svg`, `occupation.svg`) and the table for the
-//! terminal, each beside the published numbers.
+//! The run folder of figure 4.2 (`series.csv`, `figure.svg`, `occupation.svg`) and the table for
+//! the terminal, each beside the published numbers.
 
 use super::{SECONDS, Series};
 use crate::experiment::manifest::Manifest;
@@ -69,7 +69,8 @@ fn number(n: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The table for the terminal: the seconds at which the published curves step, beside the published numbers.
+/// The table for the terminal: the seconds at which the published curves step, beside the published
+/// numbers.
 pub fn table(best: &Series, worst: &Series) -> String {
     let mut text = format!(
         "{:>8} {:>12} {:>10} {:>12} {:>10}\n",
@@ -99,8 +100,8 @@ pub fn table(best: &Series, worst: &Series) -> String {
     text
 }
 
-/// How far a measured ratio is from the published one, in points; published percents are rounded down,
-/// and a second of lag is allowed.
+/// How far a measured ratio is from the published one, in points; published percents are rounded
+/// down, and a second of lag is allowed.
 pub fn deviation(ratio: f64, policy: Allocation, second: u64) -> f64 {
     let now = (ratio - published(policy, second)).abs();
     let lagging = second.checked_sub(1).map_or(now, |before| (ratio - published(policy, before)).abs());

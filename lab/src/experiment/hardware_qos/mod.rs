@@ -1,5 +1,5 @@
-//! Classes of service with a NetFPGA card: marked by rows of the card, sorted by the queues of the next
-//! Linux hop; and what the bitfiles with rate limiters are set to.
+//! Classes of service with a NetFPGA card: marked by rows of the card, sorted by the queues of the
+//! next Linux hop; and what the bitfiles with rate limiters are set to.
 //!
 //! ```text
 //! gold's sender   -- card port 0 --+        +-- 1  next hop  2 (bottleneck, 70% and 30%) -- sink
@@ -7,13 +7,14 @@
 //!                                  +-- 2 ---+
 //! ```
 //!
-//! The card's rows set the DSCP, or a VLAN priority; the hop is a switch of its own, whose rules choose a
-//! queue by the mark alone. Without marks everything is in one class, which is measured first. No bitfile
-//! has both a flow table and rate limiters, so these are set and read back only: what they let out of a
-//! port can be measured on a card.
+//! The card's rows set the DSCP, or a VLAN priority; the hop is a switch of its own, whose rules
+//! choose a queue by the mark alone. Without marks everything is in one class, which is measured
+//! first. No bitfile has both a flow table and rate limiters, so these are set and read back only:
+//! what they let out of a port can be measured on a card.
 //!
-//! The card is the model, one behind a co-simulation socket, or a real one (`--card`, `--wires`). The
-//! measurement runs in namespaces of its own, but with a real card in this one, where its interfaces are.
+//! The card is the model, one behind a co-simulation socket, or a real one (`--card`, `--wires`).
+//! The measurement runs in namespaces of its own, but with a real card in this one, where its
+//! interfaces are.
 
 mod report;
 mod testbench;
@@ -41,8 +42,8 @@ pub struct Options {
     /// The card: `model`, `cosim:SOCKET`, `ioctl:nf2c0` or `mmap:PCI`.
     #[arg(long, default_value = "model")]
     pub card: String,
-    /// With a real card: the interfaces that are cabled to its ports 0, 1 and 2 (two senders, then the next
-    /// hop).
+    /// With a real card: the interfaces that are cabled to its ports 0, 1 and 2 (two senders, then
+    /// the next hop).
     #[arg(long, value_delimiter = ',', value_name = "INTERFACE")]
     pub wires: Vec<String>,
     /// The bottleneck, Mbit/s.
@@ -154,7 +155,8 @@ fn outside(options: &Options, folder: &Path) -> anyhow::Result<Vec<Measured>> {
         .stdout(Stdio::piped())
         .spawn()
         .context("starting unshare (package util-linux)")?;
-    // Its standard input must stay open: `wait_with_output` would close it, and with it the measurement.
+    // Its standard input must stay open: `wait_with_output` would close it, and with it the
+    // measurement.
     let held = child.stdin.take();
     let output = child.wait_with_output()?;
     drop(held);

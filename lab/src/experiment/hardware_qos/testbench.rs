@@ -57,8 +57,8 @@ impl End {
     }
 }
 
-/// The senders' ends, the interfaces of the card's ports, the hop's interface towards the card, and the
-/// sink's end.
+/// The senders' ends, the interfaces of the card's ports, the hop's interface towards the card, and
+/// the sink's end.
 struct Wires {
     senders: [End; 2],
     ports: [String; 3],
@@ -241,7 +241,8 @@ fn places(control: &Path) -> anyhow::Result<Vec<String>> {
     Ok(flows.flatten().map(|f| f["place"].as_str().unwrap_or("software").to_owned()).collect())
 }
 
-/// Both senders offer more than the bottleneck has; what comes out of it is counted by source address.
+/// Both senders offer more than the bottleneck has; what comes out of it is counted by source
+/// address.
 fn part(options: &Options, wires: &Wires, mark: Mark, places: Vec<String>) -> anyhow::Result<Measured> {
     let rate = f64::from(options.link) * 1e6 * OFFERED / (8 * LENGTH) as f64;
     let mut senders = Vec::new();
@@ -261,8 +262,8 @@ fn part(options: &Options, wires: &Wires, mark: Mark, places: Vec<String>) -> an
     let start = Instant::now();
     loop {
         let now = start.elapsed().as_secs_f64();
-        // Frame by frame, and each of them first in turn: without classes neither is to have the queue's
-        // last place always.
+        // Frame by frame, and each of them first in turn: without classes neither is to have the
+        // queue's last place always.
         let due = (now * rate) as u64;
         turn.reverse();
         // What a busy machine did not send in time is not sent in one go.

@@ -1,4 +1,5 @@
-//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for the terminal.
+//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for
+//! the terminal.
 
 use crate::experiment::hotspot::scenario::{Outcome, What};
 use crate::experiment::plot;

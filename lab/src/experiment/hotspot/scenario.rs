@@ -26,7 +26,8 @@ const RAMP: Duration = Duration::from_secs(180);
 /// Between two VMs' starts: so slowly that nobody takes the start itself for a trend.
 const GAP: Duration = Duration::from_secs(60);
 
-/// When it gets hot, counted from the start of the run: the VMs are there, and the statistics have settled.
+/// When it gets hot, counted from the start of the run: the VMs are there, and the statistics have
+/// settled.
 pub const HOT: Duration = Duration::from_secs(3240);
 
 /// What gets hot.
@@ -34,7 +35,8 @@ pub const HOT: Duration = Duration::from_secs(3240);
 pub enum What {
     /// A server's CPU: all its VMs use all they have.
     Server,
-    /// A link between an edge and an aggregation switch: all VMs behind it are sent more than they asked for.
+    /// A link between an edge and an aggregation switch: all VMs behind it are sent more than they
+    /// asked for.
     Link,
 }
 
@@ -124,7 +126,8 @@ struct Run {
 /// Runs it.
 ///
 /// # Errors
-/// When the core does not relieve what is hot, is slower about it than two statistics periods, or moves a VM back and forth.
+/// When the core does not relieve what is hot, is slower about it than two statistics periods, or
+/// moves a VM back and forth.
 pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
     let mut site = site::read(SITE, "hotspot.toml")?;
     site.migration.hotspot.horizon = scenario.horizon;

@@ -1,10 +1,13 @@
-//! A day's requests, by a seed alone: Poisson arrivals that swing with the hour, exponential lifetimes, sizes of a public cloud.
+//! A day's requests, by a seed alone: Poisson arrivals that swing with the hour, exponential
+//! lifetimes, sizes of a public cloud.
 //!
-//! The rate of arrivals is `mean * (1 - swing * cos(2 pi (hour - 4) / 24))`: least at 4 in the morning, most at 16. With lifetimes of mean `L`
-//! the VMs that live swing around arrivals' mean times `L` too, less and later (M(t)/M/infinity, Eick, Massey and Whitt, Management Science
-//! 39, 1993). The day starts with as many VMs as that gives at midnight; an exponential lifetime that has lasted a while has the same rest as
-//! a new one. Sizes and their shares are those of 259,171 VMs of the Azure public data set V1 (Cortez et al., SOSP 2017; CC-BY-4.0),
-//! sizes of less than 0.05% left out.
+//! The rate of arrivals is `mean * (1 - swing * cos(2 pi (hour - 4) / 24))`: least at 4 in the
+//! morning, most at 16. With lifetimes of mean `L` the VMs that live swing around arrivals' mean
+//! times `L` too, less and later (M(t)/M/infinity, Eick, Massey and Whitt, Management Science 39,
+//! 1993). The day starts with as many VMs as that gives at midnight; an exponential lifetime that
+//! has lasted a while has the same rest as a new one. Sizes and their shares are those of 259,171
+//! VMs of the Azure public data set V1 (Cortez et al., SOSP 2017; CC-BY-4.0), sizes of less than
+//! 0.05% left out.
 
 use crate::experiment::keep_policy::day::Options;
 use anyhow::Context;
@@ -87,7 +90,8 @@ pub fn plan(options: &Options, warm_up: Duration) -> anyhow::Result<Vec<Arrival>
             Arrival { at, request: request(&mut random, warm_up - at) }
         })
         .collect();
-    // Thinning (Lewis and Shedler 1979): arrivals at the highest rate, of which those above the hour's are left out.
+    // Thinning (Lewis and Shedler 1979): arrivals at the highest rate, of which those above the
+    // hour's are left out.
     let mean = f64::from(options.vms) / (options.lifetime_hours * 3600.0);
     let most = mean * (1.0 + options.swing);
     let gap = Exp::new(most).ok().context("--vms must be above 0")?;

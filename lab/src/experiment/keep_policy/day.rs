@@ -47,7 +47,8 @@ pub struct Options {
     /// Moves of a run of keep-policy at most.
     #[arg(long, default_value_t = 400)]
     pub moves: u32,
-    /// What a move must be worth: share of a server freed or evened out, per GiB sent; 0 takes every move.
+    /// What a move must be worth: share of a server freed or evened out, per GiB sent; 0 takes
+    /// every move.
     #[arg(long, default_value_t = 0.0, value_parser = crate::cli::numbers::amount)]
     pub gain: f64,
     /// Which policy places VMs, and is kept.

@@ -1,9 +1,11 @@
-//! The published table (Teixeira 2013): three servers with 0, 3 and 3 of six equal VMs, brought back to
-//! the policy by the real core, VM by VM.
+//! The published table (Teixeira 2013): three servers with 0, 3 and 3 of six equal VMs, brought
+//! back to the policy by the real core, VM by VM.
 //!
-//! An iteration of the thesis's algorithm looks at one VM: servers in order, and on each its VMs in order of id, as they were at the start.
-//! The core plans all of them at once and moves what would land elsewhere. A row is what the plan makes of the servers after each VM; that
-//! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
+//! An iteration of the thesis's algorithm looks at one VM: servers in order, and on each its VMs in
+//! order of id, as they were at the start. The core plans all of them at once and moves what would
+//! land elsewhere. A row is what the plan makes of the servers after each VM; that the moves, as
+//! they are carried out, pass through exactly these states, and that a second run finds nothing to
+//! do, is checked.
 
 use crate::experiment::keep_policy::day::name;
 use anyhow::{Context, bail, ensure};

@@ -1,8 +1,9 @@
 //! What a move has cost, judged by single packets. Pure.
 //!
-//! A packet to the VM that arrived at one of the two servers while the VM was paused is the pause's loss: no network could have delivered
-//! it. Every other one that is missing is the network's: it arrived nowhere, or at the server where the VM was not. A VM that is paused
-//! sends nothing, so what is missing of what it sent is always the network's.
+//! A packet to the VM that arrived at one of the two servers while the VM was paused is the pause's
+//! loss: no network could have delivered it. Every other one that is missing is the network's: it
+//! arrived nowhere, or at the server where the VM was not. A VM that is paused sends nothing, so
+//! what is missing of what it sent is always the network's.
 
 use crate::node::probe::Packet;
 use crate::node::vm_relocation::Pause;
@@ -19,7 +20,8 @@ pub(super) struct LossAnalysis {
     pub(super) lost: u64,
     /// Of these, lost by the network.
     pub(super) network_lost: u64,
-    /// Of these, sent within [`NEAR_NS`] of the pause: lost by the change of place and not by the transfer's own load.
+    /// Of these, sent within [`NEAR_NS`] of the pause: lost by the change of place and not by the
+    /// transfer's own load.
     pub(super) near_lost: u64,
     /// The longest time in which nothing arrived, in the worse direction, milliseconds.
     pub(super) longest_ms: f64,
@@ -61,7 +63,8 @@ mod tests {
         Pause { vm: 1, migration: 1, from: "srv1".into(), to: "srv2".into(), paused_ns, resumed_ns }
     }
 
-    /// A packet each 10 ms until 1 s, each 1 ms on its way; `fate` says whether it arrives, and where it was seen.
+    /// A packet each 10 ms until 1 s, each 1 ms on its way; `fate` says whether it arrives, and
+    /// where it was seen.
     fn packets(fate: impl Fn(u64) -> (bool, [bool; 2])) -> Vec<Packet> {
         (0..100)
             .map(|n| {

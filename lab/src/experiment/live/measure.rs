@@ -1,4 +1,5 @@
-//! One cell: a VM of a size and image is started, watched by packets while it moves to another server, judged and deleted.
+//! One cell: a VM of a size and image is started, watched by packets while it moves to another
+//! server, judged and deleted.
 
 use super::Rules;
 use crate::cli::vm;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor as wire;
 use tandem_model::{BitRate, NodeId, ServerId, Site};
 
-/// Of a transfer, Mbit/s: a quarter of the links, so that what is measured is the move and not how busy links queue.
+/// Of a transfer, Mbit/s: a quarter of the links, so that what is measured is the move and not how
+/// busy links queue.
 const RATE: u64 = 100;
 /// The last of the memory is sent when that takes no longer.
 const DOWNTIME: Duration = Duration::from_millis(50);

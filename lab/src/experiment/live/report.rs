@@ -1,4 +1,5 @@
-//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each pause), two drawings, a table.
+//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each
+//! pause), two drawings, a table.
 
 use super::Rules;
 use crate::experiment::live::measure::Cell;

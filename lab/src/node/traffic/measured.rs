@@ -71,7 +71,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Notes what an ended flow has measured; the oldest is forgotten for it where there are too many.
+    /// Notes what an ended flow has measured; the oldest is forgotten for it where there are too
+    /// many.
     pub fn note(&mut self, report: FlowReport) {
         self.take(report.id);
         self.order.push_back(report.id);

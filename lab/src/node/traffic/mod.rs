@@ -1,10 +1,10 @@
-//! Native traffic: flows at a rate, from a socket in one namespace to a socket in another, measured where
-//! they arrive.
+//! Native traffic: flows at a rate, from a socket in one namespace to a socket in another, measured
+//! where they arrive.
 //!
-//! What a flow consists of is a traffic tool's business ([`TrafficGenerator`], a file each). Where both
-//! ends are on one machine, they have one clock; where only one end of a flow is on this machine, the
-//! other end's figures are merged by whoever knows both, and the delay is corrected by the difference
-//! of the clocks.
+//! What a flow consists of is a traffic tool's business ([`TrafficGenerator`], a file each). Where
+//! both ends are on one machine, they have one clock; where only one end of a flow is on this
+//! machine, the other end's figures are merged by whoever knows both, and the delay is corrected by
+//! the difference of the clocks.
 
 mod measured;
 mod tcp;
@@ -42,15 +42,16 @@ pub trait TrafficGenerator: Sync {
     /// True when what is sent arrives in the end, so that a loss cannot be counted.
     fn is_reliable(&self) -> bool;
 
-    /// Starts the receiving end; its socket is bound when this returns. The task adds what arrives to
-    /// the flow's figures and ends when it is aborted. Called within the runtime that carries traffic.
+    /// Starts the receiving end; its socket is bound when this returns. The task adds what arrives
+    /// to the flow's figures and ends when it is aborted. Called within the runtime that carries
+    /// traffic.
     ///
     /// # Errors
     /// When no socket can be had.
     fn receive(&self, flow: &FlowSpec, end: Receiver<'_>) -> anyhow::Result<JoinHandle<()>>;
 
-    /// Starts the sending end, at the flow's rate in layer-2 bits. The receiver may come up later, on
-    /// another machine. The task ends when it is aborted. Called as `receive`.
+    /// Starts the sending end, at the flow's rate in layer-2 bits. The receiver may come up later,
+    /// on another machine. The task ends when it is aborted. Called as `receive`.
     ///
     /// # Errors
     /// When no socket can be had.
@@ -61,7 +62,8 @@ pub trait TrafficGenerator: Sync {
 pub struct Receiver<'a> {
     /// The receiver's namespace.
     pub place: &'a NetNs,
-    /// What to bind: any address, since a VM may not have configured its own yet; and the flow's port.
+    /// What to bind: any address, since a VM may not have configured its own yet; and the flow's
+    /// port.
     pub address: SocketAddr,
     /// The flow's figures.
     pub measured: Shared,
@@ -168,8 +170,8 @@ struct Flow {
 }
 
 impl Flow {
-    /// Ends its tasks and waits until they have let go of their sockets: the port may be wanted again at once. Must be called within a
-    /// runtime, on a thread that is not the runtime's.
+    /// Ends its tasks and waits until they have let go of their sockets: the port may be wanted
+    /// again at once. Must be called within a runtime, on a thread that is not the runtime's.
     fn end(&mut self) {
         for task in self.tasks.drain(..) {
             task.abort();
@@ -187,9 +189,10 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that runs already with the same figures is left as it is. Must be called within
-    /// the runtime that is to carry it, on a thread that is not the runtime's. While the sender's gate is closed, nothing is sent: what
-    /// would have been sent meanwhile never is.
+    /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that
+    /// runs already with the same figures is left as it is. Must be called within the runtime that
+    /// is to carry it, on a thread that is not the runtime's. While the sender's gate is closed,
+    /// nothing is sent: what would have been sent meanwhile never is.
     ///
     /// # Errors
     /// When a socket cannot be had.

@@ -1,5 +1,5 @@
-//! TCP at a rate: messages of a fixed length that carry their number and when they were sent. Delay and
-//! jitter are then what an application sees, retransmissions included.
+//! TCP at a rate: messages of a fixed length that carry their number and when they were sent. Delay
+//! and jitter are then what an application sees, retransmissions included.
 
 use super::measured::{Shared, with};
 use super::{FlowSpec, Receiver, Sender, TrafficGenerator, clock, runs};
@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 /// Bytes of a message, its head included.
 const MESSAGE: usize = 8192;
-/// Payload of a full segment on Ethernet, with timestamps (RFC 7323), and the frame that it makes on
-/// layer 2.
+/// Payload of a full segment on Ethernet, with timestamps (RFC 7323), and the frame that it makes
+/// on layer 2.
 const SEGMENT: (f64, f64) = (1448.0, 1514.0);
 
 /// The tool `tcp`.
@@ -70,7 +70,8 @@ async fn tcp_sender(place: NetNs, gate: Gate, there: SocketAddr, rate: u64, shar
     loop {
         let due = Duration::from_secs_f64(number as f64 * on_the_wire / rate.max(1) as f64);
         tokio::time::sleep_until(start + due).await;
-        // Not held while it writes, which takes as long as the network does: the kernel holds what is written meanwhile.
+        // Not held while it writes, which takes as long as the network does: the kernel holds what
+        // is written meanwhile.
         drop(runs(&gate, &mut start).await);
         number += 1;
         message[..8].copy_from_slice(&number.to_be_bytes());
@@ -108,7 +109,8 @@ struct Messages {
 }
 
 impl Messages {
-    /// Calls `whole` for every message that ends within `bytes`, with its number and when it was sent.
+    /// Calls `whole` for every message that ends within `bytes`, with its number and when it was
+    /// sent.
     fn read(&mut self, mut bytes: &[u8], mut whole: impl FnMut(u64, u64)) {
         while !bytes.is_empty() {
             let (part, rest) = bytes.split_at(bytes.len().min(MESSAGE - self.at));

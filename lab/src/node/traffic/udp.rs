@@ -1,5 +1,5 @@
-//! UDP at a rate: every packet carries its number and when it was sent, so that delay, jitter, loss and
-//! reordering are known exactly.
+//! UDP at a rate: every packet carries its number and when it was sent, so that delay, jitter, loss
+//! and reordering are known exactly.
 
 use super::measured::{Shared, with};
 use super::{ETHERNET, FlowSpec, Receiver, Sender, TrafficGenerator, clock, runs};
@@ -53,7 +53,8 @@ async fn udp_sender(
     let mut packet = vec![0u8; size];
     let mut number = 0u64;
     loop {
-        // Each packet has its own moment, counted from the start: the rate is exact however late a timer is.
+        // Each packet has its own moment, counted from the start: the rate is exact however late a
+        // timer is.
         let due = Duration::from_nanos(
             (u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64,
         );

@@ -34,7 +34,8 @@ pub struct Setting<'a> {
 /// Running agents; they end with this.
 pub struct Agents(Vec<Child>);
 
-/// A wire that delays or loses packets is the lab's to imitate: its ends' queueing is not the agent's.
+/// A wire that delays or loses packets is the lab's to imitate: its ends' queueing is not the
+/// agent's.
 pub fn is_imitated(cfg: &LinkConfig) -> bool {
     !cfg.delay.is_zero() || cfg.loss_ppm > 0
 }
@@ -177,7 +178,8 @@ fn configuration(
     out
 }
 
-/// What the controller will want once it is there, without classes: a lab forwards nothing before, but its links are there.
+/// What the controller will want once it is there, without classes: a lab forwards nothing before,
+/// but its links are there.
 fn initial(site: &Site, setting: &Setting<'_>, switches: &[SwitchId]) -> String {
     let mut out = String::new();
     for id in switches {

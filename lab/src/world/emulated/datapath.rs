@@ -18,7 +18,8 @@ pub enum Choice {
     Ovs,
     /// The agent's own switch.
     Soft,
-    /// A NetFPGA card in memory per switch, with the agent's own switch behind it: four ports are the card's, further ones plain NICs.
+    /// A NetFPGA card in memory per switch, with the agent's own switch behind it: four ports are
+    /// the card's, further ones plain NICs.
     NetfpgaModel,
 }
 

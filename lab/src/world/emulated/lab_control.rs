@@ -1,4 +1,5 @@
-//! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes, taking it down.
+//! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes,
+//! taking it down.
 
 use super::room;
 use crate::control::labs;
@@ -112,7 +113,8 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// Brings a lab up and returns when its network is there; it runs on by itself.
 ///
 /// # Errors
-/// When something is missing, the site has faults, there is such a lab already, or a step failed; nothing is then left.
+/// When something is missing, the site has faults, there is such a lab already, or a step failed;
+/// nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = site::read(&plan.text, &plan.file)?;
     let datapath = plan.datapath.decide(&Probe::new(), &checked)?;
@@ -179,7 +181,8 @@ pub fn outer() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `__init`, the first process: starts the lab's own process and buries whoever dies, until that one does.
+/// `__init`, the first process: starts the lab's own process and buries whoever dies, until that
+/// one does.
 ///
 /// # Errors
 /// When the sandbox cannot be set up.
@@ -201,8 +204,8 @@ pub fn init() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Lets go of the lab's sockets, which are its own process's: whoever held them here would hold the lab's name until the last process of
-/// the sandbox is gone.
+/// Lets go of the lab's sockets, which are its own process's: whoever held them here would hold the
+/// lab's name until the last process of the sandbox is gone.
 fn drop_handed_down() -> anyhow::Result<()> {
     let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
         .flatten()
@@ -242,11 +245,13 @@ pub fn down(name: &str) -> anyhow::Result<()> {
         bail!("{why}");
     }
     said?;
-    // The answer comes, and then the end: the sandbox's processes hold the other end of this socket.
+    // The answer comes, and then the end: the sandbox's processes hold the other end of this
+    // socket.
     let mut rest = Vec::new();
     let _ = (&stream).read_to_end(&mut rest);
-    // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last process of the sandbox apart, which
-    // with many switches takes seconds: vswitchd has a packet socket per port.
+    // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last
+    // process of the sandbox apart, which with many switches takes seconds: vswitchd has a packet
+    // socket per port.
     let start = std::time::Instant::now();
     while start.elapsed() < limit {
         if labs::connect(name, false).is_err() {
@@ -287,8 +292,8 @@ fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     ExitCode::from(status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1) as u8)
 }
 
-/// Runs a command inside a testbed's node, on its own machine: `pid` is the node's process, `netns` its descriptor. Call it before any
-/// thread is started.
+/// Runs a command inside a testbed's node, on its own machine: `pid` is the node's process, `netns`
+/// its descriptor. Call it before any thread is started.
 ///
 /// # Errors
 /// When the node is gone, or the command cannot be started.
@@ -303,7 +308,8 @@ pub fn enter(pid: u32, netns: i32, node: &str, command: &[String]) -> anyhow::Re
 fn process_of(name: &str) -> anyhow::Result<u32> {
     let lab = Lab::named(name)?;
     let wanted = format!("@{}", lab.socket(LAB, ""));
-    // Names are bytes of anybody's choice, and so is what such a line says: the process has to be the lab's owner's.
+    // Names are bytes of anybody's choice, and so is what such a line says: the process has to be
+    // the lab's owner's.
     let table = std::fs::read("/proc/net/unix").context("reading /proc/net/unix")?;
     let table = String::from_utf8_lossy(&table);
     let inodes: Vec<String> = table

@@ -1,5 +1,5 @@
-//! The lab's own process, inside the sandbox: builds the network, then serves the control socket and the hypervisor service until it is
-//! told to end.
+//! The lab's own process, inside the sandbox: builds the network, then serves the control socket
+//! and the hypervisor service until it is told to end.
 
 use super::lab_control;
 use super::network;
@@ -41,7 +41,8 @@ struct Lab {
     probes: Probes,
 }
 
-/// `__inside`: says one line on standard output (the lab's status, or why there is none) and then serves.
+/// `__inside`: says one line on standard output (the lab's status, or why there is none) and then
+/// serves.
 ///
 /// # Errors
 /// When the lab cannot be built.
@@ -55,7 +56,8 @@ pub fn run() -> anyhow::Result<()> {
     writeln!(out, "{}", serde_json::to_string(&line)?)?;
     out.flush()?;
     let (lab, peers, control, world) = result?;
-    // Whoever started us reads no more; what is to be said from now on is said in the lab's own log.
+    // Whoever started us reads no more; what is to be said from now on is said in the lab's own
+    // log.
     let log = std::fs::File::create(Path::new(sandbox::PRIVATE).join("lab.log"))?;
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;

@@ -1,12 +1,16 @@
-//! The emulated world: network namespaces, Open vSwitch or the agent's own switches, real packets, real time.
+//! The emulated world: network namespaces, Open vSwitch or the agent's own switches, real packets,
+//! real time.
 //!
 //! ```text
-//! tandem-lab up --+-- binds the abstract sockets @tandem-lab/NAME (a second lab of that name finds them taken)
-//!                 +-- starts __outer in new namespaces --> __init, their first process --> __inside
+//! tandem-lab up --+-- binds the abstract sockets @tandem-lab/NAME
+//!                 |   (a second lab of that name finds them taken)
+//!                 +-- starts __outer in new namespaces
+//!                        --> __init, their first process --> __inside
 //! __inside: builds the network, serves the control socket and the hypervisor service
 //! ```
-//! Nothing of a lab is a file outside: its sockets are abstract, its files lie in a file system in memory that only it sees. When its first
-//! process ends, however it ends, the kernel takes everything.
+//! Nothing of a lab is a file outside: its sockets are abstract, its files lie in a file system in
+//! memory that only it sees. When its first process ends, however it ends, the kernel takes
+//! everything.
 
 pub mod agents;
 pub mod datapath;

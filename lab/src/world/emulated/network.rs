@@ -1,4 +1,5 @@
-//! Makes a site's network real: a namespace per server and gateway, a switch of Open vSwitch or of the agent's own per switch, a shaped veth pair per link.
+//! Makes a site's network real: a namespace per server and gateway, a switch of Open vSwitch or of
+//! the agent's own per switch, a shaped veth pair per link.
 
 use super::agents;
 use crate::node::hosts::{Host, Hosts};
@@ -17,8 +18,9 @@ use tandem_model::{
     GatewayId, Link, LinkConfig, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
 };
 
-/// Interface number of a node's bridge, inside its namespace. The lowest numbers may be taken: a kernel with tunnel modules (gre, sit and
-/// their like) makes an interface of each in every new namespace.
+/// Interface number of a node's bridge, inside its namespace. The lowest numbers may be taken: a
+/// kernel with tunnel modules (gre, sit and their like) makes an interface of each in every new
+/// namespace.
 pub const BRIDGE: u32 = 30;
 /// Interface number of a node's port 0; its ports count from 1.
 pub const PORT_BASE: u32 = 40;
@@ -90,8 +92,8 @@ struct Nets<'a> {
     gateways: &'a [NetNs],
 }
 
-/// What has to be done inside a node with these uplinks: one is the node's interface itself; several are ports of a bridge that does not
-/// pass packets from one to the other.
+/// What has to be done inside a node with these uplinks: one is the node's interface itself;
+/// several are ports of a bridge that does not pass packets from one to the other.
 fn node_work(
     site: &Site,
     name: &str,
@@ -149,7 +151,8 @@ fn do_node_work(work: &NodeWork) -> anyhow::Result<()> {
     ethtool::tx_checksum_off(work.offload.iter().map(String::as_str)).with_context(context)
 }
 
-/// Builds everything. Called by the sandbox's own process, whose network namespace is the switches'.
+/// Builds everything. Called by the sandbox's own process, whose network namespace is the
+/// switches'.
 ///
 /// # Errors
 /// With the step that failed; what was made before is gone when the caller's namespaces are.
@@ -262,8 +265,8 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
     Ok(Network { root, hosts, agents, ovs, steps })
 }
 
-/// The controller in vswitchd's words. Of Unix sockets it takes only one per bridge in its own folder, so these are links to the real
-/// one.
+/// The controller in vswitchd's words. Of Unix sockets it takes only one per bridge in its own
+/// folder, so these are links to the real one.
 fn controller_for(topology: &Topology, folder: &Path, controller: &str) -> anyhow::Result<String> {
     let Some(socket) = controller.strip_prefix("unix:") else { return Ok(controller.to_owned()) };
     for switch in topology.switches.iter().filter(|s| !s.legacy) {
@@ -288,8 +291,8 @@ fn legacy(topology: &Topology) -> Vec<Request> {
     requests
 }
 
-/// Takes the switches' interfaces away, all at once. vswitchd would close its own one by one when it ends, and the kernel would wait
-/// for its readers each time.
+/// Takes the switches' interfaces away, all at once. vswitchd would close its own one by one when
+/// it ends, and the kernel would wait for its readers each time.
 ///
 /// # Errors
 /// When the kernel refuses; ending takes longer then, and that is all.

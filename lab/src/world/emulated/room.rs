@@ -1,13 +1,14 @@
-//! Whether this machine has room for a lab, asked before anything is made: memory, descriptors, network namespaces, processes, and ports of
-//! a switch. What is refused is refused with the figures. And how long the work may take, which grows with it.
+//! Whether this machine has room for a lab, asked before anything is made: memory, descriptors,
+//! network namespaces, processes, and ports of a switch. What is refused is refused with the
+//! figures. And how long the work may take, which grows with it.
 
 use anyhow::bail;
 use std::time::Duration;
 use tandem_linux::limits;
 use tandem_model::{NodeId, Site, SwitchId};
 
-/// KiB that a server takes with its namespace, its cable and its port at a switch: 0.12 MB were measured with 1,024 servers, Open vSwitch
-/// and the agent included; with room for what was not.
+/// KiB that a server takes with its namespace, its cable and its port at a switch: 0.12 MB were
+/// measured with 1,024 servers, Open vSwitch and the agent included; with room for what was not.
 const SERVER_KIB: u64 = 200;
 /// KiB that a switch takes beside its ports.
 const SWITCH_KIB: u64 = 600;
@@ -15,13 +16,14 @@ const SWITCH_KIB: u64 = 600;
 const PROGRAMS_KIB: u64 = 100 << 10;
 /// Descriptors beside those of namespaces and ports: listeners, logs, connections, traffic.
 const MORE_DESCRIPTORS: u64 = 1024;
-/// Processes and threads of the lab itself: its first process, its own with its lanes and traffic, vswitchd with a handler and a
-/// revalidator for each of some processors, an agent's.
+/// Processes and threads of the lab itself: its first process, its own with its lanes and traffic,
+/// vswitchd with a handler and a revalidator for each of some processors, an agent's.
 const TASKS: u64 = 200;
-/// Ports that a switch may have: numbers from 0xff00 on mean something else (OpenFlow 1.0.0, OFPP_MAX), and the lab's switches speak that
-/// too.
+/// Ports that a switch may have: numbers from 0xff00 on mean something else (OpenFlow 1.0.0,
+/// OFPP_MAX), and the lab's switches speak that too.
 const PORTS_OF_A_SWITCH: u64 = 0xff00;
-/// Descriptors that a switch takes beside its ports': management, flows' and controllers' connections, its own device.
+/// Descriptors that a switch takes beside its ports': management, flows' and controllers'
+/// connections, its own device.
 const SWITCH_DESCRIPTORS: u64 = 8;
 
 /// What a lab costs.
@@ -48,7 +50,8 @@ pub struct Available {
     pub descriptors: Option<u64>,
     /// Network namespaces that this user may have (`user.max_net_namespaces`).
     pub namespaces: Option<u64>,
-    /// Processes and threads that may be started yet: of this user (RLIMIT_NPROC), of this control group (`pids.max`), of the machine.
+    /// Processes and threads that may be started yet: of this user (RLIMIT_NPROC), of this control
+    /// group (`pids.max`), of the machine.
     pub tasks: Option<u64>,
 }
 
@@ -151,7 +154,8 @@ fn number(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// What is left of this process's control group and those above it (cgroup v2, `pids.max` and `pids.current`).
+/// What is left of this process's control group and those above it (cgroup v2, `pids.max` and
+/// `pids.current`).
 fn tasks_of_group() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
@@ -164,22 +168,24 @@ fn tasks_of_group() -> Option<u64> {
         .min()
 }
 
-/// What is left of the whole machine (`kernel.threads-max`; how many there are is the second part of /proc/loadavg's fourth field).
+/// What is left of the whole machine (`kernel.threads-max`; how many there are is the second part
+/// of /proc/loadavg's fourth field).
 fn tasks_of_machine() -> Option<u64> {
     let load = std::fs::read_to_string("/proc/loadavg").ok()?;
     let there: u64 = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
     Some(number("/proc/sys/kernel/threads-max")?.saturating_sub(there))
 }
 
-/// How long a lab may take to be gone: the kernel takes namespaces, cables and packet sockets apart one after the other.
+/// How long a lab may take to be gone: the kernel takes namespaces, cables and packet sockets apart
+/// one after the other.
 pub fn down_limit(servers: u64) -> Duration {
     const LEAST: Duration = Duration::from_secs(60);
     const EACH: Duration = Duration::from_millis(50);
     LEAST + EACH * u32::try_from(servers).unwrap_or(u32::MAX)
 }
 
-/// How long the agents may take to make a site's switches: two minutes, and for each port as long as it took on a busy machine of two
-/// cores, several times over.
+/// How long the agents may take to make a site's switches: two minutes, and for each port as long
+/// as it took on a busy machine of two cores, several times over.
 pub fn agents_limit(site: &Site) -> Duration {
     const LEAST: Duration = Duration::from_secs(120);
     const EACH: Duration = Duration::from_millis(60);

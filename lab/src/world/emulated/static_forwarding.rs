@@ -1,5 +1,6 @@
-//! A lab without a controller: switches that know where servers and gateways are, and send everything else (VMs', broadcasts) to all of
-//! their other ports, as hubs do. What such a lab loses of a VM that moves is its hypervisor's pause and nothing else.
+//! A lab without a controller: switches that know where servers and gateways are, and send
+//! everything else (VMs', broadcasts) to all of their other ports, as hubs do. What such a lab
+//! loses of a VM that moves is its hypervisor's pause and nothing else.
 
 use super::agents;
 use crate::openflow_client::{self, OpenFlowClient};

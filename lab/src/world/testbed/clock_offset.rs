@@ -1,13 +1,15 @@
 //! The machines' clocks: how far each is from the coordinator's, and what that does to a delay.
 //!
-//! An offset is measured by asking for the time several times and taking the answer that was fastest: the other clock was read
-//! somewhere within that round trip, so that the middle of it is wrong by half of it at most (as RFC 5905 section 8 does it). Between two
-//! measurements a clock is taken to run evenly.
+//! An offset is measured by asking for the time several times and taking the answer that was
+//! fastest: the other clock was read somewhere within that round trip, so that the middle of it is
+//! wrong by half of it at most (as RFC 5905 section 8 does it). Between two measurements a clock is
+//! taken to run evenly.
 
 use crate::control::messages::{Clock, FlowReport};
 use std::fmt::Write as _;
 
-/// From a question's sending, the other's clock, and the answer's receipt, each in nanoseconds: the best of them.
+/// From a question's sending, the other's clock, and the answer's receipt, each in nanoseconds: the
+/// best of them.
 pub fn best(machine: &str, readings: &[(i64, i64, i64)]) -> Option<Clock> {
     let (sent, there, received) = readings.iter().min_by_key(|(sent, _, received)| received - sent)?;
     let middle = sent + (received - sent) / 2;
@@ -19,7 +21,8 @@ pub fn best(machine: &str, readings: &[(i64, i64, i64)]) -> Option<Clock> {
     })
 }
 
-/// How far ahead a machine's clock was at a moment of the coordinator's, in nanoseconds; 0 for one that was never measured.
+/// How far ahead a machine's clock was at a moment of the coordinator's, in nanoseconds; 0 for one
+/// that was never measured.
 pub fn offset_at(clocks: &[Clock], machine: &str, at_ns: i64) -> f64 {
     let mut own: Vec<&Clock> = clocks.iter().filter(|c| c.machine == machine).collect();
     own.sort_by_key(|c| c.at_ns);
@@ -35,8 +38,8 @@ pub fn offset_at(clocks: &[Clock], machine: &str, at_ns: i64) -> f64 {
     }
 }
 
-/// What both ends of a flow saw of it: the sender's count, the receiver's figures, with the delay by one clock. `offsets` are the
-/// sender's and the receiver's, in nanoseconds.
+/// What both ends of a flow saw of it: the sender's count, the receiver's figures, with the delay
+/// by one clock. `offsets` are the sender's and the receiver's, in nanoseconds.
 pub fn merge(sender: &FlowReport, receiver: &FlowReport, offsets: (f64, f64)) -> FlowReport {
     let correction = if receiver.received > 0 { (offsets.1 - offsets.0) / 1e6 } else { 0.0 };
     FlowReport {
@@ -75,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_fastest_answer_counts_and_its_error_is_half_of_its_round_trip() {
-        // The other clock is 1000 ahead; the second answer came back at once, the first and third were held up on one way.
+        // The other clock is 1000 ahead; the second answer came back at once, the first and third
+        // were held up on one way.
         let c = best("a", &[(0, 1080, 100), (200, 1205, 210), (300, 1305, 400)]).expect("a clock");
         assert_eq!((c.offset_ns, c.rtt_ns, c.at_ns), (1000, 10, 205));
         assert_eq!(best("a", &[]), None);

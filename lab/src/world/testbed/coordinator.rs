@@ -26,7 +26,8 @@ use tandem_testbed::ssh::{Ssh, quote};
 /// Prints the kernel's release, then the first line of Open vSwitch's version where it is.
 const FACTS: &str = "uname -r; PATH=$PATH:/usr/sbin:/sbin ovs-vswitchd --version 2>/dev/null | head -n 1";
 
-/// Measurements of clocks that are kept, of all machines together: experiments take a few each minute.
+/// Measurements of clocks that are kept, of all machines together: experiments take a few each
+/// minute.
 const CLOCKS: usize = 10_000;
 
 /// A flow's ends.
@@ -84,7 +85,8 @@ pub struct Testbed {
     flows: Mutex<Flows>,
     clocks: Mutex<Vec<Clock>>,
     steps: Vec<(String, f64)>,
-    /// Connections to machines that are only switches, and the testbed's lock; both end with the lab.
+    /// Connections to machines that are only switches, and the testbed's lock; both end with the
+    /// lab.
     held: Mutex<Option<(Vec<Arc<Ssh>>, Lock)>>,
     /// What orders and lost nodes cause to be said.
     lines: PeerLines,
@@ -145,7 +147,8 @@ fn side_by_side<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) ->
 }
 
 impl Testbed {
-    /// Takes over the machines: connections, the lock, then a node on each that has servers or gateways.
+    /// Takes over the machines: connections, the lock, then a node on each that has servers or
+    /// gateways.
     ///
     /// # Errors
     /// With the machine and what it says; all are then as they were, and the lock is given back.
@@ -266,8 +269,9 @@ impl Testbed {
         self.nodes.len()
     }
 
-    /// Says to a node that we are there; false once it is lost, which is then said to the controller. Each node has a thread for this:
-    /// one that does not answer must not make the others believe that we are gone.
+    /// Says to a node that we are there; false once it is lost, which is then said to the
+    /// controller. Each node has a thread for this: one that does not answer must not make the
+    /// others believe that we are gone.
     pub fn keep_alive(&self, n: usize) -> bool {
         let Some(node) = self.nodes.get(n) else { return false };
         if node.ask(&NodeRequest::Now).is_ok() {

@@ -1,7 +1,9 @@
-//! `tandem-lab node`, as ssh starts it: lends interfaces, starts the node, and gives them back when the node has ended, however it ended.
+//! `tandem-lab node`, as ssh starts it: lends interfaces, starts the node, and gives them back when
+//! the node has ended, however it ended.
 //!
-//! It stays in the machine's own namespaces and does nothing else, so that nothing of what a node does can hurt it. The node holds the
-//! other end of a pipe: when that closes, the guard has died, and the node gives the interfaces back itself.
+//! It stays in the machine's own namespaces and does nothing else, so that nothing of what a node
+//! does can hurt it. The node holds the other end of a pipe: when that closes, the guard has died,
+//! and the node gives the interfaces back itself.
 
 use super::nic_lease;
 use crate::control::messages::LabResponse;
@@ -59,7 +61,8 @@ fn first_line() -> anyhow::Result<String> {
     String::from_utf8(line).context("the first line is no text")
 }
 
-/// Our own address of this very connection (sshd(8), ENVIRONMENT: client address and port, server address and port).
+/// Our own address of this very connection (sshd(8), ENVIRONMENT: client address and port, server
+/// address and port).
 fn own_address() -> Option<String> {
     std::env::var("SSH_CONNECTION").ok()?.split_whitespace().nth(2).map(str::to_owned)
 }
@@ -121,8 +124,8 @@ fn start_node(
     for fd in spaces.iter().chain([home]).map(AsFd::as_fd).chain([reader.as_fd()]) {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).context("handing a descriptor down")?;
     }
-    // The node is the first process of a process namespace: whatever it starts ends with it. Ours stays as it is for what we start
-    // later, threads above all (setns(2), pid_namespaces(7)).
+    // The node is the first process of a process namespace: whatever it starts ends with it. Ours
+    // stays as it is for what we start later, threads above all (setns(2), pid_namespaces(7)).
     let own = File::open("/proc/self/ns/pid").context("opening /proc/self/ns/pid")?;
     unshare(CloneFlags::CLONE_NEWPID).context("making a process namespace (root is needed)")?;
     // Found by its file even when that was removed.

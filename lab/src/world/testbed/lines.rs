@@ -1,9 +1,10 @@
-//! The lines between a testbed's coordinator and its nodes: read whole, and never longer than what either has to say.
+//! The lines between a testbed's coordinator and its nodes: read whole, and never longer than what
+//! either has to say.
 
 use std::io::{self, BufRead, Read};
 
-/// Bytes of a line at most. The longest answer has the figures of all flows and counters of a machine: some hundred bytes each, of some
-/// ten thousand.
+/// Bytes of a line at most. The longest answer has the figures of all flows and counters of a
+/// machine: some hundred bytes each, of some ten thousand.
 pub const LONGEST: usize = 16 << 20;
 
 /// Why there are no more lines.
@@ -38,7 +39,8 @@ impl From<io::Error> for LineError {
 /// The next line without its end; `None` where the other end has ended after a whole one.
 ///
 /// # Errors
-/// When it is too long, cut, no text, or cannot be read. Nothing that follows can be told apart then.
+/// When it is too long, cut, no text, or cannot be read. Nothing that follows can be told apart
+/// then.
 pub fn next(from: &mut impl BufRead, most: usize) -> Result<Option<String>, LineError> {
     let mut line = Vec::new();
     // One more than may be, and the end of the line.

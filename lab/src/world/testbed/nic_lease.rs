@@ -20,7 +20,8 @@ pub struct NicLease {
 /// What is to be lent; nothing is changed yet.
 ///
 /// # Errors
-/// With everything that speaks against it: an interface that is not there, is used twice, or carries what must not be cut.
+/// With everything that speaks against it: an interface that is not there, is used twice, or
+/// carries what must not be cut.
 pub fn plan(take: &NodeSetup, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec<NicLease>> {
     let (mut loans, mut faults, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (host, HostSetup { name, ports, .. }) in take.hosts.iter().enumerate() {

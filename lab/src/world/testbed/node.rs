@@ -1,5 +1,5 @@
-//! The node: what a machine's servers and gateways do. It is the first process of its own process namespace, with its own mounts and,
-//! for what is in no host's namespace, an empty network.
+//! The node: what a machine's servers and gateways do. It is the first process of its own process
+//! namespace, with its own mounts and, for what is in no host's namespace, an empty network.
 
 use super::lines;
 use super::nic_lease;
@@ -23,9 +23,11 @@ use tandem_linux::netns::NetNs;
 use tandem_linux::{link, nic, sandbox, sys, tc};
 use tandem_model::PortNo;
 
-/// A coordinator that says nothing for so long is gone, also when no end of the connection was seen.
+/// A coordinator that says nothing for so long is gone, also when no end of the connection was
+/// seen.
 pub const SILENCE: Duration = Duration::from_secs(20);
-/// Orders that wait while one is carried out; whoever sends more waits at the other end of the connection.
+/// Orders that wait while one is carried out; whoever sends more waits at the other end of the
+/// connection.
 const EVENTS: usize = 16;
 /// A gateway's bridge: beyond what the kernel gives to interfaces of its own.
 const BRIDGE: u32 = 90_000;

@@ -21,7 +21,8 @@ use tandem_testbed::ssh::{FILE, Remote, Ssh};
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a node may take to end, with everything given back.
 const END: Duration = Duration::from_secs(15);
-/// Lines that a node has said and nobody has read: each answers a question, and the next is asked after it.
+/// Lines that a node has said and nobody has read: each answers a question, and the next is asked
+/// after it.
 const LINES: usize = 16;
 /// Questions for one measurement of a clock.
 const ROUNDS: usize = 10;
@@ -40,7 +41,8 @@ enum State {
 /// A node that is there, or was.
 pub struct NodeClient {
     machine: String,
-    /// Held by the coordinator alone: when it lets go, the connection ends, with all that it has on this machine.
+    /// Held by the coordinator alone: when it lets go, the connection ends, with all that it has on
+    /// this machine.
     ssh: Weak<Ssh>,
     guard: u32,
     node: u32,
@@ -77,7 +79,8 @@ impl Open {
 }
 
 impl NodeClient {
-    /// Copies `program` to the machine, where nothing of it is left, starts a node and lets it take what it is to be.
+    /// Copies `program` to the machine, where nothing of it is left, starts a node and lets it take
+    /// what it is to be.
     ///
     /// # Errors
     /// With the machine's name and what it says; it is then as it was.
@@ -201,7 +204,8 @@ impl NodeClient {
             },
             State::Closed(why) => bail!("{why}"),
         };
-        // An answer that did not come may come to the next question: the channel is of no use any more.
+        // An answer that did not come may come to the next question: the channel is of no use any
+        // more.
         let mut why = format!("{}: its node is lost: {failed:#}", self.machine());
         if let State::Open(open) = std::mem::replace(&mut *state, State::Closed(String::new())) {
             let said = open.finish();

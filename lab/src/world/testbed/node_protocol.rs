@@ -1,4 +1,5 @@
-//! What the coordinator says to a machine's node: a JSON line asks, a line answers ([`LabResponse`](crate::control::messages::Answer)).
+//! What the coordinator says to a machine's node: a JSON line asks, a line answers
+//! ([`LabResponse`](crate::control::messages::Answer)).
 
 use crate::control::messages::LabRequest;
 use crate::node::guest::Ordered;
@@ -7,7 +8,8 @@ use crate::node::vms::Addressing;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
-/// The first line: what the machine is to be. Answered by `Ready`, or by `Error` with nothing changed.
+/// The first line: what the machine is to be. Answered by `Ready`, or by `Error` with nothing
+/// changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSetup {
     /// The interface of the control network, which stays where it is.
@@ -108,7 +110,8 @@ pub enum NodeRequest {
         /// Who is on other machines.
         others: Vec<(String, Ipv4Addr)>,
     },
-    /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `LoadVm`, `Loads`, `Down`.
+    /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `LoadVm`, `Loads`,
+    /// `Down`.
     LabRequest {
         /// The question.
         ask: LabRequest,

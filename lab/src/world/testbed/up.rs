@@ -18,7 +18,8 @@ use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_model::site;
 use tandem_testbed::inventory::Inventory;
 
-/// Between signs of life to the machines' nodes, which wait longer for one ([`super::node::SILENCE`]).
+/// Between signs of life to the machines' nodes, which wait longer for one
+/// ([`super::node::SILENCE`]).
 const ALIVE: Duration = Duration::from_secs(3);
 
 /// What `up` is asked for.
@@ -44,7 +45,8 @@ pub struct Plan {
 /// Takes a testbed over and returns when its servers and gateways are there; it runs on by itself.
 ///
 /// # Errors
-/// When a file has faults, a machine is not reached, somebody else holds the testbed, or a step failed; nothing is then left.
+/// When a file has faults, a machine is not reached, somebody else holds the testbed, or a step
+/// failed; nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Status> {
     let mut plan = plan.clone();
     plan.inventory = std::path::absolute(&plan.inventory)?;
@@ -71,7 +73,8 @@ pub fn up(plan: &Plan) -> anyhow::Result<Status> {
     }
 }
 
-/// `__testbed`: says one line on standard output (the lab's status, or why there is none) and then serves.
+/// `__testbed`: says one line on standard output (the lab's status, or why there is none) and then
+/// serves.
 ///
 /// # Errors
 /// When the testbed cannot be had.

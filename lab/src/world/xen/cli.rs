@@ -32,7 +32,8 @@ pub enum XenCommand {
         /// The image, as tests/xen/image makes it.
         #[arg(long, default_value = "target/xen/image")]
         image: PathBuf,
-        /// Where its files go: keys, site.toml, inventory.toml, hypervisors.toml, consoles. Emptied first.
+        /// Where its files go: keys, site.toml, inventory.toml, hypervisors.toml, consoles. Emptied
+        /// first.
         #[arg(long)]
         folder: Option<PathBuf>,
     },
@@ -74,7 +75,8 @@ pub enum XenCommand {
         /// Which.
         host: String,
     },
-    /// Look at everything that hosts, controller and driver are to do, and at what failures leave: what `scripts/test --xen` runs.
+    /// Look at everything that hosts, controller and driver are to do, and at what failures leave:
+    /// what `scripts/test --xen` runs.
     Check {
         /// Only these.
         only: Vec<String>,
@@ -84,11 +86,13 @@ pub enum XenCommand {
         /// The image, as tests/xen/image makes it.
         #[arg(long, default_value = "target/xen/image")]
         image: PathBuf,
-        /// Where the lab's files go, and beside them `check.out` with figures and raw files of pings.
+        /// Where the lab's files go, and beside them `check.out` with figures and raw files of
+        /// pings.
         #[arg(long, default_value = "target/xen/check")]
         folder: PathBuf,
     },
-    /// Ping a guest from the gateway until standard input closes; then print, as JSON, what was lost, by the guest's silence or by the network.
+    /// Ping a guest from the gateway until standard input closes; then print, as JSON, what was
+    /// lost, by the guest's silence or by the network.
     Watch {
         /// Which lab.
         #[command(flatten)]

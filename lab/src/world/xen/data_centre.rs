@@ -1,5 +1,5 @@
-//! A Xen lab with a controller of its own and agents on its switches: what tests and experiments run on. Dropping it takes all down; when
-//! this process is killed, lab and controller end too.
+//! A Xen lab with a controller of its own and agents on its switches: what tests and experiments
+//! run on. Dropping it takes all down; when this process is killed, lab and controller end too.
 
 use super::control;
 use super::supervisor;
@@ -50,7 +50,8 @@ pub struct Domain {
 }
 
 impl DataCentre {
-    /// Everything up: hosts booted, controller started, agents deployed, every switch connected. `agent` is a static `tandem-agent`.
+    /// Everything up: hosts booted, controller started, agents deployed, every switch connected.
+    /// `agent` is a static `tandem-agent`.
     ///
     /// # Errors
     /// With the step that failed; nothing is then left.
@@ -222,7 +223,8 @@ impl DataCentre {
         })
     }
 
-    /// Waits until a migration is in one of these phases; gives which. `None` when it has ended before.
+    /// Waits until a migration is in one of these phases; gives which. `None` when it has ended
+    /// before.
     ///
     /// # Errors
     /// When the controller does not answer.

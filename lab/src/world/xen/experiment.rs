@@ -1,11 +1,16 @@
-//! `experiment live-migration --world xen`: what a VM's peers notice of a move between two Xen hosts, by pings every 10 ms.
+//! `experiment live-migration --world xen`: what a VM's peers notice of a move between two Xen
+//! hosts, by pings every 10 ms.
 //!
-//! - `first`: `tandem migrate`. The controller makes the new place's rules, and only then the VM moves.
-//! - `after`: what a network does that hears of a move when it is done. The switches of domain 0 have rules for the old place only; `xl`
-//!   moves the VM by itself, and when it has, the rules are changed.
-//! - `pause`: the hypervisor's own pause alone. Rules send what is for the VM to both hosts all the time.
+//! - `first`: `tandem migrate`. The controller makes the new place's rules, and only then the VM
+//!   moves.
+//! - `after`: what a network does that hears of a move when it is done. The switches of domain 0
+//!   have rules for the old place only; `xl` moves the VM by itself, and when it has, the rules are
+//!   changed.
+//! - `pause`: the hypervisor's own pause alone. Rules send what is for the VM to both hosts all the
+//!   time.
 //!
-//! The last two are measured without a controller, on bridges that are made for it: nobody is there who would mend them.
+//! The last two are measured without a controller, on bridges that are made for it: nobody is there
+//! who would mend them.
 
 use super::{files, wait};
 use crate::experiment::live::{GAPS, Rules};
@@ -130,9 +135,11 @@ enum Towards {
     Both,
 }
 
-/// Rules of a hub, but for what is from and for the guest: only what is at a server is to be seen at its uplink.
+/// Rules of a hub, but for what is from and for the guest: only what is at a server is to be seen
+/// at its uplink.
 fn forward(dc: &DataCentre, towards: Towards) -> anyhow::Result<()> {
-    // Ports as the site's shape numbers them: core1 has the gateway at 1 and the edges at 2 and 3, edges the core at 1 and the server at 2.
+    // Ports as the site's shape numbers them: core1 has the gateway at 1 and the edges at 2 and 3,
+    // edges the core at 1 and the server at 2.
     let out = match towards {
         Towards::First => "output:2",
         Towards::Second => "output:3",

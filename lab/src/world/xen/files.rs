@@ -1,5 +1,5 @@
-//! What the lab writes down: the site and who is what in it, for the controller, the agents' deployment and people; and what each host
-//! is given for its boot.
+//! What the lab writes down: the site and who is what in it, for the controller, the agents'
+//! deployment and people; and what each host is given for its boot.
 
 use super::output;
 use crate::world::xen::network::Part;
@@ -110,10 +110,12 @@ pub fn inventory(name: &str, parts: &[Part], ssh_ports: &[u16], ports: Ports) ->
     out
 }
 
-/// What guests are made from, by name: the default first, then MiB dirtied and the pause between, in seconds.
+/// What guests are made from, by name: the default first, then MiB dirtied and the pause between,
+/// in seconds.
 pub const IMAGES: [(&str, u32, &str); 3] = [("idle", 0, "0"), ("web", 4, "2"), ("adversarial", 40, "0")];
 
-/// Which servers are which Xen hosts, and what guests are made from, for `tandem serve --hypervisors`.
+/// Which servers are which Xen hosts, and what guests are made from, for
+/// `tandem serve --hypervisors`.
 pub fn hypervisors(site: &Site, parts: &[Part], ssh_ports: &[u16]) -> String {
     let mut out = String::from(
         "# Written by `tandem-lab xen up`, for as long as that lab is up.\n[ssh]\nkey = \"key\"\nknown_hosts = \"known_hosts\"\n\n\
@@ -150,7 +152,8 @@ pub fn hypervisors(site: &Site, parts: &[Part], ssh_ports: &[u16]) -> String {
     out
 }
 
-/// The lab's keys: of whoever may log in (`key`), and of all hosts' sshd (`host-key`). Both are made anew for each lab.
+/// The lab's keys: of whoever may log in (`key`), and of all hosts' sshd (`host-key`). Both are
+/// made anew for each lab.
 ///
 /// # Errors
 /// When ssh-keygen fails.
@@ -177,8 +180,9 @@ pub fn known_hosts(folder: &Path, ports: &[u16]) -> anyhow::Result<()> {
     Ok(std::fs::write(folder.join("known_hosts"), lines)?)
 }
 
-/// A host's initial file system: the image's, with what this host is (`/host`) behind it, as the kernel allows
-/// (Documentation/driver-api/early-userspace/buffer-format.rst). It holds private keys, and is for its owner only.
+/// A host's initial file system: the image's, with what this host is (`/host`) behind it, as the
+/// kernel allows (Documentation/driver-api/early-userspace/buffer-format.rst). It holds private
+/// keys, and is for its owner only.
 ///
 /// # Errors
 /// When files cannot be read or written, or cpio fails.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A CPU on which both Xen 4.17 and its guests compute right under emulation. TRAP: `max`, with the mitigations off, corrupts registers
-/// of domain 0's programs as soon as a guest runs.
+/// A CPU on which both Xen 4.17 and its guests compute right under emulation. TRAP: `max`, with the
+/// mitigations off, corrupts registers of domain 0's programs as soon as a guest runs.
 const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,-rdtscp";
 /// MiB that domain 0 has; the rest is for guests.
 const DOMAIN0: u32 = 512;
@@ -59,7 +59,8 @@ impl Access {
     }
 }
 
-/// A host that runs, or did; killed when dropped, and by the kernel when this process ends any other way.
+/// A host that runs, or did; killed when dropped, and by the kernel when this process ends any
+/// other way.
 #[derive(Debug)]
 pub struct Host {
     /// How it is reached.
@@ -73,7 +74,8 @@ pub struct Host {
     boots: u32,
 }
 
-/// A loopback port that is free now. QEMU binds it a moment later; whoever took it in between makes QEMU say so.
+/// A loopback port that is free now. QEMU binds it a moment later; whoever took it in between makes
+/// QEMU say so.
 ///
 /// # Errors
 /// When there is none.
@@ -89,8 +91,9 @@ impl Host {
         Host { access, part, index, memory, image, child: None, began: Instant::now(), boots: 0 }
     }
 
-    /// Starts it; it boots on its own, with the disk that it had before if it was started before. Call it from the program's first
-    /// thread: the kernel ends QEMU when the thread that started it ends.
+    /// Starts it; it boots on its own, with the disk that it had before if it was started before.
+    /// Call it from the program's first thread: the kernel ends QEMU when the thread that started
+    /// it ends.
     ///
     /// # Errors
     /// When it runs already, or its disk or process cannot be made.
@@ -135,12 +138,14 @@ impl Host {
     fn arguments(&self) -> Vec<String> {
         let name = &self.access.name;
         let image = |file: &str| self.image.join(file).display().to_string();
-        // Without mitigations: nothing secret is in there, and they are what costs most under emulation.
+        // Without mitigations: nothing secret is in there, and they are what costs most under
+        // emulation.
         let xen = format!(
             "console=com1 com1=115200,8n1 dom0_mem={DOMAIN0}M,max:{DOMAIN0}M dom0_max_vcpus=1 noreboot spec-ctrl=no \
              spec-ctrl=eager-fpu xpti=no pcid=no edd=off"
         );
-        // Multiboot modules are separated by a comma: the kernel of domain 0 with its command line, its initial file system.
+        // Multiboot modules are separated by a comma: the kernel of domain 0 with its command line,
+        // its initial file system.
         let modules = format!(
             "{} console=hvc0 quiet root=/dev/vda mitigations=off net.ifnames=0,{name}.initrd",
             image("vmlinux")

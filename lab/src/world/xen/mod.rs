@@ -1,4 +1,5 @@
-//! The Xen lab: real Xen hosts under QEMU's emulation, with Open vSwitch in their domain 0, as one small data centre.
+//! The Xen lab: real Xen hosts under QEMU's emulation, with Open vSwitch in their domain 0, as one
+//! small data centre.
 //!
 //! ```text
 //!   tandem-lab xen up --> __xen (holds the name, a control socket) --> QEMU of xen1, xen2 ...     supervisor.rs, host.rs
@@ -8,11 +9,14 @@
 //!                             +--- edge1 --- srv1 (a bridge) --- guests
 //! ```
 //!
-//! A server of the site is a bridge in domain 0 into which Xen plugs the guests' interfaces; it has the server's own address, by which
-//! hosts reach each other. Switches are Open vSwitch bridges that agents make (`scripts/deploy` with the lab's `inventory.toml`), and the
-//! controller runs outside, where QEMU's control network finds it on loopback. Everything that `up` writes is in the lab's folder.
+//! A server of the site is a bridge in domain 0 into which Xen plugs the guests' interfaces; it has
+//! the server's own address, by which hosts reach each other. Switches are Open vSwitch bridges
+//! that agents make (`scripts/deploy` with the lab's `inventory.toml`), and the controller runs
+//! outside, where QEMU's control network finds it on loopback. Everything that `up` writes is in
+//! the lab's folder.
 //!
-//! The lab ends with its holder, also when that is killed: each QEMU asks the kernel for it. The image is `tests/xen/image`'s.
+//! The lab ends with its holder, also when that is killed: each QEMU asks the kernel for it. The
+//! image is `tests/xen/image`'s.
 
 pub mod check;
 pub mod cli;

@@ -1,7 +1,8 @@
-//! Which host holds which node of the site, what is cabled between hosts, and how a host's domain 0 is wired: data, made real by others.
+//! Which host holds which node of the site, what is cabled between hosts, and how a host's domain 0
+//! is wired: data, made real by others.
 //!
-//! The n-th edge switch and its servers are the n-th host's; all else is the first host's. A link between nodes of one host is a veth
-//! pair, one between hosts a pair of data cards joined by QEMU.
+//! The n-th edge switch and its servers are the n-th host's; all else is the first host's. A link
+//! between nodes of one host is a veth pair, one between hosts a pair of data cards joined by QEMU.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +18,8 @@ pub struct Part {
     pub host: String,
     /// Switches, with their ports.
     pub switches: Vec<(String, Vec<Port>)>,
-    /// Servers, each with its bridge. Guests take its name along when they move, so the n-th one is called alike on every host.
+    /// Servers, each with its bridge. Guests take its name along when they move, so the n-th one is
+    /// called alike on every host.
     pub servers: Vec<(String, String)>,
     /// Gateways: each a namespace of that name.
     pub gateways: Vec<String>,

@@ -1,13 +1,17 @@
-//! Pings to a guest that moves, and who lost which of them: the guest by its silence, or the network.
+//! Pings to a guest that moves, and who lost which of them: the guest by its silence, or the
+//! network.
 //!
-//! A gateway sends them; each server's uplink is watched. So three things are known of every ping: which servers it reached, whether the
-//! guest answered, and whether the answer came to the gateway. A ping is the network's loss when the guest answered and nothing came, or
-//! when it did not reach the server that the guest was on: the old one up to the guest's last answer there, the new one from the guest's
-//! first packet there, and in the silence between them any of the two. All else that is lost is the guest's own silence.
+//! A gateway sends them; each server's uplink is watched. So three things are known of every ping:
+//! which servers it reached, whether the guest answered, and whether the answer came to the
+//! gateway. A ping is the network's loss when the guest answered and nothing came, or when it did
+//! not reach the server that the guest was on: the old one up to the guest's last answer there, the
+//! new one from the guest's first packet there, and in the silence between them any of the two. All
+//! else that is lost is the guest's own silence.
 //!
-//! Hosts have clocks of their own, which drift under emulation. Which ping was the first after the silence is therefore told by pings that
-//! reached the new server before the guest did, wherever there are such; otherwise by the clocks' offset as the pings nearest to it show
-//! it (RFC 5905 section 8: half the difference of the fastest ways there and back).
+//! Hosts have clocks of their own, which drift under emulation. Which ping was the first after the
+//! silence is therefore told by pings that reached the new server before the guest did, wherever
+//! there are such; otherwise by the clocks' offset as the pings nearest to it show it (RFC 5905
+//! section 8: half the difference of the fastest ways there and back).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +58,8 @@ pub struct Report {
     pub duplicates: u64,
     /// The longest time between two answers, ms.
     pub longest_gap_ms: f64,
-    /// At the gateway, from the last answer of the old server to the first one of the new, ms; none where the guest did not move.
+    /// At the gateway, from the last answer of the old server to the first one of the new, ms; none
+    /// where the guest did not move.
     pub silence_ms: Option<f64>,
     /// Servers that it was heard on, in order.
     pub servers: Vec<String>,
@@ -123,7 +128,8 @@ impl Gateway {
 }
 
 impl Uplink {
-    /// Reads what `tcpdump -n -tt` wrote of the packets from and to `guest`; of pings, those with the identifier `id` (others ping too).
+    /// Reads what `tcpdump -n -tt` wrote of the packets from and to `guest`; of pings, those with
+    /// the identifier `id` (others ping too).
     pub fn read(server: &str, guest: &str, id: Option<u16>, text: &str) -> Uplink {
         let mut uplink = Uplink { server: server.to_owned(), ..Uplink::default() };
         let (mut requests, mut answers) = (Unwrap::default(), Unwrap::default());
@@ -174,7 +180,8 @@ pub fn most_pings<'t>(texts: impl Iterator<Item = &'t str>) -> Option<u16> {
     count.into_iter().max_by_key(|(_, n)| *n).map(|(id, _)| id)
 }
 
-/// Puts both together. A guest that moved more than once is told of its first and its last server only.
+/// Puts both together. A guest that moved more than once is told of its first and its last server
+/// only.
 pub fn report(gateway: &Gateway, uplinks: &[Uplink]) -> Report {
     let mut heard: Vec<&Uplink> = uplinks.iter().filter(|u| !u.answers.is_empty()).collect();
     heard.sort_by_key(|u| u.answers.keys().next().copied());
@@ -243,7 +250,8 @@ mod tests {
     const GUEST: &str = "10.0.0.2";
     const NONE: std::ops::RangeInclusive<u64> = std::ops::RangeInclusive::new(1, 0);
 
-    /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead; pings every 10 ms, 1 ms each way.
+    /// A guest that answers `old` on server 1 and `new` on server 2, whose clock is 5 s ahead;
+    /// pings every 10 ms, 1 ms each way.
     struct Story {
         sent: u64,
         /// When it announces itself on its new server, as a ping's number.

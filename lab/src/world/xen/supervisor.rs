@@ -1,5 +1,5 @@
-//! The process that a lab lives by: it prepares the folder, starts the hosts, and answers on the control socket until it is told to end.
-//! All of its hosts end with it, however it ends.
+//! The process that a lab lives by: it prepares the folder, starts the hosts, and answers on the
+//! control socket until it is told to end. All of its hosts end with it, however it ends.
 
 use super::control;
 use super::files;
@@ -41,10 +41,12 @@ pub struct Plan {
     pub folder: PathBuf,
 }
 
-/// Brings a lab up and returns when all its hosts are ready; it runs on by itself. Progress goes to `say`.
+/// Brings a lab up and returns when all its hosts are ready; it runs on by itself. Progress goes to
+/// `say`.
 ///
 /// # Errors
-/// When something is missing, there is such a lab already, or a host does not come up; nothing then runs, and the logs are in the folder.
+/// When something is missing, there is such a lab already, or a host does not come up; nothing then
+/// runs, and the logs are in the folder.
 pub fn up(plan: &Plan, mut say: impl FnMut(&str)) -> anyhow::Result<Status> {
     let mut child = Command::new(std::env::current_exe().context("finding this program")?);
     child.arg("__xen").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -87,7 +89,8 @@ struct Lab {
     _lock: File,
 }
 
-/// `__xen`: says lines on standard output (progress, then the lab's status or why there is none) and then serves.
+/// `__xen`: says lines on standard output (progress, then the lab's status or why there is none)
+/// and then serves.
 ///
 /// # Errors
 /// When the lab cannot be had.
@@ -270,7 +273,8 @@ enum Heard {
     Released,
 }
 
-/// Answers until it is told to end. All is done by this thread: QEMU must be started by one that lives as long as the lab.
+/// Answers until it is told to end. All is done by this thread: QEMU must be started by one that
+/// lives as long as the lab.
 fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
     // An asker at a time is carried out; others wait with what they ask.
     let (sender, heard) = mpsc::sync_channel(ASKED);

@@ -1,4 +1,5 @@
-//! Pings a guest from a gateway every few milliseconds and watches every server's uplink, until told to stop; then says what was lost, and by whom.
+//! Pings a guest from a gateway every few milliseconds and watches every server's uplink, until
+//! told to stop; then says what was lost, and by whom.
 
 use super::pings;
 use super::wait;

@@ -1,4 +1,5 @@
-//! What fails: hosts without memory, cut connections, hosts that die, and people who were there before us.
+//! What fails: hosts without memory, cut connections, hosts that die, and people who were there
+//! before us.
 
 use super::Bench;
 use crate::world::xen::data_centre::PATIENCE;
@@ -87,7 +88,8 @@ pub(super) fn behind_our_back(b: &mut Bench<'_>) -> anyhow::Result<()> {
             ensure!(end != "moved", "a VM that is gone was moved");
         }
     }
-    // Either it is started again where it was, or the controller says that it is lost; never two, never one that nobody knows.
+    // Either it is started again where it was, or the controller says that it is lost; never two,
+    // never one that nobody knows.
     let state = wait("the VM again, or its end", PATIENCE, || {
         let known = b.dc.server_of(vm.id)?;
         let there = b.dc.domains("srv1")?.len() + b.dc.domains("srv2")?.len();

@@ -1,4 +1,5 @@
-//! A controller that is killed while a VM moves: the next one finishes the move or undoes it, and the VM is in one place.
+//! A controller that is killed while a VM moves: the next one finishes the move or undoes it, and
+//! the VM is in one place.
 
 use super::Bench;
 use anyhow::ensure;

@@ -1,7 +1,8 @@
-//! What `scripts/test --xen` looks at: the controller with its `xl` driver on real Xen hosts, moves under pings, and what failures leave.
+//! What `scripts/test --xen` looks at: the controller with its `xl` driver on real Xen hosts, moves
+//! under pings, and what failures leave.
 //!
-//! Each check starts from hosts without domains and says what it found. One that fails does not keep the others from being tried; the run
-//! fails in the end. Figures are collected for a table.
+//! Each check starts from hosts without domains and says what it found. One that fails does not
+//! keep the others from being tried; the run fails in the end. Figures are collected for a table.
 
 mod failures;
 mod interrupted;

@@ -1,4 +1,5 @@
-//! Moves that go well: live there and back under pings, cold with a disk, and one that is cancelled.
+//! Moves that go well: live there and back under pings, cold with a disk, and one that is
+//! cancelled.
 
 use super::Bench;
 use anyhow::ensure;
