@@ -1,4 +1,7 @@
+use super::receiver::UNKNOWN_PEERS;
 use super::*;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 
 /// A VM that writes at a rate, and can be told to cancel when it is so far.
 struct Vm<'a> {
@@ -180,7 +183,8 @@ fn answer(to: SocketAddrV4, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn who_only_connects_is_closed_and_keeps_nobody_out() {
     let (to, expected) = receiver();
-    let silent: Vec<TcpStream> = (0..4 * STRANGERS).map(|_| TcpStream::connect(to).expect("open")).collect();
+    let silent: Vec<TcpStream> =
+        (0..4 * UNKNOWN_PEERS).map(|_| TcpStream::connect(to).expect("open")).collect();
     // Those beyond the first few are closed at once; the rest when they have not said who they are.
     for mut stream in silent {
         stream.set_read_timeout(Some(STALL * 4)).expect("a time-out");

@@ -1,19 +1,21 @@
 //! The lab of a testbed: serves what every lab serves, and forwards it to the machines' nodes.
 
-use super::clock_offset;
-use crate::control::messages::{Clock, FlowReport, LabRequest, LabResponse, Machine, Pings, Status};
+mod flows;
+
+use crate::control::messages::{Clock, LabRequest, LabResponse, Machine, Pings, Status};
 use crate::control::peer_lines::PeerLines;
 use crate::control::service::{LabBackend, Reports, lock};
 use crate::node::guest::Ordered;
 use crate::node::loads::{self, ServerLoad};
-use crate::node::traffic::{ENDED, FlowSpec, clock, tool_of};
+use crate::node::traffic::{FlowSpec, clock, tool_of};
 use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
 use crate::world::emulated::lab_process::{address, addressing, flow};
 use crate::world::testbed::node_client::NodeClient;
 use crate::world::testbed::node_protocol::{HostSetup, NodeRequest, NodeSetup, PortSetup};
 use anyhow::{Context, bail};
-use std::collections::{BTreeMap, VecDeque};
+use flows::Flows;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -29,43 +31,6 @@ const FACTS: &str = "uname -r; PATH=$PATH:/usr/sbin:/sbin ovs-vswitchd --version
 /// Measurements of clocks that are kept, of all machines together: experiments take a few each
 /// minute.
 const CLOCKS: usize = 10_000;
-
-/// A flow's ends.
-#[derive(Debug, Clone, Copy)]
-struct Ends {
-    from: usize,
-    to: usize,
-    /// When it was started, nanoseconds on our clock.
-    started: i64,
-}
-
-/// Where flows are: those that run, and the last [`ENDED`] that do not.
-#[derive(Debug, Default)]
-struct Flows {
-    ends: BTreeMap<u64, Ends>,
-    /// Those that ended, the first first.
-    ended: VecDeque<u64>,
-}
-
-impl Flows {
-    /// Notes one that begins: where it was before, if it was.
-    fn begin(&mut self, id: u64, ends: Ends) -> Option<Ends> {
-        self.ended.retain(|n| *n != id);
-        self.ends.insert(id, ends)
-    }
-
-    /// Notes that one ends: where it is. Its figures are kept where it is.
-    fn end(&mut self, id: u64) -> Option<Ends> {
-        let ends = self.ends.get(&id).copied()?;
-        self.ended.retain(|n| *n != id);
-        self.ended.push_back(id);
-        while self.ended.len() > ENDED {
-            let Some(oldest) = self.ended.pop_front() else { break };
-            self.ends.remove(&oldest);
-        }
-        Some(ends)
-    }
-}
 
 /// A running VM: on which server, on which of the nodes.
 #[derive(Debug, Clone, Copy)]
@@ -326,69 +291,10 @@ impl Testbed {
         self.nodes.get(node).context("a machine that is not there")?.ask(order)
     }
 
-    fn start_flow(&self, spec: &FlowSpec, from: &str, to: &str) -> anyhow::Result<()> {
-        let ends = Ends { from: self.node_of(from)?, to: self.node_of(to)?, started: clock().cast_signed() };
-        if let Some(before) = lock(&self.flows).begin(spec.id, ends)
-            && (before.from, before.to) != (ends.from, ends.to)
-        {
-            self.stop_ends(spec.id, before)?;
-        }
-        let order = |from: Option<&str>, to: Option<&str>| NodeRequest::StartFlow {
-            spec: spec.clone(),
-            from: from.map(str::to_owned),
-            to: to.map(str::to_owned),
-        };
-        if ends.from == ends.to {
-            return self.ask(ends.from, &order(Some(from), Some(to))).map(drop);
-        }
-        // The receiver first: the first packet is to find it.
-        self.ask(ends.to, &order(None, Some(to)))?;
-        self.ask(ends.from, &order(Some(from), None)).map(drop)
-    }
-
-    fn stop_ends(&self, id: u64, ends: Ends) -> anyhow::Result<()> {
-        let order = NodeRequest::LabRequest { ask: LabRequest::StopFlow { id } };
-        self.ask(ends.from, &order)?;
-        if ends.from != ends.to {
-            self.ask(ends.to, &order)?;
-        }
-        Ok(())
-    }
-
-    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
-        self.all_there()?;
-        let asked =
-            side_by_side(&self.nodes, |node| node.ask(&NodeRequest::LabRequest { ask: LabRequest::Flows }));
-        let mut seen: Vec<BTreeMap<u64, FlowReport>> = Vec::new();
-        for answer in asked {
-            let LabResponse::Flows { flows } = answer? else { bail!("a node answered something else") };
-            seen.push(flows.into_iter().map(|f| (f.id, f)).collect());
-        }
-        let clocks = lock(&self.clocks);
-        let of = |node: usize, id: u64| seen.get(node).and_then(|s| s.get(&id));
-        Ok(lock(&self.flows)
-            .ends
-            .iter()
-            .filter_map(|(id, ends)| {
-                let (sender, receiver) = (of(ends.from, *id)?, of(ends.to, *id)?);
-                if ends.from == ends.to {
-                    return Some(receiver.clone());
-                }
-                // A mean delay belongs to the middle of the flow's time.
-                let middle = ends.started + (receiver.seconds * 5e8) as i64;
-                let offset = |n: usize| {
-                    self.nodes.get(n).map_or(0.0, |n| clock_offset::offset_at(&clocks, n.machine(), middle))
-                };
-                Some(clock_offset::merge(sender, receiver, (offset(ends.from), offset(ends.to))))
-            })
-            .collect())
-    }
-
     /// A node that is lost has servers that use nothing; the others' are still told.
     fn server_loads(&self) -> anyhow::Result<Vec<ServerLoad>> {
         let mut all = Vec::new();
-        for answer in
-            side_by_side(&self.nodes, |node| node.ask(&NodeRequest::LabRequest { ask: LabRequest::Loads }))
+        for answer in side_by_side(&self.nodes, |node| node.ask(&NodeRequest::Ask { ask: LabRequest::Loads }))
         {
             match answer {
                 Ok(LabResponse::Loads { servers }) => all.extend(servers),
@@ -432,7 +338,7 @@ impl Testbed {
             return Ok(LabResponse::Remote { ssh: ssh.words(), prefix: "exec".into() });
         }
         let node = self.nodes.get(self.node_of(name)?).context("a machine that is not there")?;
-        let order = NodeRequest::LabRequest { ask: LabRequest::Find { node: name.to_owned() } };
+        let order = NodeRequest::Ask { ask: LabRequest::Find { node: name.to_owned() } };
         let LabResponse::Found { netns } = node.ask(&order)? else {
             bail!("the node answered something else")
         };
@@ -536,7 +442,7 @@ impl LabBackend for Testbed {
             LabRequest::Counters => {
                 let mut all = Vec::new();
                 for node in &self.nodes {
-                    let answer = node.ask(&NodeRequest::LabRequest { ask: LabRequest::Counters })?;
+                    let answer = node.ask(&NodeRequest::Ask { ask: LabRequest::Counters })?;
                     let LabResponse::Counters { counters } = answer else {
                         bail!("a node answered something else")
                     };
@@ -545,7 +451,7 @@ impl LabBackend for Testbed {
                 LabResponse::Counters { counters: all }
             }
             LabRequest::LoadVm { vm, .. } => {
-                self.ask(self.node_of(&format!("vm{vm}"))?, &NodeRequest::LabRequest { ask: ask.clone() })?
+                self.ask(self.node_of(&format!("vm{vm}"))?, &NodeRequest::Ask { ask: ask.clone() })?
             }
             LabRequest::Loads => LabResponse::Loads { servers: self.server_loads()? },
             LabRequest::Pauses => LabResponse::Pauses { pauses: Vec::new() },

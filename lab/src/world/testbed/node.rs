@@ -179,7 +179,7 @@ fn carry_out(hosts: &Hosts, order: NodeRequest) -> anyhow::Result<LabResponse> {
             LabResponse::Done
         }
         NodeRequest::Ping { senders, others } => LabResponse::Pings(hosts.ping(senders, &others)?),
-        NodeRequest::LabRequest { ask } => match ask {
+        NodeRequest::Ask { ask } => match ask {
             LabRequest::Find { node } => {
                 let netns = hosts.descriptor(&node).with_context(|| format!("there is no node {node:?}"))?;
                 LabResponse::Found { netns }

@@ -224,7 +224,7 @@ impl NodeClient {
         let before = std::mem::replace(&mut *state, State::Closed("it was ended".into()));
         let State::Open(mut open) = before else { return Ok(()) };
         let machine = self.machine();
-        open.say(&serde_json::to_string(&NodeRequest::LabRequest { ask: LabRequest::Down })?)
+        open.say(&serde_json::to_string(&NodeRequest::Ask { ask: LabRequest::Down })?)
             .with_context(|| format!("{machine}: its node is lost"))?;
         loop {
             match open.hear(END).with_context(|| format!("{machine}: its node does not end"))? {

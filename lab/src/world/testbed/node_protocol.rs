@@ -112,8 +112,24 @@ pub enum NodeRequest {
     },
     /// What is asked of every lab: `Find`, `Flows`, `StopFlow`, `Counters`, `LoadVm`, `Loads`,
     /// `Down`.
-    LabRequest {
+    Ask {
         /// The question.
         ask: LabRequest,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node's program may be another build than the coordinator's (`--node-program`).
+    #[test]
+    fn lines_to_nodes_are_worded_as_they_have_been() {
+        let line = |order: &NodeRequest| serde_json::to_string(order).expect("JSON");
+        assert_eq!(line(&NodeRequest::Now), r#"{"order":"now"}"#);
+        let flows = NodeRequest::Ask { ask: LabRequest::Flows };
+        assert_eq!(line(&flows), r#"{"order":"ask","ask":{"ask":"flows"}}"#);
+        let setup = NodeSetup { control: "eth0".into(), hosts: Vec::new() };
+        assert_eq!(serde_json::to_string(&setup).expect("JSON"), r#"{"control":"eth0","hosts":[]}"#);
+    }
 }

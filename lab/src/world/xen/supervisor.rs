@@ -269,7 +269,7 @@ const ASKERS: usize = 64;
 
 /// One line of a connection, or the end of one that held the lab.
 enum Heard {
-    XenRequest(XenRequest, UnixStream),
+    Request(XenRequest, UnixStream),
     Released,
 }
 
@@ -310,7 +310,7 @@ fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
         }
     })?;
     while let Ok(heard) = heard.recv() {
-        let Heard::XenRequest(ask, stream) = heard else { return Ok(()) };
+        let Heard::Request(ask, stream) = heard else { return Ok(()) };
         let answer = lab.carry_out(&ask).unwrap_or_else(|e| XenResponse::Error { why: format!("{e:#}") });
         // An asker that has gone needs no answer.
         let _ = writeln!(&stream, "{}", serde_json::to_string(&answer)?);
@@ -327,7 +327,7 @@ fn listen(stream: &UnixStream, sender: &mpsc::SyncSender<Heard>) {
     let _ = reader.read_line(&mut line);
     let (Ok(ask), Ok(back)) = (serde_json::from_str::<XenRequest>(&line), stream.try_clone()) else { return };
     let holds = matches!(ask, XenRequest::Hold);
-    let _ = sender.send(Heard::XenRequest(ask, back));
+    let _ = sender.send(Heard::Request(ask, back));
     if holds {
         line.clear();
         let _ = reader.read_to_string(&mut line);
