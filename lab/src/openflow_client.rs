@@ -23,7 +23,7 @@ pub(crate) struct Refusal {
     pub(crate) code: u16,
 }
 
-/// See the module.
+/// A connection to one switch.
 pub(crate) struct OpenFlowClient {
     stream: UnixStream,
     input: Vec<u8>,
@@ -54,7 +54,9 @@ pub(crate) fn add(cookie: u64, priority: u16, matching: Match, instructions: Vec
 pub(crate) fn delete(cookie: u64) -> Message {
     let mut message = add(cookie, 0, Match::any(), Vec::new());
     if let Message::FlowMod(flow) = &mut message {
-        (flow.cookie_mask, flow.table_id, flow.command) = (u64::MAX, ALL_TABLES, command::DELETE);
+        flow.cookie_mask = u64::MAX;
+        flow.table_id = ALL_TABLES;
+        flow.command = command::DELETE;
     }
     message
 }

@@ -78,7 +78,7 @@ pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// See the module.
+/// A folder below the system's temporary folder, removed when it is dropped.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 

@@ -104,7 +104,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let api = options.api.clone();
     let mut threads = Vec::new();
     for (n, at, arguments) in results {
-        let (program, api) = (program.clone(), api.clone());
+        let program = program.clone();
+        let api = api.clone();
         threads.push(std::thread::spawn(move || {
             let output = Command::new(program)
                 .args(["--api", &api, "vm", "request"])

@@ -47,7 +47,8 @@ fn keeping_best_fit_frees_servers_and_saves_energy() {
     let removed = Removed(out.clone());
     report::write(&out, &small(), &runs).expect("files");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a file");
-    let (series, summary) = (read("series.csv"), read("summary.csv"));
+    let series = read("series.csv");
+    let summary = read("summary.csv");
     assert!(
         series.starts_with("keep_policy;second;vms;active_servers;moves;moved_gib;rejected;watts;kwh\nno;0;"),
         "{series}"

@@ -96,7 +96,8 @@ impl Place {
     fn up_for(&self, more: &[&str]) -> Result<Output> {
         let site = self.folder.join("site.toml").display().to_string();
         let socket = |n: &str| format!("unix:{}", self.folder.join(n).display());
-        let (controller, agents) = (socket("openflow.sock"), socket("agents.sock"));
+        let controller = socket("openflow.sock");
+        let agents = socket("agents.sock");
         let rest = ["--datapath", "soft", "--controller", &controller, "--agents", &agents];
         self.own(&[&["up", "--site", &site, "--name", &self.name][..], &rest, more].concat())
     }

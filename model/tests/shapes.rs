@@ -160,8 +160,8 @@ fn a_fat_tree_is_the_one_of_the_paper() {
         for node in of_role(t, Role::Core) {
             assert_eq!(links_to(t, node, Role::Aggregation), k as usize);
         }
-        let (first, last) =
-            (NodeId::Server(ServerId(0)), NodeId::Server(ServerId(t.servers.len() as u32 - 1)));
+        let first = NodeId::Server(ServerId(0));
+        let last = NodeId::Server(ServerId(t.servers.len() as u32 - 1));
         let paths = tandem_model::paths::all_shortest(t, first, last, usize::MAX, |_| true);
         assert_eq!(paths.len(), half * half);
         assert!(paths.iter().all(|p| p.len() == 6), "server, edge, aggregation, core and down again");

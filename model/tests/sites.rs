@@ -146,7 +146,8 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
         legacy("desk", "srv2", "edge2")
     );
     let built = site(&text);
-    let (t, p) = (&built.topology, &plain.topology);
+    let t = &built.topology;
+    let p = &plain.topology;
     assert_eq!((t.switches.len(), t.links.len()), (p.switches.len() + 4, p.links.len() + 4));
     for (n, node) in [("edge1", 3), ("edge2", 2), ("hall", 2), ("up", 2), ("low", 2), ("desk", 2)] {
         let id = t.by_name(n).expect("a node");

@@ -163,7 +163,8 @@ impl<'a> Picture<'a> {
                 writeln!(out, "<text x=\"16\" y=\"{y:.0}\" fill=\"#555\">{level} ({})</text>", nodes.len());
         }
         for link in &t.links {
-            let (a, b) = (self.spot(link.a), self.spot(link.b));
+            let a = self.spot(link.a);
+            let b = self.spot(link.b);
             let stroke = if self.roomy { 1.6 } else { 0.8 };
             let _ = writeln!(
                 out,
@@ -181,7 +182,8 @@ impl<'a> Picture<'a> {
         // Labels come after all lines and boxes, so that none is hidden.
         if self.roomy {
             for link in &t.links {
-                let (a, b) = (self.spot(link.a), self.spot(link.b));
+                let a = self.spot(link.a);
+                let b = self.spot(link.b);
                 self.label(&mut out, link.a, a, b);
                 self.label(&mut out, link.b, b, a);
             }
@@ -201,12 +203,14 @@ impl<'a> Picture<'a> {
             end.port
         );
         let Some((_, interface)) = self.plugged(end) else { return };
-        let (dx, dy) = (other.0 - at.0, other.1 - at.1);
+        let dx = other.0 - at.0;
+        let dy = other.1 - at.1;
         let length = dx.hypot(dy).max(1.0);
         // Never upside down.
         let angle = dy.atan2(dx).to_degrees();
         let (angle, anchor) = if angle.abs() > 90.0 { (angle + 180.0, "end") } else { (angle, "start") };
-        let (x, y) = (at.0 + dx / length * 14.0, at.1 + dy / length * 14.0);
+        let x = at.0 + dx / length * 14.0;
+        let y = at.1 + dy / length * 14.0;
         let _ = writeln!(
             out,
             "<text transform=\"translate({x:.1} {y:.1}) rotate({angle:.1})\" text-anchor=\"{anchor}\" dy=\"-4\" font-size=\"10\">{}</text>",
@@ -229,7 +233,8 @@ impl<'a> Picture<'a> {
             place.y,
             place.width
         );
-        let (x, middle) = (place.x, place.y + BOX_HEIGHT / 2.0);
+        let x = place.x;
+        let middle = place.y + BOX_HEIGHT / 2.0;
         if !self.roomy {
             let _ = writeln!(
                 out,
@@ -282,7 +287,8 @@ pub fn table(site: &Site, cabling: &dyn Cabling) -> String {
                 format!("{}.{}", site.topology.name(end.node), end.port),
             )
         };
-        let (a, b) = (end(link.a), end(link.b));
+        let a = end(link.a);
+        let b = end(link.b);
         rows.push([a.0, a.1, a.2, b.2, b.1, b.0, link.cfg.rate.to_string()]);
     }
     let width = |column: usize| rows.iter().map(|r| r[column].len()).max().unwrap_or(0);

@@ -26,7 +26,8 @@ impl Simulation {
                 }
             }
             Effect::ApplyRules { switch, txn, add, remove } => {
-                let (added, removed) = (add.len() as u32, remove.len() as u32);
+                let added = add.len() as u32;
+                let removed = remove.len() as u32;
                 self.later(delays.rules, Event::RulesApplied { switch, txn, added, removed });
                 let owners = add.iter().map(|r| r.cookie).filter_map(Cookie::owner);
                 let mut vms: Vec<u32> =

@@ -390,7 +390,8 @@ mod tests {
                     anew.start(*id, *rate, TrafficTool::UDP, path.clone(), now);
                 }
                 for id in there.keys() {
-                    let (a, b) = (flows.rate(*id).expect("there").0, anew.rate(*id).expect("there").0);
+                    let a = flows.rate(*id).expect("there").0;
+                    let b = anew.rate(*id).expect("there").0;
                     assert!(a.abs_diff(b) <= 2, "seed {seed}, step {step}: {id} has {a}, anew {b}");
                 }
                 for line in &flows.lines {

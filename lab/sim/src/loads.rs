@@ -194,7 +194,8 @@ impl Loads {
         if past.is_zero() {
             return;
         }
-        (s.since, s.cpu_ns) = (now, s.cpu_ns + s.cores * past.as_nanos() as f64);
+        s.since = now;
+        s.cpu_ns += s.cores * past.as_nanos() as f64;
         let seconds = past.as_secs_f64();
         for id in &s.vms {
             if let Some(vm) = self.vms.get_mut(id) {
@@ -282,7 +283,9 @@ mod tests {
         let site = site::read(text, "x").expect("a good site");
         let mut loads = Loads::new(&site, Time::ZERO);
         let has = Resources { cpu: 4, ram: Bytes(1 << 30), ..Resources::default() };
-        let (a, b, at) = (ServerId(0), ServerId(1), Time::from_secs);
+        let a = ServerId(0);
+        let b = ServerId(1);
+        let at = Time::from_secs;
         for vm in [VmId(1), VmId(2)] {
             loads.place(vm, a, has, at(0));
         }

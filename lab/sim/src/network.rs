@@ -72,7 +72,8 @@ impl Simulation {
             if self.down.contains_key(&LinkId(n)) {
                 continue;
             }
-            let (a, b) = ((a, link.a.port), (b, link.b.port));
+            let a = (a, link.a.port);
+            let b = (b, link.b.port);
             self.feed(Event::LinkSeen { from: a, to: b })?;
             self.feed(Event::LinkSeen { from: b, to: a })?;
         }
@@ -89,7 +90,8 @@ impl Simulation {
             .iter()
             .filter_map(|(port, link)| {
                 let out = site.topology.link(*link)?.hop_from(*link, NodeId::Switch(id));
-                let (tx, rx) = (self.flows.bytes(out), self.flows.bytes(Hop { down: !out.down, ..out }));
+                let tx = self.flows.bytes(out);
+                let rx = self.flows.bytes(Hop { down: !out.down, ..out });
                 let packets = |bytes: u64| bytes / u64::from(site.traffic.packet);
                 Some(PortSample {
                     port: *port,

@@ -33,7 +33,8 @@ fn spec(sim: &Simulation, vm: VmId) -> VmSpec {
 
 fn order(sim: &mut Simulation, vm: VmId, from: ServerId, to: ServerId, manner: MigrationMode) {
     let spec = Box::new(spec(sim, vm));
-    let (rate, downtime) = (BitRate::mbit(50), Duration::from_millis(300));
+    let rate = BitRate::mbit(50);
+    let downtime = Duration::from_millis(300);
     let migration = ID;
     let effect = Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds: 30 };
     sim.apply_effect(effect);
@@ -97,7 +98,8 @@ fn a_transfer_takes_what_the_model_predicts_and_is_a_flow_on_its_links() {
         sim.run_until(Time::from_secs(11)).expect("a run");
         let sent = path.iter().map(|hop| sim.flows().bytes(*hop)).collect::<Vec<_>>();
         assert_eq!(sent, [6_250_000; 3], "a second of 50 Mbit/s");
-        let (memory, pause) = (Bytes(100 << 20), Duration::from_millis(300));
+        let memory = Bytes(100 << 20);
+        let pause = Duration::from_millis(300);
         let predicted = precopy::predict(memory, BitRate::mbit(50), BitRate::mbit(dirty), pause, 30);
         let (_, ended) = outcome(&mut sim, 3000);
         assert_eq!(downtime(&ended), predicted.downtime, "{dirty} Mbit/s dirty");
@@ -114,7 +116,8 @@ fn a_transfer_takes_what_the_model_predicts_and_is_a_flow_on_its_links() {
 fn a_cold_move_is_silent_all_the_time_and_sends_the_disk_too() {
     let (mut sim, vm, from, to) = running();
     order(&mut sim, vm, from, to, MigrationMode::Cold);
-    let (memory, disk) = (Bytes(100 << 20), sim.vms[&vm].1.resources.disk);
+    let memory = Bytes(100 << 20);
+    let disk = sim.vms[&vm].1.resources.disk;
     let predicted = precopy::cold(memory, disk, BitRate::mbit(50));
     let (_, ended) = outcome(&mut sim, 4000);
     assert_eq!(downtime(&ended), predicted.duration);

@@ -143,7 +143,8 @@ impl Transfers {
     }
 
     pub(super) fn set_faults(&mut self, faults: Faults, seed: u64) {
-        (self.faults, self.random) = (faults, ChaCha8Rng::seed_from_u64(seed));
+        self.faults = faults;
+        self.random = ChaCha8Rng::seed_from_u64(seed);
     }
 
     /// The core has written down where a migration's traffic goes.
@@ -168,7 +169,8 @@ impl Transfers {
     }
 
     fn draw_fault(&mut self) -> Option<Fault> {
-        let (drawn, faults) = (self.draw(), self.faults);
+        let drawn = self.draw();
+        let faults = self.faults;
         if drawn < faults.fail {
             Some(Fault::Fail)
         } else if drawn < faults.fail + faults.hang {
@@ -214,7 +216,8 @@ impl Simulation {
         }
         self.transfers.counts.begun += 1;
         self.transfers.by_vm.insert(order.vm, id);
-        let (rate, path) = (order.rate, self.transfers.paths.get(&id).cloned().unwrap_or_default());
+        let rate = order.rate;
+        let path = self.transfers.paths.get(&id).cloned().unwrap_or_default();
         let transfer = Transfer {
             order,
             began: self.now,
@@ -256,7 +259,8 @@ impl Simulation {
         transfer.settle(now);
         transfer.rate = self.flows.rate(flow(id)).map_or(0, |r| r.0);
         transfer.epoch += 1;
-        let (epoch, rate) = (transfer.epoch, u128::from(transfer.rate));
+        let epoch = transfer.epoch;
+        let rate = u128::from(transfer.rate);
         let needs = match (transfer.left, rate) {
             (0, _) => Some(0),
             (_, 0) => None,
@@ -288,7 +292,9 @@ impl Simulation {
         let short = (u128::from(rest) * BIT_NANOS).div_ceil(rate) <= transfer.order.downtime.as_nanos();
         let last = short || transfer.round >= transfer.order.rounds.max(1);
         transfer.round += 1;
-        (transfer.round_at, transfer.since, transfer.round_bytes) = (now, now, rest);
+        transfer.round_at = now;
+        transfer.since = now;
+        transfer.round_bytes = rest;
         transfer.left = u128::from(rest) * BIT_NANOS;
         if last {
             transfer.paused_at = Some(now);
@@ -369,7 +375,8 @@ impl Simulation {
 
     pub(super) fn break_transfer(&mut self, id: MigrationId, fault: Fault) {
         let Some(transfer) = self.transfers.by_id.get_mut(&id) else { return };
-        let (vm, from) = (transfer.order.vm, transfer.order.from);
+        let vm = transfer.order.vm;
+        let from = transfer.order.from;
         match fault {
             Fault::Fail => {
                 let why = "the connection between the hypervisors was cut".into();
@@ -379,7 +386,8 @@ impl Simulation {
             Fault::Hang if transfer.paused_at.is_some() => {}
             Fault::Hang => {
                 transfer.settle(self.now);
-                (transfer.hangs, transfer.rate) = (true, 0);
+                transfer.hangs = true;
+                transfer.rate = 0;
                 self.flows.ask(flow(id), BitRate(0), self.now);
                 self.follow_rates();
             }

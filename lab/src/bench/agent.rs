@@ -114,7 +114,8 @@ fn measure(name: &str, text: &str, site: &Site, options: &Options) -> anyhow::Re
     let busy = (agent.busy()? - before) / start.elapsed().as_secs_f64() * 100.0;
     let memory = agent.memory()?;
     // Killed and started again, it reads all that is there, and finds it right.
-    let (mut times, mut writes) = (Vec::new(), 0);
+    let mut times = Vec::new();
+    let mut writes = 0;
     for _ in 0..options.repeat {
         drop(agent);
         agent = Agent::start(folder)?;
@@ -143,7 +144,8 @@ fn wires(site: &Site, switches: &[SwitchId]) -> anyhow::Result<usize> {
     let mut index = 100;
     for id in switches {
         for (port, _) in site.topology.ports(NodeId::Switch(*id)) {
-            let (name, far) = (port_name(&site.topology, *id, *port), format!("far{index}"));
+            let name = port_name(&site.topology, *id, *port);
+            let far = format!("far{index}");
             requests.push(link::Veth::new((&name, index, &here), (&far, index + 1, &here)).request());
             requests.push(link::set_up(index + 1, true));
             index += 2;
@@ -182,8 +184,8 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Agent> {
-        let (program, log) =
-            (controller_process::beside("tandem-agent", "TANDEM_AGENT")?, folder.join("agent.log"));
+        let program = controller_process::beside("tandem-agent", "TANDEM_AGENT")?;
+        let log = folder.join("agent.log");
         let child = Command::new(&program)
             .arg("--config")
             .arg(folder.join("agent.toml"))

@@ -92,15 +92,14 @@ fn names(datapath: Datapath, length: usize) -> Vec<String> {
 fn wires(datapath: Datapath, length: usize, first: u32) -> anyhow::Result<Row> {
     let here = NetNs::current()?;
     let mut ends = NetNs::many(2, link::disable_ipv6)?;
-    let (receiver, sender) = (ends.pop().context("two")?, ends.pop().context("two")?);
+    let receiver = ends.pop().context("two")?;
+    let sender = ends.pop().context("two")?;
     let switches = names(datapath, length);
     let mut requests = Vec::new();
     let mut up = Vec::new();
     for n in 0..=length {
-        let (left, right) = (
-            format!("{}p2", names(datapath, length)[n.max(1) - 1]),
-            format!("{}p1", switches[n.min(length - 1)]),
-        );
+        let left = format!("{}p2", names(datapath, length)[n.max(1) - 1]);
+        let right = format!("{}p1", switches[n.min(length - 1)]);
         let index = first + 2 * n as u32;
         let a = if n == 0 { ("from", index, &sender) } else { (left.as_str(), index, &here) };
         let b = if n == length { ("to", index + 1, &receiver) } else { (right.as_str(), index + 1, &here) };
@@ -167,7 +166,8 @@ fn program(socket: &Path) -> anyhow::Result<()> {
 /// UDP packets of some flows, each a frame of this many bytes with its check sequence.
 pub(crate) fn frames(length: usize) -> (Vec<u8>, Vec<(u32, u32)>) {
     let length = length - 4;
-    let (mut data, mut places) = (Vec::new(), Vec::new());
+    let mut data = Vec::new();
+    let mut places = Vec::new();
     for flow in 0..FLOWS {
         let start = data.len();
         data.extend([2, 0, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 1, 8, 0]);
@@ -201,8 +201,11 @@ impl Row {
         let (data, one) = frames(size);
         let places: Vec<(u32, u32)> = one.iter().cycle().take(64).copied().collect();
         let begin = self.arrived()?;
-        let (mut sent, mut lost, mut last) = (0u64, 0u64, (begin, Instant::now()));
-        let (mut counted, mut from) = (0, None);
+        let mut sent = 0u64;
+        let mut lost = 0u64;
+        let mut last = (begin, Instant::now());
+        let mut counted = 0;
+        let mut from = None;
         let start = Instant::now();
         while start.elapsed() < time {
             let now = self.arrived()?;

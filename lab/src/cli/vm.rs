@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use tandem_model::BitRate;
 
-/// See the module.
+/// What `tandem-lab vm` can be told.
 #[derive(Debug, Subcommand)]
 pub enum VmCommand {
     /// Let a VM do something else from now on than its image does.
@@ -127,7 +127,8 @@ pub fn move_vm(
 pub fn run(command: VmCommand) -> anyhow::Result<()> {
     match command {
         VmCommand::Load { name, user, vm, cpu, dirty, working_set, net, gateway } => {
-            let (lab, vm) = (labs::pick(name, user.as_deref())?, id(&vm)?);
+            let lab = labs::pick(name, user.as_deref())?;
+            let vm = id(&vm)?;
             let change = Change { cpu, dirty: dirty.map(|d| d.0), working_set };
             messages::ask(&lab, &LabRequest::LoadVm { vm, change })?;
             if let Some(net) = net {

@@ -1,9 +1,9 @@
-//! Lanes: orders that concern the same thing are carried out one after the other, as they came;
-//! those of different things side by side.
+//! A queue of orders by key: orders that concern the same thing are executed one after the other, as
+//! they came; those that concern different things are executed side by side.
 //!
-//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its
-//! own, and holds its lane meanwhile, so that a stop never overtakes the start before it and no
-//! worker waits for a transfer.
+//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its own,
+//! and its key's other orders wait meanwhile, so that a stop never overtakes the start before it and
+//! no worker waits for a transfer.
 
 use crate::control::service::lock;
 use std::collections::{BTreeMap, VecDeque};
@@ -40,11 +40,11 @@ struct Job {
 
 #[derive(Default)]
 struct Inner {
-    /// Lanes with something under way or to be done; what waits in each.
+    /// Keys with something under way or to be done; what waits for each.
     queues: BTreeMap<Key, VecDeque<Job>>,
-    /// Lanes with nothing under way and something to be done.
+    /// Keys with nothing under way and something to be done.
     ready: VecDeque<Key>,
-    /// What waits in all lanes together.
+    /// What waits for all keys together.
     waiting: usize,
     closed: bool,
 }
@@ -55,7 +55,7 @@ struct Shared {
     more: Condvar,
 }
 
-/// See the module. The workers end when it is dropped; what is under way is finished.
+/// A queue of orders by key, and the workers that execute them. The workers end when it is dropped; what is under way is finished.
 pub struct KeyedQueue {
     shared: Arc<Shared>,
 }
@@ -69,14 +69,16 @@ impl KeyedQueue {
     pub fn new<G: 'static>(enter: impl Fn() -> G + Clone + Send + 'static) -> std::io::Result<KeyedQueue> {
         let shared: Arc<Shared> = Arc::default();
         for n in 0..WORKERS {
-            let (shared, enter) = (shared.clone(), enter.clone());
+            let shared = shared.clone();
+            let enter = enter.clone();
             std::thread::Builder::new().name(format!("orders-{n}")).spawn(move || {
                 let _guard = enter();
                 while let Some((key, job)) = shared.next() {
                     match job.length {
                         Length::Short => shared.execute(key, job.work),
                         Length::Long => {
-                            let (own, enter) = (shared.clone(), enter.clone());
+                            let own = shared.clone();
+                            let enter = enter.clone();
                             let work = Arc::new(Mutex::new(Some(job.work)));
                             let theirs = work.clone();
                             let started = std::thread::Builder::new().name("order".into()).spawn(move || {
@@ -104,7 +106,7 @@ impl KeyedQueue {
         lock(&self.shared.inner).waiting
     }
 
-    /// Adds an order to the end of its lane.
+    /// Adds an order behind those of its key.
     pub fn submit(&self, key: Key, length: Length, work: impl FnOnce() + Send + 'static) {
         let mut inner = lock(&self.shared.inner);
         let job = Job { length, work: Box::new(work) };
@@ -126,7 +128,7 @@ impl Drop for KeyedQueue {
 }
 
 impl Shared {
-    /// The next order of a lane in which nothing is under way; `None` at the end.
+    /// The next order of a key of which nothing is under way; `None` at the end.
     fn next(&self) -> Option<(Key, Job)> {
         let mut inner = lock(&self.inner);
         loop {
@@ -145,7 +147,7 @@ impl Shared {
 
     fn execute(&self, key: Key, work: Work) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            tracing::error!("an order for {key:?} has panicked; the next one of its lane goes on");
+            tracing::error!("an order for {key:?} has panicked; the next one of its key goes on");
         }
         let mut inner = lock(&self.inner);
         if inner.queues.get(&key).is_some_and(VecDeque::is_empty) {
@@ -166,7 +168,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_lane_keeps_its_order_and_long_orders_hold_their_own_lane_only() {
+    fn a_key_keeps_its_order_and_long_orders_hold_up_their_own_key_only() {
         let queues = KeyedQueue::new(|| ()).expect("threads");
         let (say, said) = mpsc::channel();
         let (open, gate) = mpsc::channel::<()>();
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_panics_does_not_hold_up_its_lane() {
+    fn an_order_that_panics_does_not_hold_up_its_key() {
         let queues = KeyedQueue::new(|| ()).expect("threads");
         let (say, said) = mpsc::channel();
         for n in 0..2 * WORKERS {

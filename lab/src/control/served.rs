@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn one_controller_is_served_and_the_next_when_it_has_gone() {
-        let (served, now) = (Served::default(), Instant::now());
+        let served = Served::default();
+        let now = Instant::now();
         let first = served.admit("lab", controller("a"), now).expect("nobody is served");
         let refused = served.admit("lab", controller("b"), now).expect_err("a is served");
         assert_eq!(refused.status.code(), tonic::Code::FailedPrecondition);

@@ -130,7 +130,7 @@ impl Reports {
     }
 }
 
-/// Where orders go: into their lanes, so that a stop never overtakes its start and nobody waits for
+/// Where orders go: into the queue of what they concern, so that a stop never overtakes its start and nobody waits for
 /// a migration.
 struct Orders<W> {
     world: Arc<W>,
@@ -195,7 +195,7 @@ impl<W: LabBackend> Hypervisor for Service<W> {
 }
 
 impl<W: LabBackend> Orders<W> {
-    /// Carries an order out at once where that takes no time, or puts it into its lane.
+    /// Executes an order at once where that takes no time, or puts it into the queue.
     fn take(self: &Arc<Self>, order: Kind) {
         let key = match &order {
             Kind::Allocate(a) => Key::Vm(a.vm),
@@ -236,7 +236,8 @@ impl<W: LabBackend> Orders<W> {
     }
 
     fn execute(&self, order: Kind) {
-        let (world, reports) = (&self.world, &self.reports);
+        let world = &self.world;
+        let reports = &self.reports;
         match order {
             Kind::Allocate(a) => {
                 let vm = a.vm;
@@ -286,7 +287,7 @@ impl<W: LabBackend> Orders<W> {
                 }
             }
             Kind::TrafficStop(t) => world.stop_traffic(t.id),
-            // These are not put into lanes by this way.
+            // These are not put into the queue in this way.
             Kind::Migrate(_)
             | Kind::CancelMigration(_)
             | Kind::SetMigrationRate(_)
@@ -294,7 +295,7 @@ impl<W: LabBackend> Orders<W> {
         }
     }
 
-    /// Moves a VM in its lane's turn, and reports how that has ended.
+    /// Moves a VM when its turn comes, and reports how that has ended.
     fn migrate(&self, order: &wire::Migrate, control: &Control) -> What {
         let migration = order.migration;
         let how = match todo(order, self.world.server_of(order.vm), self.migrations.ended(order)) {
@@ -304,7 +305,8 @@ impl<W: LabBackend> Orders<W> {
                 match self.world.migrate(order, control, &say) {
                     Ok(downtime) => {
                         self.kept.change(order.vm, |kept| {
-                            (kept.server, kept.uplink_port) = (order.to, order.uplink_port);
+                            kept.server = order.to;
+                            kept.uplink_port = order.uplink_port;
                             kept.resources = order.resources.or(kept.resources);
                         });
                         What::Moved(wire::Moved { migration, downtime_ns: Some(downtime) })
@@ -442,7 +444,8 @@ pub fn run(
             let _ = writeln!(stream, "{}", serde_json::to_string(&LabResponse::Error { why })?);
             continue;
         }
-        let (orders, conversations) = (orders.clone(), conversations.clone());
+        let orders = orders.clone();
+        let conversations = conversations.clone();
         conversations.fetch_add(1, Ordering::Relaxed);
         let ended = conversations.clone();
         let talk = move || {

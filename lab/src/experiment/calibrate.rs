@@ -142,7 +142,8 @@ impl Lab<'_> {
     /// Sends along all `ways` at once, at `rates`, for a while; what arrived.
     fn send(&self, pairs: &[(&End, &End)], rates: &[u64], seconds: f64) -> anyhow::Result<Vec<FlowReport>> {
         for (id, ((from, to), rate)) in (FLOWS..).zip(pairs.iter().zip(rates)) {
-            let (from, to) = ((*from).clone(), (*to).clone());
+            let from = (*from).clone();
+            let to = (*to).clone();
             let tcp = *rate > UDP_LIMIT;
             (self.ask)(&LabRequest::StartFlow { id, from, to, rate: *rate, tcp, tool: None })?;
         }
@@ -206,7 +207,8 @@ impl Lab<'_> {
         // What was sent in the last moment may still be on its way.
         let lost = flow.sent.saturating_sub(flow.received).saturating_sub(2);
         let loss = 100.0 * lost as f64 / flow.sent.max(1) as f64;
-        let (from, to) = (from.clone(), to.clone());
+        let from = from.clone();
+        let to = to.clone();
         Ok(Some(Way { from, to, hops, delay_ms: flow.delay_ms, loss, narrowest }))
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// See the module.
+/// What was run, and with what.
 #[derive(Debug, Serialize)]
 pub struct Manifest {
     /// Name of the experiment.

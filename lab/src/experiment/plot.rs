@@ -93,7 +93,8 @@ pub fn bars(
     root.fill(&WHITE).map_err(|e| fail(&e))?;
     let values = || series.iter().flat_map(|(_, v)| v).copied().filter(|v| v.is_finite() && *v > 0.0);
     // Room above for the legend.
-    let (least, most) = (values().fold(1.0, f64::min) / 2.0, values().fold(1.0, f64::max) * 15.0);
+    let least = values().fold(1.0, f64::min) / 2.0;
+    let most = values().fold(1.0, f64::max) * 15.0;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 22))
         .margin(14)
@@ -192,7 +193,8 @@ pub fn occupation(
                 let share = f64::from(*n) / f64::from(most.max(1));
                 let shade = |from: f64, to: f64| (from + (to - from) * share) as u8;
                 let color = RGBColor(shade(225.0, 20.0), shade(235.0, 60.0), shade(250.0, 140.0));
-                let (x, y) = (second as f64, server as f64 + 1.0);
+                let x = second as f64;
+                let y = server as f64 + 1.0;
                 Rectangle::new([(x, y - 0.45), (x + 1.0, y + 0.45)], color.filled())
             })
         });

@@ -145,7 +145,8 @@ pub fn run(
     let text = |link: u32| site.map_or_else(|| Ok(site_text(link)), |own| adapted(own, link));
     let first = text(options.link.first().copied().unwrap_or(10))?;
     let mut manifest = Manifest::new("qos-classes", world.kind(), 0, &first);
-    let (mut cells, mut records) = (Vec::new(), Records::default());
+    let mut cells = Vec::new();
+    let mut records = Records::default();
     let mut selection = String::new();
     for link in &options.link {
         let bench = Bench::start(world, *link, &text(*link)?)?;
@@ -283,14 +284,16 @@ impl Bench {
         // What was sent in the last moment may still be on its way.
         let lost = idle.sent.saturating_sub(idle.received).saturating_sub(2);
         let part = |n: usize| {
-            let (from, until) =
-                (seconds * n as f64 + SETTLE.min(seconds / 2.0), seconds * (n + 1) as f64 - 0.1);
+            let from = seconds * n as f64 + SETTLE.min(seconds / 2.0);
+            let until = seconds * (n + 1) as f64 - 0.1;
             let inside: Vec<&Sample> = samples.iter().filter(|s| s.at > from && s.at <= until).collect();
             let mean =
                 |class: usize| inside.iter().map(|s| s.rate[class]).sum::<f64>() / inside.len().max(1) as f64;
             [mean(0), mean(1)]
         };
-        let (both, again, alone) = (part(1), part(3), part(2));
+        let both = part(1);
+        let again = part(3);
+        let alone = part(2);
         let total = [both[0] + again[0], both[1] + again[1]];
         let sum = (total[0] + total[1]).max(f64::MIN_POSITIVE);
         Ok(Cell {

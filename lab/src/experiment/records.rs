@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// See the module.
+/// Counters and clocks that were read off the machines of a run.
 #[derive(Debug, Default)]
 pub struct Records {
     counters: String,

@@ -38,7 +38,7 @@ pub struct Change {
     pub working_set: Option<f64>,
 }
 
-/// See the module. Times are nanoseconds of one clock that never runs back.
+/// What a VM has and uses. Times are nanoseconds of one clock that never runs back.
 #[derive(Debug, Clone)]
 pub struct Guest {
     /// Cores.
@@ -63,7 +63,9 @@ impl Guest {
     pub fn new(ordered: &Ordered, now: u64) -> anyhow::Result<Guest> {
         let Image { behaviour, .. } = image(&ordered.image)?;
         let behaviour = Behaviour { disk_written: behaviour.disk_written.min(ordered.disk), ..behaviour };
-        let (cpu, ram, disk) = (ordered.cpu, ordered.ram, ordered.disk);
+        let cpu = ordered.cpu;
+        let ram = ordered.ram;
+        let disk = ordered.disk;
         Ok(Guest { cpu, ram, disk, behaviour, runs: true, at: now, cpu_ns: 0.0, dirtied: 0.0 })
     }
 
@@ -95,7 +97,9 @@ impl Guest {
     /// It has these resources from now on.
     pub fn resize(&mut self, r: wire::Resources, now: u64) {
         self.tick(now);
-        (self.cpu, self.ram, self.disk) = (r.cpu_cores, r.ram_bytes, r.disk_bytes);
+        self.cpu = r.cpu_cores;
+        self.ram = r.ram_bytes;
+        self.disk = r.disk_bytes;
     }
 
     /// CPU time that it has used, besides its processes': nanoseconds.

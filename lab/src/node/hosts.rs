@@ -39,7 +39,7 @@ pub struct Host {
     pub direct: bool,
 }
 
-/// See the module.
+/// The servers and gateways of a lab, or those of a site that are on this machine.
 pub struct Hosts {
     /// Servers.
     pub servers: Vec<Host>,
@@ -174,7 +174,8 @@ impl Hosts {
     pub fn start_flow(&self, spec: FlowSpec, from: Option<&str>, to: Option<&str>) -> anyhow::Result<()> {
         let place = |name: &str| self.place(name).with_context(|| format!("there is no node {name:?}"));
         let gate = from.map(|name| self.gate(name)).unwrap_or_default();
-        let (from, to) = (from.map(place).transpose()?, to.map(place).transpose()?);
+        let from = from.map(place).transpose()?;
+        let to = to.map(place).transpose()?;
         lock(&self.traffic).start(spec, from.as_ref().map(|ns| (ns, gate)), to.as_ref())
     }
 

@@ -134,7 +134,8 @@ impl Collector {
             let vms = by_server.remove(&n).unwrap_or_default();
             let mut used = self.servers.get(&n).copied().unwrap_or_default();
             used.ram = vms.iter().map(|(_, u)| u.ram).sum();
-            (used.rx, used.tx) = (*rx, *tx);
+            used.rx = *rx;
+            used.tx = *tx;
             ServerLoad { name: host.name.clone(), used, vms }
         });
         Ok(servers.collect())

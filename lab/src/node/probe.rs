@@ -254,8 +254,9 @@ impl Probes {
             std::thread::Builder::new().name(format!("probe {what}")).spawn(work)
         };
         for name in &probe.taps {
-            let (socket, times, drain) =
-                (tap(&place(name)?, probe.vm.1)?, Times::default(), now.drain.clone());
+            let socket = tap(&place(name)?, probe.vm.1)?;
+            let times = Times::default();
+            let drain = now.drain.clone();
             now.seen.push(times.clone());
             // Ethernet, IPv4 and UDP headers come before what was sent.
             let sent = now.sent[0].clone();
@@ -264,7 +265,9 @@ impl Probes {
         }
         for (n, socket) in ends.iter().enumerate() {
             // What arrives at the VM went down.
-            let (socket, times, drain) = (socket.try_clone()?, now.arrived[1 - n].clone(), now.drain.clone());
+            let socket = socket.try_clone()?;
+            let times = now.arrived[1 - n].clone();
+            let drain = now.drain.clone();
             let sent = now.sent[1 - n].clone();
             let work = move || receive(&socket, 0, &times, &sent, &drain);
             now.receivers.push(spawn("receiver", Box::new(work))?);
@@ -311,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_number_that_nobody_has_sent_takes_no_room() {
-        let (sent, times) = (Times::default(), Times::default());
+        let sent = Times::default();
+        let times = Times::default();
         for number in 0..3 {
             put(&sent, number, 10 + number);
         }

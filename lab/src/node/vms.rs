@@ -227,7 +227,8 @@ impl Vms {
             Ok(Some(client))
         })??;
         let inode = processes::inode(&ns)?;
-        let (gate, guest) = (Gate::default(), Arc::new(Mutex::new(guest)));
+        let gate = Gate::default();
+        let guest = Arc::new(Mutex::new(guest));
         let vm = Vm { server, ns, known: None, port, inode, gate, guest, identity, client };
         self.running.insert(id, vm);
         Ok(())

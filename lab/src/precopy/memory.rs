@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_first_round_has_all_and_the_next_what_was_dirtied() {
-        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 0.25).expect("small"), Sum::new(256));
+        let mut memory = Memory::new(1, 1 << 20, 0.25).expect("small");
+        let mut sum = Sum::new(256);
         assert_eq!(send(&mut memory, &mut sum), 256);
         assert_eq!((memory.missing(), sum.total().0), (0, 256));
         memory.written(1e9);
@@ -214,7 +215,8 @@ mod tests {
 
     #[test]
     fn what_was_dirtied_and_not_sent_is_missing() {
-        let (mut memory, mut sum) = (Memory::new(1, 1 << 20, 1.0).expect("small"), Sum::new(256));
+        let mut memory = Memory::new(1, 1 << 20, 1.0).expect("small");
+        let mut sum = Sum::new(256);
         send(&mut memory, &mut sum);
         memory.written(40.0 * PAGE as f64);
         let round = memory.begin_round();

@@ -41,7 +41,7 @@ struct Inner {
     ended: VecDeque<(Key, What)>,
 }
 
-/// See the module.
+/// The migrations of a lab: those under way, and how those ended that may be asked about.
 #[derive(Debug, Default)]
 pub struct Migrations(Mutex<Inner>);
 
@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn one_that_is_under_way_is_not_begun_again_and_says_what_it_said_last() {
-        let (all, reports) = (Migrations::default(), Reports::default());
+        let all = Migrations::default();
+        let reports = Reports::default();
         assert!(matches!(all.begin(&order(5)), Begun::New(_)));
         assert!(matches!(all.begin(&order(5)), Begun::UnderWay(None)));
         let said = What::Suspended(wire::Suspended { migration: 5 });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// See the module. Times are given by the caller, from any start.
+/// A token bucket. Times are given by the caller, from any start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenBucket {
     /// Bytes a second.

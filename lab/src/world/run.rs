@@ -206,7 +206,8 @@ impl Run {
         tool: TrafficTool,
     ) -> anyhow::Result<()> {
         let tcp = tool == TrafficTool::TCP;
-        let (from, to) = (from.clone(), to.clone());
+        let from = from.clone();
+        let to = to.clone();
         self.ask(&LabRequest::StartFlow { id, from, to, rate, tcp, tool: Some(tool) }).map(drop)
     }
 

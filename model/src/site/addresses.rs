@@ -128,7 +128,8 @@ pub(super) fn check_room(
     prefix_len: u8,
 ) {
     let a = root.section(c, "addresses");
-    let (network, gateways) = (plan.network, plan.gateways);
+    let network = plan.network;
+    let gateways = plan.gateways;
     let size = 1u64 << (32 - u32::from(prefix_len));
     if u64::from(plan.servers_per_prefix) + 2 >= size {
         let problem =

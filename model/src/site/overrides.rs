@@ -66,7 +66,8 @@ impl<'a> Lists<'a> {
 
         let is_new = |n: &String| !names.contains_key(n);
         let mut seen = BTreeSet::new();
-        let (mut first, mut after) = (Vec::new(), Vec::new());
+        let mut first = Vec::new();
+        let mut after = Vec::new();
         let legacy: Vec<(String, Section<'a>)> =
             (self.legacy.into_iter()).map(|mut s| (s.text(c, "name").unwrap_or_default(), s)).collect();
         for mut s in self.links {
@@ -218,7 +219,9 @@ fn link(
     if let Some(rate) = rate {
         check_rate(&l, c, "rate", rate);
     }
-    let (delay, loss, queue) = (l.duration(c, "delay"), loss(&mut l, c), l.count(c, "queue", 1..=100_000));
+    let delay = l.duration(c, "delay");
+    let loss = loss(&mut l, c);
+    let queue = l.count(c, "queue", 1..=100_000);
     check_delay(&l, c, delay.unwrap_or_default());
     for id in ids {
         let Some(link) = t.links.get_mut(id.0 as usize) else { continue };
@@ -317,8 +320,11 @@ fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, 
     };
     for link in ends {
         let Some(link) = links.get_mut(link.0 as usize) else { continue };
-        let (a, b, cfg) = (link.a, link.b, link.cfg);
-        let (upper, lower) = (end(), end());
+        let a = link.a;
+        let b = link.b;
+        let cfg = link.cfg;
+        let upper = end();
+        let lower = end();
         if matches!(a.node, NodeId::Gateway(_)) {
             *link = Link { a, b: upper, cfg };
             links.push(Link { a: lower, b, cfg });

@@ -311,7 +311,8 @@ fn read_classes(
     queue: u32,
 ) -> (Vec<ServiceClass>, Option<ClassId>) {
     let mut classes: Vec<ServiceClass> = Vec::new();
-    let (mut default, mut total) = (None, 0.0);
+    let mut default = None;
+    let mut total = 0.0;
     for (n, mut s) in root.list(c, "class").into_iter().enumerate() {
         let name = s.text(c, "name").unwrap_or_default();
         let usable = (1..=16).contains(&name.len())

@@ -69,9 +69,11 @@ pub(super) fn all(datapath: Datapath, folder: &Path, options: &Options) -> anyho
     let [alone, _] = loss(&bench, time, false)?;
     let [idle, backlogged] = loss(&bench, time, true)?;
     eprintln!("{name}: rules");
-    let (mut install, mut hardware) = (Vec::new(), Vec::new());
+    let mut install = Vec::new();
+    let mut hardware = Vec::new();
     for count in COUNTS {
-        let (mut times, mut held) = (Vec::new(), 0);
+        let mut times = Vec::new();
+        let mut held = 0;
         // Few rules take so short that other work of the machine shows in a single time.
         for _ in 0..options.repeat.max(1) * if count < 100 { 10 } else { 1 } {
             let (time, of) = installation(&mut bench, count)?;
@@ -92,7 +94,8 @@ fn round_trips(to: Ipv4Addr, count: u32) -> anyhow::Result<Vec<f64>> {
     let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let to = SockAddr::from(SocketAddrV4::new(to, 0));
-    let (mut trips, mut lost) = (Vec::new(), 0);
+    let mut trips = Vec::new();
+    let mut lost = 0;
     for n in 0..count.max(1) + FIRST {
         let number = (n as u16).to_be_bytes();
         let mut packet = vec![8, 0, 0, 0, 0x54, 0x44, number[0], number[1]];

@@ -30,7 +30,7 @@ pub(super) const SLOW: &str = "10 Mbit/s";
 const FORWARD: u64 = 1;
 const SWITCH: &str = "sw";
 
-/// See the module. The wires are there as long as their ends.
+/// One switch with four ends. The wires are there as long as their ends.
 pub(super) struct Testbench {
     pub(super) client: OpenFlowClient,
     ends: Vec<NetNs>,
@@ -58,7 +58,8 @@ fn wires() -> anyhow::Result<Vec<NetNs>> {
     let ends = NetNs::many(4, link::disable_ipv6)?;
     let mut requests = Vec::new();
     for (end, ns) in (1..).zip(&ends) {
-        let (near, far) = (format!("{SWITCH}p{end}"), format!("end{end}"));
+        let near = format!("{SWITCH}p{end}");
+        let far = format!("end{end}");
         let veth = Veth::new((&near, 100 + u32::from(end), &here), (&far, index(end), ns));
         requests.push(veth.mac_b(mac(end)).request());
     }

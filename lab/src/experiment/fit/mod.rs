@@ -163,7 +163,8 @@ impl Progress<'_> {
     }
 
     fn second(&mut self, second: u64, last: u64, ratio: f64) -> anyhow::Result<()> {
-        let (name, percent) = (self.name, ratio * 100.0);
+        let name = self.name;
+        let percent = ratio * 100.0;
         if !self.shown {
             return Ok(());
         }

@@ -70,7 +70,9 @@ fn wires(options: &Options) -> anyhow::Result<Wires> {
     let here = NetNs::current()?;
     let mut spaces = NetNs::many(3, link::disable_ipv6)?.into_iter();
     let mut next = || spaces.next().context("three namespaces");
-    let (a, b, far) = (next()?, next()?, next()?);
+    let a = next()?;
+    let b = next()?;
+    let far = next()?;
     let sink = Veth::new(("hq-out", 150, &here), ("sink", 250, &far)).request();
     let mut requests = vec![sink];
     let ports = [0, 1, 2].map(|n| format!("hq-card{n}"));
@@ -168,7 +170,8 @@ fn frame(class: usize) -> Vec<u8> {
 /// The rules of the card: each sender's port is a class.
 fn card_rules(mark: Mark) -> Vec<tandem_openflow::of13::Message> {
     let rule = |(n, (_, _, dscp, priority)): (u32, (&str, u64, u8, u8))| {
-        let (mut fields, mut actions) = (vec![Field::InPort(n)], Vec::new());
+        let mut fields = vec![Field::InPort(n)];
+        let mut actions = Vec::new();
         match mark {
             Mark::None => {}
             Mark::Dscp => {
@@ -256,7 +259,8 @@ fn part(options: &Options, wires: &Wires, mark: Mark, places: Vec<String>) -> an
     let mut batch = Batch::new(1500);
     let (mut bytes, mut marked) = ([0u64; 2], [0u64; 2]);
     let mut series = Vec::new();
-    let (mut sent, mut turn) = (0u64, [0, 1]);
+    let mut sent = 0u64;
+    let mut turn = [0, 1];
     let mut first = None;
     let mut last = (0.0, [0u64; 2]);
     let start = Instant::now();

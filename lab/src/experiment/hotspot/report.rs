@@ -38,7 +38,9 @@ pub fn summary(outcomes: &[Outcome]) -> String {
     for o in outcomes {
         let cool = o.cool.map_or(String::new(), |s| format!("{s:.0}"));
         let of = conditions(o);
-        let (noticed, begun, periods) = (o.noticed, o.begun, o.periods());
+        let noticed = o.noticed;
+        let begun = o.begun;
+        let periods = o.periods();
         let _ = writeln!(text, "{of};{noticed:.3};{begun:.3};{periods:.3};{};{cool};{}", o.over, o.moves);
     }
     text

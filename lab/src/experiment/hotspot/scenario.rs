@@ -136,13 +136,15 @@ pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
     let early = run.sim.take_events();
     ensure!(early.is_empty(), "something was said or moved before anything was hot: {early:?}");
     let seconds = scenario.tail.as_secs();
-    let (mut rows, mut events) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    let mut events = Vec::new();
     let mut bytes = run.bytes();
     for second in 0..seconds {
         run.heat(Duration::from_secs(second));
         run.sim.run_until(Time::ZERO + HOT + Duration::from_secs(second + 1))?;
         let ratio = run.ratio(&mut bytes);
-        let (under_way, moves) = (run.sim.under_way().len(), run.sim.moved().moved);
+        let under_way = run.sim.under_way().len();
+        let moves = run.sim.moved().moved;
         rows.push(Row { second: second as i64, ratio, under_way, moves });
         events.extend(run.sim.take_events());
     }

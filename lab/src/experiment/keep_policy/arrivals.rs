@@ -56,8 +56,10 @@ fn size(random: &mut ChaCha8Rng) -> Resources {
 
 /// VMs that live `hours` after midnight, on average.
 pub fn expected(options: &Options, hours: f64) -> f64 {
-    let (turn, life) = (TAU / 24.0, options.lifetime_hours);
-    let (damping, lag) = ((1.0 + (turn * life).powi(2)).sqrt(), (turn * life).atan());
+    let turn = TAU / 24.0;
+    let life = options.lifetime_hours;
+    let damping = (1.0 + (turn * life).powi(2)).sqrt();
+    let lag = (turn * life).atan();
     f64::from(options.vms) * (1.0 - options.swing / damping * (turn * (hours - QUIET) - lag).cos())
 }
 
@@ -125,7 +127,8 @@ mod tests {
             list.iter().filter(lives).count() as f64
         };
         for hour in 0..24 {
-            let (there, wanted) = (alive(f64::from(hour)), expected(&options, f64::from(hour)));
+            let there = alive(f64::from(hour));
+            let wanted = expected(&options, f64::from(hour));
             // Poisson: five standard deviations.
             assert!((there - wanted).abs() < 5.0 * wanted.sqrt(), "hour {hour}: {there} instead of {wanted}");
         }

@@ -209,7 +209,8 @@ pub fn run(options: &Options, keep: bool) -> anyhow::Result<Run> {
     let mut day = Day { sim, next: arrivals.into_iter().peekable(), rejected: 0 };
     let midnight = Time::ZERO + WARM_UP;
     day.until(midnight)?;
-    let (start, before) = (day.row(Row::default(), TransferCounts::default()), day.sim.moved());
+    let start = day.row(Row::default(), TransferCounts::default());
+    let before = day.sim.moved();
     let rejected_before = day.rejected;
     let requested = |day: &mut Day| day.sim.core().counters().requested;
     let requests_before = requested(&mut day);

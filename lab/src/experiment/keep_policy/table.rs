@@ -66,7 +66,8 @@ impl Table {
     /// Waits until no migration is under way, and returns every occupation on the way there.
     fn settle(&mut self) -> anyhow::Result<Vec<Occupation>> {
         let mut seen = vec![self.occupation()];
-        let (end, mut quiet) = (self.sim.now() + PATIENCE, 0);
+        let end = self.sim.now() + PATIENCE;
+        let mut quiet = 0;
         // A step is shorter than any transfer; between two of them the core needs a few.
         while quiet < 100 {
             ensure!(self.sim.now() < end, "moves have not ended within {} s", PATIENCE.as_secs());
@@ -130,7 +131,8 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
         for step in plan.moves.iter().filter(|m| m.vm == *vm) {
             ensure!(step.from == *server, "{vm} is planned to leave {}, but is on {server}", step.from);
             let slot = |s: ServerId| Some(s.0 as usize).filter(|n| *n < now.len()).context("a fourth server");
-            let (from, to) = (slot(step.from)?, slot(step.to)?);
+            let from = slot(step.from)?;
+            let to = slot(step.to)?;
             now[from] -= 1;
             now[to] += 1;
         }

@@ -59,7 +59,8 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn pause(from: u64, to: u64) -> Pause {
-        let (paused_ns, resumed_ns) = (from * MS, to * MS);
+        let paused_ns = from * MS;
+        let resumed_ns = to * MS;
         Pause { vm: 1, migration: 1, from: "srv1".into(), to: "srv2".into(), paused_ns, resumed_ns }
     }
 

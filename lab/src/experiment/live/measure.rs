@@ -153,7 +153,8 @@ impl Bench {
         let pause = pauses.into_iter().rfind(|p| p.vm == vm.id).context("the lab knows of no pause")?;
         self.stop_vm(&vm)?;
         let loss = analyze(&down, &up, &pause);
-        let (dirty, rules) = (image.to_owned(), self.rules);
+        let dirty = image.to_owned();
+        let rules = self.rules;
         Ok(Cell { memory, dirty, rules, loss, took, pause, down, up })
     }
 

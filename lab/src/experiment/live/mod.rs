@@ -101,9 +101,11 @@ const ADVERSARIAL_MIB: u64 = 16;
 /// With the step that failed; worlds and controllers are then gone.
 pub fn run(world: &dyn PacketWorld, options: &Options, out: &Path) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let (mut memory, mut dirty) = (options.memory.clone(), options.dirty.clone());
+    let mut memory = options.memory.clone();
+    let mut dirty = options.dirty.clone();
     if options.quick {
-        (memory, dirty) = (vec![16, 64], vec!["idle".into(), "web".into()]);
+        memory = vec![16, 64];
+        dirty = vec!["idle".into(), "web".into()];
     }
     let rules: Vec<Rules> = options.rules.iter().map(|w| Rules::read(w)).collect::<anyhow::Result<_>>()?;
     if memory.is_empty() || dirty.is_empty() || rules.is_empty() {

@@ -145,7 +145,8 @@ pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
     );
     for ((link, transport, order), group) in grouped(cells) {
         let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
-        let (gold, silver) = (of(0), of(1));
+        let gold = of(0);
+        let silver = of(1);
         let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
         let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
         let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();

@@ -117,7 +117,8 @@ mod tests {
         }
         assert_eq!(ended.reports().count(), ENDED);
         assert_eq!(ended.forgotten(), 5000 - ENDED as u64);
-        let (first, second) = (ended.reports().next(), ended.reports().nth(1));
+        let first = ended.reports().next();
+        let second = ended.reports().nth(1);
         assert_eq!((first.map(|f| f.id), second.map(|f| f.id)), (Some(0), Some(5001 - ENDED as u64)));
         assert!(ended.take(0).is_some() && ended.take(0).is_none());
         assert_eq!((ended.order.len(), ended.reports.len()), (ENDED - 1, ENDED - 1));

@@ -143,7 +143,8 @@ mod tests {
             stream.extend(message);
         }
         for cut in [1, 7, 16, 1448, MESSAGE, stream.len()] {
-            let (mut messages, mut found) = (Messages::default(), Vec::new());
+            let mut messages = Messages::default();
+            let mut found = Vec::new();
             stream.chunks(cut).for_each(|part| messages.read(part, |n, at| found.push((n, at))));
             assert_eq!(found, [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (5, 5000)], "in parts of {cut}");
         }

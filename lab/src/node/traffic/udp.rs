@@ -81,7 +81,8 @@ pub(super) async fn udp_receiver(socket: UdpSocket, room: usize, shared: Shared)
         else {
             continue;
         };
-        let (number, sent) = (u64::from_be_bytes(*n), u64::from_be_bytes(*t));
+        let number = u64::from_be_bytes(*n);
+        let sent = u64::from_be_bytes(*t);
         // Another machine's clock may be ahead of ours.
         let transit = now.wrapping_sub(sent).cast_signed() as f64 / 1e9;
         with(&shared, |m| m.take(number, transit, length as u64));

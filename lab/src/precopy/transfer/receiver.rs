@@ -61,7 +61,8 @@ pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
             strangers.fetch_sub(1, Ordering::SeqCst);
             continue;
         }
-        let (expected, counted) = (expected.clone(), strangers.clone());
+        let expected = expected.clone();
+        let counted = strangers.clone();
         let taken = std::thread::Builder::new().name("take-in".into()).spawn(move || {
             let greeted = greet(&stream, &expected);
             counted.fetch_sub(1, Ordering::SeqCst);

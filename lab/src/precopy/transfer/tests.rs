@@ -133,7 +133,8 @@ fn a_receiver_that_is_not_there_goes_away_or_lies_is_an_error() {
                 stream.read_exact(&mut all[..100_000]).expect("a part");
             }
         });
-        let (control, mut vm) = (Control::new(FAST), Vm::new(0.0, None));
+        let control = Control::new(FAST);
+        let mut vm = Vm::new(0.0, None);
         let memory = pages(6, MIB, 0.0);
         let error = go(to, &Expected::default(), memory, (10, 30), &control, &mut vm).expect_err("wrong");
         assert!(

@@ -71,7 +71,8 @@ fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
     std::io::stdin().read_to_string(&mut text)?;
     let start: Start = serde_json::from_str(&text).context("this is started by `tandem-lab up` only")?;
     // First of all: daemons that are started below must not inherit them.
-    let (control, world) = (lab_control::adopt(start.control_fd)?, lab_control::adopt(start.world_fd)?);
+    let control = lab_control::adopt(start.control_fd)?;
+    let world = lab_control::adopt(start.world_fd)?;
     let peers = lab_control::peers(start.group.as_deref())?;
     let site = site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
@@ -141,7 +142,8 @@ pub fn address(a: &wire::Allocate) -> anyhow::Result<Ipv4Addr> {
 /// # Errors
 /// When an end is missing, or is a gateway that the site does not have.
 pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(FlowSpec, String, String)> {
-    let (from, to) = (t.from.context("a flow needs a sender")?, t.to.context("a flow needs a receiver")?);
+    let from = t.from.context("a flow needs a sender")?;
+    let to = t.to.context("a flow needs a receiver")?;
     let name = |end: &wire::End| match end.node.context("an end needs a node")? {
         wire::end::Node::Gateway(n) => {
             let gateway = site.topology.gateways.get(n as usize);
@@ -149,7 +151,8 @@ pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(FlowSpec, St
         }
         wire::end::Node::Vm(id) => anyhow::Ok(format!("vm{id}")),
     };
-    let (sender, receiver) = (name(&from)?, name(&to)?);
+    let sender = name(&from)?;
+    let receiver = name(&to)?;
     let tool = match t.tool.as_str() {
         "" => None,
         name => Some(name.parse::<TrafficTool>()?),
@@ -179,9 +182,11 @@ impl LabBackend for Lab {
 
     fn allocate(&self, a: &wire::Allocate) -> anyhow::Result<Option<u32>> {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
-        let (server, port) = (a.server as usize, PortNo(a.uplink_port));
+        let server = a.server as usize;
+        let port = PortNo(a.uplink_port);
         let ordered = Ordered::of(a.resources, &a.image);
-        let (addressing, address) = (addressing(a)?, address(a)?);
+        let addressing = addressing(a)?;
+        let address = address(a)?;
         let new = NewVm { id: a.vm, server, port, mac, address, addressing, ordered };
         self.network.hosts.start_vm(new)?;
         if !self.site.modules.arp

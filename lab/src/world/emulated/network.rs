@@ -75,7 +75,8 @@ fn veth(site: &Site, nets: &Nets<'_>, id: LinkId, link: &Link) -> Request {
         NodeId::Gateway(g) if end.port == PortNo(1) => topology.gateway(g).map(|g| g.mac.0),
         _ => None,
     };
-    let (a, b) = (end(link.a, 0), end(link.b, 1));
+    let a = end(link.a, 0);
+    let b = end(link.b, 1);
     let mut pair = link::Veth::new((&a.0, a.1, a.2), (&b.0, b.1, b.2));
     if let Some(mac) = mac(link.a) {
         pair = pair.mac_a(mac);

@@ -362,7 +362,10 @@ impl LabBackend for Testbed {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
         let ordered = Ordered::of(a.resources, &a.image);
-        let (vm, port, address, addressing) = (a.vm, a.uplink_port, address(a)?, addressing(a)?);
+        let vm = a.vm;
+        let port = a.uplink_port;
+        let address = address(a)?;
+        let addressing = addressing(a)?;
         let order = NodeRequest::StartVm { vm, server, port, mac, address, addressing, ordered };
         self.ask(node, &order)?;
         lock(&self.vms).insert(a.vm, Placed { server: a.server, node });
@@ -385,7 +388,9 @@ impl LabBackend for Testbed {
     fn resize(&self, r: &wire::Resize) -> anyhow::Result<()> {
         let node = self.node_of(&format!("vm{}", r.vm))?;
         let to = r.resources.context("a VM has resources")?;
-        let (cpu, ram, disk) = (to.cpu_cores, to.ram_bytes, to.disk_bytes);
+        let cpu = to.cpu_cores;
+        let ram = to.ram_bytes;
+        let disk = to.disk_bytes;
         self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
     }
 

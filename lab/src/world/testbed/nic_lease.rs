@@ -23,7 +23,9 @@ pub struct NicLease {
 /// With everything that speaks against it: an interface that is not there, is used twice, or
 /// carries what must not be cut.
 pub fn plan(take: &NodeSetup, nics: &[Nic], ours: Option<&str>) -> anyhow::Result<Vec<NicLease>> {
-    let (mut loans, mut faults, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut loans = Vec::new();
+    let mut faults = Vec::new();
+    let mut used = BTreeSet::new();
     for (host, HostSetup { name, ports, .. }) in take.hosts.iter().enumerate() {
         for port in ports {
             let interface = port.interface.as_str();

@@ -117,7 +117,8 @@ fn answer(answer: &LabResponse) {
 }
 
 fn prepare(handed: &Handover, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
-    let (mut servers, mut gateways) = (Vec::new(), Vec::new());
+    let mut servers = Vec::new();
+    let mut gateways = Vec::new();
     for (order, ns) in handed.take.hosts.iter().zip(spaces) {
         let there = ns.run(|| Netlink::open().and_then(|mut n| nic::look(&mut n)))??;
         let mut requests = vec![link::set_up(1, true)];
@@ -126,15 +127,18 @@ fn prepare(handed: &Handover, spaces: Vec<NetNs>) -> anyhow::Result<Hosts> {
             let found = there.iter().find(|n| n.name == port.interface);
             let index = found.with_context(|| format!("{} is not here any more", port.interface))?.index;
             requests.push(link::set_up(index, true));
-            let (delay, loss_ppm) = (Duration::ZERO, 0);
+            let delay = Duration::ZERO;
+            let loss_ppm = 0;
             requests
                 .extend(tc::shape(index, tc::Shape { rate: port.rate, queue: port.queue, delay, loss_ppm }));
             uplinks.push((PortNo(port.number), index));
         }
         ns.run(|| Netlink::open().and_then(|mut n| n.batch(&requests)))?
             .with_context(|| format!("setting up {}", order.name))?;
-        let (name, mac, address, prefix_len) =
-            (order.name.clone(), order.mac, order.address, order.prefix_len);
+        let name = order.name.clone();
+        let mac = order.mac;
+        let address = order.address;
+        let prefix_len = order.prefix_len;
         let host = Host { name, ns, mac, address, prefix_len, uplinks, direct: false };
         if order.gateway {
             let all: Vec<u32> = host.uplinks.iter().map(|(_, index)| *index).collect();

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// See the module.
+/// What `tandem-lab xen` can be told.
 #[derive(Debug, Subcommand)]
 pub enum XenCommand {
     /// Boot the hosts; they run on until `down`. Minutes, and 1.2 GB of memory for each.
@@ -211,7 +211,8 @@ fn print_status(status: &Status) {
 
 fn how_to_go_on(status: &Status) -> String {
     let folder = status.folder.display();
-    let (openflow, agents) = (status.ports.openflow, status.ports.agents);
+    let openflow = status.ports.openflow;
+    let agents = status.ports.agents;
     format!(
         "Xen lab {name} is up; its files are in {folder}. The controller, then the agents:\n\
          \x20 tandem serve --site {folder}/site.toml --openflow tcp:127.0.0.1:{openflow} --agents tcp:127.0.0.1:{agents} \\\n\

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// How long anything that hosts do may take: they share few cores, with others.
 pub const PATIENCE: Duration = Duration::from_secs(900);
 
-/// See the module.
+/// A Xen lab with a controller and agents: a data centre that an experiment can use.
 pub struct DataCentre {
     /// What the lab says of itself; the same for as long as it is up.
     pub lab: Status,

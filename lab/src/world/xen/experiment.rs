@@ -172,7 +172,8 @@ fn moved_by_hand(
     let Some((_, dirty, pause)) = files::IMAGES.iter().find(|(n, ..)| *n == image) else {
         bail!("there is no image {image:?}")
     };
-    let (source, target) = (&dc.lab.host("srv1")?.access, &dc.lab.host("srv2")?.access);
+    let source = &dc.lab.host("srv1")?.access;
+    let target = &dc.lab.host("srv2")?.access;
     forward(dc, if rules == Rules::Pause { Towards::Both } else { Towards::First })?;
     let config = format!(
         "name = 'moved'\ntype = 'pv'\nkernel = '/var/lib/tandem/images/vmlinux'\nramdisk = '/var/lib/tandem/images/initrd'\n\

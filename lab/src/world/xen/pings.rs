@@ -132,8 +132,10 @@ impl Uplink {
     /// the identifier `id` (others ping too).
     pub fn read(server: &str, guest: &str, id: Option<u16>, text: &str) -> Uplink {
         let mut uplink = Uplink { server: server.to_owned(), ..Uplink::default() };
-        let (mut requests, mut answers) = (Unwrap::default(), Unwrap::default());
-        let (to, from) = (format!(" > {guest}:"), format!(" {guest} > "));
+        let mut requests = Unwrap::default();
+        let mut answers = Unwrap::default();
+        let to = format!(" > {guest}:");
+        let from = format!(" {guest} > ");
         for line in text.lines() {
             let Some(at) = line.split(' ').next().and_then(|t| t.parse::<f64>().ok()) else { continue };
             let own = after(line, " id ").and_then(|s| s.parse().ok()) == id;

@@ -297,7 +297,8 @@ fn serve(lab: &mut Lab, control: UnixListener) -> anyhow::Result<()> {
                 let _ = stream.set_nonblocking(true).and_then(|()| writeln!(stream, "{line}"));
                 continue;
             }
-            let (sender, askers) = (sender.clone(), askers.clone());
+            let sender = sender.clone();
+            let askers = askers.clone();
             askers.fetch_add(1, Ordering::Relaxed);
             let ended = askers.clone();
             let talk = move || {

@@ -91,7 +91,8 @@ impl Testbed {
             .ends
             .iter()
             .filter_map(|(id, ends)| {
-                let (sender, receiver) = (of(ends.from, *id)?, of(ends.to, *id)?);
+                let sender = of(ends.from, *id)?;
+                let receiver = of(ends.to, *id)?;
                 if ends.from == ends.to {
                     return Some(receiver.clone());
                 }

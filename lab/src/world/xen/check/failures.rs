@@ -63,7 +63,8 @@ pub(super) fn wrong_key(b: &mut Bench<'_>) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(folder.join("hypervisors.toml"))?;
     let file = folder.join("other-hypervisors.toml");
     std::fs::write(&file, text.replace("key = \"key\"", "key = \"other-key\""))?;
-    let (file, site) = (file.display().to_string(), folder.join("site.toml").display().to_string());
+    let file = file.display().to_string();
+    let site = folder.join("site.toml").display().to_string();
     let output = Command::new(crate::controller_process::program()?)
         .args(["hypervisors", "check", &file, "--site", &site, "--connect"])
         .output()?;

@@ -154,7 +154,9 @@ impl Bench<'_> {
         if let Some(silence) = report.silence_ms {
             self.figures.add(&format!("{what}: silence of the guest"), format!("{:.0} ms", silence));
         }
-        let (sent, lost, network) = (report.sent, report.lost, report.network_lost);
+        let sent = report.sent;
+        let lost = report.lost;
+        let network = report.network_lost;
         self.figures.add(
             &format!("{what}: pings lost by the network"),
             format!("{network} of {lost} lost, of {sent}; {} twice", report.duplicates),

@@ -52,7 +52,8 @@ pub(super) fn cold(b: &mut Bench<'_>) -> anyhow::Result<()> {
     ensure!(end == "moved", "it was {end}: {why}");
     b.figures.seconds("cold with a disk of 16 MiB", began);
     b.expect_at(&vm, "srv2")?;
-    let (here, there) = (sum(b, "srv2")?, sum(b, "srv1")?);
+    let here = sum(b, "srv2")?;
+    let there = sum(b, "srv1")?;
     ensure!(here == size && there.is_empty(), "its disk has {here:?} bytes on srv2 and {there:?} on srv1");
     Ok(())
 }
