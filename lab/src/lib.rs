@@ -10,12 +10,14 @@
 //! | [`precopy`] | how the memory of a VM is moved |
 //! | [`experiment`] | what is measured and drawn |
 //! | [`bench`] | how fast the parts are |
+//! | [`fuzz`] | whether the core holds its invariants under any schedule of faults |
 
 pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod controller_process;
 pub mod experiment;
+pub mod fuzz;
 pub mod node;
 mod openflow_client;
 pub mod precopy;

@@ -3,7 +3,7 @@
 
 use std::io::BufReader;
 use std::path::Path;
-use tandem_core::recording;
+use tandem_core::record_replay;
 use tandem_lab::experiment::fit::{self, Series};
 use tandem_lab::experiment::manifest::Manifest;
 use tandem_lab::experiment::records::Records;
@@ -43,12 +43,12 @@ fn a_recorded_run_replays_to_the_same_decisions_and_a_changed_one_does_not() {
     simulated(Allocation::BestFit, Some(&path));
     let text = std::fs::read_to_string(&path).expect("the recording");
     std::fs::remove_file(&path).expect("our own file");
-    let events = recording::replay(BufReader::new(text.as_bytes())).expect("the same decisions");
+    let events = record_replay::replay(BufReader::new(text.as_bytes())).expect("the same decisions");
     assert!(events > 1000, "{events}");
 
     let other = text.replacen("\"allocation\":\"best-fit\"", "\"allocation\":\"worst-fit\"", 1);
     assert_ne!(other, text);
-    let error =
-        recording::replay(BufReader::new(other.as_bytes())).expect_err("another policy decides otherwise");
-    assert!(matches!(error, recording::ReplayError::Diverged(_)), "{error}");
+    let error = record_replay::replay(BufReader::new(other.as_bytes()))
+        .expect_err("another policy decides otherwise");
+    assert!(matches!(error, record_replay::ReplayError::Diverged(_)), "{error}");
 }

@@ -2,7 +2,7 @@
 //! as switches tell them.
 
 use crate::{ScheduledAction, Simulation};
-use tandem_core::rules::compile;
+use tandem_core::network::attachment;
 use tandem_model::{
     Arp, ArpOp, Cookie, Dpid, Event, FlowSample, Hop, LinkId, Mac, NodeId, Owner, PortInfo, PortNo,
     PortSample, ServerId, Site, SwitchId, Time,
@@ -157,5 +157,5 @@ pub(super) fn uplink_switch(site: &Site, server: ServerId, port: PortNo) -> Opti
     let topology = &site.topology;
     let uplink = topology.link_at(NodeId::Server(server), port);
     let index = topology.server(server)?.uplinks.iter().position(|l| Some(*l) == uplink)?;
-    compile::uplink_port(topology, server, index)
+    attachment::uplink_port(topology, server, index)
 }

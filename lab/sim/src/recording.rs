@@ -1,7 +1,7 @@
 //! Where a recorded run goes: the simulation opens no file, so its caller passes a sink.
 
 use std::io::{self, Write};
-use tandem_core::recording::Recording;
+use tandem_core::record_replay::Recording;
 use tandem_model::{Effect, Event, Time};
 
 /// Takes each event that the core handles, with the effects that it decided.

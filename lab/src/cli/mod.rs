@@ -12,7 +12,7 @@ use crate::bench::{agent, bring_up, datapath};
 use crate::world::emulated::lab_control;
 use crate::world::testbed::lease_guard;
 use crate::world::xen;
-use crate::{temp_dir, workload};
+use crate::{fuzz, temp_dir, workload};
 use anyhow::Context;
 use calibrate::CalibrateOptions;
 use clap::{Parser, Subcommand};
@@ -112,6 +112,7 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    FuzzCore(fuzz::Options),
     /// Real Xen hosts under emulation, with Open vSwitch in their domain 0.
     #[command(subcommand)]
     Xen(xen::cli::XenCommand),
@@ -163,6 +164,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Experiment(experiment) => experiment::run(experiment)?,
         Command::Draw(options) => draw::run(options)?,
         Command::Calibrate(options) => return calibrate::run(options),
+        Command::FuzzCore(options) => return fuzz::run(&options),
         Command::Xen(command) => return xen::cli::run(command),
         Command::Bench(bench) => run_bench(bench)?,
     }

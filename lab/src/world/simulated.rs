@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::export;
-use tandem_core::recording::Header;
+use tandem_core::record_replay::Header;
 use tandem_model::{PersistedState, Request, Response, ServerId, Site, Time, VmRequest, site};
 use tandem_sim::{EventSink, Simulation};
 
