@@ -174,7 +174,7 @@ impl Progress<'_> {
             if second == last {
                 eprintln!();
             }
-        } else if second % 8 == 0 {
+        } else if second.is_multiple_of(8) {
             eprintln!("{name}: second {second} of {last}, first server's link {percent:.1}%");
         }
         Ok(())
