@@ -246,9 +246,9 @@ fn moves_in_any_order_with_any_failures_keep_what_must_hold() {
         }
         chaos.calm(seed);
         let numbers = chaos.sim.moved();
-        begun = begun + numbers.begun;
-        moved = moved + numbers.moved;
-        failed = failed + numbers.failed;
+        begun += numbers.begun;
+        moved += numbers.moved;
+        failed += numbers.failed;
     }
     assert_eq!(begun, moved + failed, "every transfer ends once");
     assert!(moved > 100 && failed > 20, "it is about moves: {begun} begun, {moved} done, {failed} failed");
