@@ -1,28 +1,27 @@
-//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, requester, experiments and their figures.
+//! The worlds that stand in for the testbed: simulated and emulated data centres, traffic, a
+//! workload, experiments and their figures.
+//!
+//! | folder | what it answers |
+//! |---|---|
+//! | [`cli`] | what `tandem-lab` can be told |
+//! | [`world`] | what a data centre is made of: namespaces, a testbed's machines, Xen hosts |
+//! | [`node`] | what runs in a node: hosts, VMs, traffic, probes |
+//! | [`control`] | how a lab is spoken to, and by whom |
+//! | [`precopy`] | how the memory of a VM is moved |
+//! | [`experiment`] | what is measured and drawn |
+//! | [`bench`] | how fast the parts are |
+//! | [`fuzz`] | whether the core holds its invariants under any schedule of faults |
 
-pub mod admission;
-pub mod agent_bench;
 pub mod bench;
-pub mod calibrate;
-pub mod client;
-pub mod datapath_bench;
-pub mod draw;
-pub mod emulated;
+pub mod cli;
+pub mod control;
+pub mod controller_process;
 pub mod experiment;
 pub mod fuzz;
-pub mod hosts;
-pub mod lanes;
-pub mod migration;
-pub mod numbers;
-pub mod peer_lines;
-pub mod record;
-pub mod requester;
-pub mod scratch;
-pub mod served;
-pub mod service;
-pub mod sim;
-mod speaker;
-pub mod tandem;
-pub mod testbed;
-pub mod vm_verbs;
-pub mod xen;
+pub mod node;
+mod openflow_client;
+pub mod precopy;
+pub mod recorder;
+pub mod temp_dir;
+pub mod workload;
+pub mod world;

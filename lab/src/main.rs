@@ -1,11 +1,10 @@
 //! `tandem-lab`: data centres without hardware.
 
-mod cli;
-
 use std::process::ExitCode;
-use tandem_lab::emulated::{inside, outside};
-use tandem_lab::testbed::{node, up};
-use tandem_lab::xen::holder;
+use tandem_lab::cli;
+use tandem_lab::world::emulated::{lab_control, lab_process};
+use tandem_lab::world::testbed::{node, up};
+use tandem_lab::world::xen::supervisor;
 
 /// A reader that went away (`tandem ... | head`) ends the program without a word.
 fn end_quietly_without_reader() {
@@ -28,12 +27,12 @@ fn main() -> ExitCode {
     end_quietly_without_reader();
     // The sandbox's own steps come before anything that starts a thread.
     let result = match std::env::args().nth(1).as_deref() {
-        Some("__outer") => outside::outer().map(|()| ExitCode::SUCCESS),
-        Some("__init") => outside::init(),
+        Some("__outer") => lab_control::outer().map(|()| ExitCode::SUCCESS),
+        Some("__init") => lab_control::init(),
         Some("__testbed") => up::run().map(|()| ExitCode::SUCCESS),
-        Some("__xen") => holder::run().map(|()| ExitCode::SUCCESS),
+        Some("__xen") => supervisor::run().map(|()| ExitCode::SUCCESS),
         Some("__node") => lifeline().and_then(node::run).map(|()| ExitCode::SUCCESS),
-        Some("__inside") => inside::run().map(|()| ExitCode::SUCCESS),
+        Some("__inside") => lab_process::run().map(|()| ExitCode::SUCCESS),
         _ => cli::run(),
     };
     result.unwrap_or_else(|error| {

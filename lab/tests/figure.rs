@@ -1,19 +1,30 @@
-//! The seed's figure 4.2 in virtual time: exactly the published numbers, and the same run from its recording.
+//! Figure 4.2 of the thesis (Teixeira 2013) in virtual time: exactly the published numbers, and the
+//! same run from its recording.
 
 use std::io::BufReader;
+use std::path::Path;
 use tandem_core::record_replay;
-use tandem_lab::experiment::fit;
+use tandem_lab::experiment::fit::{self, Series};
+use tandem_lab::experiment::manifest::Manifest;
+use tandem_lab::experiment::records::Records;
+use tandem_lab::world::{Start, simulated::Simulated};
 use tandem_model::Allocation;
+
+fn simulated(policy: Allocation, record: Option<&Path>) -> Series {
+    let text = fit::with_policy(fit::SITE, policy).expect("the experiment's site");
+    let start = Start { name: "run", experiment: "figure", text: &text, csv: None, record };
+    let mut manifest = Manifest::new("figure", "simulated", 0, &text);
+    fit::series(&Simulated, start, &mut manifest, &mut Records::default()).expect("a run")
+}
 
 #[test]
 fn the_simulated_series_is_exactly_the_published_one() {
     for policy in [Allocation::BestFit, Allocation::WorstFit] {
-        let site = fit::site(fit::SITE, policy).expect("the experiment's site");
-        let series = fit::simulate(site, None).expect("a run");
+        let series = simulated(policy, None);
         assert_eq!(series.ratio.len(), 49);
         for (second, ratio) in (0u64..).zip(&series.ratio) {
             assert!(
-                (ratio.floor() - fit::seed(policy, second)).abs() < 1e-9,
+                (ratio.floor() - fit::published(policy, second)).abs() < 1e-9,
                 "{policy:?}, second {second}: {ratio}%"
             );
         }
@@ -29,8 +40,7 @@ fn the_simulated_series_is_exactly_the_published_one() {
 #[test]
 fn a_recorded_run_replays_to_the_same_decisions_and_a_changed_one_does_not() {
     let path = std::env::temp_dir().join(format!("tandem-figure-{}.jsonl", std::process::id()));
-    let site = fit::site(fit::SITE, Allocation::BestFit).expect("the experiment's site");
-    fit::simulate(site, Some(&path)).expect("a run");
+    simulated(Allocation::BestFit, Some(&path));
     let text = std::fs::read_to_string(&path).expect("the recording");
     std::fs::remove_file(&path).expect("our own file");
     let events = record_replay::replay(BufReader::new(text.as_bytes())).expect("the same decisions");

@@ -1,4 +1,5 @@
-//! The experiment hotspot, with a shorter tail: every run is checked by the experiment itself (relieved, in time, nothing back and forth).
+//! The experiment hotspot, with a shorter tail: every run is checked by the experiment itself
+//! (relieved, in time, nothing back and forth).
 
 use std::time::Duration;
 use tandem_lab::experiment::hotspot::{self, report, scenario::What};
@@ -10,7 +11,8 @@ fn what_is_hot_is_relieved_and_what_is_expected_never_gets_hot() {
     for o in &outcomes {
         let of = format!("{} {} {:?}", o.scenario.what.name(), o.scenario.rise(), o.scenario.horizon);
         assert!(o.moves >= 1 && o.periods() < 2.0, "{of}");
-        // Without looking ahead it gets hot first, and is cool within a transfer and the samples that show it.
+        // Without looking ahead it gets hot first, and is cool within a transfer and the samples
+        // that show it.
         if o.scenario.horizon.is_zero() {
             assert!(o.over > 0 && o.over < 120, "{of}: {} s over the threshold", o.over);
         } else {

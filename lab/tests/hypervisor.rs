@@ -1,13 +1,13 @@
-//! The emulated world's hypervisor service as a controller speaks to it, with no controller there: orders that come again, a rate that
-//! changes, a cancel, a stop in the middle.
+//! The emulated world's hypervisor service as a controller speaks to it, with no controller there:
+//! orders that come again, a rate that changes, a cancel, a stop in the middle.
 
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor::{self as wire, order::Order, report::Report};
-use tandem_lab::client::Client;
-use tandem_lab::emulated::control::{self, Ask};
+use tandem_lab::control::client::Client;
+use tandem_lab::control::messages::{self, LabRequest};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SITE: &str = "name = \"orders\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
@@ -39,7 +39,7 @@ impl Lab {
         let up = run(&[&up[..], &places[..]].concat())?;
         if up.status.success() {
             // The servers reach each other without a controller.
-            control::ask(&lab.name, &Ask::Hubs)?;
+            messages::ask(&lab.name, &LabRequest::Hubs)?;
             return Ok(Some(lab));
         }
         let why = String::from_utf8_lossy(&up.stderr).trim().to_owned();
@@ -174,7 +174,8 @@ fn a_cancel_a_stop_and_an_order_to_nowhere_leave_nothing_behind() -> Result<()> 
     client.order(Order::Stop(wire::Stop { vm: 1, server: 0, placed_at_ns: None }))?;
     client.until("the VM's end", LIMIT, |r| matches!(r, Report::Stopped(s) if s.vm == 1).then_some(()))?;
     let begin = Instant::now();
-    // The kernel takes the interfaces with the namespace, which a process may hold that somebody else has started.
+    // The kernel takes the interfaces with the namespace, which a process may hold that somebody
+    // else has started.
     let mut sleeper = sleeper;
     sleeper.kill()?;
     sleeper.wait()?;

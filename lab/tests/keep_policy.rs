@@ -1,4 +1,5 @@
-//! The experiment keep-policy: the seed's table exactly, and a small data centre's morning with the policy kept and without.
+//! The experiment keep-policy: the published table exactly, and a small data centre's morning with
+//! the policy kept and without.
 
 use std::path::PathBuf;
 use tandem_lab::experiment::keep_policy::{self, day, report, table};
@@ -8,7 +9,7 @@ use tandem_model::Allocation;
 fn the_table_is_the_seeds_by_the_real_core() {
     let mut runs = Vec::new();
     for policy in [Allocation::BestFit, Allocation::WorstFit] {
-        runs.push((policy, table::run(policy).expect("the seed's table")));
+        runs.push((policy, table::run(policy).expect("the published table")));
     }
     let expected = "policy;iteration;server_1;server_2;server_3\n\
         best-fit;0;0;3;3\nbest-fit;1;0;2;4\nbest-fit;2;0;1;5\nbest-fit;3;0;0;6\n\
@@ -46,7 +47,8 @@ fn keeping_best_fit_frees_servers_and_saves_energy() {
     let removed = Removed(out.clone());
     report::write(&out, &small(), &runs).expect("files");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a file");
-    let (series, summary) = (read("series.csv"), read("summary.csv"));
+    let series = read("series.csv");
+    let summary = read("summary.csv");
     assert!(
         series.starts_with("keep_policy;second;vms;active_servers;moves;moved_gib;rejected;watts;kwh\nno;0;"),
         "{series}"

@@ -1,5 +1,5 @@
-//! A lab in the hands of another user of the machine: he neither asks it nor takes it down, does not see it, and gains nothing by listening
-//! under its name first.
+//! A lab in the hands of another user of the machine: he neither asks it nor takes it down, does
+//! not see it, and gains nothing by listening under its name first.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
-use tandem_lab::client::Client;
+use tandem_lab::control::client::Client;
 
 /// An ordinary user, whom the machine need not know.
 const OTHER: &str = "10001";
@@ -18,7 +18,8 @@ const DEED: &str = "TANDEM_TEST_DEED";
 const SITE: &str = "name = \"sockets\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
     [bandwidth]\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n";
 
-/// By a process of its own: a test beside this one must not inherit a descriptor that makes the copy busy (ETXTBSY, execve(2)).
+/// By a process of its own: a test beside this one must not inherit a descriptor that makes the
+/// copy busy (ETXTBSY, execve(2)).
 fn copy(from: &Path, to: &Path) -> Result<()> {
     ensure!(
         Command::new("cp").arg("--").args([from, to]).status()?.success(),
@@ -95,7 +96,8 @@ impl Place {
     fn up_for(&self, more: &[&str]) -> Result<Output> {
         let site = self.folder.join("site.toml").display().to_string();
         let socket = |n: &str| format!("unix:{}", self.folder.join(n).display());
-        let (controller, agents) = (socket("openflow.sock"), socket("agents.sock"));
+        let controller = socket("openflow.sock");
+        let agents = socket("agents.sock");
         let rest = ["--datapath", "soft", "--controller", &controller, "--agents", &agents];
         self.own(&[&["up", "--site", &site, "--name", &self.name][..], &rest, more].concat())
     }

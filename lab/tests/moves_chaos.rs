@@ -1,17 +1,18 @@
-//! Anything in any order over a simulated data centre whose transfers fail, hang and lose VMs: no server ever holds more than it may, nothing is
-//! twice or nowhere, and when all is quiet nothing is left of any migration.
+//! Anything in any order over a simulated data centre whose transfers fail, hang and lose VMs: no
+//! server ever holds more than it may, nothing is twice or nowhere, and when all is quiet nothing
+//! is left of any migration.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_lab::sim::loads::Load;
-use tandem_lab::sim::{Faults, Simulation};
 use tandem_model::{
     BitRate, Bytes, LinkId, MigrationId, MigrationMode, MoveOptions, PlanGoal, PlanId, Request, Resources,
     Response, ServerId, Site, Time, VmId, VmRequest, VmState, site,
 };
+use tandem_sim::loads::Load;
+use tandem_sim::{Faults, Simulation};
 
 const SITE: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 3\naggregation_core_links = 1\n\
                     [bandwidth]\ngateway = \"1 Gbit/s\"\ncore = \"400 Mbit/s\"\naggregation = \"200 Mbit/s\"\nedge = \"100 Mbit/s\"\n\
@@ -39,7 +40,7 @@ impl Chaos {
         }
         .into();
         let site = Arc::new(site);
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("a world");
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
         sim.set_faults(Faults { fail: 0.15, hang: 0.1, lose: 0.05 }, seed);
         Chaos {
             sim,
@@ -93,7 +94,8 @@ impl Chaos {
                 self.ask(Request::DeleteVm { vm });
             }
             5..=7 => {
-                let (vm, server) = (self.any_vm(), self.any_server());
+                let vm = self.any_vm();
+                let server = self.any_server();
                 let to = (self.below(2) == 0).then_some(server);
                 self.ask(Request::MigrateVm { vm, to, options: MoveOptions { manner: None, ..options } });
             }
@@ -122,19 +124,22 @@ impl Chaos {
                 self.ask(Request::ReturnServer { server });
             }
             13 => {
-                let (vm, cpu) = (self.any_vm(), 1 + self.below(3) as u32);
+                let vm = self.any_vm();
+                let cpu = 1 + self.below(3) as u32;
                 let resources = Resources { cpu, ..self.site.vm.default };
                 self.ask(Request::ResizeVm { vm, resources });
             }
             14 => {
-                let (vm, cpu) = (self.any_vm(), self.below(3) as f64);
+                let vm = self.any_vm();
+                let cpu = self.below(3) as f64;
                 let dirty = BitRate::mbit([0, 5, 40, 200][self.below(4)]);
                 let disk = (BitRate(0), BitRate(0));
                 self.sim.set_load(vm, Load { cpu, ram: Bytes(100 << 20), disk, dirty });
             }
             _ if self.cuts => {
                 let link = LinkId(self.below(self.site.topology.links.len()) as u32);
-                let (now, up) = (self.sim.now(), self.below(3) > 0);
+                let now = self.sim.now();
+                let up = self.below(3) > 0;
                 self.sim.set_link(now, link, up);
             }
             _ => self.ask(Request::PollNow),
@@ -229,7 +234,9 @@ impl Chaos {
 
 #[test]
 fn moves_in_any_order_with_any_failures_keep_what_must_hold() {
-    let (mut begun, mut moved, mut failed) = (0, 0, 0);
+    let mut begun = 0;
+    let mut moved = 0;
+    let mut failed = 0;
     for seed in 0..30 {
         let mut chaos = Chaos::new(seed);
         for n in 0..120 {
@@ -240,7 +247,9 @@ fn moves_in_any_order_with_any_failures_keep_what_must_hold() {
         }
         chaos.calm(seed);
         let numbers = chaos.sim.moved();
-        (begun, moved, failed) = (begun + numbers.begun, moved + numbers.moved, failed + numbers.failed);
+        begun += numbers.begun;
+        moved += numbers.moved;
+        failed += numbers.failed;
     }
     assert_eq!(begun, moved + failed, "every transfer ends once");
     assert!(moved > 100 && failed > 20, "it is about moves: {begun} begun, {moved} done, {failed} failed");

@@ -1,12 +1,13 @@
-//! A VM that pretends to be another: nothing of that leaves its server, before it moves and after; what is honest goes on.
+//! A VM that pretends to be another: nothing of that leaves its server, before it moves and after;
+//! what is honest goes on.
 
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor as wire;
-use tandem_lab::client::Client;
-use tandem_lab::emulated::control::{self, Ask};
+use tandem_lab::control::client::Client;
+use tandem_lab::control::messages::{self, LabRequest};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SITE: &str = "name = \"honest\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 1\nservers_per_edge = 2\n\
@@ -38,7 +39,7 @@ impl Lab {
         let up = run(&[&up[..], &places[..]].concat())?;
         if up.status.success() {
             // The switches pass everything: what does not arrive was kept back at the VM's port.
-            control::ask(&lab.name, &Ask::Hubs)?;
+            messages::ask(&lab.name, &LabRequest::Hubs)?;
             return Ok(Some(lab));
         }
         let why = String::from_utf8_lossy(&up.stderr).trim().to_owned();
@@ -72,7 +73,8 @@ impl Lab {
         address.map(str::to_owned).with_context(|| format!("{server} has no address: {text}"))
     }
 
-    /// vm1, on that server, reaches a VM of the other one. Two on one server meet at the switch, and a hub sends nothing back.
+    /// vm1, on that server, reaches a VM of the other one. Two on one server meet at the switch,
+    /// and a hub sends nothing back.
     fn honest(&self, on: &str) -> Result<()> {
         let (partner, _) = others(on);
         let start = Instant::now();
@@ -97,7 +99,8 @@ impl Lab {
         let answered = self.pings("vm1", &[], partner)?;
         self.must("vm1", &["ip", "link", "set", "eth0", "address", "02:00:00:08:00:01"])?;
         ensure!(!answered, "vm1 uses {neighbour}'s Ethernet address");
-        // Its own server has services (the transfers of migrations, for one) that are no VM's business; the way to others is the network's.
+        // Its own server has services (the transfers of migrations, for one) that are no VM's
+        // business; the way to others is the network's.
         let (own, other) = if on == "srv1" { ("srv1", "srv2") } else { ("srv2", "srv1") };
         ensure!(
             !self.pings("vm1", &[], &self.address(own)?)?,
@@ -108,7 +111,8 @@ impl Lab {
     }
 }
 
-/// For vm1 on a server: the VM that it talks to, on the other server, and the one that it passes for. vm2 is on srv1, vm3 on srv2.
+/// For vm1 on a server: the VM that it talks to, on the other server, and the one that it passes
+/// for. vm2 is on srv1, vm3 on srv2.
 fn others(on: &str) -> (&'static str, &'static str) {
     if on == "srv1" { ("10.0.1.3", "10.0.1.2") } else { ("10.0.1.2", "10.0.1.3") }
 }

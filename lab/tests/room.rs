@@ -1,4 +1,5 @@
-//! A lab for which there is no room, by limits that this test sets: refused with the reason before anything is made.
+//! A lab for which there is no room, by limits that this test sets: refused with the reason before
+//! anything is made.
 
 use anyhow::{Result, ensure};
 use std::process::{Command, Output, Stdio};

@@ -28,7 +28,7 @@ id!(
     /// A server's index in the site's topology (dense, 0-based). A server is a machine that holds VMs.
     ServerId(u32), "srv");
 id!(
-    /// A gateway's index (dense, 0-based). A gateway is the seed's "outside host".
+    /// A gateway's index (dense, 0-based). A gateway is the thesis's (Teixeira 2013) "outside host".
     GatewayId(u32), "gw");
 id!(
     /// A link's index in the site's topology (dense, 0-based).

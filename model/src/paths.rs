@@ -1,8 +1,9 @@
 //! Paths over a topology: all shortest, the k shortest, and the cheapest by residual bandwidth.
 //!
-//! Every function takes the links that may be used as a function of [`Hop`] (a link has two directions). Servers and
-//! gateways are never passed through. Where paths are equal, the one with the lower link ids wins, hop by hop, so that
-//! an answer never depends on anything but its arguments.
+//! Every function takes the links that may be used as a function of [`Hop`] (a link has two
+//! directions). Servers and gateways are never passed through. Where paths are equal, the one with
+//! the lower link ids wins, hop by hop, so that an answer never depends on anything but its
+//! arguments.
 
 use crate::{BitRate, Hop, NodeId, Topology};
 use std::cmp::Reverse;
@@ -33,8 +34,8 @@ fn is_transit(node: NodeId) -> bool {
     matches!(node, NodeId::Switch(_))
 }
 
-/// Hop counts from every node TO `target`, by `Topology::slot`; `u32::MAX` where there is no way. `usable` is asked about the
-/// hops in the direction of travel.
+/// Hop counts from every node TO `target`, by `Topology::slot`; `u32::MAX` where there is no way.
+/// `usable` is asked about the hops in the direction of travel.
 pub fn distances_to(topology: &Topology, target: NodeId, usable: impl Fn(Hop) -> bool) -> Vec<u32> {
     let nodes = topology.switches.len() + topology.servers.len() + topology.gateways.len();
     let mut distance = vec![u32::MAX; nodes];
@@ -63,8 +64,9 @@ pub fn distances_to(topology: &Topology, target: NodeId, usable: impl Fn(Hop) ->
     distance
 }
 
-/// Array places for a search between two nodes: the switches, which alone may be passed through, and the two ends. A data centre
-/// has many times more servers than switches, and a search should not pay for them.
+/// Array places for a search between two nodes: the switches, which alone may be passed through,
+/// and the two ends. A data centre has many times more servers than switches, and a search should
+/// not pay for them.
 #[derive(Clone, Copy)]
 struct Places {
     switches: usize,
@@ -113,7 +115,8 @@ pub fn all_shortest(
     let places = Places::new(topology, from, to);
     let distance = distances_between(topology, places, &usable);
     let at = |node| places.of(node).and_then(|place| distance.get(place)).copied().unwrap_or(u32::MAX);
-    // Every hop goes one step nearer, so the walk never meets a node twice and never ends anywhere but at `to`.
+    // Every hop goes one step nearer, so the walk never meets a node twice and never ends anywhere
+    // but at `to`.
     let nearer = |node: NodeId| {
         let next = at(node).wrapping_sub(1);
         let mut steps: Vec<(Hop, NodeId)> = hops_from(topology, node)
@@ -168,12 +171,12 @@ fn distances_between(topology: &Topology, places: Places, usable: &impl Fn(Hop) 
     distance
 }
 
-/// The path with the fewest hops, and of those the one whose fullest hop has the most left; `None` when there is no way on
-/// which every hop has at least `need` left.
+/// The path with the fewest hops, and of those the one whose fullest hop has the most left; `None`
+/// when there is no way on which every hop has at least `need` left.
 ///
-/// Dijkstra over (hops, scarcity), where scarcity is the smallest residual on the way, negated; `residual` is what a hop has left,
-/// `None` for a hop that must not be used. Of equal ways into a node the one with the lowest link id is taken, the last hop's
-/// first.
+/// Dijkstra over (hops, scarcity), where scarcity is the smallest residual on the way, negated;
+/// `residual` is what a hop has left, `None` for a hop that must not be used. Of equal ways into a
+/// node the one with the lowest link id is taken, the last hop's first.
 pub fn by_residual(
     topology: &Topology,
     from: NodeId,
@@ -222,8 +225,8 @@ pub fn by_residual(
     None
 }
 
-/// Looks back from the end over a few nodes: a way that is closed near its end (a full gateway, a full edge switch) is found closed
-/// without a search of all the rest.
+/// Looks back from the end over a few nodes: a way that is closed near its end (a full gateway, a
+/// full edge switch) is found closed without a search of all the rest.
 fn is_cut_off(topology: &Topology, places: Places, usable: impl Fn(Hop) -> bool) -> bool {
     const FEW: usize = 64;
     let mut met = vec![places.to];
@@ -261,7 +264,8 @@ fn unwind(topology: &Topology, places: Places, came: &[Option<Hop>]) -> Option<P
     Some(path)
 }
 
-/// The `k` shortest loopless paths by hops, shortest first (Yen 1971), equal ones in the order of their link ids.
+/// The `k` shortest loopless paths by hops, shortest first (Yen 1971), equal ones in the order of
+/// their link ids.
 pub fn k_shortest(
     topology: &Topology,
     from: NodeId,

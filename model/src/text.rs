@@ -1,8 +1,10 @@
-//! Text that somebody else wrote (a VM, a switch, an agent, a hypervisor, a client), made safe to show.
+//! Text that somebody else wrote (a VM, a switch, an agent, a hypervisor, a client), made safe to
+//! show.
 //!
-//! Whatever comes from outside is escaped and cut here before it reaches a terminal, a log line, a CSV file or a page: a control
-//! character could move a terminal's cursor or start a log line of its own, a right-to-left mark could reorder what is read.
-//! Markup is not escaped here: that is the matter of whoever writes markup.
+//! Whatever comes from outside is escaped and cut here before it reaches a terminal, a log line, a
+//! CSV file or a page: a control character could move a terminal's cursor or start a log line of
+//! its own, a right-to-left mark could reorder what is read. Markup is not escaped here: that is
+//! the matter of whoever writes markup.
 
 use std::fmt::{self, Write};
 
@@ -12,8 +14,8 @@ pub const SHOWN: usize = 200;
 /// Characters that a name (of a VM, an agent, a token) may have.
 pub const NAME_MAX: usize = 63;
 
-/// Shows foreign text on one line: control characters and marks that change the direction or are invisible as `\u{..}`, cut
-/// after `max` characters of the original, with `...` for what was cut.
+/// Shows foreign text on one line: control characters and marks that change the direction or are
+/// invisible as `\u{..}`, cut after `max` characters of the original, with `...` for what was cut.
 pub fn escaped_to(text: &str, max: usize) -> Escaped<'_> {
     Escaped { text, max }
 }
@@ -49,7 +51,8 @@ impl fmt::Display for Escaped<'_> {
 
 /// True when a character shows as itself and leaves its neighbours where they are.
 fn is_plain(c: char) -> bool {
-    // Unicode 16, chapter 23: line and paragraph separators, bidirectional controls, zero-width and tag characters.
+    // Unicode 16, chapter 23: line and paragraph separators, bidirectional controls, zero-width and
+    // tag characters.
     let moves_others = matches!(
         c,
         '\u{00ad}'

@@ -138,7 +138,7 @@ pub struct Server {
     pub uplinks: Vec<LinkId>,
 }
 
-/// A machine outside: the seed's outside host.
+/// A machine outside: the outside host of the thesis (Teixeira 2013).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gateway {
     /// Unique name, at most 15 bytes, e.g. `gw1`.

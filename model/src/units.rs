@@ -1,4 +1,5 @@
-//! Units: time in nanoseconds since the epoch, bit rates in bit/s, sizes in bytes, address prefixes.
+//! Units: time in nanoseconds since the epoch, bit rates in bit/s, sizes in bytes, address
+//! prefixes.
 
 use crate::ids::{ParseError, serde_as_text};
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,9 @@ use std::time::Duration;
 
 /// A moment: nanoseconds since the Unix epoch. Passed in, never read; never decreases.
 ///
-/// What is passed in as `now` is the wall clock when the program started and what has passed since by a monotonic clock, so that a
-/// wall clock that is set moves no timer. Moments that are stored or shown are by the wall clock.
+/// What is passed in as `now` is the wall clock when the program started and what has passed since
+/// by a monotonic clock, so that a wall clock that is set moves no timer. Moments that are stored
+/// or shown are by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(pub u64);
@@ -34,7 +36,8 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How many nanoseconds `self` is after `other`, or, below zero, before it; saturates at 292 years.
+    /// How many nanoseconds `self` is after `other`, or, below zero, before it; saturates at 292
+    /// years.
     pub const fn ahead_of(self, other: Time) -> i64 {
         let wide = self.0 as i128 - other.0 as i128;
         if wide > i64::MAX as i128 {
@@ -98,7 +101,8 @@ impl BitRate {
 }
 
 impl fmt::Display for BitRate {
-    /// The largest unit that leaves an exact, short number: `3 Mbit/s`, `1.5 Gbit/s`, `64 kbit/s`, `999 bit/s`.
+    /// The largest unit that leaves an exact, short number: `3 Mbit/s`, `1.5 Gbit/s`, `64 kbit/s`,
+    /// `999 bit/s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = match self.0 {
             n if n >= 1_000_000_000 => (1e9, "Gbit/s"),
@@ -113,7 +117,8 @@ impl fmt::Display for BitRate {
 
 impl FromStr for BitRate {
     type Err = ParseError;
-    /// A number and a unit (`bit/s`, `kbit/s`, `Mbit/s`, `Gbit/s`, `Tbit/s`), space optional, `/s` optional.
+    /// A number and a unit (`bit/s`, `kbit/s`, `Mbit/s`, `Gbit/s`, `Tbit/s`), space optional, `/s`
+    /// optional.
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let bad =
             || ParseError { text: s.into(), wanted: "a bit rate such as \"10 Mbit/s\" or \"1.5 Gbit/s\"" };
@@ -164,7 +169,8 @@ impl fmt::Display for Bytes {
 
 impl FromStr for Bytes {
     type Err = ParseError;
-    /// A number and a unit: `B`, `KiB`/`MiB`/`GiB`/`TiB` (powers of 1024), `kB`/`MB`/`GB`/`TB` (powers of 1000).
+    /// A number and a unit: `B`, `KiB`/`MiB`/`GiB`/`TiB` (powers of 1024), `kB`/`MB`/`GB`/`TB`
+    /// (powers of 1000).
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let bad = || ParseError { text: s.into(), wanted: "a size such as \"512 MiB\" or \"20 GB\"" };
         let (number, unit) = split_number(s).ok_or_else(bad)?;
@@ -192,7 +198,8 @@ pub(crate) fn split_number(s: &str) -> Option<(&str, &str)> {
     (!number.is_empty()).then_some((number, unit.trim_start()))
 }
 
-/// A decimal number times a factor, exact, without floats; `None` when it is no number, has a fraction of a unit, or overflows.
+/// A decimal number times a factor, exact, without floats; `None` when it is no number, has a
+/// fraction of a unit, or overflows.
 pub(crate) fn scaled(number: &str, factor: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || (number.contains('.') && fraction.is_empty()) {
@@ -222,7 +229,8 @@ impl Prefix {
     /// Every IPv4 address.
     pub const ALL: Prefix = Prefix { address: Ipv4Addr::UNSPECIFIED, len: 0 };
 
-    /// The prefix of `len` bits that holds `address`; host bits are cleared. `None` when `len > 32`.
+    /// The prefix of `len` bits that holds `address`; host bits are cleared. `None` when
+    /// `len > 32`.
     pub const fn new(address: Ipv4Addr, len: u8) -> Option<Prefix> {
         if len > 32 {
             return None;

@@ -1,7 +1,7 @@
 //! What is said of a bad site file: every kind of fault at its exact place, with what is wrong and what to write instead.
 
 use proptest::prelude::*;
-use tandem_model::site::{EXAMPLES, Fault, from_seed_ini, read};
+use tandem_model::site::{EXAMPLES, Fault, from_mininet_ini, read};
 
 fn faults(text: &str) -> Vec<Fault> {
     read(text, "site.toml").map_or_else(|f| f.faults, |_| Vec::new())
@@ -393,7 +393,7 @@ proptest! {
         let to = (from + len).min(chars.len());
         let text: String = chars[..from].iter().copied().chain(with.chars()).chain(chars[to..].iter().copied()).collect();
         let lines: Vec<&str> = text.split('\n').collect();
-        for result in [read(&text, "x").map(|_| ()), from_seed_ini(&text, "x").map(|_| ())] {
+        for result in [read(&text, "x").map(|_| ()), from_mininet_ini(&text, "x").map(|_| ())] {
             let Err(found) = result else { continue };
             prop_assert!(!found.faults.is_empty());
             for fault in &found.faults {

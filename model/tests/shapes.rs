@@ -1,4 +1,5 @@
-//! Shapes: counts, degrees, ports, addresses and connectivity, for small sizes drawn at random and for 100,000 servers.
+//! Shapes: counts, degrees, ports, addresses and connectivity, for small sizes drawn at random and
+//! for 100,000 servers.
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ fn links_to(t: &Topology, node: NodeId, role: Role) -> usize {
 /// 1. names, datapath ids, Ethernet addresses and addresses are unique, and names fit an interface;
 /// 2. ports are 1, 2, 3 ... on every node, and both ends of a link agree;
 /// 3. every node is reached;
-/// 4. a server's address lies in its primary edge's prefix, a gateway's in none; prefixes do not overlap;
+/// 4. a server's address lies in its primary edge's prefix, a gateway's in none; prefixes do not
+///    overlap;
 /// 5. uplinks come first: the port to an upper switch is lower than every port to a server.
 fn check(site: &Site) {
     let t = &site.topology;
@@ -137,8 +139,8 @@ proptest! {
     }
 }
 
-/// Al-Fares et al. (SIGCOMM 2008), section 3.1: (k/2)^2 core switches, k pods of k/2 + k/2 switches with k ports each, k^3/4
-/// hosts, and (k/2)^2 shortest paths between hosts of different pods.
+/// Al-Fares et al. (SIGCOMM 2008), section 3.1: (k/2)^2 core switches, k pods of k/2 + k/2 switches
+/// with k ports each, k^3/4 hosts, and (k/2)^2 shortest paths between hosts of different pods.
 #[test]
 fn a_fat_tree_is_the_one_of_the_paper() {
     for k in [2u32, 4, 6, 8] {
@@ -158,16 +160,16 @@ fn a_fat_tree_is_the_one_of_the_paper() {
         for node in of_role(t, Role::Core) {
             assert_eq!(links_to(t, node, Role::Aggregation), k as usize);
         }
-        let (first, last) =
-            (NodeId::Server(ServerId(0)), NodeId::Server(ServerId(t.servers.len() as u32 - 1)));
+        let first = NodeId::Server(ServerId(0));
+        let last = NodeId::Server(ServerId(t.servers.len() as u32 - 1));
         let paths = tandem_model::paths::all_shortest(t, first, last, usize::MAX, |_| true);
         assert_eq!(paths.len(), half * half);
         assert!(paths.iter().all(|p| p.len() == 6), "server, edge, aggregation, core and down again");
     }
 }
 
-/// A hundred thousand servers in every shape: sound, and built from a text of a few lines. (Reading one takes some tens of
-/// milliseconds when optimised.)
+/// A hundred thousand servers in every shape: sound, and built from a text of a few lines. (Reading
+/// one takes some tens of milliseconds when optimised.)
 #[test]
 fn a_hundred_thousand_servers() {
     let tree = "shape = \"three-tier\"\ncore = 16\naggregation = 100\nedge = 2500\nservers_per_edge = 40\n\
@@ -197,7 +199,8 @@ fn twenty_thousand_exceptions() {
     assert_eq!(faults.len(), 20_000 - 20_000 / 64, "-0 is 0");
 }
 
-/// With half the core switches at each edge switch the rounds must overlap, or the site falls into two halves.
+/// With half the core switches at each edge switch the rounds must overlap, or the site falls into
+/// two halves.
 #[test]
 fn two_tiers_hold_together() {
     let site = site(

@@ -1,8 +1,9 @@
-//! The ready-made sites, what they document, and the seed's own configuration file.
+//! The ready-made sites, what they document, and the configuration file of the thesis (Teixeira
+//! 2013).
 
 use std::time::Duration;
-use tandem_model::site::{EXAMPLES, Faults, from_seed_ini, read};
-use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, Transport};
+use tandem_model::site::{EXAMPLES, Faults, from_mininet_ini, read};
+use tandem_model::{BitRate, Bytes, NodeId, ServerId, Site, TrafficTool};
 
 fn site(text: &str) -> Site {
     read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
@@ -34,7 +35,8 @@ fn every_example_reads_without_fault_and_bears_its_name() {
     }
 }
 
-/// The three-tier example says of itself that it writes the defaults: without them the site is the same.
+/// The three-tier example says of itself that it writes the defaults: without them the site is the
+/// same.
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let short = site("name = \"three-tier\"\n[topology]\nshape = \"three-tier\"\n");
@@ -51,8 +53,8 @@ fn the_documented_defaults_are_the_defaults() {
     assert!(full == short, "something else differs");
 }
 
-/// Every key of every section of the three-tier example is one that the reader knows by that very name: with one letter changed
-/// it is unknown, and the reader says which one was meant.
+/// Every key of every section of the three-tier example is one that the reader knows by that very
+/// name: with one letter changed it is unknown, and the reader says which one was meant.
 #[test]
 fn a_slip_in_any_key_of_the_example_is_found_and_the_right_key_proposed() {
     let (_, text) = EXAMPLES[0];
@@ -75,7 +77,8 @@ fn a_slip_in_any_key_of_the_example_is_found_and_the_right_key_proposed() {
     }
 }
 
-/// The three-tier example shows a class in a comment: without the marks of the comment it is one, with the values that it documents.
+/// The three-tier example shows a class in a comment: without the marks of the comment it is one,
+/// with the values that it documents.
 #[test]
 fn the_documented_class_is_one() {
     let (_, text) = EXAMPLES[0];
@@ -88,7 +91,8 @@ fn the_documented_class_is_one() {
     assert_eq!((gold.name.as_str(), gold.share, gold.ceiling), ("gold", 70.0, 100.0));
     assert_eq!((gold.dscp, gold.queue), (46, 50));
     assert_eq!(site.default_class.map(|d| d.0), Some(0), "the last one, since none says that it is");
-    // Left out: the ceiling is 100, the DSCP goes by the place, a queue is no longer than the links'.
+    // Left out: the ceiling is 100, the DSCP goes by the place, a queue is no longer than the
+    // links'.
     let short = format!("{before}[[class]]\nname = \"a\"\nshare = 1\n[[class]]\nname = \"b\"\nshare = 99\n");
     let site = self::site(&short.replace("queue = 50", "queue = 20"));
     let seen: Vec<_> = site.classes.iter().map(|c| (c.ceiling, c.dscp, c.queue)).collect();
@@ -96,7 +100,8 @@ fn the_documented_class_is_one() {
     assert_eq!(site.default_class.map(|d| d.0), Some(1));
 }
 
-/// A cable may differ, also one side of a legacy switch; a server whose network rate is written nowhere has its cable's.
+/// A cable may differ, also one side of a legacy switch; a server whose network rate is written
+/// nowhere has its cable's.
 #[test]
 fn the_office_has_its_exceptions_where_they_were_written() {
     let office = example("office");
@@ -124,8 +129,8 @@ fn the_office_has_its_exceptions_where_they_were_written() {
     }
 }
 
-/// Legacy switches stand anywhere: at a gateway, between switches, twice in one link. Uplinks keep their numbers, ports stay
-/// without gaps, and everything is still connected.
+/// Legacy switches stand anywhere: at a gateway, between switches, twice in one link. Uplinks keep
+/// their numbers, ports stay without gaps, and everything is still connected.
 #[test]
 fn legacy_switches_stand_anywhere_without_disturbing_ports() {
     let base = "[topology]\nshape = \"linear\"\nswitches = 2\n";
@@ -141,7 +146,8 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
         legacy("desk", "srv2", "edge2")
     );
     let built = site(&text);
-    let (t, p) = (&built.topology, &plain.topology);
+    let t = &built.topology;
+    let p = &plain.topology;
     assert_eq!((t.switches.len(), t.links.len()), (p.switches.len() + 4, p.links.len() + 4));
     for (n, node) in [("edge1", 3), ("edge2", 2), ("hall", 2), ("up", 2), ("low", 2), ("desk", 2)] {
         let id = t.by_name(n).expect("a node");
@@ -169,10 +175,11 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
     }
 }
 
-/// Appendix A of the seed: 4 core, 8 aggregation, 16 edge switches, 2 hosts each, 4 outside hosts.
+/// Appendix A of the thesis (Teixeira 2013): 4 core, 8 aggregation, 16 edge switches, 2 hosts each,
+/// 4 outside hosts.
 #[test]
 fn the_seeds_configuration_becomes_a_site() {
-    let toml = from_seed_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let toml = from_mininet_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
     let site = site(&toml);
     let t = &site.topology;
     assert_eq!((t.gateways.len(), t.switches.len(), t.servers.len()), (4, 4 + 8 + 16, 32));
@@ -180,7 +187,7 @@ fn the_seeds_configuration_becomes_a_site() {
     assert_eq!(links_between(&site, "gw1", "core1")[0].0, BitRate::mbit(4));
     assert_eq!(links_between(&site, "agg1", "edge1")[0].0, BitRate::mbit(2));
     assert_eq!(links_between(&site, "edge1", "srv1")[0].0, BitRate::mbit(1));
-    assert_eq!(site.traffic.transport, Transport::Udp);
+    assert_eq!(site.traffic.transport, TrafficTool::UDP);
     for left in ["host_detectable_time", "queue_no", "queue_bw1", "queue_bw2", "iperf_port", "socket_path"] {
         assert!(toml.contains(&format!(".{left}: ")), "{left} is neither used nor named:\n{toml}");
     }
@@ -200,22 +207,23 @@ fn faults_of_the_seeds_configuration_are_found_all_at_once_on_its_own_lines() {
         (20, 11, "SwitchBandwidth.edge_bw"),
         (26, 13, "Traffic.udp_ratio"),
     ];
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
-    let report = from_seed_ini(&text, "conf.ini").expect_err("faults").to_string();
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    let report = from_mininet_ini(&text, "conf.ini").expect_err("faults").to_string();
     assert!(report.contains("did you mean `host_no`?"), "{report}");
 }
 
-/// What only the site's checks find is told in the words of the file that the reader has before him.
+/// What only the site's checks find is told in the words of the file that the reader has before
+/// him.
 #[test]
 fn faults_that_only_the_site_shows_stand_on_the_lines_of_the_seeds_configuration() {
     let text = include_str!("data/conf.ini")
         .replace("edgetoagglinkno = 2", "edgetoagglinkno = 9")
         .replace("out_bw = 4", "out_bw = 0");
     let expected = [(12, 19, "TopologyLinks.edgetoagglinkno"), (17, 10, "SwitchBandwidth.out_bw")];
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
     // Two of the four gateways have no link: the shape as a whole is at fault.
     let text = include_str!("data/conf.ini").replace("core_no = 4", "core_no = 2");
-    assert_eq!(places(from_seed_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
+    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
 }
 
 #[test]
@@ -224,8 +232,8 @@ fn two_tiers_and_the_other_ways_to_write_an_ini_file() {
         .replace("agg_no = 8", "AGG_NO: 0 ; two tiers")
         .replace("aggtocorelinkno = 2", "aggtocorelinkno=0")
         .replace("udp_ratio = 0.5", "udp_ratio = 0");
-    let toml = from_seed_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
+    let toml = from_mininet_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
     let site = site(&toml);
     assert_eq!(site.topology.switches.len(), 4 + 16);
-    assert_eq!(site.traffic.transport, Transport::Tcp);
+    assert_eq!(site.traffic.transport, TrafficTool::TCP);
 }

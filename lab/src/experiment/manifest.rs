@@ -1,12 +1,12 @@
 //! `manifest.json`: what was run, with what, so that a run can be repeated.
 
-use crate::emulated::control::{Machine, Status};
+use crate::control::messages::{Machine, Status};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// See the module.
+/// What was run, and with what.
 #[derive(Debug, Serialize)]
 pub struct Manifest {
     /// Name of the experiment.

@@ -10,16 +10,16 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// Colour.
     pub color: RGBColor,
-    /// True for a dashed line (the seed's).
+    /// True for a dashed line (the published ones).
     pub dashed: bool,
     /// Points.
     pub points: Vec<(f64, f64)>,
 }
 
-/// The colours of measured lines, and the seed's grey.
+/// The colours of measured lines.
 pub const COLORS: [RGBColor; 2] = [RGBColor(200, 70, 30), RGBColor(30, 90, 180)];
-/// See [`COLORS`].
-pub const SEED: RGBColor = RGBColor(150, 150, 150);
+/// The grey of published lines.
+pub const PUBLISHED: RGBColor = RGBColor(150, 150, 150);
 
 /// Lines over time.
 ///
@@ -75,7 +75,8 @@ pub fn lines(
     root.present().map_err(|e| fail(&e))
 }
 
-/// Groups of bars side by side, a bar of each series in each group, on a logarithmic scale with the value above each bar.
+/// Groups of bars side by side, a bar of each series in each group, on a logarithmic scale with the
+/// value above each bar.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -86,13 +87,14 @@ pub fn bars(
     groups: &[String],
     series: &[(&str, Vec<f64>)],
 ) -> anyhow::Result<()> {
-    const FILL: [RGBColor; 4] = [SEED, COLORS[1], COLORS[0], BLACK];
+    const FILL: [RGBColor; 4] = [PUBLISHED, COLORS[1], COLORS[0], BLACK];
     let root = SVGBackend::new(path, (900, 520)).into_drawing_area();
     let fail = |e: &dyn std::fmt::Display| anyhow!("cannot draw {}: {e}", path.display());
     root.fill(&WHITE).map_err(|e| fail(&e))?;
     let values = || series.iter().flat_map(|(_, v)| v).copied().filter(|v| v.is_finite() && *v > 0.0);
     // Room above for the legend.
-    let (least, most) = (values().fold(1.0, f64::min) / 2.0, values().fold(1.0, f64::max) * 15.0);
+    let least = values().fold(1.0, f64::min) / 2.0;
+    let most = values().fold(1.0, f64::max) * 15.0;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 22))
         .margin(14)
@@ -133,7 +135,8 @@ pub fn bars(
             .draw_series(there.iter().map(|(x, v)| Text::new(shown(*v), (*x, *v * 1.25), ("sans-serif", 14))))
             .map_err(|e| fail(&e))?;
     }
-    // Under the axis: the scale is logarithmic, so the labels' place is the drawing's, not the chart's.
+    // Under the axis: the scale is logarithmic, so the labels' place is the drawing's, not the
+    // chart's.
     let (area, (left, bottom)) =
         (chart.plotting_area().dim_in_pixel(), chart.plotting_area().get_base_pixel());
     for (n, group) in groups.iter().enumerate() {
@@ -190,7 +193,8 @@ pub fn occupation(
                 let share = f64::from(*n) / f64::from(most.max(1));
                 let shade = |from: f64, to: f64| (from + (to - from) * share) as u8;
                 let color = RGBColor(shade(225.0, 20.0), shade(235.0, 60.0), shade(250.0, 140.0));
-                let (x, y) = (second as f64, server as f64 + 1.0);
+                let x = second as f64;
+                let y = server as f64 + 1.0;
                 Rectangle::new([(x, y - 0.45), (x + 1.0, y + 0.45)], color.filled())
             })
         });

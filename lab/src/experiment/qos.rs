@@ -1,23 +1,31 @@
-//! Classes of service: two VMs of different classes share a bottleneck, and what each gets is compared with what it is guaranteed.
+//! Classes of service: two VMs of different classes share a bottleneck, and what each gets is
+//! compared with what it is guaranteed.
 //!
-//! The set-up is the seed's: both VMs behind one edge switch, the link from edge to aggregation is the bottleneck, 70% and 30%. The seed
-//! measured 50/50, because its queues were set and no packet was ever put into them. Each cell has four parts: the first class alone, both,
-//! the second class alone (it borrows what is idle), both again. Each sender offers the whole link all the time. A third flow crosses a port
-//! of the same switch that is nearly idle: congestion elsewhere must not cost it a packet.
+//! The set-up is that of the thesis (Teixeira 2013): both VMs behind one edge switch, the link from
+//! edge to aggregation is the bottleneck, 70% and 30%. The thesis measured 50/50, because its
+//! queues were set and no packet was ever put into them. Each cell has four parts: the first class
+//! alone, both, the second class alone (it borrows what is idle), both again. Each sender offers
+//! the whole link all the time. A third flow crosses a port of the same switch that is nearly idle:
+//! congestion elsewhere must not cost it a packet.
 
-use super::manifest::Manifest;
-use super::plot::{self, COLORS, Line, SEED};
-use super::records::Records;
-use super::world::{Run, Start, World};
-use crate::emulated::control::{Ask, FlowReport};
+mod report;
+
+use crate::control::messages::{FlowReport, LabRequest};
+use crate::experiment::manifest::Manifest;
+use crate::experiment::records::Records;
+use crate::node::traffic::tool_of;
+use crate::world::Start;
+use crate::world::packets::PacketWorld;
+use crate::world::run::Run;
 use anyhow::{Context, bail};
+use report::{table, write};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tandem_model::{NodeId, PortNo, ServerId, Site};
+use tandem_model::{NodeId, PortNo, ServerId, Site, TrafficTool};
 
 /// Guaranteed, in percent.
 const SHARES: [(&str, u32, u8); 2] = [("gold", 70, 46), ("silver", 30, 10)];
@@ -27,7 +35,8 @@ const SAMPLE: Duration = Duration::from_millis(500);
 const IDLE_RATE: u64 = 500_000;
 /// The third flow's id.
 const IDLE: u64 = 900;
-/// A flow that was just started, or ended, is not measured for so long: TCP finds its rate, queues empty.
+/// A flow that was just started, or ended, is not measured for so long: TCP finds its rate, queues
+/// empty.
 const SETTLE: f64 = 2.0;
 
 /// What is measured.
@@ -43,7 +52,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
     pub transport: Vec<String>,
     /// Seconds of each part of a cell.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
 }
 
@@ -68,7 +77,8 @@ pub struct Cell {
     pub link: u32,
     /// Percent of what both got, while both sent, per class.
     pub share: [f64; 2],
-    /// Percent of the link that both got together, while both sent. Where the senders cannot fill the link, shares say nothing.
+    /// Percent of the link that both got together, while both sent. Where the senders cannot fill
+    /// the link, shares say nothing.
     pub used: f64,
     /// Percent of the link that the class left alone had.
     pub borrowed: f64,
@@ -90,7 +100,8 @@ pub(super) fn site_text(link: u32) -> String {
     text
 }
 
-/// A site of one's own, such as a testbed's, with the experiment's classes and the bottleneck's rate.
+/// A site of one's own, such as a testbed's, with the experiment's classes and the bottleneck's
+/// rate.
 ///
 /// # Errors
 /// When it is no TOML. Other faults are found when it is read.
@@ -110,11 +121,17 @@ fn adapted(text: &str, link: u32) -> anyhow::Result<String> {
     Ok(site.to_string())
 }
 
-/// Runs it and writes the run folder; the table for people. `site` is another site file's text than the experiment's own.
+/// Runs it and writes the run folder; the table for people. `site` is another site file's text than
+/// the experiment's own.
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path) -> anyhow::Result<String> {
+pub fn run(
+    world: &dyn PacketWorld,
+    options: &Options,
+    site: Option<&str>,
+    out: &Path,
+) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let tcp: Vec<bool> = options
         .transport
@@ -128,7 +145,8 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
     let text = |link: u32| site.map_or_else(|| Ok(site_text(link)), |own| adapted(own, link));
     let first = text(options.link.first().copied().unwrap_or(10))?;
     let mut manifest = Manifest::new("qos-classes", world.kind(), 0, &first);
-    let (mut cells, mut records) = (Vec::new(), Records::default());
+    let mut cells = Vec::new();
+    let mut records = Records::default();
     let mut selection = String::new();
     for link in &options.link {
         let bench = Bench::start(world, *link, &text(*link)?)?;
@@ -165,7 +183,11 @@ pub fn run(world: &dyn World, options: &Options, site: Option<&str>, out: &Path)
 ///
 /// # Errors
 /// With the step that failed; the world and its controller are then gone.
-pub(super) fn one_cell(world: &dyn World, link: u32, seconds: f64) -> anyhow::Result<Result<Cell, String>> {
+pub(super) fn one_cell(
+    world: &dyn PacketWorld,
+    link: u32,
+    seconds: f64,
+) -> anyhow::Result<Result<Cell, String>> {
     let name = format!("classes-{link}");
     let text = site_text(link);
     let run = Run::start(
@@ -202,7 +224,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(world: &dyn World, link: u32, text: &str) -> anyhow::Result<Bench> {
+    fn start(world: &dyn PacketWorld, link: u32, text: &str) -> anyhow::Result<Bench> {
         let name = format!("qos-{link}");
         let start = Start { name: &name, experiment: "qos-classes", text, csv: None, record: None };
         let run = Run::start(world, start)?;
@@ -221,11 +243,11 @@ impl Bench {
     fn flow(&self, class: usize, id: u64, tcp: bool) -> anyhow::Result<()> {
         // The whole link, twice for TCP: its own congestion control is to be what holds it back.
         let rate = u64::from(self.link) * 1_000_000 * if tcp { 2 } else { 1 };
-        self.run.start_flow(id, &self.vms[class], &self.gateway, rate, tcp)
+        self.run.start_flow(id, &self.vms[class], &self.gateway, rate, tool_of(None, tcp))
     }
 
     fn stop_flow(&self, id: u64) -> anyhow::Result<()> {
-        self.run.ask(&Ask::StopFlow { id }).map(drop)
+        self.run.ask(&LabRequest::StopFlow { id }).map(drop)
     }
 
     /// How the bottleneck's port chooses a packet's class: `queue` or `dscp`.
@@ -246,7 +268,7 @@ impl Bench {
         let second = 1 - first;
         let begin = Instant::now();
         let mut samples = Vec::new();
-        self.run.start_flow(IDLE, &self.gateway, &self.vms[0], IDLE_RATE, false)?;
+        self.run.start_flow(IDLE, &self.gateway, &self.vms[0], IDLE_RATE, TrafficTool::UDP)?;
         self.flow(first, first as u64 + 1, tcp)?;
         self.watch(begin, seconds, &mut samples)?;
         self.flow(second, second as u64 + 1, tcp)?;
@@ -262,14 +284,16 @@ impl Bench {
         // What was sent in the last moment may still be on its way.
         let lost = idle.sent.saturating_sub(idle.received).saturating_sub(2);
         let part = |n: usize| {
-            let (from, until) =
-                (seconds * n as f64 + SETTLE.min(seconds / 2.0), seconds * (n + 1) as f64 - 0.1);
+            let from = seconds * n as f64 + SETTLE.min(seconds / 2.0);
+            let until = seconds * (n + 1) as f64 - 0.1;
             let inside: Vec<&Sample> = samples.iter().filter(|s| s.at > from && s.at <= until).collect();
             let mean =
                 |class: usize| inside.iter().map(|s| s.rate[class]).sum::<f64>() / inside.len().max(1) as f64;
             [mean(0), mean(1)]
         };
-        let (both, again, alone) = (part(1), part(3), part(2));
+        let both = part(1);
+        let again = part(3);
+        let alone = part(2);
         let total = [both[0] + again[0], both[1] + again[1]];
         let sum = (total[0] + total[1]).max(f64::MIN_POSITIVE);
         Ok(Cell {
@@ -324,165 +348,9 @@ fn port<'a>(topology: &'a Value, (switch, number): &(String, PortNo)) -> &'a Val
     ports.flatten().find(|p| p["port"] == number.0).unwrap_or(&Value::Null)
 }
 
-/// Mean and half the width of its 95% interval (Student's t).
-fn mean(values: &[f64]) -> (f64, f64) {
-    /// Two-sided 95% quantiles for 1 to 10 degrees of freedom; above, the normal one is near enough.
-    const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
-    let n = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    if values.len() < 2 {
-        return (mean, 0.0);
-    }
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, T.get(values.len() - 2).copied().unwrap_or(1.96) * (variance / n).sqrt())
-}
-
-type Key = (u32, String, String);
-
-fn grouped(cells: &[Cell]) -> BTreeMap<Key, Vec<&Cell>> {
-    let mut groups: BTreeMap<Key, Vec<&Cell>> = BTreeMap::new();
-    for cell in cells {
-        groups.entry((cell.link, cell.transport.clone(), cell.order.clone())).or_default().push(cell);
-    }
-    groups
-}
-
-fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
-    let mut shares = String::from("transport;order;link_mbit;class;guaranteed;share\n");
-    let mut intervals = String::from("transport;order;link_mbit;class;repeats;share;half_width_95\n");
-    for ((link, transport, order), group) in grouped(cells) {
-        for (n, (class, guaranteed, _)) in SHARES.iter().enumerate() {
-            let values: Vec<f64> = group.iter().map(|c| c.share[n]).collect();
-            let (share, half) = mean(&values);
-            writeln!(shares, "{transport};{order};{link};{class};{guaranteed};{share:.2}")?;
-            writeln!(intervals, "{transport};{order};{link};{class};{};{share:.2};{half:.2}", values.len())?;
-        }
-    }
-    let mut series = String::from(
-        "transport;order;link_mbit;repeat;second;gold_mbit;silver_mbit;gold_queue;silver_queue\n",
-    );
-    for group in grouped(cells).values() {
-        for (round, cell) in group.iter().enumerate() {
-            for s in &cell.samples {
-                writeln!(
-                    series,
-                    "{};{};{};{};{:.1};{:.3};{:.3};{};{}",
-                    cell.transport,
-                    cell.order,
-                    cell.link,
-                    round + 1,
-                    s.at,
-                    s.rate[0],
-                    s.rate[1],
-                    s.queued[0],
-                    s.queued[1]
-                )?;
-            }
-        }
-    }
-    let mut used = String::from("transport;order;link_mbit;used;borrowed\n");
-    for c in cells {
-        writeln!(used, "{};{};{};{:.1};{:.1}", c.transport, c.order, c.link, c.used, c.borrowed)?;
-    }
-    let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
-    for c in cells {
-        writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
-    }
-    for (name, text) in [
-        ("shares.csv", shares),
-        ("intervals.csv", intervals),
-        ("series.csv", series),
-        ("link-used.csv", used),
-        ("idle-port.csv", idle),
-    ] {
-        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
-    }
-    for ((link, transport, order), group) in grouped(cells) {
-        let Some(cell) = group.first() else { continue };
-        let points =
-            |f: &dyn Fn(&Sample) -> f64| cell.samples.iter().map(|s| (s.at, f(s))).collect::<Vec<_>>();
-        let end = cell.samples.last().map_or(1.0, |s| s.at);
-        let guaranteed = |n: usize| {
-            vec![(0.0, f64::from(link * SHARES[n].1) / 100.0), (end, f64::from(link * SHARES[n].1) / 100.0)]
-        };
-        let name = format!("{transport}-{order}-{link}");
-        plot::lines(
-            &out.join(format!("shares-{name}.svg")),
-            &format!("{transport}, {order}, {link} Mbit/s: goodput of each class"),
-            ("second", end),
-            ("Mbit/s", f64::from(link) * 1.05),
-            &[
-                Line { name: "gold", color: COLORS[0], dashed: false, points: points(&|s| s.rate[0]) },
-                Line { name: "silver", color: COLORS[1], dashed: false, points: points(&|s| s.rate[1]) },
-                Line { name: "gold's guarantee", color: COLORS[0], dashed: true, points: guaranteed(0) },
-                Line { name: "silver's guarantee", color: COLORS[1], dashed: true, points: guaranteed(1) },
-                Line {
-                    name: "the seed's 50/50",
-                    color: SEED,
-                    dashed: true,
-                    points: vec![(0.0, f64::from(link) / 2.0), (end, f64::from(link) / 2.0)],
-                },
-            ],
-        )?;
-        let most = cell.samples.iter().flat_map(|s| s.queued).max().unwrap_or(1).max(10) as f64;
-        plot::lines(
-            &out.join(format!("queues-{name}.svg")),
-            &format!("{transport}, {order}, {link} Mbit/s: packets that wait at the bottleneck"),
-            ("second", end),
-            ("packets", most * 1.1),
-            &[
-                Line {
-                    name: "gold",
-                    color: COLORS[0],
-                    dashed: false,
-                    points: points(&|s| s.queued[0] as f64),
-                },
-                Line {
-                    name: "silver",
-                    color: COLORS[1],
-                    dashed: false,
-                    points: points(&|s| s.queued[1] as f64),
-                },
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-fn table(cells: &[Cell], datapath: &str) -> String {
-    let mut out = format!(
-        "Shares of the bottleneck (percent), datapath in {datapath}; guaranteed {}/{}, the seed measured 50/50\n\n",
-        SHARES[0].1, SHARES[1].1
-    );
-    let _ = writeln!(
-        out,
-        "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>8} {:>10} {:>20}",
-        "Mbit/s", "transport", "order", "gold", "silver", "used", "borrowed", "lost on idle port"
-    );
-    for ((link, transport, order), group) in grouped(cells) {
-        let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
-        let (gold, silver) = (of(0), of(1));
-        let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
-        let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
-        let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
-        let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
-        let show =
-            |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
-        let _ = writeln!(
-            out,
-            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {used:>7.1}% {borrowed:>9.1}% {:>20}",
-            show(gold),
-            show(silver),
-            format!("{lost} of {sent}")
-        );
-    }
-    let worst = cells.iter().map(|c| (c.share[0] - f64::from(SHARES[0].1)).abs()).fold(0.0, f64::max);
-    let _ = writeln!(out, "\nfarthest from {}/{}: {worst:.2} points", SHARES[0].1, SHARES[1].1);
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::report::mean;
     use super::*;
     use tandem_model::site;
 

@@ -1,14 +1,15 @@
-//! What was read off the machines besides the experiment's own figures: `counters.csv` (raw, before and after) and `clock-offsets.csv`.
+//! What was read off the machines besides the experiment's own figures: `counters.csv` (raw, before
+//! and after) and `clock-offsets.csv`.
 
-use crate::emulated::control::{Clock, Counter};
-use crate::testbed::clocks;
+use crate::control::messages::{Clock, Counter};
+use crate::world::testbed::clock_offset;
 use anyhow::Context;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// See the module.
+/// Counters and clocks that were read off the machines of a run.
 #[derive(Debug, Default)]
 pub struct Records {
     counters: String,
@@ -17,6 +18,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// True when nothing was read: a simulated world has no machines.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.clocks.is_empty()
+    }
+
     /// All that has been measured of a run's clocks so far.
     pub fn clocks(&mut self, run: &str, clocks: Vec<Clock>) {
         self.clocks.insert(run.to_owned(), clocks);
@@ -76,7 +82,7 @@ impl Records {
         put("counters.csv", format!("run;moment;kind;object;counter;value\n{}", self.counters))?;
         let mut text = String::new();
         for (run, clocks) in self.clocks.iter().filter(|(_, c)| !c.is_empty()) {
-            for (n, line) in clocks::csv(clocks).lines().enumerate() {
+            for (n, line) in clock_offset::csv(clocks).lines().enumerate() {
                 match (n, text.is_empty()) {
                     (0, true) => text = format!("run;{line}\n"),
                     (0, false) => {}

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tandem_model::{
     Cause, DhcpReplyKind, Effect, Hop, Leave, Level, Mac, MigrationMode, MigrationRecord, Owner, Phase,
     Place, Plan, PlanGoal, Prediction, Prefix, Rejection, Resource, Resources, Response, Rule, RuleAction,
-    RuleKey, RuleMatch, StoreOp, TrafficEnd, Transport, VlanTag, VmOrigin, VmRecord, VmRequest, VmSpec,
+    RuleKey, RuleMatch, StoreOp, TrafficEnd, TrafficTool, VlanTag, VmOrigin, VmRecord, VmRequest, VmSpec,
     VmState,
 };
 
@@ -262,7 +262,7 @@ fn add_to_vm(h: &mut Fnv, effect: &Effect) -> bool {
                 }
             });
             h.put(spec.rate.0);
-            h.put(u64::from(spec.transport == Transport::Tcp));
+            h.put(u64::from(spec.transport == TrafficTool::TCP));
             h.put(spec.packet);
             h.maybe(spec.class, |h, class| h.put(class.0));
         }

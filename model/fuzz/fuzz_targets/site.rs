@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tandem_model::site::{Faults, from_seed_ini, read};
+use tandem_model::site::{Faults, from_mininet_ini, read};
 
 fuzz_target!(|text: &str| {
     // A site of a million servers is right but slow to build, and shows nothing that one of a few hundred does not.
@@ -25,7 +25,7 @@ fuzz_target!(|text: &str| {
         }
         Err(faults) => check(text, &faults),
     }
-    match from_seed_ini(text, "conf.ini") {
+    match from_mininet_ini(text, "conf.ini") {
         Ok(toml) => assert!(read(&toml, "site.toml").is_ok(), "{toml}"),
         Err(faults) => check(text, &faults),
     }

@@ -1,18 +1,20 @@
-//! `[addresses]`: the network, the edge switches' prefixes, the gateways and the DHCP server, none in another's way.
+//! `[addresses]`: the network, the edge switches' prefixes, the gateways and the DHCP server, none
+//! in another's way.
 
 use super::AddressPlan;
 use super::faults::Collector;
 use super::section::Section;
-use super::shape::Shape;
+use crate::shapes::Size;
 use crate::{Mac, Prefix};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// The plan, and the length of an edge switch's prefix. What depends on the number of servers waits for the shape.
+/// The plan, and the length of an edge switch's prefix. What depends on the number of servers waits
+/// for the shape.
 pub(super) fn read_addresses(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
-    shape: Option<&Shape>,
+    shape: Option<Size>,
 ) -> (Option<AddressPlan>, u8) {
     let mut a = root.section(c, "addresses");
     let prefix = "a prefix with its host bits zero, such as \"10.0.0.0/8\"";
@@ -24,7 +26,7 @@ pub(super) fn read_addresses(
         a.get(c, "network", |_| Ok(()));
         default
     };
-    let per_edge = shape.map_or(0, Shape::servers_per_edge);
+    let per_edge = shape.map_or(0, |s| s.servers_per_edge);
     let servers_per_prefix = a.count(c, "servers_per_prefix", 0..=65534).unwrap_or(per_edge.max(1));
     if servers_per_prefix < per_edge {
         let problem =
@@ -36,7 +38,7 @@ pub(super) fn read_addresses(
     let default_len = 32 - wanted.trailing_zeros();
     let prefix_len = a.count(c, "prefix_len", 8..=30).unwrap_or(default_len) as u8;
     let last_block = network.and_then(|n| {
-        let count = u64::from(shape.map_or(1, Shape::gateways)) + 3;
+        let count = u64::from(shape.map_or(1, |s| s.gateways)) + 3;
         let len = 32 - count.next_power_of_two().max(256).trailing_zeros() as u8;
         Prefix::new(n.last(), len.max(n.len()))
     });
@@ -81,7 +83,7 @@ pub(super) fn read_addresses(
                 a.fault(c, "gateways", problem, "write a prefix inside it, at its end");
             }
             let taken =
-                (0..u64::from(shape.map_or(0, Shape::gateways))).any(|n| gateways.nth(n + 1) == Some(dhcp));
+                (0..u64::from(shape.map_or(0, |s| s.gateways))).any(|n| gateways.nth(n + 1) == Some(dhcp));
             if !network.contains(dhcp) || taken || dhcp == network.last() || dhcp == network.address() {
                 let problem =
                     format!("{dhcp} cannot be the DHCP server's: it is outside {network} or somebody else's");
@@ -92,7 +94,7 @@ pub(super) fn read_addresses(
                     "write a free address of the network, such as the gateways' last but one",
                 );
             }
-            if gateways.size() < u64::from(shape.map_or(0, Shape::gateways)) + 3 {
+            if gateways.size() < u64::from(shape.map_or(0, |s| s.gateways)) + 3 {
                 a.fault(
                     c,
                     "gateways",
@@ -109,7 +111,8 @@ pub(super) fn read_addresses(
     (plan, prefix_len)
 }
 
-/// Neither this network (RFC 1122 3.2.1.3: 0.0.0.0/8, 127.0.0.0/8), nor multicast (RFC 5771), nor reserved (RFC 1112 section 4).
+/// Neither this network (RFC 1122 3.2.1.3: 0.0.0.0/8, 127.0.0.0/8), nor multicast (RFC 5771), nor
+/// reserved (RFC 1112 section 4).
 fn usable_by_machines(network: Prefix) -> bool {
     [[0, 8], [127, 8], [224, 3]].iter().all(|[first, len]| {
         Prefix::new(Ipv4Addr::new(*first, 0, 0, 0), *len).is_none_or(|special| !special.overlaps(network))
@@ -120,19 +123,20 @@ fn usable_by_machines(network: Prefix) -> bool {
 pub(super) fn check_room(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
-    shape: &Shape,
+    shape: Size,
     plan: &AddressPlan,
     prefix_len: u8,
 ) {
     let a = root.section(c, "addresses");
-    let (network, gateways) = (plan.network, plan.gateways);
+    let network = plan.network;
+    let gateways = plan.gateways;
     let size = 1u64 << (32 - u32::from(prefix_len));
     if u64::from(plan.servers_per_prefix) + 2 >= size {
         let problem =
             format!("a /{prefix_len} has no room for VMs beside {} servers", plan.servers_per_prefix);
         a.fault(c, "prefix_len", problem, "write a shorter prefix length, such as 24");
     }
-    let needed = size.saturating_mul(shape.edges());
+    let needed = size.saturating_mul(shape.edges);
     let start = u64::from(network.address().to_bits());
     let clash = needed > network.size()
         || (u64::from(gateways.last().to_bits()) >= start
@@ -140,7 +144,7 @@ pub(super) fn check_room(
     if prefix_len < network.len() || clash {
         let problem = format!(
             "{} prefixes of length {prefix_len} do not fit into {network} beside the gateways' {gateways}",
-            shape.edges()
+            shape.edges
         );
         a.fault(
             c,

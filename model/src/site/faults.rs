@@ -1,4 +1,5 @@
-//! What is wrong with a site file: every fault with its place, what is wrong, and what to write instead.
+//! What is wrong with a site file: every fault with its place, what is wrong, and what to write
+//! instead.
 
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -1,10 +1,10 @@
 //! The site: a data centre's description, as written in `site.toml` and as checked.
 //!
-//! `site.toml` -> [`read`] (all faults at once, with line and column) -> [`Site`] (this file; only valid
-//! values, nothing optional left open) -> [`Topology`], already built.
+//! `site.toml` -> [`read`] (all faults at once, with line and column) -> [`Site`] (this file; only
+//! valid values, nothing optional left open) -> [`Topology`], already built.
 //!
-//! What a file may say, with every default written out (also in [`EXAMPLES`], with the other shapes, overrides and legacy
-//! switches):
+//! What a file may say, with every default written out (also in [`EXAMPLES`], with the other
+//! shapes, overrides and legacy switches):
 //!
 //! ```toml
 #![doc = include_str!("../../sites/three-tier.toml")]
@@ -16,24 +16,25 @@ mod addresses;
 mod examples;
 mod faults;
 mod migration;
+mod mininet_ini;
 mod overrides;
 mod read;
 mod section;
-mod seed_ini;
 mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
+pub use mininet_ini::from_mininet_ini;
 pub use read::{PolicyNames, read, read_by, read_with};
 pub use section::Section;
-pub use seed_ini::from_seed_ini;
 
-use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, Transport};
+use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// A data centre as checked: everything that the core, the controller and the worlds need to know of it.
+/// A data centre as checked: everything that the core, the controller and the worlds need to know
+/// of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Site {
     /// Its name, for people and for the lab's default `--name`.
@@ -82,13 +83,16 @@ pub struct ServiceClass {
 /// Who has which address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AddressPlan {
-    /// Holds every edge's prefix, the gateways and the controller's address: one layer-2 network for its machines.
+    /// Holds every edge's prefix, the gateways and the controller's address: one layer-2 network
+    /// for its machines.
     pub network: Prefix,
     /// Addresses of gateways; outside every edge's prefix.
     pub gateways: Prefix,
-    /// How many addresses at the start of each edge's prefix are for its servers; the rest are the VM pool.
+    /// How many addresses at the start of each edge's prefix are for its servers; the rest are the
+    /// VM pool.
     pub servers_per_prefix: u32,
-    /// The DHCP server's (the controller's) address in the data centre; answers ARP, exists nowhere else.
+    /// The DHCP server's (the controller's) address in the data centre; answers ARP, exists nowhere
+    /// else.
     pub dhcp: Ipv4Addr,
     /// The Ethernet address that goes with `dhcp`.
     pub dhcp_mac: Mac,
@@ -106,7 +110,8 @@ pub struct PolicyConfig {
     /// Which path a VM's traffic takes: the name of a routing policy.
     #[serde(default)]
     pub routing: PolicyName,
-    /// Of equal servers, the first by id (default) or the last (as the seed's code did under best fit).
+    /// Of equal servers, the first by id (default) or the last (as the code of the thesis did under
+    /// best fit).
     pub ties: Ties,
     /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
     pub link_margin: f64,
@@ -208,7 +213,8 @@ pub struct DiscoveryConfig {
     pub lldp_period: Duration,
     /// A confirmed link that was not seen for this long is missing.
     pub lldp_timeout: Duration,
-    /// A switch that was away for this long is taken for dead, and the VMs behind it get other paths.
+    /// A switch that was away for this long is taken for dead, and the VMs behind it get other
+    /// paths.
     pub switch_grace: Duration,
     /// A host that was not seen for this long is probed by ARP.
     pub host_timeout: Duration,
@@ -221,8 +227,8 @@ pub struct DiscoveryConfig {
 pub struct TrafficConfig {
     /// None at all when false.
     pub enabled: bool,
-    /// UDP or TCP.
-    pub transport: Transport,
+    /// What generates it: `udp`, `tcp`, or another tool of the attached world.
+    pub transport: TrafficTool,
     /// To the VM, from it, or both.
     pub direction: Direction,
     /// Share of the VM's requested network rate, e.g. 1.0.
@@ -238,7 +244,8 @@ pub struct MigrationConfig {
     pub manner: MigrationMode,
     /// The highest rate of one transfer. The path's free rate bounds it too.
     pub rate: BitRate,
-    /// The class of the migrations' own traffic; `None` is the site's class with the smallest share, if it has classes.
+    /// The class of the migrations' own traffic; `None` is the site's class with the smallest
+    /// share, if it has classes.
     pub class: Option<ClassId>,
     /// So many at once in all.
     pub at_once: u32,
@@ -258,7 +265,8 @@ pub struct MigrationConfig {
     pub keep_policy: KeepPolicyConfig,
 }
 
-/// When a server or a link is hot: the Sandpiper rule (Wood et al., NSDI 2007), k of the last n samples over a threshold.
+/// When a server or a link is hot: the Sandpiper rule (Wood et al., NSDI 2007), k of the last n
+/// samples over a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HotspotConfig {
     /// Move VMs away from them. They are found and told in any case.
@@ -277,14 +285,15 @@ pub struct HotspotConfig {
     pub horizon: Duration,
 }
 
-/// The seed's keep-policy algorithm at work.
+/// The keep-policy algorithm of the thesis (Teixeira 2013) at work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeepPolicyConfig {
     /// How often; `None` is never by itself.
     pub period: Option<Duration>,
     /// Moves per run at most.
     pub moves: u32,
-    /// A move must be worth this much: the share of a server that it frees or evens out, per GiB that it sends. 0 takes every move.
+    /// A move must be worth this much: the share of a server that it frees or evens out, per GiB
+    /// that it sends. 0 takes every move.
     pub gain: f64,
 }
 
@@ -295,18 +304,21 @@ pub struct VmConfig {
     pub default: Resources,
     /// How long a VM may take from placement to running.
     pub start_timeout: Duration,
-    /// How long a VM lives once it runs, when its request does not say; `None` is until it is deleted.
+    /// How long a VM lives once it runs, when its request does not say; `None` is until it is
+    /// deleted.
     pub lifetime: Option<Duration>,
 }
 
 impl Site {
-    /// The class of a request: the one it names, else the default; `None` where there is no such class, or none at all.
+    /// The class of a request: the one it names, else the default; `None` where there is no such
+    /// class, or none at all.
     pub fn class(&self, class: Option<ClassId>) -> Option<(ClassId, &ServiceClass)> {
         let id = class.or(self.default_class)?;
         self.classes.get(usize::from(id.0)).map(|c| (id, c))
     }
 
-    /// The rate a VM's generated traffic runs at: its network rate times the share, in layer-2 bits.
+    /// The rate a VM's generated traffic runs at: its network rate times the share, in layer-2
+    /// bits.
     pub fn traffic_rate(&self, net: BitRate) -> BitRate {
         BitRate((net.0 as f64 * self.traffic.share) as u64)
     }

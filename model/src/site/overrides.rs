@@ -1,10 +1,11 @@
-//! `[[server]]`, `[[link]]`, `[[legacy]]` and `[[switch]]`: what differs from the shape, node by node and link by link.
+//! `[[server]]`, `[[link]]`, `[[legacy]]` and `[[switch]]`: what differs from the shape, node by
+//! node and link by link.
 //!
 //! 1. `[[server]]` changes a server's resources.
-//! 2. `[[link]]` between two nodes of the shape changes their link; a legacy switch put into it later inherits the change on both
-//!    of its sides.
-//! 3. `[[legacy]]` puts a switch that does not speak OpenFlow into the middle of a link. Two of them in the same link make a chain,
-//!    the first one nearer to the gateways.
+//! 2. `[[link]]` between two nodes of the shape changes their link; a legacy switch put into it
+//!    later inherits the change on both of its sides.
+//! 3. `[[legacy]]` puts a switch that does not speak OpenFlow into the middle of a link. Two of
+//!    them in the same link make a chain, the first one nearer to the gateways.
 //! 4. `[[link]]` with a legacy switch at an end changes that side only.
 //! 5. `[[switch]]` says what a switch is made of.
 //! 6. A server whose `net` is written nowhere has its primary uplink's rate.
@@ -36,8 +37,8 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are still checked, but not the
-    /// names; the result is of no use then.
+    /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are
+    /// still checked, but not the names; the result is of no use then.
     pub(super) fn apply(
         self,
         topology: Option<Topology>,
@@ -65,7 +66,8 @@ impl<'a> Lists<'a> {
 
         let is_new = |n: &String| !names.contains_key(n);
         let mut seen = BTreeSet::new();
-        let (mut first, mut after) = (Vec::new(), Vec::new());
+        let mut first = Vec::new();
+        let mut after = Vec::new();
         let legacy: Vec<(String, Section<'a>)> =
             (self.legacy.into_iter()).map(|mut s| (s.text(c, "name").unwrap_or_default(), s)).collect();
         for mut s in self.links {
@@ -217,7 +219,9 @@ fn link(
     if let Some(rate) = rate {
         check_rate(&l, c, "rate", rate);
     }
-    let (delay, loss, queue) = (l.duration(c, "delay"), loss(&mut l, c), l.count(c, "queue", 1..=100_000));
+    let delay = l.duration(c, "delay");
+    let loss = loss(&mut l, c);
+    let queue = l.count(c, "queue", 1..=100_000);
     check_delay(&l, c, delay.unwrap_or_default());
     for id in ids {
         let Some(link) = t.links.get_mut(id.0 as usize) else { continue };
@@ -231,7 +235,8 @@ fn link(
     l.finish(c);
 }
 
-/// The two names of `between = ["a", "b"]`; a pair that was `seen` before, either way round, is a fault.
+/// The two names of `between = ["a", "b"]`; a pair that was `seen` before, either way round, is a
+/// fault.
 fn pair(
     s: &mut Section<'_>,
     c: &mut Collector<'_>,
@@ -295,8 +300,8 @@ fn neighbours(t: &Topology, names: &Names, name: &str) -> String {
     format!("{name} is linked to {}{more}", some.join(", "))
 }
 
-/// Puts a legacy switch into the middle of links: the half at a server or gateway keeps the link's number, because the server or
-/// gateway counts it as its uplink; the other half is a new link.
+/// Puts a legacy switch into the middle of links: the half at a server or gateway keeps the link's
+/// number, because the server or gateway counts it as its uplink; the other half is a new link.
 fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, ends: &[LinkId]) {
     let id = SwitchId(switches.len() as u32);
     let dpid = Dpid(0x400_0001 + u64::from(id.0));
@@ -315,8 +320,11 @@ fn insert_legacy(switches: &mut Vec<Switch>, links: &mut Vec<Link>, name: &str, 
     };
     for link in ends {
         let Some(link) = links.get_mut(link.0 as usize) else { continue };
-        let (a, b, cfg) = (link.a, link.b, link.cfg);
-        let (upper, lower) = (end(), end());
+        let a = link.a;
+        let b = link.b;
+        let cfg = link.cfg;
+        let upper = end();
+        let lower = end();
         if matches!(a.node, NodeId::Gateway(_)) {
             *link = Link { a, b: upper, cfg };
             links.push(Link { a: lower, b, cfg });

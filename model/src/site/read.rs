@@ -1,7 +1,7 @@
 //! From the text of `site.toml` to a checked [`Site`], or to all of its faults at once.
 //!
-//! serde stops at the first fault, so the spanned table is walked by hand: every key is read, its default stands in for what is
-//! wrong, and only then is the result used or thrown away.
+//! serde stops at the first fault, so the spanned table is walked by hand: every key is read, its
+//! default stands in for what is wrong, and only then is the result used or thrown away.
 
 use super::addresses::{check_room, read_addresses};
 use super::faults::{Collector, Faults};
@@ -13,9 +13,9 @@ use super::{
     Allocation, DiscoveryConfig, Modules, PolicyConfig, ServiceClass, Site, StatisticsConfig, Ties,
     TrafficConfig, VmConfig,
 };
-use crate::shapes::Common;
+use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
-use crate::{BitRate, Bytes, ClassId, Direction, Transport};
+use crate::{BitRate, Bytes, ClassId, Direction, TrafficTool};
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -44,8 +44,8 @@ pub fn read_with(text: &str, file: &str, known: &PolicyNames<'_>) -> Result<Site
     read_by(text, file, |root, c| read_root(root, c, known))
 }
 
-/// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it knows and gives the result; what it
-/// did not ask for is an unknown key.
+/// Reads any TOML file that people write in the site file's manner: `root` reads the keys that it
+/// knows and gives the result; what it did not ask for is an unknown key.
 ///
 /// # Errors
 /// All faults, each with its line and column.
@@ -87,9 +87,9 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     }
     let faults_before = c.len();
     let shape = read_shape(root, c);
-    let (plan, prefix_len) = read_addresses(root, c, shape.as_ref());
+    let (plan, prefix_len) = read_addresses(root, c, shape.as_ref().map(|s| s.size));
     if let (Some(shape), Some(plan)) = (&shape, &plan) {
-        check_room(root, c, shape, plan, prefix_len);
+        check_room(root, c, shape.size, plan, prefix_len);
     }
     let buildable = c.len() == faults_before;
     let links = read_links(root, c);
@@ -106,12 +106,13 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
         _ => {
-            // The keys of the lists are still checked, without a topology to check their names against.
+            // The keys of the lists are still checked, without a topology to check their names
+            // against.
             lists.apply(None, net_given, c);
             return None;
         }
     };
-    let common = Common {
+    let parameters = Parameters {
         gateway_link: links.gateway,
         core_link: links.core,
         aggregation_link: links.aggregation,
@@ -121,7 +122,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         prefix_len,
         gateways: plan.gateways,
     };
-    let topology = shape.build(&common);
+    let topology = shape.build(&parameters);
     let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
     Some(Site {
@@ -290,8 +291,8 @@ fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig 
     let cfg = TrafficConfig {
         enabled: t.flag(c, "enabled").unwrap_or(true),
         transport: t
-            .word(c, "transport", &[("udp", Transport::Udp), ("tcp", Transport::Tcp)])
-            .unwrap_or(Transport::Udp),
+            .parsed(c, "transport", "the name of a traffic tool, such as \"udp\" or \"tcp\"")
+            .unwrap_or(TrafficTool::UDP),
         direction: t.word(c, "direction", &directions).unwrap_or(Direction::ToVm),
         share: t.fraction(c, "share", 0.0, 10.0).unwrap_or(1.0),
         packet: t.count(c, "packet", 128..=1500).unwrap_or(1400) as u16,
@@ -315,14 +316,16 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
     cfg
 }
 
-/// `[[class]]`. A class without a DSCP of its own has a class selector (RFC 2474 section 4.2.2) by its place: 8, 16, 24 ...
+/// `[[class]]`. A class without a DSCP of its own has a class selector (RFC 2474 section 4.2.2) by
+/// its place: 8, 16, 24 ...
 fn read_classes(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
     queue: u32,
 ) -> (Vec<ServiceClass>, Option<ClassId>) {
     let mut classes: Vec<ServiceClass> = Vec::new();
-    let (mut default, mut total) = (None, 0.0);
+    let mut default = None;
+    let mut total = 0.0;
     for (n, mut s) in root.list(c, "class").into_iter().enumerate() {
         let name = s.text(c, "name").unwrap_or_default();
         let usable = (1..=16).contains(&name.len())

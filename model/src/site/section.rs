@@ -1,5 +1,6 @@
-//! A table of a file that people write (the site, the testbed's inventory), read key by key. What is not what it should be becomes a fault and the default stands in, so that
-//! one pass finds every fault; what nobody read is an unknown key.
+//! A table of a file that people write (the site, the testbed's inventory), read key by key. What
+//! is not what it should be becomes a fault and the default stands in, so that one pass finds every
+//! fault; what nobody read is an unknown key.
 
 use super::PolicyName;
 use super::faults::Collector;

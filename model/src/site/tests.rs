@@ -3,7 +3,8 @@
 use super::*;
 use crate::NodeId;
 
-/// The seed's figure 4.2: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers.
+/// Figure 4.2 of the thesis (Teixeira 2013): 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16
+/// servers.
 const SEED: &str = r#"
 name = "figure-4-2"
 [topology]
@@ -66,7 +67,7 @@ fn every_kind_of_fault_has_a_case() {
     let base = "[topology]\nshape = \"linear\"\n";
     let cases: &[(&str, &str)] = &[
         ("", "topology.shape"),
-        ("[topology]\nshape = \"ring\"\n", "topology.shape"),
+        ("[topology]\nshape = \"moebius\"\n", "topology.shape"),
         ("[topology]\nshape = \"fat-tree\"\nk = 3\n", "topology.k"),
         ("[topology]\nshape = \"fat-tree\"\n", "topology.k"),
         (

@@ -1,12 +1,14 @@
 //! Latency, loss and installation on a bed.
 
 use super::Options;
-use super::bed::{self, Bed};
-use super::rules::{self, Answer};
-use crate::datapath_bench::frames;
-use crate::emulated::datapath::Datapath;
-use crate::emulated::ping::checksum;
-use crate::speaker;
+use super::rules;
+use super::testbench;
+use crate::bench::datapath::frames;
+use crate::experiment::datapaths::rules::Answer;
+use crate::experiment::datapaths::testbench::Testbench;
+use crate::node::ping::checksum;
+use crate::openflow_client;
+use crate::world::emulated::datapath::Datapath;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -22,7 +24,8 @@ use tandem_openflow::of13::{Action, Field, Match};
 
 /// How many rules are installed at once.
 pub(super) const COUNTS: [u32; 4] = [1, 24, 100, 1000];
-/// The fixed rate of 3 -> 4, packets a second, and what is offered to the port of 10 Mbit/s: frames of 1400 bytes, 39 Mbit/s.
+/// The fixed rate of 3 -> 4, packets a second, and what is offered to the port of 10 Mbit/s: frames
+/// of 1400 bytes, 39 Mbit/s.
 pub(super) const RATES: [u64; 2] = [1000, 3500];
 /// Between what is sent.
 const TICK: Duration = Duration::from_millis(2);
@@ -36,7 +39,8 @@ const TIMED: u64 = 2;
 pub(super) struct Measured {
     /// Round trip, median and 99th percentile, microseconds.
     pub(super) latency: [f64; 2],
-    /// Packets lost of those sent: alone; on the idle port while another is backlogged; on the backlogged one.
+    /// Packets lost of those sent: alone; on the idle port while another is backlogged; on the
+    /// backlogged one.
     pub(super) loss: [(u64, u64); 3],
     /// FLOW_MODs to barrier for each of [`COUNTS`], microseconds a rule.
     pub(super) install: Vec<f64>,
@@ -56,28 +60,30 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 /// Everything, one after the other.
 pub(super) fn all(datapath: Datapath, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
     let name = super::report::name(datapath);
-    let mut bed = Bed::make(datapath, folder)?;
+    let mut bench = Testbench::make(datapath, folder)?;
     eprintln!("{name}: {} round trips", options.pings);
-    let mut trips = bed.at(3, || round_trips(bed::address(4), options.pings))?;
+    let mut trips = bench.at(3, || round_trips(testbench::address(4), options.pings))?;
     let latency = [quantile(&mut trips, 0.5), quantile(&mut trips, 0.99)];
     eprintln!("{name}: loss ({:.0} s)", 2.0 * options.seconds);
     let time = Duration::from_secs_f64(options.seconds);
-    let [alone, _] = loss(&bed, time, false)?;
-    let [idle, backlogged] = loss(&bed, time, true)?;
+    let [alone, _] = loss(&bench, time, false)?;
+    let [idle, backlogged] = loss(&bench, time, true)?;
     eprintln!("{name}: rules");
-    let (mut install, mut hardware) = (Vec::new(), Vec::new());
+    let mut install = Vec::new();
+    let mut hardware = Vec::new();
     for count in COUNTS {
-        let (mut times, mut held) = (Vec::new(), 0);
+        let mut times = Vec::new();
+        let mut held = 0;
         // Few rules take so short that other work of the machine shows in a single time.
         for _ in 0..options.repeat.max(1) * if count < 100 { 10 } else { 1 } {
-            let (time, of) = installation(&mut bed, count)?;
+            let (time, of) = installation(&mut bench, count)?;
             times.push(time);
             held = of;
         }
         install.push(quantile(&mut times, 0.5));
         hardware.push(held);
     }
-    let answers = rules::ask_all(&mut bed)?;
+    let answers = rules::ask_all(&mut bench)?;
     Ok(Measured { latency, loss: [alone, idle, backlogged], install, hardware, answers })
 }
 
@@ -88,7 +94,8 @@ fn round_trips(to: Ipv4Addr, count: u32) -> anyhow::Result<Vec<f64>> {
     let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let to = SockAddr::from(SocketAddrV4::new(to, 0));
-    let (mut trips, mut lost) = (Vec::new(), 0);
+    let mut trips = Vec::new();
+    let mut lost = 0;
     for n in 0..count.max(1) + FIRST {
         let number = (n as u16).to_be_bytes();
         let mut packet = vec![8, 0, 0, 0, 0x54, 0x44, number[0], number[1]];
@@ -123,8 +130,8 @@ fn round_trips(to: Ipv4Addr, count: u32) -> anyhow::Result<Vec<f64>> {
 struct Counter(Netlink, u32);
 
 impl Counter {
-    fn at(bed: &Bed, end: u8) -> anyhow::Result<Counter> {
-        Ok(Counter(bed.at(end, || Ok(Netlink::open()?))?, bed::index(end)))
+    fn at(bench: &Testbench, end: u8) -> anyhow::Result<Counter> {
+        Ok(Counter(bench.at(end, || Ok(Netlink::open()?))?, testbench::index(end)))
     }
 
     fn read(&mut self) -> anyhow::Result<u64> {
@@ -145,27 +152,28 @@ impl Counter {
     }
 }
 
-/// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the third time gives is taken.
-fn loss(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
+/// The same as [`loss_once`], again where this machine was too busy to send at the rate; what the
+/// third time gives is taken.
+fn loss(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let due = time.as_secs_f64() * RATES[0] as f64;
     for _ in 0..2 {
-        let result = loss_once(bed, time, backlog)?;
+        let result = loss_once(bench, time, backlog)?;
         if result[0].1 as f64 > due * 0.95 {
             return Ok(result);
         }
         eprintln!("only {} of {due:.0} packets could be sent in time; once more", result[0].1);
     }
-    loss_once(bed, time, backlog)
+    loss_once(bench, time, backlog)
 }
 
 /// Lost of sent, 3 -> 4 and 1 -> 2. The second is offered four times its port's rate, or nothing.
-fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
+fn loss_once(bench: &Testbench, time: Duration, backlog: bool) -> anyhow::Result<[(u64, u64); 2]> {
     let (data, places) = frames(1400);
     let mut ways = Vec::new();
     for (n, (from, to)) in [(3, 4), (1, 2)].into_iter().enumerate() {
-        let mut counter = Counter::at(bed, to)?;
+        let mut counter = Counter::at(bench, to)?;
         let before = counter.read()?;
-        let sender = bed.at(from, || Ok(Transmitter::open(bed::index(from), 0)?))?;
+        let sender = bench.at(from, || Ok(Transmitter::open(testbench::index(from), 0)?))?;
         ways.push((sender, counter, before, if n == 0 || backlog { RATES[n] } else { 0 }, 0u64));
     }
     let start = Instant::now();
@@ -185,21 +193,27 @@ fn loss_once(bed: &Bed, time: Duration, backlog: bool) -> anyhow::Result<[(u64, 
     Ok(result)
 }
 
-/// Microseconds a rule, from the first FLOW_MOD to the barrier's reply, and how many are in hardware then. The rules are gone again after it.
-fn installation(bed: &mut Bed, count: u32) -> anyhow::Result<(f64, usize)> {
+/// Microseconds a rule, from the first FLOW_MOD to the barrier's reply, and how many are in
+/// hardware then. The rules are gone again after it.
+fn installation(bench: &mut Testbench, count: u32) -> anyhow::Result<(f64, usize)> {
     let rules: Vec<_> = (0..count)
         .map(|n| {
             let to = Ipv4Addr::from_bits(0x0a14_0000 + n);
             let fields = vec![Field::InPort(1), Field::EthType(0x0800), Field::Ipv4Dst(Masked::exact(to))];
-            speaker::add(TIMED, 200, Match { fields }, speaker::apply(vec![Action::output(2)]))
+            openflow_client::add(
+                TIMED,
+                200,
+                Match { fields },
+                openflow_client::apply(vec![Action::output(2)]),
+            )
         })
         .collect();
     let start = Instant::now();
-    bed.speaker.must(&rules)?;
+    bench.client.must(&rules)?;
     let took = start.elapsed();
-    let places = bed.places(TIMED)?.unwrap_or_default();
+    let places = bench.places(TIMED)?.unwrap_or_default();
     let hardware = places.iter().filter(|p| p.starts_with("hardware")).count();
-    bed.speaker.must(&[speaker::delete(TIMED)])?;
+    bench.client.must(&[openflow_client::delete(TIMED)])?;
     Ok((took.as_secs_f64() * 1e6 / f64::from(count), hardware))
 }
 

@@ -1,23 +1,27 @@
-//! Switches compared: Open vSwitch, the agent's own switch and a modelled NetFPGA card, in one run on the same wires.
+//! Switches compared: Open vSwitch, the agent's own switch and a modelled NetFPGA card, in one run
+//! on the same wires.
 //!
 //! ```text
-//! this process --unshare--> one process per datapath, in namespaces of its own: bed.rs (switch, four ends), measure.rs, rules.rs
-//!              --qos------> an emulated data centre with a controller per datapath: shares at a bottleneck
+//! this process --unshare--> one process per datapath, in namespaces of its own:
+//!                           testbench.rs (switch, four ends), measure.rs, rules.rs
+//!              --qos------> an emulated data centre with a controller per datapath:
+//!                           shares at a bottleneck
 //!              <-- figures, which report.rs writes
 //! ```
 //!
-//! The processes end with this one: they see the other end of their standard input close, whatever ended it.
+//! The processes end with this one: they see the other end of their standard input close, whatever
+//! ended it.
 
-mod bed;
 mod measure;
 mod report;
 mod rules;
+mod testbench;
 
-use super::manifest::Manifest;
 use super::qos;
-use super::world::Emulated;
-use crate::emulated::datapath::{Choice, Datapath};
-use crate::scratch::{self, Scratch};
+use crate::experiment::manifest::Manifest;
+use crate::temp_dir::{self, TempDir};
+use crate::world::emulated::datapath::{Choice, Datapath};
+use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use report::Column;
@@ -42,13 +46,14 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
-    /// How often 100 and more rules are installed, and fewer ten times as often; the median is taken.
+    /// How often 100 and more rules are installed, and fewer ten times as often; the median is
+    /// taken.
     #[arg(long, default_value_t = 5)]
     pub repeat: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::numbers::amount)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::amount)]
     pub class_seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]
@@ -71,7 +76,7 @@ fn kind(choice: Choice) -> anyhow::Result<Datapath> {
 /// With the step that failed; nothing of it is then left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if let (Some(folder), [choice]) = (&options.inside, &options.datapath[..]) {
-        scratch::end_when_stdin_closes(folder)?;
+        temp_dir::end_when_stdin_closes(folder)?;
         link::disable_ipv6();
         let measured = measure::all(kind(*choice)?, folder, options)?;
         println!("{}", serde_json::to_string(&measured)?);
@@ -79,7 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let chosen: Vec<(Choice, Datapath)> =
         options.datapath.iter().map(|c| Ok((*c, kind(*c)?))).collect::<anyhow::Result<_>>()?;
-    scratch::clean_when_interrupted()?;
+    temp_dir::clean_when_interrupted()?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("datapaths", "emulated", 0, &qos::site_text(LINK));
@@ -109,7 +114,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 fn outside(choice: Choice, options: &Options) -> anyhow::Result<measure::Measured> {
     let word = choice.to_possible_value().context("a choice without a name")?;
     let word = word.get_name();
-    let scratch = Scratch::new(&format!("datapaths-{word}"))?;
+    let scratch = TempDir::new(&format!("datapaths-{word}"))?;
     let own = |path: &Path| path.display().to_string();
     let child = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
@@ -121,7 +126,8 @@ fn outside(choice: Choice, options: &Options) -> anyhow::Result<measure::Measure
         .stdout(Stdio::piped())
         .spawn()
         .context("starting unshare (package util-linux)")?;
-    // Its standard input must stay open: `wait_with_output` would close it, and with it the measurement.
+    // Its standard input must stay open: `wait_with_output` would close it, and with it the
+    // measurement.
     let mut child = child;
     let held = child.stdin.take();
     let output = child.wait_with_output()?;

@@ -1,9 +1,10 @@
-//! What came out: a table for people, `table.csv` for programs, `latency.svg` and `installation.svg`.
+//! What came out: a table for people, `table.csv` for programs, `latency.svg` and
+//! `installation.svg`.
 
 use super::LINK;
-use super::measure::{COUNTS, Measured, RATES};
-use crate::emulated::datapath::Datapath;
+use crate::experiment::datapaths::measure::{COUNTS, Measured, RATES};
 use crate::experiment::plot;
+use crate::world::emulated::datapath::Datapath;
 use anyhow::Context;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -79,7 +80,7 @@ fn answers(columns: &[Column]) -> Vec<&str> {
 pub(super) fn table(columns: &[Column]) -> String {
     let mut out = format!(
         "One switch of each kind on the same wires; 1400-byte frames, one port of {} backlogged; classes 70/30 at {LINK} Mbit/s\n\n",
-        super::bed::SLOW
+        super::testbench::SLOW
     );
     let line = |out: &mut String, what: &str, unit: &str, cells: Vec<String>| {
         let _ = write!(out, "{what:<32} {unit:<8}");
@@ -192,8 +193,8 @@ pub(super) fn write(out: &Path, columns: &[Column]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rules::Answer;
     use super::*;
+    use crate::experiment::datapaths::rules::Answer;
 
     fn columns() -> Vec<Column> {
         let place = "software: TCP ports; fragments".to_owned();
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn figures_are_drawn_with_their_names() {
-        let folder = crate::scratch::Scratch::new("report-test").expect("a folder");
+        let folder = crate::temp_dir::TempDir::new("report-test").expect("a folder");
         write(folder.path(), &columns()).expect("written");
         let svg = std::fs::read_to_string(folder.path().join("installation.svg")).expect("there");
         assert!(svg.contains("modelled card") && svg.contains("of 24"), "{svg}");

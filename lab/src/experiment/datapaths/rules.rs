@@ -1,7 +1,8 @@
-//! A fixed list of rules, each sent to the switch for real: is it carried out, where, or refused with which error.
+//! A fixed list of rules, each sent to the switch for real: is it carried out, where, or refused
+//! with which error.
 
-use super::bed::Bed;
-use crate::speaker::{self, Refusal, apply};
+use crate::experiment::datapaths::testbench::Testbench;
+use crate::openflow_client::{self, Refusal, apply};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::Mac;
@@ -179,18 +180,18 @@ fn list() -> Vec<Rule> {
 }
 
 /// Sends each rule, sees what became of it, and takes it away again.
-pub(super) fn ask_all(bed: &mut Bed) -> anyhow::Result<Vec<(String, Answer)>> {
+pub(super) fn ask_all(bench: &mut Testbench) -> anyhow::Result<Vec<(String, Answer)>> {
     let mut answers = Vec::new();
     for (cookie, rule) in (COOKIE..).zip(list()) {
         let mut messages = rule.before;
-        messages.push(speaker::add(cookie, 300, Match { fields: rule.fields }, rule.instructions));
-        let refused = bed.speaker.carry_out(&messages)?;
+        messages.push(openflow_client::add(cookie, 300, Match { fields: rule.fields }, rule.instructions));
+        let refused = bench.client.execute(&messages)?;
         let answer = match refused.first() {
             Some(refusal) => Answer::Refused(error(*refusal)),
-            None => Answer::Accepted(bed.places(cookie)?.map(|places| places.join("; "))),
+            None => Answer::Accepted(bench.places(cookie)?.map(|places| places.join("; "))),
         };
         answers.push((rule.name.to_owned(), answer));
-        bed.speaker.carry_out(&[vec![speaker::delete(cookie)], rule.after].concat())?;
+        bench.client.execute(&[vec![openflow_client::delete(cookie)], rule.after].concat())?;
     }
     Ok(answers)
 }
@@ -243,7 +244,7 @@ mod tests {
         for rule in list() {
             let matching = Match { fields: rule.fields.clone() };
             assert_eq!(matching.check(), Ok(()), "{}", rule.name);
-            let sent = speaker::add(1, 300, matching, rule.instructions);
+            let sent = openflow_client::add(1, 300, matching, rule.instructions);
             for message in rule.before.into_iter().chain(rule.after).chain([sent]) {
                 let mut bytes = Vec::new();
                 message.encode(1, &mut bytes).expect(rule.name);

@@ -1,5 +1,5 @@
-//! Classes of service with a NetFPGA card: marked by rows of the card, sorted by the queues of the next
-//! Linux hop; and what the bitfiles with rate limiters are set to.
+//! Classes of service with a NetFPGA card: marked by rows of the card, sorted by the queues of the
+//! next Linux hop; and what the bitfiles with rate limiters are set to.
 //!
 //! ```text
 //! gold's sender   -- card port 0 --+        +-- 1  next hop  2 (bottleneck, 70% and 30%) -- sink
@@ -7,20 +7,21 @@
 //!                                  +-- 2 ---+
 //! ```
 //!
-//! The card's rows set the DSCP, or a VLAN priority; the hop is a switch of its own, whose rules choose a
-//! queue by the mark alone. Without marks everything is in one class, which is measured first. No bitfile
-//! has both a flow table and rate limiters, so these are set and read back only: what they let out of a
-//! port can be measured on a card.
+//! The card's rows set the DSCP, or a VLAN priority; the hop is a switch of its own, whose rules
+//! choose a queue by the mark alone. Without marks everything is in one class, which is measured
+//! first. No bitfile has both a flow table and rate limiters, so these are set and read back only:
+//! what they let out of a port can be measured on a card.
 //!
-//! The card is the model, one behind a co-simulation socket, or a real one (`--card`, `--wires`). The
-//! measurement runs in namespaces of its own, but with a real card in this one, where its interfaces are.
+//! The card is the model, one behind a co-simulation socket, or a real one (`--card`, `--wires`).
+//! The measurement runs in namespaces of its own, but with a real card in this one, where its
+//! interfaces are.
 
-mod bed;
 mod report;
+mod testbench;
 
-use super::manifest::Manifest;
-use crate::scratch::{self, Scratch};
-use crate::tandem;
+use crate::controller_process;
+use crate::experiment::manifest::Manifest;
+use crate::temp_dir::{self, TempDir};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -41,15 +42,15 @@ pub struct Options {
     /// The card: `model`, `cosim:SOCKET`, `ioctl:nf2c0` or `mmap:PCI`.
     #[arg(long, default_value = "model")]
     pub card: String,
-    /// With a real card: the interfaces that are cabled to its ports 0, 1 and 2 (two senders, then the next
-    /// hop).
+    /// With a real card: the interfaces that are cabled to its ports 0, 1 and 2 (two senders, then
+    /// the next hop).
     #[arg(long, value_delimiter = ',', value_name = "INTERFACE")]
     pub wires: Vec<String>,
     /// The bottleneck, Mbit/s.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub link: u32,
     /// Seconds of each of the three measurements.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
     pub seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]
@@ -119,19 +120,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "a real card needs --wires with the interfaces at its ports 0, 1 and 2, and any other has none of them"
     );
     if let Some(folder) = &options.inside {
-        scratch::end_when_stdin_closes(folder)?;
+        temp_dir::end_when_stdin_closes(folder)?;
         link::disable_ipv6();
-        println!("{}", serde_json::to_string(&bed::measure(options, folder)?)?);
+        println!("{}", serde_json::to_string(&testbench::measure(options, folder)?)?);
         return Ok(());
     }
-    scratch::clean_when_interrupted()?;
+    temp_dir::clean_when_interrupted()?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("hardware-qos", if real { "card" } else { "emulated" }, 0, "");
     manifest.datapath = Some(format!("netfpga ({}), next hop soft", options.card));
-    let scratch = Scratch::new("hardware-qos")?;
+    let scratch = TempDir::new("hardware-qos")?;
     let measured =
-        if real { bed::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
+        if real { testbench::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
     let limited: Vec<Limited> =
         LIMITERS.iter().map(|bitfile| Limited { bitfile, set: limit(bitfile, options.link) }).collect();
     manifest.write(&options.out)?;
@@ -154,7 +155,8 @@ fn outside(options: &Options, folder: &Path) -> anyhow::Result<Vec<Measured>> {
         .stdout(Stdio::piped())
         .spawn()
         .context("starting unshare (package util-linux)")?;
-    // Its standard input must stay open: `wait_with_output` would close it, and with it the measurement.
+    // Its standard input must stay open: `wait_with_output` would close it, and with it the
+    // measurement.
     let held = child.stdin.take();
     let output = child.wait_with_output()?;
     drop(held);
@@ -166,7 +168,7 @@ fn outside(options: &Options, folder: &Path) -> anyhow::Result<Vec<Measured>> {
 
 /// Sets the first limiter of a bitfile, on its model; it is read back there.
 fn limit(bitfile: &str, link: u32) -> Result<u64, String> {
-    let tool = tandem::beside("tandem-fpga", "TANDEM_FPGA").map_err(|e| format!("{e:#}"))?;
+    let tool = controller_process::beside("tandem-fpga", "TANDEM_FPGA").map_err(|e| format!("{e:#}"))?;
     let rate = format!("{link} Mbit/s");
     let output = Command::new(tool)
         .args(["--card", "model", "--json", "--profile", bitfile, "limit", "0", &rate])

@@ -1,7 +1,7 @@
 //! Table, CSV and figure.
 
-use super::super::plot::{self, COLORS, Line};
 use super::{CLASSES, Limited, Mark, Measured};
+use crate::experiment::plot::{self, COLORS, Line};
 use anyhow::Context;
 use std::fmt::Write as _;
 use std::path::Path;

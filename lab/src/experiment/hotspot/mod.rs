@@ -1,10 +1,10 @@
-//! Hotspots: a server and a link are made hot, suddenly and slowly; how soon and by how many moves they are cool again, with and without
-//! looking ahead, and that nothing swings back and forth.
+//! Hotspots: a server and a link are made hot, suddenly and slowly; how soon and by how many moves
+//! they are cool again, with and without looking ahead, and that nothing swings back and forth.
 
 pub mod report;
 pub mod scenario;
 
-use super::manifest::Manifest;
+use crate::experiment::manifest::Manifest;
 use anyhow::Context;
 use scenario::{Outcome, Scenario, What};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
-//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for the terminal.
+//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for
+//! the terminal.
 
-use super::scenario::{Outcome, What};
+use crate::experiment::hotspot::scenario::{Outcome, What};
 use crate::experiment::plot;
 use anyhow::Context;
 use plotters::style::RGBColor;
@@ -37,7 +38,9 @@ pub fn summary(outcomes: &[Outcome]) -> String {
     for o in outcomes {
         let cool = o.cool.map_or(String::new(), |s| format!("{s:.0}"));
         let of = conditions(o);
-        let (noticed, begun, periods) = (o.noticed, o.begun, o.periods());
+        let noticed = o.noticed;
+        let begun = o.begun;
+        let periods = o.periods();
         let _ = writeln!(text, "{of};{noticed:.3};{begun:.3};{periods:.3};{};{cool};{}", o.over, o.moves);
     }
     text
@@ -92,7 +95,7 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
         let threshold = of.first().map_or(0.0, |o| o.threshold * 100.0);
         let mut lines = vec![plot::Line {
             name: "threshold",
-            color: plot::SEED,
+            color: plot::PUBLISHED,
             dashed: true,
             points: vec![(0.0, threshold), (shown, threshold)],
         }];

@@ -1,12 +1,12 @@
 //! One run: a server or a link gets hot, and what the core does about it.
 
-use crate::sim::loads::{Load, Usual};
-use crate::sim::{Sign, Simulation};
 use anyhow::{Context, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{BitRate, Hop, Request, Response, ServerId, Site, Time, VmId, VmRecord, VmRequest, site};
+use tandem_sim::loads::{DefaultLoad, Load};
+use tandem_sim::{SimEvent, Simulation};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/hotspot.toml");
@@ -26,7 +26,8 @@ const RAMP: Duration = Duration::from_secs(180);
 /// Between two VMs' starts: so slowly that nobody takes the start itself for a trend.
 const GAP: Duration = Duration::from_secs(60);
 
-/// When it gets hot, counted from the start of the run: the VMs are there, and the statistics have settled.
+/// When it gets hot, counted from the start of the run: the VMs are there, and the statistics have
+/// settled.
 pub const HOT: Duration = Duration::from_secs(3240);
 
 /// What gets hot.
@@ -34,7 +35,8 @@ pub const HOT: Duration = Duration::from_secs(3240);
 pub enum What {
     /// A server's CPU: all its VMs use all they have.
     Server,
-    /// A link between an edge and an aggregation switch: all VMs behind it are sent more than they asked for.
+    /// A link between an edge and an aggregation switch: all VMs behind it are sent more than they
+    /// asked for.
     Link,
 }
 
@@ -124,32 +126,35 @@ struct Run {
 /// Runs it.
 ///
 /// # Errors
-/// When the core does not relieve what is hot, is slower about it than two statistics periods, or moves a VM back and forth.
+/// When the core does not relieve what is hot, is slower about it than two statistics periods, or
+/// moves a VM back and forth.
 pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
     let mut site = site::read(SITE, "hotspot.toml")?;
     site.migration.hotspot.horizon = scenario.horizon;
     let mut run = Run::start(Arc::new(site), scenario)?;
     run.sim.run_until(Time::ZERO + HOT)?;
-    let early = run.sim.take_signs();
+    let early = run.sim.take_events();
     ensure!(early.is_empty(), "something was said or moved before anything was hot: {early:?}");
     let seconds = scenario.tail.as_secs();
-    let (mut rows, mut signs) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    let mut events = Vec::new();
     let mut bytes = run.bytes();
     for second in 0..seconds {
         run.heat(Duration::from_secs(second));
         run.sim.run_until(Time::ZERO + HOT + Duration::from_secs(second + 1))?;
         let ratio = run.ratio(&mut bytes);
-        let (under_way, moves) = (run.sim.under_way().len(), run.sim.moved().moved);
+        let under_way = run.sim.under_way().len();
+        let moves = run.sim.moved().moved;
         rows.push(Row { second: second as i64, ratio, under_way, moves });
-        signs.extend(run.sim.take_signs());
+        events.extend(run.sim.take_events());
     }
-    run.judge(rows, &signs)
+    run.judge(rows, &events)
 }
 
 impl Run {
     fn start(site: Arc<Site>, scenario: Scenario) -> anyhow::Result<Run> {
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None)?;
-        sim.set_usual(Usual { cpu: USUAL, ..Usual::default() });
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
+        sim.set_default_load(DefaultLoad { cpu: USUAL, ..DefaultLoad::default() });
         for n in 0..VMS {
             let request =
                 VmRequest { resources: site.vm.default, class: None, timeout: None, name: None, image: None };
@@ -213,18 +218,20 @@ impl Run {
         }
     }
 
-    fn judge(self, rows: Vec<Row>, signs: &[(Time, Sign)]) -> anyhow::Result<Outcome> {
+    fn judge(self, rows: Vec<Row>, events: &[(Time, SimEvent)]) -> anyhow::Result<Outcome> {
         let cfg = &self.site.migration.hotspot;
         let threshold = if self.scenario.what == What::Server { cfg.server } else { cfg.link };
         let since = |at: Time| at.since(Time::ZERO + HOT).as_secs_f64();
         let what = self.scenario.what.name();
         let mut noticed = None;
         let mut moves: Vec<(Time, VmId, ServerId, ServerId)> = Vec::new();
-        for (at, sign) in signs {
+        for (at, sign) in events {
             match sign {
-                Sign::Said(notice) if notice.kind == "hotspot" => noticed = noticed.or(Some(since(*at))),
-                Sign::Begun { vm, from, to } => moves.push((*at, *vm, *from, *to)),
-                Sign::Said(_) => {}
+                SimEvent::Notice(notice) if notice.kind == "hotspot" => {
+                    noticed = noticed.or(Some(since(*at)))
+                }
+                SimEvent::TransferBegun { vm, from, to } => moves.push((*at, *vm, *from, *to)),
+                SimEvent::Notice(_) => {}
             }
         }
         let noticed = noticed.with_context(|| format!("the hot {what} was never noticed"))?;

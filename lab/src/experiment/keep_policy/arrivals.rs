@@ -1,12 +1,15 @@
-//! A day's requests, by a seed alone: Poisson arrivals that swing with the hour, exponential lifetimes, sizes of a public cloud.
+//! A day's requests, by a seed alone: Poisson arrivals that swing with the hour, exponential
+//! lifetimes, sizes of a public cloud.
 //!
-//! The rate of arrivals is `mean * (1 - swing * cos(2 pi (hour - 4) / 24))`: least at 4 in the morning, most at 16. With lifetimes of mean `L`
-//! the VMs that live swing around arrivals' mean times `L` too, less and later (M(t)/M/infinity, Eick, Massey and Whitt, Management Science
-//! 39, 1993). The day starts with as many VMs as that gives at midnight; an exponential lifetime that has lasted a while has the same rest as
-//! a new one. Sizes and their shares are those of 259,171 VMs of the Azure public data set V1 (Cortez et al., SOSP 2017; CC-BY-4.0),
-//! sizes of less than 0.05% left out.
+//! The rate of arrivals is `mean * (1 - swing * cos(2 pi (hour - 4) / 24))`: least at 4 in the
+//! morning, most at 16. With lifetimes of mean `L` the VMs that live swing around arrivals' mean
+//! times `L` too, less and later (M(t)/M/infinity, Eick, Massey and Whitt, Management Science 39,
+//! 1993). The day starts with as many VMs as that gives at midnight; an exponential lifetime that
+//! has lasted a while has the same rest as a new one. Sizes and their shares are those of 259,171
+//! VMs of the Azure public data set V1 (Cortez et al., SOSP 2017; CC-BY-4.0), sizes of less than
+//! 0.05% left out.
 
-use super::day::Options;
+use crate::experiment::keep_policy::day::Options;
 use anyhow::Context;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -53,8 +56,10 @@ fn size(random: &mut ChaCha8Rng) -> Resources {
 
 /// VMs that live `hours` after midnight, on average.
 pub fn expected(options: &Options, hours: f64) -> f64 {
-    let (turn, life) = (TAU / 24.0, options.lifetime_hours);
-    let (damping, lag) = ((1.0 + (turn * life).powi(2)).sqrt(), (turn * life).atan());
+    let turn = TAU / 24.0;
+    let life = options.lifetime_hours;
+    let damping = (1.0 + (turn * life).powi(2)).sqrt();
+    let lag = (turn * life).atan();
     f64::from(options.vms) * (1.0 - options.swing / damping * (turn * (hours - QUIET) - lag).cos())
 }
 
@@ -87,7 +92,8 @@ pub fn plan(options: &Options, warm_up: Duration) -> anyhow::Result<Vec<Arrival>
             Arrival { at, request: request(&mut random, warm_up - at) }
         })
         .collect();
-    // Thinning (Lewis and Shedler 1979): arrivals at the highest rate, of which those above the hour's are left out.
+    // Thinning (Lewis and Shedler 1979): arrivals at the highest rate, of which those above the
+    // hour's are left out.
     let mean = f64::from(options.vms) / (options.lifetime_hours * 3600.0);
     let most = mean * (1.0 + options.swing);
     let gap = Exp::new(most).ok().context("--vms must be above 0")?;
@@ -121,7 +127,8 @@ mod tests {
             list.iter().filter(lives).count() as f64
         };
         for hour in 0..24 {
-            let (there, wanted) = (alive(f64::from(hour)), expected(&options, f64::from(hour)));
+            let there = alive(f64::from(hour));
+            let wanted = expected(&options, f64::from(hour));
             // Poisson: five standard deviations.
             assert!((there - wanted).abs() < 5.0 * wanted.sqrt(), "hour {hour}: {there} instead of {wanted}");
         }

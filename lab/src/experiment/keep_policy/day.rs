@@ -1,13 +1,14 @@
 //! A simulated day of a large data centre: VMs come and go, with the policy kept and without.
 
-use super::arrivals::{self, Arrival};
-use crate::sim::energy::Power;
-use crate::sim::loads::Usual;
-use crate::sim::{Delays, Moved, Simulation};
+use super::arrivals;
+use crate::experiment::keep_policy::arrivals::Arrival;
 use anyhow::{bail, ensure};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{Allocation, Request, Response, Site, Time, site};
+use tandem_sim::energy::Power;
+use tandem_sim::loads::DefaultLoad;
+use tandem_sim::{Delays, Simulation, TransferCounts};
 
 /// Until the VMs of the start are there; it does not count.
 const WARM_UP: Duration = Duration::from_secs(1800);
@@ -29,16 +30,16 @@ pub struct Options {
     #[arg(long, default_value_t = 10_000)]
     pub vms: u32,
     /// How long the day is.
-    #[arg(long, default_value_t = 24.0, value_parser = crate::numbers::hours)]
+    #[arg(long, default_value_t = 24.0, value_parser = crate::cli::numbers::hours)]
     pub hours: f64,
     /// Mean lifetime of a VM.
-    #[arg(long, default_value_t = 4.0, value_parser = crate::numbers::positive)]
+    #[arg(long, default_value_t = 4.0, value_parser = crate::cli::numbers::positive)]
     pub lifetime_hours: f64,
     /// How far arrivals swing around their mean between night and afternoon, 0 to 1.
-    #[arg(long, default_value_t = 0.4, value_parser = crate::numbers::part)]
+    #[arg(long, default_value_t = 0.4, value_parser = crate::cli::numbers::part)]
     pub swing: f64,
     /// Share of its cores that a VM uses.
-    #[arg(long, default_value_t = 0.25, value_parser = crate::numbers::part)]
+    #[arg(long, default_value_t = 0.25, value_parser = crate::cli::numbers::part)]
     pub vm_cpu: f64,
     /// Minutes between two runs of keep-policy.
     #[arg(long, default_value_t = 30)]
@@ -46,8 +47,9 @@ pub struct Options {
     /// Moves of a run of keep-policy at most.
     #[arg(long, default_value_t = 400)]
     pub moves: u32,
-    /// What a move must be worth: share of a server freed or evened out, per GiB sent; 0 takes every move.
-    #[arg(long, default_value_t = 0.0, value_parser = crate::numbers::amount)]
+    /// What a move must be worth: share of a server freed or evened out, per GiB sent; 0 takes
+    /// every move.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::cli::numbers::amount)]
     pub gain: f64,
     /// Which policy places VMs, and is kept.
     #[arg(long, value_parser = allocation, default_value = "best-fit")]
@@ -57,7 +59,34 @@ pub struct Options {
     pub seed: u64,
     /// What servers consume.
     #[command(flatten)]
-    pub power: Power,
+    pub power: PowerOptions,
+}
+
+/// What a server consumes, in watts; see [`Power`].
+#[derive(Debug, Clone, Copy, PartialEq, clap::Args)]
+pub struct PowerOptions {
+    /// Watts of a server with VMs whose CPU does nothing.
+    #[arg(long = "idle-watts", default_value_t = Power::default().idle, value_parser = crate::cli::numbers::amount)]
+    pub idle: f64,
+    /// Watts of a server whose CPU is fully used.
+    #[arg(long = "peak-watts", default_value_t = Power::default().peak, value_parser = crate::cli::numbers::amount)]
+    pub peak: f64,
+    /// Watts of a server without VMs, which sleeps.
+    #[arg(long = "asleep-watts", default_value_t = Power::default().asleep, value_parser = crate::cli::numbers::amount)]
+    pub asleep: f64,
+}
+
+impl Default for PowerOptions {
+    fn default() -> PowerOptions {
+        let Power { idle, peak, asleep } = Power::default();
+        PowerOptions { idle, peak, asleep }
+    }
+}
+
+impl From<PowerOptions> for Power {
+    fn from(options: PowerOptions) -> Power {
+        Power { idle: options.idle, peak: options.peak, asleep: options.asleep }
+    }
 }
 
 impl Default for Options {
@@ -74,7 +103,7 @@ impl Default for Options {
             gain: 0.0,
             allocation: Allocation::BestFit,
             seed: 1,
-            power: Power::default(),
+            power: PowerOptions::default(),
         }
     }
 }
@@ -173,14 +202,15 @@ pub struct Run {
 pub fn run(options: &Options, keep: bool) -> anyhow::Result<Run> {
     let site: Arc<Site> = Arc::new(site::read(&site_text(options, keep)?, "keep-policy-day")?);
     let arrivals = arrivals::plan(options, WARM_UP)?;
-    let mut sim = Simulation::new(site, Time::ZERO, None)?;
-    sim.set_power(options.power);
-    sim.set_usual(Usual { cpu: options.vm_cpu, ..Usual::default() });
+    let mut sim = Simulation::new(site, Time::ZERO, None);
+    sim.set_power(options.power.into());
+    sim.set_default_load(DefaultLoad { cpu: options.vm_cpu, ..DefaultLoad::default() });
     sim.set_delays(Delays { progress: Duration::from_secs(30), ..Delays::default() });
     let mut day = Day { sim, next: arrivals.into_iter().peekable(), rejected: 0 };
     let midnight = Time::ZERO + WARM_UP;
     day.until(midnight)?;
-    let (start, before) = (day.row(Row::default(), Moved::default()), day.sim.moved());
+    let start = day.row(Row::default(), TransferCounts::default());
+    let before = day.sim.moved();
     let rejected_before = day.rejected;
     let requested = |day: &mut Day| day.sim.core().counters().requested;
     let requests_before = requested(&mut day);
@@ -215,12 +245,12 @@ impl Day {
                 other => bail!("a request was answered {other:?}"),
             }
         }
-        self.sim.take_signs();
+        self.sim.take_events();
         Ok(())
     }
 
     /// As it is now, less what was before the day.
-    fn row(&mut self, base: Row, before: Moved) -> Row {
+    fn row(&mut self, base: Row, before: TransferCounts) -> Row {
         let (watts, kwh) = self.sim.energy();
         let moved = self.sim.moved();
         Row {

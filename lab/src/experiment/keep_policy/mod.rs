@@ -1,11 +1,12 @@
-//! Keep-policy, the seed's algorithm: its table, exactly, and what it is worth over a day of a large data centre.
+//! Keep-policy, the algorithm of the thesis (Teixeira 2013): its table, exactly, and what it is
+//! worth over a day of a large data centre.
 
 pub mod arrivals;
 pub mod day;
 pub mod report;
 pub mod table;
 
-use super::manifest::Manifest;
+use crate::experiment::manifest::Manifest;
 use anyhow::{Context, anyhow};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -42,7 +43,8 @@ pub fn both(options: &day::Options) -> anyhow::Result<[day::Run; 2]> {
 /// Runs both parts, writes the run folder and prints the tables.
 ///
 /// # Errors
-/// When the table is not the seed's, an option is out of bounds, or a file cannot be written.
+/// When the table is not the published one, an option is out of bounds, or a file cannot be
+/// written.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let out = &options.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;

@@ -1,6 +1,7 @@
 //! The day's files: `series.csv`, `summary.csv`, `day.svg`, and the table for the terminal.
 
-use super::day::{self, Options, Row, Run, STEP};
+use super::day;
+use crate::experiment::keep_policy::day::{Options, Row, Run, STEP};
 use crate::experiment::plot;
 use anyhow::Context;
 use std::fmt::Write as _;

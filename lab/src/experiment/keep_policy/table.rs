@@ -1,11 +1,13 @@
-//! The seed's table: three servers with 0, 3 and 3 of six equal VMs, brought back to the policy by the real core, VM by VM.
+//! The published table (Teixeira 2013): three servers with 0, 3 and 3 of six equal VMs, brought
+//! back to the policy by the real core, VM by VM.
 //!
-//! An iteration of the seed's algorithm looks at one VM: servers in order, and on each its VMs in order of id, as they were at the start.
-//! The core plans all of them at once and moves what would land elsewhere. A row is what the plan makes of the servers after each VM; that
-//! the moves, as they are carried out, pass through exactly these states, and that a second run finds nothing to do, is checked.
+//! An iteration of the thesis's algorithm looks at one VM: servers in order, and on each its VMs in
+//! order of id, as they were at the start. The core plans all of them at once and moves what would
+//! land elsewhere. A row is what the plan makes of the servers after each VM; that the moves, as
+//! they are carried out, pass through exactly these states, and that a second run finds nothing to
+//! do, is checked.
 
-use super::day::name;
-use crate::sim::{Sign, Simulation};
+use crate::experiment::keep_policy::day::name;
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use tandem_model::{
     Allocation, MoveOptions, Plan, PlanGoal, Request, Response, ServerId, Site, Time, VmId, VmRequest, site,
 };
+use tandem_sim::{SimEvent, Simulation};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/keep-policy-table.toml");
@@ -29,7 +32,7 @@ const START: Occupation = [0, 3, 3];
 /// How long anything may take, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// The seed's numbers: the start, then after each of the six VMs.
+/// The published numbers: the start, then after each of the six VMs.
 pub fn seed(policy: Allocation) -> [Occupation; 7] {
     match policy {
         Allocation::WorstFit => [START, [1, 2, 3], [2, 1, 3], [2, 1, 3], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
@@ -63,7 +66,8 @@ impl Table {
     /// Waits until no migration is under way, and returns every occupation on the way there.
     fn settle(&mut self) -> anyhow::Result<Vec<Occupation>> {
         let mut seen = vec![self.occupation()];
-        let (end, mut quiet) = (self.sim.now() + PATIENCE, 0);
+        let end = self.sim.now() + PATIENCE;
+        let mut quiet = 0;
         // A step is shorter than any transfer; between two of them the core needs a few.
         while quiet < 100 {
             ensure!(self.sim.now() < end, "moves have not ended within {} s", PATIENCE.as_secs());
@@ -79,7 +83,7 @@ impl Table {
 
     /// Six VMs, moved to where the example has them.
     fn start(site: Arc<Site>) -> anyhow::Result<Table> {
-        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
+        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None) };
         let resources = site.vm.default;
         for n in 0..6u32 {
             let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
@@ -111,7 +115,7 @@ impl Table {
 /// Runs one policy: the occupation at the start and after each VM.
 ///
 /// # Errors
-/// When something does not go as it should, or the table is not the seed's.
+/// When something does not go as it should, or the table is not the published one.
 pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let mut site = site::read(SITE, "keep-policy-table.toml")?;
     site.policy.allocation = policy.into();
@@ -127,14 +131,15 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
         for step in plan.moves.iter().filter(|m| m.vm == *vm) {
             ensure!(step.from == *server, "{vm} is planned to leave {}, but is on {server}", step.from);
             let slot = |s: ServerId| Some(s.0 as usize).filter(|n| *n < now.len()).context("a fourth server");
-            let (from, to) = (slot(step.from)?, slot(step.to)?);
+            let from = slot(step.from)?;
+            let to = slot(step.to)?;
             now[from] -= 1;
             now[to] += 1;
         }
         rows.push(now);
     }
 
-    table.sim.take_signs();
+    table.sim.take_events();
     match table.ask(Request::ApplyPlan { plan: plan.id })? {
         Response::Planned { .. } => {}
         other => bail!("{} was not begun: {other:?}", plan.id),
@@ -145,12 +150,17 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     let mut planned = rows.clone();
     planned.dedup();
     ensure!(seen == planned, "{}: the moves went by {seen:?}, planned were {planned:?}", name(policy));
-    let begun = table.sim.take_signs().into_iter().filter(|(_, s)| matches!(s, Sign::Begun { .. })).count();
+    let begun = table
+        .sim
+        .take_events()
+        .into_iter()
+        .filter(|(_, s)| matches!(s, SimEvent::TransferBegun { .. }))
+        .count();
     ensure!(begun == plan.moves.len(), "{begun} moves were begun, {} were planned", plan.moves.len());
     let again = table.plan()?;
     ensure!(again.moves.is_empty(), "{}: a second run would still move {:?}", name(policy), again.moves);
     let wanted = seed(policy);
-    ensure!(rows == wanted, "{}: the table is {rows:?}, the seed's is {wanted:?}", name(policy));
+    ensure!(rows == wanted, "{}: the table is {rows:?}, the published one is {wanted:?}", name(policy));
     Ok(rows)
 }
 
@@ -170,7 +180,7 @@ pub fn table(runs: &[(Allocation, Vec<Occupation>)]) -> String {
     let mut text = String::new();
     for (policy, rows) in runs {
         let states: Vec<String> = rows.iter().map(|[a, b, c]| format!("{a}-{b}-{c}")).collect();
-        let _ = writeln!(text, "{:<10} {}   as the seed has it", name(*policy), states.join("  "));
+        let _ = writeln!(text, "{:<10} {}   as published", name(*policy), states.join("  "));
     }
     text
 }

@@ -1,20 +1,24 @@
-//! One cell: a VM of a size and image is started, watched by packets while it moves to another server, judged and deleted.
+//! One cell: a VM of a size and image is started, watched by packets while it moves to another
+//! server, judged and deleted.
 
 use super::Rules;
-use super::gap::{Gap, judge};
-use crate::client::Client;
-use crate::emulated::control::{Answer, Ask, Status};
-use crate::emulated::motion::Pause;
-use crate::emulated::probe::{Packet, Probe};
-use crate::experiment::world::{Bare, Run, Start, World, wait};
-use crate::vm_verbs;
+use crate::cli::vm;
+use crate::control::client::Client;
+use crate::control::messages::{LabRequest, LabResponse, Status};
+use crate::experiment::live::loss_analysis::{LossAnalysis, analyze};
+use crate::node::probe::{Packet, Probe};
+use crate::node::vm_relocation::Pause;
+use crate::world::Start;
+use crate::world::packets::PacketWorld;
+use crate::world::run::{Bare, Run, wait};
 use anyhow::{Context, bail};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use tandem_agent_protocol::hypervisor as wire;
 use tandem_model::{BitRate, NodeId, ServerId, Site};
 
-/// Of a transfer, Mbit/s: a quarter of the links, so that what is measured is the move and not how busy links queue.
+/// Of a transfer, Mbit/s: a quarter of the links, so that what is measured is the move and not how
+/// busy links queue.
 const RATE: u64 = 100;
 /// The last of the memory is sent when that takes no longer.
 const DOWNTIME: Duration = Duration::from_millis(50);
@@ -45,7 +49,7 @@ pub(super) struct Cell {
     pub(super) memory: u64,
     pub(super) dirty: String,
     pub(super) rules: Rules,
-    pub(super) gap: Gap,
+    pub(super) loss: LossAnalysis,
     /// From the order to its end.
     pub(super) took: Duration,
     pub(super) pause: Pause,
@@ -76,13 +80,13 @@ struct Vm {
 }
 
 impl Bench {
-    pub(super) fn start(world: &dyn World, rules: Rules, every_ms: u64) -> anyhow::Result<Bench> {
+    pub(super) fn start(world: &dyn PacketWorld, rules: Rules, every_ms: u64) -> anyhow::Result<Bench> {
         let text = site_text(rules);
         let start =
             Start { name: rules.word(), experiment: "live-migration", text: &text, csv: None, record: None };
         let place = if rules == Rules::Pause {
             let bare = Bare::start(world, start)?;
-            bare.ask(&Ask::Hubs)?;
+            bare.ask(&LabRequest::Hubs)?;
             let client = Client::attach(bare.name())?;
             Place::Bare(bare, client, 0)
         } else {
@@ -112,7 +116,7 @@ impl Bench {
         }
     }
 
-    fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    fn ask(&self, ask: &LabRequest) -> anyhow::Result<LabResponse> {
         match &self.place {
             Place::Run(run) => run.ask(ask),
             Place::Bare(bare, ..) => bare.ask(ask),
@@ -133,24 +137,25 @@ impl Bench {
             taps: names.to_vec(),
             every_us: u64::try_from(self.every.as_micros())?,
         };
-        self.ask(&Ask::StartProbe { probe })?;
+        self.ask(&LabRequest::StartProbe { probe })?;
         std::thread::sleep(AROUND);
         let begin = Instant::now();
         let moved = self.move_vm(&vm, &names[1]);
         let took = begin.elapsed();
         std::thread::sleep(AROUND);
-        let Answer::Probed { down, up } = self.ask(&Ask::StopProbe)? else {
+        let LabResponse::Probed { down, up } = self.ask(&LabRequest::StopProbe)? else {
             bail!("the lab answered something else")
         };
         moved?;
-        let Answer::Pauses { pauses } = self.ask(&Ask::Pauses)? else {
+        let LabResponse::Pauses { pauses } = self.ask(&LabRequest::Pauses)? else {
             bail!("the lab answered something else")
         };
         let pause = pauses.into_iter().rfind(|p| p.vm == vm.id).context("the lab knows of no pause")?;
         self.stop_vm(&vm)?;
-        let gap = judge(&down, &up, &pause);
-        let (dirty, rules) = (image.to_owned(), self.rules);
-        Ok(Cell { memory, dirty, rules, gap, took, pause, down, up })
+        let loss = analyze(&down, &up, &pause);
+        let dirty = image.to_owned();
+        let rules = self.rules;
+        Ok(Cell { memory, dirty, rules, loss, took, pause, down, up })
     }
 
     fn start_vm(&mut self, memory: u64, image: &str) -> anyhow::Result<Vm> {
@@ -252,7 +257,7 @@ impl Bench {
             (Place::Run(run), rules) => {
                 if rules == Rules::After {
                     let downtime = u64::try_from(DOWNTIME.as_nanos())?;
-                    vm_verbs::move_vm(run.lab_name(), vm.id, to, 1, BitRate::mbit(RATE), downtime, ROUNDS)?;
+                    vm::move_vm(run.lab_name(), vm.id, to, 1, BitRate::mbit(RATE), downtime, ROUNDS)?;
                 }
                 run.controller.json(&["migrate", &name, "--to", to, "--force"]).map(drop)
             }

@@ -1,20 +1,23 @@
-//! A live migration, and what a VM's peers notice of it: with the rules of the new place made first, made afterwards, and with no rules
-//! at all to be made.
+//! A live migration, and what a VM's peers notice of it: with the rules of the new place made
+//! first, made afterwards, and with no rules at all to be made.
 //!
-//! - `first`: `tandem migrate`. The controller makes the new place's rules, and only then the VM moves.
-//! - `after`: what a network does that hears of a move when it is done. The hypervisor moves the VM by itself (`tandem-lab vm move`); the
-//!   controller is told at once when it has been moved, finds it there, and makes its rules.
-//! - `pause`: the hypervisor's own pause alone. Both servers are at one switch that is a hub for VMs, without a controller: nothing has to
-//!   be made for the VM to be reached.
+//! - `first`: `tandem migrate`. The controller makes the new place's rules, and only then the VM
+//!   moves.
+//! - `after`: what a network does that hears of a move when it is done. The hypervisor moves the VM
+//!   by itself (`tandem-lab vm move`); the controller is told at once when it has been moved, finds
+//!   it there, and makes its rules.
+//! - `pause`: the hypervisor's own pause alone. Both servers are at one switch that is a hub for
+//!   VMs, without a controller: nothing has to be made for the VM to be reached.
 //!
-//! Each is measured for sizes of memory and for what the VM writes to it (its image), by numbered packets in both directions.
+//! Each is measured for sizes of memory and for what the VM writes to it (its image), by numbered
+//! packets in both directions.
 
-mod gap;
+mod loss_analysis;
 mod measure;
 mod report;
 
-use super::manifest::Manifest;
-use super::world::World;
+use crate::experiment::manifest::Manifest;
+use crate::world::packets::PacketWorld;
 use anyhow::{Context, bail};
 use std::path::Path;
 
@@ -88,18 +91,21 @@ impl Rules {
     }
 }
 
-/// With more memory than this, one whose memory is sent in every round takes minutes: it is measured only when it is asked for alone.
+/// With more memory than this, one whose memory is sent in every round takes minutes: it is
+/// measured only when it is asked for alone.
 const ADVERSARIAL_MIB: u64 = 16;
 
 /// Runs it and writes the run folder; the table for people.
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn World, options: &Options, out: &Path) -> anyhow::Result<String> {
+pub fn run(world: &dyn PacketWorld, options: &Options, out: &Path) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let (mut memory, mut dirty) = (options.memory.clone(), options.dirty.clone());
+    let mut memory = options.memory.clone();
+    let mut dirty = options.dirty.clone();
     if options.quick {
-        (memory, dirty) = (vec![16, 64], vec!["idle".into(), "web".into()]);
+        memory = vec![16, 64];
+        dirty = vec!["idle".into(), "web".into()];
     }
     let rules: Vec<Rules> = options.rules.iter().map(|w| Rules::read(w)).collect::<anyhow::Result<_>>()?;
     if memory.is_empty() || dirty.is_empty() || rules.is_empty() {

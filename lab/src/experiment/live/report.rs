@@ -1,7 +1,8 @@
-//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each pause), two drawings, a table.
+//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each
+//! pause), two drawings, a table.
 
 use super::Rules;
-use super::measure::Cell;
+use crate::experiment::live::measure::Cell;
 use crate::experiment::plot;
 use anyhow::Context;
 use std::fmt::Write as _;
@@ -52,19 +53,19 @@ pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<(
         String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets;network_lost_near_pause\n");
     for c in cells {
         let key = format!("{world};{};{};{}", c.memory, c.dirty, c.rules.word());
-        writeln!(gaps, "{key};{};{:.1};{}", c.gap.lost, c.gap.longest_ms, c.gap.network_lost)?;
+        writeln!(gaps, "{key};{};{:.1};{}", c.loss.lost, c.loss.longest_ms, c.loss.network_lost)?;
         let pause = milliseconds(c.pause.resumed_ns, c.pause.paused_ns);
         let took = c.took.as_secs_f64();
-        writeln!(transfers, "{key};{took:.3};{pause:.1};{};{}", c.gap.sent, c.gap.near_lost)?;
+        writeln!(transfers, "{key};{took:.3};{pause:.1};{};{}", c.loss.sent, c.loss.near_lost)?;
     }
     for (name, text) in [("gaps.csv", gaps), ("transfers.csv", transfers), ("series.csv", series(cells))] {
         std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
     }
     draw(out, cells, "longest-gap.svg", "The longest time in which nothing arrives", "milliseconds", |c| {
-        c.gap.longest_ms
+        c.loss.longest_ms
     })?;
     draw(out, cells, "network-lost.svg", "Packets lost by the network (no bar: none)", "packets", |c| {
-        c.gap.network_lost as f64
+        c.loss.network_lost as f64
     })
 }
 
@@ -106,9 +107,9 @@ pub(super) fn line(c: &Cell) -> String {
         c.rules.word(),
         c.took.as_secs_f64(),
         milliseconds(c.pause.resumed_ns, c.pause.paused_ns),
-        c.gap.longest_ms,
-        format!("{} of {}", c.gap.lost, c.gap.sent),
-        format!("{} ({})", c.gap.network_lost, c.gap.near_lost)
+        c.loss.longest_ms,
+        format!("{} of {}", c.loss.lost, c.loss.sent),
+        format!("{} ({})", c.loss.network_lost, c.loss.near_lost)
     )
 }
 
@@ -125,7 +126,7 @@ pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
     }
     let _ = writeln!(out, "\nin parentheses: sent within a quarter of a second of the pause");
     let total =
-        |rules: Rules| cells.iter().filter(|c| c.rules == rules).map(|c| c.gap.network_lost).sum::<u64>();
+        |rules: Rules| cells.iter().filter(|c| c.rules == rules).map(|c| c.loss.network_lost).sum::<u64>();
     for rules in [Rules::First, Rules::After, Rules::Pause] {
         if cells.iter().any(|c| c.rules == rules) {
             let _ = write!(out, "\nlost by the network, rules {}: {}", rules.word(), total(rules));
