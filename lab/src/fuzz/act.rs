@@ -24,7 +24,7 @@ fn ms(n: u32) -> Duration {
 
 impl World {
     /// Does one action of a schedule.
-    pub fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         if self.trace {
             eprintln!("{:.6} ACTION {action}", self.now.since(super::world::START).as_secs_f64());
         }

@@ -6,16 +6,16 @@ use std::fmt;
 
 /// An action, and when it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub(super) struct Step {
     /// Virtual milliseconds since the start.
-    pub at: u32,
+    pub(super) at: u32,
     /// What is done.
-    pub action: Action,
+    pub(super) action: Action,
 }
 
 /// Why a switch refuses a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Its table is full.
     TableFull,
     /// It has no metadata (OpenFlow 1.3), or else as above.
@@ -24,7 +24,7 @@ pub enum Refusal {
 
 /// How the next transfer of a VM ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferEnd {
+pub(super) enum TransferEnd {
     /// It fails while memory is copied.
     FailsEarly,
     /// It fails after the VM was paused; the VM runs where it was.
@@ -37,7 +37,7 @@ pub enum TransferEnd {
 
 /// What a plan of moves is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlanKind {
+pub(super) enum PlanKind {
     /// Every VM where the policy wants it.
     KeepPolicy,
     /// No hotspots.
@@ -50,7 +50,7 @@ pub enum PlanKind {
 
 /// What somebody at a server's port sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(super) enum Sent {
     /// An IPv4 packet with the right addresses.
     Right,
     /// An IPv4 packet with somebody else's address.
@@ -69,7 +69,7 @@ pub enum Sent {
 
 /// One thing that is asked or goes wrong. Numbers are of VMs, servers, links and so on, counted around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime in seconds (0 for none).
     RequestVm { cpu: u32, net: u32, class: u32, lifetime: u32 },
     /// A VM is deleted.
@@ -190,7 +190,7 @@ impl fmt::Display for Step {
 const ANY: u32 = 1 << 20;
 
 /// The schedule of a seed: at most `most` actions.
-pub fn schedule(seed: u64, most: usize) -> Vec<Step> {
+pub(super) fn schedule(seed: u64, most: usize) -> Vec<Step> {
     let mut draw = Draw::new(seed, 1);
     // Some seeds are about few kinds of things, so that these come together more often.
     let theme = draw.below(8);

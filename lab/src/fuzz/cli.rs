@@ -1,10 +1,9 @@
 //! `tandem-lab fuzz-core`: many seeds on all cores, progress, hashes, and what to do about a seed that fails.
 
 use super::action::Step;
-use super::run::{Report, Which, actions, one};
+use super::run::{Planted, Report, Which, actions, one};
 use super::shrink::shrink;
 use super::sites::place;
-use super::world::Planted;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -73,12 +73,18 @@ impl World {
     fn answered(&mut self, id: RequestId, answer: &Answer) {
         match self.requests.answer(id) {
             Err(what) => self.violate("a request is answered once", what),
-            Ok(_) if matches!(answer, Answer::GroupCreated { group } if self.requests.is_unwanted(*group)) => {
-            }
             Ok(ask) => {
                 if let Some(what) = is_not_durable(&ask, answer, &self.store.kept) {
                     self.violate("what was answered is in the store", what);
                 }
+            }
+        }
+        // A group may be gone again before its creation is answered.
+        if let Answer::GroupCreated { group } = answer {
+            let is_there = self.core.snapshot().groups.iter().any(|g| g.id == *group);
+            if is_there && !self.store.kept.groups.iter().any(|g| g.id == *group) {
+                let what = format!("{group} was made, and the store has not got it");
+                self.violate("what was answered is in the store", what);
             }
         }
         if let Answer::Planned { plan } = answer {

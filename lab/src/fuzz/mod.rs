@@ -7,7 +7,7 @@
 //! A run is a function of its seed and of the actions that are kept of its schedule. [`canonical`] says what its hash is of.
 
 mod act;
-pub mod action;
+mod action;
 pub mod canonical;
 mod cli;
 mod deliver;
@@ -17,13 +17,14 @@ mod invariants;
 mod quiet;
 mod requests;
 mod run;
-pub mod shrink;
-pub mod sites;
+mod shrink;
+mod sites;
 mod store;
 mod switches;
 mod walk;
-pub mod world;
+mod world;
 
-pub use cli::{Options, run};
+pub use cli::{Options, parse_hashes, run};
 pub use invariants::Violation;
-pub use run::{Report, Which, one};
+pub use run::{Planted, Report, Which, one};
+pub use shrink::{Shortest, shrink};

@@ -3,9 +3,21 @@
 use super::action::{Step, schedule};
 use super::invariants::Violation;
 use super::sites::place;
-use super::world::{Planted, START, World};
+use super::world::{START, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+/// What is planted for a test of the harness itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Planted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Switches never delete a flow.
+    KeptFlows,
+    /// The store confirms deletions of VMs and does not make them.
+    ForgottenDeletions,
+}
 
 /// Which of a schedule's actions are done.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +51,7 @@ impl Report {
 }
 
 /// The actions of a seed's schedule: enough for so many events.
-pub fn actions(seed: u64, events: u64) -> Vec<Step> {
+pub(super) fn actions(seed: u64, events: u64) -> Vec<Step> {
     schedule(seed, usize::try_from(events).unwrap_or(usize::MAX).min(100_000))
 }
 

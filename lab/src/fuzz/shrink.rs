@@ -2,8 +2,7 @@
 //! left fails against the same invariant.
 
 use super::invariants::Violation;
-use super::run::{Which, one};
-use super::world::Planted;
+use super::run::{Planted, Which, one};
 
 /// The shortest schedule that was found.
 #[derive(Debug, Clone)]

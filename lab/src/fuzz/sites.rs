@@ -6,17 +6,17 @@ use tandem_model::site;
 
 /// What stands around the controller, by seed.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(super) struct Place {
     /// The site file.
-    pub text: String,
+    pub(super) text: String,
     /// Every n-th switch speaks OpenFlow 1.0 with one table; 0 for none, 1 for all.
-    pub one_table: u32,
+    pub(super) one_table: u32,
     /// Other switches with OpenFlow 1.3 have one table only, every n-th of them; 0 for none.
-    pub narrow: u32,
+    pub(super) narrow: u32,
 }
 
 /// The data centre of a seed.
-pub fn place(seed: u64) -> Place {
+pub(super) fn place(seed: u64) -> Place {
     let mut draw = Draw::new(seed, 2);
     loop {
         let mut text = String::from("name = \"fuzz\"\n");

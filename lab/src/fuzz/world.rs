@@ -8,6 +8,7 @@ use super::draw::Draw;
 use super::hypervisors::{Hypervisors, Later};
 use super::invariants::{Books, Violation};
 use super::requests::Requests;
+use super::run::Planted;
 use super::sites::Place;
 use super::store::Store;
 use super::switches::{SwitchBox, driver_cfg};
@@ -23,21 +24,9 @@ use tandem_openflow::header;
 use tandem_switch_driver::{Duty, Output};
 
 /// When every run starts: leases are stored as absolute times, so not at zero.
-pub const START: Time = Time::from_secs(1_700_000_000);
+pub(super) const START: Time = Time::from_secs(1_700_000_000);
 /// So many things at one moment are time that stands still.
 const MOST_AT_ONCE: u32 = 50_000;
-
-/// What is planted for a test of the harness itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Planted {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Switches never delete a flow.
-    KeptFlows,
-    /// The store confirms deletions of VMs and does not make them.
-    ForgottenDeletions,
-}
 
 /// What is under way.
 #[derive(Debug, Clone)]
@@ -101,7 +90,7 @@ impl Ord for Queued {
 }
 
 /// See the module.
-pub struct World {
+pub(super) struct World {
     pub(super) site: Arc<Site>,
     pub(super) seed: u64,
     pub(super) core: Core,
@@ -150,7 +139,7 @@ impl World {
     ///
     /// # Errors
     /// When the site cannot be read, which is a fault of `sites`.
-    pub fn new(place: &Place, seed: u64, planted: Planted) -> Result<World, String> {
+    pub(super) fn new(place: &Place, seed: u64, planted: Planted) -> Result<World, String> {
         let site = site::read(&place.text, "fuzz").map_err(|faults| format!("{faults}\n{}", place.text))?;
         let site = Arc::new(site);
         let every = |n: u32, of: u32| of > 0 && n % of == 0;
@@ -225,12 +214,12 @@ impl World {
     }
 
     /// Events that the core has handled, but for those that only wake it.
-    pub fn events(&self) -> u64 {
+    pub(super) fn events(&self) -> u64 {
         self.events
     }
 
     /// The hash of what it has decided.
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash.value()
     }
 
@@ -250,7 +239,7 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn run_until(&mut self, until: Time) {
+    pub(super) fn run_until(&mut self, until: Time) {
         let (mut at_once, mut last) = (0u32, self.now);
         while !self.is_over() {
             let queued = self.queue.peek().map_or(Time(u64::MAX), |Reverse(q)| q.at);
@@ -446,7 +435,7 @@ impl World {
         for (conn, bytes) in messages {
             let switch = &mut self.switches[id.0 as usize];
             let Some(serial) = switch.serial_of(conn) else { continue };
-            let copies = switch.copies();
+            let copies = switch.copies(&bytes);
             let at = switch.arrival(serial, 1, now);
             for _ in 0..copies {
                 self.at(at, Item::FromSwitch(id, serial, bytes.clone()));
