@@ -1,12 +1,14 @@
-//! `tandem-lab fuzz-core` in small: what must hold holds, the core decides as it did before, and the harness finds what is planted.
+//! `tandem-lab fuzz-core` in small: what must hold holds, the core decides as it did before, and
+//! the harness finds what is planted.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tandem_lab::fuzz::{Planted, Report, Which, one, parse_hashes, shrink};
 
-/// Hashes of what the core decided. After a change that is meant to decide otherwise, write them anew and say why in the commit:
-/// `cargo run --release -p tandem-lab -- fuzz-core --seeds 200 --events 300 --hashes lab/tests/fuzz/hashes.txt`.
+/// Hashes of what the core decided. After a change that is meant to decide otherwise, write them
+/// anew and say why in the commit: `cargo run --release -p tandem-lab -- fuzz-core --seeds 200
+/// --events 300 --hashes lab/tests/fuzz/hashes.txt`.
 const RECORDED: &str = include_str!("fuzz/hashes.txt");
 /// Events of each schedule.
 const EVENTS: u64 = 300;

@@ -1,5 +1,6 @@
-//! What a schedule is made of: concrete actions at fixed moments. Any of them may be left out and the rest still makes sense: an action that
-//! names the n-th VM means the n-th of those that are there then, counted around, and does nothing when there is none.
+//! What a schedule is made of: concrete actions at fixed moments. Any of them may be left out and
+//! the rest still makes sense: an action that names the n-th VM means the n-th of those that are
+//! there then, counted around, and does nothing when there is none.
 
 use super::draw::Draw;
 use std::fmt;
@@ -67,10 +68,12 @@ pub(super) enum Sent {
     Foreign,
 }
 
-/// One thing that is asked or goes wrong. Numbers are of VMs, servers, links and so on, counted around.
+/// One thing that is asked or goes wrong. Numbers are of VMs, servers, links and so on, counted
+/// around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime in seconds (0 for none).
+    /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime
+    /// in seconds (0 for none).
     RequestVm { cpu: u32, net: u32, class: u32, lifetime: u32 },
     /// A VM is deleted.
     DeleteVm(u32),
@@ -170,7 +173,8 @@ pub(super) enum Action {
 
     /// The wall clock is set by so many seconds.
     StepClock(i32),
-    /// The controller is killed, and starts again after so many milliseconds; what it was writing is written or not.
+    /// The controller is killed, and starts again after so many milliseconds; what it was writing
+    /// is written or not.
     Restart { back: u32, written: bool },
 }
 

@@ -1,5 +1,5 @@
-//! Random numbers that are the same for ever: ChaCha, a stream for each subject, so that what is left out of one subject's schedule
-//! changes as little as possible of what the others do.
+//! Random numbers that are the same for ever: ChaCha, a stream for each subject, so that what is
+//! left out of one subject's schedule changes as little as possible of what the others do.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -19,7 +19,7 @@ impl Draw {
 
     /// A number from 0 to below `n`; 0 when `n` is 0.
     pub(super) fn below(&mut self, n: u32) -> u32 {
-        (u64::from(self.0.next_u32()) * u64::from(n) >> 32) as u32
+        ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
     }
 
     /// A number from `low` to below `high`.

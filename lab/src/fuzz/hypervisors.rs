@@ -1,4 +1,5 @@
-//! The hypervisors: VMs that start, stop, grow, die and move, in virtual time, as `model`'s event documentation says that they do.
+//! The hypervisors: VMs that start, stop, grow, die and move, in virtual time, as `model`'s event
+//! documentation says that they do.
 //!
 //! Everything is kept per VM and server, so that a VM that is told to run twice is seen to.
 
@@ -231,8 +232,8 @@ impl Hypervisors {
         let placed_at = spec.origin.placed_at;
         let address = spec.fixed_address.map(|f| f.address);
         let started = Event::VmStarted { vm, address };
-        let copies = self.guests.range((vm, ServerId(0))..=(vm, ServerId(u32::MAX)));
-        for ((_, at), guest) in copies {
+        let mut copies = self.guests.range((vm, ServerId(0))..=(vm, ServerId(u32::MAX)));
+        if let Some(((_, at), guest)) = copies.next() {
             if guest.spec.origin.placed_at != placed_at {
                 return out.events.push(fail("there is one that was made for another request"));
             }
@@ -326,16 +327,18 @@ impl Hypervisors {
         }
         let Some(t) = self.transfers.remove(&migration) else { return out };
         match t.end {
-            None if !self.guests.contains_key(&(t.vm, t.to)) => {
-                if self.guests.remove(&(t.vm, t.from)).is_some() {
-                    self.guests.insert((t.vm, t.to), Guest { spec: t.spec, is_stray: false });
-                }
-            }
+            None if !self.guests.contains_key(&(t.vm, t.to)) => self.relocate(&t),
             Some(TransferEnd::LosesVm) => drop(self.guests.remove(&(t.vm, t.from))),
             _ => {}
         }
         self.tell_end(migration, t.vm, t.from, t.to, &mut out);
         out
+    }
+
+    fn relocate(&mut self, t: &Transfer) {
+        if self.guests.remove(&(t.vm, t.from)).is_some() {
+            self.guests.insert((t.vm, t.to), Guest { spec: t.spec.clone(), is_stray: false });
+        }
     }
 
     fn tell_end(

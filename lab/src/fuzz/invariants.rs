@@ -47,9 +47,11 @@ pub(super) struct Books {
     syncs: BTreeMap<Dpid, TxnId>,
     /// What each switch may keep although nobody wants it.
     pub(super) leave: BTreeMap<Dpid, Leave>,
-    /// A VM was given a path without room, which is better than none: links may be promised too much from then on.
+    /// A VM was given a path without room, which is better than none: links may be promised too
+    /// much from then on.
     overbooked_links: bool,
-    /// A VM that runs already was taken up where it is: its server may be promised too much from then on.
+    /// A VM that runs already was taken up where it is: its server may be promised too much from
+    /// then on.
     overbooked_servers: bool,
     /// A switch has refused rules of this controller.
     pub(super) refused: bool,
@@ -131,7 +133,8 @@ impl World {
                     record: Record::PutVm { .. } | Record::PutMoved { .. } | Record::PutMigration { .. },
                     ..
                 } => touches_vms = true,
-                // Known (docs/fuzzing.md): a VM that should have less and keeps what it has, because that failed, may find it given away.
+                // Known (docs/fuzzing.md): a VM that should have less and keeps what it has,
+                // because that failed, may find it given away.
                 Effect::Answer { id, answer: Answer::Failed { .. } } if self.requests.is_resize(*id) => {
                     self.books.overbooked_links = true;
                     self.books.overbooked_servers = true;
@@ -150,7 +153,8 @@ impl World {
         }
     }
 
-    /// Where a VM is given a path or a place although there is no room, because any is better than none, limits say nothing any more.
+    /// Where a VM is given a path or a place although there is no room, because any is better than
+    /// none, limits say nothing any more.
     fn note_overbooking(&mut self, kind: &str, level: Level) {
         // While VMs move, they are not told apart.
         let is_doubtful = level == Level::Warning || self.core.migrations().next().is_some();
@@ -189,7 +193,8 @@ impl World {
         }
     }
 
-    /// What the core shows: servers and links within their limits, and nothing that grows without end.
+    /// What the core shows: servers and links within their limits, and nothing that grows without
+    /// end.
     pub(super) fn check_snapshot(&mut self) {
         let snapshot = self.core.snapshot();
         for server in snapshot.servers.iter() {
@@ -226,7 +231,8 @@ impl World {
         }
     }
 
-    /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which nothing is being given back.
+    /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which
+    /// nothing is being given back.
     pub(super) fn recount_links(&self) -> BTreeMap<Hop, u64> {
         let mut hops: BTreeMap<Hop, u64> = BTreeMap::new();
         for vm in self.core.vms() {

@@ -1,6 +1,6 @@
-//! When nothing is wrong any more: everything is mended, what is under way comes to its end, and all of it must be as it should.
+//! When nothing is wrong any more: everything is mended, what is under way comes to its end, and
+//! all of it must be as it should.
 
-use super::action::Action;
 use super::switches::{driver_cfg, empty_switch, port_mac};
 use super::walk::Walker;
 use super::world::{Item, World};
@@ -25,8 +25,9 @@ impl World {
     /// Mends everything and waits until nothing is under way; then everything is checked.
     pub(super) fn calm(&mut self) {
         self.mend();
-        // Who was kept from starting by a VM with its id is started when the hypervisors are next connected.
-        self.act(Action::WorldDown { back: 700 });
+        // Who was kept from starting by a VM with its id is started when the hypervisors are next
+        // connected.
+        self.lose_world(Duration::from_millis(700));
         let end = self.now + PATIENCE;
         let mut pause = Duration::from_secs(2);
         loop {
@@ -88,8 +89,8 @@ impl World {
         }
     }
 
-    /// Known (docs/fuzzing.md): what is left of a change that one of its switches has refused is made up for only when switches connect
-    /// again.
+    /// Known (docs/fuzzing.md): what is left of a change that one of its switches has refused is
+    /// made up for only when switches connect again.
     fn make_up_for_refusals(&mut self) {
         if !std::mem::take(&mut self.books.refused) {
             return;
@@ -102,7 +103,8 @@ impl World {
         }
     }
 
-    /// Known: a controller that is killed between writing that a port is on again and saying so leaves it off.
+    /// Known: a controller that is killed between writing that a port is on again and saying so
+    /// leaves it off.
     fn has_forgotten_port(&self) -> bool {
         let kept = &self.store.kept.ports;
         self.off.iter().any(|(switch, port)| !kept.iter().any(|p| (p.switch, p.port) == (*switch, *port)))
@@ -116,7 +118,8 @@ impl World {
         if let Some(switch) = self.switches.iter().find(|s| s.active.is_none() || s.joining.is_some()) {
             return Some(format!("{} is not connected", switch.dpid));
         }
-        // Known: a resize whose order is lost with the connection to the hypervisors is never answered.
+        // Known: a resize whose order is lost with the connection to the hypervisors is never
+        // answered.
         let is_known = |ask: &Ask| matches!(ask, Ask::ResizeVm { .. });
         if let Some((id, ask)) = self.requests.waiting().find(|(_, ask)| !is_known(ask)) {
             return Some(format!("{id} has no answer: {ask:?}"));

@@ -1,4 +1,5 @@
-//! What was asked of the controller: everything is answered once, and what was answered is in the store.
+//! What was asked of the controller: everything is answered once, and what was answered is in the
+//! store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Answer, Ask, GroupId, RequestId, ServerId, Share, Stored, VmState};
@@ -62,7 +63,8 @@ impl Requests {
     }
 }
 
-/// Why an answer does not hold after a restart, if it does not; `kept` is what the store has confirmed.
+/// Why an answer does not hold after a restart, if it does not; `kept` is what the store has
+/// confirmed.
 pub(super) fn is_not_durable(ask: &Ask, answer: &Answer, kept: &Stored) -> Option<String> {
     let is_drained = |server: &ServerId| kept.drained.contains(server);
     let vm = |id| kept.vms.iter().find(|v| v.id == id);

@@ -55,7 +55,8 @@ pub(super) fn actions(seed: u64, events: u64) -> Vec<Step> {
     schedule(seed, usize::try_from(events).unwrap_or(usize::MAX).min(100_000))
 }
 
-/// Runs a seed's schedule, or some of it, then mends everything and checks all. A panic is a violation.
+/// Runs a seed's schedule, or some of it, then mends everything and checks all. A panic is a
+/// violation.
 pub fn one(seed: u64, events: u64, which: Which<'_>, planted: Planted, trace: bool) -> Report {
     let run = AssertUnwindSafe(|| checked(seed, events, which, planted, trace));
     catch_unwind(run).unwrap_or_else(|panic| {
@@ -91,7 +92,8 @@ fn checked(seed: u64, events: u64, which: Which<'_>, planted: Planted, trace: bo
         world.act(step.action);
         done += 1;
     }
-    // What is decided while everything is mended is checked and not hashed, so that the checks may change.
+    // What is decided while everything is mended is checked and not hashed, so that the checks may
+    // change.
     let hash = world.hash();
     world.stops = true;
     if world.violation.is_none() {

@@ -1,5 +1,5 @@
-//! Delta debugging (Zeller and Hildebrandt, 2002): of a schedule that fails, actions are left out in ever smaller pieces as long as what is
-//! left fails against the same invariant.
+//! Delta debugging (Zeller and Hildebrandt, 2002): of a schedule that fails, actions are left out
+//! in ever smaller pieces as long as what is left fails against the same invariant.
 
 use super::invariants::Violation;
 use super::run::{Planted, Which, one};

@@ -1,4 +1,5 @@
-//! The data centres of the seeds: small and middle-sized ones of every shape, as the text of a site file that goes through the model's reader.
+//! The data centres of the seeds: small and middle-sized ones of every shape, as the text of a site
+//! file that goes through the model's reader.
 
 use super::draw::Draw;
 use std::fmt::Write;
@@ -67,6 +68,10 @@ fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
         draw.chance(60),
         draw.pick(&["to-vm", "from-vm", "both"])
     )?;
+    write_vms(draw, text)
+}
+
+fn write_vms(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
     writeln!(text, "[vm]\nram = \"256 MiB\"\nnet = \"1 Mbit/s\"\nstart_timeout = \"15 s\"")?;
     if draw.chance(20) {
         writeln!(text, "lifetime = \"90 s\"")?;

@@ -1,4 +1,5 @@
-//! The store as the core sees it: writes that wait together are one transaction, of which all or nothing is kept.
+//! The store as the core sees it: writes that wait together are one transaction, of which all or
+//! nothing is kept.
 
 use super::draw::Draw;
 use std::time::Duration;
@@ -30,14 +31,15 @@ impl Store {
         }
     }
 
-    /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way already.
+    /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way
+    /// already.
     pub(super) fn write(&mut self, id: StoreId, record: Record, now: Time) -> Option<Time> {
         self.waiting.push((id, record));
         (self.waiting.len() == 1).then(|| now + self.draw.micros(100, 4000) + self.slow)
     }
 
-    /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that are have still to be
-    /// [kept](Store::keep), each before the controller is told of it.
+    /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that
+    /// are have still to be [kept](Store::keep), each before the controller is told of it.
     pub(super) fn commit(&mut self) -> (Vec<(StoreId, Record)>, bool) {
         let fails = self.fails > 0;
         self.fails = self.fails.saturating_sub(1);

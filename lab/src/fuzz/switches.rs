@@ -1,5 +1,6 @@
-//! The switches: the real engine of `tandem-openflow`, each with a connection to the controller on whose other end is the real driver.
-//! Bytes go between the two as messages with a delay; a switch may refuse, lose, repeat and put off what it is told to say.
+//! The switches: the real engine of `tandem-openflow`, each with a connection to the controller on
+//! whose other end is the real driver. Bytes go between the two as messages with a delay; a switch
+//! may refuse, lose, repeat and put off what it is told to say.
 
 use super::action::Refusal;
 use super::draw::Draw;
@@ -16,7 +17,8 @@ use tandem_switch_driver::{self as driver, Driver, Output};
 
 /// OFPT_FLOW_MOD, in both versions.
 const FLOW_MOD: u8 = 14;
-/// Bytes that may wait in a driver for a switch's confirmation: far more than all rules of these sites.
+/// Bytes that may wait in a driver for a switch's confirmation: far more than all rules of these
+/// sites.
 pub(super) const MOST_BACKLOG: usize = 4 << 20;
 
 /// What a switch says during one call.
@@ -64,7 +66,8 @@ pub(super) struct Line {
     /// The controller's end.
     pub(super) driver: Driver,
     conn: ConnId,
-    /// When what was last sent to the switch arrives, and the other way; what is sent later arrives later.
+    /// When what was last sent to the switch arrives, and the other way; what is sent later arrives
+    /// later.
     arrives: [Time; 2],
 }
 
@@ -216,7 +219,7 @@ impl SwitchBox {
         {
             self.soft.closed(line.conn);
         }
-        if !self.active.as_ref().is_some_and(|l| l.serial == serial) {
+        if self.active.as_ref().is_none_or(|l| l.serial != serial) {
             return false;
         }
         if let Some(line) = self.active.take() {
@@ -252,8 +255,9 @@ impl SwitchBox {
         }
     }
 
-    /// How often the next message is to be said: not at all, once or twice. Only answers are lost: who waits for one notices in the end,
-    /// and what nobody has asked for is never lost on a connection that lives on.
+    /// How often the next message is to be said: not at all, once or twice. Only answers are lost:
+    /// who waits for one notices in the end, and what nobody has asked for is never lost on a
+    /// connection that lives on.
     pub(super) fn copies(&mut self, message: &[u8]) -> u32 {
         if self.faults.swallow > 0 && is_answer(self.version, message) {
             self.faults.swallow -= 1;
@@ -366,7 +370,8 @@ impl SwitchBox {
     }
 }
 
-/// Answers to questions for features, statistics and barriers (OF 1.0 section 5.1, OF 1.3.5 section 7.1.1).
+/// Answers to questions for features, statistics and barriers (OF 1.0 section 5.1, OF 1.3.5 section
+/// 7.1.1).
 fn is_answer(version: u8, message: &[u8]) -> bool {
     let kinds = if version == header::V10 { [6, 17, 19] } else { [6, 19, 21] };
     message.get(1).is_some_and(|kind| kinds.contains(kind))

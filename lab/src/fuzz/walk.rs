@@ -1,4 +1,5 @@
-//! Packets walk through the switches' actual flow tables, as copies: what is looked at changes no counter.
+//! Packets walk through the switches' actual flow tables, as copies: what is looked at changes no
+//! counter.
 
 use super::world::World;
 use std::net::Ipv4Addr;
@@ -76,7 +77,7 @@ impl Walker {
     }
 
     /// From a VM to an address that has this Ethernet address.
-    pub(super) fn from_vm(&mut self, world: &World, vm: &VmRecord, to: (Mac, Ipv4Addr)) -> Vec<Fate> {
+    pub(super) fn vm_sends_to(&mut self, world: &World, vm: &VmRecord, to: (Mac, Ipv4Addr)) -> Vec<Fate> {
         let server = NodeId::Server(vm.server);
         let uplinks = world.site.topology.server(vm.server).map(|s| &s.uplinks);
         let Some(link) = uplinks.and_then(|l| l.get(vm.uplink as usize)).copied() else { return Vec::new() };
@@ -88,7 +89,7 @@ impl Walker {
         let gateway = world.site.topology.gateway(vm.gateway)?;
         let node = NodeId::Gateway(vm.gateway);
         for address in [gateway.address, Ipv4Addr::new(192, 0, 2, 1)] {
-            let fates = self.from_vm(world, vm, (gateway.mac, address));
+            let fates = self.vm_sends_to(world, vm, (gateway.mac, address));
             if fates != [Fate::At(node)] {
                 return Some(format!("from {} to {address} by {}: {fates:?}", vm.id, gateway.name));
             }
@@ -102,7 +103,8 @@ impl Walker {
         (!is_right).then(|| format!("from {} to {} on {}: {fates:?}", gateway.name, vm.id, vm.server))
     }
 
-    /// Why a packet between two VMs goes where it should not, or not where it should, if that is so.
+    /// Why a packet between two VMs goes where it should not, or not where it should, if that is
+    /// so.
     pub(super) fn is_wrong(
         &mut self,
         world: &World,
@@ -110,7 +112,7 @@ impl Walker {
         to: &VmRecord,
         may: bool,
     ) -> Option<String> {
-        let fates = self.from_vm(world, from, (to.mac, to.address));
+        let fates = self.vm_sends_to(world, from, (to.mac, to.address));
         let there = Fate::At(NodeId::Server(to.server));
         let reached: Vec<&Fate> = fates.iter().filter(|f| matches!(f, Fate::At(_))).collect();
         let is_right = if may { reached == [&there] } else { reached.is_empty() };
