@@ -147,7 +147,15 @@ impl World {
     fn check_store(&mut self) {
         let records: Vec<VmRecord> = self.core.vms().cloned().collect();
         let kept = &self.store.kept;
-        let differs = records.iter().find(|vm| kept.vms.iter().find(|v| v.id == vm.id) != Some(vm));
+        // Whether a VM is cut off is seen anew by each controller: the store may have it as it was.
+        let well = |vm: &VmRecord| match vm.state {
+            VmState::Cut { .. } => VmRecord { state: VmState::Running, ..vm.clone() },
+            _ => vm.clone(),
+        };
+        let differs = records.iter().find(|vm| {
+            let there = kept.vms.iter().find(|v| v.id == vm.id);
+            there.map(well) != Some(well(vm))
+        });
         let more = kept.vms.iter().find(|v| !records.iter().any(|vm| vm.id == v.id));
         let snapshot = self.core.snapshot();
         let drained: BTreeSet<ServerId> =
