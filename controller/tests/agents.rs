@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_agent_protocol::CONTROLLER_NAME;
-use tandem_agent_protocol::agent as wire;
 use tandem_agent_protocol::agent::agents_client::AgentsClient;
 use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
+use tandem_agent_protocol::{CONTROLLER_NAME, agent as wire};
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::hub::{Handle, Input};
 use tandem_controller::metrics;
 use tandem_controller::openflow_server::Listener;
 use tandem_core::Core;
 use tandem_core::snapshot::Snapshot;
-use tandem_model::{Event, Stored, Time, site};
+use tandem_model::{Event, PersistedState, Time, site};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -47,7 +46,7 @@ struct Enrolled {
 impl Server {
     async fn start() -> Server {
         let site = Arc::new(site::read(SITE, "site.toml").unwrap_or_else(|faults| panic!("{faults}")));
-        let mut core = Core::new(site.clone(), Stored::default(), Time::from_secs(1_700_000_000));
+        let mut core = Core::new(site.clone(), PersistedState::default(), Time::from_secs(1_700_000_000));
         let first = core.snapshot();
         let (inputs, events) = mpsc::channel(4096);
         let (version, versions) = watch::channel(first.version);

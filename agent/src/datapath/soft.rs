@@ -29,7 +29,7 @@ use tandem_linux::ethtool::Ethtool;
 use tandem_linux::link::{self, Interface};
 use tandem_linux::netlink::Netlink;
 use tandem_linux::watch::{End, Watch};
-use tandem_openflow::switch::{Cfg, Description, Queue};
+use tandem_openflow::switch::{self as engine, Description, Queue};
 
 /// Makes the way to the wires of a switch.
 pub type MakeIo = Box<dyn Fn(&Switch) -> Result<Box<dyn PacketIo>, String> + Send>;
@@ -171,8 +171,8 @@ impl Soft {
     }
 
     /// What it is made of, in the words of OFPMP_DESC.
-    fn cfg(&self, switch: &Switch) -> Result<Cfg, String> {
-        Ok(Cfg {
+    fn cfg(&self, switch: &Switch) -> Result<engine::Config, String> {
+        Ok(engine::Config {
             dpid: switch.datapath_id,
             versions: versions(&switch.protocols)?,
             description: Description {
@@ -183,8 +183,8 @@ impl Soft {
                 datapath: switch.name.clone(),
             },
             // A card looks a packet up once.
-            tables: if self.kind == "netfpga" { 1 } else { Cfg::default().tables },
-            ..Cfg::default()
+            tables: if self.kind == "netfpga" { 1 } else { engine::Config::default().tables },
+            ..engine::Config::default()
         })
     }
 

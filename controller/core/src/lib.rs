@@ -4,52 +4,32 @@
 //! [`Core::next_deadline`] says when it wants to be woken; [`Core::snapshot`] is what the outside may read. The same
 //! events give the same effects, always.
 //!
-//! Services are called in one order, and a later one reads earlier ones, never the reverse: topology ([`live`], [`links`],
-//! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle, plans and
-//! [`migration`].
+//! Inside it, services stand in one order, and each sees only itself and earlier ones: [`network`] (switches, links,
+//! hosts and what they count), [`rules`] (what switches should have), [`compute`] (servers, VMs, groups), [`migration`]
+//! (which VMs move, and how). What a later service has to follow is left as a signal, and the engine over all of them
+//! hands it on. [`snapshot`] is what the outside may read.
 
-pub mod access_ports;
-mod addressing;
-mod adoption;
-pub mod classes;
-pub mod core;
-mod elsewhere;
+pub mod compute;
+mod context;
+mod counters;
+mod dirty;
+mod engine;
 pub mod export;
-mod group_rules;
-mod groups;
-pub mod hosts;
-pub mod index;
-pub mod inventory;
-mod left_rules;
-mod lifecycle;
-pub mod links;
-pub mod live;
-pub mod load;
-pub mod managed;
+mod handles;
 pub mod migration;
-mod operator;
-mod placement;
+pub mod network;
 pub mod policy;
-mod port_damping;
-mod port_notices;
-pub mod recording;
-mod reroute;
-mod resize;
-pub mod routes;
+pub mod record_replay;
+mod rejection;
 pub mod rules;
+mod signal;
 pub mod snapshot;
-mod snapshot_hosts;
-pub mod statistics;
-mod stored;
-mod stray_network;
-mod strays;
+mod stored_item;
 mod timers;
-mod topology_events;
-mod wall_clock;
-mod worlds;
 
-pub use crate::core::Core;
-pub use migration::Policy;
-pub use placement::Placement;
+pub use counters::Counters;
+pub use engine::Core;
+pub use migration::policies::Policy;
+pub use network::place::Placement;
 pub use snapshot::Snapshot;
-pub use snapshot_hosts::HostViews;
+pub use snapshot::host_pages::HostViews;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    AgentSample, Arp, ArpOp, Ask, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample,
-    Mac, NodeId, PortNo, PortSample, Selection, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
+    AgentSample, Arp, ArpOp, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample, Mac,
+    NodeId, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
 };
 
 /// The n-th of a list, counted around.
@@ -88,9 +88,9 @@ impl World {
     }
 
     /// Somebody asks.
-    pub(super) fn ask(&mut self, ask: Ask) {
+    pub(super) fn ask(&mut self, ask: Request) {
         let id = self.requests.ask(ask.clone());
-        self.tell(Event::Ask { id, ask });
+        self.tell(Event::Request { id, request: ask });
     }
 
     pub(super) fn link(&self, n: u32) -> LinkId {
@@ -337,7 +337,8 @@ impl World {
     pub(super) fn agent_up(&mut self, id: SwitchId) {
         let switch = self.switches[id.0 as usize].dpid;
         let agent = format!("agent{}", id.0);
-        let ports = self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| (*p, Selection::Queue));
+        let ports =
+            self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| (*p, QueueSelection::Queue));
         let ports = ports.collect();
         self.say(Event::AgentUp { agent: agent.clone() });
         self.say(Event::PortsManaged { agent, switch, ports });

@@ -6,8 +6,8 @@ use super::world::World;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, Aim, Ask, BitRate, ClassId, Manner, MoveOptions, NodeId, PlanId, Resources, ServerId, Share,
-    VmId, VmRequest, VmState,
+    Adoption, BitRate, ClassId, MigrationMode, MoveOptions, NodeId, PlanGoal, PlanId, Request, Resources,
+    ServerId, Share, VmId, VmRequest, VmState,
 };
 
 impl World {
@@ -29,23 +29,25 @@ impl World {
     }
 
     /// What an action asks of the controller, if there is what it is about.
-    pub(super) fn ask_of(&self, action: Action) -> Option<Ask> {
+    pub(super) fn ask_of(&self, action: Action) -> Option<Request> {
         Some(match action {
             Action::RequestVm { cpu, net, class, lifetime } => {
                 let classes = self.site.classes.len() as u32;
                 let class = (class > 0 && classes > 0).then(|| ClassId(((class - 1) % classes) as u16));
                 let timeout = (lifetime > 0).then(|| Duration::from_secs(lifetime.into()));
                 let resources = self.resources(cpu, net);
-                Ask::RequestVm { request: VmRequest { resources, class, timeout, name: None, image: None } }
+                Request::RequestVm {
+                    request: VmRequest { resources, class, timeout, name: None, image: None },
+                }
             }
-            Action::DeleteVm(vm) => Ask::DeleteVm { vm: self.vm(vm)? },
+            Action::DeleteVm(vm) => Request::DeleteVm { vm: self.vm(vm)? },
             Action::ResizeVm { vm, cpu, net } => {
-                Ask::ResizeVm { vm: self.running(vm)?, resources: self.resources(cpu, net) }
+                Request::ResizeVm { vm: self.running(vm)?, resources: self.resources(cpu, net) }
             }
             Action::CreateGroup { first, stride, size } => self.group(first, stride, size)?,
             Action::DeleteGroup(n) => {
                 let groups: Vec<_> = self.store.kept.groups.iter().map(|g| g.id).collect();
-                Ask::DeleteGroup { group: nth(&groups, n)? }
+                Request::DeleteGroup { group: nth(&groups, n)? }
             }
             Action::SetShares(n) => self.shares(n)?,
             Action::PortOff { link, upper } => {
@@ -53,53 +55,53 @@ impl World {
                 let ends = if upper { [link.a, link.b] } else { [link.b, link.a] };
                 let end = ends.into_iter().find(|e| matches!(e.node, NodeId::Switch(_)))?;
                 let NodeId::Switch(switch) = end.node else { return None };
-                Ask::SetPort { switch, port: end.port, up: false }
+                Request::SetPort { switch, port: end.port, up: false }
             }
             Action::PortOn(n) => {
                 let port = nth(&self.store.kept.ports, n)?;
-                Ask::SetPort { switch: port.switch, port: port.port, up: true }
+                Request::SetPort { switch: port.switch, port: port.port, up: true }
             }
             Action::PinPath { vm, via } => {
-                Ask::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
+                Request::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
             }
-            Action::UnpinPath(vm) => Ask::UnpinPath { vm: self.vm(vm)? },
+            Action::UnpinPath(vm) => Request::UnpinPath { vm: self.vm(vm)? },
             other => return self.move_of(other),
         })
     }
 
-    fn move_of(&self, action: Action) -> Option<Ask> {
+    fn move_of(&self, action: Action) -> Option<Request> {
         let options = MoveOptions::default();
         Some(match action {
             Action::MigrateVm { vm, to, force, cold } => {
-                let manner = cold.then_some(Manner::Cold);
+                let manner = cold.then_some(MigrationMode::Cold);
                 let to = to.map(|n| self.server(n));
-                Ask::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force } }
+                Request::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force } }
             }
             Action::CancelMigration(n) => {
                 let open: Vec<_> = self.core.migrations().map(|m| m.id).collect();
-                Ask::CancelMigration { migration: nth(&open, n)? }
+                Request::CancelMigration { migration: nth(&open, n)? }
             }
             Action::Plan(kind) => {
                 let aim = match kind {
-                    PlanKind::KeepPolicy => Aim::KeepPolicy,
-                    PlanKind::Relieve => Aim::Relieve,
-                    PlanKind::Evacuate(n) => Aim::Evacuate { server: self.server(n) },
-                    PlanKind::Move(n) => Aim::Move { vm: self.vm(n)?, to: None },
+                    PlanKind::KeepPolicy => PlanGoal::KeepPolicy,
+                    PlanKind::Relieve => PlanGoal::Relieve,
+                    PlanKind::Evacuate(n) => PlanGoal::Evacuate { server: self.server(n) },
+                    PlanKind::Move(n) => PlanGoal::Move { vm: self.vm(n)?, to: None },
                 };
-                Ask::Plan { aim, options }
+                Request::Plan { aim, options }
             }
-            Action::ApplyPlan => Ask::ApplyPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
-            Action::StopPlan => Ask::StopPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
-            Action::Evacuate(n) => Ask::EvacuateServer { server: self.server(n), options },
-            Action::ReturnServer(n) => Ask::ReturnServer { server: nth(&self.store.kept.drained, n)? },
-            Action::PollNow => Ask::PollNow,
+            Action::ApplyPlan => Request::ApplyPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
+            Action::StopPlan => Request::StopPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
+            Action::Evacuate(n) => Request::EvacuateServer { server: self.server(n), options },
+            Action::ReturnServer(n) => Request::ReturnServer { server: nth(&self.store.kept.drained, n)? },
+            Action::PollNow => Request::PollNow,
             Action::AdoptStray(n) => {
                 let (vm, server) = self.stray(n)?;
-                Ask::AdoptVm { vm, server: Some(server), known: Adoption::default() }
+                Request::AdoptVm { vm, server: Some(server), known: Adoption::default() }
             }
             Action::StopStray(n) => {
                 let (vm, server) = self.stray(n)?;
-                Ask::StopStray { vm, server: Some(server) }
+                Request::StopStray { vm, server: Some(server) }
             }
             _ => return None,
         })
@@ -110,7 +112,7 @@ impl World {
         nth(&strays.collect::<Vec<_>>(), n)
     }
 
-    fn group(&self, first: u32, stride: u32, size: u32) -> Option<Ask> {
+    fn group(&self, first: u32, stride: u32, size: u32) -> Option<Request> {
         let running: Vec<Ipv4Addr> =
             self.core.vms().filter(|v| v.state == VmState::Running).map(|v| v.address).collect();
         let mut members = Vec::new();
@@ -120,10 +122,10 @@ impl World {
                 members.push(member);
             }
         }
-        Some(Ask::CreateGroup { members })
+        Some(Request::CreateGroup { members })
     }
 
-    fn shares(&self, n: u32) -> Option<Ask> {
+    fn shares(&self, n: u32) -> Option<Request> {
         let count = self.site.classes.len() as u32;
         if count == 0 {
             return None;
@@ -132,6 +134,6 @@ impl World {
             share: f64::from(5 + (n >> (class * 4)) % 16) * f64::from(3 - count.min(2)),
             ceiling: f64::from(60 + (n >> (class * 3)) % 40),
         };
-        Some(Ask::SetShares { shares: (0..count).map(share).collect() })
+        Some(Request::SetShares { shares: (0..count).map(share).collect() })
     }
 }

@@ -21,9 +21,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Aim, Answer, Cause, DhcpReply, DhcpReplyKind, Effect, Hop, Leave, Level, Mac, Manner, MigrationRecord,
-    Owner, Phase, Place, Plan, Prediction, Prefix, Record, Rejection, Resource, Resources, Rule, RuleAction,
-    RuleKey, RuleMatch, TrafficEnd, Transport, VlanTag, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
+    Cause, DhcpReply, DhcpReplyKind, Effect, Hop, Leave, Level, Mac, MigrationMode, MigrationRecord, Owner,
+    Phase, Place, Plan, PlanGoal, Prediction, Prefix, Rejection, Resource, Resources, Response, Rule,
+    RuleAction, RuleKey, RuleMatch, StoreOp, TrafficEnd, Transport, VlanTag, VmOrigin, VmRecord, VmRequest,
+    VmSpec, VmState,
 };
 
 /// FNV-1a, 64 bits.
@@ -100,7 +101,7 @@ pub fn lane(effect: &Effect) -> (u8, u64) {
         Effect::TrafficStart { spec } => (5, spec.id.0),
         Effect::TrafficStop { id } => (5, id.0),
         Effect::Store { .. } => (6, 0),
-        Effect::Answer { id, .. } => (7, id.0),
+        Effect::Response { id, .. } => (7, id.0),
         Effect::Notice { notice } => (8, notice_kind(&notice.kind)),
         #[allow(unreachable_patterns, reason = "effects that are new are left out")]
         _ => (9, 0),
@@ -128,11 +129,11 @@ pub fn add_call(hash: &mut Fnv, now: tandem_model::Time, effects: &[Effect]) {
 /// Adds an effect; false for one that is left out.
 fn add(h: &mut Fnv, effect: &Effect) -> bool {
     match effect {
-        Effect::Store { record, .. } => {
+        Effect::Store { op: record, .. } => {
             h.put(20u64);
             add_record(h, record)
         }
-        Effect::Answer { id, answer } => {
+        Effect::Response { id, response: answer } => {
             head(h, 21, id.0);
             add_answer(h, answer)
         }
@@ -396,7 +397,7 @@ fn add_leave(h: &mut Fnv, leave: &Leave) {
 fn add_owner(h: &mut Fnv, owner: Owner) {
     match owner {
         Owner::Base => head(h, 1, 0),
-        Owner::Plan => head(h, 2, 0),
+        Owner::Fabric => head(h, 2, 0),
         Owner::Vm(n) => head(h, 3, n.into()),
         Owner::Group(n) => head(h, 4, n.into()),
         Owner::Admin(n) => head(h, 5, n.into()),
@@ -408,10 +409,10 @@ fn add_resources(h: &mut Fnv, r: Resources) {
     [r.cpu.into(), r.ram.0, r.disk.0, r.net.0].into_iter().for_each(|n: u64| h.put(n));
 }
 
-fn add_manner(h: &mut Fnv, manner: Manner) {
+fn add_manner(h: &mut Fnv, manner: MigrationMode) {
     h.put(match manner {
-        Manner::Live => 1u64,
-        Manner::Cold => 2,
+        MigrationMode::Live => 1u64,
+        MigrationMode::Cold => 2,
     });
 }
 
@@ -514,74 +515,74 @@ fn add_migration(h: &mut Fnv, m: &MigrationRecord) {
     h.maybe(m.transfer_at, |h, at| h.put(at.0));
 }
 
-fn add_record(h: &mut Fnv, record: &Record) -> bool {
+fn add_record(h: &mut Fnv, record: &StoreOp) -> bool {
     match record {
-        Record::PutVm { vm } => {
+        StoreOp::PutVm { vm } => {
             h.put(1u64);
             add_vm(h, vm);
         }
-        Record::PutShares { shares } => {
+        StoreOp::PutShares { shares } => {
             h.put(2u64);
             h.all(shares.iter(), |h, share| {
                 h.fraction(share.share);
                 h.fraction(share.ceiling);
             });
         }
-        Record::PutPort { port } => {
+        StoreOp::PutPort { port } => {
             head(h, 3, port.switch.0.into());
             h.put(port.port.0);
             h.put(u64::from(port.up));
             h.put(port.since.0);
         }
-        Record::RemovePort { switch, port } => {
+        StoreOp::RemovePort { switch, port } => {
             head(h, 4, switch.0.into());
             h.put(port.0);
         }
-        Record::RemoveVm { vm } => head(h, 5, vm.0),
-        Record::PutMigration { migration } => {
+        StoreOp::RemoveVm { vm } => head(h, 5, vm.0),
+        StoreOp::PutMigration { migration } => {
             h.put(6u64);
             add_migration(h, migration);
         }
-        Record::RemoveMigration { migration } => head(h, 7, migration.0),
-        Record::PutMoved { vm, migration } => {
+        StoreOp::RemoveMigration { migration } => head(h, 7, migration.0),
+        StoreOp::PutMoved { vm, migration } => {
             h.put(8u64);
             add_vm(h, vm);
             add_migration(h, migration);
         }
-        Record::PutDrained { server } => head(h, 9, server.0.into()),
-        Record::RemoveDrained { server } => head(h, 10, server.0.into()),
-        Record::PutGroup { group } => {
+        StoreOp::PutDrained { server } => head(h, 9, server.0.into()),
+        StoreOp::RemoveDrained { server } => head(h, 10, server.0.into()),
+        StoreOp::PutGroup { group } => {
             head(h, 11, group.id.0);
             h.all(group.members.iter(), |h, vm| h.put(vm.0));
         }
-        Record::RemoveGroup { group } => head(h, 12, group.0),
-        Record::PutAlive { at } => head(h, 13, at.0),
+        StoreOp::RemoveGroup { group } => head(h, 12, group.0),
+        StoreOp::PutAlive { at } => head(h, 13, at.0),
         #[allow(unreachable_patterns, reason = "records that are new are left out")]
         _ => return false,
     }
     true
 }
 
-fn add_answer(h: &mut Fnv, answer: &Answer) -> bool {
+fn add_answer(h: &mut Fnv, answer: &Response) -> bool {
     match answer {
-        Answer::VmRunning { vm } => {
+        Response::VmRunning { vm } => {
             h.put(1u64);
             add_vm(h, vm);
         }
-        Answer::Rejected { rejection } => {
+        Response::Rejected { rejection } => {
             h.put(2u64);
             add_rejection(h, rejection);
         }
-        Answer::Failed { .. } => h.put(3u64),
-        Answer::Conflict { .. } => h.put(4u64),
-        Answer::NotFound { .. } => h.put(5u64),
-        Answer::Planned { plan } => {
+        Response::Failed { .. } => h.put(3u64),
+        Response::Conflict { .. } => h.put(4u64),
+        Response::NotFound { .. } => h.put(5u64),
+        Response::Planned { plan } => {
             h.put(6u64);
             add_plan(h, plan);
         }
-        Answer::Migrating { migration } => head(h, 7, migration.0),
-        Answer::GroupCreated { group } => head(h, 8, group.0),
-        Answer::Done => h.put(9u64),
+        Response::Migrating { migration } => head(h, 7, migration.0),
+        Response::GroupCreated { group } => head(h, 8, group.0),
+        Response::Done => h.put(9u64),
         #[allow(unreachable_patterns, reason = "answers that are new are left out")]
         _ => return false,
     }
@@ -615,10 +616,10 @@ fn add_rejection(h: &mut Fnv, rejection: &Rejection) {
 fn add_plan(h: &mut Fnv, plan: &Plan) {
     h.put(plan.id.0);
     match &plan.aim {
-        Aim::KeepPolicy => h.put(1u64),
-        Aim::Relieve => h.put(2u64),
-        Aim::Evacuate { server } => head(h, 3, server.0.into()),
-        Aim::Move { vm, to } => {
+        PlanGoal::KeepPolicy => h.put(1u64),
+        PlanGoal::Relieve => h.put(2u64),
+        PlanGoal::Evacuate { server } => head(h, 3, server.0.into()),
+        PlanGoal::Move { vm, to } => {
             head(h, 4, vm.0);
             h.maybe(*to, |h, to| h.put(to.0));
         }

@@ -7,8 +7,8 @@ use super::world::{Item, World};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, Mac,
-    NodeId, PortNo, RequestId, ServerId, SwitchId, VmId,
+    Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, Mac, NodeId,
+    PortNo, RequestId, Response, ServerId, SwitchId, VmId,
 };
 use tandem_switch_driver::Output;
 
@@ -46,13 +46,13 @@ impl World {
                     self.at(at, Item::Order(self.world_life, effect));
                 }
             }
-            Effect::Store { id, record } => {
+            Effect::Store { id, op: record } => {
                 let life = self.life;
                 if let Some(at) = self.store.write(id, record, self.now) {
                     self.at(at, Item::Commit(life));
                 }
             }
-            Effect::Answer { id, answer } => self.answered(id, &answer),
+            Effect::Response { id, response: answer } => self.answered(id, &answer),
             Effect::SetMigrationRate { .. }
             | Effect::ReportLoads { .. }
             | Effect::TrafficStart { .. }
@@ -71,7 +71,7 @@ impl World {
         self.hear_driver(id, serial, out);
     }
 
-    fn answered(&mut self, id: RequestId, answer: &Answer) {
+    fn answered(&mut self, id: RequestId, answer: &Response) {
         match self.requests.answer(id) {
             Err(what) => self.violate("a request is answered once", what),
             Ok(ask) => {
@@ -81,14 +81,14 @@ impl World {
             }
         }
         // A group may be gone again before its creation is answered.
-        if let Answer::GroupCreated { group } = answer {
+        if let Response::GroupCreated { group } = answer {
             let is_there = self.core.snapshot().groups.iter().any(|g| g.id == *group);
             if is_there && !self.store.kept.groups.iter().any(|g| g.id == *group) {
                 let what = format!("{group} was made, and the store has not got it");
                 self.violate("what was answered is in the store", what);
             }
         }
-        if let Answer::Planned { plan } = answer {
+        if let Response::Planned { plan } = answer {
             self.last_plan = Some(plan.id);
         }
     }

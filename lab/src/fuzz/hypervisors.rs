@@ -8,7 +8,8 @@ use super::draw::Draw;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    BitRate, Bytes, Effect, Event, FoundVm, Manner, MigrationId, Progress, ServerId, Time, VmId, VmSpec,
+    BitRate, Bytes, Effect, Event, FoundVm, MigrationId, MigrationMode, Progress, ServerId, Time, VmId,
+    VmSpec,
 };
 
 /// A VM at a server.
@@ -272,7 +273,7 @@ impl Hypervisors {
         let takes = self.draw.micros(100_000, 4_000_000);
         let transfer = Transfer { vm, from, to, spec: (**spec).clone(), is_suspended: false, end };
         self.transfers.insert(migration, transfer);
-        if *manner == Manner::Cold {
+        if *manner == MigrationMode::Cold {
             out.later.push((now + takes / 20, Later::Suspend(migration)));
         } else {
             out.later.push((now + takes / 4, Later::Progress(migration, 1)));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Dpid, Effect, Event, Hop, Leave, Level, Record, Resources, RuleKey, ServerId, TxnId, VmId,
+    Dpid, Effect, Event, Hop, Leave, Level, Resources, Response, RuleKey, ServerId, StoreOp, TxnId, VmId,
     VmState,
 };
 
@@ -130,12 +130,14 @@ impl World {
                     self.books.open(*switch, *txn, keys);
                 }
                 Effect::Store {
-                    record: Record::PutVm { .. } | Record::PutMoved { .. } | Record::PutMigration { .. },
+                    op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
                 // Known (docs/fuzzing.md): a VM that should have less and keeps what it has,
                 // because that failed, may find it given away.
-                Effect::Answer { id, answer: Answer::Failed { .. } } if self.requests.is_resize(*id) => {
+                Effect::Response { id, response: Response::Failed { .. } }
+                    if self.requests.is_resize(*id) =>
+                {
                     self.books.overbooked_links = true;
                     self.books.overbooked_servers = true;
                 }

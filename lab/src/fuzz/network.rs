@@ -1,7 +1,7 @@
 //! Connections and cables: bytes between drivers and switches, frames between switches, and what
 //! happens when either is lost.
 
-use super::switches::driver_cfg;
+use super::switches::driver_config;
 use super::world::{Item, World};
 use std::time::Duration;
 use tandem_model::{LinkId, NodeId, PortNo, SwitchId, Time};
@@ -13,7 +13,7 @@ impl World {
             return;
         }
         self.serial += 1;
-        let cfg = driver_cfg(&self.site, self.seed << 8 | u64::from(self.life));
+        let cfg = driver_config(&self.site, self.seed << 8 | u64::from(self.life));
         let (serial, core_now, now) = (self.serial, self.core_now(), self.now);
         let mut out = Output::default();
         self.switches[id.0 as usize].connect(serial, cfg, core_now, now, &mut out);

@@ -1,14 +1,14 @@
 //! When nothing is wrong any more: everything is mended, what is under way comes to its end, and
 //! all of it must be as it should.
 
-use super::switches::{driver_cfg, empty_switch, port_mac};
+use super::switches::{driver_config, empty_switch, port_mac};
 use super::walk::Walker;
 use super::world::{Item, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Ask, Cookie, Effect, GroupRecord, LinkId, NodeId, Rule, ServerId, SwitchId, Time, TxnId, VmId, VmRecord,
-    VmState,
+    Cookie, Effect, GroupRecord, LinkId, NodeId, Request, Rule, ServerId, SwitchId, Time, TxnId, VmId,
+    VmRecord, VmState,
 };
 use tandem_openflow::framing;
 use tandem_openflow::session::SessionError;
@@ -51,7 +51,7 @@ impl World {
             }
             // Counters are read, and flows with them, without waiting for the next period.
             if self.alive && pause > Duration::from_secs(4) {
-                self.ask(Ask::PollNow);
+                self.ask(Request::PollNow);
             }
             pause = (pause * 2).min(Duration::from_secs(30));
         }
@@ -85,7 +85,7 @@ impl World {
         }
         let ports = self.store.kept.ports.clone();
         for port in ports.iter().filter(|p| !p.up) {
-            self.ask(Ask::SetPort { switch: port.switch, port: port.port, up: true });
+            self.ask(Request::SetPort { switch: port.switch, port: port.port, up: true });
         }
     }
 
@@ -120,7 +120,7 @@ impl World {
         }
         // Known: a resize whose order is lost with the connection to the hypervisors is never
         // answered.
-        let is_known = |ask: &Ask| matches!(ask, Ask::ResizeVm { .. });
+        let is_known = |ask: &Request| matches!(ask, Request::ResizeVm { .. });
         if let Some((id, ask)) = self.requests.waiting().find(|(_, ask)| !is_known(ask)) {
             return Some(format!("{id} has no answer: {ask:?}"));
         }
@@ -268,7 +268,7 @@ impl World {
             soft.port(port, Time::ZERO, &mut said);
         }
         let mut out = Output::default();
-        let mut driver = Driver::new(driver_cfg(&self.site, 1), "reference", Time::ZERO, &mut out);
+        let mut driver = Driver::new(driver_config(&self.site, 1), "reference", Time::ZERO, &mut out);
         let conn = soft.connected(Time::ZERO, &mut said);
         let mut is_told = false;
         loop {

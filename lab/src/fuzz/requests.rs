@@ -2,13 +2,13 @@
 //! store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{Answer, Ask, GroupId, RequestId, ServerId, Share, Stored, VmState};
+use tandem_model::{GroupId, PersistedState, Request, RequestId, Response, ServerId, Share, VmState};
 
 /// Requests without an answer, and the numbers of those that have one.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     last: u64,
-    waiting: BTreeMap<RequestId, Ask>,
+    waiting: BTreeMap<RequestId, Request>,
     /// Groups whose deletion was asked for: their creation may be answered after it.
     deleted: BTreeSet<GroupId>,
     answered: BTreeSet<RequestId>,
@@ -16,10 +16,10 @@ pub(super) struct Requests {
 
 impl Requests {
     /// The number of a new request.
-    pub(super) fn ask(&mut self, ask: Ask) -> RequestId {
+    pub(super) fn ask(&mut self, ask: Request) -> RequestId {
         self.last += 1;
         let id = RequestId(self.last);
-        if let Ask::DeleteGroup { group } = &ask {
+        if let Request::DeleteGroup { group } = &ask {
             self.deleted.insert(*group);
         }
         self.waiting.insert(id, ask);
@@ -30,7 +30,7 @@ impl Requests {
     ///
     /// # Errors
     /// When it is the second one, or nobody has asked.
-    pub(super) fn answer(&mut self, id: RequestId) -> Result<Ask, String> {
+    pub(super) fn answer(&mut self, id: RequestId) -> Result<Request, String> {
         match self.waiting.remove(&id) {
             Some(ask) => {
                 self.answered.insert(id);
@@ -54,40 +54,40 @@ impl Requests {
 
     /// True for a resize that waits.
     pub(super) fn is_resize(&self, id: RequestId) -> bool {
-        matches!(self.waiting.get(&id), Some(Ask::ResizeVm { .. }))
+        matches!(self.waiting.get(&id), Some(Request::ResizeVm { .. }))
     }
 
     /// Those that wait.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Ask)> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Request)> {
         self.waiting.iter()
     }
 }
 
 /// Why an answer does not hold after a restart, if it does not; `kept` is what the store has
 /// confirmed.
-pub(super) fn is_not_durable(ask: &Ask, answer: &Answer, kept: &Stored) -> Option<String> {
+pub(super) fn is_not_durable(ask: &Request, answer: &Response, kept: &PersistedState) -> Option<String> {
     let is_drained = |server: &ServerId| kept.drained.contains(server);
     let vm = |id| kept.vms.iter().find(|v| v.id == id);
     let holds = match (ask, answer) {
-        (_, Answer::VmRunning { vm: record }) => {
+        (_, Response::VmRunning { vm: record }) => {
             let running = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
             vm(record.id).is_some_and(|v| running(&v.state) && v.server == record.server)
         }
-        (_, Answer::Migrating { migration }) => kept.migrations.iter().any(|m| m.id == *migration),
-        (Ask::EvacuateServer { server, .. }, Answer::Planned { .. }) => is_drained(server),
-        (Ask::ReturnServer { server }, Answer::Done) => !is_drained(server),
-        (Ask::DeleteVm { vm: id }, Answer::Done) => vm(*id).is_none(),
-        (Ask::DeleteGroup { group }, Answer::Done) => !kept.groups.iter().any(|g| g.id == *group),
-        (Ask::SetShares { shares }, Answer::Done) => same(shares, &kept.shares),
-        (Ask::SetPort { switch, port, up: false }, Answer::Done) => {
+        (_, Response::Migrating { migration }) => kept.migrations.iter().any(|m| m.id == *migration),
+        (Request::EvacuateServer { server, .. }, Response::Planned { .. }) => is_drained(server),
+        (Request::ReturnServer { server }, Response::Done) => !is_drained(server),
+        (Request::DeleteVm { vm: id }, Response::Done) => vm(*id).is_none(),
+        (Request::DeleteGroup { group }, Response::Done) => !kept.groups.iter().any(|g| g.id == *group),
+        (Request::SetShares { shares }, Response::Done) => same(shares, &kept.shares),
+        (Request::SetPort { switch, port, up: false }, Response::Done) => {
             kept.ports.iter().any(|p| (p.switch, p.port, p.up) == (*switch, *port, false))
         }
-        (Ask::SetPort { switch, port, up: true }, Answer::Done) => {
+        (Request::SetPort { switch, port, up: true }, Response::Done) => {
             !kept.ports.iter().any(|p| (p.switch, p.port, p.up) == (*switch, *port, false))
         }
-        (Ask::PinPath { vm: id, .. }, Answer::Done) => vm(*id).is_some_and(|v| v.pin.is_some()),
-        (Ask::UnpinPath { vm: id }, Answer::Done) => vm(*id).is_none_or(|v| v.pin.is_none()),
-        (Ask::ResizeVm { vm: id, resources }, Answer::Done) => {
+        (Request::PinPath { vm: id, .. }, Response::Done) => vm(*id).is_some_and(|v| v.pin.is_some()),
+        (Request::UnpinPath { vm: id }, Response::Done) => vm(*id).is_none_or(|v| v.pin.is_none()),
+        (Request::ResizeVm { vm: id, resources }, Response::Done) => {
             vm(*id).is_none_or(|v| v.request.resources == *resources)
         }
         _ => true,

@@ -3,14 +3,14 @@
 
 use super::draw::Draw;
 use std::time::Duration;
-use tandem_model::{MigrationRecord, Record, StoreId, Stored, Time};
+use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     /// What is on disk.
-    pub(super) kept: Stored,
-    waiting: Vec<(StoreId, Record)>,
+    pub(super) kept: PersistedState,
+    waiting: Vec<(StoreId, StoreOp)>,
     fails: u32,
     slow: Duration,
     /// Planted for a test: deletions of VMs are confirmed and not made.
@@ -22,7 +22,7 @@ impl Store {
     /// An empty store.
     pub(super) fn new(seed: u64) -> Store {
         Store {
-            kept: Stored::default(),
+            kept: PersistedState::default(),
             waiting: Vec::new(),
             fails: 0,
             slow: Duration::ZERO,
@@ -33,14 +33,14 @@ impl Store {
 
     /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way
     /// already.
-    pub(super) fn write(&mut self, id: StoreId, record: Record, now: Time) -> Option<Time> {
+    pub(super) fn write(&mut self, id: StoreId, record: StoreOp, now: Time) -> Option<Time> {
         self.waiting.push((id, record));
         (self.waiting.len() == 1).then(|| now + self.draw.micros(100, 4000) + self.slow)
     }
 
     /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that
     /// are have still to be [kept](Store::keep), each before the controller is told of it.
-    pub(super) fn commit(&mut self) -> (Vec<(StoreId, Record)>, bool) {
+    pub(super) fn commit(&mut self) -> (Vec<(StoreId, StoreOp)>, bool) {
         let fails = self.fails > 0;
         self.fails = self.fails.saturating_sub(1);
         (std::mem::take(&mut self.waiting), !fails)
@@ -81,34 +81,34 @@ impl Store {
     }
 
     /// A write is on disk.
-    pub(super) fn keep(&mut self, record: &Record) {
+    pub(super) fn keep(&mut self, record: &StoreOp) {
         let kept = &mut self.kept;
         match record {
-            Record::PutVm { vm } => {
+            StoreOp::PutVm { vm } => {
                 kept.last_vm = kept.last_vm.max(vm.id.0);
                 put(&mut kept.vms, (**vm).clone(), |v| v.id);
             }
-            Record::RemoveVm { .. } if self.forgets_deletions => {}
-            Record::RemoveVm { vm } => kept.vms.retain(|v| v.id != *vm),
-            Record::PutGroup { group } => {
+            StoreOp::RemoveVm { .. } if self.forgets_deletions => {}
+            StoreOp::RemoveVm { vm } => kept.vms.retain(|v| v.id != *vm),
+            StoreOp::PutGroup { group } => {
                 kept.last_group = kept.last_group.max(group.id.0);
                 put(&mut kept.groups, group.clone(), |g| g.id);
             }
-            Record::RemoveGroup { group } => kept.groups.retain(|g| g.id != *group),
-            Record::PutShares { shares } => kept.shares.clone_from(shares),
-            Record::PutPort { port } => put(&mut kept.ports, *port, |p| (p.switch, p.port)),
-            Record::RemovePort { switch, port } => {
+            StoreOp::RemoveGroup { group } => kept.groups.retain(|g| g.id != *group),
+            StoreOp::PutShares { shares } => kept.shares.clone_from(shares),
+            StoreOp::PutPort { port } => put(&mut kept.ports, *port, |p| (p.switch, p.port)),
+            StoreOp::RemovePort { switch, port } => {
                 kept.ports.retain(|p| (p.switch, p.port) != (*switch, *port));
             }
-            Record::PutMigration { migration } => self.keep_migration(migration),
-            Record::RemoveMigration { migration } => kept.migrations.retain(|m| m.id != *migration),
-            Record::PutMoved { vm, migration } => {
+            StoreOp::PutMigration { migration } => self.keep_migration(migration),
+            StoreOp::RemoveMigration { migration } => kept.migrations.retain(|m| m.id != *migration),
+            StoreOp::PutMoved { vm, migration } => {
                 put(&mut kept.vms, (**vm).clone(), |v| v.id);
                 self.keep_migration(migration);
             }
-            Record::PutDrained { server } => put(&mut kept.drained, *server, |s| *s),
-            Record::RemoveDrained { server } => kept.drained.retain(|s| s != server),
-            Record::PutAlive { at } => kept.alive_at = Some(*at),
+            StoreOp::PutDrained { server } => put(&mut kept.drained, *server, |s| *s),
+            StoreOp::RemoveDrained { server } => kept.drained.retain(|s| s != server),
+            StoreOp::PutAlive { at } => kept.alive_at = Some(*at),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tandem_model::{Dpid, NodeId, PortNo, Site, SwitchId, Time};
 use tandem_openflow::error::Blame;
 use tandem_openflow::session::{self, SessionError};
-use tandem_openflow::switch::{Cfg, ConnId, Description, Port, PortCounters, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Description, Port, PortCounters, Sink, Switch};
 use tandem_openflow::table::Wording;
 use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13};
@@ -115,7 +115,7 @@ fn description() -> Description {
 
 /// A switch without ports.
 pub(super) fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
-    Switch::new(Cfg {
+    Switch::new(Config {
         dpid,
         tables,
         flows: 10_000,
@@ -123,19 +123,19 @@ pub(super) fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
         description: description(),
         buffers: 0,
         cache: 0,
-        ..Cfg::default()
+        ..Config::default()
     })
 }
 
 /// What drivers are configured with; `secret` ties discovery frames to one run of the controller.
-pub(super) fn driver_cfg(site: &Site, secret: u64) -> driver::Cfg {
-    driver::Cfg {
+pub(super) fn driver_config(site: &Site, secret: u64) -> driver::Config {
+    driver::Config {
         poll_period: site.statistics.period,
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret,
         packet_ins: 1000,
         // Nobody waits for an echo where nothing is lost without an action that says so.
-        session: session::Cfg { idle: Duration::from_secs(40), ..session::Cfg::default() },
+        session: session::Config { idle: Duration::from_secs(40), ..session::Config::default() },
     }
 }
 
@@ -187,7 +187,7 @@ impl SwitchBox {
     pub(super) fn connect(
         &mut self,
         serial: u64,
-        cfg: driver::Cfg,
+        cfg: driver::Config,
         core_now: Time,
         now: Time,
         out: &mut Output,
