@@ -1,20 +1,18 @@
 //! The actions of a schedule, done.
 
-use super::action::{Action, PlanKind, Sent};
+use super::action::{Action, Sent};
 use super::hypervisors::Guest;
 use super::world::{Item, World};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, AgentSample, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, DhcpRequestKind, Event, LinkId,
-    LoadSample, Mac, MigrationMode, MoveOptions, NodeId, PlanGoal, PlanId, PortNo, PortSample,
-    QueueSelection, Request, Resources, ServerId, Share, SwitchId, Time, VmId, VmOrigin, VmRequest, VmSpec,
-    VmState,
+    AgentSample, Arp, ArpOp, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample, Mac,
+    NodeId, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
 };
 
 /// The n-th of a list, counted around.
-fn nth<T: Clone>(of: &[T], n: u32) -> Option<T> {
+pub(super) fn nth<T: Clone>(of: &[T], n: u32) -> Option<T> {
     let at = (n as usize).checked_rem(of.len())?;
     of.get(at).cloned()
 }
@@ -25,7 +23,7 @@ fn ms(n: u32) -> Duration {
 
 impl World {
     /// Does one action of a schedule.
-    pub fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         if self.trace {
             eprintln!("{:.6} ACTION {action}", self.now.since(super::world::START).as_secs_f64());
         }
@@ -66,16 +64,9 @@ impl World {
                 self.tell_loads(server, percent, times);
             }
             Action::Agent { switch, bytes } => self.agent(switch, bytes),
-            Action::AgentDown(switch) => {
-                let agent = format!("agent{}", self.switch(switch).0);
-                self.say(Event::AgentDown { agent, why: "gone".to_owned() });
-            }
+            Action::AgentDown(switch) => self.agent_down(switch),
             Action::Traffic { link, mbit } => self.traffic(link, mbit),
-            Action::StepClock(seconds) => {
-                let by = i64::from(seconds) * 1_000_000_000;
-                self.wall += by;
-                self.say(Event::WallClockStepped { by });
-            }
+            Action::StepClock(seconds) => self.step_clock(seconds),
             Action::Restart { back, written } => {
                 if self.alive {
                     self.kill(written, ms(back));
@@ -102,142 +93,16 @@ impl World {
         self.tell(Event::Request { id, request: ask });
     }
 
-    fn link(&self, n: u32) -> LinkId {
+    pub(super) fn link(&self, n: u32) -> LinkId {
         LinkId(n % self.cables.len().max(1) as u32)
     }
 
-    fn server(&self, n: u32) -> ServerId {
+    pub(super) fn server(&self, n: u32) -> ServerId {
         ServerId(n % self.site.topology.servers.len().max(1) as u32)
     }
 
-    fn switch(&self, n: u32) -> SwitchId {
+    pub(super) fn switch(&self, n: u32) -> SwitchId {
         SwitchId(n % self.switches.len().max(1) as u32)
-    }
-
-    fn vm(&self, n: u32) -> Option<VmId> {
-        let ids: Vec<VmId> = self.core.vms().map(|v| v.id).collect();
-        nth(&ids, n)
-    }
-
-    /// The n-th VM that runs; sometimes the n-th of all, which may be on its way in or out.
-    fn running(&self, n: u32) -> Option<VmId> {
-        let running = self.core.vms().filter(|v| n % 4 == 0 || v.state == VmState::Running);
-        let ids: Vec<VmId> = running.map(|v| v.id).collect();
-        nth(&ids, n / 4)
-    }
-
-    fn resources(&self, cpu: u32, net: u32) -> Resources {
-        let default = self.site.vm.default;
-        Resources { cpu, net: BitRate(default.net.0 * u64::from(net) / 10), ..default }
-    }
-
-    /// What an action asks of the controller, if there is what it is about.
-    fn ask_of(&self, action: Action) -> Option<Request> {
-        Some(match action {
-            Action::RequestVm { cpu, net, class, lifetime } => {
-                let classes = self.site.classes.len() as u32;
-                let class = (class > 0 && classes > 0).then(|| ClassId(((class - 1) % classes) as u16));
-                let timeout = (lifetime > 0).then(|| Duration::from_secs(lifetime.into()));
-                let resources = self.resources(cpu, net);
-                Request::RequestVm {
-                    request: VmRequest { resources, class, timeout, name: None, image: None },
-                }
-            }
-            Action::DeleteVm(vm) => Request::DeleteVm { vm: self.vm(vm)? },
-            Action::ResizeVm { vm, cpu, net } => {
-                Request::ResizeVm { vm: self.running(vm)?, resources: self.resources(cpu, net) }
-            }
-            Action::CreateGroup { first, stride, size } => self.group(first, stride, size)?,
-            Action::DeleteGroup(n) => {
-                let groups: Vec<_> = self.store.kept.groups.iter().map(|g| g.id).collect();
-                Request::DeleteGroup { group: nth(&groups, n)? }
-            }
-            Action::SetShares(n) => self.shares(n)?,
-            Action::PortOff { link, upper } => {
-                let link = self.site.topology.link(self.link(link))?;
-                let ends = if upper { [link.a, link.b] } else { [link.b, link.a] };
-                let end = ends.into_iter().find(|e| matches!(e.node, NodeId::Switch(_)))?;
-                let NodeId::Switch(switch) = end.node else { return None };
-                Request::SetPort { switch, port: end.port, up: false }
-            }
-            Action::PortOn(n) => {
-                let port = nth(&self.store.kept.ports, n)?;
-                Request::SetPort { switch: port.switch, port: port.port, up: true }
-            }
-            Action::PinPath { vm, via } => {
-                Request::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
-            }
-            Action::UnpinPath(vm) => Request::UnpinPath { vm: self.vm(vm)? },
-            other => return self.move_of(other),
-        })
-    }
-
-    fn move_of(&self, action: Action) -> Option<Request> {
-        let options = MoveOptions::default();
-        Some(match action {
-            Action::MigrateVm { vm, to, force, cold } => {
-                let manner = cold.then_some(MigrationMode::Cold);
-                let to = to.map(|n| self.server(n));
-                Request::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force } }
-            }
-            Action::CancelMigration(n) => {
-                let open: Vec<_> = self.core.migrations().map(|m| m.id).collect();
-                Request::CancelMigration { migration: nth(&open, n)? }
-            }
-            Action::Plan(kind) => {
-                let aim = match kind {
-                    PlanKind::KeepPolicy => PlanGoal::KeepPolicy,
-                    PlanKind::Relieve => PlanGoal::Relieve,
-                    PlanKind::Evacuate(n) => PlanGoal::Evacuate { server: self.server(n) },
-                    PlanKind::Move(n) => PlanGoal::Move { vm: self.vm(n)?, to: None },
-                };
-                Request::Plan { aim, options }
-            }
-            Action::ApplyPlan => Request::ApplyPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
-            Action::StopPlan => Request::StopPlan { plan: self.last_plan.unwrap_or(PlanId(1)) },
-            Action::Evacuate(n) => Request::EvacuateServer { server: self.server(n), options },
-            Action::ReturnServer(n) => Request::ReturnServer { server: nth(&self.store.kept.drained, n)? },
-            Action::PollNow => Request::PollNow,
-            Action::AdoptStray(n) => {
-                let (vm, server) = self.stray(n)?;
-                Request::AdoptVm { vm, server: Some(server), known: Adoption::default() }
-            }
-            Action::StopStray(n) => {
-                let (vm, server) = self.stray(n)?;
-                Request::StopStray { vm, server: Some(server) }
-            }
-            _ => return None,
-        })
-    }
-
-    fn stray(&self, n: u32) -> Option<(VmId, ServerId)> {
-        let strays = self.hypervisors.guests.iter().filter(|(_, g)| g.is_stray).map(|(at, _)| *at);
-        nth(&strays.collect::<Vec<_>>(), n)
-    }
-
-    fn group(&self, first: u32, stride: u32, size: u32) -> Option<Request> {
-        let running: Vec<Ipv4Addr> =
-            self.core.vms().filter(|v| v.state == VmState::Running).map(|v| v.address).collect();
-        let mut members = Vec::new();
-        for n in 0..size {
-            let member = nth(&running, first.wrapping_add(n * stride))?;
-            if !members.contains(&member) {
-                members.push(member);
-            }
-        }
-        Some(Request::CreateGroup { members })
-    }
-
-    fn shares(&self, n: u32) -> Option<Request> {
-        let count = self.site.classes.len() as u32;
-        if count == 0 {
-            return None;
-        }
-        let share = |class: u32| Share {
-            share: f64::from(5 + (n >> (class * 4)) % 16) * f64::from(3 - count.min(2)),
-            ceiling: f64::from(60 + (n >> (class * 3)) % 40),
-        };
-        Some(Request::SetShares { shares: (0..count).map(share).collect() })
     }
 
     fn act_on_switch(&mut self, action: Action) {
@@ -283,14 +148,7 @@ impl World {
 
     fn act_on_hypervisors(&mut self, action: Action) {
         match action {
-            Action::WorldDown { back } => {
-                if self.world_up {
-                    self.world_up = false;
-                    self.world_life += 1;
-                    self.say(Event::WorldDown { why: "gone".to_owned() });
-                    self.later(ms(back), Item::WorldBack(self.world_life));
-                }
-            }
+            Action::WorldDown { back } => self.lose_world(ms(back)),
             Action::ServerAway { server, back } => {
                 let server = self.server(server);
                 if self.hypervisors.away.insert(server) {
@@ -323,6 +181,17 @@ impl World {
         }
     }
 
+    /// The connection to the hypervisor service is lost for a while.
+    pub(super) fn lose_world(&mut self, back: Duration) {
+        if !self.world_up {
+            return;
+        }
+        self.world_up = false;
+        self.world_life += 1;
+        self.say(Event::WorldDown { why: "gone".to_owned() });
+        self.later(back, Item::WorldBack(self.world_life));
+    }
+
     fn kill_vm(&mut self, vm: VmId, server: ServerId) {
         let event = self.hypervisors.kill(vm, server);
         let is_told = self.world_up && !self.hypervisors.away.contains(&server);
@@ -331,11 +200,13 @@ impl World {
         }
     }
 
-    /// A VM that another controller has left behind; it is found when the hypervisors are next listed.
+    /// A VM that another controller has left behind; it is found when the hypervisors are next
+    /// listed.
     fn plant_stray(&mut self, server: u32, id: u32) {
         let (server, vm) = (self.server(server), VmId(1 + u64::from(id)));
         let is_there = self.hypervisors.guests.keys().any(|(other, _)| *other == vm);
-        // No address is made up that the core gives to somebody: those are given out from the front.
+        // No address is made up that the core gives to somebody: those are given out from the
+        // front.
         let Some(edge) = self.site.topology.edge_of(server, 0).filter(|_| !is_there) else { return };
         let prefix = self.site.topology.switch(edge).and_then(|s| s.prefix);
         let Some(address) = prefix.and_then(|p| p.nth(p.size().saturating_sub(3 + u64::from(id)))) else {
@@ -471,6 +342,17 @@ impl World {
         let ports = ports.collect();
         self.say(Event::AgentUp { agent: agent.clone() });
         self.say(Event::PortsManaged { agent, switch, ports });
+    }
+
+    fn agent_down(&mut self, switch: u32) {
+        let agent = format!("agent{}", self.switch(switch).0);
+        self.say(Event::AgentDown { agent, why: "gone".to_owned() });
+    }
+
+    fn step_clock(&mut self, seconds: i32) {
+        let by = i64::from(seconds) * 1_000_000_000;
+        self.wall += by;
+        self.say(Event::WallClockStepped { by });
     }
 
     fn agent(&mut self, switch: u32, bytes: u32) {

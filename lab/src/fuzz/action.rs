@@ -1,21 +1,22 @@
-//! What a schedule is made of: concrete actions at fixed moments. Any of them may be left out and the rest still makes sense: an action that
-//! names the n-th VM means the n-th of those that are there then, counted around, and does nothing when there is none.
+//! What a schedule is made of: concrete actions at fixed moments. Any of them may be left out and
+//! the rest still makes sense: an action that names the n-th VM means the n-th of those that are
+//! there then, counted around, and does nothing when there is none.
 
 use super::draw::Draw;
 use std::fmt;
 
 /// An action, and when it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub(super) struct Step {
     /// Virtual milliseconds since the start.
-    pub at: u32,
+    pub(super) at: u32,
     /// What is done.
-    pub action: Action,
+    pub(super) action: Action,
 }
 
 /// Why a switch refuses a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Its table is full.
     TableFull,
     /// It has no metadata (OpenFlow 1.3), or else as above.
@@ -24,7 +25,7 @@ pub enum Refusal {
 
 /// How the next transfer of a VM ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferEnd {
+pub(super) enum TransferEnd {
     /// It fails while memory is copied.
     FailsEarly,
     /// It fails after the VM was paused; the VM runs where it was.
@@ -37,7 +38,7 @@ pub enum TransferEnd {
 
 /// What a plan of moves is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlanKind {
+pub(super) enum PlanKind {
     /// Every VM where the policy wants it.
     KeepPolicy,
     /// No hotspots.
@@ -50,7 +51,7 @@ pub enum PlanKind {
 
 /// What somebody at a server's port sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(super) enum Sent {
     /// An IPv4 packet with the right addresses.
     Right,
     /// An IPv4 packet with somebody else's address.
@@ -67,10 +68,12 @@ pub enum Sent {
     Foreign,
 }
 
-/// One thing that is asked or goes wrong. Numbers are of VMs, servers, links and so on, counted around.
+/// One thing that is asked or goes wrong. Numbers are of VMs, servers, links and so on, counted
+/// around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime in seconds (0 for none).
+pub(super) enum Action {
+    /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime
+    /// in seconds (0 for none).
     RequestVm { cpu: u32, net: u32, class: u32, lifetime: u32 },
     /// A VM is deleted.
     DeleteVm(u32),
@@ -170,7 +173,8 @@ pub enum Action {
 
     /// The wall clock is set by so many seconds.
     StepClock(i32),
-    /// The controller is killed, and starts again after so many milliseconds; what it was writing is written or not.
+    /// The controller is killed, and starts again after so many milliseconds; what it was writing
+    /// is written or not.
     Restart { back: u32, written: bool },
 }
 
@@ -190,7 +194,7 @@ impl fmt::Display for Step {
 const ANY: u32 = 1 << 20;
 
 /// The schedule of a seed: at most `most` actions.
-pub fn schedule(seed: u64, most: usize) -> Vec<Step> {
+pub(super) fn schedule(seed: u64, most: usize) -> Vec<Step> {
     let mut draw = Draw::new(seed, 1);
     // Some seeds are about few kinds of things, so that these come together more often.
     let theme = draw.below(8);

@@ -1,26 +1,30 @@
 //! The canonical form of what the core decides, and its hash.
 //!
-//! The hash of a run says whether two builds of the core decide the same. It must not change when types are renamed, files are moved or
-//! texts are worded anew, so this file gives every kind of effect, record, answer and notice its own number. **The form never changes once
-//! hashes were recorded**; whatever is new later is left out of it.
+//! The hash of a run says whether two builds of the core decide the same. It must not change when
+//! types are renamed, files are moved or texts are worded anew, so this file gives every kind of
+//! effect, record, answer and notice its own number. **The form never changes once hashes were
+//! recorded**; whatever is new later is left out of it.
 //!
 //! The form of one call of the core that led to anything:
 //! 1. The moment, in nanoseconds of the core's clock.
-//! 2. Its effects in order of their *lanes*, those of one lane in the order in which they came. A lane is a switch, a VM, a migration, a
-//!    flow of traffic, the store, a request, or a kind of notice: what is done in different lanes commutes.
-//! 3. Of each effect its number, then its fields as numbers of 64 bits, little endian. Absent values are 0, present ones 1 and the
-//!    value; lists begin with their length; amounts are in bit/s, bytes and nanoseconds; fractions are the bits of IEEE 754.
+//! 2. Its effects in order of their *lanes*, those of one lane in the order in which they came. A
+//!    lane is a switch, a VM, a migration, a flow of traffic, the store, a request, or a kind of
+//!    notice: what is done in different lanes commutes.
+//! 3. Of each effect its number, then its fields as numbers of 64 bits, little endian. Absent
+//!    values are 0, present ones 1 and the value; lists begin with their length; amounts are in
+//!    bit/s, bytes and nanoseconds; fractions are the bits of IEEE 754.
 //!
-//! Rules of one transaction are a set: the hashes of its rules are added up. Ids of transactions and writes are left out, since the lanes
-//! say their order. Texts are left out. The hash is FNV-1a, 64 bits, over these bytes.
+//! Rules of one transaction are a set: the hashes of its rules are added up. Ids of transactions
+//! and writes are left out, since the lanes say their order. Texts are left out. The hash is
+//! FNV-1a, 64 bits, over these bytes.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Cause, DhcpReplyKind, Effect, Hop, Leave, Level, Mac, MigrationMode, MigrationRecord, Owner, Phase,
-    Place, Plan, PlanGoal, Prediction, Prefix, Rejection, Resource, Resources, Response, Rule, RuleAction,
-    RuleKey, RuleMatch, StoreOp, TrafficEnd, TrafficTool, VlanTag, VmOrigin, VmRecord, VmRequest, VmSpec,
-    VmState,
+    Cause, DhcpReply, DhcpReplyKind, Effect, Hop, Leave, Level, Mac, MigrationMode, MigrationRecord, Owner,
+    Phase, Place, Plan, PlanGoal, Prediction, Prefix, Rejection, Resource, Resources, Response, Rule,
+    RuleAction, RuleKey, RuleMatch, StoreOp, TrafficEnd, TrafficTool, VlanTag, VmOrigin, VmRecord, VmRequest,
+    VmSpec, VmState,
 };
 
 /// FNV-1a, 64 bits.
@@ -125,6 +129,31 @@ pub fn add_call(hash: &mut Fnv, now: tandem_model::Time, effects: &[Effect]) {
 /// Adds an effect; false for one that is left out.
 fn add(h: &mut Fnv, effect: &Effect) -> bool {
     match effect {
+        Effect::Store { op: record, .. } => {
+            h.put(20u64);
+            add_record(h, record)
+        }
+        Effect::Response { id, response: answer } => {
+            head(h, 21, id.0);
+            add_answer(h, answer)
+        }
+        Effect::Notice { notice } => {
+            let kind = notice_kind(&notice.kind);
+            head(h, 22, kind);
+            h.put(match notice.level {
+                Level::Info => 0u64,
+                Level::Warning => 1,
+                Level::Error => 2,
+            });
+            kind != 0
+        }
+        other => add_to_switch(h, other) || add_to_vm(h, other) || add_to_transfer(h, other),
+    }
+}
+
+/// Adds what a switch is told.
+fn add_to_switch(h: &mut Fnv, effect: &Effect) -> bool {
+    match effect {
         Effect::SyncRules { switch, rules, leave, .. } => {
             head(h, 1, switch.0);
             add_rules(h, rules);
@@ -155,18 +184,7 @@ fn add(h: &mut Fnv, effect: &Effect) -> bool {
         Effect::SendDhcp { switch, port, dhcp } => {
             head(h, 5, switch.0);
             h.put(port.0);
-            h.put(match dhcp.kind {
-                DhcpReplyKind::Offer => 1u64,
-                DhcpReplyKind::Ack => 2,
-                DhcpReplyKind::Nak => 3,
-            });
-            h.put(dhcp.xid);
-            h.mac(dhcp.mac);
-            h.ip(dhcp.client);
-            h.ip(dhcp.address);
-            h.maybe(dhcp.router, Fnv::ip);
-            h.time(dhcp.lease);
-            h.put(u64::from(dhcp.broadcast));
+            add_dhcp(h, dhcp);
         }
         Effect::Discover { switch } => head(h, 6, switch.0),
         Effect::SetPort { switch, port, up } => {
@@ -175,29 +193,24 @@ fn add(h: &mut Fnv, effect: &Effect) -> bool {
             h.put(u64::from(*up));
         }
         Effect::PollNow { switch } => head(h, 8, switch.0),
-        Effect::Store { op: record, .. } => {
-            h.put(20u64);
-            return add_record(h, record);
-        }
-        Effect::Response { id, response: answer } => {
-            head(h, 21, id.0);
-            return add_answer(h, answer);
-        }
-        Effect::Notice { notice } => {
-            let kind = notice_kind(&notice.kind);
-            if kind == 0 {
-                return false;
-            }
-            head(h, 22, kind);
-            h.put(match notice.level {
-                Level::Info => 0u64,
-                Level::Warning => 1,
-                Level::Error => 2,
-            });
-        }
-        other => return add_to_vm(h, other),
+        _ => return false,
     }
     true
+}
+
+fn add_dhcp(h: &mut Fnv, dhcp: &DhcpReply) {
+    h.put(match dhcp.kind {
+        DhcpReplyKind::Offer => 1u64,
+        DhcpReplyKind::Ack => 2,
+        DhcpReplyKind::Nak => 3,
+    });
+    h.put(dhcp.xid);
+    h.mac(dhcp.mac);
+    h.ip(dhcp.client);
+    h.ip(dhcp.address);
+    h.maybe(dhcp.router, Fnv::ip);
+    h.time(dhcp.lease);
+    h.put(u64::from(dhcp.broadcast));
 }
 
 /// Adds what hypervisors are asked for.
@@ -228,6 +241,14 @@ fn add_to_vm(h: &mut Fnv, effect: &Effect) -> bool {
             h.put(server.0);
             h.put(uplink_port.0);
         }
+        _ => return false,
+    }
+    true
+}
+
+/// Adds what hypervisors are asked for besides: transfers, loads and traffic.
+fn add_to_transfer(h: &mut Fnv, effect: &Effect) -> bool {
+    match effect {
         Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
             head(h, 14, vm.0);
             [migration.0, from.0.into(), to.0.into()].into_iter().for_each(|n| h.put(n));
@@ -618,7 +639,8 @@ fn add_plan(h: &mut Fnv, plan: &Plan) {
     h.time(plan.duration);
 }
 
-/// The words of notices, in the order of their numbers; a word that is not here has number 0 and is left out.
+/// The words of notices, in the order of their numbers; a word that is not here has number 0 and is
+/// left out.
 const NOTICES: [&str; 68] = [
     "agent-down",
     "agent-trouble",

@@ -1,10 +1,10 @@
-//! `tandem-lab fuzz-core`: many seeds on all cores, progress, hashes, and what to do about a seed that fails.
+//! `tandem-lab fuzz-core`: many seeds on all cores, progress, hashes, and what to do about a seed
+//! that fails.
 
 use super::action::Step;
-use super::run::{Report, Which, actions, one};
+use super::run::{Planted, Report, Which, actions, one};
 use super::shrink::shrink;
 use super::sites::place;
-use super::world::Planted;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,15 +19,18 @@ const MOST_SHRUNK: usize = 5;
 /// How often progress is said.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// The whole core with the real switch drivers in virtual time, under schedules of everything that can go wrong.
+/// The whole core with the real switch drivers in virtual time, under schedules of everything that
+/// can go wrong.
 ///
-/// Each seed is a data centre and a schedule: VMs, groups and moves are asked for while connections are lost, rules refused, answers late,
-/// doubled or missing, ports flap, the store fails, hypervisors die and the controller is killed. After every event what must always hold
-/// is looked at; in the end everything is mended, and all of it must be as it should: each switch's rules, who reaches whom (packets walk
-/// through the switches' tables), the store, the VMs that run.
+/// Each seed is a data centre and a schedule: VMs, groups and moves are asked for while connections
+/// are lost, rules refused, answers late, doubled or missing, ports flap, the store fails,
+/// hypervisors die and the controller is killed. After every event what must always hold is looked
+/// at; in the end everything is mended, and all of it must be as it should: each switch's rules,
+/// who reaches whom (packets walk through the switches' tables), the store, the VMs that run.
 ///
-/// A seed that fails prints what it is against, its shortest schedule and the command that repeats it. Hashes of what the core decided are
-/// the same in two builds that decide the same: `--hashes FILE` writes them, `--compare FILE` holds a build against them.
+/// A seed that fails prints what it is against, its shortest schedule and the command that repeats
+/// it. Hashes of what the core decided are the same in two builds that decide the same: `--hashes
+/// FILE` writes them, `--compare FILE` holds a build against them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// So many seeds.
@@ -48,7 +51,8 @@ pub struct Options {
     /// Compare with hashes that were written before; names the seeds that differ and fails.
     #[arg(long)]
     pub compare: Option<PathBuf>,
-    /// Do these actions only, of the first seed's schedule, by their places: what a failing seed prints.
+    /// Do these actions only, of the first seed's schedule, by their places: what a failing seed
+    /// prints.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["hashes", "compare"])]
     pub keep: Option<Vec<usize>>,
     /// Print the first seed's site, and every event and effect of its run.
@@ -84,6 +88,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             println!("seed {seed}: {violation}");
         }
     }
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    let violations = reports.values().filter_map(|r| r.violation.as_ref());
+    violations.for_each(|v| *kinds.entry(v.invariant).or_default() += 1);
+    kinds.iter().for_each(|(invariant, count)| println!("{count} against \"{invariant}\""));
     failed.iter().take(MOST_SHRUNK).for_each(|seed| explain(options, *seed, &reports[seed]));
     println!(
         "{} schedules, {events} events in {:.1} s ({:.1} us of wall time an event), {} with a violation; two open \

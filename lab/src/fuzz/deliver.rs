@@ -1,4 +1,5 @@
-//! What the core wants is carried out: by the drivers, the store and the hypervisors. And what machines answer to what they are sent.
+//! What the core wants is carried out: by the drivers, the store and the hypervisors. And what
+//! machines answer to what they are sent.
 
 use super::hypervisors::{Later, Outcome};
 use super::requests::is_not_durable;
@@ -23,14 +24,14 @@ impl World {
             | Effect::ApplyRules { switch, .. }
             | Effect::Discover { switch }
             | Effect::SetPort { switch, .. }
-            | Effect::PollNow { switch } => self.to_driver(switch, effect),
+            | Effect::PollNow { switch } => self.tell_driver(switch, effect),
             Effect::SendArp { switch, port, arp } => {
-                self.to_driver(switch, effect);
+                self.tell_driver(switch, effect);
                 self.hear_arp(switch, port, &arp);
             }
             Effect::SendDhcp { switch, port, ref dhcp } => {
                 let dhcp = dhcp.clone();
-                self.to_driver(switch, effect);
+                self.tell_driver(switch, effect);
                 self.hear_dhcp(switch, port, &dhcp);
             }
             Effect::AllocateVm { vm, .. }
@@ -60,25 +61,31 @@ impl World {
         }
     }
 
-    fn to_driver(&mut self, dpid: Dpid, effect: Effect) {
+    fn tell_driver(&mut self, dpid: Dpid, effect: Effect) {
         let Some(id) = self.switch_of(dpid) else { return };
         let now = self.core_now();
         let Some(line) = &mut self.switches[id.0 as usize].active else { return };
         let mut out = Output::default();
         let serial = line.serial;
         line.driver.carry_out(effect, now, &mut out);
-        self.from_driver(id, serial, out);
+        self.hear_driver(id, serial, out);
     }
 
     fn answered(&mut self, id: RequestId, answer: &Response) {
         match self.requests.answer(id) {
             Err(what) => self.violate("a request is answered once", what),
-            Ok(_) if matches!(answer, Response::GroupCreated { group } if self.requests.is_unwanted(*group)) =>
-                {}
             Ok(ask) => {
                 if let Some(what) = is_not_durable(&ask, answer, &self.store.kept) {
                     self.violate("what was answered is in the store", what);
                 }
+            }
+        }
+        // A group may be gone again before its creation is answered.
+        if let Response::GroupCreated { group } = answer {
+            let is_there = self.core.snapshot().groups.iter().any(|g| g.id == *group);
+            if is_there && !self.store.kept.groups.iter().any(|g| g.id == *group) {
+                let what = format!("{group} was made, and the store has not got it");
+                self.violate("what was answered is in the store", what);
             }
         }
         if let Response::Planned { plan } = answer {

@@ -1,4 +1,5 @@
-//! The hypervisors: VMs that start, stop, grow, die and move, in virtual time, as `model`'s event documentation says that they do.
+//! The hypervisors: VMs that start, stop, grow, die and move, in virtual time, as `model`'s event
+//! documentation says that they do.
 //!
 //! Everything is kept per VM and server, so that a VM that is told to run twice is seen to.
 
@@ -13,11 +14,11 @@ use tandem_model::{
 
 /// A VM at a server.
 #[derive(Debug, Clone)]
-pub struct Guest {
+pub(super) struct Guest {
     /// What it was last asked for with.
-    pub spec: VmSpec,
+    pub(super) spec: VmSpec,
     /// Put there by a schedule and not by the core.
-    pub is_stray: bool,
+    pub(super) is_stray: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ struct Transfer {
 
 /// What happens later by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Later {
+pub(super) enum Later {
     /// A transfer has got on, in this round.
     Progress(MigrationId, u32),
     /// The VM is paused.
@@ -45,23 +46,23 @@ pub enum Later {
 
 /// What came of a call.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What the controller is told.
-    pub events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     /// What happens later.
-    pub later: Vec<(Time, Later)>,
+    pub(super) later: Vec<(Time, Later)>,
     /// Orders that are tried again, because a server does not answer.
-    pub again: Vec<Effect>,
+    pub(super) again: Vec<Effect>,
 }
 
 /// See the module.
-pub struct Hypervisors {
+pub(super) struct Hypervisors {
     /// Every VM that is there.
-    pub guests: BTreeMap<(VmId, ServerId), Guest>,
+    pub(super) guests: BTreeMap<(VmId, ServerId), Guest>,
     /// Servers that do not answer.
-    pub away: BTreeSet<ServerId>,
+    pub(super) away: BTreeSet<ServerId>,
     /// What should never have been asked.
-    pub wrong: Option<String>,
+    pub(super) wrong: Option<String>,
     transfers: BTreeMap<MigrationId, Transfer>,
     ended: BTreeSet<MigrationId>,
     arrives: BTreeMap<VmId, Time>,
@@ -74,7 +75,7 @@ pub struct Hypervisors {
 
 impl Hypervisors {
     /// Nothing runs.
-    pub fn new(seed: u64) -> Hypervisors {
+    pub(super) fn new(seed: u64) -> Hypervisors {
         Hypervisors {
             guests: BTreeMap::new(),
             away: BTreeSet::new(),
@@ -91,7 +92,7 @@ impl Hypervisors {
     }
 
     /// When an order for a VM arrives that is given now: after those before it.
-    pub fn arrival(&mut self, vm: VmId, now: Time) -> Time {
+    pub(super) fn arrival(&mut self, vm: VmId, now: Time) -> Time {
         let at = now + self.draw.micros(300, 60_000) + self.slow;
         let last = self.arrives.entry(vm).or_default();
         *last = at.max(Time(last.0 + 1));
@@ -99,27 +100,27 @@ impl Hypervisors {
     }
 
     /// Everything takes so much longer.
-    pub fn slow(&mut self, by: Duration) {
+    pub(super) fn slow(&mut self, by: Duration) {
         self.slow = by;
     }
 
     /// So many starts and resizes fail.
-    pub fn fail_starts(&mut self, starts: u32) {
+    pub(super) fn fail_starts(&mut self, starts: u32) {
         self.starts_fail = starts;
     }
 
     /// So many answers are said twice.
-    pub fn stutter(&mut self, answers: u32) {
+    pub(super) fn stutter(&mut self, answers: u32) {
         self.stutter = answers;
     }
 
     /// How the next transfer ends.
-    pub fn end_next(&mut self, end: TransferEnd) {
+    pub(super) fn end_next(&mut self, end: TransferEnd) {
         self.next_transfer = Some(end);
     }
 
     /// Nothing is wrong any more; transfers that would never end, end.
-    pub fn mend(&mut self, now: Time) -> Vec<(Time, Later)> {
+    pub(super) fn mend(&mut self, now: Time) -> Vec<(Time, Later)> {
         self.slow = Duration::ZERO;
         self.starts_fail = 0;
         self.next_transfer = None;
@@ -135,12 +136,12 @@ impl Hypervisors {
     }
 
     /// True while nothing is being moved.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.transfers.is_empty()
     }
 
     /// How often the next answer is said.
-    pub fn copies(&mut self) -> u32 {
+    pub(super) fn copies(&mut self) -> u32 {
         if self.stutter == 0 {
             return 1;
         }
@@ -154,7 +155,7 @@ impl Hypervisors {
     }
 
     /// What is found at the servers that answer.
-    pub fn found(&self) -> Vec<FoundVm> {
+    pub(super) fn found(&self) -> Vec<FoundVm> {
         let there = self.guests.iter().filter(|((_, server), _)| !self.away.contains(server));
         there
             .map(|((vm, server), guest)| FoundVm {
@@ -167,7 +168,7 @@ impl Hypervisors {
     }
 
     /// An order arrives.
-    pub fn take(&mut self, order: Effect, now: Time) -> Outcome {
+    pub(super) fn take(&mut self, order: Effect, now: Time) -> Outcome {
         let mut out = Outcome::default();
         match order {
             Effect::AllocateVm { vm, server, spec } => self.start(vm, server, spec, now, &mut out),
@@ -232,8 +233,8 @@ impl Hypervisors {
         let placed_at = spec.origin.placed_at;
         let address = spec.fixed_address.map(|f| f.address);
         let started = Event::VmStarted { vm, address };
-        let copies = self.guests.range((vm, ServerId(0))..=(vm, ServerId(u32::MAX)));
-        for ((_, at), guest) in copies {
+        let mut copies = self.guests.range((vm, ServerId(0))..=(vm, ServerId(u32::MAX)));
+        if let Some(((_, at), guest)) = copies.next() {
             if guest.spec.origin.placed_at != placed_at {
                 return out.events.push(fail("there is one that was made for another request"));
             }
@@ -283,7 +284,7 @@ impl Hypervisors {
     }
 
     /// Something happens that was to happen later.
-    pub fn pass(&mut self, later: Later, now: Time) -> Outcome {
+    pub(super) fn pass(&mut self, later: Later, now: Time) -> Outcome {
         let mut out = Outcome::default();
         match later {
             Later::Progress(migration, round) => {
@@ -327,16 +328,18 @@ impl Hypervisors {
         }
         let Some(t) = self.transfers.remove(&migration) else { return out };
         match t.end {
-            None if !self.guests.contains_key(&(t.vm, t.to)) => {
-                if self.guests.remove(&(t.vm, t.from)).is_some() {
-                    self.guests.insert((t.vm, t.to), Guest { spec: t.spec, is_stray: false });
-                }
-            }
+            None if !self.guests.contains_key(&(t.vm, t.to)) => self.relocate(&t),
             Some(TransferEnd::LosesVm) => drop(self.guests.remove(&(t.vm, t.from))),
             _ => {}
         }
         self.tell_end(migration, t.vm, t.from, t.to, &mut out);
         out
+    }
+
+    fn relocate(&mut self, t: &Transfer) {
+        if self.guests.remove(&(t.vm, t.from)).is_some() {
+            self.guests.insert((t.vm, t.to), Guest { spec: t.spec.clone(), is_stray: false });
+        }
     }
 
     fn tell_end(
@@ -355,7 +358,7 @@ impl Hypervisors {
     }
 
     /// A VM dies; what moved it ends in its time.
-    pub fn kill(&mut self, vm: VmId, server: ServerId) -> Option<Event> {
+    pub(super) fn kill(&mut self, vm: VmId, server: ServerId) -> Option<Event> {
         let guest = self.guests.remove(&(vm, server))?;
         (!guest.is_stray).then(|| Event::VmFailed { vm, why: "it died".to_owned() })
     }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, Effect, Event, Hop, Leave, Resources, RuleKey, ServerId, StoreOp, TxnId, VmId, VmState,
+    Dpid, Effect, Event, Hop, Leave, Level, Resources, Response, RuleKey, ServerId, StoreOp, TxnId, VmId,
+    VmState,
 };
 
 /// After so many calls that led to something, what the core shows is looked at as a whole.
@@ -37,28 +38,37 @@ impl fmt::Display for Violation {
 
 /// What the harness writes down of the core's orders to switches.
 #[derive(Debug, Default)]
-pub struct Books {
+pub(super) struct Books {
     /// Transactions without an answer, by switch.
     open: BTreeMap<Dpid, BTreeMap<TxnId, Vec<RuleKey>>>,
     /// Rules that two open transactions of a switch were about.
-    pub overlaps: u64,
+    pub(super) overlaps: u64,
     /// Syncs without an answer.
     syncs: BTreeMap<Dpid, TxnId>,
     /// What each switch may keep although nobody wants it.
-    pub leave: BTreeMap<Dpid, Leave>,
+    pub(super) leave: BTreeMap<Dpid, Leave>,
+    /// A VM was given a path without room, which is better than none: links may be promised too
+    /// much from then on.
+    overbooked_links: bool,
+    /// A VM that runs already was taken up where it is: its server may be promised too much from
+    /// then on.
+    overbooked_servers: bool,
+    /// A switch has refused rules of this controller.
+    pub(super) refused: bool,
     calls: u32,
 }
 
 impl Books {
     /// The controller is gone, and all that it waited for.
-    pub fn forget_controller(&mut self) {
+    pub(super) fn forget_controller(&mut self) {
         self.open.clear();
         self.syncs.clear();
         self.leave.clear();
+        self.refused = false;
     }
 
     /// True while no switch is being changed.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.open.values().all(BTreeMap::is_empty) && self.syncs.is_empty()
     }
 
@@ -87,7 +97,10 @@ impl World {
         match event {
             Event::RulesApplied { switch, txn, .. }
             | Event::RulesRefused { switch, txn, .. }
-            | Event::MetadataRefused { switch, txn, .. } => self.books.close(*switch, *txn),
+            | Event::MetadataRefused { switch, txn, .. } => {
+                self.books.refused |= !matches!(event, Event::RulesApplied { .. });
+                self.books.close(*switch, *txn);
+            }
             Event::SwitchDown { switch, .. } => {
                 self.books.open.remove(switch);
                 self.books.syncs.remove(switch);
@@ -120,6 +133,15 @@ impl World {
                     op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
+                // Known (docs/fuzzing.md): a VM that should have less and keeps what it has,
+                // because that failed, may find it given away.
+                Effect::Response { id, response: Response::Failed { .. } }
+                    if self.requests.is_resize(*id) =>
+                {
+                    self.books.overbooked_links = true;
+                    self.books.overbooked_servers = true;
+                }
+                Effect::Notice { notice } => self.note_overbooking(&notice.kind, notice.level),
                 _ => {}
             }
         }
@@ -127,25 +149,33 @@ impl World {
             self.check_vms();
         }
         self.books.calls += 1;
-        if self.books.calls.is_multiple_of(SAMPLE) {
+        // A schedule that is shrunk must fail wherever it fails.
+        if self.stops || self.books.calls.is_multiple_of(SAMPLE) {
             self.check_snapshot();
         }
     }
 
-    /// No address twice, no two migrations of one VM, and no server filled beyond what it may hold, by the records alone.
+    /// Where a VM is given a path or a place although there is no room, because any is better than
+    /// none, limits say nothing any more.
+    fn note_overbooking(&mut self, kind: &str, level: Level) {
+        // While VMs move, they are not told apart.
+        let is_doubtful = level == Level::Warning || self.core.migrations().next().is_some();
+        self.books.overbooked_links |= match kind {
+            "vm-rerouted" | "path-left" => is_doubtful,
+            "vm-adopted" => true,
+            _ => false,
+        };
+        self.books.overbooked_servers |= kind == "vm-adopted";
+    }
+
+    /// No address twice, and no two migrations of one VM.
     fn check_vms(&mut self) {
         let mut addresses: BTreeMap<Ipv4Addr, VmId> = BTreeMap::new();
         let mut twice = None;
-        let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();
-        let mut add = |server: ServerId, resources: Resources| {
-            let sum = servers.entry(server).or_default();
-            *sum = sum.plus(resources);
-        };
         for vm in self.core.vms() {
             if let Some(other) = addresses.insert(vm.address, vm.id) {
                 twice = Some(format!("{other} and {} both have {}", vm.id, vm.address));
             }
-            add(vm.server, vm.request.resources);
         }
         let mut moving = BTreeSet::new();
         let mut wrong = None;
@@ -153,16 +183,8 @@ impl World {
             if !moving.insert(m.vm) {
                 wrong = Some(format!("{} has two migrations", m.vm));
             }
-            let Some(vm) = self.core.vm(m.vm) else {
+            if self.core.vm(m.vm).is_none() {
                 wrong = Some(format!("{} is of {}, which is not there", m.id, m.vm));
-                continue;
-            };
-            let other = if vm.server == m.to.server { m.from.server } else { m.to.server };
-            // Places that have been given back already are still in the record for a moment.
-            if matches!(m.phase, tandem_model::Phase::Prepare | tandem_model::Phase::Transfer)
-                && other != vm.server
-            {
-                add(other, vm.request.resources);
             }
         }
         if let Some(what) = twice {
@@ -171,22 +193,14 @@ impl World {
         if let Some(what) = wrong {
             self.violate("a VM has at most one migration", what);
         }
-        let margin = self.site.policy.server_margin;
-        let full = servers.iter().find(|(server, used)| {
-            let capacity = self.site.topology.server(**server).map(|s| s.capacity).unwrap_or_default();
-            !grown(capacity, margin).fits(**used)
-        });
-        if let Some((server, used)) = full {
-            let what = format!("{server} is promised {used:?}, margin {margin}");
-            self.violate("no server is filled beyond its limit", what);
-        }
     }
 
-    /// What the core shows: servers and links within their limits, and nothing that grows without end.
+    /// What the core shows: servers and links within their limits, and nothing that grows without
+    /// end.
     pub(super) fn check_snapshot(&mut self) {
         let snapshot = self.core.snapshot();
         for server in snapshot.servers.iter() {
-            if !server.capacity.fits(server.used) {
+            if !server.capacity.fits(server.used) && !self.books.overbooked_servers {
                 let what =
                     format!("{} has {:?}, reserved are {:?}", server.name, server.capacity, server.used);
                 return self.violate("no server is filled beyond its limit", what);
@@ -195,7 +209,7 @@ impl World {
         let margin = self.site.policy.link_margin;
         for link in snapshot.links.iter() {
             let most = (link.capacity.0 as f64 * margin) as u64;
-            if link.reserved_up.0.max(link.reserved_down.0) > most {
+            if link.reserved_up.0.max(link.reserved_down.0) > most && !self.books.overbooked_links {
                 let what = format!(
                     "{} may carry {most} bit/s, reserved are {} up and {} down",
                     link.name, link.reserved_up, link.reserved_down
@@ -219,7 +233,8 @@ impl World {
         }
     }
 
-    /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which nothing is being given back.
+    /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which
+    /// nothing is being given back.
     pub(super) fn recount_links(&self) -> BTreeMap<Hop, u64> {
         let mut hops: BTreeMap<Hop, u64> = BTreeMap::new();
         for vm in self.core.vms() {
@@ -230,19 +245,18 @@ impl World {
         hops
     }
 
+    /// The same of servers.
+    pub(super) fn recount_servers(&self) -> BTreeMap<ServerId, Resources> {
+        let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();
+        for vm in self.core.vms() {
+            let sum = servers.entry(vm.server).or_default();
+            *sum = sum.plus(vm.request.resources);
+        }
+        servers
+    }
+
     /// A VM that should run and be reached.
     pub(super) fn runs(state: &VmState) -> bool {
         *state == VmState::Running
-    }
-}
-
-/// What a server may be filled up to.
-fn grown(capacity: Resources, margin: f64) -> Resources {
-    let more = |n: u64| (n as f64 * margin) as u64;
-    Resources {
-        cpu: more(capacity.cpu.into()) as u32,
-        ram: tandem_model::Bytes(more(capacity.ram.0)),
-        disk: tandem_model::Bytes(more(capacity.disk.0)),
-        net: tandem_model::BitRate(more(capacity.net.0)),
     }
 }

@@ -1,11 +1,12 @@
-//! What was asked of the controller: everything is answered once, and what was answered is in the store.
+//! What was asked of the controller: everything is answered once, and what was answered is in the
+//! store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{GroupId, PersistedState, Request, RequestId, Response, ServerId, Share, VmState};
 
 /// Requests without an answer, and the numbers of those that have one.
 #[derive(Debug, Default)]
-pub struct Requests {
+pub(super) struct Requests {
     last: u64,
     waiting: BTreeMap<RequestId, Request>,
     /// Groups whose deletion was asked for: their creation may be answered after it.
@@ -15,7 +16,7 @@ pub struct Requests {
 
 impl Requests {
     /// The number of a new request.
-    pub fn ask(&mut self, ask: Request) -> RequestId {
+    pub(super) fn ask(&mut self, ask: Request) -> RequestId {
         self.last += 1;
         let id = RequestId(self.last);
         if let Request::DeleteGroup { group } = &ask {
@@ -29,7 +30,7 @@ impl Requests {
     ///
     /// # Errors
     /// When it is the second one, or nobody has asked.
-    pub fn answer(&mut self, id: RequestId) -> Result<Request, String> {
+    pub(super) fn answer(&mut self, id: RequestId) -> Result<Request, String> {
         match self.waiting.remove(&id) {
             Some(ask) => {
                 self.answered.insert(id);
@@ -41,24 +42,30 @@ impl Requests {
     }
 
     /// The controller is gone: nobody waits any more.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.waiting.clear();
         self.answered.clear();
     }
 
     /// True for a group that somebody wanted gone.
-    pub fn is_unwanted(&self, group: GroupId) -> bool {
+    pub(super) fn is_unwanted(&self, group: GroupId) -> bool {
         self.deleted.contains(&group)
     }
 
+    /// True for a resize that waits.
+    pub(super) fn is_resize(&self, id: RequestId) -> bool {
+        matches!(self.waiting.get(&id), Some(Request::ResizeVm { .. }))
+    }
+
     /// Those that wait.
-    pub fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Request)> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Request)> {
         self.waiting.iter()
     }
 }
 
-/// Why an answer does not hold after a restart, if it does not; `kept` is what the store has confirmed.
-pub fn is_not_durable(ask: &Request, answer: &Response, kept: &PersistedState) -> Option<String> {
+/// Why an answer does not hold after a restart, if it does not; `kept` is what the store has
+/// confirmed.
+pub(super) fn is_not_durable(ask: &Request, answer: &Response, kept: &PersistedState) -> Option<String> {
     let is_drained = |server: &ServerId| kept.drained.contains(server);
     let vm = |id| kept.vms.iter().find(|v| v.id == id);
     let holds = match (ask, answer) {
@@ -66,7 +73,6 @@ pub fn is_not_durable(ask: &Request, answer: &Response, kept: &PersistedState) -
             let running = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
             vm(record.id).is_some_and(|v| running(&v.state) && v.server == record.server)
         }
-        (_, Response::GroupCreated { group }) => kept.groups.iter().any(|g| g.id == *group),
         (_, Response::Migrating { migration }) => kept.migrations.iter().any(|m| m.id == *migration),
         (Request::EvacuateServer { server, .. }, Response::Planned { .. }) => is_drained(server),
         (Request::ReturnServer { server }, Response::Done) => !is_drained(server),

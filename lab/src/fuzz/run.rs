@@ -3,9 +3,21 @@
 use super::action::{Step, schedule};
 use super::invariants::Violation;
 use super::sites::place;
-use super::world::{Planted, START, World};
+use super::world::{START, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+/// What is planted for a test of the harness itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Planted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Switches never delete a flow.
+    KeptFlows,
+    /// The store confirms deletions of VMs and does not make them.
+    ForgottenDeletions,
+}
 
 /// Which of a schedule's actions are done.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +51,12 @@ impl Report {
 }
 
 /// The actions of a seed's schedule: enough for so many events.
-pub fn actions(seed: u64, events: u64) -> Vec<Step> {
+pub(super) fn actions(seed: u64, events: u64) -> Vec<Step> {
     schedule(seed, usize::try_from(events).unwrap_or(usize::MAX).min(100_000))
 }
 
-/// Runs a seed's schedule, or some of it, then mends everything and checks all. A panic is a violation.
+/// Runs a seed's schedule, or some of it, then mends everything and checks all. A panic is a
+/// violation.
 pub fn one(seed: u64, events: u64, which: Which<'_>, planted: Planted, trace: bool) -> Report {
     let run = AssertUnwindSafe(|| checked(seed, events, which, planted, trace));
     catch_unwind(run).unwrap_or_else(|panic| {
@@ -79,7 +92,8 @@ fn checked(seed: u64, events: u64, which: Which<'_>, planted: Planted, trace: bo
         world.act(step.action);
         done += 1;
     }
-    // What is decided while everything is mended is checked and not hashed, so that the checks may change.
+    // What is decided while everything is mended is checked and not hashed, so that the checks may
+    // change.
     let hash = world.hash();
     world.stops = true;
     if world.violation.is_none() {

@@ -1,9 +1,8 @@
-//! Delta debugging (Zeller and Hildebrandt, 2002): of a schedule that fails, actions are left out in ever smaller pieces as long as what is
-//! left fails against the same invariant.
+//! Delta debugging (Zeller and Hildebrandt, 2002): of a schedule that fails, actions are left out
+//! in ever smaller pieces as long as what is left fails against the same invariant.
 
 use super::invariants::Violation;
-use super::run::{Which, one};
-use super::world::Planted;
+use super::run::{Planted, Which, one};
 
 /// The shortest schedule that was found.
 #[derive(Debug, Clone)]

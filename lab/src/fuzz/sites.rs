@@ -1,4 +1,5 @@
-//! The data centres of the seeds: small and middle-sized ones of every shape, as the text of a site file that goes through the model's reader.
+//! The data centres of the seeds: small and middle-sized ones of every shape, as the text of a site
+//! file that goes through the model's reader.
 
 use super::draw::Draw;
 use std::fmt::Write;
@@ -6,17 +7,17 @@ use tandem_model::site;
 
 /// What stands around the controller, by seed.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(super) struct Place {
     /// The site file.
-    pub text: String,
+    pub(super) text: String,
     /// Every n-th switch speaks OpenFlow 1.0 with one table; 0 for none, 1 for all.
-    pub one_table: u32,
+    pub(super) one_table: u32,
     /// Other switches with OpenFlow 1.3 have one table only, every n-th of them; 0 for none.
-    pub narrow: u32,
+    pub(super) narrow: u32,
 }
 
 /// The data centre of a seed.
-pub fn place(seed: u64) -> Place {
+pub(super) fn place(seed: u64) -> Place {
     let mut draw = Draw::new(seed, 2);
     loop {
         let mut text = String::from("name = \"fuzz\"\n");
@@ -67,6 +68,10 @@ fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
         draw.chance(60),
         draw.pick(&["to-vm", "from-vm", "both"])
     )?;
+    write_vms(draw, text)
+}
+
+fn write_vms(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
     writeln!(text, "[vm]\nram = \"256 MiB\"\nnet = \"1 Mbit/s\"\nstart_timeout = \"15 s\"")?;
     if draw.chance(20) {
         writeln!(text, "lifetime = \"90 s\"")?;

@@ -1,4 +1,5 @@
-//! The store as the core sees it: writes that wait together are one transaction, of which all or nothing is kept.
+//! The store as the core sees it: writes that wait together are one transaction, of which all or
+//! nothing is kept.
 
 use super::draw::Draw;
 use std::time::Duration;
@@ -6,20 +7,20 @@ use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time};
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(super) struct Store {
     /// What is on disk.
-    pub kept: PersistedState,
+    pub(super) kept: PersistedState,
     waiting: Vec<(StoreId, StoreOp)>,
     fails: u32,
     slow: Duration,
     /// Planted for a test: deletions of VMs are confirmed and not made.
-    pub forgets_deletions: bool,
+    pub(super) forgets_deletions: bool,
     draw: Draw,
 }
 
 impl Store {
     /// An empty store.
-    pub fn new(seed: u64) -> Store {
+    pub(super) fn new(seed: u64) -> Store {
         Store {
             kept: PersistedState::default(),
             waiting: Vec::new(),
@@ -30,22 +31,23 @@ impl Store {
         }
     }
 
-    /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way already.
-    pub fn write(&mut self, id: StoreId, record: StoreOp, now: Time) -> Option<Time> {
+    /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way
+    /// already.
+    pub(super) fn write(&mut self, id: StoreId, record: StoreOp, now: Time) -> Option<Time> {
         self.waiting.push((id, record));
         (self.waiting.len() == 1).then(|| now + self.draw.micros(100, 4000) + self.slow)
     }
 
-    /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that are have still to be
-    /// [kept](Store::keep), each before the controller is told of it.
-    pub fn commit(&mut self) -> (Vec<(StoreId, StoreOp)>, bool) {
+    /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that
+    /// are have still to be [kept](Store::keep), each before the controller is told of it.
+    pub(super) fn commit(&mut self) -> (Vec<(StoreId, StoreOp)>, bool) {
         let fails = self.fails > 0;
         self.fails = self.fails.saturating_sub(1);
         (std::mem::take(&mut self.waiting), !fails)
     }
 
     /// The controller is killed: what waits was just written, or never will be.
-    pub fn cut(&mut self, written: bool) {
+    pub(super) fn cut(&mut self, written: bool) {
         let batch = std::mem::take(&mut self.waiting);
         if written {
             batch.iter().for_each(|(_, record)| self.keep(record));
@@ -53,23 +55,23 @@ impl Store {
     }
 
     /// So many transactions fail.
-    pub fn fail(&mut self, transactions: u32) {
+    pub(super) fn fail(&mut self, transactions: u32) {
         self.fails = transactions;
     }
 
     /// Everything takes so much longer.
-    pub fn slow(&mut self, by: Duration) {
+    pub(super) fn slow(&mut self, by: Duration) {
         self.slow = by;
     }
 
     /// Nothing is wrong any more.
-    pub fn mend(&mut self) {
+    pub(super) fn mend(&mut self) {
         self.fails = 0;
         self.slow = Duration::ZERO;
     }
 
     /// True while nothing waits to be written.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.waiting.is_empty()
     }
 
@@ -79,7 +81,7 @@ impl Store {
     }
 
     /// A write is on disk.
-    pub fn keep(&mut self, record: &StoreOp) {
+    pub(super) fn keep(&mut self, record: &StoreOp) {
         let kept = &mut self.kept;
         match record {
             StoreOp::PutVm { vm } => {

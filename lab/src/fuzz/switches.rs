@@ -1,5 +1,6 @@
-//! The switches: the real engine of `tandem-openflow`, each with a connection to the controller on whose other end is the real driver.
-//! Bytes go between the two as messages with a delay; a switch may refuse, lose, repeat and put off what it is told to say.
+//! The switches: the real engine of `tandem-openflow`, each with a connection to the controller on
+//! whose other end is the real driver. Bytes go between the two as messages with a delay; a switch
+//! may refuse, lose, repeat and put off what it is told to say.
 
 use super::action::Refusal;
 use super::draw::Draw;
@@ -16,18 +17,19 @@ use tandem_switch_driver::{self as driver, Driver, Output};
 
 /// OFPT_FLOW_MOD, in both versions.
 const FLOW_MOD: u8 = 14;
-/// Bytes that may wait in a driver for a switch's confirmation: far more than all rules of these sites.
-pub const MOST_BACKLOG: usize = 4 << 20;
+/// Bytes that may wait in a driver for a switch's confirmation: far more than all rules of these
+/// sites.
+pub(super) const MOST_BACKLOG: usize = 4 << 20;
 
 /// What a switch says during one call.
 #[derive(Debug, Default)]
-pub struct Said {
+pub(super) struct Said {
     /// To its controllers.
-    pub messages: Vec<(ConnId, Vec<u8>)>,
+    pub(super) messages: Vec<(ConnId, Vec<u8>)>,
     /// Out of its ports.
-    pub frames: Vec<(u32, Vec<u8>)>,
+    pub(super) frames: Vec<(u32, Vec<u8>)>,
     /// Ports that the controller has switched off or on.
-    pub ports: Vec<(u32, bool)>,
+    pub(super) ports: Vec<(u32, bool)>,
     /// Bytes received and sent besides what went through the switch itself, by port.
     traffic: BTreeMap<u32, (u64, u64)>,
 }
@@ -58,13 +60,14 @@ impl Sink for Said {
 }
 
 /// A connection: the driver at one end, the switch's number for it at the other.
-pub struct Line {
+pub(super) struct Line {
     /// Which connection of all: what is under way of another one is lost.
-    pub serial: u64,
+    pub(super) serial: u64,
     /// The controller's end.
-    pub driver: Driver,
+    pub(super) driver: Driver,
     conn: ConnId,
-    /// When what was last sent to the switch arrives, and the other way; what is sent later arrives later.
+    /// When what was last sent to the switch arrives, and the other way; what is sent later arrives
+    /// later.
     arrives: [Time; 2],
 }
 
@@ -80,23 +83,23 @@ struct Faults {
 }
 
 /// One switch.
-pub struct SwitchBox {
+pub(super) struct SwitchBox {
     /// Its place in the site.
-    pub id: SwitchId,
+    pub(super) id: SwitchId,
     /// Its datapath id.
-    pub dpid: Dpid,
+    pub(super) dpid: Dpid,
     /// The switch itself.
-    pub soft: Switch,
+    pub(super) soft: Switch,
     /// The version byte that it speaks.
-    pub version: u8,
+    pub(super) version: u8,
     /// Its number of flow tables.
-    pub tables: u8,
+    pub(super) tables: u8,
     /// The connection that drives it.
-    pub active: Option<Line>,
+    pub(super) active: Option<Line>,
     /// One that has not finished its handshake.
-    pub joining: Option<Line>,
+    pub(super) joining: Option<Line>,
     /// What it says while it is asked something.
-    pub said: Said,
+    pub(super) said: Said,
     faults: Faults,
     draw: Draw,
 }
@@ -111,7 +114,7 @@ fn description() -> Description {
 }
 
 /// A switch without ports.
-pub fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
+pub(super) fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
     Switch::new(Config {
         dpid,
         tables,
@@ -125,7 +128,7 @@ pub fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
 }
 
 /// What drivers are configured with; `secret` ties discovery frames to one run of the controller.
-pub fn driver_cfg(site: &Site, secret: u64) -> driver::Config {
+pub(super) fn driver_config(site: &Site, secret: u64) -> driver::Config {
     driver::Config {
         poll_period: site.statistics.period,
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
@@ -137,14 +140,14 @@ pub fn driver_cfg(site: &Site, secret: u64) -> driver::Config {
 }
 
 /// The Ethernet address of a switch's port.
-pub fn port_mac(id: SwitchId, port: u32) -> [u8; 6] {
+pub(super) fn port_mac(id: SwitchId, port: u32) -> [u8; 6] {
     let [_, _, a, b] = id.0.to_be_bytes();
     [0x06, 0, a, b, (port >> 8) as u8, port as u8]
 }
 
 impl SwitchBox {
     /// A switch with all its ports up, and no connection.
-    pub fn new(site: &Site, id: SwitchId, version: u8, tables: u8, seed: u64) -> SwitchBox {
+    pub(super) fn new(site: &Site, id: SwitchId, version: u8, tables: u8, seed: u64) -> SwitchBox {
         let topology = &site.topology;
         let dpid = topology.switches[id.0 as usize].dpid;
         let mut switch = SwitchBox {
@@ -167,7 +170,7 @@ impl SwitchBox {
     }
 
     /// A port's link is up or down now.
-    pub fn set_port(&mut self, port: PortNo, up: bool, now: Time) {
+    pub(super) fn set_port(&mut self, port: PortNo, up: bool, now: Time) {
         let port = Port {
             number: port.0,
             name: format!("p{port}"),
@@ -181,7 +184,14 @@ impl SwitchBox {
     }
 
     /// A connection is begun; it drives the switch once its handshake is done.
-    pub fn connect(&mut self, serial: u64, cfg: driver::Config, core_now: Time, now: Time, out: &mut Output) {
+    pub(super) fn connect(
+        &mut self,
+        serial: u64,
+        cfg: driver::Config,
+        core_now: Time,
+        now: Time,
+        out: &mut Output,
+    ) {
         if let Some(old) = self.joining.take() {
             self.soft.closed(old.conn);
         }
@@ -191,25 +201,25 @@ impl SwitchBox {
     }
 
     /// The connection with that serial number.
-    pub fn line(&mut self, serial: u64) -> Option<&mut Line> {
+    pub(super) fn line(&mut self, serial: u64) -> Option<&mut Line> {
         [&mut self.active, &mut self.joining].into_iter().flatten().find(|l| l.serial == serial)
     }
 
     /// A connection whose handshake is done takes the place of the one before.
-    pub fn promote(&mut self) {
+    pub(super) fn promote(&mut self) {
         if let Some(old) = std::mem::replace(&mut self.active, self.joining.take()) {
             self.soft.closed(old.conn);
         }
     }
 
     /// A connection is lost; true when it was the one that drove the switch.
-    pub fn lose(&mut self, serial: u64) -> bool {
+    pub(super) fn lose(&mut self, serial: u64) -> bool {
         if self.joining.as_ref().is_some_and(|l| l.serial == serial)
             && let Some(line) = self.joining.take()
         {
             self.soft.closed(line.conn);
         }
-        if !self.active.as_ref().is_some_and(|l| l.serial == serial) {
+        if self.active.as_ref().is_none_or(|l| l.serial != serial) {
             return false;
         }
         if let Some(line) = self.active.take() {
@@ -219,7 +229,7 @@ impl SwitchBox {
     }
 
     /// When something that is sent now arrives at the switch (0), or at the controller (1).
-    pub fn arrival(&mut self, serial: u64, way: usize, now: Time) -> Time {
+    pub(super) fn arrival(&mut self, serial: u64, way: usize, now: Time) -> Time {
         let delay = self.draw.micros(50, 900) + self.faults.slow;
         let Some(line) = self.line(serial) else { return now };
         let at = (now + delay).max(line.arrives[way]);
@@ -228,12 +238,12 @@ impl SwitchBox {
     }
 
     /// What a connection's serial number is.
-    pub fn serial_of(&self, conn: ConnId) -> Option<u64> {
+    pub(super) fn serial_of(&self, conn: ConnId) -> Option<u64> {
         [&self.active, &self.joining].into_iter().flatten().find(|l| l.conn == conn).map(|l| l.serial)
     }
 
     /// Messages come in from the controller.
-    pub fn take(&mut self, serial: u64, bytes: &[u8], now: Time) {
+    pub(super) fn take(&mut self, serial: u64, bytes: &[u8], now: Time) {
         let Some(conn) = self.line(serial).map(|l| l.conn) else { return };
         let mut rest = bytes;
         while let Ok(Some((message, after))) = framing::next(rest) {
@@ -245,9 +255,11 @@ impl SwitchBox {
         }
     }
 
-    /// How often the next answer is to be said: not at all, once or twice.
-    pub fn copies(&mut self) -> u32 {
-        if self.faults.swallow > 0 {
+    /// How often the next message is to be said: not at all, once or twice. Only answers are lost:
+    /// who waits for one notices in the end, and what nobody has asked for is never lost on a
+    /// connection that lives on.
+    pub(super) fn copies(&mut self, message: &[u8]) -> u32 {
+        if self.faults.swallow > 0 && is_answer(self.version, message) {
             self.faults.swallow -= 1;
             return 0;
         }
@@ -302,44 +314,44 @@ impl SwitchBox {
     }
 
     /// The flow that comes after so many others is refused.
-    pub fn refuse(&mut self, after: u32, why: Refusal) {
+    pub(super) fn refuse(&mut self, after: u32, why: Refusal) {
         self.faults.refuse = Some((after, why));
     }
 
     /// Everything takes so much longer.
-    pub fn slow(&mut self, by: Duration) {
+    pub(super) fn slow(&mut self, by: Duration) {
         self.faults.slow = by;
     }
 
     /// So many answers are lost.
-    pub fn swallow(&mut self, answers: u32) {
+    pub(super) fn swallow(&mut self, answers: u32) {
         self.faults.swallow = answers;
     }
 
     /// So many answers are said twice.
-    pub fn stutter(&mut self, answers: u32) {
+    pub(super) fn stutter(&mut self, answers: u32) {
         self.faults.stutter = answers;
     }
 
     /// Planted for a test: no flow is ever deleted.
-    pub fn keep_flows(&mut self) {
+    pub(super) fn keep_flows(&mut self) {
         self.faults.keeps_flows = true;
     }
 
     /// Nothing is wrong any more, but what was planted.
-    pub fn mend(&mut self) {
+    pub(super) fn mend(&mut self) {
         self.faults = Faults { keeps_flows: self.faults.keeps_flows, ..Faults::default() };
     }
 
     /// Traffic that does not go through the switch itself, as far as it is counted.
-    pub fn count(&mut self, port: PortNo, rx: u64, tx: u64) {
+    pub(super) fn count(&mut self, port: PortNo, rx: u64, tx: u64) {
         let counted = self.said.traffic.entry(port.0).or_default();
         counted.0 += rx;
         counted.1 += tx;
     }
 
     /// Somebody else deletes every `nth` flow.
-    pub fn wipe(&mut self, nth: u32, now: Time) {
+    pub(super) fn wipe(&mut self, nth: u32, now: Time) {
         let flows = self.soft.pipeline().tables.iter().flat_map(|t| t.iter());
         let picked: Vec<AnyMessage> = flows
             .enumerate()
@@ -356,6 +368,13 @@ impl SwitchBox {
         }
         self.soft.closed(other);
     }
+}
+
+/// Answers to questions for features, statistics and barriers (OF 1.0 section 5.1, OF 1.3.5 section
+/// 7.1.1).
+fn is_answer(version: u8, message: &[u8]) -> bool {
+    let kinds = if version == header::V10 { [6, 17, 19] } else { [6, 19, 21] };
+    message.get(1).is_some_and(|kind| kinds.contains(kind))
 }
 
 /// The command of an OFPT_FLOW_MOD (OF 1.0 section 5.3.3, OF 1.3.5 section 7.3.4.1).

@@ -1,4 +1,5 @@
-//! Packets walk through the switches' actual flow tables, as copies: what is looked at changes no counter.
+//! Packets walk through the switches' actual flow tables, as copies: what is looked at changes no
+//! counter.
 
 use super::world::World;
 use std::net::Ipv4Addr;
@@ -11,7 +12,7 @@ const MOST_COPIES: usize = 64;
 
 /// What becomes of a copy of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It reaches this machine.
     At(NodeId),
     /// It goes to the controller.
@@ -26,13 +27,13 @@ pub enum Fate {
 
 /// The tables as they were when a packet last came by, by switch.
 #[derive(Default)]
-pub struct Walker {
+pub(super) struct Walker {
     tables: Vec<Option<(u64, Pipeline)>>,
 }
 
 impl Walker {
     /// Where every copy of a packet ends that a machine sends by a link.
-    pub fn spread(&mut self, world: &World, from: NodeId, first: LinkId, frame: Vec<u8>) -> Vec<Fate> {
+    pub(super) fn spread(&mut self, world: &World, from: NodeId, first: LinkId, frame: Vec<u8>) -> Vec<Fate> {
         let topology = &world.site.topology;
         self.tables.resize_with(world.switches.len(), || None);
         let mut fates = Vec::new();
@@ -76,7 +77,7 @@ impl Walker {
     }
 
     /// From a VM to an address that has this Ethernet address.
-    pub fn from_vm(&mut self, world: &World, vm: &VmRecord, to: (Mac, Ipv4Addr)) -> Vec<Fate> {
+    pub(super) fn vm_sends_to(&mut self, world: &World, vm: &VmRecord, to: (Mac, Ipv4Addr)) -> Vec<Fate> {
         let server = NodeId::Server(vm.server);
         let uplinks = world.site.topology.server(vm.server).map(|s| &s.uplinks);
         let Some(link) = uplinks.and_then(|l| l.get(vm.uplink as usize)).copied() else { return Vec::new() };
@@ -84,11 +85,11 @@ impl Walker {
     }
 
     /// Why a VM does not reach its gateway or is not reached from there, if that is so.
-    pub fn is_cut_off(&mut self, world: &World, vm: &VmRecord) -> Option<String> {
+    pub(super) fn is_cut_off(&mut self, world: &World, vm: &VmRecord) -> Option<String> {
         let gateway = world.site.topology.gateway(vm.gateway)?;
         let node = NodeId::Gateway(vm.gateway);
         for address in [gateway.address, Ipv4Addr::new(192, 0, 2, 1)] {
-            let fates = self.from_vm(world, vm, (gateway.mac, address));
+            let fates = self.vm_sends_to(world, vm, (gateway.mac, address));
             if fates != [Fate::At(node)] {
                 return Some(format!("from {} to {address} by {}: {fates:?}", vm.id, gateway.name));
             }
@@ -102,9 +103,16 @@ impl Walker {
         (!is_right).then(|| format!("from {} to {} on {}: {fates:?}", gateway.name, vm.id, vm.server))
     }
 
-    /// Why a packet between two VMs goes where it should not, or not where it should, if that is so.
-    pub fn is_wrong(&mut self, world: &World, from: &VmRecord, to: &VmRecord, may: bool) -> Option<String> {
-        let fates = self.from_vm(world, from, (to.mac, to.address));
+    /// Why a packet between two VMs goes where it should not, or not where it should, if that is
+    /// so.
+    pub(super) fn is_wrong(
+        &mut self,
+        world: &World,
+        from: &VmRecord,
+        to: &VmRecord,
+        may: bool,
+    ) -> Option<String> {
+        let fates = self.vm_sends_to(world, from, (to.mac, to.address));
         let there = Fate::At(NodeId::Server(to.server));
         let reached: Vec<&Fate> = fates.iter().filter(|f| matches!(f, Fate::At(_))).collect();
         let is_right = if may { reached == [&there] } else { reached.is_empty() };
@@ -113,7 +121,7 @@ impl Walker {
     }
 
     /// The same from a server itself.
-    pub fn server_to(&mut self, world: &World, from: ServerId, to: &VmRecord) -> Option<String> {
+    pub(super) fn server_to(&mut self, world: &World, from: ServerId, to: &VmRecord) -> Option<String> {
         let server = world.site.topology.server(from)?;
         let link = *server.uplinks.first()?;
         let frame = udp(server.mac, to.mac, server.address, to.address);
@@ -124,7 +132,7 @@ impl Walker {
 }
 
 /// A UDP packet (RFC 768, RFC 791) of 60 bytes.
-pub fn udp(eth_src: Mac, eth_dst: Mac, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
+pub(super) fn udp(eth_src: Mac, eth_dst: Mac, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::with_capacity(60);
     frame.extend(eth_dst.0);
     frame.extend(eth_src.0);

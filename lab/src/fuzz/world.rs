@@ -1,43 +1,33 @@
-//! The world around one core: switches, hypervisors and a store in virtual time, and the queue of what is under way between them.
+//! The world around one core: switches, hypervisors and a store in virtual time, and the queue of
+//! what is under way between them.
 //!
-//! A run is a function of its seed and of the actions that are kept: whatever is drawn comes from streams of the seed, and what the core wants
-//! in one call is carried out in its canonical order, so that effects which commute lead to the same run in whatever order they come.
+//! A run is a function of its seed and of the actions that are kept: whatever is drawn comes from
+//! streams of the seed, and what the core wants in one call is carried out in its canonical order,
+//! so that effects which commute lead to the same run in whatever order they come.
 
 use super::canonical::{self, Fnv};
 use super::draw::Draw;
 use super::hypervisors::{Hypervisors, Later};
 use super::invariants::{Books, Violation};
 use super::requests::Requests;
+use super::run::Planted;
 use super::sites::Place;
 use super::store::Store;
-use super::switches::{SwitchBox, driver_cfg};
+use super::switches::SwitchBox;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
 use tandem_model::{
-    Dpid, Effect, Event, LinkId, LoadSample, NodeId, PlanId, PortNo, ServerId, Site, SwitchId, Time, site,
+    Dpid, Effect, Event, LinkId, LoadSample, PlanId, PortNo, ServerId, Site, SwitchId, Time, site,
 };
 use tandem_openflow::header;
-use tandem_switch_driver::{Duty, Output};
 
 /// When every run starts: leases are stored as absolute times, so not at zero.
-pub const START: Time = Time::from_secs(1_700_000_000);
+pub(super) const START: Time = Time::from_secs(1_700_000_000);
 /// So many things at one moment are time that stands still.
 const MOST_AT_ONCE: u32 = 50_000;
-
-/// What is planted for a test of the harness itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Planted {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Switches never delete a flow.
-    KeptFlows,
-    /// The store confirms deletions of VMs and does not make them.
-    ForgottenDeletions,
-}
 
 /// What is under way.
 #[derive(Debug, Clone)]
@@ -101,7 +91,7 @@ impl Ord for Queued {
 }
 
 /// See the module.
-pub struct World {
+pub(super) struct World {
     pub(super) site: Arc<Site>,
     pub(super) seed: u64,
     pub(super) core: Core,
@@ -120,9 +110,9 @@ pub struct World {
     inbox: VecDeque<Event>,
     pub(super) switches: Vec<SwitchBox>,
     /// When each switch's drivers want to be woken, by the world's clock.
-    due: Vec<Time>,
+    pub(super) due: Vec<Time>,
     by_dpid: BTreeMap<Dpid, SwitchId>,
-    serial: u64,
+    pub(super) serial: u64,
     pub(super) cables: Vec<bool>,
     /// Ports that the controller has switched off.
     pub(super) off: std::collections::BTreeSet<(SwitchId, PortNo)>,
@@ -139,21 +129,23 @@ pub struct World {
     hash: Fnv,
     events: u64,
     pub(super) violation: Option<Violation>,
-    /// Nothing goes on after a violation; else what is decided until the end is hashed all the same.
+    /// Nothing goes on after a violation; else what is decided until the end is hashed all the
+    /// same.
     pub(super) stops: bool,
     stands_still: bool,
     pub(super) trace: bool,
 }
 
 impl World {
-    /// A data centre whose controller starts with an empty store; everything connects in the first second.
+    /// A data centre whose controller starts with an empty store; everything connects in the first
+    /// second.
     ///
     /// # Errors
     /// When the site cannot be read, which is a fault of `sites`.
-    pub fn new(place: &Place, seed: u64, planted: Planted) -> Result<World, String> {
+    pub(super) fn new(place: &Place, seed: u64, planted: Planted) -> Result<World, String> {
         let site = site::read(&place.text, "fuzz").map_err(|faults| format!("{faults}\n{}", place.text))?;
         let site = Arc::new(site);
-        let every = |n: u32, of: u32| of > 0 && n % of == 0;
+        let every = |n: u32, of: u32| of > 0 && n.is_multiple_of(of);
         let topology = &site.topology;
         let mut switches: Vec<SwitchBox> = (0..topology.switches.len() as u32)
             .map(|n| {
@@ -225,12 +217,12 @@ impl World {
     }
 
     /// Events that the core has handled, but for those that only wake it.
-    pub fn events(&self) -> u64 {
+    pub(super) fn events(&self) -> u64 {
         self.events
     }
 
     /// The hash of what it has decided.
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash.value()
     }
 
@@ -250,7 +242,7 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn run_until(&mut self, until: Time) {
+    pub(super) fn run_until(&mut self, until: Time) {
         let (mut at_once, mut last) = (0u32, self.now);
         while !self.is_over() {
             let queued = self.queue.peek().map_or(Time(u64::MAX), |Reverse(q)| q.at);
@@ -292,8 +284,8 @@ impl World {
 
     fn take(&mut self, item: Item) {
         match item {
-            Item::ToSwitch(id, serial, bytes) => self.to_switch(id, serial, &bytes),
-            Item::FromSwitch(id, serial, bytes) => self.from_switch(id, serial, &bytes),
+            Item::ToSwitch(id, serial, bytes) => self.tell_switch(id, serial, &bytes),
+            Item::FromSwitch(id, serial, bytes) => self.hear_switch(id, serial, &bytes),
             Item::Frame(id, port, mut frame) => {
                 let now = self.now;
                 let switch = &mut self.switches[id.0 as usize];
@@ -364,165 +356,6 @@ impl World {
         self.by_dpid.get(&dpid).copied()
     }
 
-    fn connect(&mut self, id: SwitchId) {
-        if !self.alive {
-            return;
-        }
-        self.serial += 1;
-        let cfg = driver_cfg(&self.site, self.seed << 8 | u64::from(self.life));
-        let (serial, core_now, now) = (self.serial, self.core_now(), self.now);
-        let mut out = Output::default();
-        self.switches[id.0 as usize].connect(serial, cfg, core_now, now, &mut out);
-        self.from_driver(id, serial, out);
-        self.hear(id);
-    }
-
-    /// What a driver wants: bytes for its switch, events for the core.
-    pub(super) fn from_driver(&mut self, id: SwitchId, serial: u64, out: Output) {
-        let now = self.now;
-        let switch = &mut self.switches[id.0 as usize];
-        if !out.bytes.is_empty() {
-            let at = switch.arrival(serial, 0, now);
-            self.at(at, Item::ToSwitch(id, serial, out.bytes));
-        }
-        self.schedule_drivers(id);
-        let driver = self.switches[id.0 as usize].line(serial).map(|l| l.driver.backlog());
-        if driver.is_some_and(|backlog| backlog > super::switches::MOST_BACKLOG) {
-            self.violate("a driver's queue is bounded", "more waits for a switch than all rules there are");
-        }
-        for event in out.events {
-            self.tell(event);
-        }
-    }
-
-    fn schedule_drivers(&mut self, id: SwitchId) {
-        let switch = &self.switches[id.0 as usize];
-        let lines = [&switch.active, &switch.joining].into_iter().flatten();
-        let due = lines.map(|l| l.driver.next_deadline()).min();
-        self.due[id.0 as usize] = due.map_or(Time(u64::MAX), |at| at.moved(self.shift.saturating_neg()));
-    }
-
-    fn wake_drivers(&mut self, id: SwitchId) {
-        let now = self.core_now();
-        let switch = &self.switches[id.0 as usize];
-        let lines = [&switch.active, &switch.joining].into_iter().flatten();
-        let serials: Vec<u64> = lines.map(|l| l.serial).collect();
-        for serial in serials {
-            let mut out = Output::default();
-            let Some(line) = self.switches[id.0 as usize].line(serial) else { continue };
-            let ended = line.driver.on_deadline(now, &mut out).is_err();
-            self.from_driver(id, serial, out);
-            if ended {
-                let wait = self.draw.micros(200_000, 2_000_000);
-                self.lose(id, serial, wait);
-            }
-        }
-        self.schedule_drivers(id);
-    }
-
-    /// A connection is lost; the switch tries again after a while.
-    pub(super) fn lose(&mut self, id: SwitchId, serial: u64, back: Duration) {
-        if self.switches[id.0 as usize].lose(serial) {
-            self.later(Duration::from_micros(300), Item::Lost(id));
-        }
-        self.schedule_drivers(id);
-        let wait = back.max(Duration::from_millis(5));
-        self.later(wait, Item::Connect(id));
-    }
-
-    fn to_switch(&mut self, id: SwitchId, serial: u64, bytes: &[u8]) {
-        let now = self.now;
-        self.switches[id.0 as usize].take(serial, bytes, now);
-        self.hear(id);
-    }
-
-    /// Passes on what a switch has said.
-    pub(super) fn hear(&mut self, id: SwitchId) {
-        let now = self.now;
-        let switch = &mut self.switches[id.0 as usize];
-        let messages = std::mem::take(&mut switch.said.messages);
-        let frames = std::mem::take(&mut switch.said.frames);
-        let ports = std::mem::take(&mut switch.said.ports);
-        for (conn, bytes) in messages {
-            let switch = &mut self.switches[id.0 as usize];
-            let Some(serial) = switch.serial_of(conn) else { continue };
-            let copies = switch.copies();
-            let at = switch.arrival(serial, 1, now);
-            for _ in 0..copies {
-                self.at(at, Item::FromSwitch(id, serial, bytes.clone()));
-            }
-        }
-        for (port, frame) in frames {
-            self.transmit(id, PortNo(port), frame);
-        }
-        for (port, up) in ports {
-            let port = PortNo(port);
-            if up {
-                self.off.remove(&(id, port))
-            } else {
-                self.off.insert((id, port))
-            };
-            if let Some(link) = self.site.topology.link_at(NodeId::Switch(id), port) {
-                self.later(Duration::from_micros(400), Item::Cable(link, self.cables[link.0 as usize]));
-            }
-        }
-    }
-
-    fn from_switch(&mut self, id: SwitchId, serial: u64, bytes: &[u8]) {
-        let now = self.core_now();
-        let mut rest = bytes;
-        while let Ok(Some((message, after))) = tandem_openflow::framing::next(rest) {
-            rest = after;
-            let Some(line) = self.switches[id.0 as usize].line(serial) else { return };
-            let mut out = Output::default();
-            let ended = line.driver.on_message(message, now, &mut out).is_err();
-            let is_new = line.driver.duty() == Duty::Undecided && line.driver.dpid().is_some();
-            if is_new {
-                line.driver.take_duty(Duty::Active, now, &mut out);
-                self.switches[id.0 as usize].promote();
-            }
-            self.from_driver(id, serial, out);
-            if ended {
-                let wait = self.draw.micros(200_000, 2_000_000);
-                return self.lose(id, serial, wait);
-            }
-        }
-    }
-
-    /// A frame leaves a switch: what is for another switch arrives there. Machines answer in their own way (`deliver`).
-    fn transmit(&mut self, id: SwitchId, port: PortNo, frame: Vec<u8>) {
-        let topology = &self.site.topology;
-        let node = NodeId::Switch(id);
-        let Some(link) = topology.link_at(node, port).filter(|l| self.is_up(*l)) else { return };
-        let Some(end) = topology.link(link).and_then(|l| l.other(node)) else { return };
-        if let NodeId::Switch(next) = end.node {
-            self.later(Duration::from_micros(30), Item::Frame(next, end.port, frame));
-        }
-    }
-
-    /// True when a link carries frames: its cable is plugged in and neither port is switched off.
-    pub(super) fn is_up(&self, link: LinkId) -> bool {
-        let Some(declared) = self.site.topology.link(link) else { return false };
-        let is_off = |end: tandem_model::Endpoint| match end.node {
-            NodeId::Switch(id) => self.off.contains(&(id, end.port)),
-            _ => false,
-        };
-        self.cables[link.0 as usize] && !is_off(declared.a) && !is_off(declared.b)
-    }
-
-    pub(super) fn set_cable(&mut self, link: LinkId, up: bool) {
-        self.cables[link.0 as usize] = up;
-        let up = self.is_up(link);
-        let Some(declared) = self.site.topology.link(link) else { return };
-        for end in [declared.a, declared.b] {
-            if let NodeId::Switch(id) = end.node {
-                let now = self.now;
-                self.switches[id.0 as usize].set_port(end.port, up, now);
-                self.hear(id);
-            }
-        }
-    }
-
     /// The controller is killed.
     pub(super) fn kill(&mut self, written: bool, back: Duration) {
         self.store.cut(written);
@@ -533,7 +366,9 @@ impl World {
         for switch in &mut self.switches {
             let lines = [&switch.active, &switch.joining].into_iter().flatten();
             let serials: Vec<u64> = lines.map(|l| l.serial).collect();
-            serials.into_iter().for_each(|serial| drop(switch.lose(serial)));
+            for serial in serials {
+                switch.lose(serial);
+            }
         }
         self.due.fill(Time(u64::MAX));
         self.books.forget_controller();

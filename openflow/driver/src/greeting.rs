@@ -3,8 +3,9 @@
 
 use crate::error::DriverError;
 use crate::speaker::Heard;
+use std::collections::BTreeMap;
 use std::time::Duration;
-use tandem_model::{Dpid, PortInfo, Time};
+use tandem_model::{Dpid, PortInfo, PortNo, Time};
 use tandem_openflow::session::multipart::Assembly;
 
 /// The most ports that a switch may have: far more than any has.
@@ -30,6 +31,8 @@ pub(crate) struct Greeting {
     pub(crate) dpid: Option<Dpid>,
     pub(crate) tables: u8,
     pub(crate) ports: Option<Vec<PortInfo>>,
+    /// What has changed of ports since the switch was asked for them: the last of each, and true for one that is gone.
+    pub(crate) changed: BTreeMap<PortNo, (PortInfo, bool)>,
     pub(crate) parts: Assembly<PortInfo>,
     pub(crate) description: Option<String>,
 }
@@ -43,6 +46,7 @@ impl Greeting {
             dpid: None,
             tables: 0,
             ports: None,
+            changed: BTreeMap::new(),
             parts: Assembly::new(MOST_PORTS),
             description: None,
         }
@@ -63,6 +67,10 @@ impl Greeting {
                     self.ports = Some(ports);
                 }
             }
+            // The list may be older: it is on its way, or here already while the description is awaited.
+            Heard::Port(port, removed) if self.changed.len() < MOST_PORTS => {
+                self.changed.insert(port.port, (port, removed));
+            }
             Heard::Description(text) => self.description = Some(text),
             Heard::Error(text) if xid == self.features_xid => {
                 return Err(DriverError::HandshakeRefused("its features", text));
@@ -78,6 +86,20 @@ impl Greeting {
         }
         let all = self.dpid.is_some() && self.ports.is_some() && self.description.is_some();
         Ok(if all { Next::Done } else { Next::Wait })
+    }
+
+    /// The ports as they are at the end of the handshake.
+    pub(crate) fn ports_now(&mut self) -> BTreeMap<PortNo, PortInfo> {
+        let listed = self.ports.take().unwrap_or_default();
+        let mut ports: BTreeMap<PortNo, PortInfo> = listed.into_iter().map(|p| (p.port, p)).collect();
+        for (number, (port, removed)) in std::mem::take(&mut self.changed) {
+            if removed {
+                ports.remove(&number);
+            } else if ports.len() < MOST_PORTS || ports.contains_key(&number) {
+                ports.insert(number, port);
+            }
+        }
+        ports
     }
 
     /// True when everything is known but how the switch describes itself.

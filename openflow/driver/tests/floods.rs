@@ -3,11 +3,11 @@
 
 mod memory;
 
-use memory::{connected, packet_in};
+use memory::{Memory, connected, packet_in};
 use std::time::Duration;
 use tandem_model::{Arp, ArpOp, Event, Mac, PortNo, Time};
 use tandem_openflow::wire::{Pad, Text};
-use tandem_openflow::{header, of10, of13};
+use tandem_openflow::{framing, header, of10, of13};
 use tandem_switch_driver::{Driver, Output, packets};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
@@ -125,5 +125,35 @@ fn a_flood_at_one_port_keeps_no_other_port_from_the_core() {
             assert_eq!(out.events.len(), before + 8, "port {port}");
         }
         assert!(out.events.len() <= 1000);
+    }
+}
+
+/// A cable is pulled between the switch's list of ports and the end of the handshake: the list is old by then.
+#[test]
+fn what_happens_to_a_port_during_the_handshake_is_known_at_its_end() {
+    for version in VERSIONS {
+        let mut out = Output::default();
+        let mut driver = Driver::new(memory::cfg(), "test", Time::ZERO, &mut out);
+        let mut switch = Memory::with_ports(version, 2);
+        let mut is_pulled = false;
+        while !out.bytes.is_empty() {
+            let answered = switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO);
+            let mut rest = &answered[..];
+            while let Ok(Some((message, after))) = framing::next(rest) {
+                rest = after;
+                // OFPT_STATS_REPLY (1.0), OFPT_MULTIPART_REPLY (1.3): the description, which has number 0 in both.
+                let reply = if version == header::V13 { 19 } else { 17 };
+                if message[1] == reply && message[8..10] == [0, 0] {
+                    is_pulled = true;
+                    let pulled = port_status(version, 2, false);
+                    driver.on_message(&pulled, Time::ZERO, &mut out).expect("a port's news");
+                }
+                driver.on_message(message, Time::ZERO, &mut out).expect("a handshake");
+            }
+        }
+        assert!(is_pulled, "the description is the last answer");
+        let Some(Event::SwitchUp { ports, .. }) = out.events.first() else { panic!("{:?}", out.events) };
+        let up: Vec<(u32, bool)> = ports.iter().map(|p| (p.port.0, p.up)).collect();
+        assert_eq!(up, [(1, true), (2, false)], "version {version}");
     }
 }

@@ -321,7 +321,7 @@ impl Driver {
             return Ok(());
         };
         self.dpid = dpid;
-        self.ports = greeting.ports.unwrap_or_default().into_iter().map(|p| (p.port, p)).collect();
+        self.ports = greeting.ports_now();
         let numbers: Vec<PortNo> = self.ports.keys().copied().collect();
         self.packets = PacketAllowance::new(self.cfg.packet_ins, &numbers, now);
         self.port_news = PortChanges::new(self.ports.len(), now);
