@@ -300,7 +300,7 @@ impl SwitchConfig {
                 ));
             }
             (Kind::Netfpga, Some(card)) => {
-                crate::netfpga::target(card)?;
+                crate::datapath::netfpga::target(card)?;
                 if card.mute && !card.recover {
                     return Err(format!(
                         "switch {name:?}: mute = true needs recover = true: a receiver is switched off while a card is reset again and again"
@@ -426,11 +426,11 @@ mod tests {
         let card = config.switches[0].card.as_ref().expect("a card");
         assert!(card.recover && !card.mute && card.row_counters.is_none() && card.clock == ClockChoice::Real);
         assert!(card.watchdog && card.cpu_ports && card.transport == TransportChoice::Software);
-        assert!(crate::netfpga::cpu_ports(card) && crate::netfpga::injects(card));
+        assert!(crate::datapath::netfpga::cpu_ports(card) && crate::datapath::netfpga::injects(card));
         let bare = CardConfig { cpu_ports: false, ..card.clone() };
-        assert!(!crate::netfpga::cpu_ports(&bare) && crate::netfpga::injects(&bare));
+        assert!(!crate::datapath::netfpga::cpu_ports(&bare) && crate::datapath::netfpga::injects(&bare));
         let mmap = CardConfig { device: "mmap:0000:03:00.0".into(), ..card.clone() };
-        assert!(!crate::netfpga::cpu_ports(&mmap) && !crate::netfpga::injects(&mmap));
+        assert!(!crate::datapath::netfpga::cpu_ports(&mmap) && !crate::datapath::netfpga::injects(&mmap));
         let twice = format!("{first}{}", port(2, "card_port = 0"));
         for (card, ports, word) in [
             ("datapath = \"netfpga\"", &first, "without a card; write [switch.card]"),

@@ -418,7 +418,7 @@ fn control(config: &Config, say: &mut impl FnMut(Option<bool>, &str, String)) {
     }
     if let Address::Tcp(_) = config.controller {
         let interfaces = Netlink::open().and_then(|mut n| link::list(&mut n)).unwrap_or_default();
-        let carrying = crate::datapath::control_interfaces(&config.controller, &interfaces);
+        let carrying = crate::datapath::mgmt_interfaces(&config.controller, &interfaces);
         let ports = config.switches.iter().flat_map(|s| &s.ports);
         let cut: Vec<&str> = ports.map(|p| p.interface.as_str()).filter(|i| carrying.contains(*i)).collect();
         match (cut.is_empty(), carrying.is_empty()) {

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tandem_agent::config::Config;
 use tandem_agent::control::{self, Status, note, note_applied};
 use tandem_agent::datapath::Adopt;
+use tandem_agent::datapath::soft::View;
 use tandem_agent::desired::{Desired, Fault};
-use tandem_agent::soft::View;
 use tandem_agent::worker::Worker;
-use tandem_agent::{doctor, enrol, local_socket, session};
+use tandem_agent::{doctor, enrollment, local_socket, session};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -105,7 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Enroll { token }) => {
             let config = config()?;
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
-            enrol::enrol(&config, &token).await?;
+            enrollment::enroll(&config, &token).await?;
             println!("{} is enrolled; its certificate is in {}", config.name, config.state.display());
         }
         Some(Verb::Status) => {

@@ -3,9 +3,9 @@
 
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
+use crate::datapath::netfpga::{CardState, DataPath};
 use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::netfpga::{CardState, DataPath};
 use crate::peer_lines::PeerLines;
 use crate::worker::{Ended, Reported, Worker};
 use rand::RngExt;
@@ -83,9 +83,12 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
                 }
             });
-            endpoint.connect_with_connector(connector).await.map_err(|e| crate::enrol::explained(config, &e))
+            endpoint
+                .connect_with_connector(connector)
+                .await
+                .map_err(|e| crate::enrollment::explained(config, &e))
         }
-        Address::Tcp(address) => crate::enrol::channel(config, address, CONNECT, KEEP_ALIVE).await,
+        Address::Tcp(address) => crate::enrollment::channel(config, address, CONNECT, KEEP_ALIVE).await,
     }
 }
 
@@ -104,7 +107,7 @@ async fn session(
     let mut orders = client
         .attach(ReceiverStream::new(queue))
         .await
-        .map_err(|s| crate::enrol::refused(config, &s))?
+        .map_err(|s| crate::enrollment::refused(config, &s))?
         .into_inner();
     note(status, |s| {
         s.connected = true;
@@ -115,11 +118,11 @@ async fn session(
         Reporter { period: Duration::from_secs(1), told: BTreeSet::new(), wanted: Desired::default() };
     let mut tick = tokio::time::interval(reporter.period);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut renewal = tokio::time::interval(crate::enrol::RENEWAL_CHECK);
+    let mut renewal = tokio::time::interval(crate::enrollment::RENEWAL_CHECK);
     loop {
         tokio::select! {
             order = orders.message() => {
-                let Some(order) = order.map_err(|s| crate::enrol::refused(config, &s))? else { return Ok(()) };
+                let Some(order) = order.map_err(|s| crate::enrollment::refused(config, &s))? else { return Ok(()) };
                 let Some(wire::to_agent::Message::Desired(desired)) = order.message else { continue };
                 let period = Duration::from_millis(desired.report_period_ms.clamp(100, 3_600_000).into());
                 let applied = apply(&desired, config, worker, status, &mut reporter, lines).await?;
@@ -140,7 +143,7 @@ async fn session(
                 let report = reporter.report(&worker.report().await?);
                 place.send(from_agent(wire::from_agent::Message::Report(report)));
             }
-            _ = renewal.tick() => crate::enrol::renew_if_due(config, &channel).await,
+            _ = renewal.tick() => crate::enrollment::renew_if_due(config, &channel).await,
         }
     }
 }

@@ -2,9 +2,9 @@
 //! was applied is still so, and puts right what is not.
 
 use crate::config::Config;
+use crate::datapath::soft::View;
 use crate::datapath::{self, Adopt, Datapaths, Outcome, Presented, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::soft::View;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;

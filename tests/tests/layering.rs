@@ -240,8 +240,8 @@ fn every_pure_crate_bans_clocks_files_and_sockets() {
 
 /// Where the wall clock is read, and why there. Everything timed goes by a monotonic clock: a date that is set must not end or delay it.
 const WALL_CLOCK: &[(&str, &str)] = &[
-    ("agent/src/enrol.rs", "whether a certificate is good"),
-    ("agent/src/soft/engine.rs", "the moment at which its monotonic clock starts"),
+    ("agent/src/enrollment.rs", "whether a certificate is good"),
+    ("agent/src/datapath/soft/engine.rs", "the moment at which its monotonic clock starts"),
     ("controller/src/agents/authority.rs", "how long certificates and enrolment tokens are good"),
     (
         "controller/src/clock.rs",

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
-use tandem_agent::{config::Config, desired::Desired, queues, soft};
+use tandem_agent::{config::Config, desired::Desired, queues, datapath::soft};
 use tandem_agent_protocol::{agent as wire, token::Token};
 use tandem_linux::tc;
 

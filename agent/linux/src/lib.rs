@@ -14,6 +14,7 @@
 pub mod ethtool;
 pub mod limits;
 pub mod link;
+pub mod link_monitor;
 pub mod netlink;
 pub mod netns;
 pub mod nic;
@@ -26,7 +27,6 @@ pub mod sandbox;
 pub mod sys;
 pub mod tc;
 pub mod vswitchd;
-pub mod watch;
 
 /// What went wrong with the kernel or with Open vSwitch.
 #[derive(Debug, thiserror::Error)]

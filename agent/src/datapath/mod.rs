@@ -2,23 +2,23 @@
 //!
 //! Another kind is another file here that implements [`Datapath`], a word in [`crate::config::Kind`], and a line in [`open`].
 
-mod control_path;
-mod counting;
 pub mod elsewhere;
+mod mgmt_interfaces;
 pub mod netfpga;
 pub mod ovs;
-mod raising;
+mod port_admin_state;
+mod port_counters;
 pub(crate) mod record;
 mod shaping;
 pub mod soft;
 
-pub use control_path::interfaces as control_interfaces;
+pub use mgmt_interfaces::interfaces as mgmt_interfaces;
 
 use crate::config::{Config, Kind, SwitchConfig};
+use crate::datapath::netfpga::CardState;
+use crate::datapath::soft::View;
+use crate::datapath::soft::packet_socket_io::Wires;
 use crate::desired::{Fault, Switch};
-use crate::netfpga::CardState;
-use crate::soft::View;
-use crate::soft::wires::Wires;
 use serde::Serialize;
 use std::collections::BTreeMap;
 pub use tandem_linux::ovsdb::Adopt;

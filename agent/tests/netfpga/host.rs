@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tandem_agent::soft::View;
+use tandem_agent::datapath::soft::View;
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;

@@ -1,6 +1,6 @@
 //! Makes bridges what is wanted, and gives them back.
 
-use super::found::{Found, FoundBridge};
+use super::actual::{Found, FoundBridge};
 use super::plan::{Difference, difference, refusals};
 use super::{ActualBridge, Adopt, Error, Ovsdb, WantedBridge, WantedPort};
 use serde_json::Value;

@@ -9,26 +9,26 @@
 //! The database is what everybody wants; vswitchd carries it out and raises `cur_cfg` to the `next_cfg` it has carried out. A
 //! transaction that went through therefore says nothing about ports; what vswitchd made of them stands in their rows afterwards.
 
+mod actual;
+mod bootstrap;
 mod bridges;
 mod connection;
+mod desired;
 mod error;
-mod found;
 pub mod framing;
 mod interfaces;
-mod make;
 mod monitor;
 mod plan;
 mod queueing;
 mod row;
-mod wanted;
 
+use actual::Found;
+pub use actual::{ActualBridge, ActualPort};
+pub use bootstrap::{Bridge, Common, Port};
 pub use bridges::{Inspected, Synced};
 pub use connection::Ovsdb;
+pub use desired::{Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
 pub use error::{Error, Gap};
-use found::Found;
-pub use found::{ActualBridge, ActualPort};
 pub use interfaces::{About, Duplex, InterfaceRow, State};
-pub use make::{Bridge, Common, Port};
 pub use monitor::{Change, Comparison, Monitor, Update, Watch};
 pub use row::Row;
-pub use wanted::{Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};

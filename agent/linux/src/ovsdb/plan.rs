@@ -9,12 +9,12 @@
 //! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that holds a foreign port when it is no
 //! longer wanted is therefore left to that port: without the owner's ports, controllers and marks.
 
-use super::found::{
+use super::actual::{
     BEFORE, BRIDGE_COLUMNS, Found, FoundBridge, FoundController, FoundPort, MARK, SET, number, same,
 };
+use super::desired::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
 use super::queueing;
 use super::row::{map, optional, texts};
-use super::wanted::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
 use super::{Error, Gap};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(super) fn difference(
     adopt: Adopt,
 ) -> Result<Difference, Error> {
     // 1.
-    wanted::check(owner, wanted)?;
+    desired::check(owner, wanted)?;
     if let Some((_, refusal)) = refusals(found, owner, wanted, adopt).into_iter().next() {
         return Err(refusal);
     }

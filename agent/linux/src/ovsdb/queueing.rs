@@ -4,7 +4,7 @@
 //! in tables of their own (RFC 7047 section 3.2: `isRoot`) and stay; what they were is written into the port's `external_ids` in the
 //! same transaction, so that the column can be set again even if somebody removes the rows meanwhile.
 
-use super::found::{FoundPort, QUEUEING};
+use super::actual::{FoundPort, QUEUEING};
 use super::plan::{Plan, RowChange};
 use super::row::{Row, pairs, uuid};
 use super::{Error, Found};

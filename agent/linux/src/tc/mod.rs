@@ -15,10 +15,10 @@ mod class;
 mod difference;
 mod filter;
 mod ingress;
-mod listen;
 mod read;
 mod root;
 mod stats;
+mod tc_monitor;
 mod tree;
 
 pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
@@ -26,10 +26,10 @@ pub use difference::difference;
 pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub(crate) use ingress::{direct_action, ingress};
-pub use listen::{Listener, interfaces};
 pub use read::{read, read_all, tree};
 pub use root::{Root, ingresses, is_bare, roots, roots_in};
 pub use stats::{ClassStats, classes, classes_in};
+pub use tc_monitor::{Listener, interfaces};
 pub use tree::{Invalid, Tree};
 
 use crate::netlink::{CREATE, Request};

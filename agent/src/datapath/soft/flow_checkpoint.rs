@@ -3,7 +3,7 @@
 //! They are FLOW_MOD messages in the words that their controllers chose, one behind the other. Not among them: flows with a time-out (they
 //! come again by themselves) and flows that use a group or a meter (those are the controller's to make first). Counters begin anew.
 
-use super::world::Greeting;
+use super::runtime::Greeting;
 use tandem_model::Time;
 use tandem_openflow::switch::{Cfg, Switch};
 use tandem_openflow::table::{Flow, Op, Wording};

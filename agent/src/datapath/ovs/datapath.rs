@@ -1,13 +1,15 @@
 //! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
 
-use super::raising::Raising;
-use super::shaping::{PortThere, PortsThere, Shaping};
-use super::soft::withhold;
-use super::{Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport};
-use super::{control_path, counting, elsewhere};
+use super::takeover_outage::Measurement;
 use crate::config::{Address, Config, DatapathChoice, OvsConfig, SwitchConfig};
+use crate::datapath::port_admin_state::PortAdminState;
+use crate::datapath::shaping::{PortThere, PortsThere, Shaping};
+use crate::datapath::soft::withhold;
+use crate::datapath::{
+    Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, elsewhere, mgmt_interfaces,
+    port_counters,
+};
 use crate::desired::{Fault, Port, Switch};
-use crate::gap::Measurement;
 use crate::nic;
 use std::time::Duration;
 use tandem_linux::ethtool::Ethtool;
@@ -36,7 +38,7 @@ pub struct Ovs {
     database: Option<Ovsdb>,
     ethtool: Option<Ethtool>,
     shaping: Shaping,
-    raising: Raising,
+    admin_state: PortAdminState,
     /// What was asked for last, and which switches were to be left as they are.
     asked: (Vec<Switch>, Vec<String>),
     /// The same without what speaks against it: what is to be there.
@@ -91,7 +93,7 @@ impl Ovs {
             database: None,
             ethtool: Ethtool::open().ok(),
             shaping: Shaping::open(&config.state),
-            raising: Raising::open(&config.state),
+            admin_state: PortAdminState::open(&config.state),
             asked: Default::default(),
             wanted: Vec::new(),
             left: Vec::new(),
@@ -239,7 +241,7 @@ impl Ovs {
     /// Sets ports' interfaces up, and down again those that are no longer ports.
     fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         match Netlink::open() {
-            Ok(mut netlink) => self.raising.apply(&mut netlink, wanted, left),
+            Ok(mut netlink) => self.admin_state.apply(&mut netlink, wanted, left),
             Err(error) => (0, vec![Fault::new("", None, error.to_string())]),
         }
     }
@@ -348,7 +350,7 @@ impl Datapath for Ovs {
     }
 
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault> {
-        control_path::refuse(&self.controller, wanted)
+        mgmt_interfaces::refuse(&self.controller, wanted)
     }
 
     fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
@@ -374,7 +376,7 @@ impl Datapath for Ovs {
             return Outcome::default();
         }
         // 1. Without the records nobody knows what is ours.
-        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+        if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
             (self.wanted, self.left) = (Vec::new(), Vec::new());
             return self.nothing(wanted, &why.to_string(), false);
         }
@@ -479,7 +481,7 @@ impl Datapath for Ovs {
             Ok(interfaces) => {
                 let (changes, mut said) = self.shaping.mend(&interfaces);
                 outcome.changes += changes;
-                if self.raising.is_due(&self.made, &interfaces) {
+                if self.admin_state.is_due(&self.made, &interfaces) {
                     let made = self.made.clone();
                     let refused =
                         wanted.iter().map(|s| s.name.clone()).filter(|n| !made.iter().any(|m| m.name == *n));
@@ -507,13 +509,13 @@ impl Datapath for Ovs {
     }
 
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
-        counting::report(wanted, &mut self.ethtool)
+        port_counters::report(wanted, &mut self.ethtool)
     }
 
     fn release(&mut self) -> Result<Vec<String>, String> {
         let owner = self.owner.clone();
         (self.wanted, self.left, self.made, self.watch) = (Vec::new(), Vec::new(), Vec::new(), None);
-        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+        if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
             return Err(why.to_string());
         }
         let (mut kept, mut left) = (Vec::new(), Vec::new());
@@ -547,7 +549,7 @@ impl Datapath for Ovs {
 }
 
 /// The ports of all bridges of a database; of a bond its interfaces, too.
-pub(super) fn ports_there(database: &std::path::Path) -> Result<PortsThere, ovsdb::Error> {
+pub(in crate::datapath) fn ports_there(database: &std::path::Path) -> Result<PortsThere, ovsdb::Error> {
     Ok(ports_of(&Ovsdb::connect(database)?.read_bridges()?))
 }
 

@@ -2,7 +2,7 @@
 //! card forwards by itself what its rows and exact entries can say (`tandem_fpga_config::offload`).
 //!
 //! ```text
-//! wires <-> card::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
+//! wires <-> offload_io::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
 //! ```
 //!
 //! How frames come to the card's ports depends on the way that it is reached:
@@ -18,12 +18,14 @@
 //!
 //! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
 
-mod io;
+mod datapath;
+mod offload_io;
 mod open;
 mod recovery;
 mod upkeep;
 
-pub use io::CardIo;
+pub use datapath::Netfpga;
+pub use offload_io::CardIo;
 pub use open::Opened;
 pub(crate) use open::target;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const GROUP: u32 = 1;
 
 /// Listens in the namespace of the thread that opened it.
-pub struct Watch {
+pub struct LinkMonitor {
     socket: Socket,
     end: Arc<EventFd>,
 }
@@ -26,12 +26,12 @@ impl Drop for End {
     }
 }
 
-impl Watch {
+impl LinkMonitor {
     /// Listens from now on, and what ends that.
     ///
     /// # Errors
     /// When the kernel gives no socket.
-    pub fn open() -> Result<(Watch, End), Error> {
+    pub fn open() -> Result<(LinkMonitor, End), Error> {
         let fail = || Error::io("listening for changes of interfaces");
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail())?;
         socket.bind(&SocketAddr::new(0, 0)).map_err(fail())?;
@@ -39,7 +39,7 @@ impl Watch {
         socket.set_non_blocking(true).map_err(fail())?;
         let end = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let end = Arc::new(end.map_err(Error::nix("opening a descriptor for events"))?);
-        Ok((Watch { socket, end: end.clone() }, End(end)))
+        Ok((LinkMonitor { socket, end: end.clone() }, End(end)))
     }
 
     /// Waits until an interface has changed; all changes up to now are one. False when it was ended.

@@ -1,15 +1,14 @@
-//! Switches with a NetFPGA card: a soft switch each, with the card between its wires and its tables (`crate::netfpga`).
+//! Switches with a NetFPGA card: a soft switch each, with the card between its wires and its tables (`crate::datapath::netfpga`).
 //!
 //! A port of the card has no class queues: packets are marked with their class's DSCP for the next switch, or the port is held to its rate where
 //! the bitfile has limiters. The plain NICs of the same switch have queues that read the mark.
 
-use super::soft::{Ports, Soft};
-use super::{Adopt, Datapath, Outcome, Presented, Selection, SwitchReport};
+use super::{CardIo, Opened, Talk, card_ports, shared, target};
 use crate::config::{Config, SwitchConfig};
+use crate::datapath::soft::io::PacketIo;
+use crate::datapath::soft::{Ports, Soft, View};
+use crate::datapath::{Adopt, Datapath, Outcome, Presented, Selection, SwitchReport};
 use crate::desired::{Fault, Switch};
-use crate::netfpga::{self, CardIo, Opened, Talk, card_ports, shared, target};
-use crate::soft::View;
-use crate::soft::io::PacketIo;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::profile::builtin;
@@ -28,12 +27,12 @@ fn way(switch: &SwitchConfig) -> Option<Target> {
 
 /// True where each port of the card is an interface whose frames this program puts into the card.
 fn injects(switch: &SwitchConfig) -> bool {
-    switch.card.as_ref().is_some_and(netfpga::injects)
+    switch.card.as_ref().is_some_and(super::injects)
 }
 
 /// True where the card's ports have no interface that anything comes or goes by.
 fn is_bare(switch: &SwitchConfig) -> bool {
-    switch.card.as_ref().is_some_and(|c| !netfpga::injects(c) && !netfpga::cpu_ports(c))
+    switch.card.as_ref().is_some_and(|c| !super::injects(c) && !super::cpu_ports(c))
 }
 
 impl Netfpga {
@@ -162,7 +161,7 @@ impl Datapath for Netfpga {
             let lock = Opened::lock(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             let mut opened = Opened::open(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             if let Some(map) = opened.profile.flow_table {
-                netfpga::clear(&map, &mut opened.card).map_err(|e| format!("{}: {e}", switch.name))?;
+                super::clear(&map, &mut opened.card).map_err(|e| format!("{}: {e}", switch.name))?;
             }
             drop(lock);
         }

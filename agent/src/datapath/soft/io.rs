@@ -1,6 +1,6 @@
 //! What stands between a switch's tables and its wires: the one seam of the soft switch.
 //!
-//! [`Wires`](super::wires::Wires) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
+//! [`Wires`](super::packet_socket_io::Wires) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
 //! up itself hands on only those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
 //! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::tend`]).
 //!

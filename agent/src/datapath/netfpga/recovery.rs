@@ -16,7 +16,7 @@
 //! A card that cannot be asked meanwhile, and one that others reset, go the ways that they have anyway
 //! (`io.rs`); the outage ends when everything is written.
 
-use super::io::CardIo;
+use super::offload_io::CardIo;
 use super::open::chain;
 use super::{CardState, DataPath, shared};
 use std::collections::{BTreeMap, BTreeSet};
@@ -336,7 +336,7 @@ impl CardIo {
             let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return Ok(()) };
             self.recovery.settings = Settings::read(&opened.profile, &mut opened.card)?;
             match offload.sweep_all(now, &mut opened.card) {
-                Ok(credits) => super::io::credit(switch, credits),
+                Ok(credits) => super::offload_io::credit(switch, credits),
                 // The look-up's registers may be what is stuck; what they had counted is lost then.
                 Err(error) => tracing::warn!("switch {}: {}", self.switch.name, chain(&error)),
             }

@@ -9,10 +9,10 @@
 //! Nothing here waits for anything but the next event; a controller that does not answer, and a port that is gone, hold nobody up.
 
 use super::connection::{Connection, Target};
+use super::dump::{View, flows};
+use super::flow_checkpoint;
 use super::io::PacketIo;
-use super::kept;
-use super::view::{View, flows};
-use super::world::{EnginePort, Greeting, Wait, World};
+use super::runtime::{EnginePort, Greeting, Wait, World};
 use crate::local_socket;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -113,7 +113,7 @@ impl Engine {
                 clock,
                 tend: None,
             };
-            kept::restore(&mut core.switch, &flows, core.world.now);
+            flow_checkpoint::restore(&mut core.switch, &flows, core.world.now);
             core.run();
         };
         // 15 bytes is what the kernel shows of a thread's name.
@@ -419,7 +419,7 @@ impl Core {
             Order::Keep(last, reply) => {
                 let generation = self.switch.pipeline().generation();
                 let changed = generation != last;
-                let _ = reply.send(changed.then(|| (generation, kept::write(&self.switch))));
+                let _ = reply.send(changed.then(|| (generation, flow_checkpoint::write(&self.switch))));
             }
             Order::End => {}
         }

@@ -16,14 +16,14 @@ use tandem_openflow::session::{Cfg, Incoming, Session};
 use tandem_openflow::{framing, header, of10, of13};
 
 /// How long is waited for flows to come back.
-pub const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// A measurement that is under way.
-pub struct Measurement {
+pub(super) struct Measurement {
     /// The bridge.
     pub bridge: String,
     thread: Option<JoinHandle<String>>,
@@ -35,7 +35,7 @@ impl Measurement {
     ///
     /// # Errors
     /// When the bridge cannot be asked.
-    pub fn start(folder: &Path, bridge: &str) -> std::io::Result<Measurement> {
+    pub(super) fn start(folder: &Path, bridge: &str) -> std::io::Result<Measurement> {
         let socket = folder.join(format!("{bridge}.mgmt"));
         let mut first = Asker::connect(&socket)?;
         let before = first.flows()?;
@@ -49,12 +49,12 @@ impl Measurement {
     }
 
     /// True when there is a result.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What was measured, in words; waits for it.
-    pub fn result(mut self) -> String {
+    pub(super) fn result(mut self) -> String {
         let result = self.thread.take().map(JoinHandle::join);
         result.and_then(Result::ok).unwrap_or_else(|| "the gap could not be measured".into())
     }

@@ -1,7 +1,7 @@
 //! What a card is asked once a second: counters, clock, links, its watchdog, and whether it still holds
 //! what was written; and the limiters that are set then.
 
-use super::io::{CardIo, credit};
+use super::offload_io::{CardIo, credit};
 use super::shared;
 use crate::config::ClockChoice;
 use tandem_fpga_card::info;

@@ -30,7 +30,7 @@ struct Entries {
 }
 
 /// See the module.
-pub(super) struct Raising {
+pub(super) struct PortAdminState {
     boot: String,
     record: Record<Entries>,
 }
@@ -41,10 +41,10 @@ impl Entries {
     }
 }
 
-impl Raising {
+impl PortAdminState {
     /// With what is remembered in the folder.
-    pub(super) fn open(folder: &Path) -> Raising {
-        Raising { boot: record::boot(), record: Record::open(folder.join("interfaces.json")) }
+    pub(super) fn open(folder: &Path) -> PortAdminState {
+        PortAdminState { boot: record::boot(), record: Record::open(folder.join("interfaces.json")) }
     }
 
     /// Why nothing may be touched.

@@ -5,19 +5,19 @@
 //! where they have changed) and forwards by them before a controller is there; between the two nothing is forwarded. Each port is locked
 //! by an abstract socket in the network namespace, which is gone when its process is: a second agent on the same interface is refused.
 
-use super::raising::Raising;
-use super::shaping::Shaping;
-use super::{
-    Adopt, Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, control_path, counting,
-    elsewhere, ovs,
-};
+use super::io::{IoPort, PacketIo};
+use super::{Engine, EnginePort, Target, View};
 use crate::config::{Address, Config, SwitchConfig};
+use crate::datapath::netfpga::{self, Talk};
+use crate::datapath::port_admin_state::PortAdminState;
+use crate::datapath::shaping::Shaping;
+use crate::datapath::{
+    Adopt, Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, elsewhere, mgmt_interfaces,
+    ovs, port_counters,
+};
 use crate::desired::{Fault, Port, Switch};
 use crate::local_socket;
-use crate::netfpga::{self, Talk};
 use crate::nic;
-use crate::soft::io::{IoPort, PacketIo};
-use crate::soft::{Engine, EnginePort, Target, View};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt;
@@ -27,8 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::link::{self, Interface};
+use tandem_linux::link_monitor::{End, LinkMonitor};
 use tandem_linux::netlink::Netlink;
-use tandem_linux::watch::{End, Watch};
 use tandem_openflow::switch::{Cfg, Description, Queue};
 
 /// Makes the way to the wires of a switch.
@@ -60,7 +60,7 @@ pub struct Soft {
     /// This process stays, so that a switch can live in it.
     keeper: bool,
     shaping: Shaping,
-    raising: Raising,
+    admin_state: PortAdminState,
     wanted: Vec<Switch>,
     left: Vec<String>,
     made: Vec<Switch>,
@@ -129,7 +129,7 @@ impl Soft {
         let folder = config.state.join(kind);
         Soft {
             shaping: Shaping::open(&folder),
-            raising: Raising::open(&folder),
+            admin_state: PortAdminState::open(&folder),
             folder,
             kind,
             make,
@@ -244,7 +244,7 @@ impl Soft {
         if self.watch.is_some() {
             return Ok(());
         }
-        let (mut watch, end) = Watch::open().map_err(|e| e.to_string())?;
+        let (mut watch, end) = LinkMonitor::open().map_err(|e| e.to_string())?;
         let running = self.running.clone();
         let hear = move || {
             let mut ethtool = Ethtool::open().ok();
@@ -267,7 +267,7 @@ impl Soft {
 
     fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         match Netlink::open() {
-            Ok(mut netlink) => self.raising.apply(&mut netlink, wanted, left),
+            Ok(mut netlink) => self.admin_state.apply(&mut netlink, wanted, left),
             Err(error) => (0, vec![Fault::new("", None, error.to_string())]),
         }
     }
@@ -519,7 +519,7 @@ impl Datapath for Soft {
     }
 
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault> {
-        let mut faults = control_path::refuse(&self.controller, wanted);
+        let mut faults = mgmt_interfaces::refuse(&self.controller, wanted);
         for switch in wanted {
             let mut say = |why: String| faults.push(Fault::new(&switch.name, None, why));
             if !self.keeper {
@@ -551,7 +551,7 @@ impl Datapath for Soft {
         if !self.keeper {
             return outcome;
         }
-        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+        if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
             outcome.faults.extend(wanted.iter().map(|s| Fault::new(&s.name, None, why.to_string())));
             return outcome;
         }
@@ -636,7 +636,7 @@ impl Datapath for Soft {
             Ok(interfaces) => {
                 let (changes, mut said) = self.shaping.mend(&interfaces);
                 outcome.changes += changes;
-                if self.raising.is_due(&self.made, &interfaces) {
+                if self.admin_state.is_due(&self.made, &interfaces) {
                     let made = self.made.clone();
                     let refused = self.wanted.iter().map(|s| s.name.clone());
                     let refused = refused.filter(|n| !made.iter().any(|m| m.name == *n));
@@ -660,7 +660,7 @@ impl Datapath for Soft {
     }
 
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
-        counting::report(wanted, &mut self.ethtool)
+        port_counters::report(wanted, &mut self.ethtool)
     }
 
     fn views(&mut self) -> Vec<(String, View)> {
@@ -669,7 +669,7 @@ impl Datapath for Soft {
     }
 
     fn release(&mut self) -> Result<Vec<String>, String> {
-        if let Some(why) = self.shaping.damage().or_else(|| self.raising.damage()) {
+        if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
             return Err(why.to_string());
         }
         (self.wanted, self.left, self.made, self.watch) = (Vec::new(), Vec::new(), Vec::new(), None);
@@ -692,7 +692,7 @@ impl Datapath for Soft {
 }
 
 /// Takes the ports that something speaks against out of what is wanted.
-pub(super) fn withhold(wanted: &mut [Switch], faults: &[Fault]) {
+pub(in crate::datapath) fn withhold(wanted: &mut [Switch], faults: &[Fault]) {
     for switch in wanted {
         let is_refused =
             |p: &Port| faults.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));

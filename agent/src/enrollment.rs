@@ -116,7 +116,7 @@ fn own_has_expired(config: &Config) -> bool {
 ///
 /// # Errors
 /// With what the controller says; nothing is then changed.
-pub async fn enrol(config: &Config, token: &str) -> anyhow::Result<()> {
+pub async fn enroll(config: &Config, token: &str) -> anyhow::Result<()> {
     let token: Token = token.parse().map_err(|e: String| anyhow::anyhow!(e))?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&token.authority));
     let channel = endpoint(&token.address, tls, Duration::from_secs(15))?
