@@ -121,7 +121,7 @@ pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, st
 
 /// The status, with what is under the switches if the worker says it soon.
 async fn with_switches(worker: &Worker, status: &Shared) -> Status {
-    let views = tokio::time::timeout(SOON, worker.views()).await;
+    let views = tokio::time::timeout(SOON, worker.dump_flows()).await;
     let mut now = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Ok(Ok(views)) = views {
         let about = views.into_iter().map(|(name, view)| (name, view.about));
@@ -143,7 +143,7 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
                 }
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },
-            "flows" => match worker.views().await {
+            "flows" => match worker.dump_flows().await {
                 Ok(views) => serde_json::to_string(&views),
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },

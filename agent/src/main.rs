@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent::config::Config;
 use tandem_agent::control::{self, Status, note, note_applied};
-use tandem_agent::datapath::Adopt;
-use tandem_agent::datapath::soft::View;
+use tandem_agent::datapath::soft::SwitchDump;
+use tandem_agent::datapath::{Adopt, RunMode};
 use tandem_agent::desired::{Desired, Fault};
 use tandem_agent::worker::Worker;
 use tandem_agent::{doctor, enrollment, local_socket, session};
@@ -127,7 +127,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Some(Verb::Flows { switch }) => {
-            let mut views: Vec<(String, View)> = serde_json::from_value(ask(&config()?, "flows")?)?;
+            let mut views: Vec<(String, SwitchDump)> = serde_json::from_value(ask(&config()?, "flows")?)?;
             views.retain(|(name, _)| switch.as_ref().is_none_or(|s| s == name));
             if let (Some(switch), true) = (&switch, views.is_empty()) {
                 bail!(
@@ -149,14 +149,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             return apply(&config()?, &file, adopt, cli.json).await;
         }
         Some(Verb::Report) => {
-            let worker = Worker::start(&config()?, false)?;
+            let worker = Worker::start(&config()?, RunMode::Command)?;
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
         Some(Verb::Doctor) => return print_doctor(&cli.config, cli.json),
         Some(Verb::Release) => {
             let config = config()?;
             refuse_beside_another(&config, "what is given back, it would make again")?;
-            let worker = Worker::start(&config, false)?;
+            let worker = Worker::start(&config, RunMode::Command)?;
             let kept = worker.release().await?;
             let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
             for why in &kept {
@@ -172,7 +172,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let peers = local_socket::peers(config.group.as_deref())?;
     let listener = control::listen(&config.control, config.group.as_deref()).await?;
-    let worker = Worker::start(&config, true)?;
+    let worker = Worker::start(&config, RunMode::Daemon)?;
     let status = Arc::new(Mutex::new(Status {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -252,16 +252,16 @@ async fn apply(config: &Config, file: &Path, adopt: Adopt, json: bool) -> anyhow
     if !unknown.is_empty() {
         bail!("agent.toml has no [[switch]] named {}; nothing was changed", unknown.join(", "));
     }
-    let worker = Worker::start(config, false)?;
+    let worker = Worker::start(config, RunMode::Command)?;
     let adopt = adopt.max(config.ovs.may_adopt());
     let is_told = adopt == Adopt::EvenWithGap;
-    let gaps = if is_told { Vec::new() } else { worker.gaps(desired.clone()).await? };
+    let gaps = if is_told { Vec::new() } else { worker.disruptive_changes(desired.clone()).await? };
     if !gaps.is_empty() && !is_allowed(&gaps)? {
         bail!("nothing was changed; --adopt-with-gap takes such bridges over without asking");
     }
     let adopt = if gaps.is_empty() { adopt } else { Adopt::EvenWithGap };
     let (outcome, took) = worker.apply(desired, adopt).await?;
-    let notices = worker.notices().await?;
+    let notices = worker.take_events().await?;
     if json {
         let all = serde_json::json!({ "changes": outcome.changes, "faults": outcome.faults, "notices": notices, "took_ms": took.as_secs_f64() * 1e3 });
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -316,7 +316,7 @@ fn print_status(s: &Status) {
     }
 }
 
-fn print_flows(views: &[(String, View)]) {
+fn print_flows(views: &[(String, SwitchDump)]) {
     for (name, view) in views {
         println!("switch {name}: {} flows", view.flows.len());
         for (target, trouble) in &view.controllers {
@@ -385,7 +385,7 @@ fn print_counters(report: &Value, json: bool) -> anyhow::Result<()> {
 
 fn print_doctor(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let config = if path.exists() { Some(Config::read(path)?) } else { None };
-    let findings = doctor::look(config.as_ref());
+    let findings = doctor::inspect(config.as_ref());
     let sick = findings.iter().any(|f| f.good == Some(false));
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);

@@ -23,7 +23,7 @@ pub struct Nic {
 }
 
 /// Looks at an interface.
-pub fn look(ethtool: &mut Ethtool, name: &str) -> Nic {
+pub fn inspect(ethtool: &mut Ethtool, name: &str) -> Nic {
     let driver = ethtool.driver(name).ok().flatten();
     let bus = driver.as_ref().map(|d| d.bus.clone()).filter(|b| !b.is_empty());
     // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards are on a bus.

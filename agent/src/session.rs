@@ -4,7 +4,7 @@
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
 use crate::datapath::netfpga::{CardState, DataPath};
-use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
+use crate::datapath::{Adopt, PortReport, Selection, SwitchCapabilities, SwitchReport};
 use crate::desired::{Desired, Fault};
 use crate::peer_lines::PeerLines;
 use crate::worker::{Ended, Reported, Worker};
@@ -101,7 +101,7 @@ async fn session(
     let channel = connect(config).await?;
     let mut client = AgentsClient::new(channel.clone());
     let (out, queue) = mpsc::channel(WAITING);
-    let presented = worker.present().await?;
+    let presented = worker.capabilities().await?;
     let generation = status.lock().map_or(0, |s| s.generation);
     out.send(from_agent(wire::from_agent::Message::Hello(hello(config, &presented, generation)))).await?;
     let mut orders = client
@@ -181,7 +181,7 @@ fn from_agent(message: wire::from_agent::Message) -> wire::FromAgent {
     wire::FromAgent { message: Some(message) }
 }
 
-fn hello(config: &Config, presented: &[Presented], generation: u64) -> wire::Hello {
+fn hello(config: &Config, presented: &[SwitchCapabilities], generation: u64) -> wire::Hello {
     let selection = |s: Selection| match s {
         Selection::Queue => wire::Selection::Queue,
         Selection::Dscp => wire::Selection::Dscp,

@@ -53,7 +53,7 @@ fn port_report(
         };
     }
     if let Some(ethtool) = ethtool {
-        let nic = nic::look(ethtool, &port.interface);
+        let nic = nic::inspect(ethtool, &port.interface);
         (report.speed, report.half_duplex, report.by_hand) = (nic.speed, nic.half_duplex, nic.by_hand);
         report.hardware = nic::counters(ethtool, &port.interface);
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tandem_agent::datapath::soft::View;
+use tandem_agent::datapath::soft::SwitchDump;
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
@@ -180,10 +180,10 @@ impl Host {
     }
 
     /// What the switch shows of itself, once it runs.
-    pub(crate) fn view(&self, name: &str) -> View {
+    pub(crate) fn view(&self, name: &str) -> SwitchDump {
         wait("the switch's view", || {
             let (good, text) = self.say(name, &["--json", "flows"]);
-            let views: Vec<(String, View)> = serde_json::from_str(&text).ok().filter(|_| good)?;
+            let views: Vec<(String, SwitchDump)> = serde_json::from_str(&text).ok().filter(|_| good)?;
             views.into_iter().next().map(|(_, view)| view)
         })
     }

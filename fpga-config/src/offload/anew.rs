@@ -1,6 +1,6 @@
 //! A card that was reset: what it counted is read before, everything is written anew after.
 
-use super::{Credit, Offload, OffloadError, Report, Seen, find};
+use super::{CounterDelta, Offload, OffloadError, Report, Seen, find};
 use crate::codec::entry::Exact;
 use crate::codec::{Field, Key};
 use crate::offload::select::Choice;
@@ -17,7 +17,11 @@ impl Offload {
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
-    pub fn sweep_all(&mut self, now: Time, card: &mut dyn Registers) -> Result<Vec<Credit>, OffloadError> {
+    pub fn sweep_all(
+        &mut self,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Vec<CounterDelta>, OffloadError> {
         let flows = self.rules.iter().map(|r| r.id).collect();
         self.sweep_flows(&flows, now, card)
     }

@@ -2,7 +2,7 @@
 
 use super::exact::{Delta, Entries, second, when};
 use super::moves::{Owner, Step};
-use super::{Credit, Offload, OffloadError, Report};
+use super::{CounterDelta, Offload, OffloadError, Report};
 use crate::codec::entry::{Exact, Row};
 use crate::codec::{Action, Field, Key};
 use crate::counters::Wrapping;
@@ -58,11 +58,11 @@ impl Counters {
 
 impl Offload {
     fn add(&mut self, flow: u64, packets: u64, bytes: u64, used: Option<Time>) {
-        let none = Credit { flow, packets: 0, bytes: 0, last_used: None };
-        let credit = self.credits.entry(flow).or_insert(none);
-        credit.packets = credit.packets.saturating_add(packets);
-        credit.bytes = credit.bytes.saturating_add(bytes);
-        credit.last_used = credit.last_used.max(used);
+        let none = CounterDelta { flow, packets: 0, bytes: 0, last_used: None };
+        let delta = self.deltas.entry(flow).or_insert(none);
+        delta.packets = delta.packets.saturating_add(packets);
+        delta.bytes = delta.bytes.saturating_add(bytes);
+        delta.last_used = delta.last_used.max(used);
     }
 
     /// Reads a row's counters for its owner; `clock` is read at most once, when it is needed.
@@ -91,7 +91,7 @@ impl Offload {
         }
     }
 
-    fn credit_entry(
+    fn count_entry(
         &mut self,
         flow: Option<u64>,
         delta: Delta,
@@ -144,7 +144,7 @@ impl Offload {
     fn delete_entry(&mut self, key: &Key, now: Time, card: &mut dyn Registers) -> Result<bool, OffloadError> {
         let Some((live, delta)) = self.entries.delete(key, &self.map, card)? else { return Ok(false) };
         if let Some(delta) = delta {
-            self.credit_entry(live.flow, delta, now, &mut None, card)?;
+            self.count_entry(live.flow, delta, now, &mut None, card)?;
         }
         Ok(true)
     }
@@ -169,7 +169,7 @@ impl Offload {
                 if former != flow
                     && let Some(delta) = live.read(&self.map, card)?
                 {
-                    self.credit_entry(former, delta, now, &mut None, card)?;
+                    self.count_entry(former, delta, now, &mut None, card)?;
                 }
                 return Ok(true);
             }
@@ -195,7 +195,7 @@ impl Offload {
         if let Some(mut old) = replaced {
             report.exact_deleted += 1;
             if let Some(delta) = Entries::delete_row(&mut old, &key, &self.map, card)? {
-                self.credit_entry(old.flow, delta, now, &mut None, card)?;
+                self.count_entry(old.flow, delta, now, &mut None, card)?;
             }
         }
         Ok(true)
@@ -244,7 +244,7 @@ impl Offload {
                     if flow != Some(id)
                         && let Some(delta) = live.read(&self.map, card)?
                     {
-                        self.credit_entry(flow, delta, now, &mut None, card)?;
+                        self.count_entry(flow, delta, now, &mut None, card)?;
                     }
                 }
                 _ => {
@@ -261,7 +261,7 @@ impl Offload {
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
-    pub fn sweep(&mut self, now: Time, card: &mut dyn Registers) -> Result<Vec<Credit>, OffloadError> {
+    pub fn sweep(&mut self, now: Time, card: &mut dyn Registers) -> Result<Vec<CounterDelta>, OffloadError> {
         let mut clock = None;
         for at in 0..self.card.len() {
             if matches!(self.card[at].map(|s| s.owner), Some(Owner::Flow(_))) {
@@ -274,7 +274,7 @@ impl Offload {
             let (flow, permanent) = (live.flow, live.permanent);
             match live.read(&self.map, card)? {
                 Some(delta) => {
-                    let used = self.credit_entry(flow, delta, now, &mut clock, card)?;
+                    let used = self.count_entry(flow, delta, now, &mut clock, card)?;
                     if let Some(live) = self.entries.get_mut(&key) {
                         live.used = live.used.max(used);
                     }
@@ -285,7 +285,7 @@ impl Offload {
                 None => {}
             }
         }
-        Ok(std::mem::take(&mut self.credits).into_values().collect())
+        Ok(std::mem::take(&mut self.deltas).into_values().collect())
     }
 
     /// The same for one flow, to be called before it is deleted or its counters are told: all its rows and entries.
@@ -297,7 +297,7 @@ impl Offload {
         flow: u64,
         now: Time,
         card: &mut dyn Registers,
-    ) -> Result<Option<Credit>, OffloadError> {
+    ) -> Result<Option<CounterDelta>, OffloadError> {
         Ok(self.sweep_flows(&BTreeSet::from([flow]), now, card)?.pop())
     }
 
@@ -311,7 +311,7 @@ impl Offload {
         table: &FlowTable,
         now: Time,
         card: &mut dyn Registers,
-    ) -> Result<Vec<Credit>, OffloadError> {
+    ) -> Result<Vec<CounterDelta>, OffloadError> {
         let up = |since: Time, limit: Duration| !limit.is_zero() && now.since(since) >= limit;
         let due = table.iter().filter(|f| up(f.used, f.idle) || up(f.added, f.hard)).map(|f| f.id).collect();
         self.sweep_flows(&due, now, card)
@@ -322,7 +322,7 @@ impl Offload {
         flows: &BTreeSet<u64>,
         now: Time,
         card: &mut dyn Registers,
-    ) -> Result<Vec<Credit>, OffloadError> {
+    ) -> Result<Vec<CounterDelta>, OffloadError> {
         if flows.is_empty() {
             return Ok(Vec::new());
         }
@@ -338,13 +338,13 @@ impl Offload {
             let Some(live) = self.entries.get_mut(&key) else { continue };
             let flow = live.flow;
             if let Some(delta) = live.read(&self.map, card)? {
-                let used = self.credit_entry(flow, delta, now, &mut clock, card)?;
+                let used = self.count_entry(flow, delta, now, &mut clock, card)?;
                 if let Some(live) = self.entries.get_mut(&key) {
                     live.used = live.used.max(used);
                 }
             }
         }
-        Ok(flows.iter().filter_map(|flow| self.credits.remove(flow)).collect())
+        Ok(flows.iter().filter_map(|flow| self.deltas.remove(flow)).collect())
     }
 
     /// Reads one row back, another one each time; false when the card does not hold what was written (it was reset, or flushed by its

@@ -25,7 +25,7 @@ pub mod moves;
 mod report;
 pub mod select;
 
-pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
+pub use report::{CounterDelta, OffloadError, Options, Place, Report, Seen};
 
 use crate::codec::entry::{Exact, Row};
 use crate::codec::key::FIRST_TYPE;
@@ -91,7 +91,7 @@ pub struct Offload {
     /// Where each flow stands, by its id.
     index: Vec<(u64, usize)>,
     /// Counted, and not yet given to a sweep.
-    credits: BTreeMap<u64, Credit>,
+    deltas: BTreeMap<u64, CounterDelta>,
     generation: Option<u64>,
     /// The ports are others than those that rules were translated for.
     other_ports: bool,
@@ -129,7 +129,7 @@ impl Offload {
             known: Vec::new(),
             choices: Vec::new(),
             index: Vec::new(),
-            credits: BTreeMap::new(),
+            deltas: BTreeMap::new(),
             generation: None,
             other_ports: false,
             considered: now,

@@ -91,7 +91,7 @@ impl fmt::Display for Place {
 
 /// What the card counted for a flow since the last sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credit {
+pub struct CounterDelta {
     /// The flow's id.
     pub flow: u64,
     /// Packets.

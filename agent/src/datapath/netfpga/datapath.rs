@@ -6,8 +6,8 @@
 use super::{CardIo, Opened, Talk, card_ports, shared, target};
 use crate::config::{Config, SwitchConfig};
 use crate::datapath::soft::io::PacketIo;
-use crate::datapath::soft::{Ports, Soft, View};
-use crate::datapath::{Adopt, Datapath, Outcome, Presented, Selection, SwitchReport};
+use crate::datapath::soft::{Ports, Soft, SwitchDump};
+use crate::datapath::{Adopt, ApplyResult, Datapath, RunMode, Selection, SwitchCapabilities, SwitchReport};
 use crate::desired::{Fault, Switch};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_fpga_card::target::Target;
@@ -36,8 +36,8 @@ fn is_bare(switch: &SwitchConfig) -> bool {
 }
 
 impl Netfpga {
-    /// With what a configuration says, for its switches of this kind. A `keeper` is a process that stays.
-    pub fn new(config: &Config, switches: Vec<SwitchConfig>, keeper: bool) -> Netfpga {
+    /// With what a configuration says, for its switches of this kind.
+    pub fn new(config: &Config, switches: Vec<SwitchConfig>, mode: RunMode) -> Netfpga {
         let talks: BTreeMap<String, Talk> =
             switches.iter().map(|s| (s.name.clone(), Talk::default())).collect();
         let known = switches.iter().filter_map(|switch| {
@@ -54,7 +54,7 @@ impl Netfpga {
             let (config, talk) = found.ok_or("it is not in agent.toml")?;
             Ok(Box::new(CardIo::open(config, talk.clone())?))
         };
-        let soft = Soft::new(config, switches.clone(), "netfpga", keeper, Box::new(make)).knowing(known);
+        let soft = Soft::new(config, switches.clone(), "netfpga", mode, Box::new(make)).knowing(known);
         Netfpga { soft, switches, talks }
     }
 
@@ -85,8 +85,8 @@ impl Netfpga {
 }
 
 impl Datapath for Netfpga {
-    fn present(&mut self) -> Vec<Presented> {
-        let mut all = self.soft.present();
+    fn capabilities(&mut self) -> Vec<SwitchCapabilities> {
+        let mut all = self.soft.capabilities();
         for presented in &mut all {
             let Some(config) = self.config(&presented.name) else { continue };
             let of_card = card_ports(config);
@@ -111,21 +111,21 @@ impl Datapath for Netfpga {
         self.soft.validate(wanted)
     }
 
-    fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
-        self.soft.gaps(wanted)
+    fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault> {
+        self.soft.disruptive_changes(wanted)
     }
 
-    fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> Outcome {
+    fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> ApplyResult {
         let wanted = self.without_classes(wanted);
         self.soft.apply(&wanted, left, adopt)
     }
 
-    fn mend(&mut self) -> Outcome {
-        self.soft.mend()
+    fn reconcile(&mut self) -> ApplyResult {
+        self.soft.reconcile()
     }
 
-    fn notices(&mut self, wait: bool) -> Vec<Fault> {
-        let mut notices = self.soft.notices(wait);
+    fn take_events(&mut self, wait: bool) -> Vec<Fault> {
+        let mut notices = self.soft.take_events(wait);
         for (name, talk) in &self.talks {
             let said = std::mem::take(&mut shared(talk).notices);
             notices.extend(said.into_iter().map(|why| Fault::new(name, None, why)));
@@ -150,8 +150,8 @@ impl Datapath for Netfpga {
         reports
     }
 
-    fn views(&mut self) -> Vec<(String, View)> {
-        self.soft.views()
+    fn dump_flows(&mut self) -> Vec<(String, SwitchDump)> {
+        self.soft.dump_flows()
     }
 
     fn release(&mut self) -> Result<Vec<String>, String> {

@@ -18,19 +18,27 @@
 //!
 //! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
 
+mod config;
 mod datapath;
+mod doctor;
+mod frames;
 mod offload_io;
 mod open;
 mod recovery;
+mod table_sync;
 mod upkeep;
 
+pub use config::{CardConfig, ClockChoice, RowCounters, TransportChoice};
 pub use datapath::Netfpga;
 pub use offload_io::CardIo;
 pub use open::Opened;
 pub(crate) use open::target;
 
-use crate::config::{CardConfig, SwitchConfig};
+use super::ovs;
+use super::registry::DatapathEntry;
+use crate::config::SwitchConfig;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tandem_fpga_card::info::Mode;
@@ -38,6 +46,18 @@ use tandem_fpga_card::target::Target;
 use tandem_fpga_config::codec::entry::Row;
 use tandem_fpga_config::profile::FlowMap;
 use tandem_fpga_config::registers::{AccessError, Registers};
+use tandem_model::DatapathKind;
+
+/// See [`crate::datapath::registry`].
+pub(super) static ENTRY: DatapathEntry = DatapathEntry {
+    kind: DatapathKind::Netfpga,
+    check: config::check,
+    open: |config, switches, mode| Some(Box::new(Netfpga::new(config, switches, mode))),
+    doctor: |_, findings| doctor::boards(Path::new("/sys/bus/pci/devices"), findings),
+    // Its plain NICs are looked at as Open vSwitch's ports are.
+    reads_in_user_space: ovs::reads_in_user_space,
+    records: |state| state.join("netfpga"),
+};
 
 /// What the card's side and the datapath tell each other.
 #[derive(Debug, Default)]

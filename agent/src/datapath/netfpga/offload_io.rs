@@ -3,28 +3,26 @@
 
 use super::open::{Opened, Opening, chain};
 use super::recovery::Recovery;
+use super::table_sync::add_counters;
 use super::{Talk, card_ports};
-use crate::config::{RowCounters, SwitchConfig, TransportChoice};
-use crate::datapath::soft::io::{IoLosses, IoPort, PacketIo};
-use crate::datapath::soft::packet_socket_io::Wires;
+use crate::config::SwitchConfig;
+use crate::datapath::soft::io::{IoDrops, IoPort, PacketIo};
+use crate::datapath::soft::packet_socket_io::PacketSocketIo;
 use crate::peer_lines::PeerLines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use tandem_fpga_card::InjectError;
 use tandem_fpga_card::cosim::BURST;
 use tandem_fpga_card::lock::Lock;
 use tandem_fpga_config::card_clock::CardClock;
-use tandem_fpga_config::codec::ports::{At, Port, cpu_queue, queue};
-use tandem_fpga_config::codec::{PortMap, Reason, Transport};
+use tandem_fpga_config::codec::ports::{cpu_queue, queue};
 use tandem_fpga_config::counters::Sweep;
-use tandem_fpga_config::offload::{Credit, Offload, OffloadError, Options, Place, Report, admits};
-use tandem_fpga_config::profile;
-use tandem_fpga_config::registers::{AccessError, Registers};
+use tandem_fpga_config::offload::{Offload, admits};
+use tandem_fpga_config::registers::Registers;
 use tandem_linux::packet::Batch;
 use tandem_model::Time;
-use tandem_openflow::switch::{PortCounters, Switch, config};
+use tandem_openflow::switch::{PortCounters, Switch};
 use tandem_openflow::table::{Criteria, Instructions};
 
 /// How often counters are read, the watchdog is calmed and links are looked at.
@@ -37,41 +35,41 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// See the module.
 pub struct CardIo {
     pub(super) switch: SwitchConfig,
-    wires: Wires,
+    pub(super) packets: PacketSocketIo,
     /// Kept, not read: one writer per card.
     _lock: Option<Lock>,
     pub(super) card: Option<Opened>,
     /// The card, while it is opened again.
-    opening: Option<Opening>,
+    pub(super) opening: Option<Opening>,
     pub(super) injects: bool,
     /// Several frames can be put into the card at once.
-    bursts: bool,
-    cpu_ports: bool,
+    pub(super) bursts: bool,
+    pub(super) cpu_ports: bool,
     /// The card's ports by OpenFlow number, and back.
     pub(super) card_ports: BTreeMap<u32, u8>,
-    numbers: [Option<u32>; 4],
+    pub(super) numbers: [Option<u32>; 4],
     pub(super) offload: Option<Offload>,
     pub(super) macs: Option<Sweep>,
     /// The card's clock, when its MACs were read last.
     pub(super) seconds: u32,
     pub(super) counted: BTreeMap<String, u64>,
     pub(super) rates: BTreeMap<u32, u64>,
-    scratch: Option<Batch>,
-    mtu: u32,
+    pub(super) scratch: Option<Batch>,
+    pub(super) mtu: u32,
     pub(super) swept: Time,
     /// When it was tended last.
-    now: Time,
-    next: Time,
-    again: Time,
+    pub(super) now: Time,
+    pub(super) next: Time,
+    pub(super) again: Time,
     /// Frames that a card did not take or that had no room behind it, by OpenFlow number.
-    lost: BTreeMap<u32, IoLosses>,
+    pub(super) lost: BTreeMap<u32, IoDrops>,
     /// Flows that the card was told of and that it is too small for, where there is no software.
-    rejected: BTreeSet<u64>,
-    trouble: Option<String>,
+    pub(super) rejected: BTreeSet<u64>,
+    pub(super) trouble: Option<String>,
     /// How often the card had lost its rows.
     pub(super) flushed: u64,
     /// Why frames do not get into a card that answers.
-    no_packets: Option<String>,
+    pub(super) no_packets: Option<String>,
     pub(super) recovery: Recovery,
     pub(super) clock: CardClock,
     pub(super) talk: Talk,
@@ -97,7 +95,7 @@ impl CardIo {
         }
         Ok(CardIo {
             switch: switch.clone(),
-            wires: Wires::new(),
+            packets: PacketSocketIo::new(),
             _lock: lock,
             injects: config.is_some_and(super::injects),
             bursts: true,
@@ -129,7 +127,7 @@ impl CardIo {
         })
     }
 
-    fn number(&self, card_port: u8) -> Option<u32> {
+    pub(super) fn number(&self, card_port: u8) -> Option<u32> {
         self.numbers.get(usize::from(card_port)).copied().flatten()
     }
 
@@ -167,160 +165,6 @@ impl CardIo {
         }
     }
 
-    /// Frames go into one of the card's queues, as close behind each other as the card takes them; what
-    /// leaves by ports is sent, what the card gives to its CPU ports is returned, with the OpenFlow number
-    /// of the port that it came in by.
-    fn inject(&mut self, from: u8, frames: &[&[u8]], now: Time) -> Vec<(u32, Vec<u8>)> {
-        let taken = match (&mut self.card, frames) {
-            (Some(opened), [frame]) => opened.card.inject(from, frame),
-            (Some(opened), _) if self.bursts => {
-                let all: Vec<(u8, &[u8])> = frames.iter().map(|f| (from, *f)).collect();
-                opened.card.burst(&all)
-            }
-            (Some(_), _) => return frames.iter().flat_map(|f| self.inject(from, &[f], now)).collect(),
-            (None, _) => Err(InjectError::None),
-        };
-        let sent = match taken {
-            Ok(sent) => {
-                frames.iter().for_each(|f| self.recovery.offered(from, f.len()));
-                sent
-            }
-            Err(InjectError::Access(AccessError::Refused { .. }) | InjectError::None)
-                if self.card.is_some() && frames.len() > 1 =>
-            {
-                // A simulation that knows no bursts.
-                self.bursts = false;
-                return self.inject(from, frames, now);
-            }
-            Err(error) => {
-                if let Some(number) = self.number(from / 2) {
-                    let lost = self.lost.entry(number).or_default();
-                    let lost = if from.is_multiple_of(2) { &mut lost.received } else { &mut lost.sent };
-                    *lost += frames.len() as u64;
-                }
-                match error {
-                    // It goes on answering: a simulation without packets, or one that has no room.
-                    InjectError::Access(AccessError::Refused { .. }) | InjectError::None => {
-                        let why = format!("the card takes no frames: {}", chain(&error));
-                        if self.card.is_some() && self.no_packets.as_ref() != Some(&why) {
-                            tracing::warn!("switch {}: {why}", self.switch.name);
-                            self.no_packets = Some(why);
-                        }
-                    }
-                    InjectError::Access(_) => self.fail("putting a frame into the card", &error, now),
-                }
-                return Vec::new();
-            }
-        };
-        self.no_packets = None;
-        let mut up = Vec::new();
-        for (queue, frame) in sent {
-            let Some(number) = self.number(queue / 2) else { continue };
-            if queue % 2 == 0 {
-                self.wires.transmit(number, None, &frame, now);
-            } else {
-                up.push((number, frame));
-            }
-        }
-        up
-    }
-
-    fn port_map(&self, bits: impl Fn(u32) -> u32) -> Result<PortMap, String> {
-        let port = |p: &crate::config::PortConfig| {
-            let at = p.card_port.map_or(At::Plain, At::Card);
-            let bits = bits(p.number);
-            Port {
-                flood: bits & config::NO_FLOOD == 0,
-                forward: bits & config::NO_FWD == 0,
-                receive: bits & config::NO_RECV == 0,
-                ..Port::new(p.number, p.interface.clone(), at)
-            }
-        };
-        PortMap::new(self.switch.ports.iter().map(port).collect(), self.cpu_ports).map_err(|e| e.to_string())
-    }
-
-    /// Brings the card to the tables.
-    fn follow(&mut self, switch: &mut Switch, now: Time) {
-        let bits =
-            |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
-        let map = match self.port_map(bits) {
-            Ok(map) => map,
-            Err(why) => return self.trouble = Some(why),
-        };
-        match self.sync(switch, map, now) {
-            Ok(report) => {
-                self.reject(report);
-                self.is_written(now);
-            }
-            Err(error) => self.fail("keeping the flows in the card", &error, now),
-        }
-        let flows: Vec<u64> = switch.pipeline().tables.iter().flat_map(|t| t.iter().map(|f| f.id)).collect();
-        for id in flows {
-            let place = match &self.offload {
-                Some(offload) => offload.place(id).map(|p| match &p {
-                    Place::Software(why @ Reason::NoSoftware(_)) => format!("nowhere: {why}"),
-                    Place::Software(_) => p.to_string(),
-                    place => match self.recovery.outage() {
-                        Some(why) => format!("nowhere: {why}"),
-                        None => place.to_string(),
-                    },
-                }),
-                None if self.cpu_ports => Some("software: the card cannot be asked".to_owned()),
-                None => Some("unknown: the card cannot be asked, and goes by what it has".to_owned()),
-            };
-            if switch.remark_of(id) != place.as_deref() {
-                switch.remark(id, place);
-            }
-        }
-    }
-
-    /// Flows for which the card is too small, told once.
-    fn reject(&mut self, report: Report) {
-        for (id, why) in &report.rejected {
-            if self.rejected.insert(*id) {
-                let name = &self.switch.name;
-                self.lines.warn(|| {
-                    format!("switch {name}: flow {id} is in no hardware, and there is no software: {why}")
-                });
-            }
-        }
-        if let Some(offload) = &self.offload {
-            self.rejected.retain(|id| offload.place(*id).is_some_and(|p| matches!(p, Place::Software(_))));
-        }
-    }
-
-    fn transport(&self) -> Transport {
-        match self.switch.card.as_ref().map(|c| c.transport) {
-            Some(TransportChoice::Card) => Transport::Card,
-            _ => Transport::Software,
-        }
-    }
-
-    fn sync(&mut self, switch: &Switch, map: PortMap, now: Time) -> Result<Report, OffloadError> {
-        let (watched, transport) = (self.watched(), self.transport());
-        let (Some(opened), Some(table)) = (&mut self.card, switch.pipeline().tables.first()) else {
-            return Ok(Report::default());
-        };
-        if self.recovery.is_clearing() {
-            return Ok(Report::default());
-        }
-        let row_counters = self.switch.card.as_ref().and_then(|c| c.row_counters).map(|r| match r {
-            RowCounters::Accumulate => profile::RowCounters::Accumulate,
-            RowCounters::ClearOnRead => profile::RowCounters::ClearOnRead,
-        });
-        let Some(rows) = opened.profile.flow_table else { return Ok(Report::default()) };
-        if self.offload.is_none() {
-            let options = Options { transport, row_counters, ..Options::default() };
-            self.offload = Some(Offload::start(rows, map.clone(), options, now, &mut opened.card)?);
-            if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
-                opened.card.write32(dog.enable, 1)?;
-            }
-        }
-        let Some(offload) = &mut self.offload else { return Ok(Report::default()) };
-        offload.set_ports(map);
-        offload.sync(table, now, &mut opened.card)
-    }
-
     pub(super) fn watched(&self) -> bool {
         self.switch.card.as_ref().is_some_and(|c| c.watchdog)
     }
@@ -333,17 +177,17 @@ impl PacketIo for CardIo {
         // The ports of a card without a driver have no interface.
         let have = |p: &&IoPort| self.injects || self.cpu_ports || !self.card_ports.contains_key(&p.number);
         let wired: Vec<IoPort> = ports.iter().filter(have).cloned().collect();
-        self.wires.set_ports(&wired)
+        self.packets.set_ports(&wired)
     }
 
     fn descriptors(&self) -> Vec<(u32, BorrowedFd<'_>)> {
-        self.wires.descriptors()
+        self.packets.descriptors()
     }
 
     fn receive(&mut self, from: u32, batch: &mut Batch, now: Time) -> io::Result<()> {
         let card_port = self.card_ports.get(&from).copied();
         let Some(card_port) = card_port.filter(|_| self.injects) else {
-            self.wires.receive(from, batch, now)?;
+            self.packets.receive(from, batch, now)?;
             if card_port.is_some() {
                 self.seen(batch, now);
             }
@@ -351,7 +195,7 @@ impl PacketIo for CardIo {
         };
         let mut scratch = self.scratch.take().unwrap_or_else(|| Batch::new(self.mtu));
         scratch.clear();
-        let outcome = self.wires.receive(from, &mut scratch, now);
+        let outcome = self.packets.receive(from, &mut scratch, now);
         let frames: Vec<&[u8]> = scratch.frames().map(|(_, frame)| &*frame).collect();
         for frames in frames.chunks(BURST) {
             for (number, frame) in self.inject(queue(card_port), frames, now) {
@@ -367,23 +211,23 @@ impl PacketIo for CardIo {
 
     fn transmit(&mut self, port: u32, queue: Option<u32>, frame: &[u8], now: Time) {
         let Some(card_port) = self.card_ports.get(&port).copied() else {
-            return self.wires.transmit(port, queue, frame, now);
+            return self.packets.transmit(port, queue, frame, now);
         };
         if !self.cpu_ports {
             self.lost.entry(port).or_default().sent += 1;
         } else if self.injects {
             self.inject(cpu_queue(card_port), &[frame], now);
         } else {
-            self.wires.transmit(port, None, frame, now);
+            self.packets.transmit(port, None, frame, now);
         }
     }
 
     fn flush(&mut self, now: Time) {
-        self.wires.flush(now);
+        self.packets.flush(now);
     }
 
-    fn losses(&mut self, port: u32) -> IoLosses {
-        let mut losses = self.wires.losses(port);
+    fn losses(&mut self, port: u32) -> IoDrops {
+        let mut losses = self.packets.losses(port);
         if let Some(lost) = self.lost.get(&port) {
             losses.received += lost.received;
             losses.sent += lost.sent;
@@ -391,7 +235,7 @@ impl PacketIo for CardIo {
         losses
     }
 
-    fn tend(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
+    fn poll_offload(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         self.reopen(now);
         self.recover(switch, now);
         self.follow(switch, now);
@@ -408,7 +252,7 @@ impl PacketIo for CardIo {
         Some(next.min(self.recovery.deadline()))
     }
 
-    fn freshen(&mut self, switch: &mut Switch, now: Time) {
+    fn refresh_counters(&mut self, switch: &mut Switch, now: Time) {
         if self.recovery.is_clearing() {
             return;
         }
@@ -418,7 +262,7 @@ impl PacketIo for CardIo {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         let Some(table) = switch.pipeline().tables.first() else { return };
         match offload.sweep_due(table, now, &mut opened.card) {
-            Ok(credits) => credit(switch, credits),
+            Ok(deltas) => add_counters(switch, deltas),
             Err(error) => self.fail("reading the card's counters", &error, now),
         }
     }
@@ -489,32 +333,6 @@ impl PacketIo for CardIo {
             lines.push(format!("it has lost its rows {} times; they were written again", self.flushed));
         }
         lines
-    }
-}
-
-impl CardIo {
-    /// Frames came to software: for those of rules without a row, exact entries are made.
-    fn seen(&mut self, batch: &mut Batch, now: Time) {
-        let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
-        if self.recovery.is_clearing() {
-            return;
-        }
-        let mut failed = None;
-        for (number, frame) in batch.frames() {
-            if let Err(error) = offload.packet_seen(frame, number, now, &mut opened.card) {
-                failed = Some(error);
-                break;
-            }
-        }
-        if let Some(error) = failed {
-            self.fail("making an exact entry", &error, now);
-        }
-    }
-}
-
-pub(super) fn credit(switch: &mut Switch, credits: Vec<Credit>) {
-    for c in credits {
-        switch.credit(c.flow, c.packets, c.bytes, c.last_used);
     }
 }
 

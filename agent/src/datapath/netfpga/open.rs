@@ -1,6 +1,7 @@
 //! Opens a switch's card: one writer, the right bitfile, and what it can.
 
-use crate::config::{CardConfig, SwitchConfig};
+use super::config::CardConfig;
+use crate::config::SwitchConfig;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;

@@ -336,7 +336,7 @@ impl CardIo {
             let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return Ok(()) };
             self.recovery.settings = Settings::read(&opened.profile, &mut opened.card)?;
             match offload.sweep_all(now, &mut opened.card) {
-                Ok(credits) => super::offload_io::credit(switch, credits),
+                Ok(deltas) => super::table_sync::add_counters(switch, deltas),
                 // The look-up's registers may be what is stuck; what they had counted is lost then.
                 Err(error) => tracing::warn!("switch {}: {}", self.switch.name, chain(&error)),
             }

@@ -1,9 +1,10 @@
 //! What a card is asked once a second: counters, clock, links, its watchdog, and whether it still holds
 //! what was written; and the limiters that are set then.
 
-use super::offload_io::{CardIo, credit};
+use super::config::ClockChoice;
+use super::offload_io::CardIo;
 use super::shared;
-use crate::config::ClockChoice;
+use super::table_sync::add_counters;
 use tandem_fpga_card::info;
 use tandem_fpga_config::counters::Reading;
 use tandem_fpga_config::limiter::Setting;
@@ -18,7 +19,7 @@ impl CardIo {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         self.swept = now;
         match offload.sweep(now, &mut opened.card) {
-            Ok(credits) => credit(switch, credits),
+            Ok(deltas) => add_counters(switch, deltas),
             Err(error) => return self.fail("reading the card's counters", &error, now),
         }
         if self.switch.card.as_ref().is_some_and(|c| c.clock == ClockChoice::Card) {

@@ -5,31 +5,28 @@
 //! where they have changed) and forwards by them before a controller is there; between the two nothing is forwarded. Each port is locked
 //! by an abstract socket in the network namespace, which is gone when its process is: a second agent on the same interface is refused.
 
-use super::io::{IoPort, PacketIo};
-use super::{Engine, EnginePort, Target, View};
+use super::io::PacketIo;
+use super::lifecycle::{targets, versions};
+use super::running::{Running, is_other, shared};
+use super::SwitchDump;
 use crate::config::{Address, Config, SwitchConfig};
-use crate::datapath::netfpga::{self, Talk};
+use crate::datapath::netfpga::Talk;
 use crate::datapath::port_admin_state::PortAdminState;
 use crate::datapath::shaping::Shaping;
 use crate::datapath::{
-    Adopt, Datapath, Outcome, Presented, PresentedPort, Selection, SwitchReport, elsewhere, mgmt_interfaces,
-    ovs, port_counters,
+    Adopt, ApplyResult, Datapath, PortCapabilities, RunMode, Selection, SwitchCapabilities, SwitchReport,
+    mgmt_interfaces, occupied, ovs, port_counters,
 };
 use crate::desired::{Fault, Port, Switch};
-use crate::local_socket;
 use crate::nic;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tandem_linux::ethtool::Ethtool;
-use tandem_linux::link::{self, Interface};
+use tandem_linux::link::{self};
 use tandem_linux::link_monitor::{End, LinkMonitor};
 use tandem_linux::netlink::Netlink;
-use tandem_openflow::switch::{Cfg, Description, Queue};
 
 /// Makes the way to the wires of a switch.
 pub type MakeIo = Box<dyn Fn(&Switch) -> Result<Box<dyn PacketIo>, String> + Send>;
@@ -45,84 +42,45 @@ pub struct Ports {
 
 /// See the module.
 pub struct Soft {
-    folder: PathBuf,
-    kind: &'static str,
-    make: MakeIo,
-    switches: Vec<SwitchConfig>,
-    known: BTreeMap<String, Ports>,
+    pub(super) folder: PathBuf,
+    pub(super) kind: &'static str,
+    pub(super) make: MakeIo,
+    pub(super) switches: Vec<SwitchConfig>,
+    pub(super) known: BTreeMap<String, Ports>,
     /// A port of them was refused when they were last applied.
-    withheld: bool,
-    controller: Address,
+    pub(super) withheld: bool,
+    pub(super) controller: Address,
     /// Who may use the switches' management sockets.
-    group: Option<String>,
+    pub(super) group: Option<String>,
     /// Open vSwitch's database, where there is one: its ports are not free.
-    database: PathBuf,
-    /// This process stays, so that a switch can live in it.
-    keeper: bool,
-    shaping: Shaping,
-    admin_state: PortAdminState,
-    wanted: Vec<Switch>,
-    left: Vec<String>,
-    made: Vec<Switch>,
-    running: Arc<Mutex<Running>>,
+    pub(super) database: PathBuf,
+    /// A switch can live in a daemon only.
+    pub(super) mode: RunMode,
+    pub(super) shaping: Shaping,
+    pub(super) admin_state: PortAdminState,
+    pub(super) wanted: Vec<Switch>,
+    pub(super) left: Vec<String>,
+    pub(super) made: Vec<Switch>,
+    pub(super) running: Arc<Mutex<Running>>,
     /// Ends the thread that hears of interfaces.
-    watch: Option<End>,
-    ethtool: Option<Ethtool>,
-    notices: Vec<Fault>,
+    pub(super) watch: Option<End>,
+    pub(super) ethtool: Option<Ethtool>,
+    pub(super) notices: Vec<Fault>,
     /// When switches that do not run were tried again, and what came of it.
-    tried: Option<Instant>,
-    missing: Vec<Fault>,
+    pub(super) tried: Option<Instant>,
+    pub(super) missing: Vec<Fault>,
 }
 
 /// How often a switch that could not be started is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The switches that run, shared with the thread that hears of interfaces.
-#[derive(Default)]
-struct Running(BTreeMap<String, One>);
-
-struct One {
-    engine: Engine,
-    /// What it was started as.
-    switch: Switch,
-    /// Its ports as they are wanted.
-    ports: Vec<Port>,
-    /// Its ports as the engine has them.
-    sent: Vec<EnginePort>,
-    /// What speaks against the others.
-    faults: Vec<Fault>,
-    /// By interface number.
-    locks: BTreeMap<u32, UnixDatagram>,
-    known: Option<Ports>,
-    /// The state of the tables whose flows were written down.
-    kept: u64,
-}
-
-fn shared(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// OpenFlow version bytes, from the words that Open vSwitch has for them.
-fn versions(protocols: &[String]) -> Result<Vec<u8>, String> {
-    let version = |word: &String| match word.as_str() {
-        "OpenFlow10" => Ok(1),
-        "OpenFlow13" => Ok(4),
-        other => Err(format!("protocol {other:?}: this switch speaks OpenFlow10 and OpenFlow13")),
-    };
-    protocols.iter().map(version).collect()
-}
-
-fn targets(switch: &Switch) -> Result<Vec<Target>, String> {
-    switch.controllers.iter().map(|c| Target::parse(c, &switch.name)).collect()
-}
-
 impl Soft {
-    /// With what a configuration says, for its switches of this kind. A `keeper` is a process that stays.
+    /// With what a configuration says, for its switches of this kind.
     pub fn new(
         config: &Config,
         switches: Vec<SwitchConfig>,
         kind: &'static str,
-        keeper: bool,
+        mode: RunMode,
         make: MakeIo,
     ) -> Soft {
         // Apart from another datapath's: each gives back only what it has taken.
@@ -139,7 +97,7 @@ impl Soft {
             controller: config.controller.clone(),
             group: config.group.clone(),
             database: config.ovs.database.clone(),
-            keeper,
+            mode,
             wanted: Vec::new(),
             left: Vec::new(),
             made: Vec::new(),
@@ -170,51 +128,6 @@ impl Soft {
         switches
     }
 
-    /// What it is made of, in the words of OFPMP_DESC.
-    fn cfg(&self, switch: &Switch) -> Result<Cfg, String> {
-        Ok(Cfg {
-            dpid: switch.datapath_id,
-            versions: versions(&switch.protocols)?,
-            description: Description {
-                manufacturer: "Tandem".into(),
-                hardware: self.kind.into(),
-                software: concat!("tandem-agent ", env!("CARGO_PKG_VERSION")).into(),
-                serial: "None".into(),
-                datapath: switch.name.clone(),
-            },
-            // A card looks a packet up once.
-            tables: if self.kind == "netfpga" { 1 } else { Cfg::default().tables },
-            ..Cfg::default()
-        })
-    }
-
-    fn start(&self, switch: &Switch) -> Result<One, String> {
-        let said = |what: &str, path: &Path| {
-            let path = path.display().to_string();
-            let what = what.to_owned();
-            move |error: std::io::Error| format!("{what} {path}: {error}")
-        };
-        std::fs::create_dir_all(&self.folder).map_err(said("making", &self.folder))?;
-        let path = self.folder.join(format!("{}.mgmt", switch.name));
-        let peers = local_socket::peers(self.group.as_deref()).map_err(|e| e.to_string())?;
-        let guests = local_socket::listen(&path, self.group.as_deref())
-            .map_err(|error| format!("listening on {}: {error}", path.display()))?;
-        let flows = std::fs::read(self.flows(&switch.name)).unwrap_or_default();
-        let io = (self.make)(switch)?;
-        let engine = Engine::start(&switch.name, self.cfg(switch)?, io, Some((guests, peers)), flows)
-            .map_err(|e| format!("starting its engine: {e}"))?;
-        Ok(One {
-            engine,
-            switch: switch.clone(),
-            ports: Vec::new(),
-            sent: Vec::new(),
-            faults: Vec::new(),
-            locks: BTreeMap::new(),
-            known: self.known.get(&switch.name).cloned(),
-            kept: 0,
-        })
-    }
-
     /// Faults of ports that do not run here and whose interfaces are somebody else's.
     fn not_free(&self, wanted: &[Switch]) -> Vec<Fault> {
         let mut new = self.with_interfaces(wanted);
@@ -232,11 +145,7 @@ impl Soft {
         let Ok(all) = Netlink::open().and_then(|mut n| link::list_bare(&mut n)) else { return Vec::new() };
         // A database that does not answer has no ports that forward.
         let there = ovs::ports_there(&self.database).unwrap_or_default();
-        elsewhere::refuse(&new, &all, &there, false)
-    }
-
-    fn flows(&self, switch: &str) -> PathBuf {
-        self.folder.join(format!("{switch}.flows"))
+        occupied::refuse(&new, &all, &there, false)
     }
 
     /// Hears of interfaces from now on.
@@ -279,77 +188,6 @@ impl Soft {
             Err(error) => (0, vec![Fault::new("", None, error)]),
         }
     }
-
-    /// Starts what is new, ends what is not wanted any more, and tells each its controllers.
-    fn engines(&mut self, wanted: &[Switch], left: &[String], outcome: &mut Outcome) {
-        let running = self.running.clone();
-        let mut running = shared(&running);
-        let before = running.0.len();
-        running.0.retain(|name, _| wanted.iter().any(|s| s.name == *name) || left.contains(name));
-        outcome.changes += before - running.0.len();
-        for switch in wanted {
-            let is_other = running.0.get(&switch.name).is_some_and(|one| is_other(one, switch));
-            if is_other {
-                running.0.remove(&switch.name);
-            }
-            if !running.0.contains_key(&switch.name) {
-                match self.start(switch) {
-                    Ok(one) => drop(running.0.insert(switch.name.clone(), one)),
-                    Err(why) => {
-                        outcome.faults.push(Fault::new(&switch.name, None, why));
-                        continue;
-                    }
-                }
-                outcome.changes += 1;
-            }
-            let Some(one) = running.0.get_mut(&switch.name) else { continue };
-            one.ports.clone_from(&switch.ports);
-            match targets(switch) {
-                Ok(targets) => drop(one.engine.set_controllers(targets)),
-                Err(why) => outcome.faults.push(Fault::new(&switch.name, None, why)),
-            }
-            one.switch.controllers.clone_from(&switch.controllers);
-        }
-    }
-
-    /// Takes away switches whose thread has ended, which is a fault of this program; they are to be started again.
-    fn ended(&mut self) -> Vec<Fault> {
-        let mut said = Vec::new();
-        shared(&self.running).0.retain(|name, one| {
-            let runs = one.engine.runs();
-            if !runs {
-                let why = "its engine has ended, which it should not; it is started again with the flows that were kept";
-                said.push(Fault::new(name, None, why));
-            }
-            runs
-        });
-        said
-    }
-
-    /// Writes down the flows of switches whose tables have changed.
-    fn keep(&mut self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let running = self.running.clone();
-        for (name, one) in &mut shared(&running).0 {
-            let (generation, flows) = match one.engine.kept(one.kept) {
-                Ok(Some(kept)) => kept,
-                Ok(None) => continue,
-                Err(error) => {
-                    faults.push(Fault::new(name, None, error.to_string()));
-                    continue;
-                }
-            };
-            one.kept = generation;
-            let file = self.flows(name);
-            let beside = file.with_extension("new");
-            let written = std::fs::write(&beside, flows).and_then(|()| std::fs::rename(&beside, &file));
-            if let Err(error) = written {
-                let why = format!("its flows could not be kept for a restart: {}: {error}", file.display());
-                faults.push(Fault::new(name, None, why));
-            }
-        }
-        faults
-    }
 }
 
 impl Drop for Soft {
@@ -359,161 +197,19 @@ impl Drop for Soft {
     }
 }
 
-/// True when a switch has to begin anew to become what is wanted.
-fn is_other(one: &One, switch: &Switch) -> bool {
-    (one.switch.datapath_id, &one.switch.protocols) != (switch.datapath_id, &switch.protocols)
-}
-
-impl Running {
-    /// Tells each engine what its ports are now. How many were told something new.
-    fn refresh(&mut self, ethtool: &mut Option<Ethtool>) -> Result<usize, String> {
-        if self.0.is_empty() {
-            return Ok(0);
-        }
-        let all =
-            Netlink::open().and_then(|mut n| link::list_bare(&mut n)).map_err(|error| error.to_string())?;
-        let there: BTreeMap<&str, &Interface> = all.iter().map(|i| (i.name.as_str(), i)).collect();
-        let mut changes = 0;
-        for (name, one) in &mut self.0 {
-            changes += usize::from(one.refresh(name, &there, ethtool));
-        }
-        Ok(changes)
-    }
-}
-
-impl One {
-    fn refresh(
-        &mut self,
-        name: &str,
-        there: &BTreeMap<&str, &Interface>,
-        ethtool: &mut Option<Ethtool>,
-    ) -> bool {
-        let mut ports = Vec::new();
-        self.faults.clear();
-        let wanted = |index: u32| {
-            self.ports.iter().any(|p| there.get(p.interface.as_str()).is_some_and(|i| i.index == index))
-        };
-        let locks = std::mem::take(&mut self.locks);
-        self.locks = locks.into_iter().filter(|(index, _)| wanted(*index)).collect();
-        for port in &self.ports {
-            // One that is not there is told by who shapes it, and comes back by itself.
-            let link =
-                self.known.as_ref().and_then(|k| netfpga::shared(&k.talk).links.get(&port.number).copied());
-            let Some(interface) = there.get(port.interface.as_str()) else {
-                if self.known.as_ref().is_some_and(|k| k.bare.contains(&port.number)) {
-                    ports.push(bare_port(port, link.unwrap_or(false)));
-                }
-                continue;
-            };
-            if let Entry::Vacant(place) = self.locks.entry(interface.index) {
-                match lock(interface.index) {
-                    Ok(lock) => drop(place.insert(lock)),
-                    Err(error) => {
-                        let why = format!(
-                            "{} is a port of another agent's switch on this machine, or somebody holds the lock of it ({error}; the abstract \
-                             socket @tandem-port/{}, which any user can take: `ss -xlp` names its process); stop that agent or process, or \
-                             take the port out of one agent.toml",
-                            port.interface, interface.index
-                        );
-                        self.faults.push(Fault::new(name, Some(port.number), why));
-                        continue;
-                    }
-                }
-            }
-            let known =
-                self.sent.iter().find(|p| p.io.index == interface.index && p.port.up == interface.running);
-            let speed = match known {
-                Some(known) => known.port.speed,
-                None => ethtool.as_mut().and_then(|e| nic::look(e, &port.interface).speed),
-            };
-            let mut port = engine_port(port, interface, speed);
-            port.port.up &= link.unwrap_or(true);
-            ports.push(port);
-        }
-        // Ports that could not be had are tried again, with or without a change.
-        if ports == self.sent {
-            return false;
-        }
-        match self.engine.set_ports(ports.clone()) {
-            Ok(refused) => {
-                let refused: BTreeMap<u32, String> = refused.into_iter().collect();
-                ports.retain(|p| !refused.contains_key(&p.io.number));
-                self.faults.extend(refused.into_iter().map(|(n, why)| Fault::new(name, Some(n), why)));
-            }
-            Err(error) => self.faults.push(Fault::new(name, None, error.to_string())),
-        }
-        self.sent = ports;
-        true
-    }
-}
-
-fn engine_port(port: &Port, interface: &Interface, speed: Option<u64>) -> EnginePort {
-    let rate = port.rate.map_or(0, |r| r.0).max(1);
-    // In tenths of a percent (OF 1.3.5 section 7.2.2).
-    let share =
-        |part: u64| u16::try_from(u128::from(part) * 1000 / u128::from(rate)).unwrap_or(1000).min(1000);
-    let queues = (0u32..).zip(&port.classes).map(|(id, class)| Queue {
-        id,
-        min: Some(share(class.rate.0)),
-        max: class.ceiling.map(|c| share(c.0)),
-    });
-    EnginePort {
-        io: IoPort {
-            number: port.number,
-            interface: port.interface.clone(),
-            index: interface.index,
-            mtu: interface.mtu,
-            queues: port.classes.len() as u32,
-        },
-        port: tandem_openflow::switch::Port {
-            number: port.number,
-            name: port.interface.clone(),
-            mac: interface.mac,
-            up: interface.running,
-            speed,
-            config: 0,
-            queues: queues.collect(),
-        },
-    }
-}
-
-/// A port that has no interface.
-fn bare_port(port: &Port, up: bool) -> EnginePort {
-    let interface = Interface {
-        index: u32::MAX - port.number,
-        name: port.interface.clone(),
-        up,
-        running: up,
-        master: None,
-        kind: None,
-        lower: None,
-        mtu: 1500,
-        mac: [0; 6],
-        stats: None,
-    };
-    let mut bare = engine_port(port, &interface, Some(1_000_000_000));
-    bare.port.up = up;
-    bare
-}
-
-/// Takes the lock of an interface: abstract names are a network namespace's own, and go with their process.
-fn lock(index: u32) -> std::io::Result<UnixDatagram> {
-    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("tandem-port/{index}"))?)
-}
-
 impl Datapath for Soft {
-    fn present(&mut self) -> Vec<Presented> {
+    fn capabilities(&mut self) -> Vec<SwitchCapabilities> {
         let (kind, ethtool) = (self.kind, &mut self.ethtool);
         let mut all = Vec::new();
         for switch in &self.switches {
-            let ports = switch.ports.iter().map(|p| PresentedPort {
+            let ports = switch.ports.iter().map(|p| PortCapabilities {
                 number: p.number,
                 interface: p.interface.clone(),
                 selection: if p.queueing { Selection::Queue } else { Selection::None },
-                speed: ethtool.as_mut().and_then(|e| nic::look(e, &p.interface).speed),
+                speed: ethtool.as_mut().and_then(|e| nic::inspect(e, &p.interface).speed),
             });
             let ports = ports.collect();
-            all.push(Presented { name: switch.name.clone(), datapath: kind.into(), ports });
+            all.push(SwitchCapabilities { name: switch.name.clone(), datapath: kind.into(), ports });
         }
         all
     }
@@ -522,7 +218,7 @@ impl Datapath for Soft {
         let mut faults = mgmt_interfaces::refuse(&self.controller, wanted);
         for switch in wanted {
             let mut say = |why: String| faults.push(Fault::new(&switch.name, None, why));
-            if !self.keeper {
+            if self.mode == RunMode::Command {
                 say(format!(
                     "a {} switch lives in the agent that runs, not in a command that ends; start tandem-agent, with the file as `initial` in agent.toml if there is no controller",
                     self.kind
@@ -538,7 +234,7 @@ impl Datapath for Soft {
         faults
     }
 
-    fn gaps(&mut self, wanted: &[Switch]) -> Vec<Fault> {
+    fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault> {
         let running = shared(&self.running);
         let others = wanted.iter().filter(|s| running.0.get(&s.name).is_some_and(|one| is_other(one, s)));
         let why =
@@ -546,9 +242,9 @@ impl Datapath for Soft {
         others.map(|s| Fault::new(&s.name, None, why)).collect()
     }
 
-    fn apply(&mut self, wanted: &[Switch], left: &[String], _adopt: Adopt) -> Outcome {
-        let mut outcome = Outcome::default();
-        if !self.keeper {
+    fn apply(&mut self, wanted: &[Switch], left: &[String], _adopt: Adopt) -> ApplyResult {
+        let mut outcome = ApplyResult::default();
+        if self.mode == RunMode::Command {
             return outcome;
         }
         if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
@@ -605,8 +301,8 @@ impl Datapath for Soft {
         outcome
     }
 
-    fn mend(&mut self) -> Outcome {
-        let mut outcome = Outcome::default();
+    fn reconcile(&mut self) -> ApplyResult {
+        let mut outcome = ApplyResult::default();
         if self.wanted.is_empty() && self.left.is_empty() {
             return outcome;
         }
@@ -634,7 +330,7 @@ impl Datapath for Soft {
         outcome.faults.extend(faults);
         match Netlink::open().and_then(|mut n| link::list_bare(&mut n)) {
             Ok(interfaces) => {
-                let (changes, mut said) = self.shaping.mend(&interfaces);
+                let (changes, mut said) = self.shaping.reconcile(&interfaces);
                 outcome.changes += changes;
                 if self.admin_state.is_due(&self.made, &interfaces) {
                     let made = self.made.clone();
@@ -655,7 +351,7 @@ impl Datapath for Soft {
         outcome
     }
 
-    fn notices(&mut self, _wait: bool) -> Vec<Fault> {
+    fn take_events(&mut self, _wait: bool) -> Vec<Fault> {
         std::mem::take(&mut self.notices)
     }
 
@@ -663,9 +359,9 @@ impl Datapath for Soft {
         port_counters::report(wanted, &mut self.ethtool)
     }
 
-    fn views(&mut self) -> Vec<(String, View)> {
+    fn dump_flows(&mut self) -> Vec<(String, SwitchDump)> {
         let running = shared(&self.running);
-        running.0.iter().filter_map(|(name, one)| Some((name.clone(), one.engine.look().ok()?))).collect()
+        running.0.iter().filter_map(|(name, one)| Some((name.clone(), one.engine.dump().ok()?))).collect()
     }
 
     fn release(&mut self) -> Result<Vec<String>, String> {

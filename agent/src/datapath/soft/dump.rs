@@ -10,19 +10,19 @@ use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
 
 /// What a switch shows of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct View {
+pub struct SwitchDump {
     /// Its controllers, each with why it is not connected; empty when it is.
     pub controllers: Vec<(String, String)>,
     /// What people should know of what is under it, a line each.
     #[serde(default)]
     pub about: Vec<String>,
     /// Its flows.
-    pub flows: Vec<FlowView>,
+    pub flows: Vec<DumpedFlow>,
 }
 
 /// A flow, for people.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FlowView {
+pub struct DumpedFlow {
     /// Its table.
     pub table: u8,
     /// Its priority.
@@ -42,10 +42,10 @@ pub struct FlowView {
 }
 
 /// The flows of a switch, by table, the highest priority first.
-pub(super) fn flows(switch: &Switch) -> Vec<FlowView> {
+pub(super) fn flows(switch: &Switch) -> Vec<DumpedFlow> {
     let mut all = Vec::new();
     for (table, flows) in (0u8..).zip(&switch.pipeline().tables) {
-        all.extend(flows.iter().map(|f| FlowView {
+        all.extend(flows.iter().map(|f| DumpedFlow {
             table,
             priority: f.priority,
             cookie: f.cookie,

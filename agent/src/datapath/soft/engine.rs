@@ -9,10 +9,10 @@
 //! Nothing here waits for anything but the next event; a controller that does not answer, and a port that is gone, hold nobody up.
 
 use super::connection::{Connection, Target};
-use super::dump::{View, flows};
+use super::dump::{SwitchDump, flows};
 use super::flow_checkpoint;
 use super::io::PacketIo;
-use super::runtime::{EnginePort, Greeting, Wait, World};
+use super::runtime::{EnginePort, Greeting, Runtime, Wait};
 use crate::local_socket;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -53,7 +53,7 @@ const MTU: u32 = 1500;
 enum Order {
     Ports(Vec<EnginePort>, mpsc::SyncSender<Vec<(u32, String)>>),
     Controllers(Vec<Target>),
-    Look(mpsc::SyncSender<View>),
+    Dump(mpsc::SyncSender<SwitchDump>),
     Keep(u64, mpsc::SyncSender<Option<(u64, Vec<u8>)>>),
     End,
 }
@@ -98,11 +98,11 @@ impl Engine {
         let label = name.to_owned();
         let run = move || {
             let clock = Clock::start();
-            let world = World::new(io, clock.now());
+            let runtime = Runtime::new(io, clock.now());
             let mut core = Core {
                 name: label,
                 switch: Switch::new(cfg),
-                world,
+                runtime,
                 batch: Batch::new(MTU),
                 mtu: MTU,
                 epoll,
@@ -111,9 +111,9 @@ impl Engine {
                 guests,
                 refusals: RateLimiter::for_log_lines(clock.now()),
                 clock,
-                tend: None,
+                next_offload_poll: None,
             };
-            flow_checkpoint::restore(&mut core.switch, &flows, core.world.now);
+            flow_checkpoint::restore(&mut core.switch, &flows, core.runtime.now);
             core.run();
         };
         // 15 bytes is what the kernel shows of a thread's name.
@@ -158,8 +158,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine has ended.
-    pub fn look(&self) -> Result<View, Ended> {
-        self.ask(Order::Look)
+    pub fn dump(&self) -> Result<SwitchDump, Ended> {
+        self.ask(Order::Dump)
     }
 
     /// What the next process is to begin with, and the state of the tables that it is from; `None` when they are as they were at `last`.
@@ -197,7 +197,7 @@ impl Clock {
 struct Core {
     name: String,
     switch: Switch,
-    world: World,
+    runtime: Runtime,
     batch: Batch,
     mtu: u32,
     epoll: Epoll,
@@ -208,7 +208,7 @@ struct Core {
     refusals: RateLimiter,
     clock: Clock,
     /// When the way to the wires wants to be tended.
-    tend: Option<Time>,
+    next_offload_poll: Option<Time>,
 }
 
 impl Core {
@@ -223,7 +223,7 @@ impl Core {
                     return;
                 }
             };
-            self.world.now = self.clock.now();
+            self.runtime.now = self.clock.now();
             let mut told = false;
             for event in events.iter().take(count) {
                 let number = event.data() & !KIND;
@@ -244,32 +244,32 @@ impl Core {
                 }
             }
             told |= self.timers();
-            if told || self.tend.is_some_and(|t| t <= self.world.now) {
-                self.tend = self.world.io.tend(&mut self.switch, self.world.now);
+            if told || self.next_offload_poll.is_some_and(|t| t <= self.runtime.now) {
+                self.next_offload_poll = self.runtime.io.poll_offload(&mut self.switch, self.runtime.now);
             }
-            self.world.io.flush(self.world.now);
+            self.runtime.io.flush(self.runtime.now);
             self.finish();
         }
     }
 
     /// The hot path.
     fn packets(&mut self, port: u32) {
-        self.world.now = self.clock.now();
+        self.runtime.now = self.clock.now();
         self.batch.clear();
-        if let Err(error) = self.world.io.receive(port, &mut self.batch, self.world.now) {
+        if let Err(error) = self.runtime.io.receive(port, &mut self.batch, self.runtime.now) {
             // The interface went down or away, of which the ports' keeper hears otherwise.
             tracing::debug!("switch {} port {port}: {error}", self.name);
         }
         for (in_port, frame) in self.batch.frames() {
-            self.switch.on_packet(in_port, frame, self.world.now, &mut self.world);
+            self.switch.on_packet(in_port, frame, self.runtime.now, &mut self.runtime);
         }
-        self.world.io.flush(self.world.now);
+        self.runtime.io.flush(self.runtime.now);
     }
 
     /// How long nothing is to be done.
     fn patience(&self) -> EpollTimeout {
-        let dialling = self.world.slots.iter().filter_map(|s| s.connection.next_deadline());
-        let next = dialling.chain(self.switch.next_deadline()).chain(self.tend).min();
+        let dialling = self.runtime.slots.iter().filter_map(|s| s.connection.next_deadline());
+        let next = dialling.chain(self.switch.next_deadline()).chain(self.next_offload_poll).min();
         let Some(next) = next else { return EpollTimeout::NONE };
         let left = next.since(self.clock.now());
         // Rounded up, so that it is not woken before there is something to do.
@@ -279,10 +279,10 @@ impl Core {
 
     /// Time-outs of the switch, and connections that are to be dialled. True when the tables may have changed.
     fn timers(&mut self) -> bool {
-        let now = self.world.now;
-        for n in 0..self.world.slots.len() {
-            if self.world.slots[n].connection.next_deadline().is_some_and(|t| t <= now) {
-                let opened = self.world.slots[n].connection.advance(now);
+        let now = self.runtime.now;
+        for n in 0..self.runtime.slots.len() {
+            if self.runtime.slots[n].connection.next_deadline().is_some_and(|t| t <= now) {
+                let opened = self.runtime.slots[n].connection.advance(now);
                 if opened {
                     self.opened(n);
                 }
@@ -290,18 +290,18 @@ impl Core {
         }
         let due = self.switch.next_deadline().is_some_and(|t| t <= now);
         if due {
-            self.world.io.freshen(&mut self.switch, now);
-            self.switch.on_deadline(now, &mut self.world);
+            self.runtime.io.refresh_counters(&mut self.switch, now);
+            self.switch.on_deadline(now, &mut self.runtime);
         }
         due
     }
 
     fn opened(&mut self, n: usize) {
-        let now = self.world.now;
+        let now = self.runtime.now;
         // What the switch greets with is kept until the connection has its number.
         let mut first = Greeting::default();
         let id = self.switch.connected(now, &mut first);
-        let Some(slot) = self.world.slots.get_mut(n) else { return };
+        let Some(slot) = self.runtime.slots.get_mut(n) else { return };
         slot.connection.open(id, now);
         let _ = slot.connection.put(&first.0);
         if let Some(target) = slot.connection.target() {
@@ -313,22 +313,22 @@ impl Core {
         let Some((listener, peers)) = &self.guests else { return };
         let Ok((stream, _)) = listener.accept() else { return };
         if let Err(why) = local_socket::check_peer(&stream, peers) {
-            if self.refusals.take(self.world.now) {
+            if self.refusals.take(self.runtime.now) {
                 tracing::warn!("switch {}: its management socket: {why}", self.name);
             }
             return;
         }
-        let guests = self.world.slots.iter().filter(|s| s.connection.target().is_none()).count();
+        let guests = self.runtime.slots.iter().filter(|s| s.connection.target().is_none()).count();
         if guests >= GUESTS {
             return;
         }
-        let now = self.world.now;
+        let now = self.runtime.now;
         let mut first = Greeting::default();
         let id = self.switch.connected(now, &mut first);
         match Connection::of(stream, id) {
             Ok(mut connection) => {
                 let _ = connection.put(&first.0);
-                self.world.add(connection);
+                self.runtime.add(connection);
             }
             Err(_) => self.switch.closed(id),
         }
@@ -336,9 +336,9 @@ impl Core {
 
     /// Something has happened on a connection. True when messages were carried out.
     fn controller(&mut self, key: u64) -> bool {
-        let Some(n) = self.world.slots.iter().position(|s| s.key == key) else { return false };
-        let now = self.world.now;
-        let connection = &mut self.world.slots[n].connection;
+        let Some(n) = self.runtime.slots.iter().position(|s| s.key == key) else { return false };
+        let now = self.runtime.now;
+        let connection = &mut self.runtime.slots[n].connection;
         let Some(id) = connection.id() else {
             if connection.advance(now) {
                 self.opened(n);
@@ -351,23 +351,23 @@ impl Core {
         let mut any = false;
         while let Ok(Some((message, after))) = tandem_openflow::framing::next(rest) {
             rest = after;
-            if self.world.over.iter().any(|(over, _)| *over == id) {
+            if self.runtime.over.iter().any(|(over, _)| *over == id) {
                 break;
             }
             if message.get(1).is_some_and(|kind| COUNTED.contains(kind)) {
-                self.world.io.freshen(&mut self.switch, now);
+                self.runtime.io.refresh_counters(&mut self.switch, now);
             }
-            if let Err(why) = self.switch.on_message(id, message, now, &mut self.world) {
-                self.world.over.push((id, why.to_string()));
+            if let Err(why) = self.switch.on_message(id, message, now, &mut self.runtime) {
+                self.runtime.over.push((id, why.to_string()));
             }
             any = true;
         }
-        if any && let Some(slot) = self.world.by_id(id) {
+        if any && let Some(slot) = self.runtime.by_id(id) {
             slot.connection.is_good();
         }
         match (whole, ended) {
-            (Err(error), _) => self.world.over.push((id, error.to_string())),
-            (_, Some(error)) => self.world.over.push((id, error.to_string())),
+            (Err(error), _) => self.runtime.over.push((id, error.to_string())),
+            (_, Some(error)) => self.runtime.over.push((id, error.to_string())),
             _ => {}
         }
         any
@@ -375,23 +375,23 @@ impl Core {
 
     /// Sends what controllers are to get, ends what is over, and waits for what is new.
     fn finish(&mut self) {
-        for n in 0..self.world.slots.len() {
-            let slot = &mut self.world.slots[n];
+        for n in 0..self.runtime.slots.len() {
+            let slot = &mut self.runtime.slots[n];
             if let (Some(id), Err(error)) = (slot.connection.id(), slot.connection.flush()) {
-                self.world.over.push((id, error.to_string()));
+                self.runtime.over.push((id, error.to_string()));
             }
         }
-        for (id, why) in std::mem::take(&mut self.world.over) {
+        for (id, why) in std::mem::take(&mut self.runtime.over) {
             self.switch.closed(id);
-            let now = self.world.now;
-            let Some(slot) = self.world.by_id(id) else { continue };
+            let now = self.runtime.now;
+            let Some(slot) = self.runtime.by_id(id) else { continue };
             slot.connection.close(&why, now);
             if let Some(target) = slot.connection.target() {
                 tracing::info!("switch {}: no longer connected to {target}: {why}", self.name);
             }
         }
-        self.world.slots.retain(|s| !s.connection.is_over());
-        for (key, wait) in self.world.waits() {
+        self.runtime.slots.retain(|s| !s.connection.is_over());
+        for (key, wait) in self.runtime.waits() {
             let flags = |write| {
                 if write { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN }
             };
@@ -412,9 +412,9 @@ impl Core {
             Order::Ports(ports, reply) => {
                 let _ = reply.send(self.set_ports(ports));
             }
-            Order::Controllers(targets) => self.world.dial(&targets),
-            Order::Look(reply) => {
-                let _ = reply.send(self.look());
+            Order::Controllers(targets) => self.runtime.dial(&targets),
+            Order::Dump(reply) => {
+                let _ = reply.send(self.dump());
             }
             Order::Keep(last, reply) => {
                 let generation = self.switch.pipeline().generation();
@@ -426,49 +426,49 @@ impl Core {
     }
 
     fn set_ports(&mut self, ports: Vec<EnginePort>) -> Vec<(u32, String)> {
-        let now = self.world.now;
+        let now = self.runtime.now;
         let io: Vec<_> = ports.iter().map(|p| p.io.clone()).collect();
-        let before: Vec<_> = self.world.ports.values().map(|p| p.io.clone()).collect();
+        let before: Vec<_> = self.runtime.ports.values().map(|p| p.io.clone()).collect();
         let mut refused = Vec::new();
         let sorted = |mut list: Vec<super::io::IoPort>| {
             list.sort_by_key(|p| p.number);
             list
         };
-        if sorted(io.clone()) != before || !self.world.refused.is_empty() {
-            for (_, fd) in self.world.io.descriptors() {
+        if sorted(io.clone()) != before || !self.runtime.refused.is_empty() {
+            for (_, fd) in self.runtime.io.descriptors() {
                 let _ = self.epoll.delete(fd);
             }
-            refused = self.world.io.set_ports(&io);
-            for (number, fd) in self.world.io.descriptors() {
+            refused = self.runtime.io.set_ports(&io);
+            for (number, fd) in self.runtime.io.descriptors() {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, PORT | u64::from(number));
                 if let Err(error) = self.epoll.add(fd, event) {
                     refused.push((number, format!("waiting for its packets: {error}")));
                 }
             }
-            self.world.refused = refused.iter().map(|(n, _)| *n).collect();
+            self.runtime.refused = refused.iter().map(|(n, _)| *n).collect();
         }
         let mtu = ports.iter().map(|p| p.io.mtu).max().unwrap_or(MTU).max(MTU);
         if mtu != self.mtu {
             (self.mtu, self.batch) = (mtu, Batch::new(mtu));
         }
         let gone: Vec<u32> =
-            self.world.ports.keys().copied().filter(|n| !ports.iter().any(|p| p.io.number == *n)).collect();
+            self.runtime.ports.keys().copied().filter(|n| !ports.iter().any(|p| p.io.number == *n)).collect();
         for number in gone {
-            self.world.ports.remove(&number);
-            self.switch.unport(number, now, &mut self.world);
+            self.runtime.ports.remove(&number);
+            self.switch.unport(number, now, &mut self.runtime);
         }
         for port in ports {
             let number = port.io.number;
-            if self.world.ports.get(&number) != Some(&port) {
-                self.world.ports.insert(number, port.clone());
-                self.switch.port(port.port, now, &mut self.world);
+            if self.runtime.ports.get(&number) != Some(&port) {
+                self.runtime.ports.insert(number, port.clone());
+                self.switch.port(port.port, now, &mut self.runtime);
             }
         }
         refused
     }
 
-    fn look(&self) -> View {
-        let controllers = self.world.slots.iter().filter_map(|s| {
+    fn dump(&self) -> SwitchDump {
+        let controllers = self.runtime.slots.iter().filter_map(|s| {
             let target = s.connection.target()?.to_string();
             let trouble = match s.connection.id() {
                 Some(_) => String::new(),
@@ -477,6 +477,10 @@ impl Core {
             };
             Some((target, trouble))
         });
-        View { controllers: controllers.collect(), about: self.world.io.about(), flows: flows(&self.switch) }
+        SwitchDump {
+            controllers: controllers.collect(),
+            about: self.runtime.io.about(),
+            flows: flows(&self.switch),
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What stands between a switch's tables and its wires: the one seam of the soft switch.
 //!
-//! [`Wires`](super::packet_socket_io::Wires) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
+//! [`PacketSocketIo`](super::packet_socket_io::PacketSocketIo) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
 //! up itself hands on only those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
-//! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::tend`]).
+//! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::poll_offload`]).
 //!
 //! All calls come from the engine's one thread. Ports have their OpenFlow numbers throughout.
 
@@ -30,7 +30,7 @@ pub struct IoPort {
 
 /// What was lost on the way between wire and tables at a port, since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct IoLosses {
+pub struct IoDrops {
     /// Received, but nobody had time or room for it.
     pub received: u64,
     /// Received, and longer than the port's packets can be.
@@ -63,17 +63,17 @@ pub trait PacketIo: Send {
     fn flush(&mut self, now: Time);
 
     /// What was lost.
-    fn losses(&mut self, port: u32) -> IoLosses;
+    fn losses(&mut self, port: u32) -> IoDrops;
 
     /// Called after messages of controllers were carried out, after the switch's own time-outs, and when it wants to be (what it returned
     /// last): for whoever follows the tables, counts what it forwarded, or has to look after itself. Sockets have nothing to do here.
-    fn tend(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
+    fn poll_offload(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         let _ = (switch, now);
         None
     }
 
     /// Called before the tables' counters are told or decide over time-outs: whoever forwards by itself brings them up to date.
-    fn freshen(&mut self, switch: &mut Switch, now: Time) {
+    fn refresh_counters(&mut self, switch: &mut Switch, now: Time) {
         let _ = (switch, now);
     }
 

@@ -1,7 +1,7 @@
 //! Ports as packet sockets: one that receives per port, and one that sends per port and queue, whose priority names the class of the
 //! port's queueing. What a batch of packets leaves by each is sent with one system call.
 
-use super::io::{IoLosses, IoPort, PacketIo};
+use super::io::{IoDrops, IoPort, PacketIo};
 use crate::queues;
 use std::collections::BTreeMap;
 use std::io;
@@ -34,7 +34,7 @@ struct Wire {
 
 /// See the module.
 #[derive(Default)]
-pub struct Wires {
+pub struct PacketSocketIo {
     wires: Vec<Wire>,
     /// Where in `wires` a port is, by its number.
     at: BTreeMap<u32, usize>,
@@ -46,14 +46,14 @@ pub struct Wires {
     due: Vec<(usize, usize)>,
 }
 
-impl Wires {
+impl PacketSocketIo {
     /// Without ports.
-    pub fn new() -> Wires {
-        Wires::default()
+    pub fn new() -> PacketSocketIo {
+        PacketSocketIo::default()
     }
 }
 
-impl PacketIo for Wires {
+impl PacketIo for PacketSocketIo {
     fn set_ports(&mut self, ports: &[IoPort]) -> Vec<(u32, String)> {
         let mut refused = Vec::new();
         let mut old: BTreeMap<u32, Wire> = self.wires.drain(..).map(|w| (w.port.number, w)).collect();
@@ -141,13 +141,13 @@ impl PacketIo for Wires {
         self.data.clear();
     }
 
-    fn losses(&mut self, port: u32) -> IoLosses {
+    fn losses(&mut self, port: u32) -> IoDrops {
         let Some(wire) = self.at.get(&port).and_then(|at| self.wires.get_mut(*at)) else {
-            return IoLosses::default();
+            return IoDrops::default();
         };
         let received = wire.receiver.losses();
         let sockets = wire.senders.iter().flatten().filter_map(|s| s.socket.as_ref());
-        IoLosses {
+        IoDrops {
             received: received.overrun,
             oversized: received.oversized,
             sent: wire.lost + sockets.map(Transmitter::lost).sum::<u64>(),

@@ -37,7 +37,7 @@ pub(super) enum Wait<'a> {
 }
 
 /// See the module.
-pub(super) struct World {
+pub(super) struct Runtime {
     pub(super) io: Box<dyn PacketIo>,
     pub(super) ports: BTreeMap<u32, EnginePort>,
     pub(super) slots: Vec<Slot>,
@@ -54,9 +54,9 @@ pub(super) struct World {
     lines: PeerLines,
 }
 
-impl World {
-    pub(super) fn new(io: Box<dyn PacketIo>, now: Time) -> World {
-        World {
+impl Runtime {
+    pub(super) fn new(io: Box<dyn PacketIo>, now: Time) -> Runtime {
+        Runtime {
             io,
             ports: BTreeMap::new(),
             slots: Vec::new(),
@@ -122,7 +122,7 @@ impl World {
     }
 }
 
-impl Sink for World {
+impl Sink for Runtime {
     #[inline]
     fn transmit(&mut self, port: u32, queue: u32, frame: &[u8]) {
         self.io.transmit(port, (queue != NO_QUEUE).then_some(queue), frame, self.now);
