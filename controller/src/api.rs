@@ -17,10 +17,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Snapshot;
+use tandem_model as model;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Adoption, Answer, Ask, BitRate, Bytes, ClassId, GroupId, PortNo, Resources, ServerId, Share, SwitchId,
-    VmId, VmRequest,
+    Adoption, BitRate, Bytes, ClassId, GroupId, PortNo, Request, Resources, ServerId, Share, SwitchId, VmId,
+    VmRequest,
 };
 
 /// How long `?after=N` waits at most.
@@ -168,23 +169,25 @@ pub(crate) fn error(status: StatusCode, text: impl Into<String>) -> Response {
     (status, Json(ErrorBody { error: text.into(), rejection: None })).into_response()
 }
 
-pub(crate) fn answer(answer: Option<Answer>) -> Response {
+pub(crate) fn answer(answer: Option<model::Response>) -> Response {
     match answer {
         None => error(StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping"),
-        Some(Answer::VmRunning { vm }) => (StatusCode::CREATED, Json(vm)).into_response(),
-        Some(Answer::GroupCreated { group }) => {
+        Some(model::Response::VmRunning { vm }) => (StatusCode::CREATED, Json(vm)).into_response(),
+        Some(model::Response::GroupCreated { group }) => {
             (StatusCode::CREATED, Json(serde_json::json!({ "id": group }))).into_response()
         }
-        Some(Answer::Planned { plan }) => (StatusCode::OK, Json(plan)).into_response(),
-        Some(Answer::Migrating { migration }) => {
+        Some(model::Response::Planned { plan }) => (StatusCode::OK, Json(plan)).into_response(),
+        Some(model::Response::Migrating { migration }) => {
             (StatusCode::ACCEPTED, Json(serde_json::json!({ "id": migration }))).into_response()
         }
-        Some(Answer::Done) => StatusCode::NO_CONTENT.into_response(),
-        Some(Answer::NotFound { what }) => error(StatusCode::NOT_FOUND, format!("there is no {what}")),
+        Some(model::Response::Done) => StatusCode::NO_CONTENT.into_response(),
+        Some(model::Response::NotFound { what }) => {
+            error(StatusCode::NOT_FOUND, format!("there is no {what}"))
+        }
         // The data centre or the store could not do it; it may be asked again.
-        Some(Answer::Failed { why }) => error(StatusCode::SERVICE_UNAVAILABLE, why),
-        Some(Answer::Conflict { why }) => error(StatusCode::CONFLICT, why),
-        Some(Answer::Rejected { rejection }) => {
+        Some(model::Response::Failed { why }) => error(StatusCode::SERVICE_UNAVAILABLE, why),
+        Some(model::Response::Conflict { why }) => error(StatusCode::CONFLICT, why),
+        Some(model::Response::Rejected { rejection }) => {
             let body = ErrorBody { error: rejection.summary.clone(), rejection: Some(rejection) };
             (StatusCode::CONFLICT, Json(body)).into_response()
         }
@@ -207,7 +210,7 @@ async fn request_vm(State(hub): State<Handle>, Body(body): Body<VmBody>) -> Resp
         Err(why) => return error(StatusCode::NOT_FOUND, why),
     };
     let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
-    answer(hub.ask(Ask::RequestVm { request }).await)
+    answer(hub.ask(Request::RequestVm { request }).await)
 }
 
 fn class_named(snapshot: &Snapshot, name: &str) -> Result<ClassId, String> {
@@ -251,7 +254,7 @@ async fn set_classes(State(hub): State<Handle>, Body(body): Body<Vec<ClassBody>>
             Err(why) => return error(StatusCode::NOT_FOUND, why),
         }
     }
-    answer(hub.ask(Ask::SetShares { shares }).await)
+    answer(hub.ask(Request::SetShares { shares }).await)
 }
 
 async fn show_vm(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
@@ -275,11 +278,11 @@ async fn resize_vm(
         Ok(resources) => resources,
         Err(why) => return error(StatusCode::BAD_REQUEST, why),
     };
-    answer(hub.ask(Ask::ResizeVm { vm: VmId(vm), resources }).await)
+    answer(hub.ask(Request::ResizeVm { vm: VmId(vm), resources }).await)
 }
 
 async fn delete_vm(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::DeleteVm { vm: VmId(vm) }).await)
+    answer(hub.ask(Request::DeleteVm { vm: VmId(vm) }).await)
 }
 
 /// The body of `POST /api/v1/strays/{vm}/adopt`: what is not kept with the VM.
@@ -353,7 +356,7 @@ async fn adopt_vm(
         name: body.name,
         image: body.image,
     };
-    answer(hub.ask(Ask::AdoptVm { vm: VmId(vm), server, known }).await)
+    answer(hub.ask(Request::AdoptVm { vm: VmId(vm), server, known }).await)
 }
 
 async fn stop_stray(
@@ -362,7 +365,7 @@ async fn stop_stray(
     QueryOf(q): QueryOf<OnServer>,
 ) -> Response {
     match server_named(&hub.snapshot.load(), q.server.as_deref()) {
-        Ok(server) => answer(hub.ask(Ask::StopStray { vm: VmId(vm), server }).await),
+        Ok(server) => answer(hub.ask(Request::StopStray { vm: VmId(vm), server }).await),
         Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
@@ -372,11 +375,11 @@ async fn create_group(State(hub): State<Handle>, Body(body): Body<GroupBody>) ->
     if different.len() < 2 {
         return error(StatusCode::BAD_REQUEST, "a group needs the addresses of at least two different VMs");
     }
-    answer(hub.ask(Ask::CreateGroup { members: body.members }).await)
+    answer(hub.ask(Request::CreateGroup { members: body.members }).await)
 }
 
 async fn delete_group(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::DeleteGroup { group: GroupId(group) }).await)
+    answer(hub.ask(Request::DeleteGroup { group: GroupId(group) }).await)
 }
 
 async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> Response {
@@ -418,7 +421,7 @@ async fn set_port(
     Body(body): Body<PortBody>,
 ) -> Response {
     match switch_named(&hub.snapshot.load(), &switch) {
-        Ok(switch) => answer(hub.ask(Ask::SetPort { switch, port: PortNo(port), up: body.up }).await),
+        Ok(switch) => answer(hub.ask(Request::SetPort { switch, port: PortNo(port), up: body.up }).await),
         Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
@@ -432,15 +435,15 @@ async fn pin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>, Body(body)
     let via: Result<Vec<SwitchId>, String> =
         body.switches.iter().map(|name| switch_named(&snapshot, name)).collect();
     match via {
-        Ok(via) => answer(hub.ask(Ask::PinPath { vm: VmId(vm), via }).await),
+        Ok(via) => answer(hub.ask(Request::PinPath { vm: VmId(vm), via }).await),
         Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
 
 async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::UnpinPath { vm: VmId(vm) }).await)
+    answer(hub.ask(Request::UnpinPath { vm: VmId(vm) }).await)
 }
 
 async fn poll(State(hub): State<Handle>) -> Response {
-    answer(hub.ask(Ask::PollNow).await)
+    answer(hub.ask(Request::PollNow).await)
 }

@@ -13,7 +13,7 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use tandem_core::recording::Recording;
 use tandem_core::{Core, Snapshot};
-use tandem_model::{Answer, Ask, Dpid, Effect, Event, Level, RequestId, StoreId};
+use tandem_model::{Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading (back-pressure).
@@ -31,7 +31,7 @@ pub enum Input {
     /// A fact.
     Event(Event),
     /// A question, and where its answer goes.
-    Ask(Ask, oneshot::Sender<Answer>),
+    Request(Request, oneshot::Sender<Response>),
     /// A fact from a switch's connection; void when another one drives the switch by now.
     Switch(Dpid, u64, Event),
     /// A switch is about to say `SwitchUp`; its effects go here.
@@ -59,9 +59,9 @@ pub struct Handle {
 
 impl Handle {
     /// Asks and waits for the answer; `None` when the controller is stopping.
-    pub async fn ask(&self, ask: Ask) -> Option<Answer> {
+    pub async fn ask(&self, ask: Request) -> Option<Response> {
         let (sender, receiver) = oneshot::channel();
-        self.inputs.send(Input::Ask(ask, sender)).await.ok()?;
+        self.inputs.send(Input::Request(ask, sender)).await.ok()?;
         receiver.await.ok()
     }
 }
@@ -75,7 +75,7 @@ pub struct Hub {
     store: Writer,
     /// Writes that the store's full queue did not take.
     not_stored: Vec<(StoreId, String)>,
-    waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
     last_request: u64,
     recording: Option<Recording<BufWriter<File>>>,
     wall_watch: WallWatch,
@@ -152,11 +152,11 @@ impl Hub {
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Event(event) => self.feed(event),
-            Input::Ask(ask, answer) => {
+            Input::Request(ask, answer) => {
                 self.last_request += 1;
                 let id = RequestId(self.last_request);
                 self.waiting.insert(id, answer);
-                self.feed(Event::Ask { id, ask });
+                self.feed(Event::Request { id, request: ask });
             }
             Input::Switch(dpid, connection, event) => {
                 if self.switches.get(&dpid).is_some_and(|(c, _)| *c == connection) {
@@ -236,14 +236,14 @@ impl Hub {
                 }
             }
             Effect::Store { .. } => {
-                if let Effect::Store { id, record } = effect
+                if let Effect::Store { id, op: record } = effect
                     && let Err(why) = self.store.write(id, record)
                 {
                     self.not_stored.push((id, why));
                 }
             }
-            Effect::Answer { .. } => {
-                if let Effect::Answer { id, answer } = effect
+            Effect::Response { .. } => {
+                if let Effect::Response { id, response: answer } = effect
                     && let Some(waiting) = self.waiting.remove(&id)
                 {
                     // Whoever asked may have gone; the answer is then nobody's.
@@ -263,15 +263,15 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::store::Store;
-    use tandem_model::{Record, Stored, site};
+    use tandem_model::{PersistedState, StoreOp, site};
 
     struct Nothing;
 
     impl Store for Nothing {
-        fn load(&mut self) -> anyhow::Result<Stored> {
-            Ok(Stored::default())
+        fn load(&mut self) -> anyhow::Result<PersistedState> {
+            Ok(PersistedState::default())
         }
-        fn commit(&mut self, _: &[Record]) -> anyhow::Result<()> {
+        fn commit(&mut self, _: &[StoreOp]) -> anyhow::Result<()> {
             Ok(())
         }
     }
@@ -280,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_was_closed_before_it_was_heard_displaces_nobody() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
-        let core = Core::new(Arc::new(site), Stored::default(), now());
+        let core = Core::new(Arc::new(site), PersistedState::default(), now());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
         let (mut hub, _handle) = Hub::new(core, (inputs, queue), writer, None);
@@ -293,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_hypervisor_service_that_takes_nothing_is_let_go_and_synchronised_anew() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
-        let core = Core::new(Arc::new(site), Stored::default(), now());
+        let core = Core::new(Arc::new(site), PersistedState::default(), now());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
         let (hub, handle) = Hub::new(core, (inputs.clone(), queue), writer, None);
@@ -306,7 +306,7 @@ mod tests {
             inputs.send(up()).await.expect("it runs");
         }
         // An answer says that all before it was handled.
-        handle.ask(Ask::PollNow).await.expect("it runs");
+        handle.ask(Request::PollNow).await.expect("it runs");
         let mut count = 0;
         let next = |taken: &mut mpsc::Receiver<Effect>| taken.try_recv();
         loop {

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tandem_core::Snapshot;
 use tandem_model::text::escaped;
-use tandem_model::{Aim, Ask, Manner, MigrationId, MoveOptions, PlanId, ServerId, VmId};
+use tandem_model::{MigrationId, MigrationMode, MoveOptions, PlanGoal, PlanId, Request, ServerId, VmId};
 
 /// The body of `POST /api/v1/migrations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct MigrationBody {
     pub to: Option<String>,
     /// Live or cold.
     #[serde(default)]
-    pub manner: Option<Manner>,
+    pub manner: Option<MigrationMode>,
     /// Also if it is not expected to converge.
     #[serde(default)]
     pub force: bool,
@@ -36,7 +36,7 @@ pub struct MigrationBody {
 #[serde(default, deny_unknown_fields)]
 pub struct How {
     /// Live or cold.
-    pub manner: Option<Manner>,
+    pub manner: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     pub force: bool,
 }
@@ -78,25 +78,25 @@ pub struct PlanBody {
     pub to: Option<String>,
     /// Live or cold.
     #[serde(default)]
-    pub manner: Option<Manner>,
+    pub manner: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     #[serde(default)]
     pub force: bool,
 }
 
 impl PlanBody {
-    fn aim(&self, snapshot: &Snapshot) -> Result<Aim, Bad> {
+    fn aim(&self, snapshot: &Snapshot) -> Result<PlanGoal, Bad> {
         let missing = |what: &str| (StatusCode::BAD_REQUEST, format!("say which: {what} is missing"));
         Ok(match self.aim {
-            AimWord::KeepPolicy => Aim::KeepPolicy,
-            AimWord::Relieve => Aim::Relieve,
+            AimWord::KeepPolicy => PlanGoal::KeepPolicy,
+            AimWord::Relieve => PlanGoal::Relieve,
             AimWord::Evacuate => {
                 let name = self.server.as_deref().ok_or_else(|| missing("server"))?;
-                Aim::Evacuate { server: server_named(snapshot, name)? }
+                PlanGoal::Evacuate { server: server_named(snapshot, name)? }
             }
             AimWord::Move => {
                 let vm = VmId(self.vm.ok_or_else(|| missing("vm"))?);
-                Aim::Move { vm, to: target(snapshot, self.to.as_deref())? }
+                PlanGoal::Move { vm, to: target(snapshot, self.to.as_deref())? }
             }
         })
     }
@@ -134,9 +134,9 @@ async fn migrate(State(hub): State<Handle>, Body(body): Body<MigrationBody>) -> 
     let MigrationBody { vm, to, manner, force } = body;
     let to = target(&hub.snapshot.load(), to.as_deref());
     match to {
-        Ok(to) => {
-            answer(hub.ask(Ask::MigrateVm { vm: VmId(vm), to, options: MoveOptions { manner, force } }).await)
-        }
+        Ok(to) => answer(
+            hub.ask(Request::MigrateVm { vm: VmId(vm), to, options: MoveOptions { manner, force } }).await,
+        ),
         Err((status, why)) => error(status, why),
     }
 }
@@ -152,14 +152,14 @@ async fn show_migration(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> R
 }
 
 async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::CancelMigration { migration: MigrationId(id) }).await)
+    answer(hub.ask(Request::CancelMigration { migration: MigrationId(id) }).await)
 }
 
 async fn plan(State(hub): State<Handle>, Body(body): Body<PlanBody>) -> Response {
     let options = MoveOptions { manner: body.manner, force: body.force };
     let aim = body.aim(&hub.snapshot.load());
     match aim {
-        Ok(aim) => answer(hub.ask(Ask::Plan { aim, options }).await),
+        Ok(aim) => answer(hub.ask(Request::Plan { aim, options }).await),
         Err((status, why)) => error(status, why),
     }
 }
@@ -175,11 +175,11 @@ async fn show_plan(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Respon
 }
 
 async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::ApplyPlan { plan: PlanId(id) }).await)
+    answer(hub.ask(Request::ApplyPlan { plan: PlanId(id) }).await)
 }
 
 async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> Response {
-    answer(hub.ask(Ask::StopPlan { plan: PlanId(id) }).await)
+    answer(hub.ask(Request::StopPlan { plan: PlanId(id) }).await)
 }
 
 async fn evacuate(
@@ -189,7 +189,7 @@ async fn evacuate(
 ) -> Response {
     let server = server_named(&hub.snapshot.load(), &server);
     match server {
-        Ok(server) => answer(hub.ask(Ask::EvacuateServer { server, options: how.into() }).await),
+        Ok(server) => answer(hub.ask(Request::EvacuateServer { server, options: how.into() }).await),
         Err((status, why)) => error(status, why),
     }
 }
@@ -197,7 +197,7 @@ async fn evacuate(
 async fn give_back(State(hub): State<Handle>, PathOf(server): PathOf<String>) -> Response {
     let server = server_named(&hub.snapshot.load(), &server);
     match server {
-        Ok(server) => answer(hub.ask(Ask::ReturnServer { server }).await),
+        Ok(server) => answer(hub.ask(Request::ReturnServer { server }).await),
         Err((status, why)) => error(status, why),
     }
 }

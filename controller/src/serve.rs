@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Recording};
-use tandem_model::{Site, Stored, site};
-use tandem_switch_driver::Cfg;
+use tandem_model::{PersistedState, Site, site};
+use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -130,12 +130,12 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let writer = Writer::start(Box::new(store), sender.clone())?;
     let (hub, handle) = Hub::new(core, (sender.clone(), receiver), writer, recording);
-    let driver = Cfg {
+    let driver = Config {
         poll_period: site.statistics.period,
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret: secret()?,
         packet_ins: PACKET_INS,
-        session: tandem_openflow::session::Cfg::default(),
+        session: tandem_openflow::session::Config::default(),
     };
     let mut tasks = tokio::task::JoinSet::new();
     let ids = site.topology.switches.iter().filter(|s| !s.legacy).map(|s| s.dpid);
@@ -192,7 +192,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
 }
 
 /// Finds, opens and checks the site's store, and says where it is.
-fn open_store(given: Option<&Path>, site: &Site) -> anyhow::Result<(PathBuf, Sqlite, Stored)> {
+fn open_store(given: Option<&Path>, site: &Site) -> anyhow::Result<(PathBuf, Sqlite, PersistedState)> {
     let place = match given {
         Some(file) => file.to_owned(),
         None => {
@@ -274,7 +274,7 @@ fn make_folder(address: &Address) -> anyhow::Result<()> {
 fn record(
     path: &Path,
     site: &Site,
-    stored: &tandem_model::Stored,
+    stored: &tandem_model::PersistedState,
     started: tandem_model::Time,
 ) -> anyhow::Result<Recording<std::io::BufWriter<std::fs::File>>> {
     let header = Header {

@@ -15,7 +15,7 @@ use tandem_controller::metrics;
 use tandem_controller::openflow_server::Listener;
 use tandem_core::Core;
 use tandem_core::snapshot::Snapshot;
-use tandem_model::{Event, Stored, Time, site};
+use tandem_model::{Event, PersistedState, Time, site};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -47,7 +47,7 @@ struct Enrolled {
 impl Server {
     async fn start() -> Server {
         let site = Arc::new(site::read(SITE, "site.toml").unwrap_or_else(|faults| panic!("{faults}")));
-        let mut core = Core::new(site.clone(), Stored::default(), Time::from_secs(1_700_000_000));
+        let mut core = Core::new(site.clone(), PersistedState::default(), Time::from_secs(1_700_000_000));
         let first = core.snapshot();
         let (inputs, events) = mpsc::channel(4096);
         let (version, versions) = watch::channel(first.version);

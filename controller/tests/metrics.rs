@@ -14,8 +14,8 @@ use tandem_controller::hub::Handle;
 use tandem_controller::{api, metrics};
 use tandem_core::Core;
 use tandem_model::{
-    AgentSample, Ask, BitRate, ClassSample, Event, NodeId, PortInfo, PortNo, PortSample, RequestId,
-    Selection, Site, Stored, SwitchCaps, SwitchId, Time, site,
+    AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortInfo, PortNo, PortSample,
+    QueueSelection, RequestId, Site, SwitchCaps, SwitchId, Time, site,
 };
 use tandem_tests::exposition::Exposition;
 use tower::ServiceExt;
@@ -48,7 +48,7 @@ fn counters(port: PortNo, n: u64) -> PortSample {
 fn core(site: Site) -> Core {
     let site = Arc::new(site);
     let start = Time::from_secs(1_700_000_000);
-    let mut core = Core::new(site.clone(), Stored::default(), start);
+    let mut core = Core::new(site.clone(), PersistedState::default(), start);
     let of = |n: u32| site.topology.ports(NodeId::Switch(SwitchId(n))).iter().map(|(p, _)| *p);
     for (n, switch) in (0u32..).zip(&site.topology.switches) {
         let info = |p: PortNo| PortInfo {
@@ -61,7 +61,7 @@ fn core(site: Site) -> Core {
         let (version, peer) = ("1.3".to_owned(), "a test".to_owned());
         let caps = SwitchCaps { version, tables: 2, description: String::new(), peer };
         core.handle(Event::SwitchUp { switch: switch.dpid, ports: of(n).map(info).collect(), caps }, start);
-        let ports = of(n).map(|p| (p, Selection::Dscp)).collect();
+        let ports = of(n).map(|p| (p, QueueSelection::Dscp)).collect();
         core.handle(Event::PortsManaged { agent: "host1".into(), switch: switch.dpid, ports }, start);
     }
     for second in 1..3u64 {
@@ -142,7 +142,10 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
     let now = Time::from_secs(1_700_000_010);
     let port = tandem_model::PortNo(1);
     core.handle(
-        Event::Ask { id: RequestId(1), ask: Ask::SetPort { switch: SwitchId(0), port, up: false } },
+        Event::Request {
+            id: RequestId(1),
+            request: tandem_model::Request::SetPort { switch: SwitchId(0), port, up: false },
+        },
         now,
     );
     core.handle(Event::Stored { id: tandem_model::StoreId(1) }, now);
@@ -153,7 +156,10 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
         name: None,
         image: None,
     };
-    core.handle(Event::Ask { id: RequestId(2), ask: Ask::RequestVm { request } }, now);
+    core.handle(
+        Event::Request { id: RequestId(2), request: tandem_model::Request::RequestVm { request } },
+        now,
+    );
     let (routes, _folder) = routes(&mut core);
     let seen = scrape(&routes).await;
     let is = |name: &str, labels: &[(&str, &str)], wanted: f64| {

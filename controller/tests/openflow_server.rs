@@ -15,7 +15,7 @@ use tandem_model::{
     RuleMatch, TxnId,
 };
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Description, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Description, Port, Sink, Switch};
 use tandem_openflow::{framing, header};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -48,14 +48,14 @@ fn switch(software: &str) -> Shared {
         software: software.into(),
         ..Description::default()
     };
-    let mut switch = Switch::new(Cfg {
+    let mut switch = Switch::new(Config {
         dpid: DPID,
         tables: 2,
         flows: 20_000,
         versions: vec![header::V13],
         description,
         buffers: 0,
-        ..Cfg::default()
+        ..Config::default()
     });
     let port = Port {
         number: 1,
@@ -155,12 +155,12 @@ struct Hub {
 impl Hub {
     fn new() -> Hub {
         let (sender, inputs) = mpsc::channel(16);
-        let cfg = tandem_switch_driver::Cfg {
+        let cfg = tandem_switch_driver::Config {
             poll_period: Duration::from_secs(3600),
             lldp_period: None,
             secret: 1,
             packet_ins: 100,
-            session: tandem_openflow::session::Cfg::default(),
+            session: tandem_openflow::session::Config::default(),
         };
         Hub { server: Server::new(cfg, [DPID], 100, sender), inputs, lines: BTreeMap::new() }
     }
@@ -223,7 +223,7 @@ fn rule(n: u32) -> Rule {
     Rule {
         key: RuleKey { table: 0, priority: 100, matching },
         actions: vec![RuleAction::Output(PortNo(1))],
-        cookie: Cookie::new(Owner::Plan, 0),
+        cookie: Cookie::new(Owner::Fabric, 0),
     }
 }
 

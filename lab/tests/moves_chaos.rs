@@ -9,8 +9,8 @@ use std::time::Duration;
 use tandem_lab::sim::loads::Load;
 use tandem_lab::sim::{Faults, Simulation};
 use tandem_model::{
-    Aim, Answer, Ask, BitRate, Bytes, LinkId, Manner, MigrationId, MoveOptions, PlanId, Resources, ServerId,
-    Site, Time, VmId, VmRequest, VmState, site,
+    BitRate, Bytes, LinkId, MigrationId, MigrationMode, MoveOptions, PlanGoal, PlanId, Request, Resources,
+    Response, ServerId, Site, Time, VmId, VmRequest, VmState, site,
 };
 
 const SITE: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 3\naggregation_core_links = 1\n\
@@ -66,7 +66,7 @@ impl Chaos {
         ServerId(n as u32)
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Request) {
         let id = self.sim.ask(self.sim.now(), ask);
         self.asked.insert(id.0);
     }
@@ -79,51 +79,51 @@ impl Chaos {
 
     fn step(&mut self) {
         let options = MoveOptions {
-            manner: [None, None, Some(Manner::Live), Some(Manner::Cold)][self.below(4)],
+            manner: [None, None, Some(MigrationMode::Live), Some(MigrationMode::Cold)][self.below(4)],
             force: self.below(4) == 0,
         };
         match self.below(16) {
             0..=3 => {
                 let request = self.request();
-                self.ask(Ask::RequestVm { request });
+                self.ask(Request::RequestVm { request });
             }
             4 => {
                 let vm = self.any_vm();
-                self.ask(Ask::DeleteVm { vm });
+                self.ask(Request::DeleteVm { vm });
             }
             5..=7 => {
                 let (vm, server) = (self.any_vm(), self.any_server());
                 let to = (self.below(2) == 0).then_some(server);
-                self.ask(Ask::MigrateVm { vm, to, options: MoveOptions { manner: None, ..options } });
+                self.ask(Request::MigrateVm { vm, to, options: MoveOptions { manner: None, ..options } });
             }
             8 => {
                 let n = self.below(self.migrations.len());
                 if let Some(migration) = self.migrations.get(n).copied() {
-                    self.ask(Ask::CancelMigration { migration });
+                    self.ask(Request::CancelMigration { migration });
                 }
             }
             9 => {
-                let aims = [Aim::KeepPolicy, Aim::Relieve];
+                let aims = [PlanGoal::KeepPolicy, PlanGoal::Relieve];
                 let aim = aims[self.below(2)].clone();
-                self.ask(Ask::Plan { aim, options: MoveOptions::default() });
+                self.ask(Request::Plan { aim, options: MoveOptions::default() });
             }
             10 => {
                 if let Some(plan) = self.plans.pop() {
-                    self.ask(Ask::ApplyPlan { plan });
+                    self.ask(Request::ApplyPlan { plan });
                 }
             }
             11 => {
                 let server = self.any_server();
-                self.ask(Ask::EvacuateServer { server, options: MoveOptions::default() });
+                self.ask(Request::EvacuateServer { server, options: MoveOptions::default() });
             }
             12 => {
                 let server = self.any_server();
-                self.ask(Ask::ReturnServer { server });
+                self.ask(Request::ReturnServer { server });
             }
             13 => {
                 let (vm, cpu) = (self.any_vm(), 1 + self.below(3) as u32);
                 let resources = Resources { cpu, ..self.site.vm.default };
-                self.ask(Ask::ResizeVm { vm, resources });
+                self.ask(Request::ResizeVm { vm, resources });
             }
             14 => {
                 let (vm, cpu) = (self.any_vm(), self.below(3) as f64);
@@ -136,7 +136,7 @@ impl Chaos {
                 let (now, up) = (self.sim.now(), self.below(3) > 0);
                 self.sim.set_link(now, link, up);
             }
-            _ => self.ask(Ask::PollNow),
+            _ => self.ask(Request::PollNow),
         }
     }
 
@@ -146,8 +146,8 @@ impl Chaos {
         for (_, id, answer) in self.sim.take_answers() {
             assert!(self.asked.remove(&id.0), "{id} was answered twice: {answer:?}");
             match answer {
-                Answer::Migrating { migration } => self.migrations.push(migration),
-                Answer::Planned { plan } => self.plans.push(plan.id),
+                Response::Migrating { migration } => self.migrations.push(migration),
+                Response::Planned { plan } => self.plans.push(plan.id),
                 _ => {}
             }
         }
@@ -203,16 +203,16 @@ impl Chaos {
             self.sim.set_link(now, LinkId(n), true);
         }
         for n in 0..self.site.topology.servers.len() as u32 {
-            self.ask(Ask::ReturnServer { server: ServerId(n) });
+            self.ask(Request::ReturnServer { server: ServerId(n) });
         }
         let open: Vec<MigrationId> = {
             let snapshot = self.sim.core().snapshot();
             snapshot.migrations.iter().filter(|m| m.ended.is_none()).map(|m| m.record.id).collect()
         };
-        open.into_iter().for_each(|migration| self.ask(Ask::CancelMigration { migration }));
+        open.into_iter().for_each(|migration| self.ask(Request::CancelMigration { migration }));
         self.go_on(Duration::from_secs(1200));
         let ids: Vec<VmId> = self.sim.core().vms().map(|v| v.id).collect();
-        ids.into_iter().for_each(|vm| self.ask(Ask::DeleteVm { vm }));
+        ids.into_iter().for_each(|vm| self.ask(Request::DeleteVm { vm }));
         self.go_on(Duration::from_secs(300));
         let of = format!("seed {seed}, in the end");
         assert!(self.asked.is_empty(), "{of}: never answered: {:?}", self.asked);

@@ -4,10 +4,10 @@
 //! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
 
 use crate::{
-    Adoption, Aim, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, Manner,
-    MigrationId, MigrationRecord, MoveOptions, Plan, PlanId, PortNo, Progress, Rejection, RequestId,
-    Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId, VmId,
-    VmRecord, VmRequest, VmSpec, vm::GroupRecord,
+    Adoption, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, MigrationId,
+    MigrationMode, MigrationRecord, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Progress, Rejection,
+    RequestId, Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId,
+    VmId, VmRecord, VmRequest, VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub enum Event {
         /// Which switch.
         switch: Dpid,
         /// Each port, and how a class is chosen there.
-        ports: Vec<(PortNo, Selection)>,
+        ports: Vec<(PortNo, QueueSelection)>,
     },
     /// What an agent has seen and counted at a switch's ports: a batch per switch and period.
     AgentSamples {
@@ -315,12 +315,14 @@ pub enum Event {
         /// In words.
         why: String,
     },
-    /// The API asks.
-    Ask {
-        /// Answered by exactly one `Answer` with this id.
+    /// A client of the API asks for something. (`ask` in recordings of before.)
+    #[serde(alias = "ask")]
+    Request {
+        /// Answered by exactly one `Response` with this id.
         id: RequestId,
-        /// What.
-        ask: Ask,
+        /// What it asks for.
+        #[serde(alias = "ask")]
+        request: Request,
     },
     /// The wall clock was set. Nothing that is timed moves; what is stored or shown as a wall time follows.
     WallClockStepped {
@@ -334,7 +336,7 @@ pub enum Event {
 /// A question or a command from the API. Reading goes by the snapshot, not by questions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
-pub enum Ask {
+pub enum Request {
     /// Place and start a VM. Answered when it runs, or with the reason why not.
     RequestVm {
         /// What is wanted.
@@ -407,7 +409,7 @@ pub enum Ask {
     /// Think moves through, without moving anything. Answered by `Planned`.
     Plan {
         /// What they are to achieve.
-        aim: Aim,
+        aim: PlanGoal,
         /// How.
         options: MoveOptions,
     },
@@ -452,10 +454,10 @@ pub enum Ask {
     PollNow,
 }
 
-/// The answer to an `Ask`.
+/// The answer to a `Request`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
-pub enum Answer {
+pub enum Response {
     /// The VM runs.
     VmRunning {
         /// Where and how.
@@ -633,7 +635,7 @@ pub enum Effect {
         /// Where it goes.
         to: ServerId,
         /// Live or cold.
-        manner: Manner,
+        manner: MigrationMode,
         /// As it will be there.
         spec: Box<VmSpec>,
         /// The highest rate of the transfer.
@@ -681,15 +683,18 @@ pub enum Effect {
     Store {
         /// Which.
         id: StoreId,
-        /// What.
-        record: Record,
+        /// The change.
+        #[serde(alias = "record")]
+        op: StoreOp,
     },
-    /// Answer the API.
-    Answer {
+    /// Answer a request of the API. (`answer` in recordings of before.)
+    #[serde(alias = "answer")]
+    Response {
         /// Which request.
         id: RequestId,
-        /// What.
-        answer: Answer,
+        /// The answer.
+        #[serde(alias = "answer")]
+        response: Response,
     },
     /// Tell the operator (log, `tandem topology`, web).
     Notice {
@@ -701,7 +706,7 @@ pub enum Effect {
 /// One change of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
-pub enum Record {
+pub enum StoreOp {
     /// Write or replace a VM.
     PutVm {
         /// All of it.
@@ -775,7 +780,7 @@ pub enum Record {
 
 /// What a store holds when the core starts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Stored {
+pub struct PersistedState {
     /// VMs, in order of id.
     pub vms: Vec<VmRecord>,
     /// Groups, in order of id.
@@ -1045,7 +1050,7 @@ impl std::iter::Sum for Bytes {
 /// How a port chooses the class of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Selection {
+pub enum QueueSelection {
     /// The rule that sends the packet names the queue (Open vSwitch in the kernel, the soft switch).
     Queue,
     /// A filter at the port reads the packet's DSCP (Open vSwitch in user space).

@@ -46,7 +46,7 @@ id!(
     /// A transaction over rules; answered per switch by `RulesApplied` or `RulesRefused`.
     TxnId(u64), "txn");
 id!(
-    /// A request from the API, answered by exactly one `Answer`.
+    /// A request from the API, answered by exactly one `Response`.
     RequestId(u64), "req");
 id!(
     /// A write to the store, answered by `Stored` or `StoreFailed`.

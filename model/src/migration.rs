@@ -11,18 +11,18 @@ use std::time::Duration;
 /// How a VM is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Manner {
+pub enum MigrationMode {
     /// It runs while its memory is copied, and is silent for the last of it only.
     Live,
     /// It is stopped, its memory and local disks are copied, and it is started on the other server.
     Cold,
 }
 
-impl fmt::Display for Manner {
+impl fmt::Display for MigrationMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Manner::Live => "live",
-            Manner::Cold => "cold",
+            MigrationMode::Live => "live",
+            MigrationMode::Cold => "cold",
         })
     }
 }
@@ -165,7 +165,7 @@ pub struct MigrationRecord {
     /// Where it goes.
     pub to: Place,
     /// Live or cold.
-    pub manner: Manner,
+    pub manner: MigrationMode,
     /// Why.
     pub cause: Cause,
     /// As part of which plan.
@@ -210,7 +210,7 @@ pub enum MigrationEnd {
 /// What a plan is to achieve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "aim")]
-pub enum Aim {
+pub enum PlanGoal {
     /// Every VM where the allocation policy would place it today.
     KeepPolicy,
     /// No server and no link that is hot.
@@ -234,7 +234,7 @@ pub enum Aim {
 pub struct MoveOptions {
     /// Live or cold.
     #[serde(default)]
-    pub manner: Option<Manner>,
+    pub manner: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     #[serde(default)]
     pub force: bool,
@@ -250,7 +250,7 @@ pub struct Move {
     /// To where.
     pub to: ServerId,
     /// Live or cold.
-    pub manner: Manner,
+    pub manner: MigrationMode,
     /// Why, for programs.
     pub cause: Cause,
     /// Steps of the plan, by their place in it, that must have ended well before this one begins.
@@ -267,7 +267,7 @@ pub struct Plan {
     /// Its id.
     pub id: PlanId,
     /// What it is to achieve.
-    pub aim: Aim,
+    pub aim: PlanGoal,
     /// When it was made.
     pub made_at: Time,
     /// Its steps, in their order.

@@ -172,8 +172,10 @@ pub struct Rule {
 pub enum Owner {
     /// The switch itself: discovery, isolation, table end.
     Base,
-    /// The address plan: a prefix or a server or a gateway.
-    Plan,
+    /// The fabric: prefixes, servers and gateways, which are there without any VM. In JSON its word is
+    /// `plan`, from when it was called so.
+    #[serde(rename = "plan", alias = "fabric")]
+    Fabric,
     /// A VM, by the low 32 bits of its id.
     Vm(u32),
     /// A VM group, by the low 32 bits of its id.
@@ -238,7 +240,7 @@ impl Cookie {
     pub fn new(owner: Owner, generation: u8) -> Cookie {
         let (kind, number) = match owner {
             Owner::Base => (0u64, 0),
-            Owner::Plan => (1, 0),
+            Owner::Fabric => (1, 0),
             Owner::Vm(n) => (2, n),
             Owner::Group(n) => (3, n),
             Owner::Admin(n) => (4, n),
@@ -260,7 +262,7 @@ impl Cookie {
         let number = (self.0 >> 8) as u32;
         match (self.0 >> 40) as u8 {
             0 => Some(Owner::Base),
-            1 => Some(Owner::Plan),
+            1 => Some(Owner::Fabric),
             2 => Some(Owner::Vm(number)),
             3 => Some(Owner::Group(number)),
             4 => Some(Owner::Admin(number)),
@@ -355,7 +357,7 @@ mod tests {
     fn a_cookie_tells_whose_rule_it_is_and_a_foreign_one_tells_nothing() {
         let all = [
             Owner::Base,
-            Owner::Plan,
+            Owner::Fabric,
             Owner::Vm(u32::MAX),
             Owner::Group(7),
             Owner::Admin(0),

@@ -6,8 +6,8 @@
 
 use crate::paths::distances_to;
 use crate::{
-    Dpid, Endpoint, Gateway, GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Prefix, Resources, Role,
-    Server, ServerId, Switch, SwitchId, Topology,
+    Dpid, Endpoint, Gateway, GatewayId, Link, LinkConfig, LinkId, Mac, NodeId, PortNo, Prefix, Resources,
+    Role, Server, ServerId, Switch, SwitchId, Topology,
 };
 use std::net::Ipv4Addr;
 
@@ -15,13 +15,13 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Common {
     /// Links between gateways and core switches.
-    pub gateway_link: LinkCfg,
+    pub gateway_link: LinkConfig,
     /// Links between core and aggregation switches (two tiers: core and edge).
-    pub core_link: LinkCfg,
+    pub core_link: LinkConfig,
     /// Links between aggregation and edge switches, and between the switches of a line.
-    pub aggregation_link: LinkCfg,
+    pub aggregation_link: LinkConfig,
     /// Links between edge switches and servers.
-    pub edge_link: LinkCfg,
+    pub edge_link: LinkConfig,
     /// What a server has.
     pub server: Resources,
     /// Holds every edge's prefix.
@@ -84,7 +84,7 @@ struct Builder<'a> {
     servers: Vec<Server>,
     gateways: Vec<Gateway>,
     /// (upper, lower, cfg), in order.
-    links: Vec<(NodeId, NodeId, LinkCfg)>,
+    links: Vec<(NodeId, NodeId, LinkConfig)>,
 }
 
 impl<'a> Builder<'a> {
@@ -139,7 +139,7 @@ impl<'a> Builder<'a> {
             .collect()
     }
 
-    fn link(&mut self, upper: NodeId, lower: NodeId, cfg: LinkCfg) {
+    fn link(&mut self, upper: NodeId, lower: NodeId, cfg: LinkConfig) {
         self.links.push((upper, lower, cfg));
     }
 
@@ -241,7 +241,7 @@ fn spread(
     uppers: &[NodeId],
     lowers: &[NodeId],
     links: u32,
-    cfg: LinkCfg,
+    cfg: LinkConfig,
     shifted: bool,
 ) {
     let links = links as usize;

@@ -167,7 +167,7 @@ pub struct Endpoint {
 
 /// What a link does to traffic; the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkCfg {
+pub struct LinkConfig {
     /// Capacity of each direction, in layer-2 bit/s.
     pub rate: BitRate,
     /// One-way delay.
@@ -186,7 +186,7 @@ pub struct Link {
     /// The lower end (towards the servers).
     pub b: Endpoint,
     /// Rate, delay, loss, queue.
-    pub cfg: LinkCfg,
+    pub cfg: LinkConfig,
 }
 
 /// A direction of a link.

@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    BitRate, Dpid, Endpoint, Gateway, GatewayId, Hop, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Resources,
-    Role, Server, ServerId, Switch, SwitchId, Topology,
+    BitRate, Dpid, Endpoint, Gateway, GatewayId, Hop, Link, LinkConfig, LinkId, Mac, NodeId, PortNo,
+    Resources, Role, Server, ServerId, Switch, SwitchId, Topology,
 };
 
 /// A data centre without any order in it: links between any two different nodes, parallel ones too, some of them down in one
@@ -87,7 +87,7 @@ fn build(switches: usize, servers: usize, gateways: usize, drawn: Vec<Drawn>) ->
         n if n < switches + servers => NodeId::Server(ServerId((n - switches) as u32)),
         n => NodeId::Gateway(GatewayId((n - switches - servers) as u32)),
     };
-    let cfg = LinkCfg { rate: BitRate::mbit(10), delay: Duration::ZERO, loss_ppm: 0, queue: 100 };
+    let cfg = LinkConfig { rate: BitRate::mbit(10), delay: Duration::ZERO, loss_ppm: 0, queue: 100 };
     let mut ports = vec![0u32; switches + servers + gateways];
     let mut links = Vec::new();
     let mut left = Vec::new();

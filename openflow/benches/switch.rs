@@ -4,7 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use tandem_model::Time;
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{Adding, Criteria as Match, FieldId, Flow, Instructions, Op, Pipeline};
 
@@ -34,7 +34,7 @@ fn frame(length: usize, n: u32) -> Vec<u8> {
 
 /// A switch with two ports that sends everything on, after so many other flows.
 fn switch(others: u32, ops: Vec<Op>, cache: usize) -> (Switch, Counter) {
-    let mut s = Switch::new(Cfg { cache, ..Cfg::default() });
+    let mut s = Switch::new(Config { cache, ..Config::default() });
     let mut sink = Counter::default();
     for number in 1..=2 {
         let port = Port {

@@ -6,7 +6,7 @@ use tandem_model::{Mac, Time};
 use tandem_openflow::error::Blame;
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::{Criteria, FieldId, FlowKey};
 use tandem_openflow::wire::{Reader, Strictness, Wire};
 use tandem_openflow::{framing, header};
@@ -169,7 +169,7 @@ fn checksum6(frame: &[u8]) -> u16 {
 
 /// A soft switch with two ports that has taken a controller's HELLO and this FLOW_MOD.
 fn switch_with(flow_mod: &str) -> (Switch, Sent) {
-    let mut switch = Switch::new(Cfg { tables: 1, flows: 10, ..Cfg::default() });
+    let mut switch = Switch::new(Config { tables: 1, flows: 10, ..Config::default() });
     let mut sent = Sent::default();
     for number in 1..=2 {
         let (name, mac, queues) = (format!("p{number}"), [2, 0, 0, 0, 0, 1], Vec::new());

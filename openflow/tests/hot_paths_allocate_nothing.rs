@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use tandem_model::Time;
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::{Criteria, Flow, Instructions, Op};
 use tandem_openflow::{AnyMessage, framing, of10, of13};
 
@@ -86,7 +86,7 @@ impl Sink for Sent {
 
 #[test]
 fn a_cached_packet_takes_no_memory() {
-    let mut switch = Switch::new(Cfg::default());
+    let mut switch = Switch::new(Config::default());
     let mut sent = Sent::default();
     for number in 1..=3 {
         let (name, mac, queues) = (format!("p{number}"), [2, 0, 0, 0, 0, 1], Vec::new());

@@ -4,7 +4,7 @@ use tandem_model::{Dpid, Time};
 use tandem_openflow::of13::multipart::{MultipartRequest, REQUEST_MORE, RequestBody};
 use tandem_openflow::of13::table_features::TableFeatures;
 use tandem_openflow::session::switch::{Asked, Identity, SwitchSession};
-use tandem_openflow::session::{Cfg, SessionError};
+use tandem_openflow::session::{Config, SessionError};
 use tandem_openflow::wire::{Pad, Text};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13};
 
@@ -27,7 +27,8 @@ impl Switch {
             actions10: 5,
         };
         let mut out = Vec::new();
-        let session = SwitchSession::new(&[header::V10, header::V13], identity, Cfg::default(), T0, &mut out);
+        let session =
+            SwitchSession::new(&[header::V10, header::V13], identity, Config::default(), T0, &mut out);
         let mut switch = Switch { session, out };
         assert_eq!(switch.hear(&[version, 0, 0, 8, 0, 0, 0, 1]), Ok(Asked::Agreed(version)));
         switch.out.clear();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tandem_core::{Core, Placement};
 use tandem_model::{
-    Allocation, BitRate, Bytes, Event, NodeId, PortInfo, Site, Stored, SwitchCaps, SwitchId, Time, VmRequest,
+    Allocation, BitRate, Bytes, Event, NodeId, PersistedState, PortInfo, Site, SwitchCaps, SwitchId, Time,
+    VmRequest,
 };
 
 /// Edge switches of 40 servers each, 4 to an aggregation switch, links wide enough that servers fill up first.
@@ -29,7 +30,7 @@ fn site(servers: u32, allocation: Allocation) -> Site {
 /// A core whose switches are all connected.
 fn core(site: &Arc<Site>) -> Core {
     let now = Time::from_secs(1);
-    let mut core = Core::new(site.clone(), Stored::default(), now);
+    let mut core = Core::new(site.clone(), PersistedState::default(), now);
     for (n, switch) in (0u32..).zip(&site.topology.switches) {
         let ports = site.topology.ports(NodeId::Switch(SwitchId(n))).iter().map(|(port, _)| PortInfo {
             port: *port,

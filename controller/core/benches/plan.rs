@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
 use tandem_model::{
-    Aim, Allocation, BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PortInfo, ServerId, Site, Stored,
-    SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState,
+    Allocation, BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PersistedState, PlanGoal, PortInfo,
+    ServerId, Site, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState,
 };
 
 const SERVERS: u32 = 1_000;
@@ -38,10 +38,10 @@ impl Dice {
 /// VMs of all sizes, scattered over the servers with no policy at all.
 fn scattered(site: &Arc<Site>) -> Core {
     let mut dice = Dice(1);
-    let mut stored = Stored::default();
+    let mut stored = PersistedState::default();
     // A core without VMs knows the ways.
     let now = Time::from_secs(1);
-    let ways = connect(Core::new(site.clone(), Stored::default(), now), site);
+    let ways = connect(Core::new(site.clone(), PersistedState::default(), now), site);
     let mut used = vec![0u32; SERVERS as usize];
     for n in 1..=VMS {
         let mut resources = site.vm.default;
@@ -102,7 +102,7 @@ fn plans(c: &mut Criterion) {
         let site = Arc::new(site(allocation));
         let core = scattered(&site);
         let options = MoveOptions::default();
-        let keep = core.plan(&Aim::KeepPolicy, options);
+        let keep = core.plan(&PlanGoal::KeepPolicy, options);
         println!(
             "keep-policy {name}: {} moves, {} left, {} -> {} servers",
             keep.moves.len(),
@@ -111,9 +111,9 @@ fn plans(c: &mut Criterion) {
             keep.active_after
         );
         group.bench_function(BenchmarkId::new("keep-policy", name), |b| {
-            b.iter(|| black_box(core.plan(&Aim::KeepPolicy, options)));
+            b.iter(|| black_box(core.plan(&PlanGoal::KeepPolicy, options)));
         });
-        let evacuate = Aim::Evacuate { server: ServerId(0) };
+        let evacuate = PlanGoal::Evacuate { server: ServerId(0) };
         let plan = core.plan(&evacuate, options);
         println!("evacuate {name}: {} moves, {} left", plan.moves.len(), plan.left.len());
         group.bench_function(BenchmarkId::new("evacuate", name), |b| {

@@ -15,8 +15,8 @@ use crate::stored::StoreWait;
 use crate::strays::Stray;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Adoption, Answer, BitRate, Effect, GatewayId, Level, Mac, NodeId, PortNo, Record, RequestId, Resources,
-    ServerId, VmId, VmOrigin, VmRecord, VmRequest, VmState,
+    Adoption, BitRate, Effect, GatewayId, Level, Mac, NodeId, PortNo, RequestId, Resources, Response,
+    ServerId, StoreOp, VmId, VmOrigin, VmRecord, VmRequest, VmState,
 };
 
 impl Core {
@@ -50,9 +50,9 @@ impl Core {
                     stray.adopting = true;
                 }
                 let vm = Box::new(record.clone());
-                self.store(Record::PutVm { vm }, wait(Box::new(record), request));
+                self.store(StoreOp::PutVm { vm }, wait(Box::new(record), request));
             }
-            Err(why) => self.answer(request, Answer::Conflict { why }),
+            Err(why) => self.answer(request, Response::Conflict { why }),
         }
     }
 
@@ -268,7 +268,7 @@ impl Core {
         if !self.has_way(&record) {
             self.cut(id, NO_WAY);
         }
-        self.answer(request, Answer::VmRunning { vm: Box::new(record) });
+        self.answer(request, Response::VmRunning { vm: Box::new(record) });
     }
 
     /// The store could not write it: it stays a stray.
@@ -277,7 +277,7 @@ impl Core {
         if let Some(stray) = self.strays.all.get_mut(&(record.id, record.server)) {
             stray.adopting = false;
         }
-        self.answer(request, Answer::Failed { why });
+        self.answer(request, Response::Failed { why });
     }
 }
 

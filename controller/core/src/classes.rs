@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::paths;
 use tandem_model::{
-    Answer, BitRate, Dpid, Hop, NodeId, PortNo, Record, Rejection, RequestId, Selection, Share, Site,
+    BitRate, Dpid, Hop, NodeId, PortNo, QueueSelection, Rejection, RequestId, Response, Share, Site, StoreOp,
     SwitchId, VmId, VmRequest, VmState,
 };
 
@@ -36,7 +36,7 @@ pub fn portion(rate: BitRate, percent: f64) -> BitRate {
 #[derive(Debug, Clone)]
 pub struct Classes {
     shares: Vec<Share>,
-    selection: BTreeMap<SwitchId, BTreeMap<PortNo, Selection>>,
+    selection: BTreeMap<SwitchId, BTreeMap<PortNo, QueueSelection>>,
     queues: BTreeSet<SwitchId>,
 }
 
@@ -56,7 +56,7 @@ impl Classes {
     }
 
     /// How a class is chosen at a port; `None` while no agent has said anything.
-    pub fn selection(&self, switch: SwitchId, port: PortNo) -> Option<Selection> {
+    pub fn selection(&self, switch: SwitchId, port: PortNo) -> Option<QueueSelection> {
         self.selection.get(&switch)?.get(&port).copied()
     }
 
@@ -118,15 +118,17 @@ impl Core {
             let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
             let Some(port) = compile::port_on(topology, node, hop.link) else { continue };
             let why = match self.classes.selection(switch, port) {
-                Some(Selection::Queue | Selection::Dscp) => continue,
+                Some(QueueSelection::Queue | QueueSelection::Dscp) => continue,
                 // The queues that the packet meets next are the next switch's, which reads its mark.
-                Some(Selection::Mark | Selection::RateLimiter) if self.sorts_marks(path.get(at + 1)) => {
+                Some(QueueSelection::Mark | QueueSelection::RateLimiter)
+                    if self.sorts_marks(path.get(at + 1)) =>
+                {
                     continue;
                 }
-                Some(Selection::Mark | Selection::RateLimiter) => {
+                Some(QueueSelection::Mark | QueueSelection::RateLimiter) => {
                     "only marks packets, and behind it is no switch that would tell them apart"
                 }
-                Some(Selection::None) => "can tell no classes apart",
+                Some(QueueSelection::None) => "can tell no classes apart",
                 None => "has no agent that manages its queues (is tandem-agent running there?)",
             };
             let name = topology.name(node);
@@ -142,17 +144,17 @@ impl Core {
             let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { return None };
             self.classes.selection(switch, compile::port_on(topology, node, hop.link)?)
         };
-        matches!(hop.and_then(sorted), Some(Selection::Queue | Selection::Dscp))
+        matches!(hop.and_then(sorted), Some(QueueSelection::Queue | QueueSelection::Dscp))
     }
 
-    pub(crate) fn on_ports_managed(&mut self, agent: &str, dpid: Dpid, ports: Vec<(PortNo, Selection)>) {
+    pub(crate) fn on_ports_managed(&mut self, agent: &str, dpid: Dpid, ports: Vec<(PortNo, QueueSelection)>) {
         let Some(id) = self.live.id(dpid) else {
             let text = format!("agent {agent} manages switch {dpid}, which is not in the site file");
             return self.notice(tandem_model::Level::Warning, "agent-unknown-switch", text);
         };
         self.managed.entrust(id, agent);
-        let ports: BTreeMap<PortNo, Selection> = ports.into_iter().collect();
-        let by_queue = ports.values().any(|s| *s == Selection::Queue);
+        let ports: BTreeMap<PortNo, QueueSelection> = ports.into_iter().collect();
+        let by_queue = ports.values().any(|s| *s == QueueSelection::Queue);
         self.classes.selection.insert(id, ports);
         let changed = if by_queue { self.classes.queues.insert(id) } else { self.classes.queues.remove(&id) };
         self.dirty.switches = true;
@@ -165,7 +167,7 @@ impl Core {
     fn mark_anew(&mut self) {
         let site = self.site.clone();
         let plan = compile::plan(&site, &self.routes, self.classes.queues());
-        let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
+        let (_, differences) = self.desired.replace(tandem_model::Owner::Fabric, plan);
         self.start_change(Purpose::Upkeep, differences, &[]);
         let there: Vec<VmId> = self
             .vms
@@ -192,16 +194,16 @@ impl Core {
             None
         };
         if let Some(why) = why {
-            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+            return self.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let before = std::mem::replace(&mut self.classes.shares, shares.to_vec());
         self.dirty.switches = true;
-        self.store(Record::PutShares { shares: shares.to_vec() }, StoreWait::Shares(before, request));
+        self.store(StoreOp::PutShares { shares: shares.to_vec() }, StoreWait::Shares(before, request));
     }
 
     pub(crate) fn shares_not_stored(&mut self, before: Vec<Share>, request: RequestId, why: String) {
         self.classes.shares = before;
         self.dirty.switches = true;
-        self.answer(request, Answer::Failed { why });
+        self.answer(request, Response::Failed { why });
     }
 }

@@ -30,8 +30,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tandem_model::text::escaped_to;
 use tandem_model::{
-    Answer, Ask, BitRate, Dpid, Effect, Event, GroupId, GroupRecord, Hop, Level, LinkId, NodeId, Notice,
-    Owner, PortNo, PortSample, Record, RequestId, ServerId, Site, StoreId, Stored, SwitchId, Time, VmId,
+    BitRate, Dpid, Effect, Event, GroupId, GroupRecord, Hop, Level, LinkId, NodeId, Notice, Owner,
+    PersistedState, PortNo, PortSample, Request, RequestId, Response, ServerId, Site, StoreId, StoreOp,
+    SwitchId, Time, VmId,
 };
 
 /// How many notices the snapshot keeps.
@@ -125,20 +126,25 @@ pub struct Core {
 
 impl Core {
     /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock says then. It has one of the built-in policies, by the site's choice.
-    pub fn new(site: Arc<Site>, stored: Stored, now: Time) -> Core {
+    pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Core {
         let policy = policy::built_in(site.policy.allocation);
         Core::with_policy(site, stored, now, policy)
     }
 
     /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the parts of migration too.
-    pub fn with_policy(site: Arc<Site>, stored: Stored, now: Time, policy: impl Into<Policy>) -> Core {
+    pub fn with_policy(
+        site: Arc<Site>,
+        stored: PersistedState,
+        now: Time,
+        policy: impl Into<Policy>,
+    ) -> Core {
         let Policy { allocation, when, which, place, path } = policy.into();
         let topology = &site.topology;
         let links = LinkTable::new(topology, site.policy.link_margin);
         let routes = Routes::new(topology, &links);
         let access = AccessPorts::new(topology);
         let mut desired = Desired::new(topology.switches.len());
-        desired.replace(Owner::Plan, compile::plan(&site, &routes, &BTreeSet::new()));
+        desired.replace(Owner::Fabric, compile::plan(&site, &routes, &BTreeSet::new()));
         let mut core = Core {
             now,
             live: LiveTopology::new(topology, now),
@@ -314,34 +320,34 @@ impl Core {
             }
             Event::Stored { id } => self.on_stored(id),
             Event::StoreFailed { id, why } => self.on_store_failed(id, &why),
-            Event::Ask { id, ask } => self.on_ask(id, ask),
+            Event::Request { id, request: ask } => self.on_ask(id, ask),
             Event::WallClockStepped { by } => self.on_wall_clock_stepped(by),
             Event::Wake => {}
         }
         std::mem::take(&mut self.effects)
     }
 
-    fn on_ask(&mut self, id: RequestId, ask: Ask) {
+    fn on_ask(&mut self, id: RequestId, ask: Request) {
         match ask {
-            Ask::RequestVm { request } => self.request_vm(id, request),
-            Ask::AdoptVm { vm, server, known } => self.adopt_vm(id, vm, server, known),
-            Ask::StopStray { vm, server } => self.stop_stray(id, vm, server),
-            Ask::DeleteVm { vm } => self.delete_vm(id, vm),
-            Ask::ResizeVm { vm, resources } => self.resize_vm(id, vm, resources),
-            Ask::CreateGroup { members } => self.create_group(id, &members),
-            Ask::DeleteGroup { group } => self.delete_group(id, group),
-            Ask::PollNow => self.poll_now(id),
-            Ask::Plan { aim, options } => self.ask_plan(id, aim, options),
-            Ask::ApplyPlan { plan } => self.ask_apply(id, plan),
-            Ask::StopPlan { plan } => self.ask_stop(id, plan),
-            Ask::MigrateVm { vm, to, options } => self.ask_migrate(id, vm, to, options),
-            Ask::CancelMigration { migration } => self.ask_cancel(id, migration),
-            Ask::EvacuateServer { server, options } => self.ask_evacuate(id, server, options),
-            Ask::ReturnServer { server } => self.ask_return(id, server),
-            Ask::SetShares { shares } => self.set_shares(id, &shares),
-            Ask::SetPort { switch, port, up } => self.set_port(id, switch, port, up),
-            Ask::PinPath { vm, via } => self.pin_path(id, vm, via),
-            Ask::UnpinPath { vm } => self.unpin_path(id, vm),
+            Request::RequestVm { request } => self.request_vm(id, request),
+            Request::AdoptVm { vm, server, known } => self.adopt_vm(id, vm, server, known),
+            Request::StopStray { vm, server } => self.stop_stray(id, vm, server),
+            Request::DeleteVm { vm } => self.delete_vm(id, vm),
+            Request::ResizeVm { vm, resources } => self.resize_vm(id, vm, resources),
+            Request::CreateGroup { members } => self.create_group(id, &members),
+            Request::DeleteGroup { group } => self.delete_group(id, group),
+            Request::PollNow => self.poll_now(id),
+            Request::Plan { aim, options } => self.ask_plan(id, aim, options),
+            Request::ApplyPlan { plan } => self.ask_apply(id, plan),
+            Request::StopPlan { plan } => self.ask_stop(id, plan),
+            Request::MigrateVm { vm, to, options } => self.ask_migrate(id, vm, to, options),
+            Request::CancelMigration { migration } => self.ask_cancel(id, migration),
+            Request::EvacuateServer { server, options } => self.ask_evacuate(id, server, options),
+            Request::ReturnServer { server } => self.ask_return(id, server),
+            Request::SetShares { shares } => self.set_shares(id, &shares),
+            Request::SetPort { switch, port, up } => self.set_port(id, switch, port, up),
+            Request::PinPath { vm, via } => self.pin_path(id, vm, via),
+            Request::UnpinPath { vm } => self.unpin_path(id, vm),
         }
     }
 
@@ -367,7 +373,7 @@ impl Core {
             Timer::RetryMove(id) => self.write_move(id),
             Timer::PollTimeout(request) => {
                 if self.polls.remove(&request).is_some() {
-                    self.answer(request, Answer::Done);
+                    self.answer(request, Response::Done);
                 }
             }
         }
@@ -382,7 +388,7 @@ impl Core {
             }
         }
         if waiting.is_empty() {
-            return self.answer(id, Answer::Done);
+            return self.answer(id, Response::Done);
         }
         self.polls.insert(id, waiting);
         self.timers.set(self.now + POLL_TIMEOUT, Timer::PollTimeout(id));
@@ -428,7 +434,7 @@ impl Core {
             .collect();
         for id in done {
             self.polls.remove(&id);
-            self.answer(id, Answer::Done);
+            self.answer(id, Response::Done);
         }
     }
 
@@ -499,15 +505,15 @@ impl Core {
         self.changes.resume(&present, &mut self.effects);
     }
 
-    pub(crate) fn store(&mut self, record: Record, wait: StoreWait) {
+    pub(crate) fn store(&mut self, record: StoreOp, wait: StoreWait) {
         self.last_store += 1;
         let id = StoreId(self.last_store);
         self.stores.insert(id, wait);
-        self.effects.push(Effect::Store { id, record });
+        self.effects.push(Effect::Store { id, op: record });
     }
 
-    pub(crate) fn answer(&mut self, id: RequestId, answer: Answer) {
-        self.effects.push(Effect::Answer { id, answer });
+    pub(crate) fn answer(&mut self, id: RequestId, answer: Response) {
+        self.effects.push(Effect::Response { id, response: answer });
     }
 
     pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {

@@ -11,7 +11,9 @@ use crate::reroute::NO_WAY;
 use crate::rules::changes::Purpose;
 use crate::stored::{Kept, StoreWait};
 use crate::strays::Stray;
-use tandem_model::{Adoption, Answer, Effect, Level, RequestId, ServerId, VmId, VmOrigin, VmRecord, VmState};
+use tandem_model::{
+    Adoption, Effect, Level, RequestId, Response, ServerId, VmId, VmOrigin, VmRecord, VmState,
+};
 
 impl Core {
     /// The record of a stray that is a VM on record, and may follow it.
@@ -121,6 +123,6 @@ impl Core {
         if !self.has_way(&record) {
             self.cut(id, NO_WAY);
         }
-        self.answer(request, Answer::VmRunning { vm: Box::new(record) });
+        self.answer(request, Response::VmRunning { vm: Box::new(record) });
     }
 }

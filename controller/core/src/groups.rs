@@ -8,7 +8,7 @@ use crate::stored::{Kept, StoreWait};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use tandem_model::{Answer, GroupId, GroupRecord, Owner, Record, RequestId, SwitchId, VmId, VmState};
+use tandem_model::{GroupId, GroupRecord, Owner, RequestId, Response, StoreOp, SwitchId, VmId, VmState};
 
 impl Core {
     pub(crate) fn create_group(&mut self, request: RequestId, members: &[Ipv4Addr]) {
@@ -20,7 +20,7 @@ impl Core {
                 Some(vm) => ids.push(vm.record.id),
                 None => {
                     let what = format!("a running VM with address {ip}");
-                    return self.answer(request, Answer::NotFound { what });
+                    return self.answer(request, Response::NotFound { what });
                 }
             }
         }
@@ -28,11 +28,11 @@ impl Core {
         ids.dedup();
         if ids.len() < 2 {
             let why = "a group needs at least two different VMs".into();
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         if ids.iter().filter(|id| self.is_moving(**id)).count() > 1 {
             let why = "more than one of them is being moved; try again when they have arrived".into();
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         self.last_group += 1;
         while self.strays.left.has(Owner::Group(self.last_group as u32)) {
@@ -42,14 +42,14 @@ impl Core {
         self.groups.insert(group.id, group.clone());
         self.dirty.vms = true;
         let id = group.id;
-        self.store(Record::PutGroup { group }, StoreWait::Group(id, request));
+        self.store(StoreOp::PutGroup { group }, StoreWait::Group(id, request));
     }
 
     pub(crate) fn delete_group(&mut self, request: RequestId, group: GroupId) {
         if !self.groups.contains_key(&group) {
-            return self.answer(request, Answer::NotFound { what: group.to_string() });
+            return self.answer(request, Response::NotFound { what: group.to_string() });
         }
-        self.store(Record::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
+        self.store(StoreOp::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
     }
 
     /// A group that cannot be is forgotten, also by the store.

@@ -111,7 +111,7 @@ impl Core {
                 !self.groups.contains_key(&GroupId(u64::from(n))) && !self.strays.left.ended.contains(&owner)
             }
             Owner::Migration(_) => true,
-            Owner::Base | Owner::Plan | Owner::Admin(_) => false,
+            Owner::Base | Owner::Fabric | Owner::Admin(_) => false,
         }
     }
 

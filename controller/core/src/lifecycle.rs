@@ -18,8 +18,9 @@ use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Direction, Effect, GroupId, Level, NodeId, Owner, Record, RequestId, Resources, Stored, SwitchId,
-    TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
+    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Resources, Response,
+    StoreOp, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec,
+    VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -79,7 +80,7 @@ impl Vm {
 
 impl Core {
     /// Takes over what the store holds: VMs are as they were, their rules wanted again.
-    pub(crate) fn restore(&mut self, stored: Stored) {
+    pub(crate) fn restore(&mut self, stored: PersistedState) {
         let site = self.site.clone();
         self.classes.restore(&stored.shares);
         self.ports.restore(stored.ports);
@@ -146,7 +147,7 @@ impl Core {
         if self.world.is_none() {
             self.counters.failed += 1;
             let why = self.no_world();
-            return self.answer(request_id, Answer::Failed { why });
+            return self.answer(request_id, Response::Failed { why });
         }
         request.timeout = request.timeout.or(self.site.vm.lifetime);
         let placed = self.class_exists(&request).and_then(|()| self.place(&request));
@@ -155,14 +156,14 @@ impl Core {
             Err(rejection) => {
                 self.counters.rejected += 1;
                 self.notice(Level::Warning, "vm-rejected", rejection.summary.clone());
-                return self.answer(request_id, Answer::Rejected { rejection });
+                return self.answer(request_id, Response::Rejected { rejection });
             }
         };
         let edge = self.site.topology.edge_of(placement.server, 0);
         let Some(address) = edge.and_then(|e| self.addresses.take(e)) else {
             self.counters.failed += 1;
             let why = "the edge switch has no free address; enlarge [addresses] prefix_len".into();
-            return self.answer(request_id, Answer::Failed { why });
+            return self.answer(request_id, Response::Failed { why });
         };
         self.reserve(&placement, &request);
         let id = self.next_vm_id();
@@ -183,7 +184,7 @@ impl Core {
             expires_at: None,
         };
         self.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
-        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
     }
 
     pub(crate) fn start_vm(&mut self, id: VmId) {
@@ -266,11 +267,11 @@ impl Core {
             }
             (Purpose::VmMove(vm), Err(why)) => self.cut(vm, &why),
             (Purpose::GroupStart(group, request), Ok(())) => {
-                self.answer(request, Answer::GroupCreated { group })
+                self.answer(request, Response::GroupCreated { group })
             }
             (Purpose::GroupStart(group, request), Err(why)) => {
                 self.drop_group(group);
-                self.answer(request, Answer::Failed { why });
+                self.answer(request, Response::Failed { why });
             }
             (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
                 self.on_move_rules(outcome.purpose, result);
@@ -315,7 +316,7 @@ impl Core {
             self.begin_lease(id, at);
         }
         self.dirty.vms = true;
-        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
     }
 
     pub(crate) fn announce_running(&mut self, id: VmId) {
@@ -331,7 +332,7 @@ impl Core {
         );
         if let Some(requester) = requester {
             self.counters.accepted += 1;
-            self.answer(requester, Answer::VmRunning { vm: Box::new(record.clone()) });
+            self.answer(requester, Response::VmRunning { vm: Box::new(record.clone()) });
         }
         self.notice(Level::Info, "vm-running", text);
         self.start_traffic(id);
@@ -392,7 +393,7 @@ impl Core {
         if let Some((request, before)) = vm.resizing.take() {
             self.set_resources(id, before);
             self.keep(Kept::Vm(id));
-            return self.answer(request, Answer::Failed { why: why.to_owned() });
+            return self.answer(request, Response::Failed { why: why.to_owned() });
         }
         self.fail_vm(id, why);
     }
@@ -424,14 +425,14 @@ impl Core {
 
     pub(crate) fn delete_vm(&mut self, request: RequestId, id: VmId) {
         let Some(vm) = self.vms.get_mut(&id) else {
-            return self.answer(request, Answer::NotFound { what: id.to_string() });
+            return self.answer(request, Response::NotFound { what: id.to_string() });
         };
         // A running VM is written down as stopping first: what was answered must hold after a restart, and a store that cannot be
         // written must leave it running.
         if matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             let state = VmState::Stopping { why: DELETED.into() };
             let record = VmRecord { state, ..vm.record.clone() };
-            return self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Deleting(id, request));
+            return self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Deleting(id, request));
         }
         vm.deleters.push(request);
         // A placement that is still on its way to the store is stopped when it arrives there.
@@ -442,7 +443,7 @@ impl Core {
 
     pub(crate) fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
         // Gone meanwhile: as it was wanted.
-        let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Answer::Done) };
+        let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Response::Done) };
         vm.deleters.push(request);
         if !matches!(vm.record.state, VmState::Stopping { .. }) {
             self.stop_vm(id, DELETED);
@@ -499,7 +500,7 @@ impl Core {
 
     pub(crate) fn remove_from_store(&mut self, id: VmId) {
         if self.vms.contains_key(&id) {
-            self.store(Record::RemoveVm { vm: id }, StoreWait::Removed(id));
+            self.store(StoreOp::RemoveVm { vm: id }, StoreWait::Removed(id));
         }
     }
 
@@ -525,9 +526,9 @@ impl Core {
         self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
-            self.answer(requester, Answer::Failed { why });
+            self.answer(requester, Response::Failed { why });
         }
-        vm.deleters.into_iter().for_each(|r| self.answer(r, Answer::Done));
+        vm.deleters.into_iter().for_each(|r| self.answer(r, Response::Done));
     }
 }
 

@@ -16,8 +16,8 @@ use crate::stored::{Kept, StoreWait};
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    Answer, BitRate, Dpid, Effect, Hop, Level, LinkId, NearMiss, NodeId, PortNo, PortOverride, Record,
-    Rejection, RequestId, Resource, SwitchId, VmId, VmRecord, VmState,
+    BitRate, Dpid, Effect, Hop, Level, LinkId, NearMiss, NodeId, PortNo, PortOverride, Rejection, RequestId,
+    Resource, Response, StoreOp, SwitchId, VmId, VmRecord, VmState,
 };
 
 /// What the operator wants of ports.
@@ -91,24 +91,24 @@ impl Core {
         let known = topology.link_at(NodeId::Switch(switch), port).is_some()
             || self.live.switch(switch).is_some_and(|s| s.ports.contains_key(&port));
         if !known {
-            return self.answer(request, Answer::NotFound { what: format!("port {name}") });
+            return self.answer(request, Response::NotFound { what: format!("port {name}") });
         }
         if !crate::live::is_openflow(topology, NodeId::Switch(switch)) {
             let why = format!("{name} is on a switch without OpenFlow; switch the port off there by hand");
-            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+            return self.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let there = self.ports.0.get(&(switch, port)).copied();
         let wish = PortOverride { switch, port, up, since: self.wall_now() };
         match (there, up) {
-            (Some(o), up) if o.up == up => self.answer(request, Answer::Done),
+            (Some(o), up) if o.up == up => self.answer(request, Response::Done),
             (None, true) => {
                 let why = format!("{name} was not switched off here; `tandem overrides` lists what was");
-                self.answer(request, Answer::Rejected { rejection: refused(why) });
+                self.answer(request, Response::Rejected { rejection: refused(why) });
             }
             (Some(_), true) if connected(&self.live, &self.site, switch).is_some() => {
-                self.store(Record::RemovePort { switch, port }, StoreWait::Port(wish, request));
+                self.store(StoreOp::RemovePort { switch, port }, StoreWait::Port(wish, request));
             }
-            _ => self.store(Record::PutPort { port: wish }, StoreWait::Port(wish, request)),
+            _ => self.store(StoreOp::PutPort { port: wish }, StoreWait::Port(wish, request)),
         }
     }
 
@@ -139,7 +139,7 @@ impl Core {
         self.notice(Level::Info, if up { "port-on" } else { "port-off" }, text);
         self.dirty.switches = true;
         self.link_at_changed(switch, port);
-        self.answer(request, Answer::Done);
+        self.answer(request, Response::Done);
     }
 
     /// A switch has connected: it is told again what the operator wants of its ports.
@@ -174,38 +174,38 @@ impl Core {
 impl Core {
     pub(crate) fn pin_path(&mut self, request: RequestId, id: VmId, via: Vec<SwitchId>) {
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else {
-            return self.answer(request, Answer::NotFound { what: id.to_string() });
+            return self.answer(request, Response::NotFound { what: id.to_string() });
         };
         if !matches!(record.state, VmState::Running | VmState::Cut { .. }) {
             let why = format!("{id} is {}; only a running VM's path can be pinned", record.state);
-            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+            return self.answer(request, Response::Rejected { rejection: refused(why) });
         }
         if self.is_moving(id) {
             let why = format!("{id} is being moved; pin its path when it has arrived");
-            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+            return self.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let twice = via.iter().enumerate().any(|(n, s)| via[..n].contains(s));
         if via.is_empty() || twice {
             let why = "name the switches of the path in their order from the server on, each once".to_owned();
-            return self.answer(request, Answer::Rejected { rejection: refused(why) });
+            return self.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let wanted = VmRecord { pin: Some(via.clone()), ..record.clone() };
         if let Err(rejection) = self.pinned_way(&wanted) {
-            return self.answer(request, Answer::Rejected { rejection });
+            return self.answer(request, Response::Rejected { rejection });
         }
         self.write_pin(id, Some(via), request);
     }
 
     pub(crate) fn unpin_path(&mut self, request: RequestId, id: VmId) {
         match self.vms.get(&id).map(|v| v.record.pin.is_some()) {
-            None => self.answer(request, Answer::NotFound { what: id.to_string() }),
+            None => self.answer(request, Response::NotFound { what: id.to_string() }),
             Some(true) if self.is_moving(id) => {
                 let why = format!("{id} is being moved; unpin its path when it has arrived");
-                self.answer(request, Answer::Rejected { rejection: refused(why) });
+                self.answer(request, Response::Rejected { rejection: refused(why) });
             }
             Some(false) => {
                 let why = format!("{id}'s path is not pinned; `tandem overrides` lists those that are");
-                self.answer(request, Answer::Rejected { rejection: refused(why) });
+                self.answer(request, Response::Rejected { rejection: refused(why) });
             }
             Some(true) => self.write_pin(id, None, request),
         }
@@ -217,32 +217,32 @@ impl Core {
         let before = std::mem::replace(&mut vm.record.pin, pin);
         let vm = Box::new(vm.record.clone());
         self.dirty.vms = true;
-        self.store(Record::PutVm { vm }, StoreWait::Pin(id, before, request));
+        self.store(StoreOp::PutVm { vm }, StoreWait::Pin(id, before, request));
     }
 
     /// The store has a pin, or that there is none any more.
     pub(crate) fn pin_stored(&mut self, id: VmId, before: Option<Vec<SwitchId>>, request: RequestId) {
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else {
-            return self.answer(request, Answer::NotFound { what: id.to_string() });
+            return self.answer(request, Response::NotFound { what: id.to_string() });
         };
         if !matches!(record.state, VmState::Running | VmState::Cut { .. }) {
-            return self.answer(request, Answer::Done);
+            return self.answer(request, Response::Done);
         }
         if record.pin.is_none() {
             self.notice(Level::Info, "path-unpinned", format!("{id}'s path is no longer pinned"));
             self.reroute(id, &record);
             self.groups_follow(&record);
-            return self.answer(request, Answer::Done);
+            return self.answer(request, Response::Done);
         }
         if keeps_pin(&self.site.topology, &record) && self.has_way(&record) {
             self.notice(Level::Info, "path-pinned", format!("{id}'s path is pinned as it is"));
-            return self.answer(request, Answer::Done);
+            return self.answer(request, Response::Done);
         }
         match self.pinned_way(&record) {
             Ok(new) => {
                 let text = format!("{id}'s path is pinned to {}", self.pin_names(&record));
                 self.go(id, &record, new, (Level::Info, "path-pinned", text));
-                self.answer(request, Answer::Done);
+                self.answer(request, Response::Done);
             }
             // Its room went to somebody else while the store was writing.
             Err(rejection) => {
@@ -250,7 +250,7 @@ impl Core {
                     vm.record.pin = before;
                 }
                 self.keep(Kept::Vm(id));
-                self.answer(request, Answer::Rejected { rejection });
+                self.answer(request, Response::Rejected { rejection });
             }
         }
     }

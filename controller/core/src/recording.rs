@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use tandem_model::{Effect, Event, Site, Stored, Time};
+use tandem_model::{Effect, Event, PersistedState, Site, Time};
 
 /// What a run starts from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Header {
     /// The site as checked.
     pub site: Site,
     /// The store's contents.
-    pub stored: Stored,
+    pub stored: PersistedState,
     /// When the core was made.
     pub started: Time,
 }

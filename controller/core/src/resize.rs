@@ -3,21 +3,21 @@
 
 use crate::core::Core;
 use crate::stored::StoreWait;
-use tandem_model::{Answer, Effect, NodeId, Record, RequestId, Resources, VmId, VmState};
+use tandem_model::{Effect, NodeId, RequestId, Resources, Response, StoreOp, VmId, VmState};
 
 impl Core {
     pub(crate) fn resize_vm(&mut self, request: RequestId, id: VmId, to: Resources) {
         let Some(vm) = self.vms.get(&id) else {
-            return self.answer(request, Answer::NotFound { what: id.to_string() });
+            return self.answer(request, Response::NotFound { what: id.to_string() });
         };
         if vm.record.state != VmState::Running || vm.resizing.is_some() {
             let why =
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         if let Some(m) = self.migration_of(id) {
             let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         let before = vm.record.request.resources;
         let (server, up, down) = (vm.record.server, vm.record.path_up.clone(), vm.record.path_down.clone());
@@ -50,7 +50,7 @@ impl Core {
             let summary =
                 format!("{place} has no room for {id} to grow; it stays as it is, for {}", elsewhere.summary);
             let rejection = tandem_model::Rejection { summary, counts, nearest };
-            return self.answer(request, Answer::Rejected { rejection });
+            return self.answer(request, Response::Rejected { rejection });
         }
         self.grow_where_it_is(id, request, to);
     }
@@ -58,16 +58,16 @@ impl Core {
     /// A VM gets other resources, for which there is room where it is.
     pub(crate) fn grow_where_it_is(&mut self, id: VmId, request: RequestId, to: Resources) {
         let Some(vm) = self.vms.get_mut(&id) else {
-            return self.answer(request, Answer::NotFound { what: id.to_string() });
+            return self.answer(request, Response::NotFound { what: id.to_string() });
         };
         if vm.record.state != VmState::Running {
             let why = format!("{id} is {}; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         vm.resizing = Some((request, vm.record.request.resources));
         self.set_resources(id, to);
         let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        self.store(Record::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
     }
 
     pub(crate) fn set_resources(&mut self, id: VmId, to: Resources) {
@@ -91,6 +91,6 @@ impl Core {
         self.stop_traffic(id);
         self.start_traffic(id);
         self.tag_vm(id);
-        self.answer(request, Answer::Done);
+        self.answer(request, Response::Done);
     }
 }

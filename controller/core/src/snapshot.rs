@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tandem_model::{
-    BitRate, Dpid, GroupRecord, Hop, LinkId, Mac, NodeId, Notice, PortNo, Resources, Role, Rule, Selection,
-    ServerId, Site, SwitchId, Time, VmId, VmRecord,
+    BitRate, Dpid, GroupRecord, Hop, LinkId, Mac, NodeId, Notice, PortNo, QueueSelection, Resources, Role,
+    Rule, ServerId, Site, SwitchId, Time, VmId, VmRecord,
 };
 
 /// A switch as it is.
@@ -77,7 +77,7 @@ pub struct PortView {
     #[serde(default)]
     pub switched_off: bool,
     /// How classes are chosen here; `None` while no agent manages the port.
-    pub selection: Option<Selection>,
+    pub selection: Option<QueueSelection>,
     /// What each class has sent here, in the classes' order; empty while no agent has told.
     pub classes: Vec<ClassCounters>,
     /// The port as its agent sees it; `None` while none tells.

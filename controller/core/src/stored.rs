@@ -9,8 +9,8 @@ use crate::rules::changes::Purpose;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Answer, GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, Record, RequestId,
-    ServerId, Share, StoreId, SwitchId, VmId, VmRecord, VmState,
+    GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, RequestId, Response,
+    ServerId, Share, StoreId, StoreOp, SwitchId, VmId, VmRecord, VmState,
 };
 
 /// How soon what the store could not take is tried again.
@@ -98,9 +98,9 @@ impl Core {
             }
             Some(StoreWait::GroupRemoved(group, request)) => {
                 self.isolate_group(group);
-                self.answer(request, Answer::Done);
+                self.answer(request, Response::Done);
             }
-            Some(StoreWait::Shares(_, request)) => self.answer(request, Answer::Done),
+            Some(StoreWait::Shares(_, request)) => self.answer(request, Response::Done),
         }
     }
 
@@ -117,7 +117,7 @@ impl Core {
                 self.give_back(&entry);
                 self.counters.failed += 1;
                 let waiting = entry.requester.into_iter().chain(entry.deleters);
-                waiting.for_each(|r| self.answer(r, Answer::Failed { why: text.clone() }));
+                waiting.for_each(|r| self.answer(r, Response::Failed { why: text.clone() }));
             }
             Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
             Some(StoreWait::Adopted(record, request) | StoreWait::Followed(record, request)) => {
@@ -126,10 +126,10 @@ impl Core {
             Some(StoreWait::Resized(vm)) => {
                 if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
                     self.set_resources(vm, before);
-                    self.answer(request, Answer::Failed { why: text });
+                    self.answer(request, Response::Failed { why: text });
                 }
             }
-            Some(StoreWait::Deleting(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::Deleting(_, request)) => self.answer(request, Response::Failed { why: text }),
             Some(StoreWait::Removed(vm)) => {
                 // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
                 let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
@@ -137,7 +137,7 @@ impl Core {
                     "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
                 );
                 let told = deleters.into_iter().flatten();
-                told.for_each(|r| self.answer(r, Answer::Failed { why: why.clone() }));
+                told.for_each(|r| self.answer(r, Response::Failed { why: why.clone() }));
                 self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
             }
             Some(StoreWait::Updated(kept)) => {
@@ -147,17 +147,17 @@ impl Core {
             Some(StoreWait::MoveGone(id)) => self.move_not_forgotten(id, why),
             Some(StoreWait::Group(group, request)) => {
                 self.isolate_group(group);
-                self.answer(request, Answer::Failed { why: text });
+                self.answer(request, Response::Failed { why: text });
             }
-            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Answer::Failed { why: text }),
+            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Response::Failed { why: text }),
             Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
             Some(StoreWait::Port(_, request) | StoreWait::Returned(_, request)) => {
-                self.answer(request, Answer::Failed { why: text });
+                self.answer(request, Response::Failed { why: text });
             }
             Some(StoreWait::Drained(server, _, request)) => self.drained_not_stored(server, request, text),
             Some(StoreWait::Pin(vm, before, request)) => {
                 self.pin_not_stored(vm, before);
-                self.answer(request, Answer::Failed { why: text });
+                self.answer(request, Response::Failed { why: text });
             }
             Some(StoreWait::Alive) | None => {}
         }
@@ -169,15 +169,15 @@ impl Core {
             // A VM on its way out is removed by whoever waits for that.
             Kept::Vm(id) => {
                 let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
-                self.vms.get(&id).filter(stays).map(|v| Record::PutVm { vm: Box::new(v.record.clone()) })
+                self.vms.get(&id).filter(stays).map(|v| StoreOp::PutVm { vm: Box::new(v.record.clone()) })
             }
             Kept::Group(id) => Some(match self.groups.get(&id) {
-                Some(group) => Record::PutGroup { group: group.clone() },
-                None => Record::RemoveGroup { group: id },
+                Some(group) => StoreOp::PutGroup { group: group.clone() },
+                None => StoreOp::RemoveGroup { group: id },
             }),
             Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
-                Some(port) => Record::PutPort { port },
-                None => Record::RemovePort { switch, port },
+                Some(port) => StoreOp::PutPort { port },
+                None => StoreOp::RemovePort { switch, port },
             }),
         };
         if let Some(record) = record {

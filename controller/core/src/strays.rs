@@ -19,7 +19,7 @@ use crate::stray_network::Network;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Effect, FoundVm, Level, Mac, PortNo, RequestId, ServerId, SwitchId, VmId, VmOrigin, VmRecord,
+    Effect, FoundVm, Level, Mac, PortNo, RequestId, Response, ServerId, SwitchId, VmId, VmOrigin, VmRecord,
     VmState,
 };
 
@@ -213,7 +213,7 @@ impl Core {
         }
         self.strays.gone.extend(stray.network.served().cloned());
         self.dirty.vms = true;
-        stray.stopping.into_iter().for_each(|r| self.answer(r, Answer::Done));
+        stray.stopping.into_iter().for_each(|r| self.answer(r, Response::Done));
     }
 
     /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it, those of rules that are left neither.
@@ -262,9 +262,9 @@ impl Core {
             (None, [_, ..]) => {
                 let names: Vec<String> = all.iter().map(|s| self.server_name(*s)).collect();
                 let why = format!("there is a {vm} on {}: say which with --server", names.join(" and on "));
-                Answer::Conflict { why }
+                Response::Conflict { why }
             }
-            _ => Answer::NotFound { what: format!("stray {vm}{}", self.on_server(server)) },
+            _ => Response::NotFound { what: format!("stray {vm}{}", self.on_server(server)) },
         };
         self.answer(request, answer);
         None
@@ -283,12 +283,12 @@ impl Core {
                 }
                 None => self.no_world(),
             };
-            return self.answer(request, Answer::Failed { why });
+            return self.answer(request, Response::Failed { why });
         }
         let Some(stray) = self.strays.all.get_mut(&key) else { return };
         if stray.adopting {
             let why = format!("{vm} is being adopted; delete it when it is");
-            return self.answer(request, Answer::Conflict { why });
+            return self.answer(request, Response::Conflict { why });
         }
         stray.stopping.push(request);
         self.ask_stop_stray(key);

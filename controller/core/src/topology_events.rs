@@ -280,7 +280,7 @@ impl Core {
         let site = self.site.clone();
         self.routes.recompute(&site.topology, &self.links);
         let plan = crate::rules::compile::plan(&site, &self.routes, self.classes.queues());
-        let (_, differences) = self.desired.replace(tandem_model::Owner::Plan, plan);
+        let (_, differences) = self.desired.replace(tandem_model::Owner::Fabric, plan);
         self.start_change(Purpose::Upkeep, differences, &[]);
         self.reroute_all();
         self.serve_strays();

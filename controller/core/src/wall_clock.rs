@@ -5,7 +5,7 @@
 //!
 //! A VM's time is time that passes. Its end is stored as a moment by the wall clock, so when that is set, the stored end is moved by
 //! as much: what is left stays the same, and no timer moves. Between two controllers nothing monotonic goes on, so every minute it is written down
-//! that one runs ([`Record::PutAlive`]). The next one counts the time between only when that is [`BELIEVED`]: more, or less than
+//! that one runs ([`StoreOp::PutAlive`]). The next one counts the time between only when that is [`BELIEVED`]: more, or less than
 //! none, may as well be a clock that is wrong, and then every VM has what was left of its time when a controller last ran. So a wrong clock
 //! ends no VM's time early by more than that; the price is that VMs live longer by the time without a controller when that was long.
 
@@ -13,7 +13,7 @@ use crate::core::Core;
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
 use std::time::Duration;
-use tandem_model::{Level, Record, Time, VmId, VmState};
+use tandem_model::{Level, StoreOp, Time, VmId, VmState};
 
 /// A controller that has been away for so long by the wall clock is believed to have been: an upgrade, a crash, a restart of its machine.
 /// Small, because a VM loses so much at most if it was the clock; hardware clocks that go on are wrong by minutes, others by years.
@@ -131,7 +131,7 @@ impl Core {
 
     fn write_alive(&mut self) {
         self.wall_clock.writing = true;
-        self.store(Record::PutAlive { at: self.wall_now() }, StoreWait::Alive);
+        self.store(StoreOp::PutAlive { at: self.wall_now() }, StoreWait::Alive);
         self.timers.replace(self.now + ALIVE, Timer::Alive);
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
-use tandem_controller::vmm::xapi::config::{Access, Limits, PoolCfg, Protocol, ServerCfg, Transport};
+use tandem_controller::vmm::xapi::config::{Access, Limits, PoolConfig, Protocol, ServerConfig, Transport};
 use tandem_controller::vmm::xapi::rpc::{json, xml};
 use tandem_controller::vmm::{Hypervisor, MigrateOrder, Steering, Way};
 use tandem_model::{
-    BitRate, Bytes, FixedAddress, Mac, Manner, MigrationId, PortNo, Resources, ServerId, VmId, VmSpec,
+    BitRate, Bytes, FixedAddress, Mac, MigrationMode, MigrationId, PortNo, Resources, ServerId, VmId, VmSpec,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -133,15 +133,15 @@ async fn serve(mut stream: TcpStream, script: Arc<Vec<Vec<u8>>>, count: Arc<Atom
     }
 }
 
-fn pool(port: u16) -> PoolCfg {
+fn pool(port: u16) -> PoolConfig {
     let second = Duration::from_secs(1);
-    let server = |n: u32| ServerCfg {
+    let server = |n: u32| ServerConfig {
         server: ServerId(n),
         name: format!("srv{}", n + 1),
         host: "srv1".into(),
         uplinks: vec![(PortNo(1), "net".into())],
     };
-    PoolCfg {
+    PoolConfig {
         access: Access {
             name: "lab".into(),
             address: "127.0.0.1".into(),
@@ -188,7 +188,7 @@ async fn call(what: u8, driver: &Xapi) {
         }
         5 => drop(driver.settle(way, true).await),
         6 | 7 => {
-            let manner = if what % 9 == 6 { Manner::Live } else { Manner::Cold };
+            let manner = if what % 9 == 6 { MigrationMode::Live } else { MigrationMode::Cold };
             let (downtime, rounds) = (Duration::from_millis(300), 5);
             let order = MigrateOrder { way, manner, spec, downtime, rounds };
             if driver.can_migrate(&order).await.is_ok() {

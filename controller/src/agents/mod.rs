@@ -33,7 +33,7 @@ use tandem_agent_protocol::agent::agents_server::{Agents as AgentsService, Agent
 use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer};
 use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_model::{
-    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, Selection, Site,
+    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, QueueSelection, Site,
     SwitchId,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -724,11 +724,11 @@ impl Session {
                 .iter()
                 .map(|p| {
                     let selection = match p.selection() {
-                        wire::Selection::Queue => Selection::Queue,
-                        wire::Selection::Dscp => Selection::Dscp,
-                        wire::Selection::RateLimiter => Selection::RateLimiter,
-                        wire::Selection::Mark => Selection::Mark,
-                        wire::Selection::None => Selection::None,
+                        wire::Selection::Queue => QueueSelection::Queue,
+                        wire::Selection::Dscp => QueueSelection::Dscp,
+                        wire::Selection::RateLimiter => QueueSelection::RateLimiter,
+                        wire::Selection::Mark => QueueSelection::Mark,
+                        wire::Selection::None => QueueSelection::None,
                     };
                     (PortNo(p.number), selection)
                 })

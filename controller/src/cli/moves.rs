@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::migration::{HotspotView, MigrationView, MoveState, PlanView};
 use tandem_core::snapshot::ServerView;
-use tandem_model::{Manner, MigrationEnd, Plan, Prediction, Resource, ServerId};
+use tandem_model::{MigrationEnd, MigrationMode, Plan, Prediction, Resource, ServerId};
 
 /// How VMs are moved.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,10 +28,10 @@ pub struct Manners {
 }
 
 impl Manners {
-    fn manner(&self) -> Option<Manner> {
+    fn manner(&self) -> Option<MigrationMode> {
         match (self.live, self.cold) {
-            (true, _) => Some(Manner::Live),
-            (_, true) => Some(Manner::Cold),
+            (true, _) => Some(MigrationMode::Live),
+            (_, true) => Some(MigrationMode::Cold),
             _ => None,
         }
     }

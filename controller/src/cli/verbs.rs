@@ -457,7 +457,7 @@ pub async fn rules(common: &Common, switch: Option<String>) -> anyhow::Result<()
             let actions = r.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let owner = match r.cookie.owner() {
                 Some(tandem_model::Owner::Base) => "base".to_owned(),
-                Some(tandem_model::Owner::Plan) => "plan".to_owned(),
+                Some(tandem_model::Owner::Fabric) => "plan".to_owned(),
                 Some(tandem_model::Owner::Vm(n)) => format!("vm{n}"),
                 Some(tandem_model::Owner::Group(n)) => format!("grp{n}"),
                 Some(tandem_model::Owner::Admin(n)) => format!("admin{n}"),

@@ -362,12 +362,12 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_lost_connection_and_a_notice() {
         let (hub, mut inputs) = mpsc::channel(16);
-        let cfg = tandem_switch_driver::Cfg {
+        let cfg = tandem_switch_driver::Config {
             poll_period: Duration::from_secs(1),
             lldp_period: None,
             secret: 1,
             packet_ins: 1,
-            session: tandem_openflow::session::Cfg::default(),
+            session: tandem_openflow::session::Config::default(),
         };
         let server = Server::new(cfg, [Dpid(7)], 16, hub);
         let caller = Caller { peer: Peer::Unknown, name: "test".into() };

@@ -33,7 +33,7 @@ use std::time::Duration;
 use switchboard::{ConnectionId, Identity, Order, Peer, Switchboard};
 use tandem_model::rate_limit::{KeyedRateLimiter, LOG_LINES_A_MINUTE, Verdict};
 use tandem_model::{Dpid, Event};
-use tandem_switch_driver::{Cfg, Duty};
+use tandem_switch_driver::{Config, Duty};
 use tokio::sync::{mpsc, watch};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ struct State {
 }
 
 struct Shared {
-    cfg: Cfg,
+    cfg: Config,
     hub: mpsc::Sender<Input>,
     last: AtomicU64,
     state: Mutex<State>,
@@ -93,7 +93,7 @@ pub struct Server(Arc<Shared>);
 impl Server {
     /// For a site with these switches; `most` connections at once.
     pub fn new(
-        cfg: Cfg,
+        cfg: Config,
         switches: impl IntoIterator<Item = Dpid>,
         most: usize,
         hub: mpsc::Sender<Input>,

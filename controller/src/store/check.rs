@@ -8,7 +8,7 @@ use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tandem_model::{
-    Hop, LinkId, MigrationRecord, NodeId, Place, ServerId, Site, Stored, SwitchId, VmId, VmRecord,
+    Hop, LinkId, MigrationRecord, NodeId, PersistedState, Place, ServerId, Site, SwitchId, VmId, VmRecord,
 };
 
 /// How bad a finding is.
@@ -40,7 +40,7 @@ impl fmt::Display for Finding {
 }
 
 /// Everything that does not fit; `before` is what the records were written for.
-pub fn findings(stored: &Stored, before: &Layout, site: &Site) -> Vec<Finding> {
+pub fn findings(stored: &PersistedState, before: &Layout, site: &Site) -> Vec<Finding> {
     let mut check = Check { site, before, now: Layout::of(site), found: Vec::new() };
     check.vms(stored);
     check.groups(stored);
@@ -50,7 +50,7 @@ pub fn findings(stored: &Stored, before: &Layout, site: &Site) -> Vec<Finding> {
 }
 
 /// Leaves out what is left over: afterwards each group has only members that are stored.
-pub(super) fn leave_out(stored: &mut Stored) {
+pub(super) fn leave_out(stored: &mut PersistedState) {
     let known: BTreeSet<VmId> = stored.vms.iter().map(|v| v.id).collect();
     for group in &mut stored.groups {
         group.members.retain(|m| known.contains(m));
@@ -148,7 +148,7 @@ impl Check<'_> {
         })
     }
 
-    fn vms(&mut self, stored: &Stored) {
+    fn vms(&mut self, stored: &PersistedState) {
         let (mut macs, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for vm in &stored.vms {
             let faults = self.vm(vm);
@@ -191,7 +191,7 @@ impl Check<'_> {
         faults
     }
 
-    fn groups(&mut self, stored: &Stored) {
+    fn groups(&mut self, stored: &PersistedState) {
         let known: BTreeSet<VmId> = stored.vms.iter().map(|v| v.id).collect();
         for group in &stored.groups {
             for member in group.members.iter().filter(|m| !known.contains(m)) {
@@ -208,7 +208,7 @@ impl Check<'_> {
         }
     }
 
-    fn migrations(&mut self, stored: &Stored) {
+    fn migrations(&mut self, stored: &PersistedState) {
         let known: BTreeSet<VmId> = stored.vms.iter().map(|v| v.id).collect();
         for migration in &stored.migrations {
             let MigrationRecord { id, vm, from, to, path, .. } = migration;
@@ -232,7 +232,7 @@ impl Check<'_> {
     }
 
     /// What the operator has decided by hand.
-    fn wishes(&mut self, stored: &Stored) {
+    fn wishes(&mut self, stored: &PersistedState) {
         for port in &stored.ports {
             let id = super::port_id(port.switch, port.port);
             if let Some(fault) = self.switch(port.switch) {

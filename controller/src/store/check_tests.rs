@@ -59,8 +59,8 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
     }
 }
 
-fn stored(site: &Site) -> Stored {
-    Stored {
+fn stored(site: &Site) -> PersistedState {
+    PersistedState {
         vms: vec![vm(site, 1, 0), vm(site, 2, 1)],
         groups: vec![GroupRecord { id: GroupId(1), members: vec![VmId(1), VmId(2)] }],
         last_vm: 9,
@@ -73,11 +73,11 @@ fn stored(site: &Site) -> Stored {
             up: false,
             since: Time::ZERO,
         }],
-        ..Stored::default()
+        ..PersistedState::default()
     }
 }
 
-fn faults(stored: &Stored, site: &Site) -> Vec<String> {
+fn faults(stored: &PersistedState, site: &Site) -> Vec<String> {
     let found = findings(stored, &Layout::of(site), site);
     found.iter().filter(|f| f.severity == Severity::Fault).map(ToString::to_string).collect()
 }
@@ -91,7 +91,7 @@ fn what_fits_is_not_named() {
 #[test]
 fn every_kind_of_misfit_is_named_by_its_record() {
     let site = site(SITE);
-    type Change = fn(&mut Stored);
+    type Change = fn(&mut PersistedState);
     let cases: [(&str, &str, Change); 19] = [
         ("vm 1", "server", |s| s.vms[0].server = ServerId(9999)),
         ("vm 1", "uplink 7", |s| s.vms[0].uplink = 7),
@@ -141,7 +141,7 @@ fn a_site_may_grow_at_its_ends_and_nothing_may_take_anothers_place() {
     let before = site("name = \"here\"\n[topology]\nshape = \"three-tier\"\nservers_per_edge = 2\n");
     let after = site("name = \"here\"\n[topology]\nshape = \"three-tier\"\nservers_per_edge = 3\n");
     let last = before.topology.servers.len() as u32 - 1;
-    let stored = Stored { vms: vec![vm(&before, 1, last)], last_vm: 1, ..Stored::default() };
+    let stored = PersistedState { vms: vec![vm(&before, 1, last)], last_vm: 1, ..PersistedState::default() };
     let mut stored = stored;
     stored.vms[0].request.class = None;
     let found = findings(&stored, &Layout::of(&before), &after);

@@ -24,8 +24,8 @@ use rusqlite::{Connection, params};
 use rusqlite_migration::M;
 use std::path::{Path, PathBuf};
 use tandem_model::{
-    GroupRecord, MigrationRecord, PortNo, PortOverride, Record, ServerId, Share, Site, StoreIdentity, Stored,
-    SwitchId, Time, VmRecord,
+    GroupRecord, MigrationRecord, PersistedState, PortNo, PortOverride, ServerId, Share, Site, StoreIdentity,
+    StoreOp, SwitchId, Time, VmRecord,
 };
 
 /// What the controller needs of a store.
@@ -34,13 +34,13 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn load(&mut self) -> anyhow::Result<Stored>;
+    fn load(&mut self) -> anyhow::Result<PersistedState>;
 
     /// Writes all or nothing.
     ///
     /// # Errors
     /// When it cannot be written; then nothing is.
-    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()>;
+    fn commit(&mut self, records: &[StoreOp]) -> anyhow::Result<()>;
 }
 
 /// A store in a SQLite file.
@@ -123,10 +123,10 @@ impl Sqlite {
     }
 
     /// All that can be read, and what cannot.
-    fn read(&self) -> anyhow::Result<(Stored, Vec<Finding>)> {
+    fn read(&self) -> anyhow::Result<(PersistedState, Vec<Finding>)> {
         let mut damaged = Vec::new();
         let d = &mut damaged;
-        let stored = Stored {
+        let stored = PersistedState {
             vms: self.rows::<VmRecord>("vm", |v| v.id.0, d)?,
             groups: self.rows::<GroupRecord>("vm_group", |g| g.id.0, d)?,
             last_vm: self.last("vm")?,
@@ -157,7 +157,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// With everything that is damaged or does not fit; then nothing was changed.
-    pub fn load_for(&mut self, site: &Site) -> anyhow::Result<(Stored, Vec<Finding>)> {
+    pub fn load_for(&mut self, site: &Site) -> anyhow::Result<(PersistedState, Vec<Finding>)> {
         let (mut stored, mut found) = self.read()?;
         found.extend(check::findings(&stored, &self.owner.layout, site));
         let (faults, left): (Vec<Finding>, Vec<Finding>) =
@@ -199,7 +199,7 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn load(&mut self) -> anyhow::Result<Stored> {
+    fn load(&mut self) -> anyhow::Result<PersistedState> {
         let (stored, damaged) = self.read()?;
         match damaged.first() {
             None => Ok(stored),
@@ -207,7 +207,7 @@ impl Store for Sqlite {
         }
     }
 
-    fn commit(&mut self, records: &[Record]) -> anyhow::Result<()> {
+    fn commit(&mut self, records: &[StoreOp]) -> anyhow::Result<()> {
         self.write(records).map_err(|error| {
             let full = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
                 == Some(rusqlite::ErrorCode::DiskFull);
@@ -218,35 +218,35 @@ impl Store for Sqlite {
 }
 
 impl Sqlite {
-    fn write(&mut self, records: &[Record]) -> anyhow::Result<()> {
+    fn write(&mut self, records: &[StoreOp]) -> anyhow::Result<()> {
         let transaction = self.db.transaction()?;
         for record in records {
-            if let Record::PutMoved { vm, migration } = record {
+            if let StoreOp::PutMoved { vm, migration } = record {
                 put(&transaction, "migration", migration.id.0, &serde_json::to_string(migration)?)?;
                 put(&transaction, "vm", vm.id.0, &serde_json::to_string(vm)?)?;
                 continue;
             }
             let (table, id, text) = match record {
-                Record::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
-                Record::RemoveVm { vm } => ("vm", vm.0, None),
-                Record::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
-                Record::RemoveGroup { group } => ("vm_group", group.0, None),
-                Record::PutPort { port } => {
+                StoreOp::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
+                StoreOp::RemoveVm { vm } => ("vm", vm.0, None),
+                StoreOp::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
+                StoreOp::RemoveGroup { group } => ("vm_group", group.0, None),
+                StoreOp::PutPort { port } => {
                     ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
                 }
-                Record::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
-                Record::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
-                Record::PutAlive { at } => ("alive", 0, Some(serde_json::to_string(at)?)),
-                Record::PutMigration { migration } => {
+                StoreOp::RemovePort { switch, port } => ("port", port_id(*switch, *port), None),
+                StoreOp::PutShares { shares } => ("shares", 0, Some(serde_json::to_string(shares)?)),
+                StoreOp::PutAlive { at } => ("alive", 0, Some(serde_json::to_string(at)?)),
+                StoreOp::PutMigration { migration } => {
                     ("migration", migration.id.0, Some(serde_json::to_string(migration)?))
                 }
-                Record::RemoveMigration { migration } => ("migration", migration.0, None),
-                Record::PutDrained { server } => {
+                StoreOp::RemoveMigration { migration } => ("migration", migration.0, None),
+                StoreOp::PutDrained { server } => {
                     ("drained", u64::from(server.0), Some(serde_json::to_string(server)?))
                 }
-                Record::RemoveDrained { server } => ("drained", u64::from(server.0), None),
+                StoreOp::RemoveDrained { server } => ("drained", u64::from(server.0), None),
                 // Above.
-                Record::PutMoved { .. } => continue,
+                StoreOp::PutMoved { .. } => continue,
             };
             match text {
                 Some(text) => put(&transaction, table, id, &text)?,

@@ -50,8 +50,8 @@ fn a_store_without_identity_becomes_that_of_the_site_that_opens_it() {
     assert_eq!(stored.identity.map(|i| i.site), Some("here".to_owned()));
 }
 
-fn group(id: u64, members: u64) -> Record {
-    Record::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect() } }
+fn group(id: u64, members: u64) -> StoreOp {
+    StoreOp::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect() } }
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn what_was_committed_is_there_after_a_restart_and_ids_are_never_given_out_twice
     {
         let mut store = open(&path).expect("a store");
         store.commit(&[group(1, 2), group(2, 2)]).expect("room");
-        store.commit(&[Record::RemoveGroup { group: GroupId(2) }]).expect("room");
+        store.commit(&[StoreOp::RemoveGroup { group: GroupId(2) }]).expect("room");
     }
     let stored = open(&path).and_then(|mut s| s.load()).expect("a store");
     assert_eq!(stored.groups.iter().map(|g| g.id.0).collect::<Vec<_>>(), [1]);
@@ -78,12 +78,12 @@ fn what_the_operator_wants_of_ports_is_kept_one_by_one() {
         up,
         since: tandem_model::Time::from_secs(5),
     };
-    let put = |switch, port, up| Record::PutPort { port: wish(switch, port, up) };
+    let put = |switch, port, up| StoreOp::PutPort { port: wish(switch, port, up) };
     {
         let mut store = open(&path).expect("a store");
         let records = [put(1, 2, false), put(2, 1, false), put(1, 3, false), put(1, 2, true)];
         store.commit(&records).expect("room");
-        let gone = Record::RemovePort { switch: SwitchId(1), port: PortNo(3) };
+        let gone = StoreOp::RemovePort { switch: SwitchId(1), port: PortNo(3) };
         store.commit(&[gone]).expect("room");
     }
     let stored = open(&path).and_then(|mut s| s.load()).expect("a store");
@@ -124,7 +124,7 @@ fn refused_after(damage: impl Fn(&Path)) -> String {
     let path = folder.path().join("store.sqlite");
     {
         let mut store = open(&path).expect("a store");
-        let groups: Vec<Record> = (1..200).map(|n| group(n, 40)).collect();
+        let groups: Vec<StoreOp> = (1..200).map(|n| group(n, 40)).collect();
         store.commit(&groups).expect("room");
     }
     damage(&path);
@@ -315,7 +315,7 @@ proptest! {
         let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect() };
         {
             let mut store = open(&path).expect("a store");
-            let records = [Record::PutVm { vm: Box::new(vm.clone()) }, Record::PutGroup { group: group.clone() }];
+            let records = [StoreOp::PutVm { vm: Box::new(vm.clone()) }, StoreOp::PutGroup { group: group.clone() }];
             store.commit(&records).expect("room");
         }
         {

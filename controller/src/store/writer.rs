@@ -4,7 +4,7 @@ use super::Store;
 use crate::hub::Input;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use tandem_model::{Event, Record, StoreId};
+use tandem_model::{Event, StoreId, StoreOp};
 
 /// Writes that may wait for the disk: a burst of a whole large data centre's VMs (each writes two or three records while it starts).
 /// More than that wait only when the disk does not take any: then the next are answered `StoreFailed`, so that memory stays bounded and
@@ -13,7 +13,7 @@ pub const WRITES: usize = 16 * 1024;
 
 /// Hands writes to the store's thread.
 #[derive(Clone)]
-pub struct Writer(SyncSender<(StoreId, Record)>);
+pub struct Writer(SyncSender<(StoreId, StoreOp)>);
 
 impl Writer {
     /// Starts the store's thread; answers go to the hub.
@@ -38,7 +38,7 @@ impl Writer {
     ///
     /// # Errors
     /// When it cannot wait any more, with the reason; then it is not written, and will not be answered either.
-    pub fn write(&self, id: StoreId, record: Record) -> Result<(), String> {
+    pub fn write(&self, id: StoreId, record: StoreOp) -> Result<(), String> {
         self.0.try_send((id, record)).map_err(|error| match error {
             TrySendError::Full(_) => {
                 format!("its disk takes nothing: {WRITES} writes are waiting for it already")
@@ -51,12 +51,12 @@ impl Writer {
 /// Writes until there is nobody who could ask or hear.
 fn run(
     mut store: Box<dyn Store>,
-    queue: &Receiver<(StoreId, Record)>,
+    queue: &Receiver<(StoreId, StoreOp)>,
     hub: &tokio::sync::mpsc::Sender<Input>,
 ) {
     while let Ok(first) = queue.recv() {
         let batch = std::iter::once(first).chain(queue.try_iter().take(WRITES));
-        let (ids, records): (Vec<StoreId>, Vec<Record>) = batch.unzip();
+        let (ids, records): (Vec<StoreId>, Vec<StoreOp>) = batch.unzip();
         // A panic is an error of ours, but no reason to leave everybody waiting: the transaction is undone when it is dropped.
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| store.commit(&records)));
         let result = match written {
@@ -84,23 +84,23 @@ fn reason(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_model::{GroupId, Stored};
+    use tandem_model::{GroupId, PersistedState};
 
     /// A store whose commits wait for a word, and do what it says.
     struct Held(Receiver<bool>);
 
     impl Store for Held {
-        fn load(&mut self) -> anyhow::Result<Stored> {
-            Ok(Stored::default())
+        fn load(&mut self) -> anyhow::Result<PersistedState> {
+            Ok(PersistedState::default())
         }
-        fn commit(&mut self, _: &[Record]) -> anyhow::Result<()> {
+        fn commit(&mut self, _: &[StoreOp]) -> anyhow::Result<()> {
             assert!(self.0.recv()?, "out of luck");
             Ok(())
         }
     }
 
-    fn record(n: u64) -> Record {
-        Record::RemoveGroup { group: GroupId(n) }
+    fn record(n: u64) -> StoreOp {
+        StoreOp::RemoveGroup { group: GroupId(n) }
     }
 
     #[test]

@@ -16,8 +16,9 @@ use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::check_server;
 use tandem_model::text::{escaped, escaped_to};
 use tandem_model::{
-    BitRate, Bytes, ClassId, Effect, Event, FixedAddress, FoundVm, GatewayId, LoadSample, Mac, Manner,
-    MigrationId, PortNo, Progress, Resources, ServerId, Time, TrafficEnd, TrafficId, VmId, VmOrigin, VmSpec,
+    BitRate, Bytes, ClassId, Effect, Event, FixedAddress, FoundVm, GatewayId, LoadSample, Mac, MigrationId,
+    MigrationMode, PortNo, Progress, Resources, ServerId, Time, TrafficEnd, TrafficId, VmId, VmOrigin,
+    VmSpec,
 };
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -352,7 +353,7 @@ fn order(effect: Effect) -> Option<Kind> {
                 from: from.0,
                 to: to.0,
                 uplink_port: spec.uplink_port.0,
-                live: manner == Manner::Live,
+                live: manner == MigrationMode::Live,
                 rate_bit_per_s: rate.0,
                 downtime_ns: u64::try_from(downtime.as_nanos()).unwrap_or(u64::MAX),
                 rounds,

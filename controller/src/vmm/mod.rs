@@ -30,7 +30,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
-    BitRate, LoadSample, Manner, MigrationId, PortNo, Progress, Resources, ServerId, Time, VmId, VmSpec,
+    BitRate, LoadSample, MigrationId, MigrationMode, PortNo, Progress, Resources, ServerId, Time, VmId,
+    VmSpec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -117,7 +118,7 @@ pub struct MigrateOrder {
     /// Which, and from where to where.
     pub way: Way,
     /// Live or cold.
-    pub manner: Manner,
+    pub manner: MigrationMode,
     /// As it will be there.
     pub spec: VmSpec,
     /// Pre-copy ends when the rest can be sent in this time, where the hypervisor can be told.
@@ -300,7 +301,7 @@ pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<
         drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));
     }
     if !file.pools.is_empty() {
-        let pools = file.pools.iter().map(xapi::config::PoolCfg::of).collect::<Result<_, _>>()?;
+        let pools = file.pools.iter().map(xapi::config::PoolConfig::of).collect::<Result<_, _>>()?;
         drivers.push(Arc::new(xapi::Xapi::new(site, pools, file.images.clone())));
     }
     Ok(drivers)

@@ -50,7 +50,7 @@ pub struct Machine {
     /// Where ssh reaches it.
     pub address: String,
     /// How ssh reaches it.
-    pub ssh: SshCfg,
+    pub ssh: SshConfig,
     /// What runs the agent there.
     pub service: Service,
     /// What stands before the path of every installed file.
@@ -58,7 +58,7 @@ pub struct Machine {
     /// The interface of the control network: never a port.
     pub control: String,
     /// Where its Open vSwitch is, if not where Debian's package has it.
-    pub ovs: OvsCfg,
+    pub ovs: OvsConfig,
     /// Its switches.
     pub switches: Vec<Node>,
     /// Servers of the site that it is; more than one where several share a machine.
@@ -69,7 +69,7 @@ pub struct Machine {
 
 /// How ssh reaches a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshCfg {
+pub struct SshConfig {
     /// Who logs in.
     pub user: String,
     /// TCP port.
@@ -104,7 +104,7 @@ pub enum Service {
 
 /// Where Open vSwitch is; `None` is the agent's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OvsCfg {
+pub struct OvsConfig {
     /// The database's socket.
     pub database: Option<PathBuf>,
     /// vswitchd's process id.
@@ -232,7 +232,7 @@ fn read_root(
         agents: tcp_port(&mut s, c, "agents").unwrap_or(6655),
     };
     s.finish(c);
-    let default = SshCfg {
+    let default = SshConfig {
         user: "root".to_owned(),
         port: 22,
         key: None,
@@ -250,12 +250,12 @@ fn read_root(
     Some(Inventory { name, controller, machines })
 }
 
-fn ssh(parent: &mut Section<'_>, c: &mut Collector<'_>, folder: &Path, default: SshCfg) -> SshCfg {
+fn ssh(parent: &mut Section<'_>, c: &mut Collector<'_>, folder: &Path, default: SshConfig) -> SshConfig {
     let mut s = parent.section(c, "ssh");
     let words = [("strict", HostKeys::Strict), ("accept-new", HostKeys::AcceptNew)];
     // ssh itself knows whose home `~` is.
     let file = |p: String| if p.starts_with('~') { p.into() } else { folder.join(p) };
-    let cfg = SshCfg {
+    let cfg = SshConfig {
         user: s.text(c, "user").unwrap_or(default.user),
         port: tcp_port(&mut s, c, "port").unwrap_or(default.port),
         key: s.text(c, "key").map(file).or(default.key),
@@ -283,7 +283,7 @@ fn machine(
     mut m: Section<'_>,
     c: &mut Collector<'_>,
     folder: &Path,
-    ssh_default: &SshCfg,
+    ssh_default: &SshConfig,
     used: &mut Used,
     site: Option<&Site>,
 ) -> Machine {
@@ -344,10 +344,10 @@ fn machine(
     Machine { name, address, ssh, service, root, control, ovs, switches, servers, gateways }
 }
 
-fn ovs(m: &mut Section<'_>, c: &mut Collector<'_>) -> OvsCfg {
+fn ovs(m: &mut Section<'_>, c: &mut Collector<'_>) -> OvsConfig {
     let mut s = m.section(c, "ovs");
     let words = [("auto", "auto"), ("kernel", "kernel"), ("userspace", "userspace")];
-    let cfg = OvsCfg {
+    let cfg = OvsConfig {
         database: s.text(c, "database").map(PathBuf::from),
         pid_file: s.text(c, "pid_file").map(PathBuf::from),
         datapath: s.word(c, "datapath", &words),

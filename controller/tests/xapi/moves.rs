@@ -8,7 +8,7 @@ use tandem_controller::vmm::xapi::Xapi;
 use tandem_controller::vmm::{
     Hypervisor, MigrateError, MigrationReport, Moved, Settled, VmmError, Whereabouts,
 };
-use tandem_model::{Bytes, Manner, PortNo, VmId};
+use tandem_model::{Bytes, MigrationMode, PortNo, VmId};
 
 const VM: VmId = VmId(7);
 
@@ -19,7 +19,7 @@ async fn running(setup: Setup) -> (Double, Xapi) {
     (double, driver)
 }
 
-async fn moved(driver: &Xapi, manner: Manner) -> Result<Moved, MigrateError> {
+async fn moved(driver: &Xapi, manner: MigrationMode) -> Result<Moved, MigrateError> {
     let (steering, _reports, _cancel) = steering();
     driver.migrate(&order(SRV1, SRV2, manner), steering).await
 }
@@ -29,7 +29,7 @@ async fn live_within_a_pool_with_progress() {
     let (double, driver) = running(Setup::default()).await;
     let before = double.things();
     let (steering, mut reports, _cancel) = steering();
-    let order = order(SRV1, SRV2, Manner::Live);
+    let order = order(SRV1, SRV2, MigrationMode::Live);
     driver.can_migrate(&order).await.expect("it can be moved");
     assert!(double.things() == before, "asking changes nothing");
     driver.migrate(&order, steering).await.expect("moved");
@@ -53,15 +53,15 @@ async fn live_within_a_pool_with_progress() {
 #[tokio::test]
 async fn cold_within_a_pool() {
     let (double, driver) = running(Setup::default()).await;
-    driver.can_migrate(&order(SRV1, SRV2, Manner::Cold)).await.expect("it can be moved");
-    moved(&driver, Manner::Cold).await.expect("moved");
+    driver.can_migrate(&order(SRV1, SRV2, MigrationMode::Cold)).await.expect("it can be moved");
+    moved(&driver, MigrationMode::Cold).await.expect("moved");
     assert_eq!(double.place(7), "xcp2");
     assert_eq!(double.count("Async.VM.clean_shutdown"), 1);
 }
 
 #[tokio::test]
 async fn disks_that_the_other_host_does_not_reach_go_along() {
-    for manner in [Manner::Live, Manner::Cold] {
+    for manner in [MigrationMode::Live, MigrationMode::Cold] {
         let (double, driver) = running(Setup { shared_storage: false, ..Setup::default() }).await;
         driver.can_migrate(&order(SRV1, SRV2, manner)).await.expect("it can be moved");
         moved(&driver, manner).await.expect("moved");
@@ -77,7 +77,7 @@ async fn disks_that_the_other_host_does_not_reach_go_along() {
 
 #[tokio::test]
 async fn from_pool_to_pool() {
-    for manner in [Manner::Live, Manner::Cold] {
+    for manner in [MigrationMode::Live, MigrationMode::Cold] {
         let (one, two) = (Double::start(Setup::default()).await, Double::start(Setup::default()).await);
         let (before_one, before_two) = (one.things(), two.things());
         let driver = driver(vec![pool(&one, SRV1), pool(&two, SRV3)]);
@@ -102,7 +102,7 @@ async fn from_pool_to_pool() {
 #[tokio::test]
 async fn to_another_uplink_its_network_changes_too() {
     let (double, driver) = running(Setup::default()).await;
-    let mut order = order(SRV1, SRV2, Manner::Live);
+    let mut order = order(SRV1, SRV2, MigrationMode::Live);
     order.spec.uplink_port = PortNo(2);
     let (steering, _reports, _cancel) = steering();
     driver.migrate(&order, steering).await.expect("moved");
@@ -116,7 +116,7 @@ async fn to_another_uplink_its_network_changes_too() {
 #[tokio::test]
 async fn what_cannot_be_moved_is_refused_with_the_reason() {
     let (double, driver) = running(Setup { memory: GIB, ..Setup::default() }).await;
-    let (live, vm) = (order(SRV1, SRV2, Manner::Live), double.vm(7).expect("there"));
+    let (live, vm) = (order(SRV1, SRV2, MigrationMode::Live), double.vm(7).expect("there"));
     let other =
         double.with(|s| s.all("host").find(|(_, r)| r["name_label"] == "xcp2").expect("a host").0.clone());
     // A full target.
@@ -129,7 +129,7 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
         VmmError::NoMemory { host: "srv2".into(), vm: VM, needed: Bytes::mib(256), free: Bytes::mib(100) };
     assert_eq!(driver.can_migrate(&live).await, Err(full.clone()));
     // Without asking first, the pool says it, and the VM stays.
-    let failed = moved(&driver, Manner::Live).await.expect_err("full");
+    let failed = moved(&driver, MigrationMode::Live).await.expect_err("full");
     assert_eq!(failed, MigrateError { at: Whereabouts::At(SRV1), why: full });
     double.with(|s| s.remove_vm(&guest));
     // A target in maintenance.
@@ -162,19 +162,19 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
 async fn a_move_that_fails_leaves_the_vm_where_it_was() {
     for (manner, method, fault) in [
         (
-            Manner::Live,
+            MigrationMode::Live,
             "Async.VM.pool_migrate",
             Fault::Refuse(&["VM_BAD_POWER_STATE", "vm", "Running", "Paused"]),
         ),
         (
-            Manner::Live,
+            MigrationMode::Live,
             "Async.VM.pool_migrate",
             Fault::FailLater(&["VM_MIGRATE_FAILED", "vm", "a", "b", "xenguest died"]),
         ),
-        (Manner::Live, "Async.VM.pool_migrate", Fault::CutBefore),
-        (Manner::Live, "Async.VM.pool_migrate", Fault::Refuse(&["NO_HOSTS_AVAILABLE", "vm"])),
-        (Manner::Cold, "Async.VM.start_on", Fault::FailLater(&["HOST_OFFLINE", "host"])),
-        (Manner::Cold, "Async.VM.start_on", Fault::CutBefore),
+        (MigrationMode::Live, "Async.VM.pool_migrate", Fault::CutBefore),
+        (MigrationMode::Live, "Async.VM.pool_migrate", Fault::Refuse(&["NO_HOSTS_AVAILABLE", "vm"])),
+        (MigrationMode::Cold, "Async.VM.start_on", Fault::FailLater(&["HOST_OFFLINE", "host"])),
+        (MigrationMode::Cold, "Async.VM.start_on", Fault::CutBefore),
     ] {
         let (double, driver) = running(Setup::default()).await;
         double.script(method, 0, fault);
@@ -193,17 +193,17 @@ async fn a_move_that_fails_leaves_the_vm_where_it_was() {
 async fn a_move_that_was_made_is_not_said_to_have_failed() {
     let (double, driver) = running(Setup::default()).await;
     double.script("task.destroy", 0, Fault::CutBefore);
-    moved(&driver, Manner::Live).await.expect("moved");
+    moved(&driver, MigrationMode::Live).await.expect("moved");
     assert_eq!(double.place(7), "xcp2");
     // The answer with the task is lost while the task goes on: it is found with the VM.
     let (double, driver) = running(Setup::default()).await;
     double.script("Async.VM.pool_migrate", 0, Fault::CutAfter);
-    let first = moved(&driver, Manner::Live).await;
+    let first = moved(&driver, MigrationMode::Live).await;
     match first {
         Ok(_) => {}
         Err(MigrateError { at, .. }) => {
             assert_eq!(at, Whereabouts::Unknown, "it is under way");
-            moved(&driver, Manner::Live).await.expect("taken up");
+            moved(&driver, MigrationMode::Live).await.expect("taken up");
         }
     }
     assert_eq!(double.place(7), "xcp2");
@@ -215,7 +215,7 @@ async fn a_cancelled_move_leaves_the_vm_where_it_was() {
     let (double, driver) = running(Setup::default()).await;
     double.script("Async.VM.pool_migrate", 0, Fault::Hang);
     let (steering, _reports, cancel) = steering();
-    let order = order(SRV1, SRV2, Manner::Live);
+    let order = order(SRV1, SRV2, MigrationMode::Live);
     let (failed, ()) = tokio::join!(driver.migrate(&order, steering), async {
         until("it moves", || double.count("Async.VM.pool_migrate") == 1).await;
         cancel.cancel();
@@ -234,7 +234,7 @@ async fn a_move_that_hangs() {
     let driver = driver(vec![cfg]);
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("allocated");
     double.script("Async.VM.pool_migrate", 0, Fault::Hang);
-    let failed = moved(&driver, Manner::Live).await.expect_err("hangs");
+    let failed = moved(&driver, MigrationMode::Live).await.expect_err("hangs");
     assert_eq!(failed.at, Whereabouts::At(SRV1));
     assert!(matches!(failed.why, VmmError::TimeOut { .. }), "{failed}");
     assert_eq!(double.place(7), "xcp1");
@@ -242,9 +242,9 @@ async fn a_move_that_hangs() {
     (cfg.limits.migrate, cfg.limits.cancel) = (Duration::from_secs(1), Duration::from_secs(1));
     let driver = crate::ready::driver(vec![cfg]);
     double.script("Async.VM.pool_migrate", 0, Fault::HangDeaf);
-    let failed = moved(&driver, Manner::Live).await.expect_err("hangs");
+    let failed = moved(&driver, MigrationMode::Live).await.expect_err("hangs");
     assert_eq!(failed.at, Whereabouts::Unknown, "nobody knows yet");
-    let way = order(SRV1, SRV2, Manner::Live).way;
+    let way = order(SRV1, SRV2, MigrationMode::Live).way;
     assert_eq!(driver.settle(way, false).await, Settled::UnderWay);
     double.release();
     until("it ends by itself", || double.place(7) == "xcp2").await;
@@ -258,7 +258,7 @@ async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
         let (double, former) = running(Setup::default()).await;
         double.script("Async.VM.pool_migrate", 0, Fault::HangDeaf);
         let (steering, _reports, _cancel) = steering();
-        let order = order(SRV1, SRV2, Manner::Live);
+        let order = order(SRV1, SRV2, MigrationMode::Live);
         // Dies without a word: the future is leaked in a runtime's task that nobody asks again.
         let former = std::sync::Arc::new(former);
         let dying = tokio::spawn({
@@ -307,7 +307,7 @@ async fn a_vm_that_does_not_run_after_a_move_runs_again() {
                 s.set("VM", &vm, "resident_on", json!("OpaqueRef:NULL"));
             }
         });
-        let settled = driver.settle(order(SRV1, SRV2, Manner::Live).way, false).await;
+        let settled = driver.settle(order(SRV1, SRV2, MigrationMode::Live).way, false).await;
         assert_eq!(settled, Settled::Ended(Whereabouts::At(SRV1), None), "{state}");
         assert_eq!(double.place(7), "xcp1", "{state}");
     }
@@ -325,7 +325,7 @@ async fn a_vm_that_is_destroyed_while_it_moves_is_lost() {
         }
     };
     double.script("Async.VM.pool_migrate", 0, Fault::Meanwhile(destroy));
-    let failed = moved(&driver, Manner::Live).await.expect_err("destroyed");
+    let failed = moved(&driver, MigrationMode::Live).await.expect_err("destroyed");
     assert_eq!(failed.at, Whereabouts::Lost);
     assert!(matches!(failed.why, VmmError::GoneBehindOurBack { vm: VM, .. }), "{failed}");
 }
@@ -345,7 +345,7 @@ async fn the_other_pool_dies() {
         Fault::FailLater(&["VM_MIGRATE_FAILED", "vm", "a", "b", "connection refused"]),
     );
     let (steering, _reports, _cancel) = steering();
-    let order = order(SRV1, SRV3, Manner::Live);
+    let order = order(SRV1, SRV3, MigrationMode::Live);
     let failed = {
         let moving = driver.migrate(&order, steering);
         let dying = async {

@@ -3,10 +3,12 @@
 use crate::double::{Double, MASTER, PASSWORD};
 use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
-use tandem_controller::vmm::xapi::config::{Access, Limits, PoolCfg, Protocol, ServerCfg, Transport};
+use tandem_controller::vmm::xapi::config::{Access, Limits, PoolConfig, Protocol, ServerConfig, Transport};
 use tandem_controller::vmm::xapi::rpc::tls::Fingerprint;
 use tandem_controller::vmm::{MigrateOrder, MigrationReport, Steering, Way};
-use tandem_model::{BitRate, Bytes, Mac, Manner, MigrationId, PortNo, Resources, ServerId, VmId, VmSpec};
+use tandem_model::{
+    BitRate, Bytes, Mac, MigrationId, MigrationMode, PortNo, Resources, ServerId, VmId, VmSpec,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +20,14 @@ pub(crate) const SRV3: ServerId = ServerId(2);
 /// Nothing that a test waits for takes this long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn pool(double: &Double, first: ServerId) -> PoolCfg {
-    let server = |n: u32, host: &str| ServerCfg {
+pub(crate) fn pool(double: &Double, first: ServerId) -> PoolConfig {
+    let server = |n: u32, host: &str| ServerConfig {
         server: ServerId(first.0 + n),
         name: format!("srv{}", first.0 + n + 1),
         host: host.to_owned(),
         uplinks: vec![(PortNo(1), "production".to_owned()), (PortNo(2), "xenbr1".to_owned())],
     };
-    PoolCfg {
+    PoolConfig {
         access: Access {
             name: if first == SRV1 { "lab".to_owned() } else { "other".to_owned() },
             address: MASTER.to_owned(),
@@ -50,7 +52,7 @@ pub(crate) fn pool(double: &Double, first: ServerId) -> PoolCfg {
     }
 }
 
-pub(crate) fn driver(pools: Vec<PoolCfg>) -> Xapi {
+pub(crate) fn driver(pools: Vec<PoolConfig>) -> Xapi {
     Xapi::new("mine", pools, Vec::new())
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn spec(image: &str) -> VmSpec {
     }
 }
 
-pub(crate) fn order(from: ServerId, to: ServerId, manner: Manner) -> MigrateOrder {
+pub(crate) fn order(from: ServerId, to: ServerId, manner: MigrationMode) -> MigrateOrder {
     MigrateOrder {
         way: Way { migration: MigrationId(1), vm: VmId(7), from, to },
         manner,

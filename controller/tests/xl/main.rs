@@ -14,8 +14,8 @@ use tandem_controller::vmm::{
     Way, Whereabouts,
 };
 use tandem_model::{
-    BitRate, Bytes, FixedAddress, Mac, Manner, MigrationId, PortNo, Resources, ServerId, Site, VmId, VmSpec,
-    site,
+    BitRate, Bytes, FixedAddress, Mac, MigrationId, MigrationMode, PortNo, Resources, ServerId, Site, VmId,
+    VmSpec, site,
 };
 use tandem_tests::sshd::{Sshd, can_ssh};
 use tokio::sync::{mpsc, watch};
@@ -172,7 +172,7 @@ fn spec(image: Option<&str>) -> VmSpec {
     }
 }
 
-fn order(manner: Manner, image: Option<&str>) -> MigrateOrder {
+fn order(manner: MigrationMode, image: Option<&str>) -> MigrateOrder {
     MigrateOrder {
         way: Way { migration: MigrationId(3), vm: VM, from: A, to: B },
         manner,
@@ -322,7 +322,7 @@ async fn a_vm_moves_live_by_either_transport_and_leaves_nothing() {
         let Some(bed) = Bed::start(migration) else { return };
         let driver = bed.driver();
         driver.allocate(A, VM, &spec(None)).await.expect("starts");
-        let order = order(Manner::Live, None);
+        let order = order(MigrationMode::Live, None);
         driver.can_migrate(&order).await.expect("can");
         assert_eq!(driver.settle(order.way, false).await, Settled::Ended(Whereabouts::At(A), None));
         let mut going = go(bed.driver(), order.clone(), BitRate::mbit(400));
@@ -352,7 +352,7 @@ async fn a_transfer_is_held_to_its_rate_given_up_and_nothing_is_left() {
         let driver = bed.driver();
         driver.allocate(A, VM, &spec(None)).await.expect("starts");
         // 16 MiB at 1 Mbit/s would take two minutes.
-        let mut going = go(bed.driver(), order(Manner::Live, None), BitRate::mbit(1));
+        let mut going = go(bed.driver(), order(MigrationMode::Live, None), BitRate::mbit(1));
         going.sent(100_000).await;
         going.cancel.cancel();
         let failed = going.end().await.expect_err("given up");
@@ -368,7 +368,7 @@ async fn a_transfer_is_held_to_its_rate_given_up_and_nothing_is_left() {
 async fn a_controller_that_is_killed_finds_its_transfer_under_way() {
     let Some(bed) = Bed::start("tcp") else { return };
     bed.driver().allocate(A, VM, &spec(None)).await.expect("starts");
-    let order = order(Manner::Live, None);
+    let order = order(MigrationMode::Live, None);
     let mut going = go(bed.driver(), order.clone(), BitRate::mbit(1));
     going.sent(100_000).await;
     drop(going);
@@ -410,7 +410,7 @@ async fn what_a_cut_hand_over_leaves_is_settled() {
     set(0, "tandem-vm7--migratedaway", "---s--");
     set(1, "tandem-vm7--incoming", "--p---");
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Paused)]);
-    let way = order(Manner::Live, None).way;
+    let way = order(MigrationMode::Live, None).way;
     // While the target does not answer nobody can tell, and nothing is touched.
     bed.sshds[1].set_deaf(true);
     bed.sshds[1].cut_after(0);
@@ -446,8 +446,10 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
         let driver = bed.driver();
         driver.allocate(A, VM, &spec(None)).await.expect("starts");
         std::fs::write(bed.state(1, "fail-restore"), "xc: error: it cannot be").expect("written");
-        let failed =
-            go(bed.driver(), order(Manner::Cold, None), BitRate::mbit(800)).end().await.expect_err("broken");
+        let failed = go(bed.driver(), order(MigrationMode::Cold, None), BitRate::mbit(800))
+            .end()
+            .await
+            .expect_err("broken");
         assert_eq!(failed.at, Whereabouts::At(A), "{failed}");
         assert!(failed.why.to_string().contains("it cannot be"), "{failed}");
         assert_eq!(
@@ -455,7 +457,7 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
             (vec![(VM, FoundState::Running)], vec![])
         );
         std::fs::remove_file(bed.state(1, "fail-restore")).expect("removed");
-        let mut going = go(bed.driver(), order(Manner::Cold, None), BitRate::mbit(1));
+        let mut going = go(bed.driver(), order(MigrationMode::Cold, None), BitRate::mbit(1));
         going.sent(100_000).await;
         going.cancel.cancel();
         let failed = going.end().await.expect_err("given up");
@@ -465,8 +467,10 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
             (vec![(VM, FoundState::Running)], vec![])
         );
         assert_eq!(bed.left(1), [""; 0]);
-        let moved =
-            go(bed.driver(), order(Manner::Cold, None), BitRate::mbit(800)).end().await.expect("moves");
+        let moved = go(bed.driver(), order(MigrationMode::Cold, None), BitRate::mbit(800))
+            .end()
+            .await
+            .expect("moves");
         assert!(moved.downtime.is_some());
         assert_eq!(
             (states(&driver, A).await, states(&driver, B).await),

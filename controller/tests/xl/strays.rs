@@ -47,7 +47,7 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     let changed = VmSpec { uplink_port: PortNo(9), ..wanted.clone() };
     driver.tag(A, VM, &changed).await.expect("written");
     assert_eq!(kept(&driver.list(A).await.expect("listed")), Some(changed));
-    let mut order = order(Manner::Live, None);
+    let mut order = order(MigrationMode::Live, None);
     order.spec = wanted.clone();
     go(bed.driver(), order, BitRate(0)).end().await.expect("moves");
     assert_eq!(kept(&driver.list(B).await.expect("listed")), Some(wanted));
@@ -146,7 +146,7 @@ async fn a_move_leaves_a_stray_at_its_end_alone() {
     let driver = bed.driver();
     driver.allocate(A, VM, &made_at(5)).await.expect("starts");
     driver.allocate(B, VM, &made_at(6)).await.expect("starts");
-    let mut order = order(Manner::Live, None);
+    let mut order = order(MigrationMode::Live, None);
     order.spec = made_at(5);
     for tagged in [true, false] {
         if !tagged {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tandem_linux::ovs::Ovs;
-use tandem_model::{LinkCfg, NodeId, Site, SwitchId};
+use tandem_model::{LinkConfig, NodeId, Site, SwitchId};
 
 /// What the agents are told besides the site.
 pub struct Setting<'a> {
@@ -35,7 +35,7 @@ pub struct Setting<'a> {
 pub struct Agents(Vec<Child>);
 
 /// A wire that delays or loses packets is the lab's to imitate: its ends' queueing is not the agent's.
-pub fn is_imitated(cfg: &LinkCfg) -> bool {
+pub fn is_imitated(cfg: &LinkConfig) -> bool {
     !cfg.delay.is_zero() || cfg.loss_ppm > 0
 }
 
@@ -121,7 +121,7 @@ fn status(socket: &Path) -> Option<serde_json::Value> {
     serde_json::from_str(&line).ok()
 }
 
-fn ports(site: &Site, id: SwitchId) -> impl Iterator<Item = (u32, String, LinkCfg)> {
+fn ports(site: &Site, id: SwitchId) -> impl Iterator<Item = (u32, String, LinkConfig)> {
     site.topology.ports(NodeId::Switch(id)).iter().filter_map(move |(port, link)| {
         Some((port.0, port_name(&site.topology, id, *port), site.topology.link(*link)?.cfg))
     })

@@ -13,7 +13,7 @@ use tandem_linux::netns::{NetNs, visit};
 use tandem_linux::ovs::Ovs;
 use tandem_linux::{ethtool, link, tc};
 use tandem_model::{
-    GatewayId, Link, LinkCfg, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
+    GatewayId, Link, LinkConfig, LinkId, Mac, NodeId, PortNo, Role, ServerId, Site, SwitchId, Topology,
 };
 
 /// Interface number of a node's bridge, inside its namespace. The lowest numbers may be taken: a kernel with tunnel modules (gre, sit and
@@ -45,7 +45,7 @@ pub fn port_name(topology: &Topology, switch: SwitchId, port: PortNo) -> String 
 }
 
 /// What a link does at each of its sending ends.
-pub fn shape(cfg: &LinkCfg) -> tc::Shape {
+pub fn shape(cfg: &LinkConfig) -> tc::Shape {
     tc::Shape { rate: cfg.rate.0, queue: cfg.queue, delay: cfg.delay, loss_ppm: cfg.loss_ppm }
 }
 

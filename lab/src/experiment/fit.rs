@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::recording::Header;
 use tandem_core::{Snapshot, export};
-use tandem_model::{Allocation, Answer, Ask, ServerId, Site, Stored, Time, VmRequest, site};
+use tandem_model::{Allocation, PersistedState, Request, Response, ServerId, Site, Time, VmRequest, site};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../sites/figure-4-2.toml");
@@ -104,7 +104,7 @@ pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> 
                 policy: format!("{:?}", site.policy.allocation),
                 seed: 0,
                 site: (*site).clone(),
-                stored: Stored::default(),
+                stored: PersistedState::default(),
                 started: start,
             };
             record::create(path, &header)
@@ -118,11 +118,11 @@ pub fn simulate(site: Site, recording: Option<&Path>) -> anyhow::Result<Series> 
     for second in 0..=SECONDS {
         let at = Time::from_secs(second);
         if second > 0 {
-            sim.ask(at, Ask::RequestVm { request: request(&site) });
+            sim.ask(at, Request::RequestVm { request: request(&site) });
         }
         sim.run_until(at + before_next)?;
         for (_, _, answer) in sim.take_answers() {
-            if !matches!(answer, Answer::VmRunning { .. }) {
+            if !matches!(answer, Response::VmRunning { .. }) {
                 bail!("second {second}: the VM was not placed: {answer:?}");
             }
         }

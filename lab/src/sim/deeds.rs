@@ -4,8 +4,8 @@ use super::moves::Order;
 use super::network::uplink_switch;
 use super::{Deed, Sign, Simulation};
 use tandem_model::{
-    Cookie, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, NodeId, Owner, PortNo, Record,
-    ServerId, Site, SwitchId, TrafficEnd, TrafficId, VmId, VmSpec,
+    Cookie, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Effect, Event, NodeId, Owner, PortNo, ServerId,
+    Site, StoreOp, SwitchId, TrafficEnd, TrafficId, VmId, VmSpec,
 };
 
 /// The flows that a VM may have: to it, and from it.
@@ -101,16 +101,16 @@ impl Simulation {
                 self.flows.stop(id, self.now);
                 self.follow_rates();
             }
-            Effect::Store { id, record } => {
+            Effect::Store { id, op: record } => {
                 match record {
-                    Record::PutMigration { migration } => self.moves.path(migration.id, migration.path),
-                    Record::RemoveMigration { migration } => self.moves.forget(migration),
-                    Record::PutMoved { vm, .. } | Record::PutVm { vm } => self.refresh_path(vm.id),
+                    StoreOp::PutMigration { migration } => self.moves.path(migration.id, migration.path),
+                    StoreOp::RemoveMigration { migration } => self.moves.forget(migration),
+                    StoreOp::PutMoved { vm, .. } | StoreOp::PutVm { vm } => self.refresh_path(vm.id),
                     _ => {}
                 }
                 self.later(delays.store, Event::Stored { id });
             }
-            Effect::Answer { id, answer } => self.answers.push((self.now, id, answer)),
+            Effect::Response { id, response: answer } => self.answers.push((self.now, id, answer)),
             Effect::PollNow { switch } => {
                 if let Some(id) = self.site.topology.switch_by_dpid(switch) {
                     self.push(self.now, Deed::PollOnce(id));

@@ -26,8 +26,8 @@ use std::time::Duration;
 use tandem_core::Core;
 use tandem_core::rules::compile;
 use tandem_model::{
-    Answer, Ask, BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PortNo, RequestId, Selection,
-    ServerId, Site, Stored, SwitchCaps, SwitchId, Time, VmId, VmSpec,
+    BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PersistedState, PortNo, QueueSelection,
+    Request, RequestId, Response, ServerId, Site, SwitchCaps, SwitchId, Time, VmId, VmSpec,
 };
 
 /// How long the simulated parts take.
@@ -136,7 +136,7 @@ pub struct Simulation {
     down: BTreeMap<LinkId, ()>,
     /// Ports that the core has switched off.
     off: BTreeSet<(NodeId, PortNo)>,
-    answers: Vec<(Time, RequestId, Answer)>,
+    answers: Vec<(Time, RequestId, Response)>,
     next_request: u64,
     recorder: Option<Recorder>,
 }
@@ -144,7 +144,7 @@ pub struct Simulation {
 impl Simulation {
     /// A data centre whose switches have just connected, at `start`. Counters are first read half a period later.
     pub fn new(site: Arc<Site>, start: Time, recorder: Option<Recorder>) -> anyhow::Result<Simulation> {
-        let core = Core::new(site.clone(), Stored::default(), start);
+        let core = Core::new(site.clone(), PersistedState::default(), start);
         let mut sim = Simulation {
             flows: Flows::new(&site.topology, start),
             core,
@@ -180,7 +180,7 @@ impl Simulation {
                 peer: "simulation".into(),
             };
             let ports = sim.ports_of(id);
-            let queues = ports.iter().map(|p| (p.port, Selection::Queue)).collect();
+            let queues = ports.iter().map(|p| (p.port, QueueSelection::Queue)).collect();
             sim.push(start, Deed::Event(Event::SwitchUp { switch: switch.dpid, ports, caps }));
             let agent = "simulation".into();
             sim.push(start, Deed::Event(Event::PortsManaged { agent, switch: switch.dpid, ports: queues }));
@@ -277,15 +277,15 @@ impl Simulation {
     }
 
     /// Asks at the current moment; the answer comes with `take_answers`.
-    pub fn ask(&mut self, at: Time, ask: Ask) -> RequestId {
+    pub fn ask(&mut self, at: Time, ask: Request) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        self.push(at, Deed::Event(Event::Ask { id, ask }));
+        self.push(at, Deed::Event(Event::Request { id, request: ask }));
         id
     }
 
     /// Answers since the last call.
-    pub fn take_answers(&mut self) -> Vec<(Time, RequestId, Answer)> {
+    pub fn take_answers(&mut self) -> Vec<(Time, RequestId, Response)> {
         std::mem::take(&mut self.answers)
     }
 

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::migration::precopy;
 use tandem_model::{
-    BitRate, Bytes, Event, Hop, Manner, MigrationId, Progress, ServerId, Time, TrafficId, Transport, VmId,
-    VmSpec,
+    BitRate, Bytes, Event, Hop, MigrationId, MigrationMode, Progress, ServerId, Time, TrafficId, Transport,
+    VmId, VmSpec,
 };
 
 /// How often transfers go wrong, as shares from 0 to 1 of all; the rest goes well.
@@ -41,7 +41,7 @@ pub(super) struct Order {
     pub(super) vm: VmId,
     pub(super) from: ServerId,
     pub(super) to: ServerId,
-    pub(super) manner: Manner,
+    pub(super) manner: MigrationMode,
     pub(super) spec: VmSpec,
     pub(super) rate: BitRate,
     pub(super) downtime: Duration,
@@ -199,7 +199,7 @@ impl Simulation {
             return self.later(self.delays.packet, Event::MigrationFailed { migration: id, at, why });
         }
         let mut bytes = order.spec.resources.ram;
-        if order.manner == Manner::Cold {
+        if order.manner == MigrationMode::Cold {
             bytes = Bytes(bytes.0.saturating_add(order.spec.resources.disk.0));
         }
         let dirty = self.dirty(order.vm);
@@ -281,7 +281,7 @@ impl Simulation {
         let memory = transfer.order.spec.resources.ram.0;
         let took = now.since(transfer.round_at).as_nanos();
         let written = u64::try_from(u128::from(dirty.0).saturating_mul(took) / BIT_NANOS).unwrap_or(u64::MAX);
-        let rest = if transfer.order.manner == Manner::Cold { 0 } else { written.min(memory) };
+        let rest = if transfer.order.manner == MigrationMode::Cold { 0 } else { written.min(memory) };
         let rate = u128::from(transfer.rate.max(1));
         let short = (u128::from(rest) * BIT_NANOS).div_ceil(rate) <= transfer.order.downtime.as_nanos();
         let last = short || transfer.round >= transfer.order.rounds.max(1);
@@ -301,8 +301,8 @@ impl Simulation {
         let order = transfer.order.clone();
         // A cold one is silent from its first byte on.
         let silent_from = match order.manner {
-            Manner::Live => transfer.paused_at.unwrap_or(self.now),
-            Manner::Cold => transfer.began,
+            MigrationMode::Live => transfer.paused_at.unwrap_or(self.now),
+            MigrationMode::Cold => transfer.began,
         };
         let downtime = Some(self.now.since(silent_from));
         self.vms.insert(order.vm, (order.to, order.spec.clone()));

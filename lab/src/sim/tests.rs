@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::migration::precopy;
 use tandem_model::{
-    Ask, BitRate, Bytes, Effect, Event, Hop, LinkId, Manner, MigrationId, NodeId, PortNo, Resources,
-    ServerId, Time, TrafficId, Transport, VmId, VmRequest, VmSpec, site,
+    BitRate, Bytes, Effect, Event, Hop, LinkId, MigrationId, MigrationMode, NodeId, PortNo, Request,
+    Resources, ServerId, Time, TrafficId, Transport, VmId, VmRequest, VmSpec, site,
 };
 
 const ID: MigrationId = MigrationId(7);
@@ -21,7 +21,7 @@ fn running() -> (Simulation, VmId, ServerId, ServerId) {
     let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("a world");
     let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
     let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
-    sim.ask(Time::ZERO, Ask::RequestVm { request });
+    sim.ask(Time::ZERO, Request::RequestVm { request });
     sim.run_until(Time::from_secs(10)).expect("a run");
     let (vm, from, _) = sim.vms().next().expect("a VM");
     (sim, vm, from, ServerId(1 - from.0))
@@ -31,7 +31,7 @@ fn spec(sim: &Simulation, vm: VmId) -> VmSpec {
     VmSpec { uplink_port: PortNo(1), ..sim.vms[&vm].1.clone() }
 }
 
-fn order(sim: &mut Simulation, vm: VmId, from: ServerId, to: ServerId, manner: Manner) {
+fn order(sim: &mut Simulation, vm: VmId, from: ServerId, to: ServerId, manner: MigrationMode) {
     let spec = Box::new(spec(sim, vm));
     let (rate, downtime) = (BitRate::mbit(50), Duration::from_millis(300));
     let migration = ID;
@@ -93,7 +93,7 @@ fn a_transfer_takes_what_the_model_predicts_and_is_a_flow_on_its_links() {
         sim.set_load(vm, load(&sim, vm, BitRate::mbit(dirty)));
         let path = way(&sim, from, to);
         sim.moves.path(ID, path.clone());
-        order(&mut sim, vm, from, to, Manner::Live);
+        order(&mut sim, vm, from, to, MigrationMode::Live);
         sim.run_until(Time::from_secs(11)).expect("a run");
         let sent = path.iter().map(|hop| sim.flows().bytes(*hop)).collect::<Vec<_>>();
         assert_eq!(sent, [6_250_000; 3], "a second of 50 Mbit/s");
@@ -113,7 +113,7 @@ fn a_transfer_takes_what_the_model_predicts_and_is_a_flow_on_its_links() {
 #[test]
 fn a_cold_move_is_silent_all_the_time_and_sends_the_disk_too() {
     let (mut sim, vm, from, to) = running();
-    order(&mut sim, vm, from, to, Manner::Cold);
+    order(&mut sim, vm, from, to, MigrationMode::Cold);
     let (memory, disk) = (Bytes(100 << 20), sim.vms[&vm].1.resources.disk);
     let predicted = precopy::cold(memory, disk, BitRate::mbit(50));
     let (_, ended) = outcome(&mut sim, 4000);
@@ -126,7 +126,7 @@ fn other_traffic_slows_a_transfer_down_and_a_lower_rate_too() {
     sim.set_load(vm, load(&sim, vm, BitRate(0)));
     let path = way(&sim, from, to);
     sim.moves.path(ID, path.clone());
-    order(&mut sim, vm, from, to, Manner::Live);
+    order(&mut sim, vm, from, to, MigrationMode::Live);
     // 838,860,800 bits: 4 s of 50 Mbit/s, 4 s of 25 because of others, 4 s of 10 by order; 498,860,800 are left for 50 again.
     sim.run_until(Time::from_secs(14)).expect("a run");
     let now = sim.now();
@@ -155,14 +155,14 @@ fn what_goes_wrong_leaves_the_vm_where_it_was_and_is_told_again_when_asked_again
     let gone_wrong = |faults: Faults| {
         let (mut sim, vm, from, to) = running();
         sim.set_faults(faults, 3);
-        order(&mut sim, vm, from, to, Manner::Live);
+        order(&mut sim, vm, from, to, MigrationMode::Live);
         (sim, vm, from, to)
     };
     let (mut sim, vm, from, to) = gone_wrong(Faults { fail: 1.0, ..Faults::default() });
     let (_, ended) = outcome(&mut sim, 60);
     assert!(matches!(ended, Event::MigrationFailed { at: Some(at), .. } if at == from), "{ended:?}");
     assert_eq!(sim.vms().map(|(_, server, _)| server).collect::<Vec<_>>(), [from]);
-    order(&mut sim, vm, from, to, Manner::Live);
+    order(&mut sim, vm, from, to, MigrationMode::Live);
     assert!(sim.under_way().is_empty(), "it is not begun again");
     assert_eq!(sim.moved().failed, 1);
 
@@ -182,7 +182,7 @@ fn what_goes_wrong_leaves_the_vm_where_it_was_and_is_told_again_when_asked_again
 fn a_cancel_in_the_pause_is_too_late_and_a_stop_ends_the_transfer() {
     let (mut sim, vm, from, to) = running();
     sim.set_load(vm, load(&sim, vm, BitRate::mbit(5)));
-    order(&mut sim, vm, from, to, Manner::Live);
+    order(&mut sim, vm, from, to, MigrationMode::Live);
     while sim.moves.transfers.get(&ID).is_some_and(|t| !t.is_paused()) {
         let next = sim.now() + Duration::from_millis(50);
         sim.run_until(next).expect("a run");
@@ -193,7 +193,7 @@ fn a_cancel_in_the_pause_is_too_late_and_a_stop_ends_the_transfer() {
     assert!(matches!(ended, Event::VmMoved { .. }), "{ended:?}");
 
     let (mut sim, vm, from, to) = running();
-    order(&mut sim, vm, from, to, Manner::Live);
+    order(&mut sim, vm, from, to, MigrationMode::Live);
     sim.carry_out(Effect::StopVm { vm, server: from, placed_at: None });
     assert!(sim.under_way().is_empty() && sim.flows().ids().is_empty());
     assert_eq!(sim.vms().count(), 0);

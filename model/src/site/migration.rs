@@ -2,15 +2,15 @@
 
 use super::faults::Collector;
 use super::section::Section;
-use super::{HotspotCfg, KeepPolicyCfg, MigrationCfg, ServiceClass};
-use crate::{BitRate, ClassId, Manner};
+use super::{HotspotConfig, KeepPolicyConfig, MigrationConfig, ServiceClass};
+use crate::{BitRate, ClassId, MigrationMode};
 use std::time::Duration;
 
 pub(super) fn read_migration(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
     classes: &[ServiceClass],
-) -> MigrationCfg {
+) -> MigrationConfig {
     let hotspot = read_hotspot(root, c);
     let keep_policy = read_keep_policy(root, c);
     let mut m = root.section(c, "migration");
@@ -21,10 +21,10 @@ pub(super) fn read_migration(
     if let (Some(name), Some(None)) = (&named, &found) {
         m.fault(c, "class", format!("there is no class {name:?}"), "name one of the [[class]] tables");
     }
-    let cfg = MigrationCfg {
+    let cfg = MigrationConfig {
         manner: m
-            .word(c, "manner", &[("live", Manner::Live), ("cold", Manner::Cold)])
-            .unwrap_or(Manner::Live),
+            .word(c, "manner", &[("live", MigrationMode::Live), ("cold", MigrationMode::Cold)])
+            .unwrap_or(MigrationMode::Live),
         rate: m.rate(c, "rate").unwrap_or(BitRate::mbit(1000)),
         class: found.flatten(),
         at_once: m.count(c, "at_once", 1..=10_000).unwrap_or(4),
@@ -47,9 +47,9 @@ pub(super) fn read_migration(
     cfg
 }
 
-fn read_hotspot(root: &mut Section<'_>, c: &mut Collector<'_>) -> HotspotCfg {
+fn read_hotspot(root: &mut Section<'_>, c: &mut Collector<'_>) -> HotspotConfig {
     let mut h = root.section(c, "hotspot");
-    let cfg = HotspotCfg {
+    let cfg = HotspotConfig {
         relieve: h.flag(c, "relieve").unwrap_or(false),
         server: h.fraction(c, "server", 0.01, 10.0).unwrap_or(0.9),
         link: h.fraction(c, "link", 0.01, 10.0).unwrap_or(0.9),
@@ -66,9 +66,9 @@ fn read_hotspot(root: &mut Section<'_>, c: &mut Collector<'_>) -> HotspotCfg {
     cfg
 }
 
-fn read_keep_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> KeepPolicyCfg {
+fn read_keep_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> KeepPolicyConfig {
     let mut k = root.section(c, "keep_policy");
-    let cfg = KeepPolicyCfg {
+    let cfg = KeepPolicyConfig {
         period: k.duration(c, "period"),
         moves: k.count(c, "moves", 1..=1_000_000).unwrap_or(10),
         gain: k.fraction(c, "gain", 0.0, 1000.0).unwrap_or(0.0),

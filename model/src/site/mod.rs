@@ -28,7 +28,7 @@ pub use read::{read, read_by};
 pub use section::Section;
 pub use seed_ini::from_seed_ini;
 
-use crate::{BitRate, ClassId, Direction, Mac, Manner, Prefix, Resources, Topology, Transport};
+use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -43,15 +43,15 @@ pub struct Site {
     /// Addresses.
     pub addresses: AddressPlan,
     /// Which server, which path.
-    pub policy: PolicyCfg,
+    pub policy: PolicyConfig,
     /// Counters: how often, how smoothed.
-    pub statistics: StatisticsCfg,
+    pub statistics: StatisticsConfig,
     /// What is switched on.
     pub modules: Modules,
     /// Discovery and host tracking.
-    pub discovery: DiscoveryCfg,
+    pub discovery: DiscoveryConfig,
     /// What traffic a VM gets.
-    pub traffic: TrafficCfg,
+    pub traffic: TrafficConfig,
     /// Service classes, by `ClassId`; none where the file has none.
     #[serde(default)]
     pub classes: Vec<ServiceClass>,
@@ -59,9 +59,9 @@ pub struct Site {
     #[serde(default)]
     pub default_class: Option<ClassId>,
     /// How VMs are moved, and when by themselves.
-    pub migration: MigrationCfg,
+    pub migration: MigrationConfig,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
-    pub vm: VmCfg,
+    pub vm: VmConfig,
 }
 
 /// A service class: what its users get of every port, and how its packets are known.
@@ -100,7 +100,7 @@ pub struct AddressPlan {
 
 /// How VMs are placed and routed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyCfg {
+pub struct PolicyConfig {
     /// Allocation.
     pub allocation: Allocation,
     /// Of equal servers, the first by id (default) or the last (as the seed's code did under best fit).
@@ -137,7 +137,7 @@ pub enum Ties {
 
 /// Statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StatisticsCfg {
+pub struct StatisticsConfig {
     /// How often counters are read.
     pub period: Duration,
     /// `history * old + (1 - history) * new`, 0 to below 1.
@@ -166,7 +166,7 @@ fn on() -> bool {
 
 /// Discovery of links and hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DiscoveryCfg {
+pub struct DiscoveryConfig {
     /// How often each port sends LLDP.
     pub lldp_period: Duration,
     /// A confirmed link that was not seen for this long is missing.
@@ -181,7 +181,7 @@ pub struct DiscoveryCfg {
 
 /// The traffic that a running VM gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrafficCfg {
+pub struct TrafficConfig {
     /// None at all when false.
     pub enabled: bool,
     /// UDP or TCP.
@@ -196,9 +196,9 @@ pub struct TrafficCfg {
 
 /// How VMs are moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MigrationCfg {
+pub struct MigrationConfig {
     /// Live or cold, where nobody says.
-    pub manner: Manner,
+    pub manner: MigrationMode,
     /// The highest rate of one transfer. The path's free rate bounds it too.
     pub rate: BitRate,
     /// The class of the migrations' own traffic; `None` is the site's class with the smallest share, if it has classes.
@@ -216,14 +216,14 @@ pub struct MigrationCfg {
     /// At which rate a VM is taken to dirty its memory while that was not measured.
     pub dirty_rate: BitRate,
     /// When servers and links are too hot, and what then.
-    pub hotspot: HotspotCfg,
+    pub hotspot: HotspotConfig,
     /// Whether VMs are brought back to where the allocation policy wants them, and how often.
-    pub keep_policy: KeepPolicyCfg,
+    pub keep_policy: KeepPolicyConfig,
 }
 
 /// When a server or a link is hot: the Sandpiper rule (Wood et al., NSDI 2007), k of the last n samples over a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HotspotCfg {
+pub struct HotspotConfig {
     /// Move VMs away from them. They are found and told in any case.
     pub relieve: bool,
     /// Share of a server's CPU, memory or network in use, 0 to 1.
@@ -242,7 +242,7 @@ pub struct HotspotCfg {
 
 /// The seed's keep-policy algorithm at work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KeepPolicyCfg {
+pub struct KeepPolicyConfig {
     /// How often; `None` is never by itself.
     pub period: Option<Duration>,
     /// Moves per run at most.
@@ -253,7 +253,7 @@ pub struct KeepPolicyCfg {
 
 /// Requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VmCfg {
+pub struct VmConfig {
     /// What a request that says nothing asks for.
     pub default: Resources,
     /// How long a VM may take from placement to running.

@@ -12,7 +12,7 @@
 use super::faults::Collector;
 use super::read::{check_delay, check_rate, loss, resources};
 use super::section::Section;
-use crate::topology::{DatapathKind, Endpoint, Link, LinkCfg, NodeId, Resources, Role, Switch, Topology};
+use crate::topology::{DatapathKind, Endpoint, Link, LinkConfig, NodeId, Resources, Role, Switch, Topology};
 use crate::{Dpid, GatewayId, LinkId, PortNo, ServerId, SwitchId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,7 +221,7 @@ fn link(
     check_delay(&l, c, delay.unwrap_or_default());
     for id in ids {
         let Some(link) = t.links.get_mut(id.0 as usize) else { continue };
-        link.cfg = LinkCfg {
+        link.cfg = LinkConfig {
             rate: rate.unwrap_or(link.cfg.rate),
             delay: delay.unwrap_or(link.cfg.delay),
             loss_ppm: loss.unwrap_or(link.cfg.loss_ppm),

@@ -10,10 +10,11 @@ use super::overrides::Lists;
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
 use super::{
-    Allocation, DiscoveryCfg, Modules, PolicyCfg, ServiceClass, Site, StatisticsCfg, Ties, TrafficCfg, VmCfg,
+    Allocation, DiscoveryConfig, Modules, PolicyConfig, ServiceClass, Site, StatisticsConfig, Ties,
+    TrafficConfig, VmConfig,
 };
 use crate::shapes::Common;
-use crate::topology::{LinkCfg, Resources};
+use crate::topology::{LinkConfig, Resources};
 use crate::{BitRate, Bytes, ClassId, Direction, Transport};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -123,15 +124,15 @@ fn read_root<'a>(root: &mut Section<'a>, c: &mut Collector<'_>) -> Option<Site> 
 }
 
 struct Links {
-    gateway: LinkCfg,
-    core: LinkCfg,
-    aggregation: LinkCfg,
-    edge: LinkCfg,
+    gateway: LinkConfig,
+    core: LinkConfig,
+    aggregation: LinkConfig,
+    edge: LinkConfig,
 }
 
 fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
     let mut l = root.section(c, "links");
-    let base = LinkCfg {
+    let base = LinkConfig {
         rate: BitRate(0),
         delay: l.duration(c, "delay").unwrap_or_default(),
         loss_ppm: loss(&mut l, c).unwrap_or(0),
@@ -143,7 +144,7 @@ fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
     let mut level = |c: &mut Collector<'_>, key, default| {
         let rate = b.rate(c, key).unwrap_or(default);
         check_rate(&b, c, key, rate);
-        LinkCfg { rate, ..base }
+        LinkConfig { rate, ..base }
     };
     let edge = level(c, "edge", BitRate::mbit(10));
     let aggregation = level(c, "aggregation", BitRate::mbit(20));
@@ -195,14 +196,14 @@ pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Res
     }
 }
 
-fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> PolicyCfg {
+fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> PolicyConfig {
     let mut p = root.section(c, "policy");
     let words = [
         ("first-fit", Allocation::FirstFit),
         ("best-fit", Allocation::BestFit),
         ("worst-fit", Allocation::WorstFit),
     ];
-    let cfg = PolicyCfg {
+    let cfg = PolicyConfig {
         allocation: p.word(c, "allocation", &words).unwrap_or(Allocation::BestFit),
         ties: p.word(c, "ties", &[("first", Ties::First), ("last", Ties::Last)]).unwrap_or(Ties::First),
         link_margin: p.fraction(c, "link_margin", 0.01, 1000.0).unwrap_or(1.0),
@@ -213,9 +214,9 @@ fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> PolicyCfg {
     cfg
 }
 
-fn read_statistics(root: &mut Section<'_>, c: &mut Collector<'_>) -> StatisticsCfg {
+fn read_statistics(root: &mut Section<'_>, c: &mut Collector<'_>) -> StatisticsConfig {
     let mut s = root.section(c, "statistics");
-    let cfg = StatisticsCfg {
+    let cfg = StatisticsConfig {
         period: s.duration(c, "period").unwrap_or(Duration::from_secs(5)),
         history_weight: s.fraction(c, "history_weight", 0.0, 0.999).unwrap_or(0.5),
     };
@@ -244,9 +245,9 @@ fn read_modules(root: &mut Section<'_>, c: &mut Collector<'_>) -> Modules {
     modules
 }
 
-fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCfg {
+fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryConfig {
     let mut d = root.section(c, "discovery");
-    let cfg = DiscoveryCfg {
+    let cfg = DiscoveryConfig {
         lldp_period: d.duration(c, "lldp_period").unwrap_or(Duration::from_secs(5)),
         lldp_timeout: d.duration(c, "lldp_timeout").unwrap_or(Duration::from_secs(30)),
         switch_grace: d.duration(c, "switch_grace").unwrap_or(Duration::from_secs(10)),
@@ -270,10 +271,10 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCfg
     cfg
 }
 
-fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficCfg {
+fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig {
     let mut t = root.section(c, "traffic");
     let directions = [("to-vm", Direction::ToVm), ("from-vm", Direction::FromVm), ("both", Direction::Both)];
-    let cfg = TrafficCfg {
+    let cfg = TrafficConfig {
         enabled: t.flag(c, "enabled").unwrap_or(true),
         transport: t
             .word(c, "transport", &[("udp", Transport::Udp), ("tcp", Transport::Tcp)])
@@ -286,10 +287,10 @@ fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficCfg {
     cfg
 }
 
-fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmCfg {
+fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
     let mut v = root.section(c, "vm");
     let default = Resources { cpu: 1, ram: Bytes::gib(1), disk: Bytes::gib(10), net: BitRate::mbit(1) };
-    let cfg = VmCfg {
+    let cfg = VmConfig {
         default: resources(&mut v, c, default),
         start_timeout: v.duration(c, "start_timeout").unwrap_or(Duration::from_secs(60)),
         lifetime: v.duration(c, "lifetime"),

@@ -18,5 +18,5 @@ mod v10;
 mod v13;
 mod wanted;
 
-pub use driver::{Cfg, Driver, Duty, Output};
+pub use driver::{Config, Driver, Duty, Output};
 pub use error::DriverError;

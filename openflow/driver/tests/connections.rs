@@ -55,7 +55,7 @@ fn rule(n: u16) -> Rule {
     Rule {
         key: RuleKey { table: 0, priority: 100, matching },
         actions: vec![RuleAction::Output(PortNo(1))],
-        cookie: Cookie::new(Owner::Plan, 0),
+        cookie: Cookie::new(Owner::Fabric, 0),
     }
 }
 
@@ -93,7 +93,7 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
         talk(&mut driver, &mut switch, &mut out);
 
         // The other connection has put the rule there, and goes.
-        switch.plant(100, Cookie::new(Owner::Plan, 0).0, true);
+        switch.plant(100, Cookie::new(Owner::Fabric, 0).0, true);
         driver.take_duty(Duty::Active, Time::ZERO, &mut out);
         let (events, sent) = talk(&mut driver, &mut switch, &mut out);
         assert!(
@@ -112,7 +112,7 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
                 },
             },
             actions: Vec::new(),
-            cookie: Cookie::new(Owner::Plan, 0),
+            cookie: Cookie::new(Owner::Fabric, 0),
         };
         driver.carry_out(sync(vec![there, rule(1)]), Time::ZERO, &mut out);
         let (events, _) = talk(&mut driver, &mut switch, &mut out);

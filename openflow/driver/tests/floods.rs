@@ -97,7 +97,7 @@ fn invented_ports_are_ignored_and_end_no_session() {
 #[test]
 fn a_flood_at_one_port_keeps_no_other_port_from_the_core() {
     for version in VERSIONS {
-        let cfg = tandem_switch_driver::Cfg { packet_ins: 1000, ..memory::cfg() };
+        let cfg = tandem_switch_driver::Config { packet_ins: 1000, ..memory::cfg() };
         let mut driver = memory::connected_with(version, cfg, 48);
         let mut out = Output::default();
         let frame = |n: u32| {

@@ -120,7 +120,7 @@ fn rule(priority: u16, action: RuleAction) -> Rule {
     Rule {
         key: RuleKey { table: 0, priority, matching },
         actions: vec![action],
-        cookie: Cookie::new(Owner::Plan, 0),
+        cookie: Cookie::new(Owner::Fabric, 0),
     }
 }
 
@@ -363,7 +363,7 @@ fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority()
         assert_eq!(pair.switch.flows(), [(100, 0x99)]);
         // What a confirmed addition replaced is ours, and goes.
         pair.effect(apply(5, vec![rule(100, RuleAction::Hairpin)], Vec::new())).expect("no end");
-        assert_eq!(pair.switch.flows(), [(100, Cookie::new(Owner::Plan, 0).0)]);
+        assert_eq!(pair.switch.flows(), [(100, Cookie::new(Owner::Fabric, 0).0)]);
         pair.effect(apply(6, Vec::new(), vec![rule(100, RuleAction::Hairpin).key])).expect("no end");
         assert_eq!(pair.switch.flows(), []);
     }
@@ -543,7 +543,7 @@ fn what_is_left_stays_until_it_is_let_go() {
     for version in VERSIONS {
         let mut pair = Pair::up(version);
         pair.switch.plant(1, 0x99, false);
-        pair.switch.plant(40, Cookie::new(Owner::Plan, 0).0, false);
+        pair.switch.plant(40, Cookie::new(Owner::Fabric, 0).0, false);
         pair.switch.plant(50, stale(), false);
         pair.switch.plant(60, Cookie::new(Owner::Group(3), 0).0, true);
         pair.switch.plant(70, Cookie::new(Owner::Vm(8), 0).0, true);

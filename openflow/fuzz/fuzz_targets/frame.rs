@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use tandem_model::Time;
 use tandem_openflow::{header, session};
-use tandem_switch_driver::{Cfg, Driver, Output};
+use tandem_switch_driver::{Config, Driver, Output};
 
 fn message(version: u8, kind: u8, xid: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -15,12 +15,12 @@ fn message(version: u8, kind: u8, xid: u32, body: &[u8]) -> Vec<u8> {
 
 /// A driver after its handshake; the transaction ids are those of a new session.
 fn connected(version: u8) -> Driver {
-    let cfg = Cfg {
+    let cfg = Config {
         poll_period: std::time::Duration::from_secs(1),
         lldp_period: None,
         secret: 1,
         packet_ins: 1000,
-        session: session::Cfg::default(),
+        session: session::Config::default(),
     };
     let mut out = Output::default();
     let mut driver = Driver::new(cfg, "fuzz", Time::ZERO, &mut out);

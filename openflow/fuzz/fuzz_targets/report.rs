@@ -8,7 +8,7 @@ use tandem_model::{
     Cookie, Dpid, Effect, Leave, Owner, PortNo, Rule, RuleAction, RuleKey, RuleMatch, Time, TxnId,
 };
 use tandem_openflow::{framing, header, session};
-use tandem_switch_driver::{Cfg, Driver, Output};
+use tandem_switch_driver::{Config, Driver, Output};
 
 fn message(version: u8, kind: u8, xid: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -20,12 +20,12 @@ fuzz_target!(|input: &[u8]| {
     let [choice, rest @ ..] = input else { return };
     let mut rest = rest;
     let version = if choice & 1 == 0 { header::V10 } else { header::V13 };
-    let cfg = Cfg {
+    let cfg = Config {
         poll_period: Duration::from_secs(1),
         lldp_period: Some(Duration::from_secs(1)),
         secret: 1,
         packet_ins: 1000,
-        session: session::Cfg::default(),
+        session: session::Config::default(),
     };
     let mut now = Time::ZERO;
     let mut out = Output::default();
@@ -43,7 +43,7 @@ fuzz_target!(|input: &[u8]| {
     let rule = |priority| Rule {
         key: RuleKey { table: 0, priority, matching: RuleMatch { in_port: Some(PortNo(1)), ..RuleMatch::default() } },
         actions: vec![RuleAction::Output(PortNo(2))],
-        cookie: Cookie::new(Owner::Plan, 0),
+        cookie: Cookie::new(Owner::Fabric, 0),
     };
     let rules = vec![rule(1), rule(2)];
     driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }, now, &mut out);

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
 use tandem_model::Time;
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 
 struct World;
 
@@ -26,7 +26,7 @@ impl Sink for World {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let mut switch = Switch::new(Cfg { tables: 3, flows: 20, groups: 5, meters: 3, cache: 8, ..Cfg::default() });
+    let mut switch = Switch::new(Config { tables: 3, flows: 20, groups: 5, meters: 3, cache: 8, ..Config::default() });
     let (mut world, mut now) = (World, Time::ZERO);
     for number in 1..=3 {
         let (name, mac, queues) = (format!("p{number}"), [2, 0, 0, 0, 0, 1], Vec::new());

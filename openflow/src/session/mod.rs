@@ -24,7 +24,7 @@ mod kind {
 
 /// Times of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cfg {
+pub struct Config {
     /// How long the peer may take for its HELLO.
     pub hello_timeout: Duration,
     /// After how long without a message an echo request is sent.
@@ -33,9 +33,9 @@ pub struct Cfg {
     pub echo_timeout: Duration,
 }
 
-impl Default for Cfg {
-    fn default() -> Cfg {
-        Cfg {
+impl Default for Config {
+    fn default() -> Config {
+        Config {
             hello_timeout: Duration::from_secs(10),
             idle: Duration::from_secs(5),
             echo_timeout: Duration::from_secs(15),
@@ -106,7 +106,7 @@ enum State {
 /// One side of a connection.
 #[derive(Debug, Clone)]
 pub struct Session {
-    cfg: Cfg,
+    cfg: Config,
     /// Version bytes that this side speaks, ascending.
     own: Vec<u8>,
     state: State,
@@ -115,7 +115,7 @@ pub struct Session {
 
 impl Session {
     /// Starts a session that speaks `versions`, and greets.
-    pub fn new(versions: &[u8], cfg: Cfg, now: Time, out: &mut Vec<u8>) -> Session {
+    pub fn new(versions: &[u8], cfg: Config, now: Time, out: &mut Vec<u8>) -> Session {
         let mut own = versions.to_vec();
         own.sort_unstable();
         own.dedup();
@@ -374,7 +374,7 @@ mod tests {
         ];
         for (own, version, body, agreed) in rows {
             let mut out = Vec::new();
-            let mut session = Session::new(own, Cfg::default(), Time::ZERO, &mut out);
+            let mut session = Session::new(own, Config::default(), Time::ZERO, &mut out);
             let hello = message(*version, 0, body);
             let mut out = Vec::new();
             let result = session.on_message(&hello, Time::ZERO, &mut out);
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn what_is_no_greeting_ends_the_session() {
-        let mut session = Session::new(&BOTH, Cfg::default(), Time::ZERO, &mut Vec::new());
+        let mut session = Session::new(&BOTH, Config::default(), Time::ZERO, &mut Vec::new());
         let http = *b"GET / HTTP/1.1\r\n\r\n";
         assert!(matches!(
             session.on_message(&http, Time::ZERO, &mut Vec::new()),
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn silence_is_asked_about_and_then_ends_the_session() {
-        let cfg = Cfg::default();
+        let cfg = Config::default();
         let mut session = Session::new(&BOTH, cfg, Time::ZERO, &mut Vec::new());
         assert_eq!(
             session.on_deadline(Time::ZERO + cfg.hello_timeout, &mut Vec::new()),
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn an_echo_request_is_answered_with_its_body_and_another_version_is_refused() {
-        let mut session = Session::new(&BOTH, Cfg::default(), Time::ZERO, &mut Vec::new());
+        let mut session = Session::new(&BOTH, Config::default(), Time::ZERO, &mut Vec::new());
         session.on_message(&message(4, 0, &[]), Time::ZERO, &mut Vec::new()).expect("a greeting");
         let mut out = Vec::new();
         let asked = message(4, 2, b"tick");

@@ -5,7 +5,7 @@
 //! to the same bytes. A barrier's reply then stands behind the answers to everything before it, and is true.
 
 use super::multipart::Assembly;
-use super::{Cfg, Incoming, Session, SessionError, error};
+use super::{Config, Incoming, Session, SessionError, error};
 use crate::error::Blame;
 use crate::of13::multipart::{REQUEST_MORE, RequestBody};
 use crate::of13::table_features::TableFeatures;
@@ -54,7 +54,13 @@ pub struct SwitchSession {
 
 impl SwitchSession {
     /// Starts a session that speaks `versions`, and greets.
-    pub fn new(versions: &[u8], identity: Identity, cfg: Cfg, now: Time, out: &mut Vec<u8>) -> SwitchSession {
+    pub fn new(
+        versions: &[u8],
+        identity: Identity,
+        cfg: Config,
+        now: Time,
+        out: &mut Vec<u8>,
+    ) -> SwitchSession {
         let session = Session::new(versions, cfg, now, out);
         SwitchSession { session, identity, features: Assembly::new(MOST_TABLES) }
     }

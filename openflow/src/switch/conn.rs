@@ -1,6 +1,6 @@
 //! A switch's connections: who is master, and who hears what (OF 1.3.5 sections 6.3.4 to 6.3.6).
 
-use super::cfg::ConnId;
+use super::settings::ConnId;
 use crate::error::Blame;
 use crate::header;
 use crate::of13::switch::{AsyncConfig, Role, role};

@@ -6,15 +6,17 @@
 //! `on_packet` is the hot path. Everything else may take memory and time.
 
 mod buffers;
-mod cfg;
 mod conn;
 mod features;
 mod outgoing;
 mod ports;
+mod settings;
 mod v10;
 mod v13;
 
-pub use cfg::{Cfg, ConnId, Description, NO_QUEUE, Port, PortCounters, Queue, QueueCounters, Sink, config};
+pub use settings::{
+    Config, ConnId, Description, NO_QUEUE, Port, PortCounters, Queue, QueueCounters, Sink, config,
+};
 
 use crate::AnyMessage;
 use crate::error::Blame;
@@ -46,7 +48,7 @@ const IS_SLAVE: Blame = Blame { kind: 1, code: 10 };
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Switch {
-    cfg: Cfg,
+    cfg: Config,
     pipeline: Pipeline,
     outside: Outside,
     last_conn: u64,
@@ -74,7 +76,7 @@ struct Turn<'a> {
 
 impl Switch {
     /// A switch without ports and flows.
-    pub fn new(cfg: Cfg) -> Switch {
+    pub fn new(cfg: Config) -> Switch {
         Switch {
             pipeline: Pipeline::new(cfg.tables.max(1), cfg.flows, Vec::new()).with_cache(cfg.cache),
             outside: Outside::new(cfg.buffers),
@@ -102,7 +104,7 @@ impl Switch {
     }
 
     /// Its configuration.
-    pub fn cfg(&self) -> &Cfg {
+    pub fn cfg(&self) -> &Config {
         &self.cfg
     }
 

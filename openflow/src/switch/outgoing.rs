@@ -1,9 +1,9 @@
 //! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN, PORT_STATUS, FLOW_REMOVED.
 
 use super::buffers::{Buffers, NO_BUFFER};
-use super::cfg::{Sink, config};
 use super::conn::{Conns, Unasked};
 use super::ports::{PortList, State, narrow};
+use super::settings::{Sink, config};
 use crate::table::control::{Removed, removed10, removed13};
 use crate::table::{Egress, Gone, Leaving, Reason};
 use crate::wire::Pad;

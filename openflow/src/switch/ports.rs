@@ -1,6 +1,6 @@
 //! A switch's ports: what the world says of them, what controllers configured, what went through, and how messages describe them.
 
-use super::cfg::{Port, PortCounters, Queue, QueueCounters, config};
+use super::settings::{Port, PortCounters, Queue, QueueCounters, config};
 use crate::of10;
 use crate::of13;
 use crate::table::ports::Standing;

@@ -1,7 +1,7 @@
 //! What OpenFlow 1.0 controllers ask of a switch.
 
-use super::cfg::{Queue, config};
 use super::ports::{State, cut, narrow};
+use super::settings::{Queue, config};
 use super::{Switch, Turn};
 use crate::error::Blame;
 use crate::of10::queue::{PacketQueue, Property, QueueGetConfigReply};

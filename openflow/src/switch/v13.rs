@@ -1,8 +1,8 @@
 //! What OpenFlow 1.3 controllers ask of a switch.
 
-use super::cfg::{Queue, config};
 use super::features::action_bits;
 use super::ports::{State, cut};
+use super::settings::{Queue, config};
 use super::{Switch, Turn};
 use crate::error::Blame;
 use crate::of13::multipart::{MultipartReply, ReplyBody, RequestBody};

@@ -4,7 +4,7 @@
 use tandem_model::{Dpid, Time};
 use tandem_openflow::of13::{self, Action, Instruction, group};
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, PortCounters, Queue, QueueCounters, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, PortCounters, Queue, QueueCounters, Sink, Switch};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{AnyMessage, framing};
 
@@ -50,7 +50,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// A switch with three ports.
     pub(crate) fn new() -> Bench {
-        let cfg = Cfg { dpid: Dpid(7), tables: 3, buffers: 2, ..Cfg::default() };
+        let cfg = Config { dpid: Dpid(7), tables: 3, buffers: 2, ..Config::default() };
         let mut bench = Bench { switch: Switch::new(cfg), world: World::default(), now: T0 };
         for number in 1..=3 {
             let queue = Queue { id: 1, min: Some(300), max: Some(1000) };

@@ -12,7 +12,7 @@ use tandem_openflow::of10::stats::{
     TableStats,
 };
 use tandem_openflow::of10::{self, Action, FlowMod, FlowRemoved, Match, Message, StatsRequest, port};
-use tandem_openflow::switch::{Cfg, ConnId, Switch};
+use tandem_openflow::switch::{Config, ConnId, Switch};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{AnyMessage, header};
 
@@ -379,7 +379,7 @@ fn the_highest_priority_wins_and_an_exact_flow_over_all() {
 #[test]
 fn a_full_table_says_so() {
     let mut t = Talk::new();
-    t.bench.switch = Switch::new(Cfg { flows: 300, ..Cfg::default() });
+    t.bench.switch = Switch::new(Config { flows: 300, ..Config::default() });
     t.conn = t.bench.connect(header::V10);
     let most = t.table().max_entries;
     assert_eq!(most, 300);

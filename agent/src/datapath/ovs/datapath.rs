@@ -16,9 +16,7 @@ use std::time::Duration;
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Datapath as Path;
-use tandem_linux::ovsdb::{
-    self, Adopt, Monitor, Ovsdb, WantedBridge,
-};
+use tandem_linux::ovsdb::{self, Adopt, Monitor, Ovsdb, WantedBridge};
 use tandem_linux::{link, vswitchd};
 
 /// How long vswitchd may take to carry out what the database says.

@@ -12,7 +12,7 @@ use tandem_model::Time;
 use tandem_openflow::AnyMessage;
 use tandem_openflow::of10::stats as stats10;
 use tandem_openflow::of13::{multipart, stats as stats13};
-use tandem_openflow::session::{Cfg, Incoming, Session};
+use tandem_openflow::session::{Config, Incoming, Session};
 use tandem_openflow::{framing, header, of10, of13};
 
 /// How long is waited for flows to come back.
@@ -121,7 +121,7 @@ impl Asker {
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
         let mut out = Vec::new();
-        let session = Session::new(&[header::V10, header::V13], Cfg::default(), Time::ZERO, &mut out);
+        let session = Session::new(&[header::V10, header::V13], Config::default(), Time::ZERO, &mut out);
         let mut asker = Asker { stream, session, epoch: Instant::now(), buffer: Vec::new(), version: 0 };
         asker.stream.write_all(&out)?;
         while asker.version == 0 {

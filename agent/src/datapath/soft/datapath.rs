@@ -5,10 +5,10 @@
 //! where they have changed) and forwards by them before a controller is there; between the two nothing is forwarded. Each port is locked
 //! by an abstract socket in the network namespace, which is gone when its process is: a second agent on the same interface is refused.
 
+use super::SwitchDump;
 use super::io::PacketIo;
 use super::lifecycle::{targets, versions};
 use super::running::{Running, is_other, shared};
-use super::SwitchDump;
 use crate::config::{Address, Config, SwitchConfig};
 use crate::datapath::netfpga::Talk;
 use crate::datapath::port_admin_state::PortAdminState;

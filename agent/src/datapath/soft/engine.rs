@@ -26,7 +26,7 @@ use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::packet::Batch;
 use tandem_model::Time;
 use tandem_model::rate_limit::RateLimiter;
-use tandem_openflow::switch::{Cfg, Switch};
+use tandem_openflow::switch::{Config, Switch};
 
 /// What an event is about: the kind in the high half, its number in the low one.
 const WAKE: u64 = 0;
@@ -81,7 +81,7 @@ impl Engine {
     /// When the kernel gives no thread or descriptors.
     pub fn start(
         name: &str,
-        cfg: Cfg,
+        cfg: Config,
         io: Box<dyn PacketIo>,
         guests: Option<(UnixListener, LocalPeers)>,
         flows: Vec<u8>,

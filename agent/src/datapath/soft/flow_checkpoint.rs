@@ -5,7 +5,7 @@
 
 use super::runtime::Greeting;
 use tandem_model::Time;
-use tandem_openflow::switch::{Cfg, Switch};
+use tandem_openflow::switch::{Config, Switch};
 use tandem_openflow::table::{Flow, Op, Wording};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{framing, header, of10, of13};
@@ -90,11 +90,11 @@ pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
 
 /// How many flows a switch takes of such bytes, and another one of what the first has written down: the whole way of the file, for tests and the fuzz target `files`.
 pub fn restored(bytes: &[u8]) -> usize {
-    let mut switch = Switch::new(Cfg::default());
+    let mut switch = Switch::new(Config::default());
     restore(&mut switch, bytes, Time::ZERO);
     let again = write(&switch);
     // What is written down of what was taken is taken by the next process, too.
-    let mut next = Switch::new(Cfg::default());
+    let mut next = Switch::new(Config::default());
     restore(&mut next, &again, Time::ZERO);
     next.pipeline().tables.iter().map(|t| t.iter().count()).sum()
 }

@@ -9,7 +9,7 @@ use crate::desired::{Fault, Switch};
 use crate::local_socket;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tandem_openflow::switch::{Cfg, Description};
+use tandem_openflow::switch::{Config, Description};
 
 /// OpenFlow version bytes, from the words that Open vSwitch has for them.
 pub(super) fn versions(protocols: &[String]) -> Result<Vec<u8>, String> {
@@ -27,8 +27,8 @@ pub(super) fn targets(switch: &Switch) -> Result<Vec<Target>, String> {
 
 impl Soft {
     /// What it is made of, in the words of OFPMP_DESC.
-    pub(super) fn cfg(&self, switch: &Switch) -> Result<Cfg, String> {
-        Ok(Cfg {
+    pub(super) fn switch_config(&self, switch: &Switch) -> Result<Config, String> {
+        Ok(Config {
             dpid: switch.datapath_id,
             versions: versions(&switch.protocols)?,
             description: Description {
@@ -39,8 +39,8 @@ impl Soft {
                 datapath: switch.name.clone(),
             },
             // A card looks a packet up once.
-            tables: if self.kind == "netfpga" { 1 } else { Cfg::default().tables },
-            ..Cfg::default()
+            tables: if self.kind == "netfpga" { 1 } else { Config::default().tables },
+            ..Config::default()
         })
     }
 
@@ -57,8 +57,9 @@ impl Soft {
             .map_err(|error| format!("listening on {}: {error}", path.display()))?;
         let flows = std::fs::read(self.flows(&switch.name)).unwrap_or_default();
         let io = (self.make)(switch)?;
-        let engine = Engine::start(&switch.name, self.cfg(switch)?, io, Some((guests, peers)), flows)
-            .map_err(|e| format!("starting its engine: {e}"))?;
+        let engine =
+            Engine::start(&switch.name, self.switch_config(switch)?, io, Some((guests, peers)), flows)
+                .map_err(|e| format!("starting its engine: {e}"))?;
         Ok(RunningSwitch {
             engine,
             switch: switch.clone(),

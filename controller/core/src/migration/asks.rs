@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::stored::StoreWait;
 use crate::timers::Timer;
 use std::time::Duration;
-use tandem_model::{Aim, Answer, Level, MoveOptions, PlanId, Record, RequestId, ServerId};
+use tandem_model::{Level, MoveOptions, PlanGoal, PlanId, RequestId, Response, ServerId, StoreOp};
 
 /// So long after an evacuation that left VMs behind, these are planned for again: room may have come free.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -16,23 +16,23 @@ impl Core {
         self.inventory.is_drained(server)
     }
 
-    pub(crate) fn ask_plan(&mut self, id: RequestId, aim: Aim, options: MoveOptions) {
+    pub(crate) fn ask_plan(&mut self, id: RequestId, aim: PlanGoal, options: MoveOptions) {
         let missing = match aim {
-            Aim::Evacuate { server } | Aim::Move { to: Some(server), .. }
+            PlanGoal::Evacuate { server } | PlanGoal::Move { to: Some(server), .. }
                 if self.site.topology.server(server).is_none() =>
             {
                 Some(server.to_string())
             }
-            Aim::Move { vm, .. } if self.vm(vm).is_none() => Some(vm.to_string()),
+            PlanGoal::Move { vm, .. } if self.vm(vm).is_none() => Some(vm.to_string()),
             _ => None,
         };
         if let Some(what) = missing {
-            return self.answer(id, Answer::NotFound { what });
+            return self.answer(id, Response::NotFound { what });
         }
         let plan = self.make_plan(self.plans.next_id(), &aim, options, None);
         self.plans.keep(plan.clone(), options);
         self.dirty.plans = true;
-        self.answer(id, Answer::Planned { plan: Box::new(plan) });
+        self.answer(id, Response::Planned { plan: Box::new(plan) });
     }
 
     pub(crate) fn ask_apply(&mut self, id: RequestId, plan: PlanId) {
@@ -40,7 +40,7 @@ impl Core {
             let what = format!(
                 "{plan} (the last 16 plans are kept, and none outlives a restart of the controller; make a new one)"
             );
-            return self.answer(id, Answer::NotFound { what });
+            return self.answer(id, Response::NotFound { what });
         };
         let refused = if carried.begun.is_some() {
             Some(format!("{plan} has begun already"))
@@ -53,29 +53,29 @@ impl Core {
             })
         };
         if let Some(why) = refused {
-            return self.answer(id, Answer::Conflict { why });
+            return self.answer(id, Response::Conflict { why });
         }
         let whole = Box::new(carried.plan.clone());
         self.begin_plan(plan);
-        self.answer(id, Answer::Planned { plan: whole });
+        self.answer(id, Response::Planned { plan: whole });
     }
 
     pub(crate) fn ask_stop(&mut self, id: RequestId, plan: PlanId) {
         match self.plans.get(plan) {
-            None => self.answer(id, Answer::NotFound { what: plan.to_string() }),
+            None => self.answer(id, Response::NotFound { what: plan.to_string() }),
             Some(c) if c.begun.is_none() => {
-                self.answer(id, Answer::Conflict { why: format!("{plan} was never begun") });
+                self.answer(id, Response::Conflict { why: format!("{plan} was never begun") });
             }
             Some(_) => {
                 self.stop_plan(plan);
-                self.answer(id, Answer::Done);
+                self.answer(id, Response::Done);
             }
         }
     }
 
     pub(crate) fn ask_evacuate(&mut self, id: RequestId, server: ServerId, options: MoveOptions) {
         if self.site.topology.server(server).is_none() {
-            return self.answer(id, Answer::NotFound { what: server.to_string() });
+            return self.answer(id, Response::NotFound { what: server.to_string() });
         }
         // One that is on its way to the store already is written again: nothing moves before the store has it.
         let pending = self.stores.values().any(|w| matches!(w, StoreWait::Drained(s, ..) if *s == server));
@@ -83,7 +83,7 @@ impl Core {
             return self.evacuate(server, options, Some(id));
         }
         self.dirty.server(server);
-        self.store(Record::PutDrained { server }, StoreWait::Drained(server, options, id));
+        self.store(StoreOp::PutDrained { server }, StoreWait::Drained(server, options, id));
     }
 
     /// The store has it that a server is out of service: its VMs may go.
@@ -99,32 +99,32 @@ impl Core {
 
     pub(crate) fn drained_not_stored(&mut self, server: ServerId, request: RequestId, why: String) {
         // Unless an earlier write of the same went well.
-        if !self.plans.under_way().any(|c| c.plan.aim == Aim::Evacuate { server }) {
+        if !self.plans.under_way().any(|c| c.plan.aim == PlanGoal::Evacuate { server }) {
             self.inventory.set_drained(server, false);
             self.dirty.server(server);
         }
-        self.answer(request, Answer::Failed { why });
+        self.answer(request, Response::Failed { why });
     }
 
     /// Plans an evacuation and begins it. Nothing is kept of one that nobody asked for and that has nothing to move.
     fn evacuate(&mut self, server: ServerId, options: MoveOptions, request: Option<RequestId>) {
-        let under_way = self.plans.under_way().find(|c| c.plan.aim == Aim::Evacuate { server });
+        let under_way = self.plans.under_way().find(|c| c.plan.aim == PlanGoal::Evacuate { server });
         if let Some(carried) = under_way {
             let plan = Box::new(carried.plan.clone());
             if let Some(request) = request {
-                self.answer(request, Answer::Planned { plan });
+                self.answer(request, Response::Planned { plan });
             }
             return;
         }
         let id = self.plans.next_id();
-        let plan = self.make_plan(id, &Aim::Evacuate { server }, options, None);
+        let plan = self.make_plan(id, &PlanGoal::Evacuate { server }, options, None);
         if request.is_none() && plan.moves.is_empty() {
             return self.evacuation_ended(server);
         }
         self.plans.keep(plan.clone(), options);
         self.begin_plan(id);
         if let Some(request) = request {
-            self.answer(request, Answer::Planned { plan: Box::new(plan) });
+            self.answer(request, Response::Planned { plan: Box::new(plan) });
         }
     }
 
@@ -143,18 +143,18 @@ impl Core {
 
     pub(crate) fn ask_return(&mut self, id: RequestId, server: ServerId) {
         if self.site.topology.server(server).is_none() {
-            return self.answer(id, Answer::NotFound { what: server.to_string() });
+            return self.answer(id, Response::NotFound { what: server.to_string() });
         }
         if !self.is_drained(server) {
-            return self.answer(id, Answer::Done);
+            return self.answer(id, Response::Done);
         }
-        self.store(Record::RemoveDrained { server }, StoreWait::Returned(server, id));
+        self.store(StoreOp::RemoveDrained { server }, StoreWait::Returned(server, id));
     }
 
     /// The store has it that a server is back in service.
     pub(crate) fn returned_stored(&mut self, server: ServerId, request: RequestId) {
         if self.inventory.set_drained(server, false) {
-            let aim = Aim::Evacuate { server };
+            let aim = PlanGoal::Evacuate { server };
             let plans: Vec<PlanId> =
                 self.plans.under_way().filter(|c| c.plan.aim == aim).map(|c| c.plan.id).collect();
             plans.into_iter().for_each(|plan| self.stop_plan(plan));
@@ -162,7 +162,7 @@ impl Core {
             self.notice(Level::Info, "server-back", text);
             self.dirty.server(server);
         }
-        self.answer(request, Answer::Done);
+        self.answer(request, Response::Done);
     }
 
     /// Hypervisors are there: what is out of service and still has VMs is planned for again.
@@ -192,7 +192,7 @@ impl Core {
             return;
         }
         let (id, options) = (self.plans.next_id(), MoveOptions::default());
-        let plan = self.make_plan(id, &Aim::KeepPolicy, options, None);
+        let plan = self.make_plan(id, &PlanGoal::KeepPolicy, options, None);
         if plan.moves.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use crate::rules::compile;
 use crate::stored::StoreWait;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    BitRate, Hop, Manner, MigrationId, MigrationRecord, NearMiss, NodeId, Phase, Place, Prediction,
+    BitRate, Hop, MigrationId, MigrationMode, MigrationRecord, NearMiss, NodeId, Phase, Place, Prediction,
     Rejection, RequestId, Resource, Resources, ServerId, VmId, VmRecord, VmState,
 };
 
@@ -299,7 +299,7 @@ impl Core {
         &self,
         vm: &VmRecord,
         to: ServerId,
-        manner: Manner,
+        manner: MigrationMode,
         force: bool,
     ) -> Result<(Path, BitRate, Prediction), Rejection> {
         let topology = &self.site.topology;
@@ -319,8 +319,10 @@ impl Core {
         let rate = free.min(cfg.rate);
         let memory = vm.request.resources.ram;
         let predicted = match manner {
-            Manner::Cold => precopy::cold(memory, vm.request.resources.disk, rate),
-            Manner::Live => precopy::predict(memory, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds),
+            MigrationMode::Cold => precopy::cold(memory, vm.request.resources.disk, rate),
+            MigrationMode::Live => {
+                precopy::predict(memory, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
+            }
         };
         if !predicted.converges && !force {
             return Err(refused(format!(

@@ -13,7 +13,7 @@
 
 use crate::core::Core;
 use tandem_model::{
-    Answer, Cause, MigrationId, MoveOptions, Phase, PlanId, Rejection, RequestId, Resources, ServerId, VmId,
+    Cause, MigrationId, MoveOptions, Phase, PlanId, Rejection, RequestId, Resources, Response, ServerId, VmId,
 };
 
 /// A move that is wanted.
@@ -68,11 +68,11 @@ impl Core {
         options: MoveOptions,
     ) {
         if !self.vms.contains_key(&vm) {
-            return self.answer(id, Answer::NotFound { what: vm.to_string() });
+            return self.answer(id, Response::NotFound { what: vm.to_string() });
         }
         let order = MoveOrder { vm, to, options, cause: Cause::Asked, plan: None, requester: Some(id) };
         if let Err(rejection) = self.begin_move(order) {
-            self.answer(id, Answer::Rejected { rejection });
+            self.answer(id, Response::Rejected { rejection });
         }
     }
 
@@ -81,15 +81,15 @@ impl Core {
             let ended = self.migrations.ended.iter().any(|v| v.record.id == migration);
             return if ended {
                 let why = format!("{migration} has ended; `tandem migrations` shows how");
-                self.answer(id, Answer::Conflict { why })
+                self.answer(id, Response::Conflict { why })
             } else {
-                self.answer(id, Answer::NotFound { what: migration.to_string() })
+                self.answer(id, Response::NotFound { what: migration.to_string() })
             };
         };
         match m.record.phase {
             Phase::SwitchOver | Phase::Confirm | Phase::Release => {
                 let why = format!("it is too late: {} is in its phase {}", migration, m.record.phase);
-                self.answer(id, Answer::Conflict { why });
+                self.answer(id, Response::Conflict { why });
             }
             Phase::Undo => m.cancellers.push(id),
             Phase::Reserve | Phase::Prepare | Phase::Transfer => {

@@ -4,8 +4,8 @@ use super::Policy;
 use crate::Core;
 use std::sync::Arc;
 use tandem_model::{
-    BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PortInfo, Resources, ServerId, Stored, SwitchCaps,
-    SwitchId, Time, VmId, VmRecord, VmRequest, VmState, site,
+    BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PersistedState, PortInfo, Resources, ServerId,
+    SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState, site,
 };
 
 pub(super) const LIVE: MoveOptions = MoveOptions { manner: None, force: false };
@@ -24,8 +24,8 @@ pub(super) fn size(n: u32) -> Resources {
 pub(super) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources)]) -> Core {
     let site = Arc::new(site::read(text, "test").unwrap_or_else(|f| panic!("{f}")));
     let now = Time::from_secs(1);
-    let ways = Core::new(site.clone(), Stored::default(), now);
-    let mut stored = Stored::default();
+    let ways = Core::new(site.clone(), PersistedState::default(), now);
+    let mut stored = PersistedState::default();
     for (n, (server, resources)) in (1u64..).zip(vms) {
         let server = ServerId(*server);
         let (path_up, path_down) = ways.default_ways(server, 0, GatewayId(0)).expect("a way");

@@ -10,7 +10,7 @@ use crate::Core;
 use crate::policy::{BestFit, WorstFit};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{Aim, Cause, Hop, Plan, Resources, ServerId, VmId};
+use tandem_model::{Cause, Hop, Plan, PlanGoal, Resources, ServerId, VmId};
 
 /// Three edge switches with three servers each. An edge's way up carries less than its servers could send.
 const TIGHT: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 3\nservers_per_edge = 3\n\
@@ -43,7 +43,7 @@ fn ways(plan: &Plan) -> Vec<(u64, u32, u32)> {
 fn a_ring_goes_through_a_free_server() {
     let full = size(6);
     let core = core(FLAT, wanted(&[(1, 1), (2, 0)]), &[(0, full), (1, full)]);
-    let plan = core.plan(&Aim::KeepPolicy, LIVE);
+    let plan = core.plan(&PlanGoal::KeepPolicy, LIVE);
     assert_eq!(ways(&plan), [(1, 0, 2), (2, 1, 0), (1, 2, 1)]);
     let after: Vec<&[u32]> = plan.moves.iter().map(|m| &m.after[..]).collect();
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_ring_without_a_free_server_is_left_as_it_is() {
     let full = size(6);
     let ends = [(1, 1), (2, 0)];
     let core = core(FLAT, wanted(&ends), &[(0, full), (1, full), (2, full), (3, full)]);
-    let plan = core.plan(&Aim::KeepPolicy, LIVE);
+    let plan = core.plan(&PlanGoal::KeepPolicy, LIVE);
     assert_eq!(ways(&plan), []);
     let left: Vec<u64> = plan.left.iter().map(|(vm, _)| vm.0).collect();
     assert_eq!(left, [1, 2]);
@@ -73,7 +73,7 @@ fn a_ring_without_a_free_server_is_left_as_it_is() {
 fn a_chain_is_turned_round() {
     let full = size(6);
     let core = core(FLAT, wanted(&[(1, 1), (2, 2), (3, 3)]), &[(0, full), (1, full), (2, full)]);
-    let plan = core.plan(&Aim::KeepPolicy, LIVE);
+    let plan = core.plan(&PlanGoal::KeepPolicy, LIVE);
     assert_eq!(ways(&plan), [(3, 2, 3), (2, 1, 2), (1, 0, 1)]);
     let after: Vec<&[u32]> = plan.moves.iter().map(|m| &m.after[..]).collect();
     assert_eq!(after, [&[][..], &[0], &[1]]);
@@ -169,7 +169,7 @@ fn scattered(site: &str, vms: &[(u32, u32)], policy: impl Into<Policy>) -> Core 
     core(site, policy, &fitting)
 }
 
-fn plan_and_steps(core: &Core, aim: &Aim) -> (Plan, Vec<Step>, Vec<Vec<u32>>) {
+fn plan_and_steps(core: &Core, aim: &PlanGoal) -> (Plan, Vec<Step>, Vec<Vec<u32>>) {
     let plan = core.plan(aim, LIVE);
     let (steps, _) = core.steps_for(aim, LIVE, None);
     let after = order::after(&Paper::new(core, LIVE), &steps);
@@ -218,7 +218,7 @@ proptest! {
     ) {
         let core = scattered(TIGHT, &vms, Box::new(BestFit));
         let server = ServerId(server);
-        let (plan, steps, after) = plan_and_steps(&core, &Aim::Evacuate { server });
+        let (plan, steps, after) = plan_and_steps(&core, &PlanGoal::Evacuate { server });
         carry_out(&core, &steps, &after, dice)?;
         for vm in core.vms().filter(|v| v.server == server) {
             let moved = plan.moves.iter().any(|m| m.vm == vm.id && m.to != server);
@@ -237,7 +237,7 @@ proptest! {
         let policy: Box<dyn crate::policy::AllocationPolicy> =
             if worst { Box::new(WorstFit) } else { Box::new(BestFit) };
         let core = scattered(TIGHT, &vms, policy);
-        let (plan, steps, after) = plan_and_steps(&core, &Aim::KeepPolicy);
+        let (plan, steps, after) = plan_and_steps(&core, &PlanGoal::KeepPolicy);
         carry_out(&core, &steps, &after, dice)?;
         prop_assert!(worst || plan.active_after <= plan.active_before, "{:?}", ways(&plan));
     }

@@ -10,7 +10,7 @@ use crate::stored::StoreWait;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Answer, Effect, GroupId, Level, MigrationId, NodeId, Owner, Phase, Prefix, Progress, Record, SwitchId,
+    Effect, GroupId, Level, MigrationId, NodeId, Owner, Phase, Prefix, Progress, Response, StoreOp, SwitchId,
     VmId, VmState,
 };
 
@@ -22,13 +22,13 @@ impl Core {
     pub(crate) fn write_move(&mut self, id: MigrationId) {
         let open = self.migrations.open.get(&id).filter(|m| !m.settled);
         let Some(m) = open else {
-            return self.store(Record::RemoveMigration { migration: id }, StoreWait::MoveGone(id));
+            return self.store(StoreOp::RemoveMigration { migration: id }, StoreWait::MoveGone(id));
         };
         let (phase, migration) = (m.record.phase, Box::new(m.record.clone()));
         let vm = self.vms.get(&m.record.vm).map(|v| Box::new(v.record.clone()));
         let record = match vm.filter(|_| phase == Phase::Confirm) {
-            Some(vm) => Record::PutMoved { vm, migration },
-            None => Record::PutMigration { migration },
+            Some(vm) => StoreOp::PutMoved { vm, migration },
+            None => StoreOp::PutMigration { migration },
         };
         self.dirty.migrations = true;
         self.store(record, StoreWait::Move(id, phase));
@@ -41,7 +41,7 @@ impl Core {
         if phase == Phase::Reserve {
             let text = format!("{id}: {}", self.move_text(id));
             if let Some(requester) = requester {
-                self.answer(requester, Answer::Migrating { migration: id });
+                self.answer(requester, Response::Migrating { migration: id });
             }
             self.notice(Level::Info, "migration-begun", text);
         }

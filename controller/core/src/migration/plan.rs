@@ -6,14 +6,14 @@ use super::way::Step;
 use super::{keep_policy, relief};
 use crate::core::Core;
 use crate::placement::Placement;
-use tandem_model::{Aim, Cause, Move, MoveOptions, NodeId, Plan, PlanId, ServerId, VmId, VmRecord};
+use tandem_model::{Cause, Move, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId, VmRecord};
 
 /// What is planned, and what cannot be and why.
 pub(super) type Found = (Vec<Step>, Vec<(VmId, String)>);
 
 impl Core {
     /// A plan for `aim`, thought through and not kept. What cannot be reached is in its `left`.
-    pub fn plan(&self, aim: &Aim, options: MoveOptions) -> Plan {
+    pub fn plan(&self, aim: &PlanGoal, options: MoveOptions) -> Plan {
         self.make_plan(PlanId(0), aim, options, None)
     }
 
@@ -21,7 +21,7 @@ impl Core {
     pub(super) fn make_plan(
         &self,
         id: PlanId,
-        aim: &Aim,
+        aim: &PlanGoal,
         options: MoveOptions,
         only: Option<super::hotspot::Key>,
     ) -> Plan {
@@ -60,22 +60,22 @@ impl Core {
     /// The moves of a plan, one after the other, and what cannot be planned.
     pub(super) fn steps_for(
         &self,
-        aim: &Aim,
+        aim: &PlanGoal,
         options: MoveOptions,
         only: Option<super::hotspot::Key>,
     ) -> Found {
         let mut paper = Paper::new(self, options);
         match aim {
-            Aim::KeepPolicy => match self.policies.place.assign(&paper.view()) {
+            PlanGoal::KeepPolicy => match self.policies.place.assign(&paper.view()) {
                 Some(wanted) => {
                     let why = "the policy wants it there";
                     order::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
                 }
                 None => keep_policy::steps(&mut paper),
             },
-            Aim::Relieve => relief::steps(&mut paper, only),
-            Aim::Evacuate { server } => evacuate(&mut paper, *server),
-            Aim::Move { vm, to } => one(&mut paper, *vm, *to),
+            PlanGoal::Relieve => relief::steps(&mut paper, only),
+            PlanGoal::Evacuate { server } => evacuate(&mut paper, *server),
+            PlanGoal::Move { vm, to } => one(&mut paper, *vm, *to),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! use tandem_core::migration::{Candidate, Hot, View, Which};
 //! use tandem_core::policy::BestFit;
 //! use tandem_core::{Core, Policy};
-//! use tandem_model::{Stored, Time, site};
+//! use tandem_model::{PersistedState, Time, site};
 //!
 //! /// Moves the youngest VMs away from a hot place: they have been promised the least.
 //! struct YoungestFirst;
@@ -18,7 +18,7 @@
 //!
 //! let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml")?;
 //! let policy = Policy { which: Box::new(YoungestFirst), ..Policy::new(Box::new(BestFit)) };
-//! let core = Core::with_policy(site.into(), Stored::default(), Time::from_secs(1), policy);
+//! let core = Core::with_policy(site.into(), PersistedState::default(), Time::from_secs(1), policy);
 //! # assert!(core.next_deadline().is_some());
 //! # Ok::<(), site::Faults>(())
 //! ```

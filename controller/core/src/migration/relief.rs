@@ -11,7 +11,7 @@ use super::policies::{Candidate, Hot};
 use super::way::Step;
 use crate::core::Core;
 use crate::placement::Placement;
-use tandem_model::{Aim, BitRate, Cause, Hop, Level, LinkId, MoveOptions, Resource, VmRecord};
+use tandem_model::{BitRate, Cause, Hop, Level, LinkId, MoveOptions, PlanGoal, Resource, VmRecord};
 
 /// The moves that relieve what is hot, the hottest first; or only one of them.
 pub(super) fn steps(paper: &mut Paper<'_>, only: Option<Key>) -> Found {
@@ -167,7 +167,7 @@ impl Core {
         }
         let id = self.plans.next_id();
         let options = MoveOptions::default();
-        let plan = self.make_plan(id, &Aim::Relieve, options, Some(key));
+        let plan = self.make_plan(id, &PlanGoal::Relieve, options, Some(key));
         let settled = now + self.settle();
         let (name, none) = (self.place_name(key.0), plan.moves.is_empty());
         let Some(spot) = self.hotspots.spots.get_mut(&key) else { return };

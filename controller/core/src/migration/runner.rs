@@ -11,7 +11,7 @@ use crate::core::Core;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Aim, Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanId, ServerId, VmId,
+    Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId,
 };
 
 impl Core {
@@ -173,7 +173,7 @@ impl Core {
         self.notice(level, "plan-ended", text);
         self.dirty.plans = true;
         self.relief_ended(id);
-        if let Aim::Evacuate { server } = aim {
+        if let PlanGoal::Evacuate { server } = aim {
             self.evacuation_ended(server);
         }
     }
@@ -237,14 +237,14 @@ impl Core {
     }
 
     /// What a plan is for, in words.
-    fn aim_text(&self, aim: &Aim) -> String {
+    fn aim_text(&self, aim: &PlanGoal) -> String {
         match aim {
-            Aim::KeepPolicy => "keep policy".into(),
-            Aim::Relieve => "relieve".into(),
-            Aim::Evacuate { server } => {
+            PlanGoal::KeepPolicy => "keep policy".into(),
+            PlanGoal::Relieve => "relieve".into(),
+            PlanGoal::Evacuate { server } => {
                 format!("evacuate {}", self.site.topology.name(NodeId::Server(*server)))
             }
-            Aim::Move { vm, .. } => format!("move {vm}"),
+            PlanGoal::Move { vm, .. } => format!("move {vm}"),
         }
     }
 

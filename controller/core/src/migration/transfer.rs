@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::rules::{RuleSet, between, compile};
 use tandem_model::paths::{self, Path};
 use tandem_model::{
-    BitRate, Bytes, ClassId, Cookie, Effect, Hop, Manner, MigrationId, NodeId, Owner, Phase, Progress,
+    BitRate, Bytes, ClassId, Cookie, Effect, Hop, MigrationId, MigrationMode, NodeId, Owner, Phase, Progress,
     ServerId,
 };
 
@@ -147,7 +147,7 @@ impl Core {
         }
         let (rate, path, stuck, force) =
             (m.record.rate, m.record.path.clone(), m.rounds.stuck, m.record.force);
-        let live = m.record.manner == Manner::Live;
+        let live = m.record.manner == MigrationMode::Live;
         // What is measured lags behind what is sent: the higher of the two is its own.
         let own = rate.max(progress.rate);
         let reserved = m.reserved;

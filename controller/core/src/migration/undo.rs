@@ -11,7 +11,7 @@ use crate::stored::STORE_RETRY;
 use crate::timers::Timer;
 use std::collections::BTreeSet;
 use tandem_model::{
-    Answer, Effect, Level, LinkId, MigrationEnd, MigrationId, NodeId, Phase, ServerId, VmState,
+    Effect, Level, LinkId, MigrationEnd, MigrationId, NodeId, Phase, Response, ServerId, VmState,
 };
 
 impl Core {
@@ -136,7 +136,7 @@ impl Core {
         if phase == Phase::Reserve
             && let Some(requester) = m.requester.take()
         {
-            self.answer(requester, Answer::Failed { why: text.clone() });
+            self.answer(requester, Response::Failed { why: text.clone() });
         }
         match (phase, now) {
             (Phase::Reserve, Phase::Reserve) => {
@@ -162,7 +162,7 @@ impl Core {
         let why =
             format!("{id} is undone, but the store could not be written ({why}); tried again every second");
         for canceller in told.into_iter().flatten() {
-            self.answer(canceller, Answer::Failed { why: why.clone() });
+            self.answer(canceller, Response::Failed { why: why.clone() });
         }
         self.timers.set(self.now + STORE_RETRY, Timer::RetryMove(id));
     }
@@ -200,19 +200,19 @@ impl Core {
         self.notice(level, kind, text);
         for canceller in &m.cancellers {
             let answer = match &end {
-                MigrationEnd::Undone { .. } => Answer::Done,
+                MigrationEnd::Undone { .. } => Response::Done,
                 MigrationEnd::Moved { .. } => {
-                    Answer::Conflict { why: format!("it was too late: {vm} is on {to}") }
+                    Response::Conflict { why: format!("it was too late: {vm} is on {to}") }
                 }
                 MigrationEnd::Lost { why } => {
-                    Answer::Failed { why: format!("{vm} was lost on the way: {why}") }
+                    Response::Failed { why: format!("{vm} was lost on the way: {why}") }
                 }
             };
             self.answer(*canceller, answer);
         }
         if let Some((request, _)) = m.grow {
             let why = format!("{vm} has no room to grow where it is, and could not be moved: {why}");
-            self.answer(request, Answer::Failed { why });
+            self.answer(request, Response::Failed { why });
         }
         if matches!(end, MigrationEnd::Moved { .. }) {
             let (from, to) = (&m.record.from, &m.record.to);

@@ -8,7 +8,9 @@ use crate::links::LinkTable;
 use crate::placement::Placement;
 use crate::rules::compile;
 use tandem_model::paths::{self, Path};
-use tandem_model::{BitRate, Cause, Hop, Manner, NodeId, Prediction, ServerId, SwitchId, VmId, VmRecord};
+use tandem_model::{
+    BitRate, Cause, Hop, MigrationMode, NodeId, Prediction, ServerId, SwitchId, VmId, VmRecord,
+};
 
 /// Of so many shortest paths between two edge switches the best one is taken.
 const WAYS: usize = 16;
@@ -19,7 +21,7 @@ pub(crate) struct Step {
     pub(crate) vm: VmId,
     pub(crate) from: Placement,
     pub(crate) to: Placement,
-    pub(crate) manner: Manner,
+    pub(crate) manner: MigrationMode,
     pub(crate) cause: Cause,
     pub(crate) predicted: Prediction,
     pub(crate) why: String,
@@ -117,13 +119,13 @@ impl Core {
     }
 
     /// What moving a VM at `rate` is expected to take.
-    pub(crate) fn predict_move(&self, vm: &VmRecord, rate: BitRate, manner: Manner) -> Prediction {
+    pub(crate) fn predict_move(&self, vm: &VmRecord, rate: BitRate, manner: MigrationMode) -> Prediction {
         let (cfg, need) = (&self.site.migration, vm.request.resources);
         match manner {
-            Manner::Live => {
+            MigrationMode::Live => {
                 precopy::predict(need.ram, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
             }
-            Manner::Cold => precopy::cold(need.ram, need.disk, rate),
+            MigrationMode::Cold => precopy::cold(need.ram, need.disk, rate),
         }
     }
 }

@@ -208,7 +208,7 @@ pub fn plan(site: &Site, routes: &Routes, queues: &BTreeSet<SwitchId>) -> RuleSe
 
 fn switch_plan(marking: Marking<'_>, routes: &Routes, inside: &[Prefix], switch: SwitchId) -> Vec<Rule> {
     let site = marking.site;
-    let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
+    let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Fabric, 0));
     let mut rules = Vec::new();
     if site.modules.discovery {
         let lldp = RuleMatch { eth_type: Some(ETH_LLDP), ..RuleMatch::default() };

@@ -102,7 +102,7 @@ pub(super) fn plain_ip() -> RuleMatch {
 pub(super) fn edge(marking: Marking<'_>, inside: &[Prefix], switch: SwitchId) -> Vec<Rule> {
     let site = marking.site;
     let topology = &site.topology;
-    let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Plan, 0));
+    let (base, plan) = (Cookie::new(Owner::Base, 0), Cookie::new(Owner::Fabric, 0));
     let mut rules = Vec::new();
     if site.modules.arp {
         let arp = RuleMatch { eth_type: Some(ETH_ARP), vlan: Some(VlanTag::NoVlan), ..RuleMatch::default() };

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tandem_core::migration::{MoveState, PlanView, View, Where};
 use tandem_core::{Core, Policy, policy::BestFit};
 use tandem_model::{
-    Aim, Answer, Ask, BitRate, Effect, Event, LinkId, MigrationId, MoveOptions, PlanId, PortSample,
-    Resources, ServerId, Site, Stored, VmId,
+    BitRate, Effect, Event, LinkId, MigrationId, MoveOptions, PersistedState, PlanGoal, PlanId, PortSample,
+    Request, Resources, Response, ServerId, Site, VmId,
 };
 
 fn options() -> MoveOptions {
@@ -67,7 +67,7 @@ fn a_server_is_evacuated_from_end_to_end() {
     let size = cores(&site, 3);
     let mut world = with_vms(site, &[(0, size), (0, size), (1, size), (3, size)]);
     let used: Vec<_> = world.used();
-    let plan = planned(&mut world, Ask::EvacuateServer { server: ServerId(0), options: options() });
+    let plan = planned(&mut world, Request::EvacuateServer { server: ServerId(0), options: options() });
     assert_eq!(plan.moves.iter().map(|m| (m.vm.0, m.to.0)).collect::<Vec<_>>(), [(1, 1), (2, 3)], "best fit");
     assert_eq!(on(&world, 0).len(), 0);
     let view = view(&mut world, plan.id);
@@ -90,7 +90,7 @@ fn moves_begin_as_the_limits_allow() {
     let size = cores(&site, 1);
     let mut world = with_vms(site, &[(0, size); 4]);
     world.held.moves = true;
-    let plan = planned(&mut world, Ask::EvacuateServer { server: ServerId(0), options: options() });
+    let plan = planned(&mut world, Request::EvacuateServer { server: ServerId(0), options: options() });
     assert_eq!(pairs(&world).len(), 2, "two of four");
     arrive(&mut world, 1);
     assert_eq!(pairs(&world).len(), 3);
@@ -116,7 +116,7 @@ impl Where for Swap {
 fn swapping() -> World {
     let site = wide("");
     let stored = placed(&site, &[(0, cores(&site, 8)), (1, cores(&site, 8))]);
-    let mut world = World::dark(site, Stored::default());
+    let mut world = World::dark(site, PersistedState::default());
     let policy = Policy { place: Box::new(Swap), ..Policy::new(Box::new(BestFit)) };
     world.core = Core::with_policy(world.site.clone(), stored, world.now, policy);
     world.connect_all();
@@ -128,9 +128,9 @@ fn swapping() -> World {
 #[test]
 fn a_ring_is_carried_out_over_a_free_server() {
     let mut world = swapping();
-    let plan = planned(&mut world, Ask::Plan { aim: Aim::KeepPolicy, options: options() });
+    let plan = planned(&mut world, Request::Plan { aim: PlanGoal::KeepPolicy, options: options() });
     world.held.moves = true;
-    planned(&mut world, Ask::ApplyPlan { plan: plan.id });
+    planned(&mut world, Request::ApplyPlan { plan: plan.id });
     assert_eq!(pairs(&world), [(1, 2)]);
     arrive(&mut world, 1);
     assert_eq!(pairs(&world), [(1, 2), (2, 0)]);
@@ -140,17 +140,17 @@ fn a_ring_is_carried_out_over_a_free_server() {
     assert_eq!((on(&world, 0), on(&world, 1)), (vec![2], vec![1]));
     let vms: Vec<_> = world.core.vms().cloned().collect();
     vms.iter().for_each(|vm| world.assert_reachable(vm));
-    let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why == "plan1 has begun already"));
+    let id = world.ask(Request::ApplyPlan { plan: plan.id });
+    assert!(matches!(world.answer(id), Some(Response::Conflict { why }) if why == "plan1 has begun already"));
 }
 
 /// A step that fails takes with it those that wait for it, and nothing else happens.
 #[test]
 fn a_failed_step_fails_those_that_wait_for_it() {
     let mut world = swapping();
-    let plan = planned(&mut world, Ask::Plan { aim: Aim::KeepPolicy, options: options() });
+    let plan = planned(&mut world, Request::Plan { aim: PlanGoal::KeepPolicy, options: options() });
     world.held.moves = true;
-    planned(&mut world, Ask::ApplyPlan { plan: plan.id });
+    planned(&mut world, Request::ApplyPlan { plan: plan.id });
     let (migration, ..) = orders(&world)[0];
     world.tell(Event::MigrationFailed { migration, at: Some(ServerId(0)), why: "no memory".into() });
     let view = view(&mut world, plan.id);
@@ -177,11 +177,11 @@ fn a_failed_step_fails_those_that_wait_for_it() {
 #[test]
 fn a_stopped_plan_begins_no_more() {
     let mut world = swapping();
-    let plan = planned(&mut world, Ask::Plan { aim: Aim::KeepPolicy, options: options() });
+    let plan = planned(&mut world, Request::Plan { aim: PlanGoal::KeepPolicy, options: options() });
     world.held.moves = true;
-    planned(&mut world, Ask::ApplyPlan { plan: plan.id });
-    let id = world.ask(Ask::StopPlan { plan: plan.id });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    planned(&mut world, Request::ApplyPlan { plan: plan.id });
+    let id = world.ask(Request::StopPlan { plan: plan.id });
+    assert_eq!(world.answer(id), Some(Response::Done));
     assert!(world.noticed("plan-ended").is_empty(), "one is under way");
     arrive(&mut world, 1);
     assert_eq!(pairs(&world).len(), 1);
@@ -193,10 +193,10 @@ fn a_stopped_plan_begins_no_more() {
 #[test]
 fn a_vm_that_is_deleted_makes_room_too() {
     let mut world = swapping();
-    let plan = planned(&mut world, Ask::Plan { aim: Aim::KeepPolicy, options: options() });
+    let plan = planned(&mut world, Request::Plan { aim: PlanGoal::KeepPolicy, options: options() });
     world.held.moves = true;
-    planned(&mut world, Ask::ApplyPlan { plan: plan.id });
-    world.ask(Ask::DeleteVm { vm: VmId(2) });
+    planned(&mut world, Request::ApplyPlan { plan: plan.id });
+    world.ask(Request::DeleteVm { vm: VmId(2) });
     arrive(&mut world, 1);
     assert_eq!(pairs(&world), [(1, 2), (1, 1)], "srv2 has room, whoever made it");
     arrive(&mut world, 1);
@@ -209,13 +209,13 @@ fn an_evacuation_goes_on_when_room_comes_free() {
     let site = wide("");
     let size = cores(&site, 5);
     let mut world = with_vms(site, &[(0, size), (1, size), (2, size), (3, size)]);
-    let plan = planned(&mut world, Ask::EvacuateServer { server: ServerId(0), options: options() });
+    let plan = planned(&mut world, Request::EvacuateServer { server: ServerId(0), options: options() });
     assert_eq!((plan.moves.len(), plan.left.len()), (0, 1));
     assert!(world.noticed("plan-ended")[0].ends_with("has nothing to move; 1 VMs could not be planned"));
     world.wait_seen(Duration::from_secs(65));
     assert_eq!(on(&world, 0), [1]);
     assert_eq!(world.core.snapshot().plans.len(), 1, "tries that move nothing are not plans to look at");
-    world.ask(Ask::DeleteVm { vm: VmId(3) });
+    world.ask(Request::DeleteVm { vm: VmId(3) });
     world.wait_seen(Duration::from_secs(31));
     assert_eq!((on(&world, 0), on(&world, 2)), (vec![], vec![1]));
 }
@@ -229,7 +229,7 @@ fn an_evacuation_outlives_the_controller() {
     let mut before = with_vms(site, &[(0, size), (0, size)]);
     before.stored = placed(&before.site, &[(0, size), (0, size)]);
     before.held.moves = true;
-    planned(&mut before, Ask::EvacuateServer { server: ServerId(0), options: options() });
+    planned(&mut before, Request::EvacuateServer { server: ServerId(0), options: options() });
     assert_eq!((pairs(&before).len(), before.stored.migrations.len()), (1, 1));
     let mut after = World::dark_at(before.site.as_ref().clone(), before.stored.clone(), before.now);
     after.specs = before.specs.clone();
@@ -371,8 +371,8 @@ fn the_seeds_table_is_carried_out() {
         ));
         let size = Resources { net: BitRate(1000), ..site.vm.default };
         let mut world = with_vms(site, &[1, 1, 1, 2, 2, 2].map(|s| (s, size)));
-        let plan = planned(&mut world, Ask::Plan { aim: Aim::KeepPolicy, options: options() });
-        planned(&mut world, Ask::ApplyPlan { plan: plan.id });
+        let plan = planned(&mut world, Request::Plan { aim: PlanGoal::KeepPolicy, options: options() });
+        planned(&mut world, Request::ApplyPlan { plan: plan.id });
         let counts: Vec<usize> = (0..3).map(|s| on(&world, s).len()).collect();
         assert_eq!(counts, end, "{policy}");
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::snapshot::OverrideView;
-use tandem_model::{Ask, LinkId, Owner, SwitchId, VmState};
+use tandem_model::{LinkId, Owner, Request, SwitchId, VmState};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -59,32 +59,32 @@ pub(crate) fn take(world: &mut World, step: &Step, away: &mut Vec<SwitchId>) {
             world.ask_vm();
         }
         Step::Delete(i) if !ids.is_empty() => {
-            world.ask(Ask::DeleteVm { vm: ids[i.index(ids.len())] });
+            world.ask(Request::DeleteVm { vm: ids[i.index(ids.len())] });
         }
         Step::Resize(i, n) if !ids.is_empty() => {
             let mut resources = world.site.vm.default;
             (resources.cpu, resources.net) = (*n, tandem_model::BitRate::mbit(u64::from(*n)));
-            world.ask(Ask::ResizeVm { vm: ids[i.index(ids.len())], resources });
+            world.ask(Request::ResizeVm { vm: ids[i.index(ids.len())], resources });
         }
         Step::Group(a, b) if !ids.is_empty() => {
             let (a, b) = (a.index(ids.len()), b.index(ids.len()));
             let running = |v: &&tandem_model::VmRecord| v.state == VmState::Running;
             let between = world.core.vms().skip(a.min(b)).take(a.abs_diff(b) + 1);
             let members = between.filter(running).map(|v| v.address).collect();
-            world.ask(Ask::CreateGroup { members });
+            world.ask(Request::CreateGroup { members });
         }
         Step::Link(i, up) => world.set_link(LinkId(i.index(links) as u32), *up),
         Step::Port(i, up) => {
             let (dpid, port) = world.ends(LinkId(i.index(links) as u32))[0];
             let switch = world.site.topology.switch_by_dpid(dpid).expect("declared");
-            world.ask(Ask::SetPort { switch, port, up: *up });
+            world.ask(Request::SetPort { switch, port, up: *up });
         }
         Step::Pin(vm, by) if !ids.is_empty() => {
             let via = vec![SwitchId(by.index(switches) as u32)];
-            world.ask(Ask::PinPath { vm: ids[vm.index(ids.len())], via });
+            world.ask(Request::PinPath { vm: ids[vm.index(ids.len())], via });
         }
         Step::Unpin(vm) if !ids.is_empty() => {
-            world.ask(Ask::UnpinPath { vm: ids[vm.index(ids.len())] });
+            world.ask(Request::UnpinPath { vm: ids[vm.index(ids.len())] });
         }
         Step::Down(i) => {
             let id = SwitchId(i.index(switches) as u32);
@@ -175,7 +175,7 @@ proptest! {
         away.into_iter().for_each(|id| world.connect(id));
         let off = world.stored.ports.clone();
         for port in off {
-            world.ask(Ask::SetPort { switch: port.switch, port: port.port, up: true });
+            world.ask(Request::SetPort { switch: port.switch, port: port.port, up: true });
         }
         prop_assert_eq!(world.stored.ports.len(), 0);
         let overrides = world.core.snapshot().overrides.clone();
@@ -189,11 +189,11 @@ proptest! {
         for vm in &vms {
             prop_assert_eq!(&vm.state, &VmState::Running, "{} after all is mended", vm.id);
             world.assert_reachable(vm);
-            world.ask(Ask::DeleteVm { vm: vm.id });
+            world.ask(Request::DeleteVm { vm: vm.id });
         }
         prop_assert_eq!(world.reserved(), 0);
         let left = world.tables.values().flat_map(|t| t.values()).filter(|r| {
-            !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Plan))
+            !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Fabric))
         });
         prop_assert_eq!(left.count(), 0);
         prop_assert!(world.stored.vms.is_empty() && world.stored.groups.is_empty());

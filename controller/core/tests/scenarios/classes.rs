@@ -4,7 +4,8 @@ use crate::packets::{Fate, udp};
 use crate::world::{SMALL, World, read};
 use tandem_core::snapshot::Snapshot;
 use tandem_model::{
-    Answer, Ask, ClassId, Dpid, Event, NodeId, PortNo, RequestId, Selection, Share, StoreId, VmRecord,
+    ClassId, Dpid, Event, NodeId, PortNo, QueueSelection, Request, RequestId, Response, Share, StoreId,
+    VmRecord,
 };
 
 const CLASSES: &str = "[[class]]\nname = \"gold\"\nshare = 70\ndscp = 46\n\
@@ -15,7 +16,7 @@ fn world() -> World {
 }
 
 /// An agent presents all ports of all switches.
-fn manage(world: &mut World, selection: Selection) {
+fn manage(world: &mut World, selection: QueueSelection) {
     for dpid in dpids(world) {
         let ports = ports(world, dpid).into_iter().map(|p| (p, selection)).collect();
         world.tell(Event::PortsManaged { agent: "host1".into(), switch: dpid, ports });
@@ -35,13 +36,13 @@ fn ports(world: &mut World, dpid: Dpid) -> Vec<PortNo> {
 fn ask_class(world: &mut World, class: u16) -> RequestId {
     let mut request = world.request();
     request.class = Some(ClassId(class));
-    world.ask(Ask::RequestVm { request })
+    world.ask(Request::RequestVm { request })
 }
 
 fn vm_of_class(world: &mut World, class: u16) -> VmRecord {
     let id = ask_class(world, class);
     match world.answer(id) {
-        Some(Answer::VmRunning { vm }) => *vm,
+        Some(Response::VmRunning { vm }) => *vm,
         other => panic!("no VM: {other:?}"),
     }
 }
@@ -68,7 +69,7 @@ fn treatment(world: &World, vm: &VmRecord) -> (Marks, Marks) {
 #[test]
 fn a_class_is_marked_where_it_comes_in_and_has_its_queue_all_the_way() {
     for one_table in [false, true] {
-        for (selection, queued) in [(Selection::Queue, true), (Selection::Dscp, false)] {
+        for (selection, queued) in [(QueueSelection::Queue, true), (QueueSelection::Dscp, false)] {
             let mut world = World::dark(read(&format!("{SMALL}{CLASSES}")), Default::default());
             world.one_table = one_table;
             world.connect_all();
@@ -90,19 +91,19 @@ fn a_class_is_marked_where_it_comes_in_and_has_its_queue_all_the_way() {
 #[test]
 fn an_agent_that_comes_late_changes_the_rules_of_vms_that_run() {
     let mut world = world();
-    manage(&mut world, Selection::Dscp);
+    manage(&mut world, QueueSelection::Dscp);
     let vm = vm_of_class(&mut world, 0);
     assert_eq!(treatment(&world, &vm).0, [(46, None); 3]);
-    manage(&mut world, Selection::Queue);
+    manage(&mut world, QueueSelection::Queue);
     assert_eq!(treatment(&world, &vm).0, [(46, Some(0)); 3]);
-    manage(&mut world, Selection::Dscp);
+    manage(&mut world, QueueSelection::Dscp);
     assert_eq!(treatment(&world, &vm).1, [(46, None); 3]);
 }
 
 fn rejection(world: &mut World, class: u16) -> String {
     let id = ask_class(world, class);
     match world.answer(id) {
-        Some(Answer::Rejected { rejection }) => rejection.summary,
+        Some(Response::Rejected { rejection }) => rejection.summary,
         other => panic!("{other:?}"),
     }
 }
@@ -111,7 +112,7 @@ fn rejection(world: &mut World, class: u16) -> String {
 fn a_promise_that_nobody_keeps_is_refused_and_says_where() {
     let mut world = world();
     assert!(rejection(&mut world, 0).contains("is tandem-agent running there"));
-    manage(&mut world, Selection::None);
+    manage(&mut world, QueueSelection::None);
     assert!(rejection(&mut world, 0).contains("can tell no classes apart"));
     assert!(rejection(&mut world, 7).contains("the site has gold, silver"));
     assert_eq!(world.core.snapshot().vms.len(), 0, "nothing is left of them");
@@ -121,9 +122,9 @@ fn a_promise_that_nobody_keeps_is_refused_and_says_where() {
 
 #[test]
 fn a_port_that_only_marks_needs_a_switch_behind_it_that_sorts() {
-    for marks in [Selection::Mark, Selection::RateLimiter] {
+    for marks in [QueueSelection::Mark, QueueSelection::RateLimiter] {
         let mut world = world();
-        manage(&mut world, Selection::Queue);
+        manage(&mut world, QueueSelection::Queue);
         // Core switches mark: on the way down the aggregation switch sorts, on the way up nobody stands behind them.
         let core = world.site.topology.switches.iter().position(|s| s.role == tandem_model::Role::Core);
         let dpid = world.site.topology.switches[core.expect("a core switch")].dpid;
@@ -133,7 +134,7 @@ fn a_port_that_only_marks_needs_a_switch_behind_it_that_sorts() {
         assert_eq!(world.core.snapshot().vms.len(), 0, "nothing is left of it");
         // With queues towards the gateway the rest may mark.
         let up = up_ports(&world, dpid);
-        let mixed = |p: PortNo| if up.contains(&p) { Selection::Queue } else { marks };
+        let mixed = |p: PortNo| if up.contains(&p) { QueueSelection::Queue } else { marks };
         let all = ports(&mut world, dpid).into_iter().map(|p| (p, mixed(p))).collect();
         world.tell(Event::PortsManaged { agent: "host1".into(), switch: dpid, ports: all });
         vm_of_class(&mut world, 0);
@@ -161,21 +162,21 @@ fn shares_change_once_the_store_has_them_and_survive_a_restart() {
     let mut world = world();
     let new = |a, b| vec![Share { share: a, ceiling: 100.0 }, Share { share: b, ceiling: 100.0 }];
     for bad in [new(80.0, 30.0), new(0.0, 10.0), vec![Share { share: 10.0, ceiling: 100.0 }]] {
-        let id = world.ask(Ask::SetShares { shares: bad });
-        assert!(matches!(world.answer(id), Some(Answer::Rejected { .. })));
+        let id = world.ask(Request::SetShares { shares: bad });
+        assert!(matches!(world.answer(id), Some(Response::Rejected { .. })));
     }
-    let id = world.ask(Ask::SetShares { shares: new(60.0, 40.0) });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::SetShares { shares: new(60.0, 40.0) });
+    assert_eq!(world.answer(id), Some(Response::Done));
     assert_eq!(shares(&world.core.snapshot()), [60.0, 40.0]);
 
     world.held.store = true;
-    let id = world.ask(Ask::SetShares { shares: new(50.0, 50.0) });
+    let id = world.ask(Request::SetShares { shares: new(50.0, 50.0) });
     let store = world.log.iter().rev().find_map(|e| match e {
         tandem_model::Effect::Store { id, .. } => Some(*id),
         _ => None,
     });
     world.tell(Event::StoreFailed { id: store.unwrap_or(StoreId(0)), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { .. })));
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
     assert_eq!(shares(&world.core.snapshot()), [60.0, 40.0], "a failed change is no change");
 
     let mut again = World::dark(world.site.as_ref().clone(), world.stored.clone());

@@ -6,7 +6,7 @@ use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Ask, ClassId, DhcpRequestKind, ETH_IPV4, ETH_LLDP, Event, LinkId, Mac, NodeId, PortNo,
+    ClassId, DhcpRequestKind, ETH_IPV4, ETH_LLDP, Event, LinkId, Mac, NodeId, PortNo, Request, Response,
     RuleAction, Site, VmRecord,
 };
 use tandem_switch_driver::packets::discovery_frame;
@@ -36,7 +36,7 @@ impl Machines {
         }
         assert_eq!(vms.iter().map(|v| v.server.0).collect::<Vec<_>>(), [0, 0, 1, 2]);
         let members = [0, 1, 3].map(|n: usize| vms[n].address).to_vec();
-        world.ask(Ask::CreateGroup { members });
+        world.ask(Request::CreateGroup { members });
         Machines { world, vms }
     }
 
@@ -404,15 +404,15 @@ fn made(plan: &Plan) -> World {
         let mut request = world.request();
         request.resources.cpu += cpu;
         request.class = (plan.classes && cpu % 2 == 1).then_some(ClassId(0));
-        let id = world.ask(Ask::RequestVm { request });
-        if let Some(Answer::VmRunning { vm }) = world.answer(id)
+        let id = world.ask(Request::RequestVm { request });
+        if let Some(Response::VmRunning { vm }) = world.answer(id)
             && *is_grouped
         {
             grouped.push(vm.address);
         }
     }
     if grouped.len() > 1 {
-        world.ask(Ask::CreateGroup { members: grouped });
+        world.ask(Request::CreateGroup { members: grouped });
     }
     if let Some(cut) = plan.cut {
         world.set_link(LinkId(cut.index(world.site.topology.links.len()) as u32), false);

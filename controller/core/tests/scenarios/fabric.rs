@@ -10,7 +10,7 @@ use tandem_model::{
     Dpid, ETH_ARP, ETH_IPV4, Effect, Event, Leave, LinkId, Mac, NodeId, Rule, Site, SwitchId, Time, TxnId,
 };
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Port, Queue, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Port, Queue, Sink, Switch};
 use tandem_openflow::{framing, header, session};
 use tandem_switch_driver::{Driver, Output};
 
@@ -64,7 +64,7 @@ fn each(bytes: &[u8], mut what: impl FnMut(&[u8])) {
 impl Pair {
     fn new(dpid: Dpid, version: u8, ports: &[u32]) -> Pair {
         let tables = if version == header::V10 { 1 } else { 2 };
-        let cfg = Cfg { dpid, tables, versions: vec![version], buffers: 0, ..Cfg::default() };
+        let cfg = Config { dpid, tables, versions: vec![version], buffers: 0, ..Config::default() };
         let (mut switch, mut sent) = (Switch::new(cfg), Sent::default());
         for number in ports {
             let mac = [2, 9, 0, 0, 0, *number as u8];
@@ -74,12 +74,12 @@ impl Pair {
             switch.port(port, Time::ZERO, &mut sent);
         }
         let conn = switch.connected(Time::ZERO, &mut sent);
-        let cfg = tandem_switch_driver::Cfg {
+        let cfg = tandem_switch_driver::Config {
             poll_period: Duration::from_secs(1),
             lldp_period: None,
             secret: SECRET,
             packet_ins: 100_000,
-            session: session::Cfg::default(),
+            session: session::Config::default(),
         };
         let mut out = Output::default();
         let driver = Driver::new(cfg, "a test", Time::ZERO, &mut out);

@@ -2,7 +2,7 @@
 
 use crate::world::{SMALL, Tables, World, read};
 use std::time::Duration;
-use tandem_model::{Answer, Ask, Effect, Event, Resources, StoreId, TxnId, VmId};
+use tandem_model::{Effect, Event, Request, Resources, Response, StoreId, TxnId, VmId};
 
 /// No trace of a VM is left anywhere.
 fn assert_no_trace(world: &mut World, tables: &Tables) {
@@ -16,7 +16,7 @@ fn assert_no_trace(world: &mut World, tables: &Tables) {
 
 fn why(world: &World, id: tandem_model::RequestId) -> String {
     match world.answer(id) {
-        Some(Answer::Failed { why }) => why,
+        Some(Response::Failed { why }) => why,
         other => panic!("not failed: {other:?}"),
     }
 }
@@ -63,7 +63,7 @@ fn a_deletion_that_cannot_be_stored_leaves_the_vm_running() {
     let vm = world.vm();
     let tables = world.tables.clone();
     world.held.store = true;
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
     assert_eq!(world.answer(id), None, "not before the store has it");
     let write = last_store(&world);
     world.tell(Event::StoreFailed { id: write, why: "disk full".into() });
@@ -72,8 +72,8 @@ fn a_deletion_that_cannot_be_stored_leaves_the_vm_running() {
     assert_eq!(world.core.vm(vm.id).map(|v| v.state.clone()), Some(tandem_model::VmState::Running));
     world.assert_reachable(&vm);
     world.held.store = false;
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Response::Done));
 }
 
 /// A stopped VM that cannot be forgotten is tried again until the store works; only then its place is free. Whoever waits is told at
@@ -84,7 +84,7 @@ fn a_removal_that_cannot_be_stored_is_tried_again() {
     let tables = world.tables.clone();
     let vm = world.vm();
     world.held.store = true;
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
     let write = last_store(&world);
     world.tell(Event::Stored { id: write });
     let write = last_store(&world);
@@ -169,7 +169,7 @@ fn a_switch_that_connects_anew_fails_what_was_asked_before() {
     let id = world.ask_vm();
     world.held.rules = false;
     world.connect(world.switch("edge1"));
-    assert!(matches!(world.answer(id), Some(Answer::Failed { .. })));
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
     assert_no_trace(&mut world, &tables);
 }
 
@@ -180,8 +180,8 @@ fn deleting_does_not_wait_for_an_absent_switch() {
     let tables = world.tables.clone();
     let vm = world.vm();
     world.switch_down("edge1");
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Response::Done));
     world.connect(world.switch("edge1"));
     assert_no_trace(&mut world, &tables);
 }

@@ -9,8 +9,8 @@ use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::rules::labels::FEW;
 use tandem_model::{
-    Answer, Ask, Effect, Event, GroupId, LinkId, Mac, NodeId, Owner, Rule, RuleAction, ServerId, Stored,
-    SwitchCaps, SwitchId, VmId, VmRecord, VmState,
+    Effect, Event, GroupId, LinkId, Mac, NodeId, Owner, PersistedState, Request, Response, Rule, RuleAction,
+    ServerId, SwitchCaps, SwitchId, VmId, VmRecord, VmState,
 };
 
 fn vms(world: &World) -> Vec<VmRecord> {
@@ -113,14 +113,14 @@ fn take(world: &mut World, step: &Step, single: &mut BTreeSet<SwitchId>, down: &
     match step {
         Step::Group(members) => {
             let members = members.iter().map(|i| there[i.index(there.len())].address).collect();
-            world.ask(Ask::CreateGroup { members });
+            world.ask(Request::CreateGroup { members });
         }
         Step::Ungroup(i) if !world.stored.groups.is_empty() => {
             let group = world.stored.groups[i.index(world.stored.groups.len())].id;
-            world.ask(Ask::DeleteGroup { group });
+            world.ask(Request::DeleteGroup { group });
         }
         Step::Delete(i) if there.len() > 3 => {
-            world.ask(Ask::DeleteVm { vm: there[i.index(there.len())].id });
+            world.ask(Request::DeleteVm { vm: there[i.index(there.len())].id });
         }
         Step::Move(vm, to) => {
             let to = to.index(world.site.topology.servers.len()) as u32;
@@ -218,13 +218,13 @@ fn counts(world: &World) -> BTreeMap<SwitchId, usize> {
 fn grouped(members: usize, one_table: bool) -> World {
     let site = "[topology]\nshape = \"three-tier\"\n[servers]\ncpu = 64\nram = \"1 TiB\"\ndisk = \"10 TiB\"\n\
                 [bandwidth]\nedge = \"10 Gbit/s\"\naggregation = \"40 Gbit/s\"\ncore = \"100 Gbit/s\"\n[policy]\nallocation = \"worst-fit\"\n";
-    let mut world = World::dark(read(site), Stored::default());
+    let mut world = World::dark(read(site), PersistedState::default());
     world.one_table = one_table;
     world.connect_all();
     world.attach(Vec::new());
     let addresses = (0..members).map(|_| world.vm().address).collect();
-    let id = world.ask(Ask::CreateGroup { members: addresses });
-    assert_eq!(world.answer(id), Some(Answer::GroupCreated { group: GroupId(1) }));
+    let id = world.ask(Request::CreateGroup { members: addresses });
+    assert_eq!(world.answer(id), Some(Response::GroupCreated { group: GroupId(1) }));
     world
 }
 
@@ -327,7 +327,7 @@ fn labels_come_after_what_is_done_with_them() {
     let more: Vec<_> = (0..4).map(|_| world.vm().address).collect();
     world.forget();
     world.held.switches = true;
-    world.ask(Ask::CreateGroup { members: more });
+    world.ask(Request::CreateGroup { members: more });
     let added = |world: &World| -> Vec<u8> {
         let changes = world.log.iter().filter_map(|e| match e {
             Effect::ApplyRules { add, .. } => Some(add),
@@ -358,7 +358,7 @@ fn a_switch_without_metadata_gets_pairs() {
     };
     world.forget();
     world.held.switches = true;
-    let request = world.ask(Ask::CreateGroup { members: addresses.clone() });
+    let request = world.ask(Request::CreateGroup { members: addresses.clone() });
     let refused = world.log.iter().find_map(|e| match e {
         Effect::ApplyRules { switch, txn, add, .. } if *switch == dpid && has_metadata(add) => Some(*txn),
         _ => None,
@@ -369,7 +369,7 @@ fn a_switch_without_metadata_gets_pairs() {
     world.tell(Event::MetadataRefused { switch: dpid, txn, why });
     world.confirm_all();
     world.held.switches = false;
-    assert_eq!(world.answer(request), Some(Answer::GroupCreated { group: GroupId(2) }));
+    assert_eq!(world.answer(request), Some(Response::GroupCreated { group: GroupId(2) }));
     assert_eq!((world.noticed("metadata-refused").len(), world.noticed("rules-refused").len()), (1, 0));
     assert_exact(&world, "a refusal");
     let is_odd = |world: &World| {
@@ -380,14 +380,14 @@ fn a_switch_without_metadata_gets_pairs() {
 
     world.switch_down(&name);
     world.connect(odd);
-    world.ask(Ask::CreateGroup { members: addresses[1..].to_vec() });
+    world.ask(Request::CreateGroup { members: addresses[1..].to_vec() });
     assert_exact(&world, "it has come back");
     assert!(is_odd(&world));
 
     // Now that it has been sent none, a refusal is one.
     world.forget();
     world.held.switches = true;
-    let request = world.ask(Ask::CreateGroup { members: vec![addresses[0], vms(&world)[0].address] });
+    let request = world.ask(Request::CreateGroup { members: vec![addresses[0], vms(&world)[0].address] });
     let sent = world.log.iter().find_map(|e| match e {
         Effect::ApplyRules { switch, txn, .. } => Some((*switch, *txn)),
         _ => None,
@@ -396,7 +396,7 @@ fn a_switch_without_metadata_gets_pairs() {
     world.forget_pending(switch, txn);
     world.tell(Event::RulesRefused { switch, txn, why: "FLOW_MOD_FAILED/TABLE_FULL".into() });
     world.confirm_all();
-    assert!(matches!(world.answer(request), Some(Answer::Failed { why }) if why.contains("TABLE_FULL")));
+    assert!(matches!(world.answer(request), Some(Response::Failed { why }) if why.contains("TABLE_FULL")));
 
     // With other software it is asked again.
     world.held.switches = false;

@@ -4,7 +4,7 @@ use crate::packets::Fate;
 use crate::world::{SMALL, World, read};
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Answer, Arp, ArpOp, Ask, Effect, Event, GroupId, Mac, NodeId, RequestId, StoreId, VmRecord,
+    Arp, ArpOp, Effect, Event, GroupId, Mac, NodeId, Request, RequestId, Response, StoreId, VmRecord,
 };
 
 /// Two on one server, one beside it at the same edge, one at the other edge.
@@ -22,7 +22,7 @@ fn four(world: &mut World) -> Vec<VmRecord> {
 
 fn group(world: &mut World, vms: &[&VmRecord]) -> RequestId {
     let members = vms.iter().map(|v| v.address).collect();
-    world.ask(Ask::CreateGroup { members })
+    world.ask(Request::CreateGroup { members })
 }
 
 fn assert_isolated(world: &World, vms: &[VmRecord]) {
@@ -64,19 +64,19 @@ fn a_groups_members_reach_each_other_wherever_they_are_and_nobody_else() {
         let outsider = world.vm();
         let tables = world.tables.clone();
         let id = group(&mut world, &vms.iter().collect::<Vec<_>>());
-        assert_eq!(world.answer(id), Some(Answer::GroupCreated { group: GroupId(1) }));
+        assert_eq!(world.answer(id), Some(Response::GroupCreated { group: GroupId(1) }));
         assert_together(&world, &vms);
         for vm in &vms {
             world.assert_reachable(vm);
             assert!(matches!(world.send(vm, outsider.address), Fate::Dropped(_)));
             assert!(matches!(world.send(&outsider, vm.address), Fate::Dropped(_)));
         }
-        let id = world.ask(Ask::DeleteGroup { group: GroupId(1) });
-        assert_eq!(world.answer(id), Some(Answer::Done));
+        let id = world.ask(Request::DeleteGroup { group: GroupId(1) });
+        assert_eq!(world.answer(id), Some(Response::Done));
         assert_eq!(world.tables, tables);
         assert_isolated(&world, &vms);
-        let id = world.ask(Ask::DeleteGroup { group: GroupId(1) });
-        assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
+        let id = world.ask(Request::DeleteGroup { group: GroupId(1) });
+        assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
     }
 }
 
@@ -87,7 +87,7 @@ fn groups_may_overlap() {
     let vms = four(&mut world);
     group(&mut world, &[&vms[0], &vms[2], &vms[3]]);
     group(&mut world, &[&vms[0], &vms[3]]);
-    world.ask(Ask::DeleteGroup { group: GroupId(2) });
+    world.ask(Request::DeleteGroup { group: GroupId(2) });
     assert_together(&world, &[vms[0].clone(), vms[2].clone(), vms[3].clone()]);
     assert!(matches!(world.send(&vms[1], vms[0].address), Fate::Dropped(_)));
 }
@@ -97,10 +97,10 @@ fn a_member_that_goes_leaves_and_a_group_of_one_is_none() {
     let mut world = World::new(read(SMALL));
     let vms = four(&mut world);
     group(&mut world, &[&vms[0], &vms[2], &vms[3]]);
-    world.ask(Ask::DeleteVm { vm: vms[3].id });
+    world.ask(Request::DeleteVm { vm: vms[3].id });
     assert_eq!(world.stored.groups[0].members, [vms[0].id, vms[2].id]);
     assert_together(&world, &[vms[0].clone(), vms[2].clone()]);
-    world.ask(Ask::DeleteVm { vm: vms[2].id });
+    world.ask(Request::DeleteVm { vm: vms[2].id });
     assert_eq!(world.stored.groups, []);
     assert_isolated(&world, &vms[..2]);
 }
@@ -110,10 +110,10 @@ fn a_group_needs_two_running_vms() {
     let mut world = World::new(read(SMALL));
     let vm = world.vm();
     let id = group(&mut world, &[&vm, &vm]);
-    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why.contains("two")));
+    assert!(matches!(world.answer(id), Some(Response::Conflict { why }) if why.contains("two")));
     let nobody = Ipv4Addr::new(10, 0, 0, 99);
-    let id = world.ask(Ask::CreateGroup { members: vec![vm.address, nobody] });
-    assert!(matches!(world.answer(id), Some(Answer::NotFound { what }) if what.contains("10.0.0.99")));
+    let id = world.ask(Request::CreateGroup { members: vec![vm.address, nobody] });
+    assert!(matches!(world.answer(id), Some(Response::NotFound { what }) if what.contains("10.0.0.99")));
     assert_eq!(world.stored.groups, []);
 }
 
@@ -126,7 +126,7 @@ fn a_group_that_cannot_be_stored_or_is_refused_is_undone() {
     let last = world.log.iter().filter(|e| matches!(e, Effect::Store { .. })).count() as u64;
     let id = group(&mut world, &[&vms[0], &vms[3]]);
     world.tell(Event::StoreFailed { id: StoreId(last + 1), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("disk full")));
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("disk full")));
     assert_eq!(world.tables, tables);
 
     (world.held.store, world.held.rules) = (false, true);
@@ -139,7 +139,7 @@ fn a_group_that_cannot_be_stored_or_is_refused_is_undone() {
     let (switch, txn) = sent.expect("a transaction");
     world.held.rules = false;
     world.tell(Event::RulesRefused { switch, txn, why: "table full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("table full")));
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("table full")));
     assert_eq!((world.stored.groups.len(), world.tables.clone()), (0, tables));
     assert_isolated(&world, &vms);
 }
@@ -153,18 +153,20 @@ fn a_group_whose_deletion_cannot_be_stored_stays() {
     group(&mut world, &[&two[0], &two[1]]);
     let (tables, of) = (world.tables.clone(), world.stored.groups[0].id);
     world.held.store = true;
-    let id = world.ask(Ask::DeleteGroup { group: of });
+    let id = world.ask(Request::DeleteGroup { group: of });
     let write = world.log.iter().rev().find_map(|e| match e {
         Effect::Store { id, .. } => Some(*id),
         _ => None,
     });
     world.tell(Event::StoreFailed { id: write.expect("a write"), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("nothing was changed")));
+    assert!(
+        matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("nothing was changed"))
+    );
     assert_eq!(world.tables, tables);
     assert_together(&world, &two);
     world.held.store = false;
-    let id = world.ask(Ask::DeleteGroup { group: of });
-    assert_eq!((world.answer(id), world.stored.groups.len()), (Some(Answer::Done), 0));
+    let id = world.ask(Request::DeleteGroup { group: of });
+    assert_eq!((world.answer(id), world.stored.groups.len()), (Some(Response::Done), 0));
     assert_isolated(&world, &vms);
 }
 
@@ -176,7 +178,7 @@ fn a_smaller_group_is_written_when_the_store_has_room_again() {
     group(&mut world, &[&vms[0], &vms[1], &vms[3]]);
     world.held.store = true;
     world.forget();
-    world.ask(Ask::DeleteVm { vm: vms[1].id });
+    world.ask(Request::DeleteVm { vm: vms[1].id });
     // 1. Written as stopping, 2. gone from the store; then its group is written without it.
     for _ in 0..2 {
         let write = world.log.iter().rev().find_map(|e| match e {
@@ -186,7 +188,7 @@ fn a_smaller_group_is_written_when_the_store_has_room_again() {
         world.tell(Event::Stored { id: write.expect("a write") });
     }
     let smaller = world.log.iter().rev().find_map(|e| match e {
-        Effect::Store { id, record: tandem_model::Record::PutGroup { .. } } => Some(*id),
+        Effect::Store { id, op: tandem_model::StoreOp::PutGroup { .. } } => Some(*id),
         _ => None,
     });
     world.tell(Event::StoreFailed { id: smaller.expect("the group is written"), why: "disk full".into() });
@@ -227,7 +229,7 @@ fn a_groups_rules_follow_a_member_to_another_uplink() {
         let before = edge(&world, &vms[0]);
         let other = if before == Some(world.switch("edge1")) { "edge2" } else { "edge1" };
         let via = vec![world.switch(other)];
-        let id = world.ask(Ask::PinPath { vm: vms[0].id, via });
+        let id = world.ask(Request::PinPath { vm: vms[0].id, via });
         let now: Vec<VmRecord> = world.core.vms().cloned().collect();
         assert_ne!(edge(&world, &now[0]), before, "{:?}", world.answer(id));
         assert_together(&world, &now);

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, AgentSample, Aim, Arp, ArpOp, Ask, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
+    Adoption, AgentSample, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
     DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac, MigrationId,
-    MoveOptions, PlanId, PortInfo, PortNo, PortSample, Progress, Resources, Selection, ServerId, Share,
-    StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId, VmOrigin, VmRequest, VmSpec,
+    MoveOptions, PlanGoal, PlanId, PortInfo, PortNo, PortSample, Progress, QueueSelection, Request,
+    Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId, VmOrigin,
+    VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
@@ -190,7 +191,7 @@ fn from_network() -> impl Strategy<Value = Event> {
         1 => (text(), dpid(), short()).prop_map(|(agent, switch, n)| Event::PortsManaged {
             agent,
             switch,
-            ports: vec![(PortNo(n), Selection::Queue)]
+            ports: vec![(PortNo(n), QueueSelection::Queue)]
         }),
     ]
 }
@@ -265,7 +266,7 @@ fn spec() -> impl Strategy<Value = Option<Box<VmSpec>>> {
     prop::option::of(spec.prop_map(Box::new))
 }
 
-fn question() -> impl Strategy<Value = Ask> {
+fn question() -> impl Strategy<Value = Request> {
     let vm = || long().prop_map(VmId);
     let share = prop_oneof![Just(1e-320), Just(f64::MAX), Just(0.0), Just(100.0), 0.0f64..200.0];
     let shares = vec((share.clone(), share), 0..4);
@@ -279,8 +280,8 @@ fn question() -> impl Strategy<Value = Ask> {
         },
     );
     prop_oneof![
-        4 => request.prop_map(|request| Ask::RequestVm { request }),
-        1 => vm().prop_map(|vm| Ask::DeleteVm { vm }),
+        4 => request.prop_map(|request| Request::RequestVm { request }),
+        1 => vm().prop_map(|vm| Request::DeleteVm { vm }),
         2 => (vm(), prop::option::of(short()), resources(), address()).prop_map(|(vm, server, r, address)| {
             let known = Adoption {
                 cpu: Some(r.cpu),
@@ -290,39 +291,39 @@ fn question() -> impl Strategy<Value = Ask> {
                 address: Some(address),
                 ..Adoption::default()
             };
-            Ask::AdoptVm { vm, server: server.map(ServerId), known }
+            Request::AdoptVm { vm, server: server.map(ServerId), known }
         }),
         1 => (vm(), prop::option::of(short()))
-            .prop_map(|(vm, server)| Ask::StopStray { vm, server: server.map(ServerId) }),
-        1 => (vm(), resources()).prop_map(|(vm, resources)| Ask::ResizeVm { vm, resources }),
-        1 => vec(address(), 0..4).prop_map(|members| Ask::CreateGroup { members }),
-        1 => long().prop_map(|n| Ask::DeleteGroup { group: GroupId(n) }),
-        1 => shares.prop_map(|s| Ask::SetShares {
+            .prop_map(|(vm, server)| Request::StopStray { vm, server: server.map(ServerId) }),
+        1 => (vm(), resources()).prop_map(|(vm, resources)| Request::ResizeVm { vm, resources }),
+        1 => vec(address(), 0..4).prop_map(|members| Request::CreateGroup { members }),
+        1 => long().prop_map(|n| Request::DeleteGroup { group: GroupId(n) }),
+        1 => shares.prop_map(|s| Request::SetShares {
             shares: s.into_iter().map(|(share, ceiling)| Share { share, ceiling }).collect()
         }),
         1 => (short(), short(), any::<bool>())
-            .prop_map(|(s, p, up)| Ask::SetPort { switch: SwitchId(s), port: PortNo(p), up }),
+            .prop_map(|(s, p, up)| Request::SetPort { switch: SwitchId(s), port: PortNo(p), up }),
         1 => (vm(), vec(short(), 0..4))
-            .prop_map(|(vm, via)| Ask::PinPath { vm, via: via.into_iter().map(SwitchId).collect() }),
-        1 => vm().prop_map(|vm| Ask::UnpinPath { vm }),
-        1 => (vm(), prop::option::of(short())).prop_map(|(vm, to)| Ask::MigrateVm {
+            .prop_map(|(vm, via)| Request::PinPath { vm, via: via.into_iter().map(SwitchId).collect() }),
+        1 => vm().prop_map(|vm| Request::UnpinPath { vm }),
+        1 => (vm(), prop::option::of(short())).prop_map(|(vm, to)| Request::MigrateVm {
             vm,
             to: to.map(ServerId),
             options: MoveOptions::default()
         }),
-        1 => long().prop_map(|n| Ask::CancelMigration { migration: MigrationId(n) }),
-        1 => short().prop_map(|n| Ask::EvacuateServer { server: ServerId(n), options: MoveOptions::default() }),
-        1 => short().prop_map(|n| Ask::ReturnServer { server: ServerId(n) }),
-        1 => Just(Ask::Plan { aim: Aim::KeepPolicy, options: MoveOptions::default() }),
-        1 => Just(Ask::Plan { aim: Aim::Relieve, options: MoveOptions::default() }),
-        1 => long().prop_map(|n| Ask::ApplyPlan { plan: PlanId(n) }),
+        1 => long().prop_map(|n| Request::CancelMigration { migration: MigrationId(n) }),
+        1 => short().prop_map(|n| Request::EvacuateServer { server: ServerId(n), options: MoveOptions::default() }),
+        1 => short().prop_map(|n| Request::ReturnServer { server: ServerId(n) }),
+        1 => Just(Request::Plan { aim: PlanGoal::KeepPolicy, options: MoveOptions::default() }),
+        1 => Just(Request::Plan { aim: PlanGoal::Relieve, options: MoveOptions::default() }),
+        1 => long().prop_map(|n| Request::ApplyPlan { plan: PlanId(n) }),
     ]
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Event(Event),
-    Ask(Ask),
+    Request(Request),
     /// A VM that is as it should be, so that there is something to be told of.
     Vm,
     Wait(Duration),
@@ -337,7 +338,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => from_network().prop_map(Step::Event),
         6 => from_world().prop_map(Step::Event),
-        4 => question().prop_map(Step::Ask),
+        4 => question().prop_map(Step::Request),
         3 => Just(Step::Vm),
         2 => wait.prop_map(Step::Wait),
     ]
@@ -351,7 +352,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Event(event) => world.tell(event),
-                Step::Ask(ask) => drop(world.ask(ask)),
+                Step::Request(ask) => drop(world.ask(ask)),
                 Step::Vm => drop(world.ask_vm()),
                 // One event at the end of it: a year of sweeps in between shows nothing more.
                 Step::Wait(time) => {

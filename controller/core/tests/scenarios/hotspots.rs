@@ -6,7 +6,8 @@ use std::time::Duration;
 use tandem_core::migration::{Heat, View, Watched, When};
 use tandem_core::{Core, Policy, policy::BestFit};
 use tandem_model::{
-    Aim, BitRate, Event, MoveOptions, PortSample, Resource, Resources, ServerId, Site, Stored, VmId,
+    BitRate, Event, MoveOptions, PersistedState, PlanGoal, PortSample, Resource, Resources, ServerId, Site,
+    VmId,
 };
 
 /// Four servers of 8 cores; samples every 5 s, of which the last one counts alone.
@@ -153,7 +154,7 @@ fn a_relief_can_be_asked_for() {
     (0..5).for_each(|_| meters.period(&mut world));
     assert_eq!(world.noticed("hotspot"), ["srv1 is hot: it uses 94% of its CPU"]);
     assert!(world.noticed("plan-begun").is_empty());
-    let ask = tandem_model::Ask::Plan { aim: Aim::Relieve, options: MoveOptions::default() };
+    let ask = tandem_model::Request::Plan { aim: PlanGoal::Relieve, options: MoveOptions::default() };
     let plan = crate::plans::planned(&mut world, ask);
     let moves: Vec<(u64, u32)> = plan.moves.iter().map(|m| (m.vm.0, m.to.0)).collect();
     assert_eq!(moves, [(2, 2)], "{:?}", plan.left);
@@ -192,7 +193,7 @@ fn when_is_a_policy() {
     let site = site("");
     let size = one_core(&site);
     let stored = crate::loads::placed(&site, &[(0, size)]);
-    let mut world = World::dark(site, Stored::default());
+    let mut world = World::dark(site, PersistedState::default());
     let policy = Policy { when: Box::new(Always), ..Policy::new(Box::new(BestFit)) };
     world.core = Core::with_policy(world.site.clone(), stored, world.now, policy);
     world.connect_all();

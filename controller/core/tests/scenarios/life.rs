@@ -3,7 +3,7 @@
 use crate::packets::Fate;
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
-use tandem_model::{Answer, Ask, Effect, Event, NodeId, Record, Resources, StoreId, VmId, VmState};
+use tandem_model::{Effect, Event, NodeId, Request, Resources, Response, StoreId, StoreOp, VmId, VmState};
 
 /// Steps: placed and stored; then rules and hypervisor; the store again; and only then the answer and its traffic.
 #[test]
@@ -12,7 +12,7 @@ fn nothing_is_said_or_sent_before_the_store_has_it() {
     world.held.store = true;
     let id = world.ask_vm();
     let early = |e: &Effect| {
-        matches!(e, Effect::AllocateVm { .. } | Effect::ApplyRules { .. } | Effect::Answer { .. })
+        matches!(e, Effect::AllocateVm { .. } | Effect::ApplyRules { .. } | Effect::Response { .. })
     };
     assert!(!world.log.iter().any(early), "{:?}", world.log);
     world.tell(Event::Stored { id: StoreId(1) });
@@ -23,7 +23,7 @@ fn nothing_is_said_or_sent_before_the_store_has_it() {
         "it runs, but is not stored as such"
     );
     world.tell(Event::Stored { id: StoreId(2) });
-    let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("no VM") };
+    let Some(Response::VmRunning { vm }) = world.answer(id) else { panic!("no VM") };
     assert!(world.log.iter().any(started));
     assert_eq!(vm.state, VmState::Running);
     world.assert_reachable(&vm);
@@ -50,7 +50,7 @@ fn without_a_hypervisor_a_request_fails_and_says_what_to_do() {
     let mut world = World::new(read(SMALL));
     world.tell(Event::WorldDown { why: "gone".into() });
     let id = world.ask_vm();
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("tandem-lab up")));
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("tandem-lab up")));
 }
 
 #[test]
@@ -77,16 +77,16 @@ fn deleting_stops_traffic_first_and_answers_last() {
     let mut world = World::new(read(SMALL));
     let vm = world.vm();
     world.forget();
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
     let at = |f: &dyn Fn(&Effect) -> bool| world.log.iter().position(f).expect("an effect");
     let traffic = at(&|e| matches!(e, Effect::TrafficStop { .. }));
     let stop = at(&|e| matches!(e, Effect::StopVm { .. }));
-    let store = at(&|e| matches!(e, Effect::Store { record: Record::RemoveVm { .. }, .. }));
-    let answer = at(&|e| matches!(e, Effect::Answer { .. }));
+    let store = at(&|e| matches!(e, Effect::Store { op: StoreOp::RemoveVm { .. }, .. }));
+    let answer = at(&|e| matches!(e, Effect::Response { .. }));
     assert!(traffic < stop && stop < store && store < answer, "{:?}", world.log);
-    assert_eq!(world.answer(id), Some(Answer::Done));
-    let again = world.ask(Ask::DeleteVm { vm: vm.id });
-    assert_eq!(world.answer(again), Some(Answer::NotFound { what: vm.id.to_string() }));
+    assert_eq!(world.answer(id), Some(Response::Done));
+    let again = world.ask(Request::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(again), Some(Response::NotFound { what: vm.id.to_string() }));
 }
 
 /// Two operators delete the same VM: it goes once, both are answered.
@@ -95,11 +95,11 @@ fn deleting_twice_is_answered_twice() {
     let mut world = World::new(read(SMALL));
     let vm = world.vm();
     world.held.hypervisor = true;
-    let first = world.ask(Ask::DeleteVm { vm: vm.id });
-    let second = world.ask(Ask::DeleteVm { vm: vm.id });
+    let first = world.ask(Request::DeleteVm { vm: vm.id });
+    let second = world.ask(Request::DeleteVm { vm: vm.id });
     assert_eq!((world.answer(first), world.answer(second)), (None, None));
     world.tell(Event::VmStopped { vm: vm.id });
-    assert_eq!((world.answer(first), world.answer(second)), (Some(Answer::Done), Some(Answer::Done)));
+    assert_eq!((world.answer(first), world.answer(second)), (Some(Response::Done), Some(Response::Done)));
     let stops = world.log.iter().filter(|e| matches!(e, Effect::StopVm { .. })).count();
     assert_eq!(stops, 1);
 }
@@ -110,12 +110,12 @@ fn a_vm_deleted_before_it_is_stored_never_starts() {
     let mut world = World::new(read(SMALL));
     world.held.store = true;
     let asked = world.ask_vm();
-    let deleted = world.ask(Ask::DeleteVm { vm: VmId(1) });
+    let deleted = world.ask(Request::DeleteVm { vm: VmId(1) });
     world.tell(Event::Stored { id: StoreId(1) });
     world.tell(Event::Stored { id: StoreId(2) });
     assert!(!world.log.iter().any(|e| matches!(e, Effect::AllocateVm { .. } | Effect::StopVm { .. })));
-    assert!(matches!(world.answer(asked), Some(Answer::Failed { .. })));
-    assert_eq!(world.answer(deleted), Some(Answer::Done));
+    assert!(matches!(world.answer(asked), Some(Response::Failed { .. })));
+    assert_eq!(world.answer(deleted), Some(Response::Done));
     assert_eq!(world.reserved(), 0);
 }
 
@@ -125,16 +125,16 @@ fn a_vm_deleted_while_it_starts_answers_both() {
     let mut world = World::new(read(SMALL));
     world.held.dhcp = true;
     let asked = world.ask_vm();
-    let deleted = world.ask(Ask::DeleteVm { vm: VmId(1) });
-    assert!(matches!(world.answer(asked), Some(Answer::Failed { why }) if why.contains("deleted")));
-    assert_eq!(world.answer(deleted), Some(Answer::Done));
+    let deleted = world.ask(Request::DeleteVm { vm: VmId(1) });
+    assert!(matches!(world.answer(asked), Some(Response::Failed { why }) if why.contains("deleted")));
+    assert_eq!(world.answer(deleted), Some(Response::Done));
     assert_eq!(world.reserved(), 0);
 }
 
-fn resize(world: &mut World, vm: VmId, cpu: u32, mbit: u64) -> Option<Answer> {
+fn resize(world: &mut World, vm: VmId, cpu: u32, mbit: u64) -> Option<Response> {
     let mut resources = world.site.vm.default;
     (resources.cpu, resources.net) = (cpu, tandem_model::BitRate::mbit(mbit));
-    let id = world.ask(Ask::ResizeVm { vm, resources });
+    let id = world.ask(Request::ResizeVm { vm, resources });
     world.answer(id)
 }
 
@@ -145,7 +145,7 @@ fn a_vm_grows_where_there_is_room_and_shrinks_always() {
     let one = world.reserved();
     assert_eq!(
         resize(&mut world, vm.id, 8, 10),
-        Some(Answer::Done),
+        Some(Response::Done),
         "all of the server, its own share counted"
     );
     assert_eq!((world.used()[0].cpu, world.reserved()), (8, 10 * one));
@@ -159,12 +159,12 @@ fn a_vm_grows_where_there_is_room_and_shrinks_always() {
         })
         .collect();
     assert_eq!(rates, [1_000_000, 10_000_000], "its traffic follows");
-    let Some(Answer::Rejected { rejection }) = resize(&mut world, vm.id, 9, 10) else { panic!("no room") };
+    let Some(Response::Rejected { rejection }) = resize(&mut world, vm.id, 9, 10) else { panic!("no room") };
     assert_eq!(rejection.nearest[0].place, "srv1");
     assert_eq!(world.used()[0].cpu, 8, "it stays as it is");
-    assert_eq!(resize(&mut world, vm.id, 1, 1), Some(Answer::Done));
+    assert_eq!(resize(&mut world, vm.id, 1, 1), Some(Response::Done));
     assert_eq!((world.used()[0].cpu, world.reserved()), (1, one));
-    assert!(matches!(resize(&mut world, VmId(9), 1, 1), Some(Answer::NotFound { .. })));
+    assert!(matches!(resize(&mut world, VmId(9), 1, 1), Some(Response::NotFound { .. })));
 }
 
 /// The links of its path have no room for more, though its server has.
@@ -173,9 +173,9 @@ fn a_vm_does_not_grow_over_its_links() {
     let text = format!("{SMALL}[bandwidth]\naggregation = \"2 Mbit/s\"\n");
     let mut world = World::new(read(&text));
     let vm = world.vm();
-    let Some(Answer::Rejected { rejection }) = resize(&mut world, vm.id, 1, 3) else { panic!("no room") };
+    let Some(Response::Rejected { rejection }) = resize(&mut world, vm.id, 1, 3) else { panic!("no room") };
     assert_eq!(rejection.nearest[0].resource, tandem_model::Resource::Link);
-    assert_eq!(resize(&mut world, vm.id, 1, 2), Some(Answer::Done));
+    assert_eq!(resize(&mut world, vm.id, 1, 2), Some(Response::Done));
 }
 
 /// A resize that the hypervisor or the store refuses leaves the VM as it was, running.
@@ -186,7 +186,7 @@ fn a_failed_resize_is_undone() {
     let (used, reserved) = (world.used(), world.reserved());
     world.held.hypervisor = true;
     assert_eq!(resize(&mut world, vm.id, 4, 2), None);
-    assert!(matches!(resize(&mut world, vm.id, 5, 2), Some(Answer::Conflict { .. })), "one at a time");
+    assert!(matches!(resize(&mut world, vm.id, 5, 2), Some(Response::Conflict { .. })), "one at a time");
     world.tell(Event::VmFailed { vm: vm.id, why: "no memory to balloon".into() });
     assert_eq!((world.used(), world.reserved()), (used.clone(), reserved));
     assert_eq!(world.stored.vms[0].request.resources, world.site.vm.default);

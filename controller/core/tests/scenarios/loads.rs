@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::export;
 use tandem_model::{
-    BitRate, Bytes, Effect, Event, GatewayId, LoadSample, Resources, ServerId, Site, Stored, VmId, VmRecord,
-    VmRequest, VmState,
+    BitRate, Bytes, Effect, Event, GatewayId, LoadSample, PersistedState, Resources, ServerId, Site, VmId,
+    VmRecord, VmRequest, VmState,
 };
 
 /// Counters of VMs that use what they are told to, and of the servers that they are on.
@@ -53,9 +53,9 @@ impl Meters {
 }
 
 /// Running VMs `1..`, each on its server, as a store holds them.
-pub(crate) fn placed(site: &Site, vms: &[(u32, Resources)]) -> Stored {
-    let ways = World::dark(site.clone(), Stored::default());
-    let mut stored = Stored::default();
+pub(crate) fn placed(site: &Site, vms: &[(u32, Resources)]) -> PersistedState {
+    let ways = World::dark(site.clone(), PersistedState::default());
+    let mut stored = PersistedState::default();
     for (n, (server, resources)) in (1u64..).zip(vms) {
         let server = ServerId(*server);
         let (path_up, path_down) = ways.core.default_ways(server, 0, GatewayId(0)).expect("a way");
@@ -134,7 +134,7 @@ fn silence_and_a_deleted_vm_are_forgotten() {
     assert_eq!(world.core.snapshot().servers[0].load, None);
     (0..2).for_each(|_| meters.period(&mut world));
     assert!(world.core.vm_load(VmId(1)).is_some(), "it tells again");
-    world.ask(tandem_model::Ask::DeleteVm { vm: VmId(1) });
+    world.ask(tandem_model::Request::DeleteVm { vm: VmId(1) });
     assert_eq!(world.core.vm_load(VmId(1)), None);
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::export;
 use tandem_core::snapshot::PortView;
-use tandem_model::{AgentSample, BitRate, ClassSample, Event, PortNo, PortSample, Selection};
+use tandem_model::{AgentSample, BitRate, ClassSample, Event, PortNo, PortSample, QueueSelection};
 
 const CLASSES: &str = "[statistics]\nhistory_weight = 0.5\n[[class]]\nname = \"gold\"\nshare = 70\ndscp = 46\n\
                        [[class]]\nname = \"silver\"\nshare = 30\ndscp = 10\ndefault = true\n";
@@ -15,7 +15,7 @@ const PORT: PortNo = PortNo(3);
 fn world() -> World {
     let mut world = World::new(read(&format!("{SMALL}{CLASSES}")));
     let switch = world.dpid("edge1");
-    let ports = vec![(PORT, Selection::Dscp)];
+    let ports = vec![(PORT, QueueSelection::Dscp)];
     world.tell(Event::PortsManaged { agent: "host1".into(), switch, ports });
     world
 }
@@ -112,7 +112,7 @@ fn what_is_counted_goes_with_the_agent_or_the_switch_that_counts() {
     world.tell(Event::AgentDown { agent: "host1".into(), why: "gone".into() });
     let port = seen(&mut world);
     assert!(port.agent.is_none() && port.classes.is_empty());
-    assert_eq!(port.selection, Some(Selection::Dscp), "its queues go on working");
+    assert_eq!(port.selection, Some(QueueSelection::Dscp), "its queues go on working");
     // It is back: what it says is a new start, not a rate over the time that it was away.
     tell(&mut world, 5_000_000, [5_000_000, 0]);
     assert_eq!(rates(&mut world), (0, [0, 0]));

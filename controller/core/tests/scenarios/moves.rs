@@ -4,8 +4,8 @@ use crate::packets::Fate;
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_model::{
-    Answer, Ask, BitRate, Bytes, Effect, Event, Manner, MigrationEnd, MigrationId, MoveOptions, NodeId,
-    Phase, Progress, Record, RequestId, Resource, Resources, ServerId, VmId, VmRecord, VmState,
+    BitRate, Bytes, Effect, Event, MigrationEnd, MigrationId, MigrationMode, MoveOptions, NodeId, Phase,
+    Progress, Request, RequestId, Resource, Resources, Response, ServerId, StoreOp, VmId, VmRecord, VmState,
 };
 
 pub(crate) const FIRST: MigrationId = MigrationId(1);
@@ -20,7 +20,7 @@ pub(crate) fn held() -> World {
 impl World {
     pub(crate) fn migrate(&mut self, vm: VmId, to: Option<u32>) -> RequestId {
         let to = to.map(ServerId);
-        self.ask(Ask::MigrateVm { vm, to, options: MoveOptions::default() })
+        self.ask(Request::MigrateVm { vm, to, options: MoveOptions::default() })
     }
 
     pub(crate) fn phase(&self) -> Option<Phase> {
@@ -87,7 +87,7 @@ impl World {
 
 fn rejected(world: &World, id: RequestId) -> tandem_model::Rejection {
     match world.answer(id) {
-        Some(Answer::Rejected { rejection }) => rejection,
+        Some(Response::Rejected { rejection }) => rejection,
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -104,27 +104,27 @@ fn a_move_goes_through_its_phases_each_confirmed_before_the_next() {
     let written = |w: &World, n: usize| {
         let all: Vec<_> = w.log.iter().filter(|e| matches!(e, Effect::Store { .. })).cloned().collect();
         match &all[n] {
-            Effect::Store { id, record } => (*id, record.clone()),
+            Effect::Store { id, op: record } => (*id, record.clone()),
             _ => unreachable!(),
         }
     };
-    let (store, Record::PutMigration { migration }) = written(&world, 0) else { panic!("{:?}", world.log) };
+    let (store, StoreOp::PutMigration { migration }) = written(&world, 0) else { panic!("{:?}", world.log) };
     assert_eq!((migration.phase, migration.to.server), (Phase::Reserve, ServerId(2)));
     assert!(world.answer(id).is_none() && world.tables == tables, "nothing before the store has it");
     assert_eq!(world.used()[2], vm.request.resources, "but its place is taken");
 
     world.tell(Event::Stored { id: store });
-    assert_eq!(world.answer(id), Some(Answer::Migrating { migration: FIRST }));
+    assert_eq!(world.answer(id), Some(Response::Migrating { migration: FIRST }));
     assert_eq!(world.phase(), Some(Phase::Prepare));
     let asked = |w: &World| w.log.iter().any(|e| matches!(e, Effect::MigrateVm { .. }));
     world.confirm_all();
     assert_eq!(world.phase(), Some(Phase::Transfer));
     assert!(!asked(&world), "not before the store knows that it may be under way");
-    let (store, Record::PutMigration { migration }) = written(&world, 1) else { panic!("{:?}", world.log) };
+    let (store, StoreOp::PutMigration { migration }) = written(&world, 1) else { panic!("{:?}", world.log) };
     assert_eq!(migration.phase, Phase::Transfer);
     world.tell(Event::Stored { id: store });
     let Effect::MigrateVm { from, to, manner, spec, rate, .. } = world.order() else { panic!() };
-    assert_eq!((from, to, manner), (ServerId(0), ServerId(2), Manner::Live));
+    assert_eq!((from, to, manner), (ServerId(0), ServerId(2), MigrationMode::Live));
     assert_eq!((spec.mac, spec.address), (vm.mac, vm.address));
     assert!(rate.0 > 0 && rate <= world.site.migration.rate);
 
@@ -134,9 +134,9 @@ fn a_move_goes_through_its_phases_each_confirmed_before_the_next() {
     assert_eq!(world.phase(), Some(Phase::SwitchOver));
     world.moved();
     assert_eq!(world.phase(), Some(Phase::Confirm));
-    let (_, Record::PutMigration { migration }) = written(&world, 2) else { panic!() };
+    let (_, StoreOp::PutMigration { migration }) = written(&world, 2) else { panic!() };
     assert_eq!(migration.phase, Phase::SwitchOver);
-    let (store, Record::PutMoved { vm: there, .. }) = written(&world, 3) else { panic!() };
+    let (store, StoreOp::PutMoved { vm: there, .. }) = written(&world, 3) else { panic!() };
     assert_eq!(there.server, ServerId(2));
     let used = world.used();
     assert_eq!((used[0], used[2]), (vm.request.resources, vm.request.resources), "both, until it is written");
@@ -144,10 +144,10 @@ fn a_move_goes_through_its_phases_each_confirmed_before_the_next() {
     world.tell(Event::Stored { id: store });
     assert_eq!(world.phase(), Some(Phase::Release));
     world.confirm_all();
-    let (store, Record::RemoveMigration { migration: FIRST }) = written(&world, 4) else { panic!() };
+    let (store, StoreOp::RemoveMigration { migration: FIRST }) = written(&world, 4) else { panic!() };
     assert_eq!(world.used()[0], Resources::default());
-    world.write(&Record::PutMoved { vm: there, migration });
-    world.write(&Record::RemoveMigration { migration: FIRST });
+    world.write(&StoreOp::PutMoved { vm: there, migration });
+    world.write(&StoreOp::RemoveMigration { migration: FIRST });
     world.tell(Event::Stored { id: store });
     world.assert_settled(vm.id);
     let downtime = Some(Duration::from_millis(30));
@@ -165,7 +165,7 @@ fn a_vm_that_comes_home_needs_no_exact_rules() {
     let tables = world.tables.clone();
     for (n, to) in [2, 3, 1, 0].into_iter().enumerate() {
         let id = world.migrate(vm.id, Some(to));
-        assert!(matches!(world.answer(id), Some(Answer::Migrating { .. })), "{:?}", world.answer(id));
+        assert!(matches!(world.answer(id), Some(Response::Migrating { .. })), "{:?}", world.answer(id));
         world.assert_settled(vm.id);
         assert_eq!((world.now_at(vm.id).server, world.ended().len()), (ServerId(to), n + 1));
     }
@@ -201,9 +201,9 @@ fn what_cannot_be_moved_is_refused_with_the_reason_and_nothing_changes() {
         assert_eq!(to == 1, rejection.nearest.iter().any(|m| m.resource == Resource::Cpu));
     }
     let id = world.migrate(VmId(99), None);
-    assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
-    let id = world.ask(Ask::CancelMigration { migration: MigrationId(7) });
-    assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
+    assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
+    let id = world.ask(Request::CancelMigration { migration: MigrationId(7) });
+    assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
     assert_eq!((world.reserved(), world.used(), world.stored.migrations.len()), (books, used, 0));
 
     world.migrate(vm.id, Some(2));
@@ -212,9 +212,9 @@ fn what_cannot_be_moved_is_refused_with_the_reason_and_nothing_changes() {
     let id = world.migrate(other.id, Some(3));
     assert!(rejected(&world, id).summary.contains("per_server"));
     let to = world.site.vm.default;
-    let id = world.ask(Ask::ResizeVm { vm: vm.id, resources: to });
-    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why.contains("being moved")));
-    let id = world.ask(Ask::PinPath { vm: vm.id, via: vec![world.switch("agg1")] });
+    let id = world.ask(Request::ResizeVm { vm: vm.id, resources: to });
+    assert!(matches!(world.answer(id), Some(Response::Conflict { why }) if why.contains("being moved")));
+    let id = world.ask(Request::PinPath { vm: vm.id, via: vec![world.switch("agg1")] });
     assert!(rejected(&world, id).summary.contains("being moved"));
     world.tell(Event::WorldDown { why: "gone".into() });
     let id = world.migrate(full.id, Some(3));
@@ -231,7 +231,7 @@ fn no_more_go_at_once_than_the_site_allows() {
     assert!(rejected(&world, id).summary.contains("at_once"));
     world.moved();
     let id = world.migrate(b.id, Some(3));
-    assert!(matches!(world.answer(id), Some(Answer::Migrating { .. })));
+    assert!(matches!(world.answer(id), Some(Response::Migrating { .. })));
 }
 
 /// 300 Mbit/s over a path of 100: refused with the figures, unless it is wanted all the same.
@@ -243,12 +243,13 @@ fn a_vm_that_dirties_faster_than_the_link_is_refused_unless_forced() {
     let id = world.migrate(vm.id, Some(2));
     let summary = rejected(&world, id).summary;
     assert!(summary.contains("converge") && summary.contains("300 Mbit/s"), "{summary}");
-    for options in
-        [MoveOptions { force: true, manner: None }, MoveOptions { force: false, manner: Some(Manner::Cold) }]
-    {
+    for options in [
+        MoveOptions { force: true, manner: None },
+        MoveOptions { force: false, manner: Some(MigrationMode::Cold) },
+    ] {
         let to = Some(if options.force { ServerId(2) } else { ServerId(0) });
-        let id = world.ask(Ask::MigrateVm { vm: vm.id, to, options });
-        assert!(matches!(world.answer(id), Some(Answer::Migrating { .. })), "{options:?}");
+        let id = world.ask(Request::MigrateVm { vm: vm.id, to, options });
+        assert!(matches!(world.answer(id), Some(Response::Migrating { .. })), "{options:?}");
         assert_eq!(Some(world.now_at(vm.id).server), to);
     }
 }
@@ -266,7 +267,7 @@ fn a_path_without_room_for_the_vm_or_without_a_way_is_refused() {
     assert_eq!(rejection.counts, [(Resource::Path, 1)]);
     world.switch_down("edge1");
     let id = world.migrate(vm.id, Some(1));
-    assert!(matches!(world.answer(id), Some(Answer::Rejected { .. })), "{:?}", world.answer(id));
+    assert!(matches!(world.answer(id), Some(Response::Rejected { .. })), "{:?}", world.answer(id));
     world.assert_books_of_vms();
 }
 
@@ -383,12 +384,12 @@ fn a_vm_that_outgrows_its_server_is_moved_and_then_resized() {
         world.held.hypervisor = true;
         let mut size = vm.request.resources;
         size.cpu += 1;
-        let id = world.ask(Ask::ResizeVm { vm: vm.id, resources: size });
+        let id = world.ask(Request::ResizeVm { vm: vm.id, resources: size });
         assert!(world.answer(id).is_none());
         assert_eq!(world.used()[1], size, "reserved as large as it will be");
         if fails {
             world.failed(Some(0));
-            assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("cut")));
+            assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("cut")));
             assert_eq!(world.now_at(vm.id), vm);
             world.assert_settled(vm.id);
             continue;
@@ -398,7 +399,7 @@ fn a_vm_that_outgrows_its_server_is_moved_and_then_resized() {
         let resize = Effect::ResizeVm { vm: vm.id, server: ServerId(1), resources: size };
         assert!(world.log.contains(&resize), "{:?}", world.log);
         world.tell(Event::VmResized { vm: vm.id });
-        assert_eq!(world.answer(id), Some(Answer::Done));
+        assert_eq!(world.answer(id), Some(Response::Done));
         assert_eq!((world.now_at(vm.id).request.resources, world.used()[1]), (size, size));
         world.assert_settled(vm.id);
     }
@@ -409,7 +410,7 @@ fn a_vm_that_outgrows_its_server_is_moved_and_then_resized() {
 fn members_of_a_group_move_one_after_the_other() {
     let mut world = held();
     let (a, b) = (world.vm(), world.vm());
-    world.ask(Ask::CreateGroup { members: vec![a.address, b.address] });
+    world.ask(Request::CreateGroup { members: vec![a.address, b.address] });
     let per_server = "per_server";
     world.migrate(a.id, Some(2));
     let id = world.migrate(b.id, Some(3));
@@ -417,7 +418,7 @@ fn members_of_a_group_move_one_after_the_other() {
     let mut world = World::new(read(&format!("{SMALL}[migration]\nper_server = 4\n")));
     world.held.moves = true;
     let (a, b) = (world.vm(), world.vm());
-    world.ask(Ask::CreateGroup { members: vec![a.address, b.address] });
+    world.ask(Request::CreateGroup { members: vec![a.address, b.address] });
     world.migrate(a.id, Some(2));
     let id = world.migrate(b.id, Some(3));
     assert!(rejected(&world, id).summary.contains("group"));
@@ -429,7 +430,7 @@ fn a_pin_is_kept_or_the_move_is_refused_or_forced() {
     let mut world = World::new(read(SMALL));
     let vm = world.vm();
     let via = vec![world.switch("agg2")];
-    world.ask(Ask::PinPath { vm: vm.id, via: via.clone() });
+    world.ask(Request::PinPath { vm: vm.id, via: via.clone() });
     world.migrate(vm.id, Some(2));
     let there = world.now_at(vm.id);
     assert_eq!((there.server, &there.pin), (ServerId(2), &Some(via)));
@@ -444,8 +445,8 @@ fn a_pin_is_kept_or_the_move_is_refused_or_forced() {
     let id = world.migrate(vm.id, Some(0));
     assert!(rejected(&world, id).summary.contains("pinned"));
     let options = MoveOptions { force: true, manner: None };
-    let id = world.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(0)), options });
-    assert!(matches!(world.answer(id), Some(Answer::Migrating { .. })), "{:?}", world.answer(id));
+    let id = world.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(0)), options });
+    assert!(matches!(world.answer(id), Some(Response::Migrating { .. })), "{:?}", world.answer(id));
     let forced = world.now_at(vm.id);
     assert_eq!(forced.server, ServerId(0));
     assert!(forced.pin.is_some(), "it stays a wish");

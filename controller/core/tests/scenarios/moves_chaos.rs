@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Ask, Cause, Effect, Event, Hop, LinkId, MigrationId, MigrationRecord, MoveOptions, NodeId, Owner, Phase,
-    Place, Resources, ServerId, SwitchId, VmId, VmRecord, VmState,
+    Cause, Effect, Event, Hop, LinkId, MigrationId, MigrationRecord, MoveOptions, NodeId, Owner, Phase,
+    Place, Request, Resources, ServerId, SwitchId, VmId, VmRecord, VmState,
 };
 
 #[derive(Debug, Clone)]
@@ -148,12 +148,12 @@ impl Chaos {
             Step::Migrate(vm, to, force) if !vms.is_empty() => {
                 let to = to.map(|i| ServerId(i.index(servers) as u32));
                 let options = MoveOptions { force: *force, manner: None };
-                self.world.ask(Ask::MigrateVm { vm: vms[vm.index(vms.len())], to, options });
+                self.world.ask(Request::MigrateVm { vm: vms[vm.index(vms.len())], to, options });
             }
             Step::Cancel(i) => {
                 let open: Vec<MigrationId> = self.world.core.migrations().map(|m| m.id).collect();
                 if !open.is_empty() {
-                    self.world.ask(Ask::CancelMigration { migration: open[i.index(open.len())] });
+                    self.world.ask(Request::CancelMigration { migration: open[i.index(open.len())] });
                 }
             }
             Step::Progress(i) if self.up && !moves.is_empty() => {
@@ -346,7 +346,7 @@ proptest! {
             chaos.world.connect(id);
         }
         for port in chaos.world.stored.ports.clone() {
-            chaos.world.ask(Ask::SetPort { switch: port.switch, port: port.port, up: true });
+            chaos.world.ask(Request::SetPort { switch: port.switch, port: port.port, up: true });
         }
         for n in 0..chaos.world.site.topology.links.len() as u32 {
             chaos.world.set_link(LinkId(n), true);
@@ -373,11 +373,11 @@ proptest! {
             prop_assert_eq!(&vm.state, &VmState::Running, "{} after all is mended", vm.id);
             prop_assert_eq!(Some(vm.server), world.specs.get(&vm.id).map(|(s, _)| *s), "{} is there", vm.id);
             world.assert_reachable(vm);
-            world.ask(Ask::DeleteVm { vm: vm.id });
+            world.ask(Request::DeleteVm { vm: vm.id });
         }
         prop_assert_eq!(world.reserved(), 0);
         let left = world.tables.values().flat_map(|t| t.values()).filter(|r| {
-            !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Plan))
+            !matches!(r.cookie.owner(), Some(Owner::Base | Owner::Fabric))
         });
         let left: Vec<String> = left.map(|r| format!("{r:?}")).collect();
         prop_assert_eq!(left, Vec::<String>::new());

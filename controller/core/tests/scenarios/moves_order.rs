@@ -4,8 +4,8 @@ use crate::moves::{FIRST, held};
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_model::{
-    Answer, Ask, BitRate, Bytes, Effect, Event, Level, MigrationEnd, Phase, Progress, Record, ServerId,
-    StoreId, VmId, VmRecord, VmState,
+    BitRate, Bytes, Effect, Event, Level, MigrationEnd, Phase, Progress, Request, Response, ServerId,
+    StoreId, StoreOp, VmId, VmRecord, VmState,
 };
 
 /// A VM on server 0 that is on its way to server 2, in a phase.
@@ -37,7 +37,7 @@ impl Scene {
                 world.moved();
             }
             Phase::Undo => {
-                world.ask(Ask::CancelMigration { migration: FIRST });
+                world.ask(Request::CancelMigration { migration: FIRST });
             }
             _ => {}
         }
@@ -92,7 +92,10 @@ fn every_event_in_every_phase() {
         (failed(Some(0)), [Some(Reserve), Some(Prepare), None, None, Some(Confirm), Some(Release), None]),
         (failed(None), [Some(Reserve), Some(Prepare), None, None, Some(Confirm), Some(Release), None]),
         (
-            Event::Ask { id: tandem_model::RequestId(99), ask: Ask::CancelMigration { migration: FIRST } },
+            Event::Request {
+                id: tandem_model::RequestId(99),
+                request: Request::CancelMigration { migration: FIRST },
+            },
             [Some(Undo), Some(Undo), Some(Undo), Some(SwitchOver), Some(Confirm), Some(Release), Some(Undo)],
         ),
         (Event::WorldDown { why: "gone".into() }, stays),
@@ -137,10 +140,10 @@ fn every_event_in_every_phase() {
 fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
     for phase in PHASES {
         let mut scene = Scene::at(phase);
-        let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
+        let id = scene.world.ask(Request::CancelMigration { migration: FIRST });
         let late = matches!(phase, Phase::SwitchOver | Phase::Confirm | Phase::Release);
         match scene.world.answer(id) {
-            Some(Answer::Conflict { why }) => assert!(late && why.contains("too late"), "{phase}: {why}"),
+            Some(Response::Conflict { why }) => assert!(late && why.contains("too late"), "{phase}: {why}"),
             other => assert!(!late && other.is_none(), "{phase}: {other:?}"),
         }
         scene.let_go();
@@ -156,11 +159,11 @@ fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
             assert!(scene.world.answer(id).is_none(), "the hypervisors have not said so");
             scene.world.failed(Some(0));
         }
-        assert_eq!(scene.world.answer(id), Some(Answer::Done), "{phase}");
+        assert_eq!(scene.world.answer(id), Some(Response::Done), "{phase}");
         assert_eq!(scene.world.now_at(scene.vm.id), scene.vm);
         scene.world.assert_settled(scene.vm.id);
-        let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
-        assert!(matches!(scene.world.answer(id), Some(Answer::Conflict { .. })), "it has ended");
+        let id = scene.world.ask(Request::CancelMigration { migration: FIRST });
+        assert!(matches!(scene.world.answer(id), Some(Response::Conflict { .. })), "it has ended");
     }
 }
 
@@ -168,10 +171,10 @@ fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
 #[test]
 fn a_cancel_that_the_vm_overtakes_is_answered_as_failed() {
     let mut scene = Scene::at(Phase::Transfer);
-    let id = scene.world.ask(Ask::CancelMigration { migration: FIRST });
+    let id = scene.world.ask(Request::CancelMigration { migration: FIRST });
     scene.world.tell(Event::VmSuspended { migration: FIRST });
     scene.world.moved();
-    assert!(matches!(scene.world.answer(id), Some(Answer::Conflict { why }) if why.contains("too late")));
+    assert!(matches!(scene.world.answer(id), Some(Response::Conflict { why }) if why.contains("too late")));
     scene.world.assert_settled(scene.vm.id);
     assert_eq!(scene.world.now_at(scene.vm.id).server, ServerId(2));
 }
@@ -202,18 +205,18 @@ fn a_vm_that_goes_while_it_moves_is_stopped_where_it_is() {
             let tables = {
                 let mut empty = World::new(read(SMALL));
                 let vm = empty.vm();
-                empty.ask(Ask::DeleteVm { vm: vm.id });
+                empty.ask(Request::DeleteVm { vm: vm.id });
                 empty.tables
             };
             let id = match how {
-                0 => Some(world.ask(Ask::DeleteVm { vm: scene.vm.id })),
+                0 => Some(world.ask(Request::DeleteVm { vm: scene.vm.id })),
                 1 => {
                     world.tell(Event::VmFailed { vm: scene.vm.id, why: "killed".into() });
                     None
                 }
                 _ => {
                     world.tell(Event::WorldDown { why: "gone".into() });
-                    Some(world.ask(Ask::DeleteVm { vm: scene.vm.id }))
+                    Some(world.ask(Request::DeleteVm { vm: scene.vm.id }))
                 }
             };
             scene.let_go();
@@ -237,7 +240,7 @@ fn a_vm_that_goes_while_it_moves_is_stopped_where_it_is() {
             assert!(world.log.contains(&stop), "{phase}, {how}: {:?}", world.log);
             assert_eq!(world.core.vm(scene.vm.id), None, "{phase}, {how}");
             if let Some(id) = id {
-                assert_eq!(world.answer(id), Some(Answer::Done), "{phase}");
+                assert_eq!(world.answer(id), Some(Response::Done), "{phase}");
             }
             assert_eq!((world.reserved(), &world.tables), (0, &tables), "{phase}, {how}");
             assert!(world.stored.vms.is_empty() && world.stored.migrations.is_empty());
@@ -346,7 +349,7 @@ fn a_transfer_that_does_not_converge_is_given_up_unless_forced() {
         world.held.moves = true;
         let vm = world.vm();
         let options = tandem_model::MoveOptions { force, manner: None };
-        world.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(2)), options });
+        world.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(2)), options });
         let rate = world.core.migrations().next().map(|m| m.rate).expect("under way");
         for round in 1..6 {
             world.progress(round, u64::from(round) * 1_000_000, 900_000, rate);
@@ -375,11 +378,11 @@ fn the_store_fails_in_every_phase() {
         // Writes one after the other; the nth fails, twice.
         let mut seen = 0;
         for _ in 0..40 {
-            let writes: Vec<(StoreId, Record)> = world
+            let writes: Vec<(StoreId, StoreOp)> = world
                 .log
                 .iter()
                 .filter_map(|e| match e {
-                    Effect::Store { id, record } => Some((*id, record.clone())),
+                    Effect::Store { id, op: record } => Some((*id, record.clone())),
                     _ => None,
                 })
                 .collect();
@@ -405,8 +408,8 @@ fn the_store_fails_in_every_phase() {
         let moved = world.now_at(vm.id).server == ServerId(2);
         assert_eq!(moved, n > 1, "write {n}: before the order it is taken back");
         match world.answer(id) {
-            Some(Answer::Failed { why }) => assert!(n == 0 && why.contains("disk full")),
-            other => assert!(n > 0 && matches!(other, Some(Answer::Migrating { .. })), "{other:?}"),
+            Some(Response::Failed { why }) => assert!(n == 0 && why.contains("disk full")),
+            other => assert!(n > 0 && matches!(other, Some(Response::Migrating { .. })), "{other:?}"),
         }
         assert_eq!(world.noticed("store-failed").len(), 1, "said once");
     }

@@ -6,8 +6,8 @@ use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tandem_model::{
-    Ask, ClassId, Dpid, Effect, Event, MigrationId, MigrationRecord, NodeId, Owner, Phase, Place, RuleAction,
-    RuleKey, Selection, ServerId, Stored, SwitchId, VmId, VmRecord,
+    ClassId, Dpid, Effect, Event, MigrationId, MigrationRecord, NodeId, Owner, PersistedState, Phase, Place,
+    QueueSelection, Request, RuleAction, RuleKey, ServerId, SwitchId, VmId, VmRecord,
 };
 
 /// Where the copies of a packet to the VM end, from its gateway.
@@ -104,7 +104,7 @@ const CLASSES: &str = "[[class]]\nname = \"gold\"\nshare = 70\ndscp = 46\n\
 fn manage(world: &mut World) {
     for n in 0..world.site.topology.switches.len() as u32 {
         let ports = world.site.topology.ports(NodeId::Switch(SwitchId(n)));
-        let ports = ports.iter().map(|(p, _)| (*p, Selection::Queue)).collect();
+        let ports = ports.iter().map(|(p, _)| (*p, QueueSelection::Queue)).collect();
         let switch = world.site.topology.switches[n as usize].dpid;
         world.tell(Event::PortsManaged { agent: "host1".into(), switch, ports });
     }
@@ -158,7 +158,7 @@ proptest! {
                 }
             }
         };
-        let mut world = World::dark(site.clone(), Stored::default());
+        let mut world = World::dark(site.clone(), PersistedState::default());
         connect(&mut world);
         world.attach(Vec::new());
         let servers = world.site.topology.servers.len();
@@ -172,9 +172,9 @@ proptest! {
             go(&mut world, *vm, home.index(servers) as u32);
         }
         let members: Vec<_> = vms.iter().map(|id| world.now_at(*id).address).collect();
-        world.ask(Ask::CreateGroup { members: members.clone() });
+        world.ask(Request::CreateGroup { members: members.clone() });
         for n in 0..further {
-            world.ask(Ask::CreateGroup { members: members[n.min(members.len() - 2)..].to_vec() });
+            world.ask(Request::CreateGroup { members: members[n.min(members.len() - 2)..].to_vec() });
         }
         let before = world.tables.clone();
         (world.held.moves, world.held.switches) = (true, true);
@@ -276,7 +276,7 @@ fn rules_that_are_made_anew_meanwhile_are_those_of_both_places() {
     let mut world = World::new(read(&format!("{SMALL}{CLASSES}")));
     world.held.moves = true;
     let (vm, mate) = (world.vm(), world.vm());
-    world.ask(Ask::CreateGroup { members: vec![vm.address, mate.address] });
+    world.ask(Request::CreateGroup { members: vec![vm.address, mate.address] });
     world.migrate(vm.id, Some(2));
     let m = world.core.migrations().next().cloned().expect("under way");
     manage(&mut world);

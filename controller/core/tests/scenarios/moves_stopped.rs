@@ -6,7 +6,7 @@ use crate::world::{SMALL, World, read};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{
-    Ask, Effect, Event, MigrationId, Phase, Record, ServerId, StoreId, VmId, VmRecord, VmState,
+    Effect, Event, MigrationId, Phase, Request, ServerId, StoreId, StoreOp, VmId, VmRecord, VmState,
 };
 
 /// What the hypervisors know, which outlives the controller: where each VM runs, and which orders have ended.
@@ -85,7 +85,7 @@ fn finish(world: &mut World, hypervisors: &mut Hypervisors, moves: bool) {
 fn run(stop: usize, moves: bool, cancel_at: Option<usize>) -> (World, Hypervisors, VmRecord, VmRecord, bool) {
     let mut world = World::new(read(SMALL));
     let (vm, mate) = (world.vm(), world.vm());
-    world.ask(Ask::CreateGroup { members: vec![vm.address, mate.address] });
+    world.ask(Request::CreateGroup { members: vec![vm.address, mate.address] });
     let mut hypervisors = Hypervisors::default();
     hypervisors.at.extend([(vm.id, vm.server), (mate.id, mate.server)]);
     world.forget();
@@ -94,14 +94,14 @@ fn run(stop: usize, moves: bool, cancel_at: Option<usize>) -> (World, Hypervisor
     let (mut written, mut ordered, mut suspended) = (0, 0, false);
     for n in 0..stop {
         if cancel_at == Some(n) {
-            world.ask(Ask::CancelMigration { migration: FIRST });
+            world.ask(Request::CancelMigration { migration: FIRST });
             continue;
         }
-        let writes: Vec<(StoreId, Record)> = world
+        let writes: Vec<(StoreId, StoreOp)> = world
             .log
             .iter()
             .filter_map(|e| match e {
-                Effect::Store { id, record } => Some((*id, record.clone())),
+                Effect::Store { id, op: record } => Some((*id, record.clone())),
                 _ => None,
             })
             .collect();
@@ -224,7 +224,7 @@ fn a_vm_that_was_to_go_is_not_moved_after_a_restart() {
     let mut before = crate::moves::held();
     let vm = before.vm();
     before.migrate(vm.id, Some(2));
-    before.ask(Ask::DeleteVm { vm: vm.id });
+    before.ask(Request::DeleteVm { vm: vm.id });
     let mut after = restarted(before);
     after.connect_all();
     after.attach(vec![(vm.id, vm.server)]);

@@ -4,8 +4,8 @@ use crate::world::{SMALL, World, port, read};
 use std::time::Duration;
 use tandem_core::snapshot::OverrideView;
 use tandem_model::{
-    Answer, Ask, Dpid, Effect, Event, NodeId, PortNo, PortOverride, Rejection, RequestId, SwitchId, VmId,
-    VmRecord, VmState, paths,
+    Dpid, Effect, Event, NodeId, PortNo, PortOverride, Rejection, Request, RequestId, Response, SwitchId,
+    VmId, VmRecord, VmState, paths,
 };
 
 /// The port of `switch` that leads to `other`.
@@ -16,8 +16,8 @@ fn port_to(world: &World, switch: &str, other: &str) -> (SwitchId, PortNo) {
     (world.switch(switch), end.port)
 }
 
-fn set(world: &mut World, (switch, port): (SwitchId, PortNo), up: bool) -> Option<Answer> {
-    let id = world.ask(Ask::SetPort { switch, port, up });
+fn set(world: &mut World, (switch, port): (SwitchId, PortNo), up: bool) -> Option<Response> {
+    let id = world.ask(Request::SetPort { switch, port, up });
     world.answer(id)
 }
 
@@ -43,15 +43,15 @@ fn record(world: &World, vm: VmId) -> VmRecord {
     world.core.vm(vm).cloned().expect("the VM")
 }
 
-fn pin(world: &mut World, vm: VmId, via: &[&str]) -> Option<Answer> {
+fn pin(world: &mut World, vm: VmId, via: &[&str]) -> Option<Response> {
     let via = via.iter().map(|name| world.switch(name)).collect();
-    let id = world.ask(Ask::PinPath { vm, via });
+    let id = world.ask(Request::PinPath { vm, via });
     world.answer(id)
 }
 
-fn rejection(answer: Option<Answer>) -> Rejection {
+fn rejection(answer: Option<Response>) -> Rejection {
     match answer {
-        Some(Answer::Rejected { rejection }) => rejection,
+        Some(Response::Rejected { rejection }) => rejection,
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -73,7 +73,7 @@ fn a_port_that_is_switched_off_is_routed_around_and_comes_back_when_it_is_on_aga
     let at = port_to(&world, "edge1", &by);
     let dpid = world.dpid("edge1");
     world.forget();
-    assert_eq!(set(&mut world, at, false), Some(Answer::Done));
+    assert_eq!(set(&mut world, at, false), Some(Response::Done));
     assert_eq!(told(&world), [(dpid, at.1, false)]);
     let off = world.noticed("link-down");
     assert!(off.len() == 1 && off[0].contains("the operator has switched off edge1."), "{off:?}");
@@ -93,14 +93,14 @@ fn a_port_that_is_switched_off_is_routed_around_and_comes_back_when_it_is_on_aga
     assert!(!world.core.is_usable(link), "whatever the switch says");
 
     // Again is no mistake; another port's hand is not this one's.
-    assert_eq!(set(&mut world, at, false), Some(Answer::Done));
+    assert_eq!(set(&mut world, at, false), Some(Response::Done));
     let never = (at.0, PortNo(at.1.0 + 1));
     let why = rejection(set(&mut world, never, true)).summary;
     assert!(why.contains("was not switched off here"), "{why}");
-    assert!(matches!(set(&mut world, (at.0, PortNo(99)), false), Some(Answer::NotFound { .. })));
+    assert!(matches!(set(&mut world, (at.0, PortNo(99)), false), Some(Response::NotFound { .. })));
 
     world.forget();
-    assert_eq!(set(&mut world, at, true), Some(Answer::Done));
+    assert_eq!(set(&mut world, at, true), Some(Response::Done));
     assert_eq!(told(&world), [(dpid, at.1, true)]);
     world.tell(Event::PortChanged { switch: dpid, port: port(at.1, true), removed: false });
     assert!(world.core.is_usable(link));
@@ -127,7 +127,7 @@ fn a_port_stays_off_over_restarts_of_the_switch_and_of_the_controller() {
     // Taken back while the switch is away: it is told when it is back, and only then is the override gone.
     after.switch_down("edge1");
     after.forget();
-    assert_eq!(set(&mut after, at, true), Some(Answer::Done));
+    assert_eq!(set(&mut after, at, true), Some(Response::Done));
     assert_eq!(told(&after), []);
     assert!(matches!(overrides(&mut after)[..], [OverrideView::PortOff { lifted: true, .. }]));
     let mut again = World::dark(read(SMALL), after.stored.clone());
@@ -142,14 +142,14 @@ fn what_the_store_refuses_is_not_done_and_what_the_switch_refuses_is_said() {
     let at = port_to(&world, "edge1", "agg1");
     world.held.store = true;
     world.forget();
-    let id = world.ask(Ask::SetPort { switch: at.0, port: at.1, up: false });
+    let id = world.ask(Request::SetPort { switch: at.0, port: at.1, up: false });
     assert_eq!((world.answer(id), told(&world)), (None, Vec::new()), "first it is written down");
     let store = world.log.iter().find_map(|e| match e {
         Effect::Store { id, .. } => Some(*id),
         _ => None,
     });
     world.tell(Event::StoreFailed { id: store.expect("a write"), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { .. })));
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
     assert!(told(&world).is_empty() && world.core.is_usable(world.link("edge1", "agg1")));
 
     let switch = world.dpid("edge1");
@@ -163,7 +163,7 @@ fn a_pinned_path_goes_by_the_named_switches_both_ways_and_ends_with_its_pin() {
     let vm = world.vm();
     let by = other_agg(&world, vm.id);
     let before = names(&world, vm.id);
-    assert_eq!(pin(&mut world, vm.id, &[by, "core1"]), Some(Answer::Done));
+    assert_eq!(pin(&mut world, vm.id, &[by, "core1"]), Some(Response::Done));
     assert_eq!(names(&world, vm.id)[2], by);
     let now = record(&world, vm.id);
     let back: Vec<_> = now.path_down.iter().rev().map(|h| (h.link, !h.down)).collect();
@@ -173,15 +173,15 @@ fn a_pinned_path_goes_by_the_named_switches_both_ways_and_ends_with_its_pin() {
 
     // The same again, and one that it keeps already: nothing moves.
     world.forget();
-    assert_eq!(pin(&mut world, vm.id, &[by]), Some(Answer::Done));
+    assert_eq!(pin(&mut world, vm.id, &[by]), Some(Response::Done));
     assert!(!world.log.iter().any(|e| matches!(e, Effect::ApplyRules { .. })));
 
-    let id = world.ask(Ask::UnpinPath { vm: vm.id });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::UnpinPath { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Response::Done));
     assert_eq!(names(&world, vm.id), before, "the default path again");
     world.assert_reachable(&record(&world, vm.id));
     assert!(overrides(&mut world).is_empty());
-    let id = world.ask(Ask::UnpinPath { vm: vm.id });
+    let id = world.ask(Request::UnpinPath { vm: vm.id });
     assert!(rejection(world.answer(id)).summary.contains("not pinned"));
 }
 
@@ -192,9 +192,9 @@ fn a_pin_that_cannot_be_is_refused_with_the_reason_and_changes_nothing() {
     // Links of 2 Mbit/s take two VMs of 1 Mbit/s: find one whose other side is full.
     let full = vms.iter().find_map(|vm| {
         let via = vec![world.switch(other_agg(&world, vm.id))];
-        let id = world.ask(Ask::PinPath { vm: vm.id, via });
+        let id = world.ask(Request::PinPath { vm: vm.id, via });
         match world.answer(id) {
-            Some(Answer::Rejected { rejection }) => Some(rejection),
+            Some(Response::Rejected { rejection }) => Some(rejection),
             _ => None,
         }
     });
@@ -213,8 +213,8 @@ fn a_pin_that_cannot_be_is_refused_with_the_reason_and_changes_nothing() {
         let why_not = rejection(pin(&mut world, vm.id, &via)).summary;
         assert!(why_not.contains(why), "{via:?}: {why_not}");
     }
-    let id = world.ask(Ask::PinPath { vm: VmId(99), via: Vec::new() });
-    assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
+    let id = world.ask(Request::PinPath { vm: VmId(99), via: Vec::new() });
+    assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
     assert_eq!(world.reserved(), reserved);
     assert_eq!((names(&world, vm.id), &world.tables), (path, &tables));
     assert!(overrides(&mut world).is_empty() && world.stored.vms[0].pin.is_none());
@@ -267,7 +267,7 @@ fn a_pinned_vm_goes_back_only_when_there_is_room() {
     let mut world = World::new(read(&format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n")));
     let vm = world.vm();
     let by = names(&world, vm.id)[2].clone();
-    assert_eq!(pin(&mut world, vm.id, &[&by]), Some(Answer::Done));
+    assert_eq!(pin(&mut world, vm.id, &[&by]), Some(Response::Done));
     let link = world.link(&by, "edge1");
     world.set_link(link, false);
     assert_ne!(names(&world, vm.id)[2], by);
@@ -326,7 +326,7 @@ fn what_a_vm_itself_sends_does_not_count_against_its_pin() {
     }
     assert_eq!(world.core.server_link_ratio(vm.server), 1.0);
     let by = other_agg(&world, vm.id);
-    assert_eq!(pin(&mut world, vm.id, &[by]), Some(Answer::Done));
+    assert_eq!(pin(&mut world, vm.id, &[by]), Some(Response::Done));
     assert_eq!(names(&world, vm.id)[2], by);
 }
 
@@ -340,12 +340,12 @@ fn a_pin_whose_store_fails_is_no_pin() {
     world.held.store = true;
     world.forget();
     let via = vec![world.switch(by)];
-    let id: RequestId = world.ask(Ask::PinPath { vm: vm.id, via });
+    let id: RequestId = world.ask(Request::PinPath { vm: vm.id, via });
     let store = world.log.iter().find_map(|e| match e {
         Effect::Store { id, .. } => Some(*id),
         _ => None,
     });
     world.tell(Event::StoreFailed { id: store.expect("a write"), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { .. })));
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
     assert_eq!((names(&world, vm.id), record(&world, vm.id).pin), (before, None));
 }

@@ -3,7 +3,7 @@
 use crate::world::{SMALL, World, read, seed_site};
 use tandem_core::Core;
 use tandem_core::policy::{AllocationPolicy, Rank, ServerView};
-use tandem_model::{Answer, Ask, Rejection, Resource, ServerId, Stored, VmRequest};
+use tandem_model::{PersistedState, Rejection, Request, Resource, Response, ServerId, VmRequest};
 
 /// Where the next VMs go, one after the other, by number of the server from 1.
 fn servers(world: &mut World, count: usize) -> Vec<u32> {
@@ -11,9 +11,9 @@ fn servers(world: &mut World, count: usize) -> Vec<u32> {
 }
 
 fn rejected(world: &mut World, request: VmRequest) -> Rejection {
-    let id = world.ask(Ask::RequestVm { request });
+    let id = world.ask(Request::RequestVm { request });
     match world.answer(id) {
-        Some(Answer::Rejected { rejection }) => rejection,
+        Some(Response::Rejected { rejection }) => rejection,
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -38,7 +38,7 @@ fn first_fit_takes_the_first_with_room_also_after_one_has_gone() {
     let mut world = World::new(seed_site("first-fit"));
     let first = world.vm();
     assert_eq!(servers(&mut world, 3), [1, 1, 2]);
-    world.ask(Ask::DeleteVm { vm: first.id });
+    world.ask(Request::DeleteVm { vm: first.id });
     assert_eq!(servers(&mut world, 2), [1, 2]);
 }
 
@@ -95,8 +95,9 @@ impl AllocationPolicy for LastOfAll {
 /// A researcher's own policy: an order over all servers at once, and one that it never takes.
 #[test]
 fn a_policy_may_choose_over_all_servers_and_refuse_some() {
-    let mut world = World::dark(read(SMALL), Stored::default());
-    world.core = Core::with_policy(world.site.clone(), Stored::default(), world.now, Box::new(LastOfAll));
+    let mut world = World::dark(read(SMALL), PersistedState::default());
+    world.core =
+        Core::with_policy(world.site.clone(), PersistedState::default(), world.now, Box::new(LastOfAll));
     world.connect_all();
     world.attach(Vec::new());
     assert_eq!(servers(&mut world, 1), [3]);
@@ -175,7 +176,7 @@ fn addresses_run_out_and_come_back() {
     let rejection = rejected(&mut world, request);
     assert_eq!(rejection.counts, [(Resource::Address, 1)]);
     assert_eq!(rejection.nearest[0].place, world.site.topology.switches[0].name);
-    world.ask(Ask::DeleteVm { vm: vm.id });
+    world.ask(Request::DeleteVm { vm: vm.id });
     assert_eq!(world.vm().address, vm.address);
 }
 

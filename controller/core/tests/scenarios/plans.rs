@@ -5,8 +5,8 @@ use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
 use tandem_core::migration::{Considered, precopy::predict};
 use tandem_model::{
-    Aim, Answer, Ask, BitRate, Bytes, Cause, Manner, MigrationId, MigrationRecord, MoveOptions, Phase, Place,
-    Plan, PlanId, Record, Resources, ServerId, Site, VmId,
+    BitRate, Bytes, Cause, MigrationId, MigrationMode, MigrationRecord, MoveOptions, Phase, Place, Plan,
+    PlanGoal, PlanId, Request, Resources, Response, ServerId, Site, StoreOp, VmId,
 };
 
 /// Three servers of 6 cores behind one switch.
@@ -25,16 +25,16 @@ fn spread(site: Site, counts: &[u32]) -> World {
     with_vms(site, &vms)
 }
 
-pub(crate) fn planned(world: &mut World, ask: Ask) -> Plan {
+pub(crate) fn planned(world: &mut World, ask: Request) -> Plan {
     let id = world.ask(ask);
     match world.answer(id) {
-        Some(Answer::Planned { plan }) => *plan,
+        Some(Response::Planned { plan }) => *plan,
         other => panic!("no plan: {other:?}"),
     }
 }
 
-fn plan_for(world: &mut World, aim: Aim) -> Plan {
-    planned(world, Ask::Plan { aim, options: MoveOptions::default() })
+fn plan_for(world: &mut World, aim: PlanGoal) -> Plan {
+    planned(world, Request::Plan { aim, options: MoveOptions::default() })
 }
 
 /// The rows of the seed's table: how many VMs each server has after each VM was looked at, until nothing changes any more.
@@ -72,12 +72,12 @@ fn keep_policy_is_the_seeds_table() {
 fn a_plan_says_what_it_would_do_and_changes_nothing() {
     let mut world = spread(three("best-fit", ""), &[0, 3, 3]);
     let before = (world.used(), world.reserved());
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
     let moves: Vec<(u64, u32, u32)> = plan.moves.iter().map(|m| (m.vm.0, m.from.0, m.to.0)).collect();
     assert_eq!(moves, [(1, 1, 2), (2, 1, 2), (3, 1, 2)]);
     assert_eq!((plan.active_before, plan.active_after), (2, 1));
     assert_eq!(plan.moves[0].why, "best-fit would place it on srv3 today");
-    assert_eq!((plan.moves[0].cause, plan.moves[0].manner), (Cause::KeepPolicy, Manner::Live));
+    assert_eq!((plan.moves[0].cause, plan.moves[0].manner), (Cause::KeepPolicy, MigrationMode::Live));
     let each = plan.moves[0].predicted;
     assert!(each.converges && each.bytes >= world.site.vm.default.ram, "{each:?}");
     assert_eq!(plan.bytes, plan.moves.iter().map(|m| m.predicted.bytes).sum());
@@ -92,9 +92,9 @@ fn a_plan_says_what_it_would_do_and_changes_nothing() {
 #[test]
 fn a_plan_with_nothing_to_move_is_a_plan_with_no_moves() {
     let mut world = spread(three("best-fit", ""), &[0, 0, 6]);
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
     assert_eq!((plan.moves.len(), plan.left.len()), (0, 0));
-    planned(&mut world, Ask::ApplyPlan { plan: plan.id });
+    planned(&mut world, Request::ApplyPlan { plan: plan.id });
     assert_eq!(world.noticed("plan-ended"), ["plan1 (keep policy) has nothing to move"]);
     assert!(world.noticed("plan-begun").is_empty());
 }
@@ -103,7 +103,7 @@ fn a_plan_with_nothing_to_move_is_a_plan_with_no_moves() {
 #[test]
 fn keep_policy_is_bounded_and_weighs_cost_against_benefit() {
     let mut world = spread(three("best-fit", "[keep_policy]\nmoves = 2\n"), &[0, 3, 3]);
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
     assert_eq!(plan.moves.len(), 2);
     assert_eq!(plan.left.len(), 1);
     assert!(plan.left[0].1.contains("2 moves at most ([keep_policy] moves)"), "{}", plan.left[0].1);
@@ -114,7 +114,7 @@ fn keep_policy_is_bounded_and_weighs_cost_against_benefit() {
     let size = Resources { ram: Bytes(2 << 30), ..site.vm.default };
     let vms: Vec<(u32, Resources)> = [1, 1, 1, 2, 2, 2].map(|s| (s, size)).to_vec();
     let mut world = with_vms(site, &vms);
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
     let moved: Vec<u64> = plan.moves.iter().map(|m| m.vm.0).collect();
     assert_eq!(moved, [1, 4], "{:?}", plan.left);
     assert_eq!(plan.left[0].0, VmId(2));
@@ -125,17 +125,19 @@ fn keep_policy_is_bounded_and_weighs_cost_against_benefit() {
 #[test]
 fn one_vm_goes_where_it_is_asked_to_or_is_told_why_not() {
     let mut world = spread(three("best-fit", ""), &[1, 6, 2]);
-    let to = |server: u32| Aim::Move { vm: VmId(1), to: Some(ServerId(server)) };
-    let plan = plan_for(&mut world, Aim::Move { vm: VmId(1), to: None });
+    let to = |server: u32| PlanGoal::Move { vm: VmId(1), to: Some(ServerId(server)) };
+    let plan = plan_for(&mut world, PlanGoal::Move { vm: VmId(1), to: None });
     assert_eq!(plan.moves.iter().map(|m| m.to).collect::<Vec<_>>(), [ServerId(2)]);
     let table = [(to(1), "srv2 is short of CPU: 1 needed, 0 free"), (to(0), "it is there already")];
     for (aim, why) in table {
         let plan = plan_for(&mut world, aim);
         assert_eq!((plan.moves.len(), &plan.left[..]), (0, &[(VmId(1), why.to_owned())][..]));
     }
-    for aim in [Aim::Move { vm: VmId(99), to: None }, to(99), Aim::Evacuate { server: ServerId(99) }] {
-        let id = world.ask(Ask::Plan { aim, options: MoveOptions::default() });
-        assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
+    for aim in
+        [PlanGoal::Move { vm: VmId(99), to: None }, to(99), PlanGoal::Evacuate { server: ServerId(99) }]
+    {
+        let id = world.ask(Request::Plan { aim, options: MoveOptions::default() });
+        assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
     }
 }
 
@@ -144,7 +146,7 @@ fn one_vm_goes_where_it_is_asked_to_or_is_told_why_not() {
 fn a_vm_that_dirties_faster_than_the_way_is_left() {
     let site = three("best-fit", "[migration]\nrate = \"100 Mbit/s\"\ndirty_rate = \"200 Mbit/s\"\n");
     let mut world = spread(site, &[1, 0, 0]);
-    let aim = Aim::Move { vm: VmId(1), to: Some(ServerId(1)) };
+    let aim = PlanGoal::Move { vm: VmId(1), to: Some(ServerId(1)) };
     let plan = plan_for(&mut world, aim.clone());
     assert_eq!(plan.moves.len(), 0);
     let why = &plan.left[0].1;
@@ -152,13 +154,13 @@ fn a_vm_that_dirties_faster_than_the_way_is_left() {
         why.contains("it dirties 200 Mbit/s and can be sent to srv2 at") && why.contains("move it cold"),
         "{why}"
     );
-    let cold = MoveOptions { manner: Some(Manner::Cold), force: false };
-    let plan = planned(&mut world, Ask::Plan { aim: aim.clone(), options: cold });
+    let cold = MoveOptions { manner: Some(MigrationMode::Cold), force: false };
+    let plan = planned(&mut world, Request::Plan { aim: aim.clone(), options: cold });
     let size = world.site.vm.default;
     assert_eq!(plan.bytes, Bytes(size.ram.0 + size.disk.0), "memory and local disks");
     assert_eq!(plan.moves[0].predicted.downtime, plan.moves[0].predicted.duration);
     let forced = MoveOptions { manner: None, force: true };
-    let plan = planned(&mut world, Ask::Plan { aim, options: forced });
+    let plan = planned(&mut world, Request::Plan { aim, options: forced });
     assert!(!plan.moves[0].predicted.converges);
 }
 
@@ -166,23 +168,23 @@ fn a_vm_that_dirties_faster_than_the_way_is_left() {
 #[test]
 fn a_stale_plan_is_refused_and_says_what_changed() {
     let mut world = spread(three("best-fit", ""), &[0, 3, 3]);
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
-    world.ask(Ask::DeleteVm { vm: VmId(2) });
-    let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    let Some(Answer::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
+    world.ask(Request::DeleteVm { vm: VmId(2) });
+    let id = world.ask(Request::ApplyPlan { plan: plan.id });
+    let Some(Response::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
     assert_eq!(why, "the data centre has changed since plan1 was made: vm2 is gone; make a new plan");
     // Two to srv3, which then gets another VM and has room for one only.
     let mut world = spread(three("best-fit", ""), &[0, 2, 4]);
-    let plan = plan_for(&mut world, Aim::KeepPolicy);
+    let plan = plan_for(&mut world, PlanGoal::KeepPolicy);
     assert_eq!(plan.moves.len(), 2);
     assert_eq!(world.vm().server, ServerId(2));
-    let id = world.ask(Ask::ApplyPlan { plan: plan.id });
-    let Some(Answer::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
+    let id = world.ask(Request::ApplyPlan { plan: plan.id });
+    let Some(Response::Conflict { why }) = world.answer(id) else { panic!("it is carried out") };
     assert!(why.contains("vm2 has no place any more: srv3 is short of CPU"), "{why}");
-    let id = world.ask(Ask::ApplyPlan { plan: PlanId(77) });
-    assert!(matches!(world.answer(id), Some(Answer::NotFound { .. })));
-    let id = world.ask(Ask::StopPlan { plan: plan.id });
-    assert!(matches!(world.answer(id), Some(Answer::Conflict { why }) if why == "plan1 was never begun"));
+    let id = world.ask(Request::ApplyPlan { plan: PlanId(77) });
+    assert!(matches!(world.answer(id), Some(Response::NotFound { .. })));
+    let id = world.ask(Request::StopPlan { plan: plan.id });
+    assert!(matches!(world.answer(id), Some(Response::Conflict { why }) if why == "plan1 was never begun"));
 }
 
 /// The last sixteen plans are there, the latest first.
@@ -190,7 +192,7 @@ fn a_stale_plan_is_refused_and_says_what_changed() {
 fn sixteen_plans_are_kept() {
     let mut world = spread(three("best-fit", ""), &[1, 0, 0]);
     for _ in 0..20 {
-        plan_for(&mut world, Aim::KeepPolicy);
+        plan_for(&mut world, PlanGoal::KeepPolicy);
     }
     let ids: Vec<u64> = world.core.snapshot().plans.iter().map(|p| p.plan.id.0).collect();
     assert_eq!(ids, (5..=20).rev().collect::<Vec<u64>>());
@@ -202,7 +204,7 @@ fn sixteen_plans_are_kept() {
 fn a_server_out_of_service_gets_no_vms_until_it_is_returned() {
     let mut world = spread(three("best-fit", ""), &[0, 0, 0]);
     for server in [0, 1] {
-        let ask = Ask::EvacuateServer { server: ServerId(server), options: MoveOptions::default() };
+        let ask = Request::EvacuateServer { server: ServerId(server), options: MoveOptions::default() };
         assert_eq!(planned(&mut world, ask).moves.len(), 0, "it is empty already");
     }
     assert_eq!(world.stored.drained, [ServerId(0), ServerId(1)]);
@@ -214,18 +216,18 @@ fn a_server_out_of_service_gets_no_vms_until_it_is_returned() {
     assert!(world.core.snapshot().servers[0].drained && !world.core.snapshot().servers[2].drained);
     (0..6).for_each(|_| assert_eq!(world.vm().server, ServerId(2)));
     let id = world.ask_vm();
-    let Some(Answer::Rejected { rejection }) = world.answer(id) else {
+    let Some(Response::Rejected { rejection }) = world.answer(id) else {
         panic!("a VM on a server out of service")
     };
     assert!(rejection.summary.ends_with("1 short of CPU, 2 out of service"), "{rejection}");
-    let aim = Aim::Move { vm: VmId(1), to: Some(ServerId(0)) };
+    let aim = PlanGoal::Move { vm: VmId(1), to: Some(ServerId(0)) };
     assert_eq!(plan_for(&mut world, aim).left[0].1, "srv1 is out of service");
     let mut after = World::dark(world.site.as_ref().clone(), world.stored.clone());
     after.connect_all();
     after.attach(world.core.vms().map(|v| (v.id, v.server)).collect());
     assert!(after.core.is_drained(ServerId(0)));
-    let id = after.ask(Ask::ReturnServer { server: ServerId(0) });
-    assert_eq!(after.answer(id), Some(Answer::Done));
+    let id = after.ask(Request::ReturnServer { server: ServerId(0) });
+    assert_eq!(after.answer(id), Some(Response::Done));
     assert_eq!(
         (after.stored.drained.clone(), after.noticed("server-back")),
         (vec![ServerId(1)], vec!["srv1 is back in service"])
@@ -240,15 +242,15 @@ fn a_server_whose_evacuation_cannot_be_stored_stays_in_service() {
     world.held.store = true;
     world.forget();
     let server = ServerId(0);
-    let id = world.ask(Ask::EvacuateServer { server, options: MoveOptions::default() });
+    let id = world.ask(Request::EvacuateServer { server, options: MoveOptions::default() });
     assert!(world.core.is_drained(server), "nothing is placed there meanwhile");
     let store = world.log.iter().find_map(|e| match e {
-        tandem_model::Effect::Store { id, record: Record::PutDrained { .. } } => Some(*id),
+        tandem_model::Effect::Store { id, op: StoreOp::PutDrained { .. } } => Some(*id),
         _ => None,
     });
     world
         .tell(tandem_model::Event::StoreFailed { id: store.expect("it is stored"), why: "disk full".into() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("disk full")));
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("disk full")));
     assert!(!world.core.is_drained(server));
 }
 
@@ -258,7 +260,7 @@ fn an_evacuation_names_what_fits_nowhere() {
     let site = three("best-fit", "");
     let big = Resources { cpu: 4, ..site.vm.default };
     let mut world = with_vms(site, &[(0, big), (0, big), (1, big), (2, Resources { cpu: 2, ..big })]);
-    let plan = plan_for(&mut world, Aim::Evacuate { server: ServerId(0) });
+    let plan = plan_for(&mut world, PlanGoal::Evacuate { server: ServerId(0) });
     assert_eq!(plan.moves.iter().map(|m| (m.vm.0, m.to.0)).collect::<Vec<_>>(), [(1, 2)]);
     assert_eq!(plan.left.len(), 1);
     let why = &plan.left[0].1;
@@ -280,7 +282,7 @@ fn plan_ids_go_on_after_those_of_open_migrations() {
         vm: VmId(1),
         from,
         to,
-        manner: Manner::Live,
+        manner: MigrationMode::Live,
         cause: Cause::KeepPolicy,
         plan: Some(PlanId(7)),
         path: Vec::new(),
@@ -294,5 +296,5 @@ fn plan_ids_go_on_after_those_of_open_migrations() {
     let mut world = World::dark(site, stored);
     world.connect_all();
     world.wait(Duration::from_secs(1));
-    assert_eq!(plan_for(&mut world, Aim::KeepPolicy).id, PlanId(8));
+    assert_eq!(plan_for(&mut world, PlanGoal::KeepPolicy).id, PlanId(8));
 }

@@ -3,7 +3,7 @@
 use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
 use tandem_core::recording::{Recording, ReplayError, replay};
-use tandem_model::{Ask, Effect, Event, GroupId, Resources, ServerId, Stored, VmId, VmState};
+use tandem_model::{Effect, Event, GroupId, PersistedState, Request, Resources, ServerId, VmId, VmState};
 
 /// A second core on the store of the first: it wants the very same rules, so nothing that runs is disturbed; and it gives nothing
 /// away that is taken.
@@ -12,7 +12,7 @@ fn a_restart_wants_the_same_rules_and_knows_what_is_taken() {
     let text = format!("{SMALL}[bandwidth]\naggregation = \"2 Mbit/s\"\n");
     let mut before = World::new(read(&text));
     let vms: Vec<_> = (0..3).map(|_| before.vm()).collect();
-    before.ask(Ask::CreateGroup { members: vms.iter().map(|v| v.address).collect() });
+    before.ask(Request::CreateGroup { members: vms.iter().map(|v| v.address).collect() });
     let mut after = World::dark_at(read(&text), before.stored.clone(), before.now + Duration::from_secs(5));
     after.connect_all();
     let there: Vec<(VmId, ServerId)> = vms.iter().map(|v| (v.id, v.server)).collect();
@@ -29,7 +29,7 @@ fn a_restart_wants_the_same_rules_and_knows_what_is_taken() {
     let new = after.vm();
     assert_eq!(new.id, VmId(4));
     assert!(vms.iter().all(|v| v.address != new.address && v.mac != new.mac));
-    let id = after.ask(Ask::DeleteGroup { group: GroupId(1) });
+    let id = after.ask(Request::DeleteGroup { group: GroupId(1) });
     assert!(after.answer(id).is_some());
 }
 
@@ -122,14 +122,14 @@ pub(crate) fn recorded(world: &World) -> Vec<u8> {
 /// was cut off by a kill is left out, one that was changed is found.
 #[test]
 fn a_recorded_run_is_decided_the_same_again() {
-    let mut world = World::dark(read(SMALL), Stored::default());
+    let mut world = World::dark(read(SMALL), PersistedState::default());
     world.connect_all();
     world.attach(Vec::new());
     let mut request = world.request();
     request.timeout = Some(Duration::from_secs(40));
     world.vm_of(request);
     let (a, b) = (world.vm(), world.vm());
-    world.ask(Ask::CreateGroup { members: vec![a.address, b.address] });
+    world.ask(Request::CreateGroup { members: vec![a.address, b.address] });
     let link = world.link("agg1", "edge1");
     world.set_link(link, false);
     world.switch_down("agg2");
@@ -137,7 +137,7 @@ fn a_recorded_run_is_decided_the_same_again() {
     world.set_link(link, true);
     world.connect(world.switch("agg2"));
     world.migrate(b.id, Some(3));
-    world.ask(Ask::DeleteVm { vm: a.id });
+    world.ask(Request::DeleteVm { vm: a.id });
     let bytes = recorded(&world);
     assert_eq!(replay(&bytes[..]).map_err(|e| e.to_string()), Ok(world.lines.len()));
     let cut = &bytes[..bytes.len() - 5];
@@ -186,4 +186,22 @@ fn what_is_on_a_server_that_is_away_is_left_alone() {
     // A server that answers and does not have it was started anew: the VM is started again.
     after.attach(vec![(kept.id, kept.server)]);
     assert!(after.log.iter().any(touched));
+}
+
+/// Recordings that people have made stay readable, also where events have other names today.
+#[test]
+fn a_recording_of_an_earlier_version_replays() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/recordings");
+    let mut replayed = 0;
+    for file in std::fs::read_dir(folder).expect("the folder of samples") {
+        let path = file.expect("an entry").path();
+        if path.extension().is_none_or(|e| e != "jsonl") {
+            continue;
+        }
+        let text = std::fs::read(&path).expect("a sample");
+        let events = replay(&text[..]).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        assert_eq!(events, 299, "{}: every line but the header is an event", path.display());
+        replayed += 1;
+    }
+    assert!(replayed > 0, "there is a sample");
 }

@@ -3,7 +3,7 @@
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_model::{
-    Answer, Ask, BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortNo, PortSample,
+    BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortNo, PortSample, Request, Response,
 };
 
 fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
@@ -135,7 +135,7 @@ fn a_vms_rate_comes_from_its_edge() {
 fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     let mut world = World::new(site(0.0));
     world.forget();
-    let id = world.ask(Ask::PollNow);
+    let id = world.ask(Request::PollNow);
     let asked: Vec<Dpid> = world
         .log
         .iter()
@@ -150,12 +150,12 @@ fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     }
     assert_eq!(world.answer(id), None);
     world.tell(Event::SwitchDown { switch: asked[0], why: "gone".into() });
-    assert_eq!(world.answer(id), Some(Answer::Done), "the one still waited for is gone");
-    let id = world.ask(Ask::PollNow);
+    assert_eq!(world.answer(id), Some(Response::Done), "the one still waited for is gone");
+    let id = world.ask(Request::PollNow);
     world.wait(Duration::from_millis(1999));
     assert_eq!(world.answer(id), None);
     world.wait(Duration::from_millis(1));
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    assert_eq!(world.answer(id), Some(Response::Done));
 }
 
 /// A legacy switch between an edge and its server counts nothing: what the edge counts is what is on both of its cables.

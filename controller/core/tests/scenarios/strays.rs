@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, Answer, Ask, Effect, Event, FoundVm, NodeId, Resources, ServerId, Stored, Time, VmId, VmRecord,
-    VmState,
+    Adoption, Effect, Event, FoundVm, NodeId, PersistedState, Request, Resources, Response, ServerId, Time,
+    VmId, VmRecord, VmState,
 };
 
 /// Effects that do something to a VM at a hypervisor.
@@ -43,7 +43,8 @@ pub(crate) fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
         request.timeout = Some(Duration::from_secs(3600));
         vms.push(before.vm_of(request));
     }
-    let mut after = World::dark_at(read(SMALL), Stored::default(), before.now + Duration::from_secs(5));
+    let mut after =
+        World::dark_at(read(SMALL), PersistedState::default(), before.now + Duration::from_secs(5));
     after.specs.clone_from(&before.specs);
     after.tables.clone_from(&before.tables);
     after.connect_all();
@@ -79,8 +80,8 @@ fn an_empty_store_stops_nobody_and_takes_nothing() {
     let others = |e: &Effect| touches(e).is_some_and(|vm| vm != new.id);
     assert!(!world.log.iter().any(others), "{:?}", world.log);
     // What is not known cannot be deleted by mistake either.
-    let id = world.ask(Ask::DeleteVm { vm: VmId(1) });
-    assert_eq!(world.answer(id), Some(Answer::NotFound { what: "vm1".into() }));
+    let id = world.ask(Request::DeleteVm { vm: VmId(1) });
+    assert_eq!(world.answer(id), Some(Response::NotFound { what: "vm1".into() }));
     assert_eq!(world.specs.len(), 4);
 }
 
@@ -91,8 +92,8 @@ fn an_adopted_vm_is_what_it_was() {
     world.attach_found();
     world.assert_reachable(&vms[0]);
     world.forget();
-    let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
-    let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
+    let id = world.ask(Request::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
+    let Some(Response::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
     let was = &vms[0];
     assert_eq!(
         (&vm.request, vm.server, vm.mac, vm.address),
@@ -113,8 +114,8 @@ fn an_adopted_vm_is_what_it_was() {
     next.attach_found();
     assert_eq!(next.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
     next.assert_reachable(&vm);
-    let id = world.ask(Ask::DeleteVm { vm: VmId(1) });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::DeleteVm { vm: VmId(1) });
+    assert_eq!(world.answer(id), Some(Response::Done));
     assert_eq!(world.specs.keys().copied().collect::<Vec<_>>(), [VmId(2)]);
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
@@ -126,14 +127,14 @@ fn an_adoption_that_is_not_written_changes_nothing() {
     world.attach_found();
     world.forget();
     world.held.broken = true;
-    let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { .. })));
+    let id = world.ask(Request::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
     assert_eq!(world.core.snapshot().strays.len(), 1);
     world.held.broken = false;
-    let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
-    assert!(matches!(world.answer(id), Some(Answer::VmRunning { .. })));
+    let id = world.ask(Request::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
+    assert!(matches!(world.answer(id), Some(Response::VmRunning { .. })));
 }
 
 /// What an older version kept with a VM says only whose it is: the rest is asked for, by name.
@@ -146,18 +147,18 @@ fn what_an_older_tag_lacks_is_asked_for() {
     let listed = world.core.snapshot().strays.clone();
     assert_eq!(listed[0].lacks, ["cpu", "ram", "disk", "net", "address"]);
     let adopt = |world: &mut World, known: &Adoption| {
-        let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: known.clone() });
+        let id = world.ask(Request::AdoptVm { vm: VmId(1), server: None, known: known.clone() });
         world.answer(id).expect("an answer")
     };
     let size = vms[0].request.resources;
     let mut known = Adoption { cpu: Some(size.cpu), ram: Some(size.ram), ..Adoption::default() };
-    let Answer::Conflict { why } = adopt(&mut world, &known) else { panic!("it lacks something") };
+    let Response::Conflict { why } = adopt(&mut world, &known) else { panic!("it lacks something") };
     assert!(why.ends_with("say --disk, --net, --address"), "{why}");
     (known.disk, known.net) = (Some(size.disk), Some(size.net));
     // Of a network whose address plan gives it to somebody else, or to nobody.
     for wrong in [world.site.topology.servers[0].address, world.site.topology.gateways[0].address] {
         known.address = Some(wrong);
-        assert!(matches!(adopt(&mut world, &known), Answer::Conflict { .. }), "{wrong}");
+        assert!(matches!(adopt(&mut world, &known), Response::Conflict { .. }), "{wrong}");
     }
     // It sends: then its address is known, and nobody else gets it.
     let (switch, port) = world.port_of(vms[0].server);
@@ -170,7 +171,7 @@ fn what_an_older_tag_lacks_is_asked_for() {
     let new = world.vm();
     assert!(new.address != vms[0].address && new.id == VmId(3));
     known.address = None;
-    let Answer::VmRunning { vm } = adopt(&mut world, &known) else { panic!("it lacks nothing") };
+    let Response::VmRunning { vm } = adopt(&mut world, &known) else { panic!("it lacks nothing") };
     assert_eq!((vm.request.resources, vm.address, vm.mac), (size, vms[0].address, vms[0].mac));
     // From now on it is kept with it.
     assert_eq!(world.specs[&VmId(1)].1.origin.placed_at, vm.placed_at);
@@ -194,9 +195,9 @@ fn an_older_tag_is_completed() {
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
     // And whenever the request changes.
     let to = Resources { cpu: vm.request.resources.cpu + 1, ..vm.request.resources };
-    world.ask(Ask::ResizeVm { vm: vm.id, resources: to });
+    world.ask(Request::ResizeVm { vm: vm.id, resources: to });
     assert_eq!(world.specs[&vm.id].1.resources, to);
-    world.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(1)), options: Default::default() });
+    world.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(1)), options: Default::default() });
     world.forget();
     world.attach_found();
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
@@ -207,17 +208,17 @@ fn an_older_tag_is_completed() {
 fn a_stray_is_stopped_on_request() {
     let (vms, mut world) = lost_store(2);
     world.attach_found();
-    let wrong = world.ask(Ask::StopStray { vm: VmId(1), server: Some(ServerId(3)) });
-    assert!(matches!(world.answer(wrong), Some(Answer::NotFound { .. })));
+    let wrong = world.ask(Request::StopStray { vm: VmId(1), server: Some(ServerId(3)) });
+    assert!(matches!(world.answer(wrong), Some(Response::NotFound { .. })));
     let away = |servers: &[ServerId]| Event::ServersAway {
         servers: servers.iter().map(|s| (*s, "no route to host".to_owned())).collect(),
     };
     world.tell(away(&[vms[0].server]));
-    let id = world.ask(Ask::StopStray { vm: VmId(1), server: None });
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("does not answer")));
+    let id = world.ask(Request::StopStray { vm: VmId(1), server: None });
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("does not answer")));
     world.tell(away(&[]));
-    let id = world.ask(Ask::StopStray { vm: VmId(1), server: None });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::StopStray { vm: VmId(1), server: None });
+    assert_eq!(world.answer(id), Some(Response::Done));
     let stops: Vec<&Effect> = world.log.iter().filter(|e| touches(e).is_some()).collect();
     let stop = Effect::StopVm { vm: VmId(1), server: vms[0].server, placed_at: Some(vms[0].placed_at) };
     assert_eq!(stops, [&stop]);
@@ -251,14 +252,14 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
         if elsewhere {
             continue;
         }
-        let id = after.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
-        assert!(matches!(after.answer(id), Some(Answer::Conflict { why }) if why.contains("a record")));
+        let id = after.ask(Request::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
+        assert!(matches!(after.answer(id), Some(Response::Conflict { why }) if why.contains("a record")));
         if !elsewhere {
-            let id = after.ask(Ask::DeleteVm { vm: vm.id });
-            assert_eq!(after.answer(id), Some(Answer::Done));
+            let id = after.ask(Request::DeleteVm { vm: vm.id });
+            assert_eq!(after.answer(id), Some(Response::Done));
             assert_eq!(after.specs.len(), 1, "the other one still runs");
-            let id = after.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
-            assert!(matches!(after.answer(id), Some(Answer::VmRunning { .. })), "{:?}", after.answer(id));
+            let id = after.ask(Request::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
+            assert!(matches!(after.answer(id), Some(Response::VmRunning { .. })), "{:?}", after.answer(id));
         }
     }
 }
@@ -269,11 +270,11 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
 fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
     let mut before = World::new(read(SMALL));
     let (vm, other) = (before.vm(), before.vm());
-    before.ask(Ask::CreateGroup { members: vec![vm.address, other.address] });
+    before.ask(Request::CreateGroup { members: vec![vm.address, other.address] });
     let copy = before.stored.clone();
     let to = Resources { cpu: 2, ..vm.request.resources };
-    before.ask(Ask::ResizeVm { vm: vm.id, resources: to });
-    before.ask(Ask::MigrateVm { vm: vm.id, to: Some(ServerId(3)), options: Default::default() });
+    before.ask(Request::ResizeVm { vm: vm.id, resources: to });
+    before.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(3)), options: Default::default() });
     let moved = before.core.vm(vm.id).cloned().expect("it runs");
     assert_eq!(moved.server, ServerId(3));
 
@@ -287,30 +288,30 @@ fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
         after
     };
     let adopt = |world: &mut World, known: Adoption| {
-        let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known });
+        let id = world.ask(Request::AdoptVm { vm: vm.id, server: None, known });
         world.answer(id).expect("an answer")
     };
     let mut world = restored();
     let said = Adoption { cpu: Some(4), ..Adoption::default() };
     assert!(
-        matches!(adopt(&mut world, said), Answer::Conflict { why } if why.contains("leave the options out"))
+        matches!(adopt(&mut world, said), Response::Conflict { why } if why.contains("leave the options out"))
     );
     let used = world.used();
     // What the store does not take has not happened.
     world.held.broken = true;
-    assert!(matches!(adopt(&mut world, Adoption::default()), Answer::Failed { .. }));
+    assert!(matches!(adopt(&mut world, Adoption::default()), Response::Failed { .. }));
     assert_eq!((world.used(), world.core.vm(vm.id).map(|v| v.server)), (used, Some(vm.server)));
     world.held.broken = false;
     // Its server is silent: then it is not known that it does not run there.
     let away = vec![(vm.server, "no route to host".to_owned())];
     world.tell(Event::ServersAway { servers: away });
     assert!(
-        matches!(adopt(&mut world, Adoption::default()), Answer::Conflict { why } if why.contains("not known"))
+        matches!(adopt(&mut world, Adoption::default()), Response::Conflict { why } if why.contains("not known"))
     );
     world.tell(Event::ServersAway { servers: Vec::new() });
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
 
-    let Answer::VmRunning { vm: now } = adopt(&mut world, Adoption::default()) else {
+    let Response::VmRunning { vm: now } = adopt(&mut world, Adoption::default()) else {
         panic!("it runs there")
     };
     assert_eq!((now.server, now.request.resources, now.address), (moved.server, to, vm.address));
@@ -328,22 +329,22 @@ fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
         let sum = there.fold(Resources::default(), |sum, (_, r)| sum.plus(*r));
         assert_eq!(world.used()[n as usize], sum, "srv{}", n + 1);
     }
-    let id = world.ask(Ask::DeleteVm { vm: vm.id });
-    assert_eq!(world.answer(id), Some(Answer::Done));
+    let id = world.ask(Request::DeleteVm { vm: vm.id });
+    assert_eq!(world.answer(id), Some(Response::Done));
     assert!(!world.specs.contains_key(&vm.id), "it is stopped where it is");
-    world.ask(Ask::DeleteVm { vm: other.id });
+    world.ask(Request::DeleteVm { vm: other.id });
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 
     // Deleted while the store writes: it is deleted, and nothing stays reserved.
     let mut world = restored();
     world.held.store = true;
-    let id = world.ask(Ask::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
-    let gone = world.ask(Ask::DeleteVm { vm: vm.id });
+    let id = world.ask(Request::AdoptVm { vm: vm.id, server: None, known: Adoption::default() });
+    let gone = world.ask(Request::DeleteVm { vm: vm.id });
     world.catch_up();
-    assert!(matches!(world.answer(id), Some(Answer::VmRunning { .. })));
-    assert_eq!(world.answer(gone), Some(Answer::Done));
+    assert!(matches!(world.answer(id), Some(Response::VmRunning { .. })));
+    assert_eq!(world.answer(gone), Some(Response::Done));
     assert!(!world.specs.contains_key(&vm.id));
-    world.ask(Ask::DeleteVm { vm: other.id });
+    world.ask(Request::DeleteVm { vm: other.id });
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
 
@@ -357,7 +358,7 @@ fn what_undoes_a_request_touches_only_what_it_made() {
     // Not told of: as if its server had been away.
     world.specs.clone_from(&other.specs);
     let id = world.ask_vm();
-    assert!(matches!(world.answer(id), Some(Answer::Failed { why }) if why.contains("another request")));
+    assert!(matches!(world.answer(id), Some(Response::Failed { why }) if why.contains("another request")));
     assert!(world.log.iter().any(|e| matches!(e, Effect::StopVm { placed_at: Some(_), .. })));
     assert_eq!(world.specs[&theirs.id].1.origin.placed_at, theirs.placed_at, "it still runs");
     assert_eq!((world.core.vms().count(), world.reserved()), (0, 0));
@@ -387,13 +388,13 @@ fn both_controllers_are_told() {
     first.tell(Event::RivalSeen { world: "the lab dc".into(), who: "store 00ab of site dc".into() });
     let said = notices(&first, "second-controller");
     assert!(said.len() == 1 && said[0].contains("store 00ab") && said[0].contains("stop it"), "{said:?}");
-    let mut second = World::dark(read(SMALL), Stored::default());
+    let mut second = World::dark(read(SMALL), PersistedState::default());
     second.connect_all();
     let why = "it serves another controller; stop that one";
     second.tell(Event::WorldRefused { world: "the lab dc".into(), why: why.into() });
     assert!(notices(&second, "world-refused")[0].contains(why));
     let id = second.ask_vm();
-    assert!(matches!(second.answer(id), Some(Answer::Failed { why: said }) if said.contains(why)));
+    assert!(matches!(second.answer(id), Some(Response::Failed { why: said }) if said.contains(why)));
     // When the first one has gone, it is served.
     second.attach(Vec::new());
     second.vm();
@@ -455,17 +456,17 @@ proptest! {
             }
             match step {
                 Step::Request => drop(world.ask_vm()),
-                Step::Delete(vm) => drop(world.ask(Ask::DeleteVm { vm: VmId(vm) })),
+                Step::Delete(vm) => drop(world.ask(Request::DeleteVm { vm: VmId(vm) })),
                 Step::Resize(vm) => {
                     let resources = Resources { cpu: 2, ..world.site.vm.default };
-                    world.ask(Ask::ResizeVm { vm: VmId(vm), resources });
+                    world.ask(Request::ResizeVm { vm: VmId(vm), resources });
                 }
                 Step::Move(vm, to) => {
                     let to = Some(ServerId(to));
-                    world.ask(Ask::MigrateVm { vm: VmId(vm), to, options: Default::default() });
+                    world.ask(Request::MigrateVm { vm: VmId(vm), to, options: Default::default() });
                 }
                 Step::Evacuate(server) => {
-                    world.ask(Ask::EvacuateServer { server: ServerId(server), options: Default::default() });
+                    world.ask(Request::EvacuateServer { server: ServerId(server), options: Default::default() });
                 }
                 Step::Attach { told: true } => {
                     let mut vms = world.found();

@@ -6,8 +6,8 @@ use crate::world::{SMALL, World, read};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, Answer, Arp, ArpOp, Ask, DhcpReplyKind, DhcpRequestKind, Effect, Event, FoundVm, GroupId, Mac,
-    NodeId, Owner, ServerId, Stored, SwitchId, VmId, VmRecord,
+    Adoption, Arp, ArpOp, DhcpReplyKind, DhcpRequestKind, Effect, Event, FoundVm, GroupId, Mac, NodeId,
+    Owner, PersistedState, Request, Response, ServerId, SwitchId, VmId, VmRecord,
 };
 
 /// Two classes, so that a VM may be of another one than the default.
@@ -25,13 +25,14 @@ fn orphaned_on(
     one_table: bool,
     make: impl FnOnce(&mut World) -> Vec<VmRecord>,
 ) -> (Vec<VmRecord>, World) {
-    let mut before = World::dark(read(site), Stored::default());
+    let mut before = World::dark(read(site), PersistedState::default());
     before.one_table = one_table;
     before.connect_all();
     before.attach(Vec::new());
     let vms = make(&mut before);
     let vms = vms.iter().map(|v| before.core.vm(v.id).cloned().expect("it runs")).collect();
-    let mut after = World::dark_at(read(site), Stored::default(), before.now + Duration::from_secs(5));
+    let mut after =
+        World::dark_at(read(site), PersistedState::default(), before.now + Duration::from_secs(5));
     after.one_table = one_table;
     after.specs.clone_from(&before.specs);
     after.tables.clone_from(&before.tables);
@@ -47,8 +48,8 @@ fn two_ways(world: &mut World) -> Vec<VmRecord> {
     let default = world.core.vm(second.id).expect("it runs").path_up.clone();
     let via = ["agg1", "agg2"].into_iter().find(|name| {
         let via = vec![world.switch(name)];
-        let id = world.ask(Ask::PinPath { vm: second.id, via });
-        matches!(world.answer(id), Some(Answer::Done | Answer::VmRunning { .. }))
+        let id = world.ask(Request::PinPath { vm: second.id, via });
+        matches!(world.answer(id), Some(Response::Done | Response::VmRunning { .. }))
             && world.core.vm(second.id).expect("it runs").path_up != default
     });
     assert!(via.is_some(), "no other way for {}", second.id);
@@ -114,7 +115,7 @@ fn the_class_of_a_stray_stays() {
         let (vms, mut world) = orphaned_on(&site, one_table, |world| {
             for n in 0..world.site.topology.switches.len() as u32 {
                 let ports = world.site.topology.ports(NodeId::Switch(SwitchId(n)));
-                let by_mark = ports.iter().map(|(p, _)| (*p, tandem_model::Selection::Dscp)).collect();
+                let by_mark = ports.iter().map(|(p, _)| (*p, tandem_model::QueueSelection::Dscp)).collect();
                 let switch = world.site.topology.switches[n as usize].dpid;
                 world.tell(Event::PortsManaged { agent: "a".into(), switch, ports: by_mark });
             }
@@ -165,7 +166,7 @@ fn a_strays_arp_is_answered_and_its_lease_is_renewed() {
         };
     let (server, outside) = {
         let site = read(SMALL);
-        let helper = World::dark(site, Stored::default());
+        let helper = World::dark(site, PersistedState::default());
         (helper.port_of(vm.server), helper.gateway_port())
     };
     assert_eq!(who_has(outside, (gateway.mac, gateway.address), vm.address), Some(vm.mac));
@@ -220,9 +221,9 @@ fn rules_of_a_vm_that_may_run_stay_until_its_server_has_told() {
     let mut request = world.request();
     request.resources.cpu = 1;
     let given = std::iter::from_fn(|| {
-        let id = world.ask(Ask::RequestVm { request: request.clone() });
+        let id = world.ask(Request::RequestVm { request: request.clone() });
         match world.answer(id) {
-            Some(Answer::VmRunning { vm }) => Some(vm.address),
+            Some(Response::VmRunning { vm }) => Some(vm.address),
             _ => None,
         }
     });
@@ -240,8 +241,8 @@ fn a_stray_that_goes_takes_its_rules_along() {
         let (gone, stays) = (&vms[1], &vms[0]);
         match how {
             0 => {
-                let id = world.ask(Ask::StopStray { vm: gone.id, server: None });
-                assert_eq!(world.answer(id), Some(Answer::Done));
+                let id = world.ask(Request::StopStray { vm: gone.id, server: None });
+                assert_eq!(world.answer(id), Some(Response::Done));
             }
             1 => world.tell(Event::VmFailed { vm: gone.id, why: "it is dead".into() }),
             2 => {
@@ -286,10 +287,10 @@ fn a_stray_that_has_what_is_anothers_is_not_served() {
             record.address = Ipv4Addr::from_bits(stray.address.to_bits() + 1);
             record.mac = stray.mac;
         }
-        let stored = Stored {
+        let stored = PersistedState {
             vms: if known { vec![record.clone()] } else { Vec::new() },
             last_vm: 9,
-            ..Stored::default()
+            ..PersistedState::default()
         };
         let mut next = World::dark_at(read(SMALL), stored, world.now);
         next.specs.clone_from(&world.specs);
@@ -333,9 +334,9 @@ fn a_stray_that_has_what_is_anothers_is_not_served() {
                 let to = world.site.topology.gateways[0].address;
                 assert!(matches!(world.send(stray, to), Fate::Dropped(_)), "{wrong}: it passes for vm9");
                 world.attach_found();
-                let id = world.ask(Ask::DeleteVm { vm: record.id });
+                let id = world.ask(Request::DeleteVm { vm: record.id });
                 world.tell(Event::VmStopped { vm: record.id });
-                assert_eq!(world.answer(id), Some(Answer::Done));
+                assert_eq!(world.answer(id), Some(Response::Done));
                 world.assert_reachable(stray);
             }
         }
@@ -350,8 +351,8 @@ fn a_group_without_a_record_lasts_until_a_member_has_one() {
         let (vms, mut world) = orphaned(false, |world| {
             let vms = two_ways(world);
             let members = vms.iter().map(|v| v.address).collect();
-            let id = world.ask(Ask::CreateGroup { members });
-            assert!(matches!(world.answer(id), Some(Answer::GroupCreated { .. })));
+            let id = world.ask(Request::CreateGroup { members });
+            assert!(matches!(world.answer(id), Some(Response::GroupCreated { .. })));
             vms
         });
         let together = |world: &World| {
@@ -381,16 +382,16 @@ fn a_group_without_a_record_lasts_until_a_member_has_one() {
         assert!(arp(&mut world), "members learn each other's Ethernet address");
         let new: Vec<VmRecord> = (0..2).map(|_| world.vm()).collect();
         let members = new.iter().map(|v| v.address).collect();
-        let id = world.ask(Ask::CreateGroup { members });
-        assert_eq!(world.answer(id), Some(Answer::GroupCreated { group: GroupId(2) }));
+        let id = world.ask(Request::CreateGroup { members });
+        assert_eq!(world.answer(id), Some(Response::GroupCreated { group: GroupId(2) }));
         assert!(together(&world));
         if adopted {
-            let id = world.ask(Ask::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
-            assert!(matches!(world.answer(id), Some(Answer::VmRunning { .. })));
+            let id = world.ask(Request::AdoptVm { vm: VmId(1), server: None, known: Adoption::default() });
+            assert!(matches!(world.answer(id), Some(Response::VmRunning { .. })));
             vms.iter().for_each(|vm| world.assert_reachable(vm));
         } else {
             for vm in &vms {
-                world.ask(Ask::StopStray { vm: vm.id, server: None });
+                world.ask(Request::StopStray { vm: vm.id, server: None });
             }
         }
         assert!(!together(&world) && !owners(&world).contains(&Owner::Group(1)), "{adopted}");
@@ -450,7 +451,7 @@ fn without_a_tag_what_switches_have_stays() {
 #[test]
 fn nobody_passes_for_a_vm_that_was_placed_before_a_switch_came() {
     let (vms, orphans) = orphaned(false, |world| vec![world.vm()]);
-    let stored = Stored { last_vm: 5, ..Stored::default() };
+    let stored = PersistedState { last_vm: 5, ..PersistedState::default() };
     let mut world = World::dark_at(read(SMALL), stored, orphans.now);
     world.connect_all();
     world.tell(Event::ServersAway { servers: vec![(vms[0].server, "silent".to_owned())] });
@@ -461,7 +462,7 @@ fn nobody_passes_for_a_vm_that_was_placed_before_a_switch_came() {
     world.connect_all();
     assert_eq!(owners(&world), [Owner::Vm(1)], "it may be somebody's");
     world.catch_up();
-    let Some(Answer::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
+    let Some(Response::VmRunning { vm }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
     assert_eq!((vm.id, vm.address), (VmId(6), vms[0].address));
     assert_eq!(owners(&world), [Owner::Vm(6)]);
     let gateway = world.site.topology.gateways[0].address;

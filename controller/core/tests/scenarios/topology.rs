@@ -157,7 +157,7 @@ fn a_servers_own_cable() {
     world.set_link(link, true);
     assert_eq!((now(&world, &vm).state, world.reserved()), (VmState::Running, before));
     world.assert_reachable(&now(&world, &vm));
-    world.ask(tandem_model::Ask::DeleteVm { vm: vm.id });
+    world.ask(tandem_model::Request::DeleteVm { vm: vm.id });
     assert_eq!(world.reserved(), 0);
 }
 

@@ -3,7 +3,7 @@
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_core::recording::replay;
-use tandem_model::{Effect, Event, Record, Stored, Time, VmId, VmRecord, VmState};
+use tandem_model::{Effect, Event, PersistedState, StoreOp, Time, VmId, VmRecord, VmState};
 
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3600 * SECOND;
@@ -95,7 +95,7 @@ fn discovery_is_not_misled_by_a_step() {
 }
 
 /// Another controller on the store of the first, at what the wall clock shows then.
-fn restarted(stored: &Stored, at: Time, vms: &[&VmRecord]) -> World {
+fn restarted(stored: &PersistedState, at: Time, vms: &[&VmRecord]) -> World {
     let mut after = World::dark_at(read(SMALL), stored.clone(), at);
     after.connect_all();
     after.attach(vms.iter().map(|v| (v.id, v.server)).collect());
@@ -164,7 +164,7 @@ fn what_is_believed_ends_at_once_and_without_ends_nothing_is_written() {
     let timed = vm_for(&mut world, 300);
     world.forget();
     world.wait_seen(Duration::from_secs(900));
-    let alive = |e: &&Effect| matches!(e, Effect::Store { record: Record::PutAlive { .. }, .. });
+    let alive = |e: &&Effect| matches!(e, Effect::Store { op: StoreOp::PutAlive { .. }, .. });
     assert_eq!(world.log.iter().filter(alive).count(), 4, "in five minutes, the first of them before");
     assert_eq!(world.core.vm(timed.id), None);
 }
@@ -179,11 +179,11 @@ fn a_kill_within_a_step_takes_nobodys_time() {
         let stored = before.stored.clone();
         before.forget();
         before.tell(Event::WallClockStepped { by });
-        let writes: Vec<Record> = before
+        let writes: Vec<StoreOp> = before
             .log
             .iter()
             .filter_map(|e| match e {
-                Effect::Store { record, .. } => Some(record.clone()),
+                Effect::Store { op: record, .. } => Some(record.clone()),
                 _ => None,
             })
             .collect();

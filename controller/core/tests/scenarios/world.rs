@@ -8,9 +8,9 @@ use std::time::Duration;
 use tandem_core::Core;
 use tandem_core::recording::{Header, Line};
 use tandem_model::{
-    Answer, Ask, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules,
-    LinkId, Mac, NodeId, Notice, Owner, PortInfo, PortNo, Record, RequestId, Resources, Rule, RuleKey,
-    ServerId, Site, Stored, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
+    DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules, LinkId, Mac,
+    NodeId, Notice, Owner, PersistedState, PortInfo, PortNo, Request, RequestId, Resources, Response, Rule,
+    RuleKey, ServerId, Site, StoreOp, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
 };
 
 /// When every test starts: leases are stored as absolute times, so not at zero.
@@ -49,7 +49,7 @@ pub(crate) struct World {
     wanted: Tables,
     leave: BTreeMap<Dpid, Leave>,
     /// What the store holds.
-    pub(crate) stored: Stored,
+    pub(crate) stored: PersistedState,
     pub(crate) specs: BTreeMap<VmId, (ServerId, VmSpec)>,
     /// Transactions that switches have been sent and not carried out yet, while `held.switches`.
     pending: Vec<Effect>,
@@ -81,7 +81,7 @@ pub(crate) const SMALL: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\nag
 impl World {
     /// A data centre whose switches are connected and whose hypervisor service is attached.
     pub(crate) fn new(site: Site) -> World {
-        let mut world = World::dark(site, Stored::default());
+        let mut world = World::dark(site, PersistedState::default());
         world.connect_all();
         world.attach(Vec::new());
         world.forget();
@@ -89,11 +89,11 @@ impl World {
     }
 
     /// The same, nobody connected yet.
-    pub(crate) fn dark(site: Site, stored: Stored) -> World {
+    pub(crate) fn dark(site: Site, stored: PersistedState) -> World {
         World::dark_at(site, stored, START)
     }
 
-    pub(crate) fn dark_at(site: Site, stored: Stored, now: Time) -> World {
+    pub(crate) fn dark_at(site: Site, stored: PersistedState, now: Time) -> World {
         let site = Arc::new(site);
         let header = Header {
             version: "test".into(),
@@ -253,7 +253,7 @@ impl World {
             Effect::Store { id, .. } if self.held.broken => {
                 self.queue.push_back(Event::StoreFailed { id: *id, why: "disk full".into() });
             }
-            Effect::Store { id, record } if !self.held.store => {
+            Effect::Store { id, op: record } if !self.held.store => {
                 self.write(record);
                 self.stored_to = Some(*id);
                 self.queue.push_back(Event::Stored { id: *id });
@@ -310,7 +310,7 @@ impl World {
             return;
         }
         let writes = self.log.iter().filter_map(|e| match e {
-            Effect::Store { id, record } => Some((*id, record.clone())),
+            Effect::Store { id, op: record } => Some((*id, record.clone())),
             _ => None,
         });
         let last = self.stored_to;
@@ -385,40 +385,40 @@ impl World {
         self.stored.migrations.push(migration.clone());
     }
 
-    pub(crate) fn write(&mut self, record: &Record) {
+    pub(crate) fn write(&mut self, record: &StoreOp) {
         match record {
-            Record::PutVm { vm } => {
+            StoreOp::PutVm { vm } => {
                 self.stored.vms.retain(|v| v.id != vm.id);
                 self.stored.last_vm = self.stored.last_vm.max(vm.id.0);
                 self.stored.vms.push((**vm).clone());
             }
-            Record::RemoveVm { vm } => self.stored.vms.retain(|v| v.id != *vm),
-            Record::PutGroup { group } => {
+            StoreOp::RemoveVm { vm } => self.stored.vms.retain(|v| v.id != *vm),
+            StoreOp::PutGroup { group } => {
                 self.stored.groups.retain(|g| g.id != group.id);
                 self.stored.last_group = self.stored.last_group.max(group.id.0);
                 self.stored.groups.push(group.clone());
             }
-            Record::PutPort { port } => {
+            StoreOp::PutPort { port } => {
                 self.stored.ports.retain(|p| (p.switch, p.port) != (port.switch, port.port));
                 self.stored.ports.push(*port);
             }
-            Record::RemovePort { switch, port } => {
+            StoreOp::RemovePort { switch, port } => {
                 self.stored.ports.retain(|p| (p.switch, p.port) != (*switch, *port));
             }
-            Record::PutAlive { at } => self.stored.alive_at = Some(*at),
-            Record::PutShares { shares } => self.stored.shares.clone_from(shares),
-            Record::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
-            Record::PutMigration { migration } => self.write_migration(migration),
-            Record::RemoveMigration { migration } => self.stored.migrations.retain(|m| m.id != *migration),
-            Record::PutMoved { vm, migration } => {
-                self.write(&Record::PutVm { vm: vm.clone() });
+            StoreOp::PutAlive { at } => self.stored.alive_at = Some(*at),
+            StoreOp::PutShares { shares } => self.stored.shares.clone_from(shares),
+            StoreOp::RemoveGroup { group } => self.stored.groups.retain(|g| g.id != *group),
+            StoreOp::PutMigration { migration } => self.write_migration(migration),
+            StoreOp::RemoveMigration { migration } => self.stored.migrations.retain(|m| m.id != *migration),
+            StoreOp::PutMoved { vm, migration } => {
+                self.write(&StoreOp::PutVm { vm: vm.clone() });
                 self.write_migration(migration);
             }
-            Record::PutDrained { server } => {
+            StoreOp::PutDrained { server } => {
                 self.stored.drained.retain(|s| s != server);
                 self.stored.drained.push(*server);
             }
-            Record::RemoveDrained { server } => self.stored.drained.retain(|s| s != server),
+            StoreOp::RemoveDrained { server } => self.stored.drained.retain(|s| s != server),
         }
     }
 
@@ -540,17 +540,17 @@ impl World {
         }
     }
 
-    pub(crate) fn ask(&mut self, ask: Ask) -> RequestId {
+    pub(crate) fn ask(&mut self, ask: Request) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        self.tell(Event::Ask { id, ask });
+        self.tell(Event::Request { id, request: ask });
         id
     }
 
     /// The answer to a question, if there is one yet; two would be a fault.
-    pub(crate) fn answer(&self, id: RequestId) -> Option<Answer> {
+    pub(crate) fn answer(&self, id: RequestId) -> Option<Response> {
         let mut answers = self.log.iter().filter_map(|e| match e {
-            Effect::Answer { id: to, answer } if *to == id => Some(answer.clone()),
+            Effect::Response { id: to, response: answer } if *to == id => Some(answer.clone()),
             _ => None,
         });
         let first = answers.next();
@@ -565,7 +565,7 @@ impl World {
 
     pub(crate) fn ask_vm(&mut self) -> RequestId {
         let request = self.request();
-        self.ask(Ask::RequestVm { request })
+        self.ask(Request::RequestVm { request })
     }
 
     /// A running VM.
@@ -575,9 +575,9 @@ impl World {
     }
 
     pub(crate) fn vm_of(&mut self, request: VmRequest) -> VmRecord {
-        let id = self.ask(Ask::RequestVm { request });
+        let id = self.ask(Request::RequestVm { request });
         match self.answer(id) {
-            Some(Answer::VmRunning { vm }) => *vm,
+            Some(Response::VmRunning { vm }) => *vm,
             other => panic!("no VM: {other:?}"),
         }
     }

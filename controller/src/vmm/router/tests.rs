@@ -326,7 +326,7 @@ fn migrate() -> Effect {
         vm: VM,
         from: A,
         to: B,
-        manner: Manner::Live,
+        manner: MigrationMode::Live,
         spec: Box::new(spec()),
         rate: BitRate::mbit(100),
         downtime: Duration::from_millis(300),

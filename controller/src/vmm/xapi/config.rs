@@ -82,7 +82,7 @@ pub struct Limits {
 
 /// A server of the site that is a host of the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerCfg {
+pub struct ServerConfig {
     /// Which server.
     pub server: ServerId,
     /// Its name in the site.
@@ -95,11 +95,11 @@ pub struct ServerCfg {
 
 /// A pool.
 #[derive(Debug, Clone)]
-pub struct PoolCfg {
+pub struct PoolConfig {
     /// How it is reached.
     pub access: Access,
     /// Its hosts that are servers of the site.
-    pub servers: Vec<ServerCfg>,
+    pub servers: Vec<ServerConfig>,
     /// How long things may take.
     pub limits: Limits,
 }
@@ -130,12 +130,12 @@ pub enum ConfigError {
     },
 }
 
-impl PoolCfg {
+impl PoolConfig {
     /// From the hypervisors file; reads the password.
     ///
     /// # Errors
     /// When the password cannot be read, or the URL or a fingerprint is none.
-    pub fn of(pool: &Pool) -> Result<PoolCfg, ConfigError> {
+    pub fn of(pool: &Pool) -> Result<PoolConfig, ConfigError> {
         let bad = || ConfigError::Url { pool: pool.name.clone(), url: pool.url.clone() };
         let uri: hyper::Uri = pool.url.parse().map_err(|_| bad())?;
         let tls = uri.scheme_str() == Some("https");
@@ -152,13 +152,13 @@ impl PoolCfg {
                 )
             }
         };
-        let servers = pool.servers.iter().map(|s| ServerCfg {
+        let servers = pool.servers.iter().map(|s| ServerConfig {
             server: s.server,
             name: s.name.clone(),
             host: s.host.clone(),
             uplinks: s.uplinks.clone(),
         });
-        Ok(PoolCfg {
+        Ok(PoolConfig {
             access: Access {
                 name: pool.name.clone(),
                 address,
@@ -226,15 +226,15 @@ mod tests {
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "hush hush\n").expect("written");
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("closed");
-        let cfg = PoolCfg::of(&pool("https://[::1]:4430", folder.path())).expect("a pool");
+        let cfg = PoolConfig::of(&pool("https://[::1]:4430", folder.path())).expect("a pool");
         assert_eq!((cfg.access.address.as_str(), cfg.access.port), ("::1", 4430));
         assert!(matches!(&cfg.access.transport, Transport::Tls(known) if known.len() == 1));
         assert_eq!(cfg.access.password, "hush hush");
         assert!(!format!("{cfg:?}").contains("hush"));
-        let cfg = PoolCfg::of(&pool("http://192.0.2.1", folder.path())).expect("a pool");
+        let cfg = PoolConfig::of(&pool("http://192.0.2.1", folder.path())).expect("a pool");
         assert_eq!((cfg.access.port, &cfg.access.transport), (80, &Transport::Plain));
         assert!(
-            PoolCfg::of(&pool("https://", folder.path())).is_err_and(|e| e.to_string().contains("no URL"))
+            PoolConfig::of(&pool("https://", folder.path())).is_err_and(|e| e.to_string().contains("no URL"))
         );
     }
 

@@ -26,7 +26,7 @@ use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_model::{BitRate, Bytes, Manner, Progress, ServerId};
+use tandem_model::{BitRate, Bytes, MigrationMode, Progress, ServerId};
 use tokio::time::{Instant, sleep};
 
 /// Reports are not sent more often.
@@ -244,7 +244,7 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
     }
     let route = m.route(&ours).await?;
     // For a cold move it would say that the VM has to be halted first.
-    if order.manner == Manner::Live
+    if order.manner == MigrationMode::Live
         && let Some(params) = m.send(&ours, true, &route)
     {
         m.from.session.ask::<Value>("VM.assert_can_migrate", params).await.map_err(|e| m.failed(e))?;
@@ -316,8 +316,8 @@ async fn attempt(pools: &Pools, order: &MigrateOrder, steering: &Steering) -> Re
     }
     let route = m.route(&ours).await?;
     match order.manner {
-        Manner::Live => live(&m, &ours, &route, &patience, steering).await,
-        Manner::Cold => cold(&m, &ours, &route, &patience, steering).await,
+        MigrationMode::Live => live(&m, &ours, &route, &patience, steering).await,
+        MigrationMode::Cold => cold(&m, &ours, &route, &patience, steering).await,
     }
 }
 

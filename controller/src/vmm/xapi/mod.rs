@@ -41,7 +41,7 @@ use super::{
     Capabilities, Found, FoundState, Hypervisor, MigrateError, MigrateOrder, Moved, Noticed, ServerLoad,
     Settled, Steering, VmmError, Way, async_trait,
 };
-use config::PoolCfg;
+use config::PoolConfig;
 use load::Loads;
 use pool::{Ours, Pool, place};
 use std::collections::BTreeMap;
@@ -101,7 +101,7 @@ impl Drop for Busy {
 
 impl Xapi {
     /// With these pools, for the VMs of a site; nothing is sent yet.
-    pub fn new(site: &str, pools: Vec<PoolCfg>, images: Vec<Image>) -> Xapi {
+    pub fn new(site: &str, pools: Vec<PoolConfig>, images: Vec<Image>) -> Xapi {
         let names: Vec<&str> = pools.iter().map(|p| p.access.name.as_str()).collect();
         Xapi {
             name: format!("xapi ({})", names.join(", ")),

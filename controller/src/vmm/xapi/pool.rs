@@ -3,7 +3,7 @@
 //! References are kept while they hold: a host's and a VM's are looked up again when XAPI no longer knows them. Of VMs, those are ours whose
 //! `other_config` carries [`TAG`] with the site's name and their id: several sites may share a pool.
 
-use super::config::{PoolCfg, ServerCfg};
+use super::config::{PoolConfig, ServerConfig};
 use super::failure::Deed;
 use super::records::{Host, NULL, Network, Vm};
 use super::session::{CallError, Session};
@@ -39,7 +39,7 @@ pub struct HostRef {
 /// See the module.
 pub struct Pool {
     /// What is configured.
-    pub cfg: PoolCfg,
+    pub cfg: PoolConfig,
     /// The way to it.
     pub session: Arc<Session>,
     site: String,
@@ -54,7 +54,7 @@ const MOST_REMOVED: usize = 1024;
 
 impl Pool {
     /// For the VMs of a site; nothing is sent yet.
-    pub fn new(cfg: PoolCfg, site: &str) -> Pool {
+    pub fn new(cfg: PoolConfig, site: &str) -> Pool {
         Pool {
             session: Arc::new(Session::new(cfg.access.clone())),
             cfg,
@@ -105,7 +105,7 @@ impl Pool {
     }
 
     /// What is configured of one of its servers.
-    pub fn server(&self, server: ServerId) -> Option<&ServerCfg> {
+    pub fn server(&self, server: ServerId) -> Option<&ServerConfig> {
         self.cfg.servers.iter().find(|s| s.server == server)
     }
 

@@ -44,7 +44,7 @@ use host::HostState;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tag::Tag;
-use tandem_model::{Manner, PortNo, Resources, ServerId, Time, VmId, VmSpec};
+use tandem_model::{MigrationMode, PortNo, Resources, ServerId, Time, VmId, VmSpec};
 
 /// All hosts with `xl`: any of them can hand a VM to any other.
 pub struct Xl {
@@ -174,7 +174,7 @@ impl Hypervisor for Xl {
         self.have_files(target, image).await?;
         for host in [source, target] {
             let relay = host.tools().is_some_and(|t| t.relay);
-            let needs = target.host.transport == Transport::Tcp || order.manner == Manner::Cold;
+            let needs = target.host.transport == Transport::Tcp || order.manner == MigrationMode::Cold;
             if needs && !relay {
                 return Err(refused(format!(
                     "{} has no python3, which carries it; install it, or move live with migration = \"ssh\"",
@@ -183,7 +183,7 @@ impl Hypervisor for Xl {
             }
         }
         self.enough_memory(target, way.vm, domain.memory_mib).await?;
-        if order.manner == Manner::Live
+        if order.manner == MigrationMode::Live
             && let Some((_, path, _)) = self.local_disk(source, target, order).await?
         {
             return Err(refused(format!(
@@ -195,8 +195,8 @@ impl Hypervisor for Xl {
 
     async fn migrate(&self, order: &MigrateOrder, mut steering: Steering) -> Result<Moved, MigrateError> {
         match order.manner {
-            Manner::Live => self.migrate_live(order, &mut steering).await,
-            Manner::Cold => self.migrate_cold(order, &mut steering).await,
+            MigrationMode::Live => self.migrate_live(order, &mut steering).await,
+            MigrationMode::Cold => self.migrate_cold(order, &mut steering).await,
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_model::{Answer, Ask, BitRate, Hop, ServerId, Site, Time, VmId, VmRecord, VmRequest, site};
+use tandem_model::{BitRate, Hop, Request, Response, ServerId, Site, Time, VmId, VmRecord, VmRequest, site};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/hotspot.toml");
@@ -153,11 +153,11 @@ impl Run {
         for n in 0..VMS {
             let request =
                 VmRequest { resources: site.vm.default, class: None, timeout: None, name: None, image: None };
-            sim.ask(Time::ZERO + GAP * n, Ask::RequestVm { request });
+            sim.ask(Time::ZERO + GAP * n, Request::RequestVm { request });
         }
         sim.run_until(Time::ZERO + GAP * VMS)?;
         let answers = sim.take_answers();
-        let running = answers.iter().filter(|(_, _, a)| matches!(a, Answer::VmRunning { .. })).count();
+        let running = answers.iter().filter(|(_, _, a)| matches!(a, Response::VmRunning { .. })).count();
         ensure!(running == VMS as usize, "{running} of {VMS} VMs run: {answers:?}");
         let full = sim.loads().occupation().iter().position(|n| *n == 4).context("no server is full")?;
         let server = ServerId(full as u32);

@@ -7,7 +7,7 @@ use crate::sim::{Delays, Moved, Simulation};
 use anyhow::{bail, ensure};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_model::{Allocation, Answer, Ask, Site, Time, site};
+use tandem_model::{Allocation, Request, Response, Site, Time, site};
 
 /// Until the VMs of the start are there; it does not count.
 const WARM_UP: Duration = Duration::from_secs(1800);
@@ -205,13 +205,13 @@ struct Day {
 impl Day {
     fn until(&mut self, until: Time) -> anyhow::Result<()> {
         while let Some(arrival) = self.next.next_if(|a| Time::ZERO + a.at <= until) {
-            self.sim.ask(Time::ZERO + arrival.at, Ask::RequestVm { request: arrival.request });
+            self.sim.ask(Time::ZERO + arrival.at, Request::RequestVm { request: arrival.request });
         }
         self.sim.run_until(until)?;
         for (_, _, answer) in self.sim.take_answers() {
             match answer {
-                Answer::VmRunning { .. } => {}
-                Answer::Rejected { .. } => self.rejected += 1,
+                Response::VmRunning { .. } => {}
+                Response::Rejected { .. } => self.rejected += 1,
                 other => bail!("a request was answered {other:?}"),
             }
         }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
-    Aim, Allocation, Answer, Ask, MoveOptions, Plan, ServerId, Site, Time, VmId, VmRequest, site,
+    Allocation, MoveOptions, Plan, PlanGoal, Request, Response, ServerId, Site, Time, VmId, VmRequest, site,
 };
 
 /// The experiment's site file.
@@ -42,7 +42,7 @@ struct Table {
 }
 
 impl Table {
-    fn ask(&mut self, ask: Ask) -> anyhow::Result<Answer> {
+    fn ask(&mut self, ask: Request) -> anyhow::Result<Response> {
         let id = self.sim.ask(self.sim.now(), ask);
         let end = self.sim.now() + PATIENCE;
         while self.sim.now() < end {
@@ -83,15 +83,15 @@ impl Table {
         let resources = site.vm.default;
         for n in 0..6u32 {
             let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
-            let vm = match table.ask(Ask::RequestVm { request })? {
-                Answer::VmRunning { vm } => vm,
+            let vm = match table.ask(Request::RequestVm { request })? {
+                Response::VmRunning { vm } => vm,
                 other => bail!("a VM did not start: {other:?}"),
             };
             let to = ServerId(1 + n / 3);
             if vm.server != to {
-                let ask = Ask::MigrateVm { vm: vm.id, to: Some(to), options: MoveOptions::default() };
+                let ask = Request::MigrateVm { vm: vm.id, to: Some(to), options: MoveOptions::default() };
                 match table.ask(ask)? {
-                    Answer::Migrating { .. } => table.settle()?,
+                    Response::Migrating { .. } => table.settle()?,
                     other => bail!("{} was not moved to {to}: {other:?}", vm.id),
                 };
             }
@@ -101,8 +101,8 @@ impl Table {
     }
 
     fn plan(&mut self) -> anyhow::Result<Plan> {
-        match self.ask(Ask::Plan { aim: Aim::KeepPolicy, options: MoveOptions::default() })? {
-            Answer::Planned { plan } => Ok(*plan),
+        match self.ask(Request::Plan { aim: PlanGoal::KeepPolicy, options: MoveOptions::default() })? {
+            Response::Planned { plan } => Ok(*plan),
             other => bail!("no plan: {other:?}"),
         }
     }
@@ -135,8 +135,8 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     }
 
     table.sim.take_signs();
-    match table.ask(Ask::ApplyPlan { plan: plan.id })? {
-        Answer::Planned { .. } => {}
+    match table.ask(Request::ApplyPlan { plan: plan.id })? {
+        Response::Planned { .. } => {}
         other => bail!("{} was not begun: {other:?}", plan.id),
     }
     let mut seen = vec![START];

@@ -20,7 +20,7 @@ pub enum Duty {
 
 impl Driver {
     /// Greets a switch that has just connected, and waits after the handshake for [`Driver::take_duty`].
-    pub fn undecided(cfg: super::Cfg, peer: &str, now: Time, out: &mut Output) -> Driver {
+    pub fn undecided(cfg: super::Config, peer: &str, now: Time, out: &mut Output) -> Driver {
         let mut driver = Driver::new(cfg, peer, now, out);
         driver.duty = Duty::Undecided;
         driver

@@ -52,7 +52,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a driver needs to know of the site.
 #[derive(Debug, Clone, Copy)]
-pub struct Cfg {
+pub struct Config {
     /// How often counters are read.
     pub poll_period: Duration,
     /// How often each port sends a discovery frame; `None` where discovery is off.
@@ -62,7 +62,7 @@ pub struct Cfg {
     /// Packets a second that go to the core; more are counted and dropped, so that one switch cannot starve the others.
     pub packet_ins: u32,
     /// Times of the session.
-    pub session: session::Cfg,
+    pub session: session::Config,
 }
 
 /// What a call leads to.
@@ -78,7 +78,7 @@ pub struct Output {
 
 /// See the crate.
 pub struct Driver {
-    cfg: Cfg,
+    cfg: Config,
     peer: String,
     session: Session,
     speaker: Option<Box<dyn Speaker + Send>>,
@@ -131,7 +131,7 @@ pub struct Driver {
 
 impl Driver {
     /// Greets a switch that has just connected.
-    pub fn new(cfg: Cfg, peer: &str, now: Time, out: &mut Output) -> Driver {
+    pub fn new(cfg: Config, peer: &str, now: Time, out: &mut Output) -> Driver {
         let session = Session::new(&[header::V10, header::V13], cfg.session, now, &mut out.bytes);
         Driver {
             cfg,

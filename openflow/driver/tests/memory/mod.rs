@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem_model::{Dpid, Mac, Time};
 use tandem_openflow::error::Blame;
 use tandem_openflow::session::SessionError;
-use tandem_openflow::switch::{Cfg, ConnId, Description, Port, Sink, Switch};
+use tandem_openflow::switch::{Config, ConnId, Description, Port, Sink, Switch};
 use tandem_openflow::table::{Flow, Pipeline, Wording};
 use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
@@ -19,7 +19,7 @@ pub(crate) fn connected(version: u8) -> Driver {
 
 /// The same with another configuration, to a switch with so many ports.
 #[allow(dead_code, reason = "not every test program needs it")]
-pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Cfg, ports: u32) -> Driver {
+pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Config, ports: u32) -> Driver {
     let mut out = Output::default();
     let mut driver = Driver::new(cfg, "test", Time::ZERO, &mut out);
     let mut switch = Memory::with_ports(version, ports);
@@ -36,13 +36,13 @@ pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Cfg, ports:
 }
 
 /// What drivers in tests are configured with.
-pub(crate) fn cfg() -> tandem_switch_driver::Cfg {
-    tandem_switch_driver::Cfg {
+pub(crate) fn cfg() -> tandem_switch_driver::Config {
+    tandem_switch_driver::Config {
         poll_period: Duration::from_secs(1),
         lldp_period: None,
         secret: 1,
         packet_ins: 3,
-        session: session::Cfg::default(),
+        session: session::Config::default(),
     }
 }
 
@@ -140,14 +140,14 @@ impl Memory {
             software: text("1"),
             ..Description::default()
         };
-        let mut switch = Switch::new(Cfg {
+        let mut switch = Switch::new(Config {
             dpid: Dpid(7),
             tables,
             flows: 1000,
             versions: vec![version],
             description,
             buffers: 0,
-            ..Cfg::default()
+            ..Config::default()
         });
         let mut said = Said::default();
         for number in 1..=ports {

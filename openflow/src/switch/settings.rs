@@ -9,7 +9,7 @@ pub use crate::table::NO_QUEUE;
 
 /// A switch's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cfg {
+pub struct Config {
     /// Its id.
     pub dpid: Dpid,
     /// Flow tables. OpenFlow 1.0 uses the first.
@@ -23,7 +23,7 @@ pub struct Cfg {
     /// Version bytes that it speaks.
     pub versions: Vec<u8>,
     /// Times of its sessions.
-    pub session: session::Cfg,
+    pub session: session::Config,
     /// What it says that it is.
     pub description: Description,
     /// Packets that it keeps for controllers that get only their beginning; the oldest goes first. Without any, controllers get whole packets.
@@ -32,16 +32,16 @@ pub struct Cfg {
     pub cache: usize,
 }
 
-impl Default for Cfg {
-    fn default() -> Cfg {
-        Cfg {
+impl Default for Config {
+    fn default() -> Config {
+        Config {
             dpid: Dpid(0),
             tables: 8,
             flows: 65_536,
             groups: 1024,
             meters: 1024,
             versions: vec![header::V10, header::V13],
-            session: session::Cfg::default(),
+            session: session::Config::default(),
             description: Description::default(),
             buffers: 256,
             cache: 4096,
