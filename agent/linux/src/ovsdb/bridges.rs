@@ -1,7 +1,8 @@
 //! Makes bridges what is wanted, and gives them back.
 
 use super::actual::{Found, FoundBridge};
-use super::plan::{Difference, difference, refusals};
+use super::plan::{Difference, difference};
+use super::refusals::refusals;
 use super::{ActualBridge, Adopt, Error, Ovsdb, WantedBridge, WantedPort};
 use serde_json::Value;
 use std::collections::BTreeMap;

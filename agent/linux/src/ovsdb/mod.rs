@@ -16,11 +16,14 @@ mod connection;
 mod desired;
 mod error;
 pub mod framing;
+mod give_back;
 mod interfaces;
 mod monitor;
 mod plan;
 mod queueing;
+mod refusals;
 mod row;
+mod row_change;
 
 use actual::Found;
 pub use actual::{ActualBridge, ActualPort};

@@ -5,8 +5,9 @@
 //! same transaction, so that the column can be set again even if somebody removes the rows meanwhile.
 
 use super::actual::{FoundPort, QUEUEING};
-use super::plan::{Plan, RowChange};
+use super::plan::Plan;
 use super::row::{Row, pairs, uuid};
+use super::row_change::RowChange;
 use super::{Error, Found};
 use serde_json::{Map, Value, json};
 
