@@ -7,7 +7,7 @@ use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::counters::{ExactCounter, Sweep, WRAP_AT_LINE_RATE, Wrapping, last_seen};
 use tandem_fpga_config::limiter::{LimitError, Setting};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::{Owner, Slot};
+use tandem_fpga_config::offload::row_plan::{Owner, Slot};
 use tandem_fpga_config::offload::{Offload, Options};
 use tandem_fpga_config::profile::{LimiterKind, Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tandem_fpga_config::codec::ports::queue;
 use tandem_fpga_config::codec::{Action, Exact, Field, Key, Pattern, Row};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, Options, Place, Seen};
 use tandem_fpga_config::profile::{FaultKey, FlowMap, Profile, builtin};
 use tandem_fpga_config::registers::Registers;

@@ -6,10 +6,10 @@ mod world;
 use std::time::Duration;
 use tandem_fpga_config::codec::entry::exact_counters;
 use tandem_fpga_config::codec::ports::{At, PortMap, queue};
-use tandem_fpga_config::codec::{Exact, Key, Port, Reason};
+use tandem_fpga_config::codec::{Exact, Key, Port, RejectReason};
 use tandem_fpga_config::counters::Sweep;
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, OffloadError, Options, Place};
 use tandem_fpga_config::registers::{Access, AccessError, Registers};
 use tandem_openflow::table::flows::Filter;
@@ -377,7 +377,7 @@ fn without_cpu_ports_a_rule_that_the_card_cannot_do_is_reported() {
     add(&mut w, "priority=4,in_port=3,actions=output:1");
     let flow = id(&w, 5);
     let report = w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
-    let why = Reason::NoSoftware(Box::new(Reason::Reserved("the controller")));
+    let why = RejectReason::NoSoftware(Box::new(RejectReason::Reserved("the controller")));
     assert_eq!(report.rejected, [(flow, why.clone())]);
     assert_eq!(w.offload.place(flow), Some(Place::Software(why)));
     assert_eq!(

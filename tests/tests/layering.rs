@@ -253,7 +253,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
         "from when on a host is asked the first time; then its own clock counts",
     ),
     ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
-    ("fpga-config/card/src/modelled.rs", "the moment at which its monotonic clock starts"),
+    ("fpga-config/card/src/memory_card.rs", "the moment at which its monotonic clock starts"),
     ("lab/src/emulated/probe.rs", "the kernel's time stamps of packets are by it"),
 ];
 

@@ -252,5 +252,5 @@ impl Host {
 
 /// Now, for a model.
 pub(crate) fn now() -> Time {
-    tandem_fpga_card::modelled::now()
+    tandem_fpga_card::memory_card::now()
 }

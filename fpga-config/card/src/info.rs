@@ -167,7 +167,7 @@ pub fn phy(card: &mut dyn Card, address: u32) -> Result<Option<u16>, AccessError
 ///
 /// # Errors
 /// When the card cannot be asked.
-pub fn look(
+pub fn inspect(
     card: &mut dyn Card,
     target: &Target,
     profiles: &[Profile],

@@ -10,7 +10,7 @@ use tandem_model::Time;
 
 /// A modelled card.
 #[derive(Debug)]
-pub struct ModelCard {
+pub struct MemoryCard {
     /// The card.
     pub model: Model,
 }
@@ -24,24 +24,24 @@ pub fn now() -> Time {
     START.0 + START.1.elapsed()
 }
 
-impl ModelCard {
+impl MemoryCard {
     /// A card with this bitfile that was reset a second ago: its exact table is cleared, and takes what is written.
-    pub fn new(profile: Profile) -> ModelCard {
+    pub fn new(profile: Profile) -> MemoryCard {
         let reset = Time(now().0.saturating_sub(1_000_000_000));
         let mut model = Model::new(profile, reset);
         model.set_time(now());
-        ModelCard { model }
+        MemoryCard { model }
     }
 
     /// The same card with the faults that its bitfile is known to have.
     #[must_use]
-    pub fn with_faults(mut self) -> ModelCard {
+    pub fn with_faults(mut self) -> MemoryCard {
         self.model = self.model.with_faults();
         self
     }
 }
 
-impl Registers for ModelCard {
+impl Registers for MemoryCard {
     fn read32(&mut self, address: u32) -> Result<u32, AccessError> {
         self.model.set_time(now());
         self.model.read32(address)
@@ -53,7 +53,7 @@ impl Registers for ModelCard {
     }
 }
 
-impl Card for ModelCard {
+impl Card for MemoryCard {
     fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
         Ok(self.model.packet(queue, frame, now()))
     }

@@ -4,8 +4,8 @@ use crate::Card;
 use crate::cosim::CosimCard;
 use crate::ioctl::IoctlCard;
 use crate::lock::{Lock, LockError};
+use crate::memory_card::MemoryCard;
 use crate::mmap::MmapCard;
-use crate::modelled::ModelCard;
 use crate::pci::DEVICES;
 use std::fmt;
 use std::io;
@@ -116,7 +116,7 @@ impl Target {
                 Box::new(MmapCard::open(&Path::new(DEVICES).join(address)).map_err(failed)?)
             }
             Target::Cosim(path) => Box::new(CosimCard::connect(path, within).map_err(failed)?),
-            Target::Model => Box::new(ModelCard::new(profile.clone())),
+            Target::Model => Box::new(MemoryCard::new(profile.clone())),
         };
         // A bus without a card reads as all ones; nothing else of a card is known to be neither 0 nor that.
         if profile.board.bus_fpga.is_some() {

@@ -8,7 +8,7 @@ use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::protocol::{Answer, Request};
 use tandem_fpga_card::cosim::{BURST, CLIENTS, CosimCard, LINE, Server};
 use tandem_fpga_card::lock::{Lock, LockError};
-use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_card::target::{OpenError, Target};
 use tandem_fpga_config::profile::{Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers, UNMAPPED};
@@ -29,7 +29,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 /// A served model. The thread ends with the test's process.
 fn serve(socket: &Path) {
     let server = Server::bind(socket).expect("bound");
-    std::thread::spawn(move || server.run(ModelCard::new(profile())));
+    std::thread::spawn(move || server.run(MemoryCard::new(profile())));
 }
 
 /// A peer that does what it is told with its first connection.
@@ -86,7 +86,7 @@ fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
     for faults in [false, true] {
         let (_folder, socket) = folder();
         let server = Server::bind(&socket).expect("bound");
-        let model = ModelCard::new(profile());
+        let model = MemoryCard::new(profile());
         let model = if faults { model.with_faults() } else { model };
         std::thread::spawn(move || server.run(model));
         let mut card = CosimCard::connect(&socket, LONG).expect("connected");

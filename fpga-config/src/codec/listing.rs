@@ -6,7 +6,7 @@ use super::entry::{Exact, Row};
 use super::key::{Field, Key, Mask, Pattern};
 use super::ofctl::{Line, LineError};
 use super::ports::{PortMap, queue};
-use super::reason::Reason;
+use super::reject_reason::RejectReason;
 use super::rule::{Rule, Transport};
 use crate::profile::FlowMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ pub enum CompileError {
     Unsupported(#[from] Unsupported),
     /// The card cannot do it. (The reason is in the message, and is no cause besides.)
     #[error("the card cannot have this rule: {0}")]
-    Card(Reason),
+    Card(RejectReason),
     /// An exact entry is one key.
     #[error(
         "an exact entry needs every field of its packets: in_port, dl_src, dl_dst, dl_vlan (and dl_vlan_pcp), dl_type, and for IP nw_src, nw_dst, nw_tos, nw_proto and ports"
@@ -50,8 +50,8 @@ pub enum CompileError {
     },
 }
 
-impl From<Reason> for CompileError {
-    fn from(reason: Reason) -> CompileError {
+impl From<RejectReason> for CompileError {
+    fn from(reason: RejectReason) -> CompileError {
         CompileError::Card(reason)
     }
 }

@@ -4,7 +4,7 @@ use tandem_openflow::table::FieldId;
 
 /// Why a rule is not in the card's rows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum RejectReason {
     /// Packets from there never reach the card.
     #[error("it matches packets from port {0}, which is not a port of the card")]
     FromOutside(u32),
@@ -100,16 +100,16 @@ pub enum Reason {
     },
     /// Without a path to software it would hide or be hidden.
     #[error("there is no path from the card to software (no CPU ports), and {0}")]
-    NoSoftware(Box<Reason>),
+    NoSoftware(Box<RejectReason>),
 }
 
-impl Reason {
+impl RejectReason {
     /// As it is where there is no software either; `None` for what needs neither card nor software between them: packets from plain NICs.
-    pub fn without_software(self) -> Option<Reason> {
+    pub fn without_software(self) -> Option<RejectReason> {
         match self {
-            Reason::FromOutside(_) | Reason::NotReceived(_) => None,
-            Reason::NoSoftware(_) => Some(self),
-            why => Some(Reason::NoSoftware(Box::new(why))),
+            RejectReason::FromOutside(_) | RejectReason::NotReceived(_) => None,
+            RejectReason::NoSoftware(_) => Some(self),
+            why => Some(RejectReason::NoSoftware(Box::new(why))),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The offload's hands: rows committed with their counters read first, exact entries written and reviewed, and the sweep.
+//! Carries out the plan of an offload: rows are committed after their counters were read, exact entries are
+//! written and reviewed, and counters are swept.
 
 use super::exact::{Delta, Entries, second, when};
-use super::moves::{Owner, Step};
+use super::row_plan::{Owner, Step};
 use super::{CounterDelta, Offload, OffloadError, Report};
 use crate::codec::entry::{Exact, Row};
 use crate::codec::{Action, Field, Key};

@@ -19,10 +19,10 @@
 //! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
 
 mod anew;
-mod carry;
 mod exact;
-pub mod moves;
+mod executor;
 mod report;
+pub mod row_plan;
 pub mod select;
 
 pub use report::{CounterDelta, OffloadError, Options, Place, Report, Seen};
@@ -30,11 +30,11 @@ pub use report::{CounterDelta, OffloadError, Options, Place, Report, Seen};
 use crate::codec::entry::{Exact, Row};
 use crate::codec::key::FIRST_TYPE;
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Field, Header, Key, PortMap, Reason, Rule, Transport};
+use crate::codec::{Action, Field, Header, Key, PortMap, RejectReason, Rule, Transport};
 use crate::profile::FlowMap;
 use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
-use moves::{Owner, Slot, Step};
+use row_plan::{Owner, Slot, Step};
 use select::{Candidate, Choice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,12 +66,12 @@ pub fn admits(
     transport: Transport,
     criteria: &Criteria,
     instructions: &Instructions,
-) -> Result<(), Reason> {
+) -> Result<(), RejectReason> {
     if ports.cpu_ports {
         return Ok(());
     }
     let rule = Rule::new(criteria, instructions, ports, transport);
-    rule.plan.err().and_then(Reason::without_software).map_or(Ok(()), Err)
+    rule.plan.err().and_then(RejectReason::without_software).map_or(Ok(()), Err)
 }
 
 /// See the module.
@@ -82,7 +82,7 @@ pub struct Offload {
     options: Options,
     /// What is in the card's rows.
     card: Vec<Option<Slot>>,
-    counters: Vec<carry::Counters>,
+    counters: Vec<executor::Counters>,
     entries: Entries,
     /// The table's flows, in its order, and what is kept of each.
     rules: Vec<Candidate>,
@@ -120,7 +120,7 @@ impl Offload {
     ) -> Result<Offload, OffloadError> {
         let mut offload = Offload {
             card: vec![None; map.rows.into()],
-            counters: vec![carry::Counters::default(); map.rows.into()],
+            counters: vec![executor::Counters::default(); map.rows.into()],
             map,
             ports,
             options,
@@ -151,7 +151,7 @@ impl Offload {
             let row = Row::read(&self.map, at as u32, card)?;
             let owner = if at == 0 && Some(row) == self.guard() { Owner::Guard } else { Owner::Found };
             self.card[at] = (!row.is_deleted()).then_some(Slot { owner, row });
-            self.counters[at] = carry::Counters::read(&self.map, at, card)?;
+            self.counters[at] = executor::Counters::read(&self.map, at, card)?;
         }
         self.entries.clear();
         // An empty one is asked for one row only: whether it answers.
@@ -198,7 +198,7 @@ impl Offload {
     ///
     /// # Errors
     /// With the reason why not.
-    pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), Reason> {
+    pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), RejectReason> {
         admits(&self.ports, self.options.transport, criteria, instructions)
     }
 
@@ -323,7 +323,7 @@ impl Offload {
         if !self.ports.cpu_ports {
             let rejected = self.rules.iter().zip(&self.choices).filter_map(|(r, c)| match c {
                 // Between plain NICs it needs no card.
-                Choice::None(Reason::FromOutside(_) | Reason::NotReceived(_)) => None,
+                Choice::None(RejectReason::FromOutside(_) | RejectReason::NotReceived(_)) => None,
                 Choice::None(why) => Some((r.id, why.clone())),
                 _ => None,
             });
@@ -336,9 +336,9 @@ impl Offload {
         let empty = |slot: &Slot| slot.row == Row::after_reset();
         let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
         report.commits += if early { self.put_guard(now, card)? } else { 0 };
-        let moves = moves::plan(self.card.get(kept..).unwrap_or_default(), &wanted);
-        report.gaps += moves.gaps;
-        for step in &moves.steps {
+        let rows = row_plan::plan(self.card.get(kept..).unwrap_or_default(), &wanted);
+        report.gaps += rows.gaps;
+        for step in &rows.steps {
             self.step(&Step { at: step.at + kept, ..*step }, now, card)?;
             report.commits += usize::from(step.write);
         }
@@ -469,7 +469,7 @@ impl Offload {
     }
 
     /// What of a flow the card does not do though it has it in rows or entries, where there is such a thing.
-    pub fn except(&self, flow: u64) -> Option<&Reason> {
+    pub fn except(&self, flow: u64) -> Option<&RejectReason> {
         let at = find(&self.index, flow)?;
         let there = matches!(self.place(flow)?, Place::Rows(_) | Place::Exact(_));
         self.rules.get(at).filter(|_| there)?.rule.except.as_ref()

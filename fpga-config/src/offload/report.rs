@@ -1,6 +1,6 @@
 //! What an offload is told and what it tells: options, errors, reports, places, counts.
 
-use crate::codec::{Reason, Transport};
+use crate::codec::{RejectReason, Transport};
 use crate::profile::RowCounters;
 use crate::registers::AccessError;
 use std::fmt;
@@ -57,7 +57,7 @@ pub struct Report {
     /// Rows that went to software for a moment to make room. Without software they matched nothing for that moment.
     pub gaps: usize,
     /// Flows that neither the card nor any software does, because there are no CPU ports: they are to be refused.
-    pub rejected: Vec<(u64, Reason)>,
+    pub rejected: Vec<(u64, RejectReason)>,
 }
 
 /// Where a rule lives.
@@ -68,7 +68,7 @@ pub enum Place {
     /// In this many exact entries, the rest in software.
     Exact(usize),
     /// In software, for this reason.
-    Software(Reason),
+    Software(RejectReason),
 }
 
 impl fmt::Display for Place {

@@ -59,7 +59,7 @@ pub struct Step {
 
 /// How to get there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Moves {
+pub struct RowPlan {
     /// In this order.
     pub steps: Vec<Step>,
     /// Rows that went for a moment to make room (4).
@@ -78,17 +78,17 @@ struct Planner<'a> {
     wanted: &'a [Slot],
     at: Vec<Option<Held>>,
     place: Vec<Option<usize>>,
-    moves: Moves,
+    plan: RowPlan,
 }
 
 /// Plans the way from the rows in the card to the wanted ones, which must not be more than there are rows.
-pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> Moves {
+pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> RowPlan {
     let wanted = &wanted[..wanted.len().min(card.len())];
     let mut p = Planner {
         wanted,
         at: card.iter().map(|slot| slot.map(Held::Old)).collect(),
         place: vec![None; wanted.len()],
-        moves: Moves::default(),
+        plan: RowPlan::default(),
     };
     p.keep(card);
     let mut tries = 0;
@@ -110,7 +110,7 @@ pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> Moves {
             p.set(at, None);
         }
     }
-    p.moves
+    p.plan
 }
 
 impl Planner<'_> {
@@ -152,7 +152,7 @@ impl Planner<'_> {
             if let Some(Held::Old(old)) = self.at[at]
                 && old.owner != self.wanted[w].owner
             {
-                self.moves.steps.push(Step { at, slot: Some(self.wanted[w]), write: false });
+                self.plan.steps.push(Step { at, slot: Some(self.wanted[w]), write: false });
             }
             self.at[at] = Some(Held::Wanted(w));
             self.place[w] = Some(at);
@@ -182,14 +182,14 @@ impl Planner<'_> {
             self.place[w] = Some(at);
         }
         let slot = held.map(|h| self.slot(h));
-        self.moves.steps.push(Step { at, slot, write: true });
+        self.plan.steps.push(Step { at, slot, write: true });
     }
 
     /// Takes a row out for a moment, or for good if it is not wanted.
     fn evict(&mut self, at: usize) {
         if let Some(Held::Wanted(w)) = self.at[at] {
             self.place[w] = None;
-            self.moves.gaps += 1;
+            self.plan.gaps += 1;
         }
         self.set(at, None);
     }

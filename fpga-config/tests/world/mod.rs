@@ -7,7 +7,7 @@ use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::codec::ports::{At, cpu_queue, queue};
 use tandem_fpga_config::codec::{Field, Header, Key, Port, PortMap, Rule, Transport};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, Options, Report, Seen};
 use tandem_fpga_config::profile::{FlowMap, RowCounters, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};

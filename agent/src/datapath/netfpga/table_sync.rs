@@ -4,7 +4,7 @@
 use super::config::{RowCounters, TransportChoice};
 use super::offload_io::CardIo;
 use tandem_fpga_config::codec::ports::{At, Port};
-use tandem_fpga_config::codec::{PortMap, Reason, Transport};
+use tandem_fpga_config::codec::{PortMap, RejectReason, Transport};
 use tandem_fpga_config::offload::{CounterDelta, Offload, OffloadError, Options, Place, Report};
 use tandem_fpga_config::profile;
 use tandem_fpga_config::registers::Registers;
@@ -45,7 +45,7 @@ impl CardIo {
         for id in flows {
             let place = match &self.offload {
                 Some(offload) => offload.place(id).map(|p| match &p {
-                    Place::Software(why @ Reason::NoSoftware(_)) => format!("nowhere: {why}"),
+                    Place::Software(why @ RejectReason::NoSoftware(_)) => format!("nowhere: {why}"),
                     Place::Software(_) => p.to_string(),
                     place => match self.recovery.outage() {
                         Some(why) => format!("nowhere: {why}"),

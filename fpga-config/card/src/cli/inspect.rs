@@ -56,7 +56,7 @@ pub(crate) fn info(cli: &Cli) -> anyhow::Result<()> {
     let profiles: Vec<Profile> = given.map_or_else(builtin::all, |p| Ok(vec![p]))?;
     let mut card = cli.card.open(&any, cli.timeout)?;
     let lock = cli.card.lock("tandem-fpga info");
-    let seen = info::look(&mut *card, &cli.card, &profiles, lock.is_ok())?;
+    let seen = info::inspect(&mut *card, &cli.card, &profiles, lock.is_ok())?;
     if cli.json {
         return print_json(&seen);
     }

@@ -2,8 +2,8 @@
 
 pub(crate) mod args;
 mod flows;
+mod inspect;
 mod load;
-mod look;
 mod registers;
 mod traffic;
 
@@ -15,17 +15,17 @@ use std::process::ExitCode;
 use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::{Server, protocol};
 use tandem_fpga_card::lock::{Lock, LockError};
-use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_config::codec::{PortMap, Transport, listing};
 use tandem_fpga_config::profile::{FlowMap, Profile, builtin, probe};
 
 /// Carries out a verb.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.verb {
-        Verb::List => look::list(cli)?,
-        Verb::Profiles => look::profiles(cli)?,
-        Verb::Info => look::info(cli)?,
-        Verb::Selftest => return look::selftest(cli),
+        Verb::List => inspect::list(cli)?,
+        Verb::Profiles => inspect::profiles(cli)?,
+        Verb::Info => inspect::info(cli)?,
+        Verb::Selftest => return inspect::selftest(cli),
         Verb::Load { file } => load::load(cli, file)?,
         Verb::Reg(reg) => registers::reg(cli, reg)?,
         Verb::Counters { part, watch, all, clearing } => {
@@ -59,7 +59,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Model { listen, unloaded, faults, cable } => {
-            let mut card = ModelCard::new(loaded(cli)?);
+            let mut card = MemoryCard::new(loaded(cli)?);
             if *unloaded {
                 card.model = card.model.unloaded();
             }
