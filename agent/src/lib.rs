@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod datapath;
 pub mod desired;
 pub mod doctor;
@@ -14,5 +15,6 @@ pub mod local_socket;
 pub mod nic;
 mod peer_lines;
 pub mod queues;
+mod service_manager;
 pub mod session;
 pub mod worker;

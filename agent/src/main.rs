@@ -6,16 +6,14 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent::config::Config;
-use tandem_agent::control::{self, Status, note, note_applied};
+use tandem_agent::control::Status;
 use tandem_agent::datapath::soft::SwitchDump;
 use tandem_agent::datapath::{Adopt, RunMode};
-use tandem_agent::desired::{Desired, Fault};
+use tandem_agent::desired::Fault;
 use tandem_agent::worker::Worker;
-use tandem_agent::{doctor, enrollment, local_socket, session};
-use tokio::signal::unix::{SignalKind, signal};
+use tandem_agent::{daemon, doctor, enrollment, local_socket};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -101,7 +99,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = || Config::read(&cli.config);
     match cli.verb {
-        None => serve(config()?).await?,
+        None => daemon::run(config()?).await?,
         Some(Verb::Enroll { token }) => {
             let config = config()?;
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
@@ -169,48 +167,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let peers = local_socket::peers(config.group.as_deref())?;
-    let listener = control::listen(&config.control, config.group.as_deref()).await?;
-    let worker = Worker::start(&config, RunMode::Daemon)?;
-    let status = Arc::new(Mutex::new(Status {
-        name: config.name.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        controller: config.controller.to_string(),
-        ..Status::default()
-    }));
-    let serving = tokio::spawn(control::serve(listener, peers, worker.clone(), status.clone()));
-    // What was applied last goes before what was meant for the very first time.
-    let mut first = worker.resume().await?;
-    if let (None, Some(file)) = (&first, &config.initial) {
-        first = Some(worker.apply(read_desired(file)?, Adopt::No).await?);
-    }
-    if let Some((outcome, took)) = first {
-        outcome.faults.iter().for_each(|f| tracing::warn!("{f}"));
-        note_applied(&status, 0, &outcome.faults, took.as_secs_f64() * 1e3, outcome.changes);
-    }
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut ended = Ok(());
-    tokio::select! {
-        // An error, so that whoever supervises the agent starts it again.
-        why = session::run(&config, &worker, &status) => ended = Err(why),
-        _ = term.recv() => tracing::info!("stopping; what was applied stays"),
-        _ = int.recv() => tracing::info!("stopping; what was applied stays"),
-    }
-    note(&status, |s| s.connected = false);
-    serving.abort();
-    // Not longer than a card that hangs may hold it up.
-    let _ = tokio::time::timeout(Duration::from_secs(5), worker.end()).await;
-    let _ = std::fs::remove_file(&config.control);
-    Ok(ended?)
-}
-
-fn read_desired(file: &Path) -> anyhow::Result<Desired> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Desired::parse(&text)
-        .with_context(|| format!("nothing was changed: {} is no desired state", file.display()))
-}
-
 /// Two that keep one host's switches would undo each other's work.
 fn refuse_beside_another(config: &Config, because: &str) -> anyhow::Result<()> {
     match local_socket::connect(config, &config.control) {
@@ -242,7 +198,7 @@ fn is_allowed(gaps: &[Fault]) -> anyhow::Result<bool> {
 
 async fn apply(config: &Config, file: &Path, adopt: Adopt, json: bool) -> anyhow::Result<ExitCode> {
     refuse_beside_another(config, "it keeps what its controller wants")?;
-    let desired = read_desired(file)?;
+    let desired = daemon::read_desired(file)?;
     let unknown: Vec<&str> = desired
         .switches
         .iter()

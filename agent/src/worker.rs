@@ -22,6 +22,7 @@ const ORDERS: usize = 64;
 
 enum Command {
     End(oneshot::Sender<()>),
+    Ping(oneshot::Sender<()>),
     Capabilities(oneshot::Sender<Vec<SwitchCapabilities>>),
     DisruptiveChanges(Desired, oneshot::Sender<Vec<Fault>>),
     Apply(Desired, Adopt, oneshot::Sender<(ApplyResult, Duration)>),
@@ -106,7 +107,7 @@ impl Worker {
                         let _ = reply.send(());
                         return;
                     }
-                    Ok(command) => state.carry_out(command),
+                    Ok(command) => state.execute(command),
                     Err(mpsc::RecvTimeoutError::Timeout) => {
                         state.reconcile();
                         next = Instant::now() + RECONCILE_PERIOD;
@@ -134,6 +135,14 @@ impl Worker {
             mpsc::TrySendError::Disconnected(_) => Ended::Over,
         })?;
         receiver.await.map_err(|_| Ended::Over)
+    }
+
+    /// Waits until the worker has done what was asked before, which shows that it is not stuck.
+    ///
+    /// # Errors
+    /// When the worker has ended, or has no room for one more request.
+    pub async fn ping(&self) -> Result<(), Ended> {
+        self.ask(Command::Ping).await
     }
 
     /// What the host has.
@@ -210,10 +219,11 @@ impl Worker {
 }
 
 impl State {
-    fn carry_out(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         // Whoever asked may have gone; what was asked is done all the same.
         match command {
             Command::End(_) => {}
+            Command::Ping(reply) => drop(reply.send(())),
             #[cfg(test)]
             Command::Panic => panic!("as the test wants it"),
             Command::Capabilities(reply) => drop(reply.send(self.datapaths.capabilities())),

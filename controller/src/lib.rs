@@ -26,5 +26,6 @@ pub mod openapi;
 pub mod openflow_server;
 pub mod peer_lines;
 pub mod serve;
+mod service_manager;
 pub mod store;
 pub mod vmm;
