@@ -12,7 +12,7 @@ use tandem_fpga_config::offload::{Offload, Options};
 use tandem_fpga_config::profile::{LimiterKind, Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::{BitRate, Time};
-use tandem_openflow::table::{Adding, Flow, Pipeline};
+use tandem_openflow::table::{AddOptions, Flow, Pipeline};
 
 fn profile(name: &str) -> Profile {
     builtin::named(name).expect("a profile")
@@ -241,7 +241,7 @@ fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
         let mut table = Pipeline::new(1, 10, vec![1, 2, 3, 4]);
         let line = Line::parse("in_port=1,actions=output:2", Some(&ports)).expect("a flow");
         let instructions = line.instructions().expect("actions");
-        let how = Adding { check_overlap: false, keep_counts: false };
+        let how = AddOptions { check_overlap: false, keep_counts: false };
         let flow = Flow::new(line.priority, line.criteria(), instructions, now);
         table.tables[0].add(flow, how).expect("room");
         offload.sync(&table.tables[0], now, &mut card).expect("it answers");

@@ -13,7 +13,7 @@ use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, OffloadError, Options, Place};
 use tandem_fpga_config::registers::{Access, AccessError, Registers};
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Criteria, FieldId, Flow, Instructions, Op};
+use tandem_openflow::table::{AddOptions, Criteria, FieldId, Flow, Instructions, Op};
 use world::{World, ports, udp};
 
 const NEVER: Duration = Duration::ZERO;
@@ -433,7 +433,7 @@ fn flows_of_1_3_are_decided_by_the_card_like_by_the_table() {
         let old = w.soft.clone();
         for table in [&mut w.soft, &mut w.alone] {
             let flow = Flow::new(5, criteria.clone(), instructions.clone(), w.now);
-            table.tables[0].add(flow, Adding { check_overlap: false, keep_counts: false }).expect("room");
+            table.tables[0].add(flow, AddOptions { check_overlap: false, keep_counts: false }).expect("room");
         }
         w.sync(&old, &frames);
         let place = w.offload.place(id(&w, 5)).expect("it is there");

@@ -56,14 +56,14 @@ macro_rules! messages {
                 let value = match header.kind {
                     $($kind => {
                         #[allow(unused_mut, reason = "messages without a body read nothing")]
-                        let mut r2 = r.part(stringify!($name), $crate::error::Blame::BAD_LEN);
+                        let mut r2 = r.part(stringify!($name), $crate::error::OfErrorCode::BAD_LEN);
                         let value = $crate::message_enum::read!(r2, $name $(, $body)?);
                         r = r2;
                         value
                     })*
                     kind => {
-                        let problem = $crate::error::Problem::Unknown { value: kind.into() };
-                        return Err(r.blamed(problem, $crate::error::Blame::BAD_TYPE));
+                        let problem = $crate::error::DecodeErrorKind::Unknown { value: kind.into() };
+                        return Err(r.blamed(problem, $crate::error::OfErrorCode::BAD_TYPE));
                     }
                 };
                 r.end_of_message()?;

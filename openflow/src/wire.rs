@@ -1,7 +1,7 @@
 //! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that makes a struct, its reader and
 //! its writer from one list of fields.
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use serde::{Serialize, Serializer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::{Dpid, Mac};
@@ -26,7 +26,7 @@ pub struct Reader<'a> {
     /// Bytes of the message before `bytes`.
     offset: usize,
     what: &'static str,
-    blame: Blame,
+    of_error: OfErrorCode,
     strictness: Strictness,
     /// True within a part that has a length of its own.
     nested: bool,
@@ -42,8 +42,8 @@ impl<'a> Reader<'a> {
 
     /// Over a whole message.
     pub fn with_strictness(bytes: &'a [u8], what: &'static str, strictness: Strictness) -> Reader<'a> {
-        let blame = Blame::BAD_LEN;
-        Reader { bytes, offset: 0, what, blame, strictness, nested: false, lost: None }
+        let of_error = OfErrorCode::BAD_LEN;
+        Reader { bytes, offset: 0, what, of_error, strictness, nested: false, lost: None }
     }
 
     /// True where a report is read: what is not understood is kept or left out.
@@ -57,8 +57,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The same place, for another part: errors name it and blame as said.
-    pub fn part(&self, what: &'static str, blame: Blame) -> Reader<'a> {
-        Reader { what, blame, ..*self }
+    pub fn part(&self, what: &'static str, of_error: OfErrorCode) -> Reader<'a> {
+        Reader { what, of_error, ..*self }
     }
 
     /// Bytes left.
@@ -72,13 +72,13 @@ impl<'a> Reader<'a> {
     }
 
     /// An error at this place, with the blame of this part.
-    pub fn error(&self, problem: Problem) -> DecodeError {
-        DecodeError { what: self.what, offset: self.offset, problem, blame: self.blame }
+    pub fn error(&self, problem: DecodeErrorKind) -> DecodeError {
+        DecodeError { what: self.what, offset: self.offset, problem, of_error: self.of_error }
     }
 
     /// An error at this place, with another blame.
-    pub fn blamed(&self, problem: Problem, blame: Blame) -> DecodeError {
-        DecodeError { what: self.what, offset: self.offset, problem, blame }
+    pub fn blamed(&self, problem: DecodeErrorKind, of_error: OfErrorCode) -> DecodeError {
+        DecodeError { what: self.what, offset: self.offset, problem, of_error }
     }
 
     /// The next `n` bytes.
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
                 self.offset += n;
                 Ok(head)
             }
-            None => Err(self.error(Problem::Short { missing: n - self.bytes.len() })),
+            None => Err(self.error(DecodeErrorKind::Short { missing: n - self.bytes.len() })),
         }
     }
 
@@ -111,7 +111,9 @@ impl<'a> Reader<'a> {
     pub fn peek16(&self, at: usize) -> Result<u16, DecodeError> {
         match self.bytes.get(at..at + 2) {
             Some([a, b]) => Ok(u16::from_be_bytes([*a, *b])),
-            _ => Err(self.error(Problem::Short { missing: (at + 2).saturating_sub(self.bytes.len()) })),
+            _ => {
+                Err(self.error(DecodeErrorKind::Short { missing: (at + 2).saturating_sub(self.bytes.len()) }))
+            }
         }
     }
 
@@ -123,7 +125,7 @@ impl<'a> Reader<'a> {
                 self.offset += N;
                 Ok(*head)
             }
-            None => Err(self.error(Problem::Short { missing: N - self.bytes.len() })),
+            None => Err(self.error(DecodeErrorKind::Short { missing: N - self.bytes.len() })),
         }
     }
 
@@ -172,7 +174,7 @@ impl<'a> Reader<'a> {
         }
         let at = *self;
         let zeros = self.take(to_eight(length))?;
-        if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(Problem::Padding)) }
+        if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(DecodeErrorKind::Padding)) }
     }
 
     /// Fails if anything is left of an order; what is left of a report is more than we know, and is ignored.
@@ -182,7 +184,7 @@ impl<'a> Reader<'a> {
 
     /// Fails if anything is left.
     pub fn end(&self) -> Result<(), DecodeError> {
-        if self.is_empty() { Ok(()) } else { Err(self.error(Problem::Long { extra: self.left() })) }
+        if self.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Long { extra: self.left() })) }
     }
 }
 

@@ -79,7 +79,7 @@ fn every_fault_has_its_error() {
     ];
     for (what, bytes, (kind, code)) in rows {
         let error = AnyMessage::decode(&bytes).expect_err(what);
-        assert_eq!((error.blame.kind, error.blame.code), (kind, code), "{what}: {error}");
+        assert_eq!((error.of_error.kind, error.of_error.code), (kind, code), "{what}: {error}");
     }
 }
 

@@ -47,8 +47,8 @@ fn done(frame: &[u8], fields: Vec<Field>, actions: Vec<Action>) -> Result<Vec<u8
 }
 
 fn code(refused: Result<Vec<u8>, Refusal>) -> (u16, u16) {
-    let blame = refused.expect_err("refused").blame;
-    (blame.kind, blame.code)
+    let of_error = refused.expect_err("refused").of_error;
+    (of_error.kind, of_error.code)
 }
 
 /// Each field that can be set, with a value that no frame here has.

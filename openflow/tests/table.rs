@@ -7,13 +7,13 @@ use tandem_openflow::of10::{self, matching::wildcard};
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{
-    Adding, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, NO_QUEUE, Op, Pipeline,
-    TableError,
+    AddOptions, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Instructions, NO_QUEUE, Op, Pipeline,
+    RemovedReason, TableError,
 };
 
 const ALL: u128 = u128::MAX;
-const PLAIN: Adding = Adding { check_overlap: false, keep_counts: false };
-const CHECKED: Adding = Adding { check_overlap: true, keep_counts: false };
+const PLAIN: AddOptions = AddOptions { check_overlap: false, keep_counts: false };
+const CHECKED: AddOptions = AddOptions { check_overlap: true, keep_counts: false };
 
 /// An Ethernet, IPv4 and UDP frame with right checksums.
 fn udp_frame() -> Vec<u8> {
@@ -119,7 +119,7 @@ fn adding_replaces_checks_overlap_and_ends_when_the_table_is_full() {
         "replaced, counters anew as OF 1.0 section 4.6 has it"
     );
     table.add(Flow { packets: 9, bytes: 99, ..flow(5, port(1)) }, PLAIN).expect("the same once more");
-    let kept = Adding { keep_counts: true, ..PLAIN };
+    let kept = AddOptions { keep_counts: true, ..PLAIN };
     let later = Flow { added: Time::from_secs(7), packets: 1, bytes: 1, ..flow(5, port(1)) };
     table.add(later, kept).expect("the same once more");
     assert_eq!(
@@ -186,8 +186,8 @@ fn time_outs_by_the_time_that_is_passed_in() {
         table.expire(Time::from_secs(at)).into_iter().map(|(f, why)| (f.priority, why)).collect::<Vec<_>>()
     };
     assert_eq!(gone(&mut table, 4), []);
-    assert_eq!(gone(&mut table, 5), [(1, Gone::Idle)]);
-    assert_eq!(gone(&mut table, 8), [(2, Gone::Hard)], "used 4 s ago, but its time is up");
+    assert_eq!(gone(&mut table, 5), [(1, RemovedReason::Idle)]);
+    assert_eq!(gone(&mut table, 8), [(2, RemovedReason::Hard)], "used 4 s ago, but its time is up");
     assert_eq!(gone(&mut table, 1_000_000), []);
     assert_eq!(table.len(), 1);
 }

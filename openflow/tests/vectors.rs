@@ -11,7 +11,7 @@ mod samples;
 use std::path::PathBuf;
 use std::process::Command;
 use tandem_openflow::AnyMessage;
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 
 /// Files whose own lengths do not fit, by what they say: a flow of 160 bytes of which 88 are there, a property of length 0, a flow
 /// request without its body. A reader must refuse them, as ofp-print does, with BAD_LEN.
@@ -77,7 +77,7 @@ fn every_captured_message_is_written_back_byte_for_byte() {
     for (name, bytes) in &list {
         if CUT.contains(&name.as_str()) {
             let error = AnyMessage::decode(bytes).expect_err(name);
-            assert_eq!(error.blame, Blame::BAD_LEN, "{name}");
+            assert_eq!(error.of_error, OfErrorCode::BAD_LEN, "{name}");
             continue;
         }
         let (xid, value) = AnyMessage::decode(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -13,7 +13,7 @@ use tandem_fpga_config::profile::{FlowMap, RowCounters, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Change, Flow, FlowKey, Pipeline};
+use tandem_openflow::table::{AddOptions, Change, Flow, FlowKey, Pipeline};
 
 /// A small generator of numbers, so that a seed is a story.
 pub struct Dice(pub u64);
@@ -209,7 +209,7 @@ impl World {
         let Ok(instructions) = line.instructions() else { return false };
         for table in [&mut self.soft, &mut self.alone] {
             let flow = Flow::new(line.priority, line.criteria(), instructions.clone(), self.now);
-            let how = Adding { check_overlap: false, keep_counts: false };
+            let how = AddOptions { check_overlap: false, keep_counts: false };
             table.tables[0].add(Flow { idle, hard, ..flow }, how).expect("room");
         }
         true

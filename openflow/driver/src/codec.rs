@@ -2,7 +2,7 @@
 
 use crate::wanted::Meaning;
 use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
-use tandem_openflow::error::{Blame, DecodeError, Problem};
+use tandem_openflow::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 
 /// A flow as a switch reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
 
 /// A message, in the core's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum SwitchMessage<'a> {
     /// Handshake: who it is. Ports are known already in 1.0.
     Features { dpid: Dpid, tables: u8, ports: Option<Vec<PortInfo>> },
     /// Ports (1.3), perhaps only some.
@@ -76,20 +76,20 @@ pub(crate) struct Understood<'a> {
     /// Its transaction id.
     pub(crate) xid: u32,
     /// What it says.
-    pub(crate) heard: Heard<'a>,
+    pub(crate) message: SwitchMessage<'a>,
     /// What was left out of its list of flows, ports or counters: why the first, and how many.
     pub(crate) lost: Option<(DecodeError, usize)>,
 }
 
 impl<'a> Understood<'a> {
     /// All of it.
-    pub(crate) fn whole(xid: u32, heard: Heard<'a>) -> Understood<'a> {
-        Understood { xid, heard, lost: None }
+    pub(crate) fn whole(xid: u32, message: SwitchMessage<'a>) -> Understood<'a> {
+        Understood { xid, message, lost: None }
     }
 
     /// A message that nobody here has to know of.
     pub(crate) fn nothing(message: &[u8]) -> Understood<'a> {
-        Understood::whole(xid_of(message), Heard::Nothing)
+        Understood::whole(xid_of(message), SwitchMessage::Nothing)
     }
 }
 
@@ -104,17 +104,17 @@ pub(crate) fn error(message: &[u8], name: fn(u16, u16) -> String) -> Understood<
         Some([a, b, c, d]) => name(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
         _ => "an ERROR without type and code".to_owned(),
     };
-    Understood::whole(xid_of(message), Heard::Error(text))
+    Understood::whole(xid_of(message), SwitchMessage::Error(text))
 }
 
 /// The error for a type of message that no switch sends, or that nobody knows.
 pub(crate) fn unknown_type(kind: u8) -> DecodeError {
-    let problem = Problem::Unknown { value: kind.into() };
-    DecodeError { what: "message type", offset: 1, problem, blame: Blame::BAD_TYPE }
+    let problem = DecodeErrorKind::Unknown { value: kind.into() };
+    DecodeError { what: "message type", offset: 1, problem, of_error: OfErrorCode::BAD_TYPE }
 }
 
 /// What can be said, whole messages appended to `out`.
-pub(crate) trait Speaker {
+pub(crate) trait ProtocolCodec {
     /// `1.0` or `1.3`.
     fn version(&self) -> &'static str;
     /// Asks who it is.
@@ -139,7 +139,7 @@ pub(crate) trait Speaker {
     /// cookie, so the driver looks first whose flow was last seen there.
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>);
     /// Sends a packet out of a port.
-    fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);
+    fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);
     /// Switches a port on or off; the address is the port's, so that no other one is hit that took its number meanwhile.
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
     /// Asks to be told when everything before is done.
@@ -151,7 +151,7 @@ pub(crate) trait Speaker {
     ///
     /// # Errors
     /// When nothing of it is understood.
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError>;
+    fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError>;
 }
 
 /// A port's speed from OFPPF bits.

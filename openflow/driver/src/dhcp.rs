@@ -193,7 +193,7 @@ pub fn dhcp_frame(reply: &DhcpReply) -> Result<Vec<u8>, DhcpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packets::{Seen, parse};
+    use crate::packets::{ParsedPacket, parse};
     use dhcproto::v4::OptionCode;
     use dhcproto::{Decodable, Decoder};
     use etherparse::{SlicedPacket, TransportSlice};
@@ -224,7 +224,11 @@ mod tests {
             message.opts().get(OptionCode::SubnetMask),
             Some(&DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)))
         );
-        assert_eq!(parse(&frame, 0), Ok(Some(Seen::Host(reply.server_mac, reply.server))), "not a client's");
+        assert_eq!(
+            parse(&frame, 0),
+            Ok(Some(ParsedPacket::Host(reply.server_mac, reply.server))),
+            "not a client's"
+        );
     }
 
     const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);

@@ -2,7 +2,7 @@
 //! that doubles. After [`TRIES`] the switch counts as one that does not say it, and is asked once a minute: its rules cannot be kept
 //! right, but its session goes on, and everything else with it.
 
-use crate::speaker::Reported;
+use crate::codec::Reported;
 use std::time::Duration;
 use tandem_model::{Time, TxnId};
 use tandem_openflow::session::multipart::{Assembly, Overflow};
@@ -35,12 +35,12 @@ enum State {
     /// Not asked before this time.
     Paused(Time),
     /// Asked at this time; the last part came at that time.
-    Asked { since: Time, heard: Time },
+    Asked { since: Time, message: Time },
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct FlowDump {
     pub(crate) purpose: Purpose,
     /// Number of changes made when it was asked; an audit of an older state proves nothing.
     pub(crate) epoch: u64,
@@ -50,18 +50,18 @@ pub(crate) struct Reading {
     timeout: Duration,
 }
 
-impl Reading {
+impl FlowDump {
     /// A question to be asked at once; silence of `timeout` is a failure.
-    pub(crate) fn new(purpose: Purpose, timeout: Duration, now: Time) -> Reading {
+    pub(crate) fn new(purpose: Purpose, timeout: Duration, now: Time) -> FlowDump {
         let parts = Assembly::new(MOST_FLOWS);
-        Reading { purpose, epoch: 0, tries: 0, state: State::Paused(now), parts, timeout }
+        FlowDump { purpose, epoch: 0, tries: 0, state: State::Paused(now), parts, timeout }
     }
 
     /// The question is on its way.
     pub(crate) fn asked(&mut self, xid: u32, epoch: u64, now: Time) {
         self.tries += 1;
         self.epoch = epoch;
-        self.state = State::Asked { since: now, heard: now };
+        self.state = State::Asked { since: now, message: now };
         self.parts.expect(xid);
     }
 
@@ -78,9 +78,9 @@ impl Reading {
     pub(crate) fn deadline(&self) -> Time {
         match self.state {
             State::Paused(until) => until,
-            State::Asked { since, heard } => {
+            State::Asked { since, message } => {
                 let more = Duration::from_secs((self.parts.len() / FLOWS_A_SECOND) as u64);
-                (heard + self.timeout).min(since + (self.timeout + more).min(LONGEST))
+                (message + self.timeout).min(since + (self.timeout + more).min(LONGEST))
             }
         }
     }
@@ -93,10 +93,10 @@ impl Reading {
         more: bool,
         now: Time,
     ) -> Result<Option<Vec<Reported>>, Overflow> {
-        if let State::Asked { heard, .. } = &mut self.state
+        if let State::Asked { message, .. } = &mut self.state
             && self.parts.xid() == Some(xid)
         {
-            *heard = now;
+            *message = now;
         }
         self.parts.add(xid, flows, more)
     }
@@ -116,7 +116,7 @@ impl Reading {
     /// Why an overdue answer is one, for people.
     pub(crate) fn why_overdue(&self, now: Time) -> String {
         match self.state {
-            State::Asked { since, heard } if heard > since => {
+            State::Asked { since, message } if message > since => {
                 let took = Duration::from_secs(now.since(since).as_secs());
                 let flows = self.parts.len();
                 format!("its answer has not come to an end for {took:?} ({flows} flows so far)")

@@ -1,8 +1,8 @@
 //! The handshake after the HELLO: features, ports (1.3), description. What the switch refuses to tell ends it with that reason; only the
 //! description may be missing.
 
+use crate::codec::SwitchMessage;
 use crate::error::DriverError;
-use crate::speaker::Heard;
 use std::time::Duration;
 use tandem_model::{Dpid, PortInfo, Time};
 use tandem_openflow::session::multipart::Assembly;
@@ -23,7 +23,7 @@ pub(crate) enum Next {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(crate) struct Greeting {
+pub(crate) struct Handshake {
     pub(crate) since: Time,
     pub(crate) features_xid: u32,
     pub(crate) description_xid: u32,
@@ -34,9 +34,9 @@ pub(crate) struct Greeting {
     pub(crate) description: Option<String>,
 }
 
-impl Greeting {
-    pub(crate) fn new(since: Time) -> Greeting {
-        Greeting {
+impl Handshake {
+    pub(crate) fn new(since: Time) -> Handshake {
+        Handshake {
             since,
             features_xid: 0,
             description_xid: 0,
@@ -52,26 +52,26 @@ impl Greeting {
     ///
     /// # Errors
     /// When it will not say what is needed, or says too much.
-    pub(crate) fn hear(&mut self, xid: u32, heard: Heard<'_>) -> Result<Next, DriverError> {
-        match heard {
-            Heard::Features { dpid, tables, ports } if self.dpid.is_none() => {
+    pub(crate) fn handle(&mut self, xid: u32, message: SwitchMessage<'_>) -> Result<Next, DriverError> {
+        match message {
+            SwitchMessage::Features { dpid, tables, ports } if self.dpid.is_none() => {
                 (self.dpid, self.tables, self.ports) = (Some(dpid), tables, ports);
                 return Ok(Next::Rest);
             }
-            Heard::Ports { ports, more } => {
+            SwitchMessage::Ports { ports, more } => {
                 if let Some(ports) = self.parts.add(xid, ports, more)? {
                     self.ports = Some(ports);
                 }
             }
-            Heard::Description(text) => self.description = Some(text),
-            Heard::Error(text) if xid == self.features_xid => {
+            SwitchMessage::Description(text) => self.description = Some(text),
+            SwitchMessage::Error(text) if xid == self.features_xid => {
                 return Err(DriverError::HandshakeRefused("its features", text));
             }
-            Heard::Error(text) if self.parts.xid() == Some(xid) => {
+            SwitchMessage::Error(text) if self.parts.xid() == Some(xid) => {
                 return Err(DriverError::HandshakeRefused("its ports", text));
             }
             // A switch that does not describe itself is a switch all the same.
-            Heard::Error(_) if xid == self.description_xid => {
+            SwitchMessage::Error(_) if xid == self.description_xid => {
                 self.description.get_or_insert_default();
             }
             _ => {}

@@ -21,7 +21,7 @@ const ORGANISATION: [u8; 3] = [0x02, 0x54, 0x64];
 
 /// What a packet-in shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum ParsedPacket {
     /// A discovery frame of one of our switches, sent from this port of it.
     Discovery(Dpid, PortNo),
     /// An ARP packet.
@@ -49,7 +49,7 @@ pub struct Malformed {
 ///
 /// # Errors
 /// When it claims to be something of interest, and is broken.
-pub fn parse(frame: &[u8], secret: u64) -> Result<Option<Seen>, Malformed> {
+pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malformed> {
     let Some((head, mut body)) = frame.split_first_chunk::<14>() else { return Ok(None) };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *head;
     let (eth_dst, eth_src) = (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5]));
@@ -105,7 +105,7 @@ pub fn discovery_frame(dpid: Dpid, port: PortNo, mac: Mac, secret: u64) -> Vec<u
     out
 }
 
-fn discovery(mut body: &[u8], secret: u64) -> Option<Seen> {
+fn discovery(mut body: &[u8], secret: u64) -> Option<ParsedPacket> {
     let (mut dpid, mut port, mut mark) = (None, None, None);
     loop {
         let (head, rest) = body.split_first_chunk::<2>()?;
@@ -128,10 +128,10 @@ fn discovery(mut body: &[u8], secret: u64) -> Option<Seen> {
         }
     }
     let (dpid, port) = (dpid?, port?);
-    (mark? == tag(secret, dpid, port)).then_some(Seen::Discovery(dpid, port))
+    (mark? == tag(secret, dpid, port)).then_some(ParsedPacket::Discovery(dpid, port))
 }
 
-fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<Seen> {
+fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
     // Hardware Ethernet, protocol IPv4, lengths 6 and 4.
     let rest = body.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
     let (fields, _) = rest.split_first_chunk::<22>()?;
@@ -145,7 +145,7 @@ fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<Seen> {
     let arp =
         Arp { op, eth_dst, sender_mac: mac(2)?, sender_ip: ip(8)?, target_mac: mac(12)?, target_ip: ip(18)? };
     // A sender that hides behind another frame address is no sender.
-    (arp.sender_mac == eth_src).then_some(Seen::Arp(arp))
+    (arp.sender_mac == eth_src).then_some(ParsedPacket::Arp(arp))
 }
 
 /// The frame of an ARP packet.
@@ -164,7 +164,7 @@ pub fn arp_frame(arp: &Arp) -> Vec<u8> {
 }
 
 /// An IPv4 packet; of a fragment only the sender is known, and it is never DHCP.
-fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<Seen>, Malformed> {
+fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<ParsedPacket>, Malformed> {
     let bad = |why| Malformed { protocol: "IPv4", why };
     let (head, _) = body.split_first_chunk::<20>().ok_or_else(|| bad("it is too short"))?;
     let header = usize::from(head[0] & 0xf) * 4;
@@ -182,10 +182,10 @@ fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<Seen>, Malformed> {
         let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
         let data = payload.get(8..length).ok_or_else(|| bad("its length is impossible"))?;
         if udp[..4] == [0, 68, 0, 67] {
-            return Ok(dhcp::request(data, eth_src)?.map(Seen::Dhcp));
+            return Ok(dhcp::request(data, eth_src)?.map(ParsedPacket::Dhcp));
         }
     }
-    Ok(Some(Seen::Host(eth_src, source)))
+    Ok(Some(ParsedPacket::Host(eth_src, source)))
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
     fn a_discovery_frame_names_its_port_to_those_who_know_the_secret() {
         let (dpid, port) = (Dpid(0xa1), PortNo(7));
         let frame = discovery_frame(dpid, port, Mac([2, 0, 0, 0, 0, 1]), 42);
-        assert_eq!(parse(&frame, 42), Ok(Some(Seen::Discovery(dpid, port))));
+        assert_eq!(parse(&frame, 42), Ok(Some(ParsedPacket::Discovery(dpid, port))));
         assert_eq!(parse(&frame, 43), Ok(None), "another controller's, or forged");
     }
 
@@ -212,7 +212,7 @@ mod tests {
             target_ip: Ipv4Addr::new(10, 0, 0, 2),
         };
         let mut frame = arp_frame(&arp);
-        assert_eq!(parse(&frame, 0), Ok(Some(Seen::Arp(arp))));
+        assert_eq!(parse(&frame, 0), Ok(Some(ParsedPacket::Arp(arp))));
         frame[11] = 9;
         assert_eq!(parse(&frame, 0), Ok(None));
     }

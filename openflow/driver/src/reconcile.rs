@@ -1,6 +1,6 @@
 //! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only flows with our cookie count.
 
-use crate::speaker::{Reported, Speaker};
+use crate::codec::{ProtocolCodec, Reported};
 use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -21,10 +21,15 @@ pub(crate) struct Repair {
 }
 
 /// See the module. Rules and flows are compared by meaning: by the key and actions that a rule would be reported with.
-pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], leave: &Leave, speaker: &dyn Speaker) -> Repair {
+pub(crate) fn repair(
+    wanted: &Wanted,
+    reported: &[Reported],
+    leave: &Leave,
+    codec: &dyn ProtocolCodec,
+) -> Repair {
     let expected: BTreeMap<RuleKey, (&Rule, Option<Vec<RuleAction>>)> = wanted
         .values()
-        .map(|rule| (wanted.meaning(&rule.key), (rule, speaker.actions_as_reported(rule))))
+        .map(|rule| (wanted.meaning(&rule.key), (rule, codec.actions_as_reported(rule))))
         .collect();
     let mut right = BTreeSet::new();
     let (mut erase, mut let_go) = (Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
 //! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
 
-use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
+use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, speed};
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
@@ -26,13 +26,13 @@ pub(crate) struct V13;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-fn say(message: &Message, xid: u32, out: &mut Vec<u8>) {
+fn send(message: &Message, xid: u32, out: &mut Vec<u8>) {
     // Only a packet can make a message too long, and packets are at most 64 KiB less headers.
     let _ = message.encode(xid, out);
 }
 
 fn ask(body: RequestBody, xid: u32, out: &mut Vec<u8>) {
-    say(&Message::MultipartRequest(MultipartRequest::new(body)), xid, out);
+    send(&Message::MultipartRequest(MultipartRequest::new(body)), xid, out);
 }
 
 fn masked(prefix: Prefix) -> Masked<std::net::Ipv4Addr> {
@@ -165,7 +165,7 @@ fn output(port: u32, max_len: u16) -> Action {
 fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     let mut apply = Vec::new();
     let (mut metadata, mut goto) = (None, None);
-    for action in speaker::actions(rule) {
+    for action in codec::actions(rule) {
         match action {
             RuleAction::Output(p) => apply.push(output(p.0, 0)),
             RuleAction::Hairpin => apply.push(output(port::IN_PORT, 0)),
@@ -287,7 +287,7 @@ fn meaning(of: &RuleKey) -> RuleKey {
     key(of.table, &to_match(&of.matching), of.priority).unwrap_or(*of)
 }
 
-impl Speaker for V13 {
+impl ProtocolCodec for V13 {
     fn version(&self) -> &'static str {
         "1.3"
     }
@@ -301,7 +301,7 @@ impl Speaker for V13 {
     }
 
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::FeaturesRequest, xid, out);
+        send(&Message::FeaturesRequest, xid, out);
     }
 
     fn ask_description(&self, xid: u32, out: &mut Vec<u8>) {
@@ -314,7 +314,7 @@ impl Speaker for V13 {
     }
 
     fn configure(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
+        send(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
     }
 
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>) {
@@ -340,7 +340,7 @@ impl Speaker for V13 {
         let instructions = to_instructions(rule);
         // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and priority.
         let cookie = (rule.cookie.0, 0);
-        say(
+        send(
             &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, cookie, instructions),
             xid,
             out,
@@ -350,14 +350,14 @@ impl Speaker for V13 {
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>) {
         let matching = to_match(&key.matching);
         let ours = (Cookie::MAGIC, Cookie::MAGIC_MASK);
-        say(
+        send(
             &flow_mod(flow::command::DELETE_STRICT, key.table, matching, key.priority, ours, Vec::new()),
             xid,
             out,
         );
     }
 
-    fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
+    fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
         let message = Message::PacketOut(PacketOut {
             buffer_id: flow::NO_BUFFER,
             in_port: port::CONTROLLER,
@@ -365,7 +365,7 @@ impl Speaker for V13 {
             actions: vec![output(port.0, 0)],
             data: Bytes(frame.to_vec()),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>) {
@@ -379,11 +379,11 @@ impl Speaker for V13 {
             advertise: 0,
             pad3: Pad::default(),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn barrier(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::BarrierRequest, xid, out);
+        send(&Message::BarrierRequest, xid, out);
     }
 
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>) {
@@ -398,17 +398,17 @@ impl Speaker for V13 {
             flow_removed_master: flow_removed,
             flow_removed_slave: 0,
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
+    fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
         // Type numbers (OF 1.3.5 section 7.1.1), and of multipart messages (section 7.3.5).
         match message.get(1).copied().unwrap_or_default() {
-            1 => return Ok(speaker::error(message, switch::error_name)),
+            1 => return Ok(codec::error(message, switch::error_name)),
             PacketInView::KIND => {
                 let view = PacketInView::new(message)?;
-                let heard = Heard::Packet { port: PortNo(view.in_port), data: view.data };
-                return Ok(Understood::whole(view.xid, heard));
+                let message = SwitchMessage::Packet { port: PortNo(view.in_port), data: view.data };
+                return Ok(Understood::whole(view.xid, message));
             }
             // Features, a flow that is gone, a port, a barrier, a role.
             6 | 11 | 12 | 21 | 25 => {}
@@ -416,45 +416,45 @@ impl Speaker for V13 {
             19 if matches!(message.get(8..10), Some([0, 0 | 1 | 4 | 13])) => {}
             // An experimenter's message, a configuration, other multipart messages, queues, asynchronous messages.
             4 | 8 | 19 | 23 | 27 => return Ok(Understood::nothing(message)),
-            kind => return Err(speaker::unknown_type(kind)),
+            kind => return Err(codec::unknown_type(kind)),
         }
         let Report { xid, message, lost } = Message::decode_report(message)?;
-        let heard = match message {
+        let message = match message {
             Message::FeaturesReply(f) => {
-                Heard::Features { dpid: f.datapath_id, tables: f.n_tables, ports: None }
+                SwitchMessage::Features { dpid: f.datapath_id, tables: f.n_tables, ports: None }
             }
             Message::PortStatus(s) if s.desc.port_no < port::MAX => {
-                Heard::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
+                SwitchMessage::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
             }
             Message::FlowRemoved(f) => {
                 let key = key(f.table_id, &f.matching, f.priority);
-                Heard::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
+                SwitchMessage::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
             }
             Message::MultipartReply(reply) => {
                 let more = reply.flags & REPLY_MORE != 0;
                 match reply.body {
                     ReplyBody::Desc(d) => {
                         let texts = [d.mfr_desc.text(), d.hw_desc.text(), d.sw_desc.text()];
-                        Heard::Description(escaped(texts.join(" ").trim()).to_string())
+                        SwitchMessage::Description(escaped(texts.join(" ").trim()).to_string())
                     }
-                    ReplyBody::PortDesc(ports) => Heard::Ports {
+                    ReplyBody::PortDesc(ports) => SwitchMessage::Ports {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(port_info).collect(),
                         more,
                     },
                     ReplyBody::Flow(flows) => {
-                        Heard::Flows { flows: flows.iter().map(reported).collect(), more }
+                        SwitchMessage::Flows { flows: flows.iter().map(reported).collect(), more }
                     }
-                    ReplyBody::PortStats(ports) => Heard::Counters {
+                    ReplyBody::PortStats(ports) => SwitchMessage::Counters {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(sample).collect(),
                         more,
                     },
-                    _ => Heard::Nothing,
+                    _ => SwitchMessage::Nothing,
                 }
             }
-            Message::BarrierReply => Heard::Barrier,
-            _ => Heard::Nothing,
+            Message::BarrierReply => SwitchMessage::Barrier,
+            _ => SwitchMessage::Nothing,
         };
-        Ok(Understood { xid, heard, lost })
+        Ok(Understood { xid, message, lost })
     }
 }
 
@@ -463,7 +463,7 @@ fn reported(f: &FlowStats) -> Reported {
     // This very flow: what has taken its place since is not meant.
     let cookie = (f.cookie, u64::MAX);
     let command = flow::command::DELETE_STRICT;
-    say(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
+    send(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
     Reported {
         cookie: Cookie(f.cookie),
         key: key(f.table_id, &f.matching, f.priority),

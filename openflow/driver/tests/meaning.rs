@@ -56,7 +56,7 @@ impl Pair {
         pair.talk(out, &|m| m);
         let mut out = Output::default();
         let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing };
-        pair.driver.carry_out(sync, pair.now, &mut out);
+        pair.driver.execute(sync, pair.now, &mut out);
         pair.talk(out, &|m| m);
         assert_eq!(pair.switch.errors, [], "the switch takes every rule");
         pair.sent.clear();
@@ -81,7 +81,7 @@ impl Pair {
     fn apply(&mut self, txn: u64, add: Vec<Rule>, remove: Vec<RuleKey>) {
         let mut out = Output::default();
         let apply = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(txn), add, remove };
-        self.driver.carry_out(apply, self.now, &mut out);
+        self.driver.execute(apply, self.now, &mut out);
         self.talk(out, &|m| m);
     }
 
@@ -738,7 +738,7 @@ fn a_switch_that_refuses_metadata_is_told_of() {
         let mut out = Output::default();
         let apply =
             Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![asked], remove: Vec::new() };
-        pair.driver.carry_out(apply, pair.now, &mut out);
+        pair.driver.execute(apply, pair.now, &mut out);
         let sent = messages(&out.bytes);
         let about = sent.iter().find(|m| m[1] == 14).expect("a FLOW_MOD");
         pair.driver.on_message(&error(kind, code, about), pair.now, &mut out).expect("understood");

@@ -82,7 +82,7 @@ impl Polled {
                     rules: rules(),
                     leave: Leave::Nothing,
                 };
-                driver.carry_out(effect, Time::ZERO, &mut out);
+                driver.execute(effect, Time::ZERO, &mut out);
             }
             for message in messages(&switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO)) {
                 driver.on_message(&message, Time::ZERO, &mut out).expect("all is well");
@@ -143,7 +143,7 @@ fn a_short_error_refuses_what_it_is_about() {
         let mut out = Output::default();
         let rule = Rule { key: RuleKey { priority: 77, ..rules()[0].key }, ..rules()[0].clone() };
         let effect = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![rule], remove: vec![] };
-        polled.driver.carry_out(effect, polled.now, &mut out);
+        polled.driver.execute(effect, polled.now, &mut out);
         let sent = messages(&out.bytes);
         let xid = |m: &[u8]| u32::from_be_bytes([m[4], m[5], m[6], m[7]]);
         polled.hear(&message(version, 1, xid(&sent[0]), &[]));

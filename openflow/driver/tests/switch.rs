@@ -75,7 +75,7 @@ impl Pair {
     }
 
     fn effect(&mut self, effect: Effect) -> Result<Vec<Event>, DriverError> {
-        self.driver.carry_out(effect, self.now, &mut self.out);
+        self.driver.execute(effect, self.now, &mut self.out);
         self.talk()
     }
 
@@ -427,12 +427,12 @@ fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
     // A stranger is known by its first bytes: OFPET_HELLO_FAILED.
     let mut pair = Pair::new(header::V10);
     pair.out.bytes.clear();
-    let error = pair.driver.on_beginning(b"GET / HT", &mut pair.out).expect_err("no HELLO");
+    let error = pair.driver.on_partial(b"GET / HT", &mut pair.out).expect_err("no HELLO");
     assert!(error.to_string().contains("let only switches"), "{error}");
     assert!(matches!(errors(&pair.out.bytes)[..], [(0, 0, _)]));
     let mut pair = Pair::new(header::V10);
-    assert_eq!(pair.driver.on_beginning(&[4], &mut pair.out), Ok(()), "a HELLO may come in pieces");
-    assert_eq!(pair.driver.on_beginning(&[4, 0, 0], &mut pair.out), Ok(()));
+    assert_eq!(pair.driver.on_partial(&[4], &mut pair.out), Ok(()), "a HELLO may come in pieces");
+    assert_eq!(pair.driver.on_partial(&[4, 0, 0], &mut pair.out), Ok(()));
 }
 
 #[test]
@@ -582,7 +582,7 @@ fn what_is_let_go_waits_for_changes_under_way() {
         let leave = Leave::Unknown { but: Default::default() };
         let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: Vec::new(), leave };
         pair.effect(sync).expect("a sync");
-        pair.driver.carry_out(
+        pair.driver.execute(
             apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new()),
             pair.now,
             &mut pair.out,

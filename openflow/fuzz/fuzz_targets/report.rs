@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
         cookie: Cookie::new(Owner::Fabric, 0),
     };
     let rules = vec![rule(1), rule(2)];
-    driver.carry_out(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }, now, &mut out);
+    driver.execute(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }, now, &mut out);
     // Pieces: the type, the transaction id, how long, and the body.
     while let [kind, xid, length, after @ ..] = rest {
         let (body, after) = after.split_at(after.len().min(usize::from(*length)));

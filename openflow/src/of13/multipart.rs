@@ -8,7 +8,7 @@ use super::stats::{
 };
 use super::switch::Experimenter;
 use super::table_features::TableFeatures;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Pad, Reader, Wire};
 use serde::Serialize;
 
@@ -52,7 +52,7 @@ macro_rules! multipart {
                 let (kind, flags, pad): (u16, u16, Pad<4>) = (r.get()?, r.get()?, r.get()?);
                 let body = match kind {
                     $($kind => multipart!(@read r, $name::$variant $(, $body)?),)*
-                    _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_STAT)),
+                    _ => return Err(at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_STAT)),
                 };
                 Ok($message { flags, pad, body })
             }

@@ -1,6 +1,6 @@
 //! OXM fields (section 7.2.3): the 40 of class OFPXMC_OPENFLOW_BASIC by name, fields of other classes as bytes.
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Reader, Wire};
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -97,8 +97,8 @@ numbers! {
 fn value<T: Wire + Number>(r: &mut Reader<'_>, bits: u32) -> Result<T, DecodeError> {
     let value: T = r.get()?;
     if bits < 128 && value.number() >> bits != 0 {
-        let problem = Problem::Unknown { value: u32::try_from(value.number()).unwrap_or(u32::MAX) };
-        return Err(r.blamed(problem, Blame::BAD_MATCH_VALUE));
+        let problem = DecodeErrorKind::Unknown { value: u32::try_from(value.number()).unwrap_or(u32::MAX) };
+        return Err(r.blamed(problem, OfErrorCode::BAD_MATCH_VALUE));
     }
     Ok(value)
 }
@@ -132,7 +132,7 @@ macro_rules! plain {
                 if !has_mask {
                     return value(r, bits);
                 }
-                let refused = r.blamed(Problem::Mask, Blame::BAD_MATCH_MASK);
+                let refused = r.blamed(DecodeErrorKind::Mask, OfErrorCode::BAD_MATCH_MASK);
                 if !r.is_tolerant() {
                     return Err(refused);
                 }
@@ -171,7 +171,7 @@ impl<T: Wire + Number> Slot for Masked<T> {
             Some(mask) if r.is_tolerant() => {
                 Ok(Masked { value: T::of(found.number() & mask.number()), mask: Some(mask) })
             }
-            Some(_) => Err(at.blamed(Problem::Mask, Blame::BAD_WILDCARDS)),
+            Some(_) => Err(at.blamed(DecodeErrorKind::Mask, OfErrorCode::BAD_WILDCARDS)),
             None => Ok(Masked { value: found, mask: None }),
         }
     }
@@ -250,7 +250,7 @@ macro_rules! fields {
             fn read_basic(r: &mut Reader<'_>, number: u8, has_mask: bool) -> Result<Field, DecodeError> {
                 match number {
                     $($number => Ok(Field::$name(Slot::read_slot(r, has_mask, $bits)?)),)*
-                    _ => Err(r.blamed(Problem::Unknown { value: number.into() }, Blame::BAD_FIELD)),
+                    _ => Err(r.blamed(DecodeErrorKind::Unknown { value: number.into() }, OfErrorCode::BAD_FIELD)),
                 }
             }
 
@@ -362,7 +362,7 @@ impl Wire for Field {
                 Ok(field) => return Ok(field),
             }
         } else if class == EXPERIMENTER && length < 4 && !r.is_tolerant() {
-            return Err(at.error(Problem::Length { length: length.into() }));
+            return Err(at.error(DecodeErrorKind::Length { length: length.into() }));
         }
         Ok(Field::Other { class, number, has_mask, body: body.get()? })
     }

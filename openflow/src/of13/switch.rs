@@ -1,7 +1,7 @@
 //! What is about the switch as a whole: OFPT_HELLO (section 7.5.1), OFPT_ERROR (7.5.4), OFPT_EXPERIMENTER (7.5.5),
 //! OFPT_FEATURES_REPLY (7.3.1), the configuration (7.3.2), OFPT_TABLE_MOD (7.3.3), roles (7.3.9) and OFPT_SET_ASYNC (7.3.10).
 
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 use tandem_model::Dpid;
@@ -33,7 +33,7 @@ impl Wire for HelloElement {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (kind, length) = (r.peek16(0)?, usize::from(r.peek16(2)?));
         if length < 4 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut e = r.sub(length)?;
         r.skip_padding(length)?;

@@ -9,7 +9,7 @@
 pub mod multipart;
 pub mod switch;
 
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::header;
 use std::time::Duration;
 use tandem_model::Time;
@@ -99,7 +99,7 @@ pub enum Incoming<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Greeting { since: Time },
+    Handshake { since: Time },
     Open { version: u8, heard: Time, asked: Option<Time> },
 }
 
@@ -120,7 +120,7 @@ impl Session {
         own.sort_unstable();
         own.dedup();
         let highest = own.last().copied().unwrap_or(header::V10);
-        let mut session = Session { cfg, own, state: State::Greeting { since: now }, last_xid: 0 };
+        let mut session = Session { cfg, own, state: State::Handshake { since: now }, last_xid: 0 };
         let bitmap = session.own.iter().filter(|v| **v < 32).fold(0u32, |b, v| b | 1 << v);
         // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be ignored.
         let xid = session.next_xid();
@@ -137,7 +137,7 @@ impl Session {
     /// The agreed version byte.
     pub fn version(&self) -> Option<u8> {
         match self.state {
-            State::Greeting { .. } => None,
+            State::Handshake { .. } => None,
             State::Open { version, .. } => Some(version),
         }
     }
@@ -163,7 +163,7 @@ impl Session {
         };
         let xid = u32::from_be_bytes([*x0, *x1, *x2, *x3]);
         match &mut self.state {
-            State::Greeting { .. } => self.greeted(*version, *kind, xid, &message[8..], now, out),
+            State::Handshake { .. } => self.greeted(*version, *kind, xid, &message[8..], now, out),
             State::Open { version: agreed, heard, asked } => {
                 (*heard, *asked) = (now, None);
                 let agreed = *agreed;
@@ -171,7 +171,7 @@ impl Session {
                     // A late or second HELLO changes nothing.
                     kind::HELLO => Ok(Incoming::Handled),
                     _ if *version != agreed => {
-                        error(out, agreed, message, Blame::BAD_VERSION);
+                        error(out, agreed, message, OfErrorCode::BAD_VERSION);
                         Err(SessionError::WrongVersion { got: *version, agreed })
                     }
                     kind::ECHO_REQUEST => {
@@ -246,9 +246,9 @@ impl Session {
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
-    pub fn on_beginning(&self, start: &[u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
+    pub fn on_partial(&self, start: &[u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
         match (self.state, start) {
-            (State::Greeting { .. }, [version, kind, ..]) if *kind > kind::ERROR => {
+            (State::Handshake { .. }, [version, kind, ..]) if *kind > kind::ERROR => {
                 Err(self.no_hello(*version, *kind, xid_of(start), out))
             }
             _ => Ok(()),
@@ -256,8 +256,8 @@ impl Session {
     }
 
     /// Answers a message (or what should have been one) with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
-    pub fn refuse(&self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
-        error(out, self.spoken(message.first().copied().unwrap_or_default()), message, blame);
+    pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
+        error(out, self.spoken(message.first().copied().unwrap_or_default()), message, of_error);
     }
 
     /// Tells the peer in words why this side closes the connection: OFPET_HELLO_FAILED, OFPHFC_EPERM, whose data is a text (OF 1.0
@@ -280,7 +280,7 @@ impl Session {
     /// When `on_deadline` has to be called next.
     pub fn next_deadline(&self) -> Time {
         match self.state {
-            State::Greeting { since } => since + self.cfg.hello_timeout,
+            State::Handshake { since } => since + self.cfg.hello_timeout,
             State::Open { heard, asked: None, .. } => heard + self.cfg.idle,
             State::Open { asked: Some(asked), .. } => asked + self.cfg.echo_timeout,
         }
@@ -295,7 +295,7 @@ impl Session {
             return Ok(());
         }
         match self.state {
-            State::Greeting { .. } => Err(SessionError::HelloTimeout(self.cfg.hello_timeout)),
+            State::Handshake { .. } => Err(SessionError::HelloTimeout(self.cfg.hello_timeout)),
             State::Open { asked: Some(_), .. } => Err(SessionError::EchoTimeout(self.cfg.echo_timeout)),
             State::Open { asked: None, .. } => {
                 self.probe(now, out);
@@ -327,9 +327,9 @@ fn xid_of(message: &[u8]) -> u32 {
 }
 
 /// OFPT_ERROR about a message, of which 64 bytes go back.
-fn error(out: &mut Vec<u8>, version: u8, message: &[u8], blame: Blame) {
+fn error(out: &mut Vec<u8>, version: u8, message: &[u8], of_error: OfErrorCode) {
     let start = &message[..message.len().min(64)];
-    let body = [&blame.kind.to_be_bytes()[..], &blame.code.to_be_bytes(), start].concat();
+    let body = [&of_error.kind.to_be_bytes()[..], &of_error.code.to_be_bytes(), start].concat();
     put(out, version, kind::ERROR, xid_of(message), &body);
 }
 

@@ -6,7 +6,7 @@
 
 use super::multipart::Assembly;
 use super::{Config, Incoming, Session, SessionError, error};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::multipart::{REQUEST_MORE, RequestBody};
 use crate::of13::table_features::TableFeatures;
 use crate::wire::Pad;
@@ -108,7 +108,7 @@ impl SwitchSession {
         let (xid, asked) = match AnyMessage::decode(message) {
             Ok(asked) => asked,
             Err(bad) => {
-                self.refuse(message, bad.blame, out);
+                self.refuse(message, bad.of_error, out);
                 return Ok(Asked::Handled);
             }
         };
@@ -143,7 +143,7 @@ impl SwitchSession {
                 | of13::Message::RoleReply(_)
                 | of13::Message::GetAsyncReply(_),
             ) => {
-                self.refuse(message, Blame::BAD_TYPE, out);
+                self.refuse(message, OfErrorCode::BAD_TYPE, out);
                 return Ok(Asked::Handled);
             }
             other => return Ok(Asked::Message(xid, other)),
@@ -154,9 +154,9 @@ impl SwitchSession {
     }
 
     /// Answers a message with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
-    pub fn refuse(&self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
+    pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
         if let Some(version) = self.version() {
-            error(out, version, message, blame);
+            error(out, version, message, of_error);
         }
     }
 
@@ -177,7 +177,7 @@ impl SwitchSession {
                 Ok(Some(whole)) => *tables = whole,
                 Ok(None) => return Asked::Handled,
                 Err(_) => {
-                    self.refuse(message, Blame::MULTIPART_OVERFLOW, out);
+                    self.refuse(message, OfErrorCode::MULTIPART_OVERFLOW, out);
                     return Asked::Handled;
                 }
             }

@@ -19,11 +19,11 @@ pub use settings::{
 };
 
 use crate::AnyMessage;
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13;
 use crate::session::SessionError;
 use crate::session::switch::{Asked, Identity, SwitchSession};
-use crate::table::{Adding, Flow, Op, Outcome, Pipeline, TableError, is_fragment};
+use crate::table::{AddOptions, Flow, Op, Outcome, Pipeline, TableError, is_fragment};
 use conn::Conn;
 use outgoing::{Outgoing, Outside};
 use ports::State;
@@ -43,7 +43,7 @@ const ACTIONS10: u32 = 0xfff;
 /// OFPC_FRAG_DROP, in both versions.
 const FRAGMENTS_DROP: u16 = 1;
 /// OFPET_BAD_REQUEST, OFPBRC_IS_SLAVE (1.3).
-const IS_SLAVE: Blame = Blame { kind: 1, code: 10 };
+const IS_SLAVE: OfErrorCode = OfErrorCode { kind: 1, code: 10 };
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl Switch {
     /// When there is no room.
     pub fn add_flow(&mut self, table: u8, flow: Flow) -> Result<(), TableError> {
         let table = self.pipeline.tables.get_mut(usize::from(table)).ok_or(TableError::Full(0))?;
-        table.add(flow, Adding::default())
+        table.add(flow, AddOptions::default())
     }
 
     /// Its configuration.
@@ -208,9 +208,9 @@ impl Switch {
     }
 
     /// Answers a message with an error.
-    fn refuse(&self, blame: Blame, turn: &mut Turn<'_>) {
+    fn refuse(&self, of_error: OfErrorCode, turn: &mut Turn<'_>) {
         if let Some(conn) = self.outside.conns.list.get(turn.conn) {
-            conn.session.refuse(turn.message, blame, turn.out);
+            conn.session.refuse(turn.message, of_error, turn.out);
         }
     }
 
@@ -222,8 +222,8 @@ impl Switch {
         match self.outside.buffers.take(buffer) {
             // What the message says of the port counts: it may be another one.
             Ok((_, frame)) => Some(frame),
-            Err(blame) => {
-                self.refuse(blame, turn);
+            Err(of_error) => {
+                self.refuse(of_error, turn);
                 None
             }
         }
@@ -258,7 +258,7 @@ impl Switch {
         }
         match self.outside.buffers.take(buffer) {
             Ok((in_port, mut frame)) => self.through(in_port, &mut frame, turn.now, turn.sink),
-            Err(blame) => self.refuse(blame, turn),
+            Err(of_error) => self.refuse(of_error, turn),
         }
     }
 
@@ -358,10 +358,10 @@ impl Switch {
         turn: &mut Turn<'_>,
     ) {
         let Some(state) = self.outside.ports.get_mut(number) else {
-            return self.refuse(Blame { kind, code: 0 }, turn);
+            return self.refuse(OfErrorCode { kind, code: 0 }, turn);
         };
         if state.port.mac != mac {
-            return self.refuse(Blame { kind, code: 1 }, turn);
+            return self.refuse(OfErrorCode { kind, code: 1 }, turn);
         }
         let mask = mask & known;
         let before = state.config;

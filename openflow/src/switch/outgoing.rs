@@ -1,11 +1,11 @@
 //! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN, PORT_STATUS, FLOW_REMOVED.
 
 use super::buffers::{Buffers, NO_BUFFER};
-use super::conn::{Conns, Unasked};
+use super::conn::{AsyncMessage, Conns};
 use super::ports::{PortList, State, narrow};
 use super::settings::{Sink, config};
-use crate::table::control::{Removed, removed10, removed13};
-use crate::table::{Egress, Gone, Leaving, Reason};
+use crate::table::mod_handlers::{Removed, removed10, removed13};
+use crate::table::{Egress, EgressPacket, Reason, RemovedReason};
 use crate::wire::Pad;
 use crate::{header, of10, of13};
 use tandem_model::Time;
@@ -102,7 +102,7 @@ impl Outside {
         for at in 0..self.conns.list.len() {
             let conn = &mut self.conns.list[at];
             let Some(version) = conn.session.version().filter(|v| takes(*v)) else { continue };
-            if !conn.hears(Unasked::PacketIn(packet.reason)) {
+            if !conn.hears(AsyncMessage::PacketIn(packet.reason)) {
                 continue;
             }
             let asked = max_len.unwrap_or(conn.miss_send_len);
@@ -142,7 +142,7 @@ impl Outside {
     /// Tells every controller that wants to hear it of a port.
     pub(super) fn port_status(&mut self, port: &State, reason: u8, sink: &mut dyn Sink) {
         for conn in &mut self.conns.list {
-            if !conn.hears(Unasked::PortStatus(reason)) {
+            if !conn.hears(AsyncMessage::PortStatus(reason)) {
                 continue;
             }
             self.bytes.clear();
@@ -165,13 +165,13 @@ impl Outside {
     pub(super) fn removed(&mut self, gone: &[Removed], now: Time, sink: &mut dyn Sink) {
         for removed in gone {
             let reason = match removed.reason {
-                Gone::Idle => 0,
-                Gone::Hard => 1,
-                Gone::Deleted => 2,
-                Gone::Group => 3,
+                RemovedReason::Idle => 0,
+                RemovedReason::Hard => 1,
+                RemovedReason::Deleted => 2,
+                RemovedReason::Group => 3,
             };
             for conn in &mut self.conns.list {
-                if !conn.hears(Unasked::FlowRemoved(reason)) {
+                if !conn.hears(AsyncMessage::FlowRemoved(reason)) {
                     continue;
                 }
                 self.bytes.clear();
@@ -199,7 +199,7 @@ pub(super) struct Outgoing<'a> {
 
 impl Egress for Outgoing<'_> {
     #[inline]
-    fn leave(&mut self, how: &Leaving, frame: &[u8]) {
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         if how.port != of13::port::CONTROLLER {
             if let Some(port) = self.outside.ports.get_mut(how.port)
                 && port.sends()

@@ -3,7 +3,7 @@
 
 use super::key::{FieldId, FlowKey};
 use super::ops::{Op, Unsupported};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::matching::needs_met;
 use crate::of13::oxm::{BASIC, VLAN_PRESENT};
 use crate::of13::{Action, Field, Instruction, Masked, Match};
@@ -73,7 +73,7 @@ impl Given {
             return Ok(());
         }
         let what = format!("{action:?} on packets that may not have what it changes: the match must say it");
-        Err(Unsupported::new(what, Blame::MATCH_INCONSISTENT))
+        Err(Unsupported::new(what, OfErrorCode::MATCH_INCONSISTENT))
     }
 
     fn action(&mut self, action: &Action) -> Result<(), Unsupported> {

@@ -26,7 +26,7 @@ pub enum Reason {
 
 /// How a packet leaves the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leaving {
+pub struct EgressPacket {
     /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are already real ports.
     pub port: u32,
     /// By which queue; [`NO_QUEUE`] where none was set.
@@ -48,7 +48,7 @@ pub struct Leaving {
 /// Takes what leaves the pipeline.
 pub trait Egress {
     /// A packet leaves. The bytes are only lent.
-    fn leave(&mut self, how: &Leaving, frame: &[u8]);
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]);
 }
 
 /// One step of a decision. Places in tables are those of one generation of the pipeline.
@@ -111,7 +111,7 @@ pub(super) struct On<'a> {
 }
 
 /// See the module.
-pub(super) struct Run<'a, E: Egress> {
+pub(super) struct Executor<'a, E: Egress> {
     pub(super) on: On<'a>,
     /// The packet as it came, changed in place as long as it keeps its length.
     came: &'a mut [u8],
@@ -131,9 +131,9 @@ pub(super) struct Run<'a, E: Egress> {
     reason: Reason,
 }
 
-impl<'a, E: Egress> Run<'a, E> {
+impl<'a, E: Egress> Executor<'a, E> {
     pub(super) fn new(on: On<'a>, frame: &'a mut [u8], in_port: u32, now: Time, egress: &'a mut E) -> Self {
-        Run {
+        Executor {
             on,
             came: frame,
             moved: false,
@@ -352,7 +352,7 @@ impl<'a, E: Egress> Run<'a, E> {
     }
 
     fn controller(&mut self, max_len: u16, reason: Reason) {
-        let how = Leaving {
+        let how = EgressPacket {
             port: port13::CONTROLLER,
             queue: self.queue,
             max_len,
@@ -368,7 +368,7 @@ impl<'a, E: Egress> Run<'a, E> {
 
     #[inline]
     fn output(&mut self, port: u32) {
-        let how = |port| Leaving {
+        let how = |port| EgressPacket {
             port,
             queue: self.queue,
             max_len: NO_BUFFER,

@@ -1,17 +1,17 @@
 //! One flow table: additions, changes and deletions, strict or not, the overlap check, priorities, time-outs and counters (OF 1.0 sections
 //! 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
 
-use super::criteria::Criteria;
 use super::index::{Index, Place};
 use super::instructions::Instructions;
 use super::key::FlowKey;
+use super::match_fields::Criteria;
 use crate::{of10, of13};
 use std::time::Duration;
 use tandem_model::Time;
 
 /// How a controller worded a flow, so that it can be reported in the same words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Wording {
+pub enum WireForm {
     /// No controller did.
     #[default]
     None,
@@ -50,7 +50,7 @@ pub struct Flow {
     /// When it matched last (or was added).
     pub used: Time,
     /// How it was said.
-    pub wording: Wording,
+    pub wording: WireForm,
 }
 
 impl Flow {
@@ -70,14 +70,14 @@ impl Flow {
             bytes: 0,
             added: now,
             used: now,
-            wording: Wording::None,
+            wording: WireForm::None,
         }
     }
 
     /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4). In OpenFlow 1.0 that is
     /// a flow like any other.
     pub fn is_miss(&self) -> bool {
-        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, Wording::V10(..))
+        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, WireForm::V10(..))
     }
 
     /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
@@ -88,7 +88,7 @@ impl Flow {
 
 /// How a flow is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Adding {
+pub struct AddOptions {
     /// Refuse it if a packet may match both it and another flow of the same priority (OFPFF_CHECK_OVERLAP).
     pub check_overlap: bool,
     /// A flow with the same match and priority hands its counters on (OF 1.3.5 section 6.4, without OFPFF_RESET_COUNTS); else they start
@@ -104,12 +104,12 @@ pub struct Change {
     /// Whether the counters start anew (OFPFF_RESET_COUNTS of 1.3).
     pub reset_counts: bool,
     /// How it was said; the match in it is not looked at.
-    pub wording: Wording,
+    pub wording: WireForm,
 }
 
 /// Why a flow went (OFPRR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum RemovedReason {
     /// No packet for its idle time-out.
     Idle,
     /// Its hard time-out.
@@ -266,7 +266,7 @@ impl FlowTable {
     ///
     /// # Errors
     /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
-    pub fn add(&mut self, mut flow: Flow, how: Adding) -> Result<(), TableError> {
+    pub fn add(&mut self, mut flow: Flow, how: AddOptions) -> Result<(), TableError> {
         if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
         {
@@ -317,10 +317,10 @@ impl FlowTable {
                 (flow.packets, flow.bytes) = (0, 0);
             }
             match (&mut flow.wording, &change.wording) {
-                (Wording::V10(_, old), Wording::V10(_, new)) => old.clone_from(new),
-                (Wording::V13(_, old), Wording::V13(_, new)) => old.clone_from(new),
+                (WireForm::V10(_, old), WireForm::V10(_, new)) => old.clone_from(new),
+                (WireForm::V13(_, old), WireForm::V13(_, new)) => old.clone_from(new),
                 // Half of it was said in one version, half in another: no version has words for the whole.
-                (wording, _) => *wording = Wording::None,
+                (wording, _) => *wording = WireForm::None,
             }
             count += 1;
         }
@@ -432,14 +432,14 @@ impl FlowTable {
     }
 
     /// Takes out the flows whose time is up, with the reason. A hard time-out counts before an idle one.
-    pub fn expire(&mut self, now: Time) -> Vec<(Flow, Gone)> {
+    pub fn expire(&mut self, now: Time) -> Vec<(Flow, RemovedReason)> {
         if self.earliest.is_none_or(|at| at > now) {
             return Vec::new();
         }
         let up = |since: Time, limit: Duration| !limit.is_zero() && now.since(since) >= limit;
         let reason = |f: &Flow| match (up(f.added, f.hard), up(f.used, f.idle)) {
-            (true, _) => Some(Gone::Hard),
-            (_, true) => Some(Gone::Idle),
+            (true, _) => Some(RemovedReason::Hard),
+            (_, true) => Some(RemovedReason::Idle),
             _ => None,
         };
         let gone = self.take_out(|f| reason(f).is_some());

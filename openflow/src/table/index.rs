@@ -1,8 +1,8 @@
 //! Finds flows without a look at each: flows that look at the same bits of the same fields stand together, and among them the one for a
 //! packet is found by its bits.
 
-use super::criteria::Criteria;
 use super::key::{FieldId, FlowKey};
+use super::match_fields::Criteria;
 use std::collections::BTreeMap;
 
 /// A flow's place in the order in which a table tries its flows: the smaller comes first.

@@ -2,7 +2,7 @@
 //! 5.9 to 5.12), made from either version's.
 
 use super::ops::{Op, Unsupported, no_table, ops10, ops13};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::port as port13;
 use crate::{of10, of13};
 
@@ -89,7 +89,10 @@ impl Instructions {
             let same =
                 |other: &Instruction| std::mem::discriminant(other) == std::mem::discriminant(instruction);
             if instructions[..at].iter().any(same) {
-                return Err(Unsupported::new("the same instruction twice", Blame::UNSUPPORTED_INSTRUCTION));
+                return Err(Unsupported::new(
+                    "the same instruction twice",
+                    OfErrorCode::UNSUPPORTED_INSTRUCTION,
+                ));
             }
             match instruction {
                 Instruction::GotoTable(table, _) => out.goto = Some(*table),
@@ -99,11 +102,11 @@ impl Instructions {
                 Instruction::ClearActions(_) => out.clear = true,
                 Instruction::Experimenter { .. } => {
                     let what = format!("{instruction:?}");
-                    return Err(Unsupported::new(what, Blame::BAD_INSTRUCTION_EXPERIMENTER));
+                    return Err(Unsupported::new(what, OfErrorCode::BAD_INSTRUCTION_EXPERIMENTER));
                 }
                 Instruction::Other { kind, .. } => {
                     let what = format!("an instruction of type {kind}");
-                    return Err(Unsupported::new(what, Blame::UNKNOWN_INSTRUCTION));
+                    return Err(Unsupported::new(what, OfErrorCode::UNKNOWN_INSTRUCTION));
                 }
                 Instruction::Meter(meter) => out.meter = Some(*meter),
             }

@@ -2,7 +2,7 @@
 //! 1.3 match (OXM fields, prerequisites checked).
 
 use super::key::{FieldId, FlowKey};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of10::matching::{VLAN_NONE, wildcard};
 use crate::of13::matching::MatchError;
 use crate::{of10, of13};
@@ -20,11 +20,11 @@ pub enum CriteriaError {
 
 impl CriteriaError {
     /// What to answer (OF 1.3.5 section 7.5.4.5).
-    pub fn blame(&self) -> Blame {
+    pub fn of_error(&self) -> OfErrorCode {
         match self {
-            CriteriaError::Match(MatchError::Duplicate(_)) => Blame::DUPLICATE_FIELD,
-            CriteriaError::Match(MatchError::Prerequisite(_)) => Blame::BAD_PREREQUISITE,
-            CriteriaError::Unsupported(_) => Blame::BAD_FIELD,
+            CriteriaError::Match(MatchError::Duplicate(_)) => OfErrorCode::DUPLICATE_FIELD,
+            CriteriaError::Match(MatchError::Prerequisite(_)) => OfErrorCode::BAD_PREREQUISITE,
+            CriteriaError::Unsupported(_) => OfErrorCode::BAD_FIELD,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One action in one form for both versions, made from either's (OF 1.0 section 3.3, OF 1.3.5 sections 5.10 to 5.12 and 7.2.5).
 
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::{of10, of13};
 
 /// Port numbers as OpenFlow 1.3 has them; 1.0's reserved ones are translated.
@@ -180,10 +180,13 @@ impl Op {
             Action::CopyTtlIn(_) => Op::CopyTtlIn,
             Action::SetField(field) => return setting(field),
             Action::Experimenter { .. } => {
-                return Err(Unsupported::new(format!("{action:?}"), Blame::BAD_ACTION_EXPERIMENTER));
+                return Err(Unsupported::new(format!("{action:?}"), OfErrorCode::BAD_ACTION_EXPERIMENTER));
             }
             Action::Other { kind, .. } => {
-                return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
+                return Err(Unsupported::new(
+                    format!("an action of type {kind}"),
+                    OfErrorCode::BAD_ACTION_TYPE,
+                ));
             }
         };
         Ok((op, None))
@@ -197,12 +200,12 @@ pub struct Unsupported {
     /// Which.
     pub what: String,
     /// What to answer.
-    pub blame: Blame,
+    pub of_error: OfErrorCode,
 }
 
 impl Unsupported {
-    pub(super) fn new(what: impl Into<String>, blame: Blame) -> Unsupported {
-        Unsupported { what: what.into(), blame }
+    pub(super) fn new(what: impl Into<String>, of_error: OfErrorCode) -> Unsupported {
+        Unsupported { what: what.into(), of_error }
     }
 }
 
@@ -211,7 +214,7 @@ fn tag(kind: u16, kinds: &[u16], what: &str) -> Result<u16, Unsupported> {
     if kinds.contains(&kind) {
         return Ok(kind);
     }
-    Err(Unsupported::new(format!("pushing a {what} of type {kind:#06x}"), Blame::BAD_ACTION_ARGUMENT))
+    Err(Unsupported::new(format!("pushing a {what} of type {kind:#06x}"), OfErrorCode::BAD_ACTION_ARGUMENT))
 }
 
 /// Sending to a port by its OpenFlow 1.3 number: a physical one, or a reserved one with a meaning here. There is no switch without
@@ -222,7 +225,7 @@ fn sending(port: u32, max_len: u16) -> Result<Op, Unsupported> {
         1..=port13::MAX | port13::IN_PORT | port13::TABLE | port13::FLOOD | port13::ALL | port13::LOCAL => {
             Ok(Op::Output(port))
         }
-        _ => Err(Unsupported::new(format!("sending to port {port:#x}"), Blame::BAD_OUT_PORT)),
+        _ => Err(Unsupported::new(format!("sending to port {port:#x}"), OfErrorCode::BAD_OUT_PORT)),
     }
 }
 
@@ -242,7 +245,7 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
         // Section 7.2.5: the bit that says that there is a tag must be set.
         Field::VlanVid(v) if v.value & of13::oxm::VLAN_PRESENT == 0 => {
             let what = format!("setting VLAN_VID to {:#x}, without OFPVID_PRESENT", v.value);
-            return Err(Unsupported::new(what, Blame::BAD_SET_ARGUMENT));
+            return Err(Unsupported::new(what, OfErrorCode::BAD_SET_ARGUMENT));
         }
         Field::VlanVid(v) => Op::SetVlanVid(v.value & 0xfff),
         Field::VlanPcp(v) => Op::SetVlanPcp(*v),
@@ -286,10 +289,10 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
         Field::TunnelId(t) => Op::SetTunnelId(t.value.to_be_bytes()),
         // They are not the packet's (section 7.2.5): where it came in, what tables write, what is derived from several headers.
         Field::InPort(_) | Field::InPhyPort(_) | Field::Metadata(_) | Field::Ipv6Exthdr(_) => {
-            return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
+            return Err(Unsupported::new(format!("setting {field:?}"), OfErrorCode::BAD_SET_TYPE));
         }
         Field::Other { .. } => {
-            return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
+            return Err(Unsupported::new(format!("setting {field:?}"), OfErrorCode::BAD_SET_TYPE));
         }
     };
     Ok((op, None))
@@ -298,7 +301,10 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
 /// Refuses the way through the first table, which only PACKET_OUT can send.
 pub(super) fn no_table(ops: Vec<Op>) -> Result<Vec<Op>, Unsupported> {
     if ops.contains(&Op::Output(port13::TABLE)) {
-        return Err(Unsupported::new("sending to the first table from a flow or group", Blame::BAD_OUT_PORT));
+        return Err(Unsupported::new(
+            "sending to the first table from a flow or group",
+            OfErrorCode::BAD_OUT_PORT,
+        ));
     }
     Ok(ops)
 }
@@ -323,7 +329,7 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
                 ops.extend([
                     Op::SetQueue(*queue_id),
                     sending(wide(*port), of13::action::NO_BUFFER)?,
-                    Op::SetQueue(super::run::NO_QUEUE),
+                    Op::SetQueue(super::executor::NO_QUEUE),
                 ]);
             }
             Action::SetVlanVid(v, _) => ops.push(Op::SetVlanVid(*v)),
@@ -338,10 +344,13 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
             Action::SetTpDst(p, _) => ops.push(Op::SetL4Dst(*p)),
             Action::Vendor { vendor, .. } => {
                 let what = format!("an action of vendor {vendor:#x}");
-                return Err(Unsupported::new(what, Blame::BAD_ACTION_EXPERIMENTER));
+                return Err(Unsupported::new(what, OfErrorCode::BAD_ACTION_EXPERIMENTER));
             }
             Action::Other { kind, .. } => {
-                return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
+                return Err(Unsupported::new(
+                    format!("an action of type {kind}"),
+                    OfErrorCode::BAD_ACTION_TYPE,
+                ));
             }
         }
     }

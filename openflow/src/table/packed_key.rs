@@ -11,7 +11,7 @@ mod shape {
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Compact([u64; 8]);
+pub(super) struct PackedKey([u64; 8]);
 
 #[inline]
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -33,13 +33,13 @@ fn eight(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_be_bytes)
 }
 
-impl Compact {
+impl PackedKey {
     /// No packet's: a packet has an Ethernet type, or it has no compact key.
-    pub(super) const NONE: Compact = Compact([0; 8]);
+    pub(super) const NONE: PackedKey = PackedKey([0; 8]);
 
     /// The key of a frame that came in by a port.
     #[inline]
-    pub(super) fn new(frame: &[u8], in_port: u32) -> Option<Compact> {
+    pub(super) fn new(frame: &[u8], in_port: u32) -> Option<PackedKey> {
         let start: &[u8; 14] = frame.first_chunk()?;
         let mac = |at: usize| {
             let high = u64::from(u16::from_be_bytes([start[at], start[at + 1]])) << 32;
@@ -100,7 +100,7 @@ impl Compact {
         }
         key[2] =
             u64::from(in_port) << 32 | u64::from(seen) << 16 | u64::from(class) << 8 | u64::from(protocol);
-        Some(Compact(key))
+        Some(PackedKey(key))
     }
 
     /// A hash of it.
@@ -168,13 +168,13 @@ mod tests {
                 other[at] = value;
                 other.truncate(other.len().saturating_sub(cut));
             }
-            if let (Some(a), Some(b)) = (Compact::new(&frame, 1), Compact::new(&other, 1)) {
+            if let (Some(a), Some(b)) = (PackedKey::new(&frame, 1), PackedKey::new(&other, 1)) {
                 if a == b {
                     prop_assert_eq!(FlowKey::new(&frame, 1), FlowKey::new(&other, 1));
                     prop_assert_eq!(a.hash(), b.hash());
                 }
-                prop_assert_ne!(Compact::new(&frame, 2), Some(a), "the port is part of it");
-                prop_assert_ne!(a, Compact::NONE);
+                prop_assert_ne!(PackedKey::new(&frame, 2), Some(a), "the port is part of it");
+                prop_assert_ne!(a, PackedKey::NONE);
             }
         }
     }

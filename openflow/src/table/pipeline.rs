@@ -2,15 +2,15 @@
 //! 5.12). An OpenFlow 1.0 switch is a pipeline of one table with applied actions only.
 
 use super::cache::{Cache, CacheCounters};
-use super::compact::Compact;
+use super::executor::{Egress, EgressPacket, Executor, On, Reason, Scratch, Step};
 use super::flows::FlowTable;
 use super::groups::{Branch, Groups};
 use super::instructions;
 use super::key::{FieldId, FlowKey};
 use super::meters::Meters;
 use super::ops::Op;
+use super::packed_key::PackedKey;
 use super::ports::Ports;
-use super::run::{Egress, Leaving, On, Reason, Run, Scratch, Step};
 use tandem_model::Time;
 
 /// The most steps that one packet may take. Groups that hand on to several buckets of others could otherwise multiply it without end.
@@ -30,7 +30,7 @@ pub struct Sent {
 
 /// Copies what is sent; a packet whose TTL is used up is not.
 impl Egress for Vec<Sent> {
-    fn leave(&mut self, how: &Leaving, frame: &[u8]) {
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         if how.reason == Reason::InvalidTtl {
             return;
         }
@@ -118,14 +118,14 @@ impl Pipeline {
         if self.cache.is_off() {
             return self.recorded(frame, in_port, now, egress, &mut Recording::off());
         }
-        let Some(key) = Compact::new(frame, in_port) else {
+        let Some(key) = PackedKey::new(frame, in_port) else {
             self.cache.counters.keyless += 1;
             return self.recorded(frame, in_port, now, egress, &mut Recording::off());
         };
         let generation = self.generation();
         let (on, cache) = self.split();
         if let Some(entry) = cache.find(&key, generation) {
-            Run::new(on, frame, in_port, now, egress).replay(&entry.steps);
+            Executor::new(on, frame, in_port, now, egress).replay(&entry.steps);
             return entry.outcome;
         }
         let (place, mut steps) = cache.room(&key, generation);
@@ -148,7 +148,7 @@ impl Pipeline {
         egress: &mut impl Egress,
         record: &mut Recording<'_>,
     ) -> Outcome {
-        let run = Run::new(self.split().0, frame, in_port, now, egress);
+        let run = Executor::new(self.split().0, frame, in_port, now, egress);
         Way::new(run, record).through_tables(in_port)
     }
 
@@ -164,7 +164,7 @@ impl Pipeline {
     ) -> Vec<Vec<u8>> {
         let mut tables = Vec::new();
         let mut record = Recording::off();
-        let mut way = Way::new(Run::new(self.split().0, frame, in_port, now, egress), &mut record);
+        let mut way = Way::new(Executor::new(self.split().0, frame, in_port, now, egress), &mut record);
         way.hash = FlowKey::new(way.run.frame(), in_port).flow_hash();
         for op in ops {
             if *op == Op::Output(crate::of13::port::TABLE) {
@@ -218,7 +218,7 @@ impl<'a> Recording<'a> {
 
 /// A packet's way through tables and groups: which steps it takes.
 struct Way<'a, 'r, 's, E: Egress> {
-    run: Run<'a, E>,
+    run: Executor<'a, E>,
     record: &'r mut Recording<'s>,
     /// Of the packet's flow, where a group may ask for it.
     hash: u64,
@@ -231,7 +231,7 @@ struct Way<'a, 'r, 's, E: Egress> {
 }
 
 impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
-    fn new(run: Run<'a, E>, record: &'r mut Recording<'s>) -> Self {
+    fn new(run: Executor<'a, E>, record: &'r mut Recording<'s>) -> Self {
         Way { run, record, hash: 0, left: MOST_STEPS, metadata: 0, tunnel: 0, carried: false }
     }
 

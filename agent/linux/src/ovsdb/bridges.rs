@@ -55,7 +55,7 @@ impl Ovsdb {
             let mut found = self.find_bridges()?;
             let Difference { operations, kept } = difference(&found, owner, wanted, spared, adopt)?;
             let changed = !operations.is_empty();
-            let Some(target) = self.carry_out(&operations, found.next_cfg)? else { continue };
+            let Some(target) = self.commit(&operations, found.next_cfg)? else { continue };
             if changed || found.cur_cfg < target {
                 self.wait_for_vswitchd(target, limit)?;
                 found = self.find_bridges()?;
@@ -108,7 +108,7 @@ impl Ovsdb {
     }
 
     /// The configuration number to wait for; `None` when a guard has found something else than was read.
-    fn carry_out(&mut self, operations: &[Value], now: i64) -> Result<Option<i64>, Error> {
+    fn commit(&mut self, operations: &[Value], now: i64) -> Result<Option<i64>, Error> {
         if operations.is_empty() {
             return Ok(Some(now));
         }

@@ -54,7 +54,8 @@ impl Netfpga {
             let (config, talk) = found.ok_or("it is not in agent.toml")?;
             Ok(Box::new(CardIo::open(config, talk.clone())?))
         };
-        let soft = Soft::new(config, switches.clone(), "netfpga", mode, Box::new(make)).knowing(known);
+        let soft =
+            Soft::new(config, switches.clone(), "netfpga", mode, Box::new(make)).with_port_status(known);
         Netfpga { soft, switches, talks }
     }
 

@@ -112,7 +112,7 @@ impl Soft {
 
     /// With what others know of the ports of some switches.
     #[must_use]
-    pub fn knowing(mut self, known: BTreeMap<String, Ports>) -> Soft {
+    pub fn with_port_status(mut self, known: BTreeMap<String, Ports>) -> Soft {
         self.known = known;
         self
     }

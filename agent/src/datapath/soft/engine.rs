@@ -12,7 +12,7 @@ use super::connection::{Connection, Target};
 use super::dump::{SwitchDump, flows};
 use super::flow_checkpoint;
 use super::io::PacketIo;
-use super::runtime::{EnginePort, Greeting, Runtime, Wait};
+use super::runtime::{EnginePort, PendingBytes, Runtime, Wait};
 use crate::local_socket;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -237,7 +237,7 @@ impl Core {
                             if matches!(order, Order::End) {
                                 return;
                             }
-                            self.carry_out(order);
+                            self.execute(order);
                             told = true;
                         }
                     }
@@ -299,7 +299,7 @@ impl Core {
     fn opened(&mut self, n: usize) {
         let now = self.runtime.now;
         // What the switch greets with is kept until the connection has its number.
-        let mut first = Greeting::default();
+        let mut first = PendingBytes::default();
         let id = self.switch.connected(now, &mut first);
         let Some(slot) = self.runtime.slots.get_mut(n) else { return };
         slot.connection.open(id, now);
@@ -323,7 +323,7 @@ impl Core {
             return;
         }
         let now = self.runtime.now;
-        let mut first = Greeting::default();
+        let mut first = PendingBytes::default();
         let id = self.switch.connected(now, &mut first);
         match Connection::of(stream, id) {
             Ok(mut connection) => {
@@ -407,7 +407,7 @@ impl Core {
         }
     }
 
-    fn carry_out(&mut self, order: Order) {
+    fn execute(&mut self, order: Order) {
         match order {
             Order::Ports(ports, reply) => {
                 let _ = reply.send(self.set_ports(ports));

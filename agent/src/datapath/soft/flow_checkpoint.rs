@@ -3,10 +3,10 @@
 //! They are FLOW_MOD messages in the words that their controllers chose, one behind the other. Not among them: flows with a time-out (they
 //! come again by themselves) and flows that use a group or a meter (those are the controller's to make first). Counters begin anew.
 
-use super::runtime::Greeting;
+use super::runtime::PendingBytes;
 use tandem_model::Time;
 use tandem_openflow::switch::{Config, Switch};
-use tandem_openflow::table::{Flow, Op, Wording};
+use tandem_openflow::table::{Flow, Op, WireForm};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{framing, header, of10, of13};
 
@@ -20,8 +20,8 @@ pub(super) fn write(switch: &Switch) -> Vec<u8> {
     for (table, flows) in (0u8..).zip(&switch.pipeline().tables) {
         for flow in flows.iter().filter(|f| is_kept(f)) {
             let done = match &flow.wording {
-                Wording::None => continue,
-                Wording::V10(matching, actions) => of10::Message::FlowMod(of10::FlowMod {
+                WireForm::None => continue,
+                WireForm::V10(matching, actions) => of10::Message::FlowMod(of10::FlowMod {
                     matching: matching.clone(),
                     cookie: flow.cookie,
                     command: 0,
@@ -34,7 +34,7 @@ pub(super) fn write(switch: &Switch) -> Vec<u8> {
                     actions: actions.clone(),
                 })
                 .encode(1, &mut out),
-                Wording::V13(matching, instructions) => of13::Message::FlowMod(of13::FlowMod {
+                WireForm::V13(matching, instructions) => of13::Message::FlowMod(of13::FlowMod {
                     cookie: flow.cookie,
                     cookie_mask: 0,
                     table_id: table,
@@ -73,7 +73,7 @@ fn is_kept(flow: &Flow) -> bool {
 /// Puts flows that were kept back, as a controller would. What the switch does not take is left out.
 pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
     for version in [header::V10, header::V13] {
-        let mut sink = Greeting::default();
+        let mut sink = PendingBytes::default();
         let conn = switch.connected(now, &mut sink);
         let hello = [version, 0, 0, 8, 0, 0, 0, 1];
         let mut open = switch.on_message(conn, &hello, now, &mut sink).is_ok();

@@ -194,9 +194,9 @@ impl Sink for Runtime {
 
 /// What a switch sends first on a connection, kept until the connection has its number.
 #[derive(Default)]
-pub(super) struct Greeting(pub(super) Vec<u8>);
+pub(super) struct PendingBytes(pub(super) Vec<u8>);
 
-impl Sink for Greeting {
+impl Sink for PendingBytes {
     fn transmit(&mut self, _port: u32, _queue: u32, _frame: &[u8]) {}
 
     fn send(&mut self, _conn: ConnId, bytes: &[u8]) {

@@ -5,7 +5,7 @@
 
 use super::pieces::{PIECE, Piece};
 use super::{Driver, Output};
-use crate::speaker::Speaker;
+use crate::codec::ProtocolCodec;
 use std::time::Duration;
 use tandem_model::{Event, Rule, RuleAction, RuleKey, Time, TxnId};
 
@@ -111,18 +111,18 @@ impl Driver {
     }
 
     /// One more message of a change.
-    fn put(&mut self, messages: &mut Messages, say: impl FnOnce(&dyn Speaker, u32, &mut Vec<u8>)) {
+    fn put(&mut self, messages: &mut Messages, message: impl FnOnce(&dyn ProtocolCodec, u32, &mut Vec<u8>)) {
         if messages.count == PIECE {
             self.end_piece(messages);
         }
-        let xid = self.say(&mut messages.piece, say);
+        let xid = self.send(&mut messages.piece, message);
         messages.first.get_or_insert(xid);
         messages.count += 1;
     }
 
     /// Puts a barrier behind the messages so far; returns its transaction id.
     fn end_piece(&mut self, messages: &mut Messages) -> u32 {
-        let barrier = self.say(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
+        let barrier = self.send(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
         let bytes = std::mem::take(&mut messages.piece.bytes);
         self.pieces.put(Piece { bytes, barrier, messages: std::mem::take(&mut messages.count) });
         barrier

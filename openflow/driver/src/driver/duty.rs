@@ -55,10 +55,10 @@ impl Driver {
         match duty {
             Duty::Undecided => {}
             // A switch that cannot be told so says everything twice; what it says here is not listened to.
-            Duty::Standby => drop(self.say(out, |s, xid, o| s.set_async(xid, false, o))),
+            Duty::Standby => drop(self.send(out, |s, xid, o| s.set_async(xid, false, o))),
             Duty::Active => {
                 if before == Duty::Standby {
-                    self.say(out, |s, xid, o| s.set_async(xid, true, o));
+                    self.send(out, |s, xid, o| s.set_async(xid, true, o));
                 }
                 self.next_poll = now + self.cfg.poll_period;
                 self.next_lldp = self.cfg.lldp_period.map(|_| now);

@@ -1,11 +1,11 @@
 //! Groups: GROUP_MOD carried out (OF 1.3.5 sections 6.5 and 7.3.4.2), and what is asked about them.
 
 use super::{Refusal, Removed, replies13, span};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::multipart::{MultipartReply, ReplyBody};
 use crate::of13::stats::{Counter, GroupDesc, GroupFeatures, GroupStats};
 use crate::of13::{Bucket, GroupMod, group, port};
-use crate::table::flows::Gone;
+use crate::table::flows::RemovedReason;
 use crate::table::groups::{Branch, Group, Kind, watches};
 use crate::table::instructions;
 use crate::table::ops::{no_table, ops13};
@@ -72,7 +72,10 @@ impl Pipeline {
         }
         if let Some(missing) = buckets.iter().flat_map(Branch::groups).find(|g| self.groups.get(*g).is_none())
         {
-            return Err(Refusal { why: format!("there is no group {missing}"), blame: Blame::BAD_OUT_GROUP });
+            return Err(Refusal {
+                why: format!("there is no group {missing}"),
+                of_error: OfErrorCode::BAD_OUT_GROUP,
+            });
         }
         // A changed group counts on; its buckets are new ones (section 6.5).
         let (packets, bytes, added) = old.map_or((0, 0, now), |g| (g.packets, g.bytes, g.added));
@@ -116,7 +119,7 @@ impl Pipeline {
     fn group_delete(&mut self, id: u32) -> Result<Vec<Removed>, Refusal> {
         if id == group::ALL {
             self.groups.remove(None);
-            return Ok(self.take_out(Gone::Group, |f| f.instructions.groups().next().is_some()));
+            return Ok(self.take_out(RemovedReason::Group, |f| f.instructions.groups().next().is_some()));
         }
         if id > group::MAX {
             return Err(refused(format!("{id:#x} is no group's number"), INVALID_GROUP));
@@ -129,7 +132,7 @@ impl Pipeline {
             return Err(refused(format!("another group hands on to group {id}"), 9));
         }
         self.groups.remove(Some(id));
-        Ok(self.take_out(Gone::Group, |f| f.instructions.sends_to_group(id)))
+        Ok(self.take_out(RemovedReason::Group, |f| f.instructions.sends_to_group(id)))
     }
 
     /// Answers OFPMP_GROUP; OFPG_ALL asks for all.

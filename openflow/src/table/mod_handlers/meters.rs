@@ -5,7 +5,7 @@ use crate::of13::meter::{ALL, BandKind, MAX};
 use crate::of13::multipart::{MultipartReply, ReplyBody};
 use crate::of13::stats::{Counter, MeterConfig, MeterFeatures, MeterStats};
 use crate::of13::{Band, MeterMod};
-use crate::table::flows::Gone;
+use crate::table::flows::RemovedReason;
 use crate::table::meters::{Meter, flag};
 use crate::table::pipeline::Pipeline;
 use crate::wire::Pad;
@@ -65,14 +65,14 @@ impl Pipeline {
     fn meter_delete(&mut self, id: u32) -> Result<Vec<Removed>, Refusal> {
         if id == ALL {
             self.meters.remove(None);
-            return Ok(self.take_out(Gone::Deleted, |f| f.instructions.meter.is_some()));
+            return Ok(self.take_out(RemovedReason::Deleted, |f| f.instructions.meter.is_some()));
         }
         // What is not there cannot be deleted, and that is no fault.
         if self.meters.get(id).is_none() {
             return Ok(Vec::new());
         }
         self.meters.remove(Some(id));
-        Ok(self.take_out(Gone::Deleted, |f| f.instructions.meter == Some(id)))
+        Ok(self.take_out(RemovedReason::Deleted, |f| f.instructions.meter == Some(id)))
     }
 
     fn meters_asked(&self, asked: u32) -> Result<impl Iterator<Item = &Meter>, Refusal> {

@@ -13,11 +13,11 @@ mod v13;
 pub use v10::{removed10, replies10};
 pub use v13::{removed13, replies13};
 
-use super::criteria::CriteriaError;
-use super::flows::{Adding, Change, Filter, Flow, Gone, TableError};
+use super::flows::{AddOptions, Change, Filter, Flow, RemovedReason, TableError};
+use super::match_fields::CriteriaError;
 use super::ops::Unsupported;
 use super::pipeline::Pipeline;
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use std::time::Duration;
 use tandem_model::Time;
 
@@ -28,24 +28,24 @@ pub struct Refusal {
     /// In words.
     pub why: String,
     /// OpenFlow's type and code, of the version that was spoken.
-    pub blame: Blame,
+    pub of_error: OfErrorCode,
 }
 
 impl Refusal {
     fn new(why: impl Into<String>, kind: u16, code: u16) -> Refusal {
-        Refusal { why: why.into(), blame: Blame { kind, code } }
+        Refusal { why: why.into(), of_error: OfErrorCode { kind, code } }
     }
 }
 
 impl From<CriteriaError> for Refusal {
     fn from(error: CriteriaError) -> Refusal {
-        Refusal { blame: error.blame(), why: error.to_string() }
+        Refusal { of_error: error.of_error(), why: error.to_string() }
     }
 }
 
 impl From<Unsupported> for Refusal {
     fn from(error: Unsupported) -> Refusal {
-        Refusal { blame: error.blame, why: error.to_string() }
+        Refusal { of_error: error.of_error, why: error.to_string() }
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Removed {
     /// As it was.
     pub flow: Flow,
     /// Why it went.
-    pub reason: Gone,
+    pub reason: RemovedReason,
 }
 
 /// OFPFF_SEND_FLOW_REM, the same bit in both versions.
@@ -65,7 +65,7 @@ const SEND_FLOW_REM: u16 = 1;
 
 /// One of the five commands, in one form for both versions.
 enum Command {
-    Add(Box<Flow>, Adding),
+    Add(Box<Flow>, AddOptions),
     Modify(Filter, Change),
     Delete(Filter),
 }
@@ -78,7 +78,7 @@ impl Pipeline {
         }
     }
 
-    fn carry_out(&mut self, tables: Tables, command: Command) -> Result<(Vec<Removed>, usize), TableError> {
+    fn execute(&mut self, tables: Tables, command: Command) -> Result<(Vec<Removed>, usize), TableError> {
         let range = self.at(tables);
         let first = range.start;
         let mut removed = Vec::new();
@@ -101,7 +101,7 @@ impl Pipeline {
                     count += gone.len();
                     let table = u8::try_from(first + at).unwrap_or(u8::MAX);
                     let told = gone.into_iter().filter(|f| f.flags & SEND_FLOW_REM != 0);
-                    removed.extend(told.map(|flow| Removed { table, flow, reason: Gone::Deleted }));
+                    removed.extend(told.map(|flow| Removed { table, flow, reason: RemovedReason::Deleted }));
                 }
             }
         }
@@ -120,7 +120,7 @@ impl Pipeline {
     }
 
     /// Takes out flows; those that their controller wants to hear of are returned.
-    fn take_out(&mut self, reason: Gone, takes: impl Fn(&Flow) -> bool) -> Vec<Removed> {
+    fn take_out(&mut self, reason: RemovedReason, takes: impl Fn(&Flow) -> bool) -> Vec<Removed> {
         let mut removed = Vec::new();
         for (at, table) in self.tables.iter_mut().enumerate() {
             let told = table.take_out(&takes).into_iter().filter(|f| f.flags & SEND_FLOW_REM != 0);
@@ -181,12 +181,12 @@ fn sum<'a>(flows: impl Iterator<Item = (u8, &'a Flow)>) -> (u64, u64, u32) {
     })
 }
 
-fn reason(gone: Gone) -> u8 {
+fn reason(gone: RemovedReason) -> u8 {
     match gone {
-        Gone::Idle => 0,
-        Gone::Hard => 1,
-        Gone::Deleted => 2,
-        Gone::Group => 3,
+        RemovedReason::Idle => 0,
+        RemovedReason::Hard => 1,
+        RemovedReason::Deleted => 2,
+        RemovedReason::Group => 3,
     }
 }
 

@@ -6,8 +6,8 @@ use crate::of10::stats::{
     AggregateStats, FlowStats, FlowStatsRequest, REPLY_MORE, ReplyBody, RequestBody, StatsReply, TableStats,
 };
 use crate::of10::{FlowMod, FlowRemoved, port};
-use crate::table::criteria::Criteria;
-use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
+use crate::table::flows::{AddOptions, Change, Filter, Flow, TableError, WireForm};
+use crate::table::match_fields::Criteria;
 use crate::table::pipeline::Pipeline;
 use crate::table::{Instructions, ops};
 use crate::wire::{Pad, Text, Wire};
@@ -47,7 +47,7 @@ impl Pipeline {
         let criteria = Criteria::from_of10(&m.matching);
         let strict =
             matches!(m.command, command::MODIFY_STRICT | command::DELETE_STRICT).then_some(m.priority);
-        let run = |p: &mut Pipeline, tables, c| p.carry_out(tables, c).map_err(refused);
+        let run = |p: &mut Pipeline, tables, c| p.execute(tables, c).map_err(refused);
         if matches!(m.command, command::DELETE | command::DELETE_STRICT) {
             let filter = filter(criteria, strict, narrowed(m.out_port));
             return run(self, Tables::All, Command::Delete(filter)).map(|(removed, _)| removed);
@@ -63,7 +63,7 @@ impl Pipeline {
             return Err(Refusal::new("this switch has no emergency flows", FLOW_MOD_FAILED, 0));
         }
         let instructions = Instructions::from_of10(&m.actions)?;
-        let wording = Wording::V10(m.matching.clone(), m.actions.clone());
+        let wording = WireForm::V10(m.matching.clone(), m.actions.clone());
         if m.command != command::ADD {
             let filter = filter(criteria.clone(), strict, None);
             let change =
@@ -81,7 +81,7 @@ impl Pipeline {
             wording,
             ..Flow::new(m.priority, criteria, instructions, now)
         };
-        let how = Adding { check_overlap: m.flags & flag::CHECK_OVERLAP != 0, keep_counts: false };
+        let how = AddOptions { check_overlap: m.flags & flag::CHECK_OVERLAP != 0, keep_counts: false };
         run(self, Tables::One(0), Command::Add(Box::new(flow), how)).map(|(removed, _)| removed)
     }
 
@@ -98,7 +98,7 @@ impl Pipeline {
     fn flows10(&self, q: &FlowStatsRequest, now: Time) -> Vec<FlowStats> {
         let Some((tables, filter)) = self.asked10(q) else { return Vec::new() };
         let of = |(table_id, f): (u8, &Flow)| {
-            let Wording::V10(matching, actions) = &f.wording else { return None };
+            let WireForm::V10(matching, actions) = &f.wording else { return None };
             let (duration_sec, duration_nsec) = age(f, now);
             Some(FlowStats {
                 table_id,
@@ -172,7 +172,7 @@ pub fn replies10<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> V
 /// The message that tells of a flow that went; `None` for one that was not said in 1.0.
 pub fn removed10(removed: &Removed, now: Time) -> Option<FlowRemoved> {
     let f = &removed.flow;
-    let Wording::V10(matching, _) = &f.wording else { return None };
+    let WireForm::V10(matching, _) = &f.wording else { return None };
     let (duration_sec, duration_nsec) = age(f, now);
     Some(FlowRemoved {
         matching: matching.clone(),

@@ -1,15 +1,15 @@
 //! OpenFlow 1.3: a FLOW_MOD for one table (deletions for all), cookies as filters, counters that outlive a replacement.
 
 use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::flow::{ALL_TABLES, command, flag};
 use crate::of13::multipart::{REPLY_MORE, ReplyBody, RequestBody};
 use crate::of13::stats::{AggregateStats, FlowStats, FlowStatsRequest, TableStats};
 use crate::of13::{FlowMod, FlowRemoved, MultipartReply, group, port};
 use crate::table::consistent;
-use crate::table::criteria::Criteria;
-use crate::table::flows::{Adding, Change, Filter, Flow, TableError, Wording};
+use crate::table::flows::{AddOptions, Change, Filter, Flow, TableError, WireForm};
 use crate::table::instructions::Instructions;
+use crate::table::match_fields::Criteria;
 use crate::table::pipeline::Pipeline;
 use crate::wire::{Pad, Wire};
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Pipeline {
         if delete {
             filter.out_group = (m.out_group != group::ANY).then_some(m.out_group);
             filter.out_port = (m.out_port != port::ANY).then_some(m.out_port);
-            return self.carry_out(tables, Command::Delete(filter)).map(|(r, _)| r).map_err(refused);
+            return self.execute(tables, Command::Delete(filter)).map(|(r, _)| r).map_err(refused);
         }
         let instructions = Instructions::from_of13(&m.instructions)?;
         consistent::flow(&m.matching, &m.instructions)?;
@@ -68,10 +68,10 @@ impl Pipeline {
             && (next <= m.table_id || usize::from(next) >= self.tables.len())
         {
             let why = format!("table {} cannot hand on to table {next}", m.table_id);
-            return Err(Refusal { why, blame: Blame::BAD_GOTO });
+            return Err(Refusal { why, of_error: OfErrorCode::BAD_GOTO });
         }
         self.known(&instructions)?;
-        let wording = Wording::V13(m.matching.clone(), m.instructions.clone());
+        let wording = WireForm::V13(m.matching.clone(), m.instructions.clone());
         let reset_counts = m.flags & flag::RESET_COUNTS != 0;
         let command = if m.command == command::ADD {
             let flow = Flow {
@@ -83,17 +83,20 @@ impl Pipeline {
                 ..Flow::new(m.priority, criteria, instructions, now)
             };
             let check_overlap = m.flags & flag::CHECK_OVERLAP != 0;
-            Command::Add(Box::new(flow), Adding { check_overlap, keep_counts: !reset_counts })
+            Command::Add(Box::new(flow), AddOptions { check_overlap, keep_counts: !reset_counts })
         } else {
             Command::Modify(filter, Change { instructions, reset_counts, wording })
         };
-        self.carry_out(tables, command).map(|(removed, _)| removed).map_err(refused)
+        self.execute(tables, command).map(|(removed, _)| removed).map_err(refused)
     }
 
     /// The groups and the meter that a flow is to use must be there.
     fn known(&self, instructions: &Instructions) -> Result<(), Refusal> {
         if let Some(group) = instructions.groups().find(|g| self.groups.get(*g).is_none()) {
-            return Err(Refusal { why: format!("there is no group {group}"), blame: Blame::BAD_OUT_GROUP });
+            return Err(Refusal {
+                why: format!("there is no group {group}"),
+                of_error: OfErrorCode::BAD_OUT_GROUP,
+            });
         }
         match instructions.meter {
             // OFPET_METER_MOD_FAILED, OFPMMFC_INVALID_METER.
@@ -110,7 +113,7 @@ impl Pipeline {
             table if usize::from(table) < self.tables.len() => Tables::One(table),
             table => {
                 let why = format!("there is no table {table}");
-                return Err(Refusal { why, blame: Blame::BAD_REQUEST_TABLE });
+                return Err(Refusal { why, of_error: OfErrorCode::BAD_REQUEST_TABLE });
             }
         };
         let filter = Filter {
@@ -125,7 +128,7 @@ impl Pipeline {
     fn flows13(&self, q: &FlowStatsRequest, now: Time) -> Result<Vec<FlowStats>, Refusal> {
         let (tables, filter) = self.asked13(q)?;
         let of = |(table_id, f): (u8, &Flow)| {
-            let Wording::V13(matching, instructions) = &f.wording else { return None };
+            let WireForm::V13(matching, instructions) = &f.wording else { return None };
             let (duration_sec, duration_nsec) = age(f, now);
             Some(FlowStats {
                 table_id,
@@ -201,7 +204,7 @@ pub fn replies13<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> V
 /// The message that tells of a flow that went; `None` for one that was not said in 1.3.
 pub fn removed13(removed: &Removed, now: Time) -> Option<FlowRemoved> {
     let f = &removed.flow;
-    let Wording::V13(matching, _) = &f.wording else { return None };
+    let WireForm::V13(matching, _) = &f.wording else { return None };
     let (duration_sec, duration_nsec) = age(f, now);
     Some(FlowRemoved {
         cookie: f.cookie,
