@@ -1,9 +1,10 @@
 //! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP (RFC 2131).
 //!
-//! Frames come from machines that nobody vouches for: they are read by checked slices only, by no foreign parser; what is
-//! broken is dropped and counted, and what is not understood is nothing.
+//! Frames come from machines that nobody vouches for: they are read by checked slices, ARP by etherparse, which is as
+//! strict; what is broken is dropped and counted, and what is not understood is nothing.
 
 use crate::dhcp;
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice};
 use std::net::Ipv4Addr;
 use tandem_model::{Arp, ArpOp, DhcpRequest, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Mac, PortNo};
 
@@ -132,33 +133,44 @@ fn discovery(mut body: &[u8], secret: u64) -> Option<ParsedPacket> {
 }
 
 fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
-    // Hardware Ethernet, protocol IPv4, lengths 6 and 4.
-    let rest = body.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
-    let (fields, _) = rest.split_first_chunk::<22>()?;
-    let op = match fields[..2] {
-        [0, 1] => ArpOp::Request,
-        [0, 2] => ArpOp::Reply,
+    // Anything but IPv4 addresses of Ethernet is nothing here. Padding behind the packet is no part of it.
+    let packet = ArpPacketSlice::from_slice(body).ok()?.to_packet().try_eth_ipv4().ok()?;
+    let op = match packet.operation {
+        ArpOperation::REQUEST => ArpOp::Request,
+        ArpOperation::REPLY => ArpOp::Reply,
         _ => return None,
     };
-    let mac = |at: usize| Some(Mac(fields.get(at..at + 6)?.try_into().ok()?));
-    let ip = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(fields.get(at..at + 4)?).ok()?));
-    let arp =
-        Arp { op, eth_dst, sender_mac: mac(2)?, sender_ip: ip(8)?, target_mac: mac(12)?, target_ip: ip(18)? };
+    let arp = Arp {
+        op,
+        eth_dst,
+        sender_mac: Mac(packet.sender_mac),
+        sender_ip: packet.sender_ipv4_addr(),
+        target_mac: Mac(packet.target_mac),
+        target_ip: packet.target_ipv4_addr(),
+    };
     // A sender that hides behind another frame address is no sender.
     (arp.sender_mac == eth_src).then_some(ParsedPacket::Arp(arp))
 }
 
-/// The frame of an ARP packet.
+/// The frame of an ARP packet, padded to the least length of an Ethernet frame (60 bytes without its check
+/// sequence).
 pub fn arp_frame(arp: &Arp) -> Vec<u8> {
+    let operation = match arp.op {
+        ArpOp::Request => ArpOperation::REQUEST,
+        ArpOp::Reply => ArpOperation::REPLY,
+    };
+    let packet = ArpEthIpv4Packet {
+        operation,
+        sender_mac: arp.sender_mac.0,
+        sender_ipv4: arp.sender_ip.octets(),
+        target_mac: arp.target_mac.0,
+        target_ipv4: arp.target_ip.octets(),
+    };
     let mut out = Vec::with_capacity(60);
     out.extend_from_slice(&arp.eth_dst.0);
     out.extend_from_slice(&arp.sender_mac.0);
     out.extend_from_slice(&ETH_ARP.to_be_bytes());
-    out.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, if arp.op == ArpOp::Request { 1 } else { 2 }]);
-    out.extend_from_slice(&arp.sender_mac.0);
-    out.extend_from_slice(&arp.sender_ip.octets());
-    out.extend_from_slice(&arp.target_mac.0);
-    out.extend_from_slice(&arp.target_ip.octets());
+    out.extend_from_slice(&packet.to_bytes());
     out.resize(60, 0);
     out
 }
@@ -215,6 +227,30 @@ mod tests {
         assert_eq!(parse(&frame, 0), Ok(Some(ParsedPacket::Arp(arp))));
         frame[11] = 9;
         assert_eq!(parse(&frame, 0), Ok(None));
+    }
+
+    #[test]
+    fn only_whole_requests_and_replies_about_ipv4_over_ethernet_are_arp() {
+        let arp = Arp {
+            op: ArpOp::Reply,
+            eth_dst: Mac([2, 0, 0, 0, 0, 2]),
+            sender_mac: Mac([2, 0, 0, 0, 0, 1]),
+            sender_ip: Ipv4Addr::new(10, 0, 0, 1),
+            target_mac: Mac([2, 0, 0, 0, 0, 2]),
+            target_ip: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        let frame = arp_frame(&arp);
+        assert_eq!(frame.len(), 60, "the least that Ethernet has");
+        assert_eq!(parse(&frame[..42], 0), Ok(Some(ParsedPacket::Arp(arp))), "without padding");
+        for length in 14..42 {
+            assert_eq!(parse(&frame[..length], 0), Ok(None), "cut off at {length}");
+        }
+        // RFC 826: hardware space, protocol space, both lengths, opcode.
+        for (at, value) in [(15, 6), (16, 0x86), (18, 8), (19, 16), (18, 0), (19, 0), (21, 3), (20, 1)] {
+            let mut other = frame.clone();
+            other[at] = value;
+            assert_eq!(parse(&other, 0), Ok(None), "byte {at} is {value}");
+        }
     }
 
     proptest! {
