@@ -4,10 +4,10 @@
 //! servers' address and of its group's members, and of nobody else. (RFC 826, RFC 2131, RFC 5227.)
 
 use crate::access_ports::{Behind, PortKey};
-use crate::core::Core;
 use crate::hosts::{Host, HostKind, Place, STRANGERS_PER_PORT, Sighting, VM_MAC_PREFIX};
 use crate::port_notices::PortNotice;
 use crate::rules::compile;
+use crate::services::{ComputeMut, ComputeRef, NetworkMut, NetworkRef};
 use crate::timers::Timer;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -112,31 +112,35 @@ pub(crate) fn vm_mac(id: VmId) -> Mac {
     Mac([x, y, a, b, c, d])
 }
 
-impl Core {
+impl ComputeMut<'_> {
     /// Notes a host's sign of life; false when it is not who it says it is.
     fn sighted(&mut self, at: Place, mac: Mac, ip: Ipv4Addr) -> bool {
         let (switch, port) = at;
-        let key = self.access.key(switch, port);
-        let outside = match self.access.behind(switch, port) {
+        let key = self.net.access.key(switch, port);
+        let outside = match self.net.access.behind(switch, port) {
             // Only ports that lead to hosts speak for hosts; a packet on its way is no sighting.
             Behind::Switches => return false,
             Behind::Servers(_) => None,
             Behind::Gateways(_) | Behind::Unknown => Some(key),
         };
-        let sighting = self.hosts.sighted(ip, mac, at, outside, self.now);
-        let kind = self.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
+        let sighting = self.net.hosts.sighted(ip, mac, at, outside, self.cx.now);
+        let kind = self.net.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
         match sighting {
             Sighting::Refreshed => true,
             Sighting::Joined => {
-                let check = self.now + self.site.discovery.host_timeout;
-                self.timers.replace(check, Timer::HostCheck(ip));
-                let text = |core: &Core| {
-                    format!("{} ({ip}, {mac}) is at {}", core.host_name(kind), core.port_name(at.0, at.1))
+                let check = self.cx.now + self.cx.site.discovery.host_timeout;
+                self.cx.timers.replace(check, Timer::HostCheck(ip));
+                let text = |core: NetworkRef<'_>| {
+                    format!(
+                        "{} ({ip}, {mac}) is at {}",
+                        core.cx.host_name(kind),
+                        core.cx.port_name(at.0, at.1)
+                    )
                 };
                 if kind == HostKind::Stranger {
-                    self.port_notice(key, PortNotice::Stranger, Level::Info, text);
+                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text);
                 } else {
-                    self.notice(Level::Info, "host-joined", text(self));
+                    self.cx.notice(Level::Info, "host-joined", text(self.network()));
                 }
                 if let HostKind::Vm(vm) = kind {
                     self.on_vm_addressed(vm);
@@ -144,92 +148,45 @@ impl Core {
                 true
             }
             Sighting::Moved { from } => {
-                let text = |core: &Core| {
-                    let (from, to) = (core.port_name(from.0, from.1), core.port_name(at.0, at.1));
-                    format!("{} ({ip}) has moved from {from} to {to}", core.host_name(kind))
+                let text = |core: NetworkRef<'_>| {
+                    let (from, to) = (core.cx.port_name(from.0, from.1), core.cx.port_name(at.0, at.1));
+                    format!("{} ({ip}) has moved from {from} to {to}", core.cx.host_name(kind))
                 };
                 if kind == HostKind::Stranger {
-                    self.port_notice(key, PortNotice::Stranger, Level::Info, text);
+                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text);
                 } else {
-                    self.notice(Level::Info, "host-moved", text(self));
+                    self.cx.notice(Level::Info, "host-moved", text(self.network()));
                 }
                 true
             }
             Sighting::Spoofed { mac_of, ip_of } => {
                 self.learn_stray(at, mac, ip);
-                let text = |core: &Core| core.spoofed_text(at, (mac, mac_of), (ip, ip_of));
-                self.port_notice(key, PortNotice::Spoofed, Level::Warning, text);
+                let text = |core: NetworkRef<'_>| core.spoofed_text(at, (mac, mac_of), (ip, ip_of));
+                self.network_mut().port_notice(key, PortNotice::Spoofed, Level::Warning, text);
                 false
             }
             Sighting::Full => {
-                let text = |core: &Core| {
-                    let at = core.port_name(at.0, at.1);
+                let text = |core: NetworkRef<'_>| {
+                    let at = core.cx.port_name(at.0, at.1);
                     format!("{at} has {STRANGERS_PER_PORT} unknown machines; further ones are not listed")
                 };
-                self.port_notice(key, PortNotice::TooManyStrangers, Level::Warning, text);
+                self.network_mut().port_notice(key, PortNotice::TooManyStrangers, Level::Warning, text);
                 false
             }
         }
     }
 
-    /// Who sends with whose addresses, and who may send there.
-    fn spoofed_text(
-        &self,
-        at: Place,
-        (mac, mac_of): (Mac, Option<HostKind>),
-        (ip, ip_of): (Ipv4Addr, Option<HostKind>),
-    ) -> String {
-        let owner = |of: Option<HostKind>| of.map_or_else(|| "nobody".to_owned(), |k| self.host_name(k));
-        let what = match (mac_of, ip_of) {
-            (None, None) => format!("{ip} with the Ethernet address {mac}, which no machine has there"),
-            (a, b) if a == b => format!("{ip}, {mac}: both are of {}, which is not there", owner(a)),
-            (a, b) => format!("{ip} of {} with the Ethernet address {mac} of {}", owner(b), owner(a)),
-        };
-        let place = self.port_name(at.0, at.1);
-        let who = self.who_is_at(at);
-        format!("somebody at {place} ({who}) sends as {what}; it is not believed and reaches nobody")
-    }
-
-    /// Who may send at a port, in words.
-    fn who_is_at(&self, at: Place) -> String {
-        let mut names: Vec<String> = match self.access.behind(at.0, at.1) {
-            Behind::Servers(servers) => {
-                servers.iter().map(|s| self.host_name(HostKind::Server(*s))).collect()
-            }
-            Behind::Gateways(gateways) => {
-                gateways.iter().map(|g| self.host_name(HostKind::Gateway(*g))).collect()
-            }
-            Behind::Switches | Behind::Unknown => Vec::new(),
-        };
-        let there = self.hosts.iter().filter(|(_, h)| h.expected.contains(&at)).map(|(_, h)| h.kind);
-        names.extend(there.filter(|k| matches!(k, HostKind::Vm(_))).map(|k| self.host_name(k)));
-        let more = names.len().saturating_sub(NAMED);
-        names.truncate(NAMED);
-        match (names.is_empty(), more) {
-            (true, _) => "a port that the site does not declare".to_owned(),
-            (false, 0) => format!("the port of {}", names.join(", ")),
-            (false, more) => format!("the port of {} and {more} more", names.join(", ")),
-        }
-    }
-
-    /// The place of a packet that is looked at: at a switch that the site knows, at a port that has not sent too many.
-    fn looked_at(&mut self, dpid: Dpid, port: PortNo) -> Option<Place> {
-        let switch = self.live.id(dpid)?;
-        let key: PortKey = self.access.key(switch, port);
-        self.may_cost(key).then_some((switch, port))
-    }
-
     pub(crate) fn on_host_seen(&mut self, dpid: Dpid, port: PortNo, mac: Mac, ip: Ipv4Addr) {
-        if let Some(at) = self.looked_at(dpid, port) {
+        if let Some(at) = self.network_mut().looked_at(dpid, port) {
             self.sighted(at, mac, ip);
         }
     }
 
     pub(crate) fn on_arp(&mut self, dpid: Dpid, port: PortNo, arp: Arp) {
-        if !self.site.modules.arp {
+        if !self.cx.site.modules.arp {
             return;
         }
-        let Some(at) = self.looked_at(dpid, port) else { return };
+        let Some(at) = self.network_mut().looked_at(dpid, port) else { return };
         // RFC 5227 2.1.1: a probe has no sender address; it asks whether the address is free.
         let is_probe = arp.sender_ip.is_unspecified();
         if !is_probe && !self.sighted(at, arp.sender_mac, arp.sender_ip) {
@@ -238,7 +195,7 @@ impl Core {
         if arp.op != ArpOp::Request || arp.target_ip == arp.sender_ip {
             return;
         }
-        let asking = self.hosts.by_mac(arp.sender_mac);
+        let asking = self.net.hosts.by_mac(arp.sender_mac);
         // A probe is not sighted, so this is where it is held against who may be there.
         let elsewhere = |h: &Host| h.kind != HostKind::Stranger && !h.expected.contains(&at);
         if is_probe && asking.is_some_and(|(_, host)| elsewhere(host)) {
@@ -248,10 +205,10 @@ impl Core {
         if is_probe && asking.is_some_and(|(ip, _)| ip == arp.target_ip) {
             return;
         }
-        let Some(mac) = self.answer_for(arp.target_ip, asking) else { return };
+        let Some(mac) = self.compute().answer_for(arp.target_ip, asking) else { return };
         if let Some((_, HostKind::Gateway(gateway))) = asking
-            && let Some(entry) = self.entry(gateway, arp.target_ip)
-            && (self.live.id(dpid), port) != (Some(entry.0), entry.1)
+            && let Some(entry) = self.compute().entry(gateway, arp.target_ip)
+            && (self.net.live.id(dpid), port) != (Some(entry.0), entry.1)
         {
             return;
         }
@@ -263,47 +220,13 @@ impl Core {
             target_mac: arp.sender_mac,
             target_ip: arp.sender_ip,
         };
-        self.effects.push(Effect::SendArp { switch: dpid, port, arp: reply });
-    }
-
-    /// The Ethernet address that goes with `ip`, if whoever asks may know it.
-    fn answer_for(&self, ip: Ipv4Addr, asking: Option<(Ipv4Addr, HostKind)>) -> Option<Mac> {
-        if ip == self.site.addresses.dhcp {
-            return Some(self.site.addresses.dhcp_mac);
-        }
-        let host = self.hosts.get(ip)?;
-        let (from, asking) = asking?;
-        let may = match (asking, host.kind) {
-            (_, HostKind::Gateway(_)) => true,
-            (HostKind::Vm(a), HostKind::Vm(b)) => self.grouped(a, b) || self.strays.left.joins(from, ip),
-            (HostKind::Vm(_), _) => false,
-            (_, HostKind::Stranger) => false,
-            _ => true,
-        };
-        may.then_some(host.mac)
-    }
-
-    /// The switch port by which a gateway's packets to an address come in. A gateway with several uplinks asks at all of them
-    /// and is answered at this one only, so that it learns which one to use.
-    pub(crate) fn entry(&self, gateway: GatewayId, ip: Ipv4Addr) -> Option<(SwitchId, PortNo)> {
-        let topology = &self.site.topology;
-        let down = match self.hosts.get(ip)?.kind {
-            HostKind::Vm(vm) => self.record_of(vm)?.path_down.clone(),
-            HostKind::Server(server) => compile::paths_via(topology, &self.routes, server, 0, gateway)?.1,
-            _ => return None,
-        };
-        let first = down.first()?;
-        let end = topology.link(first.link)?.other(NodeId::Gateway(gateway))?;
-        match end.node {
-            NodeId::Switch(switch) => Some((switch, end.port)),
-            _ => None,
-        }
+        self.cx.effects.push(Effect::SendArp { switch: dpid, port, arp: reply });
     }
 
     /// Tells a VM's gateway by which of its uplinks the VM is reached now: an unsolicited ARP reply (RFC 826) at that port.
     pub(crate) fn announce(&mut self, vm: VmId) {
-        let Some(record) = self.record_of(vm) else { return };
-        let Some(gateway) = self.site.topology.gateway(record.gateway) else { return };
+        let Some(record) = self.compute().record_of(vm) else { return };
+        let Some(gateway) = self.cx.site.topology.gateway(record.gateway) else { return };
         let arp = Arp {
             op: ArpOp::Reply,
             eth_dst: gateway.mac,
@@ -312,34 +235,29 @@ impl Core {
             target_mac: gateway.mac,
             target_ip: gateway.address,
         };
-        let Some((switch, port)) = self.entry(record.gateway, record.address) else { return };
-        if let Some(dpid) =
-            crate::core::connected(&self.live, &self.site, switch).filter(|_| self.site.modules.arp)
+        let Some((switch, port)) = self.compute().entry(record.gateway, record.address) else { return };
+        if let Some(dpid) = crate::live::connected(&self.net.live, &self.cx.site.topology, switch)
+            .filter(|_| self.cx.site.modules.arp)
         {
-            self.effects.push(Effect::SendArp { switch: dpid, port, arp });
+            self.cx.effects.push(Effect::SendArp { switch: dpid, port, arp });
         }
-    }
-
-    /// True when two VMs share a group.
-    pub(crate) fn grouped(&self, a: VmId, b: VmId) -> bool {
-        self.groups.values().any(|g| g.members.contains(&a) && g.members.contains(&b))
     }
 
     pub(crate) fn on_dhcp(&mut self, dpid: Dpid, port: PortNo, dhcp: &DhcpRequest) {
-        if !self.site.modules.dhcp || dhcp.mac != dhcp.eth_src {
+        if !self.cx.site.modules.dhcp || dhcp.mac != dhcp.eth_src {
             return;
         }
-        let Some(switch) = self.live.id(dpid) else { return };
-        let key = self.access.key(switch, port);
-        if !self.may_cost(key) {
+        let Some(switch) = self.net.live.id(dpid) else { return };
+        let key = self.net.access.key(switch, port);
+        if !self.network_mut().may_cost(key) {
             return;
         }
-        let Some((address, host)) = self.hosts.by_mac(dhcp.mac) else { return };
+        let Some((address, host)) = self.net.hosts.by_mac(dhcp.mac) else { return };
         let kind = host.kind;
         if kind == HostKind::Stranger || !host.expected.contains(&(switch, port)) {
             return;
         }
-        let ours = self.site.addresses.dhcp;
+        let ours = self.cx.site.addresses.dhcp;
         if dhcp.server.is_some_and(|s| s != ours) {
             return;
         }
@@ -352,13 +270,13 @@ impl Core {
             // Addresses are the plan's: what a client declines or gives back stays the VM's.
             DhcpRequestKind::Decline => {
                 let text =
-                    format!("{} declines {address}: somebody else answers for it", self.host_name(kind));
-                return self.port_notice(key, PortNotice::Declined, Level::Warning, |_| text);
+                    format!("{} declines {address}: somebody else answers for it", self.cx.host_name(kind));
+                return self.network_mut().port_notice(key, PortNotice::Declined, Level::Warning, |_| text);
             }
             DhcpRequestKind::Release => return,
         };
-        let reply = self.dhcp_reply(answer, dhcp, kind, address);
-        self.effects.push(Effect::SendDhcp { switch: dpid, port, dhcp: reply });
+        let reply = self.compute().dhcp_reply(answer, dhcp, kind, address);
+        self.cx.effects.push(Effect::SendDhcp { switch: dpid, port, dhcp: reply });
         if answer == DhcpReplyKind::Ack && dhcp.kind == DhcpRequestKind::Request {
             self.sighted((switch, port), dhcp.mac, address);
             if let HostKind::Vm(vm) = kind {
@@ -367,17 +285,124 @@ impl Core {
         }
     }
 
+    /// Makes a VM known as a host, at the port of its server.
+    pub(crate) fn declare_vm(&mut self, vm: VmId) {
+        let Some(record) = self.compute.vms.get(&vm).map(|v| &v.record) else { return };
+        let at = compile::server_port(&self.cx.site.topology, record).into_iter().collect();
+        let (address, mac, was_there) =
+            (record.address, record.mac, !matches!(record.state, VmState::Placed | VmState::Starting));
+        if was_there && self.net.hosts.get(address).is_some_and(|h| h.kind == HostKind::Vm(vm)) {
+            self.net.hosts.move_to(address, at);
+        } else {
+            self.net.hosts.declare(address, HostKind::Vm(vm), mac, at);
+        }
+    }
+}
+
+impl<'a> NetworkRef<'a> {
+    /// Who sends with whose addresses, and who may send there.
+    fn spoofed_text(
+        self,
+        at: Place,
+        (mac, mac_of): (Mac, Option<HostKind>),
+        (ip, ip_of): (Ipv4Addr, Option<HostKind>),
+    ) -> String {
+        let owner = |of: Option<HostKind>| of.map_or_else(|| "nobody".to_owned(), |k| self.cx.host_name(k));
+        let what = match (mac_of, ip_of) {
+            (None, None) => format!("{ip} with the Ethernet address {mac}, which no machine has there"),
+            (a, b) if a == b => format!("{ip}, {mac}: both are of {}, which is not there", owner(a)),
+            (a, b) => format!("{ip} of {} with the Ethernet address {mac} of {}", owner(b), owner(a)),
+        };
+        let place = self.cx.port_name(at.0, at.1);
+        let who = self.who_is_at(at);
+        format!("somebody at {place} ({who}) sends as {what}; it is not believed and reaches nobody")
+    }
+
+    /// Who may send at a port, in words.
+    fn who_is_at(self, at: Place) -> String {
+        let mut names: Vec<String> = match self.net.access.behind(at.0, at.1) {
+            Behind::Servers(servers) => {
+                servers.iter().map(|s| self.cx.host_name(HostKind::Server(*s))).collect()
+            }
+            Behind::Gateways(gateways) => {
+                gateways.iter().map(|g| self.cx.host_name(HostKind::Gateway(*g))).collect()
+            }
+            Behind::Switches | Behind::Unknown => Vec::new(),
+        };
+        let there = self.net.hosts.iter().filter(|(_, h)| h.expected.contains(&at)).map(|(_, h)| h.kind);
+        names.extend(there.filter(|k| matches!(k, HostKind::Vm(_))).map(|k| self.cx.host_name(k)));
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        match (names.is_empty(), more) {
+            (true, _) => "a port that the site does not declare".to_owned(),
+            (false, 0) => format!("the port of {}", names.join(", ")),
+            (false, more) => format!("the port of {} and {more} more", names.join(", ")),
+        }
+    }
+}
+
+impl NetworkMut<'_> {
+    /// The place of a packet that is looked at: at a switch that the site knows, at a port that has not sent too many.
+    fn looked_at(&mut self, dpid: Dpid, port: PortNo) -> Option<Place> {
+        let switch = self.net.live.id(dpid)?;
+        let key: PortKey = self.net.access.key(switch, port);
+        self.may_cost(key).then_some((switch, port))
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// The Ethernet address that goes with `ip`, if whoever asks may know it.
+    fn answer_for(self, ip: Ipv4Addr, asking: Option<(Ipv4Addr, HostKind)>) -> Option<Mac> {
+        if ip == self.cx.site.addresses.dhcp {
+            return Some(self.cx.site.addresses.dhcp_mac);
+        }
+        let host = self.net.hosts.get(ip)?;
+        let (from, asking) = asking?;
+        let may = match (asking, host.kind) {
+            (_, HostKind::Gateway(_)) => true,
+            (HostKind::Vm(a), HostKind::Vm(b)) => {
+                self.grouped(a, b) || self.compute.strays.left.joins(from, ip)
+            }
+            (HostKind::Vm(_), _) => false,
+            (_, HostKind::Stranger) => false,
+            _ => true,
+        };
+        may.then_some(host.mac)
+    }
+
+    /// The switch port by which a gateway's packets to an address come in. A gateway with several uplinks asks at all of them
+    /// and is answered at this one only, so that it learns which one to use.
+    pub(crate) fn entry(self, gateway: GatewayId, ip: Ipv4Addr) -> Option<(SwitchId, PortNo)> {
+        let topology = &self.cx.site.topology;
+        let down = match self.net.hosts.get(ip)?.kind {
+            HostKind::Vm(vm) => self.record_of(vm)?.path_down.clone(),
+            HostKind::Server(server) => compile::paths_via(topology, &self.net.routes, server, 0, gateway)?.1,
+            _ => return None,
+        };
+        let first = down.first()?;
+        let end = topology.link(first.link)?.other(NodeId::Gateway(gateway))?;
+        match end.node {
+            NodeId::Switch(switch) => Some((switch, end.port)),
+            _ => None,
+        }
+    }
+
+    /// True when two VMs share a group.
+    pub(crate) fn grouped(self, a: VmId, b: VmId) -> bool {
+        self.compute.groups.values().any(|g| g.members.contains(&a) && g.members.contains(&b))
+    }
+
     fn dhcp_reply(
-        &self,
+        self,
         kind: DhcpReplyKind,
         to: &DhcpRequest,
         host: HostKind,
         address: Ipv4Addr,
     ) -> DhcpReply {
-        let plan = &self.site.addresses;
+        let plan = &self.cx.site.addresses;
         let router = match host {
-            HostKind::Vm(vm) => self.record_of(vm).and_then(|r| self.site.topology.gateway(r.gateway)),
-            _ => self.site.topology.gateways.first(),
+            HostKind::Vm(vm) => self.record_of(vm).and_then(|r| self.cx.site.topology.gateway(r.gateway)),
+            _ => self.cx.site.topology.gateways.first(),
         };
         let nak = kind == DhcpReplyKind::Nak;
         // RFC 2131 4.3.5: an answer to INFORM carries no address and no lease.
@@ -400,25 +425,16 @@ impl Core {
     }
 
     /// The address that a hypervisor configures by hand where DHCP is off.
-    pub(crate) fn fixed_address(&self, vm: VmId) -> Option<FixedAddress> {
-        let record = &self.vms.get(&vm)?.record;
-        if self.site.modules.dhcp {
+    pub(crate) fn fixed_address(self, vm: VmId) -> Option<FixedAddress> {
+        let record = &self.compute.vms.get(&vm)?.record;
+        if self.cx.site.modules.dhcp {
             return None;
         }
-        let router = self.site.topology.gateway(record.gateway)?.address;
-        Some(FixedAddress { address: record.address, prefix_len: self.site.addresses.network.len(), router })
-    }
-
-    /// Makes a VM known as a host, at the port of its server.
-    pub(crate) fn declare_vm(&mut self, vm: VmId) {
-        let Some(record) = self.vms.get(&vm).map(|v| &v.record) else { return };
-        let at = compile::server_port(&self.site.topology, record).into_iter().collect();
-        let (address, mac, was_there) =
-            (record.address, record.mac, !matches!(record.state, VmState::Placed | VmState::Starting));
-        if was_there && self.hosts.get(address).is_some_and(|h| h.kind == HostKind::Vm(vm)) {
-            self.hosts.move_to(address, at);
-        } else {
-            self.hosts.declare(address, HostKind::Vm(vm), mac, at);
-        }
+        let router = self.cx.site.topology.gateway(record.gateway)?.address;
+        Some(FixedAddress {
+            address: record.address,
+            prefix_len: self.cx.site.addresses.network.len(),
+            router,
+        })
     }
 }

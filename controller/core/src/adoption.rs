@@ -4,13 +4,13 @@
 //! 2. Its place is where it runs, by the uplink and the gateway that it has. There it is reserved, if need be beyond what is free.
 //! 3. The store has it before anything else knows it. Then it gets its rules, and its tag is written as this version has it.
 
-use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::lifecycle::Vm;
 use crate::placement::Placement;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
+use crate::services::{ComputeMut, ComputeRef};
 use crate::stored::StoreWait;
 use crate::strays::Stray;
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ use tandem_model::{
     ServerId, StoreOp, VmId, VmOrigin, VmRecord, VmRequest, VmState,
 };
 
-impl Core {
+impl ComputeMut<'_> {
     pub(crate) fn adopt_vm(
         &mut self,
         request: RequestId,
@@ -28,7 +28,13 @@ impl Core {
         known: Adoption,
     ) {
         let Some(key) = self.stray_meant(request, vm, server) else { return };
-        if self.strays.all.get(&key).is_some_and(|stray| self.record_elsewhere(stray).is_some()) {
+        if self
+            .compute
+            .strays
+            .all
+            .get(&key)
+            .is_some_and(|stray| self.compute().record_elsewhere(stray).is_some())
+        {
             return self.follow_vm(request, key, &known);
         }
         let record = self.adoption(key, known);
@@ -46,29 +52,31 @@ impl Core {
         match record {
             Ok(record) => {
                 self.reserve(&Placement::of(&record), &record.request);
-                if let Some(stray) = self.strays.all.get_mut(&key) {
+                if let Some(stray) = self.compute.strays.all.get_mut(&key) {
                     stray.adopting = true;
                 }
                 let vm = Box::new(record.clone());
                 self.store(StoreOp::PutVm { vm }, wait(Box::new(record), request));
             }
-            Err(why) => self.answer(request, Response::Conflict { why }),
+            Err(why) => self.cx.answer(request, Response::Conflict { why }),
         }
     }
 
     /// The record that a stray will have.
     fn adoption(&mut self, key: (VmId, ServerId), known: Adoption) -> Result<VmRecord, String> {
         let (id, server) = key;
-        let place = self.server_name(server);
-        let Some(stray) = self.strays.all.get(&key).cloned() else { return Err(format!("{id} is gone")) };
-        if let Some(other) = self.vms.values().find(|v| v.record.id.0 as u32 == id.0 as u32) {
-            let (other, at) = (other.record.id, self.server_name(other.record.server));
+        let place = self.cx.server_name(server);
+        let Some(stray) = self.compute.strays.all.get(&key).cloned() else {
+            return Err(format!("{id} is gone"));
+        };
+        if let Some(other) = self.compute.vms.values().find(|v| v.record.id.0 as u32 == id.0 as u32) {
+            let (other, at) = (other.record.id, self.cx.server_name(other.record.server));
             return Err(format!(
                 "there is a record of {other} already, on {at}: delete that first, or stop this one (`tandem vm stop-stray {id}`)"
             ));
         }
-        if self.world.is_none() {
-            return Err(self.no_world());
+        if self.compute.world.is_none() {
+            return Err(self.compute().no_world());
         }
         if stray.adopting || !stray.stopping.is_empty() {
             let what = if stray.adopting { "adopted" } else { "stopped" };
@@ -88,17 +96,17 @@ impl Core {
                 options.join(", ")
             ));
         }
-        let request = self.adopted_request(&stray, &known)?;
+        let request = self.compute().adopted_request(&stray, &known)?;
         let address = agree("address", stray.address, known.address)?;
         let Some(address) = address else { return Err(format!("{id} has no address: say --address")) };
         let mac = stray.mac();
-        self.is_free_for(&stray, mac, address)?;
+        self.compute().is_free_for(&stray, mac, address)?;
         let origin = stray.found.spec.as_ref().map(|s| (s.uplink_port, s.origin));
-        let placement = self.place_found(server, origin, request.resources.net).ok_or_else(|| {
+        let placement = self.compute().place_found(server, origin, request.resources.net).ok_or_else(|| {
             format!("no path between {place} and a gateway is alive; {id} can be adopted when its switches are connected")
         })?;
         self.hold_address(key, address);
-        let now = self.wall_now();
+        let now = self.cx.wall_now();
         Ok(VmRecord {
             id,
             server: placement.server,
@@ -117,11 +125,52 @@ impl Core {
         })
     }
 
+    /// The store has it: it is a VM like any other from now on.
+    pub(crate) fn adopted(&mut self, record: VmRecord, request: RequestId) {
+        let (id, server) = (record.id, record.server);
+        let before = self.compute.strays.all.remove(&(id, server)).and_then(|s| s.found.spec);
+        if let Some(at) = record.expires_at {
+            self.begin_lease(id, at);
+        }
+        self.compute.vms.insert(id, Vm::adopted(record.clone()));
+        self.cx.dirty.vms = true;
+        self.declare_vm(id);
+        self.install(id, Purpose::VmMove(id));
+        self.review_left();
+        if self.compute.world.is_some() {
+            let uplink = self.network().server_side_port(&record);
+            if let Some(uplink_port) = uplink.filter(|p| before.as_ref().map(|s| s.uplink_port) != Some(*p)) {
+                self.cx.effects.push(Effect::AttachVm { vm: id, server, uplink_port });
+            }
+            self.tag_vm(id);
+        }
+        self.start_traffic(id);
+        self.announce(id);
+        let text =
+            format!("{id} ({}) on {} was adopted as it runs", record.address, self.cx.server_name(server));
+        self.cx.notice(Level::Info, "vm-adopted", text);
+        if !self.network().has_way(&record) {
+            self.cut(id, NO_WAY);
+        }
+        self.cx.answer(request, Response::VmRunning { vm: Box::new(record) });
+    }
+
+    /// The store could not write it: it stays a stray.
+    pub(crate) fn not_adopted(&mut self, record: &VmRecord, request: RequestId, why: String) {
+        self.release(&Placement::of(record), &record.request);
+        if let Some(stray) = self.compute.strays.all.get_mut(&(record.id, record.server)) {
+            stray.adopting = false;
+        }
+        self.cx.answer(request, Response::Failed { why });
+    }
+}
+
+impl<'a> ComputeRef<'a> {
     /// What was asked for, by the tag and by what is said now; the two must not contradict each other.
-    pub(crate) fn adopted_request(&self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
+    pub(crate) fn adopted_request(self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
         let spec = stray.found.spec.as_deref();
         let size = spec.map(|s| s.resources);
-        let classes = self.site.classes.len();
+        let classes = self.cx.site.classes.len();
         let class = spec.and_then(|s| s.origin.class).filter(|c| usize::from(c.0) < classes);
         if known.class.is_some_and(|c| usize::from(c.0) >= classes) {
             return Err("the site file has no such class".to_owned());
@@ -141,29 +190,29 @@ impl Core {
     }
 
     /// Whether nobody else has a stray's addresses.
-    pub(crate) fn is_free_for(&self, stray: &Stray, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
+    pub(crate) fn is_free_for(self, stray: &Stray, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
         let same = |v: &&Vm| v.record.address == address || v.record.mac == mac;
-        if let Some(vm) = self.vms.values().find(same) {
+        if let Some(vm) = self.compute.vms.values().find(same) {
             return Err(format!("{} has its address {address} or its Ethernet address {mac}", vm.record.id));
         }
         let key = |s: &Stray| (s.found.vm, s.found.server);
         let same = |s: &&Stray| key(s) != key(stray) && (s.address == Some(address) || s.mac() == mac);
-        if let Some(other) = self.strays.iter().find(same) {
-            let at = self.server_name(other.found.server);
+        if let Some(other) = self.compute.strays.iter().find(same) {
+            let at = self.cx.server_name(other.found.server);
             return Err(format!("{} on {at} has its addresses too; stop one of them", other.found.vm));
         }
         self.is_for_vms(stray.found.vm, mac, address)
     }
 
     /// Whether a VM may have these addresses at all.
-    pub(crate) fn is_for_vms(&self, vm: VmId, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
+    pub(crate) fn is_for_vms(self, vm: VmId, mac: Mac, address: Ipv4Addr) -> Result<(), String> {
         let is_anothers = |kind| kind != HostKind::Vm(vm);
-        let there = self.hosts.get(address).filter(|h| !h.expected.is_empty());
-        if !self.addresses.is_for_vms(address) || there.is_some_and(|h| is_anothers(h.kind)) {
+        let there = self.net.hosts.get(address).filter(|h| !h.expected.is_empty());
+        if !self.compute.addresses.is_for_vms(address) || there.is_some_and(|h| is_anothers(h.kind)) {
             return Err(format!("{address} is no address for VMs of this site"));
         }
-        let machine = self.hosts.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
-        if machine.is_some_and(is_anothers) || mac.is_multicast() || mac == self.site.addresses.dhcp_mac {
+        let machine = self.net.hosts.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
+        if machine.is_some_and(is_anothers) || mac.is_multicast() || mac == self.cx.site.addresses.dhcp_mac {
             return Err(format!("{mac} is no Ethernet address for VMs of this site"));
         }
         Ok(())
@@ -171,52 +220,52 @@ impl Core {
 
     /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room if there is, else any live one.
     pub(crate) fn place_found(
-        &self,
+        self,
         server: ServerId,
         origin: Option<(PortNo, VmOrigin)>,
         rate: BitRate,
     ) -> Option<Placement> {
-        let mut uplinks: Vec<usize> = (0..self.site.topology.server(server)?.uplinks.len()).collect();
+        let mut uplinks: Vec<usize> = (0..self.cx.site.topology.server(server)?.uplinks.len()).collect();
         uplinks.sort_by_key(|u| self.uplink_side_port(server, *u) != origin.map(|(port, _)| port));
         self.place_by(server, &uplinks, origin.and_then(|(_, o)| o.gateway), rate)
     }
 
     /// The same by the uplink only that it is plugged into.
     pub(crate) fn place_served(
-        &self,
+        self,
         server: ServerId,
         port: PortNo,
         gateway: Option<GatewayId>,
         rate: BitRate,
     ) -> Option<Placement> {
-        let count = self.site.topology.server(server)?.uplinks.len();
+        let count = self.cx.site.topology.server(server)?.uplinks.len();
         let own: Vec<usize> =
             (0..count).filter(|u| self.uplink_side_port(server, *u) == Some(port)).collect();
         self.place_by(server, &own, gateway, rate)
     }
 
     /// The server's own port of one of its uplinks.
-    fn uplink_side_port(&self, server: ServerId, uplink: usize) -> Option<PortNo> {
-        let topology = &self.site.topology;
+    fn uplink_side_port(self, server: ServerId, uplink: usize) -> Option<PortNo> {
+        let topology = &self.cx.site.topology;
         let link = *topology.server(server)?.uplinks.get(uplink)?;
         compile::port_on(topology, NodeId::Server(server), link)
     }
 
     /// By the first of these uplinks that has room, else by the first that is alive.
     fn place_by(
-        &self,
+        self,
         server: ServerId,
         uplinks: &[usize],
         gateway: Option<GatewayId>,
         rate: BitRate,
     ) -> Option<Placement> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let own = gateway.filter(|g| topology.gateway(*g).is_some());
         let gateways = |uplink: usize| -> Vec<GatewayId> {
             own.map(|g| vec![g]).unwrap_or_else(|| {
                 topology
                     .edge_of(server, uplink)
-                    .map(|edge| self.routes.gateways_from(edge))
+                    .map(|edge| self.net.routes.gateways_from(edge))
                     .unwrap_or_default()
             })
         };
@@ -228,56 +277,18 @@ impl Core {
             path_up,
             path_down,
         };
-        let default = |(u, g)| Some(placed(u, g, compile::paths_via(topology, &self.routes, server, u, g)?));
+        let default =
+            |(u, g)| Some(placed(u, g, compile::paths_via(topology, &self.net.routes, server, u, g)?));
         let has_room = |p: &Placement| {
-            [&p.path_up, &p.path_down].into_iter().all(|path| self.links.shortage(path, rate).is_none())
+            [&p.path_up, &p.path_down].into_iter().all(|path| self.net.links.shortage(path, rate).is_none())
         };
-        let detour = |(u, g), rate| Some(placed(u, g, self.detour(server, u, g, rate)?));
+        let detour = |(u, g), rate| Some(placed(u, g, self.network().detour(server, u, g, rate)?));
         ways()
             .filter_map(default)
             .find(has_room)
             .or_else(|| ways().find_map(|way| detour(way, rate)))
             .or_else(|| ways().find_map(default))
             .or_else(|| ways().find_map(|way| detour(way, BitRate(0))))
-    }
-
-    /// The store has it: it is a VM like any other from now on.
-    pub(crate) fn adopted(&mut self, record: VmRecord, request: RequestId) {
-        let (id, server) = (record.id, record.server);
-        let before = self.strays.all.remove(&(id, server)).and_then(|s| s.found.spec);
-        if let Some(at) = record.expires_at {
-            self.begin_lease(id, at);
-        }
-        self.vms.insert(id, Vm::adopted(record.clone()));
-        self.dirty.vms = true;
-        self.declare_vm(id);
-        self.install(id, Purpose::VmMove(id));
-        self.review_left();
-        if self.world.is_some() {
-            let uplink = self.server_side_port(&record);
-            if let Some(uplink_port) = uplink.filter(|p| before.as_ref().map(|s| s.uplink_port) != Some(*p)) {
-                self.effects.push(Effect::AttachVm { vm: id, server, uplink_port });
-            }
-            self.tag_vm(id);
-        }
-        self.start_traffic(id);
-        self.announce(id);
-        let text =
-            format!("{id} ({}) on {} was adopted as it runs", record.address, self.server_name(server));
-        self.notice(Level::Info, "vm-adopted", text);
-        if !self.has_way(&record) {
-            self.cut(id, NO_WAY);
-        }
-        self.answer(request, Response::VmRunning { vm: Box::new(record) });
-    }
-
-    /// The store could not write it: it stays a stray.
-    pub(crate) fn not_adopted(&mut self, record: &VmRecord, request: RequestId, why: String) {
-        self.release(&Placement::of(record), &record.request);
-        if let Some(stray) = self.strays.all.get_mut(&(record.id, record.server)) {
-            stray.adopting = false;
-        }
-        self.answer(request, Response::Failed { why });
     }
 }
 

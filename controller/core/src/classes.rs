@@ -1,9 +1,9 @@
 //! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::managed`].
 
-use crate::core::Core;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
+use crate::services::{ComputeMut, MigrationMut, RulesMut, RulesRef};
 use crate::stored::StoreWait;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,11 +90,11 @@ pub(crate) fn refused(summary: String) -> Rejection {
     Rejection { summary, counts: Vec::new(), nearest: Vec::new() }
 }
 
-impl Core {
-    pub(crate) fn class_exists(&self, request: &VmRequest) -> Result<(), Rejection> {
+impl<'a> RulesRef<'a> {
+    pub(crate) fn class_exists(self, request: &VmRequest) -> Result<(), Rejection> {
         match request.class {
-            Some(id) if usize::from(id.0) >= self.site.classes.len() => {
-                let names: Vec<&str> = self.site.classes.iter().map(|c| c.name.as_str()).collect();
+            Some(id) if usize::from(id.0) >= self.cx.site.classes.len() => {
+                let names: Vec<&str> = self.cx.site.classes.iter().map(|c| c.name.as_str()).collect();
                 let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 Err(refused(format!("there is no class {id}; the site has {there}")))
             }
@@ -103,21 +103,21 @@ impl Core {
     }
 
     /// A class other than the default one is a promise: every port on the way must be able to keep it.
-    pub(crate) fn class_is_kept<'a>(
-        &self,
+    pub(crate) fn class_is_kept<'p>(
+        self,
         request: &VmRequest,
-        place: &'a Placement,
+        place: &'p Placement,
     ) -> Result<(), Rejection> {
-        let Some((_, class)) = self.site.class(request.class) else { return Ok(()) };
-        if request.class.is_none() || request.class == self.site.default_class {
+        let Some((_, class)) = self.cx.site.class(request.class) else { return Ok(()) };
+        if request.class.is_none() || request.class == self.cx.site.default_class {
             return Ok(());
         }
-        let topology = &self.site.topology;
-        let hops = |path: &'a [Hop]| (0..).zip(path).map(move |(at, hop)| (path, at, hop));
+        let topology = &self.cx.site.topology;
+        let hops = |path: &'p [Hop]| (0..).zip(path).map(move |(at, hop)| (path, at, hop));
         for (path, at, hop) in hops(&place.path_up).chain(hops(&place.path_down)) {
             let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { continue };
             let Some(port) = compile::port_on(topology, node, hop.link) else { continue };
-            let why = match self.classes.selection(switch, port) {
+            let why = match self.rules.classes.selection(switch, port) {
                 Some(QueueSelection::Queue | QueueSelection::Dscp) => continue,
                 // The queues that the packet meets next are the next switch's, which reads its mark.
                 Some(QueueSelection::Mark | QueueSelection::RateLimiter)
@@ -138,54 +138,63 @@ impl Core {
     }
 
     /// True when the switch that sends on this hop tells classes apart by queues or marks.
-    fn sorts_marks(&self, hop: Option<&Hop>) -> bool {
-        let topology = &self.site.topology;
+    fn sorts_marks(self, hop: Option<&Hop>) -> bool {
+        let topology = &self.cx.site.topology;
         let sorted = |hop: &Hop| {
             let Some(node @ NodeId::Switch(switch)) = paths::tail(topology, *hop) else { return None };
-            self.classes.selection(switch, compile::port_on(topology, node, hop.link)?)
+            self.rules.classes.selection(switch, compile::port_on(topology, node, hop.link)?)
         };
         matches!(hop.and_then(sorted), Some(QueueSelection::Queue | QueueSelection::Dscp))
     }
+}
 
+impl MigrationMut<'_> {
     pub(crate) fn on_ports_managed(&mut self, agent: &str, dpid: Dpid, ports: Vec<(PortNo, QueueSelection)>) {
-        let Some(id) = self.live.id(dpid) else {
+        let Some(id) = self.net.live.id(dpid) else {
             let text = format!("agent {agent} manages switch {dpid}, which is not in the site file");
-            return self.notice(tandem_model::Level::Warning, "agent-unknown-switch", text);
+            return self.cx.notice(tandem_model::Level::Warning, "agent-unknown-switch", text);
         };
-        self.managed.entrust(id, agent);
+        self.net.managed.entrust(id, agent);
         let ports: BTreeMap<PortNo, QueueSelection> = ports.into_iter().collect();
         let by_queue = ports.values().any(|s| *s == QueueSelection::Queue);
-        self.classes.selection.insert(id, ports);
-        let changed = if by_queue { self.classes.queues.insert(id) } else { self.classes.queues.remove(&id) };
-        self.dirty.switches = true;
-        if changed && !self.site.classes.is_empty() {
+        self.rules.classes.selection.insert(id, ports);
+        let changed = if by_queue {
+            self.rules.classes.queues.insert(id)
+        } else {
+            self.rules.classes.queues.remove(&id)
+        };
+        self.cx.dirty.switches = true;
+        if changed && !self.cx.site.classes.is_empty() {
             self.mark_anew();
         }
     }
 
     /// Rules that choose queues, or no longer do.
     fn mark_anew(&mut self) {
-        let site = self.site.clone();
-        let plan = compile::plan(&site, &self.routes, self.classes.queues());
-        let (_, differences) = self.desired.replace(tandem_model::Owner::Fabric, plan);
-        self.start_change(Purpose::Upkeep, differences, &[]);
+        let site = self.cx.site.clone();
+        let plan = compile::plan(&site, &self.net.routes, self.rules.classes.queues());
+        let (_, differences) = self.rules.desired.replace(tandem_model::Owner::Fabric, plan);
+        self.compute_mut().start_change(Purpose::Upkeep, differences, &[]);
         let there: Vec<VmId> = self
+            .compute
             .vms
             .iter()
             .filter(|(_, v)| matches!(v.record.state, VmState::Running | VmState::Starting))
             .map(|(id, _)| *id)
             .collect();
-        there.into_iter().for_each(|id| self.install(id, Purpose::Upkeep));
-        self.serve_strays();
+        there.into_iter().for_each(|id| self.compute_mut().install(id, Purpose::Upkeep));
+        self.compute_mut().serve_strays();
         self.mark_transfers_anew();
-        self.refresh_groups();
+        self.compute_mut().refresh_groups();
     }
+}
 
+impl ComputeMut<'_> {
     pub(crate) fn set_shares(&mut self, request: RequestId, shares: &[Share]) {
         let total: f64 = shares.iter().map(|s| s.share).sum();
         let sane = |s: &Share| s.share > 0.0 && s.share <= s.ceiling && s.ceiling <= 100.0;
-        let why = if shares.len() != self.classes.shares.len() {
-            Some(format!("the site has {} classes; write a share for each", self.classes.shares.len()))
+        let why = if shares.len() != self.rules.classes.shares.len() {
+            Some(format!("the site has {} classes; write a share for each", self.rules.classes.shares.len()))
         } else if !shares.iter().all(sane) {
             Some("a share is more than 0 and at most its ceiling, a ceiling at most 100 (percent)".into())
         } else if total > 100.000_001 {
@@ -194,16 +203,18 @@ impl Core {
             None
         };
         if let Some(why) = why {
-            return self.answer(request, Response::Rejected { rejection: refused(why) });
+            return self.cx.answer(request, Response::Rejected { rejection: refused(why) });
         }
-        let before = std::mem::replace(&mut self.classes.shares, shares.to_vec());
-        self.dirty.switches = true;
+        let before = std::mem::replace(&mut self.rules.classes.shares, shares.to_vec());
+        self.cx.dirty.switches = true;
         self.store(StoreOp::PutShares { shares: shares.to_vec() }, StoreWait::Shares(before, request));
     }
+}
 
+impl RulesMut<'_> {
     pub(crate) fn shares_not_stored(&mut self, before: Vec<Share>, request: RequestId, why: String) {
-        self.classes.shares = before;
-        self.dirty.switches = true;
-        self.answer(request, Response::Failed { why });
+        self.rules.classes.shares = before;
+        self.cx.dirty.switches = true;
+        self.cx.answer(request, Response::Failed { why });
     }
 }

@@ -5,42 +5,36 @@
 //! 2. Nothing runs where the record has it, and its hypervisor there has said so.
 //! 3. Both places are reserved until the store has the new one. Then its rules and groups follow; a pinned path is not kept.
 
-use crate::core::Core;
 use crate::lifecycle::Vm;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::Purpose;
+use crate::services::{ComputeMut, ComputeRef};
 use crate::stored::{Kept, StoreWait};
 use crate::strays::Stray;
 use tandem_model::{
     Adoption, Effect, Level, RequestId, Response, ServerId, VmId, VmOrigin, VmRecord, VmState,
 };
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// The record of a stray that is a VM on record, and may follow it.
-    pub(crate) fn record_elsewhere(&self, stray: &Stray) -> Option<&VmRecord> {
+    pub(crate) fn record_elsewhere(self, stray: &Stray) -> Option<&'a VmRecord> {
         let id = stray.found.vm;
-        let record = self.vms.get(&id).map(|v| &v.record)?;
+        let record = self.compute.vms.get(&id).map(|v| &v.record)?;
         let spec = stray.found.spec.as_deref()?;
         let is_same =
             (spec.origin.placed_at, spec.mac, spec.address) == (record.placed_at, record.mac, record.address);
         let alive = matches!(record.state, VmState::Running | VmState::Cut { .. });
-        let found = is_same && alive && stray.found.runs && self.strays.elsewhere.contains(&id);
+        let found = is_same && alive && stray.found.runs && self.compute.strays.elsewhere.contains(&id);
         (found && record.server != stray.found.server).then_some(record)
     }
 
-    /// Asks the store to have a VM's record where the VM is.
-    pub(crate) fn follow_vm(&mut self, request: RequestId, key: (VmId, ServerId), known: &Adoption) {
-        let record = self.followed_record(key, known);
-        self.store_adopted(request, key, record, StoreWait::Followed);
-    }
-
-    fn followed_record(&self, key: (VmId, ServerId), known: &Adoption) -> Result<VmRecord, String> {
+    fn followed_record(self, key: (VmId, ServerId), known: &Adoption) -> Result<VmRecord, String> {
         let (id, server) = key;
         let gone = || format!("{id} is gone");
-        let stray = self.strays.all.get(&key).ok_or_else(gone)?;
+        let stray = self.compute.strays.all.get(&key).ok_or_else(gone)?;
         let record = self.record_elsewhere(stray).cloned().ok_or_else(gone)?;
-        let place = self.server_name(server);
-        if self.world.is_none() {
+        let place = self.cx.server_name(server);
+        if self.compute.world.is_none() {
             return Err(self.no_world());
         }
         if stray.adopting || !stray.stopping.is_empty() {
@@ -50,14 +44,14 @@ impl Core {
         if *known != Adoption::default() {
             return Err(format!("{id} has a record, which says all that is needed: leave the options out"));
         }
-        let running = self.strays.of(id).filter(|s| s.found.runs).count();
+        let running = self.compute.strays.of(id).filter(|s| s.found.runs).count();
         if running > 1 {
             return Err(format!("there are {running} VMs with the id of {id}; stop all but one"));
         }
-        if let Some(silent) = [server, record.server].iter().find(|s| self.away.contains_key(s)) {
+        if let Some(silent) = [server, record.server].iter().find(|s| self.compute.away.contains_key(s)) {
             return Err(format!(
                 "the hypervisor of {} does not answer, so it is not known whether {id} runs there",
-                self.server_name(*silent)
+                self.cx.server_name(*silent)
             ));
         }
         if self.is_moving(id) {
@@ -82,13 +76,21 @@ impl Core {
             ..record
         })
     }
+}
+
+impl ComputeMut<'_> {
+    /// Asks the store to have a VM's record where the VM is.
+    pub(crate) fn follow_vm(&mut self, request: RequestId, key: (VmId, ServerId), known: &Adoption) {
+        let record = self.compute().followed_record(key, known);
+        self.store_adopted(request, key, record, StoreWait::Followed);
+    }
 
     /// The store has it where it is.
     pub(crate) fn followed(&mut self, record: VmRecord, request: RequestId) {
         let (id, server) = (record.id, record.server);
         let alive = |v: &&mut Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
-        let moving = self.is_moving(id);
-        let Some(vm) = self.vms.get_mut(&id).filter(|v| !moving && alive(v)) else {
+        let moving = self.compute().is_moving(id);
+        let Some(vm) = self.compute.vms.get_mut(&id).filter(|v| !moving && alive(v)) else {
             // Somebody has deleted or moved it meanwhile: the store has that again.
             self.keep(Kept::Vm(id));
             return self.not_adopted(&record, request, format!("{id} was deleted or moved meanwhile"));
@@ -97,15 +99,16 @@ impl Core {
         vm.generation = vm.generation.wrapping_add(1);
         vm.record = record.clone();
         self.release(&old, &old_request);
-        let uplink = self.strays.all.remove(&(id, server)).and_then(|s| s.found.spec).map(|s| s.uplink_port);
-        self.strays.elsewhere.remove(&id);
-        self.pinned.remove(&id);
-        self.dirty.vms = true;
+        let uplink =
+            self.compute.strays.all.remove(&(id, server)).and_then(|s| s.found.spec).map(|s| s.uplink_port);
+        self.compute.strays.elsewhere.remove(&id);
+        self.compute.pinned.remove(&id);
+        self.cx.dirty.vms = true;
         self.declare_vm(id);
         self.install(id, Purpose::VmMove(id));
         self.review_left();
-        if let Some(uplink_port) = self.server_side_port(&record).filter(|p| Some(*p) != uplink) {
-            self.effects.push(Effect::AttachVm { vm: id, server, uplink_port });
+        if let Some(uplink_port) = self.network().server_side_port(&record).filter(|p| Some(*p) != uplink) {
+            self.cx.effects.push(Effect::AttachVm { vm: id, server, uplink_port });
         }
         self.tag_vm(id);
         self.start_traffic(id);
@@ -114,15 +117,15 @@ impl Core {
         let text = format!(
             "{id} ({}) was adopted where it runs, on {}; its record said {}",
             record.address,
-            self.server_name(server),
-            self.server_name(old.server)
+            self.cx.server_name(server),
+            self.cx.server_name(old.server)
         );
-        self.notice(Level::Info, "vm-adopted", text);
+        self.cx.notice(Level::Info, "vm-adopted", text);
         // What was written of it meanwhile had its old place.
         self.keep(Kept::Vm(id));
-        if !self.has_way(&record) {
+        if !self.network().has_way(&record) {
             self.cut(id, NO_WAY);
         }
-        self.answer(request, Response::VmRunning { vm: Box::new(record) });
+        self.cx.answer(request, Response::VmRunning { vm: Box::new(record) });
     }
 }

@@ -6,13 +6,13 @@
 //! Packets to a member that moves have rules pair by pair, above the labels that it keeps at its old place: to both places, which takes a tree
 //! from each sender (see [`crate::migration`]). When the move is settled the labels are those of the new place already; then the pairs go.
 
-use crate::core::Core;
 use crate::live::Sync;
 use crate::migration::fork;
 use crate::migration::state::{Migration, Reach, at};
 use crate::migration::union::union;
 use crate::rules::labels::{self, Label, Place};
 use crate::rules::{RuleSet, between, compile};
+use crate::services::{ComputeMut, ComputeRef};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{
@@ -44,44 +44,45 @@ fn is_labelled(group: &GroupRecord) -> Option<u32> {
     labels::number(group.id).filter(|_| group.members.len() > labels::FEW)
 }
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// The labels that follow from the groups as they are.
-    pub(crate) fn labels(&self) -> Labels {
+    pub(crate) fn labels(self) -> Labels {
         let mut groups: BTreeMap<VmId, Vec<u32>> = BTreeMap::new();
-        for (group, number) in self.groups.values().filter_map(|g| Some((g, is_labelled(g)?))) {
+        for (group, number) in self.compute.groups.values().filter_map(|g| Some((g, is_labelled(g)?))) {
             group.members.iter().for_each(|vm| groups.entry(*vm).or_default().push(number));
         }
         groups.into_iter().filter_map(|(vm, numbers)| Some((vm, Label::new(numbers)?))).collect()
     }
 
-    pub(crate) fn group_rules(&self, id: GroupId) -> RuleSet {
+    pub(crate) fn group_rules(self, id: GroupId) -> RuleSet {
         self.labelled_rules(id, &self.labels(), |m| m.reach, None)
     }
 
     /// The same with labels that are known.
-    pub(crate) fn group_rules_by(&self, id: GroupId, labels: &Labels) -> RuleSet {
+    pub(crate) fn group_rules_by(self, id: GroupId, labels: &Labels) -> RuleSet {
         self.labelled_rules(id, labels, |m| m.reach, None)
     }
 
     /// A group's rules as if one of its members that moves was at its old place only, and with pairs to it there: what sends packets to it,
     /// whatever else it has.
-    pub(crate) fn group_rules_to_old(&self, id: GroupId, vm: VmId) -> RuleSet {
+    pub(crate) fn group_rules_to_old(self, id: GroupId, vm: VmId) -> RuleSet {
         let reach = |m: &Migration| if m.record.vm == vm { Reach::Old } else { m.reach };
         self.labelled_rules(id, &self.labels(), reach, Some(vm))
     }
 
     /// A group's rules as if its members that move had the places that `reach` says; with pairs to `paired` in any case.
     fn labelled_rules(
-        &self,
+        self,
         id: GroupId,
         labels: &Labels,
         reach: impl Fn(&Migration) -> Reach,
         paired: Option<VmId>,
     ) -> RuleSet {
-        let Some(group) = self.groups.get(&id) else { return RuleSet::new() };
+        let Some(group) = self.compute.groups.get(&id) else { return RuleSet::new() };
         let number = is_labelled(group);
         let alive = |r: &&VmRecord| matches!(r.state, VmState::Running | VmState::Cut { .. });
-        let records = group.members.iter().filter_map(|m| self.vms.get(m)).map(|v| &v.record).filter(alive);
+        let records =
+            group.members.iter().filter_map(|m| self.compute.vms.get(m)).map(|v| &v.record).filter(alive);
         let members: Vec<Member<'_>> = records
             .map(|r| {
                 let moves = self.moving(r.id).map(|m| (&m.record, reach(m)));
@@ -103,7 +104,7 @@ impl Core {
         self.by_pairs(id, &members, rules)
     }
 
-    fn by_labels(&self, number: u32, members: &[Member<'_>], rules: &mut RuleSet) {
+    fn by_labels(self, number: u32, members: &[Member<'_>], rules: &mut RuleSet) {
         let places: Vec<Place<'_>> = members
             .iter()
             .flat_map(|m| {
@@ -113,20 +114,20 @@ impl Core {
             })
             .collect();
         let fabric = labels::Fabric {
-            marking: compile::Marking { site: &self.site, queues: self.classes.queues() },
-            routes: &self.routes,
-            metadata: &|switch| self.desired.has_metadata(switch),
+            marking: compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() },
+            routes: &self.net.routes,
+            metadata: &|switch| self.rules.desired.has_metadata(switch),
         };
         labels::group(&fabric, number, &places, rules);
     }
 
-    fn by_pairs(&self, id: GroupId, members: &[Member<'_>], mut rules: RuleSet) -> RuleSet {
-        let topology = &self.site.topology;
+    fn by_pairs(self, id: GroupId, members: &[Member<'_>], mut rules: RuleSet) -> RuleSet {
+        let topology = &self.cx.site.topology;
         let cookie = Cookie::new(Owner::Group(id.0 as u32), 0);
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        let unable = |switch: SwitchId| !self.desired.has_metadata(switch);
+        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
+        let unable = |switch: SwitchId| !self.rules.desired.has_metadata(switch);
         let some_are_unable = (0..topology.switches.len() as u32).any(|n| unable(SwitchId(n)));
-        let way = |a: &VmRecord, b: &VmRecord| between::way(topology, &self.routes, a, b);
+        let way = |a: &VmRecord, b: &VmRecord| between::way(topology, &self.net.routes, a, b);
         for a in members {
             for b in members.iter().filter(|b| b.here.id != a.here.id) {
                 let by_label = a.label.is_some() && !b.paired;
@@ -154,11 +155,11 @@ impl Core {
 
     /// The way from a VM to the new place of another of its group: the one that it will have in the end if that makes a tree with the
     /// one that it has, or else a branch of that.
-    fn way_to_new(&self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
-        let topology = &self.site.topology;
+    fn way_to_new(self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
+        let topology = &self.cx.site.topology;
         let edge = |vm| compile::server_port(topology, vm).map(|(switch, _)| NodeId::Switch(switch));
         let (start, target) = (edge(a)?, edge(b)?);
-        let last = between::way(topology, &self.routes, a, b);
+        let last = between::way(topology, &self.net.routes, a, b);
         last.filter(|path| fork::is_tree(topology, start, trunk, path)).or_else(|| {
             self.on_open_terrain(|terrain| {
                 fork::branches(terrain, (start, trunk), target, BitRate(0), BitRate(0)).into_iter().next()
@@ -167,27 +168,29 @@ impl Core {
     }
 
     /// Every link that can be used, whatever it has left: a group reserves nothing.
-    fn on_open_terrain<R>(&self, search: impl FnOnce(&fork::Terrain<'_>) -> R) -> R {
-        let topology = &self.site.topology;
-        let room = |hop: Hop| self.links.is_usable(hop.link).then_some(BitRate(u64::MAX));
+    fn on_open_terrain<R>(self, search: impl FnOnce(&fork::Terrain<'_>) -> R) -> R {
+        let topology = &self.cx.site.topology;
+        let room = |hop: Hop| self.net.links.is_usable(hop.link).then_some(BitRate(u64::MAX));
         let forks = |node| crate::live::is_openflow(topology, node);
         search(&fork::Terrain { topology, room: &room, forks: &forks })
     }
 
     /// The groups that have one of these members: what they are labelled with in one of them may depend on the others.
-    pub(crate) fn linked_groups(&self, members: &[VmId]) -> Vec<GroupId> {
+    pub(crate) fn linked_groups(self, members: &[VmId]) -> Vec<GroupId> {
         let members: BTreeSet<&VmId> = members.iter().collect();
         let shares = |g: &&GroupRecord| g.members.iter().any(|m| members.contains(m));
-        self.groups.values().filter(shares).map(|g| g.id).collect()
+        self.compute.groups.values().filter(shares).map(|g| g.id).collect()
     }
+}
 
+impl ComputeMut<'_> {
     /// A switch has other tables than before: groups have their rules there in another form. It is to be sent all of them.
     pub(crate) fn on_tables_changed(&mut self, switch: SwitchId) {
-        let labels = self.labels();
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        let labels = self.compute().labels();
+        let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
         for id in ids {
-            let rules = self.group_rules_by(id, &labels);
-            let (_, mut differences) = self.desired.replace(Owner::Group(id.0 as u32), rules);
+            let rules = self.compute().group_rules_by(id, &labels);
+            let (_, mut differences) = self.rules.desired.replace(Owner::Group(id.0 as u32), rules);
             differences.remove(&switch);
             self.start_ordered(crate::rules::changes::Purpose::GroupChange, differences, &is_entry);
         }
@@ -195,24 +198,24 @@ impl Core {
 
     /// A switch takes no metadata: it gets rules pair by pair there, with everything else that it should have, in place of what it refused.
     pub(crate) fn on_metadata_refused(&mut self, dpid: Dpid, refused: TxnId, why: &str) {
-        let is_there = |id: &SwitchId| self.live.switch(*id).is_some_and(|s| s.connected);
-        let Some(id) = self.live.id(dpid).filter(is_there) else { return };
-        if self.desired.has_two_tables(id) && self.desired.set_abilities(id, true, false) {
-            let name = self.switch_name(dpid);
+        let is_there = |id: &SwitchId| self.net.live.switch(*id).is_some_and(|s| s.connected);
+        let Some(id) = self.net.live.id(dpid).filter(is_there) else { return };
+        if self.rules.desired.has_two_tables(id) && self.rules.desired.set_abilities(id, true, false) {
+            let name = self.network().switch_name(dpid);
             let text = format!(
                 "{name} takes no rules with metadata ({why}); groups have rules pair by pair there, as many as the square of their members"
             );
-            self.notice(Level::Warning, "metadata-refused", text);
+            self.cx.notice(Level::Warning, "metadata-refused", text);
             self.on_tables_changed(id);
         }
-        let txn = self.changes.next_txn();
-        let rules = self.desired.all(id);
+        let txn = self.rules.changes.next_txn();
+        let rules = self.rules.desired.all(id);
         let leave = self.leave_at_sync(id);
-        self.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
-        self.dirty.rules(id);
+        self.cx.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
+        self.cx.dirty.rules(id);
         // Whoever waits for what was refused waits for this.
-        self.changes.replace(refused, txn);
-        if let Some(switch) = self.live.switch_mut(id) {
+        self.rules.changes.replace(refused, txn);
+        if let Some(switch) = self.net.live.switch_mut(id) {
             switch.sync = (Sync::UnderWay, Some(txn));
         }
     }

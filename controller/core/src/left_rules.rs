@@ -8,8 +8,8 @@
 //! 3. Rules of groups and of transfers stay until then, and as long as any stray runs. A group that has a member on record has ended.
 //! 4. Ids and addresses of what stays are given to nobody.
 
-use crate::core::Core;
 use crate::hosts::HostKind;
+use crate::services::{ComputeMut, ComputeRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use tandem_model::{Dpid, Effect, GroupId, Leave, LeftRules, Owner, ServerId, SwitchId, VmId};
@@ -60,55 +60,128 @@ impl Left {
     }
 }
 
-impl Core {
+impl ComputeMut<'_> {
     /// Servers of which it is known what runs there.
     pub(crate) fn heard_of_servers(&mut self) {
-        let all = (0..self.site.topology.servers.len() as u32).map(ServerId);
-        self.strays.heard.extend(all.filter(|server| !self.away.contains_key(server)));
-    }
-
-    fn all_is_heard(&self) -> bool {
-        self.strays.heard.len() >= self.site.topology.servers.len()
-    }
-
-    /// True while VMs may run that are not on record.
-    fn may_be_more(&self) -> bool {
-        !self.all_is_heard() || self.strays.iter().any(|s| s.found.runs)
+        let all = (0..self.cx.site.topology.servers.len() as u32).map(ServerId);
+        self.compute.strays.heard.extend(all.filter(|server| !self.compute.away.contains_key(server)));
     }
 
     /// What a switch that has just connected leaves.
     pub(crate) fn leave_at_sync(&mut self, switch: SwitchId) -> Leave {
-        let leave = self.leave_at(switch);
-        self.strays.left.told.insert(switch, leave.clone());
+        let leave = self.compute().leave_at(switch);
+        self.compute.strays.left.told.insert(switch, leave.clone());
         leave
     }
 
-    fn leave_at(&self, switch: SwitchId) -> Leave {
+    /// A switch has told what it keeps although nobody wants it.
+    pub(crate) fn on_rules_left(&mut self, dpid: Dpid, left: Vec<LeftRules>) {
+        let Some(switch) = self.net.live.id(dpid) else { return };
+        let owners: BTreeMap<_, _> = left.into_iter().map(|l| (l.owner, l.addresses)).collect();
+        if owners.is_empty() {
+            self.compute.strays.left.by_switch.remove(&switch);
+        } else {
+            self.compute.strays.left.by_switch.insert(switch, owners);
+        }
+        if self.end_groups() {
+            return self.review_left();
+        }
+        self.tell_leave(switch);
+        let held: Vec<Ipv4Addr> = self.compute().kept_addresses([switch]).into_iter().collect();
+        self.hold_left(held);
+    }
+
+    /// Groups with a member on record end; true when one more has.
+    fn end_groups(&mut self) -> bool {
+        let is_group = |owner: &Owner| matches!(owner, Owner::Group(_));
+        let on_record =
+            |a: &Ipv4Addr| self.compute().vm_with(*a).is_some_and(|vm| self.compute.vms.contains_key(&vm));
+        let there = self.compute.strays.left.by_switch.values().flatten();
+        let ended: Vec<Owner> = there
+            .filter(|(owner, addresses)| is_group(owner) && addresses.iter().any(on_record))
+            .map(|(owner, _)| *owner)
+            .collect();
+        let before = self.compute.strays.left.ended.len();
+        self.compute.strays.left.ended.extend(ended);
+        self.compute.strays.left.ended.len() > before
+    }
+
+    /// Looks at everything that is left anew: after VMs became known, or are gone.
+    pub(crate) fn review_left(&mut self) {
+        self.end_groups();
+        let told: Vec<SwitchId> = self.compute.strays.left.told.keys().copied().collect();
+        told.into_iter().for_each(|switch| self.tell_leave(switch));
+        if !self.compute().may_be_more() {
+            self.compute.strays.left.by_switch.clear();
+            self.compute.strays.left.ended.clear();
+        }
+        let switches: Vec<SwitchId> = self.compute.strays.left.by_switch.keys().copied().collect();
+        let kept = self.compute().kept_addresses(switches);
+        let given_back: Vec<Ipv4Addr> = self.compute.strays.left.held.difference(&kept).copied().collect();
+        for address in given_back {
+            self.compute.strays.left.held.remove(&address);
+            self.compute.addresses.give_back(address);
+        }
+        self.hold_left(kept.into_iter().collect());
+    }
+
+    fn tell_leave(&mut self, switch: SwitchId) {
+        let Some(dpid) = crate::live::connected(&self.net.live, &self.cx.site.topology, switch) else {
+            return;
+        };
+        let leave = self.compute().leave_at(switch);
+        if self.compute.strays.left.told.get(&switch) != Some(&leave) {
+            self.compute.strays.left.told.insert(switch, leave.clone());
+            self.cx.effects.push(Effect::LeaveRules { switch: dpid, leave });
+        }
+    }
+
+    fn hold_left(&mut self, addresses: Vec<Ipv4Addr>) {
+        for address in addresses {
+            if self.compute.addresses.hold(address) {
+                self.compute.strays.left.held.insert(address);
+            }
+        }
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    fn all_is_heard(self) -> bool {
+        self.compute.strays.heard.len() >= self.cx.site.topology.servers.len()
+    }
+
+    /// True while VMs may run that are not on record.
+    fn may_be_more(self) -> bool {
+        !self.all_is_heard() || self.compute.strays.iter().any(|s| s.found.runs)
+    }
+
+    fn leave_at(self, switch: SwitchId) -> Leave {
         if !self.may_be_more() {
             return Leave::Nothing;
         }
-        let there = self.strays.left.by_switch.get(&switch).into_iter().flatten();
+        let there = self.compute.strays.left.by_switch.get(&switch).into_iter().flatten();
         let but = there.filter(|(owner, addresses)| !self.stays(**owner, addresses)).map(|(o, _)| *o);
         Leave::Unknown { but: but.collect() }
     }
 
     /// True when the rules of that owner may be somebody's who is not on record.
-    fn stays(&self, owner: Owner, addresses: &BTreeSet<Ipv4Addr>) -> bool {
-        if self.desired.of(owner).is_some() {
+    fn stays(self, owner: Owner, addresses: &BTreeSet<Ipv4Addr>) -> bool {
+        if self.rules.desired.of(owner).is_some() {
             // Until the rules of a stray are in all switches, those of before carry its packets.
-            return matches!(owner, Owner::Vm(n) if self.strays.unsettled.contains(&VmId(u64::from(n))));
+            return matches!(owner, Owner::Vm(n) if self.compute.strays.unsettled.contains(&VmId(u64::from(n))));
         }
         match owner {
             Owner::Vm(n) => {
                 let id = VmId(u64::from(n));
-                let runs = || self.strays.of(id).any(|s| s.found.runs);
+                let runs = || self.compute.strays.of(id).any(|s| s.found.runs);
                 let is_anothers = |a: &Ipv4Addr| self.vm_with(*a).is_some_and(|other| other != id);
-                !self.vms.contains_key(&id)
+                !self.compute.vms.contains_key(&id)
                     && !addresses.iter().any(is_anothers)
                     && (!self.all_is_heard() || runs())
             }
             Owner::Group(n) => {
-                !self.groups.contains_key(&GroupId(u64::from(n))) && !self.strays.left.ended.contains(&owner)
+                !self.compute.groups.contains_key(&GroupId(u64::from(n)))
+                    && !self.compute.strays.left.ended.contains(&owner)
             }
             Owner::Migration(_) => true,
             Owner::Base | Owner::Fabric | Owner::Admin(_) => false,
@@ -116,85 +189,18 @@ impl Core {
     }
 
     /// The VM, on record or served, that has an address.
-    fn vm_with(&self, address: Ipv4Addr) -> Option<VmId> {
-        match self.hosts.get(address)?.kind {
+    fn vm_with(self, address: Ipv4Addr) -> Option<VmId> {
+        match self.net.hosts.get(address)?.kind {
             HostKind::Vm(id) => Some(id),
             _ => None,
         }
     }
 
-    /// A switch has told what it keeps although nobody wants it.
-    pub(crate) fn on_rules_left(&mut self, dpid: Dpid, left: Vec<LeftRules>) {
-        let Some(switch) = self.live.id(dpid) else { return };
-        let owners: BTreeMap<_, _> = left.into_iter().map(|l| (l.owner, l.addresses)).collect();
-        if owners.is_empty() {
-            self.strays.left.by_switch.remove(&switch);
-        } else {
-            self.strays.left.by_switch.insert(switch, owners);
-        }
-        if self.end_groups() {
-            return self.review_left();
-        }
-        self.tell_leave(switch);
-        let held: Vec<Ipv4Addr> = self.kept_addresses([switch]).into_iter().collect();
-        self.hold_left(held);
-    }
-
-    /// Groups with a member on record end; true when one more has.
-    fn end_groups(&mut self) -> bool {
-        let is_group = |owner: &Owner| matches!(owner, Owner::Group(_));
-        let on_record = |a: &Ipv4Addr| self.vm_with(*a).is_some_and(|vm| self.vms.contains_key(&vm));
-        let there = self.strays.left.by_switch.values().flatten();
-        let ended: Vec<Owner> = there
-            .filter(|(owner, addresses)| is_group(owner) && addresses.iter().any(on_record))
-            .map(|(owner, _)| *owner)
-            .collect();
-        let before = self.strays.left.ended.len();
-        self.strays.left.ended.extend(ended);
-        self.strays.left.ended.len() > before
-    }
-
-    /// Looks at everything that is left anew: after VMs became known, or are gone.
-    pub(crate) fn review_left(&mut self) {
-        self.end_groups();
-        let told: Vec<SwitchId> = self.strays.left.told.keys().copied().collect();
-        told.into_iter().for_each(|switch| self.tell_leave(switch));
-        if !self.may_be_more() {
-            self.strays.left.by_switch.clear();
-            self.strays.left.ended.clear();
-        }
-        let switches: Vec<SwitchId> = self.strays.left.by_switch.keys().copied().collect();
-        let kept = self.kept_addresses(switches);
-        let given_back: Vec<Ipv4Addr> = self.strays.left.held.difference(&kept).copied().collect();
-        for address in given_back {
-            self.strays.left.held.remove(&address);
-            self.addresses.give_back(address);
-        }
-        self.hold_left(kept.into_iter().collect());
-    }
-
-    fn tell_leave(&mut self, switch: SwitchId) {
-        let Some(dpid) = crate::core::connected(&self.live, &self.site, switch) else { return };
-        let leave = self.leave_at(switch);
-        if self.strays.left.told.get(&switch) != Some(&leave) {
-            self.strays.left.told.insert(switch, leave.clone());
-            self.effects.push(Effect::LeaveRules { switch: dpid, leave });
-        }
-    }
-
     /// The addresses of what stays in these switches.
-    fn kept_addresses(&self, switches: impl IntoIterator<Item = SwitchId>) -> BTreeSet<Ipv4Addr> {
-        let left = &self.strays.left.by_switch;
+    fn kept_addresses(self, switches: impl IntoIterator<Item = SwitchId>) -> BTreeSet<Ipv4Addr> {
+        let left = &self.compute.strays.left.by_switch;
         let there = switches.into_iter().filter_map(|switch| left.get(&switch)).flatten();
         let stays = there.filter(|(owner, addresses)| self.stays(**owner, addresses));
         stays.flat_map(|(_, addresses)| addresses).copied().collect()
-    }
-
-    fn hold_left(&mut self, addresses: Vec<Ipv4Addr>) {
-        for address in addresses {
-            if self.addresses.hold(address) {
-                self.strays.left.held.insert(address);
-            }
-        }
     }
 }

@@ -9,11 +9,12 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
-use crate::core::Core;
 use crate::placement::Placement;
 use crate::reroute::NO_WAY;
 use crate::rules::changes::{Outcome, Purpose};
 use crate::rules::{RuleSet, compile};
+use crate::services::{ComputeMut, ComputeRef, NetworkRef};
+use crate::signal::Signal;
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
@@ -78,24 +79,24 @@ impl Vm {
     }
 }
 
-impl Core {
+impl ComputeMut<'_> {
     /// Takes over what the store holds: VMs are as they were, their rules wanted again.
     pub(crate) fn restore(&mut self, stored: PersistedState) {
-        let site = self.site.clone();
-        self.classes.restore(&stored.shares);
-        self.ports.restore(stored.ports);
+        let site = self.cx.site.clone();
+        self.rules.classes.restore(&stored.shares);
+        self.net.ports.restore(stored.ports);
         for record in stored.vms {
             let (id, edge) = (record.id, site.topology.edge_of(record.server, record.uplink as usize));
             if edge.is_none() || site.topology.gateway(record.gateway).is_none() {
                 let text =
                     format!("{id} of the store is on a server that the site no longer has; it is left alone");
-                self.notice(Level::Error, "vm-orphan", text);
+                self.cx.notice(Level::Error, "vm-orphan", text);
                 continue;
             }
             let mut vm = Vm::new(record, None);
-            self.last_vm = self.last_vm.max(id.0);
-            self.pinned.extend(vm.record.pin.is_some().then_some(id));
-            self.addresses.take_known(vm.record.address);
+            self.compute.last_vm = self.compute.last_vm.max(id.0);
+            self.compute.pinned.extend(vm.record.pin.is_some().then_some(id));
+            self.compute.addresses.take_known(vm.record.address);
             self.reserve(&vm.placement(), &vm.record.request);
             match vm.record.state {
                 VmState::Running | VmState::Cut { .. } => {
@@ -111,59 +112,54 @@ impl Core {
                 }
             }
             let wanted = !matches!(vm.record.state, VmState::Stopping { .. });
-            let marking = compile::Marking { site: &site, queues: self.classes.queues() };
-            let rules = compile::vm(marking, &self.routes, &vm.record, vm.generation);
-            self.vms.insert(id, vm);
+            let marking = compile::Marking { site: &site, queues: self.rules.classes.queues() };
+            let rules = compile::vm(marking, &self.net.routes, &vm.record, vm.generation);
+            self.compute.vms.insert(id, vm);
             self.declare_vm(id);
             if wanted {
-                self.desired.replace(owner(id), rules);
+                self.rules.desired.replace(owner(id), rules);
             }
         }
         self.restore_leases(stored.alive_at);
         for group in stored.groups {
-            self.last_group = self.last_group.max(group.id.0);
-            self.groups.insert(group.id, group);
+            self.compute.last_group = self.compute.last_group.max(group.id.0);
+            self.compute.groups.insert(group.id, group);
         }
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        self.restore_group_rules();
+    }
+
+    /// Wants the rules of all groups again.
+    pub(crate) fn restore_group_rules(&mut self) {
+        let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
         for id in ids {
-            let rules = self.group_rules(id);
-            self.desired.replace(Owner::Group(id.0 as u32), rules);
-        }
-        // A VM that may be at either place is reached at both, by its groups too.
-        self.restore_moves(stored.migrations, stored.last_migration);
-        if self.migrations.open.is_empty() {
-            return;
-        }
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        for id in ids {
-            let rules = self.group_rules(id);
-            self.desired.replace(Owner::Group(id.0 as u32), rules);
+            let rules = self.compute().group_rules(id);
+            self.rules.desired.replace(Owner::Group(id.0 as u32), rules);
         }
     }
 
     pub(crate) fn request_vm(&mut self, request_id: RequestId, mut request: VmRequest) {
-        self.counters.requested += 1;
-        self.dirty.vms = true;
-        if self.world.is_none() {
-            self.counters.failed += 1;
-            let why = self.no_world();
-            return self.answer(request_id, Response::Failed { why });
+        self.compute.counters.requested += 1;
+        self.cx.dirty.vms = true;
+        if self.compute.world.is_none() {
+            self.compute.counters.failed += 1;
+            let why = self.compute().no_world();
+            return self.cx.answer(request_id, Response::Failed { why });
         }
-        request.timeout = request.timeout.or(self.site.vm.lifetime);
-        let placed = self.class_exists(&request).and_then(|()| self.place(&request));
-        let placement = match placed.and_then(|p| self.class_is_kept(&request, &p).map(|()| p)) {
+        request.timeout = request.timeout.or(self.cx.site.vm.lifetime);
+        let placed = self.rules().class_exists(&request).and_then(|()| self.compute().place(&request));
+        let placement = match placed.and_then(|p| self.rules().class_is_kept(&request, &p).map(|()| p)) {
             Ok(placement) => placement,
             Err(rejection) => {
-                self.counters.rejected += 1;
-                self.notice(Level::Warning, "vm-rejected", rejection.summary.clone());
-                return self.answer(request_id, Response::Rejected { rejection });
+                self.compute.counters.rejected += 1;
+                self.cx.notice(Level::Warning, "vm-rejected", rejection.summary.clone());
+                return self.cx.answer(request_id, Response::Rejected { rejection });
             }
         };
-        let edge = self.site.topology.edge_of(placement.server, 0);
-        let Some(address) = edge.and_then(|e| self.addresses.take(e)) else {
-            self.counters.failed += 1;
+        let edge = self.cx.site.topology.edge_of(placement.server, 0);
+        let Some(address) = edge.and_then(|e| self.compute.addresses.take(e)) else {
+            self.compute.counters.failed += 1;
             let why = "the edge switch has no free address; enlarge [addresses] prefix_len".into();
-            return self.answer(request_id, Response::Failed { why });
+            return self.cx.answer(request_id, Response::Failed { why });
         };
         self.reserve(&placement, &request);
         let id = self.next_vm_id();
@@ -179,56 +175,37 @@ impl Core {
             path_down: placement.path_down,
             pin: None,
             state: VmState::Placed,
-            placed_at: self.wall_now(),
+            placed_at: self.cx.wall_now(),
             running_at: None,
             expires_at: None,
         };
-        self.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
+        self.compute.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
         self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
     }
 
     pub(crate) fn start_vm(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if !vm.deleters.is_empty() {
             return self.stop_vm(id, "it was deleted before it started");
         }
         vm.record.state = VmState::Starting;
         vm.allocated = true;
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
         self.declare_vm(id);
-        if self.strays.left.is_any() {
+        if self.compute.strays.left.is_any() {
             self.review_left();
         }
-        let timeout = self.now + self.site.vm.start_timeout;
-        self.timers.set(timeout, Timer::StartTimeout(id));
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let Some(spec) = self.vm_spec(&record) else { return };
-        self.effects.push(Effect::AllocateVm { vm: id, server: record.server, spec });
+        let timeout = self.cx.now + self.cx.site.vm.start_timeout;
+        self.cx.timers.set(timeout, Timer::StartTimeout(id));
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let Some(spec) = self.compute().vm_spec(&record) else { return };
+        self.cx.effects.push(Effect::AllocateVm { vm: id, server: record.server, spec });
         self.install(id, Purpose::VmStart(id));
-    }
-
-    /// What a hypervisor is told of a VM at a place.
-    pub(crate) fn vm_spec(&self, record: &VmRecord) -> Option<VmSpec> {
-        Some(VmSpec {
-            resources: record.request.resources,
-            name: record.request.name.clone(),
-            image: record.request.image.clone(),
-            mac: record.mac,
-            address: record.address,
-            uplink_port: self.server_side_port(record)?,
-            fixed_address: self.fixed_address(record.id),
-            origin: VmOrigin {
-                placed_at: record.placed_at,
-                class: record.request.class,
-                timeout: record.request.timeout,
-                gateway: Some(record.gateway),
-            },
-        })
     }
 
     /// A VM that should run and does not: it is started again where it was.
     pub(crate) fn restart_vm(&mut self, id: VmId) {
-        if let Some(vm) = self.vms.get_mut(&id) {
+        if let Some(vm) = self.compute.vms.get_mut(&id) {
             (vm.started, vm.addressed) = (false, false);
         }
         self.start_vm(id);
@@ -236,45 +213,40 @@ impl Core {
 
     /// Wants a VM's rules, for its path as it is now.
     pub(crate) fn install(&mut self, id: VmId, purpose: Purpose) {
-        let Some(vm) = self.vms.get(&id) else { return };
-        let rules = self.vm_rules(id);
+        let Some(vm) = self.compute.vms.get(&id) else { return };
+        let rules = self.compute().vm_rules(id);
         let entry: Vec<SwitchId> =
-            compile::server_port(&self.site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
-        let (_, differences) = self.desired.replace(owner(id), rules);
+            compile::server_port(&self.cx.site.topology, &vm.record).map(|(s, _)| s).into_iter().collect();
+        let (_, differences) = self.rules.desired.replace(owner(id), rules);
         self.start_change(purpose, differences, &entry);
-    }
-
-    pub(crate) fn server_side_port(&self, record: &VmRecord) -> Option<tandem_model::PortNo> {
-        let topology = &self.site.topology;
-        let link = *topology.server(record.server)?.uplinks.get(record.uplink as usize)?;
-        compile::port_on(topology, NodeId::Server(record.server), link)
     }
 
     pub(crate) fn on_outcome(&mut self, outcome: Outcome) {
         match (outcome.purpose, outcome.result) {
             (Purpose::VmStart(vm), Ok(())) => {
-                if let Some(vm) = self.vms.get_mut(&vm) {
+                if let Some(vm) = self.compute.vms.get_mut(&vm) {
                     vm.rules_ready = true;
                 }
                 self.check_running(vm);
             }
             (Purpose::VmStart(vm), Err(why)) => self.fail_vm(vm, &why),
             (Purpose::VmStop(vm), _) => {
-                if let Some(vm) = self.vms.get_mut(&vm) {
+                if let Some(vm) = self.compute.vms.get_mut(&vm) {
                     vm.rules_gone = true;
                 }
                 self.check_gone(vm);
             }
             (Purpose::VmMove(vm), Err(why)) => self.cut(vm, &why),
             (Purpose::GroupStart(group, request), Ok(())) => {
-                self.answer(request, Response::GroupCreated { group })
+                self.cx.answer(request, Response::GroupCreated { group })
             }
             (Purpose::GroupStart(group, request), Err(why)) => {
                 self.drop_group(group);
-                self.answer(request, Response::Failed { why });
+                self.cx.answer(request, Response::Failed { why });
             }
             (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
-                self.on_move_rules(outcome.purpose, result);
+                let purpose = outcome.purpose;
+                self.cx.signal(Signal::MoveRules(Outcome { purpose, result }));
             }
             (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
@@ -282,8 +254,8 @@ impl Core {
     }
 
     pub(crate) fn on_vm_started(&mut self, id: VmId, address: Option<Ipv4Addr>) {
-        let dhcp = self.site.modules.dhcp;
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let dhcp = self.cx.site.modules.dhcp;
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.started = true;
         if address == Some(vm.record.address) || !dhcp {
             vm.addressed = true;
@@ -293,15 +265,15 @@ impl Core {
 
     /// The VM has taken its address.
     pub(crate) fn on_vm_addressed(&mut self, id: VmId) {
-        if let Some(vm) = self.vms.get_mut(&id) {
+        if let Some(vm) = self.compute.vms.get_mut(&id) {
             vm.addressed = true;
         }
         self.check_running(id);
     }
 
     fn check_running(&mut self, id: VmId) {
-        let now = self.wall_now();
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let now = self.cx.wall_now();
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         let ready = vm.rules_ready && vm.started && vm.addressed;
         if !ready || vm.record.state != VmState::Starting {
             return;
@@ -315,117 +287,119 @@ impl Core {
         if let Some(at) = expires {
             self.begin_lease(id, at);
         }
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
         self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
     }
 
     pub(crate) fn announce_running(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if !matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             return;
         }
         let (record, requester) = (vm.record.clone(), vm.requester.take());
         let text = format!(
             "{id} runs on {} as {}",
-            self.site.topology.name(NodeId::Server(record.server)),
+            self.cx.site.topology.name(NodeId::Server(record.server)),
             record.address
         );
         if let Some(requester) = requester {
-            self.counters.accepted += 1;
-            self.answer(requester, Response::VmRunning { vm: Box::new(record.clone()) });
+            self.compute.counters.accepted += 1;
+            self.cx.answer(requester, Response::VmRunning { vm: Box::new(record.clone()) });
         }
-        self.notice(Level::Info, "vm-running", text);
+        self.cx.notice(Level::Info, "vm-running", text);
         self.start_traffic(id);
         self.refresh_groups();
         // Its way may have been lost while it was starting.
-        if !self.has_way(&record) {
+        if !self.network().has_way(&record) {
             self.cut(id, NO_WAY);
         }
     }
 
     /// Asks the world for a running VM's traffic (again: a world ignores what it generates already).
     pub(crate) fn start_traffic(&mut self, id: VmId) {
-        if !self.site.traffic.enabled || !self.world.as_ref().is_some_and(|w| w.traffic) {
+        if !self.cx.site.traffic.enabled || !self.compute.world.as_ref().is_some_and(|w| w.traffic) {
             return;
         }
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let Some(gateway) = self.site.topology.gateway(record.gateway) else { return };
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let Some(gateway) = self.cx.site.topology.gateway(record.gateway) else { return };
         let outside = TrafficEnd::Gateway(record.gateway, gateway.address);
         let inside = TrafficEnd::Vm(id, record.address);
-        let cfg = &self.site.traffic;
+        let cfg = &self.cx.site.traffic;
         let directions = match cfg.direction {
             Direction::ToVm => vec![(0, outside, inside)],
             Direction::FromVm => vec![(1, inside, outside)],
             Direction::Both => vec![(0, outside, inside), (1, inside, outside)],
         };
-        let rate = self.site.traffic_rate(record.request.resources.net);
+        let rate = self.cx.site.traffic_rate(record.request.resources.net);
         let mut ids = Vec::new();
         for (n, from, to) in directions {
             let id = TrafficId(id.0 * 2 + n);
             ids.push(id);
             let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
             let spec = TrafficSpec { id, from, to, rate, transport, packet, class };
-            self.effects.push(Effect::TrafficStart { spec });
+            self.cx.effects.push(Effect::TrafficStart { spec });
         }
-        if let Some(vm) = self.vms.get_mut(&id) {
+        if let Some(vm) = self.compute.vms.get_mut(&id) {
             vm.traffic = ids;
         }
     }
 
     pub(crate) fn stop_traffic(&mut self, id: VmId) {
-        let ids = self.vms.get_mut(&id).map(|vm| std::mem::take(&mut vm.traffic)).unwrap_or_default();
-        self.effects.extend(ids.into_iter().map(|id| Effect::TrafficStop { id }));
+        let ids = self.compute.vms.get_mut(&id).map(|vm| std::mem::take(&mut vm.traffic)).unwrap_or_default();
+        self.cx.effects.extend(ids.into_iter().map(|id| Effect::TrafficStop { id }));
     }
 
     pub(crate) fn on_start_timeout(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get(&id).filter(|v| v.record.state == VmState::Starting) else { return };
+        let Some(vm) = self.compute.vms.get(&id).filter(|v| v.record.state == VmState::Starting) else {
+            return;
+        };
         let missing = match (vm.rules_ready, vm.started, vm.addressed) {
             (false, ..) => "its switches have not confirmed its rules",
             (_, false, _) => "its hypervisor has not started it",
             _ => "it has not taken its address by DHCP",
         };
-        let text = format!("after {:?} {missing}", self.site.vm.start_timeout);
+        let text = format!("after {:?} {missing}", self.cx.site.vm.start_timeout);
         self.fail_vm(id, &text);
     }
 
     pub(crate) fn on_vm_failed(&mut self, id: VmId, why: &str) {
-        let Some(vm) = self.vms.get_mut(&id) else { return self.stray_failed(id) };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return self.stray_failed(id) };
         if let Some((request, before)) = vm.resizing.take() {
             self.set_resources(id, before);
             self.keep(Kept::Vm(id));
-            return self.answer(request, Response::Failed { why: why.to_owned() });
+            return self.cx.answer(request, Response::Failed { why: why.to_owned() });
         }
         self.fail_vm(id, why);
     }
 
     /// A start that failed, or a VM that died: everything of it is undone, then its requester is told.
     pub(crate) fn fail_vm(&mut self, id: VmId, why: &str) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if matches!(vm.record.state, VmState::Stopping { .. }) {
             return;
         }
         vm.failure = Some(why.to_owned());
         if vm.requester.is_some() {
-            self.counters.failed += 1;
+            self.compute.counters.failed += 1;
         }
-        self.notice(Level::Error, "vm-failed", format!("{id} failed: {why}"));
+        self.cx.notice(Level::Error, "vm-failed", format!("{id} failed: {why}"));
         self.stop_vm(id, why);
     }
 
     pub(crate) fn on_expiry(&mut self, id: VmId) {
-        let now = self.wall_now();
-        let due = self.vms.get(&id).and_then(|v| v.record.expires_at).is_some_and(|at| at <= now);
+        let now = self.cx.wall_now();
+        let due = self.compute.vms.get(&id).and_then(|v| v.record.expires_at).is_some_and(|at| at <= now);
         let alive = |v: &Vm| matches!(v.record.state, VmState::Running | VmState::Cut { .. });
-        if due && self.vms.get(&id).is_some_and(alive) {
-            self.counters.expired += 1;
-            self.notice(Level::Info, "vm-expired", format!("{id} has reached the end of its time"));
+        if due && self.compute.vms.get(&id).is_some_and(alive) {
+            self.compute.counters.expired += 1;
+            self.cx.notice(Level::Info, "vm-expired", format!("{id} has reached the end of its time"));
             self.stop_vm(id, "its time ran out");
         }
     }
 
     pub(crate) fn delete_vm(&mut self, request: RequestId, id: VmId) {
-        let Some(vm) = self.vms.get_mut(&id) else {
-            return self.answer(request, Response::NotFound { what: id.to_string() });
+        let Some(vm) = self.compute.vms.get_mut(&id) else {
+            return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
         // A running VM is written down as stopping first: what was answered must hold after a restart, and a store that cannot be
         // written must leave it running.
@@ -443,7 +417,7 @@ impl Core {
 
     pub(crate) fn on_deletion_stored(&mut self, id: VmId, request: RequestId) {
         // Gone meanwhile: as it was wanted.
-        let Some(vm) = self.vms.get_mut(&id) else { return self.answer(request, Response::Done) };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return self.cx.answer(request, Response::Done) };
         vm.deleters.push(request);
         if !matches!(vm.record.state, VmState::Stopping { .. }) {
             self.stop_vm(id, DELETED);
@@ -453,31 +427,31 @@ impl Core {
     /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not there.
     pub(crate) fn stop_vm(&mut self, id: VmId, why: &str) {
         self.stop_traffic(id);
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Stopping { why: why.to_owned() };
         (vm.rules_gone, vm.stopped) = (false, !vm.allocated);
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
         // One that moves is stopped where it is when that is sure.
-        if let Some(m) = self.migration_of(id).map(|m| m.record.id) {
-            return self.undo_move(m, why);
+        if let Some(m) = self.compute().migration_of(id).map(|m| m.record.id) {
+            return self.cx.signal(Signal::GiveUpMove(m, why.to_owned()));
         }
         self.stop_now(id);
     }
 
     /// A migration of a VM has ended: if it is to be stopped, it is stopped where it is now.
     pub(crate) fn stop_after_move(&mut self, id: VmId) {
-        if self.vms.get(&id).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
+        if self.compute.vms.get(&id).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
             self.stop_now(id);
         }
     }
 
     fn stop_now(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get(&id) else { return };
+        let Some(vm) = self.compute.vms.get(&id) else { return };
         let (allocated, server, placed_at) = (vm.allocated, vm.record.server, Some(vm.record.placed_at));
-        if allocated && self.world.is_some() {
-            self.effects.push(Effect::StopVm { vm: id, server, placed_at });
+        if allocated && self.compute.world.is_some() {
+            self.cx.effects.push(Effect::StopVm { vm: id, server, placed_at });
         }
-        let (_, differences) = self.desired.replace(owner(id), RuleSet::new());
+        let (_, differences) = self.rules.desired.replace(owner(id), RuleSet::new());
         self.start_change(Purpose::VmStop(id), differences, &[]);
     }
 
@@ -485,7 +459,7 @@ impl Core {
         if self.stray_stopped(id) {
             return;
         }
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if matches!(vm.record.state, VmState::Stopping { .. }) {
             vm.stopped = true;
             self.check_gone(id);
@@ -493,46 +467,87 @@ impl Core {
     }
 
     fn check_gone(&mut self, id: VmId) {
-        if self.vms.get(&id).is_some_and(|v| v.rules_gone && v.stopped) {
+        if self.compute.vms.get(&id).is_some_and(|v| v.rules_gone && v.stopped) {
             self.remove_from_store(id);
         }
     }
 
     pub(crate) fn remove_from_store(&mut self, id: VmId) {
-        if self.vms.contains_key(&id) {
+        if self.compute.vms.contains_key(&id) {
             self.store(StoreOp::RemoveVm { vm: id }, StoreWait::Removed(id));
         }
     }
 
     pub(crate) fn give_back(&mut self, vm: &Vm) {
         self.release(&vm.placement(), &vm.record.request);
-        self.addresses.give_back(vm.record.address);
-        self.dirty.vms = true;
+        self.compute.addresses.give_back(vm.record.address);
+        self.cx.dirty.vms = true;
     }
 
     pub(crate) fn forget_vm(&mut self, id: VmId) {
-        let Some(vm) = self.vms.remove(&id) else { return };
+        let Some(vm) = self.compute.vms.remove(&id) else { return };
         self.give_back(&vm);
-        self.hosts.forget(vm.record.address);
-        self.timers.cancel(Timer::HostCheck(vm.record.address));
-        self.statistics.forget_vm(id);
-        self.loads.forget_vm(id);
+        self.net.hosts.forget(vm.record.address);
+        self.cx.timers.cancel(Timer::HostCheck(vm.record.address));
+        self.net.statistics.forget_vm(id);
+        self.compute.loads.forget_vm(id);
         self.leave_groups(id);
-        self.pinned.remove(&id);
+        self.compute.pinned.remove(&id);
         self.return_to_pins();
-        if !self.strays.all.is_empty() {
+        if !self.compute.strays.all.is_empty() {
             self.serve_after(id, vm.record.mac, Some(vm.record.address));
         }
-        self.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
+        self.cx.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
-            self.answer(requester, Response::Failed { why });
+            self.cx.answer(requester, Response::Failed { why });
         }
-        vm.deleters.into_iter().for_each(|r| self.answer(r, Response::Done));
+        vm.deleters.into_iter().for_each(|r| self.cx.answer(r, Response::Done));
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// What a hypervisor is told of a VM at a place.
+    pub(crate) fn vm_spec(self, record: &VmRecord) -> Option<VmSpec> {
+        Some(VmSpec {
+            resources: record.request.resources,
+            name: record.request.name.clone(),
+            image: record.request.image.clone(),
+            mac: record.mac,
+            address: record.address,
+            uplink_port: self.network().server_side_port(record)?,
+            fixed_address: self.fixed_address(record.id),
+            origin: VmOrigin {
+                placed_at: record.placed_at,
+                class: record.request.class,
+                timeout: record.request.timeout,
+                gateway: Some(record.gateway),
+            },
+        })
+    }
+}
+
+impl<'a> NetworkRef<'a> {
+    pub(crate) fn server_side_port(self, record: &VmRecord) -> Option<tandem_model::PortNo> {
+        let topology = &self.cx.site.topology;
+        let link = *topology.server(record.server)?.uplinks.get(record.uplink as usize)?;
+        compile::port_on(topology, NodeId::Server(record.server), link)
     }
 }
 
 /// The owner of a VM's rules.
 pub(crate) fn owner(id: VmId) -> Owner {
     Owner::Vm(id.0 as u32)
+}
+
+impl<'a> ComputeRef<'a> {
+    /// A VM as it is.
+    pub(crate) fn vm(self, id: VmId) -> Option<&'a VmRecord> {
+        self.compute.vms.get(&id).map(|v| &v.record)
+    }
+
+    /// All VMs, in order of id.
+    pub(crate) fn vms(self) -> impl Iterator<Item = &'a VmRecord> {
+        self.compute.vms.values().map(|v| &v.record)
+    }
 }

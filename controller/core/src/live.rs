@@ -6,6 +6,7 @@
 //! links count as declared while the OpenFlow ports at them are up.
 
 use crate::links::{LinkState, LinkTable};
+use crate::services::NetworkRef;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{
@@ -315,4 +316,20 @@ fn through_legacy(topology: &Topology, from: NodeId, to: NodeId) -> bool {
         }
     }
     false
+}
+
+/// The datapath id of a switch that can be asked now.
+pub(crate) fn connected(live: &LiveTopology, topology: &Topology, switch: SwitchId) -> Option<Dpid> {
+    live.switch(switch).filter(|s| s.connected)?;
+    topology.switch(switch).map(|s| s.dpid)
+}
+
+impl NetworkRef<'_> {
+    /// A switch's name in the site, or its datapath id where the site does not know it.
+    pub(crate) fn switch_name(self, dpid: Dpid) -> String {
+        match self.net.live.id(dpid).and_then(|id| self.cx.site.topology.switch(id)) {
+            Some(switch) => switch.name.clone(),
+            None => format!("switch {dpid}"),
+        }
+    }
 }

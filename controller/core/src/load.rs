@@ -5,8 +5,8 @@
 //! counts from zero on its new server and keeps its rates meanwhile. A server that has been silent for three periods is forgotten,
 //! and so are its VMs: nothing is decided by numbers that nobody renews.
 
-use crate::core::Core;
 use crate::migration::LoadView;
+use crate::services::{ComputeMut, ComputeRef, MigrationMut};
 use crate::statistics::Smoothed;
 use crate::timers::Timer;
 use std::collections::BTreeMap;
@@ -157,64 +157,68 @@ impl Loads {
     }
 }
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// What a server uses, as its hypervisor measures it.
-    pub fn server_load(&self, server: ServerId) -> Option<LoadView> {
-        self.loads.of_server(server)
+    pub(crate) fn server_load(self, server: ServerId) -> Option<LoadView> {
+        self.compute.loads.of_server(server)
     }
 
     /// What a VM uses, as its hypervisor measures it.
-    pub fn vm_load(&self, vm: VmId) -> Option<LoadView> {
-        self.loads.of_vm(vm)
+    pub(crate) fn vm_load(self, vm: VmId) -> Option<LoadView> {
+        self.compute.loads.of_vm(vm)
     }
 
     /// At which rate a VM is taken to write its memory anew: as measured, else what the site says.
-    pub fn dirty_rate(&self, vm: VmId) -> BitRate {
-        self.loads.dirty(vm).unwrap_or(self.site.migration.dirty_rate)
+    pub(crate) fn dirty_rate(self, vm: VmId) -> BitRate {
+        self.compute.loads.dirty(vm).unwrap_or(self.cx.site.migration.dirty_rate)
     }
 
-    fn silence(&self) -> Duration {
-        self.site.statistics.period * SILENCE
+    fn silence(self) -> Duration {
+        self.cx.site.statistics.period * SILENCE
     }
+}
 
+impl ComputeMut<'_> {
     pub(crate) fn ask_loads(&mut self) {
-        self.effects.push(Effect::ReportLoads { period: self.site.statistics.period });
+        self.cx.effects.push(Effect::ReportLoads { period: self.cx.site.statistics.period });
     }
+}
 
+impl MigrationMut<'_> {
     pub(crate) fn on_server_samples(
         &mut self,
         server: ServerId,
         sample: LoadSample,
         vms: Vec<(VmId, LoadSample)>,
     ) {
-        if self.site.topology.server(server).is_none() {
+        if self.cx.site.topology.server(server).is_none() {
             return;
         }
-        if self.loads.told(server).is_none() {
-            self.timers.set(self.now + self.silence(), Timer::LoadSilence(server));
+        if self.compute.loads.told(server).is_none() {
+            self.cx.timers.set(self.cx.now + self.compute().silence(), Timer::LoadSilence(server));
         }
         for (vm, sample) in vms {
             // While a VM moves both servers tell of it: it is where its record says.
-            if self.vms.get(&vm).is_some_and(|v| v.record.server == server) {
-                self.loads.vm(vm, server, sample, self.now);
+            if self.compute.vms.get(&vm).is_some_and(|v| v.record.server == server) {
+                self.compute.loads.vm(vm, server, sample, self.cx.now);
             }
         }
-        let moved = self.loads.server(server, sample, self.now);
-        self.dirty.server_load(server);
+        let moved = self.compute.loads.server(server, sample, self.cx.now);
+        self.cx.dirty.server_load(server);
         if moved {
             self.watch_server(server);
         }
     }
 
     pub(crate) fn on_load_silence(&mut self, server: ServerId) {
-        let Some(told) = self.loads.told(server) else { return };
-        let until = told + self.silence();
-        if until > self.now {
-            return self.timers.set(until, Timer::LoadSilence(server));
+        let Some(told) = self.compute.loads.told(server) else { return };
+        let until = told + self.compute().silence();
+        if until > self.cx.now {
+            return self.cx.timers.set(until, Timer::LoadSilence(server));
         }
-        self.loads.forget_server(server);
+        self.compute.loads.forget_server(server);
         self.forget_heat(server);
-        self.dirty.server_load(server);
+        self.cx.dirty.server_load(server);
     }
 }
 

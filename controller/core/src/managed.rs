@@ -5,7 +5,8 @@
 //! counts: when the agent or the switch goes away its figures go too, and what comes after that is a new start.
 
 use crate::classes::portion;
-use crate::core::Core;
+use crate::context::Context;
+use crate::services::{NetworkMut, RulesRef};
 use crate::statistics::{Smoothed, advance_within};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -146,40 +147,45 @@ impl Managed {
     }
 }
 
-impl Core {
+impl NetworkMut<'_> {
     pub(crate) fn on_agent_samples(&mut self, dpid: Dpid, samples: Vec<AgentSample>) {
-        let Some(id) = self.live.id(dpid) else { return };
-        let history = self.site.statistics.history_weight;
+        let Some(id) = self.net.live.id(dpid) else { return };
+        let history = self.cx.site.statistics.history_weight;
         for sample in samples {
             let most =
-                self.port_rate(id, sample.interface.port).or(sample.speed).unwrap_or(BitRate(u64::MAX));
+                self.cx.port_rate(id, sample.interface.port).or(sample.speed).unwrap_or(BitRate(u64::MAX));
             // Bursts are measured too: a second's packets may come in half a second.
             let most = BitRate(most.0.saturating_mul(2));
-            self.managed.take(id, sample, most, history, self.now);
+            self.net.managed.take(id, sample, most, history, self.cx.now);
         }
-        self.dirty.switch(id);
+        self.cx.dirty.switch(id);
     }
 
     pub(crate) fn on_agent_down(&mut self, agent: &str, why: &str) {
-        self.managed.forget_agent(agent);
-        self.dirty.switches = true;
+        self.net.managed.forget_agent(agent);
+        self.cx.dirty.switches = true;
         let text = format!("agent {agent} has gone ({why}); its ports keep what they have");
-        self.notice(Level::Warning, "agent-down", text);
+        self.cx.notice(Level::Warning, "agent-down", text);
     }
+}
 
+impl Context {
     /// The declared rate of the link at a port.
     pub(crate) fn port_rate(&self, switch: SwitchId, port: PortNo) -> Option<BitRate> {
         let topology = &self.site.topology;
         let link = topology.link_at(NodeId::Switch(switch), port)?;
         topology.link(link).map(|l| l.cfg.rate)
     }
+}
 
+impl<'a> RulesRef<'a> {
     /// The classes of a port as they are shown.
-    pub(crate) fn class_counters(&self, switch: SwitchId, port: PortNo) -> Vec<ClassCounters> {
-        let whole = self.port_rate(switch, port).unwrap_or_default();
-        self.managed
+    pub(crate) fn class_counters(self, switch: SwitchId, port: PortNo) -> Vec<ClassCounters> {
+        let whole = self.cx.port_rate(switch, port).unwrap_or_default();
+        self.net
+            .managed
             .classes(switch, port)
-            .zip(self.classes.shares())
+            .zip(self.rules.classes.shares())
             .map(|((sample, rate), share)| ClassCounters {
                 sample,
                 rate,

@@ -9,9 +9,11 @@
 //! links. When it breaks, the VM has another path until the pinned one is alive and has room again.
 
 use crate::classes::refused;
-use crate::core::{Core, connected};
+use crate::context::Context;
+use crate::live::connected;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
+use crate::services::{ComputeMut, NetworkMut, NetworkRef, RulesRef};
 use crate::stored::{Kept, StoreWait};
 use std::collections::BTreeMap;
 use tandem_model::paths::{self, Path};
@@ -69,43 +71,47 @@ pub(crate) fn keeps_pin(topology: &tandem_model::Topology, record: &VmRecord) ->
 
 // ---- ports ----
 
-impl Core {
+impl Context {
     /// `edge1.3`.
     pub(crate) fn port_name(&self, switch: SwitchId, port: PortNo) -> String {
         format!("{}.{port}", self.site.topology.name(NodeId::Switch(switch)))
     }
+}
 
+impl<'a> NetworkRef<'a> {
     /// The ports of a link that the operator has switched off.
-    pub(crate) fn switched_off(&self, link: LinkId) -> Vec<String> {
-        let ends = self.site.topology.link(link).into_iter().flat_map(|l| [l.a, l.b]);
+    pub(crate) fn switched_off(self, link: LinkId) -> Vec<String> {
+        let ends = self.cx.site.topology.link(link).into_iter().flat_map(|l| [l.a, l.b]);
         ends.filter_map(|end| match end.node {
-            NodeId::Switch(s) if self.ports.is_off(s, end.port) => Some(self.port_name(s, end.port)),
+            NodeId::Switch(s) if self.net.ports.is_off(s, end.port) => Some(self.cx.port_name(s, end.port)),
             _ => None,
         })
         .collect()
     }
+}
 
+impl ComputeMut<'_> {
     pub(crate) fn set_port(&mut self, request: RequestId, switch: SwitchId, port: PortNo, up: bool) {
-        let topology = &self.site.topology;
-        let name = self.port_name(switch, port);
+        let topology = &self.cx.site.topology;
+        let name = self.cx.port_name(switch, port);
         let known = topology.link_at(NodeId::Switch(switch), port).is_some()
-            || self.live.switch(switch).is_some_and(|s| s.ports.contains_key(&port));
+            || self.net.live.switch(switch).is_some_and(|s| s.ports.contains_key(&port));
         if !known {
-            return self.answer(request, Response::NotFound { what: format!("port {name}") });
+            return self.cx.answer(request, Response::NotFound { what: format!("port {name}") });
         }
         if !crate::live::is_openflow(topology, NodeId::Switch(switch)) {
             let why = format!("{name} is on a switch without OpenFlow; switch the port off there by hand");
-            return self.answer(request, Response::Rejected { rejection: refused(why) });
+            return self.cx.answer(request, Response::Rejected { rejection: refused(why) });
         }
-        let there = self.ports.0.get(&(switch, port)).copied();
-        let wish = PortOverride { switch, port, up, since: self.wall_now() };
+        let there = self.net.ports.0.get(&(switch, port)).copied();
+        let wish = PortOverride { switch, port, up, since: self.cx.wall_now() };
         match (there, up) {
-            (Some(o), up) if o.up == up => self.answer(request, Response::Done),
+            (Some(o), up) if o.up == up => self.cx.answer(request, Response::Done),
             (None, true) => {
                 let why = format!("{name} was not switched off here; `tandem overrides` lists what was");
-                self.answer(request, Response::Rejected { rejection: refused(why) });
+                self.cx.answer(request, Response::Rejected { rejection: refused(why) });
             }
-            (Some(_), true) if connected(&self.live, &self.site, switch).is_some() => {
+            (Some(_), true) if connected(&self.net.live, &self.cx.site.topology, switch).is_some() => {
                 self.store(StoreOp::RemovePort { switch, port }, StoreWait::Port(wish, request));
             }
             _ => self.store(StoreOp::PutPort { port: wish }, StoreWait::Port(wish, request)),
@@ -115,19 +121,19 @@ impl Core {
     /// The store has what the operator wants of a port.
     pub(crate) fn port_stored(&mut self, wish: PortOverride, request: RequestId) {
         let PortOverride { switch, port, up, .. } = wish;
-        let name = self.port_name(switch, port);
-        let there = connected(&self.live, &self.site, switch);
+        let name = self.cx.port_name(switch, port);
+        let there = connected(&self.net.live, &self.cx.site.topology, switch);
         if let Some(dpid) = there {
-            self.effects.push(Effect::SetPort { switch: dpid, port, up });
+            self.cx.effects.push(Effect::SetPort { switch: dpid, port, up });
         }
         let mut text = if up {
-            self.ports.0.remove(&(switch, port));
+            self.net.ports.0.remove(&(switch, port));
             format!("the operator has switched {name} on again")
         } else {
             format!("the operator has switched {name} off")
         };
         if !up || there.is_none() {
-            self.ports.0.insert((switch, port), wish);
+            self.net.ports.0.insert((switch, port), wish);
         }
         if there.is_none() {
             text.push_str("; its switch is away and will be told when it is back");
@@ -136,146 +142,144 @@ impl Core {
                 self.keep(Kept::Port(switch, port));
             }
         }
-        self.notice(Level::Info, if up { "port-on" } else { "port-off" }, text);
-        self.dirty.switches = true;
-        self.link_at_changed(switch, port);
-        self.answer(request, Response::Done);
+        self.cx.notice(Level::Info, if up { "port-on" } else { "port-off" }, text);
+        self.cx.dirty.switches = true;
+        self.network_mut().link_at_changed(switch, port);
+        self.cx.answer(request, Response::Done);
     }
 
     /// A switch has connected: it is told again what the operator wants of its ports.
     pub(crate) fn tell_ports(&mut self, switch: SwitchId, dpid: Dpid) {
-        for PortOverride { port, up, .. } in self.ports.of(switch) {
-            self.effects.push(Effect::SetPort { switch: dpid, port, up });
+        for PortOverride { port, up, .. } in self.net.ports.of(switch) {
+            self.cx.effects.push(Effect::SetPort { switch: dpid, port, up });
             if up {
-                self.ports.0.remove(&(switch, port));
+                self.net.ports.0.remove(&(switch, port));
                 self.keep(Kept::Port(switch, port));
             }
         }
     }
+}
 
+impl NetworkMut<'_> {
     /// A port that is to be off says that it is on: somebody else's doing, or a message from before.
     pub(crate) fn keep_off(&mut self, switch: SwitchId, dpid: Dpid, port: PortNo) {
-        if self.ports.is_off(switch, port) {
-            self.effects.push(Effect::SetPort { switch: dpid, port, up: false });
+        if self.net.ports.is_off(switch, port) {
+            self.cx.effects.push(Effect::SetPort { switch: dpid, port, up: false });
         }
     }
 
     pub(crate) fn on_port_refused(&mut self, dpid: Dpid, port: PortNo, why: &str) {
-        let name = self.switch_name(dpid);
+        let name = self.network().switch_name(dpid);
         let text = format!(
             "{name} would not switch port {port} on or off ({why}); its link is avoided as long as `tandem overrides` lists it"
         );
-        self.notice(Level::Error, "port-refused", text);
+        self.cx.notice(Level::Error, "port-refused", text);
     }
 }
 
 // ---- paths ----
 
-impl Core {
+impl ComputeMut<'_> {
     pub(crate) fn pin_path(&mut self, request: RequestId, id: VmId, via: Vec<SwitchId>) {
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else {
-            return self.answer(request, Response::NotFound { what: id.to_string() });
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else {
+            return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
         if !matches!(record.state, VmState::Running | VmState::Cut { .. }) {
             let why = format!("{id} is {}; only a running VM's path can be pinned", record.state);
-            return self.answer(request, Response::Rejected { rejection: refused(why) });
+            return self.cx.answer(request, Response::Rejected { rejection: refused(why) });
         }
-        if self.is_moving(id) {
+        if self.compute().is_moving(id) {
             let why = format!("{id} is being moved; pin its path when it has arrived");
-            return self.answer(request, Response::Rejected { rejection: refused(why) });
+            return self.cx.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let twice = via.iter().enumerate().any(|(n, s)| via[..n].contains(s));
         if via.is_empty() || twice {
             let why = "name the switches of the path in their order from the server on, each once".to_owned();
-            return self.answer(request, Response::Rejected { rejection: refused(why) });
+            return self.cx.answer(request, Response::Rejected { rejection: refused(why) });
         }
         let wanted = VmRecord { pin: Some(via.clone()), ..record.clone() };
-        if let Err(rejection) = self.pinned_way(&wanted) {
-            return self.answer(request, Response::Rejected { rejection });
+        if let Err(rejection) = self.rules().pinned_way(&wanted) {
+            return self.cx.answer(request, Response::Rejected { rejection });
         }
         self.write_pin(id, Some(via), request);
     }
 
     pub(crate) fn unpin_path(&mut self, request: RequestId, id: VmId) {
-        match self.vms.get(&id).map(|v| v.record.pin.is_some()) {
-            None => self.answer(request, Response::NotFound { what: id.to_string() }),
-            Some(true) if self.is_moving(id) => {
+        match self.compute.vms.get(&id).map(|v| v.record.pin.is_some()) {
+            None => self.cx.answer(request, Response::NotFound { what: id.to_string() }),
+            Some(true) if self.compute().is_moving(id) => {
                 let why = format!("{id} is being moved; unpin its path when it has arrived");
-                self.answer(request, Response::Rejected { rejection: refused(why) });
+                self.cx.answer(request, Response::Rejected { rejection: refused(why) });
             }
             Some(false) => {
                 let why = format!("{id}'s path is not pinned; `tandem overrides` lists those that are");
-                self.answer(request, Response::Rejected { rejection: refused(why) });
+                self.cx.answer(request, Response::Rejected { rejection: refused(why) });
             }
             Some(true) => self.write_pin(id, None, request),
         }
     }
 
     fn write_pin(&mut self, id: VmId, pin: Option<Vec<SwitchId>>, request: RequestId) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
-        self.pinned.insert(id);
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
+        self.compute.pinned.insert(id);
         let before = std::mem::replace(&mut vm.record.pin, pin);
         let vm = Box::new(vm.record.clone());
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
         self.store(StoreOp::PutVm { vm }, StoreWait::Pin(id, before, request));
     }
 
     /// The store has a pin, or that there is none any more.
     pub(crate) fn pin_stored(&mut self, id: VmId, before: Option<Vec<SwitchId>>, request: RequestId) {
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else {
-            return self.answer(request, Response::NotFound { what: id.to_string() });
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else {
+            return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
         if !matches!(record.state, VmState::Running | VmState::Cut { .. }) {
-            return self.answer(request, Response::Done);
+            return self.cx.answer(request, Response::Done);
         }
         if record.pin.is_none() {
-            self.notice(Level::Info, "path-unpinned", format!("{id}'s path is no longer pinned"));
+            self.cx.notice(Level::Info, "path-unpinned", format!("{id}'s path is no longer pinned"));
             self.reroute(id, &record);
             self.groups_follow(&record);
-            return self.answer(request, Response::Done);
+            return self.cx.answer(request, Response::Done);
         }
-        if keeps_pin(&self.site.topology, &record) && self.has_way(&record) {
-            self.notice(Level::Info, "path-pinned", format!("{id}'s path is pinned as it is"));
-            return self.answer(request, Response::Done);
+        if keeps_pin(&self.cx.site.topology, &record) && self.network().has_way(&record) {
+            self.cx.notice(Level::Info, "path-pinned", format!("{id}'s path is pinned as it is"));
+            return self.cx.answer(request, Response::Done);
         }
-        match self.pinned_way(&record) {
+        match self.rules().pinned_way(&record) {
             Ok(new) => {
-                let text = format!("{id}'s path is pinned to {}", self.pin_names(&record));
+                let text = format!("{id}'s path is pinned to {}", self.cx.pin_names(&record));
                 self.go(id, &record, new, (Level::Info, "path-pinned", text));
-                self.answer(request, Response::Done);
+                self.cx.answer(request, Response::Done);
             }
             // Its room went to somebody else while the store was writing.
             Err(rejection) => {
-                if let Some(vm) = self.vms.get_mut(&id) {
+                if let Some(vm) = self.compute.vms.get_mut(&id) {
                     vm.record.pin = before;
                 }
                 self.keep(Kept::Vm(id));
-                self.answer(request, Response::Rejected { rejection });
+                self.cx.answer(request, Response::Rejected { rejection });
             }
         }
     }
 
     pub(crate) fn pin_not_stored(&mut self, id: VmId, before: Option<Vec<SwitchId>>) {
-        if let Some(vm) = self.vms.get_mut(&id) {
+        if let Some(vm) = self.compute.vms.get_mut(&id) {
             vm.record.pin = before;
         }
-        self.dirty.vms = true;
-    }
-
-    pub(crate) fn pin_names(&self, record: &VmRecord) -> String {
-        let name = |s: &SwitchId| self.site.topology.name(NodeId::Switch(*s)).to_owned();
-        record.pin.iter().flatten().map(name).collect::<Vec<_>>().join(" - ")
+        self.cx.dirty.vms = true;
     }
 
     /// A pinned VM, after the topology has changed.
     pub(crate) fn reroute_pinned(&mut self, id: VmId, record: &VmRecord) {
         let cut = matches!(record.state, VmState::Cut { .. });
-        let (alive, kept) = (!cut && self.has_way(record), keeps_pin(&self.site.topology, record));
+        let (alive, kept) =
+            (!cut && self.network().has_way(record), keeps_pin(&self.cx.site.topology, record));
         if alive && kept {
             return self.install(id, Purpose::VmMove(id));
         }
-        if let Ok(new) = self.pinned_way(record) {
-            let text = format!("{id} has its pinned path by {}", self.pin_names(record));
+        if let Ok(new) = self.rules().pinned_way(record) {
+            let text = format!("{id} has its pinned path by {}", self.cx.pin_names(record));
             return self.go(id, record, new, (Level::Info, "path-back", text));
         }
         if alive {
@@ -284,26 +288,26 @@ impl Core {
         if kept {
             let text = format!(
                 "{id}'s pinned path by {} is broken; it has another, and goes back when it can",
-                self.pin_names(record)
+                self.cx.pin_names(record)
             );
-            self.notice(Level::Warning, "path-left", text);
+            self.cx.notice(Level::Warning, "path-left", text);
         }
         self.reroute(id, record);
     }
 
     /// Pinned VMs that had to leave their path go back where that is possible now.
     pub(crate) fn return_to_pins(&mut self) {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let away = |r: &&VmRecord| {
             matches!(r.state, VmState::Running | VmState::Cut { .. })
                 && !keeps_pin(topology, r)
-                && self.moving(r.id).is_none()
+                && self.compute().moving(r.id).is_none()
         };
-        let pinned = self.pinned.iter().filter_map(|id| self.vms.get(id)).map(|v| &v.record);
+        let pinned = self.compute.pinned.iter().filter_map(|id| self.compute.vms.get(id)).map(|v| &v.record);
         let away: Vec<VmRecord> = pinned.filter(away).cloned().collect();
         for record in away {
-            if let Ok(new) = self.pinned_way(&record) {
-                let text = format!("{} has its pinned path by {}", record.id, self.pin_names(&record));
+            if let Ok(new) = self.rules().pinned_way(&record) {
+                let text = format!("{} has its pinned path by {}", record.id, self.cx.pin_names(&record));
                 self.go(record.id, &record, new, (Level::Info, "path-back", text));
             }
         }
@@ -315,17 +319,28 @@ impl Core {
         self.take_way(id, &old, new, notice);
         self.groups_follow(record);
     }
+}
 
+impl Context {
+    pub(crate) fn pin_names(&self, record: &VmRecord) -> String {
+        let name = |s: &SwitchId| self.site.topology.name(NodeId::Switch(*s)).to_owned();
+        record.pin.iter().flatten().map(name).collect::<Vec<_>>().join(" - ")
+    }
+}
+
+impl<'a> RulesRef<'a> {
     /// A way by the switches that a VM is pinned to, with room for it on every link that it is not on already; by its own uplink first.
-    fn pinned_way(&self, record: &VmRecord) -> Result<Placement, Rejection> {
-        let new = self.look_for_pinned_way(record)?;
+    fn pinned_way(self, record: &VmRecord) -> Result<Placement, Rejection> {
+        let new = self.network().look_for_pinned_way(record)?;
         self.class_is_kept(&record.request, &new)?;
         Ok(new)
     }
+}
 
-    fn look_for_pinned_way(&self, record: &VmRecord) -> Result<Placement, Rejection> {
+impl<'a> NetworkRef<'a> {
+    fn look_for_pinned_way(self, record: &VmRecord) -> Result<Placement, Rejection> {
         let (server, gateway) = (record.server, record.gateway);
-        let count = self.site.topology.server(server).map_or(0, |s| s.uplinks.len()) as u32;
+        let count = self.cx.site.topology.server(server).map_or(0, |s| s.uplinks.len()) as u32;
         let others = (0..count).filter(|u| *u != record.uplink);
         let mut nearest = Vec::new();
         for uplink in std::iter::once(record.uplink).chain(others) {
@@ -346,7 +361,7 @@ impl Core {
         let summary = format!(
             "{}'s path cannot go by {}: short of {}",
             record.id,
-            self.pin_names(record),
+            self.cx.pin_names(record),
             short.join(", ")
         );
         Err(Rejection { summary, counts: counts.into_iter().collect(), nearest })
@@ -354,14 +369,14 @@ impl Core {
 
     /// A path by some switches in their order, on which every link has room both ways; or the first link that has none, or the first stop
     /// that cannot be reached at all.
-    fn by_way_of(&self, record: &VmRecord, uplink: u32) -> Result<Path, NearMiss> {
+    fn by_way_of(self, record: &VmRecord, uplink: u32) -> Result<Path, NearMiss> {
         let rate = record.request.resources.net;
         let with_room = self.walk(record, uplink, rate);
         // A detour around a full link may be where there is no way on: then the shortest way says which link it was.
         let path = match with_room.or_else(|_| self.walk(record, uplink, BitRate(0))) {
             Ok(path) => path,
             Err(stop) => {
-                let place = self.site.topology.name(stop).to_owned();
+                let place = self.cx.site.topology.name(stop).to_owned();
                 return Err(NearMiss { place, resource: Resource::Path, needed: 1, available: 0 });
             }
         };
@@ -372,15 +387,15 @@ impl Core {
     }
 
     /// What a hop has left for a VM. Where the VM is already, it has its room: what is measured there is its own traffic too.
-    fn room(&self, record: &VmRecord, hop: Hop) -> Option<BitRate> {
-        let left = self.links.residual(hop)?;
+    fn room(self, record: &VmRecord, hop: Hop) -> Option<BitRate> {
+        let left = self.net.links.residual(hop)?;
         let has = record.path_up.contains(&hop) || record.path_down.contains(&hop);
         Some(if has { left.max(record.request.resources.net) } else { left })
     }
 
     /// From stop to stop by the shortest way, without passing anything twice; the stop that cannot be reached.
-    fn walk(&self, record: &VmRecord, uplink: u32, rate: BitRate) -> Result<Path, NodeId> {
-        let topology = &self.site.topology;
+    fn walk(self, record: &VmRecord, uplink: u32, rate: BitRate) -> Result<Path, NodeId> {
+        let topology = &self.cx.site.topology;
         let via = record.pin.iter().flatten().map(|s| NodeId::Switch(*s));
         let stops: Vec<NodeId> = via.chain([NodeId::Gateway(record.gateway)]).collect();
         let start = NodeId::Server(record.server);
@@ -392,7 +407,7 @@ impl Core {
                 let (tail, head) = (paths::tail(topology, hop)?, paths::head(topology, hop)?);
                 let elsewhere = tail == start && Some(hop.link) != own;
                 let again = passed.contains(&head) || stops[n + 1..].contains(&head);
-                if elsewhere || again || !self.live.path_is_attended(&self.links, &[hop]) {
+                if elsewhere || again || !self.net.live.path_is_attended(&self.net.links, &[hop]) {
                     return None;
                 }
                 let back = Hop { link: hop.link, down: !hop.down };

@@ -6,8 +6,8 @@
 //! What is kept is bounded by the ports that are declared or were there when the switch connected.
 
 use crate::access_ports::PortKey;
-use crate::core::Core;
 use crate::port_notices::PortNotice;
+use crate::services::{NetworkMut, NetworkRef};
 use crate::timers::Timer;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,27 +68,27 @@ impl PortDamping {
     }
 }
 
-impl Core {
+impl NetworkMut<'_> {
     pub(crate) fn on_port_changed(&mut self, dpid: Dpid, port: PortInfo, removed: bool) {
-        let Some(id) = self.live.id(dpid) else { return };
+        let Some(id) = self.net.live.id(dpid) else { return };
         let number = port.port;
-        let key = self.access.key(id, number);
-        let Some(switch) = self.live.switch(id) else { return };
+        let key = self.net.access.key(id, number);
+        let Some(switch) = self.net.live.switch(id) else { return };
         let known = switch.ports.get(&number);
         // Ports that are damped and have not been up yet take places too.
-        let is_new = known.is_none() && !self.damping.damped.contains_key(&(id, number));
-        let places = || switch.ports.len() + self.damping.waiting(id, &switch.ports);
+        let is_new = known.is_none() && !self.net.damping.damped.contains_key(&(id, number));
+        let places = || switch.ports.len() + self.net.damping.waiting(id, &switch.ports);
         if is_new && !removed && key.1.is_none() && places() >= switch.most_ports {
-            let text = |core: &Core| {
-                let name = core.port_name(id, number);
+            let text = |core: NetworkRef<'_>| {
+                let name = core.cx.port_name(id, number);
                 format!("{name} appeared; its switch has more ports than make sense, and it is ignored")
             };
             return self.port_notice(key, PortNotice::UnknownPorts, Level::Warning, text);
         }
         let same = known == (!removed).then_some(&port);
-        if let Some(damped) = self.damping.damped.get_mut(&(id, number)) {
-            if damped.settled.is_some_and(|at| self.now.since(at) >= PERIOD) {
-                self.damping.damped.remove(&(id, number));
+        if let Some(damped) = self.net.damping.damped.get_mut(&(id, number)) {
+            if damped.settled.is_some_and(|at| self.cx.now.since(at) >= PERIOD) {
+                self.net.damping.damped.remove(&(id, number));
             } else {
                 if damped.last == (port.clone(), removed) {
                     return;
@@ -102,55 +102,55 @@ impl Core {
         if same {
             return;
         }
-        let port_may = self.damping.ports.take(key, self.now);
-        let switch_may = self.damping.switches.take(id, self.now);
+        let port_may = self.net.damping.ports.take(key, self.cx.now);
+        let switch_may = self.net.damping.switches.take(id, self.cx.now);
         if port_may && switch_may {
             return self.port_is(id, dpid, port, removed);
         }
         let last = (port.clone(), removed);
         let damped = Damped { last, pause: FIRST_PAUSE, changes: PORT_CHANGES.into(), settled: None };
-        self.damping.damped.insert((id, number), damped);
+        self.net.damping.damped.insert((id, number), damped);
         self.damp(id, dpid, port, removed);
     }
 
     /// A change of a damped port: down at once, up when it has kept still.
     fn damp(&mut self, id: SwitchId, dpid: Dpid, port: PortInfo, removed: bool) {
         let number = port.port;
-        let Some(damped) = self.damping.damped.get(&(id, number)) else { return };
+        let Some(damped) = self.net.damping.damped.get(&(id, number)) else { return };
         let (pause, changes) = (damped.pause, damped.changes);
-        self.timers.replace(self.now + pause, Timer::PortSettled(id, number));
+        self.cx.timers.replace(self.cx.now + pause, Timer::PortSettled(id, number));
         let is_up = |p: &PortInfo| p.up;
-        let counts_as_up = self.live.switch(id).and_then(|s| s.ports.get(&number)).is_some_and(is_up);
+        let counts_as_up = self.net.live.switch(id).and_then(|s| s.ports.get(&number)).is_some_and(is_up);
         if counts_as_up && (removed || !port.up) {
             self.port_is(id, dpid, port, removed);
         }
-        let text = |core: &Core| {
-            let name = core.port_name(id, number);
+        let text = |core: NetworkRef<'_>| {
+            let name = core.cx.port_name(id, number);
             format!(
                 "{name} changes its state too often ({changes} times up to now); it counts as up again when it \
                  has kept still for {pause:?}. Check the cable and the machine at its other end"
             )
         };
-        self.port_notice(self.access.key(id, number), PortNotice::Flapping, Level::Warning, text);
+        self.port_notice(self.net.access.key(id, number), PortNotice::Flapping, Level::Warning, text);
     }
 
     /// A damped port has kept still: what it said last counts.
     pub(crate) fn on_port_settled(&mut self, id: SwitchId, number: PortNo) {
-        let now = self.now;
-        let Some(damped) = self.damping.damped.get_mut(&(id, number)) else { return };
+        let now = self.cx.now;
+        let Some(damped) = self.net.damping.damped.get_mut(&(id, number)) else { return };
         damped.settled = Some(now);
         damped.pause = (damped.pause * 2).min(LONGEST_PAUSE);
         damped.changes = 0;
         let (port, removed) = damped.last.clone();
-        if removed && self.access.key(id, number).1.is_none() {
+        if removed && self.net.access.key(id, number).1.is_none() {
             // Nobody knows it: it takes no place any more.
-            self.damping.damped.remove(&(id, number));
+            self.net.damping.damped.remove(&(id, number));
         }
-        let Some(switch) = self.live.switch(id) else { return };
+        let Some(switch) = self.net.live.switch(id) else { return };
         if switch.ports.get(&number) == (!removed).then_some(&port) {
             return;
         }
-        if let Some(dpid) = self.site.topology.switch(id).map(|s| s.dpid) {
+        if let Some(dpid) = self.cx.site.topology.switch(id).map(|s| s.dpid) {
             self.port_is(id, dpid, port, removed);
         }
     }
@@ -159,15 +159,15 @@ impl Core {
     fn port_is(&mut self, id: SwitchId, dpid: Dpid, port: PortInfo, removed: bool) {
         let number = port.port;
         let says_up = port.up && !removed;
-        if let Some(switch) = self.live.switch_mut(id) {
+        if let Some(switch) = self.net.live.switch_mut(id) {
             if removed {
                 switch.ports.remove(&number);
-                self.statistics.forget_port(id, number);
+                self.net.statistics.forget_port(id, number);
             } else {
                 switch.ports.insert(number, port);
             }
         }
-        self.dirty.switch(id);
+        self.cx.dirty.switch(id);
         if says_up {
             self.keep_off(id, dpid, number);
         }

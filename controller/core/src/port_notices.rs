@@ -4,7 +4,7 @@
 //! another's, and all undeclared ports of a switch have one together; of each kind of notice there is one per port and minute.
 
 use crate::access_ports::PortKey;
-use crate::core::Core;
+use crate::services::{NetworkMut, NetworkRef};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, Verdict};
 use tandem_model::{Level, Time};
@@ -60,10 +60,10 @@ impl PortAllowances {
     }
 }
 
-impl Core {
+impl NetworkMut<'_> {
     /// True when one more packet of that port is looked at.
     pub(crate) fn may_cost(&mut self, port: PortKey) -> bool {
-        self.allowances.events.take(port, self.now)
+        self.net.allowances.events.take(port, self.cx.now)
     }
 
     /// A notice about a port, unless there was one of that kind within the minute.
@@ -72,15 +72,16 @@ impl Core {
         port: PortKey,
         notice: PortNotice,
         level: Level,
-        text: impl FnOnce(&Core) -> String,
+        text: impl FnOnce(NetworkRef<'_>) -> String,
     ) {
-        let Verdict::Allowed { held_back } = self.allowances.notices.ask((port, notice), self.now) else {
+        let Verdict::Allowed { held_back } = self.net.allowances.notices.ask((port, notice), self.cx.now)
+        else {
             return;
         };
-        let mut text = text(self);
+        let mut text = text(self.network());
         if held_back > 0 {
             text.push_str(&format!(" ({held_back} more of this kind since the last notice)"));
         }
-        self.notice(level, notice.kind(), text);
+        self.cx.notice(level, notice.kind(), text);
     }
 }

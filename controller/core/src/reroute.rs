@@ -3,23 +3,23 @@
 //! A VM keeps its server, its address and its gateway. It keeps its path too while every link of it is alive, so that nothing
 //! moves without need. Rules for the new path come before the old ones go.
 
-use crate::core::Core;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
 use crate::rules::compile;
+use crate::services::{ComputeMut, MigrationMut, NetworkRef};
 use crate::stored::Kept;
 use tandem_model::{BitRate, Effect, Hop, Level, VmId, VmRecord, VmState};
 
 /// Why a VM is cut off.
 pub(crate) const NO_WAY: &str = "no live path leads from its server to its gateway";
 
-impl Core {
+impl MigrationMut<'_> {
     /// Looks at every VM's path. Called after default routes were recomputed.
     pub(crate) fn reroute_all(&mut self) {
-        let ids: Vec<VmId> = self.vms.keys().copied().collect();
+        let ids: Vec<VmId> = self.compute.vms.keys().copied().collect();
         for id in ids {
-            let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { continue };
-            if self.moving(id).is_some() {
+            let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { continue };
+            if self.compute().moving(id).is_some() {
                 self.reroute_moving(id);
                 continue;
             }
@@ -28,15 +28,15 @@ impl Core {
                 continue;
             }
             if record.pin.is_some() {
-                self.reroute_pinned(id, &record);
+                self.compute_mut().reroute_pinned(id, &record);
                 continue;
             }
-            if !cut && self.has_way(&record) {
+            if !cut && self.network().has_way(&record) {
                 // Its path stands, but may no longer (or again) be the default one: its exact rules follow.
-                self.install(id, Purpose::VmMove(id));
+                self.compute_mut().install(id, Purpose::VmMove(id));
                 continue;
             }
-            self.reroute(id, &record);
+            self.compute_mut().reroute(id, &record);
         }
     }
 
@@ -44,33 +44,26 @@ impl Core {
     pub(crate) fn reroute_cut(&mut self) {
         let is_cut = |r: &VmRecord| matches!(r.state, VmState::Cut { .. });
         let cut: Vec<VmRecord> =
-            self.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
+            self.compute.vms.values().map(|v| &v.record).filter(|r| is_cut(r)).cloned().collect();
         for record in &cut {
-            if self.moving(record.id).is_some() {
+            if self.compute().moving(record.id).is_some() {
                 self.reroute_moving(record.id);
             } else if record.pin.is_some() {
-                self.reroute_pinned(record.id, record);
+                self.compute_mut().reroute_pinned(record.id, record);
             } else {
-                self.reroute(record.id, record);
-                self.groups_follow(record);
+                self.compute_mut().reroute(record.id, record);
+                self.compute_mut().groups_follow(record);
             }
         }
     }
+}
 
+impl ComputeMut<'_> {
     /// The groups of a VM that was as `before` have it at another port if it has another uplink now. Where all are looked at, all groups are too.
     pub(crate) fn groups_follow(&mut self, before: &VmRecord) {
-        if self.vms.get(&before.id).is_some_and(|v| v.record.uplink != before.uplink) {
-            self.groups_of(before.id).into_iter().for_each(|group| self.refresh_group(group));
+        if self.compute.vms.get(&before.id).is_some_and(|v| v.record.uplink != before.uplink) {
+            self.compute().groups_of(before.id).into_iter().for_each(|group| self.refresh_group(group));
         }
-    }
-
-    /// True while every link of its path, both ways, can be used.
-    pub(crate) fn has_way(&self, record: &VmRecord) -> bool {
-        self.is_alive(&record.path_up) && self.is_alive(&record.path_down)
-    }
-
-    fn is_alive(&self, path: &[Hop]) -> bool {
-        path.iter().all(|hop| self.links.is_usable(hop.link))
     }
 
     pub(crate) fn reroute(&mut self, id: VmId, record: &VmRecord) {
@@ -78,9 +71,9 @@ impl Core {
         let old = Placement::of(record);
         self.release(&old, &request);
         let net = request.resources.net;
-        let found = self.way(record, net).map(|p| (p, true)).or_else(|| {
+        let found = self.network().way(record, net).map(|p| (p, true)).or_else(|| {
             // No path has room: any live one is better than none.
-            self.way(record, BitRate(0)).map(|p| (p, false))
+            self.network().way(record, BitRate(0)).map(|p| (p, false))
         });
         let Some((new, has_room)) = found else {
             self.reserve(&old, &request);
@@ -104,10 +97,10 @@ impl Core {
         new: Placement,
         (level, kind, text): (Level, &str, String),
     ) {
-        let Some(request) = self.vms.get(&id).map(|v| v.record.request.clone()) else { return };
+        let Some(request) = self.compute.vms.get(&id).map(|v| v.record.request.clone()) else { return };
         self.reserve(&new, &request);
         let moved_uplink = new.uplink != old.uplink;
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.generation = vm.generation.wrapping_add(1);
         vm.record.uplink = new.uplink;
         (vm.record.path_up, vm.record.path_down) = (new.path_up, new.path_down);
@@ -115,39 +108,67 @@ impl Core {
             vm.record.state = VmState::Running;
         }
         let record = vm.record.clone();
-        self.counters.rerouted += 1;
-        self.dirty.vms = true;
-        if moved_uplink && let Some(uplink_port) = self.server_side_port(&record) {
-            self.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
+        self.compute.counters.rerouted += 1;
+        self.cx.dirty.vms = true;
+        if moved_uplink && let Some(uplink_port) = self.network().server_side_port(&record) {
+            self.cx.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
             self.tag_vm(id);
-            let at = compile::server_port(&self.site.topology, &record).into_iter().collect();
-            self.hosts.move_to(record.address, at);
+            let at = compile::server_port(&self.cx.site.topology, &record).into_iter().collect();
+            self.net.hosts.move_to(record.address, at);
         }
         self.install(id, Purpose::VmMove(id));
         if record.path_down.first() != old.path_down.first() {
             self.announce(id);
         }
-        self.notice(level, kind, text);
+        self.cx.notice(level, kind, text);
         self.keep(Kept::Vm(id));
+    }
+
+    /// A running VM has no path: it stays where it is, and is tried again with every change of the topology.
+    pub(crate) fn cut(&mut self, id: VmId, why: &str) {
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
+        if vm.record.state != VmState::Running {
+            return;
+        }
+        vm.record.state = VmState::Cut { why: why.to_owned() };
+        let address = vm.record.address;
+        self.cx.dirty.vms = true;
+        self.cx.notice(Level::Error, "vm-cut", format!("{id} ({address}) is cut off: {why}"));
+    }
+}
+
+impl<'a> NetworkRef<'a> {
+    /// True while every link of its path, both ways, can be used.
+    pub(crate) fn has_way(self, record: &VmRecord) -> bool {
+        self.is_alive(&record.path_up) && self.is_alive(&record.path_down)
+    }
+
+    fn is_alive(self, path: &[Hop]) -> bool {
+        path.iter().all(|hop| self.net.links.is_usable(hop.link))
     }
 
     /// A way for a VM from where it is to its gateway: the default path if it is alive and has room, else by residual bandwidth; its
     /// own uplink first.
-    pub(crate) fn way(&self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
-        let topology = &self.site.topology;
+    pub(crate) fn way(self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
+        let topology = &self.cx.site.topology;
         let count = topology.server(record.server)?.uplinks.len() as u32;
         let others = (0..count).filter(|u| *u != record.uplink);
         for uplink in std::iter::once(record.uplink).chain(others) {
-            let default =
-                compile::paths_via(topology, &self.routes, record.server, uplink as usize, record.gateway)
-                    .filter(|(up, down)| {
-                        self.links.shortage(up, rate).is_none() && self.links.shortage(down, rate).is_none()
-                    })
-                    .filter(|(up, down)| self.is_alive(up) && self.is_alive(down))
-                    .filter(|(up, down)| {
-                        self.live.path_is_attended(&self.links, up)
-                            && self.live.path_is_attended(&self.links, down)
-                    });
+            let default = compile::paths_via(
+                topology,
+                &self.net.routes,
+                record.server,
+                uplink as usize,
+                record.gateway,
+            )
+            .filter(|(up, down)| {
+                self.net.links.shortage(up, rate).is_none() && self.net.links.shortage(down, rate).is_none()
+            })
+            .filter(|(up, down)| self.is_alive(up) && self.is_alive(down))
+            .filter(|(up, down)| {
+                self.net.live.path_is_attended(&self.net.links, up)
+                    && self.net.live.path_is_attended(&self.net.links, down)
+            });
             let found = default.or_else(|| self.detour(record.server, uplink as usize, record.gateway, rate));
             if let Some((path_up, path_down)) = found {
                 let (server, gateway) = (record.server, record.gateway);
@@ -155,17 +176,5 @@ impl Core {
             }
         }
         None
-    }
-
-    /// A running VM has no path: it stays where it is, and is tried again with every change of the topology.
-    pub(crate) fn cut(&mut self, id: VmId, why: &str) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
-        if vm.record.state != VmState::Running {
-            return;
-        }
-        vm.record.state = VmState::Cut { why: why.to_owned() };
-        let address = vm.record.address;
-        self.dirty.vms = true;
-        self.notice(Level::Error, "vm-cut", format!("{id} ({address}) is cut off: {why}"));
     }
 }

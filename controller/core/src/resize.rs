@@ -1,29 +1,30 @@
 //! Other resources for a running VM: where it is, or, where there is no room for that, on a server that has room, to which it is moved
 //! first. Whoever asks is answered once, when it has them; when that fails it has what it had.
 
-use crate::core::Core;
+use crate::services::{ComputeMut, MigrationMut};
 use crate::stored::StoreWait;
 use tandem_model::{Effect, NodeId, RequestId, Resources, Response, StoreOp, VmId, VmState};
 
-impl Core {
+impl MigrationMut<'_> {
     pub(crate) fn resize_vm(&mut self, request: RequestId, id: VmId, to: Resources) {
-        let Some(vm) = self.vms.get(&id) else {
-            return self.answer(request, Response::NotFound { what: id.to_string() });
+        let Some(vm) = self.compute.vms.get(&id) else {
+            return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
         if vm.record.state != VmState::Running || vm.resizing.is_some() {
             let why =
                 format!("{id} is {} or being resized; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Response::Conflict { why });
+            return self.cx.answer(request, Response::Conflict { why });
         }
-        if let Some(m) = self.migration_of(id) {
+        if let Some(m) = self.compute().migration_of(id) {
             let why = format!("{id} is being moved by {}; resize it when it has arrived", m.record.id);
-            return self.answer(request, Response::Conflict { why });
+            return self.cx.answer(request, Response::Conflict { why });
         }
         let before = vm.record.request.resources;
         let (server, up, down) = (vm.record.server, vm.record.path_up.clone(), vm.record.path_down.clone());
         let more = to.minus(before);
-        let place = self.site.topology.name(NodeId::Server(server)).to_owned();
+        let place = self.cx.site.topology.name(NodeId::Server(server)).to_owned();
         let mut nearest: Vec<tandem_model::NearMiss> = self
+            .compute
             .inventory
             .shortage(server, more)
             .into_iter()
@@ -34,13 +35,14 @@ impl Core {
                 available,
             })
             .collect();
-        let short = self.links.shortage(&up, more.net).or_else(|| self.links.shortage(&down, more.net));
+        let short =
+            self.net.links.shortage(&up, more.net).or_else(|| self.net.links.shortage(&down, more.net));
         if let Some(hop) = short.filter(|_| more.net.0 > 0) {
             nearest.push(tandem_model::NearMiss {
-                place: self.link_name(hop.link),
+                place: self.cx.link_name(hop.link),
                 resource: tandem_model::Resource::Link,
                 needed: more.net.0,
-                available: self.links.residual(hop).map_or(0, |l| l.0),
+                available: self.net.links.residual(hop).map_or(0, |l| l.0),
             });
         }
         if !nearest.is_empty() {
@@ -50,47 +52,51 @@ impl Core {
             let summary =
                 format!("{place} has no room for {id} to grow; it stays as it is, for {}", elsewhere.summary);
             let rejection = tandem_model::Rejection { summary, counts, nearest };
-            return self.answer(request, Response::Rejected { rejection });
+            return self.cx.answer(request, Response::Rejected { rejection });
         }
-        self.grow_where_it_is(id, request, to);
+        self.compute_mut().grow_where_it_is(id, request, to);
     }
+}
 
+impl ComputeMut<'_> {
     /// A VM gets other resources, for which there is room where it is.
     pub(crate) fn grow_where_it_is(&mut self, id: VmId, request: RequestId, to: Resources) {
-        let Some(vm) = self.vms.get_mut(&id) else {
-            return self.answer(request, Response::NotFound { what: id.to_string() });
+        let Some(vm) = self.compute.vms.get_mut(&id) else {
+            return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
         if vm.record.state != VmState::Running {
             let why = format!("{id} is {}; only a running VM can be resized", vm.record.state);
-            return self.answer(request, Response::Conflict { why });
+            return self.cx.answer(request, Response::Conflict { why });
         }
         vm.resizing = Some((request, vm.record.request.resources));
         self.set_resources(id, to);
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
         self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
     }
 
     pub(crate) fn set_resources(&mut self, id: VmId, to: Resources) {
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         let (placement, before) = (vm.placement(), vm.record.request.clone());
         vm.record.request.resources = to;
         let after = vm.record.request.clone();
         self.release(&placement, &before);
         self.reserve(&placement, &after);
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
     }
 
     pub(crate) fn ask_resize(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get(&id).filter(|v| v.resizing.is_some()) else { return };
+        let Some(vm) = self.compute.vms.get(&id).filter(|v| v.resizing.is_some()) else { return };
         let (server, resources) = (vm.record.server, vm.record.request.resources);
-        self.effects.push(Effect::ResizeVm { vm: id, server, resources });
+        self.cx.effects.push(Effect::ResizeVm { vm: id, server, resources });
     }
 
     pub(crate) fn on_vm_resized(&mut self, id: VmId) {
-        let Some((request, _)) = self.vms.get_mut(&id).and_then(|v| v.resizing.take()) else { return };
+        let Some((request, _)) = self.compute.vms.get_mut(&id).and_then(|v| v.resizing.take()) else {
+            return;
+        };
         self.stop_traffic(id);
         self.start_traffic(id);
         self.tag_vm(id);
-        self.answer(request, Response::Done);
+        self.cx.answer(request, Response::Done);
     }
 }

@@ -2,12 +2,13 @@
 //! same allocation as in the snapshot before.
 
 use crate::classes::ClassView;
-use crate::core::{Core, Counters};
+use crate::counters::Counters;
 use crate::hosts::{Host, HostKind};
 use crate::links::LinkState;
 use crate::live::{Surprise, Sync};
 use crate::managed::{AgentPort, ClassCounters};
 use crate::migration::{HotspotView, LoadView, MigrationView, PlanView};
+use crate::services::MigrationRef;
 use crate::snapshot_hosts::HostViews;
 use crate::strays::Stray;
 use serde::{Deserialize, Serialize};
@@ -403,16 +404,21 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn updated(&self, core: &Core, dirty: &Dirty, hosts: &BTreeSet<Ipv4Addr>) -> Snapshot {
+    pub(crate) fn updated(
+        &self,
+        core: MigrationRef<'_>,
+        dirty: &Dirty,
+        hosts: &BTreeSet<Ipv4Addr>,
+    ) -> Snapshot {
         let mut next = self.clone();
         next.version += 1;
-        next.at = core.wall_now();
-        next.policy = core.inventory.policy().to_owned();
-        next.world = core.world.as_ref().map(|w| w.name.clone());
-        next.counters = core.counters;
+        next.at = core.cx.wall_now();
+        next.policy = core.compute.inventory.policy().to_owned();
+        next.world = core.compute.world.as_ref().map(|w| w.name.clone());
+        next.counters = core.compute.counters;
         if dirty.switches {
             next.switches = Arc::new(switches(core));
-            next.classes = Arc::new(core.classes.views(&core.site));
+            next.classes = Arc::new(core.rules.classes.views(&core.cx.site));
         } else if !dirty.some_switches.is_empty() {
             let switches = Arc::make_mut(&mut next.switches);
             for id in &dirty.some_switches {
@@ -422,18 +428,20 @@ impl Snapshot {
             }
         }
         if dirty.links {
-            next.links =
-                Arc::new((0..core.site.topology.links.len()).map(|n| link(core, LinkId(n as u32))).collect());
-            next.surprises = Arc::new(core.live.surprises().map(|s| surprise(core, s)).collect());
+            next.links = Arc::new(
+                (0..core.cx.site.topology.links.len()).map(|n| link(core, LinkId(n as u32))).collect(),
+            );
+            next.surprises = Arc::new(core.net.live.surprises().map(|s| surprise(core, s)).collect());
         }
         // Which VMs are on which server is found once for all of them.
         let mut on: BTreeMap<ServerId, Vec<VmId>> = BTreeMap::new();
         if dirty.all_servers || !dirty.servers.is_empty() {
-            core.vms.values().for_each(|v| on.entry(v.record.server).or_default().push(v.record.id));
+            core.compute.vms.values().for_each(|v| on.entry(v.record.server).or_default().push(v.record.id));
         }
-        let mut server = |core: &Core, id: ServerId| server(core, id, on.remove(&id).unwrap_or_default());
+        let mut server =
+            |core: MigrationRef<'_>, id: ServerId| server(core, id, on.remove(&id).unwrap_or_default());
         if dirty.all_servers {
-            let count = core.inventory.servers().len() as u32;
+            let count = core.compute.inventory.servers().len() as u32;
             next.servers = Arc::new((0..count).map(|n| Arc::new(server(core, ServerId(n)))).collect());
         } else if !dirty.servers.is_empty() {
             let servers = Arc::make_mut(&mut next.servers);
@@ -444,12 +452,12 @@ impl Snapshot {
             }
         }
         for address in hosts {
-            next.hosts.set(*address, core.hosts.get(*address).map(|h| host(core, *address, h)));
+            next.hosts.set(*address, core.net.hosts.get(*address).map(|h| host(core, *address, h)));
         }
         if dirty.vms {
-            next.vms = Arc::new(core.vms.values().map(|v| vm(core, &v.record)).collect());
-            next.strays = Arc::new(core.strays.iter().map(|s| stray(core, s)).collect());
-            next.groups = Arc::new(core.groups.values().cloned().collect());
+            next.vms = Arc::new(core.compute.vms.values().map(|v| vm(core, &v.record)).collect());
+            next.strays = Arc::new(core.compute.strays.iter().map(|s| stray(core, s)).collect());
+            next.groups = Arc::new(core.compute.groups.values().cloned().collect());
         }
         if dirty.vms || dirty.switches {
             next.overrides = Arc::new(overrides(core));
@@ -458,21 +466,21 @@ impl Snapshot {
             let rules = Arc::make_mut(&mut next.rules);
             for id in &dirty.rules {
                 if let Some(slot) = rules.get_mut(id.0 as usize) {
-                    *slot = Arc::new(core.desired.sent(*id).cloned().collect());
+                    *slot = Arc::new(core.rules.desired.sent(*id).cloned().collect());
                 }
             }
         }
         if dirty.plans {
-            next.plans = Arc::new(core.plans.views());
+            next.plans = Arc::new(core.migration.plans.views());
         }
         if dirty.hotspots {
             next.hotspots = Arc::new(core.hotspot_views());
         }
         if dirty.migrations {
-            next.migrations = Arc::new(core.migrations.views());
+            next.migrations = Arc::new(core.compute.migrations.views());
         }
         if dirty.notices {
-            next.notices = Arc::new(core.notices.iter().cloned().collect());
+            next.notices = Arc::new(core.cx.notices.iter().cloned().collect());
         }
         next
     }
@@ -491,9 +499,9 @@ impl Snapshot {
     }
 }
 
-fn switches(core: &Core) -> Vec<Arc<SwitchView>> {
-    let declared = (0..core.site.topology.switches.len() as u32).filter_map(|n| switch(core, SwitchId(n)));
-    let unknown = core.live.unknown().iter().map(|(dpid, caps)| SwitchView {
+fn switches(core: MigrationRef<'_>) -> Vec<Arc<SwitchView>> {
+    let declared = (0..core.cx.site.topology.switches.len() as u32).filter_map(|n| switch(core, SwitchId(n)));
+    let unknown = core.net.live.unknown().iter().map(|(dpid, caps)| SwitchView {
         name: dpid.to_string(),
         dpid: *dpid,
         role: None,
@@ -509,15 +517,15 @@ fn switches(core: &Core) -> Vec<Arc<SwitchView>> {
     declared.chain(unknown).map(Arc::new).collect()
 }
 
-fn switch(core: &Core, id: SwitchId) -> Option<SwitchView> {
-    let topology = &core.site.topology;
+fn switch(core: MigrationRef<'_>, id: SwitchId) -> Option<SwitchView> {
+    let topology = &core.cx.site.topology;
     let switch = topology.switch(id)?;
-    let live = core.live.switch(id);
+    let live = core.net.live.switch(id);
     let (mut sent, mut capacity) = (0u64, 0u64);
     for (port, link) in topology.ports(NodeId::Switch(id)) {
         capacity = capacity.saturating_add(topology.link(*link).map_or(0, |l| l.cfg.rate.0));
-        sent =
-            sent.saturating_add(core.statistics.of_port(id, *port).and_then(|p| p.tx()).map_or(0, |r| r.0));
+        sent = sent
+            .saturating_add(core.net.statistics.of_port(id, *port).and_then(|p| p.tx()).map_or(0, |r| r.0));
     }
     let ports = live.map(|l| l.ports.values().map(|p| port(core, id, p)).collect()).unwrap_or_default();
     let caps = live.and_then(|l| l.caps.as_ref());
@@ -530,17 +538,17 @@ fn switch(core: &Core, id: SwitchId) -> Option<SwitchView> {
         sync: live.map_or(Sync::Never, |l| l.sync.0),
         version: caps.map(|c| c.version.clone()),
         description: caps.map(|c| c.description.clone()).unwrap_or_default(),
-        rules: core.desired.count(id),
+        rules: core.rules.desired.count(id),
         ratio: if capacity == 0 { 0.0 } else { sent as f64 / capacity as f64 },
         ports,
     })
 }
 
-fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortView {
-    let topology = &core.site.topology;
+fn port(core: MigrationRef<'_>, switch: SwitchId, info: &tandem_model::PortInfo) -> PortView {
+    let topology = &core.cx.site.topology;
     let node = NodeId::Switch(switch);
     let peer = topology.link_at(node, info.port).and_then(|l| topology.link(l)?.other(node));
-    let stats = core.statistics.of_port(switch, info.port);
+    let stats = core.net.statistics.of_port(switch, info.port);
     let sum = |f: fn(&tandem_model::PortSample) -> [u64; 2]| {
         stats.map_or(Some(0), |s| tandem_model::counted_sum(f(&s.sample)))
     };
@@ -560,15 +568,15 @@ fn port(core: &Core, switch: SwitchId, info: &tandem_model::PortInfo) -> PortVie
         tx_packets: count(|s| s.tx_packets),
         dropped: sum(|s| [s.rx_dropped, s.tx_dropped]),
         errors: sum(|s| [s.rx_errors, s.tx_errors]),
-        switched_off: core.ports.is_off(switch, info.port),
-        selection: core.classes.selection(switch, info.port),
-        classes: core.class_counters(switch, info.port),
-        agent: core.managed.port(switch, info.port).cloned(),
+        switched_off: core.net.ports.is_off(switch, info.port),
+        selection: core.rules.classes.selection(switch, info.port),
+        classes: core.rules().class_counters(switch, info.port),
+        agent: core.net.managed.port(switch, info.port).cloned(),
     }
 }
 
-fn link(core: &Core, id: LinkId) -> LinkView {
-    let topology = &core.site.topology;
+fn link(core: MigrationRef<'_>, id: LinkId) -> LinkView {
+    let topology = &core.cx.site.topology;
     let Some(link) = topology.link(id) else {
         return LinkView {
             name: id.to_string(),
@@ -604,32 +612,32 @@ fn link(core: &Core, id: LinkId) -> LinkView {
         })
         .collect();
     LinkView {
-        name: core.link_name(id),
+        name: core.cx.link_name(id),
         column: column.join("<->"),
         level,
-        state: match core.links.state(id) {
+        state: match core.net.links.state(id) {
             LinkState::Declared => "declared",
             LinkState::Confirmed => "confirmed",
             LinkState::Down => "down",
             LinkState::Missing => "missing",
         }
         .into(),
-        switched_off: core.switched_off(id),
+        switched_off: core.network().switched_off(id),
         capacity: link.cfg.rate,
-        up: core.links.measured(up),
-        down: core.links.measured(down),
-        reserved_up: core.links.reserved(up),
-        reserved_down: core.links.reserved(down),
-        ratio: core.links.ratio(id),
-        uncounted: core.links.is_uncounted(up) && core.links.is_uncounted(down),
+        up: core.net.links.measured(up),
+        down: core.net.links.measured(down),
+        reserved_up: core.net.links.reserved(up),
+        reserved_down: core.net.links.reserved(down),
+        ratio: core.net.links.ratio(id),
+        uncounted: core.net.links.is_uncounted(up) && core.net.links.is_uncounted(down),
     }
 }
 
-fn surprise(core: &Core, surprise: Surprise) -> String {
-    let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", core.switch_name(dpid));
+fn surprise(core: MigrationRef<'_>, surprise: Surprise) -> String {
+    let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", core.network().switch_name(dpid));
     match surprise {
         Surprise::Miswired { link, from, to } => {
-            format!("{} is plugged into {}; declared: {}", port(from), port(to), core.link_name(link))
+            format!("{} is plugged into {}; declared: {}", port(from), port(to), core.cx.link_name(link))
         }
         Surprise::Unknown { from, to } => {
             format!("{} is plugged into {}; not declared", port(from), port(to))
@@ -637,9 +645,9 @@ fn surprise(core: &Core, surprise: Surprise) -> String {
     }
 }
 
-fn server(core: &Core, id: ServerId, vms: Vec<VmId>) -> ServerView {
-    let topology = &core.site.topology;
-    let view = core.inventory.server(id).copied();
+fn server(core: MigrationRef<'_>, id: ServerId, vms: Vec<VmId>) -> ServerView {
+    let topology = &core.cx.site.topology;
+    let view = core.compute.inventory.server(id).copied();
     ServerView {
         id,
         name: topology.name(NodeId::Server(id)).to_owned(),
@@ -651,70 +659,70 @@ fn server(core: &Core, id: ServerId, vms: Vec<VmId>) -> ServerView {
         capacity: view.map(|v| v.capacity).unwrap_or_default(),
         used: view.map(|v| v.used).unwrap_or_default(),
         vms,
-        load: core.server_load(id),
-        drained: core.is_drained(id),
+        load: core.compute().server_load(id),
+        drained: core.compute().is_drained(id),
     }
 }
 
-fn host(core: &Core, address: Ipv4Addr, host: &Host) -> HostView {
-    let topology = &core.site.topology;
+fn host(core: MigrationRef<'_>, address: Ipv4Addr, host: &Host) -> HostView {
+    let topology = &core.cx.site.topology;
     HostView {
-        name: core.host_name(host.kind),
+        name: core.cx.host_name(host.kind),
         kind: match host.kind {
             HostKind::Server(_) => "server",
             HostKind::Gateway(_) => "gateway",
             HostKind::Vm(_) => "vm",
-            HostKind::Stranger if core.site.addresses.gateways.contains(address) => "gateway",
+            HostKind::Stranger if core.cx.site.addresses.gateways.contains(address) => "gateway",
             HostKind::Stranger => "stranger",
         }
         .into(),
         address,
         mac: host.mac,
         at: host.at.map(|(s, p)| format!("{}.{p}", topology.name(NodeId::Switch(s)))),
-        seen: host.at.map(|_| core.by_wall_clock(host.seen)),
+        seen: host.at.map(|_| core.cx.by_wall_clock(host.seen)),
     }
 }
 
-fn vm(core: &Core, record: &VmRecord) -> VmView {
-    let topology = &core.site.topology;
+fn vm(core: MigrationRef<'_>, record: &VmRecord) -> VmView {
+    let topology = &core.cx.site.topology;
     let nodes = tandem_model::paths::nodes(topology, NodeId::Server(record.server), &record.path_up);
     VmView {
         server_name: topology.name(NodeId::Server(record.server)).to_owned(),
         gateway_name: topology.name(NodeId::Gateway(record.gateway)).to_owned(),
         path: nodes.into_iter().map(|n| topology.name(n).to_owned()).collect(),
-        rate: core.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
-        load: core.vm_load(record.id),
+        rate: core.net.statistics.of_vm(record.id).map(|s| s.rate()).unwrap_or_default(),
+        load: core.compute().vm_load(record.id),
         record: record.clone(),
     }
 }
 
-fn stray(core: &Core, s: &Stray) -> StrayView {
+fn stray(core: MigrationRef<'_>, s: &Stray) -> StrayView {
     StrayView {
         id: s.found.vm,
         server: s.found.server,
-        server_name: core.server_name(s.found.server),
+        server_name: core.cx.server_name(s.found.server),
         name: s.found.spec.as_ref().and_then(|spec| spec.name.clone()),
         runs: s.found.runs,
         mac: s.mac(),
         address: s.address,
         resources: s.found.spec.as_ref().map(|spec| spec.resources),
         lacks: s.lacks().into_iter().map(str::to_owned).collect(),
-        id_is_taken: core.vms.contains_key(&s.found.vm),
-        recorded_on: core.record_elsewhere(s).map(|r| core.server_name(r.server)),
+        id_is_taken: core.compute.vms.contains_key(&s.found.vm),
+        recorded_on: core.compute().record_elsewhere(s).map(|r| core.cx.server_name(r.server)),
         unserved: s.network.refused().map(str::to_owned),
     }
 }
 
-fn overrides(core: &Core) -> Vec<OverrideView> {
-    let topology = &core.site.topology;
+fn overrides(core: MigrationRef<'_>) -> Vec<OverrideView> {
+    let topology = &core.cx.site.topology;
     let name = |switch: SwitchId| topology.name(NodeId::Switch(switch)).to_owned();
-    let ports = core.ports.iter().map(|o| OverrideView::PortOff {
+    let ports = core.net.ports.iter().map(|o| OverrideView::PortOff {
         switch: name(o.switch),
         port: o.port,
         since: o.since,
         lifted: o.up,
     });
-    let pins = core.vms.values().map(|v| &v.record).filter_map(|record| {
+    let pins = core.compute.vms.values().map(|v| &v.record).filter_map(|record| {
         Some(OverrideView::PathPinned {
             vm: record.id,
             switches: record.pin.as_ref()?.iter().map(|s| name(*s)).collect(),

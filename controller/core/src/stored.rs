@@ -2,15 +2,15 @@
 //!
 //! Nothing is answered before the store has it; what it refuses is undone, or, where it has happened already, written again until it can be.
 
-use crate::core::Core;
 use crate::group_rules::is_entry;
 use crate::lifecycle::Vm;
 use crate::rules::changes::Purpose;
+use crate::services::{ComputeMut, MigrationMut};
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, RequestId, Response,
-    ServerId, Share, StoreId, StoreOp, SwitchId, VmId, VmRecord, VmState,
+    Effect, GroupId, Level, MigrationId, MoveOptions, Owner, Phase, PortNo, PortOverride, RequestId,
+    Response, ServerId, Share, StoreId, StoreOp, SwitchId, VmId, VmRecord, VmState,
 };
 
 /// How soon what the store could not take is tried again.
@@ -68,114 +68,125 @@ pub(crate) enum Kept {
     Port(SwitchId, PortNo),
 }
 
-impl Core {
+impl MigrationMut<'_> {
     pub(crate) fn on_stored(&mut self, id: StoreId) {
-        if std::mem::take(&mut self.store_is_down) {
-            self.notice(Level::Info, "store-back", "the store can be written again".into());
+        if std::mem::take(&mut self.compute.store_is_down) {
+            self.cx.notice(Level::Info, "store-back", "the store can be written again".into());
         }
-        match self.stores.remove(&id) {
-            Some(StoreWait::Placed(vm)) => self.start_vm(vm),
-            Some(StoreWait::Running(vm)) => self.announce_running(vm),
-            Some(StoreWait::Adopted(record, request)) => self.adopted(*record, request),
-            Some(StoreWait::Followed(record, request)) => self.followed(*record, request),
-            Some(StoreWait::Resized(vm)) => self.ask_resize(vm),
-            Some(StoreWait::Deleting(vm, request)) => self.on_deletion_stored(vm, request),
-            Some(StoreWait::Removed(vm)) => self.forget_vm(vm),
+        match self.compute.stores.remove(&id) {
+            Some(StoreWait::Placed(vm)) => self.compute_mut().start_vm(vm),
+            Some(StoreWait::Running(vm)) => self.compute_mut().announce_running(vm),
+            Some(StoreWait::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
+            Some(StoreWait::Followed(record, request)) => self.compute_mut().followed(*record, request),
+            Some(StoreWait::Resized(vm)) => self.compute_mut().ask_resize(vm),
+            Some(StoreWait::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
+            Some(StoreWait::Removed(vm)) => self.compute_mut().forget_vm(vm),
             Some(StoreWait::Updated(_) | StoreWait::Alive) | None => {}
             Some(StoreWait::Move(id, phase)) => self.move_stored(id, phase),
             Some(StoreWait::MoveGone(id)) => self.end_move(id),
-            Some(StoreWait::Port(wish, request)) => self.port_stored(wish, request),
+            Some(StoreWait::Port(wish, request)) => self.compute_mut().port_stored(wish, request),
             Some(StoreWait::Drained(server, options, request)) => {
                 self.drained_stored(server, options, request);
             }
             Some(StoreWait::Returned(server, request)) => self.returned_stored(server, request),
-            Some(StoreWait::Pin(vm, before, request)) => self.pin_stored(vm, before, request),
+            Some(StoreWait::Pin(vm, before, request)) => self.compute_mut().pin_stored(vm, before, request),
             Some(StoreWait::Group(group, request)) => {
-                let rules = self.group_rules(group);
-                let (_, differences) = self.desired.replace(Owner::Group(group.0 as u32), rules);
-                self.start_ordered(Purpose::GroupStart(group, request), differences, &is_entry);
-                self.refresh_linked(group);
+                let rules = self.compute().group_rules(group);
+                let (_, differences) = self.rules.desired.replace(Owner::Group(group.0 as u32), rules);
+                self.compute_mut().start_ordered(Purpose::GroupStart(group, request), differences, &is_entry);
+                self.compute_mut().refresh_linked(group);
             }
             Some(StoreWait::GroupRemoved(group, request)) => {
-                self.isolate_group(group);
-                self.answer(request, Response::Done);
+                self.compute_mut().isolate_group(group);
+                self.cx.answer(request, Response::Done);
             }
-            Some(StoreWait::Shares(_, request)) => self.answer(request, Response::Done),
+            Some(StoreWait::Shares(_, request)) => self.cx.answer(request, Response::Done),
         }
     }
 
     pub(crate) fn on_store_failed(&mut self, id: StoreId, why: &str) {
-        let wait = self.stores.remove(&id);
-        if !std::mem::replace(&mut self.store_is_down, true) {
-            self.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
+        let wait = self.compute.stores.remove(&id);
+        if !std::mem::replace(&mut self.compute.store_is_down, true) {
+            self.cx.notice(Level::Error, "store-failed", format!("the store could not be written: {why}"));
         }
         let text = format!("the decision could not be written to the store ({why}); nothing was changed");
         match wait {
             Some(StoreWait::Placed(vm)) => {
                 // Nothing was started yet and the store has nothing: undo in memory only.
-                let Some(entry) = self.vms.remove(&vm) else { return };
-                self.give_back(&entry);
-                self.counters.failed += 1;
+                let Some(entry) = self.compute.vms.remove(&vm) else { return };
+                self.compute_mut().give_back(&entry);
+                self.compute.counters.failed += 1;
                 let waiting = entry.requester.into_iter().chain(entry.deleters);
-                waiting.for_each(|r| self.answer(r, Response::Failed { why: text.clone() }));
+                waiting.for_each(|r| self.cx.answer(r, Response::Failed { why: text.clone() }));
             }
-            Some(StoreWait::Running(vm)) => self.fail_vm(vm, &text),
+            Some(StoreWait::Running(vm)) => self.compute_mut().fail_vm(vm, &text),
             Some(StoreWait::Adopted(record, request) | StoreWait::Followed(record, request)) => {
-                self.not_adopted(&record, request, text);
+                self.compute_mut().not_adopted(&record, request, text);
             }
             Some(StoreWait::Resized(vm)) => {
-                if let Some((request, before)) = self.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
-                    self.set_resources(vm, before);
-                    self.answer(request, Response::Failed { why: text });
+                if let Some((request, before)) = self.compute.vms.get_mut(&vm).and_then(|v| v.resizing.take())
+                {
+                    self.compute_mut().set_resources(vm, before);
+                    self.cx.answer(request, Response::Failed { why: text });
                 }
             }
-            Some(StoreWait::Deleting(_, request)) => self.answer(request, Response::Failed { why: text }),
+            Some(StoreWait::Deleting(_, request)) => self.cx.answer(request, Response::Failed { why: text }),
             Some(StoreWait::Removed(vm)) => {
                 // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
-                let deleters = self.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
+                let deleters = self.compute.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
                 let why = format!(
                     "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"
                 );
                 let told = deleters.into_iter().flatten();
-                told.for_each(|r| self.answer(r, Response::Failed { why: why.clone() }));
-                self.timers.set(self.now + STORE_RETRY, Timer::RetryRemove(vm));
+                told.for_each(|r| self.cx.answer(r, Response::Failed { why: why.clone() }));
+                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryRemove(vm));
             }
             Some(StoreWait::Updated(kept)) => {
-                self.timers.set(self.now + STORE_RETRY, Timer::RetryStore(kept))
+                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(kept))
             }
             Some(StoreWait::Move(id, phase)) => self.move_not_stored(id, phase, why),
             Some(StoreWait::MoveGone(id)) => self.move_not_forgotten(id, why),
             Some(StoreWait::Group(group, request)) => {
-                self.isolate_group(group);
-                self.answer(request, Response::Failed { why: text });
+                self.compute_mut().isolate_group(group);
+                self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(StoreWait::GroupRemoved(_, request)) => self.answer(request, Response::Failed { why: text }),
-            Some(StoreWait::Shares(before, request)) => self.shares_not_stored(before, request, text),
+            Some(StoreWait::GroupRemoved(_, request)) => {
+                self.cx.answer(request, Response::Failed { why: text })
+            }
+            Some(StoreWait::Shares(before, request)) => {
+                self.rules_mut().shares_not_stored(before, request, text)
+            }
             Some(StoreWait::Port(_, request) | StoreWait::Returned(_, request)) => {
-                self.answer(request, Response::Failed { why: text });
+                self.cx.answer(request, Response::Failed { why: text });
             }
             Some(StoreWait::Drained(server, _, request)) => self.drained_not_stored(server, request, text),
             Some(StoreWait::Pin(vm, before, request)) => {
-                self.pin_not_stored(vm, before);
-                self.answer(request, Response::Failed { why: text });
+                self.compute_mut().pin_not_stored(vm, before);
+                self.cx.answer(request, Response::Failed { why: text });
             }
             Some(StoreWait::Alive) | None => {}
         }
     }
+}
 
+impl ComputeMut<'_> {
     /// Writes something as it is now, or that it is gone; as often as it takes.
     pub(crate) fn keep(&mut self, kept: Kept) {
         let record = match kept {
             // A VM on its way out is removed by whoever waits for that.
             Kept::Vm(id) => {
                 let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
-                self.vms.get(&id).filter(stays).map(|v| StoreOp::PutVm { vm: Box::new(v.record.clone()) })
+                self.compute
+                    .vms
+                    .get(&id)
+                    .filter(stays)
+                    .map(|v| StoreOp::PutVm { vm: Box::new(v.record.clone()) })
             }
-            Kept::Group(id) => Some(match self.groups.get(&id) {
+            Kept::Group(id) => Some(match self.compute.groups.get(&id) {
                 Some(group) => StoreOp::PutGroup { group: group.clone() },
                 None => StoreOp::RemoveGroup { group: id },
             }),
-            Kept::Port(switch, port) => Some(match self.ports.get(switch, port) {
+            Kept::Port(switch, port) => Some(match self.net.ports.get(switch, port) {
                 Some(port) => StoreOp::PutPort { port },
                 None => StoreOp::RemovePort { switch, port },
             }),
@@ -183,5 +194,15 @@ impl Core {
         if let Some(record) = record {
             self.store(record, StoreWait::Updated(kept));
         }
+    }
+}
+
+impl ComputeMut<'_> {
+    /// Asks the store to write something; what follows is decided when it has.
+    pub(crate) fn store(&mut self, op: StoreOp, wait: StoreWait) {
+        self.compute.last_store += 1;
+        let id = StoreId(self.compute.last_store);
+        self.compute.stores.insert(id, wait);
+        self.cx.effects.push(Effect::Store { id, op });
     }
 }

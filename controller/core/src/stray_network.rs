@@ -5,11 +5,11 @@
 //! 1. where its id, its Ethernet address or its IP address is somebody else's too, or is none for VMs of this site;
 //! 2. where nothing of that is kept with it: then only those rules stay that switches have ([`crate::left_rules`]).
 
-use crate::core::Core;
 use crate::hosts::HostKind;
 use crate::lifecycle::owner;
 use crate::rules::changes::Purpose;
 use crate::rules::{RuleSet, compile};
+use crate::services::{ComputeMut, ComputeRef};
 use crate::strays::Stray;
 use crate::timers::Timer;
 use std::collections::BTreeMap;
@@ -62,105 +62,15 @@ impl Taken {
     }
 }
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// A VM's record, or the one that a stray is served by.
-    pub(crate) fn record_of(&self, vm: VmId) -> Option<&VmRecord> {
-        let known = self.vms.get(&vm).map(|v| &v.record);
-        known.or_else(|| self.strays.of(vm).find_map(|s| s.network.served()))
-    }
-
-    /// Serves all strays that can be served, by the topology as it is, and no other.
-    pub(crate) fn serve_strays(&mut self) {
-        let mut taken = Taken::default();
-        for record in self.vms.values().map(|v| &v.record).filter(|_| !self.strays.all.is_empty()) {
-            taken.add(record.id, record.mac, Some(record.address));
-        }
-        for stray in self.strays.iter().filter(|s| s.found.runs) {
-            taken.add(stray.found.vm, stray.mac(), stray.address);
-        }
-        let keys: Vec<(VmId, ServerId)> = self.strays.all.keys().copied().collect();
-        let mut refused: BTreeMap<String, Vec<(VmId, ServerId)>> = BTreeMap::new();
-        for key in keys {
-            if let Some(why) = self.serve_stray(key, &taken) {
-                refused.entry(why).or_default().push(key);
-            }
-        }
-        self.end_services();
-        for (why, keys) in refused {
-            let text = format!(
-                "not served without a record: {} ({why}); at most the rules stay that switches had for them already. `tandem vm list \
-                 --strays` lists them",
-                self.named(&keys)
-            );
-            self.notice(Level::Warning, "vm-stray-unserved", text);
-        }
-        self.review_left();
-    }
-
-    /// Takes away what those had who are gone, or are not served any more.
-    fn end_services(&mut self) {
-        for record in std::mem::take(&mut self.strays.gone) {
-            self.end_service(&record);
-        }
-    }
-
-    /// A VM or a stray is gone: a stray that had something in common with it may be served now.
-    pub(crate) fn serve_after(&mut self, id: VmId, mac: Mac, address: Option<Ipv4Addr>) {
-        let in_common = |s: &Stray| {
-            s.found.vm.0 as u32 == id.0 as u32
-                || s.mac() == mac
-                || (address.is_some() && s.address == address)
-        };
-        if self.strays.iter().any(|s| s.network.refused().is_some() && in_common(s)) {
-            return self.serve_strays();
-        }
-        self.end_services();
-        self.review_left();
-    }
-
-    /// Why it is not served, the first time.
-    fn serve_stray(&mut self, key: (VmId, ServerId), taken: &Taken) -> Option<String> {
-        let stray = self.strays.all.get(&key).filter(|s| !s.adopting)?.clone();
-        let before = stray.network.served().cloned();
-        match self.stray_record(&stray, taken) {
-            Ok(record) => {
-                let is_same = |b: &VmRecord| (b.address, b.mac) == (record.address, record.mac);
-                if let Some(before) = before.as_ref().filter(|b| !is_same(b)) {
-                    self.forget_stray_host(before);
-                }
-                let entered = before.as_ref().map(|b| b.path_down.first());
-                let enters_anew = entered != Some(record.path_down.first());
-                if before.as_ref() != Some(&record)
-                    && let Some(stray) = self.strays.all.get_mut(&key)
-                {
-                    stray.network = Network::Served(Box::new(record.clone()));
-                    self.dirty.vms = true;
-                }
-                self.declare_stray(&record);
-                if before.is_none() {
-                    self.strays.unsettled.insert(record.id);
-                }
-                self.install_stray(&record);
-                let gateway = self.site.topology.gateway(record.gateway);
-                if enters_anew && gateway.is_some_and(|g| g.uplinks.len() > 1) {
-                    self.announce(record.id);
-                }
-                None
-            }
-            Err(why) => {
-                self.strays.gone.extend(before);
-                let is_new = stray.network.refused() != Some(why.as_str());
-                if let Some(stray) = self.strays.all.get_mut(&key).filter(|_| is_new) {
-                    stray.network = Network::Refused(why.clone());
-                    self.dirty.vms = true;
-                }
-                (is_new && stray.found.runs).then_some(why)
-            }
-        }
+    pub(crate) fn record_of(self, vm: VmId) -> Option<&'a VmRecord> {
+        let known = self.compute.vms.get(&vm).map(|v| &v.record);
+        known.or_else(|| self.compute.strays.of(vm).find_map(|s| s.network.served()))
     }
 
     /// The record that a stray is served by.
-    fn stray_record(&self, stray: &Stray, taken: &Taken) -> Result<VmRecord, String> {
+    fn stray_record(self, stray: &Stray, taken: &Taken) -> Result<VmRecord, String> {
         let (id, server) = (stray.found.vm, stray.found.server);
         if !stray.found.runs {
             return Err("it does not run".to_owned());
@@ -180,7 +90,7 @@ impl Core {
             return Err(who.unwrap_or_else(|| format!("somebody else has {address} or {mac}")));
         }
         self.is_for_vms(id, mac, address)?;
-        let classes = self.site.classes.len();
+        let classes = self.cx.site.classes.len();
         let request = VmRequest {
             resources: spec.resources,
             class: spec.origin.class.filter(|c| usize::from(c.0) < classes),
@@ -190,8 +100,8 @@ impl Core {
         };
         let is_at = |r: &&VmRecord| (r.server, r.mac, r.address) == (server, mac, address);
         let before = stray.network.served().filter(is_at);
-        let before = before.filter(|r| self.server_side_port(r) == Some(spec.uplink_port));
-        if let Some(before) = before.filter(|r| self.has_way(r)) {
+        let before = before.filter(|r| self.network().server_side_port(r) == Some(spec.uplink_port));
+        if let Some(before) = before.filter(|r| self.network().has_way(r)) {
             return Ok(VmRecord { request, ..before.clone() });
         }
         let found = self.place_served(server, spec.uplink_port, spec.origin.gateway, request.resources.net);
@@ -217,52 +127,146 @@ impl Core {
             expires_at: None,
         })
     }
+}
+
+impl ComputeMut<'_> {
+    /// Serves all strays that can be served, by the topology as it is, and no other.
+    pub(crate) fn serve_strays(&mut self) {
+        let mut taken = Taken::default();
+        for record in
+            self.compute.vms.values().map(|v| &v.record).filter(|_| !self.compute.strays.all.is_empty())
+        {
+            taken.add(record.id, record.mac, Some(record.address));
+        }
+        for stray in self.compute.strays.iter().filter(|s| s.found.runs) {
+            taken.add(stray.found.vm, stray.mac(), stray.address);
+        }
+        let keys: Vec<(VmId, ServerId)> = self.compute.strays.all.keys().copied().collect();
+        let mut refused: BTreeMap<String, Vec<(VmId, ServerId)>> = BTreeMap::new();
+        for key in keys {
+            if let Some(why) = self.serve_stray(key, &taken) {
+                refused.entry(why).or_default().push(key);
+            }
+        }
+        self.end_services();
+        for (why, keys) in refused {
+            let text = format!(
+                "not served without a record: {} ({why}); at most the rules stay that switches had for them already. `tandem vm list \
+                 --strays` lists them",
+                self.compute().named(&keys)
+            );
+            self.cx.notice(Level::Warning, "vm-stray-unserved", text);
+        }
+        self.review_left();
+    }
+
+    /// Takes away what those had who are gone, or are not served any more.
+    fn end_services(&mut self) {
+        for record in std::mem::take(&mut self.compute.strays.gone) {
+            self.end_service(&record);
+        }
+    }
+
+    /// A VM or a stray is gone: a stray that had something in common with it may be served now.
+    pub(crate) fn serve_after(&mut self, id: VmId, mac: Mac, address: Option<Ipv4Addr>) {
+        let in_common = |s: &Stray| {
+            s.found.vm.0 as u32 == id.0 as u32
+                || s.mac() == mac
+                || (address.is_some() && s.address == address)
+        };
+        if self.compute.strays.iter().any(|s| s.network.refused().is_some() && in_common(s)) {
+            return self.serve_strays();
+        }
+        self.end_services();
+        self.review_left();
+    }
+
+    /// Why it is not served, the first time.
+    fn serve_stray(&mut self, key: (VmId, ServerId), taken: &Taken) -> Option<String> {
+        let stray = self.compute.strays.all.get(&key).filter(|s| !s.adopting)?.clone();
+        let before = stray.network.served().cloned();
+        match self.compute().stray_record(&stray, taken) {
+            Ok(record) => {
+                let is_same = |b: &VmRecord| (b.address, b.mac) == (record.address, record.mac);
+                if let Some(before) = before.as_ref().filter(|b| !is_same(b)) {
+                    self.forget_stray_host(before);
+                }
+                let entered = before.as_ref().map(|b| b.path_down.first());
+                let enters_anew = entered != Some(record.path_down.first());
+                if before.as_ref() != Some(&record)
+                    && let Some(stray) = self.compute.strays.all.get_mut(&key)
+                {
+                    stray.network = Network::Served(Box::new(record.clone()));
+                    self.cx.dirty.vms = true;
+                }
+                self.declare_stray(&record);
+                if before.is_none() {
+                    self.compute.strays.unsettled.insert(record.id);
+                }
+                self.install_stray(&record);
+                let gateway = self.cx.site.topology.gateway(record.gateway);
+                if enters_anew && gateway.is_some_and(|g| g.uplinks.len() > 1) {
+                    self.announce(record.id);
+                }
+                None
+            }
+            Err(why) => {
+                self.compute.strays.gone.extend(before);
+                let is_new = stray.network.refused() != Some(why.as_str());
+                if let Some(stray) = self.compute.strays.all.get_mut(&key).filter(|_| is_new) {
+                    stray.network = Network::Refused(why.clone());
+                    self.cx.dirty.vms = true;
+                }
+                (is_new && stray.found.runs).then_some(why)
+            }
+        }
+    }
 
     fn declare_stray(&mut self, record: &VmRecord) {
-        let at = compile::server_port(&self.site.topology, record).into_iter().collect();
+        let at = compile::server_port(&self.cx.site.topology, record).into_iter().collect();
         let kind = HostKind::Vm(record.id);
-        match self.hosts.get(record.address) {
+        match self.net.hosts.get(record.address) {
             Some(host) if (host.kind, host.mac) == (kind, record.mac) => {
                 if host.expected != at {
-                    self.hosts.move_to(record.address, at);
+                    self.net.hosts.move_to(record.address, at);
                 }
             }
-            _ => self.hosts.declare(record.address, kind, record.mac, at),
+            _ => self.net.hosts.declare(record.address, kind, record.mac, at),
         }
     }
 
     fn install_stray(&mut self, record: &VmRecord) {
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        let rules = compile::vm(marking, &self.routes, record, 0);
+        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
+        let rules = compile::vm(marking, &self.net.routes, record, 0);
         let entry: Vec<SwitchId> =
-            compile::server_port(&self.site.topology, record).map(|(s, _)| s).into_iter().collect();
-        let (_, differences) = self.desired.replace(owner(record.id), rules);
+            compile::server_port(&self.cx.site.topology, record).map(|(s, _)| s).into_iter().collect();
+        let (_, differences) = self.rules.desired.replace(owner(record.id), rules);
         self.start_change(Purpose::StrayServed(record.id), differences, &entry);
     }
 
     /// Its rules are in the switches: what they had for it before can go.
     pub(crate) fn stray_settled(&mut self, vm: VmId) {
-        if self.strays.unsettled.remove(&vm) && self.strays.unsettled.is_empty() {
+        if self.compute.strays.unsettled.remove(&vm) && self.compute.strays.unsettled.is_empty() {
             self.review_left();
         }
     }
 
     /// A stray that is not served any more: its rules go, unless whoever has its id now has rules of its own.
     fn end_service(&mut self, before: &VmRecord) {
-        let now = self.record_of(before.id).map(|r| r.address);
+        let now = self.compute().record_of(before.id).map(|r| r.address);
         if now != Some(before.address) {
             self.forget_stray_host(before);
         }
         if now.is_none() {
-            let (_, differences) = self.desired.replace(owner(before.id), RuleSet::new());
+            let (_, differences) = self.rules.desired.replace(owner(before.id), RuleSet::new());
             self.start_change(Purpose::Upkeep, differences, &[]);
         }
     }
 
     fn forget_stray_host(&mut self, record: &VmRecord) {
-        if self.hosts.get(record.address).is_some_and(|h| h.kind == HostKind::Vm(record.id)) {
-            self.hosts.forget(record.address);
-            self.timers.cancel(Timer::HostCheck(record.address));
+        if self.net.hosts.get(record.address).is_some_and(|h| h.kind == HostKind::Vm(record.id)) {
+            self.net.hosts.forget(record.address);
+            self.cx.timers.cancel(Timer::HostCheck(record.address));
         }
     }
 }

@@ -11,10 +11,10 @@
 //! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a stray too.
 
 use crate::addressing::vm_mac;
-use crate::core::Core;
 use crate::left_rules::Left;
 use crate::lifecycle::{Vm, owner};
 use crate::rules::compile;
+use crate::services::{ComputeMut, ComputeRef};
 use crate::stray_network::Network;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -91,20 +91,9 @@ impl Strays {
     }
 }
 
-impl Core {
+impl ComputeMut<'_> {
     pub(crate) fn on_vms_found(&mut self, vms: Vec<FoundVm>) {
-        self.strays.found = vms.into_iter().map(|f| ((f.vm, f.server), f)).collect();
-    }
-
-    /// True when a VM at a server is the one that the record is of.
-    pub(crate) fn is_ours(&self, vm: VmId, server: ServerId) -> bool {
-        self.may_run_on(vm, server) && self.is_of_record(vm, server)
-    }
-
-    /// True unless its tag says that it was made for another request than the record.
-    fn is_of_record(&self, vm: VmId, server: ServerId) -> bool {
-        let made_for = self.strays.origin(vm, server).map(|o| o.placed_at);
-        self.vms.get(&vm).is_some_and(|v| made_for.is_none_or(|at| at == v.record.placed_at))
+        self.compute.strays.found = vms.into_iter().map(|f| ((f.vm, f.server), f)).collect();
     }
 
     /// Holds what is there against what is known, and keeps a list of what is not.
@@ -113,23 +102,25 @@ impl Core {
         for (vm, server) in there {
             // One that is being stopped is no stray, wherever it is.
             let stopping = |v: &Vm| matches!(v.record.state, VmState::Stopping { .. });
-            let leftover = self.strays.origin(*vm, *server).is_some()
-                && self.is_of_record(*vm, *server)
-                && self.vms.get(vm).is_some_and(stopping);
-            if self.is_ours(*vm, *server) || leftover {
+            let leftover = self.compute.strays.origin(*vm, *server).is_some()
+                && self.compute().is_of_record(*vm, *server)
+                && self.compute.vms.get(vm).is_some_and(stopping);
+            if self.compute().is_ours(*vm, *server) || leftover {
                 continue;
             }
-            let spec = self.strays.found.get(&(*vm, *server)).and_then(|f| f.spec.clone());
+            let spec = self.compute.strays.found.get(&(*vm, *server)).and_then(|f| f.spec.clone());
             now.insert((*vm, *server), FoundVm { vm: *vm, server: *server, runs: true, spec });
         }
-        let halted = self.strays.found.values().filter(|f| !f.runs && !there.contains(&(f.vm, f.server)));
-        let halted = halted.filter(|f| !self.is_of_record(f.vm, f.server));
+        let halted =
+            self.compute.strays.found.values().filter(|f| !f.runs && !there.contains(&(f.vm, f.server)));
+        let halted = halted.filter(|f| !self.compute().is_of_record(f.vm, f.server));
         now.extend(halted.map(|f| ((f.vm, f.server), f.clone())));
         let gone: Vec<(VmId, ServerId)> = self
+            .compute
             .strays
             .all
             .keys()
-            .filter(|key| !now.contains_key(*key) && !self.away.contains_key(&key.1))
+            .filter(|key| !now.contains_key(*key) && !self.compute.away.contains_key(&key.1))
             .copied()
             .collect();
         for key in gone {
@@ -138,10 +129,10 @@ impl Core {
         let mut new = Vec::new();
         for (key, found) in now {
             if found.vm.0 < BELIEVABLE_ID {
-                self.last_vm = self.last_vm.max(found.vm.0);
+                self.compute.last_vm = self.compute.last_vm.max(found.vm.0);
             }
             let address = found.spec.as_ref().map(|s| s.address);
-            if let Some(stray) = self.strays.all.get_mut(&key) {
+            if let Some(stray) = self.compute.strays.all.get_mut(&key) {
                 stray.found = found;
                 if !stray.stopping.is_empty() {
                     // Whoever was asked to stop it was away.
@@ -157,7 +148,7 @@ impl Core {
                     adopting: false,
                     network: Network::Unseen,
                 };
-                self.strays.all.insert(key, stray);
+                self.compute.strays.all.insert(key, stray);
             }
             if let Some(address) = address {
                 self.hold_address(key, address);
@@ -174,55 +165,47 @@ impl Core {
         let text = format!(
             "this controller has no record of {}: left alone, with the network that they have. `tandem vm list --strays` lists \
              them, `tandem vm adopt` takes one up as it is, `tandem vm stop-stray` stops one",
-            self.named(new)
+            self.compute().named(new)
         );
-        self.notice(Level::Warning, "vm-stray", text);
-    }
-
-    /// The first of them by name, and how many more there are.
-    pub(crate) fn named(&self, keys: &[(VmId, ServerId)]) -> String {
-        let at = |(vm, server): &(VmId, ServerId)| format!("{vm} on {}", self.server_name(*server));
-        let mut names: Vec<String> = keys.iter().take(NAMED).map(at).collect();
-        names.extend((keys.len() > NAMED).then(|| format!("{} more", keys.len() - NAMED)));
-        names.join(", ")
+        self.cx.notice(Level::Warning, "vm-stray", text);
     }
 
     /// A stray's address is given to nobody else.
     pub(crate) fn hold_address(&mut self, key: (VmId, ServerId), address: Ipv4Addr) {
-        let Some(stray) = self.strays.all.get_mut(&key) else { return };
+        let Some(stray) = self.compute.strays.all.get_mut(&key) else { return };
         if stray.address == Some(address) {
             return;
         }
         let before = stray.address.replace(address).filter(|_| std::mem::take(&mut stray.holds));
         if let Some(before) = before {
-            self.addresses.give_back(before);
+            self.compute.addresses.give_back(before);
         }
-        if (self.strays.left.hand_over(address) || self.addresses.hold(address))
-            && let Some(stray) = self.strays.all.get_mut(&key)
+        if (self.compute.strays.left.hand_over(address) || self.compute.addresses.hold(address))
+            && let Some(stray) = self.compute.strays.all.get_mut(&key)
         {
             stray.holds = true;
         }
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
     }
 
     /// Forgets a stray that is not there any more; [`Core::serve_strays`] is to follow.
     fn drop_stray(&mut self, key: (VmId, ServerId)) {
-        let Some(stray) = self.strays.all.remove(&key) else { return };
+        let Some(stray) = self.compute.strays.all.remove(&key) else { return };
         if let Some(address) = stray.address.filter(|_| stray.holds) {
-            self.addresses.give_back(address);
+            self.compute.addresses.give_back(address);
         }
-        self.strays.gone.extend(stray.network.served().cloned());
-        self.dirty.vms = true;
-        stray.stopping.into_iter().for_each(|r| self.answer(r, Response::Done));
+        self.compute.strays.gone.extend(stray.network.served().cloned());
+        self.cx.dirty.vms = true;
+        stray.stopping.into_iter().for_each(|r| self.cx.answer(r, Response::Done));
     }
 
     /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it, those of rules that are left neither.
     pub(crate) fn next_vm_id(&mut self) -> VmId {
         loop {
-            self.last_vm += 1;
-            let id = VmId(self.last_vm);
+            self.compute.last_vm += 1;
+            let id = VmId(self.compute.last_vm);
             let taken = |s: &Stray| s.found.vm.0 as u32 == id.0 as u32 || s.mac() == vm_mac(id);
-            if !self.strays.iter().any(taken) && !self.strays.left.has(owner(id)) {
+            if !self.compute.strays.iter().any(taken) && !self.compute.strays.left.has(owner(id)) {
                 return id;
             }
         }
@@ -230,21 +213,21 @@ impl Core {
 
     /// Somebody at a port sends with the Ethernet address of a stray that is there, whose address is not known: this is its address.
     pub(crate) fn learn_stray(&mut self, at: (SwitchId, PortNo), mac: Mac, ip: Ipv4Addr) {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let is_at = |server: ServerId| {
             let uplinks = topology.server(server).map_or(0, |s| s.uplinks.len());
             (0..uplinks).any(|u| compile::uplink_port(topology, server, u) == Some(at))
         };
         let unknown = |s: &&Stray| s.address.is_none() && s.mac() == mac && is_at(s.found.server);
-        let key = self.strays.iter().find(unknown).map(|s| (s.found.vm, s.found.server));
+        let key = self.compute.strays.iter().find(unknown).map(|s| (s.found.vm, s.found.server));
         // One that somebody else has is not learnt.
         if let Some(key) = key
-            && self.hosts.get(ip).is_none_or(|h| h.kind == crate::hosts::HostKind::Stranger)
-            && (self.strays.left.hand_over_to(key.0, ip) || self.addresses.hold(ip))
-            && let Some(stray) = self.strays.all.get_mut(&key)
+            && self.net.hosts.get(ip).is_none_or(|h| h.kind == crate::hosts::HostKind::Stranger)
+            && (self.compute.strays.left.hand_over_to(key.0, ip) || self.compute.addresses.hold(ip))
+            && let Some(stray) = self.compute.strays.all.get_mut(&key)
         {
             (stray.address, stray.holds) = (Some(ip), true);
-            self.dirty.vms = true;
+            self.cx.dirty.vms = true;
         }
     }
 
@@ -255,66 +238,63 @@ impl Core {
         vm: VmId,
         server: Option<ServerId>,
     ) -> Option<(VmId, ServerId)> {
-        let all: Vec<ServerId> = self.strays.of(vm).map(|s| s.found.server).collect();
+        let all: Vec<ServerId> = self.compute.strays.of(vm).map(|s| s.found.server).collect();
         let answer = match (server, &all[..]) {
             (Some(server), _) if all.contains(&server) => return Some((vm, server)),
             (None, [server]) => return Some((vm, *server)),
             (None, [_, ..]) => {
-                let names: Vec<String> = all.iter().map(|s| self.server_name(*s)).collect();
+                let names: Vec<String> = all.iter().map(|s| self.cx.server_name(*s)).collect();
                 let why = format!("there is a {vm} on {}: say which with --server", names.join(" and on "));
                 Response::Conflict { why }
             }
-            _ => Response::NotFound { what: format!("stray {vm}{}", self.on_server(server)) },
+            _ => Response::NotFound { what: format!("stray {vm}{}", self.compute().on_server(server)) },
         };
-        self.answer(request, answer);
+        self.cx.answer(request, answer);
         None
-    }
-
-    fn on_server(&self, server: Option<ServerId>) -> String {
-        server.map(|s| format!(" on {}", self.server_name(s))).unwrap_or_default()
     }
 
     pub(crate) fn stop_stray(&mut self, request: RequestId, vm: VmId, server: Option<ServerId>) {
         let Some(key) = self.stray_meant(request, vm, server) else { return };
-        if self.world.is_none() || self.away.contains_key(&key.1) {
-            let why = match self.away.get(&key.1) {
+        if self.compute.world.is_none() || self.compute.away.contains_key(&key.1) {
+            let why = match self.compute.away.get(&key.1) {
                 Some(why) => {
-                    format!("the hypervisor of {} does not answer: {why}", self.server_name(key.1))
+                    format!("the hypervisor of {} does not answer: {why}", self.cx.server_name(key.1))
                 }
-                None => self.no_world(),
+                None => self.compute().no_world(),
             };
-            return self.answer(request, Response::Failed { why });
+            return self.cx.answer(request, Response::Failed { why });
         }
-        let Some(stray) = self.strays.all.get_mut(&key) else { return };
+        let Some(stray) = self.compute.strays.all.get_mut(&key) else { return };
         if stray.adopting {
             let why = format!("{vm} is being adopted; delete it when it is");
-            return self.answer(request, Response::Conflict { why });
+            return self.cx.answer(request, Response::Conflict { why });
         }
         stray.stopping.push(request);
         self.ask_stop_stray(key);
     }
 
     fn ask_stop_stray(&mut self, (vm, server): (VmId, ServerId)) {
-        let placed_at = self.strays.origin(vm, server).map(|o| o.placed_at);
-        self.effects.push(Effect::StopVm { vm, server, placed_at });
+        let placed_at = self.compute.strays.origin(vm, server).map(|o| o.placed_at);
+        self.cx.effects.push(Effect::StopVm { vm, server, placed_at });
     }
 
     /// True when it was a stray that was stopped on somebody's word.
     pub(crate) fn stray_stopped(&mut self, vm: VmId) -> bool {
-        let stopped = self.strays.of(vm).find(|s| !s.stopping.is_empty());
+        let stopped = self.compute.strays.of(vm).find(|s| !s.stopping.is_empty());
         let Some(key) = stopped.map(|s| (s.found.vm, s.found.server)) else { return false };
-        let text = format!("{vm} on {}, a stray, was stopped on request", self.server_name(key.1));
+        let text = format!("{vm} on {}, a stray, was stopped on request", self.cx.server_name(key.1));
         self.end_stray(key);
-        self.notice(Level::Info, "vm-gone", text);
+        self.cx.notice(Level::Info, "vm-gone", text);
         true
     }
 
     /// A VM that is not known has died, or was stopped by somebody else.
     pub(crate) fn stray_failed(&mut self, vm: VmId) {
-        let all: Vec<(VmId, ServerId)> = self.strays.of(vm).map(|s| (s.found.vm, s.found.server)).collect();
+        let all: Vec<(VmId, ServerId)> =
+            self.compute.strays.of(vm).map(|s| (s.found.vm, s.found.server)).collect();
         // With several it is not known which one.
         if let [key] = all[..]
-            && self.strays.all.get(&key).is_some_and(|s| !s.adopting)
+            && self.compute.strays.all.get(&key).is_some_and(|s| !s.adopting)
         {
             self.end_stray(key);
         }
@@ -322,8 +302,8 @@ impl Core {
 
     /// One that is there no more, while the others are as they were.
     fn end_stray(&mut self, key: (VmId, ServerId)) {
-        self.strays.found.remove(&key);
-        let Some(stray) = self.strays.all.get(&key) else { return };
+        self.compute.strays.found.remove(&key);
+        let Some(stray) = self.compute.strays.all.get(&key) else { return };
         let (mac, address) = (stray.mac(), stray.address);
         self.drop_stray(key);
         self.serve_after(key.0, mac, address);
@@ -331,22 +311,47 @@ impl Core {
 
     /// Has a VM's hypervisor keep with it what it is asked for with now.
     pub(crate) fn tag_vm(&mut self, id: VmId) {
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        if self.world.is_none() {
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
+        if self.compute.world.is_none() {
             return;
         }
-        if let Some(spec) = self.vm_spec(&record) {
-            self.effects.push(Effect::TagVm { vm: id, server: record.server, spec: Box::new(spec) });
+        if let Some(spec) = self.compute().vm_spec(&record) {
+            self.cx.effects.push(Effect::TagVm { vm: id, server: record.server, spec: Box::new(spec) });
         }
     }
 
     /// The same, where what is kept with it is of an older version or not as it is now.
     pub(crate) fn tag_again(&mut self, id: VmId) {
-        let Some(record) = self.vms.get(&id).map(|v| &v.record) else { return };
+        let Some(record) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
         // Worlds that tell of no tags keep none.
-        let Some(found) = self.strays.found.get(&(id, record.server)) else { return };
-        if found.spec.as_deref() != self.vm_spec(record).as_ref() {
+        let Some(found) = self.compute.strays.found.get(&(id, record.server)) else { return };
+        if found.spec.as_deref() != self.compute().vm_spec(record).as_ref() {
             self.tag_vm(id);
         }
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// True when a VM at a server is the one that the record is of.
+    pub(crate) fn is_ours(self, vm: VmId, server: ServerId) -> bool {
+        self.may_run_on(vm, server) && self.is_of_record(vm, server)
+    }
+
+    /// True unless its tag says that it was made for another request than the record.
+    fn is_of_record(self, vm: VmId, server: ServerId) -> bool {
+        let made_for = self.compute.strays.origin(vm, server).map(|o| o.placed_at);
+        self.compute.vms.get(&vm).is_some_and(|v| made_for.is_none_or(|at| at == v.record.placed_at))
+    }
+
+    /// The first of them by name, and how many more there are.
+    pub(crate) fn named(self, keys: &[(VmId, ServerId)]) -> String {
+        let at = |(vm, server): &(VmId, ServerId)| format!("{vm} on {}", self.cx.server_name(*server));
+        let mut names: Vec<String> = keys.iter().take(NAMED).map(at).collect();
+        names.extend((keys.len() > NAMED).then(|| format!("{} more", keys.len() - NAMED)));
+        names.join(", ")
+    }
+
+    fn on_server(self, server: Option<ServerId>) -> String {
+        server.map(|s| format!(" on {}", self.cx.server_name(s))).unwrap_or_default()
     }
 }

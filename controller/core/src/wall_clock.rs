@@ -9,7 +9,8 @@
 //! none, may as well be a clock that is wrong, and then every VM has what was left of its time when a controller last ran. So a wrong clock
 //! ends no VM's time early by more than that; the price is that VMs live longer by the time without a controller when that was long.
 
-use crate::core::Core;
+use crate::context::Context;
+use crate::services::{ComputeMut, ComputeRef};
 use crate::stored::{Kept, StoreWait};
 use crate::timers::Timer;
 use std::time::Duration;
@@ -35,7 +36,7 @@ fn seconds(nanoseconds: i64) -> String {
     format!("{:.0} s", Duration::from_nanos(nanoseconds.unsigned_abs()).as_secs_f64())
 }
 
-impl Core {
+impl Context {
     /// What the wall clock showed, or will show, at a moment by `now`.
     pub(crate) fn by_wall_clock(&self, at: Time) -> Time {
         at.moved(self.wall_clock.ahead)
@@ -45,12 +46,14 @@ impl Core {
     pub(crate) fn wall_now(&self) -> Time {
         self.by_wall_clock(self.now)
     }
+}
 
+impl ComputeMut<'_> {
     pub(crate) fn on_wall_clock_stepped(&mut self, by: i64) {
         if by == 0 {
             return;
         }
-        self.wall_clock.ahead = self.wall_clock.ahead.saturating_add(by);
+        self.cx.wall_clock.ahead = self.cx.wall_clock.ahead.saturating_add(by);
         let moved = self.move_ends(by);
         let way = if by > 0 { "forward" } else { "back" };
         let mut text = format!(
@@ -60,15 +63,15 @@ impl Core {
         if moved > 0 {
             text += &format!(", and the {moved} VMs whose time ends keep what is left of it");
         }
-        self.notice(Level::Warning, "clock-stepped", text);
+        self.cx.notice(Level::Warning, "clock-stepped", text);
         // Moments that are converted as they are shown.
-        self.hosts.publish_all();
-        self.dirty.hotspots = true;
+        self.net.hosts.publish_all();
+        self.cx.dirty.hotspots = true;
     }
 
     /// The ends of what the store holds, after a restart; `alive_at` is when a controller last ran.
     pub(crate) fn restore_leases(&mut self, alive_at: Option<Time>) {
-        let away = alive_at.map_or(0, |at| self.now.ahead_of(at));
+        let away = alive_at.map_or(0, |at| self.cx.now.ahead_of(at));
         // The clock is read to the nanosecond, and may be slewed back a little: that is no doubt.
         let believed = -1_000_000_000..=i64::try_from(BELIEVED.as_nanos()).unwrap_or(i64::MAX);
         if !believed.contains(&away) {
@@ -83,27 +86,20 @@ impl Core {
                     "by this machine's clock a controller last {said}; is it right (`date`)? That time is not counted: the {moved} VMs \
                      whose time ends have what was left of it then"
                 );
-                self.notice(Level::Warning, "clock-doubted", text);
+                self.cx.notice(Level::Warning, "clock-doubted", text);
             }
         }
-        let ends: Vec<(VmId, Time)> = self.leases().collect();
-        ends.iter().for_each(|(id, at)| self.timers.set(*at, Timer::Expiry(*id)));
-        if !ends.is_empty() && !self.wall_clock.writing {
+        let ends: Vec<(VmId, Time)> = self.compute().leases().collect();
+        ends.iter().for_each(|(id, at)| self.cx.timers.set(*at, Timer::Expiry(*id)));
+        if !ends.is_empty() && !self.cx.wall_clock.writing {
             self.write_alive();
         }
     }
 
-    /// VMs that run and whose time ends, and when, by the wall clock.
-    fn leases(&self) -> impl Iterator<Item = (VmId, Time)> + '_ {
-        let runs = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
-        let running = self.vms.iter().filter(move |(_, v)| runs(&v.record.state));
-        running.filter_map(|(id, v)| Some((*id, v.record.expires_at?)))
-    }
-
     /// A VM's time has begun, and ends at `at` by the wall clock.
     pub(crate) fn begin_lease(&mut self, id: VmId, at: Time) {
-        self.timers.set(at.moved(self.wall_clock.ahead.saturating_neg()), Timer::Expiry(id));
-        if !self.wall_clock.writing {
+        self.cx.timers.set(at.moved(self.cx.wall_clock.ahead.saturating_neg()), Timer::Expiry(id));
+        if !self.cx.wall_clock.writing {
             self.write_alive();
         }
     }
@@ -111,14 +107,14 @@ impl Core {
     /// Moves all stored ends; returns how many. What is left of a VM's time is its end less when a controller last ran, so a kill between
     /// the writes must leave no less of it: the later of both is written first.
     fn move_ends(&mut self, by: i64) -> usize {
-        let ends: Vec<VmId> = self.leases().map(|(id, _)| id).collect();
+        let ends: Vec<VmId> = self.compute().leases().map(|(id, _)| id).collect();
         if ends.is_empty() {
             return 0;
         }
-        for vm in self.vms.values_mut() {
+        for vm in self.compute.vms.values_mut() {
             vm.record.expires_at = vm.record.expires_at.map(|at| at.moved(by));
         }
-        self.dirty.vms = true;
+        self.cx.dirty.vms = true;
         if by < 0 {
             self.write_alive();
         }
@@ -130,16 +126,25 @@ impl Core {
     }
 
     fn write_alive(&mut self) {
-        self.wall_clock.writing = true;
-        self.store(StoreOp::PutAlive { at: self.wall_now() }, StoreWait::Alive);
-        self.timers.replace(self.now + ALIVE, Timer::Alive);
+        self.cx.wall_clock.writing = true;
+        self.store(StoreOp::PutAlive { at: self.cx.wall_now() }, StoreWait::Alive);
+        self.cx.timers.replace(self.cx.now + ALIVE, Timer::Alive);
     }
 
     pub(crate) fn on_alive(&mut self) {
-        if self.leases().next().is_some() {
+        if self.compute().leases().next().is_some() {
             self.write_alive();
         } else {
-            self.wall_clock.writing = false;
+            self.cx.wall_clock.writing = false;
         }
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// VMs that run and whose time ends, and when, by the wall clock.
+    fn leases(self) -> impl Iterator<Item = (VmId, Time)> + 'a {
+        let runs = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
+        let running = self.compute.vms.iter().filter(move |(_, v)| runs(&v.record.state));
+        running.filter_map(|(id, v)| Some((*id, v.record.expires_at?)))
     }
 }

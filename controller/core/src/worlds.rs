@@ -3,29 +3,34 @@
 //! Who runs and is known goes on; who is known and does not run is started again where it was; who is being stopped is stopped. Who is
 //! not known is a stray ([`crate::strays`]) and is left alone: to know nothing of a VM is no wish to stop it.
 
-use crate::core::{Core, World};
+use crate::context::Context;
+use crate::services::HypervisorBackend;
+use crate::services::{ComputeMut, ComputeRef, MigrationMut};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Effect, Level, NodeId, ServerId, VmId, VmState};
 
-impl Core {
+impl MigrationMut<'_> {
     pub(crate) fn on_world_up(&mut self, world: String, there: Vec<(VmId, ServerId)>, traffic: bool) {
-        self.notice(Level::Info, "world-up", format!("hypervisor service {world} is connected"));
-        self.world = Some(World { name: world, traffic });
-        self.refused = None;
-        self.dirty.vms = true;
-        self.heard_of_servers();
-        self.take_strays(&there);
-        self.strays.elsewhere.clear();
-        let ours: BTreeSet<VmId> =
-            there.iter().filter(|(vm, server)| self.is_ours(*vm, *server)).map(|(vm, _)| *vm).collect();
-        let ids: Vec<VmId> = self.vms.keys().copied().collect();
+        self.cx.notice(Level::Info, "world-up", format!("hypervisor service {world} is connected"));
+        self.compute.world = Some(HypervisorBackend { name: world, traffic });
+        self.compute.refused = None;
+        self.cx.dirty.vms = true;
+        self.compute_mut().heard_of_servers();
+        self.compute_mut().take_strays(&there);
+        self.compute.strays.elsewhere.clear();
+        let ours: BTreeSet<VmId> = there
+            .iter()
+            .filter(|(vm, server)| self.compute().is_ours(*vm, *server))
+            .map(|(vm, _)| *vm)
+            .collect();
+        let ids: Vec<VmId> = self.compute.vms.keys().copied().collect();
         for id in ids {
             let runs = ours.contains(&id);
-            let Some(record) = self.vms.get(&id).map(|v| &v.record) else { continue };
-            let (state, away) = (record.state.clone(), self.away.contains_key(&record.server));
+            let Some(record) = self.compute.vms.get(&id).map(|v| &v.record) else { continue };
+            let (state, away) = (record.state.clone(), self.compute.away.contains_key(&record.server));
             if self.order_again(id) {
                 if runs && !matches!(state, VmState::Stopping { .. }) {
-                    self.start_traffic(id);
+                    self.compute_mut().start_traffic(id);
                 }
                 continue;
             }
@@ -34,29 +39,29 @@ impl Core {
                 continue;
             }
             // So does one that is found elsewhere, or that has its id.
-            let taken = !runs && self.strays.of(id).next().is_some();
+            let taken = !runs && self.compute.strays.of(id).next().is_some();
             match state {
                 // What undoes its move stops it when that is done.
-                VmState::Stopping { .. } if self.is_moving(id) => {}
+                VmState::Stopping { .. } if self.compute().is_moving(id) => {}
                 VmState::Stopping { why } => {
                     self.stop_elsewhere(id, &there);
-                    self.stop_vm(id, &why);
+                    self.compute_mut().stop_vm(id, &why);
                 }
                 VmState::Running | VmState::Cut { .. } if runs => {
-                    self.start_traffic(id);
-                    self.tag_again(id);
+                    self.compute_mut().start_traffic(id);
+                    self.compute_mut().tag_again(id);
                 }
                 VmState::Running | VmState::Cut { .. } if taken => self.say_elsewhere(id),
                 VmState::Starting if taken => {
                     let why = "there is a VM with its id that was made for another request; it is left alone";
-                    self.fail_vm(id, why);
+                    self.compute_mut().fail_vm(id, why);
                 }
                 // It should run but does not (its server was started anew): start it again where it was.
                 VmState::Running | VmState::Cut { .. } | VmState::Starting => {
-                    if let Some(m) = self.moving(id).map(|m| m.record.id) {
+                    if let Some(m) = self.compute().moving(id).map(|m| m.record.id) {
                         self.undo_move(m, "its server was started anew");
                     }
-                    self.restart_vm(id);
+                    self.compute_mut().restart_vm(id);
                 }
                 VmState::Placed => {}
             }
@@ -65,24 +70,24 @@ impl Core {
 
     /// One that is to be gone and was made for the same request is the same VM, wherever it is found.
     fn stop_elsewhere(&mut self, id: VmId, there: &[(VmId, ServerId)]) {
-        let Some(record) = self.vms.get(&id).map(|v| &v.record) else { return };
+        let Some(record) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
         let (server, placed_at) = (record.server, record.placed_at);
-        let made_for = |at: ServerId| self.strays.origin(id, at).map(|o| o.placed_at);
+        let made_for = |at: ServerId| self.compute.strays.origin(id, at).map(|o| o.placed_at);
         let copies = there.iter().filter(|(vm, at)| *vm == id && *at != server);
         let stops: Vec<Effect> = copies
             .filter(|(_, at)| made_for(*at) == Some(placed_at))
             .map(|(vm, server)| Effect::StopVm { vm: *vm, server: *server, placed_at: Some(placed_at) })
             .collect();
-        self.effects.extend(stops);
+        self.cx.effects.extend(stops);
     }
 
     /// A VM that should run is not where it should be, and something with its id is somewhere else.
     fn say_elsewhere(&mut self, id: VmId) {
-        self.strays.elsewhere.insert(id);
-        let Some(record) = self.vms.get(&id).map(|v| &v.record) else { return };
-        let name = |server| self.server_name(server);
-        let places: Vec<String> = self.strays.of(id).map(|s| name(s.found.server)).collect();
-        let is_same = self.strays.of(id).any(|s| self.record_elsewhere(s).is_some());
+        self.compute.strays.elsewhere.insert(id);
+        let Some(record) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
+        let name = |server| self.cx.server_name(server);
+        let places: Vec<String> = self.compute.strays.of(id).map(|s| name(s.found.server)).collect();
+        let is_same = self.compute.strays.of(id).any(|s| self.compute().record_elsewhere(s).is_some());
         let adopt = match is_same {
             true => format!(
                 "It is the same VM: adopt it where it is (`tandem vm adopt {id}`), and its record follows"
@@ -97,16 +102,46 @@ impl Core {
             name(record.server),
             places.join(" and ")
         );
-        self.notice(Level::Error, "vm-elsewhere", text);
+        self.cx.notice(Level::Error, "vm-elsewhere", text);
     }
+}
 
+impl ComputeMut<'_> {
     /// A hypervisor service serves somebody else.
     pub(crate) fn on_world_refused(&mut self, world: &str, why: &str) {
         let text = format!("{world} does not serve this controller: {why}");
-        self.refused = Some(text.clone());
-        self.notice(Level::Error, "world-refused", text);
+        self.compute.refused = Some(text.clone());
+        self.cx.notice(Level::Error, "world-refused", text);
     }
 
+    /// Servers that do not answer: told once each, and again when they do.
+    pub(crate) fn on_servers_away(&mut self, servers: Vec<(ServerId, String)>) {
+        let now: BTreeMap<ServerId, String> = servers.into_iter().collect();
+        let before = std::mem::take(&mut self.compute.away);
+        let name = |core: &Self, id: ServerId| core.cx.server_name(id);
+        for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
+            let text = format!("the hypervisor of {} is away: {why}; its VMs may still run", name(self, *id));
+            self.cx.notice(Level::Warning, "server-away", text);
+        }
+        for id in before.keys().filter(|id| !now.contains_key(id)) {
+            let text = format!("the hypervisor of {} answers again", name(self, *id));
+            self.cx.notice(Level::Info, "server-there", text);
+        }
+        self.compute.away = now;
+    }
+
+    pub(crate) fn on_world_down(&mut self, why: &str) {
+        self.cx.notice(
+            Level::Warning,
+            "world-down",
+            format!("the hypervisor service is gone ({why}); its VMs may still run"),
+        );
+        self.compute.world = None;
+        self.cx.dirty.vms = true;
+    }
+}
+
+impl Context {
     /// Somebody else has asked for our hypervisors.
     pub(crate) fn on_rival(&mut self, world: &str, who: &str) {
         let text = format!(
@@ -114,44 +149,22 @@ impl Core {
         );
         self.notice(Level::Warning, "second-controller", text);
     }
+}
 
+impl<'a> ComputeRef<'a> {
     /// Why nothing can be asked of hypervisors, and what to do.
-    pub(crate) fn no_world(&self) -> String {
-        self.refused.clone().unwrap_or_else(|| {
+    pub(crate) fn no_world(self) -> String {
+        self.compute.refused.clone().unwrap_or_else(|| {
             "no hypervisor is connected; start the lab (`tandem-lab up`) or attach servers, then try again".into()
         })
     }
+}
 
+impl Context {
     pub(crate) fn server_name(&self, id: ServerId) -> String {
         match self.site.topology.server(id) {
             Some(_) => self.site.topology.name(NodeId::Server(id)).to_owned(),
             None => id.to_string(),
         }
-    }
-
-    /// Servers that do not answer: told once each, and again when they do.
-    pub(crate) fn on_servers_away(&mut self, servers: Vec<(ServerId, String)>) {
-        let now: BTreeMap<ServerId, String> = servers.into_iter().collect();
-        let before = std::mem::take(&mut self.away);
-        let name = |core: &Core, id: ServerId| core.server_name(id);
-        for (id, why) in now.iter().filter(|(id, _)| !before.contains_key(id)) {
-            let text = format!("the hypervisor of {} is away: {why}; its VMs may still run", name(self, *id));
-            self.notice(Level::Warning, "server-away", text);
-        }
-        for id in before.keys().filter(|id| !now.contains_key(id)) {
-            let text = format!("the hypervisor of {} answers again", name(self, *id));
-            self.notice(Level::Info, "server-there", text);
-        }
-        self.away = now;
-    }
-
-    pub(crate) fn on_world_down(&mut self, why: &str) {
-        self.notice(
-            Level::Warning,
-            "world-down",
-            format!("the hypervisor service is gone ({why}); its VMs may still run"),
-        );
-        self.world = None;
-        self.dirty.vms = true;
     }
 }

@@ -5,10 +5,10 @@ use super::execute::MoveOrder;
 use super::state::{Migration, at};
 use super::{fork, precopy, transfer};
 use crate::classes::refused;
-use crate::core::Core;
 use crate::operator::in_order;
 use crate::placement::Placement;
 use crate::rules::compile;
+use crate::services::{MigrationMut, MigrationRef};
 use crate::stored::StoreWait;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
@@ -16,85 +16,33 @@ use tandem_model::{
     Rejection, RequestId, Resource, Resources, ServerId, VmId, VmRecord, VmState,
 };
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// Why a move has to wait for others to end; `None` when it need not. A refusal for this reason is one to come back from.
-    pub(crate) fn must_wait(&self, vm: VmId, from: ServerId, to: Option<ServerId>) -> Option<String> {
-        let cfg = &self.site.migration;
-        let open = self.migrations.open.len();
+    pub(crate) fn must_wait(self, vm: VmId, from: ServerId, to: Option<ServerId>) -> Option<String> {
+        let cfg = &self.cx.site.migration;
+        let open = self.compute.migrations.open.len();
         if open >= cfg.at_once as usize {
             return Some(format!("{open} migrations are under way, and [migration] at_once allows no more"));
         }
         for server in std::iter::once(from).chain(to) {
             let there = self.moves_at(server);
             if there >= cfg.per_server as usize {
-                let name = self.site.topology.name(NodeId::Server(server));
+                let name = self.cx.site.topology.name(NodeId::Server(server));
                 return Some(format!(
                     "{there} migrations leave or enter {name} now, and [migration] per_server allows no more"
                 ));
             }
         }
-        let mates = self.groups.values().filter(|g| g.members.contains(&vm)).flat_map(|g| &g.members);
-        let mate = mates.copied().find(|m| self.is_moving(*m))?;
+        let mates = self.compute.groups.values().filter(|g| g.members.contains(&vm)).flat_map(|g| &g.members);
+        let mate = mates.copied().find(|m| self.compute().is_moving(*m))?;
         Some(format!("{mate}, which is in a group with it, is being moved; one of a group moves at a time"))
     }
 
-    pub(super) fn begin(
-        &mut self,
-        order: MoveOrder,
-        grow: Option<(RequestId, Resources)>,
-    ) -> Result<MigrationId, Rejection> {
-        let vm = self.may_move(&order)?;
-        let size = grow.map_or(vm.request.resources, |(_, r)| r);
-        let to = match order.to {
-            Some(server) => self.goes_to(&vm, server, size, order.options.force)?,
-            None => self.choose(&vm, size, order.options.force)?,
-        };
-        if let Some(why) = self.must_wait(vm.id, vm.server, Some(to.server)) {
-            return Err(refused(format!("{} cannot be moved now: {why}", vm.id)));
-        }
-        let manner = order.options.manner.unwrap_or(self.site.migration.manner);
-        // The new place comes first: its traffic is what the transfer's rate must leave room for.
-        let from = Place::of(&vm);
-        let held = super::books::needed(&vm, &from, &to, size);
-        self.take(&held);
-        let transfer = self.transfer(&vm, to.server, manner, order.options.force);
-        self.untake(&held);
-        let (path, rate, predicted) = transfer?;
-        self.migrations.last += 1;
-        while self.strays.left.has(transfer::transfer_owner(MigrationId(self.migrations.last))) {
-            self.migrations.last += 1;
-        }
-        let id = MigrationId(self.migrations.last);
-        let record = MigrationRecord {
-            id,
-            vm: vm.id,
-            from,
-            to,
-            manner,
-            cause: order.cause,
-            plan: order.plan,
-            path: path.clone(),
-            rate,
-            force: order.options.force,
-            predicted,
-            phase: Phase::Reserve,
-            asked_at: self.wall_now(),
-            transfer_at: None,
-        };
-        let mut migration = Migration::new(record.clone(), self.now);
-        (migration.requester, migration.grow) = (order.requester, grow);
-        self.migrations.insert(migration);
-        self.hold(id);
-        self.reserve_transfer(id, path, rate);
-        self.write_move(id);
-        Ok(id)
-    }
-
-    fn may_move(&self, order: &MoveOrder) -> Result<VmRecord, Rejection> {
+    fn may_move(self, order: &MoveOrder) -> Result<VmRecord, Rejection> {
         let id = order.vm;
-        let Some(vm) = self.vms.get(&id) else { return Err(refused(format!("there is no {id}"))) };
+        let Some(vm) = self.compute.vms.get(&id) else { return Err(refused(format!("there is no {id}"))) };
         let no = |why: String| Err(refused(format!("{id} cannot be moved: {why}")));
-        if let Some(m) = self.migration_of(id) {
+        if let Some(m) = self.compute().migration_of(id) {
             return no(format!("{} moves it already ({})", m.record.id, m.record.phase));
         }
         if vm.record.state != VmState::Running {
@@ -105,10 +53,10 @@ impl Core {
         }
         let written =
             |w: &StoreWait| matches!(w, StoreWait::Pin(v, ..) | StoreWait::Deleting(v, _) if *v == id);
-        if self.stores.values().any(written) {
+        if self.compute.stores.values().any(written) {
             return no("a change of it is being written to the store; try again".into());
         }
-        if self.world.is_none() {
+        if self.compute.world.is_none() {
             return no("no hypervisor is connected; start the lab (`tandem-lab up`) or attach servers".into());
         }
         Ok(vm.record.clone())
@@ -116,13 +64,13 @@ impl Core {
 
     /// A place on one server, or what is short there.
     fn goes_to(
-        &self,
+        self,
         vm: &VmRecord,
         server: ServerId,
         size: Resources,
         force: bool,
     ) -> Result<Place, Rejection> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         if topology.server(server).is_none() {
             return Err(refused(format!("there is no server {server}")));
         }
@@ -131,10 +79,10 @@ impl Core {
         if server == vm.server {
             return no("it is there");
         }
-        if self.is_drained(server) {
+        if self.compute().is_drained(server) {
             return no("it was taken out of service; `tandem evacuate --return` takes it back");
         }
-        let short = self.inventory.shortage(server, size);
+        let short = self.compute.inventory.shortage(server, size);
         if !short.is_empty() {
             let miss = |(resource, needed, available): (Resource, u64, u64)| NearMiss {
                 place: name.clone(),
@@ -151,12 +99,12 @@ impl Core {
     }
 
     /// Where the allocation policy wants a VM if it cannot stay where it is.
-    fn choose(&self, vm: &VmRecord, size: Resources, force: bool) -> Result<Place, Rejection> {
+    fn choose(self, vm: &VmRecord, size: Resources, force: bool) -> Result<Place, Rejection> {
         let request = tandem_model::VmRequest { resources: size, ..vm.request.clone() };
         let (mut found, mut last) = (None, None);
         let from = Place::of(vm);
-        self.inventory.find(&request, &mut |server| {
-            if server == vm.server || self.is_drained(server) {
+        self.compute.inventory.find(&request, &mut |server| {
+            if server == vm.server || self.compute().is_drained(server) {
                 return false;
             }
             match self.new_place(vm, &from, server, size, force) {
@@ -169,7 +117,7 @@ impl Core {
             let summary = format!("{} cannot be moved: no other server has room and a path for it", vm.id);
             match last {
                 Some(Rejection { counts, nearest, .. }) => Rejection { summary, counts, nearest },
-                None => Rejection { summary, ..self.explain(&request) },
+                None => Rejection { summary, ..self.compute().explain(&request) },
             }
         })
     }
@@ -177,14 +125,14 @@ impl Core {
     /// A place for a VM on another server, with paths that make a tree with those of the place that it has. Its gateway stays: it is the
     /// VM's router. A pin holds if the new paths can keep it; if they cannot, only `force` moves the VM (the pin stays, as a wish).
     pub(crate) fn new_place(
-        &self,
+        self,
         vm: &VmRecord,
         from: &Place,
         server: ServerId,
         size: Resources,
         force: bool,
     ) -> Result<Place, Rejection> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let name = topology.name(NodeId::Server(server));
         let uplinks = topology.server(server).map_or(0, |s| s.uplinks.len());
         let pins: &[bool] = match (&vm.pin, force) {
@@ -199,7 +147,7 @@ impl Core {
                     continue;
                 };
                 let placement = Placement::at(&place);
-                match self.class_is_kept(&vm.request, &placement) {
+                match self.rules().class_is_kept(&vm.request, &placement) {
                     Ok(()) => return Ok(place),
                     Err(why) => unkept = Some(why),
                 }
@@ -222,14 +170,14 @@ impl Core {
     }
 
     fn by_uplink(
-        &self,
+        self,
         vm: &VmRecord,
         from: &Place,
         (server, uplink): (ServerId, usize),
         rate: BitRate,
         pinned: bool,
     ) -> Option<Place> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let own = *topology.server(server)?.uplinks.get(uplink)?;
         let edge = topology.edge_of(server, uplink)?;
         let (inside, outside) = (NodeId::Server(server), NodeId::Gateway(from.gateway));
@@ -238,7 +186,11 @@ impl Core {
             if ends.contains(&Some(inside)) && hop.link != own {
                 return None;
             }
-            self.live.path_is_attended(&self.links, &[hop]).then(|| self.links.residual(hop)).flatten()
+            self.net
+                .live
+                .path_is_attended(&self.net.links, &[hop])
+                .then(|| self.net.links.residual(hop))
+                .flatten()
         };
         // A legacy switch passes a packet on where it has learnt that its receiver is. That is enough behind an edge switch that both
         // places have in common.
@@ -268,22 +220,22 @@ impl Core {
 
     /// The default paths of a VM that stays behind its edge switch, or comes back there, where they fit: it needs no exact rules then.
     fn home(
-        &self,
+        self,
         vm: &VmRecord,
         (server, uplink): (ServerId, usize),
         from: &Place,
         rate: BitRate,
         more: BitRate,
     ) -> Option<(Option<Path>, Option<Path>)> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let place = Place { server, uplink: uplink as u32, ..from.clone() };
-        let (up, down) = compile::default_paths(topology, &self.routes, &at(vm, &place))?;
+        let (up, down) = compile::default_paths(topology, &self.net.routes, &at(vm, &place))?;
         let outside = NodeId::Gateway(from.gateway);
         let has_room = |path: &Path, trunk: &[Hop]| {
             path.iter().all(|hop| {
                 let need = if trunk.contains(hop) { more } else { rate };
-                let there = self.links.residual(*hop).is_some_and(|left| left >= need);
-                (there || need.0 == 0) && self.live.path_is_attended(&self.links, &[*hop])
+                let there = self.net.links.residual(*hop).is_some_and(|left| left >= need);
+                (there || need.0 == 0) && self.net.live.path_is_attended(&self.net.links, &[*hop])
             })
         };
         let (flipped, trunk) = (fork::reversed(&up), fork::reversed(&from.path_up));
@@ -296,32 +248,32 @@ impl Core {
 
     /// The path of a migration's own traffic, its rate, and what it will take; refused where that does not end.
     fn transfer(
-        &self,
+        self,
         vm: &VmRecord,
         to: ServerId,
         manner: MigrationMode,
         force: bool,
     ) -> Result<(Path, BitRate, Prediction), Rejection> {
-        let topology = &self.site.topology;
+        let topology = &self.cx.site.topology;
         let (a, b) = (topology.name(NodeId::Server(vm.server)), topology.name(NodeId::Server(to)));
         let Some((path, free)) = self.transfer_path(vm.server, to, None) else {
             let summary = format!("{} cannot be moved: no live path leads from {a} to {b}", vm.id);
             return Err(Rejection { counts: vec![(Resource::Path, 1)], ..refused(summary) });
         };
         if free.0 == 0 {
-            let full = path.iter().find(|hop| self.links.residual(**hop).is_none_or(|left| left.0 == 0));
-            let nearest = full.map(|hop| self.link_miss(*hop, BitRate(1))).into_iter().collect();
+            let full = path.iter().find(|hop| self.net.links.residual(**hop).is_none_or(|left| left.0 == 0));
+            let nearest = full.map(|hop| self.network().link_miss(*hop, BitRate(1))).into_iter().collect();
             let summary =
                 format!("{} cannot be moved: the path from {a} to {b} has nothing free to send it", vm.id);
             return Err(Rejection { summary, counts: vec![(Resource::Link, 1)], nearest });
         }
-        let cfg = &self.site.migration;
+        let cfg = &self.cx.site.migration;
         let rate = free.min(cfg.rate);
         let memory = vm.request.resources.ram;
         let predicted = match manner {
             MigrationMode::Cold => precopy::cold(memory, vm.request.resources.disk, rate),
             MigrationMode::Live => {
-                precopy::predict(memory, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
+                precopy::predict(memory, rate, self.compute().dirty_rate(vm.id), cfg.downtime, cfg.rounds)
             }
         };
         if !predicted.converges && !force {
@@ -329,12 +281,71 @@ impl Core {
                 "{} would not converge: its memory of {memory} is dirtied at {} and sent at {rate}, so that it would be silent for {:?} \
                  after {} rounds, where [migration] downtime allows {:?}; move it with force, or cold",
                 vm.id,
-                self.dirty_rate(vm.id),
+                self.compute().dirty_rate(vm.id),
                 predicted.downtime,
                 predicted.rounds,
                 cfg.downtime,
             )));
         }
         Ok((path, rate, predicted))
+    }
+}
+
+impl MigrationMut<'_> {
+    pub(super) fn begin(
+        &mut self,
+        order: MoveOrder,
+        grow: Option<(RequestId, Resources)>,
+    ) -> Result<MigrationId, Rejection> {
+        let vm = self.migration().may_move(&order)?;
+        let size = grow.map_or(vm.request.resources, |(_, r)| r);
+        let to = match order.to {
+            Some(server) => self.migration().goes_to(&vm, server, size, order.options.force)?,
+            None => self.migration().choose(&vm, size, order.options.force)?,
+        };
+        if let Some(why) = self.migration().must_wait(vm.id, vm.server, Some(to.server)) {
+            return Err(refused(format!("{} cannot be moved now: {why}", vm.id)));
+        }
+        let manner = order.options.manner.unwrap_or(self.cx.site.migration.manner);
+        // The new place comes first: its traffic is what the transfer's rate must leave room for.
+        let from = Place::of(&vm);
+        let held = super::books::needed(&vm, &from, &to, size);
+        self.take(&held);
+        let transfer = self.migration().transfer(&vm, to.server, manner, order.options.force);
+        self.untake(&held);
+        let (path, rate, predicted) = transfer?;
+        self.compute.migrations.last += 1;
+        while self
+            .compute
+            .strays
+            .left
+            .has(transfer::transfer_owner(MigrationId(self.compute.migrations.last)))
+        {
+            self.compute.migrations.last += 1;
+        }
+        let id = MigrationId(self.compute.migrations.last);
+        let record = MigrationRecord {
+            id,
+            vm: vm.id,
+            from,
+            to,
+            manner,
+            cause: order.cause,
+            plan: order.plan,
+            path: path.clone(),
+            rate,
+            force: order.options.force,
+            predicted,
+            phase: Phase::Reserve,
+            asked_at: self.cx.wall_now(),
+            transfer_at: None,
+        };
+        let mut migration = Migration::new(record.clone(), self.cx.now);
+        (migration.requester, migration.grow) = (order.requester, grow);
+        self.compute.migrations.insert(migration);
+        self.hold(id);
+        self.reserve_transfer(id, path, rate);
+        self.write_move(id);
+        Ok(id)
     }
 }

@@ -6,7 +6,7 @@
 //! twice that is used once, and no link is ever promised more than it has, whichever place the VM has in the end.
 
 use super::state::{Held, Migration};
-use crate::core::Core;
+use crate::services::{MigrationMut, MigrationRef};
 use std::collections::BTreeMap;
 use tandem_model::{BitRate, Hop, MigrationId, Place, Resources, ServerId, VmRecord};
 
@@ -47,23 +47,24 @@ pub(crate) fn needed(vm: &VmRecord, from: &Place, to: &Place, grown: Resources) 
     Held { servers: servers.into_iter().collect(), hops }
 }
 
-impl Core {
+impl MigrationMut<'_> {
     /// Reserves what a migration needs as it is now, instead of what it had before.
     pub(crate) fn hold(&mut self, id: MigrationId) {
         self.let_go(id);
-        let Some(m) = self.migrations.open.get(&id) else { return };
-        let Some(vm) = self.vms.get(&m.record.vm) else { return };
+        let Some(m) = self.compute.migrations.open.get(&id) else { return };
+        let Some(vm) = self.compute.vms.get(&m.record.vm) else { return };
         let grown = m.grow.map_or(vm.record.request.resources, |(_, r)| r);
         let held = needed(&vm.record, &m.record.from, &m.record.to, grown);
         self.take(&held);
-        if let Some(m) = self.migrations.open.get_mut(&id) {
+        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.held = held;
         }
     }
 
     /// Gives back what a migration holds beside its VM.
     pub(crate) fn let_go(&mut self, id: MigrationId) {
-        let Some(held) = self.migrations.open.get_mut(&id).map(|m| std::mem::take(&mut m.held)) else {
+        let Some(held) = self.compute.migrations.open.get_mut(&id).map(|m| std::mem::take(&mut m.held))
+        else {
             return;
         };
         self.untake(&held);
@@ -71,49 +72,51 @@ impl Core {
 
     pub(crate) fn take(&mut self, held: &Held) {
         for (server, what) in &held.servers {
-            self.inventory.reserve(*server, *what);
-            self.dirty.server(*server);
+            self.compute.inventory.reserve(*server, *what);
+            self.cx.dirty.server(*server);
         }
         for (hop, rate) in &held.hops {
-            self.links.reserve(&[*hop], *rate);
+            self.net.links.reserve(&[*hop], *rate);
         }
-        self.dirty.links = true;
+        self.cx.dirty.links = true;
     }
 
     pub(crate) fn untake(&mut self, held: &Held) {
         for (server, what) in &held.servers {
-            self.inventory.release(*server, *what);
-            self.dirty.server(*server);
+            self.compute.inventory.release(*server, *what);
+            self.cx.dirty.server(*server);
         }
         for (hop, rate) in &held.hops {
-            self.links.release(&[*hop], *rate);
+            self.net.links.release(&[*hop], *rate);
         }
-        self.dirty.links = true;
+        self.cx.dirty.links = true;
     }
 
     /// Reserves another rate for a migration's own traffic, on the path that it has now.
     pub(crate) fn reserve_transfer(&mut self, id: MigrationId, path: Vec<Hop>, rate: BitRate) {
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
-        self.links.release(&m.record.path, m.reserved);
-        self.links.reserve(&path, rate);
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
+        self.net.links.release(&m.record.path, m.reserved);
+        self.net.links.reserve(&path, rate);
         (m.record.path, m.reserved) = (path, rate);
         if rate.0 > 0 {
             m.record.rate = rate;
         }
-        self.dirty.links = true;
-        self.dirty.migrations = true;
+        self.cx.dirty.links = true;
+        self.cx.dirty.migrations = true;
     }
 
     /// Everything that a migration has reserved is free again.
     pub(crate) fn let_go_of_all(&mut self, id: MigrationId) {
         self.let_go(id);
-        let path = self.migrations.open.get(&id).map(|m| m.record.path.clone()).unwrap_or_default();
+        let path = self.compute.migrations.open.get(&id).map(|m| m.record.path.clone()).unwrap_or_default();
         self.reserve_transfer(id, path, BitRate(0));
     }
+}
 
+impl<'a> MigrationRef<'a> {
     /// Others that leave or enter a server now.
-    pub(crate) fn moves_at(&self, server: ServerId) -> usize {
+    pub(crate) fn moves_at(self, server: ServerId) -> usize {
         let touches = |m: &&Migration| m.record.from.server == server || m.record.to.server == server;
-        self.migrations.open.values().filter(touches).count()
+        self.compute.migrations.open.values().filter(touches).count()
     }
 }

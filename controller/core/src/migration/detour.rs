@@ -7,17 +7,17 @@
 
 use super::fork;
 use super::state::{Reach, at};
-use crate::core::Core;
 use crate::placement::Placement;
 use crate::rules::changes::Purpose;
+use crate::services::{MigrationMut, MigrationRef};
 use tandem_model::{BitRate, Effect, Level, MigrationId, NodeId, Phase, Place, VmId, VmRecord, VmState};
 
-impl Core {
+impl MigrationMut<'_> {
     /// Looks at the paths of a VM that moves, and at that of its move.
     pub(crate) fn reroute_moving(&mut self, vm: VmId) {
-        let Some((id, over)) = self.moving(vm).map(|m| (m.record.id, m.is_over())) else { return };
+        let Some((id, over)) = self.compute().moving(vm).map(|m| (m.record.id, m.is_over())) else { return };
         self.mend_transfer(id);
-        if self.vms.get(&vm).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
+        if self.compute.vms.get(&vm).is_some_and(|v| matches!(v.record.state, VmState::Stopping { .. })) {
             return;
         }
         if over {
@@ -28,46 +28,30 @@ impl Core {
         self.mend_way(vm);
     }
 
-    /// True when packets can be sent to both places without meeting themselves.
-    pub(super) fn are_tree(&self, from: &Place, to: &Place) -> bool {
-        let topology = &self.site.topology;
-        let gateway = NodeId::Gateway(from.gateway);
-        let up = [&from.path_up, &to.path_up].map(|path| fork::reversed(path));
-        fork::is_tree(topology, gateway, &from.path_down, &to.path_down)
-            && fork::is_tree(topology, gateway, &up[0], &up[1])
-    }
-
     /// The new place was given up, but the hypervisors were faster than the cancel: it is wanted again.
     pub(super) fn reach_new_again(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get(&id).filter(|m| m.reach == Reach::Old) else { return };
+        let Some(m) = self.compute.migrations.open.get(&id).filter(|m| m.reach == Reach::Old) else { return };
         let vm = m.record.vm;
-        let reach = if self.are_tree(&m.record.from, &m.record.to) { Reach::Both } else { Reach::New };
-        if let Some(m) = self.migrations.open.get_mut(&id) {
+        let reach =
+            if self.migration().are_tree(&m.record.from, &m.record.to) { Reach::Both } else { Reach::New };
+        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.reach = reach;
         }
         self.expect_at(vm);
         self.reroute_moving(vm);
     }
 
-    fn is_way(&self, vm: &VmRecord, place: &Place) -> bool {
-        self.has_way(&at(vm, place))
-    }
-
-    /// Any way from a VM's server to its gateway: with room if there is one.
-    fn any_way(&self, vm: &VmRecord) -> Option<Place> {
-        let net = vm.request.resources.net;
-        let found = self.way(vm, net).or_else(|| self.way(vm, BitRate(0)))?;
-        Some(found.into_place())
-    }
-
     fn mend_old(&mut self, id: MigrationId, vm: VmId) {
-        let (Some(m), Some(record)) = (self.moving(vm), self.vms.get(&vm).map(|v| v.record.clone())) else {
+        let (Some(m), Some(record)) =
+            (self.compute().moving(vm), self.compute.vms.get(&vm).map(|v| v.record.clone()))
+        else {
             return;
         };
         let (mut from, to) = (m.record.from.clone(), m.record.to.clone());
         let goes_on = m.reach == Reach::Both || m.record.phase == Phase::Reserve;
         let size = m.grow.map_or(record.request.resources, |(_, r)| r);
-        let (from_stands, to_stands) = (self.is_way(&record, &from), self.is_way(&record, &to));
+        let (from_stands, to_stands) =
+            (self.migration().is_way(&record, &from), self.migration().is_way(&record, &to));
         if from_stands && (to_stands || !goes_on) {
             return self.want_again(id, vm);
         }
@@ -75,20 +59,20 @@ impl Core {
         let mut moved = false;
         if !from_stands {
             // Its own reservation is not in its own way.
-            self.release(&Placement::at(&from), &record.request);
-            let found = self.any_way(&record);
-            self.reserve(&Placement::at(&from), &record.request);
+            self.compute_mut().release(&Placement::at(&from), &record.request);
+            let found = self.migration().any_way(&record);
+            self.compute_mut().reserve(&Placement::at(&from), &record.request);
             if let Some(found) = found {
                 let text = format!("{vm} ({}) has another path", record.address);
                 (from, moved) = (found, true);
                 self.take_place(vm, &from);
-                self.counters.rerouted += 1;
-                self.notice(Level::Info, "vm-rerouted", text);
+                self.compute.counters.rerouted += 1;
+                self.cx.notice(Level::Info, "vm-rerouted", text);
                 if from.uplink != record.uplink
-                    && let Some(uplink_port) = self.server_side_port(&at(&record, &from))
+                    && let Some(uplink_port) = self.network().server_side_port(&at(&record, &from))
                 {
-                    self.effects.push(Effect::AttachVm { vm, server: from.server, uplink_port });
-                    self.tag_vm(vm);
+                    self.cx.effects.push(Effect::AttachVm { vm, server: from.server, uplink_port });
+                    self.compute_mut().tag_vm(vm);
                 }
             }
         }
@@ -96,12 +80,12 @@ impl Core {
         let mut given_up = false;
         let mut new = to.clone();
         if goes_on && (moved || !to_stands) {
-            match self.new_place(&record, &from, to.server, size, true) {
+            match self.migration().new_place(&record, &from, to.server, size, true) {
                 Ok(place) => new = place,
                 Err(_) => given_up = true,
             }
         }
-        if let Some(m) = self.migrations.open.get_mut(&id) {
+        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             (m.record.from, m.record.to) = (from, new);
             if given_up {
                 m.reach = Reach::Old;
@@ -109,12 +93,12 @@ impl Core {
         }
         self.hold(id);
         if moved {
-            self.announce(vm);
-            self.keep(crate::stored::Kept::Vm(vm));
+            self.compute_mut().announce(vm);
+            self.compute_mut().keep(crate::stored::Kept::Vm(vm));
         }
         self.expect_at(vm);
         self.want_again(id, vm);
-        let written = matches!(self.moving(vm).map(|m| m.record.phase), Some(Phase::Transfer));
+        let written = matches!(self.compute().moving(vm).map(|m| m.record.phase), Some(Phase::Transfer));
         if written && !given_up {
             self.write_move(id);
         }
@@ -127,42 +111,45 @@ impl Core {
     }
 
     fn mend_new(&mut self, id: MigrationId, vm: VmId) {
-        let (Some(m), Some(record)) = (self.moving(vm), self.vms.get(&vm).map(|v| v.record.clone())) else {
+        let (Some(m), Some(record)) =
+            (self.compute().moving(vm), self.compute.vms.get(&vm).map(|v| v.record.clone()))
+        else {
             return;
         };
         let (from, to, reach) = (m.record.from.clone(), m.record.to.clone(), m.reach);
-        if self.is_way(&record, &to) {
+        if self.migration().is_way(&record, &to) {
             return self.want_again(id, vm);
         }
         let size = m.grow.map_or(record.request.resources, |(_, r)| r);
         let is_there = record.server == to.server;
         self.let_go(id);
         if is_there {
-            self.release(&Placement::of(&record), &record.request);
+            self.compute_mut().release(&Placement::of(&record), &record.request);
         }
-        let beside = reach == Reach::Both && self.is_way(&record, &from);
-        let tree = beside.then(|| self.new_place(&record, &from, to.server, size, true).ok()).flatten();
-        let found = tree.clone().or_else(|| self.any_way(&at(&record, &to)));
+        let beside = reach == Reach::Both && self.migration().is_way(&record, &from);
+        let tree =
+            beside.then(|| self.migration().new_place(&record, &from, to.server, size, true).ok()).flatten();
+        let found = tree.clone().or_else(|| self.migration().any_way(&at(&record, &to)));
         if is_there {
-            self.reserve(&Placement::of(&record), &record.request);
+            self.compute_mut().reserve(&Placement::of(&record), &record.request);
         }
         if let Some(place) = found {
             if is_there {
                 self.take_place(vm, &place);
             }
-            if let Some(m) = self.migrations.open.get_mut(&id) {
+            if let Some(m) = self.compute.migrations.open.get_mut(&id) {
                 m.record.to = place;
                 if tree.is_none() {
                     m.reach = Reach::New;
                 }
             }
-            self.counters.rerouted += 1;
-            self.notice(Level::Info, "vm-rerouted", format!("{vm} ({}) has another path", record.address));
+            self.compute.counters.rerouted += 1;
+            self.cx.notice(Level::Info, "vm-rerouted", format!("{vm} ({}) has another path", record.address));
         }
         self.hold(id);
-        self.announce(vm);
+        self.compute_mut().announce(vm);
         if is_there {
-            self.keep(crate::stored::Kept::Vm(vm));
+            self.compute_mut().keep(crate::stored::Kept::Vm(vm));
         } else {
             self.write_move(id);
         }
@@ -172,12 +159,34 @@ impl Core {
 
     /// The rules as they are wanted now; a move that waits for its rules waits for these too.
     fn want_again(&mut self, id: MigrationId, vm: VmId) {
-        let phase = self.migrations.open.get(&id).map(|m| m.record.phase);
+        let phase = self.compute.migrations.open.get(&id).map(|m| m.record.phase);
         if phase == Some(Phase::Prepare) {
-            let wishes = self.both_wanted(vm);
+            let wishes = self.migration().both_wanted(vm);
             return self.want(id, Purpose::MovePrepare(id), wishes);
         }
-        self.install(vm, Purpose::VmMove(vm));
-        self.groups_of(vm).into_iter().for_each(|group| self.refresh_group(group));
+        self.compute_mut().install(vm, Purpose::VmMove(vm));
+        self.compute().groups_of(vm).into_iter().for_each(|group| self.compute_mut().refresh_group(group));
+    }
+}
+
+impl<'a> MigrationRef<'a> {
+    /// True when packets can be sent to both places without meeting themselves.
+    pub(super) fn are_tree(self, from: &Place, to: &Place) -> bool {
+        let topology = &self.cx.site.topology;
+        let gateway = NodeId::Gateway(from.gateway);
+        let up = [&from.path_up, &to.path_up].map(|path| fork::reversed(path));
+        fork::is_tree(topology, gateway, &from.path_down, &to.path_down)
+            && fork::is_tree(topology, gateway, &up[0], &up[1])
+    }
+
+    fn is_way(self, vm: &VmRecord, place: &Place) -> bool {
+        self.network().has_way(&at(vm, place))
+    }
+
+    /// Any way from a VM's server to its gateway: with room if there is one.
+    fn any_way(self, vm: &VmRecord) -> Option<Place> {
+        let net = vm.request.resources.net;
+        let found = self.network().way(vm, net).or_else(|| self.network().way(vm, BitRate(0)))?;
+        Some(found.into_place())
     }
 }

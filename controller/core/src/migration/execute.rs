@@ -11,7 +11,7 @@
 //! from phase to phase, [`super::undo`] goes back, [`super::transfer`] is the migration's own traffic, [`super::recover`] takes up what was
 //! under way when the controller was killed, [`super::detour`] deals with links that fail meanwhile.
 
-use crate::core::Core;
+use crate::services::MigrationMut;
 use tandem_model::{
     Cause, MigrationId, MoveOptions, Phase, PlanId, Rejection, RequestId, Resources, Response, ServerId, VmId,
 };
@@ -33,7 +33,7 @@ pub(crate) struct MoveOrder {
     pub(crate) requester: Option<RequestId>,
 }
 
-impl Core {
+impl MigrationMut<'_> {
     /// Checks and reserves, and sets the migration on its way.
     ///
     /// # Errors
@@ -67,29 +67,29 @@ impl Core {
         to: Option<ServerId>,
         options: MoveOptions,
     ) {
-        if !self.vms.contains_key(&vm) {
-            return self.answer(id, Response::NotFound { what: vm.to_string() });
+        if !self.compute.vms.contains_key(&vm) {
+            return self.cx.answer(id, Response::NotFound { what: vm.to_string() });
         }
         let order = MoveOrder { vm, to, options, cause: Cause::Asked, plan: None, requester: Some(id) };
         if let Err(rejection) = self.begin_move(order) {
-            self.answer(id, Response::Rejected { rejection });
+            self.cx.answer(id, Response::Rejected { rejection });
         }
     }
 
     pub(crate) fn ask_cancel(&mut self, id: RequestId, migration: MigrationId) {
-        let Some(m) = self.migrations.open.get_mut(&migration) else {
-            let ended = self.migrations.ended.iter().any(|v| v.record.id == migration);
+        let Some(m) = self.compute.migrations.open.get_mut(&migration) else {
+            let ended = self.compute.migrations.ended.iter().any(|v| v.record.id == migration);
             return if ended {
                 let why = format!("{migration} has ended; `tandem migrations` shows how");
-                self.answer(id, Response::Conflict { why })
+                self.cx.answer(id, Response::Conflict { why })
             } else {
-                self.answer(id, Response::NotFound { what: migration.to_string() })
+                self.cx.answer(id, Response::NotFound { what: migration.to_string() })
             };
         };
         match m.record.phase {
             Phase::SwitchOver | Phase::Confirm | Phase::Release => {
                 let why = format!("it is too late: {} is in its phase {}", migration, m.record.phase);
-                self.answer(id, Response::Conflict { why });
+                self.cx.answer(id, Response::Conflict { why });
             }
             Phase::Undo => m.cancellers.push(id),
             Phase::Reserve | Phase::Prepare | Phase::Transfer => {

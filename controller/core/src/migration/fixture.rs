@@ -28,7 +28,8 @@ pub(super) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources
     let mut stored = PersistedState::default();
     for (n, (server, resources)) in (1u64..).zip(vms) {
         let server = ServerId(*server);
-        let (path_up, path_down) = ways.default_ways(server, 0, GatewayId(0)).expect("a way");
+        let (path_up, path_down) =
+            ways.read().network().default_ways(server, 0, GatewayId(0)).expect("a way");
         stored.vms.push(VmRecord {
             id: VmId(n),
             request: VmRequest { resources: *resources, class: None, timeout: None, name: None, image: None },

@@ -7,8 +7,9 @@
 
 use super::policies::{Heat, Hot, View, Watched};
 use super::view::HotspotView;
-use crate::core::Core;
+use crate::context::Context;
 use crate::live::is_openflow;
+use crate::services::{MigrationMut, MigrationRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,10 +89,10 @@ pub(crate) fn ahead(samples: &[(Time, f64)], horizon: Duration) -> Option<f64> {
     (slope > 0.0).then_some(mean_y + slope * (horizon.as_secs_f64() - mean_x))
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// What a server has of a resource, in the unit of its load: cores, bytes, bit/s.
-    pub(crate) fn has(&self, server: ServerId, resource: Resource) -> f64 {
-        let capacity = self.site.topology.server(server).map(|s| s.capacity).unwrap_or_default();
+    pub(crate) fn has(self, server: ServerId, resource: Resource) -> f64 {
+        let capacity = self.cx.site.topology.server(server).map(|s| s.capacity).unwrap_or_default();
         match resource {
             Resource::Cpu => f64::from(capacity.cpu),
             Resource::Ram => capacity.ram.0 as f64,
@@ -99,16 +100,29 @@ impl Core {
         }
     }
 
+    pub(crate) fn hotspot_views(self) -> Vec<HotspotView> {
+        let view = |s: &Spot| HotspotView {
+            place: self.cx.place_name(s.hot.place),
+            resource: s.hot.resource,
+            ratio: s.hot.ratio,
+            expected: s.hot.expected,
+            since: self.cx.by_wall_clock(s.since),
+        };
+        self.migration.hotspots.spots.values().map(view).collect()
+    }
+}
+
+impl MigrationMut<'_> {
     /// A server has told its load: are its CPU, memory or network hot?
     pub(crate) fn watch_server(&mut self, server: ServerId) {
-        let Some(load) = self.server_load(server) else { return };
+        let Some(load) = self.compute().server_load(server) else { return };
         let used = [
             (Resource::Cpu, load.cpu),
             (Resource::Ram, load.ram.0 as f64),
             (Resource::Net, load.rx.0.max(load.tx.0) as f64),
         ];
         for (resource, used) in used {
-            let has = self.has(server, resource);
+            let has = self.migration().has(server, resource);
             if has > 0.0 {
                 self.watch((Place::Server(server), resource), used / has);
             }
@@ -118,55 +132,64 @@ impl Core {
     /// A switch has told its counters: are links of it hot? A link between two switches is looked at once, by the upper one's samples.
     pub(crate) fn watch_links(&mut self, switch: SwitchId) {
         let node = NodeId::Switch(switch);
-        let site = self.site.clone();
+        let site = self.cx.site.clone();
         for (port, id) in site.topology.ports(node) {
             let Some(link) = site.topology.link(*id) else { continue };
             let upper = link.a.node == node || !is_openflow(&site.topology, link.a.node);
-            if upper && self.statistics.of_port(switch, *port).is_some() {
-                self.watch((Place::Link(*id), Resource::Link), self.links.ratio(*id));
+            if upper && self.net.statistics.of_port(switch, *port).is_some() {
+                self.watch((Place::Link(*id), Resource::Link), self.net.links.ratio(*id));
             }
         }
     }
 
     fn watch(&mut self, key: Key, ratio: f64) {
-        let cfg = &self.site.migration.hotspot;
+        let cfg = &self.cx.site.migration.hotspot;
         let threshold = match key.0 {
             Place::Server(_) => cfg.server,
             Place::Link(_) => cfg.link,
         };
         let (of, horizon) = (cfg.of as usize, cfg.horizon);
-        let so_far = match self.hotspots.spots.get(&key) {
+        let so_far = match self.migration.hotspots.spots.get(&key) {
             None => Heat::Cool,
             Some(spot) if spot.hot.expected => Heat::Expected,
             Some(_) => Heat::Hot,
         };
-        let window = self.hotspots.windows.entry(key).or_default();
+        let window = self.migration.hotspots.windows.entry(key).or_default();
         if window.len() >= of {
             window.drain(..=window.len() - of);
         }
-        window.push((self.now, ratio));
-        let samples = &self.hotspots.windows[&key];
+        window.push((self.cx.now, ratio));
+        let samples = &self.migration.hotspots.windows[&key];
         let watched = Watched { place: key.0, resource: key.1, samples, threshold, so_far };
-        let mut heat = self.policies.when.heat(&watched, &View { core: self, inventory: &self.inventory });
+        let mut heat = self
+            .migration
+            .policies
+            .when
+            .heat(&watched, &View { core: self.migration(), inventory: &self.compute.inventory });
         // A trend is believed again once smoothing has forgotten the step, and the whole window is of later samples.
-        let blind = self.hotspots.steps.get(&key.0).is_some_and(|at| self.now.since(*at) < 2 * self.settle());
+        let blind = self
+            .migration
+            .hotspots
+            .steps
+            .get(&key.0)
+            .is_some_and(|at| self.cx.now.since(*at) < 2 * self.migration().settle());
         if blind && heat == Heat::Expected {
             heat = Heat::Cool;
         }
         let expected = heat == Heat::Expected;
         let ratio = if expected { ahead(samples, horizon).unwrap_or(ratio) } else { ratio };
         let hot = Hot { place: key.0, resource: key.1, ratio, expected };
-        match (heat, self.hotspots.spots.get_mut(&key)) {
+        match (heat, self.migration.hotspots.spots.get_mut(&key)) {
             (Heat::Cool, None) => return,
             (Heat::Cool, Some(_)) => {
-                self.hotspots.spots.remove(&key);
+                self.migration.hotspots.spots.remove(&key);
                 let text = format!(
                     "{} is cool again: {:.0}% of its {}",
-                    self.place_name(key.0),
+                    self.cx.place_name(key.0),
                     ratio * 100.0,
                     key.1
                 );
-                self.notice(Level::Info, "hotspot-cool", text);
+                self.cx.notice(Level::Info, "hotspot-cool", text);
             }
             (_, Some(spot)) => {
                 let became_real = spot.hot.expected && !expected;
@@ -176,12 +199,12 @@ impl Core {
                 }
             }
             (_, None) => {
-                let spot = Spot { hot, since: self.now, plan: None, not_before: self.now, said: false };
-                self.hotspots.spots.insert(key, spot);
+                let spot = Spot { hot, since: self.cx.now, plan: None, not_before: self.cx.now, said: false };
+                self.migration.hotspots.spots.insert(key, spot);
                 self.say_hot(&hot);
             }
         }
-        self.dirty.hotspots = true;
+        self.cx.dirty.hotspots = true;
         if heat != Heat::Cool {
             self.relieve(key);
         }
@@ -189,39 +212,30 @@ impl Core {
 
     fn say_hot(&mut self, hot: &Hot) {
         let share = format!("{:.0}% of its {}", hot.ratio * 100.0, hot.resource);
-        let name = self.place_name(hot.place);
+        let name = self.cx.place_name(hot.place);
         let text = if hot.expected {
-            format!("{name} is expected to use {share} within {:?}", self.site.migration.hotspot.horizon)
+            format!("{name} is expected to use {share} within {:?}", self.cx.site.migration.hotspot.horizon)
         } else {
             format!("{name} is hot: it uses {share}")
         };
-        self.notice(Level::Warning, "hotspot", text);
+        self.cx.notice(Level::Warning, "hotspot", text);
     }
 
     /// A server tells nothing any more: whatever was thought of its load is void.
     pub(crate) fn forget_heat(&mut self, server: ServerId) {
         let place = Place::Server(server);
-        self.hotspots.windows.retain(|(p, _), _| *p != place);
-        self.hotspots.spots.retain(|(p, _), _| *p != place);
-        self.dirty.hotspots = true;
+        self.migration.hotspots.windows.retain(|(p, _), _| *p != place);
+        self.migration.hotspots.spots.retain(|(p, _), _| *p != place);
+        self.cx.dirty.hotspots = true;
     }
+}
 
+impl Context {
     pub(crate) fn place_name(&self, place: Place) -> String {
         match place {
             Place::Server(id) => self.site.topology.name(NodeId::Server(id)).to_owned(),
             Place::Link(id) => self.link_name(id),
         }
-    }
-
-    pub(crate) fn hotspot_views(&self) -> Vec<HotspotView> {
-        let view = |s: &Spot| HotspotView {
-            place: self.place_name(s.hot.place),
-            resource: s.hot.resource,
-            ratio: s.hot.ratio,
-            expected: s.hot.expected,
-            since: self.by_wall_clock(s.since),
-        };
-        self.hotspots.spots.values().map(view).collect()
     }
 }
 

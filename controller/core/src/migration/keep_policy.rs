@@ -7,9 +7,9 @@
 
 use super::paper::{Paper, use_of};
 use super::way::Step;
-use crate::core::Core;
 use crate::placement::Placement;
 use crate::policy::ServerView;
+use crate::services::MigrationRef;
 use tandem_model::{Cause, MoveOptions, ServerId, VmId, VmRecord};
 
 /// Bytes of a GiB.
@@ -27,8 +27,8 @@ pub struct Considered {
 }
 
 /// VMs in the order of the algorithm.
-pub(super) fn in_order(core: &Core) -> Vec<&VmRecord> {
-    let mut vms: Vec<&VmRecord> = core.vms().collect();
+pub(super) fn in_order(core: MigrationRef<'_>) -> Vec<&VmRecord> {
+    let mut vms: Vec<&VmRecord> = core.compute().vms().collect();
     vms.sort_by_key(|vm| (vm.server, vm.id));
     vms
 }
@@ -36,7 +36,7 @@ pub(super) fn in_order(core: &Core) -> Vec<&VmRecord> {
 /// Where a VM that was taken away from `own` belongs: its own server, or another one that the policy prefers.
 fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
     let uses = use_of(paper.core, vm);
-    let (plans, now) = (&paper.core.plans, paper.core.now);
+    let (plans, now) = (&paper.core.migration.plans, paper.core.cx.now);
     let resting = plans.is_resting(vm.id, now);
     let found = paper.find(vm, &|paper, server| {
         server == own.server
@@ -60,7 +60,7 @@ fn worth(paper: &Paper<'_>, vm: &VmRecord, from: ServerId, to: ServerId) -> f64 
 /// The moves of one run, and what was left and why.
 pub(super) fn steps(paper: &mut Paper<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
     let core = paper.core;
-    let cfg = &core.site.migration.keep_policy;
+    let cfg = &core.cx.site.migration.keep_policy;
     let (mut steps, mut left) = (Vec::new(), Vec::new());
     for vm in in_order(core) {
         if paper.immovable(vm).is_some() {
@@ -81,7 +81,7 @@ pub(super) fn steps(paper: &mut Paper<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
             left.push((vm.id, why));
             break;
         }
-        let name = |s: ServerId| core.site.topology.name(tandem_model::NodeId::Server(s)).to_owned();
+        let name = |s: ServerId| core.cx.site.topology.name(tandem_model::NodeId::Server(s)).to_owned();
         let worth = worth(paper, vm, from.server, to.server);
         let why = format!("{} would place it on {} today", paper.inventory.policy(), name(to.server));
         match paper.step(vm, &from, to.clone(), Cause::KeepPolicy, why) {
@@ -106,10 +106,10 @@ pub(super) fn steps(paper: &mut Paper<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
     (steps, left)
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and where it belongs with all earlier ones
     /// at their new places. The seed's table has a row for each.
-    pub fn consider_all(&self) -> Vec<Considered> {
+    pub(crate) fn consider_all(self) -> Vec<Considered> {
         let mut paper = Paper::new(self, MoveOptions::default());
         let mut rows = Vec::new();
         for vm in in_order(self) {

@@ -10,7 +10,7 @@
 
 use super::paper::Paper;
 use super::way::Step;
-use crate::core::Core;
+use crate::services::MigrationRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{Cause, Hop, Resources, ServerId, VmId, VmRecord};
@@ -73,7 +73,7 @@ pub(super) fn after(before: &Paper<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
     for (n, step) in (0u32..).zip(steps) {
         let mut after = BTreeSet::new();
         after.extend(last.insert(step.vm, n));
-        let need = before.core.vm(step.vm).map(|v| v.request.resources).unwrap_or_default();
+        let need = before.core.compute().vm(step.vm).map(|v| v.request.resources).unwrap_or_default();
         let rate = [i128::from(need.net.0)];
         server(&mut servers, step.to.server);
         server(&mut servers, step.from.server);
@@ -113,11 +113,11 @@ pub(super) fn sequence(
     why: &str,
 ) -> (Vec<Step>, Vec<(VmId, String)>) {
     let core = paper.core;
-    let name = |s: ServerId| core.site.topology.name(tandem_model::NodeId::Server(s)).to_owned();
+    let name = |s: ServerId| core.cx.site.topology.name(tandem_model::NodeId::Server(s)).to_owned();
     let (mut steps, mut left) = (Vec::new(), Vec::new());
     let mut waiting: Vec<(&VmRecord, ServerId)> = Vec::new();
     for (id, to) in wanted {
-        let Some(vm) = core.vm(*id) else { continue };
+        let Some(vm) = core.compute().vm(*id) else { continue };
         match paper.immovable(vm) {
             Some(why) => left.push((*id, why)),
             None if vm.server == *to => {}
@@ -228,11 +228,11 @@ pub(super) fn duration(steps: &[Step], after: &[Vec<u32>], at_once: u32, per_ser
     }
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// Servers that hold a VM once those of `steps` have moved; none moved: now.
-    pub(super) fn active_servers(&self, steps: &[Step]) -> u32 {
+    pub(super) fn active_servers(self, steps: &[Step]) -> u32 {
         let at: BTreeMap<VmId, ServerId> = steps.iter().map(|s| (s.vm, s.to.server)).collect();
         let of = |vm: &VmRecord| at.get(&vm.id).copied().unwrap_or(vm.server);
-        self.vms().map(of).collect::<BTreeSet<ServerId>>().len() as u32
+        self.compute().vms().map(of).collect::<BTreeSet<ServerId>>().len() as u32
     }
 }

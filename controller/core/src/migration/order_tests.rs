@@ -116,11 +116,11 @@ impl Floor<'_> {
             over.into_iter().for_each(|hop| *hops.entry(hop).or_default() += size.net.0);
         }
         for (server, used) in servers {
-            let capacity = self.core.inventory.server(server).expect("a server").capacity;
+            let capacity = self.core.read().compute.inventory.server(server).expect("a server").capacity;
             prop_assert!(capacity.fits(used), "{} holds {:?} of {:?}", server, used, capacity);
         }
         for (hop, used) in hops {
-            prop_assert!(used <= self.core.links.limit(hop).0, "{:?} carries {}", hop, used);
+            prop_assert!(used <= self.core.read().net.links.limit(hop).0, "{:?} carries {}", hop, used);
         }
         Ok(())
     }
@@ -171,8 +171,8 @@ fn scattered(site: &str, vms: &[(u32, u32)], policy: impl Into<Policy>) -> Core 
 
 fn plan_and_steps(core: &Core, aim: &PlanGoal) -> (Plan, Vec<Step>, Vec<Vec<u32>>) {
     let plan = core.plan(aim, LIVE);
-    let (steps, _) = core.steps_for(aim, LIVE, None);
-    let after = order::after(&Paper::new(core, LIVE), &steps);
+    let (steps, _) = core.read().steps_for(aim, LIVE, None);
+    let after = order::after(&Paper::new(core.read(), LIVE), &steps);
     let of_plan: Vec<Vec<u32>> = plan.moves.iter().map(|m| m.after.clone()).collect();
     assert_eq!(of_plan, after, "the same data centre, the same plan");
     (plan, steps, after)
@@ -198,9 +198,9 @@ proptest! {
             *free.entry(to).or_default() -= n;
             list.push((vm.id, ServerId(to)));
         }
-        let mut paper = Paper::new(&start, LIVE);
+        let mut paper = Paper::new(start.read(), LIVE);
         let (steps, left) = order::sequence(&mut paper, &list, Cause::KeepPolicy, "test");
-        let after = order::after(&Paper::new(&start, LIVE), &steps);
+        let after = order::after(&Paper::new(start.read(), LIVE), &steps);
         carry_out(&start, &steps, &after, dice)?;
         for (vm, to) in list {
             let last = steps.iter().rev().find(|s| s.vm == vm).map(|s| s.to.server);

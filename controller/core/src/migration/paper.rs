@@ -5,10 +5,10 @@
 
 use super::policies::View;
 use super::{hotspot::Place, view::MoveState};
-use crate::core::Core;
 use crate::inventory::Inventory;
 use crate::links::LinkTable;
 use crate::placement::Placement;
+use crate::services::MigrationRef;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tandem_model::paths::Path;
@@ -22,7 +22,7 @@ pub(super) type Use = [f64; 3];
 
 /// See the module.
 pub(super) struct Paper<'a> {
-    pub(super) core: &'a Core,
+    pub(super) core: MigrationRef<'a>,
     pub(super) inventory: Inventory,
     pub(super) links: LinkTable,
     pub(super) options: MoveOptions,
@@ -37,8 +37,8 @@ pub(super) struct Paper<'a> {
 }
 
 /// What a VM uses: as measured, else what it has reserved.
-pub(super) fn use_of(core: &Core, vm: &VmRecord) -> Use {
-    match core.vm_load(vm.id) {
+pub(super) fn use_of(core: MigrationRef<'_>, vm: &VmRecord) -> Use {
+    match core.compute().vm_load(vm.id) {
         Some(load) => [load.cpu, load.ram.0 as f64, load.rx.0.max(load.tx.0) as f64],
         None => {
             let r = vm.request.resources;
@@ -48,35 +48,35 @@ pub(super) fn use_of(core: &Core, vm: &VmRecord) -> Use {
 }
 
 /// What a VM sends to its gateway and gets from it: as its hypervisor measures it, else as its edge switch counts both together.
-pub(super) fn traffic_of(core: &Core, vm: VmId) -> (BitRate, BitRate) {
-    match core.vm_load(vm) {
+pub(super) fn traffic_of(core: MigrationRef<'_>, vm: VmId) -> (BitRate, BitRate) {
+    match core.compute().vm_load(vm) {
         Some(load) => (load.tx, load.rx),
         None => {
-            let both = core.statistics.of_vm(vm).map(|s| s.rate()).unwrap_or_default();
+            let both = core.net.statistics.of_vm(vm).map(|s| s.rate()).unwrap_or_default();
             (both, both)
         }
     }
 }
 
 impl<'a> Paper<'a> {
-    pub(super) fn new(core: &'a Core, options: MoveOptions) -> Paper<'a> {
-        let servers = core.inventory.servers();
-        let used = servers
-            .iter()
-            .map(|s| core.server_load(s.id).map(|l| [l.cpu, l.ram.0 as f64, l.rx.0.max(l.tx.0) as f64]));
+    pub(super) fn new(core: MigrationRef<'a>, options: MoveOptions) -> Paper<'a> {
+        let servers = core.compute.inventory.servers();
+        let used = servers.iter().map(|s| {
+            core.compute().server_load(s.id).map(|l| [l.cpu, l.ram.0 as f64, l.rx.0.max(l.tx.0) as f64])
+        });
         let mut paper = Paper {
             core,
-            inventory: core.inventory.clone(),
-            links: core.links.clone(),
+            inventory: core.compute.inventory.clone(),
+            links: core.net.links.clone(),
             options,
             moved: BTreeMap::new(),
             taken: BTreeMap::new(),
             used: used.collect(),
             ways: BTreeMap::new(),
         };
-        for carried in core.plans.under_way() {
+        for carried in core.migration.plans.under_way() {
             for (step, state) in carried.plan.moves.iter().zip(&carried.steps) {
-                let Some(record) = core.vm(step.vm) else { continue };
+                let Some(record) = core.compute().vm(step.vm) else { continue };
                 if !matches!(state, MoveState::Waiting | MoveState::UnderWay { .. }) {
                     continue;
                 }
@@ -87,8 +87,8 @@ impl<'a> Paper<'a> {
                 paper.use_more(step.to, use_of(core, record));
             }
         }
-        for (vm, to) in core.plans.settling(core.now) {
-            if let Some(record) = core.vm(vm) {
+        for (vm, to) in core.migration.plans.settling(core.cx.now) {
+            if let Some(record) = core.compute().vm(vm) {
                 paper.use_more(to, use_of(core, record));
             }
         }
@@ -105,7 +105,7 @@ impl<'a> Paper<'a> {
         if let Some(why) = self.taken.get(&vm.id) {
             return Some(why.clone());
         }
-        if self.core.is_moving(vm.id) {
+        if self.core.compute().is_moving(vm.id) {
             return Some("it is being moved".into());
         }
         match vm.state {
@@ -186,12 +186,12 @@ impl<'a> Paper<'a> {
             found = if server == own.server {
                 Some(own.clone())
             } else {
-                self.core.connect_on(&self.links, (server, net), Some(own.gateway), &mut hopeless)
+                self.core.network().connect_on(&self.links, (server, net), Some(own.gateway), &mut hopeless)
             };
             found = found.take().filter(|place| accept(self, place) && self.keeps_class(vm, place));
             found.is_some()
         };
-        match self.core.policies.place.order(vm, &self.view()) {
+        match self.core.migration.policies.place.order(vm, &self.view()) {
             Some(order) => order.into_iter().find(|s| {
                 let room = self.inventory.server(*s).is_some_and(|s| s.free().fits(vm.request.resources));
                 room && !self.inventory.is_drained(*s) && takes(*s)
@@ -207,19 +207,20 @@ impl<'a> Paper<'a> {
         let room =
             self.inventory.server(to).is_some_and(|s| s.free().fits(need)) && !self.inventory.is_drained(to);
         let gateway = self.placement(vm).gateway;
-        let connect =
-            || self.core.connect_on(&self.links, (to, need.net), Some(gateway), &mut BTreeMap::new());
+        let connect = || {
+            self.core.network().connect_on(&self.links, (to, need.net), Some(gateway), &mut BTreeMap::new())
+        };
         room.then(connect).flatten().filter(|place| self.keeps_class(vm, place))
     }
 
     /// A VM's class holds wherever it is moved to.
     fn keeps_class(&self, vm: &VmRecord, place: &Placement) -> bool {
-        self.core.site.classes.is_empty() || self.core.class_is_kept(&vm.request, place).is_ok()
+        self.core.cx.site.classes.is_empty() || self.core.rules().class_is_kept(&vm.request, place).is_ok()
     }
 
     /// Why a VM that was taken away has no place on a server.
     pub(super) fn why_not(&self, vm: &VmRecord, to: ServerId) -> String {
-        let name = self.core.site.topology.name(NodeId::Server(to));
+        let name = self.core.cx.site.topology.name(NodeId::Server(to));
         if self.inventory.server(to).is_none() {
             return format!("there is no server {to}");
         }
@@ -263,11 +264,11 @@ impl<'a> Paper<'a> {
     /// Whether a server gets too warm when something that uses `more` comes to it: at `share` of the hotspot's threshold. A server that
     /// tells no load is judged by reservations alone.
     pub(super) fn gets_hot(&self, server: ServerId, more: Use, share: f64) -> bool {
-        if self.core.hotspots.is_hot(Place::Server(server)) {
+        if self.core.migration.hotspots.is_hot(Place::Server(server)) {
             return true;
         }
         let Some(Some(used)) = self.used.get(server.0 as usize) else { return false };
-        let limit = self.core.site.migration.hotspot.server * share;
+        let limit = self.core.cx.site.migration.hotspot.server * share;
         WATCHED.iter().zip(used.iter().zip(more)).any(|(resource, (used, more))| {
             let has = self.core.has(server, *resource);
             has > 0.0 && more > 0.0 && (used + more) / has > limit

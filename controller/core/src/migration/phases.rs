@@ -3,9 +3,9 @@
 use super::state::Reach;
 use super::transfer::transfer_owner;
 use super::union::belongs;
-use crate::core::Core;
 use crate::rules::changes::Purpose;
 use crate::rules::{RuleSet, compile};
+use crate::services::{ComputeRef, MigrationMut, MigrationRef};
 use crate::stored::StoreWait;
 use crate::timers::Timer;
 use std::time::Duration;
@@ -17,33 +17,35 @@ use tandem_model::{
 /// What an owner of rules wants from now on, and which of its rules are late ones.
 pub(super) type Wish = (Owner, RuleSet, RuleSet);
 
-impl Core {
+impl MigrationMut<'_> {
     /// Writes a migration as it is now; or that it is over.
     pub(crate) fn write_move(&mut self, id: MigrationId) {
-        let open = self.migrations.open.get(&id).filter(|m| !m.settled);
+        let open = self.compute.migrations.open.get(&id).filter(|m| !m.settled);
         let Some(m) = open else {
-            return self.store(StoreOp::RemoveMigration { migration: id }, StoreWait::MoveGone(id));
+            return self
+                .compute_mut()
+                .store(StoreOp::RemoveMigration { migration: id }, StoreWait::MoveGone(id));
         };
         let (phase, migration) = (m.record.phase, Box::new(m.record.clone()));
-        let vm = self.vms.get(&m.record.vm).map(|v| Box::new(v.record.clone()));
+        let vm = self.compute.vms.get(&m.record.vm).map(|v| Box::new(v.record.clone()));
         let record = match vm.filter(|_| phase == Phase::Confirm) {
             Some(vm) => StoreOp::PutMoved { vm, migration },
             None => StoreOp::PutMigration { migration },
         };
-        self.dirty.migrations = true;
-        self.store(record, StoreWait::Move(id, phase));
+        self.cx.dirty.migrations = true;
+        self.compute_mut().store(record, StoreWait::Move(id, phase));
     }
 
     /// The store has a migration in a phase.
     pub(crate) fn move_stored(&mut self, id: MigrationId, phase: Phase) {
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         let (now, ordered, requester) = (m.record.phase, m.ordered, m.requester.take());
         if phase == Phase::Reserve {
-            let text = format!("{id}: {}", self.move_text(id));
+            let text = format!("{id}: {}", self.migration().move_text(id));
             if let Some(requester) = requester {
-                self.answer(requester, Response::Migrating { migration: id });
+                self.cx.answer(requester, Response::Migrating { migration: id });
             }
-            self.notice(Level::Info, "migration-begun", text);
+            self.cx.notice(Level::Info, "migration-begun", text);
         }
         match (phase, now) {
             (Phase::Reserve, Phase::Reserve) => self.prepare(id),
@@ -53,58 +55,38 @@ impl Core {
         }
     }
 
-    /// `vm3 moves from srv1 to srv4 (live, asked for)`.
-    pub(crate) fn move_text(&self, id: MigrationId) -> String {
-        let Some(m) = self.migrations.open.get(&id).map(|m| &m.record) else { return id.to_string() };
-        let name = |server| self.site.topology.name(NodeId::Server(server));
-        let (from, to) = (name(m.from.server), name(m.to.server));
-        format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
-    }
-
-    pub(crate) fn groups_of(&self, vm: VmId) -> Vec<GroupId> {
-        self.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect()
-    }
-
     /// Starts changes of rules that a phase waits for.
     pub(super) fn want(&mut self, id: MigrationId, purpose: Purpose, wishes: Vec<Wish>) {
-        if let Some(m) = self.migrations.open.get_mut(&id) {
+        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.waiting += wishes.len() as u32;
         }
         for (owner, rules, late) in wishes {
-            let (_, differences) = self.desired.replace(owner, rules);
-            self.start_ordered(purpose, differences, &|switch, key| belongs(&late, switch, key));
+            let (_, differences) = self.rules.desired.replace(owner, rules);
+            self.compute_mut()
+                .start_ordered(purpose, differences, &|switch, key| belongs(&late, switch, key));
         }
+        self.settle();
     }
 
     /// Rules of both places. Those that only the new place has come first, those where both meet after them: a packet is sent on twice only
     /// when both ways are there.
     fn prepare(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);
-        m.got_on = self.now;
+        m.got_on = self.cx.now;
         let vm = m.record.vm;
-        self.dirty.migrations = true;
-        self.timers.set(self.now + self.site.migration.timeout, Timer::MoveTimeout(id));
+        self.cx.dirty.migrations = true;
+        self.cx.timers.set(self.cx.now + self.cx.site.migration.timeout, Timer::MoveTimeout(id));
         self.expect_at(vm);
-        let mut wishes = self.both_wanted(vm);
-        wishes.push((transfer_owner(id), self.transfer_rules(id), RuleSet::new()));
+        let mut wishes = self.migration().both_wanted(vm);
+        wishes.push((transfer_owner(id), self.migration().transfer_rules(id), RuleSet::new()));
         self.want(id, Purpose::MovePrepare(id), wishes);
-    }
-
-    pub(super) fn both_wanted(&self, vm: VmId) -> Vec<Wish> {
-        let [old, _] = self.exact_rules(vm);
-        let mut wishes = vec![(crate::lifecycle::owner(vm), self.vm_rules(vm), old)];
-        for group in self.groups_of(vm) {
-            let old = self.group_rules_to_old(group, vm);
-            wishes.push((Owner::Group(group.0 as u32), self.group_rules(group), old));
-        }
-        wishes
     }
 
     /// A change of rules that a migration waits for has ended.
     pub(crate) fn on_move_rules(&mut self, purpose: Purpose, result: Result<(), String>) {
         let (Purpose::MovePrepare(id) | Purpose::MoveSettle(id)) = purpose else { return };
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         m.waiting = m.waiting.saturating_sub(1);
         let (phase, done) = (m.record.phase, m.waiting == 0);
         match (purpose, phase) {
@@ -120,46 +102,34 @@ impl Core {
     }
 
     fn prepared(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get(&id) else { return };
-        if let Some(switch) = self.unattended(m.record.vm) {
-            let name = self.site.topology.name(NodeId::Switch(switch));
+        let Some(m) = self.compute.migrations.open.get(&id) else { return };
+        if let Some(switch) = self.migration().unattended(m.record.vm) {
+            let name = self.cx.site.topology.name(NodeId::Switch(switch));
             let why = format!("switch {name} is away and cannot be given the rules of the new place");
             return self.undo_move(id, &why);
         }
-        let now = self.wall_now();
-        if let Some(m) = self.migrations.open.get_mut(&id) {
+        let now = self.cx.wall_now();
+        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             (m.record.phase, m.record.transfer_at) = (Phase::Transfer, Some(now));
         }
         self.write_move(id);
     }
 
-    /// A switch that should have rules of a VM and is not there to be given them.
-    fn unattended(&self, vm: VmId) -> Option<SwitchId> {
-        let address = self.vms.get(&vm)?.record.address;
-        let own = self.vm_rules(vm);
-        let host = Some(Prefix::host(address));
-        let about = |key: &tandem_model::RuleKey| [key.matching.ip_src, key.matching.ip_dst].contains(&host);
-        let groups: Vec<RuleSet> = self.groups_of(vm).into_iter().map(|g| self.group_rules(g)).collect();
-        let shared = groups.iter().flat_map(|rules| rules.keys()).filter(|(_, key)| about(key));
-        let mut switches = own.keys().chain(shared).map(|(switch, _)| *switch);
-        switches.find(|s| crate::core::connected(&self.live, &self.site, *s).is_none())
-    }
-
     /// The hypervisors are asked, or asked again.
     pub(super) fn order_move(&mut self, id: MigrationId) {
-        let now = self.now;
-        let timeout = self.site.migration.timeout;
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let now = self.cx.now;
+        let timeout = self.cx.site.migration.timeout;
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.ordered, m.got_on, m.uplink) = (true, now, m.record.to.uplink);
         let record = m.record.clone();
-        self.timers.set(now + timeout, Timer::MoveTimeout(id));
-        if self.world.is_none() {
+        self.cx.timers.set(now + timeout, Timer::MoveTimeout(id));
+        if self.compute.world.is_none() {
             return;
         }
-        let Some(vm) = self.vms.get(&record.vm) else { return };
-        let Some(spec) = self.vm_spec(&super::state::at(&vm.record, &record.to)) else { return };
-        let cfg = &self.site.migration;
-        self.effects.push(Effect::MigrateVm {
+        let Some(vm) = self.compute.vms.get(&record.vm) else { return };
+        let Some(spec) = self.compute().vm_spec(&super::state::at(&vm.record, &record.to)) else { return };
+        let cfg = &self.cx.site.migration;
+        self.cx.effects.push(Effect::MigrateVm {
             migration: id,
             vm: record.vm,
             from: record.from.server,
@@ -173,21 +143,21 @@ impl Core {
     }
 
     pub(crate) fn on_migration_progress(&mut self, id: MigrationId, progress: Progress) {
-        let now = self.now;
-        let Some(m) = self.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
+        let now = self.cx.now;
+        let Some(m) = self.compute.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
         if m.progress.is_none_or(|p| (p.round, p.sent) < (progress.round, progress.sent)) {
             m.got_on = now;
         }
         m.progress = Some(progress);
         let transfers = m.record.phase == Phase::Transfer;
-        self.dirty.migrations = true;
+        self.cx.dirty.migrations = true;
         if transfers {
             self.adapt(id, progress);
         }
     }
 
     pub(crate) fn on_vm_suspended(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
         // A cancel that comes too late is overtaken.
         if matches!(m.record.phase, Phase::Transfer | Phase::Undo) {
             m.record.phase = Phase::SwitchOver;
@@ -197,7 +167,7 @@ impl Core {
     }
 
     pub(crate) fn on_vm_moved(&mut self, id: MigrationId, downtime: Option<Duration>) {
-        let Some(m) = self.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
         (m.ordered, m.downtime, m.why) = (false, downtime, None);
         m.record.phase = Phase::Confirm;
         let (vm, to, asked_for) = (m.record.vm, m.record.to.clone(), m.uplink);
@@ -205,13 +175,13 @@ impl Core {
         self.take_place(vm, &to);
         self.hold(id);
         if to.uplink != asked_for
-            && let Some(record) = self.vms.get(&vm).map(|v| v.record.clone())
-            && let Some(uplink_port) = self.server_side_port(&record)
+            && let Some(record) = self.compute.vms.get(&vm).map(|v| v.record.clone())
+            && let Some(uplink_port) = self.network().server_side_port(&record)
         {
-            self.effects.push(Effect::AttachVm { vm, server: to.server, uplink_port });
+            self.cx.effects.push(Effect::AttachVm { vm, server: to.server, uplink_port });
         }
         self.expect_at(vm);
-        self.announce(vm);
+        self.compute_mut().announce(vm);
         self.reach_new_again(id);
         self.mend_way(vm);
         self.write_move(id);
@@ -219,32 +189,33 @@ impl Core {
 
     /// The VM's own reservation goes with it to another place.
     pub(super) fn take_place(&mut self, vm: VmId, place: &tandem_model::Place) {
-        let Some((old, request)) = self.vms.get(&vm).map(|v| (v.placement(), v.record.request.clone()))
+        let Some((old, request)) =
+            self.compute.vms.get(&vm).map(|v| (v.placement(), v.record.request.clone()))
         else {
             return;
         };
-        self.release(&old, &request);
-        if let Some(vm) = self.vms.get_mut(&vm) {
+        self.compute_mut().release(&old, &request);
+        if let Some(vm) = self.compute.vms.get_mut(&vm) {
             vm.record = super::state::at(&vm.record, place);
         }
-        self.reserve(&crate::placement::Placement::at(place), &request);
-        self.dirty.vms = true;
+        self.compute_mut().reserve(&crate::placement::Placement::at(place), &request);
+        self.cx.dirty.vms = true;
     }
 
     /// The store knows where the VM is now: what it had before is taken away.
     fn release_move(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Release, Reach::New);
         let vm = m.record.vm;
-        self.dirty.migrations = true;
+        self.cx.dirty.migrations = true;
         self.expect_at(vm);
-        let [_, new] = self.exact_rules(vm);
-        let mut wishes = vec![(crate::lifecycle::owner(vm), self.vm_rules(vm), new)];
-        for group in self.groups_of(vm) {
+        let [_, new] = self.compute().exact_rules(vm);
+        let mut wishes = vec![(crate::lifecycle::owner(vm), self.compute().vm_rules(vm), new)];
+        for group in self.compute().groups_of(vm) {
             let owner = Owner::Group(group.0 as u32);
             // New ways of the group first, then where it turns to them.
-            let before = self.desired.of(owner).cloned().unwrap_or_default();
-            wishes.push((owner, self.group_rules(group), before));
+            let before = self.rules.desired.of(owner).cloned().unwrap_or_default();
+            wishes.push((owner, self.compute().group_rules(group), before));
         }
         wishes.push((transfer_owner(id), RuleSet::new(), RuleSet::new()));
         self.want(id, Purpose::MoveSettle(id), wishes);
@@ -252,32 +223,71 @@ impl Core {
 
     /// Where a VM may show itself: at all of its places.
     pub(super) fn expect_at(&mut self, id: VmId) {
-        let Some(vm) = self.vms.get(&id).map(|v| &v.record) else { return };
-        let topology = &self.site.topology;
+        let Some(vm) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
+        let topology = &self.cx.site.topology;
         let port = |place| compile::server_port(topology, &super::state::at(vm, place));
-        let at: Vec<_> = match self.moving(id).map(|m| (m.reach, &m.record)) {
+        let at: Vec<_> = match self.compute().moving(id).map(|m| (m.reach, &m.record)) {
             None => compile::server_port(topology, vm).into_iter().collect(),
             Some((Reach::Old, m)) => port(&m.from).into_iter().collect(),
             Some((Reach::New, m)) => port(&m.to).into_iter().collect(),
             Some((Reach::Both, m)) => [port(&m.from), port(&m.to)].into_iter().flatten().collect(),
         };
         let address = vm.address;
-        self.hosts.move_to(address, at);
+        self.net.hosts.move_to(address, at);
     }
 
     /// A VM that is gone from where it was cut off is back in service.
     pub(super) fn mend_way(&mut self, id: VmId) {
-        let Some(record) = self.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let has_way = self.has_way(&record);
+        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
+        let has_way = self.network().has_way(&record);
         match record.state {
             VmState::Cut { .. } if has_way => {
-                if let Some(vm) = self.vms.get_mut(&id) {
+                if let Some(vm) = self.compute.vms.get_mut(&id) {
                     vm.record.state = VmState::Running;
                 }
-                self.dirty.vms = true;
+                self.cx.dirty.vms = true;
             }
-            VmState::Running if !has_way => self.cut(id, crate::reroute::NO_WAY),
+            VmState::Running if !has_way => self.compute_mut().cut(id, crate::reroute::NO_WAY),
             _ => {}
         }
+    }
+}
+
+impl<'a> MigrationRef<'a> {
+    /// `vm3 moves from srv1 to srv4 (live, asked for)`.
+    pub(crate) fn move_text(self, id: MigrationId) -> String {
+        let Some(m) = self.compute.migrations.open.get(&id).map(|m| &m.record) else { return id.to_string() };
+        let name = |server| self.cx.site.topology.name(NodeId::Server(server));
+        let (from, to) = (name(m.from.server), name(m.to.server));
+        format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
+    }
+
+    pub(super) fn both_wanted(self, vm: VmId) -> Vec<Wish> {
+        let [old, _] = self.compute().exact_rules(vm);
+        let mut wishes = vec![(crate::lifecycle::owner(vm), self.compute().vm_rules(vm), old)];
+        for group in self.compute().groups_of(vm) {
+            let old = self.compute().group_rules_to_old(group, vm);
+            wishes.push((Owner::Group(group.0 as u32), self.compute().group_rules(group), old));
+        }
+        wishes
+    }
+
+    /// A switch that should have rules of a VM and is not there to be given them.
+    fn unattended(self, vm: VmId) -> Option<SwitchId> {
+        let address = self.compute.vms.get(&vm)?.record.address;
+        let own = self.compute().vm_rules(vm);
+        let host = Some(Prefix::host(address));
+        let about = |key: &tandem_model::RuleKey| [key.matching.ip_src, key.matching.ip_dst].contains(&host);
+        let groups: Vec<RuleSet> =
+            self.compute().groups_of(vm).into_iter().map(|g| self.compute().group_rules(g)).collect();
+        let shared = groups.iter().flat_map(|rules| rules.keys()).filter(|(_, key)| about(key));
+        let mut switches = own.keys().chain(shared).map(|(switch, _)| *switch);
+        switches.find(|s| crate::live::connected(&self.net.live, &self.cx.site.topology, *s).is_none())
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    pub(crate) fn groups_of(self, vm: VmId) -> Vec<GroupId> {
+        self.compute.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect()
     }
 }

@@ -4,22 +4,22 @@ use super::order;
 use super::paper::{Paper, use_of};
 use super::way::Step;
 use super::{keep_policy, relief};
-use crate::core::Core;
 use crate::placement::Placement;
+use crate::services::MigrationRef;
 use tandem_model::{Cause, Move, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId, VmRecord};
 
 /// What is planned, and what cannot be and why.
 pub(super) type Found = (Vec<Step>, Vec<(VmId, String)>);
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// A plan for `aim`, thought through and not kept. What cannot be reached is in its `left`.
-    pub fn plan(&self, aim: &PlanGoal, options: MoveOptions) -> Plan {
+    pub(crate) fn plan(self, aim: &PlanGoal, options: MoveOptions) -> Plan {
         self.make_plan(PlanId(0), aim, options, None)
     }
 
     /// The same under an id; `only` leaves a relief to some of the hotspots.
     pub(super) fn make_plan(
-        &self,
+        self,
         id: PlanId,
         aim: &PlanGoal,
         options: MoveOptions,
@@ -28,7 +28,7 @@ impl Core {
         let (steps, left) = self.steps_for(aim, options, only);
         let before = Paper::new(self, options);
         let after = order::after(&before, &steps);
-        let cfg = &self.site.migration;
+        let cfg = &self.cx.site.migration;
         let duration = order::duration(&steps, &after, cfg.at_once, cfg.per_server);
         let (active_before, active_after) = (self.active_servers(&[]), self.active_servers(&steps));
         let bytes = steps.iter().map(|s| s.predicted.bytes).sum();
@@ -45,7 +45,7 @@ impl Core {
         Plan {
             id,
             aim: aim.clone(),
-            made_at: self.wall_now(),
+            made_at: self.cx.wall_now(),
             moves: moves.collect(),
             left,
             active_before,
@@ -56,17 +56,17 @@ impl Core {
     }
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// The moves of a plan, one after the other, and what cannot be planned.
     pub(super) fn steps_for(
-        &self,
+        self,
         aim: &PlanGoal,
         options: MoveOptions,
         only: Option<super::hotspot::Key>,
     ) -> Found {
         let mut paper = Paper::new(self, options);
         match aim {
-            PlanGoal::KeepPolicy => match self.policies.place.assign(&paper.view()) {
+            PlanGoal::KeepPolicy => match self.migration.policies.place.assign(&paper.view()) {
                 Some(wanted) => {
                     let why = "the policy wants it there";
                     order::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
@@ -84,9 +84,9 @@ impl Core {
 /// first: what is small finds room later too.
 fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
     let core = paper.core;
-    let name = core.site.topology.name(NodeId::Server(server));
+    let name = core.cx.site.topology.name(NodeId::Server(server));
     paper.inventory.set_drained(server, true);
-    let mut vms: Vec<&VmRecord> = core.vms().filter(|vm| vm.server == server).collect();
+    let mut vms: Vec<&VmRecord> = core.compute().vms().filter(|vm| vm.server == server).collect();
     vms.sort_by_key(|vm| (std::cmp::Reverse(vm.request.resources.ram), vm.id));
     let (mut steps, mut left) = (Vec::new(), Vec::new());
     for vm in vms {
@@ -113,7 +113,9 @@ fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
 
 /// One VM to one server, or to where the policy wants it among the others.
 fn one(paper: &mut Paper<'_>, id: VmId, to: Option<ServerId>) -> Found {
-    let Some(vm) = paper.core.vm(id) else { return (Vec::new(), vec![(id, "there is no such VM".into())]) };
+    let Some(vm) = paper.core.compute().vm(id) else {
+        return (Vec::new(), vec![(id, "there is no such VM".into())]);
+    };
     if let Some(why) = paper.immovable(vm) {
         return (Vec::new(), vec![(id, why)]);
     }

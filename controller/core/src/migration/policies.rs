@@ -27,27 +27,28 @@
 
 use super::hotspot::Place;
 use super::view::LoadView;
-use crate::core::Core;
+
 use crate::inventory::Inventory;
 use crate::policy::{AllocationPolicy, ServerView};
+use crate::services::MigrationRef;
 
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 
 /// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the moves so far.
 pub struct View<'a> {
-    pub(super) core: &'a Core,
+    pub(super) core: MigrationRef<'a>,
     pub(super) inventory: &'a Inventory,
 }
 
 impl<'a> View<'a> {
     /// Now.
     pub fn now(&self) -> Time {
-        self.core.now
+        self.core.cx.now
     }
 
     /// The site: topology and configuration.
     pub fn site(&self) -> &'a Site {
-        &self.core.site
+        &self.core.cx.site
     }
 
     /// All servers with what is reserved on them, in order of id.
@@ -62,22 +63,22 @@ impl<'a> View<'a> {
 
     /// What a server uses, as its hypervisor measures it.
     pub fn server_load(&self, server: ServerId) -> Option<LoadView> {
-        self.core.server_load(server)
+        self.core.compute().server_load(server)
     }
 
     /// All VMs, in order of id, where they are now.
     pub fn vms(&self) -> impl Iterator<Item = &'a VmRecord> {
-        self.core.vms()
+        self.core.compute().vms()
     }
 
     /// What a VM uses, as its hypervisor measures it.
     pub fn vm_load(&self, vm: VmId) -> Option<LoadView> {
-        self.core.vm_load(vm)
+        self.core.compute().vm_load(vm)
     }
 
     /// Measured over capacity, the busier direction.
     pub fn link_ratio(&self, link: LinkId) -> f64 {
-        self.core.links.ratio(link)
+        self.core.net.links.ratio(link)
     }
 }
 

@@ -7,28 +7,28 @@
 use super::MigrationView;
 use super::state::{Migration, Reach};
 use super::transfer::transfer_owner;
-use crate::core::Core;
+use crate::services::{ComputeRef, MigrationMut, MigrationRef};
 use tandem_model::{Level, MigrationEnd, MigrationRecord, Phase, Place, VmId, VmState};
 
-impl Core {
+impl MigrationMut<'_> {
     /// Takes up the migrations of the store. The VMs and groups are there already.
     pub(crate) fn restore_moves(&mut self, stored: Vec<MigrationRecord>, last: u64) {
-        self.migrations.last = self.migrations.last.max(last);
+        self.compute.migrations.last = self.compute.migrations.last.max(last);
         for record in stored {
-            self.migrations.last = self.migrations.last.max(record.id.0);
+            self.compute.migrations.last = self.compute.migrations.last.max(record.id.0);
             self.restore_move(record);
         }
     }
 
     fn restore_move(&mut self, mut record: MigrationRecord) {
         let (id, vm) = (record.id, record.vm);
-        let was = self.vms.get(&vm).map(|v| v.record.server);
-        let known = [&record.from, &record.to].into_iter().all(|place| self.is_known(place));
+        let was = self.compute.vms.get(&vm).map(|v| v.record.server);
+        let known = [&record.from, &record.to].into_iter().all(|place| self.migration().is_known(place));
         let end = match (was, record.phase) {
             (None, _) => Some(MigrationEnd::Lost { why: "the store has no such VM any more".into() }),
             // The store was told where it is now: only the old place was still to be given up.
             (Some(server), _) if server == record.to.server => Some(MigrationEnd::Moved { downtime: None }),
-            _ if !known || self.is_moving(vm) => Some(MigrationEnd::Undone {
+            _ if !known || self.compute().is_moving(vm) => Some(MigrationEnd::Undone {
                 why: "the site has changed, and its places are not there".into(),
             }),
             (_, Phase::Reserve | Phase::Prepare) => Some(MigrationEnd::Undone {
@@ -43,56 +43,47 @@ impl Core {
             };
             let text =
                 format!("{id} of {vm}, which was under way when the controller stopped, has ended: {end:?}");
-            self.notice(level, kind, text);
-            self.remember(MigrationView { record, progress: None, ended: Some((self.wall_now(), end)) });
+            self.cx.notice(level, kind, text);
+            self.remember(MigrationView { record, progress: None, ended: Some((self.cx.wall_now(), end)) });
             return self.write_move(id);
         }
         // One that is to be gone is not moved before.
         let stops = |s: &VmState| matches!(s, VmState::Stopping { .. });
-        if record.phase == Phase::Transfer && self.vms.get(&vm).is_some_and(|v| stops(&v.record.state)) {
+        if record.phase == Phase::Transfer
+            && self.compute.vms.get(&vm).is_some_and(|v| stops(&v.record.state))
+        {
             record.phase = Phase::Undo;
         }
         let (path, rate) = (record.path.clone(), record.rate);
-        let mut m = Migration::new(record, self.now);
+        let mut m = Migration::new(record, self.cx.now);
         m.why =
             (m.record.phase == Phase::Undo).then(|| "it was cancelled before the controller stopped".into());
         (m.reach, m.ordered, m.uplink) = (Reach::Both, true, m.record.to.uplink);
         // Its paths may have been changed since it was written (a link failed): only a tree can have both.
-        let from = self.vms.get(&vm).map(|v| Place::of(&v.record)).unwrap_or_else(|| m.record.from.clone());
-        let fits = self.are_tree(&from, &m.record.to);
+        let from =
+            self.compute.vms.get(&vm).map(|v| Place::of(&v.record)).unwrap_or_else(|| m.record.from.clone());
+        let fits = self.migration().are_tree(&from, &m.record.to);
         m.record.from = from;
         if !fits {
             m.reach = if m.is_over() { Reach::New } else { Reach::Old };
         }
-        self.migrations.insert(m);
+        self.compute.migrations.insert(m);
         self.hold(id);
         self.reserve_transfer(id, path, rate);
         self.expect_at(vm);
-        let rules = self.vm_rules(vm);
-        self.desired.replace(crate::lifecycle::owner(vm), rules);
-        let rules = self.transfer_rules(id);
-        self.desired.replace(transfer_owner(id), rules);
-        self.timers.set(self.now + self.site.migration.timeout, crate::timers::Timer::MoveTimeout(id));
-    }
-
-    /// True for a place that the site still has.
-    fn is_known(&self, place: &Place) -> bool {
-        let topology = &self.site.topology;
-        topology.edge_of(place.server, place.uplink as usize).is_some()
-            && topology.gateway(place.gateway).is_some()
-            && place.path_up.iter().chain(&place.path_down).all(|hop| topology.link(hop.link).is_some())
-    }
-
-    /// True when a VM may be found on a server.
-    pub(crate) fn may_run_on(&self, vm: VmId, server: tandem_model::ServerId) -> bool {
-        let ordered = self.moving(vm).filter(|m| m.ordered).map(|m| &m.record);
-        self.vms.get(&vm).is_some_and(|v| v.record.server == server)
-            || ordered.is_some_and(|m| m.from.server == server || m.to.server == server)
+        let rules = self.compute().vm_rules(vm);
+        self.rules.desired.replace(crate::lifecycle::owner(vm), rules);
+        let rules = self.migration().transfer_rules(id);
+        self.rules.desired.replace(transfer_owner(id), rules);
+        self.cx
+            .timers
+            .set(self.cx.now + self.cx.site.migration.timeout, crate::timers::Timer::MoveTimeout(id));
     }
 
     /// The hypervisor service is (again) there: what it was asked for is asked again.
     pub(crate) fn order_again(&mut self, vm: VmId) -> bool {
-        let Some((id, phase)) = self.moving(vm).filter(|m| m.ordered).map(|m| (m.record.id, m.record.phase))
+        let Some((id, phase)) =
+            self.compute().moving(vm).filter(|m| m.ordered).map(|m| (m.record.id, m.record.phase))
         else {
             return false;
         };
@@ -102,5 +93,24 @@ impl Core {
             self.order_move(id)
         }
         true
+    }
+}
+
+impl<'a> MigrationRef<'a> {
+    /// True for a place that the site still has.
+    fn is_known(self, place: &Place) -> bool {
+        let topology = &self.cx.site.topology;
+        topology.edge_of(place.server, place.uplink as usize).is_some()
+            && topology.gateway(place.gateway).is_some()
+            && place.path_up.iter().chain(&place.path_down).all(|hop| topology.link(hop.link).is_some())
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// True when a VM may be found on a server.
+    pub(crate) fn may_run_on(self, vm: VmId, server: tandem_model::ServerId) -> bool {
+        let ordered = self.moving(vm).filter(|m| m.ordered).map(|m| &m.record);
+        self.compute.vms.get(&vm).is_some_and(|v| v.record.server == server)
+            || ordered.is_some_and(|m| m.from.server == server || m.to.server == server)
     }
 }

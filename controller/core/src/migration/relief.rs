@@ -9,14 +9,19 @@ use super::paper::{Paper, WATCHED, traffic_of, use_of};
 use super::plan::Found;
 use super::policies::{Candidate, Hot};
 use super::way::Step;
-use crate::core::Core;
 use crate::placement::Placement;
+use crate::services::{MigrationMut, MigrationRef};
 use tandem_model::{BitRate, Cause, Hop, Level, LinkId, MoveOptions, PlanGoal, Resource, VmRecord};
 
 /// The moves that relieve what is hot, the hottest first; or only one of them.
 pub(super) fn steps(paper: &mut Paper<'_>, only: Option<Key>) -> Found {
-    let mut hots: Vec<Hot> =
-        paper.core.hotspots.hot().filter(|h| only.is_none_or(|key| key == (h.place, h.resource))).collect();
+    let mut hots: Vec<Hot> = paper
+        .core
+        .migration
+        .hotspots
+        .hot()
+        .filter(|h| only.is_none_or(|key| key == (h.place, h.resource)))
+        .collect();
     hots.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
     let (mut steps, mut left) = (Vec::new(), Vec::new());
     for hot in hots {
@@ -34,9 +39,9 @@ fn ratio(paper: &Paper<'_>, hot: &Hot) -> f64 {
 }
 
 /// The busier direction of a link.
-fn busier(core: &Core, link: LinkId) -> Hop {
+fn busier(core: MigrationRef<'_>, link: LinkId) -> Hop {
     let (up, down) = (Hop { link, down: false }, Hop { link, down: true });
-    if core.links.measured(up) > core.links.measured(down) { up } else { down }
+    if core.net.links.measured(up) > core.net.links.measured(down) { up } else { down }
 }
 
 /// By how much the hot place's ratio falls without a VM; 0 for one that has no part in it.
@@ -54,7 +59,7 @@ fn relief(paper: &Paper<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
             let (up, down) = traffic_of(core, vm.id);
             let part = |path: &[Hop], rate: BitRate| if path.contains(&hop) { rate.0 } else { 0 };
             let rate = part(&at.path_up, up) + part(&at.path_down, down);
-            let capacity = core.site.topology.link(link).map_or(0, |l| l.cfg.rate.0);
+            let capacity = core.cx.site.topology.link(link).map_or(0, |l| l.cfg.rate.0);
             if capacity == 0 { 0.0 } else { rate as f64 / capacity as f64 }
         }
     }
@@ -63,13 +68,13 @@ fn relief(paper: &Paper<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
 /// True when a place's ways stay cool with a VM, hops that it has already apart.
 fn stays_cool(paper: &Paper<'_>, vm: &VmRecord, from: &Placement, to: &Placement) -> bool {
     let core = paper.core;
-    let cfg = &core.site.migration.hotspot;
+    let cfg = &core.cx.site.migration.hotspot;
     let (up, down) = traffic_of(core, vm.id);
     let cool = |path: &[Hop], old: &[Hop], rate: BitRate| {
         path.iter().filter(|hop| !old.contains(hop)).all(|hop| {
-            let capacity = core.site.topology.link(hop.link).map_or(0, |l| l.cfg.rate.0) as f64;
+            let capacity = core.cx.site.topology.link(hop.link).map_or(0, |l| l.cfg.rate.0) as f64;
             let ratio = (paper.links.measured(*hop).0 + rate.0) as f64 / capacity.max(1.0);
-            !core.hotspots.is_hot(Place::Link(hop.link)) && ratio <= cfg.link * cfg.cool
+            !core.migration.hotspots.is_hot(Place::Link(hop.link)) && ratio <= cfg.link * cfg.cool
         })
     };
     cool(&to.path_up, &from.path_up, up) && cool(&to.path_down, &from.path_down, down)
@@ -82,15 +87,18 @@ fn one(
     left: &mut Vec<(tandem_model::VmId, String)>,
 ) {
     let core = paper.core;
-    let cfg = &core.site.migration.hotspot;
+    let cfg = &core.cx.site.migration.hotspot;
     let threshold = if matches!(hot.place, Place::Server(_)) { cfg.server } else { cfg.link };
     let goal = threshold * cfg.cool;
     let start = ratio(paper, hot);
     let mut candidates = Vec::new();
-    for vm in core.vms() {
+    for vm in core.compute().vms() {
         let at = paper.placement(vm);
         let relief = relief(paper, vm, &at, hot);
-        if relief <= 0.0 || paper.immovable(vm).is_some() || core.plans.is_resting(vm.id, core.now) {
+        if relief <= 0.0
+            || paper.immovable(vm).is_some()
+            || core.migration.plans.is_resting(vm.id, core.cx.now)
+        {
             continue;
         }
         let [cpu, ram, net] = use_of(core, vm);
@@ -103,7 +111,7 @@ fn one(
             net: share(net, Resource::Net),
             relief,
         };
-        candidates.push((core.policies.which.rank(&candidate, hot, &paper.view()), candidate));
+        candidates.push((core.migration.policies.which.rank(&candidate, hot, &paper.view()), candidate));
     }
     candidates.sort_by(|(a, x), (b, y)| a.total_cmp(b).then(x.record.id.cmp(&y.record.id)));
     let cause = match hot.place {
@@ -111,7 +119,7 @@ fn one(
         Place::Server(_) => Cause::HotServer,
         Place::Link(_) => Cause::HotLink,
     };
-    let name = core.place_name(hot.place);
+    let name = core.cx.place_name(hot.place);
     for (_, candidate) in candidates {
         // What the moves so far take away shows on paper.
         if hot.ratio - (start - ratio(paper, hot)) <= goal {
@@ -127,7 +135,7 @@ fn one(
         let place = paper.find_where(
             vm,
             &|paper, s| {
-                let back = core.plans.has_left(vm.id, s, core.now);
+                let back = core.migration.plans.has_left(vm.id, s, core.cx.now);
                 s != from.server && !back && !paper.gets_hot(s, uses, cfg.cool)
             },
             &|paper, place| !hot_link(place) && stays_cool(paper, vm, &from, place),
@@ -149,53 +157,55 @@ fn one(
     }
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// So long after its relief a place is left alone: a whole window of new samples.
-    pub(super) fn settle(&self) -> std::time::Duration {
-        self.site.statistics.period * self.site.migration.hotspot.of
+    pub(super) fn settle(self) -> std::time::Duration {
+        self.cx.site.statistics.period * self.cx.site.migration.hotspot.of
     }
+}
 
+impl MigrationMut<'_> {
     /// Something is hot: makes a plan and begins it, if the site wants that and the time has come.
     pub(super) fn relieve(&mut self, key: Key) {
-        let now = self.now;
+        let now = self.cx.now;
         let due = |s: &super::hotspot::Spot| s.plan.is_none() && s.not_before <= now;
-        if !self.site.migration.hotspot.relieve
-            || self.world.is_none()
-            || !self.hotspots.spots.get(&key).is_some_and(due)
+        if !self.cx.site.migration.hotspot.relieve
+            || self.compute.world.is_none()
+            || !self.migration.hotspots.spots.get(&key).is_some_and(due)
         {
             return;
         }
-        let id = self.plans.next_id();
+        let id = self.migration.plans.next_id();
         let options = MoveOptions::default();
-        let plan = self.make_plan(id, &PlanGoal::Relieve, options, Some(key));
-        let settled = now + self.settle();
-        let (name, none) = (self.place_name(key.0), plan.moves.is_empty());
-        let Some(spot) = self.hotspots.spots.get_mut(&key) else { return };
+        let plan = self.migration().make_plan(id, &PlanGoal::Relieve, options, Some(key));
+        let settled = now + self.migration().settle();
+        let (name, none) = (self.cx.place_name(key.0), plan.moves.is_empty());
+        let Some(spot) = self.migration.hotspots.spots.get_mut(&key) else { return };
         if none {
             spot.not_before = settled;
             if !std::mem::replace(&mut spot.said, true) {
                 let text = format!(
                     "{name} cannot be relieved: no VM that it would help to move has a place that stays cool with it; add servers or links, or stop VMs"
                 );
-                self.notice(Level::Warning, "hotspot", text);
+                self.cx.notice(Level::Warning, "hotspot", text);
             }
             return;
         }
         spot.plan = Some(id);
-        self.plans.keep(plan, options);
+        self.migration.plans.keep(plan, options);
         self.begin_plan(id);
     }
 
     /// A plan has ended: what it was to relieve is judged anew, by new samples.
     pub(super) fn relief_ended(&mut self, plan: tandem_model::PlanId) {
-        let settled = self.now + self.settle();
+        let settled = self.cx.now + self.migration().settle();
         let mut keys = Vec::new();
-        for (key, spot) in &mut self.hotspots.spots {
+        for (key, spot) in &mut self.migration.hotspots.spots {
             if spot.plan == Some(plan) {
                 (spot.plan, spot.not_before) = (None, settled);
                 keys.push(*key);
             }
         }
-        keys.into_iter().for_each(|key| self.hotspots.look_anew(key));
+        keys.into_iter().for_each(|key| self.migration.hotspots.look_anew(key));
     }
 }

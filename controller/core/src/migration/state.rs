@@ -1,7 +1,7 @@
 //! A migration as the core keeps it: its record, what it waits for, and what it holds.
 
-use crate::core::Core;
 use crate::migration::MigrationView;
+use crate::services::ComputeRef;
 use std::collections::{BTreeMap, VecDeque};
 use tandem_model::{
     BitRate, Bytes, Hop, MigrationId, MigrationRecord, Phase, Place, Progress, RequestId, Resources,
@@ -147,24 +147,24 @@ pub(crate) fn at(vm: &VmRecord, place: &Place) -> VmRecord {
     }
 }
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// The migration of a VM that may have two places.
-    pub(crate) fn moving(&self, vm: VmId) -> Option<&Migration> {
-        self.migrations.open.get(self.migrations.by_vm.get(&vm)?).filter(|m| !m.settled)
+    pub(crate) fn moving(self, vm: VmId) -> Option<&'a Migration> {
+        self.compute.migrations.open.get(self.compute.migrations.by_vm.get(&vm)?).filter(|m| !m.settled)
     }
 
     /// The migration of a VM, until the store has forgotten it.
-    pub(crate) fn migration_of(&self, vm: VmId) -> Option<&Migration> {
-        self.migrations.open.get(self.migrations.by_vm.get(&vm)?)
+    pub(crate) fn migration_of(self, vm: VmId) -> Option<&'a Migration> {
+        self.compute.migrations.open.get(self.compute.migrations.by_vm.get(&vm)?)
     }
 
     /// True until the store has forgotten a VM's migration.
-    pub(crate) fn is_moving(&self, vm: VmId) -> bool {
-        self.migrations.by_vm.contains_key(&vm)
+    pub(crate) fn is_moving(self, vm: VmId) -> bool {
+        self.compute.migrations.by_vm.contains_key(&vm)
     }
 
     /// Migrations that are under way, in order of id.
-    pub fn migrations(&self) -> impl Iterator<Item = &MigrationRecord> {
-        self.migrations.open.values().map(|m| &m.record)
+    pub(crate) fn migrations(self) -> impl Iterator<Item = &'a MigrationRecord> {
+        self.compute.migrations.open.values().map(|m| &m.record)
     }
 }

@@ -6,8 +6,8 @@
 //! when the VM dirties its memory nearly as fast, as far as the path has room.
 
 use super::state::Rounds;
-use crate::core::Core;
 use crate::rules::{RuleSet, between, compile};
+use crate::services::{MigrationMut, MigrationRef};
 use tandem_model::paths::{self, Path};
 use tandem_model::{
     BitRate, Bytes, ClassId, Cookie, Effect, Hop, MigrationId, MigrationMode, NodeId, Owner, Phase, Progress,
@@ -26,33 +26,33 @@ const PATHS: usize = 64;
 /// After so many rounds in a row that did not get smaller, a transfer does not converge.
 const STUCK: u32 = 3;
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// The class of migrations: the site's, or the one with the smallest share.
-    pub(crate) fn migration_class(&self) -> Option<ClassId> {
+    pub(crate) fn migration_class(self) -> Option<ClassId> {
         let smallest = || {
-            let all = (0u16..).zip(&self.site.classes);
+            let all = (0u16..).zip(&self.cx.site.classes);
             all.min_by(|(_, a), (_, b)| a.share.total_cmp(&b.share)).map(|(n, _)| ClassId(n))
         };
-        self.site.migration.class.or_else(smallest)
+        self.cx.site.migration.class.or_else(smallest)
     }
 
     /// A path for the traffic of a migration, and what is free on it. Two migrations between the same two servers have the same rules, so
     /// they share one path.
     pub(crate) fn transfer_path(
-        &self,
+        self,
         from: ServerId,
         to: ServerId,
         but: Option<MigrationId>,
     ) -> Option<(Path, BitRate)> {
-        let topology = &self.site.topology;
-        let others = self.migrations.open.values().filter(|m| Some(m.record.id) != but && !m.settled);
+        let topology = &self.cx.site.topology;
+        let others = self.compute.migrations.open.values().filter(|m| Some(m.record.id) != but && !m.settled);
         let known = others.map(|m| &m.record).find_map(|r| match (r.from.server, r.to.server) {
             (a, b) if (a, b) == (from, to) => Some(r.path.clone()),
             (a, b) if (b, a) == (from, to) => Some(super::fork::reversed(&r.path)),
             _ => None,
         });
         // A broken one is mended by the first of them that looks.
-        if let Some(path) = known.filter(|p| p.iter().all(|hop| self.links.is_usable(hop.link))) {
+        if let Some(path) = known.filter(|p| p.iter().all(|hop| self.net.links.is_usable(hop.link))) {
             let free = self.free_on(&path)?;
             return Some((path, free));
         }
@@ -65,71 +65,75 @@ impl Core {
             };
             own(paths::tail(topology, hop))
                 && own(paths::head(topology, hop))
-                && self.links.is_usable(hop.link)
-                && self.live.path_is_attended(&self.links, &[hop])
+                && self.net.links.is_usable(hop.link)
+                && self.net.live.path_is_attended(&self.net.links, &[hop])
         };
         let shortest = paths::all_shortest(topology, a, b, PATHS, usable);
-        let view = super::View { core: self, inventory: &self.inventory };
-        self.best_way(&view, &self.links, shortest.into_iter())
+        let view = super::View { core: self, inventory: &self.compute.inventory };
+        self.best_way(&view, &self.net.links, shortest.into_iter())
     }
 
-    fn free_on(&self, path: &[Hop]) -> Option<BitRate> {
+    fn free_on(self, path: &[Hop]) -> Option<BitRate> {
         path.iter()
-            .map(|hop| self.links.residual(*hop))
+            .map(|hop| self.net.links.residual(*hop))
             .try_fold(BitRate(u64::MAX), |least, left| Some(least.min(left?)))
     }
 
     /// The rules of a migration's own traffic.
-    pub(crate) fn transfer_rules(&self, id: MigrationId) -> RuleSet {
-        let Some(m) = self.migrations.open.get(&id).filter(|m| !m.settled) else { return RuleSet::new() };
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
+    pub(crate) fn transfer_rules(self, id: MigrationId) -> RuleSet {
+        let Some(m) = self.compute.migrations.open.get(&id).filter(|m| !m.settled) else {
+            return RuleSet::new();
+        };
+        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
         let cookie = Cookie::new(transfer_owner(id), 0);
         let ends = (m.record.from.server, m.record.to.server);
         between::migration(marking, ends, &m.record.path, self.migration_class(), cookie)
     }
+}
 
+impl MigrationMut<'_> {
     /// Rules that choose queues, or no longer do, for all migrations' own traffic.
     pub(crate) fn mark_transfers_anew(&mut self) {
-        let ids: Vec<MigrationId> = self.migrations.open.keys().copied().collect();
+        let ids: Vec<MigrationId> = self.compute.migrations.open.keys().copied().collect();
         for id in ids {
             // Only what is there already: what is not, comes with its phase.
-            if self.desired.of(transfer_owner(id)).is_some() {
-                let rules = self.transfer_rules(id);
-                let (_, differences) = self.desired.replace(transfer_owner(id), rules);
-                self.start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
+            if self.rules.desired.of(transfer_owner(id)).is_some() {
+                let rules = self.migration().transfer_rules(id);
+                let (_, differences) = self.rules.desired.replace(transfer_owner(id), rules);
+                self.compute_mut().start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
             }
         }
     }
 
     /// Another path for the traffic of a migration whose path is broken. Where there is none it waits: without progress it is given up.
     pub(crate) fn mend_transfer(&mut self, id: MigrationId) {
-        let Some(m) = self.migrations.open.get(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get(&id) else { return };
         let wanted = matches!(m.record.phase, Phase::Prepare | Phase::Transfer | Phase::SwitchOver);
-        if !wanted || m.record.path.iter().all(|hop| self.links.is_usable(hop.link)) {
+        if !wanted || m.record.path.iter().all(|hop| self.net.links.is_usable(hop.link)) {
             return;
         }
         let (from, to) = (m.record.from.server, m.record.to.server);
-        let Some((path, free)) = self.transfer_path(from, to, Some(id)) else { return };
-        let rate = free.min(self.site.migration.rate);
+        let Some((path, free)) = self.migration().transfer_path(from, to, Some(id)) else { return };
+        let rate = free.min(self.cx.site.migration.rate);
         self.set_transfer_rate(id, path, rate.max(BitRate(1)));
-        let rules = self.transfer_rules(id);
-        let (_, differences) = self.desired.replace(transfer_owner(id), rules);
-        self.start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
+        let rules = self.migration().transfer_rules(id);
+        let (_, differences) = self.rules.desired.replace(transfer_owner(id), rules);
+        self.compute_mut().start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
     }
 
     fn set_transfer_rate(&mut self, id: MigrationId, path: Path, rate: BitRate) {
-        let Some(m) = self.migrations.open.get(&id) else { return };
+        let Some(m) = self.compute.migrations.open.get(&id) else { return };
         let (changed, ordered) = (m.record.rate != rate, m.ordered);
         self.reserve_transfer(id, path, rate);
         if changed && ordered {
-            self.effects.push(Effect::SetMigrationRate { migration: id, rate });
+            self.cx.effects.push(Effect::SetMigrationRate { migration: id, rate });
         }
     }
 
     /// Takes in how far a transfer is: its cap follows, and one that does not converge is given up.
     pub(crate) fn adapt(&mut self, id: MigrationId, progress: Progress) {
-        let site = self.site.clone();
-        let Some(m) = self.migrations.open.get_mut(&id) else { return };
+        let site = self.cx.site.clone();
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         let begins = progress.round > m.rounds.round;
         let before = m.rounds;
         if begins {
@@ -153,7 +157,7 @@ impl Core {
         let reserved = m.reserved;
         let free = path
             .iter()
-            .filter_map(|hop| self.links.residual_without(*hop, reserved, own))
+            .filter_map(|hop| self.net.links.residual_without(*hop, reserved, own))
             .fold(site.migration.rate, BitRate::min);
         let wanted = if begins && live && progress.dirty.saturating_add(STEP) > rate {
             rate.saturating_add(STEP)

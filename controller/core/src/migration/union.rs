@@ -5,8 +5,8 @@
 //! [`super::fork`]); what is left to do here is to send packets out of two ports where it forks.
 
 use super::state::{Reach, at};
-use crate::core::Core;
 use crate::rules::{RuleSet, compile, flatten};
+use crate::services::ComputeRef;
 use tandem_model::{Prefix, RuleAction, RuleKey, RuleMatch, SwitchId, VlanTag, VmId, VmRecord};
 
 fn is_output(action: &RuleAction) -> bool {
@@ -60,18 +60,18 @@ pub(crate) fn belongs(rules: &RuleSet, switch: SwitchId, key: &RuleKey) -> bool 
             .any(|((_, k), _)| is_second(k))
 }
 
-impl Core {
+impl<'a> ComputeRef<'a> {
     /// What a VM wants of the switches: the rules of its place, or of both that it has while it moves.
-    pub(crate) fn vm_rules(&self, id: VmId) -> RuleSet {
+    pub(crate) fn vm_rules(self, id: VmId) -> RuleSet {
         let reach = self.moving(id).map_or(Reach::Old, |m| m.reach);
         self.vm_rules_at(id, reach)
     }
 
     /// The same as if a VM that moves had these places.
-    pub(crate) fn vm_rules_at(&self, id: VmId, reach: Reach) -> RuleSet {
-        let Some(vm) = self.vms.get(&id) else { return RuleSet::new() };
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
-        let alone = |record: &VmRecord| compile::vm(marking, &self.routes, record, vm.generation);
+    pub(crate) fn vm_rules_at(self, id: VmId, reach: Reach) -> RuleSet {
+        let Some(vm) = self.compute.vms.get(&id) else { return RuleSet::new() };
+        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
+        let alone = |record: &VmRecord| compile::vm(marking, &self.net.routes, record, vm.generation);
         let Some(m) = self.moving(id) else { return alone(&vm.record) };
         match reach {
             Reach::Old => alone(&at(&vm.record, &m.record.from)),
@@ -84,9 +84,11 @@ impl Core {
     }
 
     /// The rules of either place of a VM that moves, each all along its path.
-    pub(crate) fn exact_rules(&self, id: VmId) -> [RuleSet; 2] {
-        let (Some(vm), Some(m)) = (self.vms.get(&id), self.moving(id)) else { return Default::default() };
-        let marking = compile::Marking { site: &self.site, queues: self.classes.queues() };
+    pub(crate) fn exact_rules(self, id: VmId) -> [RuleSet; 2] {
+        let (Some(vm), Some(m)) = (self.compute.vms.get(&id), self.moving(id)) else {
+            return Default::default();
+        };
+        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
         [&m.record.from, &m.record.to]
             .map(|place| compile::vm_exact(marking, &at(&vm.record, place), vm.generation))
     }

@@ -3,10 +3,10 @@
 use super::paper::Paper;
 use super::policies::{View, Way};
 use super::precopy;
-use crate::core::Core;
 use crate::links::LinkTable;
 use crate::placement::Placement;
 use crate::rules::compile;
+use crate::services::MigrationRef;
 use tandem_model::paths::{self, Path};
 use tandem_model::{
     BitRate, Cause, Hop, MigrationMode, NodeId, Prediction, ServerId, SwitchId, VmId, VmRecord,
@@ -30,7 +30,7 @@ pub(crate) struct Step {
 impl Paper<'_> {
     /// The way of a migration's own traffic between the first uplinks of two servers, and what it has left.
     fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {
-        let (core, topology) = (self.core, &self.core.site.topology);
+        let (core, topology) = (self.core, &self.core.cx.site.topology);
         let (a, b) = (topology.edge_of(from, 0)?, topology.edge_of(to, 0)?);
         let known = self.ways.entry((a, b)).or_insert_with(|| core.ways(a, b).into()).clone();
         let out = compile::access_path(topology, from, 0)?;
@@ -52,16 +52,16 @@ impl Paper<'_> {
         cause: Cause,
         why: String,
     ) -> Result<Step, String> {
-        let manner = self.options.manner.unwrap_or(self.core.site.migration.manner);
-        let name = |s: ServerId| self.core.site.topology.name(NodeId::Server(s)).to_owned();
+        let manner = self.options.manner.unwrap_or(self.core.cx.site.migration.manner);
+        let name = |s: ServerId| self.core.cx.site.topology.name(NodeId::Server(s)).to_owned();
         let (a, b) = (name(from.server), name(to.server));
         let way = self.way(from.server, to.server);
         let predicted = match way {
             None => Err(format!("there is no way from {a} to {b} for the transfer")),
             Some((_, free)) => {
-                let rate = free.min(self.core.site.migration.rate);
+                let rate = free.min(self.core.cx.site.migration.rate);
                 let predicted = self.core.predict_move(vm, rate, manner);
-                let dirty = self.core.dirty_rate(vm.id);
+                let dirty = self.core.compute().dirty_rate(vm.id);
                 if predicted.converges || self.options.force {
                     Ok(predicted)
                 } else if rate.0 == 0 {
@@ -86,16 +86,16 @@ impl Paper<'_> {
     }
 }
 
-impl Core {
+impl<'a> MigrationRef<'a> {
     /// The shortest paths between two edge switches that can be used now.
-    fn ways(&self, a: SwitchId, b: SwitchId) -> Vec<Path> {
-        let usable = |hop: Hop| self.links.is_usable(hop.link);
-        paths::all_shortest(&self.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
+    fn ways(self, a: SwitchId, b: SwitchId) -> Vec<Path> {
+        let usable = |hop: Hop| self.net.links.is_usable(hop.link);
+        paths::all_shortest(&self.cx.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
     }
 
     /// Of some paths from server to server the one that the policy takes for a migration's own traffic, and what it has left.
     pub(super) fn best_way(
-        &self,
+        self,
         view: &View<'_>,
         links: &LinkTable,
         paths: impl Iterator<Item = Path>,
@@ -106,11 +106,12 @@ impl Core {
             let Some(free) = left.try_fold(u64::MAX, |least, left| Some(least.min(left?.0))) else {
                 continue;
             };
-            if !self.live.path_is_attended(links, &hops) {
+            if !self.net.live.path_is_attended(links, &hops) {
                 continue;
             }
             let load = hops.iter().map(|hop| links.fill(*hop)).fold(0.0, f64::max);
-            let rank = self.policies.path.rank(&Way { hops: &hops, free: BitRate(free), load }, view);
+            let rank =
+                self.migration.policies.path.rank(&Way { hops: &hops, free: BitRate(free), load }, view);
             if best.as_ref().is_none_or(|(least, ..)| rank.total_cmp(least).is_lt()) {
                 best = Some((rank, hops, BitRate(free)));
             }
@@ -119,11 +120,11 @@ impl Core {
     }
 
     /// What moving a VM at `rate` is expected to take.
-    pub(crate) fn predict_move(&self, vm: &VmRecord, rate: BitRate, manner: MigrationMode) -> Prediction {
-        let (cfg, need) = (&self.site.migration, vm.request.resources);
+    pub(crate) fn predict_move(self, vm: &VmRecord, rate: BitRate, manner: MigrationMode) -> Prediction {
+        let (cfg, need) = (&self.cx.site.migration, vm.request.resources);
         match manner {
             MigrationMode::Live => {
-                precopy::predict(need.ram, rate, self.dirty_rate(vm.id), cfg.downtime, cfg.rounds)
+                precopy::predict(need.ram, rate, self.compute().dirty_rate(vm.id), cfg.downtime, cfg.rounds)
             }
             MigrationMode::Cold => precopy::cold(need.ram, need.disk, rate),
         }

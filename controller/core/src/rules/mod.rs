@@ -10,6 +10,7 @@ pub mod compile;
 mod edge;
 pub mod flatten;
 pub mod labels;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Owner, Rule, RuleKey, SwitchId};

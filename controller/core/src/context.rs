@@ -1,0 +1,78 @@
+//! What every service of the core is handed: the site, the time, and where it leaves what is to be done.
+//!
+//! A service never acts. It leaves effects here, in their order, and timers; it marks which parts of the snapshot
+//! are out of date; and it leaves a [`Signal`] where a later service has to follow.
+
+use crate::signal::Signal;
+use crate::snapshot::Dirty;
+use crate::timers::Timers;
+use crate::wall_clock::WallClock;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tandem_model::text::escaped_to;
+use tandem_model::{Effect, Level, LinkId, Notice, RequestId, Response, Site, Time};
+
+/// How many notices the snapshot keeps.
+const NOTICES: usize = 200;
+/// Characters of a notice's text at most.
+const NOTICE_TEXT: usize = 1000;
+
+/// The site, the time, and everything that leaves the core or comes back to it later.
+pub(crate) struct Context {
+    pub(crate) site: Arc<Site>,
+    pub(crate) now: Time,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) timers: Timers,
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) dirty: Dirty,
+    pub(crate) effects: Vec<Effect>,
+    /// What later services have to follow. The engine empties it before the event ends.
+    pub(crate) signals: VecDeque<Signal>,
+}
+
+impl Context {
+    pub(crate) fn new(site: Arc<Site>, now: Time) -> Context {
+        Context {
+            now,
+            wall_clock: WallClock::default(),
+            timers: Timers::default(),
+            notices: VecDeque::new(),
+            dirty: Dirty::all(site.topology.switches.len()),
+            effects: Vec::new(),
+            signals: VecDeque::new(),
+            site,
+        }
+    }
+
+    /// Leaves word for a later service.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.signals.push_back(signal);
+    }
+
+    pub(crate) fn answer(&mut self, id: RequestId, response: Response) {
+        self.effects.push(Effect::Response { id, response });
+    }
+
+    pub(crate) fn notice(&mut self, level: Level, kind: &str, text: String) {
+        // Names and reasons in it may be others' words: it stays one line, and is cut.
+        let text = escaped_to(&text, NOTICE_TEXT).to_string();
+        let notice = Notice { at: self.wall_now(), level, kind: kind.to_owned(), text };
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice.clone());
+        self.dirty.notices = true;
+        self.effects.push(Effect::Notice { notice });
+    }
+
+    pub(crate) fn link_name(&self, id: LinkId) -> String {
+        let topology = &self.site.topology;
+        topology.link(id).map_or_else(
+            || id.to_string(),
+            |l| {
+                let end = |e: tandem_model::Endpoint| format!("{}.{}", topology.name(e.node), e.port);
+                format!("{}<->{}", end(l.a), end(l.b))
+            },
+        )
+    }
+}
