@@ -313,20 +313,29 @@ fn port(p: &PortReport) -> wire::PortReport {
                 queued: c.queued,
             })
             .collect(),
-        rx_bytes: p.counters.rx_bytes,
-        tx_bytes: p.counters.tx_bytes,
-        rx_packets: p.counters.rx_packets,
-        tx_packets: p.counters.tx_packets,
-        rx_dropped: p.counters.rx_dropped,
-        tx_dropped: p.counters.tx_dropped,
-        rx_errors: p.counters.rx_errors,
-        tx_errors: p.counters.tx_errors,
+        rx_bytes: on_the_wire(p.counters.rx_bytes),
+        tx_bytes: on_the_wire(p.counters.tx_bytes),
+        rx_packets: on_the_wire(p.counters.rx_packets),
+        tx_packets: on_the_wire(p.counters.tx_packets),
+        rx_dropped: on_the_wire(p.counters.rx_dropped),
+        tx_dropped: on_the_wire(p.counters.tx_dropped),
+        rx_errors: on_the_wire(p.counters.rx_errors),
+        tx_errors: on_the_wire(p.counters.tx_errors),
         hardware: p
             .hardware
             .iter()
             .map(|(name, value)| wire::Counter { name: name.clone(), value: *value })
             .collect(),
+        rx_frame_errors: p.counters.rx_frame_errors,
+        rx_overrun_errors: p.counters.rx_overrun_errors,
+        rx_crc_errors: p.counters.rx_crc_errors,
+        collisions: p.counters.collisions,
     }
+}
+
+/// Fields of the first release have no absence: all ones say it.
+fn on_the_wire(counter: Option<u64>) -> u64 {
+    counter.unwrap_or(tandem_model::NOT_COUNTED)
 }
 
 #[cfg(test)]

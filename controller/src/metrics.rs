@@ -248,7 +248,8 @@ fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
 fn interfaces(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     let seen: Vec<(&Port<'_>, &AgentPort)> =
         ports.iter().filter_map(|p| Some((p, p.view.agent.as_deref()?))).collect();
-    let count = |f: fn(&AgentPort) -> u64| seen.iter().map(move |(p, a)| (p.labels(), f(a)));
+    let count =
+        |f: fn(&AgentPort) -> Option<u64>| seen.iter().filter_map(move |(p, a)| Some((p.labels(), f(a)?)));
     let speeds = seen.iter().filter_map(|(p, a)| Some((p.labels(), bytes(a.speed?))));
     out.gauge("tandem_interface_speed", "Negotiated speed", per_second(), speeds)?;
     let duplex = seen.iter().map(|(p, a)| (p.labels(), one(a.half_duplex)));
@@ -256,20 +257,20 @@ fn interfaces(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     out.gauge("tandem_interface_half_duplex", help, None, duplex)?;
     let unit = || Some(Unit::Bytes);
     let help = "Bytes in, as the kernel counts";
-    out.counter("tandem_interface_receive", help, unit(), count(|a| a.interface.rx_bytes))?;
+    out.counter("tandem_interface_receive", help, unit(), count(|a| a.interface.counters.rx_bytes))?;
     let help = "Bytes out, as the kernel counts";
-    out.counter("tandem_interface_transmit", help, unit(), count(|a| a.interface.tx_bytes))?;
+    out.counter("tandem_interface_transmit", help, unit(), count(|a| a.interface.counters.tx_bytes))?;
     let mut plain = |name, help, f| out.counter(name, help, None, count(f));
-    plain("tandem_interface_receive_packets", "Packets in", |a| a.interface.rx_packets)?;
-    plain("tandem_interface_transmit_packets", "Packets out", |a| a.interface.tx_packets)?;
+    plain("tandem_interface_receive_packets", "Packets in", |a| a.interface.counters.rx_packets)?;
+    plain("tandem_interface_transmit_packets", "Packets out", |a| a.interface.counters.tx_packets)?;
     plain("tandem_interface_receive_dropped_packets", "Packets dropped coming in", |a| {
-        a.interface.rx_dropped
+        a.interface.counters.rx_dropped
     })?;
     plain("tandem_interface_transmit_dropped_packets", "Packets dropped going out", |a| {
-        a.interface.tx_dropped
+        a.interface.counters.tx_dropped
     })?;
-    plain("tandem_interface_receive_errors", "Errors coming in", |a| a.interface.rx_errors)?;
-    plain("tandem_interface_transmit_errors", "Errors going out", |a| a.interface.tx_errors)?;
+    plain("tandem_interface_receive_errors", "Errors coming in", |a| a.interface.counters.rx_errors)?;
+    plain("tandem_interface_transmit_errors", "Errors going out", |a| a.interface.counters.tx_errors)?;
     let hardware = seen.iter().flat_map(|(p, a)| {
         a.hardware.iter().map(|(name, value)| {
             let [switch, port] = p.labels();

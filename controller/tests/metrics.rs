@@ -14,8 +14,8 @@ use tandem_controller::hub::Handle;
 use tandem_controller::{api, metrics};
 use tandem_core::Core;
 use tandem_model::{
-    AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortInfo, PortNo, PortSample,
-    QueueSelection, RequestId, Site, SwitchCaps, SwitchId, Time, site,
+    AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortCounters, PortInfo, PortNo,
+    PortSample, QueueSelection, RequestId, Site, SwitchCaps, SwitchId, Time, site,
 };
 use tandem_tests::exposition::Exposition;
 use tower::ServiceExt;
@@ -32,15 +32,18 @@ fn read(text: &str) -> Site {
 fn counters(port: PortNo, n: u64) -> PortSample {
     PortSample {
         port,
-        rx_packets: n + 1,
-        tx_packets: n + 2,
-        rx_bytes: 1000 * n,
-        tx_bytes: 2000 * n,
-        // Not counted: left out, not 18 446 744 073 709 551 615.
-        rx_dropped: u64::MAX,
-        tx_dropped: 4,
-        rx_errors: 5,
-        tx_errors: 6,
+        counters: PortCounters {
+            rx_packets: Some(n + 1),
+            tx_packets: Some(n + 2),
+            rx_bytes: Some(1000 * n),
+            tx_bytes: Some(2000 * n),
+            // Not counted: left out, not 18 446 744 073 709 551 615.
+            rx_dropped: None,
+            tx_dropped: Some(4),
+            rx_errors: Some(5),
+            tx_errors: Some(6),
+            ..PortCounters::default()
+        },
     }
 }
 

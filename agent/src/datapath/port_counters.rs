@@ -1,12 +1,14 @@
 //! What interfaces are and have counted, whatever their switch is made of.
 
-use super::{Counters, PortReport, SwitchReport, shaping};
+use super::{PortReport, SwitchReport, shaping};
 use crate::desired::{Port, Switch};
 use crate::nic;
 use std::collections::BTreeMap;
 use tandem_linux::ethtool::Ethtool;
 use tandem_linux::link;
+use tandem_linux::link::Stats64;
 use tandem_linux::netlink::Netlink;
+use tandem_model::PortCounters;
 
 /// The report of these switches' ports; empty when the kernel does not say.
 pub(super) fn report(wanted: &[Switch], ethtool: &mut Option<Ethtool>) -> Vec<SwitchReport> {
@@ -30,8 +32,13 @@ fn port_report(
     port: &Port,
     interface: Option<&link::Interface>,
 ) -> PortReport {
-    let mut report =
-        PortReport { number: port.number, interface: port.interface.clone(), ..PortReport::default() };
+    let mut report = PortReport {
+        number: port.number,
+        interface: port.interface.clone(),
+        // What is not there has counted nothing.
+        counters: of_interface(&Stats64::default()),
+        ..PortReport::default()
+    };
     let Some(interface) = interface else {
         report.missing = true;
         if let Some(ethtool) = ethtool {
@@ -41,16 +48,7 @@ fn port_report(
     };
     report.up = interface.running;
     if let Some(s) = &interface.stats {
-        report.counters = Counters {
-            rx_bytes: s.rx_bytes,
-            tx_bytes: s.tx_bytes,
-            rx_packets: s.rx_packets,
-            tx_packets: s.tx_packets,
-            rx_dropped: s.rx_dropped,
-            tx_dropped: s.tx_dropped,
-            rx_errors: s.rx_errors,
-            tx_errors: s.tx_errors,
-        };
+        report.counters = of_interface(s);
     }
     if let Some(ethtool) = ethtool {
         let nic = nic::inspect(ethtool, &port.interface);
@@ -59,4 +57,23 @@ fn port_report(
     }
     report.classes = shaping::classes(netlink, port, interface.index);
     report
+}
+
+/// What the kernel has counted at an interface.
+pub(super) fn of_interface(stats: &Stats64) -> PortCounters {
+    PortCounters {
+        rx_packets: Some(stats.rx_packets),
+        tx_packets: Some(stats.tx_packets),
+        rx_bytes: Some(stats.rx_bytes),
+        tx_bytes: Some(stats.tx_bytes),
+        rx_dropped: Some(stats.rx_dropped),
+        tx_dropped: Some(stats.tx_dropped),
+        rx_errors: Some(stats.rx_errors),
+        tx_errors: Some(stats.tx_errors),
+        rx_frame_errors: Some(stats.rx_frame_errors),
+        rx_overrun_errors: Some(stats.rx_over_errors),
+        rx_crc_errors: Some(stats.rx_crc_errors),
+        collisions: Some(stats.collisions),
+        duration_ns: None,
+    }
 }

@@ -5,6 +5,7 @@ use super::netfpga::CardState;
 use crate::desired::Fault;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tandem_model::PortCounters;
 
 /// How a port chooses the class of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,7 +94,7 @@ pub struct PortReport {
     /// Classes, in the order of their queue numbers.
     pub classes: Vec<ClassReport>,
     /// The interface's counters.
-    pub counters: Counters,
+    pub counters: PortCounters,
     /// The card's own counters that are not zero.
     pub hardware: BTreeMap<String, u64>,
 }
@@ -109,18 +110,4 @@ pub struct ClassReport {
     pub drops: u64,
     /// Packets waiting.
     pub queued: u32,
-}
-
-/// An interface's counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "their names say it")]
-pub struct Counters {
-    pub rx_bytes: u64,
-    pub tx_bytes: u64,
-    pub rx_packets: u64,
-    pub tx_packets: u64,
-    pub rx_dropped: u64,
-    pub tx_dropped: u64,
-    pub rx_errors: u64,
-    pub tx_errors: u64,
 }

@@ -4,8 +4,8 @@ use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, spe
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Cookie, ETH_IPV4, Mac, Metadata, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch, VlanTag,
+    Cookie, ETH_IPV4, Mac, Metadata, PortCounters, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, VlanTag, counted,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -475,15 +475,20 @@ fn reported(f: &FlowStats) -> Reported {
 }
 
 fn sample(p: &PortStats) -> PortSample {
-    PortSample {
-        port: PortNo(p.port_no),
-        rx_packets: p.rx_packets,
-        tx_packets: p.tx_packets,
-        rx_bytes: p.rx_bytes,
-        tx_bytes: p.tx_bytes,
-        rx_dropped: p.rx_dropped,
-        tx_dropped: p.tx_dropped,
-        rx_errors: p.rx_errors,
-        tx_errors: p.tx_errors,
-    }
+    let counters = PortCounters {
+        rx_packets: counted(p.rx_packets),
+        tx_packets: counted(p.tx_packets),
+        rx_bytes: counted(p.rx_bytes),
+        tx_bytes: counted(p.tx_bytes),
+        rx_dropped: counted(p.rx_dropped),
+        tx_dropped: counted(p.tx_dropped),
+        rx_errors: counted(p.rx_errors),
+        tx_errors: counted(p.tx_errors),
+        rx_frame_errors: counted(p.rx_frame_err),
+        rx_overrun_errors: counted(p.rx_over_err),
+        rx_crc_errors: counted(p.rx_crc_err),
+        collisions: counted(p.collisions),
+        duration_ns: Some(u64::from(p.duration_sec) * 1_000_000_000 + u64::from(p.duration_nsec)),
+    };
+    PortSample { port: PortNo(p.port_no), counters }
 }
