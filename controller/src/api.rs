@@ -5,8 +5,7 @@
 
 use crate::http::extract::{Body, PathOf, QueryOf};
 use crate::hub::Handle;
-use crate::limits;
-use crate::openapi;
+use crate::{limits, openapi};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::Arc;
-use tandem_core::recording::Recording;
+use tandem_core::record_replay::Recording;
 use tandem_core::{Core, Snapshot};
 use tandem_model::{Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};

@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tandem_core::Snapshot;
-use tandem_core::live::Sync;
-use tandem_core::managed::{AgentPort, ClassCounters};
+use tandem_core::network::agent_ports::{AgentPort, ClassCounters};
+use tandem_core::network::topology_state::Sync;
 use tandem_core::snapshot::{OverrideView, PortView};
 use tandem_model::{BitRate, VmState};
 

@@ -15,7 +15,7 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
-use tandem_core::recording::{Header, Recording};
+use tandem_core::record_replay::{Header, Recording};
 use tandem_model::{PersistedState, Site, site};
 use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};

@@ -4,7 +4,7 @@ use anyhow::Context;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
-use tandem_core::recording::{Header, Recording};
+use tandem_core::record_replay::{Header, Recording};
 
 /// A recording in a file.
 pub type Recorder = Recording<BufWriter<File>>;

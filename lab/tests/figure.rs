@@ -1,7 +1,7 @@
 //! The seed's figure 4.2 in virtual time: exactly the published numbers, and the same run from its recording.
 
 use std::io::BufReader;
-use tandem_core::recording;
+use tandem_core::record_replay;
 use tandem_lab::experiment::fit;
 use tandem_model::Allocation;
 
@@ -33,12 +33,12 @@ fn a_recorded_run_replays_to_the_same_decisions_and_a_changed_one_does_not() {
     fit::simulate(site, Some(&path)).expect("a run");
     let text = std::fs::read_to_string(&path).expect("the recording");
     std::fs::remove_file(&path).expect("our own file");
-    let events = recording::replay(BufReader::new(text.as_bytes())).expect("the same decisions");
+    let events = record_replay::replay(BufReader::new(text.as_bytes())).expect("the same decisions");
     assert!(events > 1000, "{events}");
 
     let other = text.replacen("\"allocation\":\"best-fit\"", "\"allocation\":\"worst-fit\"", 1);
     assert_ne!(other, text);
-    let error =
-        recording::replay(BufReader::new(other.as_bytes())).expect_err("another policy decides otherwise");
-    assert!(matches!(error, recording::ReplayError::Diverged(_)), "{error}");
+    let error = record_replay::replay(BufReader::new(other.as_bytes()))
+        .expect_err("another policy decides otherwise");
+    assert!(matches!(error, record_replay::ReplayError::Diverged(_)), "{error}");
 }

@@ -3,17 +3,38 @@
 //! A service never acts. It leaves effects here, in their order, and timers; it marks which parts of the snapshot
 //! are out of date; and it leaves a [`Signal`] where a later service has to follow.
 
+use crate::dirty::Dirty;
 use crate::signal::Signal;
-use crate::snapshot::Dirty;
 use crate::timers::Timers;
-use crate::wall_clock::WallClock;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tandem_model::text::escaped_to;
 use tandem_model::{Effect, Level, LinkId, Notice, RequestId, Response, Site, Time};
 
+/// See the module.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WallClock {
+    /// Nanoseconds by which it is ahead of `now`; below zero, behind.
+    pub(crate) ahead: i64,
+    /// It is being written down that a controller runs.
+    pub(crate) writing: bool,
+}
+
+impl Context {
+    /// What the wall clock showed, or will show, at a moment by `now`.
+    pub(crate) fn by_wall_clock(&self, at: Time) -> Time {
+        at.moved(self.wall_clock.ahead)
+    }
+
+    /// What the wall clock shows.
+    pub(crate) fn wall_now(&self) -> Time {
+        self.by_wall_clock(self.now)
+    }
+}
+
 /// How many notices the snapshot keeps.
 const NOTICES: usize = 200;
+
 /// Characters of a notice's text at most.
 const NOTICE_TEXT: usize = 1000;
 

@@ -176,6 +176,7 @@ impl Table {
 
 /// The file of the cards' counters.
 pub const HARDWARE: &str = "hwstats.csv";
+
 /// Its header line, without its end.
 pub const HARDWARE_HEADER: &str = "time;dpid.port;counter;value";
 

@@ -2,7 +2,7 @@
 //!
 //! The engine hands each to the service that follows, in the order in which they were left.
 
-use crate::rules::changes::Outcome;
+use crate::rules::transactions::Outcome;
 use tandem_model::MigrationId;
 
 /// Something that a later service has to follow.

@@ -1,7 +1,7 @@
 //! Everything that the core waits for, in order of time. A timer that is no longer wanted fires into nothing: whoever handles
 //! it checks whether it still matters.
 
-use crate::stored::Kept;
+use crate::stored_item::Kept;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use tandem_model::{MigrationId, PortNo, RequestId, ServerId, SwitchId, Time, VmId};

@@ -1,7 +1,7 @@
 //! What an agent should make of its switches: from the site and the classes' shares as they are now.
 
 use tandem_agent_protocol::agent as wire;
-use tandem_core::classes::{ClassView, portion};
+use tandem_core::rules::qos::{ClassView, portion};
 use tandem_model::{NodeId, PortNo, Site, SwitchId};
 
 /// The switches of `presented`, as the site has them. What the site does not know is left out.

@@ -8,7 +8,7 @@ use crate::api::ClassBody;
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::Value;
-use tandem_core::classes::ClassView;
+use tandem_core::rules::qos::ClassView;
 use tandem_core::snapshot::SwitchView;
 use tandem_model::BitRate;
 use tandem_model::text::escaped;

@@ -4,7 +4,8 @@ use super::client::Client;
 use super::moves::{Names, counted};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
-use tandem_core::migration::{MigrationView, MoveState, PlanView};
+use tandem_core::compute::moves::MigrationView;
+use tandem_core::migration::views::{MoveState, PlanView};
 use tandem_model::MigrationEnd;
 
 /// No more often than this is something printed again.

@@ -9,7 +9,8 @@ use clap::Subcommand;
 use hyper::Method;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tandem_core::migration::{HotspotView, MigrationView, MoveState, PlanView};
+use tandem_core::compute::moves::MigrationView;
+use tandem_core::migration::views::{HotspotView, MoveState, PlanView};
 use tandem_core::snapshot::ServerView;
 use tandem_model::{MigrationEnd, MigrationMode, Plan, Prediction, Resource, ServerId};
 

@@ -3,7 +3,7 @@
 use super::table::table;
 use super::verbs::{Common, print_json};
 use hyper::Method;
-use tandem_core::classes::ClassView;
+use tandem_core::rules::qos::ClassView;
 use tandem_core::snapshot::{PortView, SwitchView};
 
 /// Every port, then the classes at each port; after a fresh reading with `now`. With `hardware`, the cards' own counters instead.

@@ -12,8 +12,8 @@ use serde_json::json;
 use std::io::{BufReader, IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use tandem_core::live::Sync;
-use tandem_core::recording;
+use tandem_core::network::topology_state::Sync;
+use tandem_core::record_replay;
 use tandem_core::snapshot::{HostView, LinkView, ServerView, SwitchView, VmView};
 use tandem_model::text::{escaped, escaped_to};
 use tandem_model::{BitRate, Bytes, GroupRecord, Level, Notice, Rule, VmState, site};
@@ -545,7 +545,7 @@ pub fn check(common: &Common, path: &std::path::Path) -> anyhow::Result<bool> {
 pub fn replay(path: &PathBuf) -> anyhow::Result<()> {
     let file =
         std::fs::File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
-    let events = recording::replay(BufReader::new(file))?;
+    let events = record_replay::replay(BufReader::new(file))?;
     println!("{events} events, all decided the same");
     Ok(())
 }

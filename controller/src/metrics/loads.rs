@@ -5,7 +5,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Unit;
 use std::fmt;
 use tandem_core::Snapshot;
-use tandem_core::migration::LoadView;
+use tandem_core::compute::host_load::LoadView;
 use tandem_model::{MigrationEnd, Phase};
 
 /// Of whom a load is: the words that metrics' names and helps begin with.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_core::recording::Header;
+use tandem_core::record_replay::Header;
 use tandem_core::{Snapshot, export};
 use tandem_model::{Allocation, PersistedState, Request, Response, ServerId, Site, Time, VmRequest, site};
 

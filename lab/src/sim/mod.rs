@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
-use tandem_core::rules::compile;
+use tandem_core::network::attachment;
 use tandem_model::{
     BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PersistedState, PortNo, QueueSelection,
     Request, RequestId, Response, ServerId, Site, SwitchCaps, SwitchId, Time, VmId, VmSpec,
@@ -369,8 +369,8 @@ fn behind(site: &Site) -> HashMap<SwitchId, Vec<(ServerId, PortNo)>> {
     let topology = &site.topology;
     for (n, server) in (0u32..).zip(&topology.servers) {
         for (uplink, link) in server.uplinks.iter().enumerate() {
-            let at = compile::uplink_port(topology, ServerId(n), uplink);
-            let own = compile::port_on(topology, NodeId::Server(ServerId(n)), *link);
+            let at = attachment::uplink_port(topology, ServerId(n), uplink);
+            let own = attachment::port_on(topology, NodeId::Server(ServerId(n)), *link);
             if let (Some((switch, _)), Some(port)) = (at, own) {
                 behind.entry(switch).or_default().push((ServerId(n), port));
             }

@@ -1,7 +1,7 @@
 //! The simulated network: links that are cut, ports that are switched off, discovery, and counters as switches tell them.
 
 use super::{Deed, Simulation};
-use tandem_core::rules::compile;
+use tandem_core::network::attachment;
 use tandem_model::{
     Arp, ArpOp, Cookie, Dpid, Event, FlowSample, Hop, LinkId, Mac, NodeId, Owner, PortCounters, PortInfo,
     PortNo, PortSample, ServerId, Site, SwitchId, Time,
@@ -154,5 +154,5 @@ pub(super) fn uplink_switch(site: &Site, server: ServerId, port: PortNo) -> Opti
     let topology = &site.topology;
     let uplink = topology.link_at(NodeId::Server(server), port);
     let index = topology.server(server)?.uplinks.iter().position(|l| Some(*l) == uplink)?;
-    compile::uplink_port(topology, server, index)
+    attachment::uplink_port(topology, server, index)
 }

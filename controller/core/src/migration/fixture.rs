@@ -1,17 +1,18 @@
 //! For this folder's tests: a small data centre with VMs where a test wants them, whose switches are connected.
 
-use super::Policy;
-use crate::Core;
+use crate::compute::ipam;
+use crate::engine::Core;
+use crate::migration::policies::Policy;
 use std::sync::Arc;
 use tandem_model::{
     BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PersistedState, PortInfo, Resources, ServerId,
     SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState, site,
 };
 
-pub(super) const LIVE: MoveOptions = MoveOptions { manner: None, force: false };
+pub(crate) const LIVE: MoveOptions = MoveOptions { manner: None, force: false };
 
 /// `cpu` cores and so many GiB and Mbit/s.
-pub(super) fn size(n: u32) -> Resources {
+pub(crate) fn size(n: u32) -> Resources {
     Resources {
         cpu: n,
         ram: Bytes(u64::from(n) << 30),
@@ -21,7 +22,7 @@ pub(super) fn size(n: u32) -> Resources {
 }
 
 /// VMs `1..`, each on its server.
-pub(super) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources)]) -> Core {
+pub(crate) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources)]) -> Core {
     let site = Arc::new(site::read(text, "test").unwrap_or_else(|f| panic!("{f}")));
     let now = Time::from_secs(1);
     let ways = Core::new(site.clone(), PersistedState::default(), now);
@@ -36,7 +37,7 @@ pub(super) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources
             server,
             uplink: 0,
             gateway: GatewayId(0),
-            mac: crate::addressing::vm_mac(VmId(n)),
+            mac: ipam::vm_mac(VmId(n)),
             address: std::net::Ipv4Addr::from_bits(0x0A00_0100 + n as u32),
             path_up,
             path_down,

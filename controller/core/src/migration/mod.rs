@@ -6,39 +6,58 @@
 //! ```
 //! Planning decides everything on paper and changes nothing; carrying out leaves no choice open.
 
-mod asks;
-mod begin;
-mod books;
-mod detour;
-mod execute;
+pub(crate) mod admission;
+pub(crate) mod commands;
 #[cfg(test)]
 mod fixture;
-pub(crate) mod fork;
-pub(crate) mod hotspot;
-mod keep_policy;
-pub(crate) mod kept;
-mod order;
-#[cfg(test)]
-mod order_tests;
-mod paper;
-mod phases;
-mod plan;
-pub(crate) mod policies;
+pub(crate) mod hotspot_watch;
+pub(crate) mod hotspots;
+pub(crate) mod link_failure;
+pub(crate) mod mitigation;
+pub(crate) mod phases;
+pub(crate) mod plan_executor;
+pub(crate) mod plan_store;
+pub(crate) mod planning;
+pub mod policies;
 pub mod precopy;
-mod recover;
-mod relief;
-mod runner;
-pub(crate) mod state;
-mod transfer;
-mod undo;
-pub(crate) mod union;
-mod view;
-mod way;
+pub mod rebalance;
+pub(crate) mod recovery;
+pub(crate) mod requests;
+pub(crate) mod reservations;
+pub(crate) mod rollback;
+pub(crate) mod schedule;
+#[cfg(test)]
+mod schedule_tests;
+pub(crate) mod transfer;
+pub(crate) mod transfer_path;
+pub(crate) mod trend;
+pub mod views;
+pub(crate) mod what_if;
 
-pub use hotspot::Place;
-pub use keep_policy::Considered;
-pub use policies::{
-    AsAllocated, ByPath, Candidate, Heat, Hot, LeastLoaded, LeastVolume, OverThreshold, Policy, View,
-    Watched, Way, When, Where, Which,
-};
-pub use view::{HotspotView, LoadView, MigrationView, MoveState, PlanView};
+use crate::compute::{ComputeMut, ComputeRef, ComputeState};
+use crate::context::Context;
+use crate::handles::handles;
+use crate::migration::hotspots::Hotspots;
+use crate::migration::plan_store::Plans;
+use crate::migration::policies::Parts;
+use crate::network::{NetworkMut, NetworkRef, NetworkState};
+use crate::rules::{RuleState, RulesMut, RulesRef};
+
+/// When and why VMs move.
+pub(crate) struct MigrationState {
+    pub(crate) plans: Plans,
+    pub(crate) hotspots: Hotspots,
+    pub(crate) policies: Parts,
+}
+
+handles!(
+    /// The service that moves VMs, and all before it.
+    MigrationRef, MigrationMut,
+    { net: NetworkState, rules: RuleState, compute: ComputeState, migration: MigrationState },
+    {
+        network: NetworkRef, network_mut: NetworkMut { net },
+        rules: RulesRef, rules_mut: RulesMut { net, rules },
+        compute: ComputeRef, compute_mut: ComputeMut { net, rules, compute },
+        migration: MigrationRef, migration_mut: MigrationMut { net, rules, compute, migration },
+    }
+);

@@ -1,21 +1,24 @@
 //! From phase to phase, as the store, the switches and the hypervisors confirm.
 
-use super::state::Reach;
-use super::transfer::transfer_owner;
-use super::union::belongs;
-use crate::rules::changes::Purpose;
-use crate::rules::{RuleSet, compile};
-use crate::services::{ComputeRef, MigrationMut, MigrationRef};
-use crate::stored::StoreWait;
+use crate::compute::moves;
+use crate::compute::moves::Reach;
+use crate::compute::pending_writes::StoreWait;
+use crate::migration::{MigrationMut, MigrationRef};
+use crate::network::{attachment, paths, place, topology_state};
+use crate::rules::desired::RuleSet;
+use crate::rules::dual_rules::belongs;
+use crate::rules::owners;
+use crate::rules::owners::transfer_owner;
+use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{
-    Effect, GroupId, Level, MigrationId, NodeId, Owner, Phase, Prefix, Progress, Response, StoreOp, SwitchId,
-    VmId, VmState,
+    Effect, Level, MigrationId, NodeId, Owner, Phase, Prefix, Progress, Response, StoreOp, SwitchId, VmId,
+    VmState,
 };
 
 /// What an owner of rules wants from now on, and which of its rules are late ones.
-pub(super) type Wish = (Owner, RuleSet, RuleSet);
+pub(crate) type Wish = (Owner, RuleSet, RuleSet);
 
 impl MigrationMut<'_> {
     /// Writes a migration as it is now; or that it is over.
@@ -56,7 +59,7 @@ impl MigrationMut<'_> {
     }
 
     /// Starts changes of rules that a phase waits for.
-    pub(super) fn want(&mut self, id: MigrationId, purpose: Purpose, wishes: Vec<Wish>) {
+    pub(crate) fn want(&mut self, id: MigrationId, purpose: Purpose, wishes: Vec<Wish>) {
         if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.waiting += wishes.len() as u32;
         }
@@ -70,7 +73,7 @@ impl MigrationMut<'_> {
 
     /// Rules of both places. Those that only the new place has come first, those where both meet after them: a packet is sent on twice only
     /// when both ways are there.
-    fn prepare(&mut self, id: MigrationId) {
+    pub(crate) fn prepare(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);
         m.got_on = self.cx.now;
@@ -101,7 +104,7 @@ impl MigrationMut<'_> {
         }
     }
 
-    fn prepared(&mut self, id: MigrationId) {
+    pub(crate) fn prepared(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get(&id) else { return };
         if let Some(switch) = self.migration().unattended(m.record.vm) {
             let name = self.cx.site.topology.name(NodeId::Switch(switch));
@@ -116,7 +119,7 @@ impl MigrationMut<'_> {
     }
 
     /// The hypervisors are asked, or asked again.
-    pub(super) fn order_move(&mut self, id: MigrationId) {
+    pub(crate) fn order_move(&mut self, id: MigrationId) {
         let now = self.cx.now;
         let timeout = self.cx.site.migration.timeout;
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
@@ -127,7 +130,7 @@ impl MigrationMut<'_> {
             return;
         }
         let Some(vm) = self.compute.vms.get(&record.vm) else { return };
-        let Some(spec) = self.compute().vm_spec(&super::state::at(&vm.record, &record.to)) else { return };
+        let Some(spec) = self.compute().vm_spec(&moves::at(&vm.record, &record.to)) else { return };
         let cfg = &self.cx.site.migration;
         self.cx.effects.push(Effect::MigrateVm {
             migration: id,
@@ -188,7 +191,7 @@ impl MigrationMut<'_> {
     }
 
     /// The VM's own reservation goes with it to another place.
-    pub(super) fn take_place(&mut self, vm: VmId, place: &tandem_model::Place) {
+    pub(crate) fn take_place(&mut self, vm: VmId, place: &tandem_model::Place) {
         let Some((old, request)) =
             self.compute.vms.get(&vm).map(|v| (v.placement(), v.record.request.clone()))
         else {
@@ -196,21 +199,21 @@ impl MigrationMut<'_> {
         };
         self.compute_mut().release(&old, &request);
         if let Some(vm) = self.compute.vms.get_mut(&vm) {
-            vm.record = super::state::at(&vm.record, place);
+            vm.record = moves::at(&vm.record, place);
         }
-        self.compute_mut().reserve(&crate::placement::Placement::at(place), &request);
+        self.compute_mut().reserve(&place::Placement::at(place), &request);
         self.cx.dirty.vms = true;
     }
 
     /// The store knows where the VM is now: what it had before is taken away.
-    fn release_move(&mut self, id: MigrationId) {
+    pub(crate) fn release_move(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Release, Reach::New);
         let vm = m.record.vm;
         self.cx.dirty.migrations = true;
         self.expect_at(vm);
         let [_, new] = self.compute().exact_rules(vm);
-        let mut wishes = vec![(crate::lifecycle::owner(vm), self.compute().vm_rules(vm), new)];
+        let mut wishes = vec![(owners::owner(vm), self.compute().vm_rules(vm), new)];
         for group in self.compute().groups_of(vm) {
             let owner = Owner::Group(group.0 as u32);
             // New ways of the group first, then where it turns to them.
@@ -222,12 +225,12 @@ impl MigrationMut<'_> {
     }
 
     /// Where a VM may show itself: at all of its places.
-    pub(super) fn expect_at(&mut self, id: VmId) {
+    pub(crate) fn expect_at(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
         let topology = &self.cx.site.topology;
-        let port = |place| compile::server_port(topology, &super::state::at(vm, place));
+        let port = |place| attachment::server_port(topology, &moves::at(vm, place));
         let at: Vec<_> = match self.compute().moving(id).map(|m| (m.reach, &m.record)) {
-            None => compile::server_port(topology, vm).into_iter().collect(),
+            None => attachment::server_port(topology, vm).into_iter().collect(),
             Some((Reach::Old, m)) => port(&m.from).into_iter().collect(),
             Some((Reach::New, m)) => port(&m.to).into_iter().collect(),
             Some((Reach::Both, m)) => [port(&m.from), port(&m.to)].into_iter().flatten().collect(),
@@ -237,7 +240,7 @@ impl MigrationMut<'_> {
     }
 
     /// A VM that is gone from where it was cut off is back in service.
-    pub(super) fn mend_way(&mut self, id: VmId) {
+    pub(crate) fn mend_way(&mut self, id: VmId) {
         let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
         let has_way = self.network().has_way(&record);
         match record.state {
@@ -247,7 +250,7 @@ impl MigrationMut<'_> {
                 }
                 self.cx.dirty.vms = true;
             }
-            VmState::Running if !has_way => self.compute_mut().cut(id, crate::reroute::NO_WAY),
+            VmState::Running if !has_way => self.compute_mut().cut(id, paths::NO_WAY),
             _ => {}
         }
     }
@@ -262,9 +265,9 @@ impl<'a> MigrationRef<'a> {
         format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
     }
 
-    pub(super) fn both_wanted(self, vm: VmId) -> Vec<Wish> {
+    pub(crate) fn both_wanted(self, vm: VmId) -> Vec<Wish> {
         let [old, _] = self.compute().exact_rules(vm);
-        let mut wishes = vec![(crate::lifecycle::owner(vm), self.compute().vm_rules(vm), old)];
+        let mut wishes = vec![(owners::owner(vm), self.compute().vm_rules(vm), old)];
         for group in self.compute().groups_of(vm) {
             let old = self.compute().group_rules_to_old(group, vm);
             wishes.push((Owner::Group(group.0 as u32), self.compute().group_rules(group), old));
@@ -273,7 +276,7 @@ impl<'a> MigrationRef<'a> {
     }
 
     /// A switch that should have rules of a VM and is not there to be given them.
-    fn unattended(self, vm: VmId) -> Option<SwitchId> {
+    pub(crate) fn unattended(self, vm: VmId) -> Option<SwitchId> {
         let address = self.compute.vms.get(&vm)?.record.address;
         let own = self.compute().vm_rules(vm);
         let host = Some(Prefix::host(address));
@@ -282,12 +285,6 @@ impl<'a> MigrationRef<'a> {
             self.compute().groups_of(vm).into_iter().map(|g| self.compute().group_rules(g)).collect();
         let shared = groups.iter().flat_map(|rules| rules.keys()).filter(|(_, key)| about(key));
         let mut switches = own.keys().chain(shared).map(|(switch, _)| *switch);
-        switches.find(|s| crate::live::connected(&self.net.live, &self.cx.site.topology, *s).is_none())
-    }
-}
-
-impl<'a> ComputeRef<'a> {
-    pub(crate) fn groups_of(self, vm: VmId) -> Vec<GroupId> {
-        self.compute.groups.iter().filter(|(_, g)| g.members.contains(&vm)).map(|(id, _)| *id).collect()
+        switches.find(|s| topology_state::connected(&self.net.live, &self.cx.site.topology, *s).is_none())
     }
 }

@@ -2,7 +2,7 @@
 //! [`Policy`] is the four of them beside the allocation policy. One of your own is a few lines:
 //!
 //! ```
-//! use tandem_core::migration::{Candidate, Hot, View, Which};
+//! use tandem_core::migration::policies::{Candidate, Hot, View, Which};
 //! use tandem_core::policy::BestFit;
 //! use tandem_core::{Core, Policy};
 //! use tandem_model::{PersistedState, Time, site};
@@ -25,30 +25,29 @@
 //!
 //! A policy only says what it would like: the core moves nothing to a server without room, out of service or that would get hot by it.
 
-use super::hotspot::Place;
-use super::view::LoadView;
-
-use crate::inventory::Inventory;
-use crate::policy::{AllocationPolicy, ServerView};
-use crate::services::MigrationRef;
-
+use crate::compute::ComputeRef;
+use crate::compute::host_load::LoadView;
+use crate::compute::inventory::Inventory;
+use crate::migration::trend::ahead;
+use crate::policy::allocation::{AllocationPolicy, ServerView};
+use serde::{Deserialize, Serialize};
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 
 /// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the moves so far.
 pub struct View<'a> {
-    pub(super) core: MigrationRef<'a>,
-    pub(super) inventory: &'a Inventory,
+    pub(crate) compute: ComputeRef<'a>,
+    pub(crate) inventory: &'a Inventory,
 }
 
 impl<'a> View<'a> {
     /// Now.
     pub fn now(&self) -> Time {
-        self.core.cx.now
+        self.compute.cx.now
     }
 
     /// The site: topology and configuration.
     pub fn site(&self) -> &'a Site {
-        &self.core.cx.site
+        &self.compute.cx.site
     }
 
     /// All servers with what is reserved on them, in order of id.
@@ -63,22 +62,22 @@ impl<'a> View<'a> {
 
     /// What a server uses, as its hypervisor measures it.
     pub fn server_load(&self, server: ServerId) -> Option<LoadView> {
-        self.core.compute().server_load(server)
+        self.compute.server_load(server)
     }
 
     /// All VMs, in order of id, where they are now.
     pub fn vms(&self) -> impl Iterator<Item = &'a VmRecord> {
-        self.core.compute().vms()
+        self.compute.vms()
     }
 
     /// What a VM uses, as its hypervisor measures it.
     pub fn vm_load(&self, vm: VmId) -> Option<LoadView> {
-        self.core.compute().vm_load(vm)
+        self.compute.vm_load(vm)
     }
 
     /// Measured over capacity, the busier direction.
     pub fn link_ratio(&self, link: LinkId) -> f64 {
-        self.core.net.links.ratio(link)
+        self.compute.net.links.ratio(link)
     }
 }
 
@@ -198,7 +197,7 @@ impl When for OverThreshold {
             return Heat::Hot;
         }
         let full = watched.samples.len() >= cfg.of as usize;
-        let ahead = super::hotspot::ahead(watched.samples, cfg.horizon).filter(|_| full);
+        let ahead = ahead(watched.samples, cfg.horizon).filter(|_| full);
         let wanted = if watched.so_far == Heat::Expected { cool } else { watched.threshold };
         if ahead.is_some_and(|ratio| ratio > wanted) { Heat::Expected } else { Heat::Cool }
     }
@@ -278,4 +277,14 @@ pub(crate) struct Parts {
     pub(crate) which: Box<dyn Which>,
     pub(crate) place: Box<dyn Where>,
     pub(crate) path: Box<dyn ByPath>,
+}
+
+/// What can be hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A server.
+    Server(ServerId),
+    /// A link.
+    Link(LinkId),
 }

@@ -5,26 +5,29 @@
 //! the cap goes down when others load a link of the path, and up by steps of 50 Mbit/s a round (Clark et al., NSDI 2005, section 5.3)
 //! when the VM dirties its memory nearly as fast, as far as the path has room.
 
-use super::state::Rounds;
-use crate::rules::{RuleSet, between, compile};
-use crate::services::{MigrationMut, MigrationRef};
-use tandem_model::paths::{self, Path};
+use crate::compute::moves::Rounds;
+use crate::migration::{MigrationMut, MigrationRef, policies};
+use crate::network::path_tree;
+use crate::rules::desired::RuleSet;
+use crate::rules::owners::transfer_owner;
+use crate::rules::{building_blocks, pairwise, transactions};
+use tandem_model::paths::Path;
 use tandem_model::{
-    BitRate, Bytes, ClassId, Cookie, Effect, Hop, MigrationId, MigrationMode, NodeId, Owner, Phase, Progress,
-    ServerId,
+    BitRate, Bytes, ClassId, Cookie, Effect, Hop, MigrationId, MigrationMode, NodeId, Phase, Progress,
+    ServerId, paths,
 };
 
 /// Clark's step.
-const STEP: BitRate = BitRate::mbit(50);
+pub(crate) const STEP: BitRate = BitRate::mbit(50);
 
 /// No cap is lower: a transfer that stands still would only hold its place.
-const LEAST: BitRate = BitRate::mbit(1);
+pub(crate) const LEAST: BitRate = BitRate::mbit(1);
 
 /// So many shortest paths are looked at.
-const PATHS: usize = 64;
+pub(crate) const PATHS: usize = 64;
 
 /// After so many rounds in a row that did not get smaller, a transfer does not converge.
-const STUCK: u32 = 3;
+pub(crate) const STUCK: u32 = 3;
 
 impl<'a> MigrationRef<'a> {
     /// The class of migrations: the site's, or the one with the smallest share.
@@ -48,7 +51,7 @@ impl<'a> MigrationRef<'a> {
         let others = self.compute.migrations.open.values().filter(|m| Some(m.record.id) != but && !m.settled);
         let known = others.map(|m| &m.record).find_map(|r| match (r.from.server, r.to.server) {
             (a, b) if (a, b) == (from, to) => Some(r.path.clone()),
-            (a, b) if (b, a) == (from, to) => Some(super::fork::reversed(&r.path)),
+            (a, b) if (b, a) == (from, to) => Some(path_tree::reversed(&r.path)),
             _ => None,
         });
         // A broken one is mended by the first of them that looks.
@@ -69,11 +72,11 @@ impl<'a> MigrationRef<'a> {
                 && self.net.live.path_is_attended(&self.net.links, &[hop])
         };
         let shortest = paths::all_shortest(topology, a, b, PATHS, usable);
-        let view = super::View { core: self, inventory: &self.compute.inventory };
+        let view = policies::View { compute: self.compute(), inventory: &self.compute.inventory };
         self.best_way(&view, &self.net.links, shortest.into_iter())
     }
 
-    fn free_on(self, path: &[Hop]) -> Option<BitRate> {
+    pub(crate) fn free_on(self, path: &[Hop]) -> Option<BitRate> {
         path.iter()
             .map(|hop| self.net.links.residual(*hop))
             .try_fold(BitRate(u64::MAX), |least, left| Some(least.min(left?)))
@@ -84,10 +87,10 @@ impl<'a> MigrationRef<'a> {
         let Some(m) = self.compute.migrations.open.get(&id).filter(|m| !m.settled) else {
             return RuleSet::new();
         };
-        let marking = compile::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
+        let marking = building_blocks::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
         let cookie = Cookie::new(transfer_owner(id), 0);
         let ends = (m.record.from.server, m.record.to.server);
-        between::migration(marking, ends, &m.record.path, self.migration_class(), cookie)
+        pairwise::migration(marking, ends, &m.record.path, self.migration_class(), cookie)
     }
 }
 
@@ -100,7 +103,7 @@ impl MigrationMut<'_> {
             if self.rules.desired.of(transfer_owner(id)).is_some() {
                 let rules = self.migration().transfer_rules(id);
                 let (_, differences) = self.rules.desired.replace(transfer_owner(id), rules);
-                self.compute_mut().start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
+                self.compute_mut().start_change(transactions::Purpose::Upkeep, differences, &[]);
             }
         }
     }
@@ -118,10 +121,10 @@ impl MigrationMut<'_> {
         self.set_transfer_rate(id, path, rate.max(BitRate(1)));
         let rules = self.migration().transfer_rules(id);
         let (_, differences) = self.rules.desired.replace(transfer_owner(id), rules);
-        self.compute_mut().start_change(crate::rules::changes::Purpose::Upkeep, differences, &[]);
+        self.compute_mut().start_change(transactions::Purpose::Upkeep, differences, &[]);
     }
 
-    fn set_transfer_rate(&mut self, id: MigrationId, path: Path, rate: BitRate) {
+    pub(crate) fn set_transfer_rate(&mut self, id: MigrationId, path: Path, rate: BitRate) {
         let Some(m) = self.compute.migrations.open.get(&id) else { return };
         let (changed, ordered) = (m.record.rate != rate, m.ordered);
         self.reserve_transfer(id, path, rate);
@@ -177,9 +180,4 @@ impl MigrationMut<'_> {
             self.undo_move(id, &why);
         }
     }
-}
-
-/// The owner of the rules of a migration's own traffic.
-pub(crate) fn transfer_owner(id: MigrationId) -> Owner {
-    Owner::Migration(id.0 as u32)
 }

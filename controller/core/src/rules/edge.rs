@@ -11,8 +11,8 @@
 //! an IP address do not even enter. A server's address reaches no VM: what comes from inside is delivered to servers and, by
 //! rules of their own, to members of one's group.
 
-use super::compile::{Marking, ip, rule, source, target};
-use crate::live::is_openflow;
+use crate::network::topology_state::is_openflow;
+use crate::rules::building_blocks::{Marking, ip, rule, source, target};
 use std::net::Ipv4Addr;
 use tandem_model::site::AddressPlan;
 use tandem_model::{
@@ -22,7 +22,9 @@ use tandem_model::{
 
 /// IP protocol number of UDP, and where DHCP clients and servers are (RFC 2131 section 4.1).
 const UDP: u8 = 17;
+
 const DHCP_CLIENT: u16 = 68;
+
 const DHCP_SERVER: u16 = 67;
 
 /// What is behind a port, legacy switches looked through.

@@ -13,14 +13,16 @@
 //! pair by pair ([`super::between`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table or without metadata.
 //! Those are above labels, and take the same ways.
 
-use super::compile::{Marking, ip, port_on, rule, server_port, source, target};
-use super::{RuleSet, edge};
-use crate::live::is_openflow;
-use crate::routes::Routes;
+use crate::network::attachment::{port_on, server_port};
+use crate::network::routes::Routes;
+use crate::network::topology_state::is_openflow;
+use crate::rules::building_blocks::{Marking, ip, rule, source, target};
+use crate::rules::desired::RuleSet;
+use crate::rules::edge;
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::paths;
 use tandem_model::{
-    Cookie, GroupId, Metadata, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleMatch, SwitchId, VmRecord,
+    Cookie, GroupId, Metadata, NodeId, Owner, PortNo, Prefix, Rule, RuleAction, RuleMatch, SwitchId,
+    VmRecord, paths,
 };
 
 /// Groups of so many members have rules pair by pair: by labels they would have more.
@@ -31,6 +33,7 @@ const SLOTS: usize = 2;
 
 /// The bits of a group's number in a label. Labels stay below 2^53, which JSON numbers are exact to.
 const SLOT_BITS: u32 = 24;
+
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
 /// Says that a packet was labelled by the port that it came in by.

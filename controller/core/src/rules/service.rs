@@ -1,15 +1,15 @@
 //! How changes of rules are begun and confirmed: the service of rules, for those that come after it.
 
-use crate::live::connected;
-use crate::rules::Difference;
-use crate::rules::changes::{Late, Outcome, Present, Purpose};
-use crate::services::{ComputeMut, RulesMut};
+use crate::network::topology_state::connected;
+use crate::rules::RulesMut;
+use crate::rules::desired::Difference;
+use crate::rules::transactions::{Late, Outcome, Present, Purpose};
 use std::collections::BTreeMap;
 use tandem_model::{Dpid, Level, SwitchId, TxnId};
 
 impl RulesMut<'_> {
     /// Begins a change; returns how it ended if there was nothing to send.
-    fn start(
+    pub(crate) fn start(
         &mut self,
         purpose: Purpose,
         differences: BTreeMap<SwitchId, Difference>,
@@ -55,28 +55,5 @@ impl RulesMut<'_> {
         let connected = |s: SwitchId| connected(live, topology, s);
         let present = Present { connected: &connected, desired: &self.rules.desired };
         self.rules.changes.resume(&present, &mut self.cx.effects);
-    }
-}
-
-impl ComputeMut<'_> {
-    /// Sends a change's first steps and deals with it at once if there was nothing to send.
-    pub(crate) fn start_change(
-        &mut self,
-        purpose: Purpose,
-        differences: BTreeMap<SwitchId, Difference>,
-        entry: &[SwitchId],
-    ) {
-        self.start_ordered(purpose, differences, &|switch, _| entry.contains(&switch));
-    }
-
-    /// The same where it is said rule by rule which ones are late.
-    pub(crate) fn start_ordered(
-        &mut self,
-        purpose: Purpose,
-        differences: BTreeMap<SwitchId, Difference>,
-        late: Late<'_>,
-    ) {
-        let outcome = self.rules_mut().start(purpose, differences, late);
-        outcome.into_iter().for_each(|o| self.on_outcome(o));
     }
 }

@@ -6,8 +6,10 @@ use crate::plans::planned;
 use crate::world::{World, read};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tandem_core::migration::{MoveState, PlanView, View, Where};
-use tandem_core::{Core, Policy, policy::BestFit};
+use tandem_core::migration::policies::{View, Where};
+use tandem_core::migration::views::{MoveState, PlanView};
+use tandem_core::policy::BestFit;
+use tandem_core::{Core, Policy};
 use tandem_model::{
     BitRate, Effect, Event, LinkId, MigrationId, MoveOptions, PersistedState, PlanGoal, PlanId, PortCounters,
     PortSample, Request, Resources, Response, ServerId, Site, VmId,

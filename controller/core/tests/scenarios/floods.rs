@@ -118,7 +118,7 @@ fn invented_senders_have_a_bound() {
     }
     assert!(published <= 64, "{published} pages");
     let hosts = world.core.snapshot().hosts.len();
-    assert_eq!(hosts, declared + tandem_core::hosts::STRANGERS_PER_PORT);
+    assert_eq!(hosts, declared + tandem_core::network::host_tracker::STRANGERS_PER_PORT);
     assert!(world.notices().len() <= 6, "{:?}", world.notices());
     assert!(world.log.len() <= 6 + 2 * hosts, "{} effects", world.log.len());
     world.forget();

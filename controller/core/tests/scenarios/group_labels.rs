@@ -32,7 +32,8 @@ fn between(world: &World, a: &VmRecord, b: &VmRecord) -> Vec<Fate> {
 pub(crate) fn assert_exact(world: &World, what: &str) {
     let (vms, mates) = (vms(world), mates(world));
     for a in &vms {
-        let (edge, _) = tandem_core::rules::compile::server_port(&world.site.topology, a).expect("an edge");
+        let (edge, _) =
+            tandem_core::network::attachment::server_port(&world.site.topology, a).expect("an edge");
         for b in vms.iter().filter(|b| b.id != a.id) {
             let wanted = match mates.contains(&(a.id, b.id)) {
                 true => Fate::At(NodeId::Server(b.server)),
@@ -349,7 +350,7 @@ fn a_switch_without_metadata_gets_pairs() {
     let members: Vec<VmRecord> = (0..6).map(|_| world.vm()).collect();
     let addresses: Vec<_> = members.iter().map(|v| v.address).collect();
     let topology = &world.site.topology;
-    let (odd, _) = tandem_core::rules::compile::server_port(topology, &members[2]).expect("an edge");
+    let (odd, _) = tandem_core::network::attachment::server_port(topology, &members[2]).expect("an edge");
     let (dpid, name) =
         (topology.switches[odd.0 as usize].dpid, topology.switches[odd.0 as usize].name.clone());
     let has_metadata = |rules: &[Rule]| {

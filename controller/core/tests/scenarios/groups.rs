@@ -224,7 +224,7 @@ fn a_groups_rules_follow_a_member_to_another_uplink() {
         let vms: Vec<VmRecord> = (0..count).map(|_| world.vm()).collect();
         group(&mut world, &vms.iter().collect::<Vec<_>>());
         let edge = |world: &World, vm: &VmRecord| {
-            tandem_core::rules::compile::server_port(&world.site.topology, vm).map(|(switch, _)| switch)
+            tandem_core::network::attachment::server_port(&world.site.topology, vm).map(|(switch, _)| switch)
         };
         let before = edge(&world, &vms[0]);
         let other = if before == Some(world.switch("edge1")) { "edge2" } else { "edge1" };

@@ -376,7 +376,7 @@ fn recorded() -> String {
     world.ask_vm();
     world.wait(Duration::from_secs(3));
     let mut out = Vec::new();
-    let mut recording = tandem_core::recording::Recording::new(&mut out, &world.header).expect("memory");
+    let mut recording = tandem_core::record_replay::Recording::new(&mut out, &world.header).expect("memory");
     for line in &world.lines {
         recording.line(line.now, &line.event, &line.effects).expect("memory");
     }
@@ -391,7 +391,7 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..4),
     ) {
         let whole = recorded();
-        prop_assert!(tandem_core::recording::replay(whole.as_bytes()).is_ok());
+        prop_assert!(tandem_core::record_replay::replay(whole.as_bytes()).is_ok());
         let mut bytes = whole.into_bytes();
         for (at, how, byte) in changes {
             let digits: Vec<usize> =
@@ -405,7 +405,7 @@ proptest! {
                 _ => bytes.truncate(at),
             }
         }
-        if let Err(why) = tandem_core::recording::replay(&bytes[..]) {
+        if let Err(why) = tandem_core::record_replay::replay(&bytes[..]) {
             prop_assert!(!why.to_string().is_empty());
         }
     }

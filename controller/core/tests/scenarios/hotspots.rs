@@ -3,8 +3,9 @@
 use crate::loads::{Meters, with_vms};
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
-use tandem_core::migration::{Heat, View, Watched, When};
-use tandem_core::{Core, Policy, policy::BestFit};
+use tandem_core::migration::policies::{Heat, View, Watched, When};
+use tandem_core::policy::BestFit;
+use tandem_core::{Core, Policy};
 use tandem_model::{
     BitRate, Event, MoveOptions, PersistedState, PlanGoal, PortCounters, PortSample, Resource, Resources,
     ServerId, Site, VmId,

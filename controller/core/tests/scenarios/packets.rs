@@ -5,8 +5,8 @@ use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use tandem_core::rules::compile::STEP;
-use tandem_core::rules::flatten::flatten;
+use tandem_core::rules::building_blocks::STEP;
+use tandem_core::rules::one_table::flatten;
 use tandem_model::{
     Cookie, ETH_ARP, ETH_IPV4, LinkId, Mac, Metadata, NodeId, Owner, PortNo, Prefix, Rule, RuleAction,
     RuleKey, RuleMatch, SwitchId, VlanTag, VmRecord,

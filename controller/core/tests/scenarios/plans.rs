@@ -3,7 +3,8 @@
 use crate::loads::{placed, with_vms};
 use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
-use tandem_core::migration::{Considered, precopy::predict};
+use tandem_core::migration::precopy::predict;
+use tandem_core::migration::rebalance::Considered;
 use tandem_model::{
     BitRate, Bytes, Cause, MigrationId, MigrationMode, MigrationRecord, MoveOptions, Phase, Place, Plan,
     PlanGoal, PlanId, Request, Resources, Response, ServerId, Site, StoreOp, VmId,

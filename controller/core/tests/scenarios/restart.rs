@@ -2,7 +2,7 @@
 
 use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
-use tandem_core::recording::{Recording, ReplayError, replay};
+use tandem_core::record_replay::{Recording, ReplayError, replay};
 use tandem_model::{Effect, Event, GroupId, PersistedState, Request, Resources, ServerId, VmId, VmState};
 
 /// A second core on the store of the first: it wants the very same rules, so nothing that runs is disturbed; and it gives nothing

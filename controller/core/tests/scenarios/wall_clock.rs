@@ -2,7 +2,7 @@
 
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
-use tandem_core::recording::replay;
+use tandem_core::record_replay::replay;
 use tandem_model::{Effect, Event, PersistedState, StoreOp, Time, VmId, VmRecord, VmState};
 
 const SECOND: i64 = 1_000_000_000;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::Core;
-use tandem_core::recording::{Header, Line};
+use tandem_core::record_replay::{Header, Line};
 use tandem_model::{
     DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules, LinkId, Mac,
     NodeId, Notice, Owner, PersistedState, PortInfo, PortNo, Request, RequestId, Resources, Response, Rule,

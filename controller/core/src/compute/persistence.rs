@@ -1,0 +1,45 @@
+//! How something is handed to the store.
+
+use crate::compute::ComputeMut;
+use crate::compute::pending_writes::StoreWait;
+use crate::compute::vm::Vm;
+use crate::stored_item::Kept;
+use tandem_model::{Effect, StoreId, StoreOp, VmState};
+
+impl ComputeMut<'_> {
+    /// Writes something as it is now, or that it is gone; as often as it takes.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        let record = match kept {
+            // A VM on its way out is removed by whoever waits for that.
+            Kept::Vm(id) => {
+                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
+                self.compute
+                    .vms
+                    .get(&id)
+                    .filter(stays)
+                    .map(|v| StoreOp::PutVm { vm: Box::new(v.record.clone()) })
+            }
+            Kept::Group(id) => Some(match self.compute.groups.get(&id) {
+                Some(group) => StoreOp::PutGroup { group: group.clone() },
+                None => StoreOp::RemoveGroup { group: id },
+            }),
+            Kept::Port(switch, port) => Some(match self.net.ports.get(switch, port) {
+                Some(port) => StoreOp::PutPort { port },
+                None => StoreOp::RemovePort { switch, port },
+            }),
+        };
+        if let Some(record) = record {
+            self.store(record, StoreWait::Updated(kept));
+        }
+    }
+}
+
+impl ComputeMut<'_> {
+    /// Asks the store to write something; what follows is decided when it has.
+    pub(crate) fn store(&mut self, op: StoreOp, wait: StoreWait) {
+        self.compute.last_store += 1;
+        let id = StoreId(self.compute.last_store);
+        self.compute.stores.insert(id, wait);
+        self.cx.effects.push(Effect::Store { id, op });
+    }
+}

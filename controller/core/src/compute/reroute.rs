@@ -1,0 +1,88 @@
+//! Other paths for a running VM.
+
+use crate::compute::ComputeMut;
+use crate::network::attachment;
+use crate::network::paths::NO_WAY;
+use crate::network::place::Placement;
+use crate::rules::transactions::Purpose;
+use crate::stored_item::Kept;
+use tandem_model::{BitRate, Effect, Level, VmId, VmRecord, VmState};
+
+impl ComputeMut<'_> {
+    /// The groups of a VM that was as `before` have it at another port if it has another uplink now. Where all are looked at, all groups are too.
+    pub(crate) fn groups_follow(&mut self, before: &VmRecord) {
+        if self.compute.vms.get(&before.id).is_some_and(|v| v.record.uplink != before.uplink) {
+            self.compute().groups_of(before.id).into_iter().for_each(|group| self.refresh_group(group));
+        }
+    }
+
+    pub(crate) fn reroute(&mut self, id: VmId, record: &VmRecord) {
+        let request = record.request.clone();
+        let old = Placement::of(record);
+        self.release(&old, &request);
+        let net = request.resources.net;
+        let found = self.network().way(record, net).map(|p| (p, true)).or_else(|| {
+            // No path has room: any live one is better than none.
+            self.network().way(record, BitRate(0)).map(|p| (p, false))
+        });
+        let Some((new, has_room)) = found else {
+            self.reserve(&old, &request);
+            return self.cut(id, NO_WAY);
+        };
+        let (level, text) = if has_room {
+            (Level::Info, format!("{id} ({}) has another path", record.address))
+        } else {
+            let text =
+                format!("{id} ({}) has another path, but its links have no room for {net}", record.address);
+            (Level::Warning, text)
+        };
+        self.take_way(id, &old, new, (level, "vm-rerouted", text));
+    }
+
+    /// Puts a VM on another way, in the books and in the switches. What it had is released already.
+    pub(crate) fn take_way(
+        &mut self,
+        id: VmId,
+        old: &Placement,
+        new: Placement,
+        (level, kind, text): (Level, &str, String),
+    ) {
+        let Some(request) = self.compute.vms.get(&id).map(|v| v.record.request.clone()) else { return };
+        self.reserve(&new, &request);
+        let moved_uplink = new.uplink != old.uplink;
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
+        vm.generation = vm.generation.wrapping_add(1);
+        vm.record.uplink = new.uplink;
+        (vm.record.path_up, vm.record.path_down) = (new.path_up, new.path_down);
+        if matches!(vm.record.state, VmState::Cut { .. }) {
+            vm.record.state = VmState::Running;
+        }
+        let record = vm.record.clone();
+        self.compute.counters.rerouted += 1;
+        self.cx.dirty.vms = true;
+        if moved_uplink && let Some(uplink_port) = self.network().server_side_port(&record) {
+            self.cx.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
+            self.tag_vm(id);
+            let at = attachment::server_port(&self.cx.site.topology, &record).into_iter().collect();
+            self.net.hosts.move_to(record.address, at);
+        }
+        self.install(id, Purpose::VmMove(id));
+        if record.path_down.first() != old.path_down.first() {
+            self.announce(id);
+        }
+        self.cx.notice(level, kind, text);
+        self.keep(Kept::Vm(id));
+    }
+
+    /// A running VM has no path: it stays where it is, and is tried again with every change of the topology.
+    pub(crate) fn cut(&mut self, id: VmId, why: &str) {
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
+        if vm.record.state != VmState::Running {
+            return;
+        }
+        vm.record.state = VmState::Cut { why: why.to_owned() };
+        let address = vm.record.address;
+        self.cx.dirty.vms = true;
+        self.cx.notice(Level::Error, "vm-cut", format!("{id} ({address}) is cut off: {why}"));
+    }
+}

@@ -1,0 +1,116 @@
+//! What follows when a switch comes or goes, or the topology changes: rules, paths, groups.
+
+use crate::migration::MigrationMut;
+use crate::network::port_damping::MORE_PORTS;
+use crate::network::topology_state::Sync;
+use crate::rules::compile;
+use crate::rules::transactions::Purpose;
+use crate::timers::Timer;
+use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SwitchCaps, SwitchId};
+
+impl MigrationMut<'_> {
+    pub(crate) fn on_switch_up(&mut self, dpid: Dpid, ports: Vec<PortInfo>, caps: SwitchCaps) {
+        let Some(id) = self.net.live.id(dpid) else {
+            let text = format!(
+                "switch {dpid} ({}) is not in the site file; it gets no rules. Add it, or disconnect it",
+                caps.peer
+            );
+            self.net.live.unknown_mut().insert(dpid, caps);
+            self.cx.dirty.switches = true;
+            if self.net.live.is_to_be_said(dpid) {
+                self.cx.notice(Level::Warning, "switch-unknown", text);
+            }
+            return;
+        };
+        for port in self.net.damping.forget_switch(id) {
+            self.cx.timers.cancel(Timer::PortSettled(id, port));
+        }
+        let declared = self.cx.site.topology.ports(NodeId::Switch(id)).len();
+        let two_tables = caps.version != "1.0" && caps.tables >= 2;
+        // One that has refused metadata is asked again when it is another one, or has another version.
+        let what = |c: &SwitchCaps| (c.version.clone(), c.tables, c.description.clone());
+        let before = self.net.live.switch(id).and_then(|s| s.caps.as_ref()).map(what);
+        let metadata = !two_tables || before != Some(what(&caps)) || self.rules.desired.has_metadata(id);
+        let (now, again) = (self.cx.now, self.net.live.switch(id).is_some_and(|s| s.connected));
+        if let Some(switch) = self.net.live.switch_mut(id) {
+            switch.connected = true;
+            switch.dead = false;
+            switch.since = now;
+            switch.caps = Some(caps);
+            switch.ports = ports.into_iter().map(|p| (p.port, p)).collect();
+            switch.most_ports = switch.ports.len().max(declared) + MORE_PORTS;
+        }
+        self.net.statistics.forget_switch(id);
+        // A second connection without a goodbye of the first: whatever was asked on the first is void.
+        if again {
+            self.abandon(id);
+        }
+        let name = self.network().switch_name(dpid);
+        self.cx.notice(Level::Info, "switch-up", format!("{name} is connected"));
+        let txn = self.rules.changes.next_txn();
+        if let Some(switch) = self.net.live.switch_mut(id) {
+            switch.sync = (Sync::UnderWay, Some(txn));
+        }
+        if self.rules.desired.set_abilities(id, two_tables, metadata) {
+            self.compute_mut().on_tables_changed(id);
+        }
+        let rules = self.rules.desired.all(id);
+        let leave = self.compute_mut().leave_at_sync(id);
+        self.cx.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
+        self.compute_mut().tell_ports(id, dpid);
+        self.cx.dirty.rules(id);
+        self.cx.dirty.switches = true;
+        let changed = self.network_mut().links_of_switch_changed(id);
+        self.settle();
+        if !changed {
+            // No link changed, but a way over this switch counts only while the switch is attended.
+            self.reroute_cut();
+        }
+        self.compute_mut().return_to_pins();
+        self.network_mut().probe_hosts_at(id);
+    }
+
+    /// After some link came or went: new default routes, and other paths for the VMs that need them.
+    pub(crate) fn topology_changed(&mut self) {
+        let site = self.cx.site.clone();
+        self.net.routes.recompute(&site.topology, &self.net.links);
+        let plan = compile::plan(&site, &self.net.routes, self.rules.classes.queues());
+        let (_, differences) = self.rules.desired.replace(tandem_model::Owner::Fabric, plan);
+        self.compute_mut().start_change(Purpose::Upkeep, differences, &[]);
+        self.reroute_all();
+        self.compute_mut().serve_strays();
+        self.compute_mut().refresh_groups();
+        self.cx.dirty.links = true;
+    }
+}
+
+impl MigrationMut<'_> {
+    pub(crate) fn on_switch_down(&mut self, dpid: Dpid, why: &str) {
+        let Some(id) = self.net.live.id(dpid) else {
+            self.net.live.unknown_mut().remove(&dpid);
+            self.cx.dirty.switches = true;
+            return;
+        };
+        let now = self.cx.now;
+        if let Some(switch) = self.net.live.switch_mut(id) {
+            switch.connected = false;
+            switch.since = now;
+        }
+        self.net.managed.forget_switch(id);
+        self.cx.dirty.switches = true;
+        let name = self.network().switch_name(dpid);
+        let text = format!("{name} has lost its connection ({why}); it keeps forwarding by the rules it has");
+        self.cx.notice(Level::Warning, "switch-down", text);
+        self.abandon(id);
+        self.cx.timers.replace(now + self.cx.site.discovery.switch_grace, Timer::SwitchGrace(id));
+        self.network_mut().polled(id);
+    }
+
+    /// What was asked of a switch on a connection that has ended is void.
+    pub(crate) fn abandon(&mut self, id: SwitchId) {
+        let outcomes = self.rules_mut().switch_gone(id);
+        outcomes.into_iter().for_each(|o| self.compute_mut().on_outcome(o));
+        self.settle();
+        self.rules_mut().resume_changes();
+    }
+}
