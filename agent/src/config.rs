@@ -5,17 +5,18 @@
 //! controller = "tcp:10.0.0.1:6655"             # or unix:PATH on one machine
 //! state = "/var/lib/tandem-agent"               # certificate, last desired state
 //! control = "/run/tandem-agent/control.sock"    # for `tandem-agent status`
-//! group = "tandem"                              # who may use that besides root and the agent's own user; left out: nobody
+//! group = "tandem"  # who may use that besides root and the agent's own user; left out: nobody
 //! [ovs]
 //! database = "/run/openvswitch/db.sock"
 //! pid_file = "/run/openvswitch/ovs-vswitchd.pid"
 //! datapath = "auto"                             # or kernel, userspace
-//! adopt = false                                 # true: take over bridges of a switch's name that somebody else has made
+//! adopt = false  # true: take over bridges of a switch's name that somebody else has made
 //! adopt_with_gap = false                        # true: also those whose flows are lost by that
 //! [[switch]]
 //! name = "edge1"
-//! datapath = "ovs"                              # or soft: a switch in the agent itself, without Open vSwitch
-//! controllers = ["tcp:10.0.0.1:6653"]           # where its switch finds OpenFlow, if the controller does not say
+//! datapath = "ovs"  # or soft: a switch in the agent itself, without Open vSwitch
+//! # where its switch finds OpenFlow, if the controller does not say
+//! controllers = ["tcp:10.0.0.1:6653"]
 //! [[switch.port]]
 //! number = 1
 //! interface = "eth1"
@@ -26,13 +27,17 @@
 //! [switch.card]
 //! device = "ioctl:nf2c0"                        # or mmap:0000:03:00.0, cosim:SOCKET, model
 //! profile = "openflow-switch"                   # the register map; without, the card is probed
-//! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
+//! transport = "software"  # or card: rules on TCP and UDP ports too, though it errs on fragments
 //! watchdog = true
-//! cpu_ports = true                              # false: hardware only, as a card without its driver is
-//! recover = true                                # false: a data path that has stopped is told, and left to the operator
-//! mute = false                                  # true: after three stops in a minute, the receiver of the port that they seem to come from is off for a while
-//! row_counters = "accumulate"                   # or clear-on-read, as behind a simulation; without, as the profile says
-//! clock = "real"                                # or card: idle time-outs go by the card's seconds, for a simulation that is slow
+//! cpu_ports = true  # false: hardware only, as a card without its driver is
+//! recover = true  # false: a data path that has stopped is reported, and left to the operator
+//! # true: after three stops in a minute, the receiver of the port that they seem to come from is
+//! # off for a while
+//! mute = false
+//! # or clear-on-read, as behind a simulation; without, as the profile says
+//! row_counters = "accumulate"
+//! # or card: idle time-outs go by the card's seconds, for a simulation that is slow
+//! clock = "real"
 //! [[switch.port]]
 //! number = 1
 //! interface = "nf2c0"
@@ -47,7 +52,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tandem_model::DatapathKind;
 
-/// See the module.
+/// The configuration of an agent, as agent.toml has it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

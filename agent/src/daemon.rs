@@ -1,5 +1,5 @@
-//! The agent as a daemon: it applies what was applied last, serves its control socket, keeps a session with
-//! its controller, and ends by a signal.
+//! The agent as a daemon: it applies what was applied last, serves its control socket, keeps a
+//! session with its controller, and ends by a signal.
 
 use crate::config::Config;
 use crate::control::{self, Status, note, note_applied};
@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Runs until SIGTERM or SIGINT, or until the worker has ended. What was applied stays.
 ///
 /// # Errors
-/// When a socket cannot be had, or the worker has ended: whoever supervises the agent is to start it again.
+/// When a socket cannot be had, or the worker has ended: whoever supervises the agent is to start
+/// it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let peers = local_socket::peers(config.group.as_deref())?;
     let listener = control::listen(&config.control, config.group.as_deref()).await?;

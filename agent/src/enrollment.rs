@@ -1,5 +1,5 @@
-//! Certificates: how an agent gets its first one by a token, shows it, and renews it before it expires. The private key is made here and
-//! never leaves the host.
+//! Certificates: how an agent gets its first one by a token, shows it, and renews it before it
+//! expires. The private key is made here and never leaves the host.
 
 use crate::config::Config;
 use anyhow::{Context, bail};
@@ -80,7 +80,7 @@ fn deepest(config: &Config, error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What to do about it, in words to be added.
+/// What to do about it, as text to be added.
 fn advice(config: &Config, text: &str) -> String {
     let token = format!("tandem agent token {}", config.name);
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
@@ -102,7 +102,8 @@ fn advice(config: &Config, text: &str) -> String {
     }
 }
 
-/// A controller that refuses a certificate may have closed the connection before its reason is read (TLS 1.3 has no answer in between).
+/// A controller that refuses a certificate may have closed the connection before its reason is read
+/// (TLS 1.3 has no answer in between).
 fn own_has_expired(config: &Config) -> bool {
     let Ok(pem) = std::fs::read_to_string(config.state.join(OWN)) else { return false };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -137,8 +138,8 @@ fn request() -> anyhow::Result<(String, Vec<u8>)> {
     Ok((key.serialize_pem(), request.der().to_vec()))
 }
 
-/// Written beside, all of them, then moved over, the key first and the certificate last. Who is killed between the two has a new key and
-/// an old certificate: [`finish`] ends that.
+/// Written beside, all of them, then moved over, the key first and the certificate last. Who is
+/// killed between the two has a new key and an old certificate: [`finish`] ends that.
 fn keep(state: &Path, key: &str, certificate: &wire::Certificate) -> anyhow::Result<()> {
     std::fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
     let files =
@@ -184,7 +185,8 @@ fn is_due(pem: &str, now: i64) -> anyhow::Result<bool> {
     Ok(until.saturating_sub(now) < until.saturating_sub(from) / 3)
 }
 
-/// Renews the certificate if it is time. A failure is said and tried again later: there is a third of its life left for that.
+/// Renews the certificate if it is time. A failure is said and tried again later: there is a third
+/// of its life left for that.
 pub async fn renew_if_due(config: &Config, channel: &Channel) {
     if let Err(error) = renew(config, channel).await {
         tracing::warn!("the certificate could not be renewed, trying again later: {error:#}");
@@ -212,7 +214,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A kill at each place between the writes and the moves leaves a pair that belongs together once the next start has looked.
+    /// A kill at each place between the writes and the moves leaves a pair that belongs together
+    /// once the next start has looked.
     #[test]
     fn whoever_is_killed_while_keeping_a_certificate_has_a_whole_pair() {
         let files = [KEY, AUTHORITY, OWN];
@@ -262,7 +265,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The file is the agent's own, but a disk may have written anything, and a controller sends what is kept there.
+        /// The file is the agent's own, but a disk may have written anything, and a controller
+        /// sends what is kept there.
         #[test]
         fn any_file_is_a_certificate_with_a_time_to_renew_or_an_error(
             from in 1950i32..2100,

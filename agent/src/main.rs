@@ -18,10 +18,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants, and reports what is there.
+/// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants,
+/// and reports what is there.
 ///
-/// Without a verb it runs until SIGTERM; what it made stays. A first look at a host: `tandem-agent doctor`. Without a controller:
-/// `tandem-agent apply desired.toml`.
+/// Without a verb it runs until SIGTERM; what it made stays. A first look at a host:
+/// `tandem-agent doctor`. Without a controller: `tandem-agent apply desired.toml`.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-agent", version)]
 struct Cli {
@@ -51,17 +52,20 @@ enum Verb {
         #[arg(long)]
         watch: bool,
     },
-    /// The flows of the switches that live in the running agent (datapath `soft`), and where each flow lives.
+    /// The flows of the switches that live in the running agent (datapath `soft`), and where each
+    /// flow lives.
     Flows {
         /// Only this switch's.
         switch: Option<String>,
     },
-    /// Make this host what a file says, without a controller. A bridge that somebody else has made is taken over with `--adopt` only, and
-    /// without a lost packet when it has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
+    /// Make this host what a file says, without a controller. A bridge that somebody else has made
+    /// is taken over with `--adopt` only, and without a lost packet when it has a controller;
+    /// otherwise its forwarding stops for a moment, which is asked for before and measured.
     Apply {
         /// See the documentation of `desired.toml`.
         file: PathBuf,
-        /// Take over bridges of the switches' names that somebody else has made; `tandem-agent release` gives them back.
+        /// Take over bridges of the switches' names that somebody else has made;
+        /// `tandem-agent release` gives them back.
         #[arg(long)]
         adopt: bool,
         /// Also those whose forwarding stops by that, without asking.
@@ -70,14 +74,17 @@ enum Verb {
     },
     /// What is there, without a running agent.
     Report,
-    /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to mend; changes nothing.
+    /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to
+    /// mend; changes nothing.
     Doctor,
-    /// Give every bridge and queueing back as it was found. Stop the agent before (`systemctl stop tandem-agent`).
+    /// Give every bridge and queueing back as it was found. Stop the agent before
+    /// (`systemctl stop tandem-agent`).
     Release,
 }
 
 fn main() -> ExitCode {
-    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a size that an agent does without.
+    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a
+    // size that an agent does without.
     let words = std::env::var("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     let filter: Targets = words.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let output = tracing_subscriber::fmt::layer()

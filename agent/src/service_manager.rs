@@ -1,5 +1,5 @@
-//! What systemd is told of this process (sd_notify(3)): that it is ready, and that it is alive.
-//! Without `NOTIFY_SOCKET` in the environment nothing is told to anybody.
+//! Notifies systemd (sd_notify(3)) that this process is ready, and that it is alive.
+//! Without `NOTIFY_SOCKET` in the environment nobody is notified.
 
 use crate::worker::Worker;
 use sd_notify::NotifyState;
@@ -16,8 +16,8 @@ pub(crate) fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// Shows the watchdog that the worker answers, twice in each of its periods, for as long as it does. Without
-/// a watchdog (`WatchdogSec=` of the unit) this waits for ever.
+/// Shows the watchdog that the worker answers, twice in each of its periods, for as long as it
+/// does. Without a watchdog (`WatchdogSec=` of the unit) this waits for ever.
 pub(crate) async fn keep_alive(worker: &Worker) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     // A worker that is stuck answers late or never, and systemd starts the agent again.

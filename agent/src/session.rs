@@ -1,5 +1,6 @@
-//! The connection to the controller: presents what the host has, applies what comes, reports what is there; and again, with a growing
-//! and uneven pause, when the connection ends. What was applied stays.
+//! The connection to the controller: presents what the host has, applies what comes, reports what
+//! is there; and again, with a growing and uneven pause, when the connection ends. What was applied
+//! stays.
 
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
@@ -24,7 +25,8 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
 /// How long the controller may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Reports that may wait for a controller that does not read: then newer ones are left out until it does.
+/// Reports that may wait for a controller that does not read: then newer ones are left out until it
+/// does.
 const WAITING: usize = 4;
 /// A controller that is silent and does not answer a ping is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -78,7 +80,8 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
                 let (path, whose) = (path.clone(), whose.clone());
                 async move {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    // What it orders is carried out as root: it is to be root's, or this agent's own user's.
+                    // What it orders is carried out as root: it is to be root's, or this agent's
+                    // own user's.
                     crate::local_socket::check_listener(&whose, &stream)?;
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
                 }
@@ -134,7 +137,8 @@ async fn session(
                 }
             }
             _ = tick.tick() => {
-                // A controller that does not read: counters are sums, a later report says all. Notices wait for it in the worker.
+                // A controller that does not read: counters are sums, a later report says all.
+                // Notices wait for it in the worker.
                 let place = match out.try_reserve() {
                     Ok(place) => place,
                     Err(mpsc::error::TrySendError::Full(())) => continue,
@@ -214,7 +218,8 @@ fn hello(config: &Config, presented: &[SwitchCapabilities], generation: u64) -> 
     }
 }
 
-/// Turns what is there into what the controller is told, and says once what somebody should look at.
+/// Turns what is there into what is sent to the controller, and says once what somebody should look
+/// at.
 struct Reporter {
     period: Duration,
     wanted: Desired,
@@ -244,7 +249,8 @@ impl Reporter {
         }
     }
 
-    /// Speeds that are not what they should be. A port that is negotiated down costs days when nobody says so.
+    /// Speeds that are not what they should be. A port that is negotiated down costs days when
+    /// nobody says so.
     fn trouble(&self, switches: &[SwitchReport]) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (switch, wanted) in

@@ -1,5 +1,5 @@
-//! The thread that owns the datapaths: commands come one at a time, so that no two applications meet. Every second it looks whether what
-//! was applied is still so, and puts right what is not.
+//! The thread that owns the datapaths: commands come one at a time, so that no two applications
+//! meet. Every second it looks whether what was applied is still so, and puts right what is not.
 
 use crate::config::Config;
 use crate::datapath::soft::SwitchDump;
@@ -13,11 +13,13 @@ use tokio::sync::{oneshot, watch};
 
 /// How often is looked whether all is still as it was applied.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(1);
-/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in
+/// the log.
 const NOTICES: usize = 64;
 
-/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers there may be at a time (the session,
-/// and one for each line on the control socket) before the next one is told that the agent is busy.
+/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers
+/// there may be at a time (the session, and one for each line on the control socket) before the
+/// next one is refused because the agent is busy.
 const ORDERS: usize = 64;
 
 enum Command {
@@ -40,7 +42,7 @@ enum Command {
 pub struct Reported {
     /// Switches with their ports.
     pub switches: Vec<SwitchReport>,
-    /// What somebody should know, each told once.
+    /// What somebody should know, each reported once.
     pub notices: Vec<Fault>,
 }
 
@@ -69,14 +71,15 @@ struct State {
     datapaths: Datapaths,
     wanted: Desired,
     file: PathBuf,
-    /// What mending could not do, to be told when it changes.
+    /// What mending could not do, to be reported when it changes.
     trouble: Vec<Fault>,
     notices: VecDeque<Fault>,
 }
 
 impl Worker {
-    /// Starts the thread. What was applied last is known from the state folder, so that reports go on after a restart. In
-    /// a daemon it looks every second whether what was applied is still so, and repairs it.
+    /// Starts the thread. What was applied last is known from the state folder, so that reports go
+    /// on after a restart. In a daemon it looks every second whether what was applied is still so,
+    /// and repairs it.
     ///
     /// # Errors
     /// When no thread can be had.
@@ -102,7 +105,8 @@ impl Worker {
                 };
                 match command {
                     Ok(Command::End(reply)) => {
-                        // What was applied stays; switches in this program say good-bye to what is under them.
+                        // What was applied stays; switches in this program say good-bye to what is
+                        // under them.
                         drop(state);
                         let _ = reply.send(());
                         return;
@@ -120,8 +124,9 @@ impl Worker {
         Ok(Worker { orders: sender, alive })
     }
 
-    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes switches what they are to be from then
-    /// on, so whoever runs the agent is to end too, with an error: the next process goes on by what is in the state folder.
+    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes
+    /// switches what they are to be from then on, so whoever runs the agent is to end too, with an
+    /// error: the next process goes on by what is in the state folder.
     pub async fn ended(&self) -> Ended {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
@@ -153,7 +158,8 @@ impl Worker {
         self.ask(Command::Capabilities).await
     }
 
-    /// Switches whose forwarding would stop for a moment if this were applied, each with why. Changes nothing.
+    /// Switches whose forwarding would stop for a moment if this were applied, each with why.
+    /// Changes nothing.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -161,7 +167,8 @@ impl Worker {
         self.ask(|reply| Command::DisruptiveChanges(desired, reply)).await
     }
 
-    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else may be taken over.
+    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else
+    /// may be taken over.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -169,7 +176,8 @@ impl Worker {
         self.ask(|reply| Command::Apply(desired, adopt, reply)).await
     }
 
-    /// Applies what was applied last again: an agent that was killed in the middle of it finishes it so. `None` if there is nothing.
+    /// Applies what was applied last again: an agent that was killed in the middle of it finishes
+    /// it so. `None` if there is nothing.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -209,7 +217,8 @@ impl Worker {
         self.ask(Command::End).await
     }
 
-    /// Gives everything back as it was found, but for what somebody else has changed since, which is returned in words.
+    /// Gives everything back as it was found, but for what somebody else has changed since, which
+    /// is returned as text.
     ///
     /// # Errors
     /// When the worker has ended. Inside: what is left.
@@ -259,7 +268,8 @@ impl State {
     fn apply(&mut self, desired: Desired, adopt: Adopt) -> (ApplyResult, Duration) {
         let start = Instant::now();
         let mut unsaved = None;
-        // Before anything is touched: who is killed in the middle of it finishes it on the next start.
+        // Before anything is touched: who is killed in the middle of it finishes it on the next
+        // start.
         if desired != self.wanted {
             unsaved = save(&self.file, &desired).err();
             self.wanted = desired;

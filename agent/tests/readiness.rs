@@ -1,5 +1,5 @@
-//! The agent notifies its service manager (sd_notify(3)) when it is ready, and shows its watchdog that it
-//! is alive.
+//! The agent notifies its service manager (sd_notify(3)) when it is ready, and shows its watchdog
+//! that it is alive.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

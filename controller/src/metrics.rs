@@ -239,6 +239,11 @@ fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     out.counter("tandem_port_transmit_packets", "Packets out", None, count(|p| p.tx_packets))?;
     out.counter("tandem_port_dropped_packets", "Packets dropped, in and out", None, count(|p| p.dropped))?;
     out.counter("tandem_port_errors", "Errors, in and out", None, count(|p| p.errors))?;
+    let mut plain = |name, help, f| out.counter(name, help, None, count(f));
+    plain("tandem_port_receive_frame_errors", "Frame alignment errors coming in", |p| p.rx_frame_errors)?;
+    plain("tandem_port_receive_overrun_errors", "Overruns coming in", |p| p.rx_overrun_errors)?;
+    plain("tandem_port_receive_crc_errors", "CRC errors coming in", |p| p.rx_crc_errors)?;
+    plain("tandem_port_collisions", "Collisions", |p| p.collisions)?;
     let (rx, tx) = (rate(|p| p.rx), rate(|p| p.tx));
     out.gauge("tandem_port_receive", "Rate in, smoothed by the site's history weight", per_second(), rx)?;
     out.gauge("tandem_port_transmit", "Rate out, smoothed by the site's history weight", per_second(), tx)

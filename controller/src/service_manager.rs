@@ -1,5 +1,5 @@
-//! What systemd is told of the controller (sd_notify(3)): that it is ready, and that it is alive.
-//! Without `NOTIFY_SOCKET` in the environment nothing is told to anybody.
+//! Notifies systemd (sd_notify(3)) that the controller is ready, and that it is alive.
+//! Without `NOTIFY_SOCKET` in the environment nobody is notified.
 
 use crate::hub::Input;
 use sd_notify::NotifyState;

@@ -42,7 +42,11 @@ fn counters(port: PortNo, n: u64) -> PortSample {
             tx_dropped: Some(4),
             rx_errors: Some(5),
             tx_errors: Some(6),
-            ..PortCounters::default()
+            rx_frame_errors: Some(7),
+            rx_overrun_errors: Some(8),
+            rx_crc_errors: Some(9),
+            collisions: Some(10),
+            duration_ns: None,
         },
     }
 }
@@ -188,6 +192,10 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
                 ("tandem_port_receive_packets_total", "rx_packets"),
                 ("tandem_port_transmit_packets_total", "tx_packets"),
                 ("tandem_port_errors_total", "errors"),
+                ("tandem_port_receive_frame_errors_total", "rx_frame_errors"),
+                ("tandem_port_receive_overrun_errors_total", "rx_overrun_errors"),
+                ("tandem_port_receive_crc_errors_total", "rx_crc_errors"),
+                ("tandem_port_collisions_total", "collisions"),
             ] {
                 is(metric, &labels, number(&port[key]));
             }

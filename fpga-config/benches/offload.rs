@@ -1,5 +1,5 @@
-//! How long it takes to decide and compile a rule, to bring a card to a table, and to sweep it. The card's registers are memory, so what is
-//! measured is our part.
+//! How long it takes to decide and compile a rule, to bring a card to a table, and to sweep it. The
+//! card's registers are memory, so what is measured is our part.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};

@@ -1,4 +1,5 @@
-//! Widened counters and rate limiters, against what is known of them and against a reference that cannot wrap.
+//! Widened counters and rate limiters, against what is known of them and against a reference that
+//! cannot wrap.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -197,8 +198,8 @@ fn a_sweep_widens_and_says_what_does_not_answer() {
     );
 }
 
-/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a smaller
-/// reading means.
+/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a
+/// smaller reading means.
 #[test]
 fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_otherwise() {
     let profile = profile("openflow-switch");
@@ -221,7 +222,8 @@ fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_other
     assert_eq!(card.read32(entered).expect("mapped"), 0, "a write clears it, and is not kept");
 }
 
-/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it alike.
+/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it
+/// alike.
 #[test]
 fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
     let (name, text) = builtin::PROFILES[0];

@@ -1,4 +1,5 @@
-//! Why a rule is not in the card, and where a card that has it sees less than the table: shown, so that nobody is surprised.
+//! Why a rule is not in the card, and where a card that has it sees less than the table: shown, so
+//! that nobody is surprised.
 
 mod world;
 
@@ -120,7 +121,8 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 4. IPv4 of another version or with a broken header: the card reads its addresses all the same.
+    // 4. IPv4 of another version or with a broken header: the card reads its addresses all the
+    //    same.
     let mut broken = udp(2, 0);
     broken[14] = 0x55;
     let rules = ["priority=9,ip,nw_dst=10.0.0.2,actions=output:1", "priority=8,actions=output:2"];
@@ -131,8 +133,9 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for one. What software decides leaves no exact
-    // entry, and a rule for frames without a type stays in software, with what it hides.
+    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for
+    //    one. What software decides leaves no exact entry, and a rule for frames without a type
+    //    stays in software, with what it hides.
     let mut snap = udp(2, 0);
     snap.splice(12..12, [0, 54, 0xaa, 0xaa, 3, 0, 0, 0]);
     let rules = ["priority=9,ip,actions=output:1", "priority=8,actions=output:2"];

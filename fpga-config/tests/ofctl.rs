@@ -137,8 +137,8 @@ fn written(text: &str) -> BTreeMap<u32, u32> {
     text.lines().filter(|l| l.starts_with('w')).map(words).map(|w| (w[0], w[1])).collect()
 }
 
-/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any field open
-/// is none.
+/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any
+/// field open is none.
 #[test]
 fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
     let ip = |more: &str| format!("dl_type=0x0800,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,{more}");
@@ -199,8 +199,8 @@ fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
     assert_eq!(compile_exact(zero, &one_card(), Transport::Literal, &map()), Err(CompileError::Guarded));
 }
 
-/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a word about
-/// it.
+/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a
+/// word about it.
 #[test]
 fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
     for (text, why) in [

@@ -1,5 +1,5 @@
-//! What happens to a card in the field: a rule in between, a restart, a flush, a failing access, counters at
-//! their edges.
+//! What happens to a card in the field: a rule in between, a restart, a flush, a failing access,
+//! counters at their edges.
 
 mod world;
 
@@ -113,7 +113,8 @@ fn rules_without_a_row_get_exact_entries_for_their_packets_and_the_most_used_get
     assert_eq!(w.offload.exact_entries(), 0);
 }
 
-/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not timed out.
+/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not
+/// timed out.
 #[test]
 fn a_flow_that_only_an_unread_entry_uses_is_not_timed_out() {
     let mut w = busy(Options::default());

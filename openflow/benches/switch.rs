@@ -1,4 +1,5 @@
-//! The switch's hot path: a packet in, its decision, a packet out. `cargo bench -p tandem-openflow --bench switch`.
+//! The switch's hot path: a packet in, its decision, a packet out.
+//! `cargo bench -p tandem-openflow --bench switch`.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -1,8 +1,10 @@
 //! Errors of the codec, each with the OpenFlow error that answers it.
 
-/// The OpenFlow error type and code to answer a bad message with (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4).
+/// The OpenFlow error type and code to answer a bad message with (OF 1.0 section 5.4.4, OF 1.3.5
+/// section 7.5.4).
 ///
-/// Types and codes up to here have the same numbers in both versions, except where `of10` differs from `of13` by its own table.
+/// Types and codes up to here have the same numbers in both versions, except where `of10` differs
+/// from `of13` by its own table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct OfErrorCode {
     /// Error type.

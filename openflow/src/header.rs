@@ -1,4 +1,5 @@
-//! The header that every message of every version starts with (OF 1.0 section 5.1, OF 1.3.5 section 7.1.1).
+//! The header that every message of every version starts with (OF 1.0 section 5.1, OF 1.3.5 section
+//! 7.1.1).
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError, OfErrorCode};
 use crate::wire::{Reader, Strictness, Wire, wire_struct};

@@ -1,6 +1,7 @@
 //! One list of types makes a version's `Message`: its kinds, reader and writer.
 
-/// See the module. Each row: name, type number, body type or nothing.
+/// Makes the enum of a version's messages and its codec. Each row: name, type number, body type or
+/// nothing.
 macro_rules! messages {
     ($(#[$doc:meta])* version $version:expr; $($(#[$vdoc:meta])* $name:ident = $kind:literal $(($body:ty))?,)*) => {
         $(#[$doc])*

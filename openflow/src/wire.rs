@@ -1,5 +1,5 @@
-//! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that makes a struct, its reader and
-//! its writer from one list of fields.
+//! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that
+//! makes a struct, its reader and its writer from one list of fields.
 
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use serde::{Serialize, Serializer};
@@ -11,11 +11,13 @@ use tandem_model::{Dpid, Mac};
 /// Lengths must be right in either: a reader never goes beyond the part that it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
-    /// What a controller orders: everything must be as the specification says, and each fault has its error.
+    /// What a controller orders: everything must be as the specification says, and each fault has
+    /// its error.
     Orders,
-    /// What a switch reports: what is understood is taken, and what is not costs at most itself. Padding may hold anything;
-    /// match fields come in any order; unknown match fields, actions and instructions are kept as bytes, so that nothing
-    /// that we know is equal to them; of a list of flows, ports or counters, those that cannot be read are left out.
+    /// What a switch reports: what is understood is taken, and what is not costs at most itself.
+    /// Padding may hold anything; match fields come in any order; unknown match fields, actions and
+    /// instructions are kept as bytes, so that nothing that we know is equal to them; of a list of
+    /// flows, ports or counters, those that cannot be read are left out.
     Reports,
 }
 
@@ -143,8 +145,9 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// Reads the members of a message's own list, of a report: each stands for itself, so one that cannot be read is left out
-    /// and counted. The list ends where nobody can tell how long a member is.
+    /// Reads the members of a message's own list, of a report: each stands for itself, so one that
+    /// cannot be read is left out and counted. The list ends where nobody can tell how long a
+    /// member is.
     fn independent<T: Wire>(&mut self) -> Vec<T> {
         let mut list = Vec::new();
         while !self.is_empty() {
@@ -166,7 +169,8 @@ impl<'a> Reader<'a> {
     /// Passes the padding that brings a part of `length` bytes to a multiple of 8.
     ///
     /// # Errors
-    /// When there is too little, or it is not zero. In a report it may hold anything, and the last one may be missing.
+    /// When there is too little, or it is not zero. In a report it may hold anything, and the last
+    /// one may be missing.
     pub fn skip_padding(&mut self, length: usize) -> Result<(), DecodeError> {
         if self.is_tolerant() {
             self.take(to_eight(length).min(self.left()))?;
@@ -177,7 +181,8 @@ impl<'a> Reader<'a> {
         if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(DecodeErrorKind::Padding)) }
     }
 
-    /// Fails if anything is left of an order; what is left of a report is more than we know, and is ignored.
+    /// Fails if anything is left of an order; what is left of a report is more than we know, and is
+    /// ignored.
     pub fn end_of_message(&self) -> Result<(), DecodeError> {
         if self.is_tolerant() { Ok(()) } else { self.end() }
     }
@@ -232,7 +237,8 @@ wire_bytes!(Dpid, |b| Dpid(u64::from_be_bytes(b)), |d: &Dpid| d.0.to_be_bytes())
 wire_bytes!(Ipv4Addr, |b: [u8; 4]| Ipv4Addr::from(b), |a: &Ipv4Addr| a.octets());
 wire_bytes!(Ipv6Addr, |b: [u8; 16]| Ipv6Addr::from(b), |a: &Ipv6Addr| a.octets());
 
-/// Reserved bytes, kept as they came so that a message is written back as it was read. Zero in what we make.
+/// Reserved bytes, kept as they came so that a message is written back as it was read. Zero in what
+/// we make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pad<const N: usize>(pub [u8; N]);
 
@@ -304,7 +310,8 @@ impl<const N: usize> Wire for Text<N> {
     }
 }
 
-/// Bytes without a meaning here: packets, experimenters' bodies, error data. JSON has them as hexadecimal digits.
+/// Bytes without a meaning here: packets, experimenters' bodies, error data. JSON has them as
+/// hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bytes(pub Vec<u8>);
 

@@ -1,6 +1,7 @@
-//! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one without, go through the same changes and
-//! the same packets, and everything that leaves them and everything that they count is the same. Beside it, that a table finds the flow that
-//! is the first in its order.
+//! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one
+//! without, go through the same changes and the same packets, and everything that leaves them and
+//! everything that they count is the same. Beside it, that a table finds the flow that is the first
+//! in its order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -313,7 +314,8 @@ fn a_decision_is_remembered_until_something_changes() {
     assert_eq!(p.tables[0].iter().next().map(|f| f.packets), Some(1), "a new flow counts anew");
 }
 
-/// What an action brings to light is not known from what the packet was found by: the next packet may have something else there.
+/// What an action brings to light is not known from what the packet was found by: the next packet
+/// may have something else there.
 #[test]
 fn what_comes_to_light_is_looked_at_for_each_packet() {
     let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];

@@ -1,4 +1,5 @@
-//! FLOW_MOD messages of both versions on real tables, by the specification, and the answers to questions about flows.
+//! FLOW_MOD messages of both versions on real tables, by the specification, and the answers to
+//! questions about flows.
 
 use std::time::Duration;
 use tandem_model::Time;
@@ -353,7 +354,8 @@ fn questions_of_1_0_and_flows_that_time_out() {
     assert_eq!(flows(&p), []);
 }
 
-/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which is not queue 0.
+/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which
+/// is not queue 0.
 #[test]
 fn a_queue_of_1_0_is_for_its_own_output() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]);

@@ -1,4 +1,5 @@
-//! Bad messages, each with the OpenFlow error that the specification wants for it (OF 1.3.5 section 7.5.4, OF 1.0 section 5.4.4).
+//! Bad messages, each with the OpenFlow error that the specification wants for it (OF 1.3.5 section
+//! 7.5.4, OF 1.0 section 5.4.4).
 
 mod samples;
 

@@ -171,7 +171,8 @@ fn fast_failover_takes_the_first_bucket_that_is_alive() {
     assert_eq!(ports(&mut p, &frame(1)), [2]);
 }
 
-/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead (section 6.5).
+/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead
+/// (section 6.5).
 #[test]
 fn a_group_that_watches_nothing_is_alive() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]).with_cache(16);
@@ -253,7 +254,8 @@ fn a_packet_is_not_multiplied_without_end() {
     assert_eq!(ports(&mut p, &frame(1)).len(), sent, "each time the same");
 }
 
-/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is looked at once.
+/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is
+/// looked at once.
 #[test]
 fn many_dead_groups_are_not_watched_without_end() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);

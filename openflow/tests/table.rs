@@ -1,4 +1,5 @@
-//! Flow tables by the specification: what is added, changed, deleted, found, timed out, and done to a packet.
+//! Flow tables by the specification: what is added, changed, deleted, found, timed out, and done to
+//! a packet.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -294,7 +295,8 @@ fn every_field_of_1_3_is_found_where_the_frame_has_it() {
         [Some(0x12345), Some(5), Some(1)]
     );
     assert_eq!(get(&frame(0x88e7, &[0x40, 0xab, 0xcd, 0xef]), F::PbbIsid), Some(0xabcdef));
-    // RFC 4861: a solicitation with another option before the source's address, and an advertisement.
+    // RFC 4861: a solicitation with another option before the source's address, and an
+    // advertisement.
     let target = [0xfd; 16];
     let nd =
         |kind: u8, options: &[u8]| ipv6(58, &[&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target, options].concat());
@@ -312,8 +314,8 @@ fn extension_headers_are_told_and_what_follows_them_is_seen() {
     let bits = |f: &[u8]| FlowKey::new(f, 1).get(FieldId::Ipv6Exthdr);
     let udp = [0x03, 0xe8, 0x07, 0xd0, 0, 8, 0, 0];
     let header = |next: u8| [next, 0, 0, 0, 0, 0, 0, 0];
-    // OFPIEH (OF 1.3.5 section 7.2.3.7): 1 none follows, 2 ESP, 4 AH, 8 destination, 16 fragment, 32 routing, 64 hop-by-hop, 128 repeated,
-    // 256 out of order.
+    // OFPIEH (OF 1.3.5 section 7.2.3.7): 1 none follows, 2 ESP, 4 AH, 8 destination, 16 fragment,
+    // 32 routing, 64 hop-by-hop, 128 repeated, 256 out of order.
     assert_eq!(bits(&ipv6(17, &udp)), Some(0));
     assert_eq!(bits(&ipv6(59, &[])), Some(1));
     let chain = ipv6(0, &[&header(60)[..], &header(43), &header(60), &header(17), &udp].concat());

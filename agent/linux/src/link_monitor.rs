@@ -1,4 +1,5 @@
-//! Hears of interfaces that come, go, or change, whoever changes them: the kernel tells it to who listens (RTNLGRP_LINK).
+//! Hears of interfaces that come, go, or change, whoever changes them: the kernel tells it to who
+//! listens (RTNLGRP_LINK).
 
 use crate::Error;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,7 +43,8 @@ impl LinkMonitor {
         Ok((LinkMonitor { socket, end: end.clone() }, End(end)))
     }
 
-    /// Waits until an interface has changed; all changes up to now are one. False when it was ended.
+    /// Waits until an interface has changed; all changes up to now are one. False when it was
+    /// ended.
     ///
     /// # Errors
     /// When the socket fails.

@@ -1,4 +1,5 @@
-//! The interfaces that carry this agent's own connection to its controller: put into a bridge, they would cut it.
+//! The interfaces that carry this agent's own connection to its controller: put into a bridge, they
+//! would cut it.
 
 use crate::config::Address;
 use crate::desired::{Fault, Switch};
@@ -33,7 +34,8 @@ pub(super) fn refuse(controller: &Address, wanted: &[Switch]) -> Vec<Fault> {
     faults
 }
 
-/// Their names; none when the controller is on this machine. A VLAN's or a bond's connection is carried by what is below it, too.
+/// Their names; none when the controller is on this machine. A VLAN's or a bond's connection is
+/// carried by what is below it, too.
 pub fn interfaces(controller: &Address, all: &[Interface]) -> BTreeSet<String> {
     let top = address(controller).and_then(with_address);
     let mut open: Vec<u32> = all.iter().filter(|i| Some(&i.name) == top.as_ref()).map(|i| i.index).collect();

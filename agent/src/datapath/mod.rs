@@ -1,9 +1,10 @@
 //! What a switch is made of. A datapath makes switches as they are desired, reports what they do,
 //! and gives back what it made.
 //!
-//! Each kind has a folder here and a line in [`registry::REGISTRY`], which holds all that the rest of
-//! the agent asks of a kind before there is one: how its part of agent.toml is checked, how it is
-//! opened, what the doctor looks at for it. `docs/howto/add-a-datapath.md` adds one step by step.
+//! Each kind has a folder here and a line in [`registry::REGISTRY`], which holds all that the rest
+//! of the agent asks of a kind before there is one: how its part of agent.toml is checked, how it
+//! is opened, what the doctor looks at for it. `docs/howto/add-a-datapath.md` adds one step by
+//! step.
 
 mod mgmt_interfaces;
 pub mod netfpga;
@@ -41,26 +42,27 @@ pub trait Datapath: Send {
     /// What it has: each port with what can be done there.
     fn capabilities(&mut self) -> Vec<SwitchCapabilities>;
 
-    /// What of a desired state it cannot do, found without changing anything. A fault of a switch (no
-    /// port) refuses the whole switch.
+    /// What of a desired state it cannot do, found without changing anything. A fault of a switch
+    /// (no port) refuses the whole switch.
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
-    /// Switches whose forwarding would stop for a moment, each with the reason; found without changing
-    /// anything.
+    /// Switches whose forwarding would stop for a moment, each with the reason; found without
+    /// changing anything.
     fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
-    /// Makes the difference between what is there and what is wanted. What cannot be done is reported,
-    /// the rest is done. Switches named in `left` were refused: they stay as they are. `adopt` says which
-    /// switches that somebody else has made may be taken over; what [`Datapath::disruptive_changes`]
-    /// names is then measured and reported by [`Datapath::take_events`].
+    /// Makes the difference between what is there and what is wanted. What cannot be done is
+    /// reported, the rest is done. Switches named in `left` were refused: they stay as they are.
+    /// `adopt` says which switches that somebody else has made may be taken over; what
+    /// [`Datapath::disruptive_changes`] names is then measured and reported by
+    /// [`Datapath::take_events`].
     fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> ApplyResult;
 
-    /// Repairs what somebody else has changed, and what has come back, since the last call. It is called
-    /// every second: where nothing has happened it is to cost next to nothing.
+    /// Repairs what somebody else has changed, and what has come back, since the last call. It is
+    /// called every second: where nothing has happened it is to cost next to nothing.
     fn reconcile(&mut self) -> ApplyResult;
 
-    /// What has happened that somebody should know, each reported once. With `wait`, what is still being
-    /// measured is waited for.
+    /// What has happened that somebody should know, each reported once. With `wait`, what is still
+    /// being measured is waited for.
     fn take_events(&mut self, wait: bool) -> Vec<Fault>;
 
     /// What switches and ports are and have counted. `wanted` is what was applied last.

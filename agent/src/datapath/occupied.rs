@@ -1,5 +1,5 @@
-//! Interfaces that are somebody else's already: in a bond, a team, a bridge of the kernel's or a datapath. As a port of a switch they
-//! would be taken from it, or their packets would go two ways.
+//! Interfaces that are somebody else's already: in a bond, a team, a bridge of the kernel's or a
+//! datapath. As a port of a switch they would be taken from it, or their packets would go two ways.
 
 use super::shaping::PortsThere;
 use crate::desired::{Fault, Switch};
@@ -35,8 +35,9 @@ pub fn place(interface: &Interface, all: &[Interface]) -> Option<String> {
     })
 }
 
-/// Faults of ports whose interfaces are not free. `there` are the ports of Open vSwitch's bridges, as its database has them: for a switch
-/// that is one of these bridges (`is_ovs`) the database has said what speaks against it already.
+/// Faults of ports whose interfaces are not free. `there` are the ports of Open vSwitch's bridges,
+/// as its database has them: for a switch that is one of these bridges (`is_ovs`) the database has
+/// said what speaks against it already.
 pub(super) fn refuse(wanted: &[Switch], all: &[Interface], there: &PortsThere, is_ovs: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {

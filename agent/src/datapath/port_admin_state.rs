@@ -1,8 +1,9 @@
-//! Interfaces that are set up because they became ports: a card of a machine that nobody configured is down, and Open vSwitch leaves it so.
+//! Interfaces that are set up because they became ports: a card of a machine that nobody configured
+//! is down, and Open vSwitch leaves it so.
 //!
-//! Each is set up once, when it becomes a port or comes back as another interface of its name; a port that is switched off afterwards, by
-//! OpenFlow or by hand, stays off. A file in the state folder remembers which ones were found down: they are set down again when they are
-//! given back.
+//! Each is set up once, when it becomes a port or comes back as another interface of its name; a
+//! port that is switched off afterwards, by OpenFlow or by hand, stays off. A file in the state
+//! folder remembers which ones were found down: they are set down again when they are given back.
 
 use super::record::{self, Record, RecordError};
 use crate::desired::{Fault, Switch};
@@ -29,7 +30,7 @@ struct Entries {
     interfaces: BTreeMap<String, Kept>,
 }
 
-/// See the module.
+/// The interfaces of one datapath's ports that were set up because they became ports.
 pub(super) struct PortAdminState {
     boot: String,
     record: Record<Entries>,
@@ -60,8 +61,8 @@ impl PortAdminState {
         names.any(|name| index.get(name).is_some_and(|i| !record.knows(&self.boot, name, *i)))
     }
 
-    /// Sets up what became a port, and down again what is none any more. Switches named in `left` stay as they are. How many were changed,
-    /// and what could not be done.
+    /// Sets up what became a port, and down again what is none any more. Switches named in `left`
+    /// stay as they are. How many were changed, and what could not be done.
     pub(super) fn apply(
         &mut self,
         netlink: &mut Netlink,
@@ -121,8 +122,8 @@ impl PortAdminState {
                 lower.push((name.clone(), kept.clone(), interface.index));
             }
         }
-        // Before anything is touched, and those that go down again stay in it until they are: who is killed in between still knows what
-        // was down.
+        // Before anything is touched, and those that go down again stay in it until they are: who
+        // is killed in between still knows what was down.
         let mut begun = next.clone();
         begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
         if let Err(error) = self.record.put(begun) {

@@ -14,16 +14,20 @@ use tandem_model::DatapathKind;
 /// Every kind, in the order in which they are opened and applied.
 pub static REGISTRY: [&DatapathEntry; 3] = [&ovs::ENTRY, &soft::ENTRY, &netfpga::ENTRY];
 
+/// Opens a datapath for its switches of a host.
+pub type OpenDatapath = fn(&Config, Vec<SwitchConfig>, RunMode) -> Option<Box<dyn Datapath>>;
+
 /// What the agent asks of a kind of datapath before there is one.
 pub struct DatapathEntry {
     /// Its name in agent.toml (`datapath = "..."`) and in site files.
     pub kind: DatapathKind,
-    /// What contradicts itself in a switch of agent.toml. It is asked for switches of every kind, since
-    /// its settings in a switch of another kind are a mistake, too.
+    /// What contradicts itself in a switch of agent.toml. It is asked for switches of every kind,
+    /// since its settings in a switch of another kind are a mistake, too.
     pub check: fn(&SwitchConfig) -> Result<(), String>,
     /// Opens it for its switches; `None` if there is nothing to make and nothing to give back.
-    pub open: fn(&Config, Vec<SwitchConfig>, RunMode) -> Option<Box<dyn Datapath>>,
-    /// What `tandem-agent doctor` looks at for it; without a configuration, what any host has of it.
+    pub open: OpenDatapath,
+    /// What `tandem-agent doctor` looks at for it; without a configuration, what any host has of
+    /// it.
     pub doctor: fn(Option<&Config>, &mut Findings),
     /// True if its ports' packets are read in user space, where merged packets are lost.
     pub reads_in_user_space: fn(&Config) -> bool,
@@ -31,7 +35,8 @@ pub struct DatapathEntry {
     pub records: fn(&Path) -> PathBuf,
 }
 
-/// The interfaces whose queueing the records of a state folder call ours; `None` when one is damaged.
+/// The interfaces whose queueing the records of a state folder call ours; `None` when one is
+/// damaged.
 pub fn queueing_in_record(state: &Path) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in REGISTRY {
@@ -56,7 +61,8 @@ impl Opened {
 pub struct Datapaths(Vec<Opened>);
 
 impl Datapaths {
-    /// Opens the datapaths that a configuration names, and those that may have something to give back.
+    /// Opens the datapaths that a configuration names, and those that may have something to give
+    /// back.
     pub fn open(config: &Config, mode: RunMode) -> Datapaths {
         let open = |entry: &&DatapathEntry| {
             let of_kind = config.switches.iter().filter(|s| s.datapath == entry.kind);
@@ -72,8 +78,8 @@ impl Datapaths {
         self.0.iter_mut().flat_map(|o| o.datapath.capabilities()).collect()
     }
 
-    /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has a
-    /// fault before.
+    /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has
+    /// a fault before.
     pub fn apply(&mut self, wanted: &[Switch], adopt: Adopt) -> ApplyResult {
         let mut all = ApplyResult::default();
         for opened in &mut self.0 {

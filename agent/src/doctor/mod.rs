@@ -1,5 +1,5 @@
-//! `tandem-agent doctor`: looks, changes nothing, and names for each fault the cable or command that
-//! mends it. What is looked at for a kind of datapath is in that datapath's folder.
+//! `tandem-agent doctor`: looks, changes nothing, and names for each fault the cable or command
+//! that mends it. What is looked at for a kind of datapath is in that datapath's folder.
 
 mod control_connection;
 mod ports;
@@ -12,7 +12,7 @@ use tandem_linux::probe;
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Whether it is as it should be; `None` for what is only told.
+    /// Whether it is as it should be; `None` for what is only reported.
     pub good: Option<bool>,
     /// What.
     pub what: String,

@@ -13,7 +13,8 @@ use tandem_linux::ovsdb::ActualBridge;
 use tandem_linux::{link, tc};
 use tandem_model::DatapathKind;
 
-/// Looks at each port of agent.toml: whether it is there, is free, is up, and whose queueing it has.
+/// Looks at each port of agent.toml: whether it is there, is free, is up, and whose queueing it
+/// has.
 pub(super) fn inspect(config: &Config, findings: &mut Findings) {
     let bridges = ovs::bridges(config);
     let ours = crate::datapath::queueing_in_record(&config.state);
@@ -105,7 +106,8 @@ fn place_found(
     occupied::place(interface, all)
 }
 
-/// Whose queueing a port has, and how many classes are free. `ours`: whether the agent's record has it; absent when that is damaged.
+/// Whose queueing a port has, and how many classes are free. `ours`: whether the agent's record has
+/// it; absent when that is damaged.
 fn queues_found(
     what: &str,
     interface: &link::Interface,
@@ -214,8 +216,8 @@ fn interface_found(what: &str, interface: &link::Interface, userspace: bool, fin
     findings.add(Some(good), what, found);
 }
 
-/// What a card does by itself to packets that a userspace switch then gets: several received ones put together are longer than its
-/// buffers, and are lost.
+/// What a card does by itself to packets that a userspace switch then gets: several received ones
+/// put together are longer than its buffers, and are lost.
 fn offloads_found(what: &str, name: &str, ethtool: &mut Ethtool, findings: &mut Findings) {
     const MERGING: [(&str, &str); 3] = [("rx-gro", "gro"), ("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
     let what = format!("{what} offloads");

@@ -1,4 +1,5 @@
-//! A switch host: ports 1 and 2 are ports 0 and 1 of a card, ports 3 and 4 plain NICs; a namespace at the other end of each.
+//! A switch host: ports 1 and 2 are ports 0 and 1 of a card, ports 3 and 4 plain NICs; a namespace
+//! at the other end of each.
 
 use crate::talk::Talk;
 use std::net::Ipv4Addr;
@@ -54,7 +55,7 @@ impl Agent {
     }
 }
 
-/// See the module.
+/// The switch host of a test.
 pub(crate) struct Host {
     ns: NetNs,
     ends: Vec<NetNs>,
@@ -204,7 +205,8 @@ impl Host {
         Talk::over(wait("the switch's socket", || UnixStream::connect(&socket).ok()))
     }
 
-    /// Pings from the end of a port to that of another, quickly one after the other: how many were answered.
+    /// Pings from the end of a port to that of another, quickly one after the other: how many were
+    /// answered.
     pub(crate) fn ping(&self, from: u32, to: u32, count: u32) -> u32 {
         let mut command = Command::new("ping");
         command.args(["-c", &count.to_string(), "-i", "0.2", "-W", "1", &format!("10.1.0.{to}")]);

@@ -1,4 +1,5 @@
-//! A card behind a co-simulation socket that does what a test wants: it counts what is written, dies, hangs, forgets, has no packets.
+//! A card behind a co-simulation socket that does what a test wants: it counts what is written,
+//! dies, hangs, forgets, has no packets.
 
 use crate::host::now;
 use std::io::{BufRead, BufReader, Write};
@@ -30,7 +31,7 @@ pub(crate) struct Bench {
     open: bool,
 }
 
-/// See the module.
+/// The card behind the socket, and what a test makes it do.
 pub(crate) struct Peer {
     path: PathBuf,
     bench: Arc<Mutex<Bench>>,

@@ -15,7 +15,8 @@ pub struct MemoryCard {
     pub model: Model,
 }
 
-/// Now, as the model takes it: the wall clock when it was first asked for, and what has passed since by a monotonic clock.
+/// Now, as the model takes it: the wall clock when it was first asked for, and what has passed
+/// since by a monotonic clock.
 pub fn now() -> Time {
     static START: LazyLock<(Time, Instant)> = LazyLock::new(|| {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -25,7 +26,8 @@ pub fn now() -> Time {
 }
 
 impl MemoryCard {
-    /// A card with this bitfile that was reset a second ago: its exact table is cleared, and takes what is written.
+    /// A card with this bitfile that was reset a second ago: its exact table is cleared, and takes
+    /// what is written.
     pub fn new(profile: Profile) -> MemoryCard {
         let reset = Time(now().0.saturating_sub(1_000_000_000));
         let mut model = Model::new(profile, reset);

@@ -1,4 +1,5 @@
-//! The co-simulation protocol between a real client and a real server, and with peers that hang, die or talk nonsense.
+//! The co-simulation protocol between a real client and a real server, and with peers that hang,
+//! die or talk nonsense.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -74,8 +75,8 @@ fn all_to_queue_2(card: &mut CosimCard) {
     card.write32(0x200_106c, 0).expect("committed");
 }
 
-/// What a client puts in at once goes in at once, and stops a card that has its faults for every other client
-/// too, until it is reset.
+/// What a client puts in at once goes in at once, and stops a card that has its faults for every
+/// other client too, until it is reset.
 #[test]
 fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
     let mut tagged = [0x0b; 128];

@@ -25,7 +25,7 @@ pub enum RejectReason {
     Needs {
         /// The field.
         field: FieldId,
-        /// In words.
+        /// The reason, as text.
         needs: &'static str,
     },
     /// Of the rules in the card it is what some do otherwise than a flow table: see
@@ -46,8 +46,8 @@ pub enum RejectReason {
         "it changes addresses or ports, which the card would get wrong in fragments; `transport = \"card\"` allows it"
     )]
     FragmentsChanged,
-    /// A checksum of zero in a UDP datagram says that there is none (RFC 768); the card updates it all the
-    /// same.
+    /// A checksum of zero in a UDP datagram says that there is none (RFC 768); the card updates it
+    /// all the same.
     #[error(
         "it changes addresses or ports of packets that may be UDP, and the card writes a wrong checksum into \
          datagrams that have none; let it match another nw_proto"
@@ -104,7 +104,8 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// As it is where there is no software either; `None` for what needs neither card nor software between them: packets from plain NICs.
+    /// As it is where there is no software either; `None` for what needs neither card nor software
+    /// between them: packets from plain NICs.
     pub fn without_software(self) -> Option<RejectReason> {
         match self {
             RejectReason::FromOutside(_) | RejectReason::NotReceived(_) => None,

@@ -1,19 +1,23 @@
 //! A flow as the card sees it: rows, or the reason why it stays in software.
 //!
 //! What is decided, and where a card differs from the flow tables in software:
-//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for them. So by default a match on ports, or a
-//!   change of addresses or ports (whose checksum lies at a fixed place of the first fragment), stays in software, and everything is right.
-//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be changed in, their payload.
-//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and of type 0x88a8.
-//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
-//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
-//!   software.
-//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to
-//!   the card its length is its type. A rule for types below 0x0600 stays in software, and no exact entry is
-//!   made for such a frame. A rule for another type is in the card without the frames that have it in a SNAP
-//!   header: [`Rule::except`] says so.
-//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses or ports of
-//!   what may be UDP stays in software.
+//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for
+//!   them. So by default a match on ports, or a change of addresses or ports (whose checksum lies
+//!   at a fixed place of the first fragment), stays in software, and everything is right.
+//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be
+//!   changed in, their payload.
+//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and
+//!   of type 0x88a8.
+//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from
+//!   any version and header length.
+//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not
+//!   matched by it: such a rule stays in software.
+//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0
+//!   table 4); to the card its length is its type. A rule for types below 0x0600 stays in software,
+//!   and no exact entry is made for such a frame. A rule for another type is in the card without
+//!   the frames that have it in a SNAP header: [`Rule::except`] says so.
+//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses
+//!   or ports of what may be UDP stays in software.
 
 use super::action::Action;
 use super::entry::Row;
@@ -31,8 +35,9 @@ pub enum Transport {
     Software,
     /// In the card: later fragments are taken for whole packets.
     Card,
-    /// As the registers can say it, whatever the card then does otherwise than a flow table: also rules for
-    /// types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by hand.
+    /// As the registers can say it, whatever the card then does otherwise than a flow table: also
+    /// rules for types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by
+    /// hand.
     Literal,
 }
 
@@ -53,8 +58,8 @@ impl Plan {
         }
     }
 
-    /// The same plan, unless it changes what a transport's checksum covers, and the card would get that
-    /// wrong.
+    /// The same plan, unless it changes what a transport's checksum covers, and the card would get
+    /// that wrong.
     fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, RejectReason> {
         let Action { nw_src, nw_dst, tp_src, tp_dst, .. } = self.change;
         let changes = nw_src.or(nw_dst).is_some() || tp_src.or(tp_dst).is_some();
@@ -74,7 +79,8 @@ impl Plan {
 /// A flow as the card sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What it matches, without the port it came in by. Where the card does not see all of it, more than it matches.
+    /// What it matches, without the port it came in by. Where the card does not see all of it, more
+    /// than it matches.
     pub pattern: Pattern,
     /// The card's ports it may come from; none for a flow that no packet of the card matches.
     pub ingress: CardPorts,
@@ -82,8 +88,8 @@ pub struct Rule {
     pub exact: bool,
     /// What is done, or why the card cannot.
     pub plan: Result<Plan, RejectReason>,
-    /// What of the flow the card does not do, where it does the rest: frames that a flow table would count to
-    /// it, and the card does not.
+    /// What of the flow the card does not do, where it does the rest: frames that a flow table
+    /// would count to it, and the card does not.
     pub except: Option<RejectReason>,
 }
 
@@ -131,7 +137,8 @@ impl Rule {
     /// With the reason why the card cannot.
     pub fn rows(&self) -> Result<Vec<Row>, RejectReason> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
-        // Ports of the same action share rows. A later group may take in the ports of an earlier one, whose rows win.
+        // Ports of the same action share rows. A later group may take in the ports of an earlier
+        // one, whose rows win.
         let mut groups: Vec<(CardPorts, Action)> = Vec::with_capacity(CARD_PORTS.into());
         for n in self.ingress.iter() {
             let action = plan.action(n);
@@ -150,7 +157,8 @@ impl Rule {
         Ok(rows)
     }
 
-    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came in by.
+    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came
+    /// in by.
     pub fn punts(&self) -> impl Iterator<Item = Row> {
         self.ingress.iter().map(|n| self.row((queue(n).into(), 0xff), Action::to(1 << cpu_queue(n))))
     }
@@ -211,7 +219,8 @@ impl Matched {
                 F::InPhyPort => self.in_port(v, m, ports),
                 F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
                 F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
-                // The card takes the length for a type. What it does not see is not in the pattern, which then matches more.
+                // The card takes the length for a type. What it does not see is not in the pattern,
+                // which then matches more.
                 F::EthType if v < u64::from(FIRST_TYPE) && transport != Transport::Literal => {
                     self.blame(RejectReason::Length);
                 }
@@ -295,7 +304,8 @@ impl Matched {
         }
     }
 
-    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and all ones without a tag.
+    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and
+    /// all ones without a tag.
     fn vlan_id(&mut self, value: u64, mask: u64) {
         let id = mask & 0xfff;
         match (mask & 0x1000 != 0, value & 0x1000 != 0) {
@@ -417,7 +427,8 @@ fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
     })
 }
 
-/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).
+/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless
+/// it is said so (OF 1.0 section 5.2.1).
 fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Result<(), RejectReason> {
     let mut add = |from: u8, number: u32, to: u8| {
         let bit = 1 << queue(to);

@@ -1,5 +1,5 @@
-//! Carries out the plan of an offload: rows are committed after their counters were read, exact entries are
-//! written and reviewed, and counters are swept.
+//! Carries out the plan of an offload: rows are committed after their counters were read, exact
+//! entries are written and reviewed, and counters are swept.
 
 use super::exact::{Delta, Entries, second, when};
 use super::row_plan::{Owner, Step};
@@ -16,7 +16,8 @@ use tandem_openflow::table::FlowTable;
 
 /// The least part of the exact entries that a sweep reads.
 const LEAST: usize = 256;
-/// Sweeps that read every exact entry once: at one a second, often enough for their 25 bits of packets (22 s) and 32 of bytes (34 s).
+/// Sweeps that read every exact entry once: at one a second, often enough for their 25 bits of
+/// packets (22 s) and 32 of bytes (34 s).
 const SWEEPS: usize = 8;
 
 /// A row's counters.
@@ -36,7 +37,8 @@ impl Counters {
         })
     }
 
-    /// What was counted since the last reading: packets and bytes, the latter read only where there were packets.
+    /// What was counted since the last reading: packets and bytes, the latter read only where there
+    /// were packets.
     fn take(
         &mut self,
         map: &FlowMap,
@@ -108,7 +110,8 @@ impl Offload {
         Ok(used)
     }
 
-    /// Carries out one step. A row that is deleted counts no more, one that comes to another flow counts for it from here on.
+    /// Carries out one step. A row that is deleted counts no more, one that comes to another flow
+    /// counts for it from here on.
     pub(super) fn step(
         &mut self,
         step: &Step,
@@ -150,8 +153,8 @@ impl Offload {
         Ok(true)
     }
 
-    /// Makes sure of an entry that must be there; false when it finds no place. One that does something else is replaced in its other row
-    /// before it goes.
+    /// Makes sure of an entry that must be there; false when it finds no place. One that does
+    /// something else is replaced in its other row before it goes.
     pub(super) fn write_permanent(
         &mut self,
         key: Key,
@@ -202,8 +205,8 @@ impl Offload {
         Ok(true)
     }
 
-    /// Looks at the entries that a change of the table may have made wrong: those of flows that went or changed, those that a new or
-    /// changed flow may match, and those that were found.
+    /// Looks at the entries that a change of the table may have made wrong: those of flows that
+    /// went or changed, those that a new or changed flow may match, and those that were found.
     pub(super) fn review(
         &mut self,
         permanent: &BTreeMap<Key, (Action, Option<u64>)>,
@@ -249,7 +252,8 @@ impl Offload {
                     }
                 }
                 _ => {
-                    // Its packets meet the rows now, which are right; one that comes to software makes it anew.
+                    // Its packets meet the rows now, which are right; one that comes to software
+                    // makes it anew.
                     report.exact_deleted += usize::from(self.delete_entry(&key, now, card)?);
                 }
             }
@@ -257,8 +261,9 @@ impl Offload {
         Ok(())
     }
 
-    /// Reads what was counted since the last sweep: of a row with a flow one register, three where it was used; of an exact entry one or
-    /// two, an eighth of them at a time (256 at least); the clock once. Entries that are idle go. Call it more often than counters wrap (34 s).
+    /// Reads what was counted since the last sweep: of a row with a flow one register, three where
+    /// it was used; of an exact entry one or two, an eighth of them at a time (256 at least); the
+    /// clock once. Entries that are idle go. Call it more often than counters wrap (34 s).
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
@@ -289,7 +294,8 @@ impl Offload {
         Ok(std::mem::take(&mut self.deltas).into_values().collect())
     }
 
-    /// The same for one flow, to be called before it is deleted or its counters are told: all its rows and entries.
+    /// The same for one flow, to be called before it is deleted or its counters are reported: all
+    /// its rows and entries.
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
@@ -302,8 +308,8 @@ impl Offload {
         Ok(self.sweep_flows(&BTreeSet::from([flow]), now, card)?.pop())
     }
 
-    /// The same for all flows whose time is up as far as the table knows, to be called before they are timed out: an exact entry that the last
-    /// sweeps did not come to may know better.
+    /// The same for all flows whose time is up as far as the table knows, to be called before they
+    /// are timed out: an exact entry that the last sweeps did not come to may know better.
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
@@ -348,8 +354,9 @@ impl Offload {
         Ok(flows.iter().filter_map(|flow| self.deltas.remove(flow)).collect())
     }
 
-    /// Reads one row back, another one each time; false when the card does not hold what was written (it was reset, or flushed by its
-    /// watchdog). The next `sync` then reads all of it and writes what is missing.
+    /// Reads one row back, another one each time; false when the card does not hold what was
+    /// written (it was reset, or flushed by its watchdog). The next `sync` then reads all of it and
+    /// writes what is missing.
     ///
     /// # Errors
     /// When the card cannot be asked.

@@ -1,22 +1,29 @@
-//! One flow table kept in a card, so that card and software together decide every packet like the table alone.
+//! One flow table kept in a card, so that card and software together decide every packet like the
+//! table alone.
 //!
-//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic does not stop for a restart.
-//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says which rules get rows, [`moves`] in which
-//!    order rows are written, so that no packet meets a wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
-//! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for rules that got no row.
-//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card did itself is counted, never what it sent to
-//!    software. Rows that move are read when they do, so that a flow's counts are complete whatever happens to its rows.
-//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes everything again. So it does after
-//!    [`Offload::was_reset`].
+//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic
+//!    does not stop for a restart.
+//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says
+//!    which rules get rows, [`moves`] in which order rows are written, so that no packet meets a
+//!    wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
+//! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for
+//!    rules that got no row.
+//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card
+//!    did itself is counted, never what it sent to software. Rows that move are read when they do,
+//!    so that a flow's counts are complete whatever happens to its rows.
+//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes
+//!    everything again. So it does after [`Offload::was_reset`].
 //!
-//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
-//! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
+//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card
+//! has no CPU ports, there is no software: such rules are reported as rejected, and the card
+//! behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
-//! Where the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]), the
-//! first row drops that key, no flow has that row, and no exact entry has that key: such a frame never leaves
-//! by a port, whatever the flows are.
+//! Where the bitfile makes one key of frames with a broken header from any port
+//! ([`FlowMap::guard`]), the first row drops that key, no flow has that row, and no exact entry has
+//! that key: such a frame never leaves by a port, whatever the flows are.
 //!
-//! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
+//! Two packets that meet between the reading of a row's counter and its commit may be counted for
+//! the row's next flow.
 
 mod anew;
 mod exact;
@@ -74,7 +81,7 @@ pub fn admits(
     rule.plan.err().and_then(RejectReason::without_software).map_or(Ok(()), Err)
 }
 
-/// See the module.
+/// Keeps a card's rows and exact entries equal to a flow table, as far as the card can.
 #[derive(Debug, Clone)]
 pub struct Offload {
     map: FlowMap,
@@ -193,8 +200,9 @@ impl Offload {
         &self.ports
     }
 
-    /// Whether this switch can do a flow, before it is added: with CPU ports always, because software can; without them, what the card cannot
-    /// is to be refused. That there are rows for it is known after [`Offload::sync`] only.
+    /// Whether this switch can do a flow, before it is added: with CPU ports always, because
+    /// software can; without them, what the card cannot is to be refused. That there are rows for
+    /// it is known after [`Offload::sync`] only.
     ///
     /// # Errors
     /// With the reason why not.
@@ -205,7 +213,7 @@ impl Offload {
     /// Brings the card to the table.
     ///
     /// # Errors
-    /// When the card cannot be asked or told; it is read again at the next `sync`.
+    /// When the card cannot be read or written; it is read again at the next `sync`.
     pub fn sync(
         &mut self,
         table: &FlowTable,
@@ -299,8 +307,8 @@ impl Offload {
         card: &mut dyn Registers,
     ) -> Result<Report, OffloadError> {
         let mut report = Report::default();
-        // 1. Exact entries that must be there: they stand above all rows, so they may come before them. A rule whose entry finds no place
-        //    is treated like one with wildcards.
+        // 1. Exact entries that must be there: they stand above all rows, so they may come before
+        //    them. A rule whose entry finds no place is treated like one with wildcards.
         let mut without = BTreeSet::new();
         let (permanent, wanted) = loop {
             let keys = self.exact_rules(&without);
@@ -331,8 +339,8 @@ impl Offload {
         }
         // 2. Rows.
         let kept = self.kept();
-        // The guard comes first, unless a flow of somebody else's is there: that one's packets must have
-        // their new row before.
+        // The guard comes first, unless a flow of somebody else's is there: that one's packets must
+        // have their new row before.
         let empty = |slot: &Slot| slot.row == Row::after_reset();
         let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
         report.commits += if early { self.put_guard(now, card)? } else { 0 };
@@ -382,7 +390,8 @@ impl Offload {
         keys
     }
 
-    /// The exact entries that must be there. One that sends to software is needed only above rows that its packets would meet.
+    /// The exact entries that must be there. One that sends to software is needed only above rows
+    /// that its packets would meet.
     fn permanent(
         &self,
         keys: &BTreeMap<Key, usize>,
@@ -413,7 +422,8 @@ impl Offload {
         found.map(|(r, _)| r)
     }
 
-    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or is of no use.
+    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or
+    /// is of no use.
     fn entry_for(&self, key: &Key, ingress: u8) -> Option<(Action, u64)> {
         if self.map.guard.map(Key::of_fault) == Some(*key) {
             return None;
@@ -423,10 +433,11 @@ impl Offload {
         Some((plan.action(ingress), rule.id))
     }
 
-    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is made. Call it after `sync`.
+    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is
+    /// made. Call it after `sync`.
     ///
     /// # Errors
-    /// When the card cannot be told.
+    /// When the card cannot be written.
     pub fn packet_seen(
         &mut self,
         frame: &[u8],
@@ -440,7 +451,8 @@ impl Offload {
         if self.lost || self.entries.get(&key).is_some() {
             return Ok(Seen::Nothing);
         }
-        // What is behind a length or a service tag decides in software, and the card does not see it.
+        // What is behind a length or a service tag decides in software, and the card does not see
+        // it.
         let kind = key.get(Field::ETH_TYPE);
         if kind < u64::from(FIRST_TYPE) || kind == SERVICE_TAG {
             return Ok(Seen::Nothing);
@@ -468,7 +480,8 @@ impl Offload {
         })
     }
 
-    /// What of a flow the card does not do though it has it in rows or entries, where there is such a thing.
+    /// What of a flow the card does not do though it has it in rows or entries, where there is such
+    /// a thing.
     pub fn except(&self, flow: u64) -> Option<&RejectReason> {
         let at = find(&self.index, flow)?;
         let there = matches!(self.place(flow)?, Place::Rows(_) | Place::Exact(_));

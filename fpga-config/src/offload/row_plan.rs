@@ -1,13 +1,18 @@
-//! Which rows are written, in which order, to come from what is in the card to what is wanted, without a moment of a wrong match.
+//! Which rows are written, in which order, to come from what is in the card to what is wanted,
+//! without a moment of a wrong match.
 //!
-//! Rows have an order, the lowest that matches wins, and a commit replaces one row at once. Of both the written and the wanted rows the order
-//! is kept, rows that are in both stay where they are, and at every moment a packet meets its old row, its new row, or one that sends it to
-//! software (which decides anew, rightly):
-//! 1. A wanted row is put in when all wanted rows above it are in: a packet that meets it has none above.
-//! 2. A row that is no more wanted goes when, below it, its packets meet the wanted row that is theirs, or none at all.
-//! 3. Where there is no room at the right place, the rows up to the nearest free one move by one, the farthest first: each is twice in the
-//!    card for a moment, never absent.
-//! 4. Where there is no room at all, the lowest row goes first: its packets go to software until it is written again.
+//! Rows have an order, the lowest that matches wins, and a commit replaces one row at once. Of both
+//! the written and the wanted rows the order is kept, rows that are in both stay where they are,
+//! and at every moment a packet meets its old row, its new row, or one that sends it to software
+//! (which decides anew, rightly):
+//! 1. A wanted row is put in when all wanted rows above it are in: a packet that meets it has none
+//!    above.
+//! 2. A row that is no more wanted goes when, below it, its packets meet the wanted row that is
+//!    theirs, or none at all.
+//! 3. Where there is no room at the right place, the rows up to the nearest free one move by one,
+//!    the farthest first: each is twice in the card for a moment, never absent.
+//! 4. Where there is no room at all, the lowest row goes first: its packets go to software until it
+//!    is written again.
 
 use crate::codec::Row;
 use crate::codec::ports::CARD_PORTS;
@@ -21,8 +26,8 @@ pub enum Owner {
     Punt(u64),
     /// From a CPU queue to its port, or from a port to its CPU queue.
     Base,
-    /// The first row, which drops the key that a fault of the bitfile makes of frames from any port. It never
-    /// moves.
+    /// The first row, which drops the key that a fault of the bitfile makes of frames from any
+    /// port. It never moves.
     Guard,
     /// Found in the card.
     Found,
@@ -81,7 +86,8 @@ struct Planner<'a> {
     plan: RowPlan,
 }
 
-/// Plans the way from the rows in the card to the wanted ones, which must not be more than there are rows.
+/// Plans the way from the rows in the card to the wanted ones, which must not be more than there
+/// are rows.
 pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> RowPlan {
     let wanted = &wanted[..wanted.len().min(card.len())];
     let mut p = Planner {
@@ -95,7 +101,8 @@ pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> RowPlan {
     while let Some(next) = p.next() {
         tries += 1;
         if tries > 4 * card.len() {
-            // Rows that make room for each other: from the bottom up all go, and come again from the top down.
+            // Rows that make room for each other: from the bottom up all go, and come again from
+            // the top down.
             for at in (0..p.at.len()).rev() {
                 if p.at[at].is_some() && !p.is_base(at) {
                     p.evict(at);
@@ -159,7 +166,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The wanted row that comes next: those that leave the decision to software may come at any time, so they come first.
+    /// The wanted row that comes next: those that leave the decision to software may come at any
+    /// time, so they come first.
     fn next(&self) -> Option<usize> {
         let pending = || (0..self.wanted.len()).filter(|w| self.place[*w].is_none());
         pending().find(|w| self.wanted[*w].defers()).or_else(|| pending().next())
@@ -237,7 +245,8 @@ impl Planner<'_> {
         if let Some(at) = (low..high).filter(mine).find(goes) {
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // In the place of one that goes, or in a free one, so that all that are still to come between the neighbours have one, evenly spread.
+        // In the place of one that goes, or in a free one, so that all that are still to come
+        // between the neighbours have one, evenly spread.
         let before = (0..w).rev().take_while(|w| self.place[*w].is_none()).count();
         let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
         let all = before + 1 + after;

@@ -1,5 +1,6 @@
-//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs to be right comes with it: a rule of a higher
-//! priority that may match the same packets and stays in software needs rows that send its packets there (punt rows).
+//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs
+//! to be right comes with it: a rule of a higher priority that may match the same packets and stays
+//! in software needs rows that send its packets there (punt rows).
 
 use super::row_plan::{Owner, Slot};
 use crate::codec::ports::{At, PortMap, cpu_queue, queue};
@@ -116,7 +117,8 @@ impl Chooser<'_> {
     /// Gives a rule rows, with what it needs; else says how many that would be at least.
     fn add(&mut self, i: usize, cpu_ports: bool) -> Result<(), usize> {
         let mut least = usize::MAX;
-        // Rules above that are as cheap in rows of their own as in punt rows get them; if that takes too much, punt rows.
+        // Rules above that are as cheap in rows of their own as in punt rows get them; if that
+        // takes too much, punt rows.
         for all_punts in [false, true] {
             let mut got: Vec<(usize, Got)> = vec![(i, Got::Rows)];
             // What it took before is free again; from there it only grows.
@@ -162,8 +164,8 @@ impl Chooser<'_> {
     }
 }
 
-/// Rows that are always there where the host has interfaces at the CPU queues: from them to their ports, and from ports to them what
-/// nothing else matches.
+/// Rows that are always there where the host has interfaces at the CPU queues: from them to their
+/// ports, and from ports to them what nothing else matches.
 pub fn base(ports: &PortMap) -> Vec<Slot> {
     let from = |from: u8, to: u8| Slot {
         owner: Owner::Base,

@@ -18,8 +18,9 @@ pub(crate) struct Reported {
     pub(crate) erase: Vec<u8>,
 }
 
-/// What a rule does with a packet. A packet never goes out of the port that it came in by, except by OFPP_IN_PORT (OF 1.0 section
-/// 5.3.3, OF 1.3.5 section 7.2.5): switches drop it, and some refuse a rule that says so. What would do nothing else is a drop.
+/// What a rule does with a packet. A packet never goes out of the port that it came in by, except
+/// by OFPP_IN_PORT (OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5): switches drop it, and some
+/// refuse a rule that says so. What would do nothing else is a drop.
 pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
     let sends_back = |action: &RuleAction| match *action {
         RuleAction::Output(port) | RuleAction::Enqueue { port, .. } => {
@@ -98,7 +99,8 @@ pub(crate) fn xid_of(message: &[u8]) -> u32 {
     message.get(4..8).and_then(|x| x.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// An ERROR: its name, or that it has none. One without type and code is still about the message with its transaction id.
+/// An ERROR: its name, or that it has none. One without type and code is still about the message
+/// with its transaction id.
 pub(crate) fn error(message: &[u8], name: fn(u16, u16) -> String) -> Understood<'static> {
     let text = match message.get(8..12) {
         Some([a, b, c, d]) => name(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
@@ -135,17 +137,19 @@ pub(crate) trait ProtocolCodec {
     fn ask_counters(&self, xid: u32, out: &mut Vec<u8>);
     /// Adds or replaces a flow.
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>);
-    /// Deletes a flow of ours; in 1.3 one with the same match and priority that is not ours stays. In 1.0 a deletion cannot name a
-    /// cookie, so the driver looks first whose flow was last seen there.
+    /// Deletes a flow of ours; in 1.3 one with the same match and priority that is not ours stays.
+    /// In 1.0 a deletion cannot name a cookie, so the driver looks first whose flow was last seen
+    /// there.
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>);
     /// Sends a packet out of a port.
     fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);
-    /// Switches a port on or off; the address is the port's, so that no other one is hit that took its number meanwhile.
+    /// Switches a port on or off; the address is the port's, so that no other one is hit that took
+    /// its number meanwhile.
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
-    /// Asks to be told when everything before is done.
+    /// Asks to be notified when everything before is done.
     fn barrier(&self, xid: u32, out: &mut Vec<u8>);
-    /// Asks that the switch tells of packets and of flows that are gone on this connection, or (false) of ports only. Nothing where the
-    /// version cannot say it.
+    /// Asks that the switch tells of packets and of flows that are gone on this connection, or
+    /// (false) of ports only. Nothing where the version cannot say it.
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>);
     /// Understands a message, as far as it can be understood: a switch's words are read tolerantly.
     ///

@@ -1,9 +1,9 @@
-//! Which packets of a switch go to the core: so many a second, shared by its ports, so that the machine at one port that sends as
-//! fast as it can takes nothing from those at the others.
+//! Which packets of a switch go to the core: so many a second, shared by its ports, so that the
+//! machine at one port that sends as fast as it can takes nothing from those at the others.
 //!
-//! Half of the switch's allowance is divided among the ports that it had when it connected, and nobody else can use up a port's
-//! part. Whoever needs more takes it from the other half, first come, first served. Ports that appeared later, or that the switch
-//! invents, share one part.
+//! Half of the switch's allowance is divided among the ports that it had when it connected, and
+//! nobody else can use up a port's part. Whoever needs more takes it from the other half, first
+//! come, first served. Ports that appeared later, or that the switch invents, share one part.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tandem_model::{PortNo, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Limits the packets of a switch that go to the core, port by port.
 #[derive(Debug, Clone)]
 pub(crate) struct PacketRateLimiter {
     parts: BTreeMap<PortNo, RateLimiter>,

@@ -1,6 +1,7 @@
-//! The one question whose answer everything depends on: which flows the switch has. Asked again after an error or silence, after a pause
-//! that doubles. After [`TRIES`] the switch counts as one that does not say it, and is asked once a minute: its rules cannot be kept
-//! right, but its session goes on, and everything else with it.
+//! The one question whose answer everything depends on: which flows the switch has. Asked again
+//! after an error or silence, after a pause that doubles. After [`TRIES`] the switch counts as one
+//! that does not say it, and is asked once a minute: its rules cannot be kept right, but its
+//! session goes on, and everything else with it.
 
 use crate::codec::Reported;
 use std::time::Duration;
@@ -13,11 +14,11 @@ pub(crate) const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause after the last of [`TRIES`]; then all of them are made again.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(60);
-/// The most flows that a switch may report in one answer; more is a broken switch. At a few hundred bytes each, they take less
-/// than 100 MB until the answer is given up.
+/// The most flows that a switch may report in one answer; more is a broken switch. At a few hundred
+/// bytes each, they take less than 100 MB until the answer is given up.
 const MOST_FLOWS: usize = 1 << 18;
-/// How long a whole answer may take: as long as silence may, and a second more for each so many flows, up to the longest. A part
-/// now and then keeps no answer alive for ever.
+/// How long a whole answer may take: as long as silence may, and a second more for each so many
+/// flows, up to the longest. A part now and then keeps no answer alive for ever.
 const FLOWS_A_SECOND: usize = 1000;
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -38,7 +39,7 @@ enum State {
     Asked { since: Time, message: Time },
 }
 
-/// See the module.
+/// The question for all flows of a switch, until it is answered or given up.
 #[derive(Debug)]
 pub(crate) struct FlowDump {
     pub(crate) purpose: Purpose,

@@ -1,5 +1,5 @@
-//! The handshake after the HELLO: features, ports (1.3), description. What the switch refuses to tell ends it with that reason; only the
-//! description may be missing.
+//! The handshake after the HELLO: features, ports (1.3), description. What the switch refuses to
+//! tell ends it with that reason; only the description may be missing.
 
 use crate::codec::SwitchMessage;
 use crate::error::DriverError;
@@ -21,7 +21,7 @@ pub(crate) enum Next {
     Done,
 }
 
-/// See the module.
+/// The state of a handshake, from the HELLO until everything is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Handshake {
     pub(crate) since: Time,

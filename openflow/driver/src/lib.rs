@@ -1,8 +1,9 @@
-//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the core's facts and the core's
-//! effects into messages; knows 1.0 and 1.3, the core neither.
+//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the
+//! core's facts and the core's effects into messages; knows 1.0 and 1.3, the core neither.
 //!
-//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message, [`Driver::execute`] one
-//! effect, [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
+//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message,
+//! [`Driver::execute`] one effect, [`Driver::on_deadline`] the passing of time; each appends to
+//! [`Output`].
 
 mod codec;
 mod dhcp;

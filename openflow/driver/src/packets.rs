@@ -1,7 +1,9 @@
-//! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP (RFC 2131).
+//! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP
+//! (RFC 2131).
 //!
-//! Frames come from machines that nobody vouches for: they are read by checked slices, ARP by etherparse, which is as
-//! strict; what is broken is dropped and counted, and what is not understood is nothing.
+//! Frames come from machines that nobody vouches for: they are read by checked slices, ARP by
+//! etherparse, which is as strict; what is broken is dropped and counted, and what is not
+//! understood is nothing.
 
 use crate::dhcp;
 use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice};
@@ -45,8 +47,8 @@ pub struct Malformed {
 
 /// What a frame is; `None` for what the controller has nothing to do with.
 ///
-/// IEEE 802.1Q: a tag with VID 0 gives a priority and no VLAN, so it is looked through. A frame of a VLAN, or with a second
-/// tag, is nobody's here.
+/// IEEE 802.1Q: a tag with VID 0 gives a priority and no VLAN, so it is looked through. A frame of
+/// a VLAN, or with a second tag, is nobody's here.
 ///
 /// # Errors
 /// When it claims to be something of interest, and is broken.
@@ -75,7 +77,8 @@ pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malforme
     }
 }
 
-/// Ties a discovery frame to this controller's run: FNV-1a over the secret and the place, twice mixed.
+/// Ties a discovery frame to this controller's run: FNV-1a over the secret and the place, twice
+/// mixed.
 fn tag(secret: u64, dpid: Dpid, port: PortNo) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ secret;
     for byte in dpid.0.to_be_bytes().into_iter().chain(port.0.to_be_bytes()).chain(secret.to_be_bytes()) {
@@ -96,7 +99,8 @@ pub fn discovery_frame(dpid: Dpid, port: PortNo, mac: Mac, secret: u64) -> Vec<u
     out.extend_from_slice(&LLDP_GROUP.0);
     out.extend_from_slice(&mac.0);
     out.extend_from_slice(&ETH_LLDP.to_be_bytes());
-    // IEEE 802.1AB 8.5: chassis id and port id, both "locally assigned" (subtype 7), then time to live.
+    // IEEE 802.1AB 8.5: chassis id and port id, both "locally assigned" (subtype 7), then time to
+    // live.
     tlv(&mut out, 1, &[&[7][..], format!("dpid:{dpid}").as_bytes()].concat());
     tlv(&mut out, 2, &[&[7][..], port.to_string().as_bytes()].concat());
     tlv(&mut out, 3, &120u16.to_be_bytes());
@@ -133,7 +137,8 @@ fn discovery(mut body: &[u8], secret: u64) -> Option<ParsedPacket> {
 }
 
 fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
-    // Anything but IPv4 addresses of Ethernet is nothing here. Padding behind the packet is no part of it.
+    // Anything but IPv4 addresses of Ethernet is nothing here. Padding behind the packet is no part
+    // of it.
     let packet = ArpPacketSlice::from_slice(body).ok()?.to_packet().try_eth_ipv4().ok()?;
     let op = match packet.operation {
         ArpOperation::REQUEST => ArpOp::Request,
@@ -152,8 +157,8 @@ fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
     (arp.sender_mac == eth_src).then_some(ParsedPacket::Arp(arp))
 }
 
-/// The frame of an ARP packet, padded to the least length of an Ethernet frame (60 bytes without its check
-/// sequence).
+/// The frame of an ARP packet, padded to the least length of an Ethernet frame (60 bytes without
+/// its check sequence).
 pub fn arp_frame(arp: &Arp) -> Vec<u8> {
     let operation = match arp.op {
         ArpOp::Request => ArpOperation::REQUEST,

@@ -1,4 +1,5 @@
-//! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only flows with our cookie count.
+//! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only
+//! flows with our cookie count.
 
 use crate::codec::{ProtocolCodec, Reported};
 use crate::wanted::Wanted;
@@ -20,7 +21,8 @@ pub(crate) struct Repair {
     pub(crate) left: Vec<LeftRules>,
 }
 
-/// See the module. Rules and flows are compared by meaning: by the key and actions that a rule would be reported with.
+/// The messages that make a switch's flows equal to the wanted rules. Rules and flows are compared
+/// by meaning: by the key and actions that a rule would be reported with.
 pub(crate) fn repair(
     wanted: &Wanted,
     reported: &[Reported],
@@ -83,7 +85,8 @@ impl Unknown<'_> {
     }
 }
 
-/// The single machines that a match is about: who sends, and who is sent to by the Ethernet address.
+/// The single machines that a match is about: who sends, and who is sent to by the Ethernet
+/// address.
 fn machines(matching: &RuleMatch) -> impl Iterator<Item = Ipv4Addr> {
     let to = matching.ip_dst.filter(|_| matching.eth_dst.is_some());
     [matching.ip_src, to].into_iter().flatten().filter(|p| p.len() == 32).map(Prefix::address)
@@ -94,7 +97,8 @@ pub(crate) fn foreign(reported: &[Reported]) -> BTreeSet<RuleKey> {
     reported.iter().filter(|f| !f.cookie.is_ours()).filter_map(|f| f.key).collect()
 }
 
-/// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows whatever path they take.
+/// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows
+/// whatever path they take.
 pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
     let mut sums: BTreeMap<u64, FlowSample> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {

@@ -17,7 +17,7 @@ use tandem_openflow::of10::{
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
-/// See the module.
+/// The codec of OpenFlow 1.0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct V10;
 
@@ -35,8 +35,8 @@ fn short(port: PortNo) -> u16 {
     u16::try_from(port.0).unwrap_or(port::NONE)
 }
 
-/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and ports without a protocol
-/// that has ports.
+/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and
+/// ports without a protocol that has ports.
 fn to_match(m: &RuleMatch) -> Match {
     let mut out = Match::any();
     let is_ip = m.eth_type == Some(ETH_IPV4);
@@ -67,7 +67,8 @@ fn to_match(m: &RuleMatch) -> Match {
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
         dl_vlan: match m.vlan {
-            // The core asks for either tag by a rule of its own (there is no word for both): less is let through, not more.
+            // The core asks for either tag by a rule of its own (there is no word for both): less
+            // is let through, not more.
             Some(VlanTag::Untagged | VlanTag::NoVlan) => VLAN_NONE,
             Some(VlanTag::Priority) | None => 0,
         },
@@ -87,8 +88,9 @@ fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 1 | 6 | 17)
 }
 
-/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A field that cannot matter is ignored, whatever the switch
-/// says of it (OF 1.0 section 3.4): IP's without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
+/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A
+/// field that cannot matter is ignored, whatever the switch says of it (OF 1.0 section 3.4): IP's
+/// without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let has = |bit: u32| m.wildcards & bit == 0;
     let vlan = match (has(wildcard::DL_VLAN), m.dl_vlan) {
@@ -176,8 +178,9 @@ fn port_info(p: &PhyPort) -> PortInfo {
     }
 }
 
-/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may be reported with any. Of no VLAN the
-/// priority bits cannot matter: a switch may report them as wildcarded or not.
+/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may
+/// be reported with any. Of no VLAN the priority bits cannot matter: a switch may report them as
+/// wildcarded or not.
 fn key(matching: &Match, priority: u16) -> Option<RuleKey> {
     let idle = if matching.dl_vlan == VLAN_NONE { wildcard::DL_VLAN_PCP } else { 0 };
     let priority = if matching.wildcards & wildcard::ALL & !idle == 0 { u16::MAX } else { priority };

@@ -18,7 +18,7 @@ use tandem_openflow::of13::{
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
-/// See the module.
+/// The codec of OpenFlow 1.3.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct V13;
 
@@ -70,8 +70,9 @@ fn from_metadata(m: &Masked<u64>) -> Metadata {
     Metadata::new(m.value, m.mask.unwrap_or(u64::MAX))
 }
 
-/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is left out, since its prerequisite is
-/// missing: conditions of IP without IP, ports without TCP or UDP, and prefixes and metadata of no bits, which match everything.
+/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is
+/// left out, since its prerequisite is missing: conditions of IP without IP, ports without TCP or
+/// UDP, and prefixes and metadata of no bits, which match everything.
 fn to_match(m: &RuleMatch) -> Match {
     let mut fields = Vec::new();
     fields.extend(m.in_port.map(|p| Field::InPort(p.0)));
@@ -120,7 +121,8 @@ fn once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Option<()> {
     Some(())
 }
 
-/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or without masks that say nothing.
+/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or
+/// without masks that say nothing.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let mut out = RuleMatch::default();
     let mut transport = None;
@@ -187,8 +189,9 @@ fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     apply.into_iter().chain(metadata).chain(goto).collect()
 }
 
-/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the specification's order whatever
-/// order they are reported in (OF 1.3.5 section 5.9): actions first, then metadata, the next table last.
+/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the
+/// specification's order whatever order they are reported in (OF 1.3.5 section 5.9): actions first,
+/// then metadata, the next table last.
 fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
     let (mut metadata, mut goto) = (None, None);
@@ -221,7 +224,8 @@ fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
                 out.extend(queue.replace(*q).map(RuleAction::SetQueue));
                 continue;
             }
-            // How much of a packet goes out of a port does not depend on max_len, which is the controller's.
+            // How much of a packet goes out of a port does not depend on max_len, which is the
+            // controller's.
             Action::Output { port, .. } if *port < port::MAX => match queue.take() {
                 Some(queue) => RuleAction::Enqueue { port: PortNo(*port), queue },
                 None => RuleAction::Output(PortNo(*port)),
@@ -338,7 +342,8 @@ impl ProtocolCodec for V13 {
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let RuleKey { table, priority, matching } = &rule.key;
         let instructions = to_instructions(rule);
-        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and priority.
+        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and
+        // priority.
         let cookie = (rule.cookie.0, 0);
         send(
             &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, cookie, instructions),
@@ -387,8 +392,9 @@ impl ProtocolCodec for V13 {
     }
 
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>) {
-        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section 6.3.2): packets without a match
-        // and by an action, every change of a port, every flow that is gone.
+        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section
+        // 6.3.2): packets without a match and by an action, every change of a port, every flow that
+        // is gone.
         let [packet_in, flow_removed] = if all { [0b11, 0b1111] } else { [0, 0] };
         let message = Message::SetAsync(AsyncConfig {
             packet_in_master: packet_in,
@@ -414,7 +420,8 @@ impl ProtocolCodec for V13 {
             6 | 11 | 12 | 21 | 25 => {}
             // A description, flows, ports' counters, ports.
             19 if matches!(message.get(8..10), Some([0, 0 | 1 | 4 | 13])) => {}
-            // An experimenter's message, a configuration, other multipart messages, queues, asynchronous messages.
+            // An experimenter's message, a configuration, other multipart messages, queues,
+            // asynchronous messages.
             4 | 8 | 19 | 23 | 27 => return Ok(Understood::nothing(message)),
             kind => return Err(codec::unknown_type(kind)),
         }

@@ -1,4 +1,5 @@
-//! Several connections of one switch, and changes that are larger than what a switch takes in at once. Every story in both versions.
+//! Several connections of one switch, and changes that are larger than what a switch takes in at
+//! once. Every story in both versions.
 
 mod memory;
 
@@ -23,7 +24,8 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     list
 }
 
-/// Until neither has anything more to say; the driver's facts, and the types of the messages that it sent.
+/// Until neither has anything more to say; the driver's facts, and the types of the messages that
+/// it sent.
 fn talk(driver: &mut Driver, switch: &mut Memory, out: &mut Output) -> (Vec<Event>, Vec<u8>) {
     let (mut events, mut sent) = (Vec::new(), Vec::new());
     loop {
@@ -126,7 +128,8 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
     }
 }
 
-/// What a switch is told is what it begins with, OF 1.3.5 section 6.3.2; a port's changes are told in either case.
+/// What a switch is told is what it begins with, OF 1.3.5 section 6.3.2; a port's changes are told
+/// in either case.
 #[test]
 fn packets_and_removed_flows_are_asked_for_on_the_active_connection_only() {
     let (mut driver, _, mut out) = undecided(header::V13);

@@ -1,4 +1,5 @@
-//! Actions (section 5.2.4). Every action starts with its type and its length, a multiple of 8 bytes.
+//! Actions (section 5.2.4). Every action starts with its type and its length, a multiple of 8
+//! bytes.
 
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Wire, with_length};

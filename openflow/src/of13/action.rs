@@ -1,4 +1,5 @@
-//! Actions (section 7.2.5). Every action starts with its type and its length, a multiple of 8 bytes.
+//! Actions (section 7.2.5). Every action starts with its type and its length, a multiple of 8
+//! bytes.
 
 use super::Field;
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};

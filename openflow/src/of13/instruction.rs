@@ -1,4 +1,5 @@
-//! Instructions (section 7.2.4). Every instruction starts with its type and its length, a multiple of 8 bytes.
+//! Instructions (section 7.2.4). Every instruction starts with its type and its length, a multiple
+//! of 8 bytes.
 
 use super::Action;
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};

@@ -103,7 +103,8 @@ impl Wire for Match {
         r.take(crate::wire::to_eight(length).min(r.left()))?;
         m.take(4)?;
         let found = Match { fields: m.all()? };
-        // A switch reports fields in any order, and what we do not know is what another field may need.
+        // A switch reports fields in any order, and what we do not know is what another field may
+        // need.
         if r.is_tolerant() {
             return Ok(found);
         }

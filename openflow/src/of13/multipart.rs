@@ -17,7 +17,8 @@ pub const REQUEST_MORE: u16 = 1;
 /// OFPMPF_REPLY_MORE: more replies follow.
 pub const REPLY_MORE: u16 = 1;
 
-/// See the module. Each row: name, OFPMP number, body type or nothing.
+/// Makes the enum of a multipart message and its codec. Each row: name, OFPMP number, body type or
+/// nothing.
 macro_rules! multipart {
     ($(#[$doc:meta])* $message:ident, $(#[$edoc:meta])* $name:ident;
      $($(#[$vdoc:meta])* $variant:ident = $kind:literal $(($body:ty))?,)*) => {

@@ -1,4 +1,5 @@
-//! OXM fields (section 7.2.3): the 40 of class OFPXMC_OPENFLOW_BASIC by name, fields of other classes as bytes.
+//! OXM fields (section 7.2.3): the 40 of class OFPXMC_OPENFLOW_BASIC by name, fields of other
+//! classes as bytes.
 
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Reader, Wire};
@@ -199,7 +200,8 @@ impl<T: Wire + Number> Slot for Masked<T> {
 /// See [`Field`]. Each row: name, number, type, bits.
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident = $number:literal: $type:ty, $bits:literal;)*) => {
-        /// One OXM field with its value (section 7.2.3.7). A field with a mask is [`Masked`], others cannot have one.
+        /// One OXM field with its value (section 7.2.3.7). A field with a mask is [`Masked`],
+        /// others cannot have one.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Field {
@@ -212,7 +214,8 @@ macro_rules! fields {
                 number: u8,
                 /// Whether the second half of the body is a mask.
                 has_mask: bool,
-                /// Value and mask, after the experimenter's number where the class has it. At most 255 bytes.
+                /// Value and mask, after the experimenter's number where the class has it. At most
+                /// 255 bytes.
                 body: Bytes,
             },
         }
@@ -226,8 +229,8 @@ macro_rules! fields {
                 }
             }
 
-            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no mask, and a field whose mask is
-            /// all zeros is none.
+            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no
+            /// mask, and a field whose mask is all zeros is none.
             pub fn normal(&self) -> Option<Field> {
                 match self {
                     $(Field::$name(v) => Slot::normal(v, $bits).map(Field::$name),)*
@@ -383,7 +386,8 @@ impl Wire for Field {
     }
 }
 
-/// An OXM header without a value, as table features have it (section 7.3.5.5.2); the length is that of a value.
+/// An OXM header without a value, as table features have it (section 7.3.5.5.2); the length is that
+/// of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Id {
     /// Class.

@@ -1,4 +1,5 @@
-//! Statistics in multipart messages (section 7.3.5): what is asked and what is answered, one by one.
+//! Statistics in multipart messages (section 7.3.5): what is asked and what is answered, one by
+//! one.
 
 use super::meter::Band;
 use super::{Bucket, Instruction, Match};

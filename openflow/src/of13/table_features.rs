@@ -48,18 +48,21 @@ pub enum List {
     NextTables(Bytes),
     /// Actions, to write (4, 5) or to apply (6, 7).
     Actions(Vec<Capability>),
-    /// Fields to match (8), that need no value (10), to set with written (12, 13) and applied (14, 15) actions.
+    /// Fields to match (8), that need no value (10), to set with written (12, 13) and applied (14,
+    /// 15) actions.
     Fields(Vec<Id>),
     /// An experimenter's (0xfffe, 0xffff): its number, its type, its data.
     Experimenter(u32, u32, Bytes),
 }
 
-/// An instruction or action that is possible: only its type, and the experimenter's number where that is 0xffff.
+/// An instruction or action that is possible: only its type, and the experimenter's number where
+/// that is 0xffff.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capability {
     /// OFPIT or OFPAT number.
     pub kind: u16,
-    /// The experimenter's number and data; nothing for others. Some switches write 4 bytes of padding here, which are kept.
+    /// The experimenter's number and data; nothing for others. Some switches write 4 bytes of
+    /// padding here, which are kept.
     pub body: Bytes,
 }
 

@@ -1,10 +1,12 @@
 //! A session: version negotiation and keeping alive, for both roles, without a clock or a socket.
 //!
-//! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the highest that both bitmaps
-//! hold; where a side sent none (a bare 8-byte HELLO is fine), the lower of the two header versions. Then every quiet
-//! period is ended by an echo request, and an unanswered one ends the session.
+//! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the
+//! highest that both bitmaps hold; where a side sent none (a bare 8-byte HELLO is fine), the lower
+//! of the two header versions. Then every quiet period is ended by an echo request, and an
+//! unanswered one ends the session.
 //!
-//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for both roles.
+//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for
+//! both roles.
 
 pub mod multipart;
 pub mod switch;
@@ -51,9 +53,9 @@ pub enum SessionError {
         "no common OpenFlow version: the peer offers {peer}, this side {own}; set the bridge's protocols to OpenFlow10 or OpenFlow13"
     )]
     NoCommonVersion {
-        /// The peer's, in words.
+        /// The peer's, as text.
         peer: String,
-        /// Ours, in words.
+        /// Ours, as text.
         own: String,
     },
     /// The first message was something else.
@@ -122,7 +124,8 @@ impl Session {
         let highest = own.last().copied().unwrap_or(header::V10);
         let mut session = Session { cfg, own, state: State::Handshake { since: now }, last_xid: 0 };
         let bitmap = session.own.iter().filter(|v| **v < 32).fold(0u32, |b, v| b | 1 << v);
-        // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be ignored.
+        // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be
+        // ignored.
         let xid = session.next_xid();
         put(
             out,
@@ -242,7 +245,8 @@ impl Session {
         agreed.or_else(own).unwrap_or(header::V10)
     }
 
-    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no HELLO need not be waited for.
+    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no
+    /// HELLO need not be waited for.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
@@ -255,20 +259,22 @@ impl Session {
         }
     }
 
-    /// Answers a message (or what should have been one) with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
+    /// Answers a message (or what should have been one) with an error: its beginning goes back with
+    /// it (OF 1.3.5 section 7.5.4).
     pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
         error(out, self.spoken(message.first().copied().unwrap_or_default()), message, of_error);
     }
 
-    /// Tells the peer in words why this side closes the connection: OFPET_HELLO_FAILED, OFPHFC_EPERM, whose data is a text (OF 1.0
-    /// section 5.4.4, OF 1.3.5 section 7.5.4.1).
+    /// Tells the peer why, as text, this side closes the connection: OFPET_HELLO_FAILED,
+    /// OFPHFC_EPERM, whose data is a text (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4.1).
     pub fn dismiss(&mut self, text: &str, out: &mut Vec<u8>) {
         let version = self.spoken(self.own.last().copied().unwrap_or(header::V10));
         let xid = self.next_xid();
         put(out, version, kind::ERROR, xid, &[&[0, 0, 0, 1][..], text.as_bytes()].concat());
     }
 
-    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still there.
+    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still
+    /// there.
     pub fn probe(&mut self, now: Time, out: &mut Vec<u8>) {
         if let State::Open { version, heard, asked: None } = self.state {
             self.state = State::Open { version, heard, asked: Some(now) };
@@ -305,7 +311,8 @@ impl Session {
     }
 }
 
-/// The version bitmap of a HELLO's elements; `None` where there is none (or the body is no list of elements).
+/// The version bitmap of a HELLO's elements; `None` where there is none (or the body is no list of
+/// elements).
 fn bitmap(mut body: &[u8]) -> Option<u32> {
     while let Some([k0, k1, l0, l1]) = body.first_chunk::<4>() {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
@@ -334,7 +341,8 @@ fn error(out: &mut Vec<u8>, version: u8, message: &[u8], of_error: OfErrorCode) 
 }
 
 fn put(out: &mut Vec<u8>, version: u8, kind: u8, xid: u32, body: &[u8]) {
-    // Bodies here are copied from messages of at most 65535 bytes, or short; one that is too long is not sent.
+    // Bodies here are copied from messages of at most 65535 bytes, or short; one that is too long
+    // is not sent.
     let _ = header::write(out, version, kind, xid, |out| out.extend_from_slice(body));
 }
 

@@ -1,8 +1,10 @@
-//! The switch's role: what every switch answers, whatever it is made of. On top of [`Session`]: features, barriers, errors for what is no
-//! message or of no known type, requests of several parts put together.
+//! The switch's role: what every switch answers, whatever it is made of. On top of [`Session`]:
+//! features, barriers, errors for what is no message or of no known type, requests of several parts
+//! put together.
 //!
-//! Its user carries out each message that [`SwitchSession::on_message`] hands on before it hands in the next one, and appends the answers
-//! to the same bytes. A barrier's reply then stands behind the answers to everything before it, and is true.
+//! Its user carries out each message that [`SwitchSession::on_message`] hands on before it hands in
+//! the next one, and appends the answers to the same bytes. A barrier's reply then stands behind
+//! the answers to everything before it, and is true.
 
 use super::multipart::Assembly;
 use super::{Config, Incoming, Session, SessionError, error};
@@ -13,7 +15,8 @@ use crate::wire::Pad;
 use crate::{AnyMessage, header, of10, of13};
 use tandem_model::{Dpid, Time};
 
-/// The most tables that a request to change their features may have, in all its parts: there are no more numbers.
+/// The most tables that a request to change their features may have, in all its parts: there are no
+/// more numbers.
 const MOST_TABLES: usize = 256;
 
 /// Who the switch is; the answer to OFPT_FEATURES_REQUEST is made from it.
@@ -44,7 +47,7 @@ pub enum Asked {
     Message(u32, AnyMessage),
 }
 
-/// See the module.
+/// The switch's side of a session: HELLO, version, ECHO, and what of the rest is well-formed.
 #[derive(Debug, Clone)]
 pub struct SwitchSession {
     session: Session,
@@ -88,8 +91,8 @@ impl SwitchSession {
         self.session.on_deadline(now, out)
     }
 
-    /// Takes in one whole message. `ports` are the switch's now, for the features of 1.0. A bad message is answered with its error and
-    /// changes nothing else: the next one may be a good one.
+    /// Takes in one whole message. `ports` are the switch's now, for the features of 1.0. A bad
+    /// message is answered with its error and changes nothing else: the next one may be a good one.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
@@ -120,7 +123,8 @@ impl SwitchSession {
             AnyMessage::V13(of13::Message::MultipartRequest(request)) => {
                 return Ok(self.request(xid, request, message, out));
             }
-            // Only switches say these; from a controller they are a type that a switch does not take.
+            // Only switches say these; from a controller they are a type that a switch does not
+            // take.
             AnyMessage::V10(
                 of10::Message::FeaturesReply(_)
                 | of10::Message::GetConfigReply(_)
@@ -148,7 +152,8 @@ impl SwitchSession {
             }
             other => return Ok(Asked::Message(xid, other)),
         };
-        // Neither is longer than a message may be: 1.0 has at most 65280 ports, and those that do not fit are left out.
+        // Neither is longer than a message may be: 1.0 has at most 65280 ports, and those that do
+        // not fit are left out.
         let _ = answer.encode(xid, out);
         Ok(Asked::Handled)
     }
@@ -160,7 +165,8 @@ impl SwitchSession {
         }
     }
 
-    /// Only changes of table features come in several parts (section 7.3.5); any other request with OFPMPF_REQ_MORE is whole.
+    /// Only changes of table features come in several parts (section 7.3.5); any other request with
+    /// OFPMPF_REQ_MORE is whole.
     fn request(
         &mut self,
         xid: u32,

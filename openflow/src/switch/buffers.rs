@@ -1,5 +1,5 @@
-//! Packets that a switch keeps for a while: controllers got their beginning and may name them later by number (OF 1.0 section 5.4.1, OF 1.3.5
-//! section 7.4.1).
+//! Packets that a switch keeps for a while: controllers got their beginning and may name them later
+//! by number (OF 1.0 section 5.4.1, OF 1.3.5 section 7.4.1).
 
 use crate::error::OfErrorCode;
 

@@ -11,8 +11,8 @@ use crate::wire::Pad;
 const STALE: OfErrorCode = OfErrorCode { kind: 11, code: 0 };
 /// OFPET_ROLE_REQUEST_FAILED, OFPRRFC_BAD_ROLE.
 const BAD_ROLE: OfErrorCode = OfErrorCode { kind: 11, code: 2 };
-/// OFPP_PACKET_IN, PORT_STATUS and FLOW_REMOVED before a controller says otherwise: everything but packets whose TTL is used up, and for
-/// slaves only the ports (OF 1.3.5 section 6.3.6).
+/// OFPP_PACKET_IN, PORT_STATUS and FLOW_REMOVED before a controller says otherwise: everything but
+/// packets whose TTL is used up, and for slaves only the ports (OF 1.3.5 section 6.3.6).
 const USUAL: AsyncConfig = AsyncConfig {
     packet_in_master: 0b011,
     packet_in_slave: 0,

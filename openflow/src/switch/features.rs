@@ -1,5 +1,6 @@
-//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section 7.3.5.5). All tables can do the same; the last
-//! one cannot hand on. The pipeline is fixed: what can be set are a table's name and how many flows it takes.
+//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section
+//! 7.3.5.5). All tables can do the same; the last one cannot hand on. The pipeline is fixed: what
+//! can be set are a table's name and how many flows it takes.
 
 use super::Switch;
 use super::v13::TABLE_CONFIG;
@@ -8,8 +9,8 @@ use crate::of13::oxm::{BASIC, Id};
 use crate::of13::table_features::{Capability, List, Property, TableFeatures};
 use crate::wire::{Bytes, Pad, Text};
 
-/// The fields that are matched, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and whether there may be a mask (OF 1.3.5
-/// table 12).
+/// The fields that are matched, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and
+/// whether there may be a mask (OF 1.3.5 table 12).
 const FIELDS: [(u8, bool); 40] = [
     (4, false),
     (4, false),
@@ -121,7 +122,8 @@ impl Switch {
         };
         (0..count).map(one).collect()
     }
-    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a name and a number of flows of its own.
+    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a
+    /// name and a number of flows of its own.
     ///
     /// # Errors
     /// With what to answer where that is not possible with tables that are as they are.
@@ -158,8 +160,8 @@ impl Switch {
     }
 }
 
-/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers) is what holds for all flows, and need not
-/// be said.
+/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers)
+/// is what holds for all flows, and need not be said.
 fn same_properties(wanted: &[Property], offered: &[Property]) -> Result<(), OfErrorCode> {
     let is_miss = |kind: u16| kind & 1 == 1;
     for (at, property) in wanted.iter().enumerate() {

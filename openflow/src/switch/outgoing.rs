@@ -1,4 +1,5 @@
-//! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN, PORT_STATUS, FLOW_REMOVED.
+//! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN,
+//! PORT_STATUS, FLOW_REMOVED.
 
 use super::buffers::{Buffers, NO_BUFFER};
 use super::conn::{AsyncMessage, Conns};
@@ -33,7 +34,8 @@ struct PacketIn<'a> {
 }
 
 impl PacketIn<'_> {
-    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not zero (OF 1.3.5 section 7.4.1).
+    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not
+    /// zero (OF 1.3.5 section 7.4.1).
     fn write_match(&self, out: &mut Vec<u8>) {
         let more = [(2, self.metadata), (38, self.tunnel)].into_iter().filter(|(_, value)| *value != 0);
         let length = 12 + 12 * more.clone().count();
@@ -47,7 +49,8 @@ impl PacketIn<'_> {
         out.resize(out.len() + length.next_multiple_of(8) - length, 0);
     }
 
-    /// Writes the message: written out, so that a busy reactive controller's packets take no memory from the allocator.
+    /// Writes the message: written out, so that a busy reactive controller's packets take no memory
+    /// from the allocator.
     fn write(&self, version: u8, xid: u32, buffer: u32, length: usize, out: &mut Vec<u8>) {
         const KIND: u8 = of13::PacketInView::KIND;
         let total = u16::try_from(self.frame.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -90,7 +93,8 @@ impl Outside {
         }
     }
 
-    /// Sends a packet to those controllers that `takes` takes and that want it. Without `max_len` each gets as much as it said for misses.
+    /// Sends a packet to those controllers that `takes` takes and that want it. Without `max_len`
+    /// each gets as much as it said for misses.
     fn packet_in(
         &mut self,
         packet: PacketIn<'_>,
@@ -161,7 +165,8 @@ impl Outside {
         }
     }
 
-    /// Tells every controller that wants to hear it, and whose version has words for them, of flows that went.
+    /// Tells every controller that wants to hear it, and whose version has words for them, of flows
+    /// that went.
     pub(super) fn removed(&mut self, gone: &[Removed], now: Time, sink: &mut dyn Sink) {
         for removed in gone {
             let reason = match removed.reason {

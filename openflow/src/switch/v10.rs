@@ -68,7 +68,8 @@ impl Switch {
                 );
             }
             Message::SetConfig(c) => {
-                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it is asked.
+                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it
+                // is asked.
                 self.set_fragments(c.flags);
                 self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len;
             }
@@ -87,7 +88,8 @@ impl Switch {
     }
 
     fn answer10(&self, m: &Message, turn: &mut Turn<'_>) {
-        // Statistics are cut to fit, the rest is short; queues that do not fit one message are more than 1.0 can tell.
+        // Statistics are cut to fit, the rest is short; queues that do not fit one message are more
+        // than 1.0 can tell.
         let _ = m.encode(turn.xid, turn.out);
     }
 

@@ -103,7 +103,8 @@ impl Switch {
                 self.refuse(BAD_TABLE, turn);
             }
             Message::TableMod(m) if m.config & !TABLE_CONFIG != 0 => self.refuse(BAD_TABLE_CONFIG, turn),
-            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to change.
+            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to
+            // change.
             Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
@@ -167,8 +168,8 @@ impl Switch {
         self.packet_out(m.in_port, &ops, frame, turn);
     }
 
-    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not fit it are left out, and are found by asking
-    /// for their port.
+    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not
+    /// fit it are left out, and are found by asking for their port.
     fn queues(&mut self, asked: u32, turn: &mut Turn<'_>) {
         if asked != port::ANY && self.outside.ports.get(asked).is_none() {
             return self.refuse(BAD_QUEUE_PORT, turn);

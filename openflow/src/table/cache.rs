@@ -1,9 +1,11 @@
-//! The flow cache: what the tables decided for a packet is remembered by the packet's compact key, and the same steps are taken for the next
-//! packet with that key, without a look at the tables.
+//! The flow cache: what the tables decided for a packet is remembered by the packet's compact key,
+//! and the same steps are taken for the next packet with that key, without a look at the tables.
 //!
-//! It never decides otherwise than the tables would: a decision counts only in the generation of the pipeline that it was made in; only
-//! decisions that follow from the key alone are remembered; and what depends on more (counters, time-outs, meters, TTL) happens in the
-//! steps, each time anew. It is bounded: a decision's set has four places, and a new one pushes out another when they are taken.
+//! It never decides otherwise than the tables would: a decision counts only in the generation of
+//! the pipeline that it was made in; only decisions that follow from the key alone are remembered;
+//! and what depends on more (counters, time-outs, meters, TTL) happens in the steps, each time
+//! anew. It is bounded: a decision's set has four places, and a new one pushes out another when
+//! they are taken.
 
 use super::executor::Step;
 use super::packed_key::PackedKey;
@@ -35,7 +37,7 @@ pub struct CacheCounters {
     pub keyless: u64,
 }
 
-/// See the module.
+/// The decisions for packets that were seen before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cache {
     entries: Vec<Entry>,
@@ -45,7 +47,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; none at all for 0.
+    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; none at all for
+    /// 0.
     pub(super) fn new(entries: usize) -> Cache {
         let empty =
             Entry { key: PackedKey::NONE, generation: NEVER, outcome: Outcome::Matched, steps: Vec::new() };
@@ -78,8 +81,8 @@ impl Cache {
         found
     }
 
-    /// Where the decision for a key is to be written down: a place whose decision does not count any more, or the next one's turn. Its
-    /// steps' memory is used again.
+    /// Where the decision for a key is to be written down: a place whose decision does not count
+    /// any more, or the next one's turn. Its steps' memory is used again.
     pub(super) fn room(&mut self, key: &PackedKey, generation: u64) -> (usize, Vec<Step>) {
         let set = self.set(key);
         let old = |at: &usize| self.entries.get(*at).is_some_and(|e| e.generation != generation);

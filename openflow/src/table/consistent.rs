@@ -1,5 +1,6 @@
-//! Whether a flow's actions fit the packets that it matches: each packet must have what is set, popped or lowered, by the flow's match or by
-//! the actions before (OF 1.3.5 section 6.4: OFPBAC_MATCH_INCONSISTENT). So no action is left out at a packet without its field.
+//! Whether a flow's actions fit the packets that it matches: each packet must have what is set,
+//! popped or lowered, by the flow's match or by the actions before (OF 1.3.5 section 6.4:
+//! OFPBAC_MATCH_INCONSISTENT). So no action is left out at a packet without its field.
 
 use super::key::{FieldId, FlowKey};
 use super::ops::{Op, Unsupported};
@@ -135,7 +136,8 @@ impl Given {
     }
 }
 
-/// Whether every action of a flow fits what it matches. Written actions are looked at in the order of an action set.
+/// Whether every action of a flow fits what it matches. Written actions are looked at in the order
+/// of an action set.
 ///
 /// # Errors
 /// For the first that does not.

@@ -1,5 +1,6 @@
-//! A packet on its way: the steps of a decision, carried out one by one on its bytes. The tables (`pipeline`) and the flow cache (`cache`)
-//! take the same steps through here, so that they cannot differ in what a step does.
+//! A packet on its way: the steps of a decision, carried out one by one on its bytes. The tables
+//! (`pipeline`) and the flow cache (`cache`) take the same steps through here, so that they cannot
+//! differ in what a step does.
 
 use super::flows::FlowTable;
 use super::groups::Groups;
@@ -10,7 +11,8 @@ use super::rewrite;
 use crate::of13::{action::NO_BUFFER, port as port13};
 use tandem_model::Time;
 
-/// The queue of a packet for which no flow has set one: the port decides (queue 0 is a queue like any other).
+/// The queue of a packet for which no flow has set one: the port decides (queue 0 is a queue like
+/// any other).
 pub const NO_QUEUE: u32 = u32::MAX;
 
 /// Why a packet leaves the pipeline (OFPR, where it goes to a controller).
@@ -27,7 +29,8 @@ pub enum Reason {
 /// How a packet leaves the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressPacket {
-    /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are already real ports.
+    /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are
+    /// already real ports.
     pub port: u32,
     /// By which queue; [`NO_QUEUE`] where none was set.
     pub queue: u32,
@@ -62,7 +65,8 @@ pub(super) enum Step {
     Meter(u32),
     /// An action that is no group.
     Op(Op),
-    /// What tables have written by now and what is carried for a logical port, in network order: said where a controller gets the packet.
+    /// What tables have written by now and what is carried for a logical port, in network order:
+    /// said where a controller gets the packet.
     Metadata([u8; 8]),
     /// The same of the tunnel.
     Tunnel([u8; 8]),
@@ -110,7 +114,8 @@ pub(super) struct On<'a> {
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// See the module.
+/// One packet on its way through the tables: its bytes, its action set, and who takes it in the
+/// end.
 pub(super) struct Executor<'a, E: Egress> {
     pub(super) on: On<'a>,
     /// The packet as it came, changed in place as long as it keeps its length.
@@ -310,7 +315,8 @@ impl<'a, E: Egress> Executor<'a, E> {
     #[inline(never)]
     fn rare(&mut self, op: Op) -> bool {
         match op {
-            // Decisions hold a group's buckets instead, and say what is carried where it is told.
+            // Decisions hold a group's buckets instead, and say what is carried where it is
+            // reported.
             Op::Group(_) | Op::SetTunnelId(_) => {}
             Op::DecMplsTtl => return self.lowered(rewrite::dec_mpls_ttl),
             Op::SetSctpSrc(p) => return rewrite::sctp_port(self.frame_mut(), 0, p),

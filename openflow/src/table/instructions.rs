@@ -1,5 +1,5 @@
-//! What a flow does, in one form for both versions: actions and instructions as they are carried out (OF 1.0 section 3.3, OF 1.3.5 sections
-//! 5.9 to 5.12), made from either version's.
+//! What a flow does, in one form for both versions: actions and instructions as they are carried
+//! out (OF 1.0 section 3.3, OF 1.3.5 sections 5.9 to 5.12), made from either version's.
 
 use super::ops::{Op, Unsupported, no_table, ops10, ops13};
 use crate::error::OfErrorCode;
@@ -16,7 +16,8 @@ pub(super) fn into_set(set: &mut Vec<Op>, op: Op) {
     set.push(op);
 }
 
-/// Puts an action set into the order in which it is carried out; a group takes the place of an output (section 5.10).
+/// Puts an action set into the order in which it is carried out; a group takes the place of an
+/// output (section 5.10).
 pub(super) fn in_order(set: &mut Vec<Op>) {
     if set.iter().any(|op| matches!(op, Op::Group(_))) {
         set.retain(|op| op.place() != Op::LAST);
@@ -81,7 +82,8 @@ impl Instructions {
     /// From OpenFlow 1.3 instructions.
     ///
     /// # Errors
-    /// For experimenters, ports that cannot be, what cannot be set, and an instruction that is there twice.
+    /// For experimenters, ports that cannot be, what cannot be set, and an instruction that is
+    /// there twice.
     pub fn from_of13(instructions: &[of13::Instruction]) -> Result<Instructions, Unsupported> {
         use of13::Instruction;
         let mut out = Instructions::default();

@@ -1,5 +1,5 @@
-//! What a flow matches, in one form for both versions: fields with values and masks. Made from an OpenFlow 1.0 match (wildcards) or a
-//! 1.3 match (OXM fields, prerequisites checked).
+//! What a flow matches, in one form for both versions: fields with values and masks. Made from an
+//! OpenFlow 1.0 match (wildcards) or a 1.3 match (OXM fields, prerequisites checked).
 
 use super::key::{FieldId, FlowKey};
 use crate::error::OfErrorCode;
@@ -29,12 +29,14 @@ impl CriteriaError {
     }
 }
 
-/// Per field: value and mask; value has no bit outside the mask. A packet without the field does not match.
+/// Per field: value and mask; value has no bit outside the mask. A packet without the field does
+/// not match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Criteria {
     /// In the order of the fields' numbers.
     fields: Vec<(FieldId, (u128, u128))>,
-    /// An OpenFlow 1.0 match without any wildcard, which wins over all that have one (OF 1.0 section 3.4).
+    /// An OpenFlow 1.0 match without any wildcard, which wins over all that have one (OF 1.0
+    /// section 3.4).
     exact: bool,
 }
 
@@ -63,7 +65,8 @@ impl Criteria {
         self.fields.binary_search_by_key(&field, |(f, _)| *f).ok().map(|at| self.fields[at].1)
     }
 
-    /// Its conditions, in the order of the fields' numbers: field, value, mask. A mask of all ones is exact, whatever the field's width.
+    /// Its conditions, in the order of the fields' numbers: field, value, mask. A mask of all ones
+    /// is exact, whatever the field's width.
     pub fn fields(&self) -> impl Iterator<Item = (FieldId, u128, u128)> {
         self.fields.iter().map(|(field, (value, mask))| (*field, *value, *mask))
     }
@@ -85,7 +88,8 @@ impl Criteria {
             .all(|(field, (value, mask))| key.get(*field).is_some_and(|found| found & mask == *value))
     }
 
-    /// True when every packet that matches `other` matches this too: for deletions that are not strict (OF 1.3.5 section 6.4).
+    /// True when every packet that matches `other` matches this too: for deletions that are not
+    /// strict (OF 1.3.5 section 6.4).
     pub fn covers(&self, other: &Criteria) -> bool {
         self.fields.iter().all(|(field, (value, mask))| {
             other.get(*field).is_some_and(|(v, m)| m & mask == *mask && v & mask == *value)
@@ -99,8 +103,8 @@ impl Criteria {
             .all(|(field, (value, mask))| other.get(*field).is_none_or(|(v, m)| (v ^ value) & m & mask == 0))
     }
 
-    /// From an OpenFlow 1.0 match. Fields that the packet cannot have (ports without TCP, say) are ignored, as OF 1.0.1
-    /// section 3.4 has it.
+    /// From an OpenFlow 1.0 match. Fields that the packet cannot have (ports without TCP, say) are
+    /// ignored, as OF 1.0.1 section 3.4 has it.
     pub fn from_of10(m: &of10::Match) -> Criteria {
         const ALL: u128 = u128::MAX;
         let has = |bit: u32| m.wildcards & bit == 0;

@@ -1,5 +1,6 @@
-//! A packet's fields in 64 bytes: all that [`FlowKey`](super::FlowKey) has of common packets, so that two packets with equal compact keys
-//! have equal fields. Packets that do not fit (IPv6 extension headers, neighbour discovery, 802.3, MPLS, PBB, what is cut off or broken) have none.
+//! A packet's fields in 64 bytes: all that [`FlowKey`](super::FlowKey) has of common packets, so
+//! that two packets with equal compact keys have equal fields. Packets that do not fit (IPv6
+//! extension headers, neighbour discovery, 802.3, MPLS, PBB, what is cut off or broken) have none.
 
 /// What no packet's field says: which of them there are.
 mod shape {
@@ -9,7 +10,7 @@ mod shape {
     pub(super) const FRAGMENT: u8 = 2;
 }
 
-/// See the module.
+/// A packet's fields in 64 bytes, as the flow cache compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PackedKey([u64; 8]);
 
@@ -159,7 +160,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
-        /// One byte apart, so that keys are often equal; where they are, so are all fields that flows match.
+        /// One byte apart, so that keys are often equal; where they are, so are all fields that
+        /// flows match.
         #[test]
         fn equal_compact_keys_mean_equal_fields(frame in frame(), at: prop::sample::Index, value: u8, cut in 0usize..4) {
             let mut other = frame.clone();

@@ -1,7 +1,8 @@
-//! Bridges as they are: the database's rows put together, with the marks of whoever made or took over what.
+//! Bridges as they are: the database's rows put together, with the marks of whoever made or took
+//! over what.
 //!
-//! A mark is the entry `tandem` = owner in `external_ids` of a Bridge, Port or Interface. What was there before and was only changed
-//! has `tandem-found` beside it, with what is to be given back.
+//! A mark is the entry `tandem` = owner in `external_ids` of a Bridge, Port or Interface. What was
+//! there before and was only changed has `tandem-found` beside it, with what is to be given back.
 
 use super::interfaces::{ofport, rows};
 use super::row::elements;
@@ -15,13 +16,15 @@ pub(super) const MARK: &str = "tandem";
 /// The key of what was there before.
 pub(super) const BEFORE: &str = "tandem-found";
 
-/// The key of what the owner has set, where something was there before: what is something else by now is not given back.
+/// The key of what the owner has set, where something was there before: what is something else by
+/// now is not given back.
 pub(super) const SET: &str = "tandem-set";
 
 /// The key of a Port's queueing that was there before.
 pub(super) const QUEUEING: &str = "tandem-qos";
 
-/// The columns of a Bridge that a difference is based on. All are configuration: vswitchd writes none of them.
+/// The columns of a Bridge that a difference is based on. All are configuration: vswitchd writes
+/// none of them.
 pub(super) const BRIDGE_COLUMNS: [&str; 7] =
     ["ports", "controller", "fail_mode", "protocols", "datapath_type", "other_config", "external_ids"];
 
@@ -236,7 +239,8 @@ impl FoundInterface {
         self.row.integer("ofport_request").and_then(|n| u32::try_from(n).ok())
     }
 
-    /// The number that was asked for before the owner asked for another; absent on an interface that the owner made.
+    /// The number that was asked for before the owner asked for another; absent on an interface
+    /// that the owner made.
     pub(super) fn before(&self) -> Result<Option<Option<u32>>, Error> {
         let Some(text) = self.row.entry("external_ids", BEFORE) else { return Ok(None) };
         let damaged = || Error::DamagedRecord {

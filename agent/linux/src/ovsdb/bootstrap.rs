@@ -1,4 +1,5 @@
-//! New bridges in a database of one's own, all in one transaction: for who starts from nothing and wants all or an error.
+//! New bridges in a database of one's own, all in one transaction: for who starts from nothing and
+//! wants all or an error.
 
 use super::{Error, INACTIVITY_PROBE, MAX_BACKOFF, Ovsdb};
 use serde_json::{Value, json};
@@ -27,8 +28,8 @@ pub struct Bridge {
 /// What bridges have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
-    /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only `unix:RUNDIR/BRIDGE.controller`; `%` stands for the
-    /// bridge's name.
+    /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only
+    /// `unix:RUNDIR/BRIDGE.controller`; `%` stands for the bridge's name.
     pub controller: String,
     /// e.g. `OpenFlow10`, `OpenFlow13`.
     pub protocols: Vec<String>,
@@ -37,11 +38,12 @@ pub struct Common {
 }
 
 impl Ovsdb {
-    /// Makes bridges with their ports in one transaction and waits until vswitchd has carried it out.
+    /// Makes bridges with their ports in one transaction and waits until vswitchd has carried it
+    /// out.
     ///
     /// # Errors
-    /// When the database refuses, vswitchd takes longer than `limit`, or a port could not be attached (which the database alone
-    /// does not show).
+    /// When the database refuses, vswitchd takes longer than `limit`, or a port could not be
+    /// attached (which the database alone does not show).
     pub fn make(&mut self, bridges: &[Bridge], common: &Common, limit: Duration) -> Result<(), Error> {
         let mut operations = Vec::new();
         let mut made = Vec::new();

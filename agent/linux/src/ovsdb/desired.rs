@@ -3,13 +3,15 @@
 use super::Error;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The longest pause between two attempts of a bridge to reach its controller, in ms; the least that the database takes.
+/// The longest pause between two attempts of a bridge to reach its controller, in ms; the least
+/// that the database takes.
 pub const MAX_BACKOFF: u64 = 1000;
 
 /// How long a controller may be silent before the bridge asks for a sign of life, in ms.
 pub const INACTIVITY_PROBE: u64 = 10_000;
 
-/// The highest OpenFlow port number that can be asked for (ovs-vswitchd.conf.db(5), `ofport_request`).
+/// The highest OpenFlow port number that can be asked for (ovs-vswitchd.conf.db(5),
+/// `ofport_request`).
 const HIGHEST_PORT: u32 = 65_279;
 
 /// A bridge as it is wanted.
@@ -23,10 +25,11 @@ pub struct WantedBridge {
     pub datapath_type: String,
     /// e.g. `OpenFlow10`, `OpenFlow13`; empty for vswitchd's choice.
     pub protocols: Vec<String>,
-    /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only `unix:RUNDIR/BRIDGE.controller`; `%` stands for the bridge's
-    /// name.
+    /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only
+    /// `unix:RUNDIR/BRIDGE.controller`; `%` stands for the bridge's name.
     pub controllers: Vec<String>,
-    /// Whether the bridge forwards by its flows only (`fail_mode` secure), or as a learning switch while no controller is there.
+    /// Whether the bridge forwards by its flows only (`fail_mode` secure), or as a learning switch
+    /// while no controller is there.
     pub secure: bool,
     /// Ports. Others that somebody else has put into the bridge stay.
     pub ports: Vec<WantedPort>,
@@ -39,8 +42,8 @@ pub struct WantedPort {
     pub name: String,
     /// OpenFlow port number, 1 to 65279.
     pub number: u32,
-    /// Its queueing is the caller's: a `Port.qos` that somebody else has set is kept in mind and cleared, and given back with the
-    /// port. Otherwise it is left alone.
+    /// Its queueing is the caller's: a `Port.qos` that somebody else has set is kept in mind and
+    /// cleared, and given back with the port. Otherwise it is left alone.
     pub takes_queueing: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The part of a plan that gives bridges back: what the owner made goes, what it changed is set to what it
-//! found, and what somebody else has changed since stays.
+//! The part of a plan that gives bridges back: what the owner made goes, what it changed is set to
+//! what it found, and what somebody else has changed since stays.
 
 use super::Error;
 use super::actual::{BEFORE, FoundBridge, FoundController, FoundPort, MARK, SET, same};
@@ -70,7 +70,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Sets what the owner has set back to what it found, column by column; what somebody else has set since stays.
+    /// Sets what the owner has set back to what it found, column by column; what somebody else has
+    /// set since stays.
     pub(super) fn give_back_settings(
         &mut self,
         bridge: &FoundBridge,
@@ -81,7 +82,8 @@ impl Plan<'_> {
         let none = json!(["set", []]);
         let mut kept: Vec<&str> = Vec::new();
         for column in ["fail_mode", "protocols", "datapath_type"] {
-            // The type of a bridge that the owner made goes with the bridge; one that is left to others keeps it.
+            // The type of a bridge that the owner made goes with the bridge; one that is left to
+            // others keeps it.
             let value = match before.get(column) {
                 None if column == "datapath_type" => continue,
                 value => value.unwrap_or(&none),

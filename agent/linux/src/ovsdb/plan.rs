@@ -1,13 +1,17 @@
-//! The difference between bridges as they are and as they are wanted, as operations of one transaction. Pure: rows in, operations out.
+//! The difference between bridges as they are and as they are wanted, as operations of one
+//! transaction. Pure: rows in, operations out.
 //!
-//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before anything is changed.
-//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken over is given back.
+//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before
+//!    anything is changed.
+//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken
+//!    over is given back.
 //! 3. Wanted bridges are made, or changed where they differ.
-//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction fails as a whole
-//!    (RFC 7047 section 5.2.6).
+//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction
+//!    fails as a whole (RFC 7047 section 5.2.6).
 //!
-//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that holds a foreign port when it is no
-//! longer wanted is therefore left to that port: without the owner's ports, controllers and marks.
+//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that
+//! holds a foreign port when it is no longer wanted is therefore left to that port: without the
+//! owner's ports, controllers and marks.
 
 use super::Error;
 use super::actual::{
@@ -26,11 +30,13 @@ use std::collections::BTreeMap;
 pub(super) struct Difference {
     /// Operations of one transaction; none when all is so already.
     pub(super) operations: Vec<Value>,
-    /// What somebody else has changed since the owner set it, and is therefore not given back, in words.
+    /// What somebody else has changed since the owner set it, and is therefore not given back, as
+    /// text.
     pub(super) kept: Vec<String>,
 }
 
-/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the names in `spared` stay as they are.
+/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the
+/// names in `spared` stay as they are.
 pub(super) fn difference(
     found: &Found,
     owner: &str,
@@ -242,7 +248,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Gives a port that is there its number. One that somebody else has put there keeps in mind which number it had asked for.
+    /// Gives a port that is there its number. One that somebody else has put there keeps in mind
+    /// which number it had asked for.
     fn renumber(&mut self, found: &FoundPort, wanted: &WantedPort) {
         let Some(interface) = found.interfaces.iter().find(|i| i.name == wanted.name) else { return };
         if interface.requested() == Some(wanted.number) {
@@ -260,8 +267,8 @@ impl<'a> Plan<'a> {
         self.operations.extend(row.operations("Interface", &interface.uuid));
     }
 
-    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows of a bridge that had no controller
-    /// and gets one, or the other way round, and only of those.
+    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows
+    /// of a bridge that had no controller and gets one, or the other way round, and only of those.
     pub(super) fn change_controllers(
         &mut self,
         there: &[FoundController],
@@ -328,7 +335,8 @@ fn as_found(there: &FoundBridge) -> String {
     .to_string()
 }
 
-/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the columns.
+/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the
+/// columns.
 fn as_set(wanted: &WantedBridge) -> String {
     let mut targets = wanted.targets();
     targets.sort_unstable();

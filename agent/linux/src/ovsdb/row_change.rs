@@ -15,7 +15,8 @@ impl RowChange {
         self.columns.insert(column.to_owned(), value);
     }
 
-    /// Writes entries into a map and leaves the others. An insertion alone would not replace an entry (RFC 7047 section 5.1).
+    /// Writes entries into a map and leaves the others. An insertion alone would not replace an
+    /// entry (RFC 7047 section 5.1).
     pub(super) fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
         self.take(column, &entries.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         self.mutations.push(json!([column, "insert", map(entries.iter().copied())]));

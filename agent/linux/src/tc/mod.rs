@@ -1,14 +1,18 @@
-//! Traffic control over netlink: what an egress should be, as a value; what it is; and the requests between the two.
+//! Traffic control over netlink: what an egress should be, as a value; what it is; and the requests
+//! between the two.
 //!
-//! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into the classes.
+//! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into
+//!    the classes.
 //! 2. [`read`] and [`read_all`] tell what the kernel has, as a [`Tree`].
-//! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no packet is lost for them.
+//! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no
+//!    packet is lost for them.
 //! 4. [`classes`] reads the counters; a [`Listener`] hears who else changes something.
 //! 5. [`roots`] are those of somebody else, to be put back.
 //!
 //! [`shape`] is a shortcut for one class, with netem where the kernel has it.
 //!
-//! Options that the netlink crates do not know are laid out here, by linux/pkt_sched.h and linux/pkt_cls.h.
+//! Options that the netlink crates do not know are laid out here, by linux/pkt_sched.h and
+//! linux/pkt_cls.h.
 
 mod attributes;
 mod class;

@@ -1,4 +1,5 @@
-//! Hears whose queueing changes, whoever changes it: the kernel tells it to who listens (RTNLGRP_TC).
+//! Hears whose queueing changes, whoever changes it: the kernel tells it to who listens
+//! (RTNLGRP_TC).
 
 use crate::Error;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -27,8 +28,8 @@ impl Listener {
         Ok(Listener(socket))
     }
 
-    /// The interfaces whose queueing has changed since the last call; does not wait. `None` when more has changed than the kernel
-    /// remembered for us: it may be any.
+    /// The interfaces whose queueing has changed since the last call; does not wait. `None` when
+    /// more has changed than the kernel remembered for us: it may be any.
     ///
     /// # Errors
     /// When the socket fails.
@@ -52,7 +53,8 @@ impl Listener {
     }
 }
 
-/// The interfaces that the messages of a datagram are about. Behind the header (16 bytes) struct tcmsg has the number at 4.
+/// The interfaces that the messages of a datagram are about. Behind the header (16 bytes) struct
+/// tcmsg has the number at 4.
 pub fn interfaces(mut data: &[u8]) -> Vec<u32> {
     let mut list = Vec::new();
     while let Some([l0, l1, l2, l3, k0, k1]) = data.first_chunk::<6>() {

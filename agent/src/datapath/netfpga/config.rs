@@ -12,7 +12,8 @@ use tandem_model::DatapathKind;
 pub struct CardConfig {
     /// How it is reached: `ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:SOCKET`, `model`.
     pub device: String,
-    /// Its register map by name, or a file of one (`*.toml`); if it is not said, the card is probed.
+    /// Its register map by name, or a file of one (`*.toml`); if it is not said, the card is
+    /// probed.
     #[serde(default)]
     pub profile: Option<String>,
     /// Where rules on transport ports may be.
@@ -21,14 +22,17 @@ pub struct CardConfig {
     /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
     #[serde(default = "yes")]
     pub watchdog: bool,
-    /// False: packets are neither taken from the card nor given to it, whether its way could or not; what the card cannot do is refused.
+    /// False: packets are neither taken from the card nor given to it, whether its way could or
+    /// not; what the card cannot do is refused.
     #[serde(default = "yes")]
     pub cpu_ports: bool,
-    /// A data path that lags or has stopped is reset, and everything is written anew. False: it is told only.
+    /// A data path that lags or has stopped is reset, and everything is written anew. False: it is
+    /// reported only.
     #[serde(default = "yes")]
     pub recover: bool,
-    /// After three stops in a minute, the receiver of the port that they seem to come from is switched off for the pause, instead of leaving
-    /// the whole card as it is. Which port that is, is a guess.
+    /// After three stops in a minute, the receiver of the port that they seem to come from is
+    /// switched off for the pause, instead of leaving the whole card as it is. Which port that is,
+    /// is a guess.
     #[serde(default)]
     pub mute: bool,
     /// What reading a row's counters does, where that is not what the profile says.
@@ -60,7 +64,8 @@ pub enum RowCounters {
     ClearOnRead,
 }
 
-/// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
+/// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for
+/// ports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TransportChoice {

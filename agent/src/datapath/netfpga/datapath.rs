@@ -1,7 +1,9 @@
-//! Switches with a NetFPGA card: a soft switch each, with the card between its wires and its tables (`crate::datapath::netfpga`).
+//! Switches with a NetFPGA card: a soft switch each, with the card between its wires and its tables
+//! (`crate::datapath::netfpga`).
 //!
-//! A port of the card has no class queues: packets are marked with their class's DSCP for the next switch, or the port is held to its rate where
-//! the bitfile has limiters. The plain NICs of the same switch have queues that read the mark.
+//! A port of the card has no class queues: packets are marked with their class's DSCP for the next
+//! switch, or the port is held to its rate where the bitfile has limiters. The plain NICs of the
+//! same switch have queues that read the mark.
 
 use super::{CardIo, Opened, Talk, card_ports, shared, target};
 use crate::config::{Config, SwitchConfig};
@@ -13,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::profile::builtin;
 
-/// See the module.
+/// The datapath of switches with a NetFPGA card.
 pub struct Netfpga {
     soft: Soft,
     switches: Vec<SwitchConfig>,
@@ -63,7 +65,8 @@ impl Netfpga {
         self.switches.iter().find(|s| s.name == name)
     }
 
-    /// What the kernel is to do at ports of cards: nothing, but where a port is an interface that stands for a cable of its rate.
+    /// What the kernel is to do at ports of cards: nothing, but where a port is an interface that
+    /// stands for a cable of its rate.
     fn without_classes(&self, wanted: &[Switch]) -> Vec<Switch> {
         let mut wanted = wanted.to_vec();
         for switch in &mut wanted {

@@ -1,5 +1,5 @@
-//! Frames that are put into a card whose ports are interfaces of this machine, and frames that came up
-//! to software.
+//! Frames that are put into a card whose ports are interfaces of this machine, and frames that came
+//! up to software.
 
 use super::offload_io::CardIo;
 use super::open::chain;
@@ -10,9 +10,9 @@ use tandem_linux::packet::Batch;
 use tandem_model::Time;
 
 impl CardIo {
-    /// Frames go into one of the card's queues, as close behind each other as the card takes them; what
-    /// leaves by ports is sent, what the card gives to its CPU ports is returned, with the OpenFlow number
-    /// of the port that it came in by.
+    /// Frames go into one of the card's queues, as close behind each other as the card takes them;
+    /// what leaves by ports is sent, what the card gives to its CPU ports is returned, with the
+    /// OpenFlow number of the port that it came in by.
     pub(super) fn inject(&mut self, from: u8, frames: &[&[u8]], now: Time) -> Vec<(u32, Vec<u8>)> {
         let taken = match (&mut self.card, frames) {
             (Some(opened), [frame]) => opened.card.inject(from, frame),

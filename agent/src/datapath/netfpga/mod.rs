@@ -1,5 +1,6 @@
-//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow path, the
-//! card forwards by itself what its rows and exact entries can say (`tandem_fpga_config::offload`).
+//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow
+//! path, the card forwards by itself what its rows and exact entries can say
+//! (`tandem_fpga_config::offload`).
 //!
 //! ```text
 //! wires <-> offload_io::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
@@ -13,8 +14,8 @@
 //! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
 //! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
 //!
-//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the card or
-//! goes into it but by its ports.
+//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the
+//! card or goes into it but by its ports.
 //!
 //! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
 
@@ -62,14 +63,14 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
 /// What the card's side and the datapath tell each other.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there have nobody
-    /// to ask but their interface.
+    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there
+    /// have nobody to ask but their interface.
     pub links: BTreeMap<u32, bool>,
     /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
     pub rates: BTreeMap<u32, u64>,
     /// How the card is; `None` before it was opened.
     pub card: Option<CardState>,
-    /// What somebody should know, each told once.
+    /// What somebody should know, each reported once.
     pub notices: VecDeque<String>,
 }
 
@@ -134,8 +135,8 @@ pub fn cpu_ports(card: &CardConfig) -> bool {
     card.cpu_ports && target(card).is_ok_and(|t| Mode::of(&t).cpu_ports)
 }
 
-/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this machine that
-/// are its ports.
+/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this
+/// machine that are its ports.
 pub fn injects(card: &CardConfig) -> bool {
     matches!(target(card), Ok(Target::Cosim(_) | Target::Model))
 }
@@ -143,7 +144,7 @@ pub fn injects(card: &CardConfig) -> bool {
 /// Deletes every row and every exact entry.
 ///
 /// # Errors
-/// When the card cannot be told.
+/// When the card cannot be written.
 pub fn clear(map: &FlowMap, card: &mut dyn Registers) -> Result<(), AccessError> {
     for row in 0..u32::from(map.rows) {
         Row::deleted().commit(map, row, card)?;

@@ -1,5 +1,5 @@
-//! A card between a switch's wires and its tables: frames go through the card's look-up, and the card
-//! follows the tables.
+//! A card between a switch's wires and its tables: frames go through the card's look-up, and the
+//! card follows the tables.
 
 use super::open::{Opened, Opening, chain};
 use super::recovery::Recovery;
@@ -32,7 +32,7 @@ const FRESH: Duration = Duration::from_millis(50);
 /// How long a card that could not be asked is left alone.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The packets of a switch whose card forwards what it can by itself.
 pub struct CardIo {
     pub(super) switch: SwitchConfig,
     pub(super) packets: PacketSocketIo,
@@ -63,7 +63,7 @@ pub struct CardIo {
     pub(super) again: Time,
     /// Frames that a card did not take or that had no room behind it, by OpenFlow number.
     pub(super) lost: BTreeMap<u32, IoDrops>,
-    /// Flows that the card was told of and that it is too small for, where there is no software.
+    /// Flows that were meant for the card and that it is too small for, where there is no software.
     pub(super) rejected: BTreeSet<u64>,
     pub(super) trouble: Option<String>,
     /// How often the card had lost its rows.
@@ -303,8 +303,8 @@ impl PacketIo for CardIo {
         let Some(at) = self.card_ports.get(&port).copied().filter(|_| !self.injects) else { return false };
         let Some(opened) = &mut self.card else { return true };
         let Some(address) = opened.profile.port_register("MAC_GRP", at, "CONTROL") else { return false };
-        // Setting an interface of the driver down does not stop the MAC: its queues and both its directions
-        // do.
+        // Setting an interface of the driver down does not stop the MAC: its queues and both its
+        // directions do.
         const OFF: u32 = 0b1_1011;
         let control = opened.card.read32(address);
         let outcome = control.and_then(|c| opened.card.write32(address, if up { c & !OFF } else { c | OFF }));
@@ -338,8 +338,8 @@ impl PacketIo for CardIo {
 
 impl Drop for CardIo {
     fn drop(&mut self) {
-        // An agent that ends leaves the card forwarding; only one that is stuck or killed is noticed by the
-        // watchdog.
+        // An agent that ends leaves the card forwarding; only one that is stuck or killed is
+        // noticed by the watchdog.
         let watched = self.watched();
         if let Some(opened) = &mut self.card
             && let Some(dog) = opened.profile.watchdog.filter(|_| watched)

@@ -25,7 +25,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens the card of a switch and finds out its register map, if the configuration does not say it.
+    /// Opens the card of a switch and finds out its register map, if the configuration does not say
+    /// it.
     ///
     /// # Errors
     /// When it is not there, or has no OpenFlow switch in it; with what to do.
@@ -88,8 +89,8 @@ impl Opening {
     }
 }
 
-/// After a reset a card clears its exact table for 4.2 ms and does not answer there. One that stays silent has something else there, which
-/// is found out when it is read.
+/// After a reset a card clears its exact table for 4.2 ms and does not answer there. One that stays
+/// silent has something else there, which is found out when it is read.
 fn wait_cleared(card: &mut (dyn Card + Send), exact: u32) -> Result<(), AccessError> {
     for _ in 0..20 {
         if !is_no_answer(card.read32(exact)?) {

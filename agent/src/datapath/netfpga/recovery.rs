@@ -4,17 +4,18 @@
 //! Watching --a sign that lasts--> Ill --its pause is over--> Clearing --the exact table answers--> Watching
 //! ```
 //!
-//! 1. Ten times a second the card is looked at (`tandem_fpga_config::health`): some ten registers, which
-//!    nobody else may read.
-//! 2. A card that is ill is reset at once, but after three times in a minute only after a pause that grows
-//!    ([`Pauses`]).
-//! 3. Before the reset all counters are read, and what it would forget. Then follows the pulse, and the 4.2
-//!    ms in which the card clears its exact table; meanwhile packets of the plain NICs go on.
-//! 4. Then the settings, the rows, the exact entries and the watchdog are written, and the limiters with
-//!    the next second.
+//! 1. Ten times a second the card is looked at (`tandem_fpga_config::health`): some ten registers,
+//!    which nobody else may read.
+//! 2. A card that is ill is reset at once, but after three times in a minute only after a pause
+//!    that grows ([`Pauses`]).
+//! 3. Before the reset all counters are read, and what it would forget. Then follows the pulse, and
+//!    the 4.2 ms in which the card clears its exact table; meanwhile packets of the plain NICs go
+//!    on.
+//! 4. Then the settings, the rows, the exact entries and the watchdog are written, and the limiters
+//!    with the next second.
 //!
-//! A card that cannot be asked meanwhile, and one that others reset, go the ways that they have anyway
-//! (`io.rs`); the outage ends when everything is written.
+//! A card that cannot be asked meanwhile, and one that others reset, go the ways that they have
+//! anyway (`io.rs`); the outage ends when everything is written.
 
 use super::offload_io::CardIo;
 use super::open::chain;
@@ -33,18 +34,18 @@ use tandem_openflow::switch::Switch;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often while something speaks against it.
 const CLOSER: Duration = Duration::from_millis(25);
-/// How long a reset card is left alone before it is asked whether its exact table answers: the clearing
-/// takes 4.2 ms.
+/// How long a reset card is left alone before it is asked whether its exact table answers: the
+/// clearing takes 4.2 ms.
 const CLEARING: Duration = Duration::from_millis(5);
-/// A card that does not answer so long after a reset is given up. A simulation takes seconds for the
-/// clearing.
+/// A card that does not answer so long after a reset is given up. A simulation takes seconds for
+/// the clearing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// CTRL of the bus FPGA, and its bit that resets the user FPGA while it is written.
 const CONTROL: u32 = 0x008;
 const RESET: u32 = 1 << 8;
-/// Of a MAC's CONTROL: RX queue off, MAC in reset, MAC RX off. Frames that wait in such a queue wait for
-/// good.
+/// Of a MAC's CONTROL: RX queue off, MAC in reset, MAC RX off. Frames that wait in such a queue
+/// wait for good.
 const NOT_RECEIVING: u32 = 0b1_0110;
 /// Of the same what switches a receiver off: RX queue and MAC RX.
 const MUTE: u32 = 0b1_0010;
@@ -68,7 +69,7 @@ struct Outage {
     why: String,
 }
 
-/// See the module.
+/// Notices that a card's data path has stopped, resets it and writes it anew.
 pub(super) struct Recovery {
     health: Health,
     pauses: Pauses,
@@ -80,8 +81,8 @@ pub(super) struct Recovery {
     /// Frames that were put into each port and have not entered the data path as far as is known.
     offered: [u64; 4],
     settings: Settings,
-    /// What each port's MAC had received when the card was last written anew, and the ports that had frames
-    /// before every stop since.
+    /// What each port's MAC had received when the card was last written anew, and the ports that
+    /// had frames before every stop since.
     received: BTreeMap<u32, u64>,
     suspects: Option<BTreeSet<u32>>,
     /// A port whose receiver is off, until then.
@@ -206,7 +207,7 @@ impl CardIo {
         shared(&self.talk).note(why);
     }
 
-    /// What others are told of the card.
+    /// What others learn of the card.
     pub(super) fn share(&self, now: Time) {
         let r = &self.recovery;
         let lasts = r.outage.as_ref().map_or(Duration::ZERO, |o| now.since(o.since));
@@ -360,8 +361,8 @@ impl CardIo {
         self.recovery.next = now + CLEARING;
     }
 
-    /// After a reset: whether the exact table answers; then the settings and the watchdog are written, and
-    /// the tables with the next `follow`.
+    /// After a reset: whether the exact table answers; then the settings and the watchdog are
+    /// written, and the tables with the next `follow`.
     fn cleared(&mut self, since: Time, now: Time) {
         self.recovery.next = now + CLEARING;
         let watched = self.watched();

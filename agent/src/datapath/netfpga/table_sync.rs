@@ -1,5 +1,5 @@
-//! The card follows the tables of its switch: rows and exact entries are written as flows change, and
-//! what the card counts is added to the flows.
+//! The card follows the tables of its switch: rows and exact entries are written as flows change,
+//! and what the card counts is added to the flows.
 
 use super::config::{RowCounters, TransportChoice};
 use super::offload_io::CardIo;
@@ -61,7 +61,7 @@ impl CardIo {
         }
     }
 
-    /// Flows for which the card is too small, told once.
+    /// Flows for which the card is too small, reported once.
     pub(super) fn reject(&mut self, report: Report) {
         for (id, why) in &report.rejected {
             if self.rejected.insert(*id) {

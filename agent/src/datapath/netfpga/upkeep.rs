@@ -1,5 +1,5 @@
-//! What a card is asked once a second: counters, clock, links, its watchdog, and whether it still holds
-//! what was written; and the limiters that are set then.
+//! What a card is asked once a second: counters, clock, links, its watchdog, and whether it still
+//! holds what was written; and the limiters that are set then.
 
 use super::config::ClockChoice;
 use super::offload_io::CardIo;
@@ -50,7 +50,8 @@ impl CardIo {
         }
     }
 
-    /// Reads the MACs' counters. Those of a card that others have reset begin anew, which its clock shows: it goes back.
+    /// Reads the MACs' counters. Those of a card that others have reset begin anew, which its clock
+    /// shows: it goes back.
     pub(super) fn read_macs(&mut self) -> Result<(), AccessError> {
         if let (Some(opened), Some(macs)) = (&mut self.card, &mut self.macs) {
             if let Some(rows) = opened.profile.flow_table {
@@ -66,8 +67,8 @@ impl CardIo {
         Ok(())
     }
 
-    /// Once a period: counters of the ports, links, the watchdog, the limiters, and whether the card still
-    /// holds what was written.
+    /// Once a period: counters of the ports, links, the watchdog, the limiters, and whether the
+    /// card still holds what was written.
     pub(super) fn look_after(&mut self, now: Time) {
         if let Err(error) = self.read_macs() {
             return self.fail("reading the card's counters", &error, now);

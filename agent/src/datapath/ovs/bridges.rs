@@ -1,5 +1,5 @@
-//! The bridges of Open vSwitch's database: made what is wanted, looked at before that, and watched for
-//! what others change.
+//! The bridges of Open vSwitch's database: made what is wanted, looked at before that, and watched
+//! for what others change.
 
 use super::datapath::{LIMIT, LIMIT_OF_PORT, Ovs};
 use super::takeover_outage::Measurement;
@@ -9,7 +9,8 @@ use crate::desired::{Fault, Port, Switch};
 use std::time::Duration;
 use tandem_linux::ovsdb::{self, ActualBridge, Adopt, Ovsdb, Synced, WantedBridge, WantedPort, Watch};
 
-/// What of the database is ours to keep. Counters and states are not among it: they change all the time.
+/// What of the database is ours to keep. Counters and states are not among it: they change all the
+/// time.
 fn watches() -> [Watch; 4] {
     [
         Watch::new(
@@ -67,7 +68,8 @@ impl Ovs {
         }
     }
 
-    /// Makes the bridges; what has something against it is told and left as it is, the others are made.
+    /// Makes the bridges; what has something against it is reported and left as it is, the others
+    /// are made.
     pub(super) fn sync(&mut self, wanted: &[Switch], left: &[String], allowed: Adopt) -> ApplyResult {
         let mut outcome = ApplyResult::default();
         let owner = self.owner.clone();
@@ -83,7 +85,8 @@ impl Ovs {
                 Ok(synced) => break Ok(synced),
                 Err(error) => error,
             };
-            // Nothing is changed by a refusal. The second time nothing is left to be refused, or it is somebody else's doing.
+            // Nothing is changed by a refusal. The second time nothing is left to be refused, or it
+            // is somebody else's doing.
             let first = allowed.min(Adopt::WithoutGap);
             let Ok(refusals) = self.with_database(|d| d.refusals(&owner, &bridges, first)) else {
                 break Err(error);
@@ -121,7 +124,8 @@ impl Ovs {
         outcome
     }
 
-    /// What speaks against each of the wanted switches, and the ports that there are; found without changing anything.
+    /// What speaks against each of the wanted switches, and the ports that there are; found without
+    /// changing anything.
     pub(super) fn inspect(
         &mut self,
         wanted: &[Switch],

@@ -15,7 +15,8 @@ pub struct OvsConfig {
     pub pid_file: PathBuf,
     /// Where packets are forwarded.
     pub datapath: DatapathChoice,
-    /// Take over a bridge of a switch's name that somebody else has made; it is given back by `tandem-agent release`.
+    /// Take over a bridge of a switch's name that somebody else has made; it is given back by
+    /// `tandem-agent release`.
     pub adopt: bool,
     /// The same for one that has no controller, though its flows are lost by that for a moment.
     pub adopt_with_gap: bool,

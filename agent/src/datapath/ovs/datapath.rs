@@ -4,7 +4,7 @@ use super::config::OvsConfig;
 use super::takeover_outage::Measurement;
 use crate::config::{Address, Config, SwitchConfig};
 use crate::datapath::port_admin_state::PortAdminState;
-use crate::datapath::shaping::Shaping;
+use crate::datapath::shaping::{PortsThere, Shaping};
 use crate::datapath::soft::withhold;
 use crate::datapath::{
     ApplyResult, Datapath, PortCapabilities, Selection, SwitchCapabilities, SwitchReport, mgmt_interfaces,
@@ -23,11 +23,12 @@ use tandem_linux::{link, vswitchd};
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// And for each port that is wanted.
 pub(super) const LIMIT_OF_PORT: Duration = Duration::from_millis(50);
-/// What vswitchd's packet socket may hold, for all ports together: the default (212,992 bytes, about 90 packets) is used up by one
-/// port that is backlogged, and then packets to idle ports are lost, which nobody counts.
+/// What vswitchd's packet socket may hold, for all ports together: the default (212,992 bytes,
+/// about 90 packets) is used up by one port that is backlogged, and then packets to idle ports are
+/// lost, which nobody counts.
 const SEND_BUFFER: usize = 32 << 20;
 
-/// See the module.
+/// The datapath of Open vSwitch: its bridges, and the queueing of their ports.
 pub struct Ovs {
     pub(super) owner: String,
     pub(super) config: OvsConfig,
@@ -45,7 +46,8 @@ pub struct Ovs {
     pub(super) left: Vec<String>,
     /// Those of `wanted` that nothing spoke against.
     pub(super) made: Vec<Switch>,
-    /// Hears who changes bridges; absent until the first application, and while the database is away.
+    /// Hears who changes bridges; absent until the first application, and while the database is
+    /// away.
     pub(super) watch: Option<Monitor>,
     /// The database is to be looked at again.
     pub(super) stale: bool,
@@ -87,6 +89,46 @@ impl Ovs {
         ApplyResult { faults, changes: 0 }
     }
 
+    /// Takes ports out of what is to be made whose interfaces are somebody else's, and leaves the
+    /// queueing alone that could not be given back.
+    fn refuse_ports(
+        &mut self,
+        made: &mut [Switch],
+        there: &PortsThere,
+    ) -> Result<Vec<Fault>, tandem_linux::Error> {
+        let interfaces = link::list_bare(&mut Netlink::open()?)?;
+        let mut faults = occupied::refuse(made, &interfaces, there, true);
+        withhold(made, &faults);
+        let unshaped = self.shaping.prepare(made, Some(there))?;
+        for switch in made {
+            let is_refused =
+                |p: &Port| unshaped.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
+            // One that is in the bridge already goes on being a port, with the queueing that it has.
+            switch.ports.retain(|p| {
+                !is_refused(p) || there.get(&p.interface).is_some_and(|t| t.bridge == switch.name)
+            });
+            for port in switch.ports.iter_mut().filter(|p| is_refused(p)) {
+                port.rate = None;
+                port.classes.clear();
+            }
+        }
+        faults.extend(unshaped);
+        Ok(faults)
+    }
+
+    /// Makes the queueing of ports what is wanted.
+    fn shape(&mut self, made: &[Switch], left: &[String], outcome: &mut ApplyResult) {
+        match self.shaping.apply(made, left) {
+            Ok((changes, faults)) => {
+                outcome.changes += changes;
+                outcome.faults.extend(faults);
+            }
+            Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
+        }
+        let kept = self.shaping.take_kept();
+        outcome.faults.extend(kept.into_iter().map(|why| Fault::new("", None, why)));
+    }
+
     /// Sets ports' interfaces up, and down again those that are no longer ports.
     fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         match Netlink::open() {
@@ -110,7 +152,8 @@ impl Ovs {
         let error = vswitchd::raise_send_buffer(&self.config.pid_file, SEND_BUFFER).err()?;
         let why = format!("congestion of one port may lose packets of others: {error}");
         if is_not_permitted(&error) {
-            // In a user namespace nobody may; the short leaf queues bound what a port can take of the buffer.
+            // In a user namespace nobody may; the short leaf queues bound what a port can take of
+            // the buffer.
             tracing::warn!("{why}");
             return None;
         }
@@ -154,7 +197,7 @@ impl Datapath for Ovs {
     fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault> {
         let bridges: Vec<WantedBridge> = wanted.iter().map(|s| self.bridge(s)).collect();
         let owner = self.owner.clone();
-        // A database that does not answer is told by the application.
+        // A database that does not answer is reported by the application.
         let refusals = self.with_database(|d| d.refusals(&owner, &bridges, Adopt::WithoutGap));
         refusals
             .unwrap_or_default()
@@ -178,7 +221,8 @@ impl Datapath for Ovs {
             (self.wanted, self.left) = (Vec::new(), Vec::new());
             return self.nothing(wanted, &why.to_string(), false);
         }
-        // 2. What speaks against a switch is found before anything of it is written down or touched.
+        // 2. What speaks against a switch is found before anything of it is written down or
+        //    touched.
         let mut outcome = ApplyResult::default();
         let (refusals, there) = match self.inspect(wanted, adopt) {
             Ok(found) => found,
@@ -189,31 +233,12 @@ impl Datapath for Ovs {
         let mut left = left.to_vec();
         left.extend(out.into_iter().map(|s| s.name));
         outcome.faults.extend(refusals);
-        // 3. The same of each port: one that is somebody else's, or has what could not be given back, does not become one of ours.
-        let interfaces = match Netlink::open().and_then(|mut n| link::list_bare(&mut n)) {
-            Ok(interfaces) => interfaces,
+        // 3. The same of each port: one that is somebody else's, or has what could not be given
+        //    back, does not become one of ours.
+        match self.refuse_ports(&mut made, &there) {
+            Ok(faults) => outcome.faults.extend(faults),
             Err(error) => return self.nothing(wanted, &error.to_string(), true),
-        };
-        let elsewhere = occupied::refuse(&made, &interfaces, &there, true);
-        withhold(&mut made, &elsewhere);
-        outcome.faults.extend(elsewhere);
-        let faults = match self.shaping.prepare(&made, Some(&there)) {
-            Ok(faults) => faults,
-            Err(error) => return self.nothing(wanted, &error.to_string(), true),
-        };
-        for switch in &mut made {
-            let is_refused =
-                |p: &Port| faults.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
-            // One that is in the bridge already goes on being a port, with the queueing that it has.
-            switch.ports.retain(|p| {
-                !is_refused(p) || there.get(&p.interface).is_some_and(|t| t.bridge == switch.name)
-            });
-            for port in switch.ports.iter_mut().filter(|p| is_refused(p)) {
-                port.rate = None;
-                port.classes.clear();
-            }
         }
-        outcome.faults.extend(faults);
         (self.wanted, self.left) = (made.clone(), left.clone());
         // 4. What Open vSwitch shapes again is given back to it before it does.
         let mut over = self.shaping.over(&made, &left);
@@ -238,14 +263,7 @@ impl Datapath for Ovs {
         // 6. Queueing: a bridge that somebody else keeps does not get ours.
         made.retain(|s| !late.contains(&s.name));
         left.extend(late);
-        match self.shaping.apply(&made, &left) {
-            Ok((changes, faults)) => {
-                outcome.changes += changes;
-                outcome.faults.extend(faults);
-            }
-            Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
-        }
-        outcome.faults.extend(self.shaping.take_kept().into_iter().map(|why| Fault::new("", None, why)));
+        self.shape(&made, &left, &mut outcome);
         // 7. Last: what is up forwards, and is to be shaped by then.
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
@@ -261,7 +279,8 @@ impl Datapath for Ovs {
         }
         let changed = !self.stale && self.bridges_changed();
         if self.stale || changed && self.wanted != self.asked.0 {
-            // What could not be done for want of the database, or because something spoke against it, is tried again as a whole.
+            // What could not be done for want of the database, or because something spoke against
+            // it, is tried again as a whole.
             let (wanted, left) = self.asked.clone();
             return self.apply(&wanted, &left, Adopt::No);
         }

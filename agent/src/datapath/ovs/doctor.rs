@@ -12,8 +12,8 @@ pub(crate) fn bridges(config: &Config) -> Vec<ActualBridge> {
     Ovsdb::connect(&config.ovs.database).and_then(|mut d| d.read_bridges()).unwrap_or_default()
 }
 
-/// A host without a configuration, or without switches in it, may become one with Open vSwitch; one whose
-/// switches are all the agent's own needs none.
+/// A host without a configuration, or without switches in it, may become one with Open vSwitch; one
+/// whose switches are all the agent's own needs none.
 fn is_wanted(config: Option<&Config>) -> bool {
     let has = |kind| config.is_some_and(|c| c.switches.iter().any(|s| s.datapath == kind));
     !has(DatapathKind::Soft) || has(DatapathKind::Ovs)

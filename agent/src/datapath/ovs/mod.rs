@@ -20,8 +20,8 @@ use tandem_model::DatapathKind;
 pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     kind: DatapathKind::Ovs,
     check: |_| Ok(()),
-    // Without switches it is still who gives back what it made for an earlier configuration; without
-    // Open vSwitch there is nothing of that.
+    // Without switches it is still who gives back what it made for an earlier configuration;
+    // without Open vSwitch there is nothing of that.
     open: |config, switches, _| {
         if switches.is_empty() && !config.ovs.database.exists() {
             return None;

@@ -1,5 +1,5 @@
-//! How long a bridge that is taken over has no flows. Open vSwitch tells it by OpenFlow on a socket of its own (`BRIDGE.mgmt`,
-//! ovs-vswitchd(8)), which needs no controller.
+//! How long a bridge that is taken over has no flows. Open vSwitch tells it by OpenFlow on a socket
+//! of its own (`BRIDGE.mgmt`, ovs-vswitchd(8)), which needs no controller.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,8 @@ pub(super) struct Measurement {
 }
 
 impl Measurement {
-    /// Begins, with a first look while all is as it was. `folder` is where vswitchd has its sockets.
+    /// Begins, with a first look while all is as it was. `folder` is where vswitchd has its
+    /// sockets.
     ///
     /// # Errors
     /// When the bridge cannot be asked.
@@ -53,7 +54,7 @@ impl Measurement {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// What was measured, in words; waits for it.
+    /// What was measured, as text; waits for it.
     pub(super) fn result(mut self) -> String {
         let result = self.thread.take().map(JoinHandle::join);
         result.and_then(Result::ok).unwrap_or_else(|| "the gap could not be measured".into())
@@ -71,7 +72,8 @@ fn measure(socket: &Path, first: Asker, before: u32, stop: &AtomicBool) -> Strin
     let (mut asker, mut with, mut without) = (Some(first), start, None::<Instant>);
     while start.elapsed() < LIMIT && !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        // A bridge that is made anew closes its socket: as long as it does not answer it has no flows.
+        // A bridge that is made anew closes its socket: as long as it does not answer it has no
+        // flows.
         let flows = match &mut asker {
             Some(a) => a.flows().ok(),
             None => {

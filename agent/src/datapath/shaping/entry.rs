@@ -25,9 +25,10 @@ impl Found {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Stage {
-    /// What was found is written down; of ours nothing is there. Open vSwitch may have taken away what was found.
+    /// What was found is written down; of ours nothing is there. Open vSwitch may have taken away
+    /// what was found.
     Prepared,
-    /// The kernel is being told: any part of it may be there.
+    /// The kernel is being changed: any part of it may be there.
     Applying,
     /// This is there ([`words`]).
     Applied(String),
@@ -37,9 +38,11 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) switch: String,
-    /// What is to be put back; `None` is the kernel's own choice, or what Open vSwitch makes by itself (`by_ovs`).
+    /// What is to be put back; `None` is the kernel's own choice, or what Open vSwitch makes by
+    /// itself (`by_ovs`).
     pub(super) found: Option<Found>,
-    /// When the interface was looked at, and its number then. Records of earlier releases do not say.
+    /// When the interface was looked at, and its number then. Records of earlier releases do not
+    /// say.
     #[serde(default)]
     pub(super) boot: String,
     #[serde(default)]
@@ -47,7 +50,7 @@ pub(super) struct Kept {
     /// It was Open vSwitch's own, by its database, which keeps it.
     #[serde(default)]
     pub(super) by_ovs: bool,
-    /// Earlier releases did not say; they wrote the record and told the kernel at once.
+    /// Earlier releases did not say; they wrote the record and changed the kernel at once.
     #[serde(default = "Stage::of_earlier_releases")]
     pub(super) stage: Stage,
 }
@@ -123,7 +126,7 @@ pub(in crate::datapath) fn in_record(folder: &Path) -> Option<Vec<String>> {
     record.get().ok().map(|entries| entries.keys().cloned().collect())
 }
 
-/// What is to be put back later; or why it could not be, in words.
+/// What is to be put back later; or why it could not be, as text.
 pub(super) fn found(
     netlink: &mut Netlink,
     root: &tc::Root,
@@ -222,7 +225,8 @@ mod tests {
                 prop_assert_eq!(again.get().expect("whole"), &entries);
                 let names: Vec<String> = entries.keys().cloned().collect();
                 prop_assert_eq!(in_record(folder.path()), Some(names));
-                // One byte of it is another: damage, or something that is put back as it says, never a panic.
+                // One byte of it is another: damage, or something that is put back as it says,
+                // never a panic.
                 let mut other = bytes;
                 let at = at.index(other.len());
                 other[at] = byte;

@@ -1,4 +1,5 @@
-//! What the kernel is told: the difference to what is there, with a record before and after it.
+//! What the kernel is asked to change: the difference to what is there, with a record before and
+//! after it.
 
 use super::entry::{Stage, Whose, words};
 use super::{Kept, Shaped, Shaping};
@@ -21,7 +22,8 @@ impl Actual {
 }
 
 impl Shaping {
-    /// Makes the queueing of these what `shaped` says. How many requests that took, and whose queueing had to be changed.
+    /// Makes the queueing of these what `shaped` says. How many requests that took, and whose
+    /// queueing had to be changed.
     pub(super) fn set(
         &mut self,
         netlink: &mut Netlink,
@@ -37,7 +39,7 @@ impl Shaping {
             .collect();
         let indices: Vec<u32> = list.iter().map(|(_, _, i)| *i).collect();
         let actual = Actual::read(netlink, &indices)?;
-        // 1. What is to be told, and that it is being told.
+        // 1. What is to be changed, and that it is being changed.
         let mut begun = record.clone();
         let mut work = Vec::new();
         for (name, shaped, index) in list {
@@ -79,7 +81,8 @@ impl Shaping {
                 Err(error) => faults.push(Fault { why: error.to_string(), ..fault }),
             }
         }
-        // 3. What is there now. A record that says `Applying` instead is no lie: any part of it is there.
+        // 3. What is there now. A record that says `Applying` instead is no lie: any part of it is
+        //    there.
         if let Err(error) = self.record.put(ended) {
             faults.push(Fault::new("", None, error.to_string()));
         }
@@ -103,7 +106,8 @@ impl Shaping {
         let mut changes = 0;
         for name in names {
             let Some(kept) = record.get(name) else { continue };
-            // Another interface of its name, or the same after a restart of the machine: of ours nothing is there.
+            // Another interface of its name, or the same after a restart of the machine: of ours
+            // nothing is there.
             let index = indices.get(name.as_str()).copied().filter(|i| kept.is_of(&self.boot, *i));
             if let Some(index) = index {
                 let root = actual.roots.get(&index);

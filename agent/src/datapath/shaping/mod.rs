@@ -1,16 +1,19 @@
 //! The queueing of ports: makes it what is wanted, keeps it so, and gives it back as it was found.
 //!
-//! A record in the state folder ([`super::record`]) says whose queueing was touched and what was there before. What is not in it is
-//! somebody else's, whatever it looks like. The way of a port:
-//! 1. [`Shaping::prepare`], before the interface becomes a port: what is there is written down ([`Stage::Prepared`]), or the port is
-//!    refused because what is there could not be given back.
-//! 2. [`Shaping::apply`]: `Applying` is written down, the kernel is told, `Applied` is written down with what was set.
-//! 3. When it is no longer wanted: what was set is taken away and what was found is put back. What is neither (somebody has changed it
-//!    since) stays, and is told.
+//! A record in the state folder ([`super::record`]) says whose queueing was touched and what was
+//! there before. What is not in it is somebody else's, whatever it looks like. The way of a port:
+//! 1. [`Shaping::prepare`], before the interface becomes a port: what is there is written down
+//!    ([`Stage::Prepared`]), or the port is refused because what is there could not be given back.
+//! 2. [`Shaping::apply`]: `Applying` is written down, the kernel is changed, `Applied` is written
+//!    down with what was set.
+//! 3. When it is no longer wanted: what was set is taken away and what was found is put back. What
+//!    is neither (somebody has changed it since) stays, and is reported.
 //!
-//! Whoever is killed between two of these finds in the record what may be there, and goes on from that.
+//! Whoever is killed between two of these finds in the record what may be there, and goes on from
+//! that.
 //!
-//! Between applications the kernel itself tells whose queueing has changed ([`tc::Listener`]); only those interfaces are read again.
+//! Between applications the kernel itself tells whose queueing has changed ([`tc::Listener`]); only
+//! those interfaces are read again.
 
 mod entry;
 mod kernel;
@@ -51,7 +54,7 @@ struct Shaped {
     index: Option<u32>,
 }
 
-/// See the module.
+/// The queueing of the ports of one datapath.
 pub(super) struct Shaping {
     record: Record<Entries>,
     boot: String,
@@ -61,7 +64,7 @@ pub(super) struct Shaping {
     /// What the last preparation has written down anew.
     fresh: BTreeSet<String>,
     listener: Option<tc::Listener>,
-    /// What others have changed since and is therefore not given back, in words.
+    /// What others have changed since and is therefore not given back, as text.
     kept: Vec<String>,
 }
 
@@ -88,14 +91,15 @@ impl Shaping {
         self.record.get().err()
     }
 
-    /// What others have changed since and was therefore not given back, each told once.
+    /// What others have changed since and was therefore not given back, each reported once.
     pub(super) fn take_kept(&mut self) -> Vec<String> {
         std::mem::take(&mut self.kept)
     }
 
-    /// To be called before interfaces are put into bridges. What they have is written down; ports whose queueing could not be given back
-    /// are refused, and [`Shaping::apply`] leaves them alone. `there` are the ports that Open vSwitch has; `None` for a switch that takes
-    /// nothing away from an interface that becomes its port, which vswitchd does.
+    /// To be called before interfaces are put into bridges. What they have is written down; ports
+    /// whose queueing could not be given back are refused, and [`Shaping::apply`] leaves them
+    /// alone. `there` are the ports that Open vSwitch has; `None` for a switch that takes nothing
+    /// away from an interface that becomes its port, which vswitchd does.
     ///
     /// # Errors
     /// When the kernel does not say what there is.
@@ -179,8 +183,9 @@ impl Shaping {
         Ok(faults)
     }
 
-    /// Forgets what the last preparation has written down of ports that did not become any after all: what was refused leaves no record.
-    /// One that is no longer as it was found is kept, so that it is put back.
+    /// Forgets what the last preparation has written down of ports that did not become any after
+    /// all: what was refused leaves no record. One that is no longer as it was found is kept, so
+    /// that it is put back.
     ///
     /// # Errors
     /// When the kernel does not say what there is.
@@ -207,8 +212,9 @@ impl Shaping {
         Ok(())
     }
 
-    /// Makes the queueing of all ports that have a rate what is wanted, and gives back that of the others. Ports of the switches named in
-    /// `left` stay as they are. The number of requests that changed something, and what could not be done.
+    /// Makes the queueing of all ports that have a rate what is wanted, and gives back that of the
+    /// others. Ports of the switches named in `left` stay as they are. The number of requests that
+    /// changed something, and what could not be done.
     ///
     /// # Errors
     /// When the kernel does not say what there is.
@@ -248,7 +254,8 @@ impl Shaping {
         Ok((changes, faults))
     }
 
-    /// Gives back the queueing of these interfaces, if it is ours: to be called before Open vSwitch is told to shape them again.
+    /// Gives back the queueing of these interfaces, if it is ours: to be called before Open vSwitch
+    /// is told to shape them again.
     ///
     /// # Errors
     /// When the kernel does not say what there is.

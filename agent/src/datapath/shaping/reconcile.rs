@@ -9,7 +9,8 @@ use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, link, tc};
 
 impl Shaping {
-    /// Puts right what somebody else has changed, and what has come back, since the last call; says it. `interfaces` are those there are.
+    /// Puts right what somebody else has changed, and what has come back, since the last call; says
+    /// it. `interfaces` are those there are.
     pub(in crate::datapath) fn reconcile(&mut self, interfaces: &[link::Interface]) -> (usize, Vec<Fault>) {
         let indices = numbers(interfaces);
         // 1. Interfaces that came, went, or are others of the same name.
@@ -80,7 +81,8 @@ impl Shaping {
         }
     }
 
-    /// Interfaces that came since they were looked at: what they have is written down, or they are left to whoever has set it.
+    /// Interfaces that came since they were looked at: what they have is written down, or they are
+    /// left to whoever has set it.
     fn came(
         &mut self,
         netlink: &mut Netlink,

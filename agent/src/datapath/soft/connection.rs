@@ -1,4 +1,5 @@
-//! The way to one controller: dialled again with growing pauses for as long as it is wanted, cut into messages, never waited for.
+//! The way to one controller: dialled again with growing pauses for as long as it is wanted, cut
+//! into messages, never waited for.
 
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,7 +15,8 @@ use tandem_openflow::switch::ConnId;
 
 /// The first pause, and the longest: those that Open vSwitch has.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
-/// What may wait for a controller that does not read: packets of the switch are left out beyond the first, the connection ends at the second.
+/// What may wait for a controller that does not read: packets of the switch are left out beyond the
+/// first, the connection ends at the second.
 const WAITING: (usize, usize) = (1 << 20, 32 << 20);
 /// OFPT_PACKET_IN, in both versions.
 const PACKET_IN: u8 = 10;
@@ -85,7 +87,7 @@ enum State {
     Open(Socket, ConnId),
 }
 
-/// See the module.
+/// A connection of the switch with a controller, or with a management client.
 pub(super) struct Connection {
     /// Who is dialled; `None` for somebody who dialled us, and who is not called back.
     target: Option<Target>,
@@ -149,7 +151,8 @@ impl Connection {
         if let State::Pausing { until } = &self.state { Some(*until) } else { None }
     }
 
-    /// Dials when it is time to, and finds out what became of it. True when it has just been opened: then [`Connection::open`] is to follow.
+    /// Dials when it is time to, and finds out what became of it. True when it has just been
+    /// opened: then [`Connection::open`] is to follow.
     pub(super) fn advance(&mut self, now: Time) -> bool {
         let Some(target) = &self.target else { return false };
         match &self.state {
@@ -224,8 +227,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The whole messages that have come; what is no message yet stays. They are handed out by value, so that who carries them out may
-    /// send by this connection.
+    /// The whole messages that have come; what is no message yet stays. They are handed out by
+    /// value, so that who carries them out may send by this connection.
     pub(super) fn take(&mut self) -> (Vec<u8>, Result<usize, FrameError>) {
         let mut rest = &self.input[..];
         loop {
@@ -242,7 +245,8 @@ impl Connection {
         (all, Ok(whole))
     }
 
-    /// Takes messages that are to be sent. False when too much waits already: then it is to be closed.
+    /// Takes messages that are to be sent. False when too much waits already: then it is to be
+    /// closed.
     pub(super) fn put(&mut self, bytes: &[u8]) -> bool {
         if !matches!(self.state, State::Open(..)) {
             return true;

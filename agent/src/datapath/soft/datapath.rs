@@ -1,9 +1,11 @@
-//! The soft switch: an [`Engine`] per switch, in this process. Queues and classes are the kernel's HTB, as for Open vSwitch; a flow's queue
-//! selects the class.
+//! The soft switch: an [`Engine`] per switch, in this process. Queues and classes are the kernel's
+//! HTB, as for Open vSwitch; a flow's queue selects the class.
 //!
-//! A switch lives as long as the agent. The next process takes over: it finds the flows that were kept in the state folder (every second,
-//! where they have changed) and forwards by them before a controller is there; between the two nothing is forwarded. Each port is locked
-//! by an abstract socket in the network namespace, which is gone when its process is: a second agent on the same interface is refused.
+//! A switch lives as long as the agent. The next process takes over: it finds the flows that were
+//! kept in the state folder (every second, where they have changed) and forwards by them before a
+//! controller is there; between the two nothing is forwarded. Each port is locked by an abstract
+//! socket in the network namespace, which is gone when its process is: a second agent on the same
+//! interface is refused.
 
 use super::SwitchDump;
 use super::io::PacketIo;
@@ -40,7 +42,7 @@ pub struct Ports {
     pub bare: BTreeSet<u32>,
 }
 
-/// See the module.
+/// The datapath of switches that live in this process.
 pub struct Soft {
     pub(super) folder: PathBuf,
     pub(super) kind: &'static str,
@@ -295,7 +297,7 @@ impl Datapath for Soft {
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
-        // What was set up is told by the kernel; who asks at once is to see it, too.
+        // The kernel reports what was set up; who asks at once is to see it, too.
         outcome.faults.extend(self.refresh().1.into_iter().filter(|f| f.port.is_none()));
         self.made = made;
         outcome
@@ -312,8 +314,8 @@ impl Datapath for Soft {
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
             return self.apply(&wanted, &left, Adopt::No);
         }
-        // A switch that could not be started (its card was not there, or is another agent's) is tried again, and so is a port that was
-        // somebody else's.
+        // A switch that could not be started (its card was not there, or is another agent's) is
+        // tried again, and so is a port that was somebody else's.
         let missing =
             self.withheld || self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
         if missing && self.tried.is_none_or(|t| t.elapsed() >= AGAIN) {

@@ -1,4 +1,5 @@
-//! What a switch shows of itself, for people: its controllers and its flows, in the words of `ovs-ofctl`.
+//! What a switch shows of itself, for people: its controllers and its flows, in the words of
+//! `ovs-ofctl`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;

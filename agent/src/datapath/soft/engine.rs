@@ -1,12 +1,15 @@
-//! One switch, on one thread: waits for packets, controllers, time-outs and orders, and does one after the other.
+//! One switch, on one thread: waits for packets, controllers, time-outs and orders, and does one
+//! after the other.
 //!
 //! ```text
-//! ports --batch--> Switch::on_packet --transmit--> ports          (the hot path: receive a batch, decide each, send what leaves)
+//! ports --batch--> Switch::on_packet --transmit--> ports   (the hot path: a batch comes, each
+//!                                                           is decided, what leaves is sent)
 //! controllers --messages--> Switch::on_message --send--> controllers
 //! datapath --orders--> ports and controllers that are wanted
 //! ```
 //!
-//! Nothing here waits for anything but the next event; a controller that does not answer, and a port that is gone, hold nobody up.
+//! Nothing here waits for anything but the next event; a controller that does not answer, and a
+//! port that is gone, hold nobody up.
 
 use super::connection::{Connection, Target};
 use super::dump::{SwitchDump, flows};
@@ -35,7 +38,8 @@ const CONNECTION: u64 = 2 << 32;
 const PORT: u64 = 3 << 32;
 const KIND: u64 = !0 << 32;
 
-/// Messages that tell counters, or end them: OFPT_FLOW_MOD, OFPT_STATS_REQUEST of 1.0, OFPT_MULTIPART_REQUEST of 1.3.
+/// Messages that tell counters, or end them: OFPT_FLOW_MOD, OFPT_STATS_REQUEST of 1.0,
+/// OFPT_MULTIPART_REQUEST of 1.3.
 const COUNTED: [u8; 3] = [14, 16, 18];
 
 /// Stack of an engine's thread: nothing on its way is deep.
@@ -43,9 +47,10 @@ const STACK: usize = 512 << 10;
 /// Events taken at once.
 const EVENTS: usize = 64;
 /// Who may look at the switch at the same time, besides its controllers.
-const GUESTS: usize = 16;
-/// Orders that wait for the switch's thread. They come from two threads (the worker's and the one that hears of links), which wait for most
-/// of them; one more than that many makes its sender wait, too.
+const MANAGEMENT_CLIENTS: usize = 16;
+/// Orders that wait for the switch's thread. They come from two threads (the worker's and the one
+/// that hears of links), which wait for most of them; one more than that many makes its sender
+/// wait, too.
 const ORDERS: usize = 16;
 /// The least MTU that batches have room for.
 const MTU: u32 = 1500;
@@ -73,9 +78,9 @@ pub struct Engine {
 pub struct Ended;
 
 impl Engine {
-    /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever dials `guests`, and may,
-    /// speaks OpenFlow with it as a controller does (`ovs-ofctl dump-flows unix:SOCKET`). It begins with
-    /// `flows`, as [`Engine::kept`] gave them.
+    /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever
+    /// dials `management`, and may, speaks OpenFlow with it as a controller does
+    /// (`ovs-ofctl dump-flows unix:SOCKET`). It begins with `flows`, as [`Engine::kept`] gave them.
     ///
     /// # Errors
     /// When the kernel gives no thread or descriptors.
@@ -83,13 +88,13 @@ impl Engine {
         name: &str,
         cfg: Config,
         io: Box<dyn PacketIo>,
-        guests: Option<(UnixListener, LocalPeers)>,
+        management: Option<(UnixListener, LocalPeers)>,
         flows: Vec<u8>,
     ) -> io::Result<Engine> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        if let Some((listener, _)) = &guests {
+        if let Some((listener, _)) = &management {
             listener.set_nonblocking(true)?;
             epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         }
@@ -108,7 +113,7 @@ impl Engine {
                 epoll,
                 wake: own,
                 orders: receiver,
-                guests,
+                management,
                 refusals: RateLimiter::for_log_lines(clock.now()),
                 clock,
                 next_offload_poll: None,
@@ -133,7 +138,8 @@ impl Engine {
         receiver.recv().map_err(|_| Ended)
     }
 
-    /// Its ports are these from now on. What could not be done, by port; such a port is one without a link, and is tried again with the next call.
+    /// Its ports are these from now on. What could not be done, by port; such a port is one without
+    /// a link, and is tried again with the next call.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -162,7 +168,8 @@ impl Engine {
         self.ask(Order::Dump)
     }
 
-    /// What the next process is to begin with, and the state of the tables that it is from; `None` when they are as they were at `last`.
+    /// What the next process is to begin with, and the state of the tables that it is from; `None`
+    /// when they are as they were at `last`.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -180,7 +187,8 @@ impl Drop for Engine {
     }
 }
 
-/// Nanoseconds since the epoch that never go back: the system's clock when it started, and what has passed since.
+/// Nanoseconds since the epoch that never go back: the system's clock when it started, and what has
+/// passed since.
 struct Clock(Time, Instant);
 
 impl Clock {
@@ -203,8 +211,8 @@ struct Core {
     epoll: Epoll,
     wake: Arc<EventFd>,
     orders: mpsc::Receiver<Order>,
-    guests: Option<(UnixListener, LocalPeers)>,
-    /// Log lines about guests that are turned away.
+    management: Option<(UnixListener, LocalPeers)>,
+    /// Log lines about management clients that are turned away.
     refusals: RateLimiter,
     clock: Clock,
     /// When the way to the wires wants to be tended.
@@ -230,7 +238,7 @@ impl Core {
                 match event.data() & KIND {
                     PORT => self.packets(number as u32),
                     CONNECTION => told |= self.controller(number),
-                    LISTENER => self.guest(),
+                    LISTENER => self.accept_management_client(),
                     _ => {
                         let _ = self.wake.read();
                         while let Ok(order) = self.orders.try_recv() {
@@ -277,7 +285,8 @@ impl Core {
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::ZERO)
     }
 
-    /// Time-outs of the switch, and connections that are to be dialled. True when the tables may have changed.
+    /// Time-outs of the switch, and connections that are to be dialled. True when the tables may
+    /// have changed.
     fn timers(&mut self) -> bool {
         let now = self.runtime.now;
         for n in 0..self.runtime.slots.len() {
@@ -309,8 +318,8 @@ impl Core {
         }
     }
 
-    fn guest(&mut self) {
-        let Some((listener, peers)) = &self.guests else { return };
+    fn accept_management_client(&mut self) {
+        let Some((listener, peers)) = &self.management else { return };
         let Ok((stream, _)) = listener.accept() else { return };
         if let Err(why) = local_socket::check_peer(&stream, peers) {
             if self.refusals.take(self.runtime.now) {
@@ -318,8 +327,8 @@ impl Core {
             }
             return;
         }
-        let guests = self.runtime.slots.iter().filter(|s| s.connection.target().is_none()).count();
-        if guests >= GUESTS {
+        let clients = self.runtime.slots.iter().filter(|s| s.connection.target().is_none()).count();
+        if clients >= MANAGEMENT_CLIENTS {
             return;
         }
         let now = self.runtime.now;

@@ -1,7 +1,9 @@
-//! A switch's flows as bytes, so that the next process of the agent forwards by them before a controller is there.
+//! A switch's flows as bytes, so that the next process of the agent forwards by them before a
+//! controller is there.
 //!
-//! They are FLOW_MOD messages in the words that their controllers chose, one behind the other. Not among them: flows with a time-out (they
-//! come again by themselves) and flows that use a group or a meter (those are the controller's to make first). Counters begin anew.
+//! They are FLOW_MOD messages in the words that their controllers chose, one behind the other. Not
+//! among them: flows with a time-out (they come again by themselves) and flows that use a group or
+//! a meter (those are the controller's to make first). Counters begin anew.
 
 use super::runtime::PendingBytes;
 use tandem_model::Time;
@@ -70,7 +72,8 @@ fn is_kept(flow: &Flow) -> bool {
     flow.idle.is_zero() && flow.hard.is_zero() && !groups && does.meter.is_none()
 }
 
-/// Puts flows that were kept back, as a controller would. What the switch does not take is left out.
+/// Puts flows that were kept back, as a controller would. What the switch does not take is left
+/// out.
 pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
     for version in [header::V10, header::V13] {
         let mut sink = PendingBytes::default();
@@ -88,7 +91,8 @@ pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
     }
 }
 
-/// How many flows a switch takes of such bytes, and another one of what the first has written down: the whole way of the file, for tests and the fuzz target `files`.
+/// How many flows a switch takes of such bytes, and another one of what the first has written down:
+/// the whole way of the file, for tests and the fuzz target `files`.
 pub fn restored(bytes: &[u8]) -> usize {
     let mut switch = Switch::new(Config::default());
     restore(&mut switch, bytes, Time::ZERO);

@@ -1,7 +1,8 @@
 //! What stands between a switch's tables and its wires: the one seam of the soft switch.
 //!
-//! [`PacketSocketIo`](super::packet_socket_io::PacketSocketIo) are packet sockets. Something else can be put here, or in front of it: a network card that looks packets
-//! up itself hands on only those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
+//! [`PacketSocketIo`](super::packet_socket_io::PacketSocketIo) are packet sockets. Something else
+//! can be put here, or in front of it: a network card that looks packets up itself hands on only
+//! those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
 //! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::poll_offload`]).
 //!
 //! All calls come from the engine's one thread. Ports have their OpenFlow numbers throughout.
@@ -39,24 +40,26 @@ pub struct IoDrops {
     pub sent: u64,
 }
 
-/// See the module.
+/// Moves the packets of one switch between its ports and its tables.
 pub trait PacketIo: Send {
-    /// Makes the ports these and no others; those that stay as they were go on undisturbed. What could not be done, by port; such a port
-    /// is not there, and is tried again with the next call.
+    /// Makes the ports these and no others; those that stay as they were go on undisturbed. What
+    /// could not be done, by port; such a port is not there, and is tried again with the next call.
     fn set_ports(&mut self, ports: &[IoPort]) -> Vec<(u32, String)>;
 
-    /// What becomes readable when something can be received, each with the number that [`PacketIo::receive`] is then given. Asked for
-    /// after every [`PacketIo::set_ports`].
+    /// What becomes readable when something can be received, each with the number that
+    /// [`PacketIo::receive`] is then given. Asked for after every [`PacketIo::set_ports`].
     fn descriptors(&self) -> Vec<(u32, BorrowedFd<'_>)>;
 
-    /// Appends what has come in to the (empty) batch, each frame with its port as the tag; does not wait. `from` is one of the numbers of
-    /// [`PacketIo::descriptors`]. What is left is received with the next call.
+    /// Appends what has come in to the (empty) batch, each frame with its port as the tag; does not
+    /// wait. `from` is one of the numbers of [`PacketIo::descriptors`]. What is left is received
+    /// with the next call.
     ///
     /// # Errors
     /// When the port is down or gone; the engine goes on.
     fn receive(&mut self, from: u32, batch: &mut Batch, now: Time) -> io::Result<()>;
 
-    /// Takes a frame that is to leave by a port; `None` is no queue in particular. It need not leave before [`PacketIo::flush`].
+    /// Takes a frame that is to leave by a port; `None` is no queue in particular. It need not
+    /// leave before [`PacketIo::flush`].
     fn transmit(&mut self, port: u32, queue: Option<u32>, frame: &[u8], now: Time);
 
     /// Sends all that was taken. Called at least once between two waits.
@@ -65,14 +68,16 @@ pub trait PacketIo: Send {
     /// What was lost.
     fn losses(&mut self, port: u32) -> IoDrops;
 
-    /// Called after messages of controllers were carried out, after the switch's own time-outs, and when it wants to be (what it returned
-    /// last): for whoever follows the tables, counts what it forwarded, or has to look after itself. Sockets have nothing to do here.
+    /// Called after messages of controllers were carried out, after the switch's own time-outs, and
+    /// when it wants to be (what it returned last): for whoever follows the tables, counts what it
+    /// forwarded, or has to look after itself. Sockets have nothing to do here.
     fn poll_offload(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         let _ = (switch, now);
         None
     }
 
-    /// Called before the tables' counters are told or decide over time-outs: whoever forwards by itself brings them up to date.
+    /// Called before the tables' counters are reported or decide over time-outs: whoever forwards
+    /// by itself brings them up to date.
     fn refresh_counters(&mut self, switch: &mut Switch, now: Time) {
         let _ = (switch, now);
     }
@@ -80,7 +85,7 @@ pub trait PacketIo: Send {
     /// Whether a flow can be done at all; asked before it is added or changed.
     ///
     /// # Errors
-    /// With why not, in words.
+    /// With the reason, as text.
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
         let _ = (criteria, instructions);
         Ok(())

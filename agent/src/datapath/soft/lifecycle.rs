@@ -1,5 +1,5 @@
-//! Starting and ending the engines of switches, and writing down the flows that the next process begins
-//! with.
+//! Starting and ending the engines of switches, and writing down the flows that the next process
+//! begins with.
 
 use super::datapath::Soft;
 use super::running::{RunningSwitch, is_other, shared};
@@ -53,12 +53,12 @@ impl Soft {
         std::fs::create_dir_all(&self.folder).map_err(said("making", &self.folder))?;
         let path = self.folder.join(format!("{}.mgmt", switch.name));
         let peers = local_socket::peers(self.group.as_deref()).map_err(|e| e.to_string())?;
-        let guests = local_socket::listen(&path, self.group.as_deref())
+        let listener = local_socket::listen(&path, self.group.as_deref())
             .map_err(|error| format!("listening on {}: {error}", path.display()))?;
         let flows = std::fs::read(self.flows(&switch.name)).unwrap_or_default();
         let io = (self.make)(switch)?;
         let engine =
-            Engine::start(&switch.name, self.switch_config(switch)?, io, Some((guests, peers)), flows)
+            Engine::start(&switch.name, self.switch_config(switch)?, io, Some((listener, peers)), flows)
                 .map_err(|e| format!("starting its engine: {e}"))?;
         Ok(RunningSwitch {
             engine,
@@ -108,7 +108,8 @@ impl Soft {
         }
     }
 
-    /// Takes away switches whose thread has ended, which is a fault of this program; they are to be started again.
+    /// Takes away switches whose thread has ended, which is a fault of this program; they are to be
+    /// started again.
     pub(super) fn ended(&mut self) -> Vec<Fault> {
         let mut said = Vec::new();
         shared(&self.running).0.retain(|name, one| {

@@ -1,5 +1,6 @@
-//! Ports as packet sockets: one that receives per port, and one that sends per port and queue, whose priority names the class of the
-//! port's queueing. What a batch of packets leaves by each is sent with one system call.
+//! Ports as packet sockets: one that receives per port, and one that sends per port and queue,
+//! whose priority names the class of the port's queueing. What a batch of packets leaves by each is
+//! sent with one system call.
 
 use super::io::{IoDrops, IoPort, PacketIo};
 use crate::queues;
@@ -9,10 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use tandem_linux::packet::{Batch, MOST, Receiver, Transmitter};
 use tandem_model::Time;
 
-/// The handle of a port's queueing, as `queues::tree` makes it: the high half of a packet's priority, its class the low half.
+/// The handle of a port's queueing, as `queues::tree` makes it: the high half of a packet's
+/// priority, its class the low half.
 const HANDLE: u32 = 1 << 16;
 
-/// Frames that wait are sent at the latest when there are so many bytes of them: a flood to many ports copies each frame.
+/// Frames that wait are sent at the latest when there are so many bytes of them: a flood to many
+/// ports copies each frame.
 const MOST_BYTES: usize = 1 << 20;
 
 struct Sender {
@@ -25,14 +28,14 @@ struct Sender {
 struct Wire {
     port: IoPort,
     receiver: Receiver,
-    /// The first is for packets of no queue, which the port's own filters put into a class; then by queue. Each is opened when the first
-    /// packet goes there.
+    /// The first is for packets of no queue, which the port's own filters put into a class; then by
+    /// queue. Each is opened when the first packet goes there.
     senders: Vec<Option<Sender>>,
     /// Lost where there was no socket.
     lost: u64,
 }
 
-/// See the module.
+/// Packets by packet sockets (packet(7)), one pair for each port.
 #[derive(Default)]
 pub struct PacketSocketIo {
     wires: Vec<Wire>,
@@ -64,7 +67,8 @@ impl PacketIo for PacketSocketIo {
             });
             let wire = match kept {
                 Some(mut wire) => {
-                    // More or fewer queues: what leaves by one that is gone has no queue in particular.
+                    // More or fewer queues: what leaves by one that is gone has no queue in
+                    // particular.
                     wire.senders.truncate(port.queues as usize + 1);
                     wire.port = port.clone();
                     wire
@@ -132,7 +136,8 @@ impl PacketIo for PacketSocketIo {
             let Some(wire) = self.wires.get_mut(at) else { continue };
             let Some(Some(sender)) = wire.senders.get_mut(n) else { continue };
             match &mut sender.socket {
-                // A port that is down or gone loses what is sent there, which is counted; whoever keeps the ports hears of it otherwise.
+                // A port that is down or gone loses what is sent there, which is counted; whoever
+                // keeps the ports hears of it otherwise.
                 Some(socket) => drop(socket.send(&self.data, &sender.waiting)),
                 None => wire.lost += sender.waiting.len() as u64,
             }

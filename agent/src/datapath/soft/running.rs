@@ -1,5 +1,5 @@
-//! The switches that run in this process, and what their engines know of ports: interfaces come, go and
-//! change their links, and each port is locked so that no second agent uses it.
+//! The switches that run in this process, and what their engines know of ports: interfaces come, go
+//! and change their links, and each port is locked so that no second agent uses it.
 
 use super::datapath::Ports;
 use super::io::IoPort;
@@ -48,7 +48,7 @@ pub(super) fn is_other(one: &RunningSwitch, switch: &Switch) -> bool {
 }
 
 impl Running {
-    /// Tells each engine what its ports are now. How many were told something new.
+    /// Tells each engine what its ports are now. How many got something new.
     pub(super) fn refresh(&mut self, ethtool: &mut Option<Ethtool>) -> Result<usize, String> {
         if self.0.is_empty() {
             return Ok(0);
@@ -79,7 +79,7 @@ impl RunningSwitch {
         let locks = std::mem::take(&mut self.locks);
         self.locks = locks.into_iter().filter(|(index, _)| wanted(*index)).collect();
         for port in &self.ports {
-            // One that is not there is told by who shapes it, and comes back by itself.
+            // One that is not there is reported by who shapes it, and comes back by itself.
             let link =
                 self.known.as_ref().and_then(|k| netfpga::shared(&k.talk).links.get(&port.number).copied());
             let Some(interface) = there.get(port.interface.as_str()) else {
@@ -179,7 +179,8 @@ fn bare_port(port: &Port, up: bool) -> EnginePort {
     bare
 }
 
-/// Takes the lock of an interface: abstract names are a network namespace's own, and go with their process.
+/// Takes the lock of an interface: abstract names are a network namespace's own, and go with their
+/// process.
 fn lock(index: u32) -> std::io::Result<UnixDatagram> {
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("tandem-port/{index}"))?)
 }

@@ -1,4 +1,5 @@
-//! What a switch has around it: its ports, its controllers' connections, and the kernel that counts what really left.
+//! What a switch has around it: its ports, its controllers' connections, and the kernel that counts
+//! what really left.
 
 use super::connection::{Connection, Target};
 use super::io::{IoPort, PacketIo};
@@ -13,7 +14,7 @@ use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{ConnId, NO_QUEUE, Port, PortCounters, QueueCounters, Sink};
 use tandem_openflow::table::{Criteria, Instructions};
 
-/// A port: what its packets come and go by, and what the switch is told of it.
+/// A port: what its packets come and go by, and what the switch knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnginePort {
     /// The interface.
@@ -36,7 +37,7 @@ pub(super) enum Wait<'a> {
     Change(BorrowedFd<'a>, bool),
 }
 
-/// See the module.
+/// What a switch's engine has around its tables: packets, connections, the kernel's counters.
 pub(super) struct Runtime {
     pub(super) io: Box<dyn PacketIo>,
     pub(super) ports: BTreeMap<u32, EnginePort>,
@@ -47,7 +48,8 @@ pub(super) struct Runtime {
     /// Connections that are over, with why.
     pub(super) over: Vec<(ConnId, String)>,
     netlink: Option<Netlink>,
-    /// The classes of a port as they were counted at a moment: all queues of one answer come from one look.
+    /// The classes of a port as they were counted at a moment: all queues of one answer come from
+    /// one look.
     counted: Option<(Time, u32, Vec<ClassStats>)>,
     next_key: u64,
     /// What controllers' orders cause to be said.
@@ -63,7 +65,8 @@ impl Runtime {
             now,
             refused: Vec::new(),
             over: Vec::new(),
-            // Without it the counters are those of the switch itself, and ports cannot be switched off.
+            // Without it the counters are those of the switch itself, and ports cannot be switched
+            // off.
             netlink: Netlink::open().map_err(|e| tracing::warn!("{e}")).ok(),
             counted: None,
             next_key: 0,

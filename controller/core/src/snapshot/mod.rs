@@ -81,6 +81,18 @@ pub struct PortView {
     pub dropped: Option<u64>,
     /// Errors, in and out.
     pub errors: Option<u64>,
+    /// Frame alignment errors in.
+    #[serde(default)]
+    pub rx_frame_errors: Option<u64>,
+    /// Overruns in: packets that came faster than they were taken.
+    #[serde(default)]
+    pub rx_overrun_errors: Option<u64>,
+    /// Check sequence (CRC) errors in.
+    #[serde(default)]
+    pub rx_crc_errors: Option<u64>,
+    /// Collisions.
+    #[serde(default)]
+    pub collisions: Option<u64>,
     /// Switched off by the operator.
     #[serde(default)]
     pub switched_off: bool,
@@ -474,6 +486,10 @@ pub(crate) fn port(core: MigrationRef<'_>, switch: SwitchId, info: &tandem_model
         tx_packets: count(|s| s.tx_packets),
         dropped: count(|c| tandem_model::sum([c.rx_dropped, c.tx_dropped])),
         errors: count(|c| tandem_model::sum([c.rx_errors, c.tx_errors])),
+        rx_frame_errors: count(|c| c.rx_frame_errors),
+        rx_overrun_errors: count(|c| c.rx_overrun_errors),
+        rx_crc_errors: count(|c| c.rx_crc_errors),
+        collisions: count(|c| c.collisions),
         switched_off: core.net.ports.is_off(switch, info.port),
         selection: core.rules.classes.selection(switch, info.port),
         classes: core.rules().class_counters(switch, info.port),

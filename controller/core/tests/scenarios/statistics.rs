@@ -13,8 +13,8 @@ fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
         counters: PortCounters {
             rx_packets: Some(rx / 1000),
             tx_packets: Some(tx / 1000),
-            rx_bytes: Some(rx),
-            tx_bytes: Some(tx),
+            rx_bytes: tandem_model::counted(rx),
+            tx_bytes: tandem_model::counted(tx),
             rx_dropped: Some(0),
             tx_dropped: Some(0),
             rx_errors: Some(0),

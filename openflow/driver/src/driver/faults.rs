@@ -1,4 +1,5 @@
-//! What a switch says that is not understood, broken, or a refusal: it costs at most what it is about.
+//! What a switch says that is not understood, broken, or a refusal: it costs at most what it is
+//! about.
 
 use super::{Driver, FEATURES_REPLY, Output};
 use crate::codec::{self, SwitchMessage};
@@ -9,8 +10,9 @@ use tandem_model::{Event, PortNo, Time};
 use tandem_openflow::error::DecodeError;
 
 impl Driver {
-    /// A message that is framed and not understood costs itself, not the session: it is answered with its error (OF 1.0
-    /// section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say who it is cannot be spoken with.
+    /// A message that is framed and not understood costs itself, not the session: it is answered
+    /// with its error (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say
+    /// who it is cannot be spoken with.
     pub(super) fn on_unreadable(
         &mut self,
         message: &[u8],
@@ -61,7 +63,8 @@ impl Driver {
         let is_barrier = self.pieces.is_barrier(xid);
         if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
             if is_barrier {
-                // It says nothing of the changes before it: they count as refused, and are made again when flows are next read.
+                // It says nothing of the changes before it: they count as refused, and are made
+                // again when flows are next read.
                 let text = format!(
                     "it answers a barrier with {text}; without barriers rules cannot be confirmed: update the switch's software"
                 );

@@ -1,4 +1,5 @@
-//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as an audit with every poll.
+//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as
+//! an audit with every poll.
 
 use super::changes::Change;
 use super::unlike::PutOff;
@@ -103,7 +104,8 @@ impl Driver {
         }
     }
 
-    /// A question for flows came to nothing: it is asked again. When that was tried often enough, whoever waits for the answer is told.
+    /// A question for flows came to nothing: it is asked again. When that was tried often enough,
+    /// whoever waits for the answer is notified.
     pub(super) fn unread(&mut self, why: &str, now: Time, out: &mut Output) {
         let Some(flow_dump) = &mut self.flow_dump else { return };
         if !flow_dump.failed(now) {

@@ -1,8 +1,10 @@
-//! The driver's state, and what each message, effect and deadline does to it. Transactions are in `changes`, the reading of flows and
-//! their reconciliation in `flows`, what is not understood or refused in `faults`, several connections of one switch in `duty`.
+//! The driver's state, and what each message, effect and deadline does to it. Transactions are in
+//! `changes`, the reading of flows and their reconciliation in `flows`, what is not understood or
+//! refused in `faults`, several connections of one switch in `duty`.
 
 mod changes;
 mod duty;
+mod effects;
 mod faults;
 mod flows;
 mod pieces;
@@ -19,14 +21,14 @@ use crate::packets::{self, Malformed, ParsedPacket};
 use crate::port_changes::{Outcome, PortChanges};
 use crate::v10::V10;
 use crate::v13::V13;
-use crate::wanted::{Meaning, Wanted};
-use changes::{Change, Open};
+use crate::wanted::Wanted;
+use changes::Open;
 use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
 use tandem_model::{
-    Dpid, Effect, Event, Leave, LeftRules, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId,
+    Dpid, Event, Leave, LeftRules, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId,
 };
 use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::header;
@@ -34,9 +36,11 @@ use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
 use unlike::Unlike;
 
-/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
+/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next
+/// part of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older ones were taken.
+/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older
+/// ones were taken.
 const PORT_CHANGES: usize = 64;
 /// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
 const WARNINGS: u32 = 10;
@@ -45,8 +49,8 @@ const WARNINGS: u32 = 10;
 const ANSWERS: u32 = 60;
 /// OFPT_FEATURES_REPLY, in either version.
 const FEATURES_REPLY: u8 = 6;
-/// What is said once a minute for each kind: kinds of broken packets and messages that are told apart at most. There are about
-/// as many in the code; whatever is beyond shares one limit.
+/// What is said once a minute for each kind: kinds of broken packets and messages that are told
+/// apart at most. There are about as many in the code; whatever is beyond shares one limit.
 const KINDS: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -59,7 +63,8 @@ pub struct Config {
     pub lldp_period: Option<Duration>,
     /// Ties discovery frames to this run of the controller.
     pub secret: u64,
-    /// Packets a second that go to the core; more are counted and dropped, so that one switch cannot starve the others.
+    /// Packets a second that go to the core; more are counted and dropped, so that one switch
+    /// cannot starve the others.
     pub packet_ins: u32,
     /// Times of the session.
     pub session: session::Config,
@@ -91,7 +96,7 @@ pub struct Driver {
     wanted: Wanted,
     /// What stays besides.
     leave: Leave,
-    /// What of it was found, as it was told last.
+    /// What of it was found, as it was reported last.
     left: Vec<LeftRules>,
     /// Less is left than when flows were last read.
     lets_go: bool,
@@ -109,7 +114,8 @@ pub struct Driver {
     repair: (Time, Duration),
     /// Repairs that changed nothing.
     unlike: Unlike,
-    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports only ours).
+    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports
+    /// only ours).
     foreign: BTreeSet<RuleKey>,
     counters: Assembly<PortSample>,
     counters_asked: Time,
@@ -237,7 +243,8 @@ impl Driver {
         }
     }
 
-    /// Looks at the beginning of a message that is not whole yet, so that a stranger is not waited for.
+    /// Looks at the beginning of a message that is not whole yet, so that an unknown peer is not
+    /// waited for.
     ///
     /// # Errors
     /// When the connection should be closed, after what `out` holds is sent.
@@ -245,7 +252,8 @@ impl Driver {
         Ok(self.session.on_partial(start, &mut out.bytes)?)
     }
 
-    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be closed then.
+    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be
+    /// closed then.
     pub fn on_unframed(&mut self, start: &[u8], out: &mut Output) {
         self.session.refuse(start, OfErrorCode::BAD_LEN, &mut out.bytes);
     }
@@ -373,89 +381,6 @@ impl Driver {
         });
     }
 
-    /// Carries out an effect for this switch. Other effects are none of its business.
-    pub fn execute(&mut self, effect: Effect, now: Time, out: &mut Output) {
-        if !self.is_active() {
-            return;
-        }
-        match effect {
-            Effect::SyncRules { txn, rules, leave, .. } => {
-                self.leave = leave;
-                let meaning = self.codec.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
-                self.wanted = Wanted::new(rules, meaning);
-                self.unlike.forget();
-                self.synced = true;
-                self.sync = Some(txn);
-                self.epoch += 1;
-                self.read_flows(Purpose::Sync(txn), now, out);
-            }
-            Effect::LeaveRules { leave, .. } => {
-                self.leave = leave;
-                // What is being read is held against it in the end.
-                self.lets_go = !self.left.is_empty();
-                self.let_go(now, out);
-            }
-            Effect::ApplyRules { txn, add, remove, .. } => {
-                self.change(Change::Apply(txn), add, &remove, Vec::new(), now, out)
-            }
-            Effect::SendArp { port, arp, .. } => {
-                let frame = packets::arp_frame(&arp);
-                self.send(out, |s, xid, o| s.packet_out(xid, port, &frame, o));
-            }
-            Effect::SendDhcp { port, dhcp, .. } => {
-                if let Ok(frame) = packets::dhcp_frame(&dhcp) {
-                    self.send(out, |s, xid, o| s.packet_out(xid, port, &frame, o));
-                }
-            }
-            Effect::SetPort { port, up, .. } => self.set_port(port, up, out),
-            Effect::Discover { .. } => self.discover(out),
-            Effect::PollNow { .. } => self.poll(now, out),
-            _ => {}
-        }
-    }
-
-    fn poll(&mut self, now: Time, out: &mut Output) {
-        let waiting = self.counters.xid().is_some();
-        let overdue = waiting && now >= self.counters_asked + ANSWER_TIMEOUT;
-        if overdue {
-            let text = format!("it has not told its port counters for {ANSWER_TIMEOUT:?}; it is asked again");
-            self.warn(text, now, out);
-        }
-        // An answer that takes longer than a period is waited for, not asked for once more.
-        if !waiting || overdue {
-            let xid = self.send(out, |s, xid, o| s.ask_counters(xid, o));
-            self.counters.expect(xid);
-            self.counters_asked = now;
-        }
-        if self.synced && self.flow_dump.is_none() {
-            self.read_flows(Purpose::Audit, now, out);
-        }
-    }
-
-    fn discover(&mut self, out: &mut Output) {
-        if self.cfg.lldp_period.is_none() {
-            return;
-        }
-        let ports: Vec<(PortNo, tandem_model::Mac)> =
-            self.ports.values().filter(|p| p.up).map(|p| (p.port, p.mac)).collect();
-        for (port, mac) in ports {
-            let frame = packets::discovery_frame(self.dpid, port, mac, self.cfg.secret);
-            self.send(out, |s, xid, o| s.packet_out(xid, port, &frame, o));
-        }
-    }
-
-    fn set_port(&mut self, port: PortNo, up: bool, out: &mut Output) {
-        let Some(mac) = self.ports.get(&port).map(|p| p.mac) else {
-            let why = "it has no such port now".to_owned();
-            return out.events.push(Event::PortRefused { switch: self.dpid, port, why });
-        };
-        let xid = self.send(out, |s, xid, o| s.set_port(xid, port, mac, up, o));
-        if self.port_changes.len() == PORT_CHANGES {
-            self.port_changes.pop_front();
-        }
-        self.port_changes.push_back((xid, port));
-    }
-
     /// When [`Driver::on_deadline`] has to be called next.
     pub fn next_deadline(&self) -> Time {
         let mut next = self.session.next_deadline();
@@ -499,7 +424,8 @@ impl Driver {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
         }
         if now >= self.next_poll {
-            // Kept in step with the clock, so that readings do not drift; periods that were missed are left out.
+            // Kept in step with the clock, so that readings do not drift; periods that were missed
+            // are left out.
             let late = now.since(self.next_poll).as_nanos() / self.cfg.poll_period.as_nanos().max(1);
             self.next_poll = self.next_poll + self.cfg.poll_period * (late as u32).saturating_add(1);
             self.poll(now, out);

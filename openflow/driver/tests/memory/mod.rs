@@ -1,5 +1,6 @@
-//! A switch in memory, of either version, that does what the specification says: the `Switch` of `tandem-openflow`, with faults that a test
-//! turns on. A second controller is connected to it, for what happens behind the driver's back.
+//! A switch in memory, of either version, that does what the specification says: the `Switch` of
+//! `tandem-openflow`, with faults that a test turns on. A second controller is connected to it, for
+//! what happens behind the driver's back.
 #![allow(dead_code, reason = "shared by test files that each use a part")]
 
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl Sink for Said {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// See the module.
+/// A switch in memory that answers as a real one does.
 pub(crate) struct Memory {
     pub(crate) version: u8,
     switch: Switch,
@@ -117,7 +118,8 @@ pub(crate) struct Memory {
     pub(crate) counters: Answers,
     pub(crate) barriers: Answers,
     pub(crate) ports: Answers,
-    /// What it was told of its ports: number, address, configuration and mask; and whether it takes it.
+    /// What it was told of its ports: number, address, configuration and mask; and whether it takes
+    /// it.
     pub(crate) port_mods: Vec<(u32, Mac, u32, u32)>,
     pub(crate) refuses_ports: bool,
     /// How often it was asked for flows and counters.

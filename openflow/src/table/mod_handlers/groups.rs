@@ -32,7 +32,8 @@ fn refused(why: impl Into<String>, code: u16) -> Refusal {
 }
 
 impl Pipeline {
-    /// Carries out a GROUP_MOD; there may be `most` groups. Flows that send to a group that is deleted go with it.
+    /// Carries out a GROUP_MOD; there may be `most` groups. Flows that send to a group that is
+    /// deleted go with it.
     ///
     /// # Errors
     /// With what to answer; nothing is then changed.
@@ -170,7 +171,8 @@ impl Pipeline {
         replies13(self.groups.iter().map(of).collect(), ReplyBody::GroupDesc)
     }
 
-    /// The answer to OFPMP_GROUP_FEATURES, where there may be `most` groups; `actions` has a bit per OFPAT action.
+    /// The answer to OFPMP_GROUP_FEATURES, where there may be `most` groups; `actions` has a bit
+    /// per OFPAT action.
     pub fn group_features(most: usize, actions: u32) -> ReplyBody {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         ReplyBody::GroupFeatures(GroupFeatures {

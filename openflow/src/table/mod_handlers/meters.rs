@@ -23,7 +23,8 @@ fn refused(why: impl Into<String>, code: u16) -> Refusal {
 }
 
 impl Pipeline {
-    /// Carries out a METER_MOD; there may be `most` meters. Flows that a deleted meter is for go with it.
+    /// Carries out a METER_MOD; there may be `most` meters. Flows that a deleted meter is for go
+    /// with it.
     ///
     /// # Errors
     /// With what to answer; nothing is then changed.

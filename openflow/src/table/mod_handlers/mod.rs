@@ -1,9 +1,12 @@
-//! What a controller says about flows, groups and meters, carried out on a [`Pipeline`]: FLOW_MOD of either version (OF 1.0 section 4.6,
-//! OF 1.3.5 section 6.4), GROUP_MOD, METER_MOD, and the answers to questions about them and about tables. A switch that is built here stands on this.
+//! What a controller says about flows, groups and meters, carried out on a [`Pipeline`]: FLOW_MOD
+//! of either version (OF 1.0 section 4.6, OF 1.3.5 section 6.4), GROUP_MOD, METER_MOD, and the
+//! answers to questions about them and about tables. A switch that is built here stands on this.
 //!
-//! [`Pipeline::flow_mod10`] and [`Pipeline::flow_mod13`] change nothing when they fail. What goes is handed back where its controller asked to
-//! be told. A packet that waits in a buffer is the caller's: it runs it through the pipeline after a FLOW_MOD that succeeded. A switch
-//! speaks one version at a time: flows that were said in the other one are counted in sums and tables, but not listed.
+//! [`Pipeline::flow_mod10`] and [`Pipeline::flow_mod13`] change nothing when they fail. What goes
+//! is handed back where its controller asked to be told. A packet that waits in a buffer is the
+//! caller's: it runs it through the pipeline after a FLOW_MOD that succeeded. A switch speaks one
+//! version at a time: flows that were said in the other one are counted in sums and tables, but not
+//! listed.
 
 mod groups;
 mod meters;
@@ -25,7 +28,7 @@ use tandem_model::Time;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Refusal {
-    /// In words.
+    /// The reason, as text.
     pub why: String,
     /// OpenFlow's type and code, of the version that was spoken.
     pub of_error: OfErrorCode,
@@ -108,7 +111,8 @@ impl Pipeline {
         Ok((removed, count))
     }
 
-    /// Takes out the flows whose time is up; those that their controller wants to hear of are returned.
+    /// Takes out the flows whose time is up; those that their controller wants to hear of are
+    /// returned.
     pub fn expire(&mut self, now: Time) -> Vec<Removed> {
         let mut removed = Vec::new();
         for (at, table) in self.tables.iter_mut().enumerate() {
@@ -190,7 +194,8 @@ fn reason(gone: RemovedReason) -> u8 {
     }
 }
 
-/// Cuts a list into parts that fit a message beside `head` bytes, at least one part, by the length that each item takes.
+/// Cuts a list into parts that fit a message beside `head` bytes, at least one part, by the length
+/// that each item takes.
 fn parts<T>(list: Vec<T>, head: usize, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut parts = vec![Vec::new()];
     let mut left = usize::from(u16::MAX) - head;

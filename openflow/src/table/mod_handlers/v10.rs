@@ -1,4 +1,5 @@
-//! OpenFlow 1.0: one FLOW_MOD for all tables, counters anew whenever a flow is replaced, and a change of nothing adds.
+//! OpenFlow 1.0: one FLOW_MOD for all tables, counters anew whenever a flow is replaced, and a
+//! change of nothing adds.
 
 use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
 use crate::of10::flow::{command, flag};
@@ -39,7 +40,8 @@ fn filter(criteria: Criteria, strict: Option<u16>, out_port: Option<u32>) -> Fil
 }
 
 impl Pipeline {
-    /// Carries out a FLOW_MOD of OpenFlow 1.0. Flows are added to the first table; changes and deletions are about all.
+    /// Carries out a FLOW_MOD of OpenFlow 1.0. Flows are added to the first table; changes and
+    /// deletions are about all.
     ///
     /// # Errors
     /// With what to answer; nothing is then changed.
@@ -119,8 +121,8 @@ impl Pipeline {
         self.selected(tables, &filter).filter_map(of).collect()
     }
 
-    /// Answers a question of OpenFlow 1.0 about flows, their sums or tables, in as many messages as it takes; `None` for other
-    /// questions.
+    /// Answers a question of OpenFlow 1.0 about flows, their sums or tables, in as many messages as
+    /// it takes; `None` for other questions.
     pub fn stats10(&self, question: &RequestBody, now: Time) -> Option<Vec<StatsReply>> {
         let one = |body| Some(vec![StatsReply { flags: 0, body }]);
         match question {

@@ -1,4 +1,5 @@
-//! OpenFlow 1.3: a FLOW_MOD for one table (deletions for all), cookies as filters, counters that outlive a replacement.
+//! OpenFlow 1.3: a FLOW_MOD for one table (deletions for all), cookies as filters, counters that
+//! outlive a replacement.
 
 use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
 use crate::error::OfErrorCode;
@@ -150,8 +151,8 @@ impl Pipeline {
         Ok(self.selected(tables, &filter).filter_map(of).collect())
     }
 
-    /// Answers a question of OpenFlow 1.3 about flows, their sums, tables, groups or meters, in as many messages as it takes; `None` for other
-    /// questions.
+    /// Answers a question of OpenFlow 1.3 about flows, their sums, tables, groups or meters, in as
+    /// many messages as it takes; `None` for other questions.
     ///
     /// # Errors
     /// With what to answer, when there is no such table or the match is none.
