@@ -33,11 +33,11 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    verb: Option<Verb>,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Get this host's certificate by a token that the controller made (`tandem agent token NAME`).
     Enroll {
         /// The token, or `-` to read it from standard input.
@@ -105,15 +105,15 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = || Config::read(&cli.config);
-    match cli.verb {
+    match cli.command {
         None => daemon::run(config()?).await?,
-        Some(Verb::Enroll { token }) => {
+        Some(Command::Enroll { token }) => {
             let config = config()?;
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
             enrollment::enroll(&config, &token).await?;
             println!("{} is enrolled; its certificate is in {}", config.name, config.state.display());
         }
-        Some(Verb::Status) => {
+        Some(Command::Status) => {
             let status: Status = serde_json::from_value(ask(&config()?, "status")?)?;
             if cli.json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
@@ -121,7 +121,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 print_status(&status);
             }
         }
-        Some(Verb::Counters { watch }) => {
+        Some(Command::Counters { watch }) => {
             let config = config()?;
             loop {
                 print_counters(&ask(&config, "report")?, cli.json)?;
@@ -131,21 +131,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        Some(Verb::Flows { switch }) => {
-            let mut views: Vec<(String, SwitchDump)> = serde_json::from_value(ask(&config()?, "flows")?)?;
-            views.retain(|(name, _)| switch.as_ref().is_none_or(|s| s == name));
-            if let (Some(switch), true) = (&switch, views.is_empty()) {
-                bail!(
-                    "no switch {switch:?} lives in this agent; Open vSwitch's flows: ovs-ofctl dump-flows {switch}"
-                );
-            }
-            if cli.json {
-                println!("{}", serde_json::to_string_pretty(&views)?);
-            } else {
-                print_flows(&views);
-            }
-        }
-        Some(Verb::Apply { file, adopt, adopt_with_gap }) => {
+        Some(Command::Flows { switch }) => flows(&config()?, switch.as_deref(), cli.json)?,
+        Some(Command::Apply { file, adopt, adopt_with_gap }) => {
             let adopt = match (adopt, adopt_with_gap) {
                 (_, true) => Adopt::EvenWithGap,
                 (true, false) => Adopt::WithoutGap,
@@ -153,25 +140,45 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             return apply(&config()?, &file, adopt, cli.json).await;
         }
-        Some(Verb::Report) => {
+        Some(Command::Report) => {
             let worker = Worker::start(&config()?, RunMode::Command)?;
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
-        Some(Verb::Doctor) => return print_doctor(&cli.config, cli.json),
-        Some(Verb::Release) => {
-            let config = config()?;
-            refuse_beside_another(&config, "what is given back, it would make again")?;
-            let worker = Worker::start(&config, RunMode::Command)?;
-            let kept = worker.release().await?;
-            let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
-            for why in &kept {
-                println!("left as it is: {why}");
-            }
-            let but = if kept.is_empty() { "" } else { ", but for what others have changed since" };
-            println!("everything is given back as it was found{but}");
-        }
+        Some(Command::Doctor) => return print_doctor(&cli.config, cli.json),
+        Some(Command::Release) => release(&config()?).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the flows of all switches that live in the running agent, or of one.
+fn flows(config: &Config, switch: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let mut dumps: Vec<(String, SwitchDump)> = serde_json::from_value(ask(config, "flows")?)?;
+    dumps.retain(|(name, _)| switch.is_none_or(|s| s == name));
+    if let (Some(switch), true) = (switch, dumps.is_empty()) {
+        bail!(
+            "no switch {switch:?} lives in this agent; Open vSwitch's flows: ovs-ofctl dump-flows {switch}"
+        );
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&dumps)?);
+    } else {
+        print_flows(&dumps);
+    }
+    Ok(())
+}
+
+/// Gives everything back, and says what others have changed and is therefore left.
+async fn release(config: &Config) -> anyhow::Result<()> {
+    refuse_beside_another(config, "what is given back, it would make again")?;
+    let worker = Worker::start(config, RunMode::Command)?;
+    let kept = worker.release().await?;
+    let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
+    for why in &kept {
+        println!("left as it is: {why}");
+    }
+    let but = if kept.is_empty() { "" } else { ", but for what others have changed since" };
+    println!("everything is given back as it was found{but}");
+    Ok(())
 }
 
 /// Two that keep one host's switches would undo each other's work.

@@ -136,15 +136,26 @@ impl PortAdminState {
                 faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
             }
         }
-        for (name, kept, index) in lower {
-            if let Err(error) = netlink.batch(&[link::set_up(index, false)]) {
-                faults.push(Fault::new("", None, format!("{name} is not set down again: {error}")));
-                next.interfaces.insert(name, kept);
-            }
-        }
+        next.interfaces.extend(set_down(netlink, lower, faults));
         if let Err(error) = self.record.put(next) {
             faults.push(Fault::new("", None, error.to_string()));
         }
         Ok(changes)
     }
+}
+
+/// Sets interfaces down again; returns those that could not be.
+fn set_down(
+    netlink: &mut Netlink,
+    interfaces: Vec<(String, Kept, u32)>,
+    faults: &mut Vec<Fault>,
+) -> Vec<(String, Kept)> {
+    let mut left = Vec::new();
+    for (name, kept, index) in interfaces {
+        if let Err(error) = netlink.batch(&[link::set_up(index, false)]) {
+            faults.push(Fault::new("", None, format!("{name} is not set down again: {error}")));
+            left.push((name, kept));
+        }
+    }
+    left
 }

@@ -120,16 +120,7 @@ impl Shaping {
         };
         let mut netlink = Netlink::open()?;
         let interfaces = link::list_bare(&mut netlink)?;
-        let indices = numbers(&interfaces);
-        let is_known = |name: &str, index: u32| record.get(name).is_some_and(|k| k.is_of(&self.boot, index));
-        let new: Vec<(&Switch, &Port, u32)> = wanted
-            .iter()
-            .flat_map(|s| s.ports.iter().map(move |p| (s, p)))
-            .filter_map(|(s, p)| Some((s, p, *indices.get(p.interface.as_str())?)))
-            .filter(|(_, p, index)| !is_known(&p.interface, *index))
-            // One that is a port already and is left to somebody else loses nothing.
-            .filter(|(_, p, _)| p.rate.is_some() || there.is_some_and(|t| !t.contains_key(&p.interface)))
-            .collect();
+        let new = self.unrecorded(record, wanted, there, &numbers(&interfaces));
         if new.is_empty() {
             return Ok(faults);
         }
@@ -140,13 +131,10 @@ impl Shaping {
         for (switch, port, index) in new {
             let name = &port.interface;
             let at = there.and_then(|t| t.get(name));
-            let becomes_port = there.is_some() && at.is_none();
             let by_ovs = at.is_some_and(|p| p.by_ovs);
             let found = match roots.get(&index) {
-                _ if becomes_port && ingress.contains(&index) => Err(format!(
-                    "{name} has an ingress queueing of somebody else, which Open vSwitch takes away from an interface that becomes its \
-                     port and which could not be given back; take it away (tc qdisc del dev {name} ingress), or name another interface"
-                )),
+                // vswitchd takes an ingress queueing away from an interface that becomes its port.
+                _ if there.is_some() && at.is_none() && ingress.contains(&index) => Err(has_ingress(name)),
                 None => Ok(None),
                 Some(_) if by_ovs => Ok(None),
                 Some(root) => found(&mut netlink, root, index, name, port.rate.is_some())?,
@@ -181,6 +169,26 @@ impl Shaping {
         }
         self.fresh = fresh;
         Ok(faults)
+    }
+
+    /// The ports whose interfaces are there and not in the record, with their numbers, as far as
+    /// their queueing is to be ours or is lost when they become ports of Open vSwitch.
+    fn unrecorded<'w>(
+        &self,
+        record: &Entries,
+        wanted: &'w [Switch],
+        there: Option<&PortsThere>,
+        indices: &BTreeMap<&str, u32>,
+    ) -> Vec<(&'w Switch, &'w Port, u32)> {
+        let is_known = |name: &str, index: u32| record.get(name).is_some_and(|k| k.is_of(&self.boot, index));
+        wanted
+            .iter()
+            .flat_map(|s| s.ports.iter().map(move |p| (s, p)))
+            .filter_map(|(s, p)| Some((s, p, *indices.get(p.interface.as_str())?)))
+            .filter(|(_, p, index)| !is_known(&p.interface, *index))
+            // One that is a port already and is left to somebody else loses nothing.
+            .filter(|(_, p, _)| p.rate.is_some() || there.is_some_and(|t| !t.contains_key(&p.interface)))
+            .collect()
     }
 
     /// Forgets what the last preparation has written down of ports that did not become any after
@@ -282,6 +290,13 @@ impl Shaping {
         };
         record.iter().filter(|(n, k)| is_over(n, k)).map(|(n, _)| n.clone()).collect()
     }
+}
+
+fn has_ingress(name: &str) -> String {
+    format!(
+        "{name} has an ingress queueing of somebody else, which Open vSwitch takes away from an interface that becomes its \
+         port and which could not be given back; take it away (tc qdisc del dev {name} ingress), or name another interface"
+    )
 }
 
 fn gone(name: &str) -> String {

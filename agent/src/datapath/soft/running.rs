@@ -92,12 +92,7 @@ impl RunningSwitch {
                 match lock(interface.index) {
                     Ok(lock) => drop(place.insert(lock)),
                     Err(error) => {
-                        let why = format!(
-                            "{} is a port of another agent's switch on this machine, or somebody holds the lock of it ({error}; the abstract \
-                             socket @tandem-port/{}, which any user can take: `ss -xlp` names its process); stop that agent or process, or \
-                             take the port out of one agent.toml",
-                            port.interface, interface.index
-                        );
+                        let why = locked(port, interface.index, &error);
                         self.faults.push(Fault::new(name, Some(port.number), why));
                         continue;
                     }
@@ -177,6 +172,16 @@ fn bare_port(port: &Port, up: bool) -> EnginePort {
     let mut bare = engine_port(port, &interface, Some(1_000_000_000));
     bare.port.up = up;
     bare
+}
+
+/// Why a port is not taken whose lock somebody else has.
+fn locked(port: &Port, index: u32, error: &std::io::Error) -> String {
+    format!(
+        "{} is a port of another agent's switch on this machine, or somebody holds the lock of it ({error}; the abstract \
+         socket @tandem-port/{index}, which any user can take: `ss -xlp` names its process); stop that agent or process, or \
+         take the port out of one agent.toml",
+        port.interface
+    )
 }
 
 /// Takes the lock of an interface: abstract names are a network namespace's own, and go with their

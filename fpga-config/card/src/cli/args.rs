@@ -30,7 +30,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub(crate) command: Command,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -40,7 +40,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum Command {
     /// The cards of this machine, by PCI id, and how each can be reached.
     List,
     /// The profiles that come along: which bitfile has what.
