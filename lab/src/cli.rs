@@ -15,7 +15,7 @@ use tandem_lab::experiment::{
 };
 use tandem_lab::testbed::{guard, up as testbed};
 use tandem_lab::{
-    agent_bench, bench, calibrate, datapath_bench, draw, requester, scratch, tandem, vm_verbs, xen,
+    agent_bench, bench, calibrate, datapath_bench, draw, fuzz, requester, scratch, tandem, vm_verbs, xen,
 };
 use tandem_linux::link::neighbour_limit;
 use tandem_model::{Allocation, Site, site};
@@ -181,6 +181,7 @@ enum Verb {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    FuzzCore(fuzz::Options),
     /// Real Xen hosts under emulation, with Open vSwitch in their domain 0.
     #[command(subcommand)]
     Xen(xen::cli::Verb),
@@ -485,6 +486,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             return calibrate(world, place, name, &api, options);
         }
         Verb::Xen(verb) => return xen::cli::run(verb),
+        Verb::FuzzCore(options) => return fuzz::run(&options),
         Verb::Bench(Bench::BringUp(options)) => {
             scratch::clean_when_interrupted()?;
             bench::run(&options)?;

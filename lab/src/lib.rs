@@ -9,6 +9,7 @@ pub mod datapath_bench;
 pub mod draw;
 pub mod emulated;
 pub mod experiment;
+pub mod fuzz;
 pub mod hosts;
 pub mod lanes;
 pub mod migration;

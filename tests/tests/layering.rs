@@ -82,6 +82,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "tandem-model",
             "tandem-openflow",
+            "tandem-switch-driver",
             "tandem-linux",
             "tandem-core",
             "tandem-agent-protocol",

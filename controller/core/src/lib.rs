@@ -4,9 +4,10 @@
 //! [`Core::next_deadline`] says when it wants to be woken; [`Core::snapshot`] is what the outside may read. The same
 //! events give the same effects, always.
 //!
-//! Services are called in one order, and a later one reads earlier ones, never the reverse: topology ([`live`], [`links`],
-//! [`routes`]), [`hosts`], [`rules`], [`statistics`], requests and inventory ([`inventory`], [`policy`]), placement, life cycle, plans and
-//! [`migration`].
+//! Inside it, services stand in one order, and each sees only itself and earlier ones: [`network`] (switches, links,
+//! hosts and what they count), [`rules`] (what switches should have), [`compute`] (servers, VMs, groups), [`migration`]
+//! (which VMs move, and how). What a later service has to follow is left as a signal, and the engine over all of them
+//! hands it on. [`snapshot`] is what the outside may read.
 
 pub mod compute;
 mod context;
@@ -16,7 +17,6 @@ mod engine;
 pub mod export;
 mod handles;
 pub mod migration;
-mod names;
 pub mod network;
 pub mod policy;
 pub mod record_replay;

@@ -13,9 +13,6 @@ use tandem_model::{
     GatewayId, Level, Mac, NodeId, PortNo, SwitchId, VmId, VmState,
 };
 
-/// Names in a notice about a port; a server may have hundreds of VMs.
-pub(crate) const NAMED: usize = 4;
-
 impl ComputeMut<'_> {
     /// Notes a host's sign of life; false when it is not who it says it is.
     pub(crate) fn sighted(&mut self, at: Place, mac: Mac, ip: Ipv4Addr) -> bool {

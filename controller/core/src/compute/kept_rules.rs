@@ -4,7 +4,7 @@
 //! ([`tandem_model::Effect::LeaveRules`]).
 //! 1. A VM's rules stay until every server has told what runs there, and then as long as a stray of its id runs.
 //! 2. They go where a VM on record has its id or an address of theirs, and when the stray is served from its tag
-//!    ([`crate::stray_network`]): then it has rules of its own.
+//!    ([`crate::compute::stray_network`]): then it has rules of its own.
 //! 3. Rules of groups and of transfers stay until then, and as long as any stray runs. A group that has a member on record has ended.
 //! 4. Ids and addresses of what stays are given to nobody.
 

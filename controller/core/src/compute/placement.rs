@@ -125,7 +125,7 @@ impl ComputeMut<'_> {
         self.net.links.reserve(&placement.path_down, request.resources.net);
     }
 
-    /// Gives back what [`Core::reserve`] took.
+    /// Gives back what [`ComputeMut::reserve`] took.
     pub(crate) fn release(&mut self, placement: &Placement, request: &VmRequest) {
         self.cx.dirty.server(placement.server);
         self.compute.inventory.release(placement.server, request.resources);

@@ -3,7 +3,7 @@
 //! What a hypervisor keeps with a VM says its addresses, its place and its class. From that a stray gets the rules, the ARP and the DHCP
 //! answers that it would have with a record; it reserves nothing. It is not served
 //! 1. where its id, its Ethernet address or its IP address is somebody else's too, or is none for VMs of this site;
-//! 2. where nothing of that is kept with it: then only those rules stay that switches have ([`crate::left_rules`]).
+//! 2. where nothing of that is kept with it: then only those rules stay that switches have ([`crate::compute::left_rules`]).
 
 use crate::compute::strays::{Network, Stray};
 use crate::compute::{ComputeMut, ComputeRef};

@@ -115,7 +115,7 @@ impl ComputeMut<'_> {
         self.cx.dirty.vms = true;
     }
 
-    /// Forgets a stray that is not there any more; [`Core::serve_strays`] is to follow.
+    /// Forgets a stray that is not there any more; [`ComputeMut::serve_strays`] is to follow.
     pub(crate) fn drop_stray(&mut self, key: (VmId, ServerId)) {
         let Some(stray) = self.compute.strays.all.remove(&key) else { return };
         if let Some(address) = stray.address.filter(|_| stray.holds) {

@@ -6,7 +6,7 @@
 //! ```
 //! 1. A stray is never stopped by itself. It is listed, and told once.
 //! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there, and it keeps its network
-//!    ([`crate::stray_network`], [`crate::left_rules`]).
+//!    ([`crate::compute::stray_network`], [`crate::compute::left_rules`]).
 //! 3. Adopting changes nothing of it: its request is what is kept with it ([`FoundVm::spec`]); what is not kept is asked for.
 //! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a stray too.
 

@@ -195,10 +195,10 @@ impl ComputeMut<'_> {
                 self.drop_group(group);
                 self.cx.answer(request, Response::Failed { why });
             }
-            (Purpose::MovePrepare(_) | Purpose::MoveSettle(_), result) => {
-                let purpose = outcome.purpose;
-                self.cx.signal(Signal::MoveRules(Outcome { purpose, result }));
+            (Purpose::MovePrepare(migration), result) => {
+                self.cx.signal(Signal::BothPlacesReady(migration, result));
             }
+            (Purpose::MoveSettle(migration), _) => self.cx.signal(Signal::OnePlaceLeft(migration)),
             (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
             (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }

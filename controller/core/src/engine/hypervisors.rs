@@ -1,7 +1,7 @@
 //! Hypervisors as they come and go: what runs there is held against what is known.
 //!
 //! Who runs and is known goes on; who is known and does not run is started again where it was; who is being stopped is stopped. Who is
-//! not known is a stray ([`crate::strays`]) and is left alone: to know nothing of a VM is no wish to stop it.
+//! not known is a stray ([`crate::compute::strays`]) and is left alone: to know nothing of a VM is no wish to stop it.
 
 use crate::compute::HypervisorBackend;
 use crate::migration::MigrationMut;

@@ -284,7 +284,8 @@ impl MigrationMut<'_> {
         while let Some(signal) = self.cx.signals.pop_front() {
             match signal {
                 Signal::TopologyChanged => self.topology_changed(),
-                Signal::MoveRules(outcome) => self.on_move_rules(outcome.purpose, outcome.result),
+                Signal::BothPlacesReady(migration, result) => self.on_move_rules(migration, Some(result)),
+                Signal::OnePlaceLeft(migration) => self.on_move_rules(migration, None),
                 Signal::GiveUpMove(migration, why) => self.undo_move(migration, &why),
             }
         }

@@ -7,9 +7,9 @@
 //!        |                 |                              |                      |
 //!        +-----------------+------------- Undo -----------+- MigrationFailed ----+      -> ended, the VM is where it was
 //! ```
-//! [`super::begin`] checks and reserves, [`super::fork`] lays the paths, [`super::union`] the rules of both places, [`super::phases`] goes
-//! from phase to phase, [`super::undo`] goes back, [`super::transfer`] is the migration's own traffic, [`super::recover`] takes up what was
-//! under way when the controller was killed, [`super::detour`] deals with links that fail meanwhile.
+//! [`super::admission`] checks and reserves, [`crate::network::path_tree`] lays the paths, [`crate::rules::dual_rules`] the rules of both places, [`super::phases`] goes
+//! from phase to phase, [`super::rollback`] goes back, [`super::transfer`] is the migration's own traffic, [`super::recovery`] takes up what was
+//! under way when the controller was killed, [`super::link_failure`] deals with links that fail meanwhile.
 
 use crate::migration::MigrationMut;
 use tandem_model::{

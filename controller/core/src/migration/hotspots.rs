@@ -3,7 +3,7 @@
 //! Every sample of a server or link goes into its window of the last `[hotspot] of` samples, and the policy's [`When`] says what the place
 //! is taken for. What changes is told (`hotspot`, `hotspot-cool`) and shown; what is done about it is `relief`'s business.
 //!
-//! [`When`]: super::When
+//! [`When`]: crate::migration::policies::When
 
 use crate::migration::policies::Hot;
 use crate::migration::policies::Place;

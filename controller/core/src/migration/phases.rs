@@ -87,13 +87,13 @@ impl MigrationMut<'_> {
     }
 
     /// A change of rules that a migration waits for has ended.
-    pub(crate) fn on_move_rules(&mut self, purpose: Purpose, result: Result<(), String>) {
-        let (Purpose::MovePrepare(id) | Purpose::MoveSettle(id)) = purpose else { return };
+    /// `both` says how it went with those of both places.
+    pub(crate) fn on_move_rules(&mut self, id: MigrationId, both: Option<Result<(), String>>) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         m.waiting = m.waiting.saturating_sub(1);
         let (phase, done) = (m.record.phase, m.waiting == 0);
-        match (purpose, phase) {
-            (Purpose::MovePrepare(_), Phase::Prepare) => match result {
+        match (both, phase) {
+            (Some(result), Phase::Prepare) => match result {
                 Err(why) => self.undo_move(id, &why),
                 Ok(()) if done => self.prepared(id),
                 Ok(()) => {}

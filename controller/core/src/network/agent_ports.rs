@@ -1,6 +1,6 @@
 //! Ports as their agents see them: what the interface, its classes and the card have counted, and the rates that follow.
 //!
-//! A switch's own port counters ([`crate::statistics`]) say what the data path did; these say what the kernel and the hardware below it
+//! A switch's own port counters ([`crate::network::switch_counters`]) say what the data path did; these say what the kernel and the hardware below it
 //! did, and where packets of a class wait or are lost. They are smoothed by the same history weight. They are known only while somebody
 //! counts: when the agent or the switch goes away its figures go too, and what comes after that is a new start.
 

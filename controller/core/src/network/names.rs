@@ -1,7 +1,55 @@
-//! Names of what the network has.
+//! Names of servers, ports, links and hosts, for people, and spans of time that follow from the site.
 
+use crate::context::Context;
 use crate::network::NetworkRef;
-use tandem_model::Dpid;
+use crate::network::host_tracker::HostKind;
+use std::time::Duration;
+use tandem_model::{Dpid, Level, NodeId, PortNo, ServerId, SwitchId, VmRecord};
+
+impl Context {
+    /// Somebody else has asked for our hypervisors.
+    pub(crate) fn on_rival(&mut self, world: &str, who: &str) {
+        let text = format!(
+            "another controller, {who}, has asked {world} to serve it and was refused; stop it, or give it a site and hypervisors of its own"
+        );
+        self.notice(Level::Warning, "second-controller", text);
+    }
+
+    pub(crate) fn server_name(&self, id: ServerId) -> String {
+        match self.site.topology.server(id) {
+            Some(_) => self.site.topology.name(NodeId::Server(id)).to_owned(),
+            None => id.to_string(),
+        }
+    }
+
+    /// `edge1.3`.
+    pub(crate) fn port_name(&self, switch: SwitchId, port: PortNo) -> String {
+        format!("{}.{port}", self.site.topology.name(NodeId::Switch(switch)))
+    }
+
+    pub(crate) fn pin_names(&self, record: &VmRecord) -> String {
+        let name = |s: &SwitchId| self.site.topology.name(NodeId::Switch(*s)).to_owned();
+        record.pin.iter().flatten().map(name).collect::<Vec<_>>().join(" - ")
+    }
+
+    /// How often links are looked at: often enough that a timeout is noticed at most a third late.
+    pub(crate) fn sweep_period(&self) -> Duration {
+        (self.site.discovery.lldp_timeout / 3).max(Duration::from_millis(100))
+    }
+
+    pub(crate) fn lldp_timeout(&self) -> Option<Duration> {
+        self.site.modules.discovery.then_some(self.site.discovery.lldp_timeout)
+    }
+
+    pub(crate) fn host_name(&self, kind: HostKind) -> String {
+        match kind {
+            HostKind::Server(id) => self.site.topology.name(NodeId::Server(id)).to_owned(),
+            HostKind::Gateway(id) => self.site.topology.name(NodeId::Gateway(id)).to_owned(),
+            HostKind::Vm(id) => id.to_string(),
+            HostKind::Stranger => "a stranger".to_owned(),
+        }
+    }
+}
 
 impl NetworkRef<'_> {
     /// A switch's name in the site, or its datapath id where the site does not know it.

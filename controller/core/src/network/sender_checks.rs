@@ -1,11 +1,13 @@
 //! What is looked at of a packet that some machine has sent, and how a forged one is reported.
 
-use crate::compute::arp_dhcp::NAMED;
 use crate::network::access_ports::{Behind, PortKey};
 use crate::network::host_tracker::{HostKind, Place};
 use crate::network::{NetworkMut, NetworkRef};
 use std::net::Ipv4Addr;
 use tandem_model::{Dpid, Mac, PortNo};
+
+/// Names in a notice about a port; a server may have hundreds of VMs.
+const NAMED: usize = 4;
 
 impl<'a> NetworkRef<'a> {
     /// Who sends with whose addresses, and who may send there.

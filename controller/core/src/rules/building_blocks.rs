@@ -8,7 +8,7 @@ pub const STEP: u16 = 512;
 
 /// Priorities of table 0, lowest first.
 pub(crate) mod source {
-    use super::STEP;
+    use crate::rules::building_blocks::STEP;
     /// Everything else goes on to table 1.
     pub(in crate::rules) const REST: u16 = STEP;
     /// By its mark to its queue, and on to table 1.

@@ -1,7 +1,7 @@
 //! Rules as a desired state: who wants which rule in which switch, what was sent, and the changes under way.
 //!
 //! [`Desired`] holds every owner's rules (a VM's, a group's, the plan's). Replacing an owner's rules yields the difference per
-//! switch; [`changes`] carries it out in steps, each confirmed by barriers; on a refusal the owner's former rules are wanted
+//! switch; [`transactions`](super::transactions) carries it out in steps, each confirmed by barriers; on a refusal the owner's former rules are wanted
 //! again, which yields the difference back.
 
 use crate::rules::one_table;

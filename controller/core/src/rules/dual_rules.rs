@@ -2,7 +2,7 @@
 //!
 //! Packets to the VM go to both (only one of them has it running, so nothing is doubled, and nothing depends on when it changes over);
 //! packets from it take the one way from wherever they are to the gateway. The paths are laid so that this is a tree (see
-//! [`super::fork`]); what is left to do here is to send packets out of two ports where it forks.
+//! [`crate::network::path_tree`]); what is left to do here is to send packets out of two ports where it forks.
 
 use crate::rules::desired::RuleSet;
 use crate::rules::{building_blocks, one_table};

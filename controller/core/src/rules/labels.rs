@@ -10,7 +10,7 @@
 //!    packets take nothing of what is reserved there.
 //!
 //! A label has room for two groups: for that of the lower number and for another. What a VM sends to members of further ones has rules
-//! pair by pair ([`super::between`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table or without metadata.
+//! pair by pair ([`super::pairwise`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table or without metadata.
 //! Those are above labels, and take the same ways.
 
 use crate::network::attachment::{port_on, server_port};

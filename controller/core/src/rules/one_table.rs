@@ -2,7 +2,7 @@
 //!
 //! A rule of table 0 that goes on to table 1 becomes its product with every rule of table 1; a packet that finds nothing in
 //! table 1 is dropped, so each such rule also leaves a drop of its own. Priorities of table 0 are multiples of
-//! [`super::compile::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
+//! [`super::building_blocks::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
 //!
 //! What a rule of table 0 writes into metadata is known where its product is made: so is which rules of table 1 it meets, and the product
 //! needs no metadata.

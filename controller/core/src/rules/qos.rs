@@ -1,4 +1,4 @@
-//! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::managed`].
+//! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::network::agent_ports`].
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,248 @@
+//! What must hold after every event: cheap, so that it can be looked at every time.
+
+use super::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use tandem_model::{
+    Dpid, Effect, Event, Hop, Leave, Resources, RuleKey, ServerId, StoreOp, TxnId, VmId, VmState,
+};
+
+/// After so many calls that led to something, what the core shows is looked at as a whole.
+const SAMPLE: u32 = 48;
+/// Notices that a snapshot has at most.
+const MOST_NOTICES: usize = 200;
+/// Migrations and plans that have ended and are remembered: no more than a screen or two.
+const MOST_REMEMBERED: usize = 400;
+/// Hosts that nobody declared, of which the core remembers no more than this.
+const MOST_STRANGERS: usize = 4096;
+
+/// Something that must never be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant, in plain words; the same words for the same invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+    /// When, since the start.
+    pub at: Duration,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {:.3} s, against \"{}\": {}", self.at.as_secs_f64(), self.invariant, self.what)
+    }
+}
+
+/// What the harness writes down of the core's orders to switches.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Transactions without an answer, by switch.
+    open: BTreeMap<Dpid, BTreeMap<TxnId, Vec<RuleKey>>>,
+    /// Rules that two open transactions of a switch were about.
+    pub overlaps: u64,
+    /// Syncs without an answer.
+    syncs: BTreeMap<Dpid, TxnId>,
+    /// What each switch may keep although nobody wants it.
+    pub leave: BTreeMap<Dpid, Leave>,
+    calls: u32,
+}
+
+impl Books {
+    /// The controller is gone, and all that it waited for.
+    pub fn forget_controller(&mut self) {
+        self.open.clear();
+        self.syncs.clear();
+        self.leave.clear();
+    }
+
+    /// True while no switch is being changed.
+    pub fn is_quiet(&self) -> bool {
+        self.open.values().all(BTreeMap::is_empty) && self.syncs.is_empty()
+    }
+
+    fn close(&mut self, switch: Dpid, txn: TxnId) {
+        if let Some(open) = self.open.get_mut(&switch) {
+            open.remove(&txn);
+        }
+        if self.syncs.get(&switch) == Some(&txn) {
+            self.syncs.remove(&switch);
+        }
+    }
+
+    fn open(&mut self, switch: Dpid, txn: TxnId, keys: Vec<RuleKey>) {
+        let open = self.open.entry(switch).or_default();
+        if !open.is_empty() {
+            let others: BTreeSet<&RuleKey> = open.values().flatten().collect();
+            self.overlaps += keys.iter().filter(|k| others.contains(k)).count() as u64;
+        }
+        open.insert(txn, keys);
+    }
+}
+
+impl World {
+    /// Before an event is told.
+    pub(super) fn before(&mut self, event: &Event) {
+        match event {
+            Event::RulesApplied { switch, txn, .. }
+            | Event::RulesRefused { switch, txn, .. }
+            | Event::MetadataRefused { switch, txn, .. } => self.books.close(*switch, *txn),
+            Event::SwitchDown { switch, .. } => {
+                self.books.open.remove(switch);
+                self.books.syncs.remove(switch);
+            }
+            _ => {}
+        }
+    }
+
+    /// After what the core has decided, before it is carried out.
+    pub(super) fn after(&mut self, effects: &[Effect]) {
+        if effects.is_empty() {
+            return;
+        }
+        let mut touches_vms = false;
+        for effect in effects {
+            match effect {
+                Effect::SyncRules { switch, txn, leave, .. } => {
+                    self.books.open.remove(switch);
+                    self.books.syncs.insert(*switch, *txn);
+                    self.books.leave.insert(*switch, leave.clone());
+                }
+                Effect::LeaveRules { switch, leave } => {
+                    self.books.leave.insert(*switch, leave.clone());
+                }
+                Effect::ApplyRules { switch, txn, add, remove } => {
+                    let keys = add.iter().map(|r| r.key).chain(remove.iter().copied()).collect();
+                    self.books.open(*switch, *txn, keys);
+                }
+                Effect::Store {
+                    op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
+                    ..
+                } => touches_vms = true,
+                _ => {}
+            }
+        }
+        if touches_vms {
+            self.check_vms();
+        }
+        self.books.calls += 1;
+        if self.books.calls.is_multiple_of(SAMPLE) {
+            self.check_snapshot();
+        }
+    }
+
+    /// No address twice, no two migrations of one VM, and no server filled beyond what it may hold, by the records alone.
+    fn check_vms(&mut self) {
+        let mut addresses: BTreeMap<Ipv4Addr, VmId> = BTreeMap::new();
+        let mut twice = None;
+        let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();
+        let mut add = |server: ServerId, resources: Resources| {
+            let sum = servers.entry(server).or_default();
+            *sum = sum.plus(resources);
+        };
+        for vm in self.core.vms() {
+            if let Some(other) = addresses.insert(vm.address, vm.id) {
+                twice = Some(format!("{other} and {} both have {}", vm.id, vm.address));
+            }
+            add(vm.server, vm.request.resources);
+        }
+        let mut moving = BTreeSet::new();
+        let mut wrong = None;
+        for m in self.core.migrations() {
+            if !moving.insert(m.vm) {
+                wrong = Some(format!("{} has two migrations", m.vm));
+            }
+            let Some(vm) = self.core.vm(m.vm) else {
+                wrong = Some(format!("{} is of {}, which is not there", m.id, m.vm));
+                continue;
+            };
+            let other = if vm.server == m.to.server { m.from.server } else { m.to.server };
+            // Places that have been given back already are still in the record for a moment.
+            if matches!(m.phase, tandem_model::Phase::Prepare | tandem_model::Phase::Transfer)
+                && other != vm.server
+            {
+                add(other, vm.request.resources);
+            }
+        }
+        if let Some(what) = twice {
+            self.violate("no address is given out twice", what);
+        }
+        if let Some(what) = wrong {
+            self.violate("a VM has at most one migration", what);
+        }
+        let margin = self.site.policy.server_margin;
+        let full = servers.iter().find(|(server, used)| {
+            let capacity = self.site.topology.server(**server).map(|s| s.capacity).unwrap_or_default();
+            !grown(capacity, margin).fits(**used)
+        });
+        if let Some((server, used)) = full {
+            let what = format!("{server} is promised {used:?}, margin {margin}");
+            self.violate("no server is filled beyond its limit", what);
+        }
+    }
+
+    /// What the core shows: servers and links within their limits, and nothing that grows without end.
+    pub(super) fn check_snapshot(&mut self) {
+        let snapshot = self.core.snapshot();
+        for server in snapshot.servers.iter() {
+            if !server.capacity.fits(server.used) {
+                let what =
+                    format!("{} has {:?}, reserved are {:?}", server.name, server.capacity, server.used);
+                return self.violate("no server is filled beyond its limit", what);
+            }
+        }
+        let margin = self.site.policy.link_margin;
+        for link in snapshot.links.iter() {
+            let most = (link.capacity.0 as f64 * margin) as u64;
+            if link.reserved_up.0.max(link.reserved_down.0) > most {
+                let what = format!(
+                    "{} may carry {most} bit/s, reserved are {} up and {} down",
+                    link.name, link.reserved_up, link.reserved_down
+                );
+                return self.violate("no link is promised beyond its limit", what);
+            }
+        }
+        let declared = snapshot.servers.len() + snapshot.site.topology.gateways.len() + snapshot.vms.len();
+        let sizes = [
+            ("notices", snapshot.notices.len(), MOST_NOTICES),
+            ("migrations", snapshot.migrations.len(), MOST_REMEMBERED + snapshot.vms.len()),
+            ("plans", snapshot.plans.len(), MOST_REMEMBERED),
+            ("hosts", snapshot.hosts.len(), declared + MOST_STRANGERS),
+            ("strays", snapshot.strays.len(), self.hypervisors.guests.len() + MOST_REMEMBERED),
+        ];
+        for (what, is, most) in sizes {
+            if is > most {
+                let what = format!("{is} {what} are remembered, at most {most} are expected");
+                return self.violate("memory is bounded", what);
+            }
+        }
+    }
+
+    /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which nothing is being given back.
+    pub(super) fn recount_links(&self) -> BTreeMap<Hop, u64> {
+        let mut hops: BTreeMap<Hop, u64> = BTreeMap::new();
+        for vm in self.core.vms() {
+            for hop in vm.path_up.iter().chain(&vm.path_down) {
+                *hops.entry(*hop).or_default() += vm.request.resources.net.0;
+            }
+        }
+        hops
+    }
+
+    /// A VM that should run and be reached.
+    pub(super) fn runs(state: &VmState) -> bool {
+        *state == VmState::Running
+    }
+}
+
+/// What a server may be filled up to.
+fn grown(capacity: Resources, margin: f64) -> Resources {
+    let more = |n: u64| (n as f64 * margin) as u64;
+    Resources {
+        cpu: more(capacity.cpu.into()) as u32,
+        ram: tandem_model::Bytes(more(capacity.ram.0)),
+        disk: tandem_model::Bytes(more(capacity.disk.0)),
+        net: tandem_model::BitRate(more(capacity.net.0)),
+    }
+}

@@ -1,0 +1,120 @@
+//! The store as the core sees it: writes that wait together are one transaction, of which all or nothing is kept.
+
+use super::draw::Draw;
+use std::time::Duration;
+use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// What is on disk.
+    pub kept: PersistedState,
+    waiting: Vec<(StoreId, StoreOp)>,
+    fails: u32,
+    slow: Duration,
+    /// Planted for a test: deletions of VMs are confirmed and not made.
+    pub forgets_deletions: bool,
+    draw: Draw,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(seed: u64) -> Store {
+        Store {
+            kept: PersistedState::default(),
+            waiting: Vec::new(),
+            fails: 0,
+            slow: Duration::ZERO,
+            forgets_deletions: false,
+            draw: Draw::new(seed, 3),
+        }
+    }
+
+    /// Takes a write. When the store is to be asked to [`Store::commit`], unless it is on its way already.
+    pub fn write(&mut self, id: StoreId, record: StoreOp, now: Time) -> Option<Time> {
+        self.waiting.push((id, record));
+        (self.waiting.len() == 1).then(|| now + self.draw.micros(100, 4000) + self.slow)
+    }
+
+    /// Ends a transaction of all that waits: its writes, and whether they are on disk. Those that are have still to be
+    /// [kept](Store::keep), each before the controller is told of it.
+    pub fn commit(&mut self) -> (Vec<(StoreId, StoreOp)>, bool) {
+        let fails = self.fails > 0;
+        self.fails = self.fails.saturating_sub(1);
+        (std::mem::take(&mut self.waiting), !fails)
+    }
+
+    /// The controller is killed: what waits was just written, or never will be.
+    pub fn cut(&mut self, written: bool) {
+        let batch = std::mem::take(&mut self.waiting);
+        if written {
+            batch.iter().for_each(|(_, record)| self.keep(record));
+        }
+    }
+
+    /// So many transactions fail.
+    pub fn fail(&mut self, transactions: u32) {
+        self.fails = transactions;
+    }
+
+    /// Everything takes so much longer.
+    pub fn slow(&mut self, by: Duration) {
+        self.slow = by;
+    }
+
+    /// Nothing is wrong any more.
+    pub fn mend(&mut self) {
+        self.fails = 0;
+        self.slow = Duration::ZERO;
+    }
+
+    /// True while nothing waits to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn keep_migration(&mut self, migration: &MigrationRecord) {
+        self.kept.last_migration = self.kept.last_migration.max(migration.id.0);
+        put(&mut self.kept.migrations, migration.clone(), |m| m.id);
+    }
+
+    /// A write is on disk.
+    pub fn keep(&mut self, record: &StoreOp) {
+        let kept = &mut self.kept;
+        match record {
+            StoreOp::PutVm { vm } => {
+                kept.last_vm = kept.last_vm.max(vm.id.0);
+                put(&mut kept.vms, (**vm).clone(), |v| v.id);
+            }
+            StoreOp::RemoveVm { .. } if self.forgets_deletions => {}
+            StoreOp::RemoveVm { vm } => kept.vms.retain(|v| v.id != *vm),
+            StoreOp::PutGroup { group } => {
+                kept.last_group = kept.last_group.max(group.id.0);
+                put(&mut kept.groups, group.clone(), |g| g.id);
+            }
+            StoreOp::RemoveGroup { group } => kept.groups.retain(|g| g.id != *group),
+            StoreOp::PutShares { shares } => kept.shares.clone_from(shares),
+            StoreOp::PutPort { port } => put(&mut kept.ports, *port, |p| (p.switch, p.port)),
+            StoreOp::RemovePort { switch, port } => {
+                kept.ports.retain(|p| (p.switch, p.port) != (*switch, *port));
+            }
+            StoreOp::PutMigration { migration } => self.keep_migration(migration),
+            StoreOp::RemoveMigration { migration } => kept.migrations.retain(|m| m.id != *migration),
+            StoreOp::PutMoved { vm, migration } => {
+                put(&mut kept.vms, (**vm).clone(), |v| v.id);
+                self.keep_migration(migration);
+            }
+            StoreOp::PutDrained { server } => put(&mut kept.drained, *server, |s| *s),
+            StoreOp::RemoveDrained { server } => kept.drained.retain(|s| s != server),
+            StoreOp::PutAlive { at } => kept.alive_at = Some(*at),
+        }
+    }
+}
+
+/// Writes or replaces, in order of the key, as the store reads it back.
+fn put<T, K: Ord>(list: &mut Vec<T>, item: T, key: impl Fn(&T) -> K) {
+    match list.binary_search_by(|other| key(other).cmp(&key(&item))) {
+        Ok(at) => list[at] = item,
+        Err(at) => list.insert(at, item),
+    }
+}
