@@ -5,17 +5,18 @@
 //! controller = "tcp:10.0.0.1:6655"             # or unix:PATH on one machine
 //! state = "/var/lib/tandem-agent"               # certificate, last desired state
 //! control = "/run/tandem-agent/control.sock"    # for `tandem-agent status`
-//! group = "tandem"                              # who may use that besides root and the agent's own user; left out: nobody
+//! group = "tandem"  # who may use that besides root and the agent's own user; left out: nobody
 //! [ovs]
 //! database = "/run/openvswitch/db.sock"
 //! pid_file = "/run/openvswitch/ovs-vswitchd.pid"
 //! datapath = "auto"                             # or kernel, userspace
-//! adopt = false                                 # true: take over bridges of a switch's name that somebody else has made
+//! adopt = false  # true: take over bridges of a switch's name that somebody else has made
 //! adopt_with_gap = false                        # true: also those whose flows are lost by that
 //! [[switch]]
 //! name = "edge1"
-//! datapath = "ovs"                              # or soft: a switch in the agent itself, without Open vSwitch
-//! controllers = ["tcp:10.0.0.1:6653"]           # where its switch finds OpenFlow, if the controller does not say
+//! datapath = "ovs"  # or soft: a switch in the agent itself, without Open vSwitch
+//! # where its switch finds OpenFlow, if the controller does not say
+//! controllers = ["tcp:10.0.0.1:6653"]
 //! [[switch.port]]
 //! number = 1
 //! interface = "eth1"
@@ -26,25 +27,32 @@
 //! [switch.card]
 //! device = "ioctl:nf2c0"                        # or mmap:0000:03:00.0, cosim:SOCKET, model
 //! profile = "openflow-switch"                   # the register map; without, the card is probed
-//! transport = "software"                        # or card: rules on TCP and UDP ports too, though it errs on fragments
+//! transport = "software"  # or card: rules on TCP and UDP ports too, though it errs on fragments
 //! watchdog = true
-//! cpu_ports = true                              # false: hardware only, as a card without its driver is
-//! recover = true                                # false: a data path that has stopped is told, and left to the operator
-//! mute = false                                  # true: after three stops in a minute, the receiver of the port that they seem to come from is off for a while
-//! row_counters = "accumulate"                   # or clear-on-read, as behind a simulation; without, as the profile says
-//! clock = "real"                                # or card: idle time-outs go by the card's seconds, for a simulation that is slow
+//! cpu_ports = true  # false: hardware only, as a card without its driver is
+//! recover = true  # false: a data path that has stopped is reported, and left to the operator
+//! # true: after three stops in a minute, the receiver of the port that they seem to come from is
+//! # off for a while
+//! mute = false
+//! # or clear-on-read, as behind a simulation; without, as the profile says
+//! row_counters = "accumulate"
+//! # or card: idle time-outs go by the card's seconds, for a simulation that is slow
+//! clock = "real"
 //! [[switch.port]]
 //! number = 1
 //! interface = "nf2c0"
 //! card_port = 0                                 # without: a plain NIC
 //! ```
 
+use crate::datapath::netfpga::CardConfig;
+use crate::datapath::ovs::OvsConfig;
+use crate::datapath::registry::REGISTRY;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tandem_linux::ovsdb::Adopt;
+use tandem_model::DatapathKind;
 
-/// See the module.
+/// The configuration of an agent, as agent.toml has it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -64,7 +72,7 @@ pub struct Config {
     /// A desired state to begin with, until the controller sends one.
     #[serde(default)]
     pub initial: Option<PathBuf>,
-    /// Open vSwitch.
+    /// The section of Open vSwitch.
     #[serde(default)]
     pub ovs: OvsConfig,
     /// The host's switches.
@@ -80,57 +88,6 @@ fn control() -> PathBuf {
     "/run/tandem-agent/control.sock".into()
 }
 
-/// Where Open vSwitch is and how it is used.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OvsConfig {
-    /// The database's socket.
-    pub database: PathBuf,
-    /// vswitchd's process id.
-    pub pid_file: PathBuf,
-    /// Which packets' path.
-    pub datapath: DatapathChoice,
-    /// Take over a bridge of a switch's name that somebody else has made; it is given back by `tandem-agent release`.
-    pub adopt: bool,
-    /// The same for one that has no controller, though its flows are lost by that for a moment.
-    pub adopt_with_gap: bool,
-}
-
-impl OvsConfig {
-    /// Which bridges may be taken over.
-    pub fn may_adopt(&self) -> Adopt {
-        match (self.adopt, self.adopt_with_gap) {
-            (_, true) => Adopt::EvenWithGap,
-            (true, false) => Adopt::WithoutGap,
-            (false, false) => Adopt::No,
-        }
-    }
-}
-
-impl Default for OvsConfig {
-    fn default() -> OvsConfig {
-        OvsConfig {
-            database: "/run/openvswitch/db.sock".into(),
-            pid_file: "/run/openvswitch/ovs-vswitchd.pid".into(),
-            datapath: DatapathChoice::Auto,
-            adopt: false,
-            adopt_with_gap: false,
-        }
-    }
-}
-
-/// Which packets' path Open vSwitch takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatapathChoice {
-    /// The kernel's if it has one.
-    Auto,
-    /// The kernel's.
-    Kernel,
-    /// vswitchd's own.
-    Userspace,
-}
-
 /// A switch of this host.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,98 +95,20 @@ pub struct SwitchConfig {
     /// As the site file calls it.
     pub name: String,
     /// What it is made of.
-    #[serde(default)]
-    pub datapath: Kind,
+    #[serde(default = "ovs")]
+    pub datapath: DatapathKind,
     /// Where it finds its OpenFlow controllers, in OVS's words.
     #[serde(default)]
     pub controllers: Vec<String>,
     /// OpenFlow versions, in OVS's words, if the controller does not say.
     #[serde(default = "crate::desired::protocols")]
     pub protocols: Vec<String>,
-    /// The card under it, for `netfpga`.
+    /// The section of `netfpga`: the card under it.
     #[serde(default)]
     pub card: Option<CardConfig>,
     /// Its ports.
     #[serde(default, rename = "port")]
     pub ports: Vec<PortConfig>,
-}
-
-/// What a switch is made of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Open vSwitch.
-    #[default]
-    Ovs,
-    /// A switch in the agent itself.
-    Soft,
-    /// A NetFPGA card, with a switch in the agent behind it.
-    Netfpga,
-}
-
-/// A NetFPGA card.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CardConfig {
-    /// How it is reached: `ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:SOCKET`, `model`.
-    pub device: String,
-    /// Its register map by name, or a file of one (`*.toml`); if it is not said, the card is probed.
-    #[serde(default)]
-    pub profile: Option<String>,
-    /// Where rules on transport ports may be.
-    #[serde(default)]
-    pub transport: TransportChoice,
-    /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
-    #[serde(default = "yes")]
-    pub watchdog: bool,
-    /// False: packets are neither taken from the card nor given to it, whether its way could or not; what the card cannot do is refused.
-    #[serde(default = "yes")]
-    pub cpu_ports: bool,
-    /// A data path that lags or has stopped is reset, and everything is written anew. False: it is told only.
-    #[serde(default = "yes")]
-    pub recover: bool,
-    /// After three stops in a minute, the receiver of the port that they seem to come from is switched off for the pause, instead of leaving
-    /// the whole card as it is. Which port that is, is a guess.
-    #[serde(default)]
-    pub mute: bool,
-    /// What reading a row's counters does, where that is not what the profile says.
-    #[serde(default)]
-    pub row_counters: Option<RowCounters>,
-    /// By which clock flows are idle.
-    #[serde(default)]
-    pub clock: ClockChoice,
-}
-
-/// By which clock flows are idle.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClockChoice {
-    /// This machine's.
-    #[default]
-    Real,
-    /// The card's: behind a simulation its second can take minutes.
-    Card,
-}
-
-/// What reading a row's counters does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RowCounters {
-    /// Nothing: they go on.
-    Accumulate,
-    /// They are 0 after it, as in a simulation of the public sources.
-    ClearOnRead,
-}
-
-/// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TransportChoice {
-    /// In software, which is right for fragments.
-    #[default]
-    Software,
-    /// In the card.
-    Card,
 }
 
 /// A port of a switch.
@@ -246,6 +125,10 @@ pub struct PortConfig {
     /// Of a `netfpga` switch: which port of the card it is, 0 to 3; without, a plain NIC.
     #[serde(default)]
     pub card_port: Option<u8>,
+}
+
+fn ovs() -> DatapathKind {
+    DatapathKind::Ovs
 }
 
 fn yes() -> bool {
@@ -289,53 +172,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-impl SwitchConfig {
-    fn check_card(&self) -> Result<(), String> {
-        let name = &self.name;
-        let of_card = self.ports.iter().filter_map(|p| Some((p, p.card_port?)));
-        match (self.datapath, &self.card) {
-            (Kind::Netfpga, None) => {
-                return Err(format!(
-                    "switch {name:?} is a netfpga one without a card; write [switch.card] with device = \"ioctl:nf2c0\", \"mmap:0000:03:00.0\", \"cosim:SOCKET\" or \"model\""
-                ));
-            }
-            (Kind::Netfpga, Some(card)) => {
-                crate::netfpga::target(card)?;
-                if card.mute && !card.recover {
-                    return Err(format!(
-                        "switch {name:?}: mute = true needs recover = true: a receiver is switched off while a card is reset again and again"
-                    ));
-                }
-            }
-            (_, Some(_)) => {
-                return Err(format!("switch {name:?} has a card; write datapath = \"netfpga\" for it"));
-            }
-            (_, None) if of_card.clone().next().is_some() => {
-                return Err(format!("switch {name:?} has a port with card_port, but no card"));
-            }
-            (_, None) => return Ok(()),
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        for (port, at) in of_card {
-            if at > 3 {
-                return Err(format!(
-                    "port {} of {name:?}: card_port = {at}; a card has ports 0 to 3",
-                    port.number
-                ));
-            }
-            if !seen.insert(at) {
-                return Err(format!("switch {name:?} has two ports that are port {at} of the card"));
-            }
-        }
-        if seen.is_empty() {
-            return Err(format!(
-                "switch {name:?} uses no port of its card; write card_port = 0 to 3 in its ports"
-            ));
-        }
-        Ok(())
-    }
-}
-
 impl Config {
     /// Reads and checks a file.
     ///
@@ -371,7 +207,9 @@ impl Config {
             if !switches.insert(&switch.name) {
                 return Err(format!("switch {:?} is described twice", switch.name));
             }
-            switch.check_card()?;
+            for entry in REGISTRY {
+                (entry.check)(switch)?;
+            }
             let mut numbers = std::collections::BTreeSet::new();
             for port in &switch.ports {
                 if !numbers.insert(port.number) {
@@ -389,6 +227,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::ovs::DatapathChoice;
 
     #[test]
     fn a_small_file_has_its_defaults_and_a_wrong_one_is_named() {
@@ -411,70 +250,6 @@ mod tests {
             "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[[switch]]\nname = \"e\"\n";
         let config: Config = toml::from_str(twice).expect("well-formed");
         assert!(config.check().expect_err("twice").contains("twice"));
-    }
-
-    #[test]
-    fn a_card_has_its_defaults_and_a_wrong_one_is_named() {
-        let file = |card: &str, ports: &str| {
-            let head = "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"core1\"\n";
-            Config::parse(&format!("{head}{card}\n{ports}"))
-        };
-        let port = |n: u32, at: &str| format!("[[switch.port]]\nnumber = {n}\ninterface = \"p{n}\"\n{at}\n");
-        let model = "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"";
-        let (first, plain) = (port(1, "card_port = 0"), port(2, ""));
-        let config = file(model, &format!("{first}{plain}")).expect("a configuration");
-        let card = config.switches[0].card.as_ref().expect("a card");
-        assert!(card.recover && !card.mute && card.row_counters.is_none() && card.clock == ClockChoice::Real);
-        assert!(card.watchdog && card.cpu_ports && card.transport == TransportChoice::Software);
-        assert!(crate::netfpga::cpu_ports(card) && crate::netfpga::injects(card));
-        let bare = CardConfig { cpu_ports: false, ..card.clone() };
-        assert!(!crate::netfpga::cpu_ports(&bare) && crate::netfpga::injects(&bare));
-        let mmap = CardConfig { device: "mmap:0000:03:00.0".into(), ..card.clone() };
-        assert!(!crate::netfpga::cpu_ports(&mmap) && !crate::netfpga::injects(&mmap));
-        let twice = format!("{first}{}", port(2, "card_port = 0"));
-        for (card, ports, word) in [
-            ("datapath = \"netfpga\"", &first, "without a card; write [switch.card]"),
-            (
-                "datapath = \"soft\"\n[switch.card]\ndevice = \"model\"",
-                &first,
-                "write datapath = \"netfpga\"",
-            ),
-            ("datapath = \"soft\"", &first, "a port with card_port, but no card"),
-            (model, &plain, "uses no port of its card"),
-            (model, &twice, "two ports that are port 0 of the card"),
-            (model, &port(1, "card_port = 4"), "a card has ports 0 to 3"),
-            (model, &port(1, "card_port = -1"), "card_port"),
-            (
-                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"pci:1\"",
-                &first,
-                "names no card: ioctl:nf2c0",
-            ),
-            ("datapath = \"netfpga\"\n[switch.card]\nprofile = \"x\"", &first, "device"),
-            (
-                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\ntransport = \"both\"",
-                &first,
-                "both",
-            ),
-            (
-                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\ncpu_port = true",
-                &first,
-                "cpu_port",
-            ),
-            (
-                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nrecover = false\nmute = true",
-                &first,
-                "mute = true needs recover = true",
-            ),
-            (
-                "datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nrow_counters = \"clears\"",
-                &first,
-                "clear-on-read",
-            ),
-            ("datapath = \"netfpga\"\n[switch.card]\ndevice = \"model\"\nclock = \"slow\"", &first, "real"),
-        ] {
-            let error = file(card, ports).expect_err(word).to_string();
-            assert!(error.contains(word), "{word} in {error}");
-        }
     }
 
     use proptest::prelude::*;

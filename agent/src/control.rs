@@ -1,5 +1,5 @@
-//! The socket of `tandem-agent status` and `tandem-agent counters`: a line asks, a line of JSON answers. Only root, the agent's own user
-//! and the group of agent.toml are answered.
+//! The socket of `tandem-agent status` and `tandem-agent counters`: a line asks, a line of JSON
+//! answers. Only root, the agent's own user and the group of agent.toml are answered.
 
 use crate::datapath::SwitchReport;
 use crate::desired::Fault;
@@ -16,12 +16,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// Connections at a time. `tandem-agent status` needs one for a moment; a program that watches the counters keeps one. More wait.
+/// Connections at a time. `tandem-agent status` needs one for a moment; a program that watches the
+/// counters keeps one. More wait.
 const CONNECTIONS: usize = 32;
 /// How long a client may take for a line, and to read its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the status waits for what is under the switches: it is to be told also while something is applied.
+/// How long the status waits for what is under the switches: it is to be shown also while something
+/// is applied.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What the agent says of itself.
@@ -47,8 +49,8 @@ pub struct Status {
     pub took_ms: f64,
     /// How many requests it took; 0 when all was so already.
     pub changes: usize,
-    /// What people should know of what is under switches (a card, and whether it forwards), by switch, a line each. Left out when the worker is
-    /// busy.
+    /// What people should know of what is under switches (a card, and whether it forwards), by
+    /// switch, a line each. Left out when the worker is busy.
     #[serde(default)]
     pub about: BTreeMap<String, Vec<String>>,
 }
@@ -121,7 +123,7 @@ pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, st
 
 /// The status, with what is under the switches if the worker says it soon.
 async fn with_switches(worker: &Worker, status: &Shared) -> Status {
-    let views = tokio::time::timeout(SOON, worker.views()).await;
+    let views = tokio::time::timeout(SOON, worker.dump_flows()).await;
     let mut now = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Ok(Ok(views)) = views {
         let about = views.into_iter().map(|(name, view)| (name, view.about));
@@ -138,12 +140,12 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
             "status" => serde_json::to_string(&with_switches(&worker, &status).await),
             "report" => match worker.report().await {
                 Ok(reported) => {
-                    // Notices are for the controller; they were told in the log.
+                    // Notices are for the controller; they are in the log.
                     serde_json::to_string::<Vec<SwitchReport>>(&reported.switches)
                 }
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },
-            "flows" => match worker.views().await {
+            "flows" => match worker.dump_flows().await {
                 Ok(views) => serde_json::to_string(&views),
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),
             },

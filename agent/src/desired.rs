@@ -1,4 +1,5 @@
-//! A desired state: what a host's switches and ports should be. From the controller, or from a file (`desired.toml`).
+//! A desired state: what a host's switches and ports should be. From the controller, or from a file
+//! (`desired.toml`).
 //!
 //! ```toml
 //! [[switch]]
@@ -27,7 +28,7 @@ use tandem_model::{BitRate, Dpid};
 /// The most classes that a port can have: DSCP has as many values.
 pub const CLASSES: usize = 64;
 
-/// See the module.
+/// What the switches of this host are to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desired {
@@ -163,8 +164,8 @@ impl From<Fault> for wire::Fault {
 }
 
 impl Desired {
-    /// What the controller sent, with the interfaces of this host's configuration. What it names and the host does not have is left out
-    /// and reported.
+    /// What the controller sent, with the interfaces of this host's configuration. What it names
+    /// and the host does not have is left out and reported.
     pub fn from_wire(desired: &wire::Desired, config: &Config) -> (Desired, Vec<Fault>) {
         let mut faults = Vec::new();
         let mut switches = Vec::new();
@@ -363,7 +364,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is sound can be made into a tree that the kernel's rules allow, and is read back as it was written.
+        /// What is sound can be made into a tree that the kernel's rules allow, and is read back as
+        /// it was written.
         #[test]
         fn any_text_is_a_desired_state_or_an_error_in_words(lines in prop::collection::vec(line(), 0..16)) {
             match Desired::parse(&lines.join("\n")) {

@@ -1,8 +1,9 @@
 //! Unix sockets of this host's agent: who may listen on them, and who may speak there.
 //!
-//! A socket appears at its path with its permissions on it: it is bound in a folder that nobody else may enter and moved from there, so
-//! that there is no moment in which others could connect. Permissions are the first fence; the second is the kernel's word on who is at
-//! the other end (`SO_PEERCRED`, unix(7)), which does not depend on the folders above.
+//! A socket appears at its path with its permissions on it: it is bound in a folder that nobody
+//! else may enter and moved from there, so that there is no moment in which others could connect.
+//! Permissions are the first fence; the second is the kernel's word on who is at the other end
+//! (`SO_PEERCRED`, unix(7)), which does not depend on the folders above.
 
 use crate::config::Config;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -67,7 +68,8 @@ pub fn check_peer(stream: &impl AsFd, peers: &LocalPeers) -> Result<(), String> 
 /// Connects to an agent's own socket, and checks whose it is before anything is sent.
 ///
 /// # Errors
-/// When nobody listens, or a user who is neither this one, nor root, nor the owner of agent.toml (for root).
+/// When nobody listens, or a user who is neither this one, nor root, nor the owner of agent.toml
+/// (for root).
 pub fn connect(config: &Config, path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path)?;
     check_listener(config, &stream)?;

@@ -6,24 +6,23 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tandem_agent::config::Config;
-use tandem_agent::control::{self, Status, note, note_applied};
-use tandem_agent::datapath::Adopt;
-use tandem_agent::desired::{Desired, Fault};
-use tandem_agent::soft::View;
+use tandem_agent::control::Status;
+use tandem_agent::datapath::soft::SwitchDump;
+use tandem_agent::datapath::{Adopt, RunMode};
+use tandem_agent::desired::Fault;
 use tandem_agent::worker::Worker;
-use tandem_agent::{doctor, enrol, local_socket, session};
-use tokio::signal::unix::{SignalKind, signal};
+use tandem_agent::{daemon, doctor, enrollment, local_socket};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants, and reports what is there.
+/// The agent of a switch host: makes bridges, ports, queues and classes what the controller wants,
+/// and reports what is there.
 ///
-/// Without a verb it runs until SIGTERM; what it made stays. A first look at a host: `tandem-agent doctor`. Without a controller:
-/// `tandem-agent apply desired.toml`.
+/// Without a verb it runs until SIGTERM; what it made stays. A first look at a host:
+/// `tandem-agent doctor`. Without a controller: `tandem-agent apply desired.toml`.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-agent", version)]
 struct Cli {
@@ -34,11 +33,11 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    verb: Option<Verb>,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Get this host's certificate by a token that the controller made (`tandem agent token NAME`).
     Enroll {
         /// The token, or `-` to read it from standard input.
@@ -53,17 +52,20 @@ enum Verb {
         #[arg(long)]
         watch: bool,
     },
-    /// The flows of the switches that live in the running agent (datapath `soft`), and where each flow lives.
+    /// The flows of the switches that live in the running agent (datapath `soft`), and where each
+    /// flow lives.
     Flows {
         /// Only this switch's.
         switch: Option<String>,
     },
-    /// Make this host what a file says, without a controller. A bridge that somebody else has made is taken over with `--adopt` only, and
-    /// without a lost packet when it has a controller; otherwise its forwarding stops for a moment, which is asked for before and measured.
+    /// Make this host what a file says, without a controller. A bridge that somebody else has made
+    /// is taken over with `--adopt` only, and without a lost packet when it has a controller;
+    /// otherwise its forwarding stops for a moment, which is asked for before and measured.
     Apply {
         /// See the documentation of `desired.toml`.
         file: PathBuf,
-        /// Take over bridges of the switches' names that somebody else has made; `tandem-agent release` gives them back.
+        /// Take over bridges of the switches' names that somebody else has made;
+        /// `tandem-agent release` gives them back.
         #[arg(long)]
         adopt: bool,
         /// Also those whose forwarding stops by that, without asking.
@@ -72,14 +74,17 @@ enum Verb {
     },
     /// What is there, without a running agent.
     Report,
-    /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to mend; changes nothing.
+    /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to
+    /// mend; changes nothing.
     Doctor,
-    /// Give every bridge and queueing back as it was found. Stop the agent before (`systemctl stop tandem-agent`).
+    /// Give every bridge and queueing back as it was found. Stop the agent before
+    /// (`systemctl stop tandem-agent`).
     Release,
 }
 
 fn main() -> ExitCode {
-    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a size that an agent does without.
+    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a
+    // size that an agent does without.
     let words = std::env::var("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     let filter: Targets = words.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let output = tracing_subscriber::fmt::layer()
@@ -105,15 +110,15 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = || Config::read(&cli.config);
-    match cli.verb {
-        None => serve(config()?).await?,
-        Some(Verb::Enroll { token }) => {
+    match cli.command {
+        None => daemon::run(config()?).await?,
+        Some(Command::Enroll { token }) => {
             let config = config()?;
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
-            enrol::enrol(&config, &token).await?;
+            enrollment::enroll(&config, &token).await?;
             println!("{} is enrolled; its certificate is in {}", config.name, config.state.display());
         }
-        Some(Verb::Status) => {
+        Some(Command::Status) => {
             let status: Status = serde_json::from_value(ask(&config()?, "status")?)?;
             if cli.json {
                 println!("{}", serde_json::to_string_pretty(&status)?);
@@ -121,7 +126,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 print_status(&status);
             }
         }
-        Some(Verb::Counters { watch }) => {
+        Some(Command::Counters { watch }) => {
             let config = config()?;
             loop {
                 print_counters(&ask(&config, "report")?, cli.json)?;
@@ -131,21 +136,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        Some(Verb::Flows { switch }) => {
-            let mut views: Vec<(String, View)> = serde_json::from_value(ask(&config()?, "flows")?)?;
-            views.retain(|(name, _)| switch.as_ref().is_none_or(|s| s == name));
-            if let (Some(switch), true) = (&switch, views.is_empty()) {
-                bail!(
-                    "no switch {switch:?} lives in this agent; Open vSwitch's flows: ovs-ofctl dump-flows {switch}"
-                );
-            }
-            if cli.json {
-                println!("{}", serde_json::to_string_pretty(&views)?);
-            } else {
-                print_flows(&views);
-            }
-        }
-        Some(Verb::Apply { file, adopt, adopt_with_gap }) => {
+        Some(Command::Flows { switch }) => flows(&config()?, switch.as_deref(), cli.json)?,
+        Some(Command::Apply { file, adopt, adopt_with_gap }) => {
             let adopt = match (adopt, adopt_with_gap) {
                 (_, true) => Adopt::EvenWithGap,
                 (true, false) => Adopt::WithoutGap,
@@ -153,67 +145,45 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             return apply(&config()?, &file, adopt, cli.json).await;
         }
-        Some(Verb::Report) => {
-            let worker = Worker::start(&config()?, false)?;
+        Some(Command::Report) => {
+            let worker = Worker::start(&config()?, RunMode::Command)?;
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
-        Some(Verb::Doctor) => return print_doctor(&cli.config, cli.json),
-        Some(Verb::Release) => {
-            let config = config()?;
-            refuse_beside_another(&config, "what is given back, it would make again")?;
-            let worker = Worker::start(&config, false)?;
-            let kept = worker.release().await?;
-            let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
-            for why in &kept {
-                println!("left as it is: {why}");
-            }
-            let but = if kept.is_empty() { "" } else { ", but for what others have changed since" };
-            println!("everything is given back as it was found{but}");
-        }
+        Some(Command::Doctor) => return print_doctor(&cli.config, cli.json),
+        Some(Command::Release) => release(&config()?).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let peers = local_socket::peers(config.group.as_deref())?;
-    let listener = control::listen(&config.control, config.group.as_deref()).await?;
-    let worker = Worker::start(&config, true)?;
-    let status = Arc::new(Mutex::new(Status {
-        name: config.name.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        controller: config.controller.to_string(),
-        ..Status::default()
-    }));
-    let serving = tokio::spawn(control::serve(listener, peers, worker.clone(), status.clone()));
-    // What was applied last goes before what was meant for the very first time.
-    let mut first = worker.resume().await?;
-    if let (None, Some(file)) = (&first, &config.initial) {
-        first = Some(worker.apply(read_desired(file)?, Adopt::No).await?);
+/// Prints the flows of all switches that live in the running agent, or of one.
+fn flows(config: &Config, switch: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let mut dumps: Vec<(String, SwitchDump)> = serde_json::from_value(ask(config, "flows")?)?;
+    dumps.retain(|(name, _)| switch.is_none_or(|s| s == name));
+    if let (Some(switch), true) = (switch, dumps.is_empty()) {
+        bail!(
+            "no switch {switch:?} lives in this agent; Open vSwitch's flows: ovs-ofctl dump-flows {switch}"
+        );
     }
-    if let Some((outcome, took)) = first {
-        outcome.faults.iter().for_each(|f| tracing::warn!("{f}"));
-        note_applied(&status, 0, &outcome.faults, took.as_secs_f64() * 1e3, outcome.changes);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&dumps)?);
+    } else {
+        print_flows(&dumps);
     }
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut ended = Ok(());
-    tokio::select! {
-        // An error, so that whoever supervises the agent starts it again.
-        why = session::run(&config, &worker, &status) => ended = Err(why),
-        _ = term.recv() => tracing::info!("stopping; what was applied stays"),
-        _ = int.recv() => tracing::info!("stopping; what was applied stays"),
-    }
-    note(&status, |s| s.connected = false);
-    serving.abort();
-    // Not longer than a card that hangs may hold it up.
-    let _ = tokio::time::timeout(Duration::from_secs(5), worker.end()).await;
-    let _ = std::fs::remove_file(&config.control);
-    Ok(ended?)
+    Ok(())
 }
 
-fn read_desired(file: &Path) -> anyhow::Result<Desired> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Desired::parse(&text)
-        .with_context(|| format!("nothing was changed: {} is no desired state", file.display()))
+/// Gives everything back, and says what others have changed and is therefore left.
+async fn release(config: &Config) -> anyhow::Result<()> {
+    refuse_beside_another(config, "what is given back, it would make again")?;
+    let worker = Worker::start(config, RunMode::Command)?;
+    let kept = worker.release().await?;
+    let kept = kept.map_err(|why| anyhow::anyhow!("not all could be given back: {why}"))?;
+    for why in &kept {
+        println!("left as it is: {why}");
+    }
+    let but = if kept.is_empty() { "" } else { ", but for what others have changed since" };
+    println!("everything is given back as it was found{but}");
+    Ok(())
 }
 
 /// Two that keep one host's switches would undo each other's work.
@@ -247,7 +217,7 @@ fn is_allowed(gaps: &[Fault]) -> anyhow::Result<bool> {
 
 async fn apply(config: &Config, file: &Path, adopt: Adopt, json: bool) -> anyhow::Result<ExitCode> {
     refuse_beside_another(config, "it keeps what its controller wants")?;
-    let desired = read_desired(file)?;
+    let desired = daemon::read_desired(file)?;
     let unknown: Vec<&str> = desired
         .switches
         .iter()
@@ -257,16 +227,16 @@ async fn apply(config: &Config, file: &Path, adopt: Adopt, json: bool) -> anyhow
     if !unknown.is_empty() {
         bail!("agent.toml has no [[switch]] named {}; nothing was changed", unknown.join(", "));
     }
-    let worker = Worker::start(config, false)?;
+    let worker = Worker::start(config, RunMode::Command)?;
     let adopt = adopt.max(config.ovs.may_adopt());
     let is_told = adopt == Adopt::EvenWithGap;
-    let gaps = if is_told { Vec::new() } else { worker.gaps(desired.clone()).await? };
+    let gaps = if is_told { Vec::new() } else { worker.disruptive_changes(desired.clone()).await? };
     if !gaps.is_empty() && !is_allowed(&gaps)? {
         bail!("nothing was changed; --adopt-with-gap takes such bridges over without asking");
     }
     let adopt = if gaps.is_empty() { adopt } else { Adopt::EvenWithGap };
     let (outcome, took) = worker.apply(desired, adopt).await?;
-    let notices = worker.notices().await?;
+    let notices = worker.take_events().await?;
     if json {
         let all = serde_json::json!({ "changes": outcome.changes, "faults": outcome.faults, "notices": notices, "took_ms": took.as_secs_f64() * 1e3 });
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -321,7 +291,7 @@ fn print_status(s: &Status) {
     }
 }
 
-fn print_flows(views: &[(String, View)]) {
+fn print_flows(views: &[(String, SwitchDump)]) {
     for (name, view) in views {
         println!("switch {name}: {} flows", view.flows.len());
         for (target, trouble) in &view.controllers {
@@ -390,7 +360,7 @@ fn print_counters(report: &Value, json: bool) -> anyhow::Result<()> {
 
 fn print_doctor(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let config = if path.exists() { Some(Config::read(path)?) } else { None };
-    let findings = doctor::look(config.as_ref());
+    let findings = doctor::inspect(config.as_ref());
     let sick = findings.iter().any(|f| f.good == Some(false));
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);

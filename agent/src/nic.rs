@@ -1,5 +1,5 @@
-//! What a network card is, has negotiated and has counted, as its driver tells. Where it does not say (a veth pair, no carrier), nothing is
-//! claimed.
+//! What a network card is, has negotiated and has counted, as its driver tells. Where it does not
+//! say (a veth pair, no carrier), nothing is claimed.
 
 use std::collections::BTreeMap;
 use tandem_linux::ethtool::{Duplex, Ethtool};
@@ -7,14 +7,15 @@ use tandem_linux::ethtool::{Duplex, Ethtool};
 /// What veth lists among its counters and is none: the number of the other end.
 const NO_COUNTER: &str = "peer_ifindex";
 
-/// See the module.
+/// A network card as its driver describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nic {
     /// Negotiated, bit/s.
     pub speed: Option<u64>,
     /// Cannot send and receive at once.
     pub half_duplex: bool,
-    /// Speed and duplex were set by hand; an other end that negotiates then takes half duplex (IEEE 802.3 clause 28.2.3.1).
+    /// Speed and duplex were set by hand; an other end that negotiates then takes half duplex (IEEE
+    /// 802.3 clause 28.2.3.1).
     pub by_hand: bool,
     /// The driver's name.
     pub driver: Option<String>,
@@ -23,10 +24,11 @@ pub struct Nic {
 }
 
 /// Looks at an interface.
-pub fn look(ethtool: &mut Ethtool, name: &str) -> Nic {
+pub fn inspect(ethtool: &mut Ethtool, name: &str) -> Nic {
     let driver = ethtool.driver(name).ok().flatten();
     let bus = driver.as_ref().map(|d| d.bus.clone()).filter(|b| !b.is_empty());
-    // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards are on a bus.
+    // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards
+    // are on a bus.
     let link = bus.as_ref().and_then(|_| ethtool.link(name).ok().flatten());
     Nic {
         speed: link.and_then(|l| l.speed),

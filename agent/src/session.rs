@@ -1,11 +1,12 @@
-//! The connection to the controller: presents what the host has, applies what comes, reports what is there; and again, with a growing
-//! and uneven pause, when the connection ends. What was applied stays.
+//! The connection to the controller: presents what the host has, applies what comes, reports what
+//! is there; and again, with a growing and uneven pause, when the connection ends. What was applied
+//! stays.
 
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
-use crate::datapath::{Adopt, PortReport, Presented, Selection, SwitchReport};
+use crate::datapath::netfpga::{CardState, DataPath};
+use crate::datapath::{Adopt, PortReport, Selection, SwitchCapabilities, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::netfpga::{CardState, DataPath};
 use crate::peer_lines::PeerLines;
 use crate::worker::{Ended, Reported, Worker};
 use rand::RngExt;
@@ -24,7 +25,8 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
 /// How long the controller may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Reports that may wait for a controller that does not read: then newer ones are left out until it does.
+/// Reports that may wait for a controller that does not read: then newer ones are left out until it
+/// does.
 const WAITING: usize = 4;
 /// A controller that is silent and does not answer a ping is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -78,14 +80,18 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
                 let (path, whose) = (path.clone(), whose.clone());
                 async move {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    // What it orders is carried out as root: it is to be root's, or this agent's own user's.
+                    // What it orders is carried out as root: it is to be root's, or this agent's
+                    // own user's.
                     crate::local_socket::check_listener(&whose, &stream)?;
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
                 }
             });
-            endpoint.connect_with_connector(connector).await.map_err(|e| crate::enrol::explained(config, &e))
+            endpoint
+                .connect_with_connector(connector)
+                .await
+                .map_err(|e| crate::enrollment::explained(config, &e))
         }
-        Address::Tcp(address) => crate::enrol::channel(config, address, CONNECT, KEEP_ALIVE).await,
+        Address::Tcp(address) => crate::enrollment::channel(config, address, CONNECT, KEEP_ALIVE).await,
     }
 }
 
@@ -98,13 +104,13 @@ async fn session(
     let channel = connect(config).await?;
     let mut client = AgentsClient::new(channel.clone());
     let (out, queue) = mpsc::channel(WAITING);
-    let presented = worker.present().await?;
+    let presented = worker.capabilities().await?;
     let generation = status.lock().map_or(0, |s| s.generation);
     out.send(from_agent(wire::from_agent::Message::Hello(hello(config, &presented, generation)))).await?;
     let mut orders = client
         .attach(ReceiverStream::new(queue))
         .await
-        .map_err(|s| crate::enrol::refused(config, &s))?
+        .map_err(|s| crate::enrollment::refused(config, &s))?
         .into_inner();
     note(status, |s| {
         s.connected = true;
@@ -115,11 +121,11 @@ async fn session(
         Reporter { period: Duration::from_secs(1), told: BTreeSet::new(), wanted: Desired::default() };
     let mut tick = tokio::time::interval(reporter.period);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut renewal = tokio::time::interval(crate::enrol::RENEWAL_CHECK);
+    let mut renewal = tokio::time::interval(crate::enrollment::RENEWAL_CHECK);
     loop {
         tokio::select! {
             order = orders.message() => {
-                let Some(order) = order.map_err(|s| crate::enrol::refused(config, &s))? else { return Ok(()) };
+                let Some(order) = order.map_err(|s| crate::enrollment::refused(config, &s))? else { return Ok(()) };
                 let Some(wire::to_agent::Message::Desired(desired)) = order.message else { continue };
                 let period = Duration::from_millis(desired.report_period_ms.clamp(100, 3_600_000).into());
                 let applied = apply(&desired, config, worker, status, &mut reporter, lines).await?;
@@ -131,7 +137,8 @@ async fn session(
                 }
             }
             _ = tick.tick() => {
-                // A controller that does not read: counters are sums, a later report says all. Notices wait for it in the worker.
+                // A controller that does not read: counters are sums, a later report says all.
+                // Notices wait for it in the worker.
                 let place = match out.try_reserve() {
                     Ok(place) => place,
                     Err(mpsc::error::TrySendError::Full(())) => continue,
@@ -140,7 +147,7 @@ async fn session(
                 let report = reporter.report(&worker.report().await?);
                 place.send(from_agent(wire::from_agent::Message::Report(report)));
             }
-            _ = renewal.tick() => crate::enrol::renew_if_due(config, &channel).await,
+            _ = renewal.tick() => crate::enrollment::renew_if_due(config, &channel).await,
         }
     }
 }
@@ -178,7 +185,7 @@ fn from_agent(message: wire::from_agent::Message) -> wire::FromAgent {
     wire::FromAgent { message: Some(message) }
 }
 
-fn hello(config: &Config, presented: &[Presented], generation: u64) -> wire::Hello {
+fn hello(config: &Config, presented: &[SwitchCapabilities], generation: u64) -> wire::Hello {
     let selection = |s: Selection| match s {
         Selection::Queue => wire::Selection::Queue,
         Selection::Dscp => wire::Selection::Dscp,
@@ -211,7 +218,8 @@ fn hello(config: &Config, presented: &[Presented], generation: u64) -> wire::Hel
     }
 }
 
-/// Turns what is there into what the controller is told, and says once what somebody should look at.
+/// Turns what is there into what is sent to the controller, and says once what somebody should look
+/// at.
 struct Reporter {
     period: Duration,
     wanted: Desired,
@@ -241,7 +249,8 @@ impl Reporter {
         }
     }
 
-    /// Speeds that are not what they should be. A port that is negotiated down costs days when nobody says so.
+    /// Speeds that are not what they should be. A port that is negotiated down costs days when
+    /// nobody says so.
     fn trouble(&self, switches: &[SwitchReport]) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (switch, wanted) in
@@ -310,20 +319,29 @@ fn port(p: &PortReport) -> wire::PortReport {
                 queued: c.queued,
             })
             .collect(),
-        rx_bytes: p.counters.rx_bytes,
-        tx_bytes: p.counters.tx_bytes,
-        rx_packets: p.counters.rx_packets,
-        tx_packets: p.counters.tx_packets,
-        rx_dropped: p.counters.rx_dropped,
-        tx_dropped: p.counters.tx_dropped,
-        rx_errors: p.counters.rx_errors,
-        tx_errors: p.counters.tx_errors,
+        rx_bytes: on_the_wire(p.counters.rx_bytes),
+        tx_bytes: on_the_wire(p.counters.tx_bytes),
+        rx_packets: on_the_wire(p.counters.rx_packets),
+        tx_packets: on_the_wire(p.counters.tx_packets),
+        rx_dropped: on_the_wire(p.counters.rx_dropped),
+        tx_dropped: on_the_wire(p.counters.tx_dropped),
+        rx_errors: on_the_wire(p.counters.rx_errors),
+        tx_errors: on_the_wire(p.counters.tx_errors),
         hardware: p
             .hardware
             .iter()
             .map(|(name, value)| wire::Counter { name: name.clone(), value: *value })
             .collect(),
+        rx_frame_errors: p.counters.rx_frame_errors,
+        rx_overrun_errors: p.counters.rx_overrun_errors,
+        rx_crc_errors: p.counters.rx_crc_errors,
+        collisions: p.counters.collisions,
     }
+}
+
+/// Fields of the first release have no absence: all ones say it.
+fn on_the_wire(counter: Option<u64>) -> u64 {
+    counter.unwrap_or(tandem_model::NOT_COUNTED)
 }
 
 #[cfg(test)]

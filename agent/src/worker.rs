@@ -1,10 +1,10 @@
-//! The thread that owns the datapaths: commands come one at a time, so that no two applications meet. Every second it looks whether what
-//! was applied is still so, and puts right what is not.
+//! The thread that owns the datapaths: commands come one at a time, so that no two applications
+//! meet. Every second it looks whether what was applied is still so, and puts right what is not.
 
 use crate::config::Config;
-use crate::datapath::{self, Adopt, Datapaths, Outcome, Presented, SwitchReport};
+use crate::datapath::soft::SwitchDump;
+use crate::datapath::{self, Adopt, ApplyResult, Datapaths, RunMode, SwitchCapabilities, SwitchReport};
 use crate::desired::{Desired, Fault};
-use crate::soft::View;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -12,23 +12,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// How often is looked whether all is still as it was applied.
-const MEND: Duration = Duration::from_secs(1);
-/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+const RECONCILE_PERIOD: Duration = Duration::from_secs(1);
+/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in
+/// the log.
 const NOTICES: usize = 64;
 
-/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers there may be at a time (the session,
-/// and one for each line on the control socket) before the next one is told that the agent is busy.
+/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers
+/// there may be at a time (the session, and one for each line on the control socket) before the
+/// next one is refused because the agent is busy.
 const ORDERS: usize = 64;
 
 enum Command {
     End(oneshot::Sender<()>),
-    Present(oneshot::Sender<Vec<Presented>>),
-    Gaps(Desired, oneshot::Sender<Vec<Fault>>),
-    Apply(Desired, Adopt, oneshot::Sender<(Outcome, Duration)>),
-    Resume(oneshot::Sender<Option<(Outcome, Duration)>>),
-    Notices(oneshot::Sender<Vec<Fault>>),
+    Ping(oneshot::Sender<()>),
+    Capabilities(oneshot::Sender<Vec<SwitchCapabilities>>),
+    DisruptiveChanges(Desired, oneshot::Sender<Vec<Fault>>),
+    Apply(Desired, Adopt, oneshot::Sender<(ApplyResult, Duration)>),
+    Resume(oneshot::Sender<Option<(ApplyResult, Duration)>>),
+    TakeEvents(oneshot::Sender<Vec<Fault>>),
     Report(oneshot::Sender<Reported>),
-    Views(oneshot::Sender<Vec<(String, View)>>),
+    DumpFlows(oneshot::Sender<Vec<(String, SwitchDump)>>),
     Release(oneshot::Sender<Result<Vec<String>, String>>),
     #[cfg(test)]
     Panic,
@@ -39,7 +42,7 @@ enum Command {
 pub struct Reported {
     /// Switches with their ports.
     pub switches: Vec<SwitchReport>,
-    /// What somebody should know, each told once.
+    /// What somebody should know, each reported once.
     pub notices: Vec<Fault>,
 }
 
@@ -68,22 +71,23 @@ struct State {
     datapaths: Datapaths,
     wanted: Desired,
     file: PathBuf,
-    /// What mending could not do, to be told when it changes.
+    /// What mending could not do, to be reported when it changes.
     trouble: Vec<Fault>,
     notices: VecDeque<Fault>,
 }
 
 impl Worker {
-    /// Starts the thread. What was applied last is known from the state folder, so that reports go on after a restart. A `keeper` looks
-    /// every second whether what was applied is still so, and puts it right; otherwise nothing happens but what is asked for.
+    /// Starts the thread. What was applied last is known from the state folder, so that reports go
+    /// on after a restart. In a daemon it looks every second whether what was applied is still so,
+    /// and repairs it.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(config: &Config, keeper: bool) -> std::io::Result<Worker> {
+    pub fn start(config: &Config, mode: RunMode) -> std::io::Result<Worker> {
         let (sender, receiver) = mpsc::sync_channel(ORDERS);
         let file = config.state.join("desired.toml");
         let mut state = State {
-            datapaths: datapath::open(config, keeper),
+            datapaths: Datapaths::open(config, mode),
             wanted: load(&file),
             file,
             trouble: Vec::new(),
@@ -92,24 +96,25 @@ impl Worker {
         let (life, alive) = watch::channel(());
         let work = move || {
             let _life = life;
-            let mut next = Instant::now() + MEND;
+            let mut next = Instant::now() + RECONCILE_PERIOD;
             loop {
-                let command = if keeper {
+                let command = if mode == RunMode::Daemon {
                     receiver.recv_timeout(next.saturating_duration_since(Instant::now()))
                 } else {
                     receiver.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
                 };
                 match command {
                     Ok(Command::End(reply)) => {
-                        // What was applied stays; switches in this program say good-bye to what is under them.
+                        // What was applied stays; switches in this program say good-bye to what is
+                        // under them.
                         drop(state);
                         let _ = reply.send(());
                         return;
                     }
-                    Ok(command) => state.carry_out(command),
+                    Ok(command) => state.execute(command),
                     Err(mpsc::RecvTimeoutError::Timeout) => {
-                        state.mend();
-                        next = Instant::now() + MEND;
+                        state.reconcile();
+                        next = Instant::now() + RECONCILE_PERIOD;
                     }
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }
@@ -119,8 +124,9 @@ impl Worker {
         Ok(Worker { orders: sender, alive })
     }
 
-    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes switches what they are to be from then
-    /// on, so whoever runs the agent is to end too, with an error: the next process goes on by what is in the state folder.
+    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes
+    /// switches what they are to be from then on, so whoever runs the agent is to end too, with an
+    /// error: the next process goes on by what is in the state folder.
     pub async fn ended(&self) -> Ended {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
@@ -136,35 +142,46 @@ impl Worker {
         receiver.await.map_err(|_| Ended::Over)
     }
 
+    /// Waits until the worker has done what was asked before, which shows that it is not stuck.
+    ///
+    /// # Errors
+    /// When the worker has ended, or has no room for one more request.
+    pub async fn ping(&self) -> Result<(), Ended> {
+        self.ask(Command::Ping).await
+    }
+
     /// What the host has.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn present(&self) -> Result<Vec<Presented>, Ended> {
-        self.ask(Command::Present).await
+    pub async fn capabilities(&self) -> Result<Vec<SwitchCapabilities>, Ended> {
+        self.ask(Command::Capabilities).await
     }
 
-    /// Switches whose forwarding would stop for a moment if this were applied, each with why. Changes nothing.
+    /// Switches whose forwarding would stop for a moment if this were applied, each with why.
+    /// Changes nothing.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn gaps(&self, desired: Desired) -> Result<Vec<Fault>, Ended> {
-        self.ask(|reply| Command::Gaps(desired, reply)).await
+    pub async fn disruptive_changes(&self, desired: Desired) -> Result<Vec<Fault>, Ended> {
+        self.ask(|reply| Command::DisruptiveChanges(desired, reply)).await
     }
 
-    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else may be taken over.
+    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else
+    /// may be taken over.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn apply(&self, desired: Desired, adopt: Adopt) -> Result<(Outcome, Duration), Ended> {
+    pub async fn apply(&self, desired: Desired, adopt: Adopt) -> Result<(ApplyResult, Duration), Ended> {
         self.ask(|reply| Command::Apply(desired, adopt, reply)).await
     }
 
-    /// Applies what was applied last again: an agent that was killed in the middle of it finishes it so. `None` if there is nothing.
+    /// Applies what was applied last again: an agent that was killed in the middle of it finishes
+    /// it so. `None` if there is nothing.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn resume(&self) -> Result<Option<(Outcome, Duration)>, Ended> {
+    pub async fn resume(&self) -> Result<Option<(ApplyResult, Duration)>, Ended> {
         self.ask(Command::Resume).await
     }
 
@@ -172,8 +189,8 @@ impl Worker {
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn notices(&self) -> Result<Vec<Fault>, Ended> {
-        self.ask(Command::Notices).await
+    pub async fn take_events(&self) -> Result<Vec<Fault>, Ended> {
+        self.ask(Command::TakeEvents).await
     }
 
     /// What is there.
@@ -188,8 +205,8 @@ impl Worker {
     ///
     /// # Errors
     /// When the worker has ended.
-    pub async fn views(&self) -> Result<Vec<(String, View)>, Ended> {
-        self.ask(Command::Views).await
+    pub async fn dump_flows(&self) -> Result<Vec<(String, SwitchDump)>, Ended> {
+        self.ask(Command::DumpFlows).await
     }
 
     /// Ends the thread, and the switches that live in this program. What was applied stays.
@@ -200,7 +217,8 @@ impl Worker {
         self.ask(Command::End).await
     }
 
-    /// Gives everything back as it was found, but for what somebody else has changed since, which is returned in words.
+    /// Gives everything back as it was found, but for what somebody else has changed since, which
+    /// is returned as text.
     ///
     /// # Errors
     /// When the worker has ended. Inside: what is left.
@@ -210,15 +228,18 @@ impl Worker {
 }
 
 impl State {
-    fn carry_out(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         // Whoever asked may have gone; what was asked is done all the same.
         match command {
             Command::End(_) => {}
+            Command::Ping(reply) => drop(reply.send(())),
             #[cfg(test)]
             Command::Panic => panic!("as the test wants it"),
-            Command::Present(reply) => drop(reply.send(self.datapaths.present())),
-            Command::Gaps(desired, reply) => drop(reply.send(self.datapaths.gaps(&desired.switches))),
-            Command::Notices(reply) => {
+            Command::Capabilities(reply) => drop(reply.send(self.datapaths.capabilities())),
+            Command::DisruptiveChanges(desired, reply) => {
+                drop(reply.send(self.datapaths.disruptive_changes(&desired.switches)))
+            }
+            Command::TakeEvents(reply) => {
                 self.gather(true);
                 let _ = reply.send(self.notices.drain(..).collect());
             }
@@ -227,7 +248,7 @@ impl State {
                 let switches = self.datapaths.report(&self.wanted.switches);
                 let _ = reply.send(Reported { switches, notices: self.notices.drain(..).collect() });
             }
-            Command::Views(reply) => drop(reply.send(self.datapaths.views())),
+            Command::DumpFlows(reply) => drop(reply.send(self.datapaths.dump_flows())),
             Command::Apply(desired, adopt, reply) => drop(reply.send(self.apply(desired, adopt))),
             Command::Resume(reply) => {
                 let there = !self.wanted.switches.is_empty();
@@ -244,10 +265,11 @@ impl State {
         }
     }
 
-    fn apply(&mut self, desired: Desired, adopt: Adopt) -> (Outcome, Duration) {
+    fn apply(&mut self, desired: Desired, adopt: Adopt) -> (ApplyResult, Duration) {
         let start = Instant::now();
         let mut unsaved = None;
-        // Before anything is touched: who is killed in the middle of it finishes it on the next start.
+        // Before anything is touched: who is killed in the middle of it finishes it on the next
+        // start.
         if desired != self.wanted {
             unsaved = save(&self.file, &desired).err();
             self.wanted = desired;
@@ -262,8 +284,8 @@ impl State {
         (outcome, start.elapsed())
     }
 
-    fn mend(&mut self) {
-        let outcome = self.datapaths.mend();
+    fn reconcile(&mut self) {
+        let outcome = self.datapaths.reconcile();
         if outcome.faults != self.trouble {
             let new: Vec<Fault> =
                 outcome.faults.iter().filter(|f| !self.trouble.contains(f)).cloned().collect();
@@ -274,7 +296,7 @@ impl State {
     }
 
     fn gather(&mut self, wait: bool) {
-        for notice in self.datapaths.notices(wait) {
+        for notice in self.datapaths.take_events(wait) {
             self.note(notice);
         }
     }
@@ -318,7 +340,7 @@ pub(crate) mod tests {
         let file = folder.join("agent.toml");
         std::fs::write(&file, text).expect("a file");
         let config = Config::read(&file).expect("a good one");
-        let worker = Worker::start(&config, false).expect("a thread");
+        let worker = Worker::start(&config, RunMode::Command).expect("a thread");
         (config, worker)
     }
 
@@ -341,7 +363,7 @@ pub(crate) mod tests {
             }
             let ended = tokio::time::timeout(Duration::from_secs(60), worker.ended()).await;
             assert!(matches!(ended, Ok(Ended::Over)), "{how}");
-            assert!(matches!(worker.present().await, Err(Ended::Over)), "{how}");
+            assert!(matches!(worker.capabilities().await, Err(Ended::Over)), "{how}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The group of agent.toml, with users who are of it and who are not: as the kernel has them, by setpriv.
+//! The group of agent.toml, with users who are of it and who are not: as the kernel has them, by
+//! setpriv.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 /// Users whom the machine need not know.
 const MEMBER: &str = "10001";
-const STRANGER: &str = "10002";
+const OUTSIDER: &str = "10002";
 
 struct Agent {
     child: Child,
@@ -23,7 +24,8 @@ impl Drop for Agent {
     }
 }
 
-/// A group of this machine that is not root's, with its number; `None` where nobody can be anybody else.
+/// A group of this machine that is not root's, with its number; `None` where nobody can be anybody
+/// else.
 fn group() -> Option<(String, u32)> {
     let is_root = nix::unistd::geteuid().is_root();
     let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok();
@@ -78,7 +80,8 @@ impl Agent {
         self.folder.path().join("control.sock")
     }
 
-    /// `tandem-agent status` as a user with a primary group and others: whether it was answered, and what was said.
+    /// `tandem-agent status` as a user with a primary group and others: whether it was answered,
+    /// and what was said.
     fn status(&self, user: &str, group: &str, others: &str) -> (bool, String) {
         let groups =
             if others.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={others}") };
@@ -104,17 +107,18 @@ fn members_of_the_group_are_answered_and_others_are_not() {
     assert_eq!(mode(&agent.socket()), (0o660, number.parse().expect("a number")));
     let (ok, text) = agent.status(MEMBER, &number, "");
     assert!(ok && text.contains("mini1"), "a member: {text}");
-    let (ok, text) = agent.status(STRANGER, STRANGER, "");
-    assert!(!ok && text.contains("Permission denied"), "a stranger: {text}");
+    let (ok, text) = agent.status(OUTSIDER, OUTSIDER, "");
+    assert!(!ok && text.contains("Permission denied"), "an outsider: {text}");
     // Where the socket's permissions let everybody in, the kernel says who asks.
     std::fs::set_permissions(agent.socket(), PermissionsExt::from_mode(0o666)).expect("the socket");
-    let (ok, text) = agent.status(STRANGER, STRANGER, "");
-    assert!(!ok && text.contains("user 10002 may not use this service of user 0"), "a stranger: {text}");
+    let (ok, text) = agent.status(OUTSIDER, OUTSIDER, "");
+    assert!(!ok && text.contains("user 10002 may not use this service of user 0"), "an outsider: {text}");
     assert!(text.contains(&format!("join the group {name}")), "and what to do: {text}");
     assert!(!text.contains("mini1 (version"), "{text}");
     let (ok, text) = agent.status(MEMBER, &number, "");
     assert!(ok && text.contains("mini1"), "a member: {text}");
-    // A group that only the process was given is not one that the user has: the kernel tells of the primary one alone.
-    let (ok, text) = agent.status(STRANGER, STRANGER, &number);
+    // A group that only the process was given is not one that the user has: the kernel tells of the
+    // primary one alone.
+    let (ok, text) = agent.status(OUTSIDER, OUTSIDER, &number);
     assert!(!ok, "{text}");
 }

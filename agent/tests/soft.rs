@@ -1,5 +1,6 @@
-//! The soft switch in its agent, on wires between namespaces that these tests make: forwarding, restarts, a second agent, links that flap,
-//! controllers that come and go. Flows are installed as a controller does it, over the switch's own socket.
+//! The soft switch in its agent, on wires between namespaces that these tests make: forwarding,
+//! restarts, a second agent, links that flap, controllers that come and go. Flows are installed as
+//! a controller does it, over the switch's own socket.
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -244,7 +245,8 @@ fn it_forwards_by_its_flows_and_goes_on_by_them_in_the_next_process() {
     host.talk("a").install(Some(1));
     wait("packets from left to right", || host.ping().then_some(()));
 
-    // The flow's queue is the port's class, which the kernel counts; the other class has sent nothing.
+    // The flow's queue is the port's class, which the kernel counts; the other class has sent
+    // nothing.
     let classes = host.say("a", &["counters"]).1;
     let packets = |queue: &str| {
         let line = classes.lines().find(|l| l.contains(queue)).expect("a class");
@@ -259,7 +261,8 @@ fn it_forwards_by_its_flows_and_goes_on_by_them_in_the_next_process() {
     let (good, text) = host.say("a", &["flows", "edge2"]);
     assert!(!good && text.contains("edge2"), "{text}");
 
-    // Killed, the switch is gone with its process; the next one forwards by the same flows without any controller.
+    // Killed, the switch is gone with its process; the next one forwards by the same flows without
+    // any controller.
     let kept = || std::fs::metadata(host.path("a.state/soft/edge1.flows")).is_ok_and(|m| m.len() > 100);
     wait("its flows are kept", || kept().then_some(()));
     drop(agent);
@@ -296,7 +299,8 @@ fn a_second_agent_on_the_same_ports_is_refused_until_the_first_is_gone() {
     assert!(host.ping(), "the first goes on");
     host.talk("b").install(None);
     drop(first);
-    // What a killed agent has set up is written down in its own folder only: to the second it is somebody's until it is given back.
+    // What a killed agent has set up is written down in its own folder only: to the second it is
+    // somebody's until it is given back.
     wait("the first's queueing is said to be in the way", || {
         let (_, text) = host.say("b", &["status"]);
         text.contains("a htb queueing of somebody else").then_some(())
@@ -320,7 +324,8 @@ fn links_that_flap_and_interfaces_that_come_back_are_told_and_used_again() {
     wait("packets", || host.ping().then_some(()));
     let mut talk = host.talk("a");
     talk.barrier();
-    // OFPT_PORT_STATUS (OF 1.3.5 section 7.4.3): the reason at 8, the port from 16 on: its number, its state at 36.
+    // OFPT_PORT_STATUS (OF 1.3.5 section 7.4.3): the reason at 8, the port from 16 on: its number,
+    // its state at 36.
     let seen = |m: &[u8]| (m[8], m[19], m[16 + 39] & 1);
     let mut last = Vec::new();
     for _ in 0..3 {
@@ -392,7 +397,8 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
     assert!(shown().contains("2 flows"), "{}", shown());
 }
 
-/// What the real kernel says of members: a bridge's here, a bond's and a team's where it has those drivers.
+/// What the real kernel says of members: a bridge's here, a bond's and a team's where it has those
+/// drivers.
 #[test]
 fn interfaces_that_serve_another_are_named_with_what_to_do() {
     if !is_root() {

@@ -42,6 +42,8 @@ pub enum Input {
     WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
     WorldDetached(String),
+    /// To be answered in its turn, which shows that the hub is not stuck. Not recorded.
+    Ping(oneshot::Sender<()>),
     /// Stop.
     Stop,
 }
@@ -180,6 +182,7 @@ impl Hub {
                 self.world = None;
                 self.feed(Event::WorldDown { why });
             }
+            Input::Ping(answer) => drop(answer.send(())),
             Input::Stop => return false,
         }
         true

@@ -16,5 +16,6 @@ pub mod log;
 pub mod openflow_server;
 pub mod peer_lines;
 pub mod server;
+mod service_manager;
 pub mod store;
 pub mod vmm;

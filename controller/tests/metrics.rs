@@ -15,8 +15,8 @@ use tandem_controller::server::http;
 use tandem_controller::store::tokens::Tokens;
 use tandem_core::Core;
 use tandem_model::{
-    AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortInfo, PortNo, PortSample,
-    QueueSelection, RequestId, Site, SwitchCaps, SwitchId, Time, site,
+    AgentSample, BitRate, ClassSample, Event, NodeId, PersistedState, PortCounters, PortInfo, PortNo,
+    PortSample, QueueSelection, RequestId, Site, SwitchCaps, SwitchId, Time, site,
 };
 use tandem_tests::exposition::Exposition;
 use tower::ServiceExt;
@@ -33,15 +33,22 @@ fn read(text: &str) -> Site {
 fn counters(port: PortNo, n: u64) -> PortSample {
     PortSample {
         port,
-        rx_packets: n + 1,
-        tx_packets: n + 2,
-        rx_bytes: 1000 * n,
-        tx_bytes: 2000 * n,
-        // Not counted: left out, not 18 446 744 073 709 551 615.
-        rx_dropped: u64::MAX,
-        tx_dropped: 4,
-        rx_errors: 5,
-        tx_errors: 6,
+        counters: PortCounters {
+            rx_packets: Some(n + 1),
+            tx_packets: Some(n + 2),
+            rx_bytes: Some(1000 * n),
+            tx_bytes: Some(2000 * n),
+            // Not counted: left out, not 18 446 744 073 709 551 615.
+            rx_dropped: None,
+            tx_dropped: Some(4),
+            rx_errors: Some(5),
+            tx_errors: Some(6),
+            rx_frame_errors: Some(7),
+            rx_overrun_errors: Some(8),
+            rx_crc_errors: Some(9),
+            collisions: Some(10),
+            duration_ns: None,
+        },
     }
 }
 
@@ -187,6 +194,10 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
                 ("tandem_port_receive_packets_total", "rx_packets"),
                 ("tandem_port_transmit_packets_total", "tx_packets"),
                 ("tandem_port_errors_total", "errors"),
+                ("tandem_port_receive_frame_errors_total", "rx_frame_errors"),
+                ("tandem_port_receive_overrun_errors_total", "rx_overrun_errors"),
+                ("tandem_port_receive_crc_errors_total", "rx_crc_errors"),
+                ("tandem_port_collisions_total", "collisions"),
             ] {
                 is(metric, &labels, number(&port[key]));
             }

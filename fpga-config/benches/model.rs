@@ -1,4 +1,5 @@
-//! The card in memory: a packet through the last of 32 rows, through an exact entry among 10,000, and a register read.
+//! The card in memory: a packet through the last of 32 rows, through an exact entry among 10,000,
+//! and a register read.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -1,5 +1,5 @@
-//! How long it takes to decide and compile a rule, to bring a card to a table, and to sweep it. The card's registers are memory, so what is
-//! measured is our part.
+//! How long it takes to decide and compile a rule, to bring a card to a table, and to sweep it. The
+//! card's registers are memory, so what is measured is our part.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -12,7 +12,7 @@ use tandem_fpga_config::offload::{Offload, Options};
 use tandem_fpga_config::profile::builtin;
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
-use tandem_openflow::table::{Adding, Flow, FlowTable};
+use tandem_openflow::table::{AddOptions, Flow, FlowTable};
 
 /// Registers that hold nothing.
 struct Nowhere;
@@ -38,7 +38,7 @@ fn line(n: u16) -> Line {
 
 fn table(flows: u16) -> FlowTable {
     let mut table = FlowTable::new(100_000);
-    let how = Adding { check_overlap: false, keep_counts: false };
+    let how = AddOptions { check_overlap: false, keep_counts: false };
     for n in 0..flows {
         let line = line(2 * n);
         let flow = Flow::new(line.priority, line.criteria(), line.instructions().expect("good"), Time::ZERO);
@@ -90,7 +90,7 @@ fn rules(c: &mut Criterion) {
 }
 
 fn syncs(c: &mut Criterion) {
-    let how = Adding { check_overlap: false, keep_counts: false };
+    let how = AddOptions { check_overlap: false, keep_counts: false };
     for flows in [20u16, 1000, 10_000] {
         let before = table(flows);
         let ready = offload(&before);

@@ -1,8 +1,10 @@
-//! Bitfiles: `.bit` (a header that names design, part and date, then the configuration) and raw `.bin`. What is for another part, cut off or
-//! has something after its end is refused before anything touches a card; the public download tool checks neither.
+//! Bitfiles: `.bit` (a header that names design, part and date, then the configuration) and raw
+//! `.bin`. What is for another part, cut off or has something after its end is refused before
+//! anything touches a card; the public download tool checks neither.
 //!
-//! The form, which 23 public files have: u16 9 and 9 bytes; u16 1; sections `a` design, `b` part, `c` date, `d` time, each a u16 length and a
-//! string with a NUL at its end; section `e`, a u32 length and the configuration. All big-endian.
+//! The form, which 23 public files have: u16 9 and 9 bytes; u16 1; sections `a` design, `b` part,
+//! `c` date, `d` time, each a u16 length and a string with a NUL at its end; section `e`, a u32
+//! length and the configuration. All big-endian.
 
 use crate::profile::{BusFpga, UserFpga};
 use std::ops::Range;
@@ -10,7 +12,8 @@ use std::ops::Range;
 /// What a configuration starts with: padding, and the word that synchronises the FPGA.
 pub const SYNC: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0xaa, 0x99, 0x55, 0x66];
 
-/// The 9 bytes of the first section, as the tools write them; they mean nothing, so they are not checked.
+/// The 9 bytes of the first section, as the tools write them; they mean nothing, so they are not
+/// checked.
 const MAGIC: [u8; 9] = [0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x00];
 
 /// What a `.bit` says about itself.
@@ -180,7 +183,8 @@ impl<'a> Bitfile<'a> {
         Ok(())
     }
 
-    /// The words that are written to PROG_DATA: 4 bytes each, little-endian; the last is filled up with FF.
+    /// The words that are written to PROG_DATA: 4 bytes each, little-endian; the last is filled up
+    /// with FF.
     pub fn words(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         self.data.chunks(4).map(|chunk| {
             let mut bytes = [0xff; 4];

@@ -1,10 +1,11 @@
-//! How far a card's clock falls behind real time: a simulated card can take minutes for a second, and what
-//! it forwards once in that second is not idle.
+//! How far a card's clock falls behind real time: a simulated card can take minutes for a second,
+//! and what it forwards once in that second is not idle.
 
 use std::time::Duration;
 use tandem_model::Time;
 
-/// A card's seconds against real time. Only what is behind for sure counts: the register says whole seconds.
+/// A card's seconds against real time. Only what is behind for sure counts: the register says whole
+/// seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CardClock {
     /// When the comparison began, and the register then.
@@ -14,8 +15,9 @@ pub struct CardClock {
 }
 
 impl CardClock {
-    /// Takes a reading of the card's seconds; gives by how much more it has fallen behind since the last
-    /// one. A clock that went back is that of a card that was reset, and the comparison begins anew.
+    /// Takes a reading of the card's seconds; gives by how much more it has fallen behind since the
+    /// last one. A clock that went back is that of a card that was reset, and the comparison begins
+    /// anew.
     pub fn reading(&mut self, now: Time, seconds: u32) -> Duration {
         let (start, first) = match self.start {
             Some((start, first)) if seconds >= first => (start, first),
@@ -24,7 +26,8 @@ impl CardClock {
                 return Duration::ZERO;
             }
         };
-        // The first reading may have been just before the next second, this one just after its own began.
+        // The first reading may have been just before the next second, this one just after its own
+        // began.
         let passed = Duration::from_secs(u64::from(seconds - first).saturating_add(1));
         let behind = now.since(start).saturating_sub(passed);
         let more = behind.saturating_sub(self.behind);

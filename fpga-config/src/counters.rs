@@ -1,7 +1,8 @@
 //! Counters of 32 and of 25 bits as counters of 64.
 //!
-//! A card's byte counters wrap after 34 s at line rate, so they are read more often than that ([`WRAP_AT_LINE_RATE`]). Each reading is given
-//! to its counter once, in the order of the readings; two wraps between two readings cannot be seen by anyone.
+//! A card's byte counters wrap after 34 s at line rate, so they are read more often than that
+//! ([`WRAP_AT_LINE_RATE`]). Each reading is given to its counter once, in the order of the
+//! readings; two wraps between two readings cannot be seen by anyone.
 
 use crate::profile::{Meaning, Profile};
 use crate::registers::{AccessError, Registers, is_no_answer};
@@ -36,7 +37,8 @@ impl Wrapping {
         delta
     }
 
-    /// The register was written, or starts from there after a reset: what it counted before is kept.
+    /// The register was written, or starts from there after a reset: what it counted before is
+    /// kept.
     pub const fn restart(&mut self, value: u32) {
         self.last = Some(value);
     }
@@ -49,8 +51,8 @@ impl Wrapping {
 
 /// The two counter words of an exact entry, which reading clears.
 ///
-/// Word 0 has packets in bits 24:0 and the low 7 bits of last-seen in 31:25; reading it clears only bits 23:0, so bit 24 stays set once it
-/// was set. Word 1 has bytes, cleared as a whole.
+/// Word 0 has packets in bits 24:0 and the low 7 bits of last-seen in 31:25; reading it clears only
+/// bits 23:0, so bit 24 stays set once it was set. Word 1 has bytes, cleared as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExactCounter {
     /// Bit 24 as the last reading left it.
@@ -78,8 +80,8 @@ impl ExactCounter {
 
     /// Takes a reading of both words, each read once.
     ///
-    /// Right for fewer than 2^25 packets (22 s of the smallest frames at 1 Gbit/s) between two readings: a carry out of bit 23 turns bit 24
-    /// over, whether it was set or not.
+    /// Right for fewer than 2^25 packets (22 s of the smallest frames at 1 Gbit/s) between two
+    /// readings: a carry out of bit 23 turns bit 24 over, whether it was set or not.
     pub const fn read(&mut self, word0: u32, word1: u32) -> Counted {
         let before = if self.carried { 0x0100_0000 } else { 0 };
         let packets = (word0 & 0x01ff_ffff).wrapping_sub(before) & 0x01ff_ffff;
@@ -102,8 +104,8 @@ impl ExactCounter {
     }
 }
 
-/// When an exact entry was hit last, in whole seconds of the card's clock: the latest second not after `clock` with these low 7 bits. Right
-/// when it was read within 128 s of the hit.
+/// When an exact entry was hit last, in whole seconds of the card's clock: the latest second not
+/// after `clock` with these low 7 bits. Right when it was read within 128 s of the hit.
 pub const fn last_seen(clock: u32, low: u8) -> u32 {
     let back = (clock as u8).wrapping_sub(low) & 0x7f;
     clock.saturating_sub(back as u32)
@@ -141,16 +143,16 @@ struct Counter {
 }
 
 impl Sweep {
-    /// Of all counters of a profile whose name has `part` in it (all for the empty string). The counters of
-    /// the wildcard rows are not among them: whoever keeps the rows reads those. Nor are those that reading
-    /// clears: a second reader would take what another one counts. Counters start at what the card has
-    /// counted since its reset.
+    /// Of all counters of a profile whose name has `part` in it (all for the empty string). The
+    /// counters of the wildcard rows are not among them: whoever keeps the rows reads those. Nor
+    /// are those that reading clears: a second reader would take what another one counts. Counters
+    /// start at what the card has counted since its reset.
     pub fn new(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, false)
     }
 
-    /// The same with the counters that reading clears, for whoever alone reads them: their readings are
-    /// summed.
+    /// The same with the counters that reading clears, for whoever alone reads them: their readings
+    /// are summed.
     pub fn with_clearing(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, true)
     }
@@ -176,7 +178,8 @@ impl Sweep {
         Sweep { counters }
     }
 
-    /// The card was reset: its counters start from 0 again, and what they counted before is kept. Read them before the reset.
+    /// The card was reset: its counters start from 0 again, and what they counted before is kept.
+    /// Read them before the reset.
     pub fn restart(&mut self) {
         self.counters.iter_mut().for_each(|c| c.wide.restart(0));
     }

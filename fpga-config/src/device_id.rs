@@ -83,7 +83,8 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// A string of the block: big-endian within words, up to the first NUL; what is no text is shown as U+FFFD.
+/// A string of the block: big-endian within words, up to the first NUL; what is no text is shown as
+/// U+FFFD.
 fn text(regs: &mut dyn Registers, address: u32, bytes: u32) -> Result<String, AccessError> {
     let mut text = Vec::new();
     for at in (0..bytes).step_by(4) {

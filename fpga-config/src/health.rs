@@ -1,32 +1,36 @@
-//! Whether a card's data path keeps up: every frame that entered it is decided soon after. Pure: readings
-//! and times go in, a verdict comes out.
+//! Whether a card's data path keeps up: every frame that entered it is decided soon after. Pure:
+//! readings and times go in, a verdict comes out.
 //!
-//! Some frames make the look-up of the OpenFlow switch bitfile fall one frame behind, or stop the data path
-//! until a reset, while the registers still answer (the faults in the profiles). Two signs show it:
+//! Some frames make the look-up of the OpenFlow switch bitfile fall one frame behind, or stop the
+//! data path until a reset, while the registers still answer (the faults in the profiles). Two
+//! signs show it:
 //!
-//! 1. **A gap that lasts.** Frames that entered are counted in one place and decided frames in another.
-//!    While frames are on their way between the two, the first count is ahead, so a gap counts only where
-//!    nothing entered during the look ([`Look::meanwhile`] is 0) and what had entered had the time to be
-//!    decided ([`DRAIN`]). It must be seen twice, [`Health::HOLD`] apart.
+//! 1. **A gap that lasts.** Frames that entered are counted in one place and decided frames in
+//!    another. While frames are on their way between the two, the first count is ahead, so a gap
+//!    counts only where nothing entered during the look ([`Look::meanwhile`] is 0) and what had
+//!    entered had the time to be decided ([`DRAIN`]). It must be seen twice, [`Health::HOLD`]
+//!    apart.
 //! 2. **Frames that wait and nothing moves.** Where frames wait in front of the data path
-//!    ([`Look::waiting`]) and none of them has entered by the next look, the data path takes no more.
+//!    ([`Look::waiting`]) and none of them has entered by the next look, the data path takes no
+//!    more.
 //!
-//! Neither can be caused by traffic, however it falls between the readings. What can shift the counts are
-//! others: whoever reads or writes the first counter clears it, and the others can be written. Then decided
-//! frames are ahead of those that entered, which no card can do, and the comparison starts anew; or the gap
-//! is of several frames while frames go on to be decided, where a card that lags has a gap of one. What is
-//! left: somebody who writes one less into a counter in the middle of traffic is taken for a card that
-//! lags, and causes a reset.
+//! Neither can be caused by traffic, however it falls between the readings. What can shift the
+//! counts are others: whoever reads or writes the first counter clears it, and the others can be
+//! written. Then decided frames are ahead of those that entered, which no card can do, and the
+//! comparison starts anew; or the gap is of several frames while frames go on to be decided, where
+//! a card that lags has a gap of one. What is left: somebody who writes one less into a counter in
+//! the middle of traffic is taken for a card that lags, and causes a reset.
 //!
-//! Not seen: a card that lagged already at the first look, as long as frames still leave it (how the two
-//! counts stood before is not known); a lag under traffic that leaves no look without a frame; and faults
-//! that spoil one decision only.
+//! Not seen: a card that lagged already at the first look, as long as frames still leave it (how
+//! the two counts stood before is not known); a lag under traffic that leaves no look without a
+//! frame; and faults that spoil one decision only.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 use tandem_model::Time;
 
-/// How long frames that entered may take to be decided: 6,250 clocks of 8 ns, where a look-up takes tens.
+/// How long frames that entered may take to be decided: 6,250 clocks of 8 ns, where a look-up takes
+/// tens.
 pub const DRAIN: Duration = Duration::from_micros(50);
 
 /// One look at a card: its registers in the order in which they are read.
@@ -34,9 +38,11 @@ pub const DRAIN: Duration = Duration::from_micros(50);
 pub struct Look {
     /// Frames that entered the data path since that counter was read last (reading clears it).
     pub entered: u32,
-    /// Frames that wait in front of the data path; 0 where that cannot be seen. Read after `entered`.
+    /// Frames that wait in front of the data path; 0 where that cannot be seen. Read after
+    /// `entered`.
     pub waiting: u64,
-    /// Frames decided, the wrapping sum of their counters. Read [`DRAIN`] after `entered`, or later.
+    /// Frames decided, the wrapping sum of their counters. Read [`DRAIN`] after `entered`, or
+    /// later.
     pub decided: u32,
     /// Frames that entered since `entered` was read. Read last.
     pub meanwhile: u32,
@@ -49,10 +55,11 @@ pub enum Verdict {
     Well,
     /// Something does, and may still pass.
     Suspect,
-    /// So many frames entered that were not decided, though there was time; later ones are decided in their
-    /// place.
+    /// So many frames entered that were not decided, though there was time; later ones are decided
+    /// in their place.
     Lags(u64),
-    /// Nothing moves, though frames wait or are inside (how many frames entered and were not decided).
+    /// Nothing moves, though frames wait or are inside (how many frames entered and were not
+    /// decided).
     Stopped(u64),
 }
 
@@ -71,7 +78,7 @@ struct Gap {
     since: Time,
 }
 
-/// See the module.
+/// Judges from look-ups and frames whether a card's data path goes on.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The register at the last look; `None` before the first.
@@ -109,8 +116,8 @@ impl Health {
         let entered = u64::from(look.entered) + u64::from(look.meanwhile);
         let decided = u64::from(look.decided.wrapping_sub(last));
         self.decided = self.decided.saturating_add(decided);
-        // More were decided than there were: somebody else has read the first counter or written the
-        // second, or it is lower after a reset (a wrap by nearly 2^32).
+        // More were decided than there were: somebody else has read the first counter or written
+        // the second, or it is lower after a reset (a wrap by nearly 2^32).
         self.inside = self.inside.saturating_add(entered).saturating_sub(decided);
         let stuck = self.stuck(look, entered == 0 && decided == 0, now);
         if look.meanwhile > 0 {
@@ -125,9 +132,9 @@ impl Health {
         }
     }
 
-    /// The second sign: `None` without it, else whether it has lasted. Frames that wait at one look may
-    /// have come this moment, so it takes two, and nothing that entered from before the first to after the
-    /// second.
+    /// The second sign: `None` without it, else whether it has lasted. Frames that wait at one look
+    /// may have come this moment, so it takes two, and nothing that entered from before the first
+    /// to after the second.
     fn stuck(&mut self, look: Look, still: bool, now: Time) -> Option<bool> {
         if look.waiting == 0 || !still {
             self.stuck = None;
@@ -137,7 +144,8 @@ impl Health {
         Some(now.since(since) >= Health::HOLD)
     }
 
-    /// The first sign, at a look in which nothing entered: `None` without it, else whether it has lasted.
+    /// The first sign, at a look in which nothing entered: `None` without it, else whether it has
+    /// lasted.
     fn gap_lasts(&mut self, now: Time) -> Option<bool> {
         let fresh = Gap { frames: self.inside, decided: self.decided, since: now };
         if self.inside == 0 {
@@ -157,8 +165,8 @@ impl Health {
             (self.inside, self.gap) = (0, None);
             return None;
         }
-        // Several that are never decided: a card that stopped, or a counter that was written while nothing
-        // came since. The next frame that waits or is decided tells.
+        // Several that are never decided: a card that stopped, or a counter that was written while
+        // nothing came since. The next frame that waits or is decided tells.
         Some(false)
     }
 }
@@ -169,11 +177,11 @@ impl Default for Health {
     }
 }
 
-/// When a card that is ill again may be reset: at once, but after three times in a minute only with a pause
-/// that grows.
+/// When a card that is ill again may be reset: at once, but after three times in a minute only with
+/// a pause that grows.
 ///
-/// Who can stop a card can do it again and again; each reset costs a moment of all ports' traffic and all
-/// that is written anew.
+/// Who can stop a card can do it again and again; each reset costs a moment of all ports' traffic
+/// and all that is written anew.
 #[derive(Debug, Clone, Default)]
 pub struct Pauses {
     /// The last recoveries, the oldest first; three at most.
@@ -205,7 +213,8 @@ impl Pauses {
         self.pause
     }
 
-    /// True where an outage at that time is one of a row: less than a minute after the last recovery.
+    /// True where an outage at that time is one of a row: less than a minute after the last
+    /// recovery.
     pub fn is_repeated(&self, now: Time) -> bool {
         self.recovered.back().is_some_and(|last| now.since(*last) < Pauses::WINDOW)
     }

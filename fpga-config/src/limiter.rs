@@ -1,6 +1,8 @@
-//! Rate limiters: bit/s to registers and back. Only some bitfiles have them; the OpenFlow switch has none.
+//! Rate limiters: bit/s to registers and back. Only some bitfiles have them; the OpenFlow switch
+//! has none.
 //!
-//! What is asked for is a ceiling: the setting chosen never lets more through, and the answer says what it really lets through.
+//! What is asked for is a ceiling: the setting chosen never lets more through, and the answer says
+//! what it really lets through.
 
 use crate::profile::{LimiterKind, RateLimiter};
 use crate::registers::{AccessError, Registers};
@@ -64,7 +66,8 @@ const FULL: u64 = 8_000_000_000;
 const INTERVAL_MAX: u32 = (1 << 20) - 1;
 
 impl Setting {
-    /// The highest rate not above `rate` of this kind of limiter. A rate above the highest gives the highest.
+    /// The highest rate not above `rate` of this kind of limiter. A rate above the highest gives
+    /// the highest.
     ///
     /// # Errors
     /// [`LimitError::TooLow`] when there is none.
@@ -77,8 +80,9 @@ impl Setting {
                 .find(|s| s.rate().is_some_and(|r| r <= rate))
                 .ok_or_else(|| too_low(Setting::Shift(15))),
             LimiterKind::Tokens => {
-                // increment / interval Gbit/s: per increment the shortest interval whose rate is not above; of these the nearest, then
-                // the shortest (the smoothest). A rate above 1 Gbit/s is no limit on a port of that.
+                // increment / interval Gbit/s: per increment the shortest interval whose rate is
+                // not above; of these the nearest, then the shortest (the smoothest). A rate above
+                // 1 Gbit/s is no limit on a port of that.
                 let wanted = rate.0.min(1_000_000_000);
                 let mut best: Option<(u64, u32, u8)> = None;
                 for increment in 1..=u8::MAX {
@@ -101,7 +105,8 @@ impl Setting {
         }
     }
 
-    /// What it lets through, in layer-2 bits; rounded down to whole bit/s. `None` when off, or when it can let nothing through.
+    /// What it lets through, in layer-2 bits; rounded down to whole bit/s. `None` when off, or when
+    /// it can let nothing through.
     pub fn rate(self) -> Option<BitRate> {
         match self {
             Setting::Off | Setting::Tokens { interval: 0, .. } => None,
@@ -123,7 +128,8 @@ impl RateLimiter {
         self.at.get(usize::from(index)).copied().ok_or(LimitError::NoSuch { index, count: self.at.len() })
     }
 
-    /// Sets a limiter and reads it back. While it is changed it is off, so that no half of a setting is ever in force.
+    /// Sets a limiter and reads it back. While it is changed it is off, so that no half of a
+    /// setting is ever in force.
     ///
     /// # Errors
     /// When there is no such limiter, the card cannot be asked, or the setting did not stay.

@@ -1,7 +1,8 @@
 //! The one door to a card: a 32-bit read and a 32-bit write by byte address in BAR 0.
 //!
-//! An implementation checks the address before it touches the card ([`check`]): a card answers what is outside with a stale value and
-//! success. It has one user at a time: a row is built in staging registers that every reader of a row overwrites.
+//! An implementation checks the address before it touches the card ([`check`]): a card answers what
+//! is outside with a stale value and success. It has one user at a time: a row is built in staging
+//! registers that every reader of a row overwrites.
 
 use std::error::Error;
 use std::fmt;
@@ -11,10 +12,12 @@ use std::time::Duration;
 /// The bytes of BAR 0 of a NetFPGA-1G: addresses are below this.
 pub const BAR_BYTES: u32 = 128 << 20;
 
-/// What a card answers where nothing is mapped, and when the user FPGA does not answer within 511 clocks.
+/// What a card answers where nothing is mapped, and when the user FPGA does not answer within 511
+/// clocks.
 pub const UNMAPPED: u32 = 0xdead_beef;
 
-/// What a card answers when the data path's register ring does not answer within 127 clocks. The low half holds whatever was there.
+/// What a card answers when the data path's register ring does not answer within 127 clocks. The
+/// low half holds whatever was there.
 pub const RING_TIMEOUT: u32 = 0xdead_0000;
 
 /// Registers of a card, by byte address in BAR 0.
@@ -22,13 +25,14 @@ pub trait Registers {
     /// Reads one register. Reading changes some registers (clear on read, staging).
     ///
     /// # Errors
-    /// When the address is outside the card, or the card could not be asked. [`UNMAPPED`] is a value, not an error.
+    /// When the address is outside the card, or the card could not be asked. [`UNMAPPED`] is a
+    /// value, not an error.
     fn read32(&mut self, address: u32) -> Result<u32, AccessError>;
 
     /// Writes one register. That it took effect is not known: read back what matters.
     ///
     /// # Errors
-    /// When the address is outside the card, or the card could not be told.
+    /// When the address is outside the card, or the card could not be written.
     fn write32(&mut self, address: u32, value: u32) -> Result<(), AccessError>;
 }
 
@@ -91,7 +95,8 @@ pub enum AccessError {
         "{0}: a card has registers at multiples of 4 below 0x8000000 (128 MiB); the card was not touched"
     )]
     Address(Access),
-    /// The other side did not answer in time. Its answer may still come, so the connection is of no more use.
+    /// The other side did not answer in time. Its answer may still come, so the connection is of no
+    /// more use.
     #[error(
         "{access}: no answer within {within:?}; is the other side stopped? Open the card again when it runs"
     )]

@@ -1,8 +1,8 @@
-//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls, queues that
-//! do not drain, rate limiters.
+//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls,
+//! queues that do not drain, rate limiters.
 //!
-//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after everything
-//! else.
+//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after
+//! everything else.
 
 use crate::profile::Profile;
 use crate::registers::{AccessError, Registers, is_no_answer};
@@ -41,7 +41,7 @@ impl Settings {
     /// Writes them again.
     ///
     /// # Errors
-    /// When the card cannot be told.
+    /// When the card cannot be written.
     pub fn write(&self, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.0.iter().try_for_each(|(address, value)| card.write32(*address, *value))
     }

@@ -1,4 +1,5 @@
-//! Bitfiles, whole and damaged. No real one may be passed on here; these have the form that 23 public files have.
+//! Bitfiles, whole and damaged. No real one may be passed on here; these have the form that 23
+//! public files have.
 
 use proptest::prelude::*;
 use tandem_fpga_config::bitfile::{Bitfile, BitfileError, Header, SYNC, write};

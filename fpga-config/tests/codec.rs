@@ -1,4 +1,5 @@
-//! Keys, actions, hashes and rows against the tables and the vector of the facts that were observed on the Verilog.
+//! Keys, actions, hashes and rows against the tables and the vector of the facts that were observed
+//! on the Verilog.
 
 use tandem_fpga_config::codec::{Action, Exact, Field, Key, Mask, Pattern, Row, hash};
 use tandem_fpga_config::profile::{self, FlowMap};

@@ -1,4 +1,5 @@
-//! Widened counters and rate limiters, against what is known of them and against a reference that cannot wrap.
+//! Widened counters and rate limiters, against what is known of them and against a reference that
+//! cannot wrap.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -7,12 +8,12 @@ use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::counters::{ExactCounter, Sweep, WRAP_AT_LINE_RATE, Wrapping, last_seen};
 use tandem_fpga_config::limiter::{LimitError, Setting};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::{Owner, Slot};
+use tandem_fpga_config::offload::row_plan::{Owner, Slot};
 use tandem_fpga_config::offload::{Offload, Options};
 use tandem_fpga_config::profile::{LimiterKind, Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::{BitRate, Time};
-use tandem_openflow::table::{Adding, Flow, Pipeline};
+use tandem_openflow::table::{AddOptions, Flow, Pipeline};
 
 fn profile(name: &str) -> Profile {
     builtin::named(name).expect("a profile")
@@ -197,8 +198,8 @@ fn a_sweep_widens_and_says_what_does_not_answer() {
     );
 }
 
-/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a smaller
-/// reading means.
+/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a
+/// smaller reading means.
 #[test]
 fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_otherwise() {
     let profile = profile("openflow-switch");
@@ -221,7 +222,8 @@ fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_other
     assert_eq!(card.read32(entered).expect("mapped"), 0, "a write clears it, and is not kept");
 }
 
-/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it alike.
+/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it
+/// alike.
 #[test]
 fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
     let (name, text) = builtin::PROFILES[0];
@@ -241,7 +243,7 @@ fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
         let mut table = Pipeline::new(1, 10, vec![1, 2, 3, 4]);
         let line = Line::parse("in_port=1,actions=output:2", Some(&ports)).expect("a flow");
         let instructions = line.instructions().expect("actions");
-        let how = Adding { check_overlap: false, keep_counts: false };
+        let how = AddOptions { check_overlap: false, keep_counts: false };
         let flow = Flow::new(line.priority, line.criteria(), instructions, now);
         table.tables[0].add(flow, how).expect("room");
         offload.sync(&table.tables[0], now, &mut card).expect("it answers");

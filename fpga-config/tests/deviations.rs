@@ -1,10 +1,11 @@
-//! Why a rule is not in the card, and where a card that has it sees less than the table: shown, so that nobody is surprised.
+//! Why a rule is not in the card, and where a card that has it sees less than the table: shown, so
+//! that nobody is surprised.
 
 mod world;
 
 use std::time::Duration;
 use tandem_fpga_config::codec::ports::queue;
-use tandem_fpga_config::codec::{PortMap, Reason, Rule, Transport};
+use tandem_fpga_config::codec::{PortMap, RejectReason, Rule, Transport};
 use tandem_fpga_config::offload::{Options, Seen};
 use tandem_openflow::table::FieldId;
 use world::{World, ports, udp};
@@ -35,22 +36,22 @@ fn reasons_say_why_a_rule_is_in_software() {
     };
     assert_eq!(why("in_port=nf2c0,actions=output:nf2c1"), Ok(1));
     assert_eq!(why("actions=output:nf2c1"), Ok(2), "drop what comes from there, send the rest");
-    assert_eq!(why("in_port=eth1,actions=output:1"), Err(Reason::FromOutside(7)));
-    assert_eq!(why("actions=output:eth1"), Err(Reason::Outside(7)));
-    assert_eq!(why("actions=flood"), Err(Reason::Outside(7)));
-    assert_eq!(why("actions=controller"), Err(Reason::Reserved("the controller")));
-    assert_eq!(why("in_port=3,actions=output:1,output:1"), Err(Reason::Twice(1)));
-    assert_eq!(why("actions=output:1,mod_vlan_vid:5,output:2"), Err(Reason::Between));
+    assert_eq!(why("in_port=eth1,actions=output:1"), Err(RejectReason::FromOutside(7)));
+    assert_eq!(why("actions=output:eth1"), Err(RejectReason::Outside(7)));
+    assert_eq!(why("actions=flood"), Err(RejectReason::Outside(7)));
+    assert_eq!(why("actions=controller"), Err(RejectReason::Reserved("the controller")));
+    assert_eq!(why("in_port=3,actions=output:1,output:1"), Err(RejectReason::Twice(1)));
+    assert_eq!(why("actions=output:1,mod_vlan_vid:5,output:2"), Err(RejectReason::Between));
     assert_eq!(
         why("actions=output:1,mod_vlan_vid:5"),
         Ok(2),
         "what is changed after the last output, nobody sees"
     );
-    assert_eq!(why("actions=enqueue:1:3"), Err(Reason::Queue(3)));
-    assert_eq!(why("actions=strip_vlan,mod_vlan_vid:5,output:1"), Err(Reason::Retag));
-    assert_eq!(why("tcp,tp_dst=80,actions=output:1"), Err(Reason::Fragments(FieldId::L4Dst)));
-    assert_eq!(why("tcp,actions=mod_nw_dst:10.0.0.1,output:1"), Err(Reason::FragmentsChanged));
-    assert_eq!(why("icmp,actions=mod_nw_src:10.0.0.1,output:1"), Err(Reason::FragmentsChanged));
+    assert_eq!(why("actions=enqueue:1:3"), Err(RejectReason::Queue(3)));
+    assert_eq!(why("actions=strip_vlan,mod_vlan_vid:5,output:1"), Err(RejectReason::Retag));
+    assert_eq!(why("tcp,tp_dst=80,actions=output:1"), Err(RejectReason::Fragments(FieldId::L4Dst)));
+    assert_eq!(why("tcp,actions=mod_nw_dst:10.0.0.1,output:1"), Err(RejectReason::FragmentsChanged));
+    assert_eq!(why("icmp,actions=mod_nw_src:10.0.0.1,output:1"), Err(RejectReason::FragmentsChanged));
     for (of, action) in [
         ("udp,", "mod_nw_dst:10.0.0.1"),
         ("ip,", "mod_nw_src:10.0.0.1"),
@@ -59,9 +60,9 @@ fn reasons_say_why_a_rule_is_in_software() {
         ("ip,", "mod_tp_src:53"),
     ] {
         let text = format!("{of}actions={action},output:1");
-        assert_eq!(why(&text), Err(Reason::UdpChecksum), "{text}");
+        assert_eq!(why(&text), Err(RejectReason::UdpChecksum), "{text}");
     }
-    assert_eq!(why("actions=mod_nw_tos:32,output:1"), Err(Reason::Ipv6Changed));
+    assert_eq!(why("actions=mod_nw_tos:32,output:1"), Err(RejectReason::Ipv6Changed));
     assert_eq!(why("in_port=3,ip,actions=mod_nw_tos:32,output:1"), Ok(1));
     let rejected = PortMap::new(map.iter().cloned().collect(), false).expect("good ports");
     let line = world::World::new(rejected.clone(), Options::default());
@@ -70,7 +71,7 @@ fn reasons_say_why_a_rule_is_in_software() {
         (line.criteria(), line.instructions().expect("good"))
     };
     let why = line.offload.admits(&criteria, &instructions);
-    assert_eq!(why, Err(Reason::NoSoftware(Box::new(Reason::IntoCard { from: 7 }))));
+    assert_eq!(why, Err(RejectReason::NoSoftware(Box::new(RejectReason::IntoCard { from: 7 }))));
 }
 
 #[test]
@@ -120,7 +121,8 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 4. IPv4 of another version or with a broken header: the card reads its addresses all the same.
+    // 4. IPv4 of another version or with a broken header: the card reads its addresses all the
+    //    same.
     let mut broken = udp(2, 0);
     broken[14] = 0x55;
     let rules = ["priority=9,ip,nw_dst=10.0.0.2,actions=output:1", "priority=8,actions=output:2"];
@@ -131,8 +133,9 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for one. What software decides leaves no exact
-    // entry, and a rule for frames without a type stays in software, with what it hides.
+    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for
+    //    one. What software decides leaves no exact entry, and a rule for frames without a type
+    //    stays in software, with what it hides.
     let mut snap = udp(2, 0);
     snap.splice(12..12, [0, 54, 0xaa, 0xaa, 3, 0, 0, 0]);
     let rules = ["priority=9,ip,actions=output:1", "priority=8,actions=output:2"];
@@ -140,7 +143,7 @@ fn deviations_are_these() {
     let mut w = World::new(ports(4, false, true), Options::default());
     rules.iter().for_each(|rule| add(&mut w, rule));
     w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
-    assert_eq!(w.offload.except(id(&w, 9)), Some(&Reason::Snap), "and says so");
+    assert_eq!(w.offload.except(id(&w, 9)), Some(&RejectReason::Snap), "and says so");
     assert_eq!(w.offload.except(id(&w, 8)), None);
     let rules = ["priority=9,dl_type=0x05ff,actions=output:1", "priority=8,actions=output:2"];
     let mut llc = vec![0xff; 12];

@@ -1,5 +1,5 @@
-//! The faults of the bitfile in the model, where they are wanted: what is sure of them, and what is not. That
-//! they are the Verilog's is in `transcripts.rs`.
+//! The faults of the bitfile in the model, where they are wanted: what is sure of them, and what is
+//! not. That they are the Verilog's is in `transcripts.rs`.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -66,8 +66,8 @@ fn takes_words(card: &mut Model) -> bool {
     card.read32(address).expect("a register") & mask != 0
 }
 
-/// A header length of 14 or 15: each frame leaves by the decision for the next, so one frame is missing from
-/// then on, also in the counts.
+/// A header length of 14 or 15: each frame leaves by the decision for the next, so one frame is
+/// missing from then on, also in the counts.
 #[test]
 fn one_frame_with_a_header_beyond_its_end_makes_every_later_one_leave_one_late() {
     for (header, protocol) in [(14, 17), (15, 6), (14, 1), (15, 1)] {
@@ -84,7 +84,8 @@ fn one_frame_with_a_header_beyond_its_end_makes_every_later_one_leave_one_late()
     }
 }
 
-/// 12 or 13: the next frame alone is decided by a key that is not its own; counts are whole again afterwards.
+/// 12 or 13: the next frame alone is decided by a key that is not its own; counts are whole again
+/// afterwards.
 #[test]
 fn a_header_a_little_beyond_its_frame_spoils_one_decision() {
     for header in [12, 13] {
@@ -111,7 +112,8 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
         for last in 0..200 {
             assert_eq!(card.packet(0, &good(last), NOW), [], "long: {long}");
         }
-        // A long frame is stuck half-way, and not counted; that nothing is taken shows all the same.
+        // A long frame is stuck half-way, and not counted; that nothing is taken shows all the
+        // same.
         assert_eq!(lag(&mut card, &mut entered), u64::from(!long) * 2, "long: {long}");
         assert!(!takes_words(&mut card));
         assert_eq!(card.read32(map.seconds).expect("a register"), 9, "registers answer");
@@ -127,8 +129,8 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
     }
 }
 
-/// Behind the first one, a frame can wait for the decision of the next as long as the words up to that
-/// decision fit in with its own.
+/// Behind the first one, a frame can wait for the decision of the next as long as the words up to
+/// that decision fit in with its own.
 #[test]
 fn behind_one_frames_of_80_bytes_go_on_and_longer_ones_stop_everything() {
     for length in 60..=128 {
@@ -155,7 +157,8 @@ fn frames_that_end_too_early_disturb_the_next_one_too() {
     }
 }
 
-/// A tagged frame of 121 to 128 bytes, with one of at most 64 close behind it; everything else goes on.
+/// A tagged frame of 121 to 128 bytes, with one of at most 64 close behind it; everything else goes
+/// on.
 #[test]
 fn only_a_short_frame_close_behind_a_tagged_one_of_16_words_stops_everything() {
     let close = |first: &[u8], second: &[u8]| {
@@ -181,7 +184,8 @@ fn only_a_short_frame_close_behind_a_tagged_one_of_16_words_stops_everything() {
     }
 }
 
-/// However much comes at once, a card that goes on loses nothing; one that stands still holds a bounded part of it.
+/// However much comes at once, a card that goes on loses nothing; one that stands still holds a
+/// bounded part of it.
 #[test]
 fn a_long_burst_goes_through_whole_and_one_that_cannot_is_held_in_bounds() {
     let long = frame(1514, 5, 17, None, 1);
@@ -215,8 +219,8 @@ fn without_faults_all_of_these_leave_by_their_own_decision() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A card with its faults takes any frames in any order: it never loses its registers, holds a bounded
-    /// number of frames, never sends one that did not come, and a reset makes it as new.
+    /// A card with its faults takes any frames in any order: it never loses its registers, holds a
+    /// bounded number of frames, never sends one that did not come, and a reset makes it as new.
     #[test]
     fn any_frames_are_taken(frames in prop::collection::vec(
         (0u8..10, prop::collection::vec(any::<u8>(), 0..140), any::<bool>(), 0u8..16, any::<bool>()), 0..40,
@@ -250,7 +254,8 @@ proptest! {
         prop_assert_eq!(left(card.packet(4, &good(7), later)), [(6, 7)]);
     }
 
-    /// Word by word or as a whole, the header of a frame that has one is read alike: the same row takes it.
+    /// Word by word or as a whole, the header of a frame that has one is read alike: the same row
+    /// takes it.
     #[test]
     fn a_whole_header_is_read_alike_word_by_word(
         bytes in prop::collection::vec(any::<u8>(), 100..180),

@@ -1,5 +1,5 @@
-//! Replay and capture: frames as words against what the card's Verilog reads, the writes of a replay on
-//! the model, and what goes wrong.
+//! Replay and capture: frames as words against what the card's Verilog reads, the writes of a
+//! replay on the model, and what goes wrong.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -52,9 +52,9 @@ fn leave(card: &mut Model, now: &mut Time, by: Duration) -> Vec<(u8, Vec<u8>)> {
     card.burst(&[], *now)
 }
 
-/// Source: the layout in the verification script `test_gen_twoPktShortDelay` and the Verilog's field
-/// positions. A frame of 60 bytes for port 1: destination bit 9, 8 words, 60 bytes; 200 ns; four bytes in
-/// the last word, so bit 4.
+/// Source: the layout in the verification script `test_gen_twoPktShortDelay` and the Verilog's
+/// field positions. A frame of 60 bytes for port 1: destination bit 9, 8 words, 60 bytes; 200 ns;
+/// four bytes in the last word, so bit 4.
 #[test]
 fn a_frame_becomes_the_words_that_the_card_reads() {
     let frame: Vec<u8> = (0..60).collect();
@@ -145,7 +145,8 @@ fn frames_leave_by_their_port_as_often_as_asked_and_are_counted() {
     assert_eq!(leave(&mut card, &mut now, Duration::from_secs(9)), [], "and then no more");
 }
 
-/// Gaps are from start to start; a frame that is still on the wire, or that the limiter holds, comes later.
+/// Gaps are from start to start; a frame that is still on the wire, or that the limiter holds,
+/// comes later.
 #[test]
 fn frames_leave_when_their_gaps_the_wire_and_the_limiter_let_them() {
     let profile = profile();

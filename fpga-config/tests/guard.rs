@@ -1,5 +1,5 @@
-//! The first row drops the key that the card makes of every frame with an IPv4 header length below 5: no such
-//! frame leaves by a port, whatever the flows are and whatever happens to them.
+//! The first row drops the key that the card makes of every frame with an IPv4 header length below
+//! 5: no such frame leaves by a port, whatever the flows are and whatever happens to them.
 
 mod world;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tandem_fpga_config::codec::ports::queue;
 use tandem_fpga_config::codec::{Action, Exact, Field, Key, Pattern, Row};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, Options, Place, Seen};
 use tandem_fpga_config::profile::{FaultKey, FlowMap, Profile, builtin};
 use tandem_fpga_config::registers::Registers;
@@ -120,8 +120,8 @@ impl Registers for Watching<'_> {
     }
 }
 
-/// A card that was filled without a guard: its first row's flow moves first, and its packets never meet
-/// anything else.
+/// A card that was filled without a guard: its first row's flow moves first, and its packets never
+/// meet anything else.
 #[test]
 fn a_flow_that_was_in_the_first_row_moves_before_the_guard_comes() {
     let mut old = port_0_forwards(false);
@@ -142,7 +142,8 @@ fn a_flow_that_was_in_the_first_row_moves_before_the_guard_comes() {
 #[test]
 fn no_exact_entry_has_the_guard_s_key() {
     let mut w = port_0_forwards(true);
-    // Frames with it come to software only from a card without the guard; they leave no entry all the same.
+    // Frames with it come to software only from a card without the guard; they leave no entry all
+    // the same.
     for frame in short() {
         let seen = w.offload.packet_seen(&frame, 1, w.now, &mut w.card).expect("it answers");
         assert_eq!(seen, Seen::Nothing, "{frame:02x?}");

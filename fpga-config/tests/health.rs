@@ -1,5 +1,5 @@
-//! Whether a data path keeps up: no traffic between the readings may look like a fault, and a stop under
-//! traffic must.
+//! Whether a data path keeps up: no traffic between the readings may look like a fault, and a stop
+//! under traffic must.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -188,8 +188,8 @@ proptest! {
         let mut watched = Watched::new(before);
         for round in &rounds {
             let verdict = watched.round(round);
-            // One less than it was, in the middle of traffic, is what a card that lags has: chosen here by
-            // chance only.
+            // One less than it was, in the middle of traffic, is what a card that lags has: chosen
+            // here by chance only.
             prop_assert!(!verdict.is_ill(), "{verdict:?} of {:?} after {deed:?}", watched.path);
         }
         watched.path.waiting = 0;
@@ -219,7 +219,8 @@ fn each_sign_must_last_and_each_way_out_of_it_ends_it() {
     assert_eq!(health.look(look(0, 15, 0, 0), at(40)), Verdict::Well);
     // Under way during the look.
     assert_eq!(health.look(look(3, 17, 0, 1), at(50)), Verdict::Well);
-    // Several, and nothing that waits: nobody is hurt yet, and it may be a counter that was written.
+    // Several, and nothing that waits: nobody is hurt yet, and it may be a counter that was
+    // written.
     assert_eq!(health.look(look(3, 17, 0, 0), at(60)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 17, 0, 0), at(900)), Verdict::Suspect);
     // Then one waits, at two looks.

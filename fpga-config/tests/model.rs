@@ -102,7 +102,8 @@ fn vector_crc_rows_of_the_key_decide_where_the_card_looks() {
     let key = Key::of_bytes(&bytes);
     let (mut model, map) = card();
     let mut frame = frame();
-    // The frame is made from the key's fields, so that the test does not depend on where in the vector each is.
+    // The frame is made from the key's fields, so that the test does not depend on where in the
+    // vector each is.
     for (at, field) in [(0, Field::ETH_DST), (6, Field::ETH_SRC)] {
         frame[at..at + 6].copy_from_slice(&key.get(field).to_be_bytes()[2..]);
     }
@@ -267,8 +268,8 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     assert_eq!(read(&mut model, queue + 0xc), 0);
 }
 
-/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a tagged frame
-/// before left behind its end.
+/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a
+/// tagged frame before left behind its end.
 #[test]
 fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
     let mut tagged = frame();
@@ -289,7 +290,8 @@ fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
     assert_eq!(words(false, &[&plain]), 8 + 1);
     assert_eq!(words(false, &[&tagged]), 8 + 1);
     assert_eq!(words(true, &[&tagged]), 8 + 1 + 1, "60 bytes, and the tag that was taken off");
-    // 68 bytes are 9 words; without the tag 64 bytes are 8, and the ninth goes on with the next frame.
+    // 68 bytes are 9 words; without the tag 64 bytes are 8, and the ninth goes on with the next
+    // frame.
     assert_eq!(words(true, &[&long]), 8 + 1 + 1);
     assert_eq!(words(true, &[&long, &plain]), 8 + 1 + 1 + 8 + 1 + 1);
     assert_eq!(words(false, &[&long, &plain]), 9 + 1 + 8 + 1 + 1);
@@ -311,8 +313,8 @@ fn a_committed_or_flushed_row_was_seen_at_that_moment() {
     assert_eq!(read(&mut model, map.last_seen), 40, "flushed");
 }
 
-/// The input arbiter keeps the first two words of the last frame, with their control bits, and says what it
-/// does.
+/// The input arbiter keeps the first two words of the last frame, with their control bits, and says
+/// what it does.
 #[test]
 fn the_input_arbiter_tells_of_the_last_frame() {
     let (mut model, _) = card();

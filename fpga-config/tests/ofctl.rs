@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use tandem_fpga_config::codec::listing::{CompileError, Shown, compile, compile_exact, decode};
 use tandem_fpga_config::codec::ofctl::{Line, LineError};
 use tandem_fpga_config::codec::ports::queue;
-use tandem_fpga_config::codec::{Exact, Key, PortMap, Reason, Rule, Transport};
+use tandem_fpga_config::codec::{Exact, Key, PortMap, RejectReason, Rule, Transport};
 use tandem_fpga_config::profile::{FlowMap, builtin};
 use tandem_openflow::of10::{Action, port};
 use tandem_openflow::table::{Criteria, FieldId, FlowKey};
@@ -109,7 +109,7 @@ fn compiled_rows_decode_to_what_was_written() {
     let full = compile("ip,actions=output:2", &one_card(), Transport::Software, &map(), 31);
     assert_eq!(full, Err(CompileError::Rows { needs: 2, first: 31, rows: 32 }));
     let never = compile("ip,actions=controller", &one_card(), Transport::Software, &map(), 0);
-    assert_eq!(never, Err(CompileError::Card(Reason::Reserved("the controller"))));
+    assert_eq!(never, Err(CompileError::Card(RejectReason::Reserved("the controller"))));
 }
 
 /// The vector of the facts: its rows are 0x5dc9 and 0x78fd.
@@ -137,8 +137,8 @@ fn written(text: &str) -> BTreeMap<u32, u32> {
     text.lines().filter(|l| l.starts_with('w')).map(words).map(|w| (w[0], w[1])).collect()
 }
 
-/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any field open
-/// is none.
+/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any
+/// field open is none.
 #[test]
 fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
     let ip = |more: &str| format!("dl_type=0x0800,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,{more}");
@@ -186,7 +186,9 @@ fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
                 // Without its type or protocol the others have no meaning, which is said instead.
                 let right = matches!(
                     error,
-                    CompileError::NotExact | CompileError::Card(Reason::Needs { .. }) | CompileError::Line(_)
+                    CompileError::NotExact
+                        | CompileError::Card(RejectReason::Needs { .. })
+                        | CompileError::Line(_)
                 );
                 assert!(right, "{open}: {error}");
             }
@@ -197,14 +199,14 @@ fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
     assert_eq!(compile_exact(zero, &one_card(), Transport::Literal, &map()), Err(CompileError::Guarded));
 }
 
-/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a word about
-/// it.
+/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a
+/// word about it.
 #[test]
 fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
     for (text, why) in [
-        ("dl_type=0x0031,actions=output:2", Reason::Length),
-        ("udp,actions=mod_nw_dst:10.0.0.1,output:2", Reason::UdpChecksum),
-        ("in_port=1,actions=mod_tp_dst:53,output:2", Reason::Ipv6PortsChanged),
+        ("dl_type=0x0031,actions=output:2", RejectReason::Length),
+        ("udp,actions=mod_nw_dst:10.0.0.1,output:2", RejectReason::UdpChecksum),
+        ("in_port=1,actions=mod_tp_dst:53,output:2", RejectReason::Ipv6PortsChanged),
     ] {
         let refused = compile(text, &one_card(), Transport::Card, &map(), 0).expect_err(text);
         assert_eq!(refused, CompileError::Card(why.clone()));
@@ -215,7 +217,7 @@ fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
             Ok(writes) => {
                 assert!(writes.starts_with(&format!("# not as a flow table does it: {why}\n")), "{writes}")
             }
-            Err(error) => assert_eq!((error, why), (refused, Reason::Ipv6PortsChanged)),
+            Err(error) => assert_eq!((error, why), (refused, RejectReason::Ipv6PortsChanged)),
         }
     }
 }

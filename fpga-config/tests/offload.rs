@@ -1,5 +1,6 @@
-//! Card, offload and table in software together decide like the table alone: for random flows and packets, through additions, changes,
-//! deletions, row moves, wraps and time-outs, and at every moment in between.
+//! Card, offload and table in software together decide like the table alone: for random flows and
+//! packets, through additions, changes, deletions, row moves, wraps and time-outs, and at every
+//! moment in between.
 
 mod world;
 
@@ -159,10 +160,10 @@ fn a_card_without_cpu_ports_does_what_it_accepts() {
     assert_eq!(figures.entries, 0, "nothing comes to software");
 }
 
-/// With its faults a card decides as without them, as long as no frame ends before its header and none
-/// follows another closely: a header length below 5 leaves by no port, wherever it came from. Frames that end
-/// before their header are left out: what becomes of the frames behind them, nobody can say from their flows
-/// (`tests/faults.rs` shows it).
+/// With its faults a card decides as without them, as long as no frame ends before its header and
+/// none follows another closely: a header length below 5 leaves by no port, wherever it came from.
+/// Frames that end before their header are left out: what becomes of the frames behind them, nobody
+/// can say from their flows (`tests/faults.rs` shows it).
 #[test]
 fn with_its_faults_a_card_isolates_its_ports() {
     for cpu_ports in [true, false] {

@@ -1,4 +1,5 @@
-//! A card that is reset on purpose has everything again: rows, exact entries, settings and all counts, without reading 32768 entries.
+//! A card that is reset on purpose has everything again: rows, exact entries, settings and all
+//! counts, without reading 32768 entries.
 
 mod world;
 

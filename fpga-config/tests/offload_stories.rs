@@ -1,19 +1,19 @@
-//! What happens to a card in the field: a rule in between, a restart, a flush, a failing access, counters at
-//! their edges.
+//! What happens to a card in the field: a rule in between, a restart, a flush, a failing access,
+//! counters at their edges.
 
 mod world;
 
 use std::time::Duration;
 use tandem_fpga_config::codec::entry::exact_counters;
 use tandem_fpga_config::codec::ports::{At, PortMap, queue};
-use tandem_fpga_config::codec::{Exact, Key, Port, Reason};
+use tandem_fpga_config::codec::{Exact, Key, Port, RejectReason};
 use tandem_fpga_config::counters::Sweep;
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, OffloadError, Options, Place};
 use tandem_fpga_config::registers::{Access, AccessError, Registers};
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Criteria, FieldId, Flow, Instructions, Op};
+use tandem_openflow::table::{AddOptions, Criteria, FieldId, Flow, Instructions, Op};
 use world::{World, ports, udp};
 
 const NEVER: Duration = Duration::ZERO;
@@ -113,7 +113,8 @@ fn rules_without_a_row_get_exact_entries_for_their_packets_and_the_most_used_get
     assert_eq!(w.offload.exact_entries(), 0);
 }
 
-/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not timed out.
+/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not
+/// timed out.
 #[test]
 fn a_flow_that_only_an_unread_entry_uses_is_not_timed_out() {
     let mut w = busy(Options::default());
@@ -377,7 +378,7 @@ fn without_cpu_ports_a_rule_that_the_card_cannot_do_is_reported() {
     add(&mut w, "priority=4,in_port=3,actions=output:1");
     let flow = id(&w, 5);
     let report = w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
-    let why = Reason::NoSoftware(Box::new(Reason::Reserved("the controller")));
+    let why = RejectReason::NoSoftware(Box::new(RejectReason::Reserved("the controller")));
     assert_eq!(report.rejected, [(flow, why.clone())]);
     assert_eq!(w.offload.place(flow), Some(Place::Software(why)));
     assert_eq!(
@@ -433,7 +434,7 @@ fn flows_of_1_3_are_decided_by_the_card_like_by_the_table() {
         let old = w.soft.clone();
         for table in [&mut w.soft, &mut w.alone] {
             let flow = Flow::new(5, criteria.clone(), instructions.clone(), w.now);
-            table.tables[0].add(flow, Adding { check_overlap: false, keep_counts: false }).expect("room");
+            table.tables[0].add(flow, AddOptions { check_overlap: false, keep_counts: false }).expect("room");
         }
         w.sync(&old, &frames);
         let place = w.offload.place(id(&w, 5)).expect("it is there");

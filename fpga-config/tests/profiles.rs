@@ -1,4 +1,5 @@
-//! The profiles that come with the crate against what is known of the cards, table by table, and what wrong profiles get.
+//! The profiles that come with the crate against what is known of the cards, table by table, and
+//! what wrong profiles get.
 
 use std::time::Duration;
 use tandem_fpga_config::profile::{

@@ -66,7 +66,8 @@ fn with_its_faults_the_card_does_the_same_where_they_are_not_met() {
     }
 }
 
-/// Exactly, frame by frame: which leave, by which queue, from when on none does, and what is counted.
+/// Exactly, frame by frame: which leave, by which queue, from when on none does, and what is
+/// counted.
 #[test]
 fn headers_longer_than_their_frames_disturb_the_frames_behind_them_as_in_the_verilog() {
     same(replay(LOCKUP, card().with_faults()), 48);
@@ -78,8 +79,8 @@ fn a_short_frame_close_behind_a_tagged_one_stops_everything_as_in_the_verilog() 
     same(replay(BURSTS, card().with_faults()), 24);
 }
 
-/// Without its faults, the frames of both disturb no other: each leaves at once, by the decision that is its
-/// own.
+/// Without its faults, the frames of both disturb no other: each leaves at once, by the decision
+/// that is its own.
 #[test]
 fn without_its_faults_no_frame_disturbs_another() {
     for text in [LOCKUP, BURSTS] {
@@ -133,8 +134,8 @@ impl Rows {
         }
     }
 
-    /// What the codec alone says of a frame: the lowest row that matches its key, and what that row's action
-    /// makes of it.
+    /// What the codec alone says of a frame: the lowest row that matches its key, and what that
+    /// row's action makes of it.
     fn expect(&self, queue: u8, frame: &[u8]) -> Frames {
         let key = Key::of_frame(frame, queue);
         let Some(row) = self.rows.values().find(|row| row.pattern.matches(&key)) else {
@@ -146,8 +147,8 @@ impl Rows {
     }
 }
 
-/// The codec without the model: its keys match where the Verilog's do, its actions change what the Verilog
-/// changes, and what it reads of a row it writes again as the same words.
+/// The codec without the model: its keys match where the Verilog's do, its actions change what the
+/// Verilog changes, and what it reads of a row it writes again as the same words.
 #[test]
 fn the_codec_s_keys_actions_and_words_are_the_verilog_s() {
     for (text, frames) in [(FIELDS, 198), (ACTIONS, 495), (COMPILED, 360)] {

@@ -5,9 +5,9 @@
 
 use crate::{
     Adoption, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, MigrationId,
-    MigrationMode, MigrationRecord, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Progress, Rejection,
-    RequestId, Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId, TrafficSpec, TxnId,
-    VmId, VmRecord, VmRequest, VmSpec, vm::GroupRecord,
+    MigrationMode, MigrationRecord, MoveOptions, Plan, PlanGoal, PlanId, PortCounters, PortNo, Progress,
+    Rejection, RequestId, Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId,
+    TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -990,44 +990,17 @@ pub struct DhcpReply {
     pub broadcast: bool,
 }
 
-/// What a counter says that is not supported (OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5): all ones.
-pub const NOT_COUNTED: u64 = u64::MAX;
-
-/// A counter's value; `None` where it is not supported.
-pub fn counted(counter: u64) -> Option<u64> {
-    (counter != NOT_COUNTED).then_some(counter)
-}
-
-/// The sum of counters; not supported as soon as one of them is not.
-pub fn counted_sum(counters: impl IntoIterator<Item = u64>) -> Option<u64> {
-    counters.into_iter().try_fold(0u64, |sum, counter| Some(sum.saturating_add(counted(counter)?)))
-}
-
-/// A port's counters, as the switch tells them: 64 bits wide, or 32 on old hardware. [`NOT_COUNTED`] is "does not count this"; see
-/// [`counted`].
+/// A port's counters, as whoever counts reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSample {
     /// Which port.
     pub port: PortNo,
-    /// Packets in.
-    pub rx_packets: u64,
-    /// Packets out.
-    pub tx_packets: u64,
-    /// Bytes in.
-    pub rx_bytes: u64,
-    /// Bytes out.
-    pub tx_bytes: u64,
-    /// Packets in that were dropped.
-    pub rx_dropped: u64,
-    /// Packets out that were dropped.
-    pub tx_dropped: u64,
-    /// Errors in.
-    pub rx_errors: u64,
-    /// Errors out.
-    pub tx_errors: u64,
+    /// What it has counted.
+    #[serde(flatten)]
+    pub counters: PortCounters,
 }
 
-/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`] where one of them is.
+/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`](crate::NOT_COUNTED) where one of them is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.

@@ -7,6 +7,7 @@
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that a controller has no record of.
 //! - [`event`]: the door of the core: facts in, effects out.
 
+pub mod counters;
 pub mod event;
 pub mod ids;
 pub mod migration;
@@ -23,6 +24,7 @@ pub mod traffic;
 pub mod units;
 pub mod vm;
 
+pub use counters::*;
 pub use event::*;
 pub use ids::*;
 pub use migration::*;

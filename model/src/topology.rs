@@ -113,6 +113,11 @@ pub enum DatapathKind {
     Netfpga,
 }
 
+impl DatapathKind {
+    /// Every kind, in the order in which they are listed to people.
+    pub const ALL: [DatapathKind; 3] = [DatapathKind::Ovs, DatapathKind::Soft, DatapathKind::Netfpga];
+}
+
 impl std::fmt::Display for DatapathKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

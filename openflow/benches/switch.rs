@@ -1,4 +1,5 @@
-//! The switch's hot path: a packet in, its decision, a packet out. `cargo bench -p tandem-openflow --bench switch`.
+//! The switch's hot path: a packet in, its decision, a packet out.
+//! `cargo bench -p tandem-openflow --bench switch`.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -6,7 +7,7 @@ use tandem_model::Time;
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Criteria as Match, FieldId, Flow, Instructions, Op, Pipeline};
+use tandem_openflow::table::{AddOptions, Criteria as Match, FieldId, Flow, Instructions, Op, Pipeline};
 
 /// Counts what is sent.
 #[derive(Default)]
@@ -111,7 +112,7 @@ fn changes(c: &mut Criterion) {
                 |flows| {
                     let mut p = Pipeline::new(1, 100_000, vec![1, 2]);
                     for flow in flows {
-                        p.tables[0].add(flow, Adding::default()).expect("room");
+                        p.tables[0].add(flow, AddOptions::default()).expect("room");
                     }
                     p
                 },
@@ -122,7 +123,7 @@ fn changes(c: &mut Criterion) {
     let filled = |count: u32| {
         let mut p = Pipeline::new(1, 100_000, vec![1, 2]);
         for flow in flows(count - 1, vec![Op::Output(2)]) {
-            p.tables[0].add(flow, Adding::default()).expect("room");
+            p.tables[0].add(flow, AddOptions::default()).expect("room");
         }
         p
     };

@@ -1,5 +1,5 @@
-//! One raw OpenFlow message on standard input, as JSON on standard output: `decode`. `decode --reencode` prints it as it is written
-//! again, in hexadecimal digits.
+//! One raw OpenFlow message on standard input, as JSON on standard output: `decode`.
+//! `decode --reencode` prints it as it is written again, in hexadecimal digits.
 #![allow(clippy::disallowed_methods, reason = "an example has input and output")]
 
 use std::io::{Read, Write};

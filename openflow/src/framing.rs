@@ -1,7 +1,7 @@
 //! Cuts a byte stream into messages.
 //!
-//! Not enough bytes yet is a normal result. A length below 8 can never be right: the stream is lost, since nobody knows where
-//! the next message starts.
+//! Not enough bytes yet is a normal result. A length below 8 can never be right: the stream is
+//! lost, since nobody knows where the next message starts.
 
 /// The stream cannot be cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,7 @@
-//! The header that every message of every version starts with (OF 1.0 section 5.1, OF 1.3.5 section 7.1.1).
+//! The header that every message of every version starts with (OF 1.0 section 5.1, OF 1.3.5 section
+//! 7.1.1).
 
-use crate::error::{Blame, DecodeError, EncodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, EncodeError, OfErrorCode};
 use crate::wire::{Reader, Strictness, Wire, wire_struct};
 
 /// Version byte of OpenFlow 1.0.
@@ -40,7 +41,9 @@ pub fn split_as(message: &[u8], strictness: Strictness) -> Result<(Header, Reade
     let mut r = Reader::with_strictness(message, "header", strictness);
     let header = Header::read(&mut r)?;
     if usize::from(header.length) != message.len() {
-        return Err(Reader::new(message, "header").error(Problem::Length { length: header.length.into() }));
+        return Err(
+            Reader::new(message, "header").error(DecodeErrorKind::Length { length: header.length.into() })
+        );
     }
     Ok((header, r))
 }
@@ -71,5 +74,5 @@ pub fn write(
 
 /// An error for a version byte that the decoder is not for.
 pub(crate) fn wrong_version(r: &Reader<'_>, version: u8) -> DecodeError {
-    r.blamed(Problem::Unknown { value: version.into() }, Blame::BAD_VERSION)
+    r.blamed(DecodeErrorKind::Unknown { value: version.into() }, OfErrorCode::BAD_VERSION)
 }

@@ -1,10 +1,13 @@
-//! OpenFlow 1.0 and 1.3: messages, framing, sessions and flow tables, without any I/O and without a clock.
+//! OpenFlow 1.0 and 1.3: messages, framing, sessions and flow tables, without any I/O and without a
+//! clock.
 //!
-//! - [`of10`], [`of13`]: every message as a plain value, `decode` and `encode`, with views for the hot path. What was read is written
-//!   back byte for byte, reserved bytes included.
+//! - [`of10`], [`of13`]: every message as a plain value, `decode` and `encode`, with views for the
+//!   hot path. What was read is written back byte for byte, reserved bytes included.
 //! - [`framing`]: a stream into messages. [`header`]: what all versions share.
-//! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every switch answers.
-//! - [`table`]: flow tables and pipelines; [`table::control`]: FLOW_MODs carried out on them, questions about flows answered.
+//! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every
+//!   switch answers.
+//! - [`table`]: flow tables and pipelines; [`table::control`]: FLOW_MODs carried out on them,
+//!   questions about flows answered.
 //! - [`switch`]: everything that a switch is, besides its I/O and its clock.
 
 pub mod error;

@@ -1,6 +1,7 @@
 //! One list of types makes a version's `Message`: its kinds, reader and writer.
 
-/// See the module. Each row: name, type number, body type or nothing.
+/// Makes the enum of a version's messages and its codec. Each row: name, type number, body type or
+/// nothing.
 macro_rules! messages {
     ($(#[$doc:meta])* version $version:expr; $($(#[$vdoc:meta])* $name:ident = $kind:literal $(($body:ty))?,)*) => {
         $(#[$doc])*
@@ -56,14 +57,14 @@ macro_rules! messages {
                 let value = match header.kind {
                     $($kind => {
                         #[allow(unused_mut, reason = "messages without a body read nothing")]
-                        let mut r2 = r.part(stringify!($name), $crate::error::Blame::BAD_LEN);
+                        let mut r2 = r.part(stringify!($name), $crate::error::OfErrorCode::BAD_LEN);
                         let value = $crate::message_enum::read!(r2, $name $(, $body)?);
                         r = r2;
                         value
                     })*
                     kind => {
-                        let problem = $crate::error::Problem::Unknown { value: kind.into() };
-                        return Err(r.blamed(problem, $crate::error::Blame::BAD_TYPE));
+                        let problem = $crate::error::DecodeErrorKind::Unknown { value: kind.into() };
+                        return Err(r.blamed(problem, $crate::error::OfErrorCode::BAD_TYPE));
                     }
                 };
                 r.end_of_message()?;

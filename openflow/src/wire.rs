@@ -1,7 +1,7 @@
-//! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that makes a struct, its reader and
-//! its writer from one list of fields.
+//! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that
+//! makes a struct, its reader and its writer from one list of fields.
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use serde::{Serialize, Serializer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::{Dpid, Mac};
@@ -11,11 +11,13 @@ use tandem_model::{Dpid, Mac};
 /// Lengths must be right in either: a reader never goes beyond the part that it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
-    /// What a controller orders: everything must be as the specification says, and each fault has its error.
+    /// What a controller orders: everything must be as the specification says, and each fault has
+    /// its error.
     Orders,
-    /// What a switch reports: what is understood is taken, and what is not costs at most itself. Padding may hold anything;
-    /// match fields come in any order; unknown match fields, actions and instructions are kept as bytes, so that nothing
-    /// that we know is equal to them; of a list of flows, ports or counters, those that cannot be read are left out.
+    /// What a switch reports: what is understood is taken, and what is not costs at most itself.
+    /// Padding may hold anything; match fields come in any order; unknown match fields, actions and
+    /// instructions are kept as bytes, so that nothing that we know is equal to them; of a list of
+    /// flows, ports or counters, those that cannot be read are left out.
     Reports,
 }
 
@@ -26,7 +28,7 @@ pub struct Reader<'a> {
     /// Bytes of the message before `bytes`.
     offset: usize,
     what: &'static str,
-    blame: Blame,
+    of_error: OfErrorCode,
     strictness: Strictness,
     /// True within a part that has a length of its own.
     nested: bool,
@@ -42,8 +44,8 @@ impl<'a> Reader<'a> {
 
     /// Over a whole message.
     pub fn with_strictness(bytes: &'a [u8], what: &'static str, strictness: Strictness) -> Reader<'a> {
-        let blame = Blame::BAD_LEN;
-        Reader { bytes, offset: 0, what, blame, strictness, nested: false, lost: None }
+        let of_error = OfErrorCode::BAD_LEN;
+        Reader { bytes, offset: 0, what, of_error, strictness, nested: false, lost: None }
     }
 
     /// True where a report is read: what is not understood is kept or left out.
@@ -57,8 +59,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The same place, for another part: errors name it and blame as said.
-    pub fn part(&self, what: &'static str, blame: Blame) -> Reader<'a> {
-        Reader { what, blame, ..*self }
+    pub fn part(&self, what: &'static str, of_error: OfErrorCode) -> Reader<'a> {
+        Reader { what, of_error, ..*self }
     }
 
     /// Bytes left.
@@ -72,13 +74,13 @@ impl<'a> Reader<'a> {
     }
 
     /// An error at this place, with the blame of this part.
-    pub fn error(&self, problem: Problem) -> DecodeError {
-        DecodeError { what: self.what, offset: self.offset, problem, blame: self.blame }
+    pub fn error(&self, problem: DecodeErrorKind) -> DecodeError {
+        DecodeError { what: self.what, offset: self.offset, problem, of_error: self.of_error }
     }
 
     /// An error at this place, with another blame.
-    pub fn blamed(&self, problem: Problem, blame: Blame) -> DecodeError {
-        DecodeError { what: self.what, offset: self.offset, problem, blame }
+    pub fn blamed(&self, problem: DecodeErrorKind, of_error: OfErrorCode) -> DecodeError {
+        DecodeError { what: self.what, offset: self.offset, problem, of_error }
     }
 
     /// The next `n` bytes.
@@ -89,7 +91,7 @@ impl<'a> Reader<'a> {
                 self.offset += n;
                 Ok(head)
             }
-            None => Err(self.error(Problem::Short { missing: n - self.bytes.len() })),
+            None => Err(self.error(DecodeErrorKind::Short { missing: n - self.bytes.len() })),
         }
     }
 
@@ -111,7 +113,9 @@ impl<'a> Reader<'a> {
     pub fn peek16(&self, at: usize) -> Result<u16, DecodeError> {
         match self.bytes.get(at..at + 2) {
             Some([a, b]) => Ok(u16::from_be_bytes([*a, *b])),
-            _ => Err(self.error(Problem::Short { missing: (at + 2).saturating_sub(self.bytes.len()) })),
+            _ => {
+                Err(self.error(DecodeErrorKind::Short { missing: (at + 2).saturating_sub(self.bytes.len()) }))
+            }
         }
     }
 
@@ -123,7 +127,7 @@ impl<'a> Reader<'a> {
                 self.offset += N;
                 Ok(*head)
             }
-            None => Err(self.error(Problem::Short { missing: N - self.bytes.len() })),
+            None => Err(self.error(DecodeErrorKind::Short { missing: N - self.bytes.len() })),
         }
     }
 
@@ -141,8 +145,9 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// Reads the members of a message's own list, of a report: each stands for itself, so one that cannot be read is left out
-    /// and counted. The list ends where nobody can tell how long a member is.
+    /// Reads the members of a message's own list, of a report: each stands for itself, so one that
+    /// cannot be read is left out and counted. The list ends where nobody can tell how long a
+    /// member is.
     fn independent<T: Wire>(&mut self) -> Vec<T> {
         let mut list = Vec::new();
         while !self.is_empty() {
@@ -164,7 +169,8 @@ impl<'a> Reader<'a> {
     /// Passes the padding that brings a part of `length` bytes to a multiple of 8.
     ///
     /// # Errors
-    /// When there is too little, or it is not zero. In a report it may hold anything, and the last one may be missing.
+    /// When there is too little, or it is not zero. In a report it may hold anything, and the last
+    /// one may be missing.
     pub fn skip_padding(&mut self, length: usize) -> Result<(), DecodeError> {
         if self.is_tolerant() {
             self.take(to_eight(length).min(self.left()))?;
@@ -172,17 +178,18 @@ impl<'a> Reader<'a> {
         }
         let at = *self;
         let zeros = self.take(to_eight(length))?;
-        if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(Problem::Padding)) }
+        if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(DecodeErrorKind::Padding)) }
     }
 
-    /// Fails if anything is left of an order; what is left of a report is more than we know, and is ignored.
+    /// Fails if anything is left of an order; what is left of a report is more than we know, and is
+    /// ignored.
     pub fn end_of_message(&self) -> Result<(), DecodeError> {
         if self.is_tolerant() { Ok(()) } else { self.end() }
     }
 
     /// Fails if anything is left.
     pub fn end(&self) -> Result<(), DecodeError> {
-        if self.is_empty() { Ok(()) } else { Err(self.error(Problem::Long { extra: self.left() })) }
+        if self.is_empty() { Ok(()) } else { Err(self.error(DecodeErrorKind::Long { extra: self.left() })) }
     }
 }
 
@@ -230,7 +237,8 @@ wire_bytes!(Dpid, |b| Dpid(u64::from_be_bytes(b)), |d: &Dpid| d.0.to_be_bytes())
 wire_bytes!(Ipv4Addr, |b: [u8; 4]| Ipv4Addr::from(b), |a: &Ipv4Addr| a.octets());
 wire_bytes!(Ipv6Addr, |b: [u8; 16]| Ipv6Addr::from(b), |a: &Ipv6Addr| a.octets());
 
-/// Reserved bytes, kept as they came so that a message is written back as it was read. Zero in what we make.
+/// Reserved bytes, kept as they came so that a message is written back as it was read. Zero in what
+/// we make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pad<const N: usize>(pub [u8; N]);
 
@@ -302,7 +310,8 @@ impl<const N: usize> Wire for Text<N> {
     }
 }
 
-/// Bytes without a meaning here: packets, experimenters' bodies, error data. JSON has them as hexadecimal digits.
+/// Bytes without a meaning here: packets, experimenters' bodies, error data. JSON has them as
+/// hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bytes(pub Vec<u8>);
 

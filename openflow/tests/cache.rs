@@ -1,6 +1,7 @@
-//! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one without, go through the same changes and
-//! the same packets, and everything that leaves them and everything that they count is the same. Beside it, that a table finds the flow that
-//! is the first in its order.
+//! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one
+//! without, go through the same changes and the same packets, and everything that leaves them and
+//! everything that they count is the same. Beside it, that a table finds the flow that is the first
+//! in its order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,7 +12,8 @@ use tandem_openflow::of13::{self, Action, Bucket, GroupMod};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::ports::Standing;
 use tandem_openflow::table::{
-    Adding, Change, Criteria, Egress, FieldId, Flow, FlowKey, Instructions, Leaving, Op, Outcome, Pipeline,
+    AddOptions, Change, Criteria, Egress, EgressPacket, FieldId, Flow, FlowKey, Instructions, Op, Outcome,
+    Pipeline,
 };
 use tandem_openflow::wire::Pad;
 
@@ -19,10 +21,10 @@ const TABLES: u8 = 3;
 
 /// Everything that leaves.
 #[derive(Default, PartialEq, Debug)]
-struct All(Vec<(Leaving, Vec<u8>)>);
+struct All(Vec<(EgressPacket, Vec<u8>)>);
 
 impl Egress for All {
-    fn leave(&mut self, how: &Leaving, frame: &[u8]) {
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         self.0.push((*how, frame.to_vec()));
     }
 }
@@ -228,7 +230,7 @@ fn carry_out(p: &mut Pipeline, what: &Do, now: &mut Time) -> (All, Vec<Outcome>,
                 cookie: u64::from(*priority),
                 ..Flow::new(*priority, criteria.clone(), instructions.clone(), *now)
             };
-            format!("{:?}", p.tables[usize::from(*table)].add(flow, Adding::default()))
+            format!("{:?}", p.tables[usize::from(*table)].add(flow, AddOptions::default()))
         }
         Do::Modify(table, criteria, instructions) => {
             let change = Change { instructions: instructions.clone(), ..Change::default() };
@@ -301,18 +303,19 @@ proptest! {
 fn a_decision_is_remembered_until_something_changes() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]).with_cache(16);
     let to = |port| Flow::new(1, Criteria::any(), Instructions::applying(vec![Op::Output(port)]), Time::ZERO);
-    p.tables[0].add(to(2), Adding::default()).expect("room");
+    p.tables[0].add(to(2), AddOptions::default()).expect("room");
     let frame = [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xcc][..], &[0; 46]].concat();
     let port = |p: &mut Pipeline| p.process(&frame, 1, Time::ZERO).expect("a flow")[0].port;
     assert_eq!([port(&mut p), port(&mut p), port(&mut p)], [2, 2, 2]);
     assert_eq!((p.cache().hits, p.cache().misses), (2, 1));
-    p.tables[0].add(to(9), Adding::default()).expect("the same flow");
+    p.tables[0].add(to(9), AddOptions::default()).expect("the same flow");
     assert_eq!(port(&mut p), 9);
     assert_eq!((p.cache().hits, p.cache().misses), (2, 2));
     assert_eq!(p.tables[0].iter().next().map(|f| f.packets), Some(1), "a new flow counts anew");
 }
 
-/// What an action brings to light is not known from what the packet was found by: the next packet may have something else there.
+/// What an action brings to light is not known from what the packet was found by: the next packet
+/// may have something else there.
 #[test]
 fn what_comes_to_light_is_looked_at_for_each_packet() {
     let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
@@ -345,10 +348,10 @@ fn what_comes_to_light_is_looked_at_for_each_packet() {
         let first = Instructions { apply: ops.clone(), goto: Some(1), ..Instructions::default() };
         let flow = |priority, criteria, does| Flow::new(priority, criteria, does, Time::ZERO);
         let to = |port| Instructions::applying(vec![Op::Output(port)]);
-        p.tables[0].add(flow(1, Criteria::any(), first), Adding::default()).expect("room");
+        p.tables[0].add(flow(1, Criteria::any(), first), AddOptions::default()).expect("room");
         let brought = Criteria::any().with(field, value, u128::MAX);
-        p.tables[1].add(flow(2, brought, to(2)), Adding::default()).expect("room");
-        p.tables[1].add(flow(1, Criteria::any(), to(3)), Adding::default()).expect("room");
+        p.tables[1].add(flow(2, brought, to(2)), AddOptions::default()).expect("room");
+        p.tables[1].add(flow(1, Criteria::any(), to(3)), AddOptions::default()).expect("room");
         for (frame, port) in frames.iter().zip([3, 2]) {
             let sent = p.process(frame, 1, Time::ZERO).expect("a flow");
             assert_eq!(sent[0].port, port, "{ops:?}: {frame:02x?}");

@@ -1,9 +1,9 @@
-//! Small inputs that went wrong once, from `tests/data/cases`: what the codec and the soft switch make of them. What a driver
-//! makes of the others is in `openflow/driver/tests/cases.rs`.
+//! Small inputs that went wrong once, from `tests/data/cases`: what the codec and the soft switch
+//! make of them. What a driver makes of the others is in `openflow/driver/tests/cases.rs`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 use tandem_model::{Mac, Time};
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
@@ -42,17 +42,18 @@ fn every_case_has_a_test() {
     }
 }
 
-fn read_match(bytes: &[u8], strictness: Strictness) -> Result<of13::Match, Blame> {
-    of13::Match::read(&mut Reader::with_strictness(bytes, "match", strictness)).map_err(|e| e.blame)
+fn read_match(bytes: &[u8], strictness: Strictness) -> Result<of13::Match, OfErrorCode> {
+    of13::Match::read(&mut Reader::with_strictness(bytes, "match", strictness)).map_err(|e| e.of_error)
 }
 
-/// OF 1.3.5 section 7.2.3.6: fields come after those that they need, each once; who only reports need not.
+/// OF 1.3.5 section 7.2.3.6: fields come after those that they need, each once; who only reports
+/// need not.
 #[test]
 fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
     for (name, why, count) in [
-        ("oxm-order-reversed", Blame::BAD_PREREQUISITE, 2),
-        ("oxm-order-ports-first", Blame::BAD_PREREQUISITE, 4),
-        ("oxm-field-twice", Blame::DUPLICATE_FIELD, 2),
+        ("oxm-order-reversed", OfErrorCode::BAD_PREREQUISITE, 2),
+        ("oxm-order-ports-first", OfErrorCode::BAD_PREREQUISITE, 4),
+        ("oxm-field-twice", OfErrorCode::DUPLICATE_FIELD, 2),
     ] {
         let bytes = case(name);
         assert_eq!(read_match(&bytes, Strictness::Orders), Err(why), "{name}");
@@ -61,15 +62,16 @@ fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
     }
 }
 
-/// OF 1.3.5 section 7.2.3.5: what a field that takes no mask has all the same, and value bits that a mask does not count.
+/// OF 1.3.5 section 7.2.3.5: what a field that takes no mask has all the same, and value bits that
+/// a mask does not count.
 #[test]
 fn masks_that_say_nothing_are_passed_over_in_reports_and_refused_in_orders() {
     let bytes = case("oxm-in-port-mask-all-ones");
-    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_MATCH_MASK));
+    assert_eq!(read_match(&bytes, Strictness::Orders), Err(OfErrorCode::BAD_MATCH_MASK));
     let found = read_match(&bytes, Strictness::Reports).expect("understood");
     assert_eq!(found.fields, [Field::InPort(3)]);
     let bytes = case("oxm-ipv4-dst-bits-beside-mask");
-    assert_eq!(read_match(&bytes, Strictness::Orders), Err(Blame::BAD_WILDCARDS));
+    assert_eq!(read_match(&bytes, Strictness::Orders), Err(OfErrorCode::BAD_WILDCARDS));
     let found = read_match(&bytes, Strictness::Reports).expect("understood");
     let net = Masked { value: [10, 0, 0, 0].into(), mask: Some([255, 255, 255, 0].into()) };
     assert_eq!(found.fields, [Field::EthType(0x0800), Field::Ipv4Dst(net)]);
@@ -127,7 +129,7 @@ fn an_unknown_field_is_kept_in_reports_and_refused_in_orders() {
         assert_eq!(again, bytes, "{name}: what is not understood is written back as it came");
     }
     let unknown = case("of13-flow-removed-unknown-oxm");
-    assert_eq!(of13::Message::decode(&unknown).map_err(|e| e.blame), Err(Blame::BAD_FIELD));
+    assert_eq!(of13::Message::decode(&unknown).map_err(|e| e.of_error), Err(OfErrorCode::BAD_FIELD));
 }
 
 /// What a switch sends out.
@@ -152,7 +154,8 @@ impl Sink for Sent {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// The checksum of what stands behind an IPv6 header, over its pseudo header (RFC 8200 section 8.1).
+/// The checksum of what stands behind an IPv6 header, over its pseudo header (RFC 8200 section
+/// 8.1).
 fn checksum6(frame: &[u8]) -> u16 {
     let payload = &frame[54..];
     let mut bytes = frame[22..54].to_vec();
@@ -194,7 +197,8 @@ fn a_port_is_set_over_ipv6_with_its_checksum() {
     behind[18..20].copy_from_slice(&28u16.to_be_bytes());
     let routing = case("frame-tcp6-behind-routing");
     let set = "of13-flow-mod-tcp6-set-tcp-src";
-    // The FLOW_MOD, the frame, where its transport header is, of what the port and the checksum are there, and the port.
+    // The FLOW_MOD, the frame, where its transport header is, of what the port and the checksum are
+    // there, and the port.
     let cases = [
         (set, tcp.clone(), 54, 0, 16, 80u16),
         (set, behind, 62, 0, 16, 80),

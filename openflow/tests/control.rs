@@ -1,13 +1,14 @@
-//! FLOW_MOD messages of both versions on real tables, by the specification, and the answers to questions about flows.
+//! FLOW_MOD messages of both versions on real tables, by the specification, and the answers to
+//! questions about flows.
 
 use std::time::Duration;
 use tandem_model::Time;
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::of10::matching::wildcard;
 use tandem_openflow::of13::flow::{ALL_TABLES, command, flag};
 use tandem_openflow::of13::{Field, Instruction, Masked};
-use tandem_openflow::table::control::{removed10, removed13};
-use tandem_openflow::table::{Gone, Pipeline, Sent};
+use tandem_openflow::table::mod_handlers::{removed10, removed13};
+use tandem_openflow::table::{Pipeline, RemovedReason, Sent};
 use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, of10, of13};
 
@@ -65,8 +66,8 @@ fn flows(p: &Pipeline) -> Vec<(u16, u64, u64)> {
     p.tables.iter().flat_map(|t| t.iter()).map(|f| (f.priority, f.cookie, f.packets)).collect()
 }
 
-fn blame(done: Result<impl std::fmt::Debug, tandem_openflow::table::Refusal>) -> (u16, u16) {
-    let Blame { kind, code } = done.expect_err("it should be refused").blame;
+fn of_error(done: Result<impl std::fmt::Debug, tandem_openflow::table::Refusal>) -> (u16, u16) {
+    let OfErrorCode { kind, code } = done.expect_err("it should be refused").of_error;
     (kind, code)
 }
 
@@ -209,13 +210,13 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
         (of13::FlowMod { flags: 1 << 9, ..m() }, (5, 7)),
     ];
     for (message, wanted) in cases {
-        assert_eq!(blame(p.flow_mod13(&message, T0)), wanted, "{message:?}");
+        assert_eq!(of_error(p.flow_mod13(&message, T0)), wanted, "{message:?}");
     }
     assert_eq!(flows(&p), []);
     p.flow_mod13(&m(), T0).expect("good");
     let overlap = of13::FlowMod { flags: flag::CHECK_OVERLAP, matching: of13::Match::any(), ..m() };
-    assert_eq!(blame(p.flow_mod13(&overlap, T0)), (5, 3));
-    assert_eq!(blame(p.flow_mod13(&add13(2, 5, 2), T0)), (5, 1), "the table is full");
+    assert_eq!(of_error(p.flow_mod13(&overlap, T0)), (5, 3));
+    assert_eq!(of_error(p.flow_mod13(&add13(2, 5, 2), T0)), (5, 1), "the table is full");
     assert_eq!(flows(&p).len(), 1);
 
     // OF 1.0 section 5.4.4.
@@ -231,13 +232,13 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
         (of10::FlowMod { command: 9, ..m() }, (3, 4)),
     ];
     for (message, wanted) in cases {
-        assert_eq!(blame(p.flow_mod10(&message, T0)), wanted, "{message:?}");
+        assert_eq!(of_error(p.flow_mod10(&message, T0)), wanted, "{message:?}");
     }
     p.flow_mod10(&m(), T0).expect("good");
     let overlap =
         of10::FlowMod { flags: of10::flow::flag::CHECK_OVERLAP, matching: of10::Match::any(), ..m() };
-    assert_eq!(blame(p.flow_mod10(&overlap, T0)), (3, 1));
-    assert_eq!(blame(p.flow_mod10(&add10(2, 5, 2), T0)), (3, 0));
+    assert_eq!(of_error(p.flow_mod10(&overlap, T0)), (3, 1));
+    assert_eq!(of_error(p.flow_mod10(&add10(2, 5, 2), T0)), (3, 0));
     assert_eq!(flows(&p).len(), 1);
 }
 
@@ -297,7 +298,7 @@ fn flows_are_reported_as_they_were_said_in_as_many_messages_as_it_takes() {
         (0, 0, 1)
     );
     assert_eq!(sum(of13::stats::FlowStatsRequest { out_port: 1, ..ask13(0) }), (0, 0, 0));
-    assert_eq!(blame(p.stats13(&RequestBody::Flow(ask13(9)), T0)), (1, 9), "OFPBRC_BAD_TABLE_ID");
+    assert_eq!(of_error(p.stats13(&RequestBody::Flow(ask13(9)), T0)), (1, 9), "OFPBRC_BAD_TABLE_ID");
     let tables = p.stats13(&RequestBody::Table, T0).expect("good").expect("tables").remove(0).body;
     let ReplyBody::Table(tables) = tables else { panic!("no tables") };
     assert_eq!(
@@ -345,12 +346,16 @@ fn questions_of_1_0_and_flows_that_time_out() {
 
     assert_eq!(p.next_expiry(), Some(T0 + Duration::from_secs(5)));
     let gone = p.expire(Time::from_secs(5));
-    assert_eq!(gone.iter().map(|r| (r.flow.priority, r.reason)).collect::<Vec<_>>(), [(5, Gone::Idle)]);
+    assert_eq!(
+        gone.iter().map(|r| (r.flow.priority, r.reason)).collect::<Vec<_>>(),
+        [(5, RemovedReason::Idle)]
+    );
     assert_eq!(p.expire(Time::from_secs(8)), [], "it goes, and nobody wanted to be told");
     assert_eq!(flows(&p), []);
 }
 
-/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which is not queue 0.
+/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which
+/// is not queue 0.
 #[test]
 fn a_queue_of_1_0_is_for_its_own_output() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]);

@@ -1,4 +1,5 @@
-//! Bad messages, each with the OpenFlow error that the specification wants for it (OF 1.3.5 section 7.5.4, OF 1.0 section 5.4.4).
+//! Bad messages, each with the OpenFlow error that the specification wants for it (OF 1.3.5 section
+//! 7.5.4, OF 1.0 section 5.4.4).
 
 mod samples;
 
@@ -79,7 +80,7 @@ fn every_fault_has_its_error() {
     ];
     for (what, bytes, (kind, code)) in rows {
         let error = AnyMessage::decode(&bytes).expect_err(what);
-        assert_eq!((error.blame.kind, error.blame.code), (kind, code), "{what}: {error}");
+        assert_eq!((error.of_error.kind, error.of_error.code), (kind, code), "{what}: {error}");
     }
 }
 

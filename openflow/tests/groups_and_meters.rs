@@ -8,7 +8,7 @@ use tandem_openflow::of13::multipart::{ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{GroupStatsRequest, MeterRequest};
 use tandem_openflow::of13::{self, Action, Bucket, GroupMod, Instruction, group, port};
 use tandem_openflow::table::ports::Standing;
-use tandem_openflow::table::{Gone, NO_QUEUE, Pipeline, Refusal};
+use tandem_openflow::table::{NO_QUEUE, Pipeline, Refusal, RemovedReason};
 use tandem_openflow::wire::Pad;
 
 const T0: Time = Time::ZERO;
@@ -76,8 +76,8 @@ fn ports(p: &mut Pipeline, frame: &[u8]) -> Vec<u32> {
 }
 
 fn code(done: Result<Vec<tandem_openflow::table::Removed>, Refusal>) -> (u16, u16) {
-    let blame = done.expect_err("refused").blame;
-    (blame.kind, blame.code)
+    let of_error = done.expect_err("refused").of_error;
+    (of_error.kind, of_error.code)
 }
 
 #[test]
@@ -171,7 +171,8 @@ fn fast_failover_takes_the_first_bucket_that_is_alive() {
     assert_eq!(ports(&mut p, &frame(1)), [2]);
 }
 
-/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead (section 6.5).
+/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead
+/// (section 6.5).
 #[test]
 fn a_group_that_watches_nothing_is_alive() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]).with_cache(16);
@@ -231,7 +232,7 @@ fn what_cannot_be_a_group_is_refused_and_what_is_deleted_takes_its_flows_along()
     let only = of13::FlowMod { command: of13::flow::command::DELETE, out_group: 1, ..flow(Vec::new()) };
     assert_eq!(p.flow_mod13(&only, T0), Ok(Vec::new()), "no flow sends to group 1 itself");
     let gone = p.group_mod(&group_mod(2, ALL, 2, vec![]), 10, T0).expect("good");
-    assert_eq!(gone.iter().map(|r| r.reason).collect::<Vec<_>>(), [Gone::Group]);
+    assert_eq!(gone.iter().map(|r| r.reason).collect::<Vec<_>>(), [RemovedReason::Group]);
     assert!(p.tables[0].is_empty());
     assert_eq!(p.group_mod(&group_mod(2, ALL, 77, vec![]), 10, T0), Ok(Vec::new()), "not there, no fault");
     assert_eq!(p.group_mod(&group_mod(2, ALL, group::ALL, vec![]), 10, T0), Ok(Vec::new()));
@@ -253,7 +254,8 @@ fn a_packet_is_not_multiplied_without_end() {
     assert_eq!(ports(&mut p, &frame(1)).len(), sent, "each time the same");
 }
 
-/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is looked at once.
+/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is
+/// looked at once.
 #[test]
 fn many_dead_groups_are_not_watched_without_end() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);
@@ -361,6 +363,6 @@ fn what_cannot_be_a_meter_is_refused_and_what_is_deleted_takes_its_flows_along()
     assert_eq!(code(p.meter_mod(&meter_mod(0, 1, 2, vec![]), 1, T0)), (12, 10));
     metered(&mut p);
     let gone = p.meter_mod(&meter_mod(2, 0, 1, vec![]), 10, T0).expect("good");
-    assert_eq!(gone.iter().map(|r| r.reason).collect::<Vec<_>>(), [Gone::Deleted]);
+    assert_eq!(gone.iter().map(|r| r.reason).collect::<Vec<_>>(), [RemovedReason::Deleted]);
     assert!(p.meters().is_empty() && p.tables[0].is_empty());
 }

@@ -1,5 +1,5 @@
-//! The hot paths take no memory from the allocator: to cut a message out of the stream and view it as PACKET_IN, and to send a packet through a
-//! switch by what its flow cache remembers.
+//! The hot paths take no memory from the allocator: to cut a message out of the stream and view it
+//! as PACKET_IN, and to send a packet through a switch by what its flow cache remembers.
 
 mod samples;
 
@@ -18,8 +18,9 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; the counter is a plain
-// thread-local number without a destructor, so that counting itself neither allocates nor fails.
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
+// the counter is a plain thread-local number without a destructor, so that counting itself neither
+// allocates nor fails.
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

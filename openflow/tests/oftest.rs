@@ -1,5 +1,6 @@
-//! The cases of OFTest (github.com/floodlight/oftest), a conformance suite for switches of OpenFlow 1.0 and 1.3, said anew: what each of
-//! its classes looks at, by name. Which of its cases other tests hold, and which are none of ours, is in `docs/conformance.md`.
+//! The cases of OFTest (github.com/floodlight/oftest), a conformance suite for switches of OpenFlow
+//! 1.0 and 1.3, said anew: what each of its classes looks at, by name. Which of its cases other
+//! tests hold, and which are none of ours, is in `docs/conformance.md`.
 
 mod bench;
 mod frames;

@@ -1,5 +1,5 @@
-//! What holds for all messages, not only for those we thought of: what is read is written back byte for byte, what is written is
-//! read back as it was, and no bytes make the reader panic.
+//! What holds for all messages, not only for those we thought of: what is read is written back byte
+//! for byte, what is written is read back as it was, and no bytes make the reader panic.
 
 mod samples;
 
@@ -563,7 +563,8 @@ proptest! {
         exact(&out);
     }
 
-    /// Any flow mod is carried out or refused, nothing panics, and what was added is reported word for word.
+    /// Any flow mod is carried out or refused, nothing panics, and what was added is reported word
+    /// for word.
     #[test]
     fn an_added_flow_is_reported_as_it_was_said(ten in message10(), thirteen in changes_and_statistics13()) {
         use tandem_openflow::table::Pipeline;

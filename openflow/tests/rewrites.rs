@@ -1,5 +1,6 @@
-//! Every action of OpenFlow 1.3 that changes a packet, on every kind of packet: the field is what was said, every other field is what it was,
-//! and every checksum is right (recomputed here from the whole packet). OF 1.3.5 sections 5.12 and 7.2.5.
+//! Every action of OpenFlow 1.3 that changes a packet, on every kind of packet: the field is what
+//! was said, every other field is what it was, and every checksum is right (recomputed here from
+//! the whole packet). OF 1.3.5 sections 5.12 and 7.2.5.
 
 mod frames;
 
@@ -47,8 +48,8 @@ fn done(frame: &[u8], fields: Vec<Field>, actions: Vec<Action>) -> Result<Vec<u8
 }
 
 fn code(refused: Result<Vec<u8>, Refusal>) -> (u16, u16) {
-    let blame = refused.expect_err("refused").blame;
-    (blame.kind, blame.code)
+    let of_error = refused.expect_err("refused").of_error;
+    (of_error.kind, of_error.code)
 }
 
 /// Each field that can be set, with a value that no frame here has.
@@ -92,7 +93,8 @@ fn settable() -> Vec<(Field, FieldId)> {
     ]
 }
 
-/// What a match on the field needs before it (OF 1.3.5 table 11), from the kind of frame; `None` where the frame has no such field.
+/// What a match on the field needs before it (OF 1.3.5 table 11), from the kind of frame; `None`
+/// where the frame has no such field.
 fn needed(field: &Field, kind: &Kind) -> Option<Vec<Field>> {
     let with = |fields: Vec<Field>| Match { fields: [fields, vec![field.clone()]].concat() };
     kind.said.iter().map(|said| said.to_vec()).find(|said| with(said.clone()).check().is_ok())
@@ -122,7 +124,8 @@ fn every_field_is_set_and_nothing_else_changes() {
             let after = FlowKey::new(&frame, 1);
             let mut wanted = before.clone();
             wanted.set(id, number(&field, &before, id));
-            // By a code that is not 0 a message of neighbour discovery is none (RFC 4861 section 4.3).
+            // By a code that is not 0 a message of neighbour discovery is none (RFC 4861 section
+            // 4.3).
             if matches!(field, Field::Icmpv6Code(_)) {
                 assert_eq!(after.get(id), wanted.get(id), "{}: {field:?}", kind.name);
             } else {
@@ -138,7 +141,8 @@ fn every_field_is_set_and_nothing_else_changes() {
     assert!(unset.is_empty(), "no frame here has {unset:?}");
 }
 
-/// Section 6.4: what is set must be in the match or in the actions before, or the flow is refused; so it is with what is popped and lowered.
+/// Section 6.4: what is set must be in the match or in the actions before, or the flow is refused;
+/// so it is with what is popped and lowered.
 #[test]
 fn what_a_packet_may_not_have_is_not_set() {
     let any: Vec<u8> = kinds().remove(0).frame;
@@ -192,7 +196,8 @@ fn tcp_frame() -> Vec<u8> {
     kind("TCP over IPv4").frame
 }
 
-/// Written actions are looked at in the order in which they are carried out: the push comes before the field that it brings.
+/// Written actions are looked at in the order in which they are carried out: the push comes before
+/// the field that it brings.
 #[test]
 fn written_actions_are_checked_in_the_order_of_an_action_set() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);
@@ -206,7 +211,8 @@ fn written_actions_are_checked_in_the_order_of_an_action_set() {
 
 #[test]
 fn a_protocol_and_a_type_are_set() {
-    // The protocol, the header's checksum in IPv4, and the checksum of TCP or UDP, which covers the protocol.
+    // The protocol, the header's checksum in IPv4, and the checksum of TCP or UDP, which covers the
+    // protocol.
     let changing = [
         ("TCP over IPv4", vec![23, 24, 25, 50, 51]),
         ("UDP over IPv6", vec![20, 60, 61]),
@@ -239,8 +245,8 @@ fn a_protocol_and_a_type_are_set() {
     }
 }
 
-/// Label, traffic class and TTL from the outermost entry, else the TTL from IP; right behind the Ethernet header, before a VLAN tag (sections
-/// 5.12 and 5.12.1).
+/// Label, traffic class and TTL from the outermost entry, else the TTL from IP; right behind the
+/// Ethernet header, before a VLAN tag (sections 5.12 and 5.12.1).
 #[test]
 fn labels_are_pushed_and_popped() {
     let push = || Action::PushMpls(0x8847, Pad::default());
@@ -293,7 +299,8 @@ fn ttls_are_copied_set_and_lowered() {
     assert_eq!(ttls(done(&two, mpls(), vec![Action::CopyTtlOut(pad)]).expect("it fits")), (5, 5));
 }
 
-/// The customer's frame stays whole; a backbone VLAN tag stays when the service tag goes (section 5.12).
+/// The customer's frame stays whole; a backbone VLAN tag stays when the service tag goes (section
+/// 5.12).
 #[test]
 fn service_tags_are_pushed_and_popped() {
     let push = || Action::PushPbb(0x88e7, Pad::default());
@@ -324,7 +331,8 @@ fn service_tags_are_pushed_and_popped() {
     }
 }
 
-/// A fragment has not all that SCTP's checksum covers: it goes no further rather than with a wrong checksum.
+/// A fragment has not all that SCTP's checksum covers: it goes no further rather than with a wrong
+/// checksum.
 #[test]
 fn what_cannot_be_done_right_is_not_sent() {
     let mut kind = kind("SCTP over IPv4");
@@ -429,7 +437,8 @@ fn every_op(n: u64) -> Vec<tandem_openflow::table::Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// Frames that are cut off or changed anywhere: no list of actions panics, and what is right stays right as far as it is there.
+    /// Frames that are cut off or changed anywhere: no list of actions panics, and what is right
+    /// stays right as far as it is there.
     #[test]
     fn no_frame_is_too_broken(
         kind in 0usize..19, changes in vec((0usize..90, any::<u8>()), 0..4), cut in prop::option::of(0usize..90),

@@ -41,8 +41,8 @@ fn packet_in13(heard: Vec<(ConnId, u32, AnyMessage)>) -> Vec<(ConnId, of13::Pack
     heard.into_iter().filter_map(of).collect()
 }
 
-/// OF 1.0 sections 3.4, 5.3.6 and 5.4.1: a packet without a flow goes to the controller, cut, and is kept; a flow mod or a packet-out that
-/// names it lets it go, once.
+/// OF 1.0 sections 3.4, 5.3.6 and 5.4.1: a packet without a flow goes to the controller, cut, and
+/// is kept; a flow mod or a packet-out that names it lets it go, once.
 #[test]
 fn a_miss_of_1_0_is_kept_until_the_controller_says_what_to_do() {
     let mut b = Bench::new();
@@ -150,7 +150,7 @@ fn roles_decide_who_changes_and_who_hears() {
     let heard = b.heard();
     assert_eq!(heard.iter().map(|(c, ..)| *c).collect::<Vec<_>>(), [one, two, two]);
 
-    // Whoever is gone is not told; the flows stay.
+    // Whoever is gone is not notified; the flows stay.
     b.switch.closed(two);
     b.packet(1, &frame());
     assert_eq!(packet_in13(b.heard()).iter().map(|(c, _)| *c).collect::<Vec<_>>(), [one]);
@@ -250,7 +250,7 @@ fn a_packet_out_takes_its_actions_or_the_tables() {
     assert_eq!(b.error13(conn, table), (2, 4), "a flow cannot");
 }
 
-/// Idle time-outs count what hardware saw; who asked for it is told, with the sums.
+/// Idle time-outs count what hardware saw; who asked for it is notified, with the sums.
 #[test]
 fn a_flow_lives_on_what_hardware_counted_for_it() {
     let mut b = Bench::new();
@@ -298,7 +298,8 @@ fn multipart(body: RequestBody) -> of13::Message {
     of13::Message::MultipartRequest(MultipartRequest::new(body))
 }
 
-/// Every question of both versions has its answer, never another one, and a barrier's reply comes behind.
+/// Every question of both versions has its answer, never another one, and a barrier's reply comes
+/// behind.
 #[test]
 fn every_question_is_answered() {
     use of10::stats as ten;

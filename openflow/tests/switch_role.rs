@@ -1,4 +1,5 @@
-//! The switch's role of a session, in both versions: what every switch answers, in order, and what it does with what it does not know.
+//! The switch's role of a session, in both versions: what every switch answers, in order, and what
+//! it does with what it does not know.
 
 use tandem_model::{Dpid, Time};
 use tandem_openflow::of13::multipart::{MultipartRequest, REQUEST_MORE, RequestBody};
@@ -83,7 +84,8 @@ impl Switch {
 fn features_and_barriers_are_answered_in_order_and_the_rest_is_handed_on() {
     let mut s = Switch::of(header::V10);
     assert_eq!(s.bare(1, 5, 9), Ok(Asked::Handled));
-    // OFPT_GET_CONFIG_REQUEST is the switch's own business: it is handed on, answered, and the barrier's reply stands behind.
+    // OFPT_GET_CONFIG_REQUEST is the switch's own business: it is handed on, answered, and the
+    // barrier's reply stands behind.
     let asked = s.bare(1, 7, 10);
     assert_eq!(asked, Ok(Asked::Message(10, AnyMessage::V10(of10::Message::GetConfigRequest))));
     let config = of10::SwitchConfig { flags: 0, miss_send_len: 128 };

@@ -1,4 +1,5 @@
-//! What controllers set at a switch: its configuration, its tables' features; and what a PACKET_IN says of a packet besides its bytes.
+//! What controllers set at a switch: its configuration, its tables' features; and what a PACKET_IN
+//! says of a packet besides its bytes.
 
 mod bench;
 mod frames;
@@ -18,7 +19,8 @@ fn send(port: u32) -> of13::FlowMod {
     flow13(1, vec![Action::output(port)])
 }
 
-/// The flags of ofp_switch_config (OF 1.3.5 section 7.3.2): fragments are dropped when a controller says so, and never put together.
+/// The flags of ofp_switch_config (OF 1.3.5 section 7.3.2): fragments are dropped when a controller
+/// says so, and never put together.
 #[test]
 fn fragments_are_dropped_where_a_controller_says_so() {
     let mut bench = Bench::new();
@@ -52,7 +54,8 @@ fn fragments_are_dropped_where_a_controller_says_so() {
     assert_eq!((all(&mut bench), flags(&mut bench)), ((4, 3), 0));
     assert_eq!(bench.ask13(conn, set(1)), []);
     assert_eq!((all(&mut bench), flags(&mut bench)), ((0, 3), 1));
-    // OFPC_FRAG_REASM is not offered; what is unknown is no flag. Nothing changes (OFPSCFC_BAD_FLAGS).
+    // OFPC_FRAG_REASM is not offered; what is unknown is no flag. Nothing changes
+    // (OFPSCFC_BAD_FLAGS).
     assert_eq!(bench.error13(conn, set(2)), (10, 0));
     assert_eq!(bench.error13(conn, set(8)), (10, 0));
     assert_eq!((all(&mut bench), flags(&mut bench)), ((0, 3), 1));
@@ -67,7 +70,8 @@ fn fragments_are_dropped_where_a_controller_says_so() {
     }
 }
 
-/// What tables wrote and what is carried for a logical port stand in the match of a PACKET_IN (OF 1.3.5 section 7.4.1).
+/// What tables wrote and what is carried for a logical port stand in the match of a PACKET_IN (OF
+/// 1.3.5 section 7.4.1).
 #[test]
 fn a_packet_in_says_what_the_pipeline_knows() {
     let mut bench = Bench::new();
@@ -103,7 +107,8 @@ fn a_packet_in_says_what_the_pipeline_knows() {
     }
 }
 
-/// Actions that the packet of a PACKET_OUT does not have the fields for are refused, and it is not sent.
+/// Actions that the packet of a PACKET_OUT does not have the fields for are refused, and it is not
+/// sent.
 #[test]
 fn a_packet_out_is_done_or_refused() {
     let mut bench = Bench::new();
@@ -150,7 +155,8 @@ fn told(answers: Vec<of13::Message>) -> Vec<TableFeatures> {
     answers.into_iter().flat_map(of).collect()
 }
 
-/// A fixed pipeline (OF 1.3.5 section 7.3.5.5.1): it takes what it is, names, and fewer flows; all else has its error and changes nothing.
+/// A fixed pipeline (OF 1.3.5 section 7.3.5.5.1): it takes what it is, names, and fewer flows; all
+/// else has its error and changes nothing.
 #[test]
 fn table_features_are_set_as_far_as_tables_allow() {
     let mut bench = Bench::new();
@@ -210,7 +216,8 @@ fn table_features_are_set_as_far_as_tables_allow() {
     assert_eq!(bench.now, T0);
 }
 
-/// What is told that can be done is done, and what is not told is refused: every action and every field that it can be given.
+/// What is told that can be done is done, and what is not told is refused: every action and every
+/// field that it can be given.
 #[test]
 fn table_features_list_exactly_what_works() {
     let mut bench = Bench::new();

@@ -1,4 +1,5 @@
-//! Flow tables by the specification: what is added, changed, deleted, found, timed out, and done to a packet.
+//! Flow tables by the specification: what is added, changed, deleted, found, timed out, and done to
+//! a packet.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -7,13 +8,13 @@ use tandem_openflow::of10::{self, matching::wildcard};
 use tandem_openflow::of13::{self, Field, Masked};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{
-    Adding, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Gone, Instructions, NO_QUEUE, Op, Pipeline,
-    TableError,
+    AddOptions, Change, Criteria, FieldId, Flow, FlowKey, FlowTable, Instructions, NO_QUEUE, Op, Pipeline,
+    RemovedReason, TableError,
 };
 
 const ALL: u128 = u128::MAX;
-const PLAIN: Adding = Adding { check_overlap: false, keep_counts: false };
-const CHECKED: Adding = Adding { check_overlap: true, keep_counts: false };
+const PLAIN: AddOptions = AddOptions { check_overlap: false, keep_counts: false };
+const CHECKED: AddOptions = AddOptions { check_overlap: true, keep_counts: false };
 
 /// An Ethernet, IPv4 and UDP frame with right checksums.
 fn udp_frame() -> Vec<u8> {
@@ -119,7 +120,7 @@ fn adding_replaces_checks_overlap_and_ends_when_the_table_is_full() {
         "replaced, counters anew as OF 1.0 section 4.6 has it"
     );
     table.add(Flow { packets: 9, bytes: 99, ..flow(5, port(1)) }, PLAIN).expect("the same once more");
-    let kept = Adding { keep_counts: true, ..PLAIN };
+    let kept = AddOptions { keep_counts: true, ..PLAIN };
     let later = Flow { added: Time::from_secs(7), packets: 1, bytes: 1, ..flow(5, port(1)) };
     table.add(later, kept).expect("the same once more");
     assert_eq!(
@@ -186,8 +187,8 @@ fn time_outs_by_the_time_that_is_passed_in() {
         table.expire(Time::from_secs(at)).into_iter().map(|(f, why)| (f.priority, why)).collect::<Vec<_>>()
     };
     assert_eq!(gone(&mut table, 4), []);
-    assert_eq!(gone(&mut table, 5), [(1, Gone::Idle)]);
-    assert_eq!(gone(&mut table, 8), [(2, Gone::Hard)], "used 4 s ago, but its time is up");
+    assert_eq!(gone(&mut table, 5), [(1, RemovedReason::Idle)]);
+    assert_eq!(gone(&mut table, 8), [(2, RemovedReason::Hard)], "used 4 s ago, but its time is up");
     assert_eq!(gone(&mut table, 1_000_000), []);
     assert_eq!(table.len(), 1);
 }
@@ -294,7 +295,8 @@ fn every_field_of_1_3_is_found_where_the_frame_has_it() {
         [Some(0x12345), Some(5), Some(1)]
     );
     assert_eq!(get(&frame(0x88e7, &[0x40, 0xab, 0xcd, 0xef]), F::PbbIsid), Some(0xabcdef));
-    // RFC 4861: a solicitation with another option before the source's address, and an advertisement.
+    // RFC 4861: a solicitation with another option before the source's address, and an
+    // advertisement.
     let target = [0xfd; 16];
     let nd =
         |kind: u8, options: &[u8]| ipv6(58, &[&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target, options].concat());
@@ -312,8 +314,8 @@ fn extension_headers_are_told_and_what_follows_them_is_seen() {
     let bits = |f: &[u8]| FlowKey::new(f, 1).get(FieldId::Ipv6Exthdr);
     let udp = [0x03, 0xe8, 0x07, 0xd0, 0, 8, 0, 0];
     let header = |next: u8| [next, 0, 0, 0, 0, 0, 0, 0];
-    // OFPIEH (OF 1.3.5 section 7.2.3.7): 1 none follows, 2 ESP, 4 AH, 8 destination, 16 fragment, 32 routing, 64 hop-by-hop, 128 repeated,
-    // 256 out of order.
+    // OFPIEH (OF 1.3.5 section 7.2.3.7): 1 none follows, 2 ESP, 4 AH, 8 destination, 16 fragment,
+    // 32 routing, 64 hop-by-hop, 128 repeated, 256 out of order.
     assert_eq!(bits(&ipv6(17, &udp)), Some(0));
     assert_eq!(bits(&ipv6(59, &[])), Some(1));
     let chain = ipv6(0, &[&header(60)[..], &header(43), &header(60), &header(17), &udp].concat());

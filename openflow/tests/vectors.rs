@@ -1,5 +1,6 @@
-//! Messages captured between a controller and Open vSwitch: each is read without error and written back byte for byte. And what
-//! `ovs-ofctl ofp-print`, a reader that is not ours, says of them and of messages that we make ourselves.
+//! Messages captured between a controller and Open vSwitch: each is read without error and written
+//! back byte for byte. And what `ovs-ofctl ofp-print`, a reader that is not ours, says of them and
+//! of messages that we make ourselves.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -11,10 +12,11 @@ mod samples;
 use std::path::PathBuf;
 use std::process::Command;
 use tandem_openflow::AnyMessage;
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 
-/// Files whose own lengths do not fit, by what they say: a flow of 160 bytes of which 88 are there, a property of length 0, a flow
-/// request without its body. A reader must refuse them, as ofp-print does, with BAD_LEN.
+/// Files whose own lengths do not fit, by what they say: a flow of 160 bytes of which 88 are there,
+/// a property of length 0, a flow request without its body. A reader must refuse them, as ofp-print
+/// does, with BAD_LEN.
 const CUT: [&str; 3] =
     ["of10/ofpt_flow_stats_reply", "of10/ofpt_queue_get_config_reply", "of10/ofpt_stats_request"];
 /// Well formed, but ofp-print does not know the port (0xff00) or the vendor (0x80).
@@ -53,7 +55,8 @@ fn ofp_print(message: &[u8]) -> Option<String> {
     }
 }
 
-/// The name ofp-print gives a message, e.g. `OFPT_FLOW_MOD`, from ours. Statistics have the name of their kind.
+/// The name ofp-print gives a message, e.g. `OFPT_FLOW_MOD`, from ours. Statistics have the name of
+/// their kind.
 fn ofp_name(message: &AnyMessage) -> String {
     let mut name = String::from("OFPT");
     for c in message.name().chars() {
@@ -77,7 +80,7 @@ fn every_captured_message_is_written_back_byte_for_byte() {
     for (name, bytes) in &list {
         if CUT.contains(&name.as_str()) {
             let error = AnyMessage::decode(bytes).expect_err(name);
-            assert_eq!(error.blame, Blame::BAD_LEN, "{name}");
+            assert_eq!(error.of_error, OfErrorCode::BAD_LEN, "{name}");
             continue;
         }
         let (xid, value) = AnyMessage::decode(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));

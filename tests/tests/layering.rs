@@ -274,8 +274,8 @@ fn every_pure_crate_bans_clocks_files_and_sockets() {
 
 /// Where the wall clock is read, and why there. Everything timed goes by a monotonic clock: a date that is set must not end or delay it.
 const WALL_CLOCK: &[(&str, &str)] = &[
-    ("agent/src/enrol.rs", "whether a certificate is good"),
-    ("agent/src/soft/engine.rs", "the moment at which its monotonic clock starts"),
+    ("agent/src/enrollment.rs", "whether a certificate is good"),
+    ("agent/src/datapath/soft/engine.rs", "the moment at which its monotonic clock starts"),
     ("controller/src/agents/authority.rs", "how long certificates and enrolment tokens are good"),
     (
         "controller/src/clock.rs",
@@ -287,7 +287,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
         "from when on a host is asked the first time; then its own clock counts",
     ),
     ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
-    ("fpga-config/card/src/modelled.rs", "the moment at which its monotonic clock starts"),
+    ("fpga-config/card/src/memory_card.rs", "the moment at which its monotonic clock starts"),
     ("lab/src/node/probe.rs", "the kernel's time stamps of packets are by it"),
 ];
 

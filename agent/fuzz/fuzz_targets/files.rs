@@ -1,11 +1,12 @@
-//! Any text is an agent.toml, a desired.toml or a token, or an error in words, and what is sound is written back as it was; any message of a
-//! controller is a desired state, sound or with faults. Both go the whole way to the queueing that is made of them. And any bytes are flows that
+//! Any text is an agent.toml, a desired.toml or a token, or an error with its reason, and what is
+//! sound is written back as it was; any message of a controller is a desired state, sound or with
+//! faults. Both go the whole way to the queueing that is made of them. And any bytes are flows that
 //! a former process has kept, or are left out.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
-use tandem_agent::{config::Config, desired::Desired, queues, soft};
+use tandem_agent::{config::Config, desired::Desired, queues, datapath::soft};
 use tandem_agent_protocol::{agent as wire, token::Token};
 use tandem_linux::tc;
 
@@ -13,7 +14,8 @@ use tandem_linux::tc;
 const HOST: &str = "name = \"a\"\ncontroller = \"unix:/x\"\n[[switch]]\nname = \"e\"\n[[switch.port]]\nnumber = 1\n\
                     interface = \"p\"\n[[switch.port]]\nnumber = 2\ninterface = \"q\"\n";
 
-/// What an application makes of a state, whether it has faults or not: one that was written down is taken as it is.
+/// What an application makes of a state, whether it has faults or not: one that was written down is
+/// taken as it is.
 fn queueing(desired: &Desired, is_sound: bool) {
     for tree in desired.switches.iter().flat_map(|s| &s.ports).filter_map(queues::tree) {
         assert!(!is_sound || tree.check() == Ok(()), "{tree:?}");

@@ -1,7 +1,9 @@
-//! Everything that talks to a Linux kernel or to Open vSwitch. No domain words: namespaces, links, queueing, bridges.
+//! Everything that talks to a Linux kernel or to Open vSwitch. No domain words: namespaces, links,
+//! queueing, bridges.
 //!
-//! All calls block and are short; an async caller uses its runtime's blocking pool. Nothing here spawns a process except
-//! Open vSwitch's own daemons ([`ovs`]) and the first process of a [`sandbox`].
+//! All calls block and are short; an async caller uses its runtime's blocking pool. Nothing here
+//! spawns a process except Open vSwitch's own daemons ([`ovs`]) and the first process of a
+//! [`sandbox`].
 //!
 //! ```no_run
 //! use tandem_linux::{link::Veth, netlink::Netlink, netns::NetNs};
@@ -14,6 +16,7 @@
 pub mod ethtool;
 pub mod limits;
 pub mod link;
+pub mod link_monitor;
 pub mod netlink;
 pub mod netns;
 pub mod nic;
@@ -26,7 +29,6 @@ pub mod sandbox;
 pub mod sys;
 pub mod tc;
 pub mod vswitchd;
-pub mod watch;
 
 /// What went wrong with the kernel or with Open vSwitch.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,8 @@ pub enum Error {
     Io {
         /// What was tried, on what.
         what: String,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
+        /// prints it twice.
         cause: std::io::Error,
     },
     /// The kernel refused a netlink request.
@@ -54,7 +57,7 @@ pub enum Error {
     Garbled {
         /// Which request.
         what: String,
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
     /// The kernel does not have it.

@@ -1,4 +1,5 @@
-//! How many descriptors a process may have, and how many processes a user (getrlimit(2), RLIMIT_NOFILE and RLIMIT_NPROC).
+//! How many descriptors a process may have, and how many processes a user (getrlimit(2),
+//! RLIMIT_NOFILE and RLIMIT_NPROC).
 
 use crate::Error;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,7 +9,8 @@ pub fn most_descriptors() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// Processes and threads that this user may have; `None` where nothing limits them. It does not hold root (CAP_SYS_RESOURCE).
+/// Processes and threads that this user may have; `None` where nothing limits them. It does not
+/// hold root (CAP_SYS_RESOURCE).
 pub fn most_processes() -> Option<u64> {
     let limit = getrlimit(Resource::Nproc).current;
     limit.filter(|_| !rustix::process::geteuid().is_root())

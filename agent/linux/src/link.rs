@@ -1,16 +1,18 @@
-//! Links: veth pairs across namespaces, bridges, addresses, routes. Requests are values; [`crate::netlink::Netlink::batch`] carries
-//! them out.
+//! Links: veth pairs across namespaces, bridges, addresses, routes. Requests are values;
+//! [`crate::netlink::Netlink::batch`] carries them out.
 //!
-//! Interface numbers are chosen by the caller, so that requests that follow need no look-up and a whole data centre is one batch.
+//! Interface numbers are chosen by the caller, so that requests that follow need no look-up and a
+//! whole data centre is one batch.
 
 use crate::Error;
 use crate::netlink::{CREATE, Netlink, REPLACE, Request};
 use crate::netns::NetNs;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+pub use netlink_packet_route::link::Stats64;
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Stats64,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -37,8 +39,8 @@ pub struct Veth {
 }
 
 impl Veth {
-    /// Ends as (name, interface number, namespace). The first is up once made; the second cannot be, as the kernel opens it before it
-    /// knows its peer: set it up with [`set_up`].
+    /// Ends as (name, interface number, namespace). The first is up once made; the second cannot
+    /// be, as the kernel opens it before it knows its peer: set it up with [`set_up`].
     pub fn new(a: (&str, u32, &NetNs), b: (&str, u32, &NetNs)) -> Veth {
         let end = |(name, index, ns): (&str, u32, &NetNs)| End {
             name: name.to_owned(),
@@ -176,8 +178,8 @@ pub fn unplug(index: u32) -> Request {
     change(index, format!("unplugging interface {index}"), vec![LinkAttribute::Controller(0)])
 }
 
-/// Moves an interface into another namespace: down, out of its bridge, with its name, number and Ethernet address. Those of a veth pair
-/// stay a pair.
+/// Moves an interface into another namespace: down, out of its bridge, with its name, number and
+/// Ethernet address. Those of a veth pair stay a pair.
 pub fn move_to(index: u32, place: &NetNs) -> Request {
     change(
         index,
@@ -186,8 +188,8 @@ pub fn move_to(index: u32, place: &NetNs) -> Request {
     )
 }
 
-/// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to unknown addresses do not go
-/// there.
+/// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to
+/// unknown addresses do not go there.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
     port_data(index, vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)])
 }
@@ -260,8 +262,8 @@ pub fn neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Request {
     Request { what: format!("neighbour {ip}"), message: RouteNetlinkMessage::NewNeighbour(m), flags: REPLACE }
 }
 
-/// Forgets the neighbours that were learnt in the thread's namespace; who talks on finds them again by ARP. The kernel keeps one table
-/// for all namespaces, with a limit ([`neighbour_limit`]).
+/// Forgets the neighbours that were learnt in the thread's namespace; who talks on finds them again
+/// by ARP. The kernel keeps one table for all namespaces, with a limit ([`neighbour_limit`]).
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -281,8 +283,8 @@ pub fn forget_neighbours(netlink: &mut Netlink) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many neighbours the kernel keeps for all namespaces together (arp(7), `gc_thresh3`); `None` where it does not say, as inside a
-/// namespace.
+/// How many neighbours the kernel keeps for all namespaces together (arp(7), `gc_thresh3`); `None`
+/// where it does not say, as inside a namespace.
 pub fn neighbour_limit() -> Option<usize> {
     std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok()?.trim().parse().ok()
 }
@@ -302,7 +304,8 @@ pub struct Interface {
     pub master: Option<u32>,
     /// What the kernel calls its kind (`bridge`, `bond`, `team`, `veth`); absent for a card.
     pub kind: Option<String>,
-    /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below it.
+    /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below
+    /// it.
     pub lower: Option<u32>,
     /// The longest packet in bytes, without the Ethernet header.
     pub mtu: u32,
@@ -400,7 +403,8 @@ pub fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
         .collect()
 }
 
-/// Keeps IPv6 off interfaces that are made from now on in the thread's namespace, so that nothing but what was asked for is sent.
+/// Keeps IPv6 off interfaces that are made from now on in the thread's namespace, so that nothing
+/// but what was asked for is sent.
 pub fn disable_ipv6() {
     for which in ["all", "default"] {
         // A kernel without IPv6 has no such file, and needs none.

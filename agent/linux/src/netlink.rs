@@ -1,4 +1,5 @@
-//! A blocking netlink socket: many requests at once, every refusal with its request's name and the kernel's own words.
+//! A blocking netlink socket: many requests at once, every refusal with its request's name and the
+//! kernel's own words.
 
 use crate::Error;
 use netlink_packet_core::{
@@ -211,8 +212,9 @@ pub fn items(data: &[u8]) -> Result<Vec<RouteNetlinkMessage>, Error> {
         .collect())
 }
 
-/// The kernel's text in an error message: behind the header (16 bytes), the code (4) and the request's header (16, with the
-/// capped acknowledgement asked for above); empty when there is none. Any bytes will do.
+/// The kernel's text in an error message: behind the header (16 bytes), the code (4) and the
+/// request's header (16, with the capped acknowledgement asked for above); empty when there is
+/// none. Any bytes will do.
 pub fn error_text(message: &[u8]) -> String {
     let mut attributes = message.get(36..).unwrap_or_default();
     while let Some([l0, l1, k0, k1]) = attributes.first_chunk::<4>() {
@@ -244,7 +246,8 @@ mod tests {
         #[test]
         fn a_code_of_any_size_is_an_error_in_words(code in prop_oneof![Just(i32::MIN), Just(i32::MAX), any::<i32>()]) {
             let mut data = 36u32.to_ne_bytes().to_vec();
-            // NLMSG_ERROR, no flags, sequence number and port 0; the code, and the header of what it is about.
+            // NLMSG_ERROR, no flags, sequence number and port 0; the code, and the header of what
+            // it is about.
             data.extend_from_slice(&2u16.to_ne_bytes());
             data.extend_from_slice(&[0; 10]);
             data.extend_from_slice(&code.to_ne_bytes());

@@ -1,7 +1,7 @@
 //! Network namespaces, held by file descriptors.
 //!
-//! A namespace is a property of a thread. Whatever has to happen in one happens on a short-lived thread of its own, so that no other
-//! work ever finds itself in the wrong place.
+//! A namespace is a property of a thread. Whatever has to happen in one happens on a short-lived
+//! thread of its own, so that no other work ever finds itself in the wrong place.
 
 use crate::Error;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -67,7 +67,8 @@ impl NetNs {
         self.0.as_raw_fd()
     }
 
-    /// Runs `work` inside, on a thread of its own. What it opens (sockets, child processes) stays inside.
+    /// Runs `work` inside, on a thread of its own. What it opens (sockets, child processes) stays
+    /// inside.
     ///
     /// # Errors
     /// When the namespace cannot be entered.

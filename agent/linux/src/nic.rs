@@ -1,5 +1,5 @@
-//! Lending a network card to another namespace, and what it had before: the kernel forgets addresses and queueing of an interface that
-//! moves, and sets it down.
+//! Lending a network card to another namespace, and what it had before: the kernel forgets
+//! addresses and queueing of an interface that moves, and sets it down.
 
 use crate::Error;
 use crate::link::{change, set_up};
@@ -23,7 +23,8 @@ pub struct Nic {
     pub up: bool,
     /// In a bridge or bond, whose number this is.
     pub controller: Option<u32>,
-    /// Addresses that somebody gave it (not those that the kernel makes itself, of the link's scope), with their prefix lengths.
+    /// Addresses that somebody gave it (not those that the kernel makes itself, of the link's
+    /// scope), with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
     /// A default route leaves by it.
     pub default_route: bool,
@@ -96,8 +97,8 @@ fn nic(m: &LinkMessage) -> Nic {
     nic
 }
 
-/// Moves an interface from the thread's namespace into another. It is down then, without addresses and with the kernel's own queueing;
-/// its number may be another one.
+/// Moves an interface from the thread's namespace into another. It is down then, without addresses
+/// and with the kernel's own queueing; its number may be another one.
 pub fn lend(index: u32, to: &NetNs) -> Request {
     change(
         index,
@@ -106,7 +107,8 @@ pub fn lend(index: u32, to: &NetNs) -> Request {
     )
 }
 
-/// Gives an interface back the addresses and the state that it was found with; `index` is its number now.
+/// Gives an interface back the addresses and the state that it was found with; `index` is its
+/// number now.
 pub fn restore(index: u32, found: &Nic) -> Vec<Request> {
     let mut requests = vec![set_up(index, found.up)];
     for (ip, len) in &found.addresses {

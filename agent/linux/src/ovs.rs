@@ -1,4 +1,5 @@
-//! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever starts it.
+//! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever
+//! starts it.
 
 use crate::ovsdb::Ovsdb;
 use crate::{Error, vswitchd};
@@ -120,7 +121,8 @@ impl Ovs {
         self.wait("ovs-vswitchd", || control.exists())
     }
 
-    /// Ends vswitchd and starts another one in the thread's namespace, as an upgrade does; the database goes on.
+    /// Ends vswitchd and starts another one in the thread's namespace, as an upgrade does; the
+    /// database goes on.
     ///
     /// # Errors
     /// When it cannot be ended or does not come up.
@@ -151,12 +153,14 @@ impl Ovs {
 
     /// Ends vswitchd at once, with all it holds.
     ///
-    /// Its userspace datapath has a packet socket per port, and closing one waits for the kernel's readers (an RCU grace period, about
-    /// 16 ms). A process that is killed closes them one after the other: ten seconds for 640 ports. They are therefore taken over
-    /// before (pidfd_getfd(2)) and closed side by side, so that they all wait for the same grace period.
+    /// Its userspace datapath has a packet socket per port, and closing one waits for the kernel's
+    /// readers (an RCU grace period, about 16 ms). A process that is killed closes them one after
+    /// the other: ten seconds for 640 ports. They are therefore taken over before (pidfd_getfd(2))
+    /// and closed side by side, so that they all wait for the same grace period.
     ///
     /// # Errors
-    /// When it is gone already, or the kernel (before Linux 5.6) cannot do this. Dropping the instance then ends it the slow way.
+    /// When it is gone already, or the kernel (before Linux 5.6) cannot do this. Dropping the
+    /// instance then ends it the slow way.
     pub fn end_switchd(&self) -> Result<(), Error> {
         let [switchd, _] = &self.daemons[..] else { return Ok(()) };
         let taken = vswitchd::sockets(switchd.id())?;

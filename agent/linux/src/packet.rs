@@ -1,12 +1,15 @@
-//! Packet sockets (packet(7)): all frames that come in by an interface, and frames that leave by one, many by each system call.
+//! Packet sockets (packet(7)): all frames that come in by an interface, and frames that leave by
+//! one, many by each system call.
 //!
-//! A [`Receiver`] is opened and bound with pnet, on a socket whose options are ours. A [`Transmitter`] is bound here: pnet binds to every
-//! protocol, and a socket that only sends would be given a copy of every frame.
+//! A [`Receiver`] is opened and bound with pnet, on a socket whose options are ours. A
+//! [`Transmitter`] is bound here: pnet binds to every protocol, and a socket that only sends would
+//! be given a copy of every frame.
 //!
-//! What the kernel does to frames on their way is undone: frames that this host sends are not received; a VLAN tag that was taken off is
-//! put back; a checksum that was left to a card that is none (a veth pair with `tx-checksumming`) is completed. Frames longer than a batch
-//! has room for, as segmentation offload makes them, are counted and dropped: `ethtool -K IFACE tx off` at the other end of a veth pair
-//! (and `gro off` on a card) makes them frames of the link's size.
+//! What the kernel does to frames on their way is undone: frames that this host sends are not
+//! received; a VLAN tag that was taken off is put back; a checksum that was left to a card that is
+//! none (a veth pair with `tx-checksumming`) is completed. Frames longer than a batch has room for,
+//! as segmentation offload makes them, are counted and dropped: `ethtool -K IFACE tx off` at the
+//! other end of a veth pair (and `gro off` on a card) makes them frames of the link's size.
 
 use crate::{Error, sys};
 use nix::errno::Errno;
@@ -28,7 +31,8 @@ const HEAD: usize = 4;
 const LAYER_2: usize = 14 + 4 + 14;
 /// Frames that wait while the switch is busy; about 2 ms of a gigabit.
 const RECEIVE_BUFFER: usize = 2 << 20;
-/// More than the longest queueing in front of a port holds: then the queueing says what is lost, and counts it.
+/// More than the longest queueing in front of a port holds: then the queueing says what is lost,
+/// and counts it.
 const SEND_BUFFER: usize = 4 << 20;
 
 // linux/if_packet.h.
@@ -68,8 +72,8 @@ pub struct Losses {
 }
 
 impl Receiver {
-    /// On the interface of that name and number, in the thread's namespace. It sees every frame, whomever it is for (promiscuous mode),
-    /// until it is dropped.
+    /// On the interface of that name and number, in the thread's namespace. It sees every frame,
+    /// whomever it is for (promiscuous mode), until it is dropped.
     ///
     /// # Errors
     /// When there is no such interface, or without CAP_NET_RAW.
@@ -90,7 +94,8 @@ impl Receiver {
             ips: Vec::new(),
             flags: 0,
         };
-        // pnet binds it, sets promiscuous mode and closes its copy when its channel is dropped; the buffers are not used.
+        // pnet binds it, sets promiscuous mode and closes its copy when its channel is dropped; the
+        // buffers are not used.
         let config = datalink::Config {
             read_buffer_size: 0,
             write_buffer_size: 0,
@@ -102,7 +107,8 @@ impl Receiver {
         Ok(Receiver { fd: own, seen: Losses::default() })
     }
 
-    /// Frames that are there, appended to the batch with a tag; does not wait. True when there may be more.
+    /// Frames that are there, appended to the batch with a tag; does not wait. True when there may
+    /// be more.
     ///
     /// # Errors
     /// When the interface is down or gone.
@@ -167,7 +173,8 @@ fn mend(data: &mut [u8], frame: &mut Frame, aux: sys::packet::Aux) {
     }
 }
 
-/// Computes the checksum of a TCP or UDP packet that its sender left to its card; anything else stays as it is.
+/// Computes the checksum of a TCP or UDP packet that its sender left to its card; anything else
+/// stays as it is.
 pub fn complete_checksum(frame: &mut [u8]) {
     let Some(mut kind) = frame.get(12..14).map(|k| [k[0], k[1]]) else { return };
     let mut at = 14;
@@ -290,11 +297,13 @@ pub struct Transmitter {
 }
 
 impl Transmitter {
-    /// On the interface of that number. With a priority of the form MAJOR:MINOR of a class of its queueing, an HTB puts what is sent here
-    /// into that class (tc-htb(8), SO_PRIORITY); 0 leaves it to its filters.
+    /// On the interface of that number. With a priority of the form MAJOR:MINOR of a class of its
+    /// queueing, an HTB puts what is sent here into that class (tc-htb(8), SO_PRIORITY); 0 leaves
+    /// it to its filters.
     ///
     /// # Errors
-    /// When there is no such interface, or without CAP_NET_RAW (and CAP_NET_ADMIN for the priority).
+    /// When there is no such interface, or without CAP_NET_RAW (and CAP_NET_ADMIN for the
+    /// priority).
     pub fn open(index: u32, priority: u32) -> Result<Transmitter, Error> {
         let what = format!("to send by interface {index}");
         let fd = open(&what)?;
@@ -311,7 +320,8 @@ impl Transmitter {
         Ok(Transmitter { fd, lost: 0 })
     }
 
-    /// Sends frames, given by where they begin and end in `data`; does not wait. What the kernel does not take is lost and counted.
+    /// Sends frames, given by where they begin and end in `data`; does not wait. What the kernel
+    /// does not take is lost and counted.
     ///
     /// # Errors
     /// When the interface is gone; then all that were left are lost.
@@ -319,14 +329,16 @@ impl Transmitter {
         while !frames.is_empty() {
             match sys::packet::send(self.fd.as_fd(), data, frames) {
                 Ok(sent) => {
-                    // Fewer than there were: the next one was refused (sendmmsg(2) does not say why), and has been counted as dropped.
+                    // Fewer than there were: the next one was refused (sendmmsg(2) does not say
+                    // why), and has been counted as dropped.
                     let refused = usize::from(sent < frames.len().min(MOST));
                     self.lost += refused as u64;
                     frames = frames.get(sent + refused..).unwrap_or_default();
                 }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINTR) => {}
-                    // The queueing is full, or the frame is none for this interface: it alone is lost.
+                    // The queueing is full, or the frame is none for this interface: it alone is
+                    // lost.
                     Some(Errno::ENOBUFS | Errno::EAGAIN | Errno::EMSGSIZE | Errno::EINVAL) => {
                         self.lost += 1;
                         frames = &frames[1..];

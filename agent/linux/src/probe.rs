@@ -8,7 +8,7 @@ use crate::{Error, tc};
 use std::fmt;
 use std::path::Path;
 
-/// See the module.
+/// What a machine has of what an emulated data centre needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     /// Namespaces can be made: by root, or by an ordinary user as root of a user namespace.
@@ -49,7 +49,8 @@ impl Probe {
         }
     }
 
-    /// What is missing, each with what to do; empty when all is there. `ovs`: switches are to be Open vSwitch's.
+    /// What is missing, each with what to do; empty when all is there. `ovs`: switches are to be
+    /// Open vSwitch's.
     pub fn missing(&self, ovs: bool) -> Vec<&'static str> {
         let tun_needed = ovs && self.datapath == Datapath::Userspace;
         [
@@ -106,7 +107,8 @@ pub struct Queueing {
     pub netem: bool,
 }
 
-/// Tries traffic control on a veth pair in a namespace of its own, which is gone afterwards; a kernel loads the modules that it has for it.
+/// Tries traffic control on a veth pair in a namespace of its own, which is gone afterwards; a
+/// kernel loads the modules that it has for it.
 ///
 /// # Errors
 /// When no such namespace can be made (root is needed).

@@ -1,8 +1,9 @@
-//! A sandbox: network, mount and process namespaces whose first process holds everything. When it ends, however it ends, the
-//! kernel ends all others and takes all interfaces and mounts with it.
+//! A sandbox: network, mount and process namespaces whose first process holds everything. When it
+//! ends, however it ends, the kernel ends all others and takes all interfaces and mounts with it.
 //!
-//! Two steps, since a process cannot move itself into a new process namespace: [`outer`] starts a copy of the program in new
-//! namespaces; that copy calls [`inner`], whose child is the first process; then the copy ends.
+//! Two steps, since a process cannot move itself into a new process namespace: [`outer`] starts a
+//! copy of the program in new namespaces; that copy calls [`inner`], whose child is the first
+//! process; then the copy ends.
 
 use crate::{Error, sys};
 use nix::mount::{MsFlags, mount};
@@ -12,17 +13,19 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// Where the first process finds a private file system in memory. Every Linux has this folder (FHS 3.0 section 3.12).
+/// Where the first process finds a private file system in memory. Every Linux has this folder (FHS
+/// 3.0 section 3.12).
 pub const PRIVATE: &str = "/mnt";
 
-/// Lets `command` start in new network, mount and process namespaces; its own children are inside. For an ordinary user these belong
-/// to a new user namespace, in which that user is root.
+/// Lets `command` start in new network, mount and process namespaces; its own children are inside.
+/// For an ordinary user these belong to a new user namespace, in which that user is root.
 pub fn outer(command: &mut Command) {
     let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if geteuid().is_root() {
         return sys::in_namespaces(command, flags, Vec::new());
     }
-    // A process without privileges may map itself only, and its group only once groups are closed to it (user_namespaces(7)).
+    // A process without privileges may map itself only, and its group only once groups are closed
+    // to it (user_namespaces(7)).
     let maps = vec![
         (c"/proc/self/setgroups", "deny".to_owned()),
         (c"/proc/self/uid_map", format!("0 {} 1", geteuid())),
@@ -39,7 +42,8 @@ pub fn inner(command: &mut Command) -> Result<Child, Error> {
     command.spawn().map_err(Error::io("starting the sandbox's first process"))
 }
 
-/// What the first process does first: own /proc, own file system at [`PRIVATE`], nothing of it seen outside.
+/// What the first process does first: own /proc, own file system at [`PRIVATE`], nothing of it seen
+/// outside.
 ///
 /// # Errors
 /// When the kernel refuses a mount.
@@ -53,8 +57,9 @@ pub fn settle() -> Result<(), Error> {
         .map_err(Error::nix(format!("mounting a private file system at {PRIVATE}")))
 }
 
-/// Moves the calling process into the sandbox of the process `pid`, and into the network namespace behind its descriptor `netns`;
-/// what it starts from now on is inside. The caller must have one thread only.
+/// Moves the calling process into the sandbox of the process `pid`, and into the network namespace
+/// behind its descriptor `netns`; what it starts from now on is inside. The caller must have one
+/// thread only.
 ///
 /// # Errors
 /// When the sandbox is gone, or the caller may not enter it.

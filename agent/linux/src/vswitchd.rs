@@ -26,11 +26,14 @@ pub fn sockets(pid: u32) -> Result<Vec<OwnedFd>, Error> {
     Ok(numbers.filter_map(|fd| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()).collect())
 }
 
-/// Lets the socket by which vswitchd sends hold at least `bytes`, and returns how many sockets were changed.
+/// Lets the socket by which vswitchd sends hold at least `bytes`, and returns how many sockets were
+/// changed.
 ///
-/// In user space it sends for all ports through one packet socket, whose buffer is `net.core.wmem_default` (212,992 bytes): packets that
-/// wait in one port's queue use it up, and packets to other ports are lost without being counted anywhere. The socket is opened when it is
-/// first needed, so this is to be called again from time to time; where nothing is to be done it costs a few system calls.
+/// In user space it sends for all ports through one packet socket, whose buffer is
+/// `net.core.wmem_default` (212,992 bytes): packets that wait in one port's queue use it up, and
+/// packets to other ports are lost without being counted anywhere. The socket is opened when it is
+/// first needed, so this is to be called again from time to time; where nothing is to be done it
+/// costs a few system calls.
 ///
 /// # Errors
 /// When vswitchd is not found, or may not be looked into.

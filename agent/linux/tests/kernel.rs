@@ -1,4 +1,5 @@
-//! What was asked for is what the kernel has, by the kernel's own tools. Everything happens in namespaces that these tests make.
+//! What was asked for is what the kernel has, by the kernel's own tools. Everything happens in
+//! namespaces that these tests make.
 
 mod support;
 
@@ -69,7 +70,8 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     let receiver = right.run(|| UdpSocket::bind("10.1.0.2:9000")).expect("a namespace").expect("a socket");
     receiver.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
     let sender = left.run(|| UdpSocket::bind("10.1.0.1:0")).expect("a namespace").expect("a socket");
-    // Three times what the link carries, for a second and a half; what arrives after the first half counts.
+    // Three times what the link carries, for a second and a half; what arrives after the first half
+    // counts.
     let start = Instant::now();
     let feeder = std::thread::spawn(move || {
         let packet = [0u8; 1472];
@@ -97,7 +99,8 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     }
     feeder.join().expect("the sender");
     let rate = bytes as f64 * 8.0 / last.duration_since(first.expect("packets")).as_secs_f64();
-    // Never more; a machine that is busy with other things may send less than three times as much for a while.
+    // Never more; a machine that is busy with other things may send less than three times as much
+    // for a while.
     assert!((0.5..1.05).contains(&(rate / 8e6)), "8 Mbit/s were asked for, {:.3} arrived", rate / 1e6);
 
     let own = inside(&left, |n| tc::classes(n, 10));
@@ -197,7 +200,8 @@ fn a_tree_is_in_the_kernel_as_tc_shows_it_and_applying_it_again_writes_nothing()
     assert_eq!(u32s.len(), 1, "{filters}");
     assert_eq!((&u32s[0]["pref"], &u32s[0]["options"]["flowid"]), (&10.into(), &"1:1".into()));
 
-    // What is read back is the same; nothing more is to be done, and the kernel tells nobody of a change.
+    // What is read back is the same; nothing more is to be done, and the kernel tells nobody of a
+    // change.
     assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
     let quiet = inside(&left, |n| {
         let mut listener = tc::Listener::open()?;

@@ -1,4 +1,5 @@
-//! Bridges by a real ovsdb-server and a real ovs-vswitchd, compared with what ovs-vsctl says; each test has its own, in its own namespace.
+//! Bridges by a real ovsdb-server and a real ovs-vswitchd, compared with what ovs-vsctl says; each
+//! test has its own, in its own namespace.
 
 mod support;
 
@@ -33,7 +34,8 @@ fn can_run() -> bool {
     there
 }
 
-/// A switch host with two cables: `left` - p1, p2 - `right`. What is first is dropped first: daemons before their folder.
+/// A switch host with two cables: `left` - p1, p2 - `right`. What is first is dropped first:
+/// daemons before their folder.
 struct Host {
     ovs: Ovs,
     ns: NetNs,
@@ -156,7 +158,8 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
     assert!(!again.changed);
     assert_eq!(host.vsctl(&["get", "open_vswitch", ".", "next_cfg"]), number, "nothing was written");
 
-    // Another number, and a port less: what is spared stays, what is wanted changes, what is not goes.
+    // Another number, and a port less: what is spared stays, what is wanted changes, what is not
+    // goes.
     let other = WantedBridge { datapath_id: 0xac, ..host.wanted("edge2", &[]) };
     db.sync_bridges("me", &[wanted[0].clone(), other], &[], Adopt::WithoutGap, LIMIT)
         .expect("a second bridge");
@@ -177,7 +180,7 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
         ("p2", "")
     );
 
-    // An interface that is not there is told, and attached when it comes.
+    // An interface that is not there is reported, and attached when it comes.
     host.vsctl(&["del-br", "edge1"]);
     let late = [host.wanted("edge1", &[("late", 4)])];
     let synced = db.sync_bridges("me", &late, &[], Adopt::WithoutGap, LIMIT).expect("made");

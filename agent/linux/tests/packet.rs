@@ -30,7 +30,8 @@ fn send(from: &mut Transmitter, frames: &[Vec<u8>]) {
     from.send(&data, &places).expect("an interface that is up");
 }
 
-/// Frames of the experimental type (or of VLANs), with their tags, until there are as many as expected.
+/// Frames of the experimental type (or of VLANs), with their tags, until there are as many as
+/// expected.
 fn collect(at: &mut Receiver, count: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut batch = Batch::new(1500);
@@ -63,7 +64,8 @@ fn all_frames_come_as_they_were_sent_and_own_ones_do_not_come_back() {
     let mut sender = left.run(|| Transmitter::open(10, 0)).expect("a namespace").expect("a socket");
     let mut own = left.run(|| Receiver::open("left", 10)).expect("a namespace").expect("a socket");
     let mut receiver = right.run(|| Receiver::open("right", 11)).expect("a namespace").expect("a socket");
-    // For another address than the interface's; more than one call takes; the shortest and the longest.
+    // For another address than the interface's; more than one call takes; the shortest and the
+    // longest.
     let frames: Vec<Vec<u8>> =
         (0..150u8).map(|n| frame(if n % 2 == 0 { 14 + usize::from(n) } else { 1514 }, n)).collect();
     send(&mut sender, &frames);
@@ -121,7 +123,8 @@ fn a_checksum_that_was_left_to_the_card_is_completed() {
         batch.clear();
         found
     });
-    // The sum over pseudo header and datagram is all ones when the checksum is right (RFC 768, RFC 1071).
+    // The sum over pseudo header and datagram is all ones when the checksum is right (RFC 768, RFC
+    // 1071).
     let mut words: Vec<u8> = datagram[26..34].to_vec();
     words.extend([0, 17, 0, 15]);
     words.extend_from_slice(&datagram[34..]);

@@ -1,8 +1,9 @@
 //! What the local sockets of a lab are called, and how one is connected to.
 //!
-//! A lab's sockets are abstract (unix(7)): nothing is left of them when the lab is killed, but no permissions guard them either, and anybody
-//! may listen on a name first. So names are per user, whoever serves one checks who connects ([`crate::local_peers`]), and whoever
-//! connects ([`connect`]) checks who listens before anything is sent.
+//! A lab's sockets are abstract (unix(7)): nothing is left of them when the lab is killed, but no
+//! permissions guard them either, and anybody may listen on a name first. So names are per user,
+//! whoever serves one checks who connects ([`crate::local_peers`]), and whoever connects
+//! ([`connect`]) checks who listens before anything is sent.
 //!
 //! | owner | control socket | hypervisor service |
 //! |---|---|---|
@@ -79,13 +80,15 @@ impl Lab {
             Some((owner, name)) => (owner.parse().map_err(|_| bad())?, name),
             None => (Uid::effective().as_raw(), text),
         };
-        // The sockets' names are made of it: a slash in it could be another lab's, and so could "world".
+        // The sockets' names are made of it: a slash in it could be another lab's, and so could
+        // "world".
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_good = !name.is_empty() && name.len() <= 64 && name != "world" && name.chars().all(usable);
         if is_good { Ok(Lab { owner, name: name.to_owned() }) } else { Err(bad()) }
     }
 
-    /// The name of one of its sockets, without the `@`; `kind` is [`LAB`] or [`XEN`], `suffix` is empty or [`WORLD`].
+    /// The name of one of its sockets, without the `@`; `kind` is [`LAB`] or [`XEN`], `suffix` is
+    /// empty or [`WORLD`].
     pub fn socket(&self, kind: &str, suffix: &str) -> String {
         match self.owner {
             0 => format!("{kind}/{}{suffix}", self.name),
@@ -98,7 +101,8 @@ impl Lab {
         format!("@{}", self.socket(LAB, WORLD))
     }
 
-    /// The lab whose socket has this name (without the `@`), and the suffix behind the lab's name. `None` for other sockets.
+    /// The lab whose socket has this name (without the `@`), and the suffix behind the lab's name.
+    /// `None` for other sockets.
     pub fn of_socket(kind: &str, socket: &str) -> Option<(Lab, String)> {
         let rest = socket.strip_prefix(kind)?.strip_prefix('/')?;
         let (rest, suffix) = match rest.strip_suffix(WORLD) {
@@ -121,8 +125,8 @@ pub fn peer(stream: &impl AsFd) -> std::io::Result<(u32, u32)> {
     Ok((said.uid(), said.gid()))
 }
 
-/// Connects to an abstract socket, which has to be root's or this user's, or, for root, that of the user `owner`. Nothing is sent to
-/// another's.
+/// Connects to an abstract socket, which has to be root's or this user's, or, for root, that of the
+/// user `owner`. Nothing is sent to another's.
 ///
 /// # Errors
 /// When nobody listens, nobody takes the connection in for seconds, or another user listens.

@@ -1,4 +1,5 @@
-//! Contracts between the controller, its agents and a world's hypervisor service, as generated from `proto/`.
+//! Contracts between the controller, its agents and a world's hypervisor service, as generated from
+//! `proto/`.
 
 pub mod lab_sockets;
 pub mod local_peers;

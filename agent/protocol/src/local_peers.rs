@@ -1,13 +1,15 @@
 //! Who may speak on a local socket.
 //!
-//! A Unix socket in a folder is guarded by that folder's permissions, an abstract one by nothing at all: anybody on the machine may
-//! connect to it, or listen on its name first. So whoever serves one asks the kernel who is at the other end (`SO_PEERCRED`,
-//! unix(7)), and so does whoever connects.
+//! A Unix socket in a folder is guarded by that folder's permissions, an abstract one by nothing at
+//! all: anybody on the machine may connect to it, or listen on its name first. So whoever serves
+//! one asks the kernel who is at the other end (`SO_PEERCRED`, unix(7)), and so does whoever
+//! connects.
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 
-/// Whose requests a service takes: root's, those of the user that it runs as, and those of one group, if it was told to.
+/// Whose requests a service takes: root's, those of the user that it runs as, and those of one
+/// group, if it was told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalPeers {
     owner: u32,
@@ -30,7 +32,8 @@ pub enum NotAllowed {
         /// The group that may use it too.
         group: Option<String>,
     },
-    /// The service is another ordinary user's: what is sent to it could be read and answered by that user.
+    /// The service is another ordinary user's: what is sent to it could be read and answered by
+    /// that user.
     #[error("the service at the other end is user {server}'s, not yours or root's; nothing was sent to it")]
     Server {
         /// The service's user id.
@@ -78,8 +81,8 @@ impl LocalPeers {
     }
 }
 
-/// Checks the user that listens on a socket before anything is sent to it: root, or the user that this process runs as; root also
-/// takes a service of the user `of` that it named.
+/// Checks the user that listens on a socket before anything is sent to it: root, or the user that
+/// this process runs as; root also takes a service of the user `of` that it named.
 ///
 /// # Errors
 /// When it is another's.
@@ -89,7 +92,8 @@ pub fn check_server(server: u32, of: Option<u32>) -> Result<(), NotAllowed> {
     if server == 0 || server == own || named { Ok(()) } else { Err(NotAllowed::Server { server }) }
 }
 
-/// True when a user has a group beside the primary one that the kernel gave (`SO_PEERCRED` has no others).
+/// True when a user has a group beside the primary one that the kernel gave (`SO_PEERCRED` has no
+/// others).
 fn belongs_to(uid: u32, primary: u32, group: u32) -> bool {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     let name = user.and_then(|u| CString::new(u.name).ok());

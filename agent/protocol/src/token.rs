@@ -1,7 +1,9 @@
-//! An enrolment token: all that an agent needs to reach a controller and be taken in by it, in one line of text.
+//! An enrolment token: all that an agent needs to reach a controller and be taken in by it, in one
+//! line of text.
 //!
-//! It holds where the controller listens, a secret that is good once, and the controller's authority: so the agent knows that it talks
-//! to the controller that made the token before it says anything. Whoever has an unused token can enrol: treat it as a password.
+//! It holds where the controller listens, a secret that is good once, and the controller's
+//! authority: so the agent knows that it talks to the controller that made the token before it says
+//! anything. Whoever has an unused token can enrol: treat it as a password.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ const PREFIX: &str = "tandem1.";
 /// The longest text that is looked at.
 const LONGEST: usize = 16 << 10;
 
-/// See the module.
+/// A token by which one agent can enroll, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// Where the controller listens for agents: host and port.

@@ -1,8 +1,10 @@
-//! Records of what was found before it was touched: a JSON file each in the state folder. Ownership is what is in them, and nothing else.
+//! Records of what was found before it was touched: a JSON file each in the state folder. Ownership
+//! is what is in them, and nothing else.
 //!
-//! A record is on the disk before anything that it speaks of is touched: written beside, synced, moved over, and the folder synced. So
-//! there is always a whole one, of before or after. One that cannot be read all the same (a disk that was full, a hand that erred) stops
-//! everything: without it nobody knows what is ours.
+//! A record is on the disk before anything that it speaks of is touched: written beside, synced,
+//! moved over, and the folder synced. So there is always a whole one, of before or after. One that
+//! cannot be read all the same (a disk that was full, a hand that erred) stops everything: without
+//! it nobody knows what is ours.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +37,7 @@ pub(crate) enum RecordError {
     },
 }
 
-/// See the module.
+/// A record in the state folder that survives a crash in the middle of writing it.
 pub(super) struct Record<T> {
     file: PathBuf,
     now: Result<T, String>,
@@ -60,7 +62,8 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
         self.now.as_ref().map_err(|why| RecordError::Damaged { file: self.file.clone(), why: why.clone() })
     }
 
-    /// Writes it down; returns once it is on the disk. Nothing is written where nothing has changed.
+    /// Writes it down; returns once it is on the disk. Nothing is written where nothing has
+    /// changed.
     ///
     /// # Errors
     /// When the file is damaged or cannot be written; it is then what it was.
@@ -88,7 +91,8 @@ pub(crate) fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Which start of the machine this is: what the kernel had before is gone, and interfaces are numbered anew.
+/// Which start of the machine this is: what the kernel had before is gone, and interfaces are
+/// numbered anew.
 pub(super) fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! With a card behind a socket: restarts, a second agent, and a card that dies, hangs, forgets or is another.
+//! With a card behind a socket: restarts, a second agent, and a card that dies, hangs, forgets or
+//! is another.
 
 use crate::frame;
 use crate::host::{Agent, Host, is_root, now, wait};
@@ -63,7 +64,8 @@ fn a_killed_agent_finds_its_rows_and_writes_none() {
     // What was counted before is the former process's.
     assert!(talk.packets(12) < u64::from(after), "{after}");
 
-    // Stopped as a service it leaves the card forwarding, and its watchdog off; given back, it forwards nothing.
+    // Stopped as a service it leaves the card forwarding, and its watchdog off; given back, it
+    // forwards nothing.
     let dog = tandem_fpga_config::profile::builtin::named("openflow-switch").expect("a profile").watchdog;
     let dog = dog.expect("a watchdog");
     let enabled = |peer: &Peer| {
@@ -222,7 +224,8 @@ fn a_simulation_without_packets_is_a_card_all_the_same() {
     assert_eq!(host.view("a").about.len(), 1);
 }
 
-/// An agent on a card behind a socket that was prepared, with flows between ports 1 and 2 that live so long without use.
+/// An agent on a card behind a socket that was prepared, with flows between ports 1 and 2 that live
+/// so long without use.
 fn prepared(options: &str, idle: u16, prepare: impl FnOnce(&mut Bench)) -> (Host, Peer, Agent, Talk) {
     let host = Host::new();
     let peer = Peer::listen(&host.path("card.sock"));

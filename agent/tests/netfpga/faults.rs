@@ -1,8 +1,8 @@
-//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it is
-//! noticed, reset and written anew.
+//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it
+//! is noticed, reset and written anew.
 //!
-//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only that it
-//! comes to an end is asserted.
+//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only
+//! that it comes to an end is asserted.
 
 use crate::host::{Agent, Host, LIMIT, is_root, wait};
 use crate::talk::{Talk, across, flow};
@@ -165,7 +165,8 @@ impl Stream {
     }
 }
 
-/// A host, its card with faults, its agent, rows both ways between ports 1 and 2, and some exact entries.
+/// A host, its card with faults, its agent, rows both ways between ports 1 and 2, and some exact
+/// entries.
 fn up(options: &str, flows: impl IntoIterator<Item = FlowMod>) -> (Host, Card, Agent, Talk) {
     let host = Host::new();
     let card = Card::start(&host.path("card.sock"));
@@ -241,8 +242,8 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     }
     let (host, _card, _agent, mut talk) = up("", many());
     let stream = Stream::start(&host, 1, 2);
-    // The most used rule comes into a row; nothing that moves later is to be taken for something that was
-    // lost.
+    // The most used rule comes into a row; nothing that moves later is to be taken for something
+    // that was lost.
     wait("its rule in a row", || host.places("a")[&12].starts_with("hardware row ").then_some(()));
     entries(&host);
     let there = |host: &Host| {
@@ -289,7 +290,7 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     let most = sent + 1000;
     assert!(row.0 <= most && row.1 <= most, "{row:?}, {sent} sent");
     host.reach(1, 2);
-    // What the controller is told.
+    // What the controller gets.
     let told: serde_json::Value =
         serde_json::from_str(&host.say("a", &["--json", "counters"]).1).expect("JSON");
     let card = &told[0]["card"];

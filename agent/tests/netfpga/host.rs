@@ -1,4 +1,5 @@
-//! A switch host: ports 1 and 2 are ports 0 and 1 of a card, ports 3 and 4 plain NICs; a namespace at the other end of each.
+//! A switch host: ports 1 and 2 are ports 0 and 1 of a card, ports 3 and 4 plain NICs; a namespace
+//! at the other end of each.
 
 use crate::talk::Talk;
 use std::net::Ipv4Addr;
@@ -6,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tandem_agent::soft::View;
+use tandem_agent::datapath::soft::SwitchDump;
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
@@ -54,7 +55,7 @@ impl Agent {
     }
 }
 
-/// See the module.
+/// The switch host of a test.
 pub(crate) struct Host {
     ns: NetNs,
     ends: Vec<NetNs>,
@@ -180,10 +181,10 @@ impl Host {
     }
 
     /// What the switch shows of itself, once it runs.
-    pub(crate) fn view(&self, name: &str) -> View {
+    pub(crate) fn view(&self, name: &str) -> SwitchDump {
         wait("the switch's view", || {
             let (good, text) = self.say(name, &["--json", "flows"]);
-            let views: Vec<(String, View)> = serde_json::from_str(&text).ok().filter(|_| good)?;
+            let views: Vec<(String, SwitchDump)> = serde_json::from_str(&text).ok().filter(|_| good)?;
             views.into_iter().next().map(|(_, view)| view)
         })
     }
@@ -204,7 +205,8 @@ impl Host {
         Talk::over(wait("the switch's socket", || UnixStream::connect(&socket).ok()))
     }
 
-    /// Pings from the end of a port to that of another, quickly one after the other: how many were answered.
+    /// Pings from the end of a port to that of another, quickly one after the other: how many were
+    /// answered.
     pub(crate) fn ping(&self, from: u32, to: u32, count: u32) -> u32 {
         let mut command = Command::new("ping");
         command.args(["-c", &count.to_string(), "-i", "0.2", "-W", "1", &format!("10.1.0.{to}")]);
@@ -252,5 +254,5 @@ impl Host {
 
 /// Now, for a model.
 pub(crate) fn now() -> Time {
-    tandem_fpga_card::modelled::now()
+    tandem_fpga_card::memory_card::now()
 }

@@ -17,7 +17,8 @@ fn rows_forward_and_their_counters_are_the_flows() {
     assert_eq!(host.ping(1, 2, 1), 0, "without flows nothing is forwarded");
     let before = talk.port(1).rx_packets;
     talk.install([across(1, 2), across(2, 1), flow(50, 50, vec![Field::EthType(0x88cc)], CONTROLLER)]);
-    // The rows are there when the barrier is answered: no packet is lost, and none has been counted before.
+    // The rows are there when the barrier is answered: no packet is lost, and none has been counted
+    // before.
     assert_eq!(host.ping(1, 2, 5), 5);
     wait("flow and port count the same", || {
         let (flow, port) = (talk.packets(12), talk.port(1).rx_packets);
@@ -104,7 +105,8 @@ fn links_that_flap_are_told_and_used_again() {
     let mut talk = host.talk("a");
     talk.install([across(1, 2), across(2, 1)]);
     host.reach(1, 2);
-    // OFPT_PORT_STATUS (OF 1.3.5 section 7.4.3): the reason at 8, the port from 16 on: its number, its state at 36.
+    // OFPT_PORT_STATUS (OF 1.3.5 section 7.4.3): the reason at 8, the port from 16 on: its number,
+    // its state at 36.
     let seen = |m: &[u8]| (m[8], m[19], m[16 + 39] & 1);
     let mut last = Vec::new();
     for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! A card behind a co-simulation socket that does what a test wants: it counts what is written, dies, hangs, forgets, has no packets.
+//! A card behind a co-simulation socket that does what a test wants: it counts what is written,
+//! dies, hangs, forgets, has no packets.
 
 use crate::host::now;
 use std::io::{BufRead, BufReader, Write};
@@ -7,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tandem_fpga_card::cosim::protocol::{Answer, Request};
-use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_config::codec::entry::Row;
 use tandem_fpga_config::profile::{FlowMap, builtin};
 use tandem_fpga_config::registers::Registers;
@@ -15,7 +16,7 @@ use tandem_model::Time;
 
 /// What is behind the socket.
 pub(crate) struct Bench {
-    pub card: ModelCard,
+    pub card: MemoryCard,
     pub map: FlowMap,
     /// Rows committed, words written into the exact table.
     pub commits: usize,
@@ -30,7 +31,7 @@ pub(crate) struct Bench {
     open: bool,
 }
 
-/// See the module.
+/// The card behind the socket, and what a test makes it do.
 pub(crate) struct Peer {
     path: PathBuf,
     bench: Arc<Mutex<Bench>>,
@@ -41,7 +42,7 @@ impl Peer {
         let profile = builtin::named("openflow-switch").expect("a profile");
         let map = profile.flow_table.expect("a flow table");
         let bench = Bench {
-            card: ModelCard::new(profile),
+            card: MemoryCard::new(profile),
             map,
             commits: 0,
             exact: 0,
@@ -91,7 +92,7 @@ impl Peer {
     /// It comes back as a card that was reset.
     pub(crate) fn come_back(&self) {
         let mut bench = self.bench();
-        bench.card = ModelCard::new(builtin::named("openflow-switch").expect("a profile"));
+        bench.card = MemoryCard::new(builtin::named("openflow-switch").expect("a profile"));
         (bench.open, bench.hangs, bench.commits, bench.exact) = (true, false, 0, 0);
         drop(bench);
         self.serve();

@@ -15,7 +15,7 @@ use tandem_openflow::{framing, header};
 pub(crate) const CONTROLLER: u32 = 0xffff_fffd;
 const ANY: u32 = u32::MAX;
 
-/// See the module.
+/// An OpenFlow session of a test with a switch.
 pub(crate) struct Talk {
     stream: UnixStream,
     input: Vec<u8>,
@@ -159,7 +159,8 @@ impl Talk {
         }
     }
 
-    /// Waits until a flow's packets are those that its only port has received, by the card's MAC; how many.
+    /// Waits until a flow's packets are those that its only port has received, by the card's MAC;
+    /// how many.
     pub(crate) fn agree(&mut self, cookie: u64, port: u32, least: u64) -> u64 {
         wait("flow and port count the same", || {
             let (flow, port) = (self.packets(cookie), self.port(port).rx_packets);

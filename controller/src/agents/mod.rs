@@ -32,8 +32,8 @@ use tandem_agent_protocol::agent::enrolment_server::{Enrolment, EnrolmentServer}
 use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_api::agents::{AgentPortView, AgentView, CardView};
 use tandem_model::{
-    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortNo, PortSample, QueueSelection, Site,
-    SwitchId,
+    AgentSample, BitRate, ClassSample, Dpid, Event, LinkId, NodeId, PortCounters, PortNo, PortSample,
+    QueueSelection, Site, SwitchId, counted,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -792,6 +792,24 @@ fn card_view(switch: &str, card: &wire::CardReport) -> CardView {
     }
 }
 
+fn counters(p: &wire::PortReport) -> PortCounters {
+    PortCounters {
+        rx_packets: counted(p.rx_packets),
+        tx_packets: counted(p.tx_packets),
+        rx_bytes: counted(p.rx_bytes),
+        tx_bytes: counted(p.tx_bytes),
+        rx_dropped: counted(p.rx_dropped),
+        tx_dropped: counted(p.tx_dropped),
+        rx_errors: counted(p.rx_errors),
+        tx_errors: counted(p.tx_errors),
+        rx_frame_errors: p.rx_frame_errors,
+        rx_overrun_errors: p.rx_overrun_errors,
+        rx_crc_errors: p.rx_crc_errors,
+        collisions: p.collisions,
+        duration_ns: None,
+    }
+}
+
 fn sample(p: wire::PortReport) -> AgentSample {
     let class = |c: &wire::ClassReport| ClassSample {
         bytes: c.bytes,
@@ -800,17 +818,7 @@ fn sample(p: wire::PortReport) -> AgentSample {
         queued: c.queued,
     };
     AgentSample {
-        interface: PortSample {
-            port: PortNo(p.number),
-            rx_packets: p.rx_packets,
-            tx_packets: p.tx_packets,
-            rx_bytes: p.rx_bytes,
-            tx_bytes: p.tx_bytes,
-            rx_dropped: p.rx_dropped,
-            tx_dropped: p.tx_dropped,
-            rx_errors: p.rx_errors,
-            tx_errors: p.tx_errors,
-        },
+        interface: PortSample { port: PortNo(p.number), counters: counters(&p) },
         speed: (p.speed_bit_per_s > 0).then_some(BitRate(p.speed_bit_per_s)),
         half_duplex: p.half_duplex,
         classes: p.classes.iter().map(class).collect(),

@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                         bail!("{why}");
                     }
                     for effect in batch.drain(..) {
-                        self.driver.carry_out(effect, now(), &mut self.out);
+                        self.driver.execute(effect, now(), &mut self.out);
                     }
                 }
                 () = inbox.overflow.cancelled() => {
@@ -261,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         loop {
             let message = match framing::next(&self.incoming) {
                 Ok(Some((message, _))) => message,
-                Ok(None) => return Ok(self.driver.on_beginning(&self.incoming, &mut self.out)?),
+                Ok(None) => return Ok(self.driver.on_partial(&self.incoming, &mut self.out)?),
                 Err(error) => {
                     self.driver.on_unframed(&self.incoming, &mut self.out);
                     return Err(error.into());

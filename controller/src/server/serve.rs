@@ -184,6 +184,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     );
 
     let running = tokio::spawn(hub.run());
+    tasks.spawn(crate::service_manager::attend(sender.clone()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => tracing::info!("stopping; switches keep forwarding"),

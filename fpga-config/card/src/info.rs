@@ -1,4 +1,5 @@
-//! What a card is: board, bus FPGA, the loaded bitfile, which profile it answers to, the links, and what can be done with it in this way.
+//! What a card is: board, bus FPGA, the loaded bitfile, which profile it answers to, the links, and
+//! what can be done with it in this way.
 
 use crate::Card;
 use crate::target::Target;
@@ -18,7 +19,8 @@ pub struct Info {
     pub board_id: u32,
     /// The bus FPGA.
     pub cpci: Cpci,
-    /// What the loaded bitfile says about itself; `None` when it has no device id block or nothing is loaded.
+    /// What the loaded bitfile says about itself; `None` when it has no device id block or nothing
+    /// is loaded.
     pub device_id: Option<DeviceId>,
     /// The profiles that fit. One is an answer; several are told apart by `--profile`.
     pub profiles: Vec<String>,
@@ -59,7 +61,7 @@ pub struct Mode {
     pub way: &'static str,
     /// Packets reach the CPU, so that software can be the slow path.
     pub cpu_ports: bool,
-    /// In words.
+    /// The reason, as text.
     pub about: &'static str,
 }
 
@@ -96,7 +98,7 @@ impl Mode {
     }
 }
 
-/// What a bitfile of this profile can do, in words.
+/// What a bitfile of this profile can do, as text.
 pub fn abilities(profile: &Profile) -> Vec<String> {
     let mut can = Vec::new();
     if let Some(map) = profile.flow_table {
@@ -133,7 +135,8 @@ pub fn abilities(profile: &Profile) -> Vec<String> {
     can
 }
 
-/// Whether a port has a link; `None` when its PHY does not answer. The PHY is asked again while it is busy.
+/// Whether a port has a link; `None` when its PHY does not answer. The PHY is asked again while it
+/// is busy.
 ///
 /// # Errors
 /// When the card cannot be asked.
@@ -162,12 +165,13 @@ pub fn phy(card: &mut dyn Card, address: u32) -> Result<Option<u16>, AccessError
     Ok(None)
 }
 
-/// Looks at a card. With `probing` the map is probed, which writes a staging register and puts it back: only for whoever has the lock.
-/// Without, the profiles are those that the device id block names.
+/// Looks at a card. With `probing` the map is probed, which writes a staging register and puts it
+/// back: only for whoever has the lock. Without, the profiles are those that the device id block
+/// names.
 ///
 /// # Errors
 /// When the card cannot be asked.
-pub fn look(
+pub fn inspect(
     card: &mut dyn Card,
     target: &Target,
     profiles: &[Profile],

@@ -1,4 +1,5 @@
-//! Frames that a card's driver hands out by its interfaces: those of CPU port n come by the n-th of the card's four.
+//! Frames that a card's driver hands out by its interfaces: those of CPU port n come by the n-th of
+//! the card's four.
 
 use crate::sys;
 use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
@@ -21,8 +22,8 @@ pub struct Listener {
     buffer: Vec<u8>,
 }
 
-/// The interface of CPU port `port` of the card that `device` (such as nf2c0 or nf2c6) is one of; `None` for a device
-/// of another name.
+/// The interface of CPU port `port` of the card that `device` (such as nf2c0 or nf2c6) is one of;
+/// `None` for a device of another name.
 pub fn of_port(device: &str, port: u8) -> Option<String> {
     let number: u32 = device.strip_prefix("nf2c")?.parse().ok()?;
     let first = number / 4 * 4;

@@ -1,6 +1,8 @@
-//! A card through its driver: nf2.ko on the 1G (an interface such as nf2c0), those of the later boards by the numbers in their board file.
+//! A card through its driver: nf2.ko on the 1G (an interface such as nf2c0), those of the later
+//! boards by the numbers in their board file.
 //!
-//! A read of the driver never fails: it answers an address outside the card with a stale value. So the address is checked first.
+//! A read of the driver never fails: it answers an address outside the card with a stale value. So
+//! the address is checked first.
 
 use crate::Card;
 use crate::sys;

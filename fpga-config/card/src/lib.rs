@@ -1,19 +1,23 @@
 //! Access to NetFPGA cards: one trait, four ways.
 //!
-//! - [`ioctl`]: through the nf2 driver (or those of the later boards), on kernels that it runs on. [`mmap`]: the PCI device's `resource0`,
-//!   on any kernel, without packets. [`cosim`]: a Unix socket with a line per access, behind which a Verilog simulation, or the model, is.
+//! - [`ioctl`]: through the nf2 driver (or those of the later boards), on kernels that it runs on.
+//!   [`mmap`]: the PCI device's `resource0`, on any kernel, without packets. [`cosim`]: a Unix
+//!   socket with a line per access, behind which a Verilog simulation, or the model, is.
 //!   [`modelled`]: the card in memory, in this process.
-//! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer per card.
-//! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands out. [`mod@pcap`]: files of frames.
-//! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless checks. [`info`]: what a card is.
+//! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer
+//!   per card.
+//! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands
+//!   out. [`mod@pcap`]: files of frames.
+//! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless
+//!   checks. [`info`]: what a card is.
 
 pub mod cosim;
 pub mod info;
 pub mod interface;
 pub mod ioctl;
 pub mod lock;
+pub mod memory_card;
 pub mod mmap;
-pub mod modelled;
 pub mod pcap;
 pub mod pci;
 pub mod program;
@@ -33,7 +37,8 @@ pub trait Card: Registers {
         std::thread::sleep(time);
     }
 
-    /// Puts a frame into a queue (2n: as if it came in at port n, 2n+1: from CPU port n); gives what left the card.
+    /// Puts a frame into a queue (2n: as if it came in at port n, 2n+1: from CPU port n); gives
+    /// what left the card.
     ///
     /// # Errors
     /// When this way to a card has no packets, or the card cannot be asked.
@@ -42,8 +47,8 @@ pub trait Card: Registers {
         Err(InjectError::None)
     }
 
-    /// The same for frames that follow each other as closely as the card takes them: [`Card::inject`] lets
-    /// everything come to rest first.
+    /// The same for frames that follow each other as closely as the card takes them:
+    /// [`Card::inject`] lets everything come to rest first.
     ///
     /// # Errors
     /// As [`Card::inject`]; or when the other side knows no bursts.

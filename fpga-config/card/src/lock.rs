@@ -1,6 +1,8 @@
-//! One writer per card: a row is built in staging registers that a second writer, or a reader of rows, overwrites.
+//! One writer per card: a row is built in staging registers that a second writer, or a reader of
+//! rows, overwrites.
 //!
-//! The lock is a file that is locked (flock) as long as the value lives, and goes with it; if its holder is killed, the kernel unlocks it.
+//! The lock is a file that is locked (flock) as long as the value lives, and goes with it; if its
+//! holder is killed, the kernel unlocks it.
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
@@ -66,7 +68,8 @@ impl Lock {
                 }
                 Err((_, error)) => return Err(failed(error.into())),
             };
-            // Its former holder may have removed the file between opening and locking it: then it locks nothing that others see.
+            // Its former holder may have removed the file between opening and locking it: then it
+            // locks nothing that others see.
             let same = std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
             if same != file.metadata().ok().map(|m| (m.dev(), m.ino())) {
                 continue;

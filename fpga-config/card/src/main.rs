@@ -1,4 +1,5 @@
-//! `tandem-fpga`: looks into a NetFPGA card, loads it, tests it, and turns flows into register writes and back.
+//! `tandem-fpga`: looks into a NetFPGA card, loads it, tests it, and turns flows into register
+//! writes and back.
 
 mod cli;
 

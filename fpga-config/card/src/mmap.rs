@@ -1,4 +1,5 @@
-//! A card through its PCI device's `resource0`, on any kernel and without the driver. There are registers only: no packets to and from the CPU.
+//! A card through its PCI device's `resource0`, on any kernel and without the driver. There are
+//! registers only: no packets to and from the CPU.
 
 use crate::Card;
 use crate::sys::Bar;
@@ -14,7 +15,8 @@ pub struct MmapCard {
 }
 
 impl MmapCard {
-    /// Maps the card in this folder of `/sys/bus/pci/devices`. A device that no driver uses is enabled first: until then it answers nothing.
+    /// Maps the card in this folder of `/sys/bus/pci/devices`. A device that no driver uses is
+    /// enabled first: until then it answers nothing.
     ///
     /// # Errors
     /// When it is not there, may not be opened (root may), or its BAR is smaller than a card's.

@@ -1,8 +1,8 @@
-//! Files of frames: pcap as everybody's tools write it, with microseconds or nanoseconds, of either byte
-//! order.
+//! Files of frames: pcap as everybody's tools write it, with microseconds or nanoseconds, of either
+//! byte order.
 //!
-//! A file is not trusted: it has [`BYTES`] and [`FRAMES`] at most, each frame is whole and of Ethernet,
-//! and the first thing that is wrong is said with the frame's number.
+//! A file is not trusted: it has [`BYTES`] and [`FRAMES`] at most, each frame is whole and of
+//! Ethernet, and the first thing that is wrong is said with the frame's number.
 
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};

@@ -1,4 +1,5 @@
-//! A bitfile into a card's user FPGA. All that can be checked is checked before the card is touched; afterwards the card must say what it is.
+//! A bitfile into a card's user FPGA. All that can be checked is checked before the card is
+//! touched; afterwards the card must say what it is.
 //!
 //! 1. The file is for this part and whole; the bus FPGA is the one that this is known for.
 //! 2. The user FPGA is reset: FIFO empty, not DONE; INIT clears within three times 10 ms.
@@ -30,7 +31,8 @@ const USER_RESET: u32 = 1 << 8;
 /// Words that the FIFO holds.
 const FIFO: usize = 8;
 
-/// How often the status is read before a full FIFO counts as stuck: each read takes the bus longer than the FIFO takes for a word.
+/// How often the status is read before a full FIFO counts as stuck: each read takes the bus longer
+/// than the FIFO takes for a word.
 const POLLS: u32 = 1_000;
 
 /// Why a bitfile was not loaded.
@@ -119,8 +121,8 @@ fn why(error: u32) -> &'static str {
     }
 }
 
-/// Loads a bitfile; gives what it says it is. `wanted` is the directory that it has to name, where that matters. `progress` is called with
-/// bytes done, every 64 KB or so.
+/// Loads a bitfile; gives what it says it is. `wanted` is the directory that it has to name, where
+/// that matters. `progress` is called with bytes done, every 64 KB or so.
 ///
 /// # Errors
 /// When anything is not as it must be; the error says whether the card was touched.

@@ -1,5 +1,5 @@
-//! A replay on an opened card: what is left of an earlier one is stopped, frames are loaded and started,
-//! and the port is given back at the end.
+//! A replay on an opened card: what is left of an earlier one is stopped, frames are loaded and
+//! started, and the port is given back at the end.
 
 use crate::Card;
 use std::time::Duration;
@@ -12,8 +12,8 @@ const LEAVE: Duration = Duration::from_millis(10);
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Stops a port's replay, whoever began it, and gives the port back. Nothing for a port that is stopped,
-/// but what a program that was killed may have left behind.
+/// Stops a port's replay, whoever began it, and gives the port back. Nothing for a port that is
+/// stopped, but what a program that was killed may have left behind.
 ///
 /// # Errors
 /// When the card cannot be asked.

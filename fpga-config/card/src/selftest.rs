@@ -1,5 +1,6 @@
-//! Harmless register checks of a card, a verdict each. Registers that are written are scratch, staging or unused; all are put back. No row, no
-//! entry and no counter changes, and packets go on. Only for whoever has the lock.
+//! Harmless register checks of a card, a verdict each. Registers that are written are scratch,
+//! staging or unused; all are put back. No row, no entry and no counter changes, and packets go on.
+//! Only for whoever has the lock.
 
 use crate::Card;
 use crate::info;
@@ -226,8 +227,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A row that is loaded into the staging registers has 24 bits of the last words of key and mask; the
-    /// registers hold 32. Which row it was can be read back. What was being built is put back.
+    /// A row that is loaded into the staging registers has 24 bits of the last words of key and
+    /// mask; the registers hold 32. Which row it was can be read back. What was being built is put
+    /// back.
     fn row_width(&mut self, map: &FlowMap) -> Result<(), AccessError> {
         let name = "a row has 24 bits of the last words";
         let staging: Vec<u32> = (0..ACTION_WORDS)

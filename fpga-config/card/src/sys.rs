@@ -40,8 +40,9 @@ pub(crate) fn interface_ioctl(
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     };
     to.copy_from_slice(name.as_bytes());
-    // SAFETY: the request and the register it points to live until the call returns, and are as long as any driver of these numbers takes
-    // them to be (8 bytes behind the pointer); a driver that is not one of them refuses numbers of the private range, or takes less.
+    // SAFETY: the request and the register it points to live until the call returns, and are as
+    // long as any driver of these numbers takes them to be (8 bytes behind the pointer); a driver
+    // that is not one of them refuses numbers of the private range, or takes less.
     let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), Request::from(request), &raw mut ifreq) };
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(register.value) }
 }
@@ -75,8 +76,8 @@ unsafe impl Send for Bar {}
 impl Bar {
     /// Maps the first `bytes` bytes of a file (a PCI device's `resource0`), shared.
     pub(crate) fn map(file: impl AsFd, bytes: usize) -> io::Result<Bar> {
-        // SAFETY: a new mapping, where the kernel likes; nobody else has it. That others change what is behind it is what registers do,
-        // and all accesses are volatile.
+        // SAFETY: a new mapping, where the kernel likes; nobody else has it. That others change
+        // what is behind it is what registers do, and all accesses are volatile.
         let start = unsafe {
             mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
         }?;
@@ -93,7 +94,8 @@ impl Bar {
 
     /// One 32-bit read; `None` outside.
     pub(crate) fn read(&self, offset: u32) -> Option<u32> {
-        // SAFETY: `word` gives aligned places inside the mapping, which is readable and lives as long as `self`.
+        // SAFETY: `word` gives aligned places inside the mapping, which is readable and lives as
+        // long as `self`.
         self.word(offset).map(|at| u32::from_le(unsafe { at.read_volatile() }))
     }
 

@@ -1,11 +1,12 @@
-//! How a card is named (`ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:/run/card.sock`, `model`), opened, and locked.
+//! How a card is named (`ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:/run/card.sock`, `model`),
+//! opened, and locked.
 
 use crate::Card;
 use crate::cosim::CosimCard;
 use crate::ioctl::IoctlCard;
 use crate::lock::{Lock, LockError};
+use crate::memory_card::MemoryCard;
 use crate::mmap::MmapCard;
-use crate::modelled::ModelCard;
 use crate::pci::DEVICES;
 use std::fmt;
 use std::io;
@@ -103,8 +104,8 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Opens it. `profile` says how its driver is asked, and what a modelled card has loaded; `within` is how long a co-simulation may take
-    /// for one answer.
+    /// Opens it. `profile` says how its driver is asked, and what a modelled card has loaded;
+    /// `within` is how long a co-simulation may take for one answer.
     ///
     /// # Errors
     /// When it is not there, may not be used, or answers nothing.
@@ -116,9 +117,10 @@ impl Target {
                 Box::new(MmapCard::open(&Path::new(DEVICES).join(address)).map_err(failed)?)
             }
             Target::Cosim(path) => Box::new(CosimCard::connect(path, within).map_err(failed)?),
-            Target::Model => Box::new(ModelCard::new(profile.clone())),
+            Target::Model => Box::new(MemoryCard::new(profile.clone())),
         };
-        // A bus without a card reads as all ones; nothing else of a card is known to be neither 0 nor that.
+        // A bus without a card reads as all ones; nothing else of a card is known to be neither 0
+        // nor that.
         if profile.board.bus_fpga.is_some() {
             let id = card.read32(0).map_err(|source| OpenError::Access { target: self.clone(), source })?;
             if matches!(id, 0 | u32::MAX | tandem_fpga_config::registers::UNMAPPED) {
@@ -128,7 +130,8 @@ impl Target {
         Ok(card)
     }
 
-    /// The card's lock. The same card has the same lock by whichever way it is reached: that of its PCI device.
+    /// The card's lock. The same card has the same lock by whichever way it is reached: that of its
+    /// PCI device.
     pub fn lock_path(&self) -> Option<PathBuf> {
         let by_pci = |address: &str| PathBuf::from(format!("/run/lock/tandem-fpga-{address}.lock"));
         match self {
@@ -137,7 +140,8 @@ impl Target {
                 let pci =
                     std::fs::canonicalize(Path::new("/sys/class/net").join(&device).join("device")).ok();
                 let pci = pci.and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
-                // A driver that does not say which device an interface is of still has four in a row per card.
+                // A driver that does not say which device an interface is of still has four in a
+                // row per card.
                 let card = device.strip_prefix("nf2c").and_then(|n| n.parse::<u32>().ok());
                 let first = card.map(|n| format!("nf2c{}", n / 4 * 4));
                 Some(by_pci(&pci.or(first).unwrap_or(device)))
@@ -152,7 +156,8 @@ impl Target {
         }
     }
 
-    /// The right to write to the card, as long as the value lives; `None` for a card that nobody else can reach.
+    /// The right to write to the card, as long as the value lives; `None` for a card that nobody
+    /// else can reach.
     ///
     /// # Errors
     /// When somebody else has it, or the lock's file cannot be made.

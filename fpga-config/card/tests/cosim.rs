@@ -1,4 +1,5 @@
-//! The co-simulation protocol between a real client and a real server, and with peers that hang, die or talk nonsense.
+//! The co-simulation protocol between a real client and a real server, and with peers that hang,
+//! die or talk nonsense.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,7 +9,7 @@ use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::protocol::{Answer, Request};
 use tandem_fpga_card::cosim::{BURST, CLIENTS, CosimCard, LINE, Server};
 use tandem_fpga_card::lock::{Lock, LockError};
-use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_card::target::{OpenError, Target};
 use tandem_fpga_config::profile::{Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers, UNMAPPED};
@@ -29,7 +30,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 /// A served model. The thread ends with the test's process.
 fn serve(socket: &Path) {
     let server = Server::bind(socket).expect("bound");
-    std::thread::spawn(move || server.run(ModelCard::new(profile())));
+    std::thread::spawn(move || server.run(MemoryCard::new(profile())));
 }
 
 /// A peer that does what it is told with its first connection.
@@ -74,8 +75,8 @@ fn all_to_queue_2(card: &mut CosimCard) {
     card.write32(0x200_106c, 0).expect("committed");
 }
 
-/// What a client puts in at once goes in at once, and stops a card that has its faults for every other client
-/// too, until it is reset.
+/// What a client puts in at once goes in at once, and stops a card that has its faults for every
+/// other client too, until it is reset.
 #[test]
 fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
     let mut tagged = [0x0b; 128];
@@ -86,7 +87,7 @@ fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
     for faults in [false, true] {
         let (_folder, socket) = folder();
         let server = Server::bind(&socket).expect("bound");
-        let model = ModelCard::new(profile());
+        let model = MemoryCard::new(profile());
         let model = if faults { model.with_faults() } else { model };
         std::thread::spawn(move || server.run(model));
         let mut card = CosimCard::connect(&socket, LONG).expect("connected");

@@ -1,4 +1,5 @@
-//! Frames that come by an interface, in a network namespace with a pair of virtual cables in the place of a driver's.
+//! Frames that come by an interface, in a network namespace with a pair of virtual cables in the
+//! place of a driver's.
 
 use nix::sched::{CloneFlags, unshare};
 use std::net::UdpSocket;
@@ -20,7 +21,8 @@ fn a_cards_interfaces_are_four_in_a_row() {
     }
 }
 
-/// What can be done here: as root, with `ip`. Where nothing may be skipped, that it cannot is a failure.
+/// What can be done here: as root, with `ip`. Where nothing may be skipped, that it cannot is a
+/// failure.
 fn is_possible() -> bool {
     let ip = Command::new("ip").arg("-V").output().is_ok_and(|o| o.status.success());
     if ip && nix::unistd::geteuid().is_root() {
@@ -64,7 +66,8 @@ fn what_comes_by_an_interface_is_handed_out_and_an_interface_that_is_gone_is_an_
         while seen.len() < marks.len() {
             assert!(began.elapsed() < LIMIT, "{} of {}", seen.len(), marks.len());
             let frames = listener.frames().expect("asked");
-            // The kernel sends frames of its own, too. Whole frames: Ethernet, IPv4 and UDP ahead of the mark.
+            // The kernel sends frames of its own, too. Whole frames: Ethernet, IPv4 and UDP ahead
+            // of the mark.
             seen.extend(frames.into_iter().filter(|f| f.len() == 14 + 20 + 8 + 100 && f[23] == 17));
         }
         assert!(seen.iter().all(|f| f[..6] == [2, 0, 0, 0, 0, 2]), "as they are on the wire");

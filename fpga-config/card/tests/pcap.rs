@@ -1,13 +1,13 @@
-//! Files of frames: what others write is read, what is written is read back, and nothing in a file stops
-//! the reader.
+//! Files of frames: what others write is read, what is written is read back, and nothing in a file
+//! stops the reader.
 
 use proptest::prelude::*;
 use std::time::Duration;
 use tandem_fpga_card::pcap::{FRAMES, FileError, Writer, read};
 use tandem_fpga_config::generator::Timed;
 
-/// A file as the format's description has it: magic, version 2.4, snap length 65535, link type, then a
-/// record each.
+/// A file as the format's description has it: magic, version 2.4, snap length 65535, link type,
+/// then a record each.
 fn file(magic: u32, link: u32, records: &[(u32, u32, u32, &[u8])], big: bool) -> Vec<u8> {
     let word = |value: u32| if big { value.to_be_bytes() } else { value.to_le_bytes() };
     let half = |value: u16| if big { value.to_be_bytes() } else { value.to_le_bytes() };
@@ -90,8 +90,8 @@ proptest! {
         prop_assert_eq!(read(&writer.into_inner()[..]).expect("read"), frames);
     }
 
-    /// Any bytes behind a right header, or a right file with any byte changed: frames or an error, never
-    /// more.
+    /// Any bytes behind a right header, or a right file with any byte changed: frames or an error,
+    /// never more.
     #[test]
     fn no_file_stops_the_reader(
         rest in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..100, to: u8, nanoseconds: bool, big: bool,

@@ -1,4 +1,5 @@
-//! Loading a bitfile into the card in memory, in virtual time, and everything that can go wrong on the way.
+//! Loading a bitfile into the card in memory, in virtual time, and everything that can go wrong on
+//! the way.
 
 use std::time::Duration;
 use tandem_fpga_card::Card;
@@ -149,7 +150,8 @@ fn a_card_that_does_not_take_its_reset_is_said() {
 
 #[test]
 fn an_overflow_and_a_lost_word_are_found() {
-    // Status is answered as if the FIFO were empty, without the card being asked: it overflows, and INIT is never seen.
+    // Status is answered as if the FIFO were empty, without the card being asked: it overflows, and
+    // INIT is never seen.
     let error = load(&mut Bench::new(Fault::Deaf), &file(), None).expect_err("overflow");
     assert!(matches!(error, ProgramError::NotDone { .. }), "{error}");
     // The second word, which synchronises, gets lost.

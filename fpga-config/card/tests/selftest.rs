@@ -1,5 +1,6 @@
-//! The selftest passes on a card that answers as the Verilog does, with every check that its bitfile has; and
-//! fails, by the right check, on one that does not. Nothing is different afterwards.
+//! The selftest passes on a card that answers as the Verilog does, with every check that its
+//! bitfile has; and fails, by the right check, on one that does not. Nothing is different
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +17,8 @@ struct Bench {
     now: Time,
     /// Changes what is read at an address.
     wrong: fn(&FlowMap, u32, u32) -> u32,
-    /// The last words of key and mask as a row was loaded into them, where the fault is that they then hold
-    /// 32 bits.
+    /// The last words of key and mask as a row was loaded into them, where the fault is that they
+    /// then hold 32 bits.
     wide: bool,
     loaded: BTreeMap<u32, u32>,
 }

@@ -1,5 +1,5 @@
-//! `tandem-fpga replay` and `capture` against a served model of the packet generator, in processes of
-//! their own.
+//! `tandem-fpga replay` and `capture` against a served model of the packet generator, in processes
+//! of their own.
 
 mod served;
 

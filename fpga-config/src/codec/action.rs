@@ -1,5 +1,5 @@
-//! What the card does to a packet: 320 bits in 10 words. It changes the packet first (`rewrite.rs`), then
-//! sends it to every queue of the bitmap.
+//! What the card does to a packet: 320 bits in 10 words. It changes the packet first
+//! (`rewrite.rs`), then sends it to every queue of the bitmap.
 
 use super::key::Field;
 

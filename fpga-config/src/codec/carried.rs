@@ -1,10 +1,10 @@
-//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off and sent
-//! ahead.
+//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off
+//! and sent ahead.
 //!
-//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the end, so that
-//! there are as many words as before. Where the frame then ends a word earlier, the last word is left over:
-//! it goes on behind the frame's end. What lies in the last word behind the end of a frame without a tag is
-//! zero.
+//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the
+//! end, so that there are as many words as before. Where the frame then ends a word earlier, the
+//! last word is left over: it goes on behind the frame's end. What lies in the last word behind the
+//! end of a frame without a tag is zero.
 
 /// The type of a tag that the card knows.
 pub(crate) const TAG: u16 = 0x8100;

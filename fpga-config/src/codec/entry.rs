@@ -1,7 +1,9 @@
-//! Wildcard rows and exact entries in a card's registers: written, deleted, read back, and their counters.
+//! Wildcard rows and exact entries in a card's registers: written, deleted, read back, and their
+//! counters.
 //!
-//! A row is built in staging registers and committed by writing its number; reading a row uses the same registers, so there is one user at a
-//! time. An exact entry has no such commit: its valid bit is cleared first and set last.
+//! A row is built in staging registers and committed by writing its number; reading a row uses the
+//! same registers, so there is one user at a time. An exact entry has no such commit: its valid bit
+//! is cleared first and set last.
 
 use super::action::{self, Action};
 use super::hash;
@@ -52,7 +54,7 @@ impl Row {
     /// Commits it to a row.
     ///
     /// # Errors
-    /// When the card cannot be told. The row is then as it was, unless the last write failed.
+    /// When the card cannot be written. The row is then as it was, unless the last write failed.
     pub fn commit(&self, a: &FlowMap, row: u32, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
@@ -110,7 +112,8 @@ impl Exact {
         hash::rows(&self.key)
     }
 
-    /// The register writes of an entry, in the safe order: not valid, the body with counters of zero, valid.
+    /// The register writes of an entry, in the safe order: not valid, the body with counters of
+    /// zero, valid.
     pub fn writes(&self, a: &FlowMap, row: u16) -> impl Iterator<Item = (u32, u32)> {
         let at = at_row(a, row);
         let Key(key) = self.key;
@@ -128,7 +131,7 @@ impl Exact {
     /// Writes an entry to one of its rows.
     ///
     /// # Errors
-    /// When the card cannot be told. The row is then not valid, unless the first write failed.
+    /// When the card cannot be written. The row is then not valid, unless the first write failed.
     pub fn write(&self, a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
@@ -136,7 +139,7 @@ impl Exact {
     /// Makes an entry's row not valid; its counters stay.
     ///
     /// # Errors
-    /// When the card cannot be told.
+    /// When the card cannot be written.
     pub fn delete(&self, a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
         card.write32(at_row(a, row) + 28, self.key.0[7] & !VALID)
     }

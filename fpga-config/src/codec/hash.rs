@@ -1,8 +1,10 @@
-//! Where an exact entry lies: two rows, each the low 15 bits of a CRC over the key. The card tries both.
+//! Where an exact entry lies: two rows, each the low 15 bits of a CRC over the key. The card tries
+//! both.
 
 use super::key::Key;
 
-/// The two polynomials, most significant bit first. The CRC is not reflected, starts at 0 and is not inverted at the end.
+/// The two polynomials, most significant bit first. The CRC is not reflected, starts at 0 and is
+/// not inverted at the end.
 pub const POLYNOMIALS: [u32; 2] = [0x04c1_1db7, 0x1edc_6f41];
 
 const fn table(polynomial: u32) -> [u32; 256] {

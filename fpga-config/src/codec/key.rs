@@ -1,9 +1,11 @@
 //! What the card sees of a packet: 248 bits in 8 words, and the bits of them that a row looks at.
 //!
-//! Fields that a packet does not have are zero, except that a packet without a VLAN tag has 0xffff. The card knows tags of type 0x8100 only.
-//! It looks at no fragment offset: of a later fragment it takes the first bytes behind the IP header for ports. It knows no LLC/SNAP: the
-//! length of an 802.3 frame is its type. Of an ARP opcode it keeps the low 8 bits. It does not look at the hardware addresses in ARP, at
-//! IPv6, or at a second tag. An IPv4 header length below 5 makes a key of zeros ([`Key::of_short_header`]).
+//! Fields that a packet does not have are zero, except that a packet without a VLAN tag has 0xffff.
+//! The card knows tags of type 0x8100 only. It looks at no fragment offset: of a later fragment it
+//! takes the first bytes behind the IP header for ports. It knows no LLC/SNAP: the length of an
+//! 802.3 frame is its type. Of an ARP opcode it keeps the low 8 bits. It does not look at the
+//! hardware addresses in ARP, at IPv6, or at a second tag. An IPv4 header length below 5 makes a
+//! key of zeros ([`Key::of_short_header`]).
 
 use super::carried::Carried;
 use crate::profile::FaultKey;
@@ -84,14 +86,15 @@ impl Field {
     }
 }
 
-/// The lowest Ethernet type; what is below is the length of an 802.3 frame (IEEE 802.3 section 3.2.6).
+/// The lowest Ethernet type; what is below is the length of an 802.3 frame (IEEE 802.3 section
+/// 3.2.6).
 pub const FIRST_TYPE: u16 = 0x0600;
 /// VLAN field of a packet without a tag.
 pub const UNTAGGED: u16 = 0xffff;
 /// The source that no packet has: a row with it is deleted.
 pub const NO_SOURCE: u8 = 0xff;
-/// How ARP for IPv4 over Ethernet begins (RFC 826): hardware and protocol, their addresses' lengths, and the upper
-/// half of the opcode.
+/// How ARP for IPv4 over Ethernet begins (RFC 826): hardware and protocol, their addresses'
+/// lengths, and the upper half of the opcode.
 const ARP: u64 = u64::from_be_bytes([0, 0, 1, 0x08, 0x00, 6, 4, 0]);
 /// The highest bit that rows compare: words 7 hold 24 bits.
 const TOP: u32 = 0x00ff_ffff;
@@ -161,8 +164,9 @@ impl Key {
         key
     }
 
-    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came from and
-    /// whatever else is in it: that of an untagged frame from queue 0 with zero in all other fields.
+    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came
+    /// from and whatever else is in it: that of an untagged frame from queue 0 with zero in all
+    /// other fields.
     pub fn of_short_header() -> Key {
         let mut key = Key::default();
         key.set(Field::VLAN, UNTAGGED.into());
@@ -177,7 +181,8 @@ impl Key {
         key
     }
 
-    /// The key of a frame from a queue, as the card's header parser reads it. Never fails: what is cut off is zero.
+    /// The key of a frame from a queue, as the card's header parser reads it. Never fails: what is
+    /// cut off is zero.
     pub fn of_frame(frame: &[u8], source: u8) -> Key {
         Key::read(frame, source).0
     }
@@ -237,9 +242,10 @@ impl Key {
 pub enum Header {
     /// It is.
     Whole,
-    /// It is that of other fields than a flow table would find, or of more: the frame ends before its headers
-    /// do, or is IPv4 of another version, or ARP of other hardware or with an opcode above 255. Where it ends
-    /// early the card may go on in the frame behind it (a fault of the bitfile).
+    /// It is that of other fields than a flow table would find, or of more: the frame ends before
+    /// its headers do, or is IPv4 of another version, or ARP of other hardware or with an opcode
+    /// above 255. Where it ends early the card may go on in the frame behind it (a fault of the
+    /// bitfile).
     Broken,
     /// An IPv4 header length below 5: it is [`Key::of_short_header`] (a fault of the bitfile).
     Short,

@@ -1,12 +1,13 @@
-//! Register writes as text: `compile` makes them of a flow, `decode` says what they mean. One write per line, `w ADDR VALUE` in hexadecimal,
-//! as the co-simulation protocol has them; everything behind a `#` is for people.
+//! Register writes as text: `compile` makes them of a flow, `decode` says what they mean. One write
+//! per line, `w ADDR VALUE` in hexadecimal, as the co-simulation protocol has them; everything
+//! behind a `#` is for people.
 
 use super::action::Action;
 use super::entry::{Exact, Row};
 use super::key::{Field, Key, Mask, Pattern};
 use super::ofctl::{Line, LineError};
 use super::ports::{PortMap, queue};
-use super::reason::Reason;
+use super::reject_reason::RejectReason;
 use super::rule::{Rule, Transport};
 use crate::profile::FlowMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ pub enum CompileError {
     Unsupported(#[from] Unsupported),
     /// The card cannot do it. (The reason is in the message, and is no cause besides.)
     #[error("the card cannot have this rule: {0}")]
-    Card(Reason),
+    Card(RejectReason),
     /// An exact entry is one key.
     #[error(
         "an exact entry needs every field of its packets: in_port, dl_src, dl_dst, dl_vlan (and dl_vlan_pcp), dl_type, and for IP nw_src, nw_dst, nw_tos, nw_proto and ports"
@@ -50,8 +51,8 @@ pub enum CompileError {
     },
 }
 
-impl From<Reason> for CompileError {
-    fn from(reason: Reason) -> CompileError {
+impl From<RejectReason> for CompileError {
+    fn from(reason: RejectReason) -> CompileError {
         CompileError::Card(reason)
     }
 }
@@ -91,8 +92,8 @@ pub fn compile(
     Ok(out)
 }
 
-/// The register writes of a flow as an exact entry, for both rows that it may lie in; the first is commented as the one that is taken when it is
-/// free, the second follows as comments.
+/// The register writes of a flow as an exact entry, for both rows that it may lie in; the first is
+/// commented as the one that is taken when it is free, the second follows as comments.
 ///
 /// # Errors
 /// When it cannot be read, is not exact, or the card cannot have it.
@@ -121,7 +122,8 @@ pub fn compile_exact(
     Ok(out)
 }
 
-/// The key of a rule that looks at every bit its packets have, though nobody called it exact. What they do not have is zero.
+/// The key of a rule that looks at every bit its packets have, though nobody called it exact. What
+/// they do not have is zero.
 fn whole(rule: &Rule) -> Option<Key> {
     let from = rule.ingress.iter().next().filter(|_| rule.ingress.len() == 1)?;
     let (mut key, mask) = (rule.pattern.key, &rule.pattern.mask);
@@ -134,8 +136,8 @@ fn whole(rule: &Rule) -> Option<Key> {
             Field::TP_SRC | Field::TP_DST => kind == 0x0800 && matches!(protocol, 1 | 6 | 17),
             _ => true,
         };
-        // The low two bits of the type of service are zero in every key, and so is what is above ICMP's type
-        // and code.
+        // The low two bits of the type of service are zero in every key, and so is what is above
+        // ICMP's type and code.
         let bits = match *field {
             Field::IP_TOS => 0xfc,
             Field::TP_SRC | Field::TP_DST if protocol == 1 => 0xff,
@@ -166,8 +168,8 @@ pub struct DecodeError {
     pub text: String,
 }
 
-/// What register writes mean: a line per row committed and per entry made valid, and one per entry that is not valid at the end. Of other
-/// writes nothing is said.
+/// What register writes mean: a line per row committed and per entry made valid, and one per entry
+/// that is not valid at the end. Of other writes nothing is said.
 ///
 /// # Errors
 /// With the first line that is no write.

@@ -1,8 +1,10 @@
 //! Keys, masks, actions and rows of the OpenFlow switch bitfile, as register words and as meanings.
 //!
-//! [`key`]: what the card sees of a packet. [`action`]: what it does to one. [`hash`]: where an exact entry lies. [`entry`]: wildcard rows
-//! and exact entries, written, deleted and read back. [`ports`]: OpenFlow's port numbers and the card's queues. [`rule`]: a flow as rows, or
-//! the [`reason`] why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes as text, from a flow and back.
+//! [`key`]: what the card sees of a packet. [`action`]: what it does to one. [`hash`]: where an
+//! exact entry lies. [`entry`]: wildcard rows and exact entries, written, deleted and read back.
+//! [`ports`]: OpenFlow's port numbers and the card's queues. [`rule`]: a flow as rows, or the
+//! [`reject_reason`] why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes
+//! as text, from a flow and back.
 
 pub mod action;
 mod carried;
@@ -12,7 +14,7 @@ pub mod key;
 pub mod listing;
 pub mod ofctl;
 pub mod ports;
-pub mod reason;
+pub mod reject_reason;
 mod rewrite;
 pub mod rule;
 
@@ -21,5 +23,5 @@ pub(crate) use carried::Carried;
 pub use entry::{Exact, Row};
 pub use key::{Field, Header, Key, Mask, Pattern};
 pub use ports::{At, Port, PortMap};
-pub use reason::Reason;
+pub use reject_reason::RejectReason;
 pub use rule::{Rule, Transport};

@@ -1,6 +1,8 @@
-//! Flows in ovs-ofctl's words, as far as OpenFlow 1.0 goes: `priority=100,ip,nw_dst=10.0.0.0/8,actions=output:2`.
+//! Flows in ovs-ofctl's words, as far as OpenFlow 1.0 goes:
+//! `priority=100,ip,nw_dst=10.0.0.0/8,actions=output:2`.
 //!
-//! What is printed is read again as the same flow. Time-outs, cookies and tables are not part of a rule and are refused by name.
+//! What is printed is read again as the same flow. Time-outs, cookies and tables are not part of a
+//! rule and are refused by name.
 
 use super::ports::PortMap;
 use std::fmt;

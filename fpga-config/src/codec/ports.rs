@@ -1,5 +1,5 @@
-//! OpenFlow's port numbers and the card's queues. Ports are named, never counted: a plain NIC listed before the card's ports must not move
-//! their numbers.
+//! OpenFlow's port numbers and the card's queues. Ports are named, never counted: a plain NIC
+//! listed before the card's ports must not move their numbers.
 
 use std::fmt;
 
@@ -180,8 +180,8 @@ pub const fn cpu_queue(n: u8) -> u8 {
     2 * n + 1
 }
 
-/// Patterns of the source field, as value and bits looked at, that take in the queues of all ports of `wanted` and of none outside
-/// `allowed`. CPU queues are never taken in.
+/// Patterns of the source field, as value and bits looked at, that take in the queues of all ports
+/// of `wanted` and of none outside `allowed`. CPU queues are never taken in.
 pub(super) fn sources(wanted: CardPorts, allowed: CardPorts) -> impl Iterator<Item = (u64, u64)> {
     // All of two bits of a port's number: all four, those that share a bit, one.
     const CUBES: [(u8, u8, u8); 9] = [

@@ -1,15 +1,16 @@
 //! What the card does to the bytes of a frame.
 //!
-//! 1. The outer tag is taken off; everything else is done to what is behind it. So of a frame with two tags
-//!    only the Ethernet addresses are ever set: its type is that of the inner tag.
-//! 2. Addresses, type of service and ports are set at their places, in the words that the frame has. A frame
-//!    of fewer than 5 words keeps its Ethernet source's end and everything behind it; one of fewer than 4 is
-//!    not changed. Without a header length of 5 or more the ports are not looked for.
-//! 3. Checksums are updated by what changed (RFC 1624), the transport's of TCP and UDP too, also one of zero
-//!    in a UDP datagram, which then is no more "none" (RFC 768) but wrong. Of a later fragment the payload is
-//!    changed where the transport header would be.
-//! 4. A tag is put in: the one that was taken off, with id and priority set; or, where there was none, a new
-//!    one when either is set, also together with taking it off.
+//! 1. The outer tag is taken off; everything else is done to what is behind it. So of a frame with
+//!    two tags only the Ethernet addresses are ever set: its type is that of the inner tag.
+//! 2. Addresses, type of service and ports are set at their places, in the words that the frame
+//!    has. A frame of fewer than 5 words keeps its Ethernet source's end and everything behind it;
+//!    one of fewer than 4 is not changed. Without a header length of 5 or more the ports are not
+//!    looked for.
+//! 3. Checksums are updated by what changed (RFC 1624), the transport's of TCP and UDP too, also
+//!    one of zero in a UDP datagram, which then is no more "none" (RFC 768) but wrong. Of a later
+//!    fragment the payload is changed where the transport header would be.
+//! 4. A tag is put in: the one that was taken off, with id and priority set; or, where there was
+//!    none, a new one when either is set, also together with taking it off.
 
 use super::action::Action;
 use super::carried::{Carried, TAG};

@@ -1,25 +1,29 @@
 //! A flow as the card sees it: rows, or the reason why it stays in software.
 //!
 //! What is decided, and where a card differs from the flow tables in software:
-//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for them. So by default a match on ports, or a
-//!   change of addresses or ports (whose checksum lies at a fixed place of the first fragment), stays in software, and everything is right.
-//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be changed in, their payload.
-//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and of type 0x88a8.
-//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from any version and header length.
-//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not matched by it: such a rule stays in
-//!   software.
-//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0 table 4); to
-//!   the card its length is its type. A rule for types below 0x0600 stays in software, and no exact entry is
-//!   made for such a frame. A rule for another type is in the card without the frames that have it in a SNAP
-//!   header: [`Rule::except`] says so.
-//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses or ports of
-//!   what may be UDP stays in software.
+//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for
+//!   them. So by default a match on ports, or a change of addresses or ports (whose checksum lies
+//!   at a fixed place of the first fragment), stays in software, and everything is right.
+//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be
+//!   changed in, their payload.
+//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and
+//!   of type 0x88a8.
+//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from
+//!   any version and header length.
+//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not
+//!   matched by it: such a rule stays in software.
+//! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0
+//!   table 4); to the card its length is its type. A rule for types below 0x0600 stays in software,
+//!   and no exact entry is made for such a frame. A rule for another type is in the card without
+//!   the frames that have it in a SNAP header: [`Rule::except`] says so.
+//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses
+//!   or ports of what may be UDP stays in software.
 
 use super::action::Action;
 use super::entry::Row;
 use super::key::{FIRST_TYPE, Field, Key, Pattern, UNTAGGED};
 use super::ports::{At, CARD_PORTS, CardPorts, PortMap, cpu_queue, queue, sources};
-use super::reason::Reason;
+use super::reject_reason::RejectReason;
 use tandem_openflow::of13::port as reserved;
 use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
 
@@ -31,8 +35,9 @@ pub enum Transport {
     Software,
     /// In the card: later fragments are taken for whole packets.
     Card,
-    /// As the registers can say it, whatever the card then does otherwise than a flow table: also rules for
-    /// types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by hand.
+    /// As the registers can say it, whatever the card then does otherwise than a flow table: also
+    /// rules for types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by
+    /// hand.
     Literal,
 }
 
@@ -53,9 +58,9 @@ impl Plan {
         }
     }
 
-    /// The same plan, unless it changes what a transport's checksum covers, and the card would get that
-    /// wrong.
-    fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, Reason> {
+    /// The same plan, unless it changes what a transport's checksum covers, and the card would get
+    /// that wrong.
+    fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, RejectReason> {
         let Action { nw_src, nw_dst, tp_src, tp_dst, .. } = self.change;
         let changes = nw_src.or(nw_dst).is_some() || tp_src.or(tp_dst).is_some();
         let may = |field: Field, value: u64| {
@@ -64,8 +69,8 @@ impl Plan {
         match transport {
             Transport::Literal => Ok(self),
             _ if !changes => Ok(self),
-            _ if may(Field::ETH_TYPE, 0x0800) && may(Field::IP_PROTO, 17) => Err(Reason::UdpChecksum),
-            Transport::Software => Err(Reason::FragmentsChanged),
+            _ if may(Field::ETH_TYPE, 0x0800) && may(Field::IP_PROTO, 17) => Err(RejectReason::UdpChecksum),
+            Transport::Software => Err(RejectReason::FragmentsChanged),
             Transport::Card => Ok(self),
         }
     }
@@ -74,17 +79,18 @@ impl Plan {
 /// A flow as the card sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What it matches, without the port it came in by. Where the card does not see all of it, more than it matches.
+    /// What it matches, without the port it came in by. Where the card does not see all of it, more
+    /// than it matches.
     pub pattern: Pattern,
     /// The card's ports it may come from; none for a flow that no packet of the card matches.
     pub ingress: CardPorts,
     /// An OpenFlow 1.0 match without wildcards: above all priorities, and one key.
     pub exact: bool,
     /// What is done, or why the card cannot.
-    pub plan: Result<Plan, Reason>,
-    /// What of the flow the card does not do, where it does the rest: frames that a flow table would count to
-    /// it, and the card does not.
-    pub except: Option<Reason>,
+    pub plan: Result<Plan, RejectReason>,
+    /// What of the flow the card does not do, where it does the rest: frames that a flow table
+    /// would count to it, and the card does not.
+    pub except: Option<RejectReason>,
 }
 
 impl Rule {
@@ -100,7 +106,7 @@ impl Rule {
                 pattern: Pattern::ANY,
                 ingress: ports.ingress(),
                 exact: criteria.is_exact(),
-                plan: Err(Reason::Beyond("nothing")),
+                plan: Err(RejectReason::Beyond("nothing")),
                 except: None,
             },
             why: None,
@@ -109,8 +115,8 @@ impl Rule {
         matched.read(criteria, ports, transport);
         let Matched { mut rule, why, tag } = matched;
         rule.plan = match why {
-            Some(Reason::FromOutside(from)) if !ports.cpu_ports && into_card(instructions, ports) => {
-                Err(Reason::NoSoftware(Box::new(Reason::IntoCard { from })))
+            Some(RejectReason::FromOutside(from)) if !ports.cpu_ports && into_card(instructions, ports) => {
+                Err(RejectReason::NoSoftware(Box::new(RejectReason::IntoCard { from })))
             }
             Some(why) => Err(why),
             None => {
@@ -121,7 +127,7 @@ impl Rule {
             }
         };
         let typed = rule.pattern.mask.get(Field::ETH_TYPE) != Field::ETH_TYPE.full();
-        rule.except = (typed && rule.plan.is_ok()).then_some(Reason::Snap);
+        rule.except = (typed && rule.plan.is_ok()).then_some(RejectReason::Snap);
         rule
     }
 
@@ -129,9 +135,10 @@ impl Rule {
     ///
     /// # Errors
     /// With the reason why the card cannot.
-    pub fn rows(&self) -> Result<Vec<Row>, Reason> {
+    pub fn rows(&self) -> Result<Vec<Row>, RejectReason> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
-        // Ports of the same action share rows. A later group may take in the ports of an earlier one, whose rows win.
+        // Ports of the same action share rows. A later group may take in the ports of an earlier
+        // one, whose rows win.
         let mut groups: Vec<(CardPorts, Action)> = Vec::with_capacity(CARD_PORTS.into());
         for n in self.ingress.iter() {
             let action = plan.action(n);
@@ -150,7 +157,8 @@ impl Rule {
         Ok(rows)
     }
 
-    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came in by.
+    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came
+    /// in by.
     pub fn punts(&self) -> impl Iterator<Item = Row> {
         self.ingress.iter().map(|n| self.row((queue(n).into(), 0xff), Action::to(1 << cpu_queue(n))))
     }
@@ -183,13 +191,13 @@ enum Tag {
 
 struct Matched {
     rule: Rule,
-    why: Option<Reason>,
+    why: Option<RejectReason>,
     tag: Tag,
 }
 
 impl Matched {
     /// Remembers the first reason; what the pattern does not say then only makes it match more.
-    fn blame(&mut self, why: Reason) {
+    fn blame(&mut self, why: RejectReason) {
         self.why.get_or_insert(why);
     }
 
@@ -203,7 +211,7 @@ impl Matched {
         let kind = exactly(F::EthType, 16);
         let protocol = exactly(F::IpProto, 8).filter(|_| kind == Some(0x0800));
         for (field, value, mask) in criteria.fields() {
-            let needs = |needs| Reason::Needs { field, needs };
+            let needs = |needs| RejectReason::Needs { field, needs };
             let (v, m) = (value as u64, mask as u64);
             match field {
                 F::InPort => self.in_port(v, m, ports),
@@ -211,9 +219,10 @@ impl Matched {
                 F::InPhyPort => self.in_port(v, m, ports),
                 F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
                 F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
-                // The card takes the length for a type. What it does not see is not in the pattern, which then matches more.
+                // The card takes the length for a type. What it does not see is not in the pattern,
+                // which then matches more.
                 F::EthType if v < u64::from(FIRST_TYPE) && transport != Transport::Literal => {
-                    self.blame(Reason::Length);
+                    self.blame(RejectReason::Length);
                 }
                 F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
                 F::VlanVid => self.vlan_id(v, m),
@@ -238,7 +247,7 @@ impl Matched {
                 F::ArpOp => {
                     self.rule.pattern.put(Field::IP_PROTO, v, m);
                     if m & 0xff00 != 0 && v & 0xff00 != 0 {
-                        self.blame(Reason::Field(field));
+                        self.blame(RejectReason::Field(field));
                     }
                 }
                 F::ArpSpa => self.rule.pattern.put(Field::IP_SRC, v, m),
@@ -256,17 +265,17 @@ impl Matched {
                     }
                     self.rule.pattern.put(at, v, m & width);
                     if transport == Transport::Software {
-                        self.blame(Reason::Fragments(field));
+                        self.blame(RejectReason::Fragments(field));
                     }
                 }
                 // Both are 0 in every packet that comes in.
                 F::Metadata | F::TunnelId if value & mask == 0 => {}
                 F::Metadata | F::TunnelId => self.rule.ingress = CardPorts(0),
-                _ => self.blame(Reason::Field(field)),
+                _ => self.blame(RejectReason::Field(field)),
             }
         }
         // Whatever else there is to say, its key must be known whole.
-        self.rule.exact &= matches!(self.why, None | Some(Reason::Fragments(_)));
+        self.rule.exact &= matches!(self.why, None | Some(RejectReason::Fragments(_)));
         if self.rule.exact {
             // What an exact match does not have, its packets do not have: the card has zeros there.
             for (_, field) in Field::ALL.iter().filter(|(_, f)| *f != Field::SOURCE) {
@@ -287,11 +296,16 @@ impl Matched {
         if self.rule.ingress.is_empty() {
             let number = value as u32;
             let known = ports.get(number).is_some_and(|p| matches!(p.at, At::Card(_)));
-            self.blame(if known { Reason::NotReceived(number) } else { Reason::FromOutside(number) });
+            self.blame(if known {
+                RejectReason::NotReceived(number)
+            } else {
+                RejectReason::FromOutside(number)
+            });
         }
     }
 
-    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and all ones without a tag.
+    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and
+    /// all ones without a tag.
     fn vlan_id(&mut self, value: u64, mask: u64) {
         let id = mask & 0xfff;
         match (mask & 0x1000 != 0, value & 0x1000 != 0) {
@@ -312,7 +326,7 @@ impl Matched {
                 self.tag = Tag::With;
             }
             // Packets without a tag, and those with zeros there.
-            (false, _) => self.blame(Reason::Field(FieldId::VlanVid)),
+            (false, _) => self.blame(RejectReason::Field(FieldId::VlanVid)),
         }
     }
 }
@@ -323,12 +337,12 @@ fn plan(
     ingress: CardPorts,
     (mut tag, kind): (Tag, Option<u64>),
     ports: &PortMap,
-) -> Result<Plan, Reason> {
+) -> Result<Plan, RejectReason> {
     if instructions.goto.is_some() {
-        return Err(Reason::Beyond("another table"));
+        return Err(RejectReason::Beyond("another table"));
     }
     if instructions.meter.is_some() {
-        return Err(Reason::Beyond("a meter"));
+        return Err(RejectReason::Beyond("a meter"));
     }
     let mut plan = Plan { change: Action::default(), to: [0; CARD_PORTS as usize] };
     let mut set = instructions.write.clone();
@@ -352,18 +366,18 @@ fn plan(
         }
         if let Op::SetQueue(queue) = op {
             if queue != 0 {
-                return Err(Reason::Queue(queue));
+                return Err(RejectReason::Queue(queue));
             }
             continue;
         }
         if sent {
-            return Err(Reason::Between);
+            return Err(RejectReason::Between);
         }
         let change = &mut plan.change;
         match op {
             Op::SetEthDst(mac) => change.dl_dst = Some(mac),
             Op::SetEthSrc(mac) => change.dl_src = Some(mac),
-            Op::SetVlanVid(_) | Op::SetVlanPcp(_) if change.strip => return Err(Reason::Retag),
+            Op::SetVlanVid(_) | Op::SetVlanPcp(_) if change.strip => return Err(RejectReason::Retag),
             Op::SetVlanVid(id) => {
                 change.vid = Some(id & 0xfff);
                 tag = Tag::With;
@@ -376,22 +390,22 @@ fn plan(
                 change.vid = Some(0);
                 tag = Tag::With;
             }
-            Op::PushVlan(_) => return Err(Reason::Push),
-            Op::Controller(_) => return Err(Reason::Reserved("the controller")),
+            Op::PushVlan(_) => return Err(RejectReason::Push),
+            Op::Controller(_) => return Err(RejectReason::Reserved("the controller")),
             // A second one would take an inner tag off.
-            Op::PopVlan if change.strip => return Err(Reason::Retag),
+            Op::PopVlan if change.strip => return Err(RejectReason::Retag),
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
             Op::SetIpv4Src(address) => change.nw_src = Some(address),
             Op::SetIpv4Dst(address) => change.nw_dst = Some(address),
-            Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(Reason::Ipv6Changed),
+            Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(RejectReason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
             // Of IPv6, too, software changes the ports.
             Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
-                return Err(Reason::Ipv6PortsChanged);
+                return Err(RejectReason::Ipv6PortsChanged);
             }
             Op::SetL4Src(port) => change.tp_src = Some(port),
             Op::SetL4Dst(port) => change.tp_dst = Some(port),
-            other => return Err(Reason::Action(format!("{other:?}"))),
+            other => return Err(RejectReason::Action(format!("{other:?}"))),
         }
     }
     Ok(plan)
@@ -413,13 +427,14 @@ fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
     })
 }
 
-/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless it is said so (OF 1.0 section 5.2.1).
-fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Result<(), Reason> {
+/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless
+/// it is said so (OF 1.0 section 5.2.1).
+fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Result<(), RejectReason> {
     let mut add = |from: u8, number: u32, to: u8| {
         let bit = 1 << queue(to);
         let queues = &mut plan.to[usize::from(from)];
         if *queues & bit != 0 {
-            return Err(Reason::Twice(number));
+            return Err(RejectReason::Twice(number));
         }
         *queues |= bit;
         Ok(())
@@ -435,19 +450,19 @@ fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Re
         }
         reserved::FLOOD | reserved::ALL => {
             for to in ports.iter().filter(|p| p.forward && (p.flood || port == reserved::ALL)) {
-                let At::Card(n) = to.at else { return Err(Reason::Outside(to.number)) };
+                let At::Card(n) = to.at else { return Err(RejectReason::Outside(to.number)) };
                 for from in ingress.iter().filter(|from| *from != n) {
                     add(from, to.number, n)?;
                 }
             }
         }
-        reserved::CONTROLLER => return Err(Reason::Reserved("the controller")),
-        reserved::LOCAL => return Err(Reason::Reserved("the switch itself (LOCAL)")),
-        reserved::NORMAL => return Err(Reason::Reserved("NORMAL")),
-        reserved::TABLE => return Err(Reason::Reserved("TABLE")),
+        reserved::CONTROLLER => return Err(RejectReason::Reserved("the controller")),
+        reserved::LOCAL => return Err(RejectReason::Reserved("the switch itself (LOCAL)")),
+        reserved::NORMAL => return Err(RejectReason::Reserved("NORMAL")),
+        reserved::TABLE => return Err(RejectReason::Reserved("TABLE")),
         number => {
-            let to = ports.get(number).ok_or(Reason::Outside(number))?;
-            let At::Card(n) = to.at else { return Err(Reason::Outside(number)) };
+            let to = ports.get(number).ok_or(RejectReason::Outside(number))?;
+            let At::Card(n) = to.at else { return Err(RejectReason::Outside(number)) };
             if to.forward {
                 for from in ingress.iter().filter(|from| *from != n) {
                     add(from, number, n)?;

@@ -1,7 +1,9 @@
-//! Capture: what comes in at a port goes to its CPU port behind a header with the time of its arrival.
+//! Capture: what comes in at a port goes to its CPU port behind a header with the time of its
+//! arrival.
 //!
-//! The header is 24 bytes long: destination 00:00:00:00:00:01, source 00:00:00:00:00:02, type 0x9001, two
-//! bytes of zeros, and nanoseconds of the card's clock in 64 bits. Source: `pkt_capture_main.v`.
+//! The header is 24 bytes long: destination 00:00:00:00:00:01, source 00:00:00:00:00:02, type
+//! 0x9001, two bytes of zeros, and nanoseconds of the card's clock in 64 bits. Source:
+//! `pkt_capture_main.v`.
 
 use crate::profile::Generator;
 use crate::registers::{AccessError, Registers};
@@ -34,8 +36,8 @@ pub fn header(at: Duration) -> [u8; HEADER] {
     header
 }
 
-/// The time and the bytes of a captured frame; `None` for any other frame, such as one that came to the CPU
-/// port before its port captured.
+/// The time and the bytes of a captured frame; `None` for any other frame, such as one that came to
+/// the CPU port before its port captured.
 pub fn split(frame: &[u8]) -> Option<(Duration, &[u8])> {
     let rest = frame.strip_prefix(&FIXED)?;
     let (time, bytes) = rest.split_first_chunk::<8>()?;
@@ -52,8 +54,8 @@ impl Generator {
         Ok(regs.read32(self.control)? & (bit | drop) == bit)
     }
 
-    /// Begins to capture at a port. Its counters begin at 0, unless it replays: the same bit does both,
-    /// and is then left on.
+    /// Begins to capture at a port. Its counters begin at 0, unless it replays: the same bit does
+    /// both, and is then left on.
     ///
     /// # Errors
     /// When the card cannot be asked.

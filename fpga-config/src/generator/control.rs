@@ -13,10 +13,12 @@ const SEND: u32 = 1;
 /// CTRL of a queue: its counters go to 0, and it is read from its start.
 const INITIALISE: u32 = 2;
 
-/// From a port's bit in the control register to the one that keeps its captured frames from the CPU.
+/// From a port's bit in the control register to the one that keeps its captured frames from the
+/// CPU.
 const DROP: u32 = 8;
 
-/// More than the shortest frames that fit into the 1024 words of a delay module: each write lets one go.
+/// More than the shortest frames that fit into the 1024 words of a delay module: each write lets
+/// one go.
 const DELAYED: usize = 128;
 
 /// How far a replay is.
@@ -33,8 +35,8 @@ pub struct Status {
 }
 
 impl Generator {
-    /// The bits of a port in the control register: replay and capture, and without captured frames for
-    /// the CPU.
+    /// The bits of a port in the control register: replay and capture, and without captured frames
+    /// for the CPU.
     pub(super) fn bits(port: u8) -> (u32, u32) {
         // The bits of an eighth port would be those of another kind.
         let bit = if u32::from(port) < DROP { 1 << port } else { 0 };
@@ -50,8 +52,8 @@ impl Generator {
         self.ports.get(usize::from(port)).ok_or(ReplayError::NoSuchPort { port, ports })
     }
 
-    /// Whether the port replays or captures, as far as its registers say: a program that was killed leaves
-    /// them on.
+    /// Whether the port replays or captures, as far as its registers say: a program that was killed
+    /// leaves them on.
     ///
     /// # Errors
     /// When the card cannot be asked.
@@ -72,11 +74,11 @@ impl Generator {
             && self.is_on(regs, port)?)
     }
 
-    /// First step of stopping: nothing leaves the SRAM any more, and the port's limiter holds nothing back.
-    /// What is on its way leaves; 10 ms are enough for it.
+    /// First step of stopping: nothing leaves the SRAM any more, and the port's limiter holds
+    /// nothing back. What is on its way leaves; 10 ms are enough for it.
     ///
     /// # Errors
-    /// When the card cannot be told, or the limiter stays on.
+    /// When the card cannot be written, or the limiter stays on.
     pub fn hold(
         &self,
         regs: &mut dyn Registers,
@@ -92,11 +94,11 @@ impl Generator {
         }
     }
 
-    /// Second step: frames that wait for their time go at once. At every port: the card has one register
-    /// for all.
+    /// Second step: frames that wait for their time go at once. At every port: the card has one
+    /// register for all.
     ///
     /// # Errors
-    /// When the card cannot be told.
+    /// When the card cannot be written.
     pub fn flush(&self, regs: &mut dyn Registers) -> Result<(), AccessError> {
         (0..DELAYED).try_for_each(|_| regs.write32(self.delay_reset, 1))
     }
@@ -143,12 +145,12 @@ fn place(regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<(), 
 }
 
 impl Plan<'_> {
-    /// Lays the SRAM out and writes the frames. `progress` is told how many words are written, and says
-    /// whether to go on. The port must be stopped.
+    /// Lays the SRAM out and writes the frames. `progress` is given how many words are written, and
+    /// says whether to go on. The port must be stopped.
     ///
     /// # Errors
-    /// When the card cannot be asked, what was written does not stay, or `progress` ended it. The port is
-    /// then stopped.
+    /// When the card cannot be asked, what was written does not stay, or `progress` ended it. The
+    /// port is then stopped.
     pub fn load(
         &self,
         regs: &mut dyn Registers,
@@ -182,7 +184,7 @@ impl Plan<'_> {
     /// Starts. Captured frames go to the CPU only where the port captured before.
     ///
     /// # Errors
-    /// When the card cannot be told, or the limiter's setting does not stay.
+    /// When the card cannot be written, or the limiter's setting does not stay.
     pub fn start(&self, regs: &mut dyn Registers, capturing: bool) -> Result<(), ReplayError> {
         if let Some((limiter, index, setting)) = self.limiter {
             limiter.set(regs, index, setting)?;

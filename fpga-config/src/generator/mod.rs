@@ -1,13 +1,16 @@
-//! Replay and capture by the packet generator bitfile: frames with times become words of the card's SRAM
-//! and register writes, and captured frames lose the header that the card puts ahead of them.
+//! Replay and capture by the packet generator bitfile: frames with times become words of the card's
+//! SRAM and register writes, and captured frames lose the header that the card puts ahead of them.
 //!
-//! 1. [`Plan::new`] checks everything and makes the words; nothing is written when something does not fit.
+//! 1. [`Plan::new`] checks everything and makes the words; nothing is written when something does
+//!    not fit.
 //! 2. What is left of an earlier replay is stopped ([`Generator::hold`], [`Generator::flush`],
 //!    [`Generator::release`], with waiting in between), also one whose program was killed.
-//! 3. [`Plan::load`] lays the SRAM out, writes the words and reads a part back; [`Plan::start`] starts.
+//! 3. [`Plan::load`] lays the SRAM out, writes the words and reads a part back; [`Plan::start`]
+//!    starts.
 //! 4. [`Plan::status`] says what was sent; when all was, the port is given back as in 2.
 //!
-//! Each port has its own quarter of the SRAM, so ports replay and capture independently of each other.
+//! Each port has its own quarter of the SRAM, so ports replay and capture independently of each
+//! other.
 //!
 //! [`Generator::hold`]: crate::profile::Generator::hold
 //! [`Generator::flush`]: crate::profile::Generator::flush
@@ -239,7 +242,8 @@ fn check(
     }
 }
 
-/// What the last frame may take behind the SRAM: its gap, and the limiter's time for the one before.
+/// What the last frame may take behind the SRAM: its gap, and the limiter's time for the one
+/// before.
 fn tail(frames: &[Timed], gap: Duration, rate: Option<BitRate>) -> Duration {
     let longest = frames.iter().map(|f| f.bytes.len()).max().unwrap_or_default() as u64 + 24;
     let rate = rate.map_or(1_000_000_000, |r| r.0.max(1));

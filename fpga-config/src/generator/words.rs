@@ -1,15 +1,17 @@
 //! Frames as words of the SRAM, and back.
 //!
-//! A frame is a length word (control 0xff), a delay word (0xfe) where it is to wait, and its bytes, eight a
-//! word, with control 0 but for the last: there one bit says which byte is the frame's last. Source:
-//! `remove_pkt.v`, `delay.v` and the verification scripts of the packet generator's project.
+//! A frame is a length word (control 0xff), a delay word (0xfe) where it is to wait, and its bytes,
+//! eight a word, with control 0 but for the last: there one bit says which byte is the frame's
+//! last. Source: `remove_pkt.v`, `delay.v` and the verification scripts of the packet generator's
+//! project.
 
 use std::time::Duration;
 
 /// The shortest frame without FCS (IEEE 802.3 clause 4.2.3.3).
 pub const SHORTEST: usize = 60;
 
-/// Gaps are below this: the card compares 40 bits of nanoseconds, and takes the upper half for the past.
+/// Gaps are below this: the card compares 40 bits of nanoseconds, and takes the upper half for the
+/// past.
 pub const GAP: Duration = Duration::from_nanos(1 << 39);
 
 /// Control bits of a length word.
@@ -67,8 +69,8 @@ pub const fn needed(bytes: usize, gap: Duration) -> usize {
 }
 
 /// Appends a frame that is replayed by the output queue `queue`. A shorter one than Ethernet has is
-/// padded with zeros. Its length must fit into 16 bits, and the gap be below [`GAP`], or the card sees
-/// less of them.
+/// padded with zeros. Its length must fit into 16 bits, and the gap be below [`GAP`], or the card
+/// sees less of them.
 pub fn encode(frame: &[u8], gap: Duration, queue: u8, words: &mut Vec<Word>) {
     let length = frame.len().max(SHORTEST);
     let count = length.div_ceil(8);

@@ -1,9 +1,10 @@
 //! The bus FPGA (CPCI) of the model: its registers, and how it programs the user FPGA.
 //!
-//! Programming: PROG_CTRL 1 empties the user FPGA and the FIFO; INIT is high for the next 10 ms. Then PROG_DATA takes words, 8 of which fit
-//! into the FIFO; they are on their way into the FPGA by the time that somebody can ask for the status. A ninth without asking overflows:
-//! the FIFO is reset, the error is kept, INIT rises. DONE rises when a whole configuration of the part that starts with its
-//! synchronisation word went in.
+//! Programming: PROG_CTRL 1 empties the user FPGA and the FIFO; INIT is high for the next 10 ms.
+//! Then PROG_DATA takes words, 8 of which fit into the FIFO; they are on their way into the FPGA by
+//! the time that somebody can ask for the status. A ninth without asking overflows: the FIFO is
+//! reset, the error is kept, INIT rises. DONE rises when a whole configuration of the part that
+//! starts with its synchronisation word went in.
 
 use crate::bitfile::SYNC;
 use crate::registers::UNMAPPED;

@@ -1,5 +1,5 @@
-//! What becomes of a frame: it is received, sent on by the input arbiter, looked up, changed, and sent to
-//! queues.
+//! What becomes of a frame: it is received, sent on by the input arbiter, looked up, changed, and
+//! sent to queues.
 
 use super::table::Verdict;
 use super::{Model, Sent, words};
@@ -15,14 +15,15 @@ pub(super) const fn counted(bytes: usize) -> u32 {
 }
 
 impl Model {
-    /// A frame (without FCS) from queue `queue` (2n: port n, 2n+1: CPU port n) goes through the look-up, and
-    /// everything comes to rest; what left the card, in the order of queues. Frames that were held in queues
-    /// that drain again leave first.
+    /// A frame (without FCS) from queue `queue` (2n: port n, 2n+1: CPU port n) goes through the
+    /// look-up, and everything comes to rest; what left the card, in the order of queues. Frames
+    /// that were held in queues that drain again leave first.
     pub fn packet(&mut self, queue: u8, frame: &[u8], now: Time) -> Vec<Sent> {
         self.burst(&[(queue, frame)], now)
     }
 
-    /// The same for frames that follow each other as closely as the card takes them, from any queues.
+    /// The same for frames that follow each other as closely as the card takes them, from any
+    /// queues.
     pub fn burst(&mut self, frames: &[(u8, &[u8])], now: Time) -> Vec<Sent> {
         self.set_time(now);
         let mut sent = Vec::new();
@@ -68,16 +69,16 @@ impl Model {
         }
     }
 
-    /// What the input arbiter says of itself: whether it is within a frame, and whether what is behind it
-    /// takes words.
+    /// What the input arbiter says of itself: whether it is within a frame, and whether what is
+    /// behind it takes words.
     pub(super) fn arbiter_stands(&mut self, within: bool, ready: bool) {
         if let Some(arbiter) = self.places.arbiter {
             self.put(arbiter + 7, u32::from(ready) << 1 | u32::from(within));
         }
     }
 
-    /// Looks a key up, and counts; what is done, nothing where nothing matches. `None` for a bitfile without
-    /// a flow table.
+    /// Looks a key up, and counts; what is done, nothing where nothing matches. `None` for a
+    /// bitfile without a flow table.
     pub(super) fn decide(&mut self, key: &Key, bytes: u32) -> Option<Action> {
         let (clearing, second) = (self.is_clearing(), self.second());
         let Verdict { exact, row, action } = self.tables.as_mut()?.look_up(key, bytes, second, clearing);
@@ -99,12 +100,13 @@ impl Model {
         Some(action.unwrap_or_default())
     }
 
-    /// Does what was decided to a frame. Without any port it is dropped, and counted by the queue that its
-    /// key says it came from; with none that there is (bits above 7) it is gone without being counted.
+    /// Does what was decided to a frame. Without any port it is dropped, and counted by the queue
+    /// that its key says it came from; with none that there is (bits above 7) it is gone without
+    /// being counted.
     pub(super) fn carry_out(&mut self, action: Action, source: u8, frame: &[u8], sent: &mut Vec<Sent>) {
         let carried = Carried::of(frame);
-        // A frame in a queue has a word of its own ahead of it, the tag that was taken off, and what the last
-        // frame left behind.
+        // A frame in a queue has a word of its own ahead of it, the tag that was taken off, and
+        // what the last frame left behind.
         let ahead = 1 + u32::from(action.strip && carried.tag().is_some()) + u32::from(self.rest);
         self.rest = carried.leaves_rest();
         if action.ports == 0 {

@@ -1,22 +1,26 @@
-//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch bitfile
-//! does, wherever a driver can tell. The packet generator replays and captures (`replay.rs`); other bitfiles have
-//! their registers here, and forward nothing.
+//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch
+//! bitfile does, wherever a driver can tell. The packet generator replays and captures
+//! (`replay.rs`); other bitfiles have their registers here, and forward nothing.
 //!
-//! - Rows are built in staging registers and committed by a write of their number; the lowest that matches
-//!   wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and sent (`forward.rs`), and
-//!   wait in output queues that do not drain (`queues.rs`).
-//! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a reset in which it is cleared; writes
-//!   are then lost in silence. The PHY answers "busy" once after a write (`access.rs`).
-//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by reading,
-//!   except the time and bit 24 of the packets; that of the input arbiter is cleared by any access.
-//! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that must not overflow, INIT, DONE.
-//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives on a card.
-//!   The two that disturb other frames are there [`Model::with_faults`] only (`path.rs`); without it, a frame
-//!   that ends before all its fields are found has zeros in the others and disturbs nobody, and frames may
-//!   follow each other as closely as they like.
+//! - Rows are built in staging registers and committed by a write of their number; the lowest that
+//!   matches wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and sent
+//!   (`forward.rs`), and wait in output queues that do not drain (`queues.rs`).
+//! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a
+//!   reset in which it is cleared; writes are then lost in silence. The PHY answers "busy" once
+//!   after a write (`access.rs`).
+//! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by
+//!   reading, except the time and bit 24 of the packets; that of the input arbiter is cleared by
+//!   any access.
+//! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that
+//!   must not overflow, INIT, DONE.
+//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives
+//!   on a card. The two that disturb other frames are there [`Model::with_faults`] only
+//!   (`path.rs`); without it, a frame that ends before all its fields are found has zeros in the
+//!   others and disturbs nobody, and frames may follow each other as closely as they like.
 //!
-//! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table takes memory only for the entries that
-//! were written. Not modelled: packets that wait in a MAC's queue, collisions of CPU and port traffic, DMA.
+//! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table
+//! takes memory only for the entries that were written. Not modelled: packets that wait in a MAC's
+//! queue, collisions of CPU and port traffic, DMA.
 
 mod access;
 mod bus;
@@ -73,7 +77,8 @@ pub struct Model {
     clears_rows: bool,
     /// A word that the last frame left behind its end; it goes on with the next.
     rest: bool,
-    /// The way of frames to the look-up word by word, where the faults that disturb other frames are wanted.
+    /// The way of frames to the look-up word by word, where the faults that disturb other frames
+    /// are wanted.
     path: Option<Path>,
     /// Replay and capture, where the bitfile has them.
     generator: Option<Box<Engine>>,
@@ -130,16 +135,18 @@ impl Model {
         self
     }
 
-    /// With row counters that are cleared by reading, as the simulated Verilog has them; the card's accumulate.
+    /// With row counters that are cleared by reading, as the simulated Verilog has them; the card's
+    /// accumulate.
     #[must_use]
     pub fn clearing_row_counters(mut self) -> Model {
         self.clears_rows = true;
         self
     }
 
-    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose headers are
-    /// longer than they are make the look-up lag or stop, and so does a short frame close behind a tagged one
-    /// of a certain length ([`Model::burst`]). A reset of the user FPGA makes it forward again.
+    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose
+    /// headers are longer than they are make the look-up lag or stop, and so does a short frame
+    /// close behind a tagged one of a certain length ([`Model::burst`]). A reset of the user FPGA
+    /// makes it forward again.
     #[must_use]
     pub fn with_faults(mut self) -> Model {
         let has = |kind| self.profile.fault(kind).is_some();
@@ -153,7 +160,8 @@ impl Model {
         &self.profile
     }
 
-    /// How many rows of the exact table take memory: 128 bytes each, and what the map of them needs.
+    /// How many rows of the exact table take memory: 128 bytes each, and what the map of them
+    /// needs.
     pub fn exact_rows_in_memory(&self) -> usize {
         self.tables.as_ref().map_or(0, Tables::exact_rows_in_memory)
     }

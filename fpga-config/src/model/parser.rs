@@ -1,6 +1,6 @@
-//! The header parser of the look-up, word by word. It goes on until it has found all fields of a frame's key,
-//! whether the frame has as many words or not: it then takes words of the frame behind for them. That is
-//! where the bitfile's fault with headers longer than their frame is.
+//! The header parser of the look-up, word by word. It goes on until it has found all fields of a
+//! frame's key, whether the frame has as many words or not: it then takes words of the frame behind
+//! for them. That is where the bitfile's fault with headers longer than their frame is.
 
 use crate::codec::{Field, Key};
 
@@ -21,13 +21,13 @@ pub(super) enum Kind {
 enum State {
     /// Between frames.
     Ahead,
-    /// In a frame, this word of it being next. The fourth is said as often as there are words of IPv4
-    /// options.
+    /// In a frame, this word of it being next. The fourth is said as often as there are words of
+    /// IPv4 options.
     Fields(u8),
     /// The key is complete, the frame is not.
     Behind,
-    /// The key was completed by a frame's last word, or by one ahead of the next frame: for one word no frame
-    /// begins.
+    /// The key was completed by a frame's last word, or by one ahead of the next frame: for one
+    /// word no frame begins.
     Again,
 }
 

@@ -1,20 +1,21 @@
-//! The way of frames from the input arbiter to the look-up, word by word, with the faults that the bitfile
-//! has there.
+//! The way of frames from the input arbiter to the look-up, word by word, with the faults that the
+//! bitfile has there.
 //!
 //! ```text
 //! frames -> arbiter -> [9 words] tag remover -> header parser, [17 words] -> changed and sent
 //!                                                    `-> key -> look-up -> decision ----^
 //! ```
 //!
-//! Frames and decisions are paired by their order alone: the first decision is for the first frame. So a
-//! frame that makes no decision, because the parser took it for the end of the one before, makes every later
-//! frame wait for the decision of the next; and one that waits while the words behind it fill both buffers
-//! stops everything. Nothing here looks for that: it follows from the words.
+//! Frames and decisions are paired by their order alone: the first decision is for the first frame.
+//! So a frame that makes no decision, because the parser took it for the end of the one before,
+//! makes every later frame wait for the decision of the next; and one that waits while the words
+//! behind it fill both buffers stops everything. Nothing here looks for that: it follows from the
+//! words.
 //!
-//! There is no clock. Words move as far as they can; a decision takes no time. The other fault is a race, so
-//! it is a rule here: when a tagged frame fills the second buffer to its last word, and a frame that fits
-//! into the first buffer whole follows it in the same burst ([`Model::burst`]), the tag remover misses that
-//! frame's beginning, and waits for ever.
+//! There is no clock. Words move as far as they can; a decision takes no time. The other fault is a
+//! race, so it is a rule here: when a tagged frame fills the second buffer to its last word, and a
+//! frame that fits into the first buffer whole follows it in the same burst ([`Model::burst`]), the
+//! tag remover misses that frame's beginning, and waits for ever.
 //!
 //! A reset of the user FPGA empties everything.
 
@@ -28,8 +29,8 @@ use std::collections::VecDeque;
 const FIRST: usize = 9;
 /// Words that wait behind the header parser for a decision.
 const SECOND: usize = 17;
-/// The shortest frame that gets in, in bytes: three words. A MAC drops what is shorter, and so does the
-/// driver.
+/// The shortest frame that gets in, in bytes: three words. A MAC drops what is shorter, and so does
+/// the driver.
 const SHORTEST: usize = 17;
 /// Bytes of frames that wait ahead of the arbiter, when nothing goes on; what comes then is lost.
 const WAITING: usize = 16 << 10;
@@ -92,8 +93,8 @@ pub(super) struct Path {
     frames: VecDeque<Frame>,
     /// What was decided, and the queue that the key says the frame came from.
     decided: VecDeque<(Action, u8)>,
-    /// The tag remover waits for the beginning of a frame that it missed; as many frames are still ahead of
-    /// that one.
+    /// The tag remover waits for the beginning of a frame that it missed; as many frames are still
+    /// ahead of that one.
     missed: Option<usize>,
     /// The first frame that came since everything was at rest.
     burst: usize,
@@ -157,8 +158,8 @@ impl Path {
         Some((Key::of_frame(&frame.bytes, frame.queue), counted(frame.bytes.len())))
     }
 
-    /// A word comes from the arbiter, where there is one and there is room for it; gives the frame when it
-    /// was its last.
+    /// A word comes from the arbiter, where there is one and there is room for it; gives the frame
+    /// when it was its last.
     fn arrive(&mut self) -> Option<Option<usize>> {
         let ahead: usize = self.frames.iter().map(|f| f.arrived - f.parsed.min(f.arrived)).sum();
         if ahead >= FIRST {
@@ -185,7 +186,8 @@ impl Path {
         let new = self.frames.iter().enumerate().skip(self.burst);
         let mut pairs = new.clone().zip(new.skip(1));
         let found = pairs.find(|((_, tagged), (_, short))| {
-            // The tag remover stands with its last word in its hand, and what follows fits into its buffer.
+            // The tag remover stands with its last word in its hand, and what follows fits into its
+            // buffer.
             let full = tagged.carried().tag().is_some() && before + tagged.going() == SECOND + 1;
             full && short.coming() <= FIRST
         });

@@ -1,5 +1,5 @@
-//! Output queues: 2048 words of 8 bytes each, which a register keeps from draining; and the MACs and CPU
-//! queues behind them.
+//! Output queues: 2048 words of 8 bytes each, which a register keeps from draining; and the MACs
+//! and CPU queues behind them.
 
 use super::{Model, Sent, words};
 use std::collections::VecDeque;
@@ -12,8 +12,8 @@ const LENGTH: usize = 0x7ff;
 const LENGTH_WORDS: u32 = 0xff;
 
 impl Model {
-    /// Into an output queue, and out of it unless it does not drain. `ahead` is how many words go ahead of
-    /// the frame's own.
+    /// Into an output queue, and out of it unless it does not drain. `ahead` is how many words go
+    /// ahead of the frame's own.
     pub(super) fn enqueue(&mut self, queue: u8, frame: Vec<u8>, ahead: u32, sent: &mut Vec<Sent>) {
         let q = usize::from(queue);
         let place = self.places.queues.map(|p| p + 4 * q);

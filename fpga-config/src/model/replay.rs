@@ -1,17 +1,17 @@
-//! The packet generator's data path in the model: queues in SRAM that are replayed, capture, and frames
-//! straight between a port and its CPU port.
+//! The packet generator's data path in the model: queues in SRAM that are replayed, capture, and
+//! frames straight between a port and its CPU port.
 //!
-//! - A replay begins when the port's bit, its queue's CTRL and MAX_ITER say so, and reads the SRAM and the
-//!   limiter then: what is written there later counts from the next start on. Whatever of the SRAM is no
-//!   frame ends a queue.
-//! - **Times** are computed from the clock that is passed in, to the nanosecond (`schedule.rs`): a frame
-//!   begins no earlier than the one before plus its delay word, plus what the limiter takes for the one
-//!   before (its bytes with FCS), and plus that one's time on a wire of 1 Gbit/s (with preamble and gap).
-//!   What the card itself adds is not modelled.
-//! - Frames that left wait until somebody asks for frames, [`WAITING`] at most; more are counted, and
-//!   gone. With a cable ([`Model::cable`]) they come in at another port of the card instead.
-//! - Not modelled: pad words, frames of other queues that wait while their port replays (they are gone),
-//!   and the words that a stopped replay leaves in the card's FIFOs.
+//! - A replay begins when the port's bit, its queue's CTRL and MAX_ITER say so, and reads the SRAM
+//!   and the limiter then: what is written there later counts from the next start on. Whatever of
+//!   the SRAM is no frame ends a queue.
+//! - **Times** are computed from the clock that is passed in, to the nanosecond (`schedule.rs`): a
+//!   frame begins no earlier than the one before plus its delay word, plus what the limiter takes
+//!   for the one before (its bytes with FCS), and plus that one's time on a wire of 1 Gbit/s (with
+//!   preamble and gap). What the card itself adds is not modelled.
+//! - Frames that left wait until somebody asks for frames, [`WAITING`] at most; more are counted,
+//!   and gone. With a cable ([`Model::cable`]) they come in at another port of the card instead.
+//! - Not modelled: pad words, frames of other queues that wait while their port replays (they are
+//!   gone), and the words that a stopped replay leaves in the card's FIFOs.
 
 use super::schedule::{BYTE, Batch, FCS, Run};
 use super::{Model, Sent, words};
@@ -183,8 +183,8 @@ impl Model {
 
     /// A queue begins anew: its counters are 0.
     fn initialise(&mut self, control: u32, ports: &[GeneratorPort]) {
-        // From the first counter behind CTRL to the last one ahead of the addresses, which profiles list
-        // in this order.
+        // From the first counter behind CTRL to the last one ahead of the addresses, which profiles
+        // list in this order.
         for offset in 1..8 {
             self.put_at(control + 4 * offset, 0);
         }
@@ -365,8 +365,8 @@ impl Model {
         }
     }
 
-    /// A frame that was put into a queue: from a port to its CPU port, and back. While a port replays,
-    /// frames from its CPU port do not leave.
+    /// A frame that was put into a queue: from a port to its CPU port, and back. While a port
+    /// replays, frames from its CPU port do not leave.
     pub(super) fn pass(&mut self, queue: u8, frame: &[u8], sent: &mut Vec<Sent>) {
         let port = usize::from(queue / 2);
         let end = self.now.0.saturating_add((frame.len() as u64 + FCS) * BYTE);

@@ -72,7 +72,8 @@ impl Places {
         Some((port, place - self.phy.get(port).copied().flatten()?))
     }
 
-    /// True for the registers whose accesses keep the watchdog calm: the input arbiter's and its own.
+    /// True for the registers whose accesses keep the watchdog calm: the input arbiter's and its
+    /// own.
     pub(super) fn kicks(&self, place: usize) -> bool {
         self.arbiter.is_some_and(|a| (a..a + 8).contains(&place))
             || self.watchdog.is_some_and(|w| (w..w + 2).contains(&place))
@@ -129,8 +130,8 @@ impl Model {
         self.reset_generator();
     }
 
-    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows count as
-    /// seen now, as after a commit.
+    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows
+    /// count as seen now, as after a commit.
     pub(super) fn flush(&mut self) {
         let second = self.second();
         if let Some(first) = self.places.last_seen {

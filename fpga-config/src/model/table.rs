@@ -1,4 +1,5 @@
-//! The model's look-up: wildcard rows behind staging registers, and the exact table in SRAM, kept sparsely.
+//! The model's look-up: wildcard rows behind staging registers, and the exact table in SRAM, kept
+//! sparsely.
 
 use crate::codec::{Action, Key, Mask, Pattern, hash};
 use crate::profile::FlowMap;
@@ -102,8 +103,8 @@ impl Tables {
         self.exact_place(address).is_some()
     }
 
-    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as there are
-    /// rows for.
+    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as
+    /// there are rows for.
     fn row(&self, value: u32) -> usize {
         value as usize % self.rows.len().max(1)
     }
@@ -128,7 +129,8 @@ impl Tables {
             };
             let to = words.get_mut(word)?;
             let value = *to;
-            // The counters' address is compared without its highest bit, and the byte with the time stays.
+            // The counters' address is compared without its highest bit, and the byte with the time
+            // stays.
             match word {
                 8 | 24 => *to &= 0xff00_0000,
                 9 | 25 => *to = 0,
@@ -179,8 +181,8 @@ impl Tables {
         }
     }
 
-    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the exact
-    /// table is cleared it has no entry.
+    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the
+    /// exact table is cleared it has no entry.
     pub(super) fn look_up(&mut self, key: &Key, bytes: u32, second: u32, clearing: bool) -> Verdict {
         let row = self.rows.iter().position(|r| r.pattern.matches(key));
         if !clearing && !self.exact.is_empty() {

@@ -1,30 +1,34 @@
 //! A card that was reset: what it counted is read before, everything is written anew after.
 
-use super::{Credit, Offload, OffloadError, Report, Seen, find};
+use super::{CounterDelta, Offload, OffloadError, Report, Seen, find};
 use crate::codec::entry::Exact;
 use crate::codec::{Field, Key};
 use crate::offload::select::Choice;
 use crate::registers::Registers;
 use tandem_model::Time;
 
-/// How many of the exact entries that packets have caused are written anew at once, the last used ones. The
-/// others come with their next packet, as they did before. Each takes 20 register writes.
+/// How many of the exact entries that packets have caused are written anew at once, the last used
+/// ones. The others come with their next packet, as they did before. Each takes 20 register writes.
 const AGAIN: usize = 512;
 
 impl Offload {
-    /// Reads all that was counted and not yet given to a sweep: two registers per row and one or two per
-    /// exact entry. Call it before a reset.
+    /// Reads all that was counted and not yet given to a sweep: two registers per row and one or
+    /// two per exact entry. Call it before a reset.
     ///
     /// # Errors
     /// When the card cannot be asked; what was read before is given by the next sweep.
-    pub fn sweep_all(&mut self, now: Time, card: &mut dyn Registers) -> Result<Vec<Credit>, OffloadError> {
+    pub fn sweep_all(
+        &mut self,
+        now: Time,
+        card: &mut dyn Registers,
+    ) -> Result<Vec<CounterDelta>, OffloadError> {
         let flows = self.rules.iter().map(|r| r.id).collect();
         self.sweep_flows(&flows, now, card)
     }
 
-    /// The card was reset: no row and no exact entry is what was written. The next `sync` reads its rows
-    /// and writes everything again, with the exact entries that packets caused and used last. Which rules
-    /// get rows is decided by what was used before.
+    /// The card was reset: no row and no exact entry is what was written. The next `sync` reads its
+    /// rows and writes everything again, with the exact entries that packets caused and used last.
+    /// Which rules get rows is decided by what was used before.
     pub fn was_reset(&mut self) {
         let mut loose: Vec<(Time, Key)> =
             self.entries.iter().filter(|(_, live)| !live.permanent).map(|(key, l)| (l.used, *key)).collect();

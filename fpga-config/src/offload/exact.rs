@@ -1,8 +1,9 @@
 //! The exact table's entries: where they lie, what they counted.
 //!
-//! An entry beats every row, so it is kept only while it does what the whole flow table would do to its key. There are two kinds: those of
-//! OpenFlow 1.0 matches without wildcards, which are there as long as their flow, and those of packets that were seen in software and whose rule
-//! has no row, which go when nothing uses them.
+//! An entry beats every row, so it is kept only while it does what the whole flow table would do to
+//! its key. There are two kinds: those of OpenFlow 1.0 matches without wildcards, which are there
+//! as long as their flow, and those of packets that were seen in software and whose rule has no
+//! row, which go when nothing uses them.
 
 use crate::codec::entry::{Exact, exact_counters};
 use crate::codec::{Action, Key};
@@ -74,7 +75,8 @@ impl Entries {
         entry.rows().into_iter().filter(there).find(|row| !self.by_row.contains_key(row))
     }
 
-    /// An entry that may go for another of this key: one that nobody asked for, used the longest ago.
+    /// An entry that may go for another of this key: one that nobody asked for, used the longest
+    /// ago.
     pub(super) fn dispensable(&self, entry: &Exact) -> Option<Key> {
         let held = entry.rows().into_iter().filter_map(|row| self.by_row.get(&row));
         let loose =
@@ -147,7 +149,8 @@ impl Entries {
         Ok(Some((live, delta)))
     }
 
-    /// Makes another row's copy of an entry not valid: one that was replaced by [`Entries::write`] in its other row.
+    /// Makes another row's copy of an entry not valid: one that was replaced by [`Entries::write`]
+    /// in its other row.
     pub(super) fn delete_row(
         old: &mut Live,
         key: &Key,
@@ -171,7 +174,8 @@ impl Entries {
 }
 
 impl Live {
-    /// Reads the counters, which clears them: one register where nothing was counted, two otherwise.
+    /// Reads the counters, which clears them: one register where nothing was counted, two
+    /// otherwise.
     pub(super) fn read(
         &mut self,
         map: &FlowMap,

@@ -1,40 +1,47 @@
-//! One flow table kept in a card, so that card and software together decide every packet like the table alone.
+//! One flow table kept in a card, so that card and software together decide every packet like the
+//! table alone.
 //!
-//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic does not stop for a restart.
-//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says which rules get rows, [`moves`] in which
-//!    order rows are written, so that no packet meets a wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
-//! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for rules that got no row.
-//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card did itself is counted, never what it sent to
-//!    software. Rows that move are read when they do, so that a flow's counts are complete whatever happens to its rows.
-//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes everything again. So it does after
-//!    [`Offload::was_reset`].
+//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic
+//!    does not stop for a restart.
+//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says
+//!    which rules get rows, [`moves`] in which order rows are written, so that no packet meets a
+//!    wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
+//! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for
+//!    rules that got no row.
+//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card
+//!    did itself is counted, never what it sent to software. Rows that move are read when they do,
+//!    so that a flow's counts are complete whatever happens to its rows.
+//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes
+//!    everything again. So it does after [`Offload::was_reset`].
 //!
-//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card has no CPU ports, there is no software: such rules
-//! are reported as rejected, and the card behaves as if they were not in the table; packets that nothing matches are dropped.
+//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card
+//! has no CPU ports, there is no software: such rules are reported as rejected, and the card
+//! behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
-//! Where the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]), the
-//! first row drops that key, no flow has that row, and no exact entry has that key: such a frame never leaves
-//! by a port, whatever the flows are.
+//! Where the bitfile makes one key of frames with a broken header from any port
+//! ([`FlowMap::guard`]), the first row drops that key, no flow has that row, and no exact entry has
+//! that key: such a frame never leaves by a port, whatever the flows are.
 //!
-//! Two packets that meet between the reading of a row's counter and its commit may be counted for the row's next flow.
+//! Two packets that meet between the reading of a row's counter and its commit may be counted for
+//! the row's next flow.
 
 mod anew;
-mod carry;
 mod exact;
-pub mod moves;
+mod executor;
 mod report;
+pub mod row_plan;
 pub mod select;
 
-pub use report::{Credit, OffloadError, Options, Place, Report, Seen};
+pub use report::{CounterDelta, OffloadError, Options, Place, Report, Seen};
 
 use crate::codec::entry::{Exact, Row};
 use crate::codec::key::FIRST_TYPE;
 use crate::codec::ports::{At, cpu_queue, queue};
-use crate::codec::{Action, Field, Header, Key, PortMap, Reason, Rule, Transport};
+use crate::codec::{Action, Field, Header, Key, PortMap, RejectReason, Rule, Transport};
 use crate::profile::FlowMap;
 use crate::registers::{Registers, is_no_answer};
 use exact::Entries;
-use moves::{Owner, Slot, Step};
+use row_plan::{Owner, Slot, Step};
 use select::{Candidate, Choice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,15 +73,15 @@ pub fn admits(
     transport: Transport,
     criteria: &Criteria,
     instructions: &Instructions,
-) -> Result<(), Reason> {
+) -> Result<(), RejectReason> {
     if ports.cpu_ports {
         return Ok(());
     }
     let rule = Rule::new(criteria, instructions, ports, transport);
-    rule.plan.err().and_then(Reason::without_software).map_or(Ok(()), Err)
+    rule.plan.err().and_then(RejectReason::without_software).map_or(Ok(()), Err)
 }
 
-/// See the module.
+/// Keeps a card's rows and exact entries equal to a flow table, as far as the card can.
 #[derive(Debug, Clone)]
 pub struct Offload {
     map: FlowMap,
@@ -82,7 +89,7 @@ pub struct Offload {
     options: Options,
     /// What is in the card's rows.
     card: Vec<Option<Slot>>,
-    counters: Vec<carry::Counters>,
+    counters: Vec<executor::Counters>,
     entries: Entries,
     /// The table's flows, in its order, and what is kept of each.
     rules: Vec<Candidate>,
@@ -91,7 +98,7 @@ pub struct Offload {
     /// Where each flow stands, by its id.
     index: Vec<(u64, usize)>,
     /// Counted, and not yet given to a sweep.
-    credits: BTreeMap<u64, Credit>,
+    deltas: BTreeMap<u64, CounterDelta>,
     generation: Option<u64>,
     /// The ports are others than those that rules were translated for.
     other_ports: bool,
@@ -120,7 +127,7 @@ impl Offload {
     ) -> Result<Offload, OffloadError> {
         let mut offload = Offload {
             card: vec![None; map.rows.into()],
-            counters: vec![carry::Counters::default(); map.rows.into()],
+            counters: vec![executor::Counters::default(); map.rows.into()],
             map,
             ports,
             options,
@@ -129,7 +136,7 @@ impl Offload {
             known: Vec::new(),
             choices: Vec::new(),
             index: Vec::new(),
-            credits: BTreeMap::new(),
+            deltas: BTreeMap::new(),
             generation: None,
             other_ports: false,
             considered: now,
@@ -151,7 +158,7 @@ impl Offload {
             let row = Row::read(&self.map, at as u32, card)?;
             let owner = if at == 0 && Some(row) == self.guard() { Owner::Guard } else { Owner::Found };
             self.card[at] = (!row.is_deleted()).then_some(Slot { owner, row });
-            self.counters[at] = carry::Counters::read(&self.map, at, card)?;
+            self.counters[at] = executor::Counters::read(&self.map, at, card)?;
         }
         self.entries.clear();
         // An empty one is asked for one row only: whether it answers.
@@ -193,19 +200,20 @@ impl Offload {
         &self.ports
     }
 
-    /// Whether this switch can do a flow, before it is added: with CPU ports always, because software can; without them, what the card cannot
-    /// is to be refused. That there are rows for it is known after [`Offload::sync`] only.
+    /// Whether this switch can do a flow, before it is added: with CPU ports always, because
+    /// software can; without them, what the card cannot is to be refused. That there are rows for
+    /// it is known after [`Offload::sync`] only.
     ///
     /// # Errors
     /// With the reason why not.
-    pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), Reason> {
+    pub fn admits(&self, criteria: &Criteria, instructions: &Instructions) -> Result<(), RejectReason> {
         admits(&self.ports, self.options.transport, criteria, instructions)
     }
 
     /// Brings the card to the table.
     ///
     /// # Errors
-    /// When the card cannot be asked or told; it is read again at the next `sync`.
+    /// When the card cannot be read or written; it is read again at the next `sync`.
     pub fn sync(
         &mut self,
         table: &FlowTable,
@@ -299,8 +307,8 @@ impl Offload {
         card: &mut dyn Registers,
     ) -> Result<Report, OffloadError> {
         let mut report = Report::default();
-        // 1. Exact entries that must be there: they stand above all rows, so they may come before them. A rule whose entry finds no place
-        //    is treated like one with wildcards.
+        // 1. Exact entries that must be there: they stand above all rows, so they may come before
+        //    them. A rule whose entry finds no place is treated like one with wildcards.
         let mut without = BTreeSet::new();
         let (permanent, wanted) = loop {
             let keys = self.exact_rules(&without);
@@ -323,7 +331,7 @@ impl Offload {
         if !self.ports.cpu_ports {
             let rejected = self.rules.iter().zip(&self.choices).filter_map(|(r, c)| match c {
                 // Between plain NICs it needs no card.
-                Choice::None(Reason::FromOutside(_) | Reason::NotReceived(_)) => None,
+                Choice::None(RejectReason::FromOutside(_) | RejectReason::NotReceived(_)) => None,
                 Choice::None(why) => Some((r.id, why.clone())),
                 _ => None,
             });
@@ -331,14 +339,14 @@ impl Offload {
         }
         // 2. Rows.
         let kept = self.kept();
-        // The guard comes first, unless a flow of somebody else's is there: that one's packets must have
-        // their new row before.
+        // The guard comes first, unless a flow of somebody else's is there: that one's packets must
+        // have their new row before.
         let empty = |slot: &Slot| slot.row == Row::after_reset();
         let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
         report.commits += if early { self.put_guard(now, card)? } else { 0 };
-        let moves = moves::plan(self.card.get(kept..).unwrap_or_default(), &wanted);
-        report.gaps += moves.gaps;
-        for step in &moves.steps {
+        let rows = row_plan::plan(self.card.get(kept..).unwrap_or_default(), &wanted);
+        report.gaps += rows.gaps;
+        for step in &rows.steps {
             self.step(&Step { at: step.at + kept, ..*step }, now, card)?;
             report.commits += usize::from(step.write);
         }
@@ -382,7 +390,8 @@ impl Offload {
         keys
     }
 
-    /// The exact entries that must be there. One that sends to software is needed only above rows that its packets would meet.
+    /// The exact entries that must be there. One that sends to software is needed only above rows
+    /// that its packets would meet.
     fn permanent(
         &self,
         keys: &BTreeMap<Key, usize>,
@@ -413,7 +422,8 @@ impl Offload {
         found.map(|(r, _)| r)
     }
 
-    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or is of no use.
+    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or
+    /// is of no use.
     fn entry_for(&self, key: &Key, ingress: u8) -> Option<(Action, u64)> {
         if self.map.guard.map(Key::of_fault) == Some(*key) {
             return None;
@@ -423,10 +433,11 @@ impl Offload {
         Some((plan.action(ingress), rule.id))
     }
 
-    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is made. Call it after `sync`.
+    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is
+    /// made. Call it after `sync`.
     ///
     /// # Errors
-    /// When the card cannot be told.
+    /// When the card cannot be written.
     pub fn packet_seen(
         &mut self,
         frame: &[u8],
@@ -440,7 +451,8 @@ impl Offload {
         if self.lost || self.entries.get(&key).is_some() {
             return Ok(Seen::Nothing);
         }
-        // What is behind a length or a service tag decides in software, and the card does not see it.
+        // What is behind a length or a service tag decides in software, and the card does not see
+        // it.
         let kind = key.get(Field::ETH_TYPE);
         if kind < u64::from(FIRST_TYPE) || kind == SERVICE_TAG {
             return Ok(Seen::Nothing);
@@ -468,8 +480,9 @@ impl Offload {
         })
     }
 
-    /// What of a flow the card does not do though it has it in rows or entries, where there is such a thing.
-    pub fn except(&self, flow: u64) -> Option<&Reason> {
+    /// What of a flow the card does not do though it has it in rows or entries, where there is such
+    /// a thing.
+    pub fn except(&self, flow: u64) -> Option<&RejectReason> {
         let at = find(&self.index, flow)?;
         let there = matches!(self.place(flow)?, Place::Rows(_) | Place::Exact(_));
         self.rules.get(at).filter(|_| there)?.rule.except.as_ref()

@@ -1,6 +1,6 @@
-//! What an offload is told and what it tells: options, errors, reports, places, counts.
+//! What an offload is given and what it reports: options, errors, reports, places, counts.
 
-use crate::codec::{Reason, Transport};
+use crate::codec::{RejectReason, Transport};
 use crate::profile::RowCounters;
 use crate::registers::AccessError;
 use std::fmt;
@@ -12,8 +12,8 @@ use tandem_model::Time;
 pub struct Options {
     /// What becomes of rules on transport ports.
     pub transport: Transport,
-    /// What reading a row's counters does, where that is not what the profile says: behind a simulation of
-    /// the Verilog they are cleared.
+    /// What reading a row's counters does, where that is not what the profile says: behind a
+    /// simulation of the Verilog they are cleared.
     pub row_counters: Option<RowCounters>,
     /// An exact entry that was made for a packet goes when it was not used for so long.
     pub idle: Duration,
@@ -35,7 +35,7 @@ impl Default for Options {
 /// Why a card cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OffloadError {
-    /// It could not be asked or told. What it holds is read again at the next `sync`.
+    /// It could not be read or written. What it holds is read again at the next `sync`.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// Nothing answers where the exact table should be.
@@ -54,10 +54,12 @@ pub struct Report {
     pub exact_written: usize,
     /// Exact entries made not valid.
     pub exact_deleted: usize,
-    /// Rows that went to software for a moment to make room. Without software they matched nothing for that moment.
+    /// Rows that went to software for a moment to make room. Without software they matched nothing
+    /// for that moment.
     pub gaps: usize,
-    /// Flows that neither the card nor any software does, because there are no CPU ports: they are to be refused.
-    pub rejected: Vec<(u64, Reason)>,
+    /// Flows that neither the card nor any software does, because there are no CPU ports: they are
+    /// to be refused.
+    pub rejected: Vec<(u64, RejectReason)>,
 }
 
 /// Where a rule lives.
@@ -68,7 +70,7 @@ pub enum Place {
     /// In this many exact entries, the rest in software.
     Exact(usize),
     /// In software, for this reason.
-    Software(Reason),
+    Software(RejectReason),
 }
 
 impl fmt::Display for Place {
@@ -91,7 +93,7 @@ impl fmt::Display for Place {
 
 /// What the card counted for a flow since the last sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credit {
+pub struct CounterDelta {
     /// The flow's id.
     pub flow: u64,
     /// Packets.

@@ -1,9 +1,10 @@
-//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs to be right comes with it: a rule of a higher
-//! priority that may match the same packets and stays in software needs rows that send its packets there (punt rows).
+//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs
+//! to be right comes with it: a rule of a higher priority that may match the same packets and stays
+//! in software needs rows that send its packets there (punt rows).
 
-use super::moves::{Owner, Slot};
+use super::row_plan::{Owner, Slot};
 use crate::codec::ports::{At, PortMap, cpu_queue, queue};
-use crate::codec::{Action, Field, Pattern, Reason, Row, Rule};
+use crate::codec::{Action, Field, Pattern, RejectReason, Row, Rule};
 
 /// What a rule gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +12,9 @@ pub enum Choice {
     /// Rows.
     Rows,
     /// Rows that send to software, for this reason.
-    Punt(Reason),
+    Punt(RejectReason),
     /// None, for this reason.
-    None(Reason),
+    None(RejectReason),
     /// It is in the exact table, above all rows.
     Exact,
 }
@@ -26,7 +27,7 @@ pub struct Candidate {
     /// As the card sees it.
     pub rule: Rule,
     /// Its rows, or why there are none.
-    pub rows: Result<Vec<Row>, Reason>,
+    pub rows: Result<Vec<Row>, RejectReason>,
     /// How much it is used, in any unit.
     pub used: u64,
     /// It had rows before.
@@ -73,9 +74,9 @@ pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> 
     let free = room - c.taken;
     let reason = |i: usize| match &rules[i].rows {
         Err(reason) => reason.clone(),
-        Ok(rows) => Reason::Rows { needs: refused[i].unwrap_or(rows.len()), free },
+        Ok(rows) => RejectReason::Rows { needs: refused[i].unwrap_or(rows.len()), free },
     };
-    let wrapped = |reason: Reason| match cpu_ports {
+    let wrapped = |reason: RejectReason| match cpu_ports {
         true => reason,
         false => reason.clone().without_software().unwrap_or(reason),
     };
@@ -116,7 +117,8 @@ impl Chooser<'_> {
     /// Gives a rule rows, with what it needs; else says how many that would be at least.
     fn add(&mut self, i: usize, cpu_ports: bool) -> Result<(), usize> {
         let mut least = usize::MAX;
-        // Rules above that are as cheap in rows of their own as in punt rows get them; if that takes too much, punt rows.
+        // Rules above that are as cheap in rows of their own as in punt rows get them; if that
+        // takes too much, punt rows.
         for all_punts in [false, true] {
             let mut got: Vec<(usize, Got)> = vec![(i, Got::Rows)];
             // What it took before is free again; from there it only grows.
@@ -162,8 +164,8 @@ impl Chooser<'_> {
     }
 }
 
-/// Rows that are always there where the host has interfaces at the CPU queues: from them to their ports, and from ports to them what
-/// nothing else matches.
+/// Rows that are always there where the host has interfaces at the CPU queues: from them to their
+/// ports, and from ports to them what nothing else matches.
 pub fn base(ports: &PortMap) -> Vec<Slot> {
     let from = |from: u8, to: u8| Slot {
         owner: Owner::Base,

@@ -1,4 +1,5 @@
-//! The profiles and boards that come with this crate. A test reads each of them; what is listed here is what there is.
+//! The profiles and boards that come with this crate. A test reads each of them; what is listed
+//! here is what there is.
 
 use super::{Profile, ProfileError};
 

@@ -20,7 +20,7 @@ pub struct KnownFault {
     pub detect: Detect,
     /// What helps.
     pub remedy: Remedy,
-    /// The remedy in words.
+    /// The remedy, as text.
     pub advice: String,
     /// The key that the look-up sees instead of the frame's.
     pub key: Option<FaultKey>,
@@ -29,7 +29,8 @@ pub struct KnownFault {
 /// Faults that code knows: the model can have them, and the agent looks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FaultKind {
-    /// A frame that ends before its header parser has found all fields makes the look-up lag, or stop.
+    /// A frame that ends before its header parser has found all fields makes the look-up lag, or
+    /// stop.
     #[serde(rename = "header beyond frame")]
     HeaderBeyondFrame,
     /// A short frame close behind a tagged one of a certain length stops the data path.

@@ -1,7 +1,8 @@
 //! Profiles and boards as they are written in `profiles/*.toml`.
 //!
-//! A block has registers at offsets from its base. `count` makes several of a block or a register, `stride` bytes apart (4 where it is not
-//! said), and `{}` in the name is where the number goes. A profile has its board's blocks too.
+//! A block has registers at offsets from its base. `count` makes several of a block or a register,
+//! `stride` bytes apart (4 where it is not said), and `{}` in the name is where the number goes. A
+//! profile has its board's blocks too.
 
 use super::faults::KnownFault;
 use super::generator::GeneratorFile;
@@ -206,7 +207,8 @@ pub struct PciId {
 pub enum Argument {
     /// On a socket, an ifreq whose data points at `{ u32 address; u32 value }`.
     Ifreq,
-    /// On a device file: a write takes `address << 32 | value` by value, a read a pointer to a 64-bit word.
+    /// On a device file: a write takes `address << 32 | value` by value, a read a pointer to a
+    /// 64-bit word.
     U64,
 }
 

@@ -1,9 +1,11 @@
-//! What a packet generator bitfile replays from and captures by: queues in SRAM and their registers.
+//! What a packet generator bitfile replays from and captures by: queues in SRAM and their
+//! registers.
 
 use super::check::{Fault, Parts};
 use serde::Deserialize;
 
-/// Words of SRAM that a port's replay queue has at least: a length, a delay, and the shortest frame.
+/// Words of SRAM that a port's replay queue has at least: a length, a delay, and the shortest
+/// frame.
 const FEWEST: u32 = 16;
 
 /// Replay and capture as they are written in a profile.
@@ -14,8 +16,8 @@ pub struct GeneratorFile {
     pub queue: String,
     /// The queue that port 0 replays from; the next is port 1's.
     pub first_queue: u8,
-    /// Name of the register with a bit per port for replay and capture, and above it 8 bits higher one to
-    /// keep captured frames from the CPU.
+    /// Name of the register with a bit per port for replay and capture, and above it 8 bits higher
+    /// one to keep captured frames from the CPU.
     pub control: String,
     /// Name of the block with a port's capture counters.
     pub capture: String,
@@ -33,7 +35,8 @@ pub struct GeneratorFile {
     pub longest: u16,
 }
 
-/// Words of SRAM from one to the next: 16 bytes of addresses, of which the last twelve hold something.
+/// Words of SRAM from one to the next: 16 bytes of addresses, of which the last twelve hold
+/// something.
 pub const WORD_STRIDE: u32 = 16;
 
 /// A queue in SRAM.
@@ -53,7 +56,8 @@ pub struct SramQueue {
     pub words: u32,
 }
 
-/// What a port replays from and captures by. All but the numbers of bits and limiters are addresses.
+/// What a port replays from and captures by. All but the numbers of bits and limiters are
+/// addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct GeneratorPort {
     /// The queue that it replays.
@@ -68,7 +72,8 @@ pub struct GeneratorPort {
     pub iterations: u32,
     /// Captured frames.
     pub captured: u32,
-    /// Their bytes with FCS, upper half; the lower half follows, then the times of the first and the last.
+    /// Their bytes with FCS, upper half; the lower half follows, then the times of the first and
+    /// the last.
     pub captured_bytes: u32,
 }
 
@@ -92,8 +97,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The address of a word's control bits; those of its data follow, upper half first. `None` outside the
-    /// SRAM.
+    /// The address of a word's control bits; those of its data follow, upper half first. `None`
+    /// outside the SRAM.
     pub fn word(&self, word: u32) -> Option<u32> {
         let at = word.checked_mul(WORD_STRIDE)?.checked_add(4)?;
         if word < self.sram_words { self.sram.checked_add(at) } else { None }
@@ -109,8 +114,8 @@ impl Generator {
 }
 
 impl Parts<'_> {
-    /// The SRAM is shared out in the order of ports: the queue to the MAC, that to the CPU, and of what
-    /// is left an equal part for replay, so that no port's replay moves another's.
+    /// The SRAM is shared out in the order of ports: the queue to the MAC, that to the CPU, and of
+    /// what is left an equal part for replay, so that no port's replay moves another's.
     pub(super) fn generator(&mut self, g: &GeneratorFile, ports: u8) -> Generator {
         let part = "generator";
         let each = g.sram_words.checked_div(ports.into()).unwrap_or_default();

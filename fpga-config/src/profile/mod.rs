@@ -1,12 +1,13 @@
-//! What a bitfile's registers are, and what it can do: one file per bitfile, because addresses belong to the bitfile. The same sources of the
-//! OpenFlow switch give either of two maps.
+//! What a bitfile's registers are, and what it can do: one file per bitfile, because addresses
+//! belong to the bitfile. The same sources of the OpenFlow switch give either of two maps.
 //!
-//! The files are in `profiles/`, their form in [`mod@file`]; those built in are listed in [`builtin`]. A profile is read, checked as a whole (all
-//! [`Fault`]s at once, in `check.rs`) and flattened: after that a register is a name and an address, and the parts that code works with
+//! The files are in `profiles/`, their form in [`mod@file`]; those built in are listed in
+//! [`builtin`]. A profile is read, checked as a whole (all [`Fault`]s at once, in `check.rs`) and
+//! flattened: after that a register is a name and an address, and the parts that code works with
 //! ([`FlowMap`], [`Queues`], [`RateLimiter`], [`Watchdog`]) hold addresses.
 //!
-//! Names are those of the public register definitions without the ending `_REG`, e.g. `MAC_GRP_0_CONTROL`, so that what is known about
-//! the cards elsewhere can be used here.
+//! Names are those of the public register definitions without the ending `_REG`, e.g.
+//! `MAC_GRP_0_CONTROL`, so that what is known about the cards elsewhere can be used here.
 
 pub mod builtin;
 mod check;
@@ -59,7 +60,8 @@ pub struct Register {
     pub note: Option<String>,
 }
 
-/// Where the wildcard rows and the exact entries of an OpenFlow switch bitfile are. Addresses of arrays are those of their first word.
+/// Where the wildcard rows and the exact entries of an OpenFlow switch bitfile are. Addresses of
+/// arrays are those of their first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct FlowMap {
     /// Wildcard rows; the lowest that matches wins.
@@ -100,8 +102,8 @@ pub struct FlowMap {
     pub seconds: u32,
     /// What reading a row's counters does.
     pub row_counters: RowCounters,
-    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other ports'
-    /// frames.
+    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other
+    /// ports' frames.
     pub guard: Option<FaultKey>,
 }
 
@@ -132,8 +134,8 @@ pub struct RateLimiter {
     pub at: Vec<u32>,
 }
 
-/// The watchdog of a bitfile: without an access to its block or to the input arbiter for [`Watchdog::period`], all rows and the exact table are
-/// flushed.
+/// The watchdog of a bitfile: without an access to its block or to the input arbiter for
+/// [`Watchdog::period`], all rows and the exact table are flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Watchdog {
     /// 1 = it watches.
@@ -144,21 +146,22 @@ pub struct Watchdog {
     pub period: Duration,
 }
 
-/// What shows that the data path lags or stands still: after a moment without frames, all that entered are
-/// decided. A difference that stays is a frame that the look-up lost (see [`FaultKind::HeaderBeyondFrame`]
-/// and [`FaultKind::TaggedThenShort`]).
+/// What shows that the data path lags or stands still: after a moment without frames, all that
+/// entered are decided. A difference that stays is a frame that the look-up lost (see
+/// [`FaultKind::HeaderBeyondFrame`] and [`FaultKind::TaggedThenShort`]).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DataPath {
     /// Address of the register that counts frames that entered the data path.
     pub entered: u32,
-    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody else may
-    /// read.
+    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody
+    /// else may read.
     pub entered_clears: bool,
-    /// Addresses of the registers that together count the frames that were decided: 32 bits each, they wrap.
+    /// Addresses of the registers that together count the frames that were decided: 32 bits each,
+    /// they wrap.
     pub decided: Vec<u32>,
-    /// Address and mask of the bit that is set while the data path takes words. Clear in every one of several
-    /// readings, while nothing is decided, it stands still; a frame that is stuck half-way is not counted as
-    /// entered, so the counts alone may not show it.
+    /// Address and mask of the bit that is set while the data path takes words. Clear in every one
+    /// of several readings, while nothing is decided, it stands still; a frame that is stuck
+    /// half-way is not counted as entered, so the counts alone may not show it.
     pub ready: Option<(u32, u32)>,
 }
 
@@ -232,7 +235,8 @@ impl Profile {
         self.faults.iter().find(|f| f.kind == Some(kind))
     }
 
-    /// Up to three names that `name` may have been meant for: those that contain all its parts, shortest first.
+    /// Up to three names that `name` may have been meant for: those that contain all its parts,
+    /// shortest first.
     pub fn like(&self, name: &str) -> Vec<&str> {
         let upper = name.to_ascii_uppercase();
         let parts: Vec<&str> = upper.split('_').filter(|p| !p.is_empty()).collect();
@@ -243,7 +247,8 @@ impl Profile {
         like
     }
 
-    /// The address of a register of the port `port` in the block that the board has per port, e.g. `("MAC_GRP", 2, "CONTROL")`.
+    /// The address of a register of the port `port` in the block that the board has per port, e.g.
+    /// `("MAC_GRP", 2, "CONTROL")`.
     pub fn port_register(&self, block: &str, port: u8, name: &str) -> Option<u32> {
         self.register(&format!("{block}_{port}_{name}")).map(|r| r.address)
     }

@@ -1,8 +1,10 @@
 //! Which bitfile a card answers to.
 //!
-//! 1. The device id block names the directory of the bitfile's sources, where a bitfile has that block.
-//! 2. Of the profiles with that directory (two for the OpenFlow switch; all of them without the block), those whose registers answer: the
-//!    first mask word of a flow table keeps what is written to it, and is put back; an unmapped register answers 0xdeadbeef.
+//! 1. The device id block names the directory of the bitfile's sources, where a bitfile has that
+//!    block.
+//! 2. Of the profiles with that directory (two for the OpenFlow switch; all of them without the
+//!    block), those whose registers answer: the first mask word of a flow table keeps what is
+//!    written to it, and is put back; an unmapped register answers 0xdeadbeef.
 
 use super::Profile;
 use crate::device_id::DeviceId;
@@ -14,14 +16,15 @@ const PATTERN: u32 = 0x5a3c_96e1;
 /// What was found out about a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// The profiles that fit, as indices into those that were given; in their order. One is an answer, several are a question for the operator.
+    /// The profiles that fit, as indices into those that were given; in their order. One is an
+    /// answer, several are a question for the operator.
     pub fits: Vec<usize>,
     /// What the card says about itself; `None` when it has no device id block.
     pub device_id: Option<DeviceId>,
 }
 
-/// Finds out which of `profiles` a card answers to. The staging registers of a flow table are changed for a moment and put back, so nobody
-/// else may write to the card meanwhile.
+/// Finds out which of `profiles` a card answers to. The staging registers of a flow table are
+/// changed for a moment and put back, so nobody else may write to the card meanwhile.
 ///
 /// # Errors
 /// When the card cannot be asked.
@@ -41,7 +44,8 @@ pub fn probe(regs: &mut dyn Registers, profiles: &[Profile]) -> Result<Probed, A
     Ok(Probed { fits, device_id })
 }
 
-/// Whether the registers that tell a profile from others answer. Without a device id block only a flow table is proof.
+/// Whether the registers that tell a profile from others answer. Without a device id block only a
+/// flow table is proof.
 fn answers(regs: &mut dyn Registers, profile: &Profile, named: bool) -> Result<bool, AccessError> {
     let Some(map) = profile.flow_table else {
         return Ok(named);

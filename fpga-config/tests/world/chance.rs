@@ -196,7 +196,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
             f.extend([0x20; 32]);
             f.extend([0, 80, 0, 80, 0, 8, 0, 0]);
         }
-        // A type that nobody knows, and LLDP. 802.3 frames with a length are a deviation with a test of its own.
+        // A type that nobody knows, and LLDP. 802.3 frames with a length are a deviation with a
+        // test of its own.
         2 => f.extend([0x88, 0xb5, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
         3 => f.extend([0x88, 0xcc, 2, 7, 4]),
         _ => {
@@ -233,8 +234,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
     f
 }
 
-/// A frame of which a card may see something else than software does: IPv4 headers that are too short or
-/// longer than they are, LLC and SNAP, frames that end early.
+/// A frame of which a card may see something else than software does: IPv4 headers that are too
+/// short or longer than they are, LLC and SNAP, frames that end early.
 pub fn odd(d: &mut Dice, fragments: bool) -> Vec<u8> {
     let mut f = frame(d, fragments);
     let at = if f[12..14] == [0x81, 0] { 16 } else { 12 };

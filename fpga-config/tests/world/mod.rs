@@ -1,4 +1,5 @@
-//! A switch made of a card in memory, the offload and the flow table in software, beside a flow table alone that sees every packet.
+//! A switch made of a card in memory, the offload and the flow table in software, beside a flow
+//! table alone that sees every packet.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::BTreeSet;
@@ -7,13 +8,13 @@ use tandem_fpga_config::codec::ofctl::Line;
 use tandem_fpga_config::codec::ports::{At, cpu_queue, queue};
 use tandem_fpga_config::codec::{Field, Header, Key, Port, PortMap, Rule, Transport};
 use tandem_fpga_config::model::Model;
-use tandem_fpga_config::offload::moves::Owner;
+use tandem_fpga_config::offload::row_plan::Owner;
 use tandem_fpga_config::offload::{Offload, Options, Report, Seen};
 use tandem_fpga_config::profile::{FlowMap, RowCounters, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 use tandem_openflow::table::flows::Filter;
-use tandem_openflow::table::{Adding, Change, Flow, FlowKey, Pipeline};
+use tandem_openflow::table::{AddOptions, Change, Flow, FlowKey, Pipeline};
 
 /// A small generator of numbers, so that a seed is a story.
 pub struct Dice(pub u64);
@@ -142,7 +143,8 @@ pub struct World {
     pub odd: u64,
 }
 
-/// A frame with what the card reads behind its end: zeros, behind a constant where a tag was taken off.
+/// A frame with what the card reads behind its end: zeros, behind a constant where a tag was taken
+/// off.
 fn extended(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame.get(12..14) == Some(&[0x81, 0]) {
@@ -209,7 +211,7 @@ impl World {
         let Ok(instructions) = line.instructions() else { return false };
         for table in [&mut self.soft, &mut self.alone] {
             let flow = Flow::new(line.priority, line.criteria(), instructions.clone(), self.now);
-            let how = Adding { check_overlap: false, keep_counts: false };
+            let how = AddOptions { check_overlap: false, keep_counts: false };
             table.tables[0].add(Flow { idle, hard, ..flow }, how).expect("room");
         }
         true
@@ -259,7 +261,8 @@ impl World {
         assert_eq!(counts(&self.soft), counts(&self.alone), "packets and bytes of every flow");
     }
 
-    /// Card and table made equal, with packets tried on the way. `old` is the table as it was before.
+    /// Card and table made equal, with packets tried on the way. `old` is the table as it was
+    /// before.
     pub fn sync(&mut self, old: &Pipeline, frames: &[(u8, Vec<u8>)]) -> Report {
         if !self.ports.cpu_ports {
             // What cannot be done is refused before it is in the table.
@@ -309,12 +312,14 @@ impl World {
         report
     }
 
-    /// What the card must do to a frame of which it sees something else than software does; `None` for all
-    /// others.
+    /// What the card must do to a frame of which it sees something else than software does; `None`
+    /// for all others.
     ///
     /// - An IPv4 header length below 5: it never leaves.
-    /// - 802.3 with a length (LLC, SNAP): decided as if the rules that look at a type were not there.
-    /// - A frame that ends before a field: decided and changed as if it went on as the card reads it.
+    /// - 802.3 with a length (LLC, SNAP): decided as if the rules that look at a type were not
+    ///   there.
+    /// - A frame that ends before a field: decided and changed as if it went on as the card reads
+    ///   it.
     fn odd(&self, n: u8, frame: &[u8]) -> Option<Verdict> {
         let in_port = self.ports.number(n).expect("a port");
         let (key, header) = Key::read(frame, queue(n));
@@ -459,7 +464,8 @@ pub fn ports(card: u8, plain: bool, cpu_ports: bool) -> PortMap {
     PortMap::new(list, cpu_ports).expect("good ports")
 }
 
-/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with its last byte of the destination and the fragment field as told.
+/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with its last byte of the destination and the fragment
+/// field as told.
 pub fn udp(last: u8, fragment: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     frame.extend([0x45, 0, 0, 40, 0, 1]);

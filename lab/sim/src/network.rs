@@ -4,8 +4,8 @@
 use crate::{ScheduledAction, Simulation};
 use tandem_core::network::attachment;
 use tandem_model::{
-    Arp, ArpOp, Cookie, Dpid, Event, FlowSample, Hop, LinkId, Mac, NodeId, Owner, PortInfo, PortNo,
-    PortSample, ServerId, Site, SwitchId, Time,
+    Arp, ArpOp, Cookie, Dpid, Event, FlowSample, Hop, LinkId, Mac, NodeId, Owner, PortCounters, PortInfo,
+    PortNo, PortSample, ServerId, Site, SwitchId, Time,
 };
 
 impl Simulation {
@@ -95,14 +95,17 @@ impl Simulation {
                 let packets = |bytes: u64| bytes / u64::from(site.traffic.packet);
                 Some(PortSample {
                     port: *port,
-                    rx_packets: packets(rx),
-                    tx_packets: packets(tx),
-                    rx_bytes: rx,
-                    tx_bytes: tx,
-                    rx_dropped: 0,
-                    tx_dropped: self.flows.dropped(out) / u64::from(site.traffic.packet),
-                    rx_errors: 0,
-                    tx_errors: 0,
+                    counters: PortCounters {
+                        rx_packets: Some(packets(rx)),
+                        tx_packets: Some(packets(tx)),
+                        rx_bytes: Some(rx),
+                        tx_bytes: Some(tx),
+                        rx_dropped: Some(0),
+                        tx_dropped: Some(self.flows.dropped(out) / u64::from(site.traffic.packet)),
+                        rx_errors: Some(0),
+                        tx_errors: Some(0),
+                        ..PortCounters::default()
+                    },
                 })
             })
             .collect();

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
     AgentSample, Arp, ArpOp, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample, Mac,
-    NodeId, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
+    NodeId, PortCounters, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
 };
 
 /// The n-th of a list, counted around.
@@ -365,14 +365,17 @@ impl World {
         let samples = ports.iter().map(|port| AgentSample {
             interface: PortSample {
                 port: *port,
-                rx_packets: u64::from(bytes) / 1000,
-                tx_packets: u64::from(bytes) / 1000,
-                rx_bytes: bytes.into(),
-                tx_bytes: bytes.into(),
-                rx_dropped: 0,
-                tx_dropped: 0,
-                rx_errors: 0,
-                tx_errors: 0,
+                counters: PortCounters {
+                    rx_packets: Some(u64::from(bytes) / 1000),
+                    tx_packets: Some(u64::from(bytes) / 1000),
+                    rx_bytes: Some(bytes.into()),
+                    tx_bytes: Some(bytes.into()),
+                    rx_dropped: Some(0),
+                    tx_dropped: Some(0),
+                    rx_errors: Some(0),
+                    tx_errors: Some(0),
+                    ..PortCounters::default()
+                },
             },
             speed: Some(BitRate::mbit(1000)),
             half_duplex: false,

@@ -67,7 +67,7 @@ impl World {
         let Some(line) = &mut self.switches[id.0 as usize].active else { return };
         let mut out = Output::default();
         let serial = line.serial;
-        line.driver.carry_out(effect, now, &mut out);
+        line.driver.execute(effect, now, &mut out);
         self.hear_driver(id, serial, out);
     }
 

@@ -281,7 +281,7 @@ impl World {
                 let leave = tandem_model::Leave::Nothing;
                 let rules = rules.to_vec();
                 let sync = Effect::SyncRules { switch: real.dpid, txn: TxnId(1), rules, leave };
-                driver.carry_out(sync, Time::ZERO, &mut out);
+                driver.execute(sync, Time::ZERO, &mut out);
                 sent = std::mem::take(&mut out.bytes);
             }
             each(&sent, |message| drop(soft.on_message(conn, message, Time::ZERO, &mut said)));

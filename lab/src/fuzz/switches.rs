@@ -7,10 +7,10 @@ use super::draw::Draw;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{Dpid, NodeId, PortNo, Site, SwitchId, Time};
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::session::{self, SessionError};
 use tandem_openflow::switch::{Config, ConnId, Description, Port, PortCounters, Sink, Switch};
-use tandem_openflow::table::Wording;
+use tandem_openflow::table::WireForm;
 use tandem_openflow::wire::{Bytes, Pad};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13};
 use tandem_switch_driver::{self as driver, Driver, Output};
@@ -287,20 +287,20 @@ impl SwitchBox {
         self.faults.refuse = None;
         let blame = match (self.version, why) {
             // OFPET_FLOW_MOD_FAILED, OFPFMFC_ALL_TABLES_FULL.
-            (header::V10, _) => Blame { kind: 3, code: 0 },
+            (header::V10, _) => OfErrorCode { kind: 3, code: 0 },
             // OFPET_FLOW_MOD_FAILED, OFPFMFC_TABLE_FULL.
-            (_, Refusal::TableFull) => Blame { kind: 5, code: 1 },
+            (_, Refusal::TableFull) => OfErrorCode { kind: 5, code: 1 },
             // OFPET_BAD_INSTRUCTION, OFPBIC_UNSUP_METADATA.
-            (_, Refusal::NoMetadata) => Blame { kind: 3, code: 3 },
+            (_, Refusal::NoMetadata) => OfErrorCode { kind: 3, code: 3 },
         };
         let error = self.error(message, blame);
         self.said.send(conn, &error);
         true
     }
 
-    fn error(&self, message: &[u8], blame: Blame) -> Vec<u8> {
+    fn error(&self, message: &[u8], blame: OfErrorCode) -> Vec<u8> {
         let data = Bytes(message[..message.len().min(64)].to_vec());
-        let Blame { kind, code } = blame;
+        let OfErrorCode { kind, code } = blame;
         let error = if self.version == header::V13 {
             AnyMessage::V13(of13::Message::Error(of13::switch::ErrorMsg { kind, code, data }))
         } else {
@@ -383,10 +383,10 @@ fn command(version: u8, message: &[u8]) -> Option<u8> {
     (message.get(1) == Some(&FLOW_MOD)).then(|| message.get(at).copied()).flatten()
 }
 
-fn deletion(wording: &Wording, priority: u16) -> Option<AnyMessage> {
+fn deletion(wording: &WireForm, priority: u16) -> Option<AnyMessage> {
     Some(match wording {
-        Wording::None => return None,
-        Wording::V10(matching, _) => AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
+        WireForm::None => return None,
+        WireForm::V10(matching, _) => AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
             matching: matching.clone(),
             cookie: 0,
             command: of10::flow::command::DELETE_STRICT,
@@ -398,7 +398,7 @@ fn deletion(wording: &Wording, priority: u16) -> Option<AnyMessage> {
             flags: 0,
             actions: Vec::new(),
         })),
-        Wording::V13(matching, _) => AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
+        WireForm::V13(matching, _) => AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
             cookie: 0,
             cookie_mask: 0,
             table_id: of13::flow::ALL_TABLES,

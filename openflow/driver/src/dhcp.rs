@@ -1,8 +1,9 @@
 //! DHCP (RFC 2131, options RFC 2132), as the address plan's server speaks it.
 //!
-//! Requests come from virtual machines that nobody vouches for, so they are read here, by checked slices only: the fixed
-//! fields, then the few options that an answer needs. Every other option is skipped by its length, whatever is in it, and
-//! hides none behind it. Answers are built with dhcproto, from our own values.
+//! Requests come from virtual machines that nobody vouches for, so they are read here, by checked
+//! slices only: the fixed fields, then the few options that an answer needs. Every other option is
+//! skipped by its length, whatever is in it, and hides none behind it. Answers are built with
+//! dhcproto, from our own values.
 
 use crate::packets::Malformed;
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode};
@@ -33,7 +34,8 @@ fn bad(why: &'static str) -> Malformed {
     Malformed { protocol: "DHCP", why }
 }
 
-/// The options that an answer needs, as bytes. An option that comes in pieces is put together (RFC 3396 section 7).
+/// The options that an answer needs, as bytes. An option that comes in pieces is put together (RFC
+/// 3396 section 7).
 #[derive(Debug, Default)]
 struct Options {
     message_type: Option<Vec<u8>>,
@@ -76,7 +78,8 @@ fn address(value: Option<&Vec<u8>>, why: &'static str) -> Result<Option<Ipv4Addr
     value.map(read).transpose().map_err(|_| bad(why))
 }
 
-/// Reads a client's message; `None` for what is no client's message of DHCP (BOOTP, an answer, a type of later RFCs).
+/// Reads a client's message; `None` for what is no client's message of DHCP (BOOTP, an answer, a
+/// type of later RFCs).
 ///
 /// # Errors
 /// When it cannot be a right one: nothing of it may be used then.
@@ -193,7 +196,7 @@ pub fn dhcp_frame(reply: &DhcpReply) -> Result<Vec<u8>, DhcpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packets::{Seen, parse};
+    use crate::packets::{ParsedPacket, parse};
     use dhcproto::v4::OptionCode;
     use dhcproto::{Decodable, Decoder};
     use etherparse::{SlicedPacket, TransportSlice};
@@ -224,7 +227,11 @@ mod tests {
             message.opts().get(OptionCode::SubnetMask),
             Some(&DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)))
         );
-        assert_eq!(parse(&frame, 0), Ok(Some(Seen::Host(reply.server_mac, reply.server))), "not a client's");
+        assert_eq!(
+            parse(&frame, 0),
+            Ok(Some(ParsedPacket::Host(reply.server_mac, reply.server))),
+            "not a client's"
+        );
     }
 
     const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -248,7 +255,8 @@ mod tests {
         Ok(found.map(|r| (r.kind, r.requested, r.server)))
     }
 
-    /// Forms of options that real clients send, and what each says. `None`: no message of a client; an error: dropped.
+    /// Forms of options that real clients send, and what each says. `None`: no message of a client;
+    /// an error: dropped.
     #[test]
     fn options_are_found_wherever_the_rfcs_let_them_stand() {
         use DhcpRequestKind::{Discover, Request};
@@ -258,7 +266,8 @@ mod tests {
             (&[53, 1, 1, 255], &[], &[], (Discover, None, None)),
             (&[53, 1, 1], &[], &[], (Discover, None, None)),
             (&[0, 0, 53, 1, 1, 0, 0, 255, 53, 9], &[], &[], (Discover, None, None)),
-            // Options that cannot be typed: an FQDN of three bytes, a classless route of 77 bits, an empty one, a private one.
+            // Options that cannot be typed: an FQDN of three bytes, a classless route of 77 bits,
+            // an empty one, a private one.
             (&[81, 3, 0, 0, 0, 121, 2, 77, 1, 43, 0, 224, 1, 9, 53, 1, 1], &[], &[], (Discover, None, None)),
             // RFC 3396: the server's address in two pieces with another option between them.
             (&[53, 1, 3, 54, 2, 10, 0, 12, 1, 65, 54, 2, 0, 9, 255], &[], &[], (Request, None, ip(9))),

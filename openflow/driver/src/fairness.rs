@@ -1,9 +1,9 @@
-//! Which packets of a switch go to the core: so many a second, shared by its ports, so that the machine at one port that sends as
-//! fast as it can takes nothing from those at the others.
+//! Which packets of a switch go to the core: so many a second, shared by its ports, so that the
+//! machine at one port that sends as fast as it can takes nothing from those at the others.
 //!
-//! Half of the switch's allowance is divided among the ports that it had when it connected, and nobody else can use up a port's
-//! part. Whoever needs more takes it from the other half, first come, first served. Ports that appeared later, or that the switch
-//! invents, share one part.
+//! Half of the switch's allowance is divided among the ports that it had when it connected, and
+//! nobody else can use up a port's part. Whoever needs more takes it from the other half, first
+//! come, first served. Ports that appeared later, or that the switch invents, share one part.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tandem_model::{PortNo, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Limits the packets of a switch that go to the core, port by port.
 #[derive(Debug, Clone)]
-pub(crate) struct PacketAllowance {
+pub(crate) struct PacketRateLimiter {
     parts: BTreeMap<PortNo, RateLimiter>,
     later: RateLimiter,
     common: RateLimiter,
 }
 
-impl PacketAllowance {
+impl PacketRateLimiter {
     /// `total` packets a second of a switch with these ports.
-    pub(crate) fn new(total: u32, ports: &[PortNo], now: Time) -> PacketAllowance {
+    pub(crate) fn new(total: u32, ports: &[PortNo], now: Time) -> PacketRateLimiter {
         let parts = u32::try_from(ports.len()).unwrap_or(u32::MAX).saturating_add(1);
         let part = (total / 2).checked_div(parts).unwrap_or(0);
         let limiter = || RateLimiter::new(part, SECOND, now);
         let common = total.saturating_sub(part.saturating_mul(parts));
-        PacketAllowance {
+        PacketRateLimiter {
             parts: ports.iter().map(|port| (*port, limiter())).collect(),
             later: limiter(),
             common: RateLimiter::new(common, SECOND, now),
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn a_flood_at_one_port_leaves_the_others_their_parts() {
         let ports: Vec<PortNo> = (1..=48).map(PortNo).collect();
-        let mut allowance = PacketAllowance::new(5000, &ports, Time::ZERO);
+        let mut allowance = PacketRateLimiter::new(5000, &ports, Time::ZERO);
         let through = (0..1_000_000).filter(|_| allowance.take(PortNo(1), Time::ZERO)).count();
         let invented = (0..100_000).filter(|n| allowance.take(PortNo(100 + n), Time::ZERO)).count();
         assert!(through <= 2600 && invented <= 60, "{through} {invented}");

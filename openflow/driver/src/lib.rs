@@ -1,19 +1,20 @@
-//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the core's facts and the core's
-//! effects into messages; knows 1.0 and 1.3, the core neither.
+//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the
+//! core's facts and the core's effects into messages; knows 1.0 and 1.3, the core neither.
 //!
-//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message, [`Driver::carry_out`] one
-//! effect, [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
+//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message,
+//! [`Driver::execute`] one effect, [`Driver::on_deadline`] the passing of time; each appends to
+//! [`Output`].
 
+mod codec;
 mod dhcp;
 pub mod driver;
 mod error;
 mod fairness;
-mod greeting;
+mod flow_dump;
+mod handshake;
 pub mod packets;
 mod port_changes;
-mod reading;
 mod reconcile;
-mod speaker;
 mod v10;
 mod v13;
 mod wanted;

@@ -1,9 +1,12 @@
-//! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP (RFC 2131).
+//! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP
+//! (RFC 2131).
 //!
-//! Frames come from machines that nobody vouches for: they are read by checked slices only, by no foreign parser; what is
-//! broken is dropped and counted, and what is not understood is nothing.
+//! Frames come from machines that nobody vouches for: they are read by checked slices, ARP by
+//! etherparse, which is as strict; what is broken is dropped and counted, and what is not
+//! understood is nothing.
 
 use crate::dhcp;
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice};
 use std::net::Ipv4Addr;
 use tandem_model::{Arp, ArpOp, DhcpRequest, Dpid, ETH_ARP, ETH_IPV4, ETH_LLDP, Mac, PortNo};
 
@@ -21,7 +24,7 @@ const ORGANISATION: [u8; 3] = [0x02, 0x54, 0x64];
 
 /// What a packet-in shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum ParsedPacket {
     /// A discovery frame of one of our switches, sent from this port of it.
     Discovery(Dpid, PortNo),
     /// An ARP packet.
@@ -44,12 +47,12 @@ pub struct Malformed {
 
 /// What a frame is; `None` for what the controller has nothing to do with.
 ///
-/// IEEE 802.1Q: a tag with VID 0 gives a priority and no VLAN, so it is looked through. A frame of a VLAN, or with a second
-/// tag, is nobody's here.
+/// IEEE 802.1Q: a tag with VID 0 gives a priority and no VLAN, so it is looked through. A frame of
+/// a VLAN, or with a second tag, is nobody's here.
 ///
 /// # Errors
 /// When it claims to be something of interest, and is broken.
-pub fn parse(frame: &[u8], secret: u64) -> Result<Option<Seen>, Malformed> {
+pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malformed> {
     let Some((head, mut body)) = frame.split_first_chunk::<14>() else { return Ok(None) };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *head;
     let (eth_dst, eth_src) = (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5]));
@@ -74,7 +77,8 @@ pub fn parse(frame: &[u8], secret: u64) -> Result<Option<Seen>, Malformed> {
     }
 }
 
-/// Ties a discovery frame to this controller's run: FNV-1a over the secret and the place, twice mixed.
+/// Ties a discovery frame to this controller's run: FNV-1a over the secret and the place, twice
+/// mixed.
 fn tag(secret: u64, dpid: Dpid, port: PortNo) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ secret;
     for byte in dpid.0.to_be_bytes().into_iter().chain(port.0.to_be_bytes()).chain(secret.to_be_bytes()) {
@@ -95,7 +99,8 @@ pub fn discovery_frame(dpid: Dpid, port: PortNo, mac: Mac, secret: u64) -> Vec<u
     out.extend_from_slice(&LLDP_GROUP.0);
     out.extend_from_slice(&mac.0);
     out.extend_from_slice(&ETH_LLDP.to_be_bytes());
-    // IEEE 802.1AB 8.5: chassis id and port id, both "locally assigned" (subtype 7), then time to live.
+    // IEEE 802.1AB 8.5: chassis id and port id, both "locally assigned" (subtype 7), then time to
+    // live.
     tlv(&mut out, 1, &[&[7][..], format!("dpid:{dpid}").as_bytes()].concat());
     tlv(&mut out, 2, &[&[7][..], port.to_string().as_bytes()].concat());
     tlv(&mut out, 3, &120u16.to_be_bytes());
@@ -105,7 +110,7 @@ pub fn discovery_frame(dpid: Dpid, port: PortNo, mac: Mac, secret: u64) -> Vec<u
     out
 }
 
-fn discovery(mut body: &[u8], secret: u64) -> Option<Seen> {
+fn discovery(mut body: &[u8], secret: u64) -> Option<ParsedPacket> {
     let (mut dpid, mut port, mut mark) = (None, None, None);
     loop {
         let (head, rest) = body.split_first_chunk::<2>()?;
@@ -128,43 +133,55 @@ fn discovery(mut body: &[u8], secret: u64) -> Option<Seen> {
         }
     }
     let (dpid, port) = (dpid?, port?);
-    (mark? == tag(secret, dpid, port)).then_some(Seen::Discovery(dpid, port))
+    (mark? == tag(secret, dpid, port)).then_some(ParsedPacket::Discovery(dpid, port))
 }
 
-fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<Seen> {
-    // Hardware Ethernet, protocol IPv4, lengths 6 and 4.
-    let rest = body.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
-    let (fields, _) = rest.split_first_chunk::<22>()?;
-    let op = match fields[..2] {
-        [0, 1] => ArpOp::Request,
-        [0, 2] => ArpOp::Reply,
+fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
+    // Anything but IPv4 addresses of Ethernet is nothing here. Padding behind the packet is no part
+    // of it.
+    let packet = ArpPacketSlice::from_slice(body).ok()?.to_packet().try_eth_ipv4().ok()?;
+    let op = match packet.operation {
+        ArpOperation::REQUEST => ArpOp::Request,
+        ArpOperation::REPLY => ArpOp::Reply,
         _ => return None,
     };
-    let mac = |at: usize| Some(Mac(fields.get(at..at + 6)?.try_into().ok()?));
-    let ip = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(fields.get(at..at + 4)?).ok()?));
-    let arp =
-        Arp { op, eth_dst, sender_mac: mac(2)?, sender_ip: ip(8)?, target_mac: mac(12)?, target_ip: ip(18)? };
+    let arp = Arp {
+        op,
+        eth_dst,
+        sender_mac: Mac(packet.sender_mac),
+        sender_ip: packet.sender_ipv4_addr(),
+        target_mac: Mac(packet.target_mac),
+        target_ip: packet.target_ipv4_addr(),
+    };
     // A sender that hides behind another frame address is no sender.
-    (arp.sender_mac == eth_src).then_some(Seen::Arp(arp))
+    (arp.sender_mac == eth_src).then_some(ParsedPacket::Arp(arp))
 }
 
-/// The frame of an ARP packet.
+/// The frame of an ARP packet, padded to the least length of an Ethernet frame (60 bytes without
+/// its check sequence).
 pub fn arp_frame(arp: &Arp) -> Vec<u8> {
+    let operation = match arp.op {
+        ArpOp::Request => ArpOperation::REQUEST,
+        ArpOp::Reply => ArpOperation::REPLY,
+    };
+    let packet = ArpEthIpv4Packet {
+        operation,
+        sender_mac: arp.sender_mac.0,
+        sender_ipv4: arp.sender_ip.octets(),
+        target_mac: arp.target_mac.0,
+        target_ipv4: arp.target_ip.octets(),
+    };
     let mut out = Vec::with_capacity(60);
     out.extend_from_slice(&arp.eth_dst.0);
     out.extend_from_slice(&arp.sender_mac.0);
     out.extend_from_slice(&ETH_ARP.to_be_bytes());
-    out.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, if arp.op == ArpOp::Request { 1 } else { 2 }]);
-    out.extend_from_slice(&arp.sender_mac.0);
-    out.extend_from_slice(&arp.sender_ip.octets());
-    out.extend_from_slice(&arp.target_mac.0);
-    out.extend_from_slice(&arp.target_ip.octets());
+    out.extend_from_slice(&packet.to_bytes());
     out.resize(60, 0);
     out
 }
 
 /// An IPv4 packet; of a fragment only the sender is known, and it is never DHCP.
-fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<Seen>, Malformed> {
+fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<ParsedPacket>, Malformed> {
     let bad = |why| Malformed { protocol: "IPv4", why };
     let (head, _) = body.split_first_chunk::<20>().ok_or_else(|| bad("it is too short"))?;
     let header = usize::from(head[0] & 0xf) * 4;
@@ -182,10 +199,10 @@ fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<Seen>, Malformed> {
         let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
         let data = payload.get(8..length).ok_or_else(|| bad("its length is impossible"))?;
         if udp[..4] == [0, 68, 0, 67] {
-            return Ok(dhcp::request(data, eth_src)?.map(Seen::Dhcp));
+            return Ok(dhcp::request(data, eth_src)?.map(ParsedPacket::Dhcp));
         }
     }
-    Ok(Some(Seen::Host(eth_src, source)))
+    Ok(Some(ParsedPacket::Host(eth_src, source)))
 }
 
 #[cfg(test)]
@@ -197,7 +214,7 @@ mod tests {
     fn a_discovery_frame_names_its_port_to_those_who_know_the_secret() {
         let (dpid, port) = (Dpid(0xa1), PortNo(7));
         let frame = discovery_frame(dpid, port, Mac([2, 0, 0, 0, 0, 1]), 42);
-        assert_eq!(parse(&frame, 42), Ok(Some(Seen::Discovery(dpid, port))));
+        assert_eq!(parse(&frame, 42), Ok(Some(ParsedPacket::Discovery(dpid, port))));
         assert_eq!(parse(&frame, 43), Ok(None), "another controller's, or forged");
     }
 
@@ -212,9 +229,33 @@ mod tests {
             target_ip: Ipv4Addr::new(10, 0, 0, 2),
         };
         let mut frame = arp_frame(&arp);
-        assert_eq!(parse(&frame, 0), Ok(Some(Seen::Arp(arp))));
+        assert_eq!(parse(&frame, 0), Ok(Some(ParsedPacket::Arp(arp))));
         frame[11] = 9;
         assert_eq!(parse(&frame, 0), Ok(None));
+    }
+
+    #[test]
+    fn only_whole_requests_and_replies_about_ipv4_over_ethernet_are_arp() {
+        let arp = Arp {
+            op: ArpOp::Reply,
+            eth_dst: Mac([2, 0, 0, 0, 0, 2]),
+            sender_mac: Mac([2, 0, 0, 0, 0, 1]),
+            sender_ip: Ipv4Addr::new(10, 0, 0, 1),
+            target_mac: Mac([2, 0, 0, 0, 0, 2]),
+            target_ip: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        let frame = arp_frame(&arp);
+        assert_eq!(frame.len(), 60, "the least that Ethernet has");
+        assert_eq!(parse(&frame[..42], 0), Ok(Some(ParsedPacket::Arp(arp))), "without padding");
+        for length in 14..42 {
+            assert_eq!(parse(&frame[..length], 0), Ok(None), "cut off at {length}");
+        }
+        // RFC 826: hardware space, protocol space, both lengths, opcode.
+        for (at, value) in [(15, 6), (16, 0x86), (18, 8), (19, 16), (18, 0), (19, 0), (21, 3), (20, 1)] {
+            let mut other = frame.clone();
+            other[at] = value;
+            assert_eq!(parse(&other, 0), Ok(None), "byte {at} is {value}");
+        }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
-//! PORT_STATUS messages on their way to the core: a few of each port at once, then the last one of each when a pause is over, so
-//! that a port that flaps, or a switch that says so, makes a bounded number of events, and the last state always arrives.
+//! PORT_STATUS messages on their way to the core: a few of each port at once, then the last one of
+//! each when a pause is over, so that a port that flaps, or a switch that says so, makes a bounded
+//! number of events, and the last state always arrives.
 //!
 //! Ports that appear after the handshake are listened to up to [`MORE_PORTS`].
 
@@ -13,7 +14,8 @@ const AT_ONCE: u32 = 4;
 const AT_ONCE_ALL: u32 = 256;
 /// How long the others wait at most.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Ports beyond those of the handshake: interfaces are plugged in while a switch runs, but not by the thousand.
+/// Ports beyond those of the handshake: interfaces are plugged in while a switch runs, but not by
+/// the thousand.
 pub(crate) const MORE_PORTS: usize = 128;
 
 /// What becomes of a message.
@@ -21,13 +23,13 @@ pub(crate) const MORE_PORTS: usize = 128;
 pub(crate) enum Outcome {
     /// It goes on.
     Now,
-    /// Its state is told later, if it still is the last one then.
+    /// Its state is reported later, if it still is the last one then.
     Later,
     /// The switch has more ports than make sense.
     TooMany,
 }
 
-/// See the module.
+/// Changes of ports, held back where a port changes too often.
 #[derive(Debug, Clone)]
 pub(crate) struct PortChanges {
     most: usize,
@@ -35,7 +37,7 @@ pub(crate) struct PortChanges {
     all: KeyedRateLimiter<()>,
     waiting: BTreeMap<PortNo, (PortInfo, bool)>,
     due: Option<Time>,
-    /// Messages that were not told one by one.
+    /// Messages that were not reported one by one.
     pub(crate) damped: u64,
 }
 

@@ -1,6 +1,7 @@
-//! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only flows with our cookie count.
+//! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only
+//! flows with our cookie count.
 
-use crate::speaker::{Reported, Speaker};
+use crate::codec::{ProtocolCodec, Reported};
 use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -20,11 +21,17 @@ pub(crate) struct Repair {
     pub(crate) left: Vec<LeftRules>,
 }
 
-/// See the module. Rules and flows are compared by meaning: by the key and actions that a rule would be reported with.
-pub(crate) fn repair(wanted: &Wanted, reported: &[Reported], leave: &Leave, speaker: &dyn Speaker) -> Repair {
+/// The messages that make a switch's flows equal to the wanted rules. Rules and flows are compared
+/// by meaning: by the key and actions that a rule would be reported with.
+pub(crate) fn repair(
+    wanted: &Wanted,
+    reported: &[Reported],
+    leave: &Leave,
+    codec: &dyn ProtocolCodec,
+) -> Repair {
     let expected: BTreeMap<RuleKey, (&Rule, Option<Vec<RuleAction>>)> = wanted
         .values()
-        .map(|rule| (wanted.meaning(&rule.key), (rule, speaker.actions_as_reported(rule))))
+        .map(|rule| (wanted.meaning(&rule.key), (rule, codec.actions_as_reported(rule))))
         .collect();
     let mut right = BTreeSet::new();
     let (mut erase, mut let_go) = (Vec::new(), Vec::new());
@@ -78,7 +85,8 @@ impl Unknown<'_> {
     }
 }
 
-/// The single machines that a match is about: who sends, and who is sent to by the Ethernet address.
+/// The single machines that a match is about: who sends, and who is sent to by the Ethernet
+/// address.
 fn machines(matching: &RuleMatch) -> impl Iterator<Item = Ipv4Addr> {
     let to = matching.ip_dst.filter(|_| matching.eth_dst.is_some());
     [matching.ip_src, to].into_iter().flatten().filter(|p| p.len() == 32).map(Prefix::address)
@@ -89,7 +97,8 @@ pub(crate) fn foreign(reported: &[Reported]) -> BTreeSet<RuleKey> {
     reported.iter().filter(|f| !f.cookie.is_ours()).filter_map(|f| f.key).collect()
 }
 
-/// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows whatever path they take.
+/// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows
+/// whatever path they take.
 pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
     let mut sums: BTreeMap<u64, FlowSample> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {

@@ -1,11 +1,11 @@
 //! OpenFlow 1.0: one table, 16-bit ports, ports in the features.
 
-use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
+use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, speed};
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Cookie, ETH_ARP, ETH_IPV4, Mac, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch, VlanTag,
+    Cookie, ETH_ARP, ETH_IPV4, Mac, PortCounters, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, VlanTag, counted,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -17,17 +17,17 @@ use tandem_openflow::of10::{
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
-/// See the module.
+/// The codec of OpenFlow 1.0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct V10;
 
-fn say(message: &Message, xid: u32, out: &mut Vec<u8>) {
+fn send(message: &Message, xid: u32, out: &mut Vec<u8>) {
     // Only a packet can make a message too long, and packets are at most 64 KiB less headers.
     let _ = message.encode(xid, out);
 }
 
 fn ask(body: RequestBody, xid: u32, out: &mut Vec<u8>) {
-    say(&Message::StatsRequest(StatsRequest { flags: 0, body }), xid, out);
+    send(&Message::StatsRequest(StatsRequest { flags: 0, body }), xid, out);
 }
 
 /// Port numbers are 16 bits; a larger one cannot be on this switch.
@@ -35,8 +35,8 @@ fn short(port: PortNo) -> u16 {
     u16::try_from(port.0).unwrap_or(port::NONE)
 }
 
-/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and ports without a protocol
-/// that has ports.
+/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and
+/// ports without a protocol that has ports.
 fn to_match(m: &RuleMatch) -> Match {
     let mut out = Match::any();
     let is_ip = m.eth_type == Some(ETH_IPV4);
@@ -67,7 +67,8 @@ fn to_match(m: &RuleMatch) -> Match {
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
         dl_vlan: match m.vlan {
-            // The core asks for either tag by a rule of its own (there is no word for both): less is let through, not more.
+            // The core asks for either tag by a rule of its own (there is no word for both): less
+            // is let through, not more.
             Some(VlanTag::Untagged | VlanTag::NoVlan) => VLAN_NONE,
             Some(VlanTag::Priority) | None => 0,
         },
@@ -87,8 +88,9 @@ fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 1 | 6 | 17)
 }
 
-/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A field that cannot matter is ignored, whatever the switch
-/// says of it (OF 1.0 section 3.4): IP's without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
+/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A
+/// field that cannot matter is ignored, whatever the switch says of it (OF 1.0 section 3.4): IP's
+/// without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let has = |bit: u32| m.wildcards & bit == 0;
     let vlan = match (has(wildcard::DL_VLAN), m.dl_vlan) {
@@ -176,8 +178,9 @@ fn port_info(p: &PhyPort) -> PortInfo {
     }
 }
 
-/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may be reported with any. Of no VLAN the
-/// priority bits cannot matter: a switch may report them as wildcarded or not.
+/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may
+/// be reported with any. Of no VLAN the priority bits cannot matter: a switch may report them as
+/// wildcarded or not.
 fn key(matching: &Match, priority: u16) -> Option<RuleKey> {
     let idle = if matching.dl_vlan == VLAN_NONE { wildcard::DL_VLAN_PCP } else { 0 };
     let priority = if matching.wildcards & wildcard::ALL & !idle == 0 { u16::MAX } else { priority };
@@ -189,14 +192,14 @@ fn meaning(of: &RuleKey) -> RuleKey {
 }
 
 fn to_actions(rule: &Rule) -> Vec<Action> {
-    speaker::actions(rule).iter().filter_map(to_action).collect()
+    codec::actions(rule).iter().filter_map(to_action).collect()
 }
 
 fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
     actions.iter().map(from_action).collect()
 }
 
-impl Speaker for V10 {
+impl ProtocolCodec for V10 {
     fn version(&self) -> &'static str {
         "1.0"
     }
@@ -210,7 +213,7 @@ impl Speaker for V10 {
     }
 
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::FeaturesRequest, xid, out);
+        send(&Message::FeaturesRequest, xid, out);
     }
 
     fn ask_description(&self, xid: u32, out: &mut Vec<u8>) {
@@ -222,7 +225,7 @@ impl Speaker for V10 {
     }
 
     fn configure(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
+        send(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
     }
 
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>) {
@@ -242,22 +245,22 @@ impl Speaker for V10 {
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let actions = to_actions(rule);
         let matching = to_match(&rule.key.matching);
-        say(&flow_mod(flow::command::ADD, matching, rule.key.priority, rule.cookie.0, actions), xid, out);
+        send(&flow_mod(flow::command::ADD, matching, rule.key.priority, rule.cookie.0, actions), xid, out);
     }
 
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>) {
         let matching = to_match(&key.matching);
-        say(&flow_mod(flow::command::DELETE_STRICT, matching, key.priority, 0, Vec::new()), xid, out);
+        send(&flow_mod(flow::command::DELETE_STRICT, matching, key.priority, 0, Vec::new()), xid, out);
     }
 
-    fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
+    fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
         let message = Message::PacketOut(PacketOut {
             buffer_id: flow::NO_BUFFER,
             in_port: port::NONE,
             actions: vec![Action::Output { port: short(port), max_len: 0 }],
             data: Bytes(frame.to_vec()),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>) {
@@ -269,23 +272,23 @@ impl Speaker for V10 {
             advertise: 0,
             pad: Pad::default(),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn barrier(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::BarrierRequest, xid, out);
+        send(&Message::BarrierRequest, xid, out);
     }
 
     fn set_async(&self, _: u32, _: bool, _: &mut Vec<u8>) {}
 
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
+    fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
         // Type numbers (OF 1.0 section 5.1), and of statistics (section 5.3.5).
         match message.get(1).copied().unwrap_or_default() {
-            1 => return Ok(speaker::error(message, switch::error_name)),
+            1 => return Ok(codec::error(message, switch::error_name)),
             PacketInView::KIND => {
                 let view = PacketInView::new(message)?;
-                let heard = Heard::Packet { port: PortNo(view.in_port.into()), data: view.data };
-                return Ok(Understood::whole(view.xid, heard));
+                let message = SwitchMessage::Packet { port: PortNo(view.in_port.into()), data: view.data };
+                return Ok(Understood::whole(view.xid, message));
             }
             // Features, a flow that is gone, a port, a barrier.
             6 | 11 | 12 | 19 => {}
@@ -293,49 +296,49 @@ impl Speaker for V10 {
             17 if matches!(message.get(8..10), Some([0, 0 | 1 | 4])) => {}
             // A vendor's message, a configuration, other statistics, queues.
             4 | 8 | 17 | 21 => return Ok(Understood::nothing(message)),
-            kind => return Err(speaker::unknown_type(kind)),
+            kind => return Err(codec::unknown_type(kind)),
         }
         let Report { xid, message, lost } = Message::decode_report(message)?;
-        let heard = match message {
-            Message::FeaturesReply(f) => Heard::Features {
+        let message = match message {
+            Message::FeaturesReply(f) => SwitchMessage::Features {
                 dpid: f.datapath_id,
                 tables: 1,
                 ports: Some(f.ports.iter().filter(|p| p.port_no < port::MAX).map(port_info).collect()),
             },
             Message::PortStatus(s) if s.desc.port_no < port::MAX => {
-                Heard::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
+                SwitchMessage::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
             }
             Message::FlowRemoved(f) => {
                 let key = key(&f.matching, f.priority);
-                Heard::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
+                SwitchMessage::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
             }
             Message::StatsReply(reply) => {
                 let more = reply.flags & REPLY_MORE != 0;
                 match reply.body {
                     ReplyBody::Desc(d) => {
                         let texts = [d.mfr_desc.text(), d.hw_desc.text(), d.sw_desc.text()];
-                        Heard::Description(escaped(texts.join(" ").trim()).to_string())
+                        SwitchMessage::Description(escaped(texts.join(" ").trim()).to_string())
                     }
                     ReplyBody::Flow(flows) => {
-                        Heard::Flows { flows: flows.iter().map(reported).collect(), more }
+                        SwitchMessage::Flows { flows: flows.iter().map(reported).collect(), more }
                     }
-                    ReplyBody::Port(ports) => Heard::Counters {
+                    ReplyBody::Port(ports) => SwitchMessage::Counters {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(sample).collect(),
                         more,
                     },
-                    _ => Heard::Nothing,
+                    _ => SwitchMessage::Nothing,
                 }
             }
-            Message::BarrierReply => Heard::Barrier,
-            _ => Heard::Nothing,
+            Message::BarrierReply => SwitchMessage::Barrier,
+            _ => SwitchMessage::Nothing,
         };
-        Ok(Understood { xid, heard, lost })
+        Ok(Understood { xid, message, lost })
     }
 }
 
 fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
     let mut erase = Vec::new();
-    say(
+    send(
         &flow_mod(flow::command::DELETE_STRICT, f.matching.clone(), f.priority, 0, Vec::new()),
         0,
         &mut erase,
@@ -351,15 +354,20 @@ fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
 }
 
 fn sample(p: &tandem_openflow::of10::stats::PortStats) -> PortSample {
-    PortSample {
-        port: PortNo(p.port_no.into()),
-        rx_packets: p.rx_packets,
-        tx_packets: p.tx_packets,
-        rx_bytes: p.rx_bytes,
-        tx_bytes: p.tx_bytes,
-        rx_dropped: p.rx_dropped,
-        tx_dropped: p.tx_dropped,
-        rx_errors: p.rx_errors,
-        tx_errors: p.tx_errors,
-    }
+    let counters = PortCounters {
+        rx_packets: counted(p.rx_packets),
+        tx_packets: counted(p.tx_packets),
+        rx_bytes: counted(p.rx_bytes),
+        tx_bytes: counted(p.tx_bytes),
+        rx_dropped: counted(p.rx_dropped),
+        tx_dropped: counted(p.tx_dropped),
+        rx_errors: counted(p.rx_errors),
+        tx_errors: counted(p.tx_errors),
+        rx_frame_errors: counted(p.rx_frame_err),
+        rx_overrun_errors: counted(p.rx_over_err),
+        rx_crc_errors: counted(p.rx_crc_err),
+        collisions: counted(p.collisions),
+        duration_ns: None,
+    };
+    PortSample { port: PortNo(p.port_no.into()), counters }
 }

@@ -1,11 +1,11 @@
 //! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
 
-use crate::speaker::{self, Heard, Reported, Speaker, Understood, speed};
+use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, speed};
 use crate::wanted::Meaning;
 use tandem_model::text::escaped;
 use tandem_model::{
-    Cookie, ETH_IPV4, Mac, Metadata, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction, RuleKey,
-    RuleMatch, VlanTag,
+    Cookie, ETH_IPV4, Mac, Metadata, PortCounters, PortInfo, PortNo, PortSample, Prefix, Rule, RuleAction,
+    RuleKey, RuleMatch, VlanTag, counted,
 };
 use tandem_openflow::Report;
 use tandem_openflow::error::DecodeError;
@@ -18,7 +18,7 @@ use tandem_openflow::of13::{
 };
 use tandem_openflow::wire::{Bytes, Pad};
 
-/// See the module.
+/// The codec of OpenFlow 1.3.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct V13;
 
@@ -26,13 +26,13 @@ pub(crate) struct V13;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-fn say(message: &Message, xid: u32, out: &mut Vec<u8>) {
+fn send(message: &Message, xid: u32, out: &mut Vec<u8>) {
     // Only a packet can make a message too long, and packets are at most 64 KiB less headers.
     let _ = message.encode(xid, out);
 }
 
 fn ask(body: RequestBody, xid: u32, out: &mut Vec<u8>) {
-    say(&Message::MultipartRequest(MultipartRequest::new(body)), xid, out);
+    send(&Message::MultipartRequest(MultipartRequest::new(body)), xid, out);
 }
 
 fn masked(prefix: Prefix) -> Masked<std::net::Ipv4Addr> {
@@ -70,8 +70,9 @@ fn from_metadata(m: &Masked<u64>) -> Metadata {
     Metadata::new(m.value, m.mask.unwrap_or(u64::MAX))
 }
 
-/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is left out, since its prerequisite is
-/// missing: conditions of IP without IP, ports without TCP or UDP, and prefixes and metadata of no bits, which match everything.
+/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is
+/// left out, since its prerequisite is missing: conditions of IP without IP, ports without TCP or
+/// UDP, and prefixes and metadata of no bits, which match everything.
 fn to_match(m: &RuleMatch) -> Match {
     let mut fields = Vec::new();
     fields.extend(m.in_port.map(|p| Field::InPort(p.0)));
@@ -120,7 +121,8 @@ fn once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Option<()> {
     Some(())
 }
 
-/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or without masks that say nothing.
+/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or
+/// without masks that say nothing.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let mut out = RuleMatch::default();
     let mut transport = None;
@@ -165,7 +167,7 @@ fn output(port: u32, max_len: u16) -> Action {
 fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     let mut apply = Vec::new();
     let (mut metadata, mut goto) = (None, None);
-    for action in speaker::actions(rule) {
+    for action in codec::actions(rule) {
         match action {
             RuleAction::Output(p) => apply.push(output(p.0, 0)),
             RuleAction::Hairpin => apply.push(output(port::IN_PORT, 0)),
@@ -187,8 +189,9 @@ fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     apply.into_iter().chain(metadata).chain(goto).collect()
 }
 
-/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the specification's order whatever
-/// order they are reported in (OF 1.3.5 section 5.9): actions first, then metadata, the next table last.
+/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the
+/// specification's order whatever order they are reported in (OF 1.3.5 section 5.9): actions first,
+/// then metadata, the next table last.
 fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
     let (mut metadata, mut goto) = (None, None);
@@ -221,7 +224,8 @@ fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
                 out.extend(queue.replace(*q).map(RuleAction::SetQueue));
                 continue;
             }
-            // How much of a packet goes out of a port does not depend on max_len, which is the controller's.
+            // How much of a packet goes out of a port does not depend on max_len, which is the
+            // controller's.
             Action::Output { port, .. } if *port < port::MAX => match queue.take() {
                 Some(queue) => RuleAction::Enqueue { port: PortNo(*port), queue },
                 None => RuleAction::Output(PortNo(*port)),
@@ -287,7 +291,7 @@ fn meaning(of: &RuleKey) -> RuleKey {
     key(of.table, &to_match(&of.matching), of.priority).unwrap_or(*of)
 }
 
-impl Speaker for V13 {
+impl ProtocolCodec for V13 {
     fn version(&self) -> &'static str {
         "1.3"
     }
@@ -301,7 +305,7 @@ impl Speaker for V13 {
     }
 
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::FeaturesRequest, xid, out);
+        send(&Message::FeaturesRequest, xid, out);
     }
 
     fn ask_description(&self, xid: u32, out: &mut Vec<u8>) {
@@ -314,7 +318,7 @@ impl Speaker for V13 {
     }
 
     fn configure(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
+        send(&Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }), xid, out);
     }
 
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>) {
@@ -338,9 +342,10 @@ impl Speaker for V13 {
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let RuleKey { table, priority, matching } = &rule.key;
         let instructions = to_instructions(rule);
-        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and priority.
+        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and
+        // priority.
         let cookie = (rule.cookie.0, 0);
-        say(
+        send(
             &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, cookie, instructions),
             xid,
             out,
@@ -350,14 +355,14 @@ impl Speaker for V13 {
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>) {
         let matching = to_match(&key.matching);
         let ours = (Cookie::MAGIC, Cookie::MAGIC_MASK);
-        say(
+        send(
             &flow_mod(flow::command::DELETE_STRICT, key.table, matching, key.priority, ours, Vec::new()),
             xid,
             out,
         );
     }
 
-    fn send(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
+    fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>) {
         let message = Message::PacketOut(PacketOut {
             buffer_id: flow::NO_BUFFER,
             in_port: port::CONTROLLER,
@@ -365,7 +370,7 @@ impl Speaker for V13 {
             actions: vec![output(port.0, 0)],
             data: Bytes(frame.to_vec()),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>) {
@@ -379,16 +384,17 @@ impl Speaker for V13 {
             advertise: 0,
             pad3: Pad::default(),
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
     fn barrier(&self, xid: u32, out: &mut Vec<u8>) {
-        say(&Message::BarrierRequest, xid, out);
+        send(&Message::BarrierRequest, xid, out);
     }
 
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>) {
-        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section 6.3.2): packets without a match
-        // and by an action, every change of a port, every flow that is gone.
+        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section
+        // 6.3.2): packets without a match and by an action, every change of a port, every flow that
+        // is gone.
         let [packet_in, flow_removed] = if all { [0b11, 0b1111] } else { [0, 0] };
         let message = Message::SetAsync(AsyncConfig {
             packet_in_master: packet_in,
@@ -398,63 +404,64 @@ impl Speaker for V13 {
             flow_removed_master: flow_removed,
             flow_removed_slave: 0,
         });
-        say(&message, xid, out);
+        send(&message, xid, out);
     }
 
-    fn hear<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
+    fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
         // Type numbers (OF 1.3.5 section 7.1.1), and of multipart messages (section 7.3.5).
         match message.get(1).copied().unwrap_or_default() {
-            1 => return Ok(speaker::error(message, switch::error_name)),
+            1 => return Ok(codec::error(message, switch::error_name)),
             PacketInView::KIND => {
                 let view = PacketInView::new(message)?;
-                let heard = Heard::Packet { port: PortNo(view.in_port), data: view.data };
-                return Ok(Understood::whole(view.xid, heard));
+                let message = SwitchMessage::Packet { port: PortNo(view.in_port), data: view.data };
+                return Ok(Understood::whole(view.xid, message));
             }
             // Features, a flow that is gone, a port, a barrier, a role.
             6 | 11 | 12 | 21 | 25 => {}
             // A description, flows, ports' counters, ports.
             19 if matches!(message.get(8..10), Some([0, 0 | 1 | 4 | 13])) => {}
-            // An experimenter's message, a configuration, other multipart messages, queues, asynchronous messages.
+            // An experimenter's message, a configuration, other multipart messages, queues,
+            // asynchronous messages.
             4 | 8 | 19 | 23 | 27 => return Ok(Understood::nothing(message)),
-            kind => return Err(speaker::unknown_type(kind)),
+            kind => return Err(codec::unknown_type(kind)),
         }
         let Report { xid, message, lost } = Message::decode_report(message)?;
-        let heard = match message {
+        let message = match message {
             Message::FeaturesReply(f) => {
-                Heard::Features { dpid: f.datapath_id, tables: f.n_tables, ports: None }
+                SwitchMessage::Features { dpid: f.datapath_id, tables: f.n_tables, ports: None }
             }
             Message::PortStatus(s) if s.desc.port_no < port::MAX => {
-                Heard::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
+                SwitchMessage::Port(port_info(&s.desc), s.reason == port::reason::DELETE)
             }
             Message::FlowRemoved(f) => {
                 let key = key(f.table_id, &f.matching, f.priority);
-                Heard::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
+                SwitchMessage::Removed { cookie: Cookie(f.cookie), key, deleted: f.reason == 2 }
             }
             Message::MultipartReply(reply) => {
                 let more = reply.flags & REPLY_MORE != 0;
                 match reply.body {
                     ReplyBody::Desc(d) => {
                         let texts = [d.mfr_desc.text(), d.hw_desc.text(), d.sw_desc.text()];
-                        Heard::Description(escaped(texts.join(" ").trim()).to_string())
+                        SwitchMessage::Description(escaped(texts.join(" ").trim()).to_string())
                     }
-                    ReplyBody::PortDesc(ports) => Heard::Ports {
+                    ReplyBody::PortDesc(ports) => SwitchMessage::Ports {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(port_info).collect(),
                         more,
                     },
                     ReplyBody::Flow(flows) => {
-                        Heard::Flows { flows: flows.iter().map(reported).collect(), more }
+                        SwitchMessage::Flows { flows: flows.iter().map(reported).collect(), more }
                     }
-                    ReplyBody::PortStats(ports) => Heard::Counters {
+                    ReplyBody::PortStats(ports) => SwitchMessage::Counters {
                         ports: ports.iter().filter(|p| p.port_no < port::MAX).map(sample).collect(),
                         more,
                     },
-                    _ => Heard::Nothing,
+                    _ => SwitchMessage::Nothing,
                 }
             }
-            Message::BarrierReply => Heard::Barrier,
-            _ => Heard::Nothing,
+            Message::BarrierReply => SwitchMessage::Barrier,
+            _ => SwitchMessage::Nothing,
         };
-        Ok(Understood { xid, heard, lost })
+        Ok(Understood { xid, message, lost })
     }
 }
 
@@ -463,7 +470,7 @@ fn reported(f: &FlowStats) -> Reported {
     // This very flow: what has taken its place since is not meant.
     let cookie = (f.cookie, u64::MAX);
     let command = flow::command::DELETE_STRICT;
-    say(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
+    send(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);
     Reported {
         cookie: Cookie(f.cookie),
         key: key(f.table_id, &f.matching, f.priority),
@@ -475,15 +482,20 @@ fn reported(f: &FlowStats) -> Reported {
 }
 
 fn sample(p: &PortStats) -> PortSample {
-    PortSample {
-        port: PortNo(p.port_no),
-        rx_packets: p.rx_packets,
-        tx_packets: p.tx_packets,
-        rx_bytes: p.rx_bytes,
-        tx_bytes: p.tx_bytes,
-        rx_dropped: p.rx_dropped,
-        tx_dropped: p.tx_dropped,
-        rx_errors: p.rx_errors,
-        tx_errors: p.tx_errors,
-    }
+    let counters = PortCounters {
+        rx_packets: counted(p.rx_packets),
+        tx_packets: counted(p.tx_packets),
+        rx_bytes: counted(p.rx_bytes),
+        tx_bytes: counted(p.tx_bytes),
+        rx_dropped: counted(p.rx_dropped),
+        tx_dropped: counted(p.tx_dropped),
+        rx_errors: counted(p.rx_errors),
+        tx_errors: counted(p.tx_errors),
+        rx_frame_errors: counted(p.rx_frame_err),
+        rx_overrun_errors: counted(p.rx_over_err),
+        rx_crc_errors: counted(p.rx_crc_err),
+        collisions: counted(p.collisions),
+        duration_ns: Some(u64::from(p.duration_sec) * 1_000_000_000 + u64::from(p.duration_nsec)),
+    };
+    PortSample { port: PortNo(p.port_no), counters }
 }

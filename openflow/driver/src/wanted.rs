@@ -1,7 +1,8 @@
 //! The rules that are wanted in a switch, and what each means to it.
 //!
-//! Two keys may mean the same to a switch: a prefix without bits is no condition, and ports of a packet that is neither TCP nor UDP
-//! do not matter. What a switch has is therefore compared by the key that a rule would be reported with.
+//! Two keys may mean the same to a switch: a prefix without bits is no condition, and ports of a
+//! packet that is neither TCP nor UDP do not matter. What a switch has is therefore compared by the
+//! key that a rule would be reported with.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, Values};
@@ -10,7 +11,7 @@ use tandem_model::{Rule, RuleKey};
 /// The key that a switch would report a rule with; the key itself where there is none.
 pub(crate) type Meaning = fn(&RuleKey) -> RuleKey;
 
-/// See the module.
+/// The rules that a switch is to have.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     rules: BTreeMap<RuleKey, Rule>,

@@ -1,4 +1,5 @@
-//! Several connections of one switch, and changes that are larger than what a switch takes in at once. Every story in both versions.
+//! Several connections of one switch, and changes that are larger than what a switch takes in at
+//! once. Every story in both versions.
 
 mod memory;
 
@@ -23,7 +24,8 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     list
 }
 
-/// Until neither has anything more to say; the driver's facts, and the types of the messages that it sent.
+/// Until neither has anything more to say; the driver's facts, and the types of the messages that
+/// it sent.
 fn talk(driver: &mut Driver, switch: &mut Memory, out: &mut Output) -> (Vec<Event>, Vec<u8>) {
     let (mut events, mut sent) = (Vec::new(), Vec::new());
     loop {
@@ -83,8 +85,8 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
 
         let packet = packet_in(version, 1, &arp);
         driver.on_message(&packet, Time::ZERO, &mut out).expect("a packet");
-        driver.carry_out(sync(vec![rule(1)]), Time::ZERO, &mut out);
-        driver.carry_out(Effect::PollNow { switch: Dpid(7) }, Time::ZERO, &mut out);
+        driver.execute(sync(vec![rule(1)]), Time::ZERO, &mut out);
+        driver.execute(Effect::PollNow { switch: Dpid(7) }, Time::ZERO, &mut out);
         assert!(out.events.is_empty() && out.bytes.is_empty(), "{out:?}");
         // Its only deadlines are those of the session: an echo now and then.
         let next = driver.next_deadline();
@@ -114,7 +116,7 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
             actions: Vec::new(),
             cookie: Cookie::new(Owner::Fabric, 0),
         };
-        driver.carry_out(sync(vec![there, rule(1)]), Time::ZERO, &mut out);
+        driver.execute(sync(vec![there, rule(1)]), Time::ZERO, &mut out);
         let (events, _) = talk(&mut driver, &mut switch, &mut out);
         assert_eq!(
             events,
@@ -126,7 +128,8 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
     }
 }
 
-/// What a switch is told is what it begins with, OF 1.3.5 section 6.3.2; a port's changes are told in either case.
+/// What a switch is told is what it begins with, OF 1.3.5 section 6.3.2; a port's changes are told
+/// in either case.
 #[test]
 fn packets_and_removed_flows_are_asked_for_on_the_active_connection_only() {
     let (mut driver, _, mut out) = undecided(header::V13);
@@ -149,7 +152,7 @@ fn a_large_change_goes_out_in_pieces_and_is_confirmed_once() {
         let mut driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
         let mut switch = Memory::new(version);
         talk(&mut driver, &mut switch, &mut out);
-        driver.carry_out(sync((0..900).map(rule).collect()), Time::ZERO, &mut out);
+        driver.execute(sync((0..900).map(rule).collect()), Time::ZERO, &mut out);
         let mut applied = 0;
         let mut most = 0;
         // The switch takes in one message at a time.
@@ -172,7 +175,7 @@ fn a_large_change_goes_out_in_pieces_and_is_confirmed_once() {
         // All of them go at once: 1.3 and 1.0 alike answer each with OFPT_FLOW_REMOVED.
         let remove: Vec<RuleKey> = (0..900).map(|n| rule(n).key).collect();
         let effect = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: Vec::new(), remove };
-        driver.carry_out(effect, Time::ZERO, &mut out);
+        driver.execute(effect, Time::ZERO, &mut out);
         assert!(messages(&out.bytes).len() <= UNDER_WAY);
         let (events, _) = talk(&mut driver, &mut switch, &mut out);
         let removed = Event::RulesApplied { switch: Dpid(7), txn: TxnId(2), added: 0, removed: 900 };

@@ -1,5 +1,5 @@
-//! A switch, or a machine behind one of its ports, that says things as often as it can: few events, the last state of each port,
-//! and the other ports as before.
+//! A switch, or a machine behind one of its ports, that says things as often as it can: few events,
+//! the last state of each port, and the other ports as before.
 
 mod memory;
 
@@ -46,7 +46,7 @@ fn until(driver: &mut Driver, end: Time, out: &mut Output) {
     }
 }
 
-/// The states of ports that were told.
+/// The states of ports that were reported.
 fn states(out: &Output) -> Vec<(PortNo, bool)> {
     let told = out.events.iter().filter_map(|e| match e {
         Event::PortChanged { port, removed: false, .. } => Some((port.port, port.up)),

@@ -1,5 +1,6 @@
-//! Matches and instructions are compared by meaning: a switch may report a rule in any form that means the same, and nothing is
-//! repaired then. And no rule sends a packet out of the port that it came in by, except by OFPP_IN_PORT.
+//! Matches and instructions are compared by meaning: a switch may report a rule in any form that
+//! means the same, and nothing is repaired then. And no rule sends a packet out of the port that it
+//! came in by, except by OFPP_IN_PORT.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
@@ -56,7 +57,7 @@ impl Pair {
         pair.talk(out, &|m| m);
         let mut out = Output::default();
         let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing };
-        pair.driver.carry_out(sync, pair.now, &mut out);
+        pair.driver.execute(sync, pair.now, &mut out);
         pair.talk(out, &|m| m);
         assert_eq!(pair.switch.errors, [], "the switch takes every rule");
         pair.sent.clear();
@@ -81,7 +82,7 @@ impl Pair {
     fn apply(&mut self, txn: u64, add: Vec<Rule>, remove: Vec<RuleKey>) {
         let mut out = Output::default();
         let apply = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(txn), add, remove };
-        self.driver.carry_out(apply, self.now, &mut out);
+        self.driver.execute(apply, self.now, &mut out);
         self.talk(out, &|m| m);
     }
 
@@ -197,7 +198,8 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     let m_vlan = has(w::DL_VLAN).then_some(m.dl_vlan);
     let noise = take.next();
     let mut fill = |is_free: bool, bit: u32| {
-        // A value that does not count, and a wildcard bit that is not set where the field cannot matter.
+        // A value that does not count, and a wildcard bit that is not set where the field cannot
+        // matter.
         if is_free && take.take() {
             m.wildcards &= !bit;
         }
@@ -382,7 +384,8 @@ proptest! {
         prop_assert_eq!(pair.mods(), 0);
     }
 
-    /// OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5: whatever rules there are, no message says "out of the port it came in by".
+    /// OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5: whatever rules there are, no message says "out
+    /// of the port it came in by".
     #[test]
     fn no_flow_sends_out_of_the_port_it_matches(rules in rules(), is_13 in any::<bool>()) {
         let version = if is_13 { header::V13 } else { header::V10 };
@@ -471,7 +474,8 @@ fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
     }
 }
 
-/// `of10-flow-removed-*-normalised` are about rules of ours: somebody has deleted them, and flows are read again at once.
+/// `of10-flow-removed-*-normalised` are about rules of ours: somebody has deleted them, and flows
+/// are read again at once.
 #[test]
 fn a_removed_flow_is_known_in_another_form() {
     let of = |eth_type| RuleMatch { eth_type: Some(eth_type), ..RuleMatch::default() };
@@ -499,7 +503,8 @@ fn a_removed_flow_is_known_in_another_form() {
     }
 }
 
-/// `oxm-*`, in a flow's statistics: forms of the match of a rule of ours, so that nothing is repaired.
+/// `oxm-*`, in a flow's statistics: forms of the match of a rule of ours, so that nothing is
+/// repaired.
 #[test]
 fn a_mask_of_all_ones_is_no_mask() {
     let ip = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
@@ -540,8 +545,8 @@ fn a_mask_of_all_ones_is_no_mask() {
     }
 }
 
-/// OF 1.0 section 3.4: a flow without wildcards is above all others, whatever its priority, and may be reported with the highest; Open
-/// vSwitch reports the priority of no VLAN as not wildcarded.
+/// OF 1.0 section 3.4: a flow without wildcards is above all others, whatever its priority, and may
+/// be reported with the highest; Open vSwitch reports the priority of no VLAN as not wildcarded.
 #[test]
 fn a_flow_without_wildcards_is_known_whatever_its_priority() {
     let exact = RuleMatch {
@@ -601,8 +606,9 @@ fn a_removal_leaves_another_rule_of_the_same_meaning() {
     }
 }
 
-/// A switch that reports each rule with another priority: no form that means the same. Repairs change nothing, so they are put
-/// off, and said once; when the switch comes to its senses, all is well.
+/// A switch that reports each rule with another priority: no form that means the same. Repairs
+/// change nothing, so they are put off, and said once; when the switch comes to its senses, all is
+/// well.
 #[test]
 fn a_repair_in_vain_is_put_off_and_said_once() {
     let m = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
@@ -648,7 +654,8 @@ fn a_repair_in_vain_is_put_off_and_said_once() {
     }
 }
 
-/// Labels as groups have them: written under a mask and matched under another, and each is told from its like.
+/// Labels as groups have them: written under a mask and matched under another, and each is told
+/// from its like.
 #[test]
 fn labels_go_out_as_they_are_and_others_are_repaired() {
     let label = Metadata::new(7 << 24 | 1 << 48, (1 << 49) - 1);
@@ -674,7 +681,8 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // OF 1.3.5 section 5.9: metadata is written before the next table is gone to; section 7.2.4 has them as instructions.
+    // OF 1.3.5 section 5.9: metadata is written before the next table is gone to; section 7.2.4 has
+    // them as instructions.
     let (pad, metadata, mask) = (Pad::default(), 0x1_0000_0700_0000, 0x1_ffff_ffff_ffff);
     let wanted =
         [Instruction::WriteMetadata { pad, metadata, mask }, Instruction::GotoTable(1, Pad::default())];
@@ -712,7 +720,8 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     assert!(pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{:?}", pair.events);
 }
 
-/// A switch that says that it has no metadata is told of as one, and only when it was asked for some.
+/// A switch that says that it has no metadata is told of as one, and only when it was asked for
+/// some.
 #[test]
 fn a_switch_that_refuses_metadata_is_told_of() {
     let error = |kind, code, about: &[u8]| {
@@ -726,7 +735,8 @@ fn a_switch_that_refuses_metadata_is_told_of() {
     let port = RuleMatch { in_port: Some(PortNo(1)), ..RuleMatch::default() };
     let writes = [RuleAction::WriteMetadata(Metadata::new(1, 1)), RuleAction::Goto(1)];
     let matched = RuleMatch { metadata: Some(Metadata::new(1, 1)), ..RuleMatch::default() };
-    // OF 1.3.5 sections 7.4.3 (BAD_INSTRUCTION), 7.4.4 (BAD_MATCH), 7.4.5 (FLOW_MOD_FAILED/TABLE_FULL).
+    // OF 1.3.5 sections 7.4.3 (BAD_INSTRUCTION), 7.4.4 (BAD_MATCH), 7.4.5
+    // (FLOW_MOD_FAILED/TABLE_FULL).
     for (asked, kind, code, is_told) in [
         (rule(5, port, &writes), 3, 3, true),
         (rule(5, port, &writes), 3, 1, true),
@@ -738,7 +748,7 @@ fn a_switch_that_refuses_metadata_is_told_of() {
         let mut out = Output::default();
         let apply =
             Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![asked], remove: Vec::new() };
-        pair.driver.carry_out(apply, pair.now, &mut out);
+        pair.driver.execute(apply, pair.now, &mut out);
         let sent = messages(&out.bytes);
         let about = sent.iter().find(|m| m[1] == 14).expect("a FLOW_MOD");
         pair.driver.on_message(&error(kind, code, about), pair.now, &mut out).expect("understood");

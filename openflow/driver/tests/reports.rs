@@ -1,5 +1,5 @@
-//! What a switch reports is read tolerantly: whatever stands behind a right header costs at most that message, and what
-//! concerns one flow concerns that flow only. Every story in both versions.
+//! What a switch reports is read tolerantly: whatever stands behind a right header costs at most
+//! that message, and what concerns one flow concerns that flow only. Every story in both versions.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
@@ -82,7 +82,7 @@ impl Polled {
                     rules: rules(),
                     leave: Leave::Nothing,
                 };
-                driver.carry_out(effect, Time::ZERO, &mut out);
+                driver.execute(effect, Time::ZERO, &mut out);
             }
             for message in messages(&switch.answer(&std::mem::take(&mut out.bytes), Time::ZERO)) {
                 driver.on_message(&message, Time::ZERO, &mut out).expect("all is well");
@@ -110,7 +110,8 @@ impl Polled {
     }
 }
 
-/// Types that nobody knows or that no switch sends, and messages that are cut off where their body should begin.
+/// Types that nobody knows or that no switch sends, and messages that are cut off where their body
+/// should begin.
 #[test]
 fn what_is_unknown_or_short_costs_itself_and_is_said_once_a_minute() {
     for version in VERSIONS {
@@ -135,7 +136,8 @@ fn what_is_unknown_or_short_costs_itself_and_is_said_once_a_minute() {
     }
 }
 
-/// An ERROR that is too short to say what it means is still about the message with its transaction id.
+/// An ERROR that is too short to say what it means is still about the message with its transaction
+/// id.
 #[test]
 fn a_short_error_refuses_what_it_is_about() {
     for version in VERSIONS {
@@ -143,7 +145,7 @@ fn a_short_error_refuses_what_it_is_about() {
         let mut out = Output::default();
         let rule = Rule { key: RuleKey { priority: 77, ..rules()[0].key }, ..rules()[0].clone() };
         let effect = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: vec![rule], remove: vec![] };
-        polled.driver.carry_out(effect, polled.now, &mut out);
+        polled.driver.execute(effect, polled.now, &mut out);
         let sent = messages(&out.bytes);
         let xid = |m: &[u8]| u32::from_be_bytes([m[4], m[5], m[6], m[7]]);
         polled.hear(&message(version, 1, xid(&sent[0]), &[]));
@@ -157,8 +159,8 @@ fn a_short_error_refuses_what_it_is_about() {
     }
 }
 
-/// Every message that was captured from real switches, also those whose own lengths do not fit, in place of the answer that is
-/// awaited and as a message of its own.
+/// Every message that was captured from real switches, also those whose own lengths do not fit, in
+/// place of the answer that is awaited and as a message of its own.
 #[test]
 fn captured_messages_of_real_switches_end_no_session() {
     for (folder, version) in [("of10", header::V10), ("of13", header::V13)] {
@@ -303,7 +305,8 @@ fn an_unknown_match_field_is_a_warning_at_most() {
     assert!(out.bytes.is_empty() && out.events.is_empty() && out.warnings.is_empty());
 }
 
-/// OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5: a counter of all ones is not supported, and then neither is a sum with it.
+/// OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5: a counter of all ones is not supported, and then
+/// neither is a sum with it.
 #[test]
 fn a_counter_of_all_ones_is_not_supported_and_neither_is_its_sum() {
     use tandem_model::NOT_COUNTED;

@@ -1,4 +1,5 @@
-//! The driver against a switch that answers as the specification says, and against one that does not: every story in both versions.
+//! The driver against a switch that answers as the specification says, and against one that does
+//! not: every story in both versions.
 
 mod memory;
 
@@ -55,7 +56,8 @@ impl Pair {
         pair
     }
 
-    /// Runs the two against each other until neither has anything to say; the driver's facts. A failing driver has had its last words.
+    /// Runs the two against each other until neither has anything to say; the driver's facts. A
+    /// failing driver has had its last words.
     fn talk(&mut self) -> Result<Vec<Event>, DriverError> {
         let mut events = Vec::new();
         loop {
@@ -75,7 +77,7 @@ impl Pair {
     }
 
     fn effect(&mut self, effect: Effect) -> Result<Vec<Event>, DriverError> {
-        self.driver.carry_out(effect, self.now, &mut self.out);
+        self.driver.execute(effect, self.now, &mut self.out);
         self.talk()
     }
 
@@ -156,7 +158,8 @@ fn a_sync_adds_what_is_missing_removes_what_is_stale_and_touches_nothing_else() 
         );
         assert_eq!(pair.switch.priorities(), [1, 100, 200]);
 
-        // Once more: everything is as it should be, so nothing is sent but the question and a barrier.
+        // Once more: everything is as it should be, so nothing is sent but the question and a
+        // barrier.
         let events = pair.effect(sync(2, rules)).expect("a sync");
         assert_eq!(
             events,
@@ -346,7 +349,8 @@ fn a_switch_without_port_counters_is_complained_about_and_kept() {
 #[test]
 fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority() {
     for version in VERSIONS {
-        // Somebody else's flow stands where a transaction wants to add; the switch refuses, and the undoing must not delete it.
+        // Somebody else's flow stands where a transaction wants to add; the switch refuses, and the
+        // undoing must not delete it.
         let mut pair = Pair::up(version);
         pair.switch.plant(100, 0x99, true);
         pair.effect(sync(1, Vec::new())).expect("a sync");
@@ -424,15 +428,15 @@ fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
         pair.driver.on_unframed(&[version, 10, 0, 3, 0, 0, 0, 0x53], &mut pair.out);
         assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x53)]);
     }
-    // A stranger is known by its first bytes: OFPET_HELLO_FAILED.
+    // An unknown peer is known by its first bytes: OFPET_HELLO_FAILED.
     let mut pair = Pair::new(header::V10);
     pair.out.bytes.clear();
-    let error = pair.driver.on_beginning(b"GET / HT", &mut pair.out).expect_err("no HELLO");
+    let error = pair.driver.on_partial(b"GET / HT", &mut pair.out).expect_err("no HELLO");
     assert!(error.to_string().contains("let only switches"), "{error}");
     assert!(matches!(errors(&pair.out.bytes)[..], [(0, 0, _)]));
     let mut pair = Pair::new(header::V10);
-    assert_eq!(pair.driver.on_beginning(&[4], &mut pair.out), Ok(()), "a HELLO may come in pieces");
-    assert_eq!(pair.driver.on_beginning(&[4, 0, 0], &mut pair.out), Ok(()));
+    assert_eq!(pair.driver.on_partial(&[4], &mut pair.out), Ok(()), "a HELLO may come in pieces");
+    assert_eq!(pair.driver.on_partial(&[4, 0, 0], &mut pair.out), Ok(()));
 }
 
 #[test]
@@ -497,7 +501,8 @@ fn packets_beyond_the_allowance_are_counted_and_dropped() {
     }
 }
 
-/// OF 1.0 section 5.3.3, OF 1.3.5 section 7.3.4.3: only the bit of the mask changes, and the address must be the port's.
+/// OF 1.0 section 5.3.3, OF 1.3.5 section 7.3.4.3: only the bit of the mask changes, and the
+/// address must be the port's.
 #[test]
 fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
     let set = |port, up| Effect::SetPort { switch: Dpid(7), port: PortNo(port), up };
@@ -528,8 +533,9 @@ fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
     }
 }
 
-/// Flows of a VM that nobody on record has stay as long as the core leaves them, over audits too, and are told. What goes then goes
-/// without a word of repair. Of a VM that wants something here, and of the plan, nothing stays that is not wanted.
+/// Flows of a VM that nobody on record has stay as long as the core leaves them, over audits too,
+/// and are told. What goes then goes without a word of repair. Of a VM that wants something here,
+/// and of the plan, nothing stays that is not wanted.
 #[test]
 fn what_is_left_stays_until_it_is_let_go() {
     let leave = |but: &[Owner]| Leave::Unknown { but: but.iter().copied().collect() };
@@ -582,7 +588,7 @@ fn what_is_let_go_waits_for_changes_under_way() {
         let leave = Leave::Unknown { but: Default::default() };
         let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: Vec::new(), leave };
         pair.effect(sync).expect("a sync");
-        pair.driver.carry_out(
+        pair.driver.execute(
             apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new()),
             pair.now,
             &mut pair.out,

@@ -1,4 +1,5 @@
-//! Any bytes are an error, or a message that is written back as it was. The header is made right, so that bodies are reached.
+//! Any bytes are an error, or a message that is written back as it was. The header is made right,
+//! so that bodies are reached.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,6 @@
-//! The whole way from a frame to an event: whatever a virtual machine sends, the driver makes at most one event of it, answers
-//! nothing by itself, and goes on. The first byte chooses the version and the protocol whose head is put before the rest.
+//! The whole way from a frame to an event: whatever a virtual machine sends, the driver makes at
+//! most one event of it, answers nothing by itself, and goes on. The first byte chooses the version
+//! and the protocol whose head is put before the rest.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

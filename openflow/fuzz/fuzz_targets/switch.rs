@@ -1,4 +1,5 @@
-//! Whatever two controllers and the wires say to a switch, it goes on: messages of both versions, behind a right header, and packets.
+//! Whatever two controllers and the wires say to a switch, it goes on: messages of both versions,
+//! behind a right header, and packets.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

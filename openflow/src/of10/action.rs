@@ -1,6 +1,7 @@
-//! Actions (section 5.2.4). Every action starts with its type and its length, a multiple of 8 bytes.
+//! Actions (section 5.2.4). Every action starts with its type and its length, a multiple of 8
+//! bytes.
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Wire, with_length};
 use serde::Serialize;
 use std::net::Ipv4Addr;
@@ -66,7 +67,7 @@ impl Action {
     /// The action that a whole part is; `at` is its beginning, for errors.
     fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
         if a.left() < 8 || !a.left().is_multiple_of(8) {
-            return Err(at.error(Problem::Length { length: a.left() }));
+            return Err(at.error(DecodeErrorKind::Length { length: a.left() }));
         }
         a.take(4)?;
         let action = match kind {
@@ -83,7 +84,11 @@ impl Action {
             10 => Action::SetTpDst(a.get()?, a.get()?),
             11 => Action::Enqueue { port: a.get()?, pad: a.get()?, queue_id: a.get()? },
             0xffff => Action::Vendor { vendor: a.get()?, body: a.get()? },
-            _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_ACTION_TYPE)),
+            _ => {
+                return Err(
+                    at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_ACTION_TYPE)
+                );
+            }
         };
         a.end()?;
         Ok(action)
@@ -92,11 +97,11 @@ impl Action {
 
 impl Wire for Action {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut part = r.part("action", Blame::BAD_ACTION_LEN);
+        let mut part = r.part("action", OfErrorCode::BAD_ACTION_LEN);
         let at = part;
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if length < 4 || (!r.is_tolerant() && (length < 8 || length % 8 != 0)) {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
         let whole = part.sub(length)?;
         r.take(length)?;

@@ -37,7 +37,8 @@ wire_struct! {
         matching: Match,
         /// Free for the controller's use.
         cookie: u64,
-        /// See [`command`]; others are refused when the message is carried out, not when it is read.
+        /// See [`command`]; others are refused when the message is carried out, not when it is
+        /// read.
         command: u16,
         /// Seconds without a packet until it goes; 0 for never.
         idle_timeout: u16,

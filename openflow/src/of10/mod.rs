@@ -1,4 +1,5 @@
-//! OpenFlow 1.0.0 (wire version 0x01). Sections are those of the specification of December 31, 2009.
+//! OpenFlow 1.0.0 (wire version 0x01). Sections are those of the specification of December 31,
+//! 2009.
 
 pub mod action;
 pub mod flow;

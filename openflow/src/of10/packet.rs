@@ -1,7 +1,7 @@
 //! OFPT_PACKET_IN (section 5.4.1) and OFPT_PACKET_OUT (5.3.6).
 
 use super::Action;
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::header;
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct};
 
@@ -50,7 +50,8 @@ impl<'a> PacketInView<'a> {
     /// When it is not an OFPT_PACKET_IN of version 1.0.
     #[inline]
     pub fn new(message: &'a [u8]) -> Result<PacketInView<'a>, DecodeError> {
-        let short = || Reader::new(message, "PACKET_IN").error(Problem::Length { length: message.len() });
+        let short =
+            || Reader::new(message, "PACKET_IN").error(DecodeErrorKind::Length { length: message.len() });
         let (head, data) = message.split_first_chunk::<18>().ok_or_else(short)?;
         let [version, kind, l0, l1, x0, x1, x2, x3, b0, b1, b2, b3, t0, t1, p0, p1, reason, _] = *head;
         if version != header::V10

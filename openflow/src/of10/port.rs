@@ -61,7 +61,8 @@ wire_struct! {
     }
 }
 
-/// The speed in bit/s that OFPPF bits (1.0 and 1.3 alike up to 10 Gbit/s) stand for; `None` where none is set.
+/// The speed in bit/s that OFPPF bits (1.0 and 1.3 alike up to 10 Gbit/s) stand for; `None` where
+/// none is set.
 pub fn speed(features: u32) -> Option<u64> {
     const MBIT: u64 = 1_000_000;
     [(0x40, 10_000), (0x30, 1_000), (0x0c, 100), (0x03, 10)]

@@ -1,6 +1,6 @@
 //! Queues (section 5.2.2) and OFPT_QUEUE_GET_CONFIG (5.3.4).
 
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ impl Wire for PacketQueue {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let length = usize::from(r.peek16(4)?);
         if length < 8 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut q = r.sub(length)?;
         let queue_id = q.get()?;
@@ -84,7 +84,7 @@ impl Wire for Property {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (property, length) = (r.peek16(0)?, usize::from(r.peek16(2)?));
         if length < 8 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut p = r.sub(length)?;
         p.take(4)?;

@@ -1,7 +1,7 @@
 //! OFPT_STATS_REQUEST and OFPT_STATS_REPLY (section 5.3.5).
 
 use super::{Action, Match};
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Text, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -193,7 +193,7 @@ impl Wire for FlowStats {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let length = usize::from(r.peek16(0)?);
         if length < 88 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut f = r.sub(length)?;
         f.take(2)?;
@@ -292,7 +292,7 @@ pub struct StatsReply {
 }
 
 fn unknown(r: &Reader<'_>, kind: u16) -> DecodeError {
-    r.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_STAT)
+    r.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_STAT)
 }
 
 impl Wire for StatsRequest {

@@ -1,4 +1,5 @@
-//! OFPT_FEATURES_REPLY (section 5.3.1), OFPT_GET_CONFIG_REPLY and OFPT_SET_CONFIG (5.3.2), OFPT_ERROR (5.4.4), OFPT_VENDOR (5.5.4).
+//! OFPT_FEATURES_REPLY (section 5.3.1), OFPT_GET_CONFIG_REPLY and OFPT_SET_CONFIG (5.3.2),
+//! OFPT_ERROR (5.4.4), OFPT_VENDOR (5.5.4).
 
 use super::PhyPort;
 use crate::wire::{Bytes, Pad, wire_struct};
@@ -56,7 +57,8 @@ wire_struct! {
     }
 }
 
-/// The name of an error, e.g. `BAD_REQUEST/BAD_LEN`; numbers for what the specification does not know.
+/// The name of an error, e.g. `BAD_REQUEST/BAD_LEN`; numbers for what the specification does not
+/// know.
 pub fn error_name(kind: u16, code: u16) -> String {
     const TYPES: [&str; 6] = [
         "HELLO_FAILED",

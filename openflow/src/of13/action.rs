@@ -1,7 +1,8 @@
-//! Actions (section 7.2.5). Every action starts with its type and its length, a multiple of 8 bytes.
+//! Actions (section 7.2.5). Every action starts with its type and its length, a multiple of 8
+//! bytes.
 
 use super::Field;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Wire, pad_to_eight, with_length};
 use serde::Serialize;
 
@@ -100,10 +101,12 @@ impl Action {
 
 /// What a match blames a field for, as an action does (section 7.5.4.3).
 fn as_set_field(mut error: DecodeError) -> DecodeError {
-    error.blame = match error.blame {
-        Blame::BAD_FIELD | Blame::BAD_MATCH_MASK | Blame::BAD_WILDCARDS => Blame::BAD_SET_TYPE,
-        Blame::BAD_MATCH_VALUE => Blame::BAD_SET_ARGUMENT,
-        blame => blame,
+    error.of_error = match error.of_error {
+        OfErrorCode::BAD_FIELD | OfErrorCode::BAD_MATCH_MASK | OfErrorCode::BAD_WILDCARDS => {
+            OfErrorCode::BAD_SET_TYPE
+        }
+        OfErrorCode::BAD_MATCH_VALUE => OfErrorCode::BAD_SET_ARGUMENT,
+        of_error => of_error,
     };
     error
 }
@@ -111,7 +114,7 @@ fn as_set_field(mut error: DecodeError) -> DecodeError {
 /// The field of a set-field and the zeros after it (section 7.2.5: OFPAT_SET_FIELD).
 fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
     let before = a.left();
-    let at = a.part("set-field", Blame::BAD_SET_LEN);
+    let at = a.part("set-field", OfErrorCode::BAD_SET_LEN);
     let field: Field = {
         let mut f = at;
         let field = f.get().map_err(as_set_field)?;
@@ -119,10 +122,10 @@ fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
         field
     };
     if field.id().2 && !a.is_tolerant() {
-        return Err(at.blamed(Problem::Mask, Blame::BAD_SET_TYPE));
+        return Err(at.blamed(DecodeErrorKind::Mask, OfErrorCode::BAD_SET_TYPE));
     }
     let length = 4 + before - a.left();
-    a.part("set-field", Blame::BAD_SET_LEN).skip_padding(length)?;
+    a.part("set-field", OfErrorCode::BAD_SET_LEN).skip_padding(length)?;
     a.take(crate::wire::to_eight(length).min(a.left()))?;
     Ok(Action::SetField(field))
 }
@@ -131,7 +134,7 @@ impl Action {
     /// The action that a whole part is; `at` is its beginning, for errors.
     fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
         if a.left() < 8 || !a.left().is_multiple_of(8) {
-            return Err(at.error(Problem::Length { length: a.left() }));
+            return Err(at.error(DecodeErrorKind::Length { length: a.left() }));
         }
         a.take(4)?;
         let action = match kind {
@@ -152,7 +155,11 @@ impl Action {
             26 => Action::PushPbb(a.get()?, a.get()?),
             27 => Action::PopPbb(a.get()?),
             0xffff => Action::Experimenter { experimenter: a.get()?, body: a.get()? },
-            _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_ACTION_TYPE)),
+            _ => {
+                return Err(
+                    at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_ACTION_TYPE)
+                );
+            }
         };
         a.end()?;
         Ok(action)
@@ -161,11 +168,11 @@ impl Action {
 
 impl Wire for Action {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut part = r.part("action", Blame::BAD_ACTION_LEN);
+        let mut part = r.part("action", OfErrorCode::BAD_ACTION_LEN);
         let at = part;
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if length < 4 || (!r.is_tolerant() && (length < 8 || length % 8 != 0)) {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
         let whole = part.sub(length)?;
         r.take(length)?;

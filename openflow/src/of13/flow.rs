@@ -46,7 +46,8 @@ wire_struct! {
         cookie_mask: u64,
         /// Which table; [`ALL_TABLES`] for deletions from all.
         table_id: u8,
-        /// See [`command`]; others are refused when the message is carried out, not when it is read.
+        /// See [`command`]; others are refused when the message is carried out, not when it is
+        /// read.
         command: u8,
         /// Seconds without a packet until it goes; 0 for never.
         idle_timeout: u16,

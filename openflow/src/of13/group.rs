@@ -1,7 +1,7 @@
 //! Groups: OFPT_GROUP_MOD and its buckets (section 7.3.4.2).
 
 use super::Action;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -45,12 +45,12 @@ pub struct Bucket {
 
 impl Wire for Bucket {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let at = r.part("bucket", Blame::BAD_BUCKET);
+        let at = r.part("bucket", OfErrorCode::BAD_BUCKET);
         let length = usize::from(at.peek16(0)?);
         if length < 16 || length % 8 != 0 || length > at.left() {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
-        let mut b = r.sub(length)?.part("bucket", Blame::BAD_BUCKET);
+        let mut b = r.sub(length)?.part("bucket", OfErrorCode::BAD_BUCKET);
         b.take(2)?;
         Ok(Bucket {
             weight: b.get()?,

@@ -1,7 +1,8 @@
-//! Instructions (section 7.2.4). Every instruction starts with its type and its length, a multiple of 8 bytes.
+//! Instructions (section 7.2.4). Every instruction starts with its type and its length, a multiple
+//! of 8 bytes.
 
 use super::Action;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Wire, with_length};
 use serde::Serialize;
 
@@ -48,7 +49,7 @@ impl Instruction {
     /// The instruction that a whole part is; `at` is its beginning, for errors.
     fn known(kind: u16, mut i: Reader<'_>, at: &Reader<'_>) -> Result<Instruction, DecodeError> {
         if i.left() < 8 || !i.left().is_multiple_of(8) {
-            return Err(at.error(Problem::Length { length: i.left() }));
+            return Err(at.error(DecodeErrorKind::Length { length: i.left() }));
         }
         i.take(4)?;
         let instruction = match kind {
@@ -59,7 +60,12 @@ impl Instruction {
             5 => Instruction::ClearActions(i.get()?),
             6 => Instruction::Meter(i.get()?),
             0xffff => Instruction::Experimenter { experimenter: i.get()?, body: i.get()? },
-            _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::UNKNOWN_INSTRUCTION)),
+            _ => {
+                return Err(at.blamed(
+                    DecodeErrorKind::Unknown { value: kind.into() },
+                    OfErrorCode::UNKNOWN_INSTRUCTION,
+                ));
+            }
         };
         i.end()?;
         Ok(instruction)
@@ -68,11 +74,11 @@ impl Instruction {
 
 impl Wire for Instruction {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut part = r.part("instruction", Blame::BAD_INSTRUCTION_LEN);
+        let mut part = r.part("instruction", OfErrorCode::BAD_INSTRUCTION_LEN);
         let at = part;
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if length < 4 || (!r.is_tolerant() && (length < 8 || length % 8 != 0)) {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
         let whole = part.sub(length)?;
         r.take(length)?;

@@ -1,7 +1,7 @@
 //! ofp_match of type OFPMT_OXM (section 7.2.3): a list of fields, padded to 8 bytes.
 
 use super::oxm::{BASIC, Field, VLAN_NONE};
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Reader, Wire, pad_to_eight, with_length};
 use serde::Serialize;
 
@@ -88,31 +88,36 @@ pub(crate) fn needs_met(number: u8, before: &[Field]) -> bool {
 
 impl Wire for Match {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let at = r.part("match", Blame::BAD_MATCH_LEN);
+        let at = r.part("match", OfErrorCode::BAD_MATCH_LEN);
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if kind != 1 {
-            return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_MATCH_TYPE));
+            return Err(
+                at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_MATCH_TYPE)
+            );
         }
         if length < 4 || length > at.left() {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
-        let mut m = r.sub(length)?.part("match", Blame::BAD_MATCH_LEN);
-        r.part("match", Blame::BAD_MATCH_LEN).skip_padding(length)?;
+        let mut m = r.sub(length)?.part("match", OfErrorCode::BAD_MATCH_LEN);
+        r.part("match", OfErrorCode::BAD_MATCH_LEN).skip_padding(length)?;
         r.take(crate::wire::to_eight(length).min(r.left()))?;
         m.take(4)?;
         let found = Match { fields: m.all()? };
-        // A switch reports fields in any order, and what we do not know is what another field may need.
+        // A switch reports fields in any order, and what we do not know is what another field may
+        // need.
         if r.is_tolerant() {
             return Ok(found);
         }
         match found.check() {
             Ok(()) => Ok(found),
             Err(MatchError::Duplicate(number)) => {
-                Err(at.blamed(Problem::Repeated { value: number.into() }, Blame::DUPLICATE_FIELD))
+                Err(at
+                    .blamed(DecodeErrorKind::Repeated { value: number.into() }, OfErrorCode::DUPLICATE_FIELD))
             }
-            Err(MatchError::Prerequisite(number)) => {
-                Err(at.blamed(Problem::Prerequisite { value: number.into() }, Blame::BAD_PREREQUISITE))
-            }
+            Err(MatchError::Prerequisite(number)) => Err(at.blamed(
+                DecodeErrorKind::Prerequisite { value: number.into() },
+                OfErrorCode::BAD_PREREQUISITE,
+            )),
         }
     }
 

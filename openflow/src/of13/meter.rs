@@ -1,6 +1,6 @@
 //! Meters: OFPT_METER_MOD and its bands (section 7.3.4.4).
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -53,19 +53,21 @@ pub enum BandKind {
 
 impl Wire for Band {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let at = r.part("meter band", Blame::BAD_LEN);
+        let at = r.part("meter band", OfErrorCode::BAD_LEN);
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if length < 16 || length > at.left() {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
-        let mut b = r.sub(length)?.part("meter band", Blame::BAD_LEN);
+        let mut b = r.sub(length)?.part("meter band", OfErrorCode::BAD_LEN);
         b.take(4)?;
         let (rate, burst_size) = (b.get()?, b.get()?);
         let kind = match kind {
             1 => BandKind::Drop(b.get()?),
             2 => BandKind::DscpRemark(b.get()?, b.get()?),
             0xffff => BandKind::Experimenter { experimenter: b.get()?, body: b.get()? },
-            _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_BAND)),
+            _ => {
+                return Err(at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_BAND));
+            }
         };
         b.end()?;
         Ok(Band { rate, burst_size, kind })

@@ -8,7 +8,7 @@ use super::stats::{
 };
 use super::switch::Experimenter;
 use super::table_features::TableFeatures;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Pad, Reader, Wire};
 use serde::Serialize;
 
@@ -17,7 +17,8 @@ pub const REQUEST_MORE: u16 = 1;
 /// OFPMPF_REPLY_MORE: more replies follow.
 pub const REPLY_MORE: u16 = 1;
 
-/// See the module. Each row: name, OFPMP number, body type or nothing.
+/// Makes the enum of a multipart message and its codec. Each row: name, OFPMP number, body type or
+/// nothing.
 macro_rules! multipart {
     ($(#[$doc:meta])* $message:ident, $(#[$edoc:meta])* $name:ident;
      $($(#[$vdoc:meta])* $variant:ident = $kind:literal $(($body:ty))?,)*) => {
@@ -52,7 +53,7 @@ macro_rules! multipart {
                 let (kind, flags, pad): (u16, u16, Pad<4>) = (r.get()?, r.get()?, r.get()?);
                 let body = match kind {
                     $($kind => multipart!(@read r, $name::$variant $(, $body)?),)*
-                    _ => return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_STAT)),
+                    _ => return Err(at.blamed(DecodeErrorKind::Unknown { value: kind.into() }, OfErrorCode::BAD_STAT)),
                 };
                 Ok($message { flags, pad, body })
             }

@@ -1,6 +1,7 @@
-//! OXM fields (section 7.2.3): the 40 of class OFPXMC_OPENFLOW_BASIC by name, fields of other classes as bytes.
+//! OXM fields (section 7.2.3): the 40 of class OFPXMC_OPENFLOW_BASIC by name, fields of other
+//! classes as bytes.
 
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Reader, Wire};
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -97,8 +98,8 @@ numbers! {
 fn value<T: Wire + Number>(r: &mut Reader<'_>, bits: u32) -> Result<T, DecodeError> {
     let value: T = r.get()?;
     if bits < 128 && value.number() >> bits != 0 {
-        let problem = Problem::Unknown { value: u32::try_from(value.number()).unwrap_or(u32::MAX) };
-        return Err(r.blamed(problem, Blame::BAD_MATCH_VALUE));
+        let problem = DecodeErrorKind::Unknown { value: u32::try_from(value.number()).unwrap_or(u32::MAX) };
+        return Err(r.blamed(problem, OfErrorCode::BAD_MATCH_VALUE));
     }
     Ok(value)
 }
@@ -132,7 +133,7 @@ macro_rules! plain {
                 if !has_mask {
                     return value(r, bits);
                 }
-                let refused = r.blamed(Problem::Mask, Blame::BAD_MATCH_MASK);
+                let refused = r.blamed(DecodeErrorKind::Mask, OfErrorCode::BAD_MATCH_MASK);
                 if !r.is_tolerant() {
                     return Err(refused);
                 }
@@ -171,7 +172,7 @@ impl<T: Wire + Number> Slot for Masked<T> {
             Some(mask) if r.is_tolerant() => {
                 Ok(Masked { value: T::of(found.number() & mask.number()), mask: Some(mask) })
             }
-            Some(_) => Err(at.blamed(Problem::Mask, Blame::BAD_WILDCARDS)),
+            Some(_) => Err(at.blamed(DecodeErrorKind::Mask, OfErrorCode::BAD_WILDCARDS)),
             None => Ok(Masked { value: found, mask: None }),
         }
     }
@@ -199,7 +200,8 @@ impl<T: Wire + Number> Slot for Masked<T> {
 /// See [`Field`]. Each row: name, number, type, bits.
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident = $number:literal: $type:ty, $bits:literal;)*) => {
-        /// One OXM field with its value (section 7.2.3.7). A field with a mask is [`Masked`], others cannot have one.
+        /// One OXM field with its value (section 7.2.3.7). A field with a mask is [`Masked`],
+        /// others cannot have one.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Field {
@@ -212,7 +214,8 @@ macro_rules! fields {
                 number: u8,
                 /// Whether the second half of the body is a mask.
                 has_mask: bool,
-                /// Value and mask, after the experimenter's number where the class has it. At most 255 bytes.
+                /// Value and mask, after the experimenter's number where the class has it. At most
+                /// 255 bytes.
                 body: Bytes,
             },
         }
@@ -226,8 +229,8 @@ macro_rules! fields {
                 }
             }
 
-            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no mask, and a field whose mask is
-            /// all zeros is none.
+            /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no
+            /// mask, and a field whose mask is all zeros is none.
             pub fn normal(&self) -> Option<Field> {
                 match self {
                     $(Field::$name(v) => Slot::normal(v, $bits).map(Field::$name),)*
@@ -250,7 +253,7 @@ macro_rules! fields {
             fn read_basic(r: &mut Reader<'_>, number: u8, has_mask: bool) -> Result<Field, DecodeError> {
                 match number {
                     $($number => Ok(Field::$name(Slot::read_slot(r, has_mask, $bits)?)),)*
-                    _ => Err(r.blamed(Problem::Unknown { value: number.into() }, Blame::BAD_FIELD)),
+                    _ => Err(r.blamed(DecodeErrorKind::Unknown { value: number.into() }, OfErrorCode::BAD_FIELD)),
                 }
             }
 
@@ -362,7 +365,7 @@ impl Wire for Field {
                 Ok(field) => return Ok(field),
             }
         } else if class == EXPERIMENTER && length < 4 && !r.is_tolerant() {
-            return Err(at.error(Problem::Length { length: length.into() }));
+            return Err(at.error(DecodeErrorKind::Length { length: length.into() }));
         }
         Ok(Field::Other { class, number, has_mask, body: body.get()? })
     }
@@ -383,7 +386,8 @@ impl Wire for Field {
     }
 }
 
-/// An OXM header without a value, as table features have it (section 7.3.5.5.2); the length is that of a value.
+/// An OXM header without a value, as table features have it (section 7.3.5.5.2); the length is that
+/// of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Id {
     /// Class.

@@ -1,7 +1,7 @@
 //! OFPT_PACKET_IN (section 7.4.1) and OFPT_PACKET_OUT (7.3.7).
 
 use super::{Action, Match};
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::header;
 use crate::wire::{Bytes, Pad, Reader, Wire, to_eight, wire_struct};
 
@@ -80,7 +80,8 @@ impl<'a> PacketInView<'a> {
     /// When it is not an OFPT_PACKET_IN of version 1.3, or does not say the port.
     #[inline]
     pub fn new(message: &'a [u8]) -> Result<PacketInView<'a>, DecodeError> {
-        let bad = || Reader::new(message, "PACKET_IN").error(Problem::Length { length: message.len() });
+        let bad =
+            || Reader::new(message, "PACKET_IN").error(DecodeErrorKind::Length { length: message.len() });
         let (head, rest) = message.split_first_chunk::<28>().ok_or_else(bad)?;
         let [
             version,

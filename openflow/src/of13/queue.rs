@@ -1,6 +1,6 @@
 //! Queues (section 7.2.2) and OFPT_QUEUE_GET_CONFIG (7.3.6).
 
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ impl Wire for PacketQueue {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let length = usize::from(r.peek16(8)?);
         if length < 16 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut q = r.sub(length)?;
         let (queue_id, port) = (q.get()?, q.get()?);
@@ -101,7 +101,7 @@ impl Wire for Property {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (property, length) = (r.peek16(0)?, usize::from(r.peek16(2)?));
         if length < 8 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut p = r.sub(length)?;
         p.take(4)?;

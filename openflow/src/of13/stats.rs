@@ -1,8 +1,9 @@
-//! Statistics in multipart messages (section 7.3.5): what is asked and what is answered, one by one.
+//! Statistics in multipart messages (section 7.3.5): what is asked and what is answered, one by
+//! one.
 
 use super::meter::Band;
 use super::{Bucket, Instruction, Match};
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Pad, Reader, Text, Wire, wire_struct, with_length};
 use serde::Serialize;
 
@@ -231,7 +232,7 @@ macro_rules! measured_struct {
             fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 let length = usize::from(r.peek16($at)?);
                 if length < $least {
-                    return Err(r.part(stringify!($name), Blame::BAD_LEN).error(Problem::Length { length }));
+                    return Err(r.part(stringify!($name), OfErrorCode::BAD_LEN).error(DecodeErrorKind::Length { length }));
                 }
                 let mut s = r.sub(length)?;
                 $(let $before = s.get()?;)*

@@ -1,7 +1,8 @@
-//! What is about the switch as a whole: OFPT_HELLO (section 7.5.1), OFPT_ERROR (7.5.4), OFPT_EXPERIMENTER (7.5.5),
-//! OFPT_FEATURES_REPLY (7.3.1), the configuration (7.3.2), OFPT_TABLE_MOD (7.3.3), roles (7.3.9) and OFPT_SET_ASYNC (7.3.10).
+//! What is about the switch as a whole: OFPT_HELLO (section 7.5.1), OFPT_ERROR (7.5.4),
+//! OFPT_EXPERIMENTER (7.5.5), OFPT_FEATURES_REPLY (7.3.1), the configuration (7.3.2),
+//! OFPT_TABLE_MOD (7.3.3), roles (7.3.9) and OFPT_SET_ASYNC (7.3.10).
 
-use crate::error::{DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind};
 use crate::wire::{Bytes, Pad, Reader, Wire, wire_struct, with_length};
 use serde::Serialize;
 use tandem_model::Dpid;
@@ -33,7 +34,7 @@ impl Wire for HelloElement {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (kind, length) = (r.peek16(0)?, usize::from(r.peek16(2)?));
         if length < 4 {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut e = r.sub(length)?;
         r.skip_padding(length)?;
@@ -155,7 +156,8 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// OFPT_GET_ASYNC_REPLY and OFPT_SET_ASYNC: a bit per reason, for each kind of message and role.
+    /// OFPT_GET_ASYNC_REPLY and OFPT_SET_ASYNC: a bit per reason, for each kind of message and
+    /// role.
     pub struct AsyncConfig {
         /// OFPT_PACKET_IN, as master or equal.
         packet_in_master: u32,
@@ -215,7 +217,8 @@ const ERROR_CODES: [&[&str]; 14] = [
     &["BAD_TABLE", "BAD_METADATA", "BAD_TYPE", "BAD_LEN", "BAD_ARGUMENT", "EPERM"],
 ];
 
-/// The name of an error, e.g. `BAD_REQUEST/BAD_LEN`; numbers for what the specification does not know.
+/// The name of an error, e.g. `BAD_REQUEST/BAD_LEN`; numbers for what the specification does not
+/// know.
 pub fn error_name(kind: u16, code: u16) -> String {
     if kind == 0xffff {
         return format!("EXPERIMENTER/type {code}");

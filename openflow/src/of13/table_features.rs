@@ -2,7 +2,7 @@
 
 use super::oxm::Id;
 use super::stats::measured_struct;
-use crate::error::{Blame, DecodeError, Problem};
+use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Bytes, Pad, Reader, Text, Wire, pad_to_eight, to_eight, with_length};
 use serde::Serialize;
 
@@ -48,18 +48,21 @@ pub enum List {
     NextTables(Bytes),
     /// Actions, to write (4, 5) or to apply (6, 7).
     Actions(Vec<Capability>),
-    /// Fields to match (8), that need no value (10), to set with written (12, 13) and applied (14, 15) actions.
+    /// Fields to match (8), that need no value (10), to set with written (12, 13) and applied (14,
+    /// 15) actions.
     Fields(Vec<Id>),
     /// An experimenter's (0xfffe, 0xffff): its number, its type, its data.
     Experimenter(u32, u32, Bytes),
 }
 
-/// An instruction or action that is possible: only its type, and the experimenter's number where that is 0xffff.
+/// An instruction or action that is possible: only its type, and the experimenter's number where
+/// that is 0xffff.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capability {
     /// OFPIT or OFPAT number.
     pub kind: u16,
-    /// The experimenter's number and data; nothing for others. Some switches write 4 bytes of padding here, which are kept.
+    /// The experimenter's number and data; nothing for others. Some switches write 4 bytes of
+    /// padding here, which are kept.
     pub body: Bytes,
 }
 
@@ -67,7 +70,7 @@ impl Wire for Capability {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (kind, length) = (r.peek16(0)?, usize::from(r.peek16(2)?));
         if length < 4 || (kind == 0xffff && length < 8) {
-            return Err(r.error(Problem::Length { length }));
+            return Err(r.error(DecodeErrorKind::Length { length }));
         }
         let mut c = r.sub(length)?;
         c.take(4)?;
@@ -84,13 +87,13 @@ impl Wire for Capability {
 
 impl Wire for Property {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let at = r.part("table feature", Blame::BAD_TABLE_FEATURE_LEN);
+        let at = r.part("table feature", OfErrorCode::BAD_TABLE_FEATURE_LEN);
         let (kind, length) = (at.peek16(0)?, usize::from(at.peek16(2)?));
         if length < 4 || length > at.left() {
-            return Err(at.error(Problem::Length { length }));
+            return Err(at.error(DecodeErrorKind::Length { length }));
         }
-        let mut p = r.sub(length)?.part("table feature", Blame::BAD_TABLE_FEATURE_LEN);
-        r.part("table feature", Blame::BAD_TABLE_FEATURE_LEN).skip_padding(length)?;
+        let mut p = r.sub(length)?.part("table feature", OfErrorCode::BAD_TABLE_FEATURE_LEN);
+        r.part("table feature", OfErrorCode::BAD_TABLE_FEATURE_LEN).skip_padding(length)?;
         r.take(to_eight(length).min(r.left()))?;
         p.take(4)?;
         let list = match kind {
@@ -100,7 +103,10 @@ impl Wire for Property {
             8 | 10 | 12..=15 => List::Fields(p.all()?),
             0xfffe | 0xffff => List::Experimenter(p.get()?, p.get()?, p.get()?),
             _ => {
-                return Err(at.blamed(Problem::Unknown { value: kind.into() }, Blame::BAD_TABLE_FEATURE_TYPE));
+                return Err(at.blamed(
+                    DecodeErrorKind::Unknown { value: kind.into() },
+                    OfErrorCode::BAD_TABLE_FEATURE_TYPE,
+                ));
             }
         };
         Ok(Property { kind, list })

@@ -1,15 +1,17 @@
 //! A session: version negotiation and keeping alive, for both roles, without a clock or a socket.
 //!
-//! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the highest that both bitmaps
-//! hold; where a side sent none (a bare 8-byte HELLO is fine), the lower of the two header versions. Then every quiet
-//! period is ended by an echo request, and an unanswered one ends the session.
+//! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the
+//! highest that both bitmaps hold; where a side sent none (a bare 8-byte HELLO is fine), the lower
+//! of the two header versions. Then every quiet period is ended by an echo request, and an
+//! unanswered one ends the session.
 //!
-//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for both roles.
+//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for
+//! both roles.
 
 pub mod multipart;
 pub mod switch;
 
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::header;
 use std::time::Duration;
 use tandem_model::Time;
@@ -51,9 +53,9 @@ pub enum SessionError {
         "no common OpenFlow version: the peer offers {peer}, this side {own}; set the bridge's protocols to OpenFlow10 or OpenFlow13"
     )]
     NoCommonVersion {
-        /// The peer's, in words.
+        /// The peer's, as text.
         peer: String,
-        /// Ours, in words.
+        /// Ours, as text.
         own: String,
     },
     /// The first message was something else.
@@ -99,7 +101,7 @@ pub enum Incoming<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Greeting { since: Time },
+    Handshake { since: Time },
     Open { version: u8, heard: Time, asked: Option<Time> },
 }
 
@@ -120,9 +122,10 @@ impl Session {
         own.sort_unstable();
         own.dedup();
         let highest = own.last().copied().unwrap_or(header::V10);
-        let mut session = Session { cfg, own, state: State::Greeting { since: now }, last_xid: 0 };
+        let mut session = Session { cfg, own, state: State::Handshake { since: now }, last_xid: 0 };
         let bitmap = session.own.iter().filter(|v| **v < 32).fold(0u32, |b, v| b | 1 << v);
-        // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be ignored.
+        // OFPHET_VERSIONBITMAP (OF 1.3.5 section 7.5.1); 1.0 says that a HELLO's body is to be
+        // ignored.
         let xid = session.next_xid();
         put(
             out,
@@ -137,7 +140,7 @@ impl Session {
     /// The agreed version byte.
     pub fn version(&self) -> Option<u8> {
         match self.state {
-            State::Greeting { .. } => None,
+            State::Handshake { .. } => None,
             State::Open { version, .. } => Some(version),
         }
     }
@@ -163,7 +166,7 @@ impl Session {
         };
         let xid = u32::from_be_bytes([*x0, *x1, *x2, *x3]);
         match &mut self.state {
-            State::Greeting { .. } => self.greeted(*version, *kind, xid, &message[8..], now, out),
+            State::Handshake { .. } => self.greeted(*version, *kind, xid, &message[8..], now, out),
             State::Open { version: agreed, heard, asked } => {
                 (*heard, *asked) = (now, None);
                 let agreed = *agreed;
@@ -171,7 +174,7 @@ impl Session {
                     // A late or second HELLO changes nothing.
                     kind::HELLO => Ok(Incoming::Handled),
                     _ if *version != agreed => {
-                        error(out, agreed, message, Blame::BAD_VERSION);
+                        error(out, agreed, message, OfErrorCode::BAD_VERSION);
                         Err(SessionError::WrongVersion { got: *version, agreed })
                     }
                     kind::ECHO_REQUEST => {
@@ -242,33 +245,36 @@ impl Session {
         agreed.or_else(own).unwrap_or(header::V10)
     }
 
-    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no HELLO need not be waited for.
+    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no
+    /// HELLO need not be waited for.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
-    pub fn on_beginning(&self, start: &[u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
+    pub fn on_partial(&self, start: &[u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
         match (self.state, start) {
-            (State::Greeting { .. }, [version, kind, ..]) if *kind > kind::ERROR => {
+            (State::Handshake { .. }, [version, kind, ..]) if *kind > kind::ERROR => {
                 Err(self.no_hello(*version, *kind, xid_of(start), out))
             }
             _ => Ok(()),
         }
     }
 
-    /// Answers a message (or what should have been one) with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
-    pub fn refuse(&self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
-        error(out, self.spoken(message.first().copied().unwrap_or_default()), message, blame);
+    /// Answers a message (or what should have been one) with an error: its beginning goes back with
+    /// it (OF 1.3.5 section 7.5.4).
+    pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
+        error(out, self.spoken(message.first().copied().unwrap_or_default()), message, of_error);
     }
 
-    /// Tells the peer in words why this side closes the connection: OFPET_HELLO_FAILED, OFPHFC_EPERM, whose data is a text (OF 1.0
-    /// section 5.4.4, OF 1.3.5 section 7.5.4.1).
+    /// Tells the peer why, as text, this side closes the connection: OFPET_HELLO_FAILED,
+    /// OFPHFC_EPERM, whose data is a text (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4.1).
     pub fn dismiss(&mut self, text: &str, out: &mut Vec<u8>) {
         let version = self.spoken(self.own.last().copied().unwrap_or(header::V10));
         let xid = self.next_xid();
         put(out, version, kind::ERROR, xid, &[&[0, 0, 0, 1][..], text.as_bytes()].concat());
     }
 
-    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still there.
+    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still
+    /// there.
     pub fn probe(&mut self, now: Time, out: &mut Vec<u8>) {
         if let State::Open { version, heard, asked: None } = self.state {
             self.state = State::Open { version, heard, asked: Some(now) };
@@ -280,7 +286,7 @@ impl Session {
     /// When `on_deadline` has to be called next.
     pub fn next_deadline(&self) -> Time {
         match self.state {
-            State::Greeting { since } => since + self.cfg.hello_timeout,
+            State::Handshake { since } => since + self.cfg.hello_timeout,
             State::Open { heard, asked: None, .. } => heard + self.cfg.idle,
             State::Open { asked: Some(asked), .. } => asked + self.cfg.echo_timeout,
         }
@@ -295,7 +301,7 @@ impl Session {
             return Ok(());
         }
         match self.state {
-            State::Greeting { .. } => Err(SessionError::HelloTimeout(self.cfg.hello_timeout)),
+            State::Handshake { .. } => Err(SessionError::HelloTimeout(self.cfg.hello_timeout)),
             State::Open { asked: Some(_), .. } => Err(SessionError::EchoTimeout(self.cfg.echo_timeout)),
             State::Open { asked: None, .. } => {
                 self.probe(now, out);
@@ -305,7 +311,8 @@ impl Session {
     }
 }
 
-/// The version bitmap of a HELLO's elements; `None` where there is none (or the body is no list of elements).
+/// The version bitmap of a HELLO's elements; `None` where there is none (or the body is no list of
+/// elements).
 fn bitmap(mut body: &[u8]) -> Option<u32> {
     while let Some([k0, k1, l0, l1]) = body.first_chunk::<4>() {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
@@ -327,14 +334,15 @@ fn xid_of(message: &[u8]) -> u32 {
 }
 
 /// OFPT_ERROR about a message, of which 64 bytes go back.
-fn error(out: &mut Vec<u8>, version: u8, message: &[u8], blame: Blame) {
+fn error(out: &mut Vec<u8>, version: u8, message: &[u8], of_error: OfErrorCode) {
     let start = &message[..message.len().min(64)];
-    let body = [&blame.kind.to_be_bytes()[..], &blame.code.to_be_bytes(), start].concat();
+    let body = [&of_error.kind.to_be_bytes()[..], &of_error.code.to_be_bytes(), start].concat();
     put(out, version, kind::ERROR, xid_of(message), &body);
 }
 
 fn put(out: &mut Vec<u8>, version: u8, kind: u8, xid: u32, body: &[u8]) {
-    // Bodies here are copied from messages of at most 65535 bytes, or short; one that is too long is not sent.
+    // Bodies here are copied from messages of at most 65535 bytes, or short; one that is too long
+    // is not sent.
     let _ = header::write(out, version, kind, xid, |out| out.extend_from_slice(body));
 }
 

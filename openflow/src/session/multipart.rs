@@ -1,5 +1,6 @@
-//! Answers and questions that come in several messages, put together again, with a bound (OF 1.0 section 5.3.5: OFPSF_REPLY_MORE; OF
-//! 1.3.5 section 7.3.5: OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE). For both roles: a controller puts replies together, a switch requests.
+//! Answers and questions that come in several messages, put together again, with a bound (OF 1.0
+//! section 5.3.5: OFPSF_REPLY_MORE; OF 1.3.5 section 7.3.5: OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE).
+//! For both roles: a controller puts replies together, a switch requests.
 
 /// More came than may be kept: whoever sends it never comes to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +51,8 @@ impl<T> Assembly<T> {
         self.items = Vec::new();
     }
 
-    /// Takes in a part; the whole, when it was the last. Parts of transactions that nobody waits for are dropped.
+    /// Takes in a part; the whole, when it was the last. Parts of transactions that nobody waits
+    /// for are dropped.
     ///
     /// # Errors
     /// When it is too much; what was kept is then forgotten.

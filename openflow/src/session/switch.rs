@@ -1,19 +1,22 @@
-//! The switch's role: what every switch answers, whatever it is made of. On top of [`Session`]: features, barriers, errors for what is no
-//! message or of no known type, requests of several parts put together.
+//! The switch's role: what every switch answers, whatever it is made of. On top of [`Session`]:
+//! features, barriers, errors for what is no message or of no known type, requests of several parts
+//! put together.
 //!
-//! Its user carries out each message that [`SwitchSession::on_message`] hands on before it hands in the next one, and appends the answers
-//! to the same bytes. A barrier's reply then stands behind the answers to everything before it, and is true.
+//! Its user carries out each message that [`SwitchSession::on_message`] hands on before it hands in
+//! the next one, and appends the answers to the same bytes. A barrier's reply then stands behind
+//! the answers to everything before it, and is true.
 
 use super::multipart::Assembly;
 use super::{Config, Incoming, Session, SessionError, error};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::multipart::{REQUEST_MORE, RequestBody};
 use crate::of13::table_features::TableFeatures;
 use crate::wire::Pad;
 use crate::{AnyMessage, header, of10, of13};
 use tandem_model::{Dpid, Time};
 
-/// The most tables that a request to change their features may have, in all its parts: there are no more numbers.
+/// The most tables that a request to change their features may have, in all its parts: there are no
+/// more numbers.
 const MOST_TABLES: usize = 256;
 
 /// Who the switch is; the answer to OFPT_FEATURES_REQUEST is made from it.
@@ -44,7 +47,7 @@ pub enum Asked {
     Message(u32, AnyMessage),
 }
 
-/// See the module.
+/// The switch's side of a session: HELLO, version, ECHO, and what of the rest is well-formed.
 #[derive(Debug, Clone)]
 pub struct SwitchSession {
     session: Session,
@@ -88,8 +91,8 @@ impl SwitchSession {
         self.session.on_deadline(now, out)
     }
 
-    /// Takes in one whole message. `ports` are the switch's now, for the features of 1.0. A bad message is answered with its error and
-    /// changes nothing else: the next one may be a good one.
+    /// Takes in one whole message. `ports` are the switch's now, for the features of 1.0. A bad
+    /// message is answered with its error and changes nothing else: the next one may be a good one.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
@@ -108,7 +111,7 @@ impl SwitchSession {
         let (xid, asked) = match AnyMessage::decode(message) {
             Ok(asked) => asked,
             Err(bad) => {
-                self.refuse(message, bad.blame, out);
+                self.refuse(message, bad.of_error, out);
                 return Ok(Asked::Handled);
             }
         };
@@ -120,7 +123,8 @@ impl SwitchSession {
             AnyMessage::V13(of13::Message::MultipartRequest(request)) => {
                 return Ok(self.request(xid, request, message, out));
             }
-            // Only switches say these; from a controller they are a type that a switch does not take.
+            // Only switches say these; from a controller they are a type that a switch does not
+            // take.
             AnyMessage::V10(
                 of10::Message::FeaturesReply(_)
                 | of10::Message::GetConfigReply(_)
@@ -143,24 +147,26 @@ impl SwitchSession {
                 | of13::Message::RoleReply(_)
                 | of13::Message::GetAsyncReply(_),
             ) => {
-                self.refuse(message, Blame::BAD_TYPE, out);
+                self.refuse(message, OfErrorCode::BAD_TYPE, out);
                 return Ok(Asked::Handled);
             }
             other => return Ok(Asked::Message(xid, other)),
         };
-        // Neither is longer than a message may be: 1.0 has at most 65280 ports, and those that do not fit are left out.
+        // Neither is longer than a message may be: 1.0 has at most 65280 ports, and those that do
+        // not fit are left out.
         let _ = answer.encode(xid, out);
         Ok(Asked::Handled)
     }
 
     /// Answers a message with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
-    pub fn refuse(&self, message: &[u8], blame: Blame, out: &mut Vec<u8>) {
+    pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
         if let Some(version) = self.version() {
-            error(out, version, message, blame);
+            error(out, version, message, of_error);
         }
     }
 
-    /// Only changes of table features come in several parts (section 7.3.5); any other request with OFPMPF_REQ_MORE is whole.
+    /// Only changes of table features come in several parts (section 7.3.5); any other request with
+    /// OFPMPF_REQ_MORE is whole.
     fn request(
         &mut self,
         xid: u32,
@@ -177,7 +183,7 @@ impl SwitchSession {
                 Ok(Some(whole)) => *tables = whole,
                 Ok(None) => return Asked::Handled,
                 Err(_) => {
-                    self.refuse(message, Blame::MULTIPART_OVERFLOW, out);
+                    self.refuse(message, OfErrorCode::MULTIPART_OVERFLOW, out);
                     return Asked::Handled;
                 }
             }

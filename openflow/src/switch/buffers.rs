@@ -1,12 +1,12 @@
-//! Packets that a switch keeps for a while: controllers got their beginning and may name them later by number (OF 1.0 section 5.4.1, OF 1.3.5
-//! section 7.4.1).
+//! Packets that a switch keeps for a while: controllers got their beginning and may name them later
+//! by number (OF 1.0 section 5.4.1, OF 1.3.5 section 7.4.1).
 
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 
 /// OFPET_BAD_REQUEST, OFPBRC_BUFFER_EMPTY: it was used already, or pushed out by newer ones.
-const EMPTY: Blame = Blame { kind: 1, code: 7 };
+const EMPTY: OfErrorCode = OfErrorCode { kind: 1, code: 7 };
 /// OFPET_BAD_REQUEST, OFPBRC_BUFFER_UNKNOWN: no such number was ever given.
-const UNKNOWN: Blame = Blame { kind: 1, code: 8 };
+const UNKNOWN: OfErrorCode = OfErrorCode { kind: 1, code: 8 };
 /// The number that is none.
 pub(super) const NO_BUFFER: u32 = u32::MAX;
 
@@ -45,7 +45,7 @@ impl Buffers {
     ///
     /// # Errors
     /// When it is not there any more, or never was: with what to answer.
-    pub(super) fn take(&mut self, id: u32) -> Result<(u32, Vec<u8>), Blame> {
+    pub(super) fn take(&mut self, id: u32) -> Result<(u32, Vec<u8>), OfErrorCode> {
         let kept = self.place(id).and_then(|at| self.ring.get_mut(at)).ok_or(UNKNOWN)?;
         if kept.id != Some(id) {
             return Err(if id < self.next { EMPTY } else { UNKNOWN });

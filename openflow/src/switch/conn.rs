@@ -1,18 +1,18 @@
 //! A switch's connections: who is master, and who hears what (OF 1.3.5 sections 6.3.4 to 6.3.6).
 
 use super::settings::ConnId;
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::header;
 use crate::of13::switch::{AsyncConfig, Role, role};
 use crate::session::switch::SwitchSession;
 use crate::wire::Pad;
 
 /// OFPET_ROLE_REQUEST_FAILED, OFPRRFC_STALE.
-const STALE: Blame = Blame { kind: 11, code: 0 };
+const STALE: OfErrorCode = OfErrorCode { kind: 11, code: 0 };
 /// OFPET_ROLE_REQUEST_FAILED, OFPRRFC_BAD_ROLE.
-const BAD_ROLE: Blame = Blame { kind: 11, code: 2 };
-/// OFPP_PACKET_IN, PORT_STATUS and FLOW_REMOVED before a controller says otherwise: everything but packets whose TTL is used up, and for
-/// slaves only the ports (OF 1.3.5 section 6.3.6).
+const BAD_ROLE: OfErrorCode = OfErrorCode { kind: 11, code: 2 };
+/// OFPP_PACKET_IN, PORT_STATUS and FLOW_REMOVED before a controller says otherwise: everything but
+/// packets whose TTL is used up, and for slaves only the ports (OF 1.3.5 section 6.3.6).
 const USUAL: AsyncConfig = AsyncConfig {
     packet_in_master: 0b011,
     packet_in_slave: 0,
@@ -26,7 +26,7 @@ const MISS_SEND_LEN: u16 = 128;
 
 /// A message that nobody asked for, and its reason's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unasked {
+pub(super) enum AsyncMessage {
     PacketIn(u8),
     PortStatus(u8),
     FlowRemoved(u8),
@@ -53,20 +53,20 @@ impl Conn {
     }
 
     /// True when it is to hear of something.
-    pub(super) fn hears(&self, what: Unasked) -> bool {
+    pub(super) fn hears(&self, what: AsyncMessage) -> bool {
         let Some(version) = self.session.version() else { return false };
         let w = &self.wants;
         let (master, slave, reason) = match what {
-            Unasked::PacketIn(reason) => (w.packet_in_master, w.packet_in_slave, reason),
-            Unasked::PortStatus(reason) => (w.port_status_master, w.port_status_slave, reason),
-            Unasked::FlowRemoved(reason) => (w.flow_removed_master, w.flow_removed_slave, reason),
+            AsyncMessage::PacketIn(reason) => (w.packet_in_master, w.packet_in_slave, reason),
+            AsyncMessage::PortStatus(reason) => (w.port_status_master, w.port_status_slave, reason),
+            AsyncMessage::FlowRemoved(reason) => (w.flow_removed_master, w.flow_removed_slave, reason),
         };
         // OpenFlow 1.0 has no group whose flows go and no TTL that is used up.
         let known = version != header::V10
             || match what {
-                Unasked::PacketIn(reason) => reason < 2,
-                Unasked::PortStatus(_) => true,
-                Unasked::FlowRemoved(reason) => reason < 3,
+                AsyncMessage::PacketIn(reason) => reason < 2,
+                AsyncMessage::PortStatus(_) => true,
+                AsyncMessage::FlowRemoved(reason) => reason < 3,
             };
         known
             && (if self.slave() { slave } else { master }) & 1u32.checked_shl(reason.into()).unwrap_or(0) != 0
@@ -89,7 +89,7 @@ impl Conns {
     ///
     /// # Errors
     /// When there is no such role, or the request is from an election that is over.
-    pub(super) fn change_role(&mut self, at: usize, asked: &Role) -> Result<Role, Blame> {
+    pub(super) fn change_role(&mut self, at: usize, asked: &Role) -> Result<Role, OfErrorCode> {
         if asked.role > role::SLAVE {
             return Err(BAD_ROLE);
         }

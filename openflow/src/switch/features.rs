@@ -1,15 +1,16 @@
-//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section 7.3.5.5). All tables can do the same; the last
-//! one cannot hand on. The pipeline is fixed: what can be set are a table's name and how many flows it takes.
+//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section
+//! 7.3.5.5). All tables can do the same; the last one cannot hand on. The pipeline is fixed: what
+//! can be set are a table's name and how many flows it takes.
 
 use super::Switch;
 use super::v13::TABLE_CONFIG;
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::oxm::{BASIC, Id};
 use crate::of13::table_features::{Capability, List, Property, TableFeatures};
 use crate::wire::{Bytes, Pad, Text};
 
-/// The fields that are matched, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and whether there may be a mask (OF 1.3.5
-/// table 12).
+/// The fields that are matched, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and
+/// whether there may be a mask (OF 1.3.5 table 12).
 const FIELDS: [(u8, bool); 40] = [
     (4, false),
     (4, false),
@@ -59,13 +60,13 @@ const ACTIONS: [u16; 16] = [0, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 2
 /// OFPET_TABLE_FEATURES_FAILED.
 const FAILED: u16 = 13;
 /// OFPTFFC_BAD_TABLE.
-const BAD_TABLE: Blame = Blame { kind: FAILED, code: 0 };
+const BAD_TABLE: OfErrorCode = OfErrorCode { kind: FAILED, code: 0 };
 /// OFPTFFC_BAD_METADATA.
-const BAD_METADATA: Blame = Blame { kind: FAILED, code: 1 };
+const BAD_METADATA: OfErrorCode = OfErrorCode { kind: FAILED, code: 1 };
 /// OFPTFFC_BAD_ARGUMENT.
-const BAD_ARGUMENT: Blame = Blame { kind: FAILED, code: 4 };
+const BAD_ARGUMENT: OfErrorCode = OfErrorCode { kind: FAILED, code: 4 };
 /// OFPTFFC_EPERM.
-const NOT_ALLOWED: Blame = Blame { kind: FAILED, code: 5 };
+const NOT_ALLOWED: OfErrorCode = OfErrorCode { kind: FAILED, code: 5 };
 
 /// A bit per OFPAT action.
 pub(crate) fn action_bits() -> u32 {
@@ -121,11 +122,12 @@ impl Switch {
         };
         (0..count).map(one).collect()
     }
-    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a name and a number of flows of its own.
+    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a
+    /// name and a number of flows of its own.
     ///
     /// # Errors
     /// With what to answer where that is not possible with tables that are as they are.
-    pub(super) fn set_table_features(&mut self, wanted: &[TableFeatures]) -> Result<(), Blame> {
+    pub(super) fn set_table_features(&mut self, wanted: &[TableFeatures]) -> Result<(), OfErrorCode> {
         let offered = self.table_features();
         let ids: Vec<u8> = wanted.iter().map(|t| t.table_id).collect();
         if (1..ids.len()).any(|at| ids[..at].contains(&ids[at])) {
@@ -158,13 +160,13 @@ impl Switch {
     }
 }
 
-/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers) is what holds for all flows, and need not
-/// be said.
-fn same_properties(wanted: &[Property], offered: &[Property]) -> Result<(), Blame> {
+/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers)
+/// is what holds for all flows, and need not be said.
+fn same_properties(wanted: &[Property], offered: &[Property]) -> Result<(), OfErrorCode> {
     let is_miss = |kind: u16| kind & 1 == 1;
     for (at, property) in wanted.iter().enumerate() {
         let kind = property.kind & !1;
-        let same = offered.iter().find(|p| p.kind == kind).ok_or(Blame::BAD_TABLE_FEATURE_TYPE)?;
+        let same = offered.iter().find(|p| p.kind == kind).ok_or(OfErrorCode::BAD_TABLE_FEATURE_TYPE)?;
         let twice = wanted[..at].iter().any(|p| p.kind == property.kind);
         if twice || !same_list(&property.list, &same.list) {
             return Err(BAD_ARGUMENT);

@@ -1,7 +1,8 @@
 //! A switch: everything that an OpenFlow 1.0 and 1.3 switch is, besides its I/O and its clock.
 //!
-//! The world hands in packets, messages (whole ones: `framing`), connections, ports and the time; what the switch does comes out of a
-//! [`Sink`] during the call. A connection that is lost changes nothing in the tables: the switch goes on by its flows.
+//! The world hands in packets, messages (whole ones: `framing`), connections, ports and the time;
+//! what the switch does comes out of a [`Sink`] during the call. A connection that is lost changes
+//! nothing in the tables: the switch goes on by its flows.
 //!
 //! `on_packet` is the hot path. Everything else may take memory and time.
 
@@ -19,11 +20,11 @@ pub use settings::{
 };
 
 use crate::AnyMessage;
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13;
 use crate::session::SessionError;
 use crate::session::switch::{Asked, Identity, SwitchSession};
-use crate::table::{Adding, Flow, Op, Outcome, Pipeline, TableError, is_fragment};
+use crate::table::{AddOptions, Flow, Op, Outcome, Pipeline, TableError, is_fragment};
 use conn::Conn;
 use outgoing::{Outgoing, Outside};
 use ports::State;
@@ -43,9 +44,10 @@ const ACTIONS10: u32 = 0xfff;
 /// OFPC_FRAG_DROP, in both versions.
 const FRAGMENTS_DROP: u16 = 1;
 /// OFPET_BAD_REQUEST, OFPBRC_IS_SLAVE (1.3).
-const IS_SLAVE: Blame = Blame { kind: 1, code: 10 };
+const IS_SLAVE: OfErrorCode = OfErrorCode { kind: 1, code: 10 };
 
-/// See the module.
+/// An OpenFlow switch without I/O: tables, groups, meters, ports, and its sessions with
+/// controllers.
 #[derive(Debug, Clone)]
 pub struct Switch {
     cfg: Config,
@@ -94,13 +96,14 @@ impl Switch {
         &self.pipeline
     }
 
-    /// Adds a flow that no controller said, to a table; it is counted and timed out like any other, and not listed to controllers.
+    /// Adds a flow that no controller said, to a table; it is counted and timed out like any other,
+    /// and not listed to controllers.
     ///
     /// # Errors
     /// When there is no room.
     pub fn add_flow(&mut self, table: u8, flow: Flow) -> Result<(), TableError> {
         let table = self.pipeline.tables.get_mut(usize::from(table)).ok_or(TableError::Full(0))?;
-        table.add(flow, Adding::default())
+        table.add(flow, AddOptions::default())
     }
 
     /// Its configuration.
@@ -179,7 +182,8 @@ impl Switch {
     /// Takes in one whole message.
     ///
     /// # Errors
-    /// When the connection is over: what should still be sent has been sent; the caller closes it and calls [`Switch::closed`].
+    /// When the connection is over: what should still be sent has been sent; the caller closes it
+    /// and calls [`Switch::closed`].
     pub fn on_message(
         &mut self,
         conn: ConnId,
@@ -208,13 +212,14 @@ impl Switch {
     }
 
     /// Answers a message with an error.
-    fn refuse(&self, blame: Blame, turn: &mut Turn<'_>) {
+    fn refuse(&self, of_error: OfErrorCode, turn: &mut Turn<'_>) {
         if let Some(conn) = self.outside.conns.list.get(turn.conn) {
-            conn.session.refuse(turn.message, blame, turn.out);
+            conn.session.refuse(turn.message, of_error, turn.out);
         }
     }
 
-    /// Takes a packet that a controller sends out, from its message or from a buffer; what is wrong with that is answered.
+    /// Takes a packet that a controller sends out, from its message or from a buffer; what is wrong
+    /// with that is answered.
     fn frame_of(&mut self, buffer: u32, data: &[u8], turn: &mut Turn<'_>) -> Option<Vec<u8>> {
         if buffer == buffers::NO_BUFFER {
             return Some(data.to_vec());
@@ -222,8 +227,8 @@ impl Switch {
         match self.outside.buffers.take(buffer) {
             // What the message says of the port counts: it may be another one.
             Ok((_, frame)) => Some(frame),
-            Err(blame) => {
-                self.refuse(blame, turn);
+            Err(of_error) => {
+                self.refuse(of_error, turn);
                 None
             }
         }
@@ -237,7 +242,8 @@ impl Switch {
         }
     }
 
-    /// What is done with IP fragments (OFPC_FRAG bits): they go through as they are, or are dropped. False for what this switch cannot do.
+    /// What is done with IP fragments (OFPC_FRAG bits): they go through as they are, or are
+    /// dropped. False for what this switch cannot do.
     fn set_fragments(&mut self, flags: u16) -> bool {
         let known = flags <= FRAGMENTS_DROP;
         if known {
@@ -258,7 +264,7 @@ impl Switch {
         }
         match self.outside.buffers.take(buffer) {
             Ok((in_port, mut frame)) => self.through(in_port, &mut frame, turn.now, turn.sink),
-            Err(blame) => self.refuse(blame, turn),
+            Err(of_error) => self.refuse(of_error, turn),
         }
     }
 
@@ -271,7 +277,8 @@ impl Switch {
         }
     }
 
-    /// A packet has come in by a port. Its bytes are changed in place where the flows say so, and are of no use afterwards.
+    /// A packet has come in by a port. Its bytes are changed in place where the flows say so, and
+    /// are of no use afterwards.
     #[inline]
     pub fn on_packet(&mut self, in_port: u32, frame: &mut [u8], now: Time, sink: &mut dyn Sink) {
         let Some(port) = self.outside.ports.get_mut(in_port) else { return };
@@ -284,7 +291,8 @@ impl Switch {
         self.through(in_port, frame, now, sink);
     }
 
-    /// Flows whose time is up go; quiet connections are asked whether they live, and those that do not answer are given up.
+    /// Flows whose time is up go; quiet connections are asked whether they live, and those that do
+    /// not answer are given up.
     pub fn on_deadline(&mut self, now: Time, sink: &mut dyn Sink) {
         let mut out = Vec::new();
         for conn in &mut self.outside.conns.list {
@@ -311,13 +319,14 @@ impl Switch {
         self.outside.conns.list.iter().map(|c| c.session.next_deadline()).chain(flows).min()
     }
 
-    /// Adds to a flow's counters what hardware counted for it, and when that saw it last, so that its idle time-out is right. False when
-    /// there is no such flow.
+    /// Adds to a flow's counters what hardware counted for it, and when that saw it last, so that
+    /// its idle time-out is right. False when there is no such flow.
     pub fn credit(&mut self, flow: u64, packets: u64, bytes: u64, last_used: Option<Time>) -> bool {
         self.pipeline.credit(flow, packets, bytes, last_used)
     }
 
-    /// Attaches a remark to a flow (where it lives, say), or takes it away. Messages do not show it.
+    /// Attaches a remark to a flow (where it lives, say), or takes it away. Messages do not show
+    /// it.
     pub fn remark(&mut self, flow: u64, text: Option<String>) {
         match text {
             Some(text) => drop(self.remarks.insert(flow, text)),
@@ -349,7 +358,8 @@ impl Switch {
         slave
     }
 
-    /// Changes a port's configuration (OFPT_PORT_MOD): `known` are the OFPPC bits of the version, `kind` its OFPET_PORT_MOD_FAILED.
+    /// Changes a port's configuration (OFPT_PORT_MOD): `known` are the OFPPC bits of the version,
+    /// `kind` its OFPET_PORT_MOD_FAILED.
     fn port_mod(
         &mut self,
         (number, mac): (u32, [u8; 6]),
@@ -358,10 +368,10 @@ impl Switch {
         turn: &mut Turn<'_>,
     ) {
         let Some(state) = self.outside.ports.get_mut(number) else {
-            return self.refuse(Blame { kind, code: 0 }, turn);
+            return self.refuse(OfErrorCode { kind, code: 0 }, turn);
         };
         if state.port.mac != mac {
-            return self.refuse(Blame { kind, code: 1 }, turn);
+            return self.refuse(OfErrorCode { kind, code: 1 }, turn);
         }
         let mask = mask & known;
         let before = state.config;

@@ -1,11 +1,12 @@
-//! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN, PORT_STATUS, FLOW_REMOVED.
+//! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN,
+//! PORT_STATUS, FLOW_REMOVED.
 
 use super::buffers::{Buffers, NO_BUFFER};
-use super::conn::{Conns, Unasked};
+use super::conn::{AsyncMessage, Conns};
 use super::ports::{PortList, State, narrow};
 use super::settings::{Sink, config};
-use crate::table::control::{Removed, removed10, removed13};
-use crate::table::{Egress, Gone, Leaving, Reason};
+use crate::table::mod_handlers::{Removed, removed10, removed13};
+use crate::table::{Egress, EgressPacket, Reason, RemovedReason};
 use crate::wire::Pad;
 use crate::{header, of10, of13};
 use tandem_model::Time;
@@ -33,7 +34,8 @@ struct PacketIn<'a> {
 }
 
 impl PacketIn<'_> {
-    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not zero (OF 1.3.5 section 7.4.1).
+    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not
+    /// zero (OF 1.3.5 section 7.4.1).
     fn write_match(&self, out: &mut Vec<u8>) {
         let more = [(2, self.metadata), (38, self.tunnel)].into_iter().filter(|(_, value)| *value != 0);
         let length = 12 + 12 * more.clone().count();
@@ -47,7 +49,8 @@ impl PacketIn<'_> {
         out.resize(out.len() + length.next_multiple_of(8) - length, 0);
     }
 
-    /// Writes the message: written out, so that a busy reactive controller's packets take no memory from the allocator.
+    /// Writes the message: written out, so that a busy reactive controller's packets take no memory
+    /// from the allocator.
     fn write(&self, version: u8, xid: u32, buffer: u32, length: usize, out: &mut Vec<u8>) {
         const KIND: u8 = of13::PacketInView::KIND;
         let total = u16::try_from(self.frame.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -90,7 +93,8 @@ impl Outside {
         }
     }
 
-    /// Sends a packet to those controllers that `takes` takes and that want it. Without `max_len` each gets as much as it said for misses.
+    /// Sends a packet to those controllers that `takes` takes and that want it. Without `max_len`
+    /// each gets as much as it said for misses.
     fn packet_in(
         &mut self,
         packet: PacketIn<'_>,
@@ -102,7 +106,7 @@ impl Outside {
         for at in 0..self.conns.list.len() {
             let conn = &mut self.conns.list[at];
             let Some(version) = conn.session.version().filter(|v| takes(*v)) else { continue };
-            if !conn.hears(Unasked::PacketIn(packet.reason)) {
+            if !conn.hears(AsyncMessage::PacketIn(packet.reason)) {
                 continue;
             }
             let asked = max_len.unwrap_or(conn.miss_send_len);
@@ -142,7 +146,7 @@ impl Outside {
     /// Tells every controller that wants to hear it of a port.
     pub(super) fn port_status(&mut self, port: &State, reason: u8, sink: &mut dyn Sink) {
         for conn in &mut self.conns.list {
-            if !conn.hears(Unasked::PortStatus(reason)) {
+            if !conn.hears(AsyncMessage::PortStatus(reason)) {
                 continue;
             }
             self.bytes.clear();
@@ -161,17 +165,18 @@ impl Outside {
         }
     }
 
-    /// Tells every controller that wants to hear it, and whose version has words for them, of flows that went.
+    /// Tells every controller that wants to hear it, and whose version has words for them, of flows
+    /// that went.
     pub(super) fn removed(&mut self, gone: &[Removed], now: Time, sink: &mut dyn Sink) {
         for removed in gone {
             let reason = match removed.reason {
-                Gone::Idle => 0,
-                Gone::Hard => 1,
-                Gone::Deleted => 2,
-                Gone::Group => 3,
+                RemovedReason::Idle => 0,
+                RemovedReason::Hard => 1,
+                RemovedReason::Deleted => 2,
+                RemovedReason::Group => 3,
             };
             for conn in &mut self.conns.list {
-                if !conn.hears(Unasked::FlowRemoved(reason)) {
+                if !conn.hears(AsyncMessage::FlowRemoved(reason)) {
                     continue;
                 }
                 self.bytes.clear();
@@ -199,7 +204,7 @@ pub(super) struct Outgoing<'a> {
 
 impl Egress for Outgoing<'_> {
     #[inline]
-    fn leave(&mut self, how: &Leaving, frame: &[u8]) {
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         if how.port != of13::port::CONTROLLER {
             if let Some(port) = self.outside.ports.get_mut(how.port)
                 && port.sends()

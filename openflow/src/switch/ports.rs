@@ -1,4 +1,5 @@
-//! A switch's ports: what the world says of them, what controllers configured, what went through, and how messages describe them.
+//! A switch's ports: what the world says of them, what controllers configured, what went through,
+//! and how messages describe them.
 
 use super::settings::{Port, PortCounters, Queue, QueueCounters, config};
 use crate::of10;
@@ -7,7 +8,8 @@ use crate::table::ports::Standing;
 use crate::wire::{Pad, Text};
 use tandem_model::{Mac, Time};
 
-/// OFPPF: bit rate in Mbit/s and the bit that says it (full duplex). The first four are in OpenFlow 1.0 too.
+/// OFPPF: bit rate in Mbit/s and the bit that says it (full duplex). The first four are in OpenFlow
+/// 1.0 too.
 const SPEEDS: [(u64, u32); 7] = [
     (10, 1 << 1),
     (100, 1 << 3),

@@ -1,4 +1,5 @@
-//! What a switch is told of itself and of its ports, and what it asks of the world around it.
+//! What a switch is given to know of itself and of its ports, and what it asks of the world around
+//! it.
 
 use crate::header;
 use crate::session::{self, SessionError};
@@ -26,7 +27,8 @@ pub struct Config {
     pub session: session::Config,
     /// What it says that it is.
     pub description: Description,
-    /// Packets that it keeps for controllers that get only their beginning; the oldest goes first. Without any, controllers get whole packets.
+    /// Packets that it keeps for controllers that get only their beginning; the oldest goes first.
+    /// Without any, controllers get whole packets.
     pub buffers: u32,
     /// Decisions that the flow cache holds; rounded up to a power of two.
     pub cache: usize,
@@ -77,7 +79,8 @@ pub struct Port {
     pub up: bool,
     /// Its bit rate in bit/s, where that is known.
     pub speed: Option<u64>,
-    /// OFPPC bits that it starts with. Controllers change them (OFPT_PORT_MOD); what the world says later is not looked at.
+    /// OFPPC bits that it starts with. Controllers change them (OFPT_PORT_MOD); what the world says
+    /// later is not looked at.
     pub config: u32,
     /// Its queues.
     pub queues: Vec<Queue>,
@@ -154,7 +157,8 @@ pub struct ConnId(pub u64);
 
 /// The world around a switch: its ports and its connections.
 pub trait Sink {
-    /// Sends a frame out of a port, by a queue ([`NO_QUEUE`] where the flows set none). The bytes are only lent.
+    /// Sends a frame out of a port, by a queue ([`NO_QUEUE`] where the flows set none). The bytes
+    /// are only lent.
     fn transmit(&mut self, port: u32, queue: u32, frame: &[u8]);
 
     /// Sends whole messages to a controller.
@@ -163,14 +167,15 @@ pub trait Sink {
     /// A connection is over: the world closes it and then calls `Switch::closed`.
     fn close(&mut self, conn: ConnId, why: &SessionError);
 
-    /// A controller switches a port on or off (OFPPC_PORT_DOWN). When the port's link has changed with it, the world says so by `Switch::port`.
+    /// A controller switches a port on or off (OFPPC_PORT_DOWN). When the port's link has changed
+    /// with it, the world says so by `Switch::port`.
     fn set_port(&mut self, number: u32, up: bool);
 
-    /// Whether a flow can be done at all, asked before it is added or changed: a world that forwards in hardware without software behind it
-    /// cannot do everything.
+    /// Whether a flow can be done at all, asked before it is added or changed: a world that
+    /// forwards in hardware without software behind it cannot do everything.
     ///
     /// # Errors
-    /// With why not, in words; the controller gets an error, and nothing is changed.
+    /// With the reason, as text; the controller gets an error, and nothing is changed.
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
         let _ = (criteria, instructions);
         Ok(())

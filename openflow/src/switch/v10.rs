@@ -3,11 +3,11 @@
 use super::ports::{State, cut, narrow};
 use super::settings::{Queue, config};
 use super::{Switch, Turn};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of10::queue::{PacketQueue, Property, QueueGetConfigReply};
 use crate::of10::stats::{DescStats, PortStats, QueueStats, ReplyBody, RequestBody, StatsReply};
 use crate::of10::{Message, SwitchConfig, port};
-use crate::table::control::replies10;
+use crate::table::mod_handlers::replies10;
 use crate::table::ops::{ops10, wide};
 use crate::table::{Criteria, Instructions};
 use crate::wire::{Pad, Text};
@@ -17,12 +17,12 @@ const CONFIG: u32 = config::DOWN | config::NO_RECV | config::NO_FLOOD | config::
 /// OFPET_PORT_MOD_FAILED.
 const PORT_MOD_FAILED: u16 = 4;
 /// OFPET_BAD_REQUEST, OFPBRC_BAD_VENDOR.
-const BAD_VENDOR: Blame = Blame { kind: 1, code: 3 };
+const BAD_VENDOR: OfErrorCode = OfErrorCode { kind: 1, code: 3 };
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
-const BAD_QUEUE_PORT: Blame = Blame { kind: 5, code: 0 };
+const BAD_QUEUE_PORT: OfErrorCode = OfErrorCode { kind: 5, code: 0 };
 
 /// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNSUPPORTED.
-const NOT_DOABLE: Blame = Blame { kind: 3, code: 5 };
+const NOT_DOABLE: OfErrorCode = OfErrorCode { kind: 3, code: 5 };
 
 /// What is no flow at all is refused by the tables, with its own reason.
 fn doable10(m: &crate::of10::FlowMod, turn: &mut Turn<'_>) -> bool {
@@ -45,7 +45,7 @@ impl Switch {
                         self.released(m.buffer_id, turn);
                     }
                 }
-                Err(refusal) => self.refuse(refusal.blame, turn),
+                Err(refusal) => self.refuse(refusal.of_error, turn),
             },
             Message::PacketOut(m) => match ops10(&m.actions) {
                 Ok(ops) => {
@@ -53,7 +53,7 @@ impl Switch {
                         self.packet_out(wide(m.in_port), &ops, frame, turn);
                     }
                 }
-                Err(unsupported) => self.refuse(unsupported.blame, turn),
+                Err(unsupported) => self.refuse(unsupported.of_error, turn),
             },
             Message::PortMod(m) => {
                 let port = (wide(m.port_no), m.hw_addr.0);
@@ -68,7 +68,8 @@ impl Switch {
                 );
             }
             Message::SetConfig(c) => {
-                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it is asked.
+                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it
+                // is asked.
                 self.set_fragments(c.flags);
                 self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len;
             }
@@ -87,7 +88,8 @@ impl Switch {
     }
 
     fn answer10(&self, m: &Message, turn: &mut Turn<'_>) {
-        // Statistics are cut to fit, the rest is short; queues that do not fit one message are more than 1.0 can tell.
+        // Statistics are cut to fit, the rest is short; queues that do not fit one message are more
+        // than 1.0 can tell.
         let _ = m.encode(turn.xid, turn.out);
     }
 

@@ -4,14 +4,14 @@ use super::features::action_bits;
 use super::ports::{State, cut};
 use super::settings::{Queue, config};
 use super::{Switch, Turn};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::multipart::{MultipartReply, ReplyBody, RequestBody};
 use crate::of13::queue::{PacketQueue, Property, PropertyKind, QueueGetConfigReply};
 use crate::of13::stats::{Desc, PortStats, QueueStats};
 use crate::of13::{Message, PacketOut, SwitchConfig, flow::command, port};
 use crate::table::consistent::Given;
 use crate::table::ops::ops13;
-use crate::table::{Criteria, Instructions, Op, Pipeline, Refusal, Removed, control::replies13};
+use crate::table::{Criteria, Instructions, Op, Pipeline, Refusal, Removed, mod_handlers::replies13};
 use crate::wire::{Pad, Text};
 use tandem_model::Time;
 
@@ -20,32 +20,32 @@ const CONFIG: u32 = config::DOWN | config::NO_RECV | config::NO_FWD | config::NO
 /// OFPET_PORT_MOD_FAILED.
 const PORT_MOD_FAILED: u16 = 7;
 /// OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_CONFIG.
-const BAD_CONFIG: Blame = Blame { kind: 7, code: 2 };
+const BAD_CONFIG: OfErrorCode = OfErrorCode { kind: 7, code: 2 };
 /// OFPET_BAD_REQUEST, OFPBRC_BAD_EXPERIMENTER.
-const BAD_EXPERIMENTER: Blame = Blame { kind: 1, code: 3 };
+const BAD_EXPERIMENTER: OfErrorCode = OfErrorCode { kind: 1, code: 3 };
 /// OFPET_BAD_REQUEST, OFPBRC_BAD_PORT.
-const BAD_PORT: Blame = Blame { kind: 1, code: 11 };
+const BAD_PORT: OfErrorCode = OfErrorCode { kind: 1, code: 11 };
 /// OFPET_BAD_REQUEST, OFPBRC_BAD_PACKET.
-const BAD_PACKET: Blame = Blame { kind: 1, code: 12 };
+const BAD_PACKET: OfErrorCode = OfErrorCode { kind: 1, code: 12 };
 /// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_TABLE.
-const BAD_TABLE: Blame = Blame { kind: 8, code: 0 };
+const BAD_TABLE: OfErrorCode = OfErrorCode { kind: 8, code: 0 };
 /// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_CONFIG.
-const BAD_TABLE_CONFIG: Blame = Blame { kind: 8, code: 1 };
+const BAD_TABLE_CONFIG: OfErrorCode = OfErrorCode { kind: 8, code: 1 };
 /// OFPTC bits: two of an earlier version, which mean nothing (OFPTC_DEPRECATED_MASK).
 pub(super) const TABLE_CONFIG: u32 = 0b11;
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
-const BAD_QUEUE_PORT: Blame = Blame { kind: 9, code: 0 };
+const BAD_QUEUE_PORT: OfErrorCode = OfErrorCode { kind: 9, code: 0 };
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_QUEUE.
-const BAD_QUEUE: Blame = Blame { kind: 9, code: 1 };
+const BAD_QUEUE: OfErrorCode = OfErrorCode { kind: 9, code: 1 };
 /// OFPET_SWITCH_CONFIG_FAILED, OFPSCFC_BAD_FLAGS.
-const BAD_FLAGS: Blame = Blame { kind: 10, code: 0 };
+const BAD_FLAGS: OfErrorCode = OfErrorCode { kind: 10, code: 0 };
 /// Bytes of ofp_packet_queue with both rates.
 const QUEUE: usize = 16 + 2 * 16;
 /// An Ethernet header.
 const SHORTEST_FRAME: usize = 14;
 
 /// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNKNOWN.
-const NOT_DOABLE: Blame = Blame { kind: 5, code: 0 };
+const NOT_DOABLE: OfErrorCode = OfErrorCode { kind: 5, code: 0 };
 
 /// What is no flow at all is refused by the tables, with its own reason.
 fn doable13(m: &crate::of13::FlowMod, turn: &mut Turn<'_>) -> bool {
@@ -82,7 +82,7 @@ impl Switch {
                         self.released(m.buffer_id, turn);
                     }
                 }
-                Err(refusal) => self.refuse(refusal.blame, turn),
+                Err(refusal) => self.refuse(refusal.of_error, turn),
             },
             Message::GroupMod(m) => {
                 let done = self.pipeline.group_mod(m, self.cfg.groups, turn.now);
@@ -103,7 +103,8 @@ impl Switch {
                 self.refuse(BAD_TABLE, turn);
             }
             Message::TableMod(m) if m.config & !TABLE_CONFIG != 0 => self.refuse(BAD_TABLE_CONFIG, turn),
-            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to change.
+            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to
+            // change.
             Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
@@ -119,7 +120,7 @@ impl Switch {
             Message::QueueGetConfigRequest(q) => self.queues(q.port, turn),
             Message::RoleRequest(asked) => match self.outside.conns.change_role(turn.conn, asked) {
                 Ok(role) => self.answer13(&Message::RoleReply(role), turn),
-                Err(blame) => self.refuse(blame, turn),
+                Err(of_error) => self.refuse(of_error, turn),
             },
             Message::GetAsyncRequest => {
                 let wants = self.outside.conns.list[turn.conn].wants.clone();
@@ -135,7 +136,7 @@ impl Switch {
     fn went(&mut self, done: Result<Vec<Removed>, Refusal>, turn: &mut Turn<'_>) {
         match done {
             Ok(gone) => self.outside.removed(&gone, turn.now, turn.sink),
-            Err(refusal) => self.refuse(refusal.blame, turn),
+            Err(refusal) => self.refuse(refusal.of_error, turn),
         }
     }
 
@@ -154,21 +155,21 @@ impl Switch {
         }
         let ops = match ops13(&m.actions) {
             Ok(ops) => ops,
-            Err(unsupported) => return self.refuse(unsupported.blame, turn),
+            Err(unsupported) => return self.refuse(unsupported.of_error, turn),
         };
         let unknown = |op: &Op| matches!(op, Op::Group(g) if self.pipeline.groups().get(*g).is_none());
         if ops.iter().any(unknown) {
-            return self.refuse(Blame::BAD_OUT_GROUP, turn);
+            return self.refuse(OfErrorCode::BAD_OUT_GROUP, turn);
         }
         let Some(frame) = self.frame_of(m.buffer_id, &m.data.0, turn) else { return };
         if let Err(unsupported) = Given::packet(&frame).actions(&m.actions) {
-            return self.refuse(unsupported.blame, turn);
+            return self.refuse(unsupported.of_error, turn);
         }
         self.packet_out(m.in_port, &ops, frame, turn);
     }
 
-    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not fit it are left out, and are found by asking
-    /// for their port.
+    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not
+    /// fit it are left out, and are found by asking for their port.
     fn queues(&mut self, asked: u32, turn: &mut Turn<'_>) {
         if asked != port::ANY && self.outside.ports.get(asked).is_none() {
             return self.refuse(BAD_QUEUE_PORT, turn);
@@ -207,14 +208,14 @@ impl Switch {
             }
             RequestBody::Queue(q) => match self.queue_stats(q.port_no, q.queue_id, turn) {
                 Ok(list) => replies13(list, ReplyBody::Queue),
-                Err(blame) => return self.refuse(blame, turn),
+                Err(of_error) => return self.refuse(of_error, turn),
             },
             RequestBody::TableFeatures(tables) if tables.is_empty() => {
                 replies13(self.table_features(), ReplyBody::TableFeatures)
             }
             RequestBody::TableFeatures(wanted) => match self.set_table_features(wanted) {
                 Ok(()) => replies13(self.table_features(), ReplyBody::TableFeatures),
-                Err(blame) => return self.refuse(blame, turn),
+                Err(of_error) => return self.refuse(of_error, turn),
             },
             RequestBody::Experimenter(_) => return self.refuse(BAD_EXPERIMENTER, turn),
             RequestBody::GroupFeatures => {
@@ -226,7 +227,7 @@ impl Switch {
             }
             of_tables => match self.pipeline.stats13(of_tables, now) {
                 Ok(replies) => replies.unwrap_or_default(),
-                Err(refusal) => return self.refuse(refusal.blame, turn),
+                Err(refusal) => return self.refuse(refusal.of_error, turn),
             },
         };
         for reply in replies {
@@ -234,7 +235,7 @@ impl Switch {
         }
     }
 
-    fn queue_stats(&self, asked: u32, id: u32, turn: &mut Turn<'_>) -> Result<Vec<QueueStats>, Blame> {
+    fn queue_stats(&self, asked: u32, id: u32, turn: &mut Turn<'_>) -> Result<Vec<QueueStats>, OfErrorCode> {
         if asked != port::ANY && self.outside.ports.get(asked).is_none() {
             return Err(BAD_QUEUE_PORT);
         }

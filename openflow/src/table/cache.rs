@@ -1,13 +1,15 @@
-//! The flow cache: what the tables decided for a packet is remembered by the packet's compact key, and the same steps are taken for the next
-//! packet with that key, without a look at the tables.
+//! The flow cache: what the tables decided for a packet is remembered by the packet's compact key,
+//! and the same steps are taken for the next packet with that key, without a look at the tables.
 //!
-//! It never decides otherwise than the tables would: a decision counts only in the generation of the pipeline that it was made in; only
-//! decisions that follow from the key alone are remembered; and what depends on more (counters, time-outs, meters, TTL) happens in the
-//! steps, each time anew. It is bounded: a decision's set has four places, and a new one pushes out another when they are taken.
+//! It never decides otherwise than the tables would: a decision counts only in the generation of
+//! the pipeline that it was made in; only decisions that follow from the key alone are remembered;
+//! and what depends on more (counters, time-outs, meters, TTL) happens in the steps, each time
+//! anew. It is bounded: a decision's set has four places, and a new one pushes out another when
+//! they are taken.
 
-use super::compact::Compact;
+use super::executor::Step;
+use super::packed_key::PackedKey;
 use super::pipeline::Outcome;
-use super::run::Step;
 
 /// Places of a set.
 const WAYS: usize = 4;
@@ -18,7 +20,7 @@ const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    key: Compact,
+    key: PackedKey,
     generation: u64,
     pub(super) outcome: Outcome,
     pub(super) steps: Vec<Step>,
@@ -35,7 +37,7 @@ pub struct CacheCounters {
     pub keyless: u64,
 }
 
-/// See the module.
+/// The decisions for packets that were seen before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cache {
     entries: Vec<Entry>,
@@ -45,10 +47,11 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; none at all for 0.
+    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; none at all for
+    /// 0.
     pub(super) fn new(entries: usize) -> Cache {
         let empty =
-            Entry { key: Compact::NONE, generation: NEVER, outcome: Outcome::Matched, steps: Vec::new() };
+            Entry { key: PackedKey::NONE, generation: NEVER, outcome: Outcome::Matched, steps: Vec::new() };
         let count = if entries == 0 { 0 } else { entries.next_power_of_two().max(WAYS) };
         Cache { entries: vec![empty; count], ..Cache::default() }
     }
@@ -60,7 +63,7 @@ impl Cache {
 
     /// The set that a key belongs to.
     #[inline]
-    fn set(&self, key: &Compact) -> std::ops::Range<usize> {
+    fn set(&self, key: &PackedKey) -> std::ops::Range<usize> {
         let sets = self.entries.len() / WAYS;
         let first = (key.hash() as usize & sets.saturating_sub(1)) * WAYS;
         first..first + WAYS
@@ -68,7 +71,7 @@ impl Cache {
 
     /// The decision for a key, made in this generation.
     #[inline]
-    pub(super) fn find(&mut self, key: &Compact, generation: u64) -> Option<&Entry> {
+    pub(super) fn find(&mut self, key: &PackedKey, generation: u64) -> Option<&Entry> {
         let set = self.set(key);
         let found = self.entries.get(set)?.iter().find(|e| e.generation == generation && e.key == *key);
         match found {
@@ -78,9 +81,9 @@ impl Cache {
         found
     }
 
-    /// Where the decision for a key is to be written down: a place whose decision does not count any more, or the next one's turn. Its
-    /// steps' memory is used again.
-    pub(super) fn room(&mut self, key: &Compact, generation: u64) -> (usize, Vec<Step>) {
+    /// Where the decision for a key is to be written down: a place whose decision does not count
+    /// any more, or the next one's turn. Its steps' memory is used again.
+    pub(super) fn room(&mut self, key: &PackedKey, generation: u64) -> (usize, Vec<Step>) {
         let set = self.set(key);
         let old = |at: &usize| self.entries.get(*at).is_some_and(|e| e.generation != generation);
         let at = set.clone().find(old).unwrap_or_else(|| {
@@ -99,7 +102,7 @@ impl Cache {
     pub(super) fn put(
         &mut self,
         at: usize,
-        key: Compact,
+        key: PackedKey,
         generation: u64,
         outcome: Outcome,
         steps: Vec<Step>,

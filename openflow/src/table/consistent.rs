@@ -1,9 +1,10 @@
-//! Whether a flow's actions fit the packets that it matches: each packet must have what is set, popped or lowered, by the flow's match or by
-//! the actions before (OF 1.3.5 section 6.4: OFPBAC_MATCH_INCONSISTENT). So no action is left out at a packet without its field.
+//! Whether a flow's actions fit the packets that it matches: each packet must have what is set,
+//! popped or lowered, by the flow's match or by the actions before (OF 1.3.5 section 6.4:
+//! OFPBAC_MATCH_INCONSISTENT). So no action is left out at a packet without its field.
 
 use super::key::{FieldId, FlowKey};
 use super::ops::{Op, Unsupported};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::matching::needs_met;
 use crate::of13::oxm::{BASIC, VLAN_PRESENT};
 use crate::of13::{Action, Field, Instruction, Masked, Match};
@@ -73,7 +74,7 @@ impl Given {
             return Ok(());
         }
         let what = format!("{action:?} on packets that may not have what it changes: the match must say it");
-        Err(Unsupported::new(what, Blame::MATCH_INCONSISTENT))
+        Err(Unsupported::new(what, OfErrorCode::MATCH_INCONSISTENT))
     }
 
     fn action(&mut self, action: &Action) -> Result<(), Unsupported> {
@@ -135,7 +136,8 @@ impl Given {
     }
 }
 
-/// Whether every action of a flow fits what it matches. Written actions are looked at in the order of an action set.
+/// Whether every action of a flow fits what it matches. Written actions are looked at in the order
+/// of an action set.
 ///
 /// # Errors
 /// For the first that does not.

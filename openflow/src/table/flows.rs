@@ -1,17 +1,17 @@
-//! One flow table: additions, changes and deletions, strict or not, the overlap check, priorities, time-outs and counters (OF 1.0 sections
-//! 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
+//! One flow table: additions, changes and deletions, strict or not, the overlap check, priorities,
+//! time-outs and counters (OF 1.0 sections 3 and 4.6, OF 1.3.5 sections 5 and 6.4).
 
-use super::criteria::Criteria;
 use super::index::{Index, Place};
 use super::instructions::Instructions;
 use super::key::FlowKey;
+use super::match_fields::Criteria;
 use crate::{of10, of13};
 use std::time::Duration;
 use tandem_model::Time;
 
 /// How a controller worded a flow, so that it can be reported in the same words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Wording {
+pub enum WireForm {
     /// No controller did.
     #[default]
     None,
@@ -24,8 +24,8 @@ pub enum Wording {
 /// One flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
-    /// Which flow it is, among all that a pipeline ever had: given when it is added, kept when it is modified, never used twice. 0
-    /// before it is added.
+    /// Which flow it is, among all that a pipeline ever had: given when it is added, kept when it
+    /// is modified, never used twice. 0 before it is added.
     pub id: u64,
     /// Higher wins.
     pub priority: u16,
@@ -50,7 +50,7 @@ pub struct Flow {
     /// When it matched last (or was added).
     pub used: Time,
     /// How it was said.
-    pub wording: Wording,
+    pub wording: WireForm,
 }
 
 impl Flow {
@@ -70,14 +70,14 @@ impl Flow {
             bytes: 0,
             added: now,
             used: now,
-            wording: Wording::None,
+            wording: WireForm::None,
         }
     }
 
-    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF 1.3.5 section 5.4). In OpenFlow 1.0 that is
-    /// a flow like any other.
+    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF
+    /// 1.3.5 section 5.4). In OpenFlow 1.0 that is a flow like any other.
     pub fn is_miss(&self) -> bool {
-        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, Wording::V10(..))
+        self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, WireForm::V10(..))
     }
 
     /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
@@ -88,11 +88,12 @@ impl Flow {
 
 /// How a flow is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Adding {
-    /// Refuse it if a packet may match both it and another flow of the same priority (OFPFF_CHECK_OVERLAP).
+pub struct AddOptions {
+    /// Refuse it if a packet may match both it and another flow of the same priority
+    /// (OFPFF_CHECK_OVERLAP).
     pub check_overlap: bool,
-    /// A flow with the same match and priority hands its counters on (OF 1.3.5 section 6.4, without OFPFF_RESET_COUNTS); else they start
-    /// anew (OF 1.0 section 4.6 always).
+    /// A flow with the same match and priority hands its counters on (OF 1.3.5 section 6.4, without
+    /// OFPFF_RESET_COUNTS); else they start anew (OF 1.0 section 4.6 always).
     pub keep_counts: bool,
 }
 
@@ -104,12 +105,12 @@ pub struct Change {
     /// Whether the counters start anew (OFPFF_RESET_COUNTS of 1.3).
     pub reset_counts: bool,
     /// How it was said; the match in it is not looked at.
-    pub wording: Wording,
+    pub wording: WireForm,
 }
 
 /// Why a flow went (OFPRR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum RemovedReason {
     /// No packet for its idle time-out.
     Idle,
     /// Its hard time-out.
@@ -170,7 +171,8 @@ impl Filter {
     }
 }
 
-/// Bits of a flow's id that count flows; those above are the table's number. At a million additions a second they last 2000 years.
+/// Bits of a flow's id that count flows; those above are the table's number. At a million additions
+/// a second they last 2000 years.
 const ID_BITS: u32 = 56;
 
 /// When a flow's time is up, if it has one and no packet comes.
@@ -179,7 +181,7 @@ fn end(flow: &Flow) -> Option<Time> {
     at(flow.added, flow.hard).into_iter().chain(at(flow.used, flow.idle)).min()
 }
 
-/// See the module.
+/// One table: flows in the order of their priorities.
 #[derive(Debug, Clone)]
 pub struct FlowTable {
     /// By rank, highest first; of one rank, in the order of addition.
@@ -197,7 +199,8 @@ pub struct FlowTable {
     generation: u64,
     /// Where each flow stands, by id, and the generation that this was in.
     by_id: (u64, Vec<(u64, usize)>),
-    /// No flow's time is up before this: `None` while no flow has one. It may be too early, never too late.
+    /// No flow's time is up before this: `None` while no flow has one. It may be too early, never
+    /// too late.
     earliest: Option<Time>,
     /// Packets looked up.
     pub lookups: u64,
@@ -262,11 +265,12 @@ impl FlowTable {
         self.flows.is_empty()
     }
 
-    /// Adds a flow; one with the same match and priority is replaced without a word, its counters handed on or not.
+    /// Adds a flow; one with the same match and priority is replaced without a word, its counters
+    /// handed on or not.
     ///
     /// # Errors
     /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
-    pub fn add(&mut self, mut flow: Flow, how: Adding) -> Result<(), TableError> {
+    pub fn add(&mut self, mut flow: Flow, how: AddOptions) -> Result<(), TableError> {
         if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
         {
@@ -297,7 +301,8 @@ impl FlowTable {
         Ok(())
     }
 
-    /// Where flows stand that a filter may be about: those with its match where it is strict, else all.
+    /// Where flows stand that a filter may be about: those with its match where it is strict, else
+    /// all.
     fn candidates(&self, filter: &Filter) -> Vec<usize> {
         match filter.strict {
             Some(_) => {
@@ -317,10 +322,11 @@ impl FlowTable {
                 (flow.packets, flow.bytes) = (0, 0);
             }
             match (&mut flow.wording, &change.wording) {
-                (Wording::V10(_, old), Wording::V10(_, new)) => old.clone_from(new),
-                (Wording::V13(_, old), Wording::V13(_, new)) => old.clone_from(new),
-                // Half of it was said in one version, half in another: no version has words for the whole.
-                (wording, _) => *wording = Wording::None,
+                (WireForm::V10(_, old), WireForm::V10(_, new)) => old.clone_from(new),
+                (WireForm::V13(_, old), WireForm::V13(_, new)) => old.clone_from(new),
+                // Half of it was said in one version, half in another: no version has words for the
+                // whole.
+                (wording, _) => *wording = WireForm::None,
             }
             count += 1;
         }
@@ -367,7 +373,8 @@ impl FlowTable {
         gone
     }
 
-    /// The flow for a packet of `bytes` bytes; its counters and its idle time are brought up to date.
+    /// The flow for a packet of `bytes` bytes; its counters and its idle time are brought up to
+    /// date.
     pub fn lookup(&mut self, key: &FlowKey, bytes: usize, now: Time) -> Option<&Flow> {
         let Some(at) = self.find(key) else {
             self.missed();
@@ -407,7 +414,8 @@ impl FlowTable {
         self.flows.get(at).map(|f| &**f)
     }
 
-    /// Adds what something else than this table counted for a flow, and when it saw it last; false when there is no such flow.
+    /// Adds what something else than this table counted for a flow, and when it saw it last; false
+    /// when there is no such flow.
     pub(super) fn credit(&mut self, id: u64, packets: u64, bytes: u64, used: Option<Time>) -> bool {
         let at = self.place(id);
         if let Some(flow) = at.and_then(|at| self.flows.get_mut(at)) {
@@ -420,7 +428,8 @@ impl FlowTable {
         at.is_some()
     }
 
-    /// Where a flow stands. The index is made anew when the table has changed, so that many questions in a row cost little.
+    /// Where a flow stands. The index is made anew when the table has changed, so that many
+    /// questions in a row cost little.
     fn place(&mut self, id: u64) -> Option<usize> {
         if self.by_id.0 != self.generation {
             self.by_id.0 = self.generation;
@@ -431,15 +440,16 @@ impl FlowTable {
         list.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| list[at].1)
     }
 
-    /// Takes out the flows whose time is up, with the reason. A hard time-out counts before an idle one.
-    pub fn expire(&mut self, now: Time) -> Vec<(Flow, Gone)> {
+    /// Takes out the flows whose time is up, with the reason. A hard time-out counts before an idle
+    /// one.
+    pub fn expire(&mut self, now: Time) -> Vec<(Flow, RemovedReason)> {
         if self.earliest.is_none_or(|at| at > now) {
             return Vec::new();
         }
         let up = |since: Time, limit: Duration| !limit.is_zero() && now.since(since) >= limit;
         let reason = |f: &Flow| match (up(f.added, f.hard), up(f.used, f.idle)) {
-            (true, _) => Some(Gone::Hard),
-            (_, true) => Some(Gone::Idle),
+            (true, _) => Some(RemovedReason::Hard),
+            (_, true) => Some(RemovedReason::Idle),
             _ => None,
         };
         let gone = self.take_out(|f| reason(f).is_some());

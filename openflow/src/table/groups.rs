@@ -156,7 +156,8 @@ impl Groups {
         self.list.iter().filter(|g| g.buckets.iter().any(|b| b.groups().any(|to| to == id))).count()
     }
 
-    /// True when a group with these buckets would, through others, come back to itself, by handing on or by watching.
+    /// True when a group with these buckets would, through others, come back to itself, by handing
+    /// on or by watching.
     pub(super) fn loops(&self, id: u32, buckets: &[Branch]) -> bool {
         let mut todo: Vec<u32> = buckets.iter().flat_map(Branch::named).collect();
         let mut seen = Vec::new();
@@ -174,7 +175,8 @@ impl Groups {
         false
     }
 
-    /// Counts a packet for a group's bucket, and for the group itself where it is the first bucket of this packet.
+    /// Counts a packet for a group's bucket, and for the group itself where it is the first bucket
+    /// of this packet.
     pub(super) fn count(&mut self, at: usize, bucket: usize, first: bool, bytes: usize) {
         if let Some(group) = self.list.get_mut(at) {
             if first {
@@ -188,7 +190,8 @@ impl Groups {
         }
     }
 
-    /// Which buckets of a group a packet goes into, of those from `from` on the first; `hash` is that of the packet's flow.
+    /// Which buckets of a group a packet goes into, of those from `from` on the first; `hash` is
+    /// that of the packet's flow.
     pub(super) fn next_bucket(&self, at: usize, from: usize, hash: u64, ports: &Ports) -> Option<usize> {
         let group = self.list.get(at)?;
         match group.kind {
@@ -224,8 +227,8 @@ impl Groups {
             || said.watch_group != group::ANY && self.lives(said.watch_group, ports)
     }
 
-    /// A group is alive when one of its buckets is; one that watches nothing always is. Each group that is watched on the way is looked at
-    /// once.
+    /// A group is alive when one of its buckets is; one that watches nothing always is. Each group
+    /// that is watched on the way is looked at once.
     fn lives(&self, id: u32, ports: &Ports) -> bool {
         let (mut todo, mut seen) = (vec![id], vec![id]);
         while let Some(id) = todo.pop() {

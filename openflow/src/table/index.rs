@@ -1,8 +1,8 @@
-//! Finds flows without a look at each: flows that look at the same bits of the same fields stand together, and among them the one for a
-//! packet is found by its bits.
+//! Finds flows without a look at each: flows that look at the same bits of the same fields stand
+//! together, and among them the one for a packet is found by its bits.
 
-use super::criteria::Criteria;
 use super::key::{FieldId, FlowKey};
+use super::match_fields::Criteria;
 use std::collections::BTreeMap;
 
 /// A flow's place in the order in which a table tries its flows: the smaller comes first.
@@ -32,7 +32,7 @@ struct Alike {
     flows: BTreeMap<Vec<u128>, Vec<Place>>,
 }
 
-/// See the module.
+/// Finds the flows of a table that may match a packet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     /// By `first`.

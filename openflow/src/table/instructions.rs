@@ -1,8 +1,8 @@
-//! What a flow does, in one form for both versions: actions and instructions as they are carried out (OF 1.0 section 3.3, OF 1.3.5 sections
-//! 5.9 to 5.12), made from either version's.
+//! What a flow does, in one form for both versions: actions and instructions as they are carried
+//! out (OF 1.0 section 3.3, OF 1.3.5 sections 5.9 to 5.12), made from either version's.
 
 use super::ops::{Op, Unsupported, no_table, ops10, ops13};
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::of13::port as port13;
 use crate::{of10, of13};
 
@@ -16,7 +16,8 @@ pub(super) fn into_set(set: &mut Vec<Op>, op: Op) {
     set.push(op);
 }
 
-/// Puts an action set into the order in which it is carried out; a group takes the place of an output (section 5.10).
+/// Puts an action set into the order in which it is carried out; a group takes the place of an
+/// output (section 5.10).
 pub(super) fn in_order(set: &mut Vec<Op>) {
     if set.iter().any(|op| matches!(op, Op::Group(_))) {
         set.retain(|op| op.place() != Op::LAST);
@@ -81,7 +82,8 @@ impl Instructions {
     /// From OpenFlow 1.3 instructions.
     ///
     /// # Errors
-    /// For experimenters, ports that cannot be, what cannot be set, and an instruction that is there twice.
+    /// For experimenters, ports that cannot be, what cannot be set, and an instruction that is
+    /// there twice.
     pub fn from_of13(instructions: &[of13::Instruction]) -> Result<Instructions, Unsupported> {
         use of13::Instruction;
         let mut out = Instructions::default();
@@ -89,7 +91,10 @@ impl Instructions {
             let same =
                 |other: &Instruction| std::mem::discriminant(other) == std::mem::discriminant(instruction);
             if instructions[..at].iter().any(same) {
-                return Err(Unsupported::new("the same instruction twice", Blame::UNSUPPORTED_INSTRUCTION));
+                return Err(Unsupported::new(
+                    "the same instruction twice",
+                    OfErrorCode::UNSUPPORTED_INSTRUCTION,
+                ));
             }
             match instruction {
                 Instruction::GotoTable(table, _) => out.goto = Some(*table),
@@ -99,11 +104,11 @@ impl Instructions {
                 Instruction::ClearActions(_) => out.clear = true,
                 Instruction::Experimenter { .. } => {
                     let what = format!("{instruction:?}");
-                    return Err(Unsupported::new(what, Blame::BAD_INSTRUCTION_EXPERIMENTER));
+                    return Err(Unsupported::new(what, OfErrorCode::BAD_INSTRUCTION_EXPERIMENTER));
                 }
                 Instruction::Other { kind, .. } => {
                     let what = format!("an instruction of type {kind}");
-                    return Err(Unsupported::new(what, Blame::UNKNOWN_INSTRUCTION));
+                    return Err(Unsupported::new(what, OfErrorCode::UNKNOWN_INSTRUCTION));
                 }
                 Instruction::Meter(meter) => out.meter = Some(*meter),
             }

@@ -1,9 +1,10 @@
-//! A packet's fields, as flows match them (OF 1.0 section 3.4, OF 1.3.5 section 7.2.3.7). A field is there only where its prerequisite
-//! is: a packet that is no ARP has no ARP opcode.
+//! A packet's fields, as flows match them (OF 1.0 section 3.4, OF 1.3.5 section 7.2.3.7). A field
+//! is there only where its prerequisite is: a packet that is no ARP has no ARP opcode.
 
 use super::rewrite::ether_type;
 
-/// A field of a packet. Numbers are those of OXM (OF 1.3.5 table 12), except that transport ports are one field for all transports.
+/// A field of a packet. Numbers are those of OXM (OF 1.3.5 table 12), except that transport ports
+/// are one field for all transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum FieldId {
@@ -106,7 +107,8 @@ mod exthdr {
     pub(super) const UNORDERED: u16 = 1 << 8;
 }
 
-/// Mixes a word into a hash: the halves of a 128-bit product, by an odd constant (2^64 over the golden ratio).
+/// Mixes a word into a hash: the halves of a 128-bit product, by an odd constant (2^64 over the
+/// golden ratio).
 #[inline]
 pub(super) fn mix(hash: u64, word: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -119,8 +121,9 @@ pub(super) fn mix(hash: u64, word: u64) -> u64 {
 pub struct FlowKey([Option<u128>; COUNT]);
 
 impl FlowKey {
-    /// The fields of a frame that came in by a port. What is cut off or broken has no fields from there on. The port is taken to be a
-    /// physical one; who has logical ports sets `InPhyPort` and `TunnelId` afterwards.
+    /// The fields of a frame that came in by a port. What is cut off or broken has no fields from
+    /// there on. The port is taken to be a physical one; who has logical ports sets `InPhyPort` and
+    /// `TunnelId` afterwards.
     pub fn new(frame: &[u8], in_port: u32) -> FlowKey {
         let mut key = FlowKey([None; COUNT]);
         key.set(FieldId::InPort, in_port.into());
@@ -136,13 +139,14 @@ impl FlowKey {
         self.0[field as usize]
     }
 
-    /// Sets a field (metadata between tables, what a logical port knows; everything else is the packet's own).
+    /// Sets a field (metadata between tables, what a logical port knows; everything else is the
+    /// packet's own).
     pub fn set(&mut self, field: FieldId, value: u128) {
         self.0[field as usize] = Some(value);
     }
 
-    /// A number that is the same for all packets of a flow (Ethernet, VLAN, MPLS, IP, ARP and transport addresses), and spread evenly over
-    /// flows.
+    /// A number that is the same for all packets of a flow (Ethernet, VLAN, MPLS, IP, ARP and
+    /// transport addresses), and spread evenly over flows.
     pub fn flow_hash(&self) -> u64 {
         const FIELDS: [FieldId; 14] = [
             FieldId::EthDst,
@@ -251,8 +255,9 @@ impl FlowKey {
         self.transport(protocol.into(), rest?, (FieldId::Icmpv6Type, FieldId::Icmpv6Code, 58))
     }
 
-    /// Passes the extension headers (RFC 2460 section 4) and says which there are. The protocol is that of what follows them; what
-    /// follows is `None` where it cannot be seen: behind encryption, in a later fragment, or cut off.
+    /// Passes the extension headers (RFC 2460 section 4) and says which there are. The protocol is
+    /// that of what follows them; what follows is `None` where it cannot be seen: behind
+    /// encryption, in a later fragment, or cut off.
     fn extension_headers<'a>(&mut self, first: u8, body: &'a [u8]) -> (u8, Option<&'a [u8]>) {
         let (mut next, mut rest) = (first, Some(body));
         let (mut found, mut place) = (0u16, 0u8);
@@ -285,7 +290,8 @@ impl FlowKey {
                 (Some(b), 44) => {
                     (8, b.get(2..4).is_some_and(|f| u16::from_be_bytes([f[0], f[1]]) & 0xfff8 != 0))
                 }
-                // An authentication header counts in words of 4 bytes, less two (RFC 4302 section 2.2).
+                // An authentication header counts in words of 4 bytes, less two (RFC 4302 section
+                // 2.2).
                 (Some(b), 51) => (b.get(1).map_or(0, |n| (usize::from(*n) + 2) * 4), false),
                 (Some(b), _) => (b.get(1).map_or(0, |n| (usize::from(*n) + 1) * 8), false),
             };
@@ -320,7 +326,8 @@ impl FlowKey {
         }
     }
 
-    /// RFC 4861 sections 4.3 and 4.4: the target, then options of a type, a length in units of 8 bytes, and a value.
+    /// RFC 4861 sections 4.3 and 4.4: the target, then options of a type, a length in units of 8
+    /// bytes, and a value.
     fn neighbour_discovery(&mut self, kind: u128, body: &[u8]) -> Option<()> {
         let (option, field) = match kind {
             135 => (1, FieldId::Ipv6NdSll),

@@ -27,7 +27,8 @@ pub enum Verdict {
     Drop,
 }
 
-/// A band's bucket. A token is a millionth of a bit, or a billionth of a packet, so that a nanosecond brings `rate` tokens.
+/// A band's bucket. A token is a millionth of a bit, or a billionth of a packet, so that a
+/// nanosecond brings `rate` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bucket {
     tokens: u128,
@@ -69,8 +70,8 @@ impl Meter {
         1_000_000_000
     }
 
-    /// The tokens that a band's bucket holds: its burst, or where none is said what its rate brings in a second. A packet that is larger
-    /// than the bucket is always beyond the rate.
+    /// The tokens that a band's bucket holds: its burst, or where none is said what its rate brings
+    /// in a second. A packet that is larger than the bucket is always beyond the rate.
     fn room(&self, band: &Band) -> u128 {
         let burst = if self.flags & flag::BURST != 0 { band.burst_size } else { band.rate };
         u128::from(burst) * self.unit()
@@ -86,7 +87,8 @@ impl Meter {
         self.buckets.iter().map(|b| (b.packets, b.bytes))
     }
 
-    /// Meters a packet of `bytes` bytes. Of the bands whose rate is exceeded the one with the highest rate acts (section 5.7.1).
+    /// Meters a packet of `bytes` bytes. Of the bands whose rate is exceeded the one with the
+    /// highest rate acts (section 5.7.1).
     pub fn pass(&mut self, bytes: usize, now: Time) -> Verdict {
         let length = bytes as u64;
         self.packets += 1;

@@ -1,18 +1,20 @@
-//! One action in one form for both versions, made from either's (OF 1.0 section 3.3, OF 1.3.5 sections 5.10 to 5.12 and 7.2.5).
+//! One action in one form for both versions, made from either's (OF 1.0 section 3.3, OF 1.3.5
+//! sections 5.10 to 5.12 and 7.2.5).
 
-use crate::error::Blame;
+use crate::error::OfErrorCode;
 use crate::{of10, of13};
 
 /// Port numbers as OpenFlow 1.3 has them; 1.0's reserved ones are translated.
 use of13::port as port13;
 
-/// One action, in one form for both versions. Decisions that are remembered are made of them, so they are small: what takes more than 8 bytes
-/// is said in halves.
+/// One action, in one form for both versions. Decisions that are remembered are made of them, so
+/// they are small: what takes more than 8 bytes is said in halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Send out of a port (OpenFlow 1.3 numbers, reserved ones included).
     Output(u32),
-    /// Send to the controller: this many bytes at most, [`of13::action::NO_BUFFER`] for the whole packet.
+    /// Send to the controller: this many bytes at most, [`of13::action::NO_BUFFER`] for the whole
+    /// packet.
     Controller(u16),
     /// Through a group.
     Group(u32),
@@ -147,8 +149,8 @@ impl Op {
     /// The place of what sends, in an action set.
     pub(super) const LAST: u8 = 11;
 
-    /// True when what a later table sees afterwards is not known from what the packet's compact key has: something comes to light, or is
-    /// read otherwise.
+    /// True when what a later table sees afterwards is not known from what the packet's compact key
+    /// has: something comes to light, or is read otherwise.
     pub(super) fn uncovers(self) -> bool {
         matches!(
             self,
@@ -159,7 +161,8 @@ impl Op {
     /// An OpenFlow 1.3 action: one or two of these.
     ///
     /// # Errors
-    /// For experimenters, ports that cannot be, types of tags that are none, and fields that are not the packet's.
+    /// For experimenters, ports that cannot be, types of tags that are none, and fields that are
+    /// not the packet's.
     pub fn from_of13(action: &of13::Action) -> Result<(Op, Option<Op>), Unsupported> {
         use of13::Action;
         let op = match action {
@@ -180,10 +183,13 @@ impl Op {
             Action::CopyTtlIn(_) => Op::CopyTtlIn,
             Action::SetField(field) => return setting(field),
             Action::Experimenter { .. } => {
-                return Err(Unsupported::new(format!("{action:?}"), Blame::BAD_ACTION_EXPERIMENTER));
+                return Err(Unsupported::new(format!("{action:?}"), OfErrorCode::BAD_ACTION_EXPERIMENTER));
             }
             Action::Other { kind, .. } => {
-                return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
+                return Err(Unsupported::new(
+                    format!("an action of type {kind}"),
+                    OfErrorCode::BAD_ACTION_TYPE,
+                ));
             }
         };
         Ok((op, None))
@@ -197,12 +203,12 @@ pub struct Unsupported {
     /// Which.
     pub what: String,
     /// What to answer.
-    pub blame: Blame,
+    pub of_error: OfErrorCode,
 }
 
 impl Unsupported {
-    pub(super) fn new(what: impl Into<String>, blame: Blame) -> Unsupported {
-        Unsupported { what: what.into(), blame }
+    pub(super) fn new(what: impl Into<String>, of_error: OfErrorCode) -> Unsupported {
+        Unsupported { what: what.into(), of_error }
     }
 }
 
@@ -211,18 +217,19 @@ fn tag(kind: u16, kinds: &[u16], what: &str) -> Result<u16, Unsupported> {
     if kinds.contains(&kind) {
         return Ok(kind);
     }
-    Err(Unsupported::new(format!("pushing a {what} of type {kind:#06x}"), Blame::BAD_ACTION_ARGUMENT))
+    Err(Unsupported::new(format!("pushing a {what} of type {kind:#06x}"), OfErrorCode::BAD_ACTION_ARGUMENT))
 }
 
-/// Sending to a port by its OpenFlow 1.3 number: a physical one, or a reserved one with a meaning here. There is no switch without
-/// OpenFlow under this one (NORMAL), and the way through the first table is for PACKET_OUT only.
+/// Sending to a port by its OpenFlow 1.3 number: a physical one, or a reserved one with a meaning
+/// here. There is no switch without OpenFlow under this one (NORMAL), and the way through the first
+/// table is for PACKET_OUT only.
 fn sending(port: u32, max_len: u16) -> Result<Op, Unsupported> {
     match port {
         port13::CONTROLLER => Ok(Op::Controller(max_len)),
         1..=port13::MAX | port13::IN_PORT | port13::TABLE | port13::FLOOD | port13::ALL | port13::LOCAL => {
             Ok(Op::Output(port))
         }
-        _ => Err(Unsupported::new(format!("sending to port {port:#x}"), Blame::BAD_OUT_PORT)),
+        _ => Err(Unsupported::new(format!("sending to port {port:#x}"), OfErrorCode::BAD_OUT_PORT)),
     }
 }
 
@@ -242,7 +249,7 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
         // Section 7.2.5: the bit that says that there is a tag must be set.
         Field::VlanVid(v) if v.value & of13::oxm::VLAN_PRESENT == 0 => {
             let what = format!("setting VLAN_VID to {:#x}, without OFPVID_PRESENT", v.value);
-            return Err(Unsupported::new(what, Blame::BAD_SET_ARGUMENT));
+            return Err(Unsupported::new(what, OfErrorCode::BAD_SET_ARGUMENT));
         }
         Field::VlanVid(v) => Op::SetVlanVid(v.value & 0xfff),
         Field::VlanPcp(v) => Op::SetVlanPcp(*v),
@@ -284,12 +291,13 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
         Field::MplsBos(b) => Op::SetMplsBos(*b),
         Field::PbbIsid(s) => Op::SetPbbIsid(s.value.get()),
         Field::TunnelId(t) => Op::SetTunnelId(t.value.to_be_bytes()),
-        // They are not the packet's (section 7.2.5): where it came in, what tables write, what is derived from several headers.
+        // They are not the packet's (section 7.2.5): where it came in, what tables write, what is
+        // derived from several headers.
         Field::InPort(_) | Field::InPhyPort(_) | Field::Metadata(_) | Field::Ipv6Exthdr(_) => {
-            return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
+            return Err(Unsupported::new(format!("setting {field:?}"), OfErrorCode::BAD_SET_TYPE));
         }
         Field::Other { .. } => {
-            return Err(Unsupported::new(format!("setting {field:?}"), Blame::BAD_SET_TYPE));
+            return Err(Unsupported::new(format!("setting {field:?}"), OfErrorCode::BAD_SET_TYPE));
         }
     };
     Ok((op, None))
@@ -298,12 +306,16 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
 /// Refuses the way through the first table, which only PACKET_OUT can send.
 pub(super) fn no_table(ops: Vec<Op>) -> Result<Vec<Op>, Unsupported> {
     if ops.contains(&Op::Output(port13::TABLE)) {
-        return Err(Unsupported::new("sending to the first table from a flow or group", Blame::BAD_OUT_PORT));
+        return Err(Unsupported::new(
+            "sending to the first table from a flow or group",
+            OfErrorCode::BAD_OUT_PORT,
+        ));
     }
     Ok(ops)
 }
 
-/// A port's number in OpenFlow 1.0 as 1.3 has it: the reserved ones stand at the top of either's numbers.
+/// A port's number in OpenFlow 1.0 as 1.3 has it: the reserved ones stand at the top of either's
+/// numbers.
 pub(crate) fn wide(port: u16) -> u32 {
     if port > of10::port::MAX { u32::from(port) | 0xffff_0000 } else { port.into() }
 }
@@ -319,11 +331,12 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
         match action {
             Action::Output { port, max_len } => ops.push(sending(wide(*port), *max_len)?),
             Action::Enqueue { port, queue_id, .. } => {
-                // Only what is sent here goes by that queue (section 5.2.4), later outputs go by none.
+                // Only what is sent here goes by that queue (section 5.2.4), later outputs go by
+                // none.
                 ops.extend([
                     Op::SetQueue(*queue_id),
                     sending(wide(*port), of13::action::NO_BUFFER)?,
-                    Op::SetQueue(super::run::NO_QUEUE),
+                    Op::SetQueue(super::executor::NO_QUEUE),
                 ]);
             }
             Action::SetVlanVid(v, _) => ops.push(Op::SetVlanVid(*v)),
@@ -338,10 +351,13 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
             Action::SetTpDst(p, _) => ops.push(Op::SetL4Dst(*p)),
             Action::Vendor { vendor, .. } => {
                 let what = format!("an action of vendor {vendor:#x}");
-                return Err(Unsupported::new(what, Blame::BAD_ACTION_EXPERIMENTER));
+                return Err(Unsupported::new(what, OfErrorCode::BAD_ACTION_EXPERIMENTER));
             }
             Action::Other { kind, .. } => {
-                return Err(Unsupported::new(format!("an action of type {kind}"), Blame::BAD_ACTION_TYPE));
+                return Err(Unsupported::new(
+                    format!("an action of type {kind}"),
+                    OfErrorCode::BAD_ACTION_TYPE,
+                ));
             }
         }
     }

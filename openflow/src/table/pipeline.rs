@@ -1,26 +1,28 @@
-//! Several tables and what they do to a packet: apply and write actions, metadata, goto, meters, groups (OF 1.3.5 sections 5.1, 5.6 to
-//! 5.12). An OpenFlow 1.0 switch is a pipeline of one table with applied actions only.
+//! Several tables and what they do to a packet: apply and write actions, metadata, goto, meters,
+//! groups (OF 1.3.5 sections 5.1, 5.6 to 5.12). An OpenFlow 1.0 switch is a pipeline of one table
+//! with applied actions only.
 
 use super::cache::{Cache, CacheCounters};
-use super::compact::Compact;
+use super::executor::{Egress, EgressPacket, Executor, On, Reason, Scratch, Step};
 use super::flows::FlowTable;
 use super::groups::{Branch, Groups};
 use super::instructions;
 use super::key::{FieldId, FlowKey};
 use super::meters::Meters;
 use super::ops::Op;
+use super::packed_key::PackedKey;
 use super::ports::Ports;
-use super::run::{Egress, Leaving, On, Reason, Run, Scratch, Step};
 use tandem_model::Time;
 
-/// The most steps that one packet may take. Groups that hand on to several buckets of others could otherwise multiply it without end.
+/// The most steps that one packet may take. Groups that hand on to several buckets of others could
+/// otherwise multiply it without end.
 const MOST_STEPS: u32 = 4096;
 
 /// A packet that leaves the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// Out of which port; `CONTROLLER` and other reserved numbers as OpenFlow 1.3 has them, except that FLOOD, ALL and IN_PORT are
-    /// already real ports.
+    /// Out of which port; `CONTROLLER` and other reserved numbers as OpenFlow 1.3 has them, except
+    /// that FLOOD, ALL and IN_PORT are already real ports.
     pub port: u32,
     /// By which queue; [`super::NO_QUEUE`] where none was set.
     pub queue: u32,
@@ -30,7 +32,7 @@ pub struct Sent {
 
 /// Copies what is sent; a packet whose TTL is used up is not.
 impl Egress for Vec<Sent> {
-    fn leave(&mut self, how: &Leaving, frame: &[u8]) {
+    fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         if how.reason == Reason::InvalidTtl {
             return;
         }
@@ -47,11 +49,11 @@ pub enum Outcome {
     Missed,
 }
 
-/// See the module.
+/// The tables of a switch, with the groups, meters and ports that they share.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The tables; packets enter at 0. A table may be changed, but not be put in another's place: the flow cache knows them by their
-    /// generations.
+    /// The tables; packets enter at 0. A table may be changed, but not be put in another's place:
+    /// the flow cache knows them by their generations.
     pub tables: Vec<FlowTable>,
     /// The switch's ports.
     pub ports: Ports,
@@ -102,7 +104,8 @@ impl Pipeline {
         tables + self.groups.generation() + self.meters.generation() + self.ports.generation()
     }
 
-    /// What becomes of a packet; `None` when the first table has no flow for it (OpenFlow 1.0: to the controller; 1.3: dropped).
+    /// What becomes of a packet; `None` when the first table has no flow for it (OpenFlow 1.0: to
+    /// the controller; 1.3: dropped).
     pub fn process(&mut self, frame: &[u8], in_port: u32, now: Time) -> Option<Vec<Sent>> {
         let mut sent = Vec::new();
         match self.run(&mut frame.to_vec(), in_port, now, &mut sent) {
@@ -111,21 +114,22 @@ impl Pipeline {
         }
     }
 
-    /// Sends a packet through the tables, or by the way that the flow cache remembers. Its bytes are changed in place where the flows say
-    /// so, and are of no use afterwards; a packet that the first table has no flow for stays as it is.
+    /// Sends a packet through the tables, or by the way that the flow cache remembers. Its bytes
+    /// are changed in place where the flows say so, and are of no use afterwards; a packet that the
+    /// first table has no flow for stays as it is.
     #[inline]
     pub fn run(&mut self, frame: &mut [u8], in_port: u32, now: Time, egress: &mut impl Egress) -> Outcome {
         if self.cache.is_off() {
             return self.recorded(frame, in_port, now, egress, &mut Recording::off());
         }
-        let Some(key) = Compact::new(frame, in_port) else {
+        let Some(key) = PackedKey::new(frame, in_port) else {
             self.cache.counters.keyless += 1;
             return self.recorded(frame, in_port, now, egress, &mut Recording::off());
         };
         let generation = self.generation();
         let (on, cache) = self.split();
         if let Some(entry) = cache.find(&key, generation) {
-            Run::new(on, frame, in_port, now, egress).replay(&entry.steps);
+            Executor::new(on, frame, in_port, now, egress).replay(&entry.steps);
             return entry.outcome;
         }
         let (place, mut steps) = cache.room(&key, generation);
@@ -148,12 +152,13 @@ impl Pipeline {
         egress: &mut impl Egress,
         record: &mut Recording<'_>,
     ) -> Outcome {
-        let run = Run::new(self.split().0, frame, in_port, now, egress);
+        let run = Executor::new(self.split().0, frame, in_port, now, egress);
         Way::new(run, record).through_tables(in_port)
     }
 
-    /// Carries out a list of actions on a packet (OFPT_PACKET_OUT); a port [`crate::of13::port::TABLE`] among them sends a copy through the
-    /// tables. Returned are those copies that the first table has no flow for.
+    /// Carries out a list of actions on a packet (OFPT_PACKET_OUT); a port
+    /// [`crate::of13::port::TABLE`] among them sends a copy through the tables. Returned are those
+    /// copies that the first table has no flow for.
     pub fn apply(
         &mut self,
         ops: &[Op],
@@ -164,7 +169,7 @@ impl Pipeline {
     ) -> Vec<Vec<u8>> {
         let mut tables = Vec::new();
         let mut record = Recording::off();
-        let mut way = Way::new(Run::new(self.split().0, frame, in_port, now, egress), &mut record);
+        let mut way = Way::new(Executor::new(self.split().0, frame, in_port, now, egress), &mut record);
         way.hash = FlowKey::new(way.run.frame(), in_port).flow_hash();
         for op in ops {
             if *op == Op::Output(crate::of13::port::TABLE) {
@@ -188,8 +193,9 @@ impl Pipeline {
         (on, &mut self.cache)
     }
 
-    /// Adds to a flow's counters what something else counted for it (hardware that packets went through instead), and when that saw it last,
-    /// so that its idle time-out is right. False when there is no such flow.
+    /// Adds to a flow's counters what something else counted for it (hardware that packets went
+    /// through instead), and when that saw it last, so that its idle time-out is right. False when
+    /// there is no such flow.
     pub fn credit(&mut self, flow: u64, packets: u64, bytes: u64, used: Option<Time>) -> bool {
         let table = self.tables.get_mut(FlowTable::of_id(flow));
         table.is_some_and(|t| t.credit(flow, packets, bytes, used))
@@ -201,7 +207,8 @@ struct Recording<'a> {
     steps: Option<&'a mut Vec<Step>>,
     /// The steps are those of every packet with the same key.
     sound: bool,
-    /// What a later table sees is not known from the packet's key alone: a tag came to light under another, or a meter may have changed it.
+    /// What a later table sees is not known from the packet's key alone: a tag came to light under
+    /// another, or a meter may have changed it.
     blurred: bool,
 }
 
@@ -218,7 +225,7 @@ impl<'a> Recording<'a> {
 
 /// A packet's way through tables and groups: which steps it takes.
 struct Way<'a, 'r, 's, E: Egress> {
-    run: Run<'a, E>,
+    run: Executor<'a, E>,
     record: &'r mut Recording<'s>,
     /// Of the packet's flow, where a group may ask for it.
     hash: u64,
@@ -231,7 +238,7 @@ struct Way<'a, 'r, 's, E: Egress> {
 }
 
 impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
-    fn new(run: Run<'a, E>, record: &'r mut Recording<'s>) -> Self {
+    fn new(run: Executor<'a, E>, record: &'r mut Recording<'s>) -> Self {
         Way { run, record, hash: 0, left: MOST_STEPS, metadata: 0, tunnel: 0, carried: false }
     }
 
@@ -326,7 +333,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 self.tunnel = u64::from_be_bytes(tunnel);
                 return true;
             }
-            // The same for all packets of this decision, so it is said only where a controller hears of it.
+            // The same for all packets of this decision, so it is said only where a controller
+            // hears of it.
             Op::Controller(_) | Op::DecTtl | Op::DecMplsTtl => self.tell_carried(),
             Op::PopVlan => self.record.blurred |= super::rewrite::tagged_twice(self.run.frame()),
             op => self.record.blurred |= op.uncovers(),
@@ -351,7 +359,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
         self.run.on.groups.at(group)?.buckets.get(bucket)
     }
 
-    /// Copies of the packet go through a group's buckets; the packet itself stays as it is (section 5.11).
+    /// Copies of the packet go through a group's buckets; the packet itself stays as it is (section
+    /// 5.11).
     fn group(&mut self, id: u32) {
         let Some(group) = self.run.on.groups.place(id) else { return };
         let mut next = 0;

@@ -1,4 +1,5 @@
-//! A switch's ports as its pipeline knows them: which there are, which get what is flooded, which are alive.
+//! A switch's ports as its pipeline knows them: which there are, which get what is flooded, which
+//! are alive.
 
 use crate::of13::port;
 
@@ -56,7 +57,8 @@ impl Ports {
         self.list.binary_search_by_key(&number, |p| p.number).is_ok_and(|at| self.list[at].live)
     }
 
-    /// The ports that a packet to ALL goes out of, or to FLOOD: not the one that it came in by, and not the switch itself.
+    /// The ports that a packet to ALL goes out of, or to FLOOD: not the one that it came in by, and
+    /// not the switch itself.
     pub(super) fn flooded(&self, to: u32, in_port: u32) -> impl Iterator<Item = u32> {
         let takes = move |p: &&Standing| p.number <= port::MAX && (to == port::ALL || p.flood);
         self.list.iter().filter(takes).map(|p| p.number).filter(move |p| *p != in_port)

@@ -1,4 +1,5 @@
-//! Frames of every kind that flows can tell apart, made byte by byte, and whether their checksums are right, computed from all bytes.
+//! Frames of every kind that flows can tell apart, made byte by byte, and whether their checksums
+//! are right, computed from all bytes.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use tandem_openflow::of13::{Field, Masked};

@@ -1,5 +1,6 @@
-//! OpenFlow 1.0: what actions make of packets and where these go. `tests/actions.py`, `tests/pktact.py`, and the ports and messages of
-//! `basic.py` and `message_types.py` (OF 1.0 sections 3.3, 5.2.4, 5.3.3, 5.3.6 and 5.4.1).
+//! OpenFlow 1.0: what actions make of packets and where these go. `tests/actions.py`,
+//! `tests/pktact.py`, and the ports and messages of `basic.py` and `message_types.py` (OF 1.0
+//! sections 3.3, 5.2.4, 5.3.3, 5.3.6 and 5.4.1).
 
 use super::bench::{Bench, NONE, mac};
 use super::{frame, tagged};
@@ -67,7 +68,8 @@ fn told(bench: &mut Bench) -> Vec<PacketIn> {
     bench.heard().into_iter().filter_map(of).collect()
 }
 
-/// `NoAction`, `Announcement`, `ForwardAll`, `ForwardFlood`, `ForwardInport`, `ForwardLocal`; `Direct*`, `Flood*`, `All*`, `DirectMC*`.
+/// `NoAction`, `Announcement`, `ForwardAll`, `ForwardFlood`, `ForwardInport`, `ForwardLocal`;
+/// `Direct*`, `Flood*`, `All*`, `DirectMC*`.
 #[test]
 fn a_packet_goes_where_its_actions_say() {
     let cases: [(&[u16], &[u32]); 12] = [
@@ -101,7 +103,8 @@ fn a_packet_goes_where_its_actions_say() {
     }
 }
 
-/// `DirectPacketQueue`, `DirectPacketControllerQueue`, `FloodMinusPort`, `PortModFlood`, `PortModFwd`, `PortModPacketIn`.
+/// `DirectPacketQueue`, `DirectPacketControllerQueue`, `FloodMinusPort`, `PortModFlood`,
+/// `PortModFwd`, `PortModPacketIn`.
 #[test]
 fn queues_are_used_and_ports_obey_their_configuration() {
     let queue = Action::Enqueue { port: 2, pad: Pad::default(), queue_id: 1 };
@@ -125,8 +128,8 @@ fn queues_are_used_and_ports_obey_their_configuration() {
     assert_eq!(way(&mut bench), [2, 3]);
 }
 
-/// `ForwardController`, `PacketInSizeAction`, `PacketInBodyAction`, `PacketInSizeMiss`, `PacketInBodyMiss`, `DirectPacketController`,
-/// `PacketIn`, `PacketInDefaultDrop`.
+/// `ForwardController`, `PacketInSizeAction`, `PacketInBodyAction`, `PacketInSizeMiss`,
+/// `PacketInBodyMiss`, `DirectPacketController`, `PacketIn`, `PacketInDefaultDrop`.
 #[test]
 fn a_controller_gets_as_much_of_a_packet_as_it_asked_for() {
     let plain = frame("TCP over IPv4", &[]);
@@ -201,8 +204,9 @@ fn without_checksums(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// `AddVlanTag`, `ModifyVlanTag`, `VlanPrio1`, `VlanPrio2`, `StripVLANTag*`, `ModifyL2Src`, `ModifyL2Dst`, `ModifyL3Src`, `ModifyL3Dst`,
-/// `ModifyL4Src*`, `ModifyL4Dst*`, `ModifyTos`, `ModifyVID*`, `ModifyVlanPcp`.
+/// `AddVlanTag`, `ModifyVlanTag`, `VlanPrio1`, `VlanPrio2`, `StripVLANTag*`, `ModifyL2Src`,
+/// `ModifyL2Dst`, `ModifyL3Src`, `ModifyL3Dst`, `ModifyL4Src*`, `ModifyL4Dst*`, `ModifyTos`,
+/// `ModifyVID*`, `ModifyVlanPcp`.
 #[test]
 fn an_action_changes_its_field_and_nothing_else() {
     for (action, before, after) in changes() {
@@ -214,7 +218,8 @@ fn an_action_changes_its_field_and_nothing_else() {
     }
 }
 
-/// `ModifyAll`, `ModifyL2DstMC`, `ModifyL2SrcMC`, `ModifyL2SrcDstMC`, `ModifyL2DstIngress*`, `ModifyL2DstVIDMC`, `ModifyVIDToIngress`, `MixedVLAN`.
+/// `ModifyAll`, `ModifyL2DstMC`, `ModifyL2SrcMC`, `ModifyL2SrcDstMC`, `ModifyL2DstIngress*`,
+/// `ModifyL2DstVIDMC`, `ModifyVIDToIngress`, `MixedVLAN`.
 #[test]
 fn actions_are_done_in_their_order() {
     let dst = |last| Action::SetDlDst(Mac([6, 5, 4, 3, 2, last]), Pad::default());

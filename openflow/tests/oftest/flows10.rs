@@ -1,6 +1,7 @@
-//! OpenFlow 1.0: the life of flows by what a controller says and hears. `tests/detailed_contr_sw_messages.py`, `flow_expire.py`,
-//! `flow_stats.py`, `counters.py`, `caps.py`, and the priorities of `flow_matches.py` and `pktact.py` (OF 1.0 sections 3.4, 4.6, 5.3.3,
-//! 5.3.5 and 5.4.3).
+//! OpenFlow 1.0: the life of flows by what a controller says and hears.
+//! `tests/detailed_contr_sw_messages.py`, `flow_expire.py`, `flow_stats.py`, `counters.py`,
+//! `caps.py`, and the priorities of `flow_matches.py` and `pktact.py` (OF 1.0 sections 3.4, 4.6,
+//! 5.3.3, 5.3.5 and 5.4.3).
 
 use super::bench::{Bench, NONE};
 use super::frame;
@@ -167,7 +168,7 @@ impl Talk {
         }
     }
 
-    /// FLOW_REMOVED that was told since, by priority.
+    /// FLOW_REMOVED that came since, by priority.
     fn removed(&mut self) -> Vec<FlowRemoved> {
         assert_eq!(self.hear(), []);
         let mut told = std::mem::take(&mut self.told);
@@ -194,7 +195,8 @@ fn all_of(matching: Match) -> FlowStatsRequest {
     FlowStatsRequest { matching, table_id: 0xff, pad: Pad::default(), out_port: port::NONE }
 }
 
-/// `OverlapChecking`, `NoOverlapChecking`, `IdenticalFlows` (section 4.6: an addition that is there already replaces it, counters and all).
+/// `OverlapChecking`, `NoOverlapChecking`, `IdenticalFlows` (section 4.6: an addition that is there
+/// already replaces it, counters and all).
 #[test]
 fn additions_overlap_or_replace() {
     let mut t = Talk::new();
@@ -238,7 +240,8 @@ fn changes_are_of_what_they_cover_or_of_one() {
     assert_eq!(actions(&mut t), [(5, output(1)), (9, output(1))], "whatever their priorities");
 }
 
-/// `DeleteNonexistingFlow`, `SendFlowRem`, `StrictVsNonstrict`, `Outport1`, `Outport2`, `Flow_Del_*` of `flow_query.py`.
+/// `DeleteNonexistingFlow`, `SendFlowRem`, `StrictVsNonstrict`, `Outport1`, `Outport2`,
+/// `Flow_Del_*` of `flow_query.py`.
 #[test]
 fn deletions_are_of_what_they_cover_and_tell_who_asked() {
     let mut t = Talk::new();
@@ -268,7 +271,8 @@ fn deletions_are_of_what_they_cover_and_tell_who_asked() {
     assert_eq!(t.removed().iter().map(|r| r.priority).collect::<Vec<_>>(), [6], "the other did not ask");
 }
 
-/// `IdleTimeout`, `HardTimeout`, `FlowTimeout`, `FlowExpire` (section 5.4.3: what is told of a flow that went).
+/// `IdleTimeout`, `HardTimeout`, `FlowTimeout`, `FlowExpire` (section 5.4.3: what is reported of a
+/// flow that went).
 #[test]
 fn flows_expire_and_tell() {
     let mut t = Talk::new();
@@ -294,8 +298,8 @@ fn flows_expire_and_tell() {
     assert_eq!(t.table().active_count, 0);
 }
 
-/// `SingleFlowStats`, `TwoFlowStats`, `AggregateStats`, `EmptyFlowStats`, `EmptyAggregateStats`, `DeletedFlowStats`, `PktPerFlow`, `BytPerFlow`,
-/// `DurationPerFlow`, `FlowStatsGet`.
+/// `SingleFlowStats`, `TwoFlowStats`, `AggregateStats`, `EmptyFlowStats`, `EmptyAggregateStats`,
+/// `DeletedFlowStats`, `PktPerFlow`, `BytPerFlow`, `DurationPerFlow`, `FlowStatsGet`.
 #[test]
 fn flows_are_counted_one_by_one_and_in_sum() {
     let mut t = Talk::new();
@@ -324,8 +328,9 @@ fn flows_are_counted_one_by_one_and_in_sum() {
     assert_eq!((seen(&mut t, by(1)), seen(&mut t, Match::any()).len()), (vec![], 1));
 }
 
-/// `ActiveCount`, `LookupMatchedCount`, `RxPktPerPort`, `TxPktPerPort`, `RxBytPerPort`, `TxBytPerPort`, `TxPktPerQueue`, `TxBytPerQueue`,
-/// `TableStatsGet`, `SingleFlowStats`, `MultiFlowStats` and `AllPortStats` of `port_stats.py`.
+/// `ActiveCount`, `LookupMatchedCount`, `RxPktPerPort`, `TxPktPerPort`, `RxBytPerPort`,
+/// `TxBytPerPort`, `TxPktPerQueue`, `TxBytPerQueue`, `TableStatsGet`, `SingleFlowStats`,
+/// `MultiFlowStats` and `AllPortStats` of `port_stats.py`.
 #[test]
 fn tables_ports_and_queues_are_counted() {
     let mut t = Talk::new();
@@ -357,8 +362,9 @@ fn tables_ports_and_queues_are_counted() {
     }
 }
 
-/// `ExactMatch`, `ExactMatchPrio`, `WildcardMatchPrio`, `AllWildcardMatch`, `SingleWildcardMatchPriority*`, `WildcardPriority*` (section 3.4: a
-/// flow without wildcards has the highest priority).
+/// `ExactMatch`, `ExactMatchPrio`, `WildcardMatchPrio`, `AllWildcardMatch`,
+/// `SingleWildcardMatchPriority*`, `WildcardPriority*` (section 3.4: a flow without wildcards has
+/// the highest priority).
 #[test]
 fn the_highest_priority_wins_and_an_exact_flow_over_all() {
     let mut t = Talk::new();
@@ -403,7 +409,8 @@ fn a_full_table_says_so() {
     assert_eq!(t.table().active_count, most);
 }
 
-/// `EmerFlowTimeout`, `DeleteEmerFlow` (section 4.6): a switch without emergency flows has no room for one.
+/// `EmerFlowTimeout`, `DeleteEmerFlow` (section 4.6): a switch without emergency flows has no room
+/// for one.
 #[test]
 fn emergency_flows_are_refused() {
     let mut t = Talk::new();

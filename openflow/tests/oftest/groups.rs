@@ -1,5 +1,5 @@
-//! `tests-1.3/groups.py`: the group table by its messages and its packets (OF 1.3.5 sections 5.6, 6.5 and 7.3.4.2). What it does to
-//! packets beyond these cases is in `groups_and_meters.rs`.
+//! `tests-1.3/groups.py`: the group table by its messages and its packets (OF 1.3.5 sections 5.6,
+//! 6.5 and 7.3.4.2). What it does to packets beyond these cases is in `groups_and_meters.rs`.
 
 use super::bench::{Bench, flow13};
 use super::frame;
@@ -62,8 +62,8 @@ fn described(bench: &mut Bench, conn: ConnId) -> Vec<(u32, u8, Vec<Bucket>)> {
     }
 }
 
-/// `GroupAdd`, `GroupAddMaxID`, `GroupModify`, `GroupModifyEmpty`, `GroupDescStats`, `GroupDeleteExisting`, `GroupDeleteNonexisting`,
-/// `GroupDeleteAll`.
+/// `GroupAdd`, `GroupAddMaxID`, `GroupModify`, `GroupModifyEmpty`, `GroupDescStats`,
+/// `GroupDeleteExisting`, `GroupDeleteNonexisting`, `GroupDeleteAll`.
 #[test]
 fn groups_are_added_changed_described_and_deleted() {
     let (mut bench, conn) = bench();
@@ -90,8 +90,9 @@ fn groups_are_added_changed_described_and_deleted() {
     assert_eq!(described(&mut bench, conn), []);
 }
 
-/// `GroupAddInvalidAction`, `GroupAddExisting`, `GroupAddInvalidID`, `GroupAddMinimumInvalidID`, `GroupModifyNonexisting`, `GroupModifyLoop`,
-/// `GroupModifyInvalidID`, `GroupAddAllWeight`, `GroupAddIndirectWeight`, `GroupAddIndirectBuckets`, `GroupAddSelectNoWeight`.
+/// `GroupAddInvalidAction`, `GroupAddExisting`, `GroupAddInvalidID`, `GroupAddMinimumInvalidID`,
+/// `GroupModifyNonexisting`, `GroupModifyLoop`, `GroupModifyInvalidID`, `GroupAddAllWeight`,
+/// `GroupAddIndirectWeight`, `GroupAddIndirectBuckets`, `GroupAddSelectNoWeight`.
 #[test]
 fn what_is_no_group_has_its_error() {
     let (mut bench, conn) = bench();

@@ -1,4 +1,5 @@
-//! `tests-1.3/match.py`: for each match, packets that it is for and packets that it is not for (OF 1.3.5 section 7.2.3.7).
+//! `tests-1.3/match.py`: for each match, packets that it is for and packets that it is not for (OF
+//! 1.3.5 section 7.2.3.7).
 
 use super::bench::{Bench, flow13};
 use super::{frame, tagged};
@@ -326,8 +327,9 @@ fn a_match_is_for_its_packets_and_no_others() {
     }
 }
 
-/// `InPort`, for the port is no field of a packet; the masks that OpenFlow 1.3 does not have (`VlanPCPMasked`, `IPv4TCPSrcMasked`,
-/// `IPv4TCPDstMasked`, `IPv4UDPSrcMasked`, `IPv4UDPDstMasked`: OF 1.3.5 table 12 says no mask) are refused.
+/// `InPort`, for the port is no field of a packet; the masks that OpenFlow 1.3 does not have
+/// (`VlanPCPMasked`, `IPv4TCPSrcMasked`, `IPv4TCPDstMasked`, `IPv4UDPSrcMasked`,
+/// `IPv4UDPDstMasked`: OF 1.3.5 table 12 says no mask) are refused.
 #[test]
 fn ports_match_and_masks_that_are_none_are_refused() {
     let mut bench = Bench::new();

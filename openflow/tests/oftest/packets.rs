@@ -1,5 +1,6 @@
-//! `tests/pktact.py`: packets that are cut off, broken, or of 802.3, against flows of OpenFlow 1.0 (section 3.4 and table 4).
-//! `DirectBadIpTcpPackets`, `DirectBadIpUdpPackets`, `DirectBadLlcPackets`, `DirectLlcPackets`, `DirectArpPackets`, `DirectVlanPackets`.
+//! `tests/pktact.py`: packets that are cut off, broken, or of 802.3, against flows of OpenFlow 1.0
+//! (section 3.4 and table 4). `DirectBadIpTcpPackets`, `DirectBadIpUdpPackets`,
+//! `DirectBadLlcPackets`, `DirectLlcPackets`, `DirectArpPackets`, `DirectVlanPackets`.
 
 use super::bench::Bench;
 use super::{frame, tagged};

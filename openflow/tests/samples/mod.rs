@@ -1,4 +1,5 @@
-//! One message of every type, with every action, instruction, match field and statistics body, made by hand.
+//! One message of every type, with every action, instruction, match field and statistics body, made
+//! by hand.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,6 @@
-//! Whatever bytes a kernel answers are read or left, the whole way: netlink's datagrams to interfaces, roots and counters, and to
-//! the tree of an egress, whose difference to what is wanted is then asked for; and the structures of ethtool.
+//! Whatever bytes a kernel answers are read or left, the whole way: netlink's datagrams to
+//! interfaces, roots and counters, and to the tree of an egress, whose difference to what is wanted
+//! is then asked for; and the structures of ethtool.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +8,8 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use tandem_linux::{ethtool::parse, link, netlink, tc};
 
-/// What the tree is made into: a class of each kind, so that nothing that was read equals it by chance.
+/// What the tree is made into: a class of each kind, so that nothing that was read equals it by
+/// chance.
 fn wanted() -> tc::Tree {
     tc::Tree {
         default: 2,

@@ -1,6 +1,6 @@
-//! A stream is cut into the same messages however it arrives, each beginning and ending with its braces; and whatever a server
-//! answers, a client's whole conversation with it (monitor, bridges as they are and as they are wanted, interfaces) ends with a
-//! result or an error.
+//! A stream is cut into the same messages however it arrives, each beginning and ending with its
+//! braces; and whatever a server answers, a client's whole conversation with it (monitor, bridges
+//! as they are and as they are wanted, interfaces) ends with a result or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

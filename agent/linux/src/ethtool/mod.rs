@@ -1,7 +1,9 @@
-//! What a network card is, has negotiated, does by itself and has counted: the ethtool ioctl (linux/ethtool.h), as ethtool(8) shows it.
+//! What a network card is, has negotiated, does by itself and has counted: the ethtool ioctl
+//! (linux/ethtool.h), as ethtool(8) shows it.
 //!
-//! Everything is asked of the interface of that name in the namespace in which the socket was opened; sysfs is not needed, which shows the
-//! namespace of whoever mounted it. What a driver does not say is absent, not zero.
+//! Everything is asked of the interface of that name in the namespace in which the socket was
+//! opened; sysfs is not needed, which shows the namespace of whoever mounted it. What a driver does
+//! not say is absent, not zero.
 
 pub mod parse;
 
@@ -49,7 +51,8 @@ impl Ethtool {
         Ok(Ethtool { socket, names: HashMap::new(), mask_words: None })
     }
 
-    /// The answer to a command: `head` in front, room for `room` bytes in all. `None` where the driver does not have it.
+    /// The answer to a command: `head` in front, room for `room` bytes in all. `None` where the
+    /// driver does not have it.
     fn ask(&self, name: &str, what: &str, head: &[u8], room: usize) -> Result<Option<Vec<u8>>, Error> {
         match sys::ethtool(self.socket.as_fd(), name, head, room) {
             Ok((_, bytes)) => Ok(Some(bytes)),
@@ -67,7 +70,8 @@ impl Ethtool {
         Ok(answer.as_deref().and_then(parse::driver))
     }
 
-    /// Whether the card sees the other end; `None` where it does not say. (An interface that is not up sees nothing.)
+    /// Whether the card sees the other end; `None` where it does not say. (An interface that is not
+    /// up sees nothing.)
     ///
     /// # Errors
     /// When there is no such interface.
@@ -81,7 +85,8 @@ impl Ethtool {
     /// # Errors
     /// When there is no such interface.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        // The kernel answers a wrong length of the masks with the right one, negative, and with nothing else.
+        // The kernel answers a wrong length of the masks with the right one, negative, and with
+        // nothing else.
         for _ in 0..2 {
             let words = self.mask_words.unwrap_or_default();
             let head = parse::link_request(GET_LINK_SETTINGS, words);
@@ -110,7 +115,8 @@ impl Ethtool {
     /// Switches features on or off, by the kernel's names.
     ///
     /// # Errors
-    /// When there is no such interface or feature, without the right to (CAP_NET_ADMIN), or when the card does not let it be changed.
+    /// When there is no such interface or feature, without the right to (CAP_NET_ADMIN), or when
+    /// the card does not let it be changed.
     pub fn set_features(&mut self, name: &str, wanted: &[(&str, bool)]) -> Result<(), Error> {
         let names = self.names(name, Set::Features)?;
         let what = || {
@@ -185,8 +191,8 @@ impl Ethtool {
     }
 }
 
-/// Lets the kernel compute checksums of sent packets itself, on interfaces of the thread's namespace. A userspace switch at the other
-/// end of a veth pair gets no hardware to finish them.
+/// Lets the kernel compute checksums of sent packets itself, on interfaces of the thread's
+/// namespace. A userspace switch at the other end of a veth pair gets no hardware to finish them.
 ///
 /// # Errors
 /// When an interface is not there or does not let itself be told.

@@ -1,4 +1,5 @@
-//! The structures of linux/ethtool.h, out of bytes and into bytes. Nothing read here is trusted to be long enough.
+//! The structures of linux/ethtool.h, out of bytes and into bytes. Nothing read here is trusted to
+//! be long enough.
 
 /// Bytes of a name (ETH_GSTRING_LEN).
 pub(super) const STRING: usize = 32;
@@ -71,14 +72,15 @@ fn text(data: &[u8]) -> String {
     String::from_utf8_lossy(&data[..end]).trim().to_owned()
 }
 
-/// struct ethtool_drvinfo: cmd, then texts of 32 bytes each: driver, version, fw_version, bus_info; and more.
+/// struct ethtool_drvinfo: cmd, then texts of 32 bytes each: driver, version, fw_version, bus_info;
+/// and more.
 pub fn driver(answer: &[u8]) -> Option<Driver> {
     let field = |n: usize| answer.get(4 + n * 32..4 + (n + 1) * 32).map(text);
     Some(Driver { name: field(0)?, version: field(1)?, firmware: field(2)?, bus: field(3)? })
 }
 
-/// struct ethtool_link_settings: cmd, speed, duplex, port, phy_address, autoneg, mdio_support, eth_tp_mdix, eth_tp_mdix_ctrl,
-/// link_mode_masks_nwords, ...
+/// struct ethtool_link_settings: cmd, speed, duplex, port, phy_address, autoneg, mdio_support,
+/// eth_tp_mdix, eth_tp_mdix_ctrl, link_mode_masks_nwords, ...
 pub(super) fn link_request(command: u32, words: u8) -> Vec<u8> {
     let mut out = vec![0; LINK + usize::from(words) * 3 * 4];
     out[..4].copy_from_slice(&command.to_ne_bytes());
@@ -117,7 +119,8 @@ pub(super) fn set_info_request(command: u32, set: Set) -> Vec<u8> {
     out
 }
 
-/// The length of the one set that was asked for; `None` where there is none: its bit in the mask is gone.
+/// The length of the one set that was asked for; `None` where there is none: its bit in the mask is
+/// gone.
 pub fn set_size(answer: &[u8]) -> Option<usize> {
     let mask = answer.get(8..16)?;
     if mask.iter().all(|b| *b == 0) {
@@ -159,7 +162,8 @@ pub fn features(answer: &[u8], names: &[String]) -> Vec<Feature> {
     names.iter().enumerate().filter(|(_, name)| !name.is_empty()).filter_map(feature).collect()
 }
 
-/// struct ethtool_sfeatures: cmd, size, then blocks of valid, requested; `None` when there is no such feature.
+/// struct ethtool_sfeatures: cmd, size, then blocks of valid, requested; `None` when there is no
+/// such feature.
 pub(super) fn feature_request(command: u32, names: &[String], wanted: &[(&str, bool)]) -> Option<Vec<u8>> {
     let mut blocks = vec![(0u32, 0u32); names.len().div_ceil(32)];
     for (feature, on) in wanted {

@@ -9,10 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long an answer may take. A transaction that makes a thousand ports takes the server a tenth of a second.
+/// How long an answer may take. A transaction that makes a thousand ports takes the server a tenth
+/// of a second.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// How long the server may be silent before it is asked for a sign of life, and then again before it is given up.
+/// How long the server may be silent before it is asked for a sign of life, and then again before
+/// it is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The database's name.
@@ -93,7 +95,8 @@ impl Ovsdb {
         Ovsdb::over(Stream::Unix(stream), "a connected socket")
     }
 
-    /// Connects to `unix:PATH` or `tcp:HOST:PORT`, as in [`ovsdb(7)`](https://docs.openvswitch.org/en/latest/ref/ovsdb.7/).
+    /// Connects to `unix:PATH` or `tcp:HOST:PORT`, as in
+    /// [`ovsdb(7)`](https://docs.openvswitch.org/en/latest/ref/ovsdb.7/).
     ///
     /// # Errors
     /// [`Error::Address`] when it is neither, [`Error::Connect`] when nobody listens there.
@@ -147,8 +150,8 @@ impl Ovsdb {
     /// Carries out operations on `Open_vSwitch` as one transaction; all or nothing.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the operation that failed (RFC 7047 section 4.1.3: errors stand inside the result); those of the
-    /// connection.
+    /// [`Error::Refused`] with the operation that failed (RFC 7047 section 4.1.3: errors stand
+    /// inside the result); those of the connection.
     pub fn transact(&mut self, operations: &[Value]) -> Result<Vec<Value>, Error> {
         let mut params = vec![json!(DATABASE)];
         params.extend_from_slice(operations);
@@ -230,7 +233,8 @@ impl Ovsdb {
         let id = json!(self.send_request(method, params)?);
         let deadline = Instant::now() + self.answer_within;
         while let Some(mut message) = self.receive(deadline)? {
-            // What is no answer to this is an update of a monitor that is over, or an answer that came too late.
+            // What is no answer to this is an update of a monitor that is over, or an answer that
+            // came too late.
             if message["id"] != id || message.get("method").is_some() {
                 continue;
             }
@@ -260,7 +264,8 @@ impl Ovsdb {
         })
     }
 
-    /// The next message that is not about signs of life; `None` when none has come until `deadline`.
+    /// The next message that is not about signs of life; `None` when none has come until
+    /// `deadline`.
     pub(super) fn receive(&mut self, deadline: Instant) -> Result<Option<Value>, Error> {
         if self.lost {
             return Err(Error::Closed);

@@ -1,4 +1,4 @@
-//! What can go wrong with the database, in words for whoever has to act.
+//! What can go wrong with the database, as text for whoever has to act.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ pub enum Error {
     Connect {
         /// Where.
         remote: String,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
+        /// prints it twice.
         cause: std::io::Error,
     },
     /// An address that is none.
@@ -27,10 +28,12 @@ pub enum Error {
     Io {
         /// What was tried.
         what: &'static str,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody prints it twice.
+        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
+        /// prints it twice.
         cause: std::io::Error,
     },
-    /// The server has closed the connection, or it was given up after an earlier error. Connect again.
+    /// The server has closed the connection, or it was given up after an earlier error. Connect
+    /// again.
     #[error("the OVS database has closed the connection; ovsdb-server has ended or was restarted")]
     Closed,
     /// No answer in time.
@@ -44,7 +47,7 @@ pub enum Error {
     /// What came is no OVSDB. The connection is of no more use.
     #[error("the OVS database sent something else than RFC 7047 has: {why}")]
     Garbled {
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
     /// The database refused an operation; nothing of its transaction has happened.
@@ -63,7 +66,8 @@ pub enum Error {
         /// How often it was tried.
         tries: u32,
     },
-    /// vswitchd has not carried the configuration out. The database holds it: it will be carried out when vswitchd can.
+    /// vswitchd has not carried the configuration out. The database holds it: it will be carried
+    /// out when vswitchd can.
     #[error(
         "ovs-vswitchd has not taken configuration {wanted} for {limit:?} (it is at {reached}); is it running?"
     )]
@@ -78,7 +82,7 @@ pub enum Error {
     /// What is wanted contradicts itself.
     #[error("these bridges cannot be: {why}")]
     Invalid {
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
     /// A bridge of that name is there, and taking it over would stop its forwarding for a moment.

@@ -1,9 +1,11 @@
-//! Cuts a byte stream into JSON objects (RFC 7047 section 4: messages follow each other without a separator).
+//! Cuts a byte stream into JSON objects (RFC 7047 section 4: messages follow each other without a
+//! separator).
 //!
-//! Every byte is looked at once, however the stream arrives: the scan goes on where it stopped. What stands between brackets is
-//! not judged here but by the JSON reader.
+//! Every byte is looked at once, however the stream arrives: the scan goes on where it stopped.
+//! What stands between brackets is not judged here but by the JSON reader.
 
-/// The longest message that is taken in, in bytes. The whole database of a large site has a few megabytes.
+/// The longest message that is taken in, in bytes. The whole database of a large site has a few
+/// megabytes.
 pub const LONGEST: usize = 64 << 20;
 
 /// The stream cannot be cut into messages.
@@ -45,7 +47,8 @@ impl Framer {
 
     /// Takes in what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
-        // Moves only the piece of a message that is not whole yet, and that only once: it then starts at 0.
+        // Moves only the piece of a message that is not whole yet, and that only once: it then
+        // starts at 0.
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
@@ -62,7 +65,8 @@ impl Framer {
     /// The next whole message; `None` until it is whole.
     ///
     /// # Errors
-    /// When no object can begin here or it is too long. Then the stream is lost: every further call says the same.
+    /// When no object can begin here or it is too long. Then the stream is lost: every further call
+    /// says the same.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, FrameError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             if self.depth == 0 {

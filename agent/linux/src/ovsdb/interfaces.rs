@@ -32,7 +32,8 @@ pub enum Duplex {
     Full,
 }
 
-/// An interface as vswitchd sees it (ovs-vswitchd.conf.db(5), table Interface). What vswitchd does not know is absent.
+/// An interface as vswitchd sees it (ovs-vswitchd.conf.db(5), table Interface). What vswitchd does
+/// not know is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceRow {
     /// Name.
@@ -51,8 +52,8 @@ pub struct InterfaceRow {
     pub mac_in_use: Option<[u8; 6]>,
     /// Why it could not be attached.
     pub error: Option<String>,
-    /// Counters since it was attached, e.g. `rx_packets`, `rx_bytes`, `tx_dropped`. vswitchd writes them every five seconds
-    /// (`other_config:stats-update-interval`, in ms).
+    /// Counters since it was attached, e.g. `rx_packets`, `rx_bytes`, `tx_dropped`. vswitchd writes
+    /// them every five seconds (`other_config:stats-update-interval`, in ms).
     pub statistics: BTreeMap<String, i64>,
 }
 

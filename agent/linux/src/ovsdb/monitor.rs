@@ -1,8 +1,10 @@
-//! What changes in the database, as it changes: `monitor_cond` (ovsdb-server(7) section 4.1.12), or `monitor` (RFC 7047 section
-//! 4.1.5) where the server is older than Open vSwitch 2.6; conditions are then judged here.
+//! What changes in the database, as it changes: `monitor_cond` (ovsdb-server(7) section 4.1.12), or
+//! `monitor` (RFC 7047 section 4.1.5) where the server is older than Open vSwitch 2.6; conditions
+//! are then judged here.
 //!
-//! The server sends differences: a changed set comes as the elements that came or went, a default value does not come at all. The
-//! monitor keeps the rows and puts that together, so that whoever listens gets whole rows.
+//! The server sends differences: a changed set comes as the elements that came or went, a default
+//! value does not come at all. The monitor keeps the rows and puts that together, so that whoever
+//! listens gets whole rows.
 
 use super::row::{elements, is_map, pairs};
 use super::{Error, Ovsdb, Row};
@@ -67,7 +69,8 @@ impl Watch {
         }
     }
 
-    /// Only rows for which this condition holds; of several conditions one is enough. A column that is compared is also looked at.
+    /// Only rows for which this condition holds; of several conditions one is enough. A column that
+    /// is compared is also looked at.
     #[must_use]
     pub fn when(
         mut self,
@@ -164,8 +167,8 @@ impl Column {
     }
 }
 
-/// A running monitor. It borrows its connection ([`Ovsdb::monitor`]) and ends when it is dropped, or owns it
-/// ([`Ovsdb::into_monitor`]). What is not fetched waits in the server.
+/// A running monitor. It borrows its connection ([`Ovsdb::monitor`]) and ends when it is dropped,
+/// or owns it ([`Ovsdb::into_monitor`]). What is not fetched waits in the server.
 #[derive(Debug)]
 pub struct Monitor<D: BorrowMut<Ovsdb> = Ovsdb> {
     db: D,
@@ -252,8 +255,8 @@ impl<D: BorrowMut<Ovsdb>> Monitor<D> {
     /// The next change; `None` when nothing has changed for `within`.
     ///
     /// # Errors
-    /// Those of the connection. After one, the monitor is over: connect again and begin a new one, whose [`Change::Found`] rows then
-    /// say what was missed.
+    /// Those of the connection. After one, the monitor is over: connect again and begin a new one,
+    /// whose [`Change::Found`] rows then say what was missed.
     pub fn next(&mut self, within: Duration) -> Result<Option<Update>, Error> {
         let deadline = Instant::now() + within;
         loop {
@@ -321,14 +324,16 @@ impl<D: BorrowMut<Ovsdb>> Monitor<D> {
             defaults.map(|((_, name), column)| (name.clone(), column.default.clone())).collect();
         row.extend(whole.clone());
         let row = Row(row);
-        // The server has judged the conditions, unless it was too old for that; judging again does no harm.
+        // The server has judged the conditions, unless it was too old for that; judging again does
+        // no harm.
         self.watches.iter().any(|w| w.table == table && w.holds(&row)).then_some(row)
     }
 }
 
 impl<D: BorrowMut<Ovsdb>> Drop for Monitor<D> {
     fn drop(&mut self) {
-        // Whoever uses the connection next passes over the answer. When it is lost, so is the monitor.
+        // Whoever uses the connection next passes over the answer. When it is lost, so is the
+        // monitor.
         let _ = self.db.borrow_mut().send_request("monitor_cancel", &json!([self.id]));
     }
 }
@@ -339,8 +344,8 @@ fn columns(db: &mut Ovsdb, watches: &[Watch]) -> Result<BTreeMap<(String, String
     Ok(all.map(|key| (Column::of(schema, &key.0, &key.1), key)).map(|(column, key)| (key, column)).collect())
 }
 
-/// A set or map after a difference (ovsdb-server(7) section 4.1.14): an element on both sides goes, a new one comes, a map's value is
-/// replaced.
+/// A set or map after a difference (ovsdb-server(7) section 4.1.14): an element on both sides goes,
+/// a new one comes, a map's value is replaced.
 fn patched(old: &Value, difference: &Value) -> Value {
     if is_map(old) || is_map(difference) {
         let mut now: Vec<Value> = pairs(old).map(|(k, v)| json!([k, v])).collect();

@@ -1,21 +1,27 @@
-//! The difference between bridges as they are and as they are wanted, as operations of one transaction. Pure: rows in, operations out.
+//! The difference between bridges as they are and as they are wanted, as operations of one
+//! transaction. Pure: rows in, operations out.
 //!
-//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before anything is changed.
-//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken over is given back.
+//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before
+//!    anything is changed.
+//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken
+//!    over is given back.
 //! 3. Wanted bridges are made, or changed where they differ.
-//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction fails as a whole
-//!    (RFC 7047 section 5.2.6).
+//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction
+//!    fails as a whole (RFC 7047 section 5.2.6).
 //!
-//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that holds a foreign port when it is no
-//! longer wanted is therefore left to that port: without the owner's ports, controllers and marks.
+//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that
+//! holds a foreign port when it is no longer wanted is therefore left to that port: without the
+//! owner's ports, controllers and marks.
 
-use super::found::{
+use super::Error;
+use super::actual::{
     BEFORE, BRIDGE_COLUMNS, Found, FoundBridge, FoundController, FoundPort, MARK, SET, number, same,
 };
+use super::desired::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
 use super::queueing;
-use super::row::{map, optional, texts};
-use super::wanted::{self, Adopt, INACTIVITY_PROBE, MAX_BACKOFF, WantedBridge, WantedPort};
-use super::{Error, Gap};
+use super::refusals::refusals;
+use super::row::{map, texts};
+use super::row_change::RowChange;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -24,11 +30,13 @@ use std::collections::BTreeMap;
 pub(super) struct Difference {
     /// Operations of one transaction; none when all is so already.
     pub(super) operations: Vec<Value>,
-    /// What somebody else has changed since the owner set it, and is therefore not given back, in words.
+    /// What somebody else has changed since the owner set it, and is therefore not given back, as
+    /// text.
     pub(super) kept: Vec<String>,
 }
 
-/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the names in `spared` stay as they are.
+/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the
+/// names in `spared` stay as they are.
 pub(super) fn difference(
     found: &Found,
     owner: &str,
@@ -37,7 +45,7 @@ pub(super) fn difference(
     adopt: Adopt,
 ) -> Result<Difference, Error> {
     // 1.
-    wanted::check(owner, wanted)?;
+    desired::check(owner, wanted)?;
     if let Some((_, refusal)) = refusals(found, owner, wanted, adopt).into_iter().next() {
         return Err(refusal);
     }
@@ -58,163 +66,18 @@ pub(super) fn difference(
     Ok(plan.finish())
 }
 
-/// What each of the wanted bridges that cannot be has against it.
-pub(super) fn refusals(
-    found: &Found,
-    owner: &str,
-    wanted: &[WantedBridge],
-    adopt: Adopt,
-) -> Vec<(String, Error)> {
-    let by_name: BTreeMap<&str, &FoundBridge> = found.bridges.iter().map(|b| (b.name.as_str(), b)).collect();
-    let places = places(found);
-    let refusal = |bridge: &WantedBridge| {
-        let there = by_name.get(bridge.name.as_str()).copied();
-        refuse(bridge, there, owner, adopt, &places).err().map(|why| (bridge.name.clone(), why))
-    };
-    wanted.iter().filter_map(refusal).collect()
-}
-
-/// Where an interface is.
-struct Place<'a> {
-    bridge: &'a FoundBridge,
-    port: &'a FoundPort,
-}
-
-fn places(found: &Found) -> BTreeMap<&str, Place<'_>> {
-    let mut places = BTreeMap::new();
-    for bridge in &found.bridges {
-        for port in &bridge.ports {
-            places.insert(port.name.as_str(), Place { bridge, port });
-            for interface in &port.interfaces {
-                places.insert(interface.name.as_str(), Place { bridge, port });
-            }
-        }
-    }
-    places
-}
-
-fn refuse(
-    wanted: &WantedBridge,
-    there: Option<&FoundBridge>,
-    owner: &str,
-    adopt: Adopt,
-    places: &BTreeMap<&str, Place<'_>>,
-) -> Result<(), Error> {
-    let other = |bridge: &FoundBridge, by: Option<&str>| match by {
-        Some(by) if by != owner => {
-            Err(Error::OwnedByOther { bridge: bridge.name.clone(), owner: by.to_owned() })
-        }
-        _ => Ok(()),
-    };
-    match there {
-        Some(bridge) => other(bridge, bridge.owner())?,
-        None => {
-            if let Some(place) = places.get(wanted.name.as_str()) {
-                return Err(elsewhere(&wanted.name, place));
-            }
-        }
-    }
-    for port in &wanted.ports {
-        let Some(place) = places.get(port.name.as_str()) else { continue };
-        let ours = place.port.owner() == Some(owner);
-        if place.port.name != port.name || !place.port.interfaces.iter().any(|i| i.name == port.name) {
-            return Err(Error::PortInBond {
-                port: port.name.clone(),
-                bond: place.port.name.clone(),
-                bridge: place.bridge.name.clone(),
-            });
-        }
-        // Behind the bond: a member of one is no port that could be taken out of its bridge.
-        if place.bridge.name != wanted.name && (!ours || place.bridge.name == port.name) {
-            return Err(elsewhere(&port.name, place));
-        }
-        other(place.bridge, place.port.owner())?;
-        let interface = place.port.interfaces.iter().find(|i| i.name == port.name);
-        other(place.bridge, interface.and_then(|i| i.owner()))?;
-    }
-    let foreign = there.filter(|b| b.owner().is_none());
-    if foreign.is_some() && adopt == Adopt::No {
-        return Err(Error::NotOurs { bridge: wanted.name.clone() });
-    }
-    match foreign.filter(|_| adopt == Adopt::WithoutGap).and_then(|b| gap(b, wanted)) {
-        Some(gap) => Err(Error::WouldInterrupt { bridge: wanted.name.clone(), gap }),
-        None => Ok(()),
-    }
-}
-
-fn elsewhere(port: &str, place: &Place<'_>) -> Error {
-    Error::PortElsewhere { port: port.to_owned(), bridge: place.bridge.name.clone() }
-}
-
-/// What would stop the forwarding of a bridge that is taken over.
-fn gap(there: &FoundBridge, wanted: &WantedBridge) -> Option<Gap> {
-    if there.datapath_type() != wanted.datapath_type {
-        let (from, to) = (there.datapath_type().to_owned(), wanted.datapath_type.clone());
-        return Some(Gap::DatapathType { from, to });
-    }
-    match (there.controllers.is_empty(), wanted.controllers.is_empty()) {
-        (true, false) => return Some(Gap::FirstController),
-        (false, true) => return Some(Gap::LastController),
-        _ => {}
-    }
-    wanted.ports.iter().find_map(|port| {
-        let interfaces = &there.ports.iter().find(|p| p.name == port.name)?.interfaces;
-        let from = interfaces.iter().find(|i| i.name == port.name)?.number()?;
-        (from != port.number).then(|| Gap::PortNumber { port: port.name.clone(), from, to: port.number })
-    })
-}
-
 /// Operations as they gather.
 pub(super) struct Plan<'a> {
     pub(super) owner: &'a str,
     pub(super) found: &'a Found,
-    guards: Vec<Value>,
+    pub(super) guards: Vec<Value>,
     pub(super) operations: Vec<Value>,
     /// See [`Difference::kept`].
     pub(super) kept: Vec<String>,
-    made: Vec<Value>,
-    removed: Vec<Value>,
+    pub(super) made: Vec<Value>,
+    pub(super) removed: Vec<Value>,
     /// Counts names of new rows.
     last_name: usize,
-}
-
-/// What changes in one row.
-#[derive(Default)]
-pub(super) struct RowChange {
-    columns: Map<String, Value>,
-    mutations: Vec<Value>,
-}
-
-impl RowChange {
-    pub(super) fn set(&mut self, column: &str, value: Value) {
-        self.columns.insert(column.to_owned(), value);
-    }
-
-    /// Writes entries into a map and leaves the others. An insertion alone would not replace an entry (RFC 7047 section 5.1).
-    pub(super) fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
-        self.take(column, &entries.iter().map(|(k, _)| *k).collect::<Vec<_>>());
-        self.mutations.push(json!([column, "insert", map(entries.iter().copied())]));
-    }
-
-    /// Takes entries out of a map.
-    pub(super) fn take(&mut self, column: &str, keys: &[&str]) {
-        self.mutations.push(json!([column, "delete", texts(keys)]));
-    }
-
-    pub(super) fn operations(self, table: &str, uuid: &str) -> Vec<Value> {
-        let condition = json!([["_uuid", "==", ["uuid", uuid]]]);
-        let mut operations = Vec::new();
-        if !self.columns.is_empty() {
-            operations
-                .push(json!({ "op": "update", "table": table, "where": condition, "row": self.columns }));
-        }
-        if !self.mutations.is_empty() {
-            operations.push(
-                json!({ "op": "mutate", "table": table, "where": condition, "mutations": self.mutations }),
-            );
-        }
-        operations
-    }
 }
 
 impl<'a> Plan<'a> {
@@ -302,7 +165,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds a bridge's changes to the plan, under guard.
-    fn touch(&mut self, bridge: &FoundBridge, row: RowChange, others: Vec<Value>) {
+    pub(super) fn touch(&mut self, bridge: &FoundBridge, row: RowChange, others: Vec<Value>) {
         let mut operations = others;
         operations.extend(row.operations("Bridge", &bridge.uuid));
         if !operations.is_empty() {
@@ -311,7 +174,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn guard(&mut self, bridge: &FoundBridge) {
+    pub(super) fn guard(&mut self, bridge: &FoundBridge) {
         let read: Map<String, Value> = BRIDGE_COLUMNS
             .iter()
             .filter_map(|c| Some(((*c).to_owned(), bridge.row.get(c)?.clone())))
@@ -385,7 +248,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Gives a port that is there its number. One that somebody else has put there keeps in mind which number it had asked for.
+    /// Gives a port that is there its number. One that somebody else has put there keeps in mind
+    /// which number it had asked for.
     fn renumber(&mut self, found: &FoundPort, wanted: &WantedPort) {
         let Some(interface) = found.interfaces.iter().find(|i| i.name == wanted.name) else { return };
         if interface.requested() == Some(wanted.number) {
@@ -403,43 +267,9 @@ impl<'a> Plan<'a> {
         self.operations.extend(row.operations("Interface", &interface.uuid));
     }
 
-    /// Takes the owner's ports out of a bridge and gives back the numbers of others.
-    fn give_up_ports<'p>(
-        &mut self,
-        ports: impl IntoIterator<Item = &'p FoundPort>,
-        bridge: &mut RowChange,
-    ) -> Result<(), Error> {
-        let mut gone = Vec::new();
-        for port in ports {
-            if port.owner() == Some(self.owner) {
-                gone.push(json!(["uuid", port.uuid]));
-                continue;
-            }
-            queueing::give_back(self, port)?;
-            for interface in port.interfaces.iter().filter(|i| i.owner() == Some(self.owner)) {
-                let mut row = RowChange::default();
-                let is_ours = interface.set().is_none() || interface.set() == interface.requested();
-                match interface.before()? {
-                    Some(before) if is_ours => row.set("ofport_request", optional(before)),
-                    Some(_) => self.kept.push(format!(
-                        "interface {} has been given another number (ofport_request) since; it keeps that one",
-                        interface.name
-                    )),
-                    None => {}
-                }
-                row.take("external_ids", &[MARK, BEFORE, SET]);
-                self.operations.extend(row.operations("Interface", &interface.uuid));
-            }
-        }
-        if !gone.is_empty() {
-            bridge.mutations.push(json!(["ports", "delete", ["set", gone]]));
-        }
-        Ok(())
-    }
-
-    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows of a bridge that had no controller
-    /// and gets one, or the other way round, and only of those.
-    fn change_controllers(
+    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows
+    /// of a bridge that had no controller and gets one, or the other way round, and only of those.
+    pub(super) fn change_controllers(
         &mut self,
         there: &[FoundController],
         mut wanted: Vec<Map<String, Value>>,
@@ -470,89 +300,6 @@ impl<'a> Plan<'a> {
         let mut all: Vec<Value> = pairs.iter().map(|(c, _)| json!(["uuid", c.uuid])).collect();
         all.extend(wanted.into_iter().map(|row| self.insert("Controller", Value::Object(row))));
         bridge.set("controller", json!(["set", all]));
-    }
-
-    /// Removes what the owner has made of a bridge, or gives it back as it was found.
-    fn give_up(&mut self, bridge: &FoundBridge) -> Result<(), Error> {
-        let ours = bridge.owner() == Some(self.owner);
-        let is_foreign = |p: &FoundPort| p.name != bridge.name && p.owner() != Some(self.owner);
-        if ours && !bridge.is_adopted() && !bridge.ports.iter().any(is_foreign) {
-            self.guard(bridge);
-            self.removed.push(json!(["uuid", bridge.uuid]));
-            return Ok(());
-        }
-        let (mut row, start) = (RowChange::default(), self.operations.len());
-        self.give_up_ports(bridge.ports.iter().filter(|p| p.name != bridge.name), &mut row)?;
-        for port in bridge.ports.iter().filter(|p| p.name == bridge.name && p.owner() == Some(self.owner)) {
-            self.unmark("Port", &port.uuid);
-            for interface in &port.interfaces {
-                self.unmark("Interface", &interface.uuid);
-            }
-        }
-        if ours {
-            row.take("external_ids", &[MARK, BEFORE, SET]);
-            self.give_back_settings(bridge, &mut row)?;
-        }
-        let others = self.operations.split_off(start);
-        self.touch(bridge, row, others);
-        Ok(())
-    }
-
-    /// Sets what the owner has set back to what it found, column by column; what somebody else has set since stays.
-    fn give_back_settings(&mut self, bridge: &FoundBridge, row: &mut RowChange) -> Result<(), Error> {
-        let before = bridge.before()?.unwrap_or(Value::Null);
-        let set = bridge.set()?;
-        let none = json!(["set", []]);
-        let mut kept: Vec<&str> = Vec::new();
-        for column in ["fail_mode", "protocols", "datapath_type"] {
-            // The type of a bridge that the owner made goes with the bridge; one that is left to others keeps it.
-            let value = match before.get(column) {
-                None if column == "datapath_type" => continue,
-                value => value.unwrap_or(&none),
-            };
-            let now = bridge.row.get(column);
-            if same(now, value) {
-                continue;
-            }
-            if set.as_ref().and_then(|s| s.get(column)).is_none_or(|s| same(now, s)) {
-                row.set(column, value.clone());
-            } else {
-                kept.push(column);
-            }
-        }
-        let now = bridge.set_datapath_id();
-        match before["datapath-id"].as_str() {
-            id if id == now => {}
-            _ if set.as_ref().is_some_and(|s| s["datapath-id"].as_str() != now) => {
-                kept.push("other_config:datapath-id");
-            }
-            Some(id) => row.put("other_config", &[("datapath-id", id)]),
-            None => row.take("other_config", &["datapath-id"]),
-        }
-        let mut targets: Vec<&str> = bridge.controllers.iter().map(FoundController::target).collect();
-        targets.sort_unstable();
-        if set.as_ref().is_some_and(|s| s["controllers"] != json!(targets)) {
-            kept.push("controller");
-        } else {
-            let controllers = before["controllers"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let controllers = controllers.iter().filter_map(Value::as_object).cloned();
-            let usable = controllers.filter(|c| c.contains_key("target")).collect();
-            self.change_controllers(&bridge.controllers, usable, row);
-        }
-        self.kept.extend((!kept.is_empty()).then(|| {
-            format!(
-                "bridge {}: {} was changed since it was taken over, and stays so",
-                bridge.name,
-                kept.join(", ")
-            )
-        }));
-        Ok(())
-    }
-
-    fn unmark(&mut self, table: &str, uuid: &str) {
-        let mut row = RowChange::default();
-        row.take("external_ids", &[MARK, BEFORE, SET]);
-        self.operations.extend(row.operations(table, uuid));
     }
 }
 
@@ -588,7 +335,8 @@ fn as_found(there: &FoundBridge) -> String {
     .to_string()
 }
 
-/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the columns.
+/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the
+/// columns.
 fn as_set(wanted: &WantedBridge) -> String {
     let mut targets = wanted.targets();
     targets.sort_unstable();

@@ -1,5 +1,5 @@
-//! Values as OVSDB writes them (RFC 7047 section 5.1): an optional value is a set of at most one, and a set of exactly one may be
-//! written as its element.
+//! Values as OVSDB writes them (RFC 7047 section 5.1): an optional value is a set of at most one,
+//! and a set of exactly one may be written as its element.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -1,14 +1,17 @@
 //! Who may speak at a bridge's port: one Ethernet address with one IPv4 address, and nothing else.
 //!
-//! A port whose guest is not trusted lets out IPv4 from its own address, ARP that tells of its own addresses, and a DHCP client's
-//! questions; with a tag of VID 0 (a priority) too. All else is dropped: another's address, IPv6, VLANs, stacked tags, LLC, LLDP, spanning
-//! tree, and whatever only a DHCP server says. What comes in by the network is not looked at.
+//! A port whose guest is not trusted lets out IPv4 from its own address, ARP that tells of its own
+//! addresses, and a DHCP client's questions; with a tag of VID 0 (a priority) too. All else is
+//! dropped: another's address, IPv6, VLANs, stacked tags, LLC, LLDP, spanning tree, and whatever
+//! only a DHCP server says. What comes in by the network is not looked at.
 //!
 //! Two things of the kernel can do that, probed in this order:
-//! 1. [`Kind::Nftables`]: its bridge family. The rules of a port are there before the port is; a port that nobody announced says nothing. It
-//!    also keeps ports from the host that the bridge is on, and other guests' packets from ports.
-//! 2. [`Kind::Classifier`]: a program (cls_bpf, classic bytecode) at the ingress of each port, for kernels without the first. A port's
-//!    program is put there when the port is there and not yet plugged in. The host is kept from hearing what is for its Ethernet address.
+//! 1. [`Kind::Nftables`]: its bridge family. The rules of a port are there before the port is; a
+//!    port that nobody announced says nothing. It also keeps ports from the host that the bridge is
+//!    on, and other guests' packets from ports.
+//! 2. [`Kind::Classifier`]: a program (cls_bpf, classic bytecode) at the ingress of each port, for
+//!    kernels without the first. A port's program is put there when the port is there and not yet
+//!    plugged in. The host is kept from hearing what is for its Ethernet address.
 
 mod program;
 mod rules;
@@ -74,7 +77,8 @@ impl Kind {
         })
     }
 
-    /// Prepares the namespace before it has a bridge with ports, so that nothing that is not announced passes.
+    /// Prepares the namespace before it has a bridge with ports, so that nothing that is not
+    /// announced passes.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -107,7 +111,8 @@ impl Kind {
         }
     }
 
-    /// Does what can be done only when the port is in the namespace; before it is plugged into the bridge.
+    /// Does what can be done only when the port is in the namespace; before it is plugged into the
+    /// bridge.
     ///
     /// # Errors
     /// When the kernel refuses.

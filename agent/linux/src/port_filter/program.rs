@@ -1,6 +1,8 @@
-//! The filter as one program in classic bytecode, by cls_bpf with direct action at a port's ingress (linux/pkt_cls.h, linux/filter.h).
+//! The filter as one program in classic bytecode, by cls_bpf with direct action at a port's ingress
+//! (linux/pkt_cls.h, linux/filter.h).
 //!
-//! A load beyond a packet's end ends a classic program with 0, which is "pass" here: lengths are compared before anything is loaded.
+//! A load beyond a packet's end ends a classic program with 0, which is "pass" here: lengths are
+//! compared before anything is loaded.
 
 use super::Port;
 use crate::netlink::{CREATE, REPLACE, Request};
@@ -10,7 +12,8 @@ use crate::tc;
 const PASS: u32 = 0;
 const SHOT: u32 = 2;
 
-// linux/bpf_common.h, linux/filter.h: loads at fixed places, behind X, of the length; arithmetic; jumps; return.
+// linux/bpf_common.h, linux/filter.h: loads at fixed places, behind X, of the length; arithmetic;
+// jumps; return.
 const LOAD_4: u16 = 0x20;
 const LOAD_2: u16 = 0x28;
 const LOAD_1: u16 = 0x30;
@@ -25,7 +28,8 @@ const IF_EQUAL: u16 = 0x15;
 const IF_GREATER: u16 = 0x25;
 const IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
-/// What the kernel knows beside the packet (SKF_AD_OFF): its VLAN tag, whether there is one, the tag's own type.
+/// What the kernel knows beside the packet (SKF_AD_OFF): its VLAN tag, whether there is one, the
+/// tag's own type.
 const BESIDE: u32 = 0xffff_f000;
 const TAG: u32 = BESIDE + 44;
 const TAG_PRESENT: u32 = BESIDE + 48;
@@ -153,7 +157,8 @@ fn assemble(steps: &[Step]) -> Vec<tc::Instruction> {
     code.map(|(n, step)| {
         let distance = |to: To| {
             let target = if to == To::Next { Some(n + 1) } else { place(to) };
-            // All targets are ahead and near; one that is not would drop packets, which a test sees.
+            // All targets are ahead and near; one that is not would drop packets, which a test
+            // sees.
             u8::try_from(target.unwrap_or(n + 1).saturating_sub(n + 1)).unwrap_or(u8::MAX)
         };
         match *step {

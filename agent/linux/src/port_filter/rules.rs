@@ -1,4 +1,5 @@
-//! The rules in nftables' bridge family: one table per namespace, the same rules for every port, and sets that say who is where.
+//! The rules in nftables' bridge family: one table per namespace, the same rules for every port,
+//! and sets that say who is where.
 //!
 //! ```text
 //! from_port (prerouting, drop)   uplink: accept
@@ -12,8 +13,9 @@
 //! to_port   (postrouting, drop)  uplink: accept;  port . destination known: accept;  broadcast: accept
 //! ```
 //!
-//! Each rule lets something through, and what none lets through is dropped: a packet that is too short for a rule to read, an Ethernet type
-//! that nobody thought of, a port that nobody announced. Rules compare interface numbers, so that a port is known before it is there.
+//! Each rule lets something through, and what none lets through is dropped: a packet that is too
+//! short for a rule to read, an Ethernet type that nobody thought of, a port that nobody announced.
+//! Rules compare interface numbers, so that a port is known before it is there.
 
 use super::wire::{Attributes, Batch, Message};
 use super::{Error, Port};
@@ -188,7 +190,8 @@ pub(super) fn begin() -> Result<(), Error> {
         use Way::In;
         let all = Rule::default;
         [
-            // What the kernel took off a packet is where it was when the link header is read: a tagged packet's type is its tag's.
+            // What the kernel took off a packet is where it was when the link header is read: a
+            // tagged packet's type is its tag's.
             ("known", all().is(Link, 12, &[0x81, 0x00]), Goto("tagged")),
             ("known", all().is(Link, 12, &[0x08, 0x00]), Goto("ipv4")),
             ("known", all().is(Link, 12, &[0x08, 0x06]), Goto("arp")),
@@ -201,7 +204,8 @@ pub(super) fn begin() -> Result<(), Error> {
                 all().masked(Network, 0, &[0xf0], true, &[0x40]).known(In, Network, 12, 4, ADDRESSES),
                 Goto("own"),
             ),
-            // A client that has no address yet: UDP, no fragment, from 0.0.0.0 port 68 to 255.255.255.255 port 67 (RFC 2131 4.1).
+            // A client that has no address yet: UDP, no fragment, from 0.0.0.0 port 68 to
+            // 255.255.255.255 port 67 (RFC 2131 4.1).
             (
                 "ipv4",
                 all()
@@ -216,7 +220,8 @@ pub(super) fn begin() -> Result<(), Error> {
             ("own", all().differs(Network, 9, &[17]), Accept),
             // Nobody behind a port is a DHCP server.
             ("own", all().differs(Transport, 0, &[0, 67]), Accept),
-            // Hardware type 1, protocol IPv4, lengths 6 and 4 (RFC 826); then the sender's Ethernet address.
+            // Hardware type 1, protocol IPv4, lengths 6 and 4 (RFC 826); then the sender's Ethernet
+            // address.
             ("arp", all().is(Network, 0, &[0, 1, 8, 0, 6, 4]).known(In, Network, 8, 6, MACS), Goto("sender")),
             ("sender", all().known(In, Network, 14, 4, ADDRESSES), Accept),
             // A probe: a request by somebody without an address (RFC 5227 2.1.1).

@@ -1,5 +1,5 @@
-//! What nftables is told, as bytes: attributes, and a batch of messages that the kernel carries out whole or not at all
-//! (linux/netfilter/nf_tables.h, nfnetlink.h).
+//! What nftables is told, as bytes: attributes, and a batch of messages that the kernel carries out
+//! whole or not at all (linux/netfilter/nf_tables.h, nfnetlink.h).
 
 use crate::Error;
 use crate::netlink::error_text;
@@ -10,7 +10,8 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use std::os::fd::AsRawFd;
 
-/// The kernel answers a batch at once; one that it does not answer within this many seconds is an error instead of a hang.
+/// The kernel answers a batch at once; one that it does not answer within this many seconds is an
+/// error instead of a hang.
 const ANSWER_S: i64 = 10;
 /// Acknowledgements of one batch: 36 bytes each, more with a text.
 const RECEIVE_BUFFER: usize = 1 << 18;
@@ -125,7 +126,8 @@ impl Batch {
     /// Has it carried out in the thread's namespace.
     ///
     /// # Errors
-    /// The first message that the kernel refuses, with its reason; nothing of the batch was done then.
+    /// The first message that the kernel refuses, with its reason; nothing of the batch was done
+    /// then.
     pub(super) fn send(mut self) -> Result<(), Error> {
         self.message(BATCH_END, 0, (0, SUBSYSTEM), &[]);
         let fail = || Error::nix("speaking to nftables");
@@ -140,7 +142,8 @@ impl Batch {
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_S, 0)).map_err(fail())?;
         let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
         send(fd.as_raw_fd(), &self.bytes, MsgFlags::empty()).map_err(fail())?;
-        // Each message but the beginning and the end is acknowledged; a refused beginning is the only answer.
+        // Each message but the beginning and the end is acknowledged; a refused beginning is the
+        // only answer.
         let mut left = self.what.len() - 1;
         let mut first = None;
         let mut buffer = vec![0; 1 << 16];

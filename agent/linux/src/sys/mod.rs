@@ -1,4 +1,5 @@
-//! The one module with `unsafe`: the ethtool ioctl, packet sockets, and what a child process does between fork and exec.
+//! The one module with `unsafe`: the ethtool ioctl, packet sockets, and what a child process does
+//! between fork and exec.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
 
 pub(crate) mod packet;
@@ -29,8 +30,9 @@ struct Ifreq {
     rest: [u8; 16],
 }
 
-/// Memory with a page behind it that nobody may touch. Some ethtool commands write as much as the driver has at that moment, whatever was
-/// asked for: what is too much then fails (EFAULT) instead of going astray.
+/// Memory with a page behind it that nobody may touch. Some ethtool commands write as much as the
+/// driver has at that moment, whatever was asked for: what is too much then fails (EFAULT) instead
+/// of going astray.
 struct Guarded {
     start: *mut c_void,
     /// Without the page behind it.
@@ -58,7 +60,8 @@ impl Guarded {
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: `length` bytes of the mapping are readable, writable and, being anonymous, initialised; it lives as long as `self`.
+        // SAFETY: `length` bytes of the mapping are readable, writable and, being anonymous,
+        // initialised; it lives as long as `self`.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
     }
 }
@@ -70,8 +73,8 @@ impl Drop for Guarded {
     }
 }
 
-/// Runs an ethtool command on the interface `name` of the socket's namespace: what the call returns, and the `room` bytes that begin
-/// with `head`, as the kernel left them.
+/// Runs an ethtool command on the interface `name` of the socket's namespace: what the call
+/// returns, and the `room` bytes that begin with `head`, as the kernel left them.
 pub(crate) fn ethtool(
     socket: BorrowedFd<'_>,
     name: &str,
@@ -86,8 +89,8 @@ pub(crate) fn ethtool(
         return Err(io::Error::from_raw_os_error(nix::libc::ENODEV));
     }
     request.name[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: the request and the memory that it points to live until the call returns; what the kernel writes begins at the memory's
-    // start, and ends in front of the page behind it.
+    // SAFETY: the request and the memory that it points to live until the call returns; what the
+    // kernel writes begins at the memory's start, and ends in front of the page behind it.
     let outcome = unsafe { raw::ethtool(socket.as_raw_fd(), &raw mut request) }?;
     Ok((outcome, memory.bytes()[..room].to_vec()))
 }
@@ -95,10 +98,11 @@ pub(crate) fn ethtool(
 /// A file that is written between fork and exec, and what is written.
 type Line = (&'static CStr, String);
 
-/// Lets a command start in namespaces of its own, and as its own session. With a user namespace among them, the files in `maps` are
-/// written then (user_namespaces(7)).
+/// Lets a command start in namespaces of its own, and as its own session. With a user namespace
+/// among them, the files in `maps` are written then (user_namespaces(7)).
 pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<Line>) {
-    // SAFETY: between fork and exec only system calls are made, which allocate nothing and take no lock; what they need was made before.
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing and take no
+    // lock; what they need was made before.
     unsafe {
         command.pre_exec(move || {
             nix::unistd::setsid()?;
@@ -112,13 +116,14 @@ pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<
     }
 }
 
-/// Lets the kernel spread what a TCP socket sends: at most so many bytes a second (socket(7), SO_MAX_PACING_RATE; TCP does it by itself
-/// since Linux 4.13).
+/// Lets the kernel spread what a TCP socket sends: at most so many bytes a second (socket(7),
+/// SO_MAX_PACING_RATE; TCP does it by itself since Linux 4.13).
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn pace(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result<()> {
-    // SAFETY: the kernel reads the eight bytes of a value that lives until the call returns, and keeps nothing of it.
+    // SAFETY: the kernel reads the eight bytes of a value that lives until the call returns, and
+    // keeps nothing of it.
     let result = unsafe {
         nix::libc::setsockopt(
             socket.as_raw_fd(),
@@ -140,6 +145,7 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     std::fs::read_link(format!("/proc/self/fd/{fd}"))?;
-    // SAFETY: it is open (looked up just now), and nobody else in this process owns it: it came with the program's start.
+    // SAFETY: it is open (looked up just now), and nobody else in this process owns it: it came
+    // with the program's start.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,5 +1,6 @@
-//! The system calls of packet sockets (packet(7)) that no safe wrapper has: binding without receiving, options of the level SOL_PACKET,
-//! and many frames by one call with what the kernel says beside each.
+//! The system calls of packet sockets (packet(7)) that no safe wrapper has: binding without
+//! receiving, options of the level SOL_PACKET, and many frames by one call with what the kernel
+//! says beside each.
 
 use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_ll, socklen_t};
 use std::io;
@@ -69,7 +70,8 @@ pub(crate) fn auxdata(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut counts = [0u32; 2];
     let mut length = size_of::<[u32; 2]>() as socklen_t;
-    // SAFETY: struct tpacket_stats has two unsigned ints; the kernel writes at most the length it is given.
+    // SAFETY: struct tpacket_stats has two unsigned ints; the kernel writes at most the length it
+    // is given.
     let outcome = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
@@ -100,8 +102,8 @@ fn empty_header() -> mmsghdr {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// Receives up to [`MOST`] frames without waiting. Frame `n` begins `head` bytes behind `n * slot` of `room`; what is known about it is
-/// appended to `out`.
+/// Receives up to [`MOST`] frames without waiting. Frame `n` begins `head` bytes behind `n * slot`
+/// of `room`; what is known about it is appended to `out`.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     room: &mut [u8],
@@ -127,8 +129,8 @@ pub(crate) fn receive(
         header.msg_controllen = size_of::<Control>() as _;
         count += 1;
     }
-    // SAFETY: each header points to an address, a part and a control buffer of its own that live until the call returns; each part is a
-    // piece of `room` of its own.
+    // SAFETY: each header points to an address, a part and a control buffer of its own that live
+    // until the call returns; each part is a piece of `room` of its own.
     let got = unsafe {
         libc::recvmmsg(
             fd.as_raw_fd(),
@@ -150,7 +152,8 @@ pub(crate) fn receive(
     Ok(())
 }
 
-/// The [`Aux`] of a received message: the only control message that these sockets ask for, so the first (cmsg(3)).
+/// The [`Aux`] of a received message: the only control message that these sockets ask for, so the
+/// first (cmsg(3)).
 fn aux(header: &msghdr, control: &Control) -> Option<Aux> {
     let bytes = control.0.get(..header.msg_controllen as _)?;
     let start = size_of::<libc::cmsghdr>();
@@ -173,7 +176,8 @@ fn aux(header: &msghdr, control: &Control) -> Option<Aux> {
     })
 }
 
-/// Sends up to [`MOST`] frames, given by where they lie in `data`. How many were taken; an error is about the first.
+/// Sends up to [`MOST`] frames, given by where they lie in `data`. How many were taken; an error is
+/// about the first.
 pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8], frames: &[(u32, u32)]) -> io::Result<usize> {
     let mut parts = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MOST];
     let mut headers = [empty_header(); MOST];
@@ -187,8 +191,8 @@ pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8], frames: &[(u32, u32)]) -> io
         headers[n].msg_hdr.msg_iovlen = 1;
         count += 1;
     }
-    // SAFETY: each header points to a part of its own that lives until the call returns, and each part to bytes of `data`, which the
-    // kernel only reads.
+    // SAFETY: each header points to a part of its own that lives until the call returns, and each
+    // part to bytes of `data`, which the kernel only reads.
     let sent =
         unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())

@@ -1,4 +1,5 @@
-//! The bytes of traffic control messages: attributes in, attributes out. Nothing read here is trusted to be long enough.
+//! The bytes of traffic control messages: attributes in, attributes out. Nothing read here is
+//! trusted to be long enough.
 
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
@@ -36,7 +37,8 @@ pub(super) fn nested(
     m
 }
 
-/// A message whose options are one structure, no attribute. The netlink crate's list of options cannot say that.
+/// A message whose options are one structure, no attribute. The netlink crate's list of options
+/// cannot say that.
 pub(super) fn whole(index: u32, parent: TcHandle, own: TcHandle, kind: &str, options: Vec<u8>) -> TcMessage {
     let mut m = bare(index, parent, own);
     m.attributes =
@@ -62,7 +64,8 @@ pub(super) fn options(message: &TcMessage) -> &[TcOption] {
     options.unwrap_or_default()
 }
 
-/// The bytes of all options, of a kind that the netlink crate does not know: it then keeps them as one attribute.
+/// The bytes of all options, of a kind that the netlink crate does not know: it then keeps them as
+/// one attribute.
 pub(super) fn option_bytes(message: &TcMessage) -> Vec<u8> {
     match options(message) {
         [TcOption::Other(nla)] => bytes(nla),

@@ -1,4 +1,5 @@
-//! HTB (linux/pkt_sched.h: `TCA_HTB_*`, `struct tc_htb_opt`): the root, its classes and their leaf queues.
+//! HTB (linux/pkt_sched.h: `TCA_HTB_*`, `struct tc_htb_opt`): the root, its classes and their leaf
+//! queues.
 
 use super::TICK;
 use super::attributes::{handle, named, nested, option_bytes, u32_at, u64_at, walk, whole};
@@ -12,7 +13,8 @@ const HTB_RATE64: u16 = 6;
 const HTB_CEIL64: u16 = 7;
 /// The longest Ethernet frame with a VLAN tag.
 const FRAME: u64 = 1522;
-/// HTB knows priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one for the last.
+/// HTB knows priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one for the
+/// last.
 const LAST_PRIORITY: u32 = 7;
 
 /// One class of an HTB.
@@ -26,22 +28,25 @@ pub struct Class {
     pub rate: u64,
     /// At most, bit/s.
     pub ceil: u64,
-    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for one without, 0 leaves it the kernel's
-    /// own (as long as the interface's txqueuelen).
+    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for
+    /// one without, 0 leaves it the kernel's own (as long as the interface's txqueuelen).
     pub queue: u32,
-    /// Who is offered spare bandwidth first: 0 to 7, 0 first. Without a meaning for a class with children.
+    /// Who is offered spare bandwidth first: 0 to 7, 0 first. Without a meaning for a class with
+    /// children.
     pub priority: u32,
-    /// Bytes that go at full speed before the rate counts. `None`: what the rate sends in 10 ms, at least two frames; above 64 KiB in 2 ms.
+    /// Bytes that go at full speed before the rate counts. `None`: what the rate sends in 10 ms, at
+    /// least two frames; above 64 KiB in 2 ms.
     pub burst: Option<u32>,
     /// The same for the ceiling.
     pub cburst: Option<u32>,
-    /// Bytes it sends in its turn when classes share spare bandwidth. `None`: a tenth of a second's, one frame to 60000. Without a
-    /// meaning for a class with children.
+    /// Bytes it sends in its turn when classes share spare bandwidth. `None`: a tenth of a
+    /// second's, one frame to 60000. Without a meaning for a class with children.
     pub quantum: Option<u32>,
 }
 
 impl Class {
-    /// A class of priority 0, with what can be computed from the rates left to be computed. Rates in bit/s, the queue in packets.
+    /// A class of priority 0, with what can be computed from the rates left to be computed. Rates
+    /// in bit/s, the queue in packets.
     pub const fn new(id: u16, parent: u16, rate: u64, ceil: u64, queue: u32) -> Class {
         Class { id, parent, rate, ceil, queue, priority: 0, burst: None, cburst: None, quantum: None }
     }
@@ -64,8 +69,8 @@ impl Class {
         Class { quantum: Some(quantum), ..self }
     }
 
-    /// As the kernel gives it back: whole bytes a second, bursts in whole ticks, computed values not named, and nothing that has no
-    /// meaning for a class with children.
+    /// As the kernel gives it back: whole bytes a second, bursts in whole ticks, computed values
+    /// not named, and nothing that has no meaning for a class with children.
     pub(super) fn normal(self, has_children: bool) -> Class {
         let (rate, ceil) = (whole_bytes(self.rate), whole_bytes(self.ceil));
         let burst = |asked: Option<u32>, rate: u64| {
@@ -90,10 +95,12 @@ fn whole_bytes(rate: u64) -> u64 {
     (rate - rate % 8).max(8)
 }
 
-/// What the rate sends in 10 ms, at least two frames; 64 KiB are enough for that, unless they are less than what it sends in 2 ms.
+/// What the rate sends in 10 ms, at least two frames; 64 KiB are enough for that, unless they are
+/// less than what it sends in 2 ms.
 ///
-/// The same time for all, not the same bytes: a machine whose timers come late loses what a class would have sent beyond its burst, and
-/// bursts that last for different times would move shares towards the class whose burst lasts longest, which is the slowest.
+/// The same time for all, not the same bytes: a machine whose timers come late loses what a class
+/// would have sent beyond its burst, and bursts that last for different times would move shares
+/// towards the class whose burst lasts longest, which is the slowest.
 fn usual_burst(rate: u64) -> u64 {
     let bytes = rate / 8;
     (2 * FRAME).max((bytes / 100).min(64 << 10)).max(bytes / 500)
@@ -109,13 +116,15 @@ fn ticks(bytes: u64, rate: u64) -> u32 {
     u32::try_from(nanos / u128::from(TICK)).unwrap_or(u32::MAX)
 }
 
-/// The fewest bytes that take so many ticks. With [`ticks`] this gives a fixed point: what was read and is written again is the same.
+/// The fewest bytes that take so many ticks. With [`ticks`] this gives a fixed point: what was read
+/// and is written again is the same.
 fn burst_of(ticks: u32, rate: u64) -> u32 {
     let bytes = (u128::from(ticks) * u128::from(TICK) * u128::from(rate)).div_ceil(8 * 1_000_000_000);
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// The root: packets that no filter puts elsewhere go to class `default`; to none, past all shaping, when there is no such class.
+/// The root: packets that no filter puts elsewhere go to class `default`; to none, past all
+/// shaping, when there is no such class.
 pub fn htb_root(index: u32, default: u16) -> Request {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts.
     let glob: Vec<u8> = [3u32, 10, default.into(), 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
@@ -127,8 +136,8 @@ pub fn htb_root(index: u32, default: u16) -> Request {
     }
 }
 
-/// Takes the root away, with all classes, leaves and filters; packets that wait in them are lost. The kernel refuses (ENOENT) when
-/// there is none.
+/// Takes the root away, with all classes, leaves and filters; packets that wait in them are lost.
+/// The kernel refuses (ENOENT) when there is none.
 pub fn remove_root(index: u32) -> Request {
     let m = named(index, TcHandle::ROOT, handle(0, 0));
     Request {
@@ -140,7 +149,8 @@ pub fn remove_root(index: u32) -> Request {
 
 /// A class, to be made.
 pub fn htb_class(index: u32, class: Class) -> Request {
-    // struct tc_ratespec: cell_log, linklayer (1, Ethernet: no rate tables), overhead, cell_align, mpu, rate in byte/s.
+    // struct tc_ratespec: cell_log, linklayer (1, Ethernet: no rate tables), overhead, cell_align,
+    // mpu, rate in byte/s.
     let spec = |rate: u64| {
         let bytes = u32::try_from(rate / 8).unwrap_or(u32::MAX);
         let mut out = vec![0u8, 1];
@@ -149,7 +159,8 @@ pub fn htb_class(index: u32, class: Class) -> Request {
         out
     };
     let (rate, ceil) = (whole_bytes(class.rate), whole_bytes(class.ceil));
-    // struct tc_htb_opt: rate, ceil, buffer, cbuffer (ticks), quantum, level (from the kernel only), prio.
+    // struct tc_htb_opt: rate, ceil, buffer, cbuffer (ticks), quantum, level (from the kernel
+    // only), prio.
     let mut parms = spec(rate);
     parms.extend(spec(ceil));
     for (burst, rate) in [(class.burst, rate), (class.cburst, ceil)] {
@@ -173,12 +184,14 @@ pub fn htb_class(index: u32, class: Class) -> Request {
     }
 }
 
-/// The same for a class that is there: its numbers change in place, packets that wait go on waiting. Its parent cannot change so.
+/// The same for a class that is there: its numbers change in place, packets that wait go on
+/// waiting. Its parent cannot change so.
 pub(super) fn change_class(index: u32, class: Class) -> Request {
     Request { flags: 0, ..htb_class(index, class) }
 }
 
-/// Takes a class away, with its leaf and the packets in it. The kernel refuses (EBUSY) while it has children or a filter names it.
+/// Takes a class away, with its leaf and the packets in it. The kernel refuses (EBUSY) while it has
+/// children or a filter names it.
 pub fn remove_class(index: u32, class: u16) -> Request {
     Request {
         what: format!("removing HTB class 1:{class:x} from interface {index}"),
@@ -199,11 +212,13 @@ pub fn pfifo(index: u32, class: u16, limit: u32) -> Request {
     }
 }
 
-/// A class's leaf queue, whatever is there: a pfifo changes its limit in place, another kind is replaced.
+/// A class's leaf queue, whatever is there: a pfifo changes its limit in place, another kind is
+/// replaced.
 pub fn leaf(index: u32, class: u16, limit: u32) -> Request {
     let mut request = pfifo(index, class, limit);
     if let RouteNetlinkMessage::NewQueueDiscipline(m) = &mut request.message {
-        // Without a handle of its own the kernel looks at the kind only, and chooses the handle of a new one.
+        // Without a handle of its own the kernel looks at the kind only, and chooses the handle of
+        // a new one.
         m.header.handle = TcHandle::UNSPEC;
     }
     Request { flags: REPLACE, ..request }
@@ -227,7 +242,8 @@ pub(super) fn root_default(message: &TcMessage) -> u16 {
     (default & 0xffff) as u16
 }
 
-/// A class as the kernel tells it, without its leaf; `None` when it is not one of an HTB with handle 1:.
+/// A class as the kernel tells it, without its leaf; `None` when it is not one of an HTB with
+/// handle 1:.
 pub(super) fn parse(message: &TcMessage) -> Option<Class> {
     let (own, parent) = (message.header.handle, message.header.parent);
     if own.major != 1 || own.minor == 0 {

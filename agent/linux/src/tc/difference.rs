@@ -1,14 +1,17 @@
-//! The requests between what is and what is wanted: nothing more than needed, in an order that the kernel takes and packets hardly
-//! notice.
+//! The requests between what is and what is wanted: nothing more than needed, in an order that the
+//! kernel takes and packets hardly notice.
 //!
-//! What changes in place, without a lost packet: rates, ceilings, priorities, bursts, quanta and queue lengths of classes.
+//! What changes in place, without a lost packet: rates, ceilings, priorities, bursts, quanta and
+//! queue lengths of classes.
 //!
 //! What the kernel cannot change in place:
-//! - a filter: it is removed and added in two requests that follow each other; packets in between go to the default class;
-//! - a class's parent: the class, with all under it, is removed and made again; the packets that wait in it are lost;
-//! - the root's default class (HTB has no change of its root): a filter behind all others ([`super::filter::CATCH_ALL`]) overrules it,
-//!   and nothing is lost. It is a u32 filter; on a kernel without u32, build the whole tree again: [`difference`] to nothing, then from
-//!   nothing.
+//! - a filter: it is removed and added in two requests that follow each other; packets in between
+//!   go to the default class;
+//! - a class's parent: the class, with all under it, is removed and made again; the packets that
+//!   wait in it are lost;
+//! - the root's default class (HTB has no change of its root): a filter behind all others
+//!   ([`super::filter::CATCH_ALL`]) overrules it, and nothing is lost. It is a u32 filter; on a
+//!   kernel without u32, build the whole tree again: [`difference`] to nothing, then from nothing.
 
 use super::class::{Class, change_class, htb_class, htb_root, leaf, remove_class, remove_leaf, remove_root};
 use super::filter::{CATCH_ALL, Filter, catch_all, remove_filters};
@@ -16,11 +19,13 @@ use super::tree::Tree;
 use crate::netlink::{REPLACE, Request};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The requests that turn the egress `actual` of an interface into `wanted`; `None` is a root that is no HTB with handle 1: (a wanted
-/// `None` gives the interface back to the kernel's own queueing). Empty when both do the same. `wanted` is to be valid
-/// ([`Tree::check`]); the kernel refuses some of the requests otherwise, and the ones before are then carried out.
+/// The requests that turn the egress `actual` of an interface into `wanted`; `None` is a root that
+/// is no HTB with handle 1: (a wanted `None` gives the interface back to the kernel's own
+/// queueing). Empty when both do the same. `wanted` is to be valid ([`Tree::check`]); the kernel
+/// refuses some of the requests otherwise, and the ones before are then carried out.
 ///
-/// A root of another kind is replaced, but for one that has the handle 1: already: the kernel refuses that; [`remove_root`] helps.
+/// A root of another kind is replaced, but for one that has the handle 1: already: the kernel
+/// refuses that; [`remove_root`] helps.
 pub fn difference(index: u32, actual: Option<&Tree>, wanted: Option<&Tree>) -> Vec<Request> {
     match (actual, wanted) {
         (None, None) => Vec::new(),
@@ -95,7 +100,8 @@ fn between(index: u32, actual: &Tree, wanted: &Tree) -> Vec<Request> {
     out
 }
 
-/// Removes the catch-all that may or may not be there: one more is added first, so that there is something to remove.
+/// Removes the catch-all that may or may not be there: one more is added first, so that there is
+/// something to remove.
 fn forget_catch_all(index: u32) -> [Request; 2] {
     [catch_all(index, 0), remove_filters(index, CATCH_ALL)]
 }
@@ -157,7 +163,8 @@ mod tests {
         other.classes.reverse();
         other.classes[0].rate += 7;
         other.classes[2].queue = 99;
-        // 10 ms of 3 Mbit/s; and a tenth of a second's bytes: what is computed when nothing is said.
+        // 10 ms of 3 Mbit/s; and a tenth of a second's bytes: what is computed when nothing is
+        // said.
         other.classes[1].burst = Some(3750);
         other.classes[1].quantum = Some(37_500);
         assert!(difference(4, Some(&tree), Some(&other)).is_empty());

@@ -1,7 +1,8 @@
-//! What steers packets into classes: u32 (linux/pkt_cls.h: `TCA_U32_*`) or cls_bpf with classic bytecode (`TCA_BPF_*`).
+//! What steers packets into classes: u32 (linux/pkt_cls.h: `TCA_U32_*`) or cls_bpf with classic
+//! bytecode (`TCA_BPF_*`).
 //!
-//! Each filter has a preference of its own, so that preference alone names it. Packets are compared in the order of preferences; the
-//! first match decides.
+//! Each filter has a preference of its own, so that preference alone names it. Packets are compared
+//! in the order of preferences; the first match decides.
 
 use super::attributes::{bytes, handle, kind, named, nested, options};
 use crate::netlink::{CREATE, Request};
@@ -25,8 +26,8 @@ const ALL: u16 = 0x0003;
 const IP: u16 = 0x0800;
 const VLAN: u16 = 0x8100;
 
-/// The preference of the filter that overrules the root's default class, which the kernel cannot change in place. It is behind all
-/// others; no [`Filter`] of a [`super::Tree`] has it.
+/// The preference of the filter that overrules the root's default class, which the kernel cannot
+/// change in place. It is behind all others; no [`Filter`] of a [`super::Tree`] has it.
 pub(super) const CATCH_ALL: u16 = 0xffff;
 
 /// Which packets a filter matches.
@@ -34,10 +35,12 @@ pub(super) const CATCH_ALL: u16 = 0xffff;
 pub enum Select {
     /// IPv4 without a VLAN tag, with this differentiated services code point: 0 to 63 (RFC 2474).
     Dscp(u8),
-    /// With a VLAN tag of this priority, 0 to 7 (IEEE 802.1Q), where the tag is in the packet (not beside it, as with the kernel's own
-    /// VLAN devices), and the network header behind it: what a userspace switch sends by a packet socket.
+    /// With a VLAN tag of this priority, 0 to 7 (IEEE 802.1Q), where the tag is in the packet (not
+    /// beside it, as with the kernel's own VLAN devices), and the network header behind it: what a
+    /// userspace switch sends by a packet socket.
     Pcp(u8),
-    /// Something that is none of the above: only ever read. As it equals no filter that is wanted, [`super::difference`] removes it.
+    /// Something that is none of the above: only ever read. As it equals no filter that is wanted,
+    /// [`super::difference`] removes it.
     Foreign,
 }
 
@@ -54,7 +57,8 @@ pub enum Classifier {
 /// Packets for a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// tc's preference, 1 (first) to 65534; its name, too: no two filters of an interface have the same.
+    /// tc's preference, 1 (first) to 65534; its name, too: no two filters of an interface have the
+    /// same.
     pub priority: u16,
     /// Which packets.
     pub select: Select,
@@ -135,7 +139,8 @@ fn key(select: Select) -> (u32, u32, i32) {
     }
 }
 
-/// struct tc_u32_sel: flags, offshift, nkeys, padding, offmask, off, offoff, hoff, hmask; then the keys: mask, value, offset, offmask.
+/// struct tc_u32_sel: flags, offshift, nkeys, padding, offmask, off, offoff, hoff, hmask; then the
+/// keys: mask, value, offset, offmask.
 fn selector(keys: &[(u32, u32, i32)]) -> Vec<u8> {
     let mut out = vec![0; 16];
     out[0] = U32_TERMINAL;
@@ -149,7 +154,8 @@ fn selector(keys: &[(u32, u32, i32)]) -> Vec<u8> {
     out
 }
 
-/// A u32 filter at the HTB's root. The kernel refuses it when something of another protocol or kind has that preference.
+/// A u32 filter at the HTB's root. The kernel refuses it when something of another protocol or kind
+/// has that preference.
 pub fn u32(index: u32, priority: u16, select: Select, class: u16) -> Request {
     let options = vec![(U32_CLASSID, class_id(class)), (U32_SEL, selector(&[key(select)]))];
     request(index, priority, protocol(select), "u32", options, CREATE)
@@ -161,16 +167,19 @@ pub(super) fn catch_all(index: u32, class: u16) -> Request {
     request(index, CATCH_ALL, ALL, "u32", options, CREATE & !netlink_packet_core::NLM_F_EXCL)
 }
 
-/// Classic BPF (linux/filter.h, linux/bpf_common.h), as (code, jump if true, jump if false, constant).
+/// Classic BPF (linux/filter.h, linux/bpf_common.h), as (code, jump if true, jump if false,
+/// constant).
 pub(crate) type Instruction = (u16, u8, u8, u32);
 
-/// Loads of a byte and of two at a fixed place (BPF_LD | BPF_ABS with BPF_B, BPF_H), and, jump if equal, return: with a constant.
+/// Loads of a byte and of two at a fixed place (BPF_LD | BPF_ABS with BPF_B, BPF_H), and, jump if
+/// equal, return: with a constant.
 const LOAD_1: u16 = 0x30;
 const LOAD_2: u16 = 0x28;
 const AND: u16 = 0x54;
 const JUMP_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
-/// Offsets from the network header and from the Ethernet header begin here (SKF_NET_OFF, SKF_LL_OFF).
+/// Offsets from the network header and from the Ethernet header begin here (SKF_NET_OFF,
+/// SKF_LL_OFF).
 const NETWORK: u32 = 0xfff0_0000;
 const LINK: u32 = 0xffe0_0000;
 

@@ -1,4 +1,5 @@
-//! What comes in by an interface: its ingress (sch_ingress), and a classic program there that decides by itself (cls_bpf's direct action).
+//! What comes in by an interface: its ingress (sch_ingress), and a classic program there that
+//! decides by itself (cls_bpf's direct action).
 
 use super::attributes::{handle, nested};
 use super::filter::{BPF_OPS, BPF_OPS_LEN, Instruction, operations};

@@ -1,24 +1,28 @@
-//! Traffic control over netlink: what an egress should be, as a value; what it is; and the requests between the two.
+//! Traffic control over netlink: what an egress should be, as a value; what it is; and the requests
+//! between the two.
 //!
-//! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into the classes.
+//! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into
+//!    the classes.
 //! 2. [`read`] and [`read_all`] tell what the kernel has, as a [`Tree`].
-//! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no packet is lost for them.
+//! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no
+//!    packet is lost for them.
 //! 4. [`classes`] reads the counters; a [`Listener`] hears who else changes something.
 //! 5. [`roots`] are those of somebody else, to be put back.
 //!
 //! [`shape`] is a shortcut for one class, with netem where the kernel has it.
 //!
-//! Options that the netlink crates do not know are laid out here, by linux/pkt_sched.h and linux/pkt_cls.h.
+//! Options that the netlink crates do not know are laid out here, by linux/pkt_sched.h and
+//! linux/pkt_cls.h.
 
 mod attributes;
 mod class;
 mod difference;
 mod filter;
 mod ingress;
-mod listen;
 mod read;
 mod root;
 mod stats;
+mod tc_monitor;
 mod tree;
 
 pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
@@ -26,10 +30,10 @@ pub use difference::difference;
 pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
 pub(crate) use ingress::{direct_action, ingress};
-pub use listen::{Listener, interfaces};
 pub use read::{read, read_all, tree};
 pub use root::{Root, ingresses, is_bare, roots, roots_in};
 pub use stats::{ClassStats, classes, classes_in};
+pub use tc_monitor::{Listener, interfaces};
 pub use tree::{Invalid, Tree};
 
 use crate::netlink::{CREATE, Request};

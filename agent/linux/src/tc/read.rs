@@ -1,5 +1,5 @@
-//! What the kernel has. One list of queueing disciplines for the whole namespace (the kernel gives no smaller one), then two lists an
-//! interface: classes and filters.
+//! What the kernel has. One list of queueing disciplines for the whole namespace (the kernel gives
+//! no smaller one), then two lists an interface: classes and filters.
 
 use super::attributes::{handle, kind, option_bytes, u32_at};
 use super::filter::{self, Found};
@@ -15,8 +15,8 @@ const READERS: usize = 4;
 /// So few interfaces are not worth a thread.
 const PORTION: usize = 64;
 
-/// The tree of one interface; `None` when its root is no HTB with handle 1:, or there is no such interface. For many use [`read_all`]:
-/// the first step's cost is that of the whole namespace.
+/// The tree of one interface; `None` when its root is no HTB with handle 1:, or there is no such
+/// interface. For many use [`read_all`]: the first step's cost is that of the whole namespace.
 ///
 /// # Errors
 /// When the kernel refuses, or its answer cannot be read.
@@ -24,7 +24,8 @@ pub fn read(netlink: &mut Netlink, index: u32) -> Result<Option<Tree>, Error> {
     Ok(read_all(netlink, &[index])?.remove(&index))
 }
 
-/// The trees of those of the interfaces whose root is an HTB with handle 1:. They are normal ([`Tree::normal`]).
+/// The trees of those of the interfaces whose root is an HTB with handle 1:. They are normal
+/// ([`Tree::normal`]).
 ///
 /// # Errors
 /// When the kernel refuses, or its answer cannot be read.
@@ -32,7 +33,8 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
     // 1. Roots and leaves of everything.
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let Disciplines { roots, leaves } = disciplines(&netlink.dump("queueing disciplines", ask)?);
-    // 2. Classes and filters of each: two lists an interface, which the kernel gives one by one. Of many, several at a time.
+    // 2. Classes and filters of each: two lists an interface, which the kernel gives one by one. Of
+    //    many, several at a time.
     let shaped: Vec<(u32, u16)> = indices.iter().filter_map(|i| Some((*i, *roots.get(i)?))).collect();
     let readers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(READERS);
     let portion = shaped.len().div_ceil(readers).max(PORTION);
@@ -55,8 +57,8 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
     })
 }
 
-/// Of all queueing disciplines of a namespace: the default classes of the roots that are an HTB with
-/// handle 1:, by interface; and the lengths of the leaf queues, by interface and class.
+/// Of all queueing disciplines of a namespace: the default classes of the roots that are an HTB
+/// with handle 1:, by interface; and the lengths of the leaf queues, by interface and class.
 #[derive(Default)]
 struct Disciplines {
     roots: HashMap<u32, u16>,
@@ -138,7 +140,8 @@ fn classes(netlink: &mut Netlink, index: u32) -> Result<Vec<Class>, Error> {
     Ok(classes_of(&netlink.dump(&format!("classes of interface {index}"), ask)?))
 }
 
-/// Each class once: a list that was interrupted by a change may have one twice, and the later is how it is.
+/// Each class once: a list that was interrupted by a change may have one twice, and the later is
+/// how it is.
 fn classes_of(dump: &[RouteNetlinkMessage]) -> Vec<Class> {
     let found = dump.iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewTrafficClass(m) => class::parse(m),
@@ -160,8 +163,9 @@ mod tests {
     use crate::netlink;
     use proptest::prelude::*;
 
-    /// What a kernel answered (Linux 6.18, `iproute2` had made it): the lists of queueing disciplines, classes and
-    /// filters of one namespace, one behind the other. `tests/data/README.md` says how.
+    /// What a kernel answered (Linux 6.18, `iproute2` had made it): the lists of queueing
+    /// disciplines, classes and filters of one namespace, one behind the other.
+    /// `tests/data/README.md` says how.
     const DUMP: &[u8] = include_bytes!("../../tests/data/htb-dump.bin");
 
     fn tree_in(bytes: &[u8]) -> Option<Tree> {
@@ -192,8 +196,8 @@ mod tests {
     }
 
     proptest! {
-        /// From a datagram to the requests that make an egress what is wanted: damaged bytes are no tree, or
-        /// one that differs from itself by nothing.
+        /// From a datagram to the requests that make an egress what is wanted: damaged bytes are no
+        /// tree, or one that differs from itself by nothing.
         #[test]
         fn damaged_lists_are_a_tree_or_none(
             damage in prop::collection::vec((0..DUMP.len(), any::<u8>()), 1..8),

@@ -49,7 +49,8 @@ impl Root {
     }
 }
 
-/// The roots of the thread's namespace that somebody has set, by interface number. The kernel's own choice has no handle, and is left out.
+/// The roots of the thread's namespace that somebody has set, by interface number. The kernel's own
+/// choice has no handle, and is left out.
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -74,7 +75,8 @@ pub fn roots_in(dump: &[RouteNetlinkMessage]) -> BTreeMap<u32, Root> {
         .collect()
 }
 
-/// Whether [`Root::request`] would put back all there is: the root has no classes, nothing is under it, and no filter is at it.
+/// Whether [`Root::request`] would put back all there is: the root has no classes, nothing is under
+/// it, and no filter is at it.
 ///
 /// # Errors
 /// When the kernel does not say.
@@ -97,7 +99,8 @@ pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, E
     Ok(filters.is_empty() && !below)
 }
 
-/// The interfaces whose incoming packets somebody has put under a queueing discipline (`ingress`, `clsact`).
+/// The interfaces whose incoming packets somebody has put under a queueing discipline (`ingress`,
+/// `clsact`).
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -112,8 +115,8 @@ pub fn ingresses(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
     Ok(messages.filter(is_ingress).map(|m| m.header.index.cast_unsigned()).collect())
 }
 
-/// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as one attribute; of others it has read
-/// each.
+/// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as
+/// one attribute; of others it has read each.
 fn raw_options(message: &TcMessage) -> Vec<u8> {
     if let [TcOption::Other(nla)] = options(message)
         && nla.kind() == OPTIONS

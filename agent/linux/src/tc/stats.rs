@@ -1,4 +1,5 @@
-//! What classes have done (linux/gen_stats.h: `TCA_STATS_*`; linux/pkt_sched.h: `struct tc_htb_xstats`).
+//! What classes have done (linux/gen_stats.h: `TCA_STATS_*`; linux/pkt_sched.h:
+//! `struct tc_htb_xstats`).
 
 use super::attributes::{bytes, u32_at, u64_at};
 use crate::Error;
@@ -26,7 +27,8 @@ pub struct ClassStats {
     pub queued: u32,
     /// Bytes waiting.
     pub backlog: u32,
-    /// How often a packet had to wait for the rate (always 0 before Linux 4.20); begins again at 2^32.
+    /// How often a packet had to wait for the rate (always 0 before Linux 4.20); begins again at
+    /// 2^32.
     pub overlimits: u32,
     /// Packets sent at the class's own rate; begins again at 2^32.
     pub lends: u32,
@@ -36,7 +38,8 @@ pub struct ClassStats {
     pub tokens: i32,
     /// The same for its ceiling.
     pub ctokens: i32,
-    /// Bit/s, where the kernel estimates it (the module parameter `sch_htb.htb_rate_est`, usually off).
+    /// Bit/s, where the kernel estimates it (the module parameter `sch_htb.htb_rate_est`, usually
+    /// off).
     pub rate: Option<u64>,
 }
 

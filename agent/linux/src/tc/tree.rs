@@ -10,7 +10,8 @@ const DEPTH: usize = 8;
 /// What an egress should be: an HTB with handle 1:, its classes, and what steers packets into them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree {
-    /// The number of the class for packets that no filter matches. When there is no such class, they go past all shaping.
+    /// The number of the class for packets that no filter matches. When there is no such class,
+    /// they go past all shaping.
     pub default: u16,
     /// The classes.
     pub classes: Vec<Class>,
@@ -112,8 +113,9 @@ impl Tree {
         Ok(())
     }
 
-    /// The same tree as the kernel gives it back: classes by number, filters by preference, rates in whole bytes a second, bursts in
-    /// whole ticks, values that are the computed ones not named. Trees that do the same are then equal; [`super::read`] gives such.
+    /// The same tree as the kernel gives it back: classes by number, filters by preference, rates
+    /// in whole bytes a second, bursts in whole ticks, values that are the computed ones not named.
+    /// Trees that do the same are then equal; [`super::read`] gives such.
     #[must_use]
     pub fn normal(&self) -> Tree {
         let inner: BTreeSet<u16> = self.classes.iter().map(|c| c.parent).collect();

@@ -1,5 +1,5 @@
-//! What gets out at a guest's port of a bridge, with real packets: honest ones do, everything else does not. A packet socket at the other
-//! end of the uplink is the witness.
+//! What gets out at a guest's port of a bridge, with real packets: honest ones do, everything else
+//! does not. A packet socket at the other end of the uplink is the witness.
 
 mod frames;
 #[path = "../support/mod.rs"]
@@ -65,7 +65,8 @@ fn bed(kind: Option<Kind>) -> Bed {
             link::address(BRIDGE, Ipv4Addr::from(SERVER), 8),
         ])
     });
-    // Until both ends have a carrier the bridge sends nothing there (linkwatch, up to a second late).
+    // Until both ends have a carrier the bridge sends nothing there (linkwatch, up to a second
+    // late).
     for (space, end) in [(&host, UPLINK), (&network, WITNESS)] {
         wait("the uplink's carrier", || inside(space, |n| link::one(n, end)).running.then_some(()));
     }
@@ -112,7 +113,8 @@ fn came(seen: &[Vec<u8>], sent: &[u8]) -> bool {
     seen.iter().any(|f| f == sent)
 }
 
-/// Sends every frame of [`frames`] as the first guest, and tells which of them are wrongly let out or kept back.
+/// Sends every frame of [`frames`] as the first guest, and tells which of them are wrongly let out
+/// or kept back.
 fn judged(bed: &Bed) -> Vec<String> {
     let mut at = bed.network.run(|| Receiver::open("witness", WITNESS)).expect("inside").expect("a socket");
     let mut from = bed.guests[0].run(|| Transmitter::open(ETH0, 0)).expect("inside").expect("a socket");
@@ -191,7 +193,8 @@ fn the_probe_finds_something_that_filters_and_says_what() {
     assert!(kind.to_string().contains(if kind == Kind::Nftables { "nftables" } else { "cls_bpf" }));
 }
 
-/// A guest reaches its host and its neighbours by the network only, and does not see what is for a neighbour.
+/// A guest reaches its host and its neighbours by the network only, and does not see what is for a
+/// neighbour.
 #[test]
 fn guests_reach_neither_their_host_nor_each_other_nor_hear_each_other() {
     if !is_root() {

@@ -4,7 +4,8 @@ use crate::support::{self, is_root};
 use crate::{bed, judged};
 use std::process::Command;
 
-/// What Tandem puts on Xen hosts as a vif script filters the same, by nftables at the device's own ingress.
+/// What Tandem puts on Xen hosts as a vif script filters the same, by nftables at the device's own
+/// ingress.
 #[test]
 fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     if !is_root() {
@@ -33,7 +34,8 @@ fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     }
 }
 
-/// What others have at a device's ingress stays when it is guarded, when it is let go, and where the guard is refused because of it.
+/// What others have at a device's ingress stays when it is guarded, when it is let go, and where
+/// the guard is refused because of it.
 #[test]
 fn the_vif_script_takes_away_nothing_of_others() {
     if !is_root() {

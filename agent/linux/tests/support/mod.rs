@@ -1,4 +1,5 @@
-//! What the tests of this crate share: namespaces with a cable between them, the kernel's own tools, waiting with a deadline.
+//! What the tests of this crate share: namespaces with a cable between them, the kernel's own
+//! tools, waiting with a deadline.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use serde_json::Value;

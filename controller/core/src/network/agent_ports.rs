@@ -8,7 +8,7 @@ use crate::network::switch_counters::{Smoothed, advance_within};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tandem_model::{AgentSample, BitRate, ClassSample, PortNo, PortSample, SwitchId, Time};
+use tandem_model::{AgentSample, BitRate, ClassSample, PortNo, PortSample, SwitchId, Time, counted};
 
 /// A port as its agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,21 +118,21 @@ impl Managed {
         if before.is_some() && period.is_zero() {
             return;
         }
-        let grown = |rate: &mut Smoothed, old: u64, new: u64| {
+        let grown = |rate: &mut Smoothed, old: Option<u64>, new: Option<u64>| {
             if let Some(bytes) = advance_within(old, new, period, most) {
                 rate.add(bytes as f64 * 8.0 / period.as_secs_f64(), history);
             }
         };
         let (mut rx, mut tx) = before.map_or_else(Default::default, |b| (b.rx, b.tx));
         if let Some(b) = before {
-            grown(&mut rx, b.view.interface.rx_bytes, sample.interface.rx_bytes);
-            grown(&mut tx, b.view.interface.tx_bytes, sample.interface.tx_bytes);
+            grown(&mut rx, b.view.interface.counters.rx_bytes, sample.interface.counters.rx_bytes);
+            grown(&mut tx, b.view.interface.counters.tx_bytes, sample.interface.counters.tx_bytes);
         }
         let classes = sample.classes.iter().enumerate().map(|(n, class)| {
             let last = before.and_then(|b| b.classes.get(n));
             let mut rate = last.map_or_else(Smoothed::default, |(_, rate)| *rate);
             if let Some((last, _)) = last {
-                grown(&mut rate, last.bytes, class.bytes);
+                grown(&mut rate, counted(last.bytes), counted(class.bytes));
             }
             (*class, rate)
         });

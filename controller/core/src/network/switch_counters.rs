@@ -13,13 +13,18 @@ pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
 const MOST_PORTS: usize = 4096;
 
 /// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
-pub fn advance(old: u64, new: u64, period: std::time::Duration) -> Option<u64> {
+pub fn advance(old: Option<u64>, new: Option<u64>, period: std::time::Duration) -> Option<u64> {
     advance_within(old, new, period, BELIEVABLE)
 }
 
 /// The same where it is known what the counter's interface can carry: a step back that would take a higher rate is a new start.
-pub fn advance_within(old: u64, new: u64, period: std::time::Duration, most: BitRate) -> Option<u64> {
-    let (old, new) = (counted(old)?, counted(new)?);
+pub fn advance_within(
+    old: Option<u64>,
+    new: Option<u64>,
+    period: std::time::Duration,
+    most: BitRate,
+) -> Option<u64> {
+    let (old, new) = (old?, new?);
     if new >= old {
         return Some(new - old);
     }
@@ -69,12 +74,12 @@ pub struct PortStats {
 impl PortStats {
     /// Smoothed rate in; `None` where the switch does not count what comes in.
     pub fn rx(&self) -> Option<BitRate> {
-        counted(self.sample.rx_bytes).map(|_| self.rx.rate())
+        self.sample.counters.rx_bytes.map(|_| self.rx.rate())
     }
 
     /// Smoothed rate out; `None` where the switch does not count what goes out.
     pub fn tx(&self) -> Option<BitRate> {
-        counted(self.sample.tx_bytes).map(|_| self.tx.rate())
+        self.sample.counters.tx_bytes.map(|_| self.tx.rate())
     }
 }
 
@@ -116,7 +121,7 @@ impl Statistics {
         let Some(ports) = self.ports.get_mut(switch.0 as usize) else { return false };
         let fresh = PortStats { sample, at: now, rx: Smoothed::default(), tx: Smoothed::default() };
         // That nothing is counted is to be known too, where there was a rate before.
-        let is_uncounted = counted_sum([sample.rx_bytes, sample.tx_bytes]).is_none();
+        let is_uncounted = sample.counters.rx_bytes.is_none() || sample.counters.tx_bytes.is_none();
         let Some(stats) = ports.get_mut(&sample.port) else {
             if ports.len() >= MOST_PORTS {
                 return false;
@@ -128,8 +133,8 @@ impl Statistics {
         if period.is_zero() {
             return false;
         }
-        let rx = advance_within(stats.sample.rx_bytes, sample.rx_bytes, period, most);
-        let tx = advance_within(stats.sample.tx_bytes, sample.tx_bytes, period, most);
+        let rx = advance_within(stats.sample.counters.rx_bytes, sample.counters.rx_bytes, period, most);
+        let tx = advance_within(stats.sample.counters.tx_bytes, sample.counters.tx_bytes, period, most);
         if let Some(bytes) = rx {
             stats.rx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
         }
@@ -137,10 +142,10 @@ impl Statistics {
             stats.tx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
         }
         // A counter that is not supported now and then has no rate: what it once was says nothing of what it is.
-        if counted(sample.rx_bytes).is_none() {
+        if sample.counters.rx_bytes.is_none() {
             stats.rx = Smoothed::default();
         }
-        if counted(sample.tx_bytes).is_none() {
+        if sample.counters.tx_bytes.is_none() {
             stats.tx = Smoothed::default();
         }
         stats.sample = sample;
@@ -208,18 +213,22 @@ impl Statistics {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use tandem_model::PortCounters;
 
     fn sample(bytes: u64) -> PortSample {
         PortSample {
             port: PortNo(1),
-            rx_packets: 0,
-            tx_packets: 0,
-            rx_bytes: bytes,
-            tx_bytes: bytes,
-            rx_dropped: 0,
-            tx_dropped: 0,
-            rx_errors: 0,
-            tx_errors: 0,
+            counters: PortCounters {
+                rx_packets: Some(0),
+                tx_packets: Some(0),
+                rx_bytes: tandem_model::counted(bytes),
+                tx_bytes: tandem_model::counted(bytes),
+                rx_dropped: Some(0),
+                tx_dropped: Some(0),
+                rx_errors: Some(0),
+                tx_errors: Some(0),
+                ..PortCounters::default()
+            },
         }
     }
 
@@ -236,18 +245,18 @@ mod tests {
     #[test]
     fn counters_wrap_at_32_and_at_64_bits_and_may_be_reset() {
         let s = Duration::from_secs(1);
-        assert_eq!(advance(10, 30, s), Some(20));
-        assert_eq!(advance(u64::from(u32::MAX) - 9, 10, s), Some(20), "32-bit wrap");
-        assert_eq!(advance(u64::MAX - 10, 9, s), Some(20), "64-bit wrap");
-        assert_eq!(advance(1 << 40, 5, s), None, "a 64-bit counter that starts anew");
-        assert_eq!(advance(u64::MAX, 5, s), None, "not counted");
+        assert_eq!(advance(Some(10), Some(30), s), Some(20));
+        assert_eq!(advance(Some(u64::from(u32::MAX) - 9), Some(10), s), Some(20), "32-bit wrap");
+        assert_eq!(advance(Some(u64::MAX - 10), Some(9), s), Some(20), "64-bit wrap");
+        assert_eq!(advance(Some(1 << 40), Some(5), s), None, "a 64-bit counter that starts anew");
+        assert_eq!(advance(None, Some(5), s), None, "not counted");
         let ten = BitRate::mbit(10);
         assert_eq!(
-            advance_within(126_000, 10, s, ten),
+            advance_within(Some(126_000), Some(10), s, ten),
             None,
             "34 Gbit/s over a port of 10 Mbit/s: it started again"
         );
-        assert_eq!(advance_within(u64::from(u32::MAX) - 9, 10, s, ten), Some(20), "32-bit wrap");
+        assert_eq!(advance_within(Some(u64::from(u32::MAX) - 9), Some(10), s, ten), Some(20), "32-bit wrap");
     }
 
     #[test]

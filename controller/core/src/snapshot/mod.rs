@@ -81,6 +81,18 @@ pub struct PortView {
     pub dropped: Option<u64>,
     /// Errors, in and out.
     pub errors: Option<u64>,
+    /// Frame alignment errors in.
+    #[serde(default)]
+    pub rx_frame_errors: Option<u64>,
+    /// Overruns in: packets that came faster than they were taken.
+    #[serde(default)]
+    pub rx_overrun_errors: Option<u64>,
+    /// Check sequence (CRC) errors in.
+    #[serde(default)]
+    pub rx_crc_errors: Option<u64>,
+    /// Collisions.
+    #[serde(default)]
+    pub collisions: Option<u64>,
     /// Switched off by the operator.
     #[serde(default)]
     pub switched_off: bool,
@@ -459,12 +471,8 @@ pub(crate) fn port(core: MigrationRef<'_>, switch: SwitchId, info: &tandem_model
     let node = NodeId::Switch(switch);
     let peer = topology.link_at(node, info.port).and_then(|l| topology.link(l)?.other(node));
     let stats = core.net.statistics.of_port(switch, info.port);
-    let sum = |f: fn(&tandem_model::PortSample) -> [u64; 2]| {
-        stats.map_or(Some(0), |s| tandem_model::counted_sum(f(&s.sample)))
-    };
-    let count = |f: fn(&tandem_model::PortSample) -> u64| {
-        stats.map_or(Some(0), |s| tandem_model::counted(f(&s.sample)))
-    };
+    let count =
+        |f: fn(&tandem_model::PortCounters) -> Option<u64>| stats.map_or(Some(0), |s| f(&s.sample.counters));
     PortView {
         port: info.port,
         name: info.name.clone(),
@@ -476,8 +484,12 @@ pub(crate) fn port(core: MigrationRef<'_>, switch: SwitchId, info: &tandem_model
         tx_bytes: count(|s| s.tx_bytes),
         rx_packets: count(|s| s.rx_packets),
         tx_packets: count(|s| s.tx_packets),
-        dropped: sum(|s| [s.rx_dropped, s.tx_dropped]),
-        errors: sum(|s| [s.rx_errors, s.tx_errors]),
+        dropped: count(|c| tandem_model::sum([c.rx_dropped, c.tx_dropped])),
+        errors: count(|c| tandem_model::sum([c.rx_errors, c.tx_errors])),
+        rx_frame_errors: count(|c| c.rx_frame_errors),
+        rx_overrun_errors: count(|c| c.rx_overrun_errors),
+        rx_crc_errors: count(|c| c.rx_crc_errors),
+        collisions: count(|c| c.collisions),
         switched_off: core.net.ports.is_off(switch, info.port),
         selection: core.rules.classes.selection(switch, info.port),
         classes: core.rules().class_counters(switch, info.port),

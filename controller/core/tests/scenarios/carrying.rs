@@ -11,8 +11,8 @@ use tandem_core::migration::views::{MoveState, PlanView};
 use tandem_core::policy::BestFit;
 use tandem_core::{Core, Policy};
 use tandem_model::{
-    BitRate, Effect, Event, LinkId, MigrationId, MoveOptions, PersistedState, PlanGoal, PlanId, PortSample,
-    Request, Resources, Response, ServerId, Site, VmId,
+    BitRate, Effect, Event, LinkId, MigrationId, MoveOptions, PersistedState, PlanGoal, PlanId, PortCounters,
+    PortSample, Request, Resources, Response, ServerId, Site, VmId,
 };
 
 fn options() -> MoveOptions {
@@ -309,14 +309,17 @@ fn a_hot_link_is_relieved() {
         let (switch, port) = world.ends(hot)[0];
         let none = PortSample {
             port,
-            rx_packets: 0,
-            tx_packets: 0,
-            rx_bytes: 0,
-            tx_bytes: bytes,
-            rx_dropped: 0,
-            tx_dropped: 0,
-            rx_errors: 0,
-            tx_errors: 0,
+            counters: PortCounters {
+                rx_packets: Some(0),
+                tx_packets: Some(0),
+                rx_bytes: Some(0),
+                tx_bytes: Some(bytes),
+                rx_dropped: Some(0),
+                tx_dropped: Some(0),
+                rx_errors: Some(0),
+                tx_errors: Some(0),
+                ..PortCounters::default()
+            },
         };
         world.tell(Event::Samples { switch, ports: vec![none], flows: Vec::new() });
     }

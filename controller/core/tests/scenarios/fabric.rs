@@ -115,7 +115,7 @@ impl Pair {
     fn sync(&mut self, dpid: Dpid, rules: Vec<Rule>) {
         let mut out = Output::default();
         let sync = Effect::SyncRules { switch: dpid, txn: TxnId(1), rules, leave: Leave::Nothing };
-        self.driver.carry_out(sync, self.now, &mut out);
+        self.driver.execute(sync, self.now, &mut out);
         self.talk(out);
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tandem_model::{
     Adoption, AgentSample, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
     DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac, MigrationId,
-    MoveOptions, PlanGoal, PlanId, PortInfo, PortNo, PortSample, Progress, QueueSelection, Request,
-    Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId, VmOrigin,
-    VmRequest, VmSpec,
+    MoveOptions, PlanGoal, PlanId, PortCounters, PortInfo, PortNo, PortSample, Progress, QueueSelection,
+    Request, Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId,
+    VmOrigin, VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
@@ -73,14 +73,17 @@ fn load() -> impl Strategy<Value = LoadSample> {
 fn counters() -> impl Strategy<Value = PortSample> {
     (short(), prop::array::uniform8(long())).prop_map(|(port, n)| PortSample {
         port: PortNo(port),
-        rx_packets: n[0],
-        tx_packets: n[1],
-        rx_bytes: n[2],
-        tx_bytes: n[3],
-        rx_dropped: n[4],
-        tx_dropped: n[5],
-        rx_errors: n[6],
-        tx_errors: n[7],
+        counters: PortCounters {
+            rx_packets: tandem_model::counted(n[0]),
+            tx_packets: tandem_model::counted(n[1]),
+            rx_bytes: tandem_model::counted(n[2]),
+            tx_bytes: tandem_model::counted(n[3]),
+            rx_dropped: tandem_model::counted(n[4]),
+            tx_dropped: tandem_model::counted(n[5]),
+            rx_errors: tandem_model::counted(n[6]),
+            tx_errors: tandem_model::counted(n[7]),
+            ..PortCounters::default()
+        },
     })
 }
 

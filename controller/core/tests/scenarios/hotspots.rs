@@ -7,8 +7,8 @@ use tandem_core::migration::policies::{Heat, View, Watched, When};
 use tandem_core::policy::BestFit;
 use tandem_core::{Core, Policy};
 use tandem_model::{
-    BitRate, Event, MoveOptions, PersistedState, PlanGoal, PortSample, Resource, Resources, ServerId, Site,
-    VmId,
+    BitRate, Event, MoveOptions, PersistedState, PlanGoal, PortCounters, PortSample, Resource, Resources,
+    ServerId, Site, VmId,
 };
 
 /// Four servers of 8 cores; samples every 5 s, of which the last one counts alone.
@@ -115,14 +115,17 @@ fn a_link_is_hot_by_what_is_measured_on_it() {
             let (tx_bytes, rx_bytes) = if n == 0 { (bytes, 0) } else { (0, bytes) };
             let port = PortSample {
                 port: *port,
-                rx_packets: 0,
-                tx_packets: 0,
-                rx_bytes,
-                tx_bytes,
-                rx_dropped: 0,
-                tx_dropped: 0,
-                rx_errors: 0,
-                tx_errors: 0,
+                counters: PortCounters {
+                    rx_packets: Some(0),
+                    tx_packets: Some(0),
+                    rx_bytes: Some(rx_bytes),
+                    tx_bytes: Some(tx_bytes),
+                    rx_dropped: Some(0),
+                    tx_dropped: Some(0),
+                    rx_errors: Some(0),
+                    tx_errors: Some(0),
+                    ..PortCounters::default()
+                },
             };
             world.tell(Event::Samples { switch: *switch, ports: vec![port], flows: Vec::new() });
         }

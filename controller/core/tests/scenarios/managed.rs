@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_core::export;
 use tandem_core::snapshot::PortView;
-use tandem_model::{AgentSample, BitRate, ClassSample, Event, PortNo, PortSample, QueueSelection};
+use tandem_model::{
+    AgentSample, BitRate, ClassSample, Event, PortCounters, PortNo, PortSample, QueueSelection,
+};
 
 const CLASSES: &str = "[statistics]\nhistory_weight = 0.5\n[[class]]\nname = \"gold\"\nshare = 70\ndscp = 46\n\
                        [[class]]\nname = \"silver\"\nshare = 30\ndscp = 10\ndefault = true\n";
@@ -25,14 +27,17 @@ fn sample(out: u64, classes: [u64; 2]) -> AgentSample {
     AgentSample {
         interface: PortSample {
             port: PORT,
-            rx_packets: 1,
-            tx_packets: 2,
-            rx_bytes: 0,
-            tx_bytes: out,
-            rx_dropped: 3,
-            tx_dropped: 4,
-            rx_errors: 5,
-            tx_errors: 6,
+            counters: PortCounters {
+                rx_packets: Some(1),
+                tx_packets: Some(2),
+                rx_bytes: Some(0),
+                tx_bytes: Some(out),
+                rx_dropped: Some(3),
+                tx_dropped: Some(4),
+                rx_errors: Some(5),
+                tx_errors: Some(6),
+                ..PortCounters::default()
+            },
         },
         speed: Some(BitRate::mbit(1000)),
         half_duplex: false,
@@ -76,7 +81,7 @@ fn interface_and_class_rates_are_smoothed_like_those_of_ports() {
     let agent = port.agent.expect("an agent");
     assert_eq!((agent.speed, agent.half_duplex), (Some(BitRate::mbit(1000)), false));
     assert_eq!(agent.hardware["rx_crc_errors"], 7);
-    assert_eq!((agent.interface.rx_errors, agent.interface.tx_dropped), (5, 4));
+    assert_eq!((agent.interface.counters.rx_errors, agent.interface.counters.tx_dropped), (Some(5), Some(4)));
 }
 
 #[test]

@@ -285,14 +285,17 @@ fn its_own_traffic_has_a_path_and_a_class_of_its_own() {
         let ports = world.site.topology.ports(NodeId::Switch(agg)).iter();
         let sample = |port| tandem_model::PortSample {
             port,
-            rx_packets: 0,
-            tx_packets: 0,
-            rx_bytes: bytes,
-            tx_bytes: bytes,
-            rx_dropped: 0,
-            tx_dropped: 0,
-            rx_errors: 0,
-            tx_errors: 0,
+            counters: tandem_model::PortCounters {
+                rx_packets: Some(0),
+                tx_packets: Some(0),
+                rx_bytes: Some(bytes),
+                tx_bytes: Some(bytes),
+                rx_dropped: Some(0),
+                tx_dropped: Some(0),
+                rx_errors: Some(0),
+                tx_errors: Some(0),
+                ..tandem_model::PortCounters::default()
+            },
         };
         let ports = ports.map(|(p, _)| sample(*p)).collect();
         world.wait(Duration::from_secs(n));
@@ -336,14 +339,17 @@ fn the_cap_follows_the_links_and_the_dirty_rate() {
         let bytes = second * mbit * 125_000;
         let sample = tandem_model::PortSample {
             port: end.port,
-            rx_packets: 0,
-            tx_packets: 0,
-            rx_bytes: 0,
-            tx_bytes: bytes,
-            rx_dropped: 0,
-            tx_dropped: 0,
-            rx_errors: 0,
-            tx_errors: 0,
+            counters: tandem_model::PortCounters {
+                rx_packets: Some(0),
+                tx_packets: Some(0),
+                rx_bytes: Some(0),
+                tx_bytes: Some(bytes),
+                rx_dropped: Some(0),
+                tx_dropped: Some(0),
+                rx_errors: Some(0),
+                tx_errors: Some(0),
+                ..tandem_model::PortCounters::default()
+            },
         };
         world.wait(Duration::from_secs(1));
         world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });

@@ -275,14 +275,17 @@ fn a_pinned_vm_goes_back_only_when_there_is_room() {
     let (switch, number) = world.ends(link)[0];
     let sample = |bytes| tandem_model::PortSample {
         port: number,
-        rx_packets: 0,
-        tx_packets: 0,
-        rx_bytes: bytes,
-        tx_bytes: bytes,
-        rx_dropped: 0,
-        tx_dropped: 0,
-        rx_errors: 0,
-        tx_errors: 0,
+        counters: tandem_model::PortCounters {
+            rx_packets: Some(0),
+            tx_packets: Some(0),
+            rx_bytes: Some(bytes),
+            tx_bytes: Some(bytes),
+            rx_dropped: Some(0),
+            tx_dropped: Some(0),
+            rx_errors: Some(0),
+            tx_errors: Some(0),
+            ..tandem_model::PortCounters::default()
+        },
     };
     let tell = |world: &mut World, bytes| {
         world.tell(Event::Samples { switch, ports: vec![sample(bytes)], flows: Vec::new() });
@@ -312,14 +315,17 @@ fn what_a_vm_itself_sends_does_not_count_against_its_pin() {
     for bytes in [0, 1_250_000] {
         let sample = tandem_model::PortSample {
             port,
-            rx_packets: 0,
-            tx_packets: 0,
-            rx_bytes: bytes,
-            tx_bytes: bytes,
-            rx_dropped: 0,
-            tx_dropped: 0,
-            rx_errors: 0,
-            tx_errors: 0,
+            counters: tandem_model::PortCounters {
+                rx_packets: Some(0),
+                tx_packets: Some(0),
+                rx_bytes: Some(bytes),
+                tx_bytes: Some(bytes),
+                rx_dropped: Some(0),
+                tx_dropped: Some(0),
+                rx_errors: Some(0),
+                tx_errors: Some(0),
+                ..tandem_model::PortCounters::default()
+            },
         };
         world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });
         world.wait(Duration::from_secs(1));

@@ -3,20 +3,24 @@
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_model::{
-    BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortNo, PortSample, Request, Response,
+    BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortCounters, PortNo, PortSample, Request,
+    Response,
 };
 
 fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
     PortSample {
         port,
-        rx_packets: rx / 1000,
-        tx_packets: tx / 1000,
-        rx_bytes: rx,
-        tx_bytes: tx,
-        rx_dropped: 0,
-        tx_dropped: 0,
-        rx_errors: 0,
-        tx_errors: 0,
+        counters: PortCounters {
+            rx_packets: Some(rx / 1000),
+            tx_packets: Some(tx / 1000),
+            rx_bytes: tandem_model::counted(rx),
+            tx_bytes: tandem_model::counted(tx),
+            rx_dropped: Some(0),
+            tx_dropped: Some(0),
+            rx_errors: Some(0),
+            tx_errors: Some(0),
+            ..PortCounters::default()
+        },
     }
 }
 

@@ -217,6 +217,11 @@ fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     out.counter("tandem_port_transmit_packets", "Packets out", None, count(|p| p.tx_packets))?;
     out.counter("tandem_port_dropped_packets", "Packets dropped, in and out", None, count(|p| p.dropped))?;
     out.counter("tandem_port_errors", "Errors, in and out", None, count(|p| p.errors))?;
+    let mut plain = |name, help, f| out.counter(name, help, None, count(f));
+    plain("tandem_port_receive_frame_errors", "Frame alignment errors coming in", |p| p.rx_frame_errors)?;
+    plain("tandem_port_receive_overrun_errors", "Overruns coming in", |p| p.rx_overrun_errors)?;
+    plain("tandem_port_receive_crc_errors", "CRC errors coming in", |p| p.rx_crc_errors)?;
+    plain("tandem_port_collisions", "Collisions", |p| p.collisions)?;
     let (rx, tx) = (rate(|p| p.rx), rate(|p| p.tx));
     out.gauge("tandem_port_receive", "Rate in, smoothed by the site's history weight", per_second(), rx)?;
     out.gauge("tandem_port_transmit", "Rate out, smoothed by the site's history weight", per_second(), tx)
@@ -226,7 +231,8 @@ fn ports(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
 fn interfaces(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     let seen: Vec<(&Port<'_>, &AgentPort)> =
         ports.iter().filter_map(|p| Some((p, p.view.agent.as_deref()?))).collect();
-    let count = |f: fn(&AgentPort) -> u64| seen.iter().map(move |(p, a)| (p.labels(), f(a)));
+    let count =
+        |f: fn(&AgentPort) -> Option<u64>| seen.iter().filter_map(move |(p, a)| Some((p.labels(), f(a)?)));
     let speeds = seen.iter().filter_map(|(p, a)| Some((p.labels(), bytes(a.speed?))));
     out.gauge("tandem_interface_speed", "Negotiated speed", per_second(), speeds)?;
     let duplex = seen.iter().map(|(p, a)| (p.labels(), one(a.half_duplex)));
@@ -234,20 +240,20 @@ fn interfaces(out: &mut Families<'_>, ports: &[Port<'_>]) -> fmt::Result {
     out.gauge("tandem_interface_half_duplex", help, None, duplex)?;
     let unit = || Some(Unit::Bytes);
     let help = "Bytes in, as the kernel counts";
-    out.counter("tandem_interface_receive", help, unit(), count(|a| a.interface.rx_bytes))?;
+    out.counter("tandem_interface_receive", help, unit(), count(|a| a.interface.counters.rx_bytes))?;
     let help = "Bytes out, as the kernel counts";
-    out.counter("tandem_interface_transmit", help, unit(), count(|a| a.interface.tx_bytes))?;
+    out.counter("tandem_interface_transmit", help, unit(), count(|a| a.interface.counters.tx_bytes))?;
     let mut plain = |name, help, f| out.counter(name, help, None, count(f));
-    plain("tandem_interface_receive_packets", "Packets in", |a| a.interface.rx_packets)?;
-    plain("tandem_interface_transmit_packets", "Packets out", |a| a.interface.tx_packets)?;
+    plain("tandem_interface_receive_packets", "Packets in", |a| a.interface.counters.rx_packets)?;
+    plain("tandem_interface_transmit_packets", "Packets out", |a| a.interface.counters.tx_packets)?;
     plain("tandem_interface_receive_dropped_packets", "Packets dropped coming in", |a| {
-        a.interface.rx_dropped
+        a.interface.counters.rx_dropped
     })?;
     plain("tandem_interface_transmit_dropped_packets", "Packets dropped going out", |a| {
-        a.interface.tx_dropped
+        a.interface.counters.tx_dropped
     })?;
-    plain("tandem_interface_receive_errors", "Errors coming in", |a| a.interface.rx_errors)?;
-    plain("tandem_interface_transmit_errors", "Errors going out", |a| a.interface.tx_errors)?;
+    plain("tandem_interface_receive_errors", "Errors coming in", |a| a.interface.counters.rx_errors)?;
+    plain("tandem_interface_transmit_errors", "Errors going out", |a| a.interface.counters.tx_errors)?;
     let hardware = seen.iter().flat_map(|(p, a)| {
         a.hardware.iter().map(|(name, value)| {
             let [switch, port] = p.labels();

@@ -1,4 +1,5 @@
-//! Whatever bytes are a bitfile or not; what is one is written again as it was, up to the nine bytes that mean nothing.
+//! Whatever bytes are a bitfile or not; what is one is written again as it was, up to the nine
+//! bytes that mean nothing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

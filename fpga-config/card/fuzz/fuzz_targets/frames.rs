@@ -1,5 +1,5 @@
-//! Whatever frames come, a card in memory takes them, with the faults of its bitfile and without; it sends
-//! none longer than came by more than a tag; and after a reset it is as new.
+//! Whatever frames come, a card in memory takes them, with the faults of its bitfile and without;
+//! it sends none longer than came by more than a tag; and after a reset it is as new.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

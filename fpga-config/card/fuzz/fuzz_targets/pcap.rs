@@ -1,5 +1,6 @@
-//! Whatever bytes are a file of frames or not; what is read is written and read again as it was, and its frames, as far as
-//! they fit, are the same after a way through the words of the card's memory.
+//! Whatever bytes are a file of frames or not; what is read is written and read again as it was,
+//! and its frames, as far as they fit, are the same after a way through the words of the card's
+//! memory.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

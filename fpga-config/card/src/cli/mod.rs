@@ -2,40 +2,40 @@
 
 pub(crate) mod args;
 mod flows;
+mod inspect;
 mod load;
-mod look;
 mod registers;
 mod traffic;
 
 use anyhow::{Context, bail};
-use args::{Cli, Verb};
+use args::{Cli, Command};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::{Server, protocol};
 use tandem_fpga_card::lock::{Lock, LockError};
-use tandem_fpga_card::modelled::ModelCard;
+use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_config::codec::{PortMap, Transport, listing};
 use tandem_fpga_config::profile::{FlowMap, Profile, builtin, probe};
 
 /// Carries out a verb.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    match &cli.verb {
-        Verb::List => look::list(cli)?,
-        Verb::Profiles => look::profiles(cli)?,
-        Verb::Info => look::info(cli)?,
-        Verb::Selftest => return look::selftest(cli),
-        Verb::Load { file } => load::load(cli, file)?,
-        Verb::Reg(reg) => registers::reg(cli, reg)?,
-        Verb::Counters { part, watch, all, clearing } => {
+    match &cli.command {
+        Command::List => inspect::list(cli)?,
+        Command::Profiles => inspect::profiles(cli)?,
+        Command::Info => inspect::info(cli)?,
+        Command::Selftest => return inspect::selftest(cli),
+        Command::Load { file } => load::load(cli, file)?,
+        Command::Reg(reg) => registers::reg(cli, reg)?,
+        Command::Counters { part, watch, all, clearing } => {
             registers::counters(cli, part, *watch, *all, *clearing)?;
         }
-        Verb::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
-        Verb::Replay(ask) => traffic::replay(cli, ask)?,
-        Verb::Capture(ask) => traffic::capture(cli, ask)?,
-        Verb::Flows => flows::flows(cli)?,
-        Verb::Compile { flow, exact, row } => {
+        Command::Limit { port, rate } => registers::limit(cli, *port, rate.as_deref())?,
+        Command::Replay(ask) => traffic::replay(cli, ask)?,
+        Command::Capture(ask) => traffic::capture(cli, ask)?,
+        Command::Flows => flows::flows(cli)?,
+        Command::Compile { flow, exact, row } => {
             let (ports, map) = (PortMap::one_card(true), flow_map(&loaded(cli)?)?);
             let writes = if *exact {
                 listing::compile_exact(flow, &ports, Transport::Literal, &map)?
@@ -44,12 +44,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             };
             io::stdout().write_all(writes.as_bytes())?;
         }
-        Verb::Decode { file } => {
+        Command::Decode { file } => {
             let text = text(file)?;
             let flows = listing::decode(&text, &flow_map(&loaded(cli)?)?, &PortMap::one_card(true))?;
             io::stdout().write_all(flows.as_bytes())?;
         }
-        Verb::Packet { queue, frame } => {
+        Command::Packet { queue, frame } => {
             let frame =
                 protocol::bytes(frame).context("the frame is no row of pairs of hexadecimal digits")?;
             let mut card = cli.card.open(&loaded(cli)?, cli.timeout)?;
@@ -58,8 +58,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", protocol::Answer::Packet(queue, frame))?;
             }
         }
-        Verb::Model { listen, unloaded, faults, cable } => {
-            let mut card = ModelCard::new(loaded(cli)?);
+        Command::Model { listen, unloaded, faults, cable } => {
+            let mut card = MemoryCard::new(loaded(cli)?);
             if *unloaded {
                 card.model = card.model.unloaded();
             }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tandem_fpga_config::model::Sent;
 use tandem_fpga_config::registers::{Access, AccessError, Registers, check};
 
-/// A card behind a socket. After a time-out or a broken line it is of no more use: an answer that comes late would be taken for the next
-/// one's.
+/// A card behind a socket. After a time-out or a broken line it is of no more use: an answer that
+/// comes late would be taken for the next one's.
 #[derive(Debug)]
 pub struct CosimCard {
     stream: BufReader<UnixStream>,
@@ -107,8 +107,8 @@ impl Registers for CosimCard {
 /// The shortest Ethernet frame, without FCS (IEEE 802.3 clause 4.2.3.3).
 const SHORTEST: usize = 60;
 
-/// A frame as it is on a wire: an interface of Linux may hand out shorter ones, and a simulated parser stops at a frame that ends before its
-/// fields.
+/// A frame as it is on a wire: an interface of Linux may hand out shorter ones, and a simulated
+/// parser stops at a frame that ends before its fields.
 fn padded(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame.resize(frame.len().max(SHORTEST), 0);

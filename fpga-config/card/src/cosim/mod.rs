@@ -1,6 +1,8 @@
-//! Co-simulation: a Unix stream socket with a line per access, so that a Verilog simulation can stand in for a card.
+//! Co-simulation: a Unix stream socket with a line per access, so that a Verilog simulation can
+//! stand in for a card.
 //!
-//! The client writes a line, the peer answers it before the next. Numbers are hexadecimal, without `0x`; lines end with `\n`.
+//! The client writes a line, the peer answers it before the next. Numbers are hexadecimal, without
+//! `0x`; lines end with `\n`.
 //!
 //! | line | answer |
 //! |---|---|
@@ -11,9 +13,9 @@
 //! | `g`: all of those frames go in, each as close behind the last as the card takes them | `p QUEUE HEX` for each frame that left, then `ok` |
 //! | any of them, when it cannot be done | `! why` |
 //!
-//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At most
-//! [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers within the
-//! client's time-out.
+//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At
+//! most [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers
+//! within the client's time-out.
 
 mod client;
 pub mod protocol;

@@ -1,4 +1,5 @@
-//! The side that has the card. Several clients may be connected, one thread each; their accesses are carried out one at a time.
+//! The side that has the card. Several clients may be connected, one thread each; their accesses
+//! are carried out one at a time.
 
 use super::protocol::{Answer, Request};
 use super::{BURST, LINE};

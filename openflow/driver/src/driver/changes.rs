@@ -1,15 +1,18 @@
-//! Changes of a switch's flows: sent with a barrier behind them, confirmed or refused by what comes before its reply. A refused
-//! transaction is undone; a refused repair is tried again after a pause.
+//! Changes of a switch's flows: sent with a barrier behind them, confirmed or refused by what comes
+//! before its reply. A refused transaction is undone; a refused repair is tried again after a
+//! pause.
 //!
-//! A large change goes out in [`pieces`](super::pieces), each with a barrier of its own; it is confirmed by that of its last piece.
+//! A large change goes out in [`pieces`](super::pieces), each with a barrier of its own; it is
+//! confirmed by that of its last piece.
 
 use super::pieces::{PIECE, Piece};
 use super::{Driver, Output};
-use crate::speaker::Speaker;
+use crate::codec::ProtocolCodec;
 use std::time::Duration;
 use tandem_model::{Event, Rule, RuleAction, RuleKey, Time, TxnId};
 
-/// The pause after a repair that the switch refused; it doubles up to the longest, so that it is not tried with every poll.
+/// The pause after a repair that the switch refused; it doubles up to the longest, so that it is
+/// not tried with every poll.
 pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(2);
 pub(super) const LONGEST_REPAIR_PAUSE: Duration = Duration::from_secs(64);
 
@@ -55,8 +58,9 @@ fn has_metadata(rule: &Rule) -> bool {
     rule.key.matching.metadata.is_some() || rule.actions.iter().any(writes)
 }
 
-/// True for an error by which a switch may say that it has no metadata (OF 1.3.5 sections 7.4.3 and 7.4.4): that of the instruction itself,
-/// and those for any instruction, field or mask that it does not have.
+/// True for an error by which a switch may say that it has no metadata (OF 1.3.5 sections 7.4.3 and
+/// 7.4.4): that of the instruction itself, and those for any instruction, field or mask that it
+/// does not have.
 fn is_about_metadata(error: &str) -> bool {
     let instruction = ["UNKNOWN_INST", "UNSUP_INST", "UNSUP_METADATA", "UNSUP_METADATA_MASK"];
     let matching = ["BAD_WILDCARDS", "BAD_FIELD", "BAD_MASK"];
@@ -68,7 +72,8 @@ fn is_about_metadata(error: &str) -> bool {
 }
 
 impl Driver {
-    /// Sends changes and barriers; what was there before is remembered until the last one is answered.
+    /// Sends changes and barriers; what was there before is remembered until the last one is
+    /// answered.
     pub(super) fn change(
         &mut self,
         change: Change,
@@ -89,8 +94,8 @@ impl Driver {
             before.push((key, self.wanted.insert(key, rule)));
         }
         for key in remove {
-            // In 1.0 a deletion cannot name a cookie. What stands there may have changed since flows were last read, one poll ago at
-            // most; that gap cannot be closed.
+            // In 1.0 a deletion cannot name a cookie. What stands there may have changed since
+            // flows were last read, one poll ago at most; that gap cannot be closed.
             before.push((*key, self.wanted.remove(key)));
             if !self.is_spared(key) {
                 self.put(&mut messages, |s, xid, o| s.remove(xid, key, o));
@@ -111,18 +116,18 @@ impl Driver {
     }
 
     /// One more message of a change.
-    fn put(&mut self, messages: &mut Messages, say: impl FnOnce(&dyn Speaker, u32, &mut Vec<u8>)) {
+    fn put(&mut self, messages: &mut Messages, message: impl FnOnce(&dyn ProtocolCodec, u32, &mut Vec<u8>)) {
         if messages.count == PIECE {
             self.end_piece(messages);
         }
-        let xid = self.say(&mut messages.piece, say);
+        let xid = self.send(&mut messages.piece, message);
         messages.first.get_or_insert(xid);
         messages.count += 1;
     }
 
     /// Puts a barrier behind the messages so far; returns its transaction id.
     fn end_piece(&mut self, messages: &mut Messages) -> u32 {
-        let barrier = self.say(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
+        let barrier = self.send(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
         let bytes = std::mem::take(&mut messages.piece.bytes);
         self.pieces.put(Piece { bytes, barrier, messages: std::mem::take(&mut messages.count) });
         barrier
@@ -135,8 +140,8 @@ impl Driver {
         }
     }
 
-    /// True when what a key means to the switch must not be deleted there: it is somebody else's, or another rule that is wanted
-    /// means the same.
+    /// True when what a key means to the switch must not be deleted there: it is somebody else's,
+    /// or another rule that is wanted means the same.
     fn is_spared(&self, key: &RuleKey) -> bool {
         self.foreign.contains(&self.wanted.meaning(key)) || self.wanted.means(key)
     }
@@ -149,7 +154,8 @@ impl Driver {
         let Some(open) = self.open.remove(at) else { return };
         let switch = self.dpid;
         if open.refused.is_none() {
-            // What was added has replaced whatever stood there; what was only taken off our list has not.
+            // What was added has replaced whatever stood there; what was only taken off our list
+            // has not.
             for (key, _) in open.before.iter().filter(|(key, _)| self.wanted.contains_key(key)) {
                 self.foreign.remove(&self.wanted.meaning(key));
             }

@@ -1,16 +1,17 @@
 //! What a connection is for, when a switch has several: one is active, the others stand by.
 //!
-//! A connection that stands by keeps itself alive and knows the switch's ports; it sends nothing else, and what the switch says on it
-//! goes to nobody, so that no packet is told twice. When the active one goes, it announces the switch again, and the rules are
-//! compared with what the switch has: none is taken away in between.
+//! A connection that stands by keeps itself alive and knows the switch's ports; it sends nothing
+//! else, and what the switch says on it goes to nobody, so that no packet is reported twice. When
+//! the active one goes, it announces the switch again, and the rules are compared with what the
+//! switch has: none is taken away in between.
 
 use super::{Driver, Output};
 use tandem_model::{Event, PortInfo, SwitchCaps, Time};
 
-/// See the module.
+/// What a connection of a switch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Nobody has decided yet; as [`Duty::Standby`], and the switch is told nothing.
+    /// Nobody has decided yet; as [`Duty::Standby`], and nothing is sent to the switch.
     Undecided,
     /// The switch is driven by this connection, until it ends.
     Active,
@@ -19,7 +20,8 @@ pub enum Duty {
 }
 
 impl Driver {
-    /// Greets a switch that has just connected, and waits after the handshake for [`Driver::take_duty`].
+    /// Greets a switch that has just connected, and waits after the handshake for
+    /// [`Driver::take_duty`].
     pub fn undecided(cfg: super::Config, peer: &str, now: Time, out: &mut Output) -> Driver {
         let mut driver = Driver::new(cfg, peer, now, out);
         driver.duty = Duty::Undecided;
@@ -36,7 +38,7 @@ impl Driver {
         self.caps.as_ref()
     }
 
-    /// Its ports, as it told them.
+    /// Its ports, as it reported them.
     pub fn ports(&self) -> impl Iterator<Item = &PortInfo> {
         self.ports.values()
     }
@@ -54,11 +56,12 @@ impl Driver {
         let before = std::mem::replace(&mut self.duty, duty);
         match duty {
             Duty::Undecided => {}
-            // A switch that cannot be told so says everything twice; what it says here is not listened to.
-            Duty::Standby => drop(self.say(out, |s, xid, o| s.set_async(xid, false, o))),
+            // A switch that cannot be told so says everything twice; what it says here is not
+            // listened to.
+            Duty::Standby => drop(self.send(out, |s, xid, o| s.set_async(xid, false, o))),
             Duty::Active => {
                 if before == Duty::Standby {
-                    self.say(out, |s, xid, o| s.set_async(xid, true, o));
+                    self.send(out, |s, xid, o| s.set_async(xid, true, o));
                 }
                 self.next_poll = now + self.cfg.poll_period;
                 self.next_lldp = self.cfg.lldp_period.map(|_| now);
@@ -78,7 +81,8 @@ impl Driver {
         self.is_up() && self.duty == Duty::Active
     }
 
-    /// Asks whether the switch is still there, because another connection says that it is somewhere else.
+    /// Asks whether the switch is still there, because another connection says that it is somewhere
+    /// else.
     pub fn probe(&mut self, now: Time, out: &mut Output) {
         self.session.probe(now, &mut out.bytes);
     }

@@ -1,16 +1,18 @@
-//! What a switch says that is not understood, broken, or a refusal: it costs at most what it is about.
+//! What a switch says that is not understood, broken, or a refusal: it costs at most what it is
+//! about.
 
 use super::{Driver, FEATURES_REPLY, Output};
+use crate::codec::{self, SwitchMessage};
 use crate::error::DriverError;
+use crate::flow_dump::FlowDump;
 use crate::packets::Malformed;
-use crate::reading::Reading;
-use crate::speaker::{self, Heard};
 use tandem_model::{Event, PortNo, Time};
 use tandem_openflow::error::DecodeError;
 
 impl Driver {
-    /// A message that is framed and not understood costs itself, not the session: it is answered with its error (OF 1.0
-    /// section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say who it is cannot be spoken with.
+    /// A message that is framed and not understood costs itself, not the session: it is answered
+    /// with its error (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say
+    /// who it is cannot be spoken with.
     pub(super) fn on_unreadable(
         &mut self,
         message: &[u8],
@@ -18,12 +20,12 @@ impl Driver {
         now: Time,
         out: &mut Output,
     ) -> Result<(), DriverError> {
-        let xid = speaker::xid_of(message);
+        let xid = codec::xid_of(message);
         let is_features = message.get(1) == Some(&FEATURES_REPLY);
-        let is_awaited = is_features && self.greeting.as_ref().is_some_and(|g| g.dpid.is_none());
+        let is_awaited = is_features && self.handshake.as_ref().is_some_and(|g| g.dpid.is_none());
         // Answers are limited, so that whoever says nonsense all day is not answered all day.
         if is_awaited || self.answers.take(now) {
-            self.session.refuse(message, why.blame, &mut out.bytes);
+            self.session.refuse(message, why.of_error, &mut out.bytes);
         }
         if is_awaited {
             return Err(why.into());
@@ -31,8 +33,8 @@ impl Driver {
         let kind = message.get(1).copied().unwrap_or_default();
         self.on_misunderstood(&format!("a message of type {kind} is not understood"), why, now, out);
         // A switch whose description cannot be read is a switch all the same.
-        if self.greeting.as_ref().is_some_and(|g| g.dpid.is_some() && g.description_xid == xid) {
-            self.greet(xid, Heard::Description(String::new()), now, out)?;
+        if self.handshake.as_ref().is_some_and(|g| g.dpid.is_some() && g.description_xid == xid) {
+            self.greet(xid, SwitchMessage::Description(String::new()), now, out)?;
         }
         Ok(())
     }
@@ -40,7 +42,7 @@ impl Driver {
     /// Said at most once a minute for each kind of fault.
     pub(super) fn on_misunderstood(&mut self, what: &str, why: DecodeError, now: Time, out: &mut Output) {
         self.misunderstood += 1;
-        if self.misunderstood_kinds.take((why.what, why.blame.kind, why.blame.code), now) {
+        if self.misunderstood_kinds.take((why.what, why.of_error.kind, why.of_error.code), now) {
             let all = self.misunderstood;
             out.warnings.push(format!(
                 "{what}: {} at byte {}: {} (the {all}. fault since it connected); what it is about is ignored. \
@@ -61,7 +63,8 @@ impl Driver {
         let is_barrier = self.pieces.is_barrier(xid);
         if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
             if is_barrier {
-                // It says nothing of the changes before it: they count as refused, and are made again when flows are next read.
+                // It says nothing of the changes before it: they count as refused, and are made
+                // again when flows are next read.
                 let text = format!(
                     "it answers a barrier with {text}; without barriers rules cannot be confirmed: update the switch's software"
                 );
@@ -72,7 +75,7 @@ impl Driver {
             }
         } else if let Some((_, port)) = self.port_changes.iter().find(|(x, _)| *x == xid) {
             out.events.push(Event::PortRefused { switch: self.dpid, port: *port, why: text });
-        } else if self.reading.as_ref().and_then(Reading::xid) == Some(xid) {
+        } else if self.flow_dump.as_ref().and_then(FlowDump::xid) == Some(xid) {
             self.unread(&format!("it answered {text}"), now, out);
         } else if self.counters.xid() == Some(xid) {
             self.counters.forget();

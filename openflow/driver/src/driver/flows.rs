@@ -1,34 +1,35 @@
-//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as an audit with every poll.
+//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as
+//! an audit with every poll.
 
 use super::changes::Change;
 use super::unlike::PutOff;
 use super::{ANSWER_TIMEOUT, Driver, Output};
-use crate::reading::{LONG_PAUSE, Purpose, Reading, TRIES};
+use crate::codec::Reported;
+use crate::flow_dump::{FlowDump, LONG_PAUSE, Purpose, TRIES};
 use crate::reconcile::{self, Repair};
-use crate::speaker::Reported;
 use tandem_model::{Event, Time, TxnId};
 
 impl Driver {
     pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
-        if self.reading.is_some() {
+        if self.flow_dump.is_some() {
             // A sync is never given up for an audit.
             if !matches!(self.queued, Some(Purpose::Sync(_))) || matches!(purpose, Purpose::Sync(_)) {
                 self.queued = Some(purpose);
             }
             return;
         }
-        self.reading = Some(Reading::new(purpose, ANSWER_TIMEOUT, now));
+        self.flow_dump = Some(FlowDump::new(purpose, ANSWER_TIMEOUT, now));
         self.ask_flows(now, out);
     }
 
     /// Asks for flows, if it is time to.
     pub(super) fn ask_flows(&mut self, now: Time, out: &mut Output) {
-        if !self.reading.as_ref().is_some_and(|r| r.wants_asking(now)) {
+        if !self.flow_dump.as_ref().is_some_and(|r| r.wants_asking(now)) {
             return;
         }
-        let xid = self.say(out, |s, xid, o| s.ask_flows(xid, o));
-        if let Some(reading) = &mut self.reading {
-            reading.asked(xid, self.epoch, now);
+        let xid = self.send(out, |s, xid, o| s.ask_flows(xid, o));
+        if let Some(flow_dump) = &mut self.flow_dump {
+            flow_dump.asked(xid, self.epoch, now);
         }
     }
 
@@ -40,18 +41,18 @@ impl Driver {
         now: Time,
         out: &mut Output,
     ) {
-        let Some(reading) = &mut self.reading else { return };
-        let flows = match reading.add(xid, flows, more, now) {
+        let Some(flow_dump) = &mut self.flow_dump else { return };
+        let flows = match flow_dump.add(xid, flows, more, now) {
             Ok(Some(flows)) => flows,
             Ok(None) => return,
             // More than any table holds, as parts of one answer.
             Err(endless) => return self.unread(&endless.to_string(), now, out),
         };
-        let (purpose, epoch) = (reading.purpose, reading.epoch);
-        self.reading = None;
+        let (purpose, epoch) = (flow_dump.purpose, flow_dump.epoch);
+        self.flow_dump = None;
         let switch = self.dpid;
-        let Some(speaker) = &self.speaker else { return };
-        let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, speaker.as_ref());
+        let Some(codec) = &self.codec else { return };
+        let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, codec.as_ref());
         self.foreign = reconcile::foreign(&flows);
         self.tell_left(&mut repair, matches!(purpose, Purpose::Sync(_)), out);
         match purpose {
@@ -97,23 +98,24 @@ impl Driver {
 
     /// Takes away what is not left any more, as soon as nothing else is under way.
     pub(super) fn let_go(&mut self, now: Time, out: &mut Output) {
-        if self.lets_go && self.synced && self.open.is_empty() && self.reading.is_none() {
+        if self.lets_go && self.synced && self.open.is_empty() && self.flow_dump.is_none() {
             self.lets_go = false;
             self.read_flows(Purpose::Audit, now, out);
         }
     }
 
-    /// A question for flows came to nothing: it is asked again. When that was tried often enough, whoever waits for the answer is told.
+    /// A question for flows came to nothing: it is asked again. When that was tried often enough,
+    /// whoever waits for the answer is notified.
     pub(super) fn unread(&mut self, why: &str, now: Time, out: &mut Output) {
-        let Some(reading) = &mut self.reading else { return };
-        if !reading.failed(now) {
+        let Some(flow_dump) = &mut self.flow_dump else { return };
+        if !flow_dump.failed(now) {
             return self.warn(format!("asked which flows it has, {why}; it is asked again"), now, out);
         }
         let why = format!(
             "it does not say which flows it has: asked {TRIES} times, the last time {why}; its rules cannot be kept right. Look into \
              the switch's own log, or update its software; it is asked again every {LONG_PAUSE:?}"
         );
-        let waiting = [Some(reading.purpose), self.queued].into_iter().flatten().filter_map(|p| match p {
+        let waiting = [Some(flow_dump.purpose), self.queued].into_iter().flatten().filter_map(|p| match p {
             Purpose::Sync(txn) => Some(txn),
             Purpose::Audit => None,
         });

@@ -1,8 +1,10 @@
-//! The driver's state, and what each message, effect and deadline does to it. Transactions are in `changes`, the reading of flows and
-//! their reconciliation in `flows`, what is not understood or refused in `faults`, several connections of one switch in `duty`.
+//! The driver's state, and what each message, effect and deadline does to it. Transactions are in
+//! `changes`, the reading of flows and their reconciliation in `flows`, what is not understood or
+//! refused in `faults`, several connections of one switch in `duty`.
 
 mod changes;
 mod duty;
+mod effects;
 mod faults;
 mod flows;
 mod pieces;
@@ -10,33 +12,35 @@ mod unlike;
 
 pub use duty::Duty;
 
+use crate::codec::{ProtocolCodec, SwitchMessage};
 use crate::error::DriverError;
-use crate::fairness::PacketAllowance;
-use crate::greeting::{Greeting, MOST_PORTS, Next};
-use crate::packets::{self, Malformed, Seen};
+use crate::fairness::PacketRateLimiter;
+use crate::flow_dump::{FlowDump, Purpose};
+use crate::handshake::{Handshake, MOST_PORTS, Next};
+use crate::packets::{self, Malformed, ParsedPacket};
 use crate::port_changes::{Outcome, PortChanges};
-use crate::reading::{Purpose, Reading};
-use crate::speaker::{Heard, Speaker};
 use crate::v10::V10;
 use crate::v13::V13;
-use crate::wanted::{Meaning, Wanted};
-use changes::{Change, Open};
+use crate::wanted::Wanted;
+use changes::Open;
 use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tandem_model::rate_limit::{KeyedRateLimiter, RateLimiter};
 use tandem_model::{
-    Dpid, Effect, Event, Leave, LeftRules, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId,
+    Dpid, Event, Leave, LeftRules, PortInfo, PortNo, PortSample, RuleKey, SwitchCaps, Time, TxnId,
 };
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::header;
 use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
 use unlike::Unlike;
 
-/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next part of an answer.
+/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next
+/// part of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older ones were taken.
+/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older
+/// ones were taken.
 const PORT_CHANGES: usize = 64;
 /// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
 const WARNINGS: u32 = 10;
@@ -45,8 +49,8 @@ const WARNINGS: u32 = 10;
 const ANSWERS: u32 = 60;
 /// OFPT_FEATURES_REPLY, in either version.
 const FEATURES_REPLY: u8 = 6;
-/// What is said once a minute for each kind: kinds of broken packets and messages that are told apart at most. There are about
-/// as many in the code; whatever is beyond shares one limit.
+/// What is said once a minute for each kind: kinds of broken packets and messages that are told
+/// apart at most. There are about as many in the code; whatever is beyond shares one limit.
 const KINDS: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -59,7 +63,8 @@ pub struct Config {
     pub lldp_period: Option<Duration>,
     /// Ties discovery frames to this run of the controller.
     pub secret: u64,
-    /// Packets a second that go to the core; more are counted and dropped, so that one switch cannot starve the others.
+    /// Packets a second that go to the core; more are counted and dropped, so that one switch
+    /// cannot starve the others.
     pub packet_ins: u32,
     /// Times of the session.
     pub session: session::Config,
@@ -81,8 +86,8 @@ pub struct Driver {
     cfg: Config,
     peer: String,
     session: Session,
-    speaker: Option<Box<dyn Speaker + Send>>,
-    greeting: Option<Greeting>,
+    codec: Option<Box<dyn ProtocolCodec + Send>>,
+    handshake: Option<Handshake>,
     dpid: Dpid,
     duty: Duty,
     /// Known after the handshake.
@@ -91,7 +96,7 @@ pub struct Driver {
     wanted: Wanted,
     /// What stays besides.
     leave: Leave,
-    /// What of it was found, as it was told last.
+    /// What of it was found, as it was reported last.
     left: Vec<LeftRules>,
     /// Less is left than when flows were last read.
     lets_go: bool,
@@ -100,7 +105,7 @@ pub struct Driver {
     epoch: u64,
     open: VecDeque<Open>,
     pieces: Pieces,
-    reading: Option<Reading>,
+    flow_dump: Option<FlowDump>,
     /// Wanted as soon as the present reading ends.
     queued: Option<Purpose>,
     /// The last `SyncRules`: a repair that is refused makes it refused.
@@ -109,7 +114,8 @@ pub struct Driver {
     repair: (Time, Duration),
     /// Repairs that changed nothing.
     unlike: Unlike,
-    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports only ours).
+    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports
+    /// only ours).
     foreign: BTreeSet<RuleKey>,
     counters: Assembly<PortSample>,
     counters_asked: Time,
@@ -117,7 +123,7 @@ pub struct Driver {
     next_lldp: Option<Time>,
     /// The latest changes of ports, by transaction id.
     port_changes: VecDeque<(u32, PortNo)>,
-    packets: PacketAllowance,
+    packets: PacketRateLimiter,
     port_news: PortChanges,
     complaints: RateLimiter,
     dropped: u64,
@@ -137,8 +143,8 @@ impl Driver {
             cfg,
             peer: peer.to_owned(),
             session,
-            speaker: None,
-            greeting: None,
+            codec: None,
+            handshake: None,
             dpid: Dpid(0),
             duty: Duty::Active,
             caps: None,
@@ -151,7 +157,7 @@ impl Driver {
             epoch: 0,
             open: VecDeque::new(),
             pieces: Pieces::default(),
-            reading: None,
+            flow_dump: None,
             queued: None,
             sync: None,
             repair: (now, changes::REPAIR_PAUSE),
@@ -162,7 +168,7 @@ impl Driver {
             next_poll: now,
             next_lldp: None,
             port_changes: VecDeque::new(),
-            packets: PacketAllowance::new(cfg.packet_ins, &[], now),
+            packets: PacketRateLimiter::new(cfg.packet_ins, &[], now),
             port_news: PortChanges::new(0, now),
             complaints: RateLimiter::new(WARNINGS, MINUTE, now),
             dropped: 0,
@@ -195,14 +201,14 @@ impl Driver {
     }
 
     fn is_up(&self) -> bool {
-        self.speaker.is_some() && self.greeting.is_none()
+        self.codec.is_some() && self.handshake.is_none()
     }
 
     /// Says something that needs a transaction id; returns the id.
-    fn say(&mut self, out: &mut Output, say: impl FnOnce(&dyn Speaker, u32, &mut Vec<u8>)) -> u32 {
+    fn send(&mut self, out: &mut Output, message: impl FnOnce(&dyn ProtocolCodec, u32, &mut Vec<u8>)) -> u32 {
         let xid = self.session.next_xid();
-        if let Some(speaker) = &self.speaker {
-            say(speaker.as_ref(), xid, &mut out.bytes);
+        if let Some(codec) = &self.codec {
+            message(codec.as_ref(), xid, &mut out.bytes);
         }
         xid
     }
@@ -215,21 +221,21 @@ impl Driver {
         match self.session.on_message(message, now, &mut out.bytes)? {
             Incoming::Handled => Ok(()),
             Incoming::Agreed(version) => {
-                self.speaker = Some(if version == header::V13 { Box::new(V13) } else { Box::new(V10) });
-                let mut greeting = Greeting::new(now);
-                greeting.features_xid = self.say(out, |s, xid, o| s.ask_features(xid, o));
-                self.greeting = Some(greeting);
+                self.codec = Some(if version == header::V13 { Box::new(V13) } else { Box::new(V10) });
+                let mut handshake = Handshake::new(now);
+                handshake.features_xid = self.send(out, |s, xid, o| s.ask_features(xid, o));
+                self.handshake = Some(handshake);
                 Ok(())
             }
             Incoming::Message(message) => {
-                let Some(speaker) = &self.speaker else { return Ok(()) };
-                match speaker.hear(message) {
+                let Some(codec) = &self.codec else { return Ok(()) };
+                match codec.decode(message) {
                     Ok(understood) => {
                         if let Some((why, count)) = understood.lost {
                             let what = format!("{count} of the items of a message are not understood");
                             self.on_misunderstood(&what, why, now, out);
                         }
-                        self.heard(understood.xid, understood.heard, now, out)
+                        self.message(understood.xid, understood.message, now, out)
                     }
                     Err(why) => self.on_unreadable(message, why, now, out),
                 }
@@ -237,57 +243,70 @@ impl Driver {
         }
     }
 
-    /// Looks at the beginning of a message that is not whole yet, so that a stranger is not waited for.
+    /// Looks at the beginning of a message that is not whole yet, so that an unknown peer is not
+    /// waited for.
     ///
     /// # Errors
     /// When the connection should be closed, after what `out` holds is sent.
-    pub fn on_beginning(&mut self, start: &[u8], out: &mut Output) -> Result<(), DriverError> {
-        Ok(self.session.on_beginning(start, &mut out.bytes)?)
+    pub fn on_partial(&mut self, start: &[u8], out: &mut Output) -> Result<(), DriverError> {
+        Ok(self.session.on_partial(start, &mut out.bytes)?)
     }
 
-    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be closed then.
+    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be
+    /// closed then.
     pub fn on_unframed(&mut self, start: &[u8], out: &mut Output) {
-        self.session.refuse(start, Blame::BAD_LEN, &mut out.bytes);
+        self.session.refuse(start, OfErrorCode::BAD_LEN, &mut out.bytes);
     }
 
-    fn heard(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
-        if self.greeting.is_some() {
-            return self.greet(xid, heard, now, out);
+    fn message(
+        &mut self,
+        xid: u32,
+        message: SwitchMessage<'_>,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), DriverError> {
+        if self.handshake.is_some() {
+            return self.greet(xid, message, now, out);
         }
         let switch = self.dpid;
-        if !self.is_active() && !matches!(heard, Heard::Port(..)) {
+        if !self.is_active() && !matches!(message, SwitchMessage::Port(..)) {
             return Ok(());
         }
-        match heard {
-            Heard::Port(port, removed) => match self.port_news.on_change(&port, removed, &self.ports, now) {
-                Outcome::Now => self.port_is(port, removed, out),
-                Outcome::Later => {}
-                Outcome::TooMany => {
-                    let text = format!(
-                        "it reports port {} and has {} already; further ones are ignored until it \
+        match message {
+            SwitchMessage::Port(port, removed) => {
+                match self.port_news.on_change(&port, removed, &self.ports, now) {
+                    Outcome::Now => self.port_is(port, removed, out),
+                    Outcome::Later => {}
+                    Outcome::TooMany => {
+                        let text = format!(
+                            "it reports port {} and has {} already; further ones are ignored until it \
                              connects again",
-                        port.port,
-                        self.ports.len()
-                    );
-                    self.warn(text, now, out);
+                            port.port,
+                            self.ports.len()
+                        );
+                        self.warn(text, now, out);
+                    }
                 }
-            },
-            Heard::Packet { port, data } => self.on_packet(port, data, now, out),
-            Heard::Removed { cookie, key, deleted } => {
+            }
+            SwitchMessage::Packet { port, data } => self.on_packet(port, data, now, out),
+            SwitchMessage::Removed { cookie, key, deleted } => {
                 let missed = key.is_some_and(|k| self.wanted.means(&k));
                 if deleted && cookie.is_ours() && missed && self.synced {
                     self.read_flows(Purpose::Audit, now, out);
                 }
             }
-            Heard::Flows { flows, more } => self.on_flows(xid, flows, more, now, out),
-            Heard::Counters { ports, more } => match self.counters.add(xid, ports, more) {
+            SwitchMessage::Flows { flows, more } => self.on_flows(xid, flows, more, now, out),
+            SwitchMessage::Counters { ports, more } => match self.counters.add(xid, ports, more) {
                 Ok(None) => {}
                 Ok(Some(ports)) => out.events.push(Event::Samples { switch, ports, flows: Vec::new() }),
                 Err(endless) => self.warn(format!("its port counters: {endless}"), now, out),
             },
-            Heard::Barrier => self.on_barrier(xid, now, out),
-            Heard::Error(text) => self.on_error(xid, text, now, out),
-            Heard::Features { .. } | Heard::Ports { .. } | Heard::Description(_) | Heard::Nothing => {}
+            SwitchMessage::Barrier => self.on_barrier(xid, now, out),
+            SwitchMessage::Error(text) => self.on_error(xid, text, now, out),
+            SwitchMessage::Features { .. }
+            | SwitchMessage::Ports { .. }
+            | SwitchMessage::Description(_)
+            | SwitchMessage::Nothing => {}
         }
         Ok(())
     }
@@ -303,33 +322,39 @@ impl Driver {
         }
     }
 
-    fn greet(&mut self, xid: u32, heard: Heard<'_>, now: Time, out: &mut Output) -> Result<(), DriverError> {
-        let Some(mut greeting) = self.greeting.take() else { return Ok(()) };
-        let mut next = greeting.hear(xid, heard)?;
+    fn greet(
+        &mut self,
+        xid: u32,
+        message: SwitchMessage<'_>,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), DriverError> {
+        let Some(mut handshake) = self.handshake.take() else { return Ok(()) };
+        let mut next = handshake.handle(xid, message)?;
         if next == Next::Rest {
-            self.say(out, |s, xid, o| s.configure(xid, o));
+            self.send(out, |s, xid, o| s.configure(xid, o));
             let mut asked = false;
-            let ports_xid = self.say(out, |s, xid, o| asked = s.ask_ports(xid, o));
+            let ports_xid = self.send(out, |s, xid, o| asked = s.ask_ports(xid, o));
             if asked {
-                greeting.parts.expect(ports_xid);
+                handshake.parts.expect(ports_xid);
             }
-            greeting.description_xid = self.say(out, |s, xid, o| s.ask_description(xid, o));
+            handshake.description_xid = self.send(out, |s, xid, o| s.ask_description(xid, o));
             next = Next::Wait;
         }
-        let (Next::Done, Some(dpid)) = (next, greeting.dpid) else {
-            self.greeting = Some(greeting);
+        let (Next::Done, Some(dpid)) = (next, handshake.dpid) else {
+            self.handshake = Some(handshake);
             return Ok(());
         };
         self.dpid = dpid;
-        self.ports = greeting.ports_now();
+        self.ports = handshake.ports_now();
         let numbers: Vec<PortNo> = self.ports.keys().copied().collect();
-        self.packets = PacketAllowance::new(self.cfg.packet_ins, &numbers, now);
+        self.packets = PacketRateLimiter::new(self.cfg.packet_ins, &numbers, now);
         self.port_news = PortChanges::new(self.ports.len(), now);
         self.next_poll = now + self.cfg.poll_period;
         self.next_lldp = self.cfg.lldp_period.map(|_| now);
-        let version = self.speaker.as_ref().map_or("", |s| s.version()).to_owned();
-        let description = greeting.description.unwrap_or_default();
-        let caps = SwitchCaps { version, tables: greeting.tables, description, peer: self.peer.clone() };
+        let version = self.codec.as_ref().map_or("", |s| s.version()).to_owned();
+        let description = handshake.description.unwrap_or_default();
+        let caps = SwitchCaps { version, tables: handshake.tables, description, peer: self.peer.clone() };
         self.caps = Some(caps);
         if self.is_active() {
             self.announce(out);
@@ -349,101 +374,18 @@ impl Driver {
             return;
         }
         out.events.push(match seen {
-            Seen::Discovery(dpid, from) => Event::LinkSeen { from: (dpid, from), to: (switch, port) },
-            Seen::Arp(arp) => Event::ArpSeen { switch, port, arp },
-            Seen::Dhcp(dhcp) => Event::DhcpSeen { switch, port, dhcp },
-            Seen::Host(mac, ip) => Event::HostSeen { switch, port, mac, ip },
+            ParsedPacket::Discovery(dpid, from) => Event::LinkSeen { from: (dpid, from), to: (switch, port) },
+            ParsedPacket::Arp(arp) => Event::ArpSeen { switch, port, arp },
+            ParsedPacket::Dhcp(dhcp) => Event::DhcpSeen { switch, port, dhcp },
+            ParsedPacket::Host(mac, ip) => Event::HostSeen { switch, port, mac, ip },
         });
-    }
-
-    /// Carries out an effect for this switch. Other effects are none of its business.
-    pub fn carry_out(&mut self, effect: Effect, now: Time, out: &mut Output) {
-        if !self.is_active() {
-            return;
-        }
-        match effect {
-            Effect::SyncRules { txn, rules, leave, .. } => {
-                self.leave = leave;
-                let meaning = self.speaker.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
-                self.wanted = Wanted::new(rules, meaning);
-                self.unlike.forget();
-                self.synced = true;
-                self.sync = Some(txn);
-                self.epoch += 1;
-                self.read_flows(Purpose::Sync(txn), now, out);
-            }
-            Effect::LeaveRules { leave, .. } => {
-                self.leave = leave;
-                // What is being read is held against it in the end.
-                self.lets_go = !self.left.is_empty();
-                self.let_go(now, out);
-            }
-            Effect::ApplyRules { txn, add, remove, .. } => {
-                self.change(Change::Apply(txn), add, &remove, Vec::new(), now, out)
-            }
-            Effect::SendArp { port, arp, .. } => {
-                let frame = packets::arp_frame(&arp);
-                self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
-            }
-            Effect::SendDhcp { port, dhcp, .. } => {
-                if let Ok(frame) = packets::dhcp_frame(&dhcp) {
-                    self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
-                }
-            }
-            Effect::SetPort { port, up, .. } => self.set_port(port, up, out),
-            Effect::Discover { .. } => self.discover(out),
-            Effect::PollNow { .. } => self.poll(now, out),
-            _ => {}
-        }
-    }
-
-    fn poll(&mut self, now: Time, out: &mut Output) {
-        let waiting = self.counters.xid().is_some();
-        let overdue = waiting && now >= self.counters_asked + ANSWER_TIMEOUT;
-        if overdue {
-            let text = format!("it has not told its port counters for {ANSWER_TIMEOUT:?}; it is asked again");
-            self.warn(text, now, out);
-        }
-        // An answer that takes longer than a period is waited for, not asked for once more.
-        if !waiting || overdue {
-            let xid = self.say(out, |s, xid, o| s.ask_counters(xid, o));
-            self.counters.expect(xid);
-            self.counters_asked = now;
-        }
-        if self.synced && self.reading.is_none() {
-            self.read_flows(Purpose::Audit, now, out);
-        }
-    }
-
-    fn discover(&mut self, out: &mut Output) {
-        if self.cfg.lldp_period.is_none() {
-            return;
-        }
-        let ports: Vec<(PortNo, tandem_model::Mac)> =
-            self.ports.values().filter(|p| p.up).map(|p| (p.port, p.mac)).collect();
-        for (port, mac) in ports {
-            let frame = packets::discovery_frame(self.dpid, port, mac, self.cfg.secret);
-            self.say(out, |s, xid, o| s.send(xid, port, &frame, o));
-        }
-    }
-
-    fn set_port(&mut self, port: PortNo, up: bool, out: &mut Output) {
-        let Some(mac) = self.ports.get(&port).map(|p| p.mac) else {
-            let why = "it has no such port now".to_owned();
-            return out.events.push(Event::PortRefused { switch: self.dpid, port, why });
-        };
-        let xid = self.say(out, |s, xid, o| s.set_port(xid, port, mac, up, o));
-        if self.port_changes.len() == PORT_CHANGES {
-            self.port_changes.pop_front();
-        }
-        self.port_changes.push_back((xid, port));
     }
 
     /// When [`Driver::on_deadline`] has to be called next.
     pub fn next_deadline(&self) -> Time {
         let mut next = self.session.next_deadline();
-        if let Some(greeting) = &self.greeting {
-            next = next.min(greeting.since + ANSWER_TIMEOUT);
+        if let Some(handshake) = &self.handshake {
+            next = next.min(handshake.since + ANSWER_TIMEOUT);
         }
         if self.is_up() {
             next = self.port_news.deadline().map_or(next, |at| next.min(at));
@@ -452,7 +394,7 @@ impl Driver {
             next = next.min(self.next_poll);
             next = self.next_lldp.map_or(next, |at| next.min(at));
             next = self.pieces.oldest().map_or(next, |sent| next.min(sent + ANSWER_TIMEOUT));
-            next = self.reading.as_ref().map_or(next, |r| next.min(r.deadline()));
+            next = self.flow_dump.as_ref().map_or(next, |r| next.min(r.deadline()));
         }
         next
     }
@@ -463,12 +405,12 @@ impl Driver {
     /// When the switch has been silent for too long.
     pub fn on_deadline(&mut self, now: Time, out: &mut Output) -> Result<(), DriverError> {
         self.session.on_deadline(now, &mut out.bytes)?;
-        if let Some(greeting) = self.greeting.as_ref().filter(|g| now >= g.since + ANSWER_TIMEOUT) {
-            if !greeting.lacks_description_only() {
-                return Err(greeting.overdue(ANSWER_TIMEOUT));
+        if let Some(handshake) = self.handshake.as_ref().filter(|g| now >= g.since + ANSWER_TIMEOUT) {
+            if !handshake.lacks_description_only() {
+                return Err(handshake.overdue(ANSWER_TIMEOUT));
             }
-            let xid = greeting.description_xid;
-            self.greet(xid, Heard::Description(String::new()), now, out)?;
+            let xid = handshake.description_xid;
+            self.greet(xid, SwitchMessage::Description(String::new()), now, out)?;
         }
         if self.is_up() {
             for (port, removed) in self.port_news.take_due(now) {
@@ -482,13 +424,14 @@ impl Driver {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
         }
         if now >= self.next_poll {
-            // Kept in step with the clock, so that readings do not drift; periods that were missed are left out.
+            // Kept in step with the clock, so that readings do not drift; periods that were missed
+            // are left out.
             let late = now.since(self.next_poll).as_nanos() / self.cfg.poll_period.as_nanos().max(1);
             self.next_poll = self.next_poll + self.cfg.poll_period * (late as u32).saturating_add(1);
             self.poll(now, out);
         }
-        if let Some(reading) = self.reading.as_ref().filter(|r| r.is_overdue(now)) {
-            let why = reading.why_overdue(now);
+        if let Some(flow_dump) = self.flow_dump.as_ref().filter(|r| r.is_overdue(now)) {
+            let why = flow_dump.why_overdue(now);
             self.unread(&why, now, out);
         }
         self.ask_flows(now, out);

@@ -1,14 +1,16 @@
 //! Changes on their way to the switch, in pieces with a barrier each.
 //!
-//! A switch may answer every deletion (OFPT_FLOW_REMOVED) and take in nothing more while it does. So only so many messages are under
-//! way that nobody confirmed; the others wait here, where they fill no socket, and what else there is to say is not behind them.
+//! A switch may answer every deletion (OFPT_FLOW_REMOVED) and take in nothing more while it does.
+//! So only so many messages are under way that nobody confirmed; the others wait here, where they
+//! fill no socket, and what else there is to say is not behind them.
 
 use std::collections::VecDeque;
 use tandem_model::Time;
 
 /// Messages before a barrier: some 20 KiB, little more than a round trip's worth.
 pub(super) const PIECE: usize = 200;
-/// Messages under way without a confirmation at most: two pieces, so that the switch has work while a barrier's reply comes back.
+/// Messages under way without a confirmation at most: two pieces, so that the switch has work while
+/// a barrier's reply comes back.
 const UNDER_WAY: usize = 2 * PIECE;
 
 /// So many messages and their barrier.
@@ -26,7 +28,7 @@ struct Sent {
     at: Time,
 }
 
-/// See the module.
+/// The pieces of changes that wait to be sent, and those that are under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pieces {
     waiting: VecDeque<Piece>,

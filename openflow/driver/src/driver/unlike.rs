@@ -1,5 +1,6 @@
-//! Repairs that change nothing. A switch may report a rule otherwise than it was written, in a form that is not known to mean the
-//! same; then each repair finds the same fault again. Such a fault is put off, with a pause that grows, and said once.
+//! Repairs that change nothing. A switch may report a rule otherwise than it was written, in a form
+//! that is not known to mean the same; then each repair finds the same fault again. Such a fault is
+//! put off, with a pause that grows, and said once.
 
 use super::changes::{LONGEST_REPAIR_PAUSE, REPAIR_PAUSE};
 use crate::reconcile::Repair;
@@ -27,7 +28,7 @@ struct Tries {
     pause: Duration,
 }
 
-/// See the module.
+/// The rules that a switch shows otherwise than they were sent, again and again.
 #[derive(Debug, Default)]
 pub(super) struct Unlike {
     tries: BTreeMap<Fault, Tries>,
@@ -42,7 +43,8 @@ pub(super) struct PutOff {
 }
 
 impl Unlike {
-    /// Takes out of a repair what it has mended in vain. The result is there once, when something is put off for the first time.
+    /// Takes out of a repair what it has mended in vain. The result is there once, when something
+    /// is put off for the first time.
     pub(super) fn sift(&mut self, repair: &mut Repair, now: Time) -> Option<PutOff> {
         let mut before = std::mem::take(&mut self.tries);
         let mut held = 0;

@@ -1,13 +1,14 @@
-//! A switch in memory, of either version, that does what the specification says: the `Switch` of `tandem-openflow`, with faults that a test
-//! turns on. A second controller is connected to it, for what happens behind the driver's back.
+//! A switch in memory, of either version, that does what the specification says: the `Switch` of
+//! `tandem-openflow`, with faults that a test turns on. A second controller is connected to it, for
+//! what happens behind the driver's back.
 #![allow(dead_code, reason = "shared by test files that each use a part")]
 
 use std::time::Duration;
 use tandem_model::{Dpid, Mac, Time};
-use tandem_openflow::error::Blame;
+use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Config, ConnId, Description, Port, Sink, Switch};
-use tandem_openflow::table::{Flow, Pipeline, Wording};
+use tandem_openflow::table::{Flow, Pipeline, WireForm};
 use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
 use tandem_switch_driver::{Driver, Output};
@@ -102,7 +103,7 @@ impl Sink for Said {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// See the module.
+/// A switch in memory that answers as a real one does.
 pub(crate) struct Memory {
     pub(crate) version: u8,
     switch: Switch,
@@ -117,7 +118,8 @@ pub(crate) struct Memory {
     pub(crate) counters: Answers,
     pub(crate) barriers: Answers,
     pub(crate) ports: Answers,
-    /// What it was told of its ports: number, address, configuration and mask; and whether it takes it.
+    /// What it was told of its ports: number, address, configuration and mask; and whether it takes
+    /// it.
     pub(crate) port_mods: Vec<(u32, Mac, u32, u32)>,
     pub(crate) refuses_ports: bool,
     /// How often it was asked for flows and counters.
@@ -225,28 +227,28 @@ impl Memory {
 
     fn refused(&mut self, message: &[u8]) -> bool {
         let full = |priority| self.refuses == Some(priority);
-        let blame = match AnyMessage::decode(message) {
+        let of_error = match AnyMessage::decode(message) {
             // OFPET_FLOW_MOD_FAILED: OFPFMFC_ALL_TABLES_FULL, OFPFMFC_TABLE_FULL.
             Ok((_, AnyMessage::V10(of10::Message::FlowMod(m)))) if full(m.priority) && m.command == 0 => {
-                Blame { kind: 3, code: 0 }
+                OfErrorCode { kind: 3, code: 0 }
             }
             Ok((_, AnyMessage::V13(of13::Message::FlowMod(m)))) if full(m.priority) && m.command == 0 => {
-                Blame { kind: 5, code: 1 }
+                OfErrorCode { kind: 5, code: 1 }
             }
             // OFPET_PORT_MOD_FAILED, OFPPMFC_BAD_HW_ADDR.
             Ok((_, AnyMessage::V10(of10::Message::PortMod(p)))) => {
                 self.port_mods.push((p.port_no.into(), p.hw_addr, p.config, p.mask));
-                Blame { kind: 4, code: 1 }
+                OfErrorCode { kind: 4, code: 1 }
             }
             Ok((_, AnyMessage::V13(of13::Message::PortMod(p)))) => {
                 self.port_mods.push((p.port_no, p.hw_addr, p.config, p.mask));
-                Blame { kind: 7, code: 1 }
+                OfErrorCode { kind: 7, code: 1 }
             }
             _ => return false,
         };
-        let refuses = self.refuses_ports || !matches!((blame.kind, blame.code), (4 | 7, 1));
+        let refuses = self.refuses_ports || !matches!((of_error.kind, of_error.code), (4 | 7, 1));
         if refuses {
-            self.refuse(message, blame);
+            self.refuse(message, of_error);
         }
         refuses
     }
@@ -269,15 +271,15 @@ impl Memory {
             _ => return false,
         };
         if answers == Answers::WithError {
-            self.refuse(message, Blame::BAD_STAT);
+            self.refuse(message, OfErrorCode::BAD_STAT);
         }
         answers != Answers::Right
     }
 
     /// Puts an error about a message among what the switch says.
-    fn refuse(&mut self, message: &[u8], blame: Blame) {
+    fn refuse(&mut self, message: &[u8], of_error: OfErrorCode) {
         let data = Bytes(message[..message.len().min(64)].to_vec());
-        let (kind, code) = (blame.kind, blame.code);
+        let (kind, code) = (of_error.kind, of_error.code);
         let error = if self.version == header::V13 {
             AnyMessage::V13(of13::Message::Error(of13::switch::ErrorMsg { kind, code, data }))
         } else {
@@ -351,7 +353,7 @@ impl Memory {
         let flows: Vec<Flow> = self.pipeline().tables.iter().flat_map(|t| t.iter()).cloned().collect();
         for flow in flows.iter().filter(|f| f.priority == priority) {
             let message = match &flow.wording {
-                Wording::V10(matching, _) => AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
+                WireForm::V10(matching, _) => AnyMessage::V10(of10::Message::FlowMod(of10::FlowMod {
                     matching: matching.clone(),
                     cookie: 0,
                     command: of10::flow::command::DELETE_STRICT,
@@ -363,7 +365,7 @@ impl Memory {
                     flags: 0,
                     actions: Vec::new(),
                 })),
-                Wording::V13(matching, _) => AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
+                WireForm::V13(matching, _) => AnyMessage::V13(of13::Message::FlowMod(of13::FlowMod {
                     cookie: 0,
                     cookie_mask: 0,
                     table_id: of13::flow::ALL_TABLES,
@@ -379,7 +381,7 @@ impl Memory {
                     matching: matching.clone(),
                     instructions: Vec::new(),
                 })),
-                Wording::None => panic!("nobody said {flow:?}"),
+                WireForm::None => panic!("nobody said {flow:?}"),
             };
             self.other_says(&message);
         }

@@ -7,8 +7,9 @@ const NO_TYPE: u16 = 0x05ff;
 /// Where an untagged frame has its type.
 pub(super) const TYPE: usize = 12;
 
-/// A frame's Ethernet type and where what it names begins, behind a VLAN tag if there is one. An 802.3 frame has a length there; it
-/// has the type of its SNAP header, if that is of organisation 0 (OF 1.0 section 3.4, table 4).
+/// A frame's Ethernet type and where what it names begins, behind a VLAN tag if there is one. An
+/// 802.3 frame has a length there; it has the type of its SNAP header, if that is of organisation 0
+/// (OF 1.0 section 3.4, table 4).
 pub(in super::super) fn ether_type(frame: &[u8]) -> Option<(u16, usize)> {
     let at = type_place(frame);
     let kind = word(frame, at)?;
@@ -52,7 +53,8 @@ pub(in super::super) fn tagged_twice(frame: &[u8]) -> bool {
     tagged(frame) && matches!(frame.get(16..18), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
 
-/// Pushes a VLAN tag of this type, with VLAN 0 or the outer tag's fields copied (OF 1.3.5 section 5.12.1).
+/// Pushes a VLAN tag of this type, with VLAN 0 or the outer tag's fields copied (OF 1.3.5 section
+/// 5.12.1).
 pub(in super::super) fn push_vlan(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < 14 {
         return;

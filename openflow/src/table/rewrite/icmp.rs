@@ -26,14 +26,16 @@ fn discovery(frame: &[u8]) -> Option<(usize, u8)> {
     }
 }
 
-/// Sets half of the target of a neighbour solicitation or advertisement: 8 and 16 are its places in the message.
+/// Sets half of the target of a neighbour solicitation or advertisement: 8 and 16 are its places in
+/// the message.
 pub(in super::super) fn nd_target(frame: &mut [u8], place: usize, half: [u8; 8]) {
     if let Some((at, _)) = discovery(frame) {
         set(frame, at + place, &half, &[Some(at + 2)]);
     }
 }
 
-/// Sets the link-layer address in an option: 1 is a solicitation's source, 2 an advertisement's target (RFC 4861 section 4.6.1).
+/// Sets the link-layer address in an option: 1 is a solicitation's source, 2 an advertisement's
+/// target (RFC 4861 section 4.6.1).
 pub(in super::super) fn nd_option(frame: &mut [u8], option: u8, mac: [u8; 6]) {
     let Some((message, kind)) = discovery(frame) else { return };
     if kind != 134 + option {

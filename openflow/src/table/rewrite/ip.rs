@@ -12,11 +12,13 @@ pub(super) struct Ip {
     pub(super) v6: bool,
     /// The byte that names the transport: in the IP header, or in the last extension header.
     protocol_at: usize,
-    /// The transport header, where it can be seen: not in a later fragment, behind encryption, or cut off.
+    /// The transport header, where it can be seen: not in a later fragment, behind encryption, or
+    /// cut off.
     pub(super) transport: Option<Transport>,
     /// A part of a packet, the first or a later one.
     pub(super) fragment: bool,
-    /// The destination in the header is a stop on the way, and not what the transport's checksum covers (RFC 8200 section 8.1).
+    /// The destination in the header is a stop on the way, and not what the transport's checksum
+    /// covers (RFC 8200 section 8.1).
     routed: bool,
 }
 
@@ -29,7 +31,8 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Where its checksum stands, if it has one in use. ICMPv6 and those of TCP's kind cover the addresses too.
+    /// Where its checksum stands, if it has one in use. ICMPv6 and those of TCP's kind cover the
+    /// addresses too.
     fn covering_addresses(self, frame: &[u8]) -> Option<usize> {
         match self.protocol {
             TCP => Some(self.at + 16),
@@ -46,7 +49,8 @@ impl Transport {
         self.covering_addresses(frame).filter(|_| self.protocol != ICMPV6)
     }
 
-    /// A UDP checksum that comes out as zero is sent as all ones, since zero means none (RFC 768, RFC 3828).
+    /// A UDP checksum that comes out as zero is sent as all ones, since zero means none (RFC 768,
+    /// RFC 3828).
     pub(super) fn never_zero(self, frame: &mut [u8], checksum_at: usize) {
         if matches!(self.protocol, UDP | UDP_LITE) && word(frame, checksum_at) == Some(0) {
             frame[checksum_at..checksum_at + 2].fill(0xff);
@@ -91,7 +95,8 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
     let mut next = at + 40;
     loop {
         let protocol = frame[found.protocol_at];
-        // Extension headers (RFC 8200 section 4); those of authentication count in words of 4 bytes, less two (RFC 4302 section 2.2).
+        // Extension headers (RFC 8200 section 4); those of authentication count in words of 4
+        // bytes, less two (RFC 4302 section 2.2).
         let length = match protocol {
             0 | 43 | 60 => frame.get(next + 1).map(|n| (usize::from(*n) + 1) * 8),
             44 => Some(8),
@@ -140,7 +145,8 @@ pub(in super::super) fn ipv4_address(frame: &mut [u8], place: usize, value: u32)
     }
 }
 
-/// Sets half of an IPv6 address: 8 and 16 are the source's places in the header, 24 and 32 the destination's.
+/// Sets half of an IPv6 address: 8 and 16 are the source's places in the header, 24 and 32 the
+/// destination's.
 pub(in super::super) fn ipv6_address(frame: &mut [u8], place: usize, value: [u8; 8]) {
     if let Some(ip) = ip(frame).filter(|ip| ip.v6) {
         address(frame, &ip, place, &value, !(place >= 24 && ip.routed));
@@ -155,7 +161,8 @@ pub(in super::super) fn flow_label(frame: &mut [u8], label: u32) {
     }
 }
 
-/// Sets the IP protocol (the next header that is not an extension), and keeps the checksum of the transport header that is there right.
+/// Sets the IP protocol (the next header that is not an extension), and keeps the checksum of the
+/// transport header that is there right.
 pub(in super::super) fn ip_protocol(frame: &mut [u8], protocol: u8) {
     let Some(ip) = ip(frame) else { return };
     let Some(old) = frame.get(ip.protocol_at).copied() else { return };
@@ -171,7 +178,8 @@ pub(in super::super) fn ip_protocol(frame: &mut [u8], protocol: u8) {
     }
 }
 
-/// Sets bits of the IPv4 type of service or of the IPv6 traffic class, which are made of DSCP and ECN alike.
+/// Sets bits of the IPv4 type of service or of the IPv6 traffic class, which are made of DSCP and
+/// ECN alike.
 pub(in super::super) fn traffic_class(frame: &mut [u8], value: u8, mask: u8) {
     let (value, mask) = (u16::from(value), u16::from(mask));
     match ip(frame) {
@@ -181,7 +189,8 @@ pub(in super::super) fn traffic_class(frame: &mut [u8], value: u8, mask: u8) {
     }
 }
 
-/// Raises the drop precedence of an assured forwarding class (RFC 2597 section 6), at most to the highest; other packets stay as they are.
+/// Raises the drop precedence of an assured forwarding class (RFC 2597 section 6), at most to the
+/// highest; other packets stay as they are.
 pub(in super::super) fn drop_precedence(frame: &mut [u8], level: u8) {
     let class = ip(frame).and_then(|ip| Some((ip.v6, word(frame, ip.at)?)));
     let Some(dscp) = class.map(|(v6, word)| (if v6 { word >> 6 } else { word >> 2 }) as u8 & 0x3f) else {
@@ -225,7 +234,8 @@ fn set_ttl_of(frame: &mut [u8], ip: &Ip, value: u8) {
     }
 }
 
-/// The TTL or hop limit of the IP header at a place, which nothing names: its first bits say which version it is (RFC 4928 section 2).
+/// The TTL or hop limit of the IP header at a place, which nothing names: its first bits say which
+/// version it is (RFC 4928 section 2).
 pub(super) fn ttl_at(frame: &[u8], at: usize) -> Option<u8> {
     let ip = unnamed(frame, at)?;
     frame.get(ttl_place(&ip)).copied()

@@ -1,5 +1,6 @@
-//! Changes of a packet's bytes, with every checksum that covers them kept right. A packet without the field stays as it is; a flow is only
-//! taken when what it matches has the fields that it sets (`super::consistent`).
+//! Changes of a packet's bytes, with every checksum that covers them kept right. A packet without
+//! the field stays as it is; a flow is only taken when what it matches has the fields that it sets
+//! (`super::consistent`).
 
 mod arp;
 mod ethernet;
@@ -55,7 +56,8 @@ fn adjust(frame: &mut [u8], checksum_at: usize, old: u16, new: u16) {
     frame[checksum_at..checksum_at + 2].copy_from_slice(&(!(total as u16)).to_be_bytes());
 }
 
-/// Sets an even number of bytes, and keeps the checksums right that cover them. Nothing is done to a frame that ends before.
+/// Sets an even number of bytes, and keeps the checksums right that cover them. Nothing is done to
+/// a frame that ends before.
 fn set(frame: &mut [u8], at: usize, value: &[u8], checksums: &[Option<usize>]) {
     if frame.len() < at + value.len() {
         return;

@@ -19,8 +19,9 @@ fn entry(frame: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?))
 }
 
-/// Pushes a label stack entry right behind the Ethernet header and before any other tag. Label, traffic class and TTL are copied from the
-/// outermost entry that is there, the TTL else from the IP header (OF 1.3.5 sections 5.12 and 5.12.1).
+/// Pushes a label stack entry right behind the Ethernet header and before any other tag. Label,
+/// traffic class and TTL are copied from the outermost entry that is there, the TTL else from the
+/// IP header (OF 1.3.5 sections 5.12 and 5.12.1).
 pub(in super::super) fn push_mpls(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < TYPE + 2 {
         return;

@@ -1,4 +1,5 @@
-//! Provider backbone bridging (IEEE 802.1ah): a service tag of 4 bytes (3 bits priority, flags, 24 bits I-SID) before the customer's frame.
+//! Provider backbone bridging (IEEE 802.1ah): a service tag of 4 bytes (3 bits priority, flags, 24
+//! bits I-SID) before the customer's frame.
 
 use super::ethernet::{TYPE, ether_type, tagged};
 use super::{set_bits, word};
@@ -14,8 +15,9 @@ fn service_tag(frame: &[u8]) -> Option<usize> {
     (frame.len() >= at + TAG).then_some(at)
 }
 
-/// Puts a backbone header before the frame: its addresses, and a service tag with the I-SID of the one that is there and the priority of the
-/// VLAN tag, or zeros (OF 1.3.5 sections 5.12 and 5.12.1).
+/// Puts a backbone header before the frame: its addresses, and a service tag with the I-SID of the
+/// one that is there and the priority of the VLAN tag, or zeros (OF 1.3.5 sections 5.12 and
+/// 5.12.1).
 pub(in super::super) fn push_pbb(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < TYPE + 2 {
         return;
@@ -30,7 +32,8 @@ pub(in super::super) fn push_pbb(frame: &mut Vec<u8>, kind: u16) {
     frame.splice(0..0, header);
 }
 
-/// Takes the service tag off: the customer's addresses become the frame's. A backbone VLAN tag stays.
+/// Takes the service tag off: the customer's addresses become the frame's. A backbone VLAN tag
+/// stays.
 pub(in super::super) fn pop_pbb(frame: &mut Vec<u8>) {
     let Some(at) = service_tag(frame) else { return };
     let customer = at + TAG;

@@ -21,8 +21,8 @@ pub(in super::super) fn port(frame: &mut [u8], place: usize, value: u16) {
     }
 }
 
-/// Sets an SCTP port, over IPv4 or IPv6: 0 is the source's place, 2 the destination's. False where it cannot be done: a fragment does not
-/// have all that the checksum covers.
+/// Sets an SCTP port, over IPv4 or IPv6: 0 is the source's place, 2 the destination's. False where
+/// it cannot be done: a fragment does not have all that the checksum covers.
 pub(in super::super) fn sctp_port(frame: &mut [u8], place: usize, value: u16) -> bool {
     let Some(ip) = ip(frame) else { return true };
     let Some(transport) = ip.transport.filter(|t| t.protocol == SCTP) else { return true };

@@ -1,0 +1,160 @@
+//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow
+//! path, the card forwards by itself what its rows and exact entries can say
+//! (`tandem_fpga_config::offload`).
+//!
+//! ```text
+//! wires <-> offload_io::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
+//! ```
+//!
+//! How frames come to the card's ports depends on the way that it is reached:
+//!
+//! | way | frames |
+//! |---|---|
+//! | `ioctl:` | the driver's interfaces nf2c0..3 are the card's CPU queues; what the card decides never comes here |
+//! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
+//! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
+//!
+//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the
+//! card or goes into it but by its ports.
+//!
+//! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
+
+mod config;
+mod datapath;
+mod doctor;
+mod frames;
+mod offload_io;
+mod open;
+mod recovery;
+mod table_sync;
+mod upkeep;
+
+pub use config::{CardConfig, ClockChoice, RowCounters, TransportChoice};
+pub use datapath::Netfpga;
+pub use offload_io::CardIo;
+pub use open::Opened;
+pub(crate) use open::target;
+
+use super::ovs;
+use super::registry::DatapathEntry;
+use crate::config::SwitchConfig;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tandem_fpga_card::info::Mode;
+use tandem_fpga_card::target::Target;
+use tandem_fpga_config::codec::entry::Row;
+use tandem_fpga_config::profile::FlowMap;
+use tandem_fpga_config::registers::{AccessError, Registers};
+use tandem_model::DatapathKind;
+
+/// See [`crate::datapath::registry`].
+pub(super) static ENTRY: DatapathEntry = DatapathEntry {
+    kind: DatapathKind::Netfpga,
+    check: config::check,
+    open: |config, switches, mode| Some(Box::new(Netfpga::new(config, switches, mode))),
+    doctor: |_, findings| doctor::boards(Path::new("/sys/bus/pci/devices"), findings),
+    // Its plain NICs are looked at as Open vSwitch's ports are.
+    reads_in_user_space: ovs::reads_in_user_space,
+    records: |state| state.join("netfpga"),
+};
+
+/// What the card's side and the datapath tell each other.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there
+    /// have nobody to ask but their interface.
+    pub links: BTreeMap<u32, bool>,
+    /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
+    pub rates: BTreeMap<u32, u64>,
+    /// How the card is; `None` before it was opened.
+    pub card: Option<CardState>,
+    /// What somebody should know, each reported once.
+    pub notices: VecDeque<String>,
+}
+
+/// Notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+const NOTICES: usize = 64;
+
+impl Shared {
+    fn note(&mut self, notice: String) {
+        if self.notices.len() >= NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}
+
+/// How a card is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CardState {
+    /// What its data path does.
+    pub path: DataPath,
+    /// How often it has stopped or lagged, since the agent's start.
+    pub outages: u64,
+    /// How long it did so in all, the outage that lasts included.
+    #[serde(rename = "outage_ms", serialize_with = "milliseconds")]
+    pub outage: Duration,
+}
+
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
+}
+
+/// What a card's data path does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataPath {
+    /// It forwards.
+    #[default]
+    Working,
+    /// It lags or has stopped.
+    Stopped,
+    /// It was reset, and is written anew.
+    Recovering,
+    /// The card cannot be asked.
+    Unreachable,
+}
+
+/// See [`Shared`].
+pub type Talk = Arc<Mutex<Shared>>;
+
+/// Locks it, whoever held it before.
+pub fn shared(talk: &Talk) -> MutexGuard<'_, Shared> {
+    talk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The card's ports of a switch: OpenFlow number and the card's own.
+pub fn card_ports(switch: &SwitchConfig) -> BTreeMap<u32, u8> {
+    switch.ports.iter().filter_map(|p| Some((p.number, p.card_port?))).collect()
+}
+
+/// Packets reach the CPU, so that software can be the slow path.
+pub fn cpu_ports(card: &CardConfig) -> bool {
+    card.cpu_ports && target(card).is_ok_and(|t| Mode::of(&t).cpu_ports)
+}
+
+/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this
+/// machine that are its ports.
+pub fn injects(card: &CardConfig) -> bool {
+    matches!(target(card), Ok(Target::Cosim(_) | Target::Model))
+}
+
+/// Deletes every row and every exact entry.
+///
+/// # Errors
+/// When the card cannot be written.
+pub fn clear(map: &FlowMap, card: &mut dyn Registers) -> Result<(), AccessError> {
+    for row in 0..u32::from(map.rows) {
+        Row::deleted().commit(map, row, card)?;
+    }
+    for row in 0..map.exact_rows {
+        let Some(at) = map.exact_entry(row) else { continue };
+        let last = card.read32(at + 28)?;
+        if last >> 31 == 1 {
+            card.write32(at + 28, 0)?;
+        }
+    }
+    Ok(())
+}

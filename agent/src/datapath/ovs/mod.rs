@@ -1,0 +1,40 @@
+//! Open vSwitch: bridges and ports by OVSDB, queues and classes by the kernel's HTB.
+
+mod bridges;
+mod config;
+mod datapath;
+mod doctor;
+mod takeover_outage;
+
+pub(super) use bridges::ports_there;
+pub use config::{DatapathChoice, OvsConfig};
+pub use datapath::Ovs;
+pub(crate) use doctor::bridges;
+
+use super::registry::DatapathEntry;
+use crate::config::Config;
+use tandem_linux::ovs::Datapath as ForwardingPath;
+use tandem_model::DatapathKind;
+
+/// See [`crate::datapath::registry`].
+pub(super) static ENTRY: DatapathEntry = DatapathEntry {
+    kind: DatapathKind::Ovs,
+    check: |_| Ok(()),
+    // Without switches it is still who gives back what it made for an earlier configuration;
+    // without Open vSwitch there is nothing of that.
+    open: |config, switches, _| {
+        if switches.is_empty() && !config.ovs.database.exists() {
+            return None;
+        }
+        Some(Box::new(Ovs::new(config, switches)))
+    },
+    doctor: doctor::inspect,
+    reads_in_user_space,
+    // From before there were other kinds: not in a folder of its own.
+    records: |state| state.to_owned(),
+};
+
+/// True if vswitchd itself forwards on this machine.
+pub(super) fn reads_in_user_space(config: &Config) -> bool {
+    config.ovs.forwarding() == ForwardingPath::Userspace
+}

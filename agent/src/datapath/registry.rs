@@ -1,0 +1,164 @@
+//! Which kinds of datapath there are, one line each, and all datapaths of a host behind one door.
+
+use super::{
+    Adopt, ApplyResult, Datapath, RunMode, SwitchCapabilities, SwitchDump, SwitchReport, netfpga, ovs,
+    shaping, soft,
+};
+use crate::config::{Config, SwitchConfig};
+use crate::desired::{Fault, Switch};
+use crate::doctor::Findings;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use tandem_model::DatapathKind;
+
+/// Every kind, in the order in which they are opened and applied.
+pub static REGISTRY: [&DatapathEntry; 3] = [&ovs::ENTRY, &soft::ENTRY, &netfpga::ENTRY];
+
+/// Opens a datapath for its switches of a host.
+pub type OpenDatapath = fn(&Config, Vec<SwitchConfig>, RunMode) -> Option<Box<dyn Datapath>>;
+
+/// What the agent asks of a kind of datapath before there is one.
+pub struct DatapathEntry {
+    /// Its name in agent.toml (`datapath = "..."`) and in site files.
+    pub kind: DatapathKind,
+    /// What contradicts itself in a switch of agent.toml. It is asked for switches of every kind,
+    /// since its settings in a switch of another kind are a mistake, too.
+    pub check: fn(&SwitchConfig) -> Result<(), String>,
+    /// Opens it for its switches; `None` if there is nothing to make and nothing to give back.
+    pub open: OpenDatapath,
+    /// What `tandem-agent doctor` looks at for it; without a configuration, what any host has of
+    /// it.
+    pub doctor: fn(Option<&Config>, &mut Findings),
+    /// True if its ports' packets are read in user space, where merged packets are lost.
+    pub reads_in_user_space: fn(&Config) -> bool,
+    /// Where below the state folder it records what it has to give back.
+    pub records: fn(&Path) -> PathBuf,
+}
+
+/// The interfaces whose queueing the records of a state folder call ours; `None` when one is
+/// damaged.
+pub fn queueing_in_record(state: &Path) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for entry in REGISTRY {
+        all.extend(shaping::in_record(&(entry.records)(state))?);
+    }
+    Some(all)
+}
+
+/// A datapath with the names of its switches.
+struct Opened {
+    switches: BTreeSet<String>,
+    datapath: Box<dyn Datapath>,
+}
+
+impl Opened {
+    fn own(&self, wanted: &[Switch]) -> Vec<Switch> {
+        wanted.iter().filter(|s| self.switches.contains(&s.name)).cloned().collect()
+    }
+}
+
+/// All datapaths of a host, each with its switches.
+pub struct Datapaths(Vec<Opened>);
+
+impl Datapaths {
+    /// Opens the datapaths that a configuration names, and those that may have something to give
+    /// back.
+    pub fn open(config: &Config, mode: RunMode) -> Datapaths {
+        let open = |entry: &&DatapathEntry| {
+            let of_kind = config.switches.iter().filter(|s| s.datapath == entry.kind);
+            let own: Vec<SwitchConfig> = of_kind.cloned().collect();
+            let switches = own.iter().map(|s| s.name.clone()).collect();
+            Some(Opened { switches, datapath: (entry.open)(config, own, mode)? })
+        };
+        Datapaths(REGISTRY.iter().filter_map(open).collect())
+    }
+
+    /// See [`Datapath::capabilities`].
+    pub fn capabilities(&mut self) -> Vec<SwitchCapabilities> {
+        self.0.iter_mut().flat_map(|o| o.datapath.capabilities()).collect()
+    }
+
+    /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has
+    /// a fault before.
+    pub fn apply(&mut self, wanted: &[Switch], adopt: Adopt) -> ApplyResult {
+        let mut all = ApplyResult::default();
+        for opened in &mut self.0 {
+            let own = opened.own(wanted);
+            let faults = opened.datapath.validate(&own);
+            let is_refused = |s: &Switch| faults.iter().any(|f| f.switch == s.name && f.port.is_none());
+            let (left, sound): (Vec<Switch>, Vec<Switch>) = own.into_iter().partition(is_refused);
+            let left: Vec<String> = left.into_iter().map(|s| s.name).collect();
+            let result = opened.datapath.apply(&sound, &left, adopt);
+            all.faults.extend(faults);
+            all.add(result);
+        }
+        all
+    }
+
+    /// See [`Datapath::disruptive_changes`].
+    pub fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault> {
+        let mut all = Vec::new();
+        for opened in &mut self.0 {
+            let own = opened.own(wanted);
+            all.extend(opened.datapath.disruptive_changes(&own));
+        }
+        all
+    }
+
+    /// See [`Datapath::reconcile`].
+    pub fn reconcile(&mut self) -> ApplyResult {
+        let mut all = ApplyResult::default();
+        self.0.iter_mut().for_each(|o| all.add(o.datapath.reconcile()));
+        all
+    }
+
+    /// See [`Datapath::take_events`].
+    pub fn take_events(&mut self, wait: bool) -> Vec<Fault> {
+        self.0.iter_mut().flat_map(|o| o.datapath.take_events(wait)).collect()
+    }
+
+    /// See [`Datapath::report`].
+    pub fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport> {
+        let mut all = Vec::new();
+        for opened in &mut self.0 {
+            let own = opened.own(wanted);
+            all.extend(opened.datapath.report(&own));
+        }
+        all
+    }
+
+    /// See [`Datapath::dump_flows`].
+    pub fn dump_flows(&mut self) -> Vec<(String, SwitchDump)> {
+        self.0.iter_mut().flat_map(|o| o.datapath.dump_flows()).collect()
+    }
+
+    /// See [`Datapath::release`]. A datapath that fails does not keep the others from giving back.
+    ///
+    /// # Errors
+    /// With what is left.
+    pub fn release(&mut self) -> Result<Vec<String>, String> {
+        let mut kept = Vec::new();
+        let mut left = Vec::new();
+        for opened in &mut self.0 {
+            match opened.datapath.release() {
+                Ok(others) => kept.extend(others),
+                Err(why) => left.push(why),
+            }
+        }
+        if left.is_empty() { Ok(kept) } else { Err(left.join("; ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_that_a_site_file_may_name_has_one_line_and_records_of_its_own() {
+        for kind in DatapathKind::ALL {
+            assert_eq!(REGISTRY.iter().filter(|e| e.kind == kind).count(), 1, "{kind}");
+        }
+        let folders: BTreeSet<PathBuf> = REGISTRY.iter().map(|e| (e.records)(Path::new("/s"))).collect();
+        assert_eq!(folders.len(), REGISTRY.len(), "each gives back only what it has taken");
+    }
+}

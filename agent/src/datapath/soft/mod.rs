@@ -1,0 +1,49 @@
+//! The soft switch: an OpenFlow switch in this program. The tables are `tandem_openflow::switch`,
+//! which does no I/O; here is what moves its packets and messages.
+//!
+//! ```text
+//! datapath (what is wanted) -> engine (one thread per switch) <-> connections (controllers)
+//!                                   |
+//!                                   io (the seam) <-> packet_socket_io
+//! ```
+//!
+//! [`io`] is where something else than sockets can be put, such as a card that forwards by itself
+//! what it can.
+
+mod connection;
+mod datapath;
+mod doctor;
+mod dump;
+mod engine;
+mod flow_checkpoint;
+pub mod io;
+mod lifecycle;
+pub mod packet_socket_io;
+mod running;
+mod runtime;
+
+pub use connection::Target;
+pub(super) use datapath::withhold;
+pub use datapath::{MakeIo, Ports, Soft};
+pub use dump::{DumpedFlow, SwitchDump};
+pub use engine::{Ended, Engine};
+#[doc(hidden)]
+pub use flow_checkpoint::restored;
+pub use runtime::EnginePort;
+
+use super::registry::DatapathEntry;
+use packet_socket_io::PacketSocketIo;
+use tandem_model::DatapathKind;
+
+/// See [`crate::datapath::registry`].
+pub(super) static ENTRY: DatapathEntry = DatapathEntry {
+    kind: DatapathKind::Soft,
+    check: |_| Ok(()),
+    open: |config, switches, mode| {
+        let make: MakeIo = Box::new(|_| Ok(Box::new(PacketSocketIo::new())));
+        Some(Box::new(Soft::new(config, switches, "soft", mode, make)))
+    },
+    doctor: doctor::inspect,
+    reads_in_user_space: |_| true,
+    records: |state| state.join("soft"),
+};
