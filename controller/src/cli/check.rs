@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use tandem_core::record_replay;
-use tandem_model::site;
 
 /// `tandem check`; false when the site file has faults.
 ///
@@ -16,7 +15,7 @@ use tandem_model::site;
 pub fn check(global: &GlobalArgs, path: &Path) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the site file {}", path.display()))?;
-    let site = match site::read(&text, &path.display().to_string()) {
+    let site = match tandem_core::site::read(&text, &path.display().to_string()) {
         Ok(site) => site,
         Err(faults) if global.json => {
             print_json(&json!({ "ok": false, "faults": faults.faults }))?;

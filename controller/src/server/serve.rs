@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::record_replay::{Header, Recording};
-use tandem_model::{PersistedState, Site, site};
+use tandem_model::{PersistedState, Site};
 use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -81,7 +81,7 @@ pub struct Options {
 pub fn read_site(path: &Path) -> anyhow::Result<Site> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the site file {}", path.display()))?;
-    Ok(site::read(&text, &path.display().to_string())?)
+    Ok(tandem_core::site::read(&text, &path.display().to_string())?)
 }
 
 /// Runs the controller until it is told to stop.

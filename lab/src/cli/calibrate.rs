@@ -8,7 +8,7 @@ use crate::world::Start;
 use crate::world::run::Run;
 use anyhow::Context;
 use std::process::ExitCode;
-use tandem_model::{Site, site};
+use tandem_model::Site;
 
 /// What is measured, and where.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(super) fn run(options: CalibrateOptions) -> anyhow::Result<ExitCode> {
         calibrate::run(&calibrate::Lab { site, ask, statistics }, &options, |line| eprintln!("{line}"))
     };
     let findings = if let Some(name) = name {
-        let site = site::read(&text, "the site file")?;
+        let site = tandem_core::site::read(&text, "the site file")?;
         measure(&site, &|ask| messages::ask(&name, ask), &|| {
             controller_process::json(&api, &["stats", "--now"])
         })?

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use std::path::PathBuf;
 use tandem_draw::Cabling;
-use tandem_model::{PortNo, site};
+use tandem_model::PortNo;
 use tandem_testbed::inventory::Inventory;
 
 /// What is drawn, and into which file.
@@ -44,7 +44,7 @@ impl Cabling for InventoryCabling {
 /// When the site or the inventory has faults, or the picture cannot be written.
 pub(super) fn run(options: DrawOptions) -> anyhow::Result<()> {
     let DrawOptions { site, cabling, inventory, out } = options;
-    let checked = site::read(&super::read(&site)?, &site.display().to_string())?;
+    let checked = tandem_core::site::read(&super::read(&site)?, &site.display().to_string())?;
     let inventory = inventory.map(|file| Inventory::load(&file, Some(&checked))).transpose()?;
     let shown = inventory.filter(|_| cabling).map(InventoryCabling);
     let svg = tandem_draw::svg(&checked, shown.as_ref().map(|c| c as &dyn Cabling));

@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
     AgentSample, Arp, ArpOp, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample, Mac,
-    NodeId, PortCounters, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId, VmOrigin, VmSpec,
+    NodeId, PortCounters, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId,
+    VmOrigin, VmSpec,
 };
 
 /// The n-th of a list, counted around.

@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use tandem_model::{ServerId, Site, TrafficTool, site};
+use tandem_model::{ServerId, Site, TrafficTool};
 
 /// How much longer the controller may take to have connected and filled all switches, for each of
 /// them.
@@ -55,7 +55,7 @@ impl Bare {
     /// # Errors
     /// With the step that failed; nothing is then left.
     pub fn start(world: &dyn PacketWorld, start: Start<'_>) -> anyhow::Result<Bare> {
-        let site = site::read(start.text, "the experiment's site")?;
+        let site = tandem_core::site::read(start.text, "the experiment's site")?;
         let scratch = TempDir::new(start.name)?;
         let name = format!("{}-{}-{}", site.name, start.name, std::process::id());
         let status =
@@ -120,7 +120,7 @@ impl Run {
     /// # Errors
     /// With the step that failed; nothing is then left.
     pub fn start(world: &dyn PacketWorld, start: Start<'_>) -> anyhow::Result<Run> {
-        let site = site::read(start.text, "the experiment's site")?;
+        let site = tandem_core::site::read(start.text, "the experiment's site")?;
         let scratch = TempDir::new(start.name)?;
         let file = scratch.path().join("site.toml");
         std::fs::write(&file, start.text)?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::export;
 use tandem_core::record_replay::Header;
-use tandem_model::{PersistedState, Request, Response, ServerId, Site, Time, VmRequest, site};
+use tandem_model::{PersistedState, Request, Response, ServerId, Site, Time, VmRequest};
 use tandem_sim::{EventSink, Simulation};
 
 /// The world in virtual time.
@@ -27,7 +27,7 @@ impl World for Simulated {
     }
 
     fn start(&self, start: Start<'_>) -> anyhow::Result<Box<dyn DataCentre>> {
-        let site = Arc::new(site::read(start.text, "the experiment's site")?);
+        let site = Arc::new(tandem_core::site::read(start.text, "the experiment's site")?);
         let begin = Time::from_secs(0);
         let recorder = start
             .record

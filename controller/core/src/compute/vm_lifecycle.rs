@@ -284,7 +284,8 @@ impl ComputeMut<'_> {
         let rate = self.cx.site.traffic_rate(record.request.resources.net);
         let mut ids = Vec::new();
         for (n, from, to) in directions {
-            let id = TrafficId(id.0 * 2 + n);
+            // An adopted VM may have any id: two flows of it may then share theirs with another, and none overflows.
+            let id = TrafficId(id.0.wrapping_mul(2).wrapping_add(n));
             ids.push(id);
             let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
             let spec = TrafficSpec { id, from, to, rate, transport, packet, class };

@@ -45,6 +45,7 @@ impl MigrationMut<'_> {
                 VmState::Stopping { why } => {
                     self.stop_elsewhere(id, &there);
                     self.compute_mut().stop_vm(id, &why);
+                    self.settle();
                 }
                 VmState::Running | VmState::Cut { .. } if runs => {
                     self.compute_mut().start_traffic(id);
@@ -54,6 +55,7 @@ impl MigrationMut<'_> {
                 VmState::Starting if taken => {
                     let why = "there is a VM with its id that was made for another request; it is left alone";
                     self.compute_mut().fail_vm(id, why);
+                    self.settle();
                 }
                 // It should run but does not (its server was started anew): start it again where it was.
                 VmState::Running | VmState::Cut { .. } | VmState::Starting => {

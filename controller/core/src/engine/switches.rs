@@ -109,8 +109,10 @@ impl MigrationMut<'_> {
     /// What was asked of a switch on a connection that has ended is void.
     pub(crate) fn abandon(&mut self, id: SwitchId) {
         let outcomes = self.rules_mut().switch_gone(id);
-        outcomes.into_iter().for_each(|o| self.compute_mut().on_outcome(o));
-        self.settle();
+        for outcome in outcomes {
+            self.compute_mut().on_outcome(outcome);
+            self.settle();
+        }
         self.rules_mut().resume_changes();
     }
 }

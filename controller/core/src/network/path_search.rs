@@ -100,8 +100,10 @@ impl PathSearch for Search<'_> {
         routes
     }
 
-    fn room(&self, route: &Route) -> BitRate {
-        let left = route.up.iter().chain(&route.down).filter_map(|hop| self.links.residual(*hop));
-        left.min().unwrap_or(BitRate(0))
+    fn room(&self, route: &Route) -> Vec<BitRate> {
+        let hops = route.up.iter().chain(&route.down);
+        let mut left: Vec<BitRate> = hops.filter_map(|hop| self.links.residual(*hop)).collect();
+        left.sort_unstable();
+        left
     }
 }

@@ -50,8 +50,8 @@ pub trait PathSearch {
     /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids. O(links).
     fn shortest(&self) -> Vec<Route>;
 
-    /// What the fullest hop of a route has left, of both directions, in bit/s.
-    fn room(&self, route: &Route) -> BitRate;
+    /// What the hops of a route have left in both directions, in bit/s, the fullest hop first.
+    fn room(&self, route: &Route) -> Vec<BitRate>;
 }
 
 /// Which path a VM's traffic takes.
@@ -79,7 +79,8 @@ impl RoutingPolicy for DefaultFirst {
 }
 
 /// Of the shortest paths the one with the most room left on its fullest hop (widest shortest path; Guerin, Orda and
-/// Williams, GLOBECOM 1997). Load is spread further than by [`DefaultFirst`], for exact rules in inner switches.
+/// Williams, GLOBECOM 1997). Where that is equal, as on a server's own link that all of them share, the next fullest
+/// hop decides, and so on. Load is spread further than by [`DefaultFirst`], for exact rules in inner switches.
 #[derive(Debug, Clone, Copy)]
 pub struct WidestShortest;
 

@@ -28,6 +28,7 @@ mod operator;
 mod packets;
 mod placement;
 mod plans;
+mod policies;
 mod restart;
 mod statistics;
 mod strays;

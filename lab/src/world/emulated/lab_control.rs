@@ -23,7 +23,7 @@ use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::probe::Probe;
 use tandem_linux::sandbox;
-use tandem_model::{Site, site};
+use tandem_model::Site;
 use tandem_testbed::ssh::quote;
 
 /// What the inner process is told, on its standard input.
@@ -116,7 +116,7 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// When something is missing, the site has faults, there is such a lab already, or a step failed;
 /// nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
-    let checked: Site = site::read(&plan.text, &plan.file)?;
+    let checked: Site = tandem_core::site::read(&plan.text, &plan.file)?;
     let datapath = plan.datapath.decide(&Probe::new(), &checked)?;
     if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
         bail!(

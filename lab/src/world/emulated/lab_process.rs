@@ -30,7 +30,7 @@ use tandem_linux::limits;
 use tandem_linux::ovs::Ovs;
 use tandem_linux::sandbox;
 use tandem_model::TrafficTool;
-use tandem_model::{NodeId, PortNo, Site, site};
+use tandem_model::{NodeId, PortNo, Site};
 
 /// A lab that is up.
 struct Lab {
@@ -74,7 +74,7 @@ fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
     let control = lab_control::adopt(start.control_fd)?;
     let world = lab_control::adopt(start.world_fd)?;
     let peers = lab_control::peers(start.group.as_deref())?;
-    let site = site::read(&start.site, &start.site_file)?;
+    let site = tandem_core::site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
     let network = network::build(&site, folder, &start)?;
     let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default() };

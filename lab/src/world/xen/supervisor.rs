@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tandem_agent_protocol::local_peers::LocalPeers;
-use tandem_model::site;
 
 /// MiB that a host's QEMU takes beside its guest's memory.
 const OVERHEAD: u32 = 400;
@@ -128,7 +127,7 @@ fn prepare(say: &mut dyn FnMut(String) -> anyhow::Result<()>) -> anyhow::Result<
     let plan = Plan { folder: plan.folder.canonicalize()?, ..plan };
     // 2. Files.
     let text = files::site(&plan.name, plan.hosts);
-    let site = site::read(&text, "the lab's site")?;
+    let site = tandem_core::site::read(&text, "the lab's site")?;
     let parts = network::parts(&site);
     let ssh_ports = parts.iter().map(|_| free_port()).collect::<anyhow::Result<Vec<u16>>>()?;
     let ports = Ports { openflow: free_port()?, agents: free_port()? };

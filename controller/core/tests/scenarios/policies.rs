@@ -1,0 +1,138 @@
+//! Policies by name: which path a VM takes, and what an allocation policy may look at.
+
+use crate::world::{World, read};
+use std::collections::BTreeSet;
+use tandem_core::policy::registry;
+use tandem_core::policy::routing::{PathSearch, Route, RoutingPolicy};
+use tandem_core::{Core, Policy};
+use tandem_model::paths::Path;
+use tandem_model::{BitRate, NodeId, PersistedState, paths};
+
+/// Two core switches and two aggregation switches: four shortest paths from each edge to the gateway's side.
+const WIDE: &str = "[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 2\nedge = 2\nservers_per_edge = 2\n\
+                    [bandwidth]\nedge = \"100 Mbit/s\"\naggregation = \"100 Mbit/s\"\ncore = \"100 Mbit/s\"\n\
+                    [servers]\ncpu = 64\nram = \"64 GiB\"\ndisk = \"64 GiB\"\n";
+
+fn site(policy: &str) -> tandem_model::Site {
+    let text = format!("{WIDE}[policy]\n{policy}\n");
+    tandem_core::site::read(&text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The inner switches that a path passes, by name.
+fn by_way_of(world: &World, path: &Path, from: NodeId) -> String {
+    let topology = &world.site.topology;
+    let nodes = paths::nodes(topology, from, path);
+    let switches = nodes.iter().filter(|n| matches!(n, NodeId::Switch(_)));
+    switches.map(|n| topology.name(*n)).collect::<Vec<_>>().join(" ")
+}
+
+/// The ways of VMs that are requested one after the other.
+fn ways(world: &mut World, count: usize) -> Vec<String> {
+    let mut ways = Vec::new();
+    for _ in 0..count {
+        let mut request = world.request();
+        request.resources.net = BitRate::mbit(10);
+        let vm = world.vm_of(request);
+        ways.push(by_way_of(world, &vm.path_up, NodeId::Server(vm.server)));
+    }
+    ways
+}
+
+/// The default keeps to one path while it has room; the widest shortest path uses another one at once.
+#[test]
+fn the_widest_shortest_path_spreads_what_the_default_keeps_together() {
+    let distinct = |ways: &[String]| ways.iter().collect::<BTreeSet<_>>().len();
+    let kept = ways(&mut World::new(site("allocation = \"first-fit\"")), 4);
+    assert_eq!(distinct(&kept), 1, "all by the default path: {kept:?}");
+    let policy = "allocation = \"first-fit\"\nrouting = \"widest-shortest\"";
+    let spread = ways(&mut World::new(site(policy)), 4);
+    assert!(distinct(&spread) > 1, "each where most is left: {spread:?}");
+    let hops = |way: &String| way.split(' ').count();
+    assert!(spread.iter().all(|w| hops(w) == hops(&kept[0])), "none is longer: {spread:?}");
+}
+
+/// A VM that loses its path is given one by the same policy, and its rules follow it.
+#[test]
+fn a_lost_path_is_replaced_by_the_policy_s_choice() {
+    let mut world = World::new(site("routing = \"widest-shortest\""));
+    let vm = world.vm();
+    let lost = vm.path_up[1].link;
+    world.set_link(lost, false);
+    world.confirm_all();
+    let now = world.core.vm(vm.id).expect("it is still there").clone();
+    assert!(now.path_up.iter().all(|hop| hop.link != lost), "{:?}", now.path_up);
+    assert!(now.state == tandem_model::VmState::Running, "{:?}", now.state);
+}
+
+/// The least-loaded edge comes first: VMs go to the edges in turn, and at each edge to the fullest server.
+#[test]
+fn the_least_loaded_edge_gets_the_next_vm() {
+    let mut world = World::new(site("allocation = \"least-loaded-edge\""));
+    let mut edges = Vec::new();
+    let mut servers = Vec::new();
+    for _ in 0..4 {
+        let mut request = world.request();
+        request.resources.net = BitRate::mbit(10);
+        let vm = world.vm_of(request);
+        let edge = world.site.topology.edge_of(vm.server, 0).expect("an edge");
+        edges.push(world.site.topology.name(NodeId::Switch(edge)).to_owned());
+        servers.push(vm.server.0);
+    }
+    assert_eq!(edges, ["edge1", "edge2", "edge1", "edge2"]);
+    assert_eq!([servers[0], servers[1]], [servers[2], servers[3]], "at an edge the fullest server with room");
+}
+
+/// A policy's name in the file, and in the registry, is the one that it has itself; all differ.
+#[test]
+fn every_policy_is_registered_under_its_own_name() {
+    for (name, make) in registry::ALLOCATION {
+        assert_eq!(make().name(), *name);
+    }
+    for (name, make) in registry::ROUTING {
+        assert_eq!(make().name(), *name);
+    }
+    let names: BTreeSet<_> = registry::names(registry::ALLOCATION).into_iter().collect();
+    assert_eq!(names.len(), registry::ALLOCATION.len());
+    for name in names {
+        let world = World::new(site(&format!("allocation = \"{name}\"")));
+        assert_eq!(world.core.site().policy.allocation.0, name);
+    }
+}
+
+/// A name that nobody knows is a fault of the file, at its place, with the names that there are.
+#[test]
+fn an_unknown_policy_is_a_fault_that_names_the_known_ones() {
+    for (key, word) in [("allocation", "best-fit"), ("routing", "widest-shortest")] {
+        let text = format!("{WIDE}[policy]\n{key} = \"tightest\"\n");
+        let faults = tandem_core::site::read(&text, "site.toml").expect_err("nobody knows it");
+        let [fault] = &faults.faults[..] else { panic!("{faults}") };
+        assert_eq!(fault.key, format!("policy.{key}"));
+        assert!(faults.to_string().contains(word), "{faults}");
+    }
+}
+
+/// A researcher's own routing policy: the last of the shortest paths.
+struct LastOfShortest;
+
+impl RoutingPolicy for LastOfShortest {
+    fn name(&self) -> &str {
+        "last-of-shortest"
+    }
+    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+        search.shortest().pop()
+    }
+}
+
+#[test]
+fn a_routing_policy_of_ones_own_chooses_every_path() {
+    let mut world = World::dark(read(WIDE), PersistedState::default());
+    let policy = Policy::of_site(&world.site);
+    let policy = Policy { routing: Box::new(LastOfShortest), ..policy };
+    world.core = Core::with_policy(world.site.clone(), PersistedState::default(), world.now, policy);
+    world.connect_all();
+    world.attach(Vec::new());
+    let own = ways(&mut world, 2);
+    let default = ways(&mut World::new(site("")), 1);
+    assert_ne!(own[0], default[0], "the last one is not the default");
+    assert_eq!(own[0], own[1]);
+}
