@@ -9,7 +9,7 @@
 //! | [`control`] | how a lab is spoken to, and by whom |
 //! | [`precopy`] | how the memory of a VM is moved |
 //! | [`experiment`] | what is measured and drawn |
-//! | [`bench`] | how fast the parts are |
+//! | [`mod@bench`] | how fast the parts are |
 //! | [`fuzz`] | whether the core holds its invariants under any schedule of faults |
 
 pub mod bench;

@@ -6,7 +6,7 @@
 //! - [`framing`]: a stream into messages. [`header`]: what all versions share.
 //! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every
 //!   switch answers.
-//! - [`table`]: flow tables and pipelines; [`table::control`]: FLOW_MODs carried out on them,
+//! - [`table`]: flow tables and pipelines; [`table::mod_handlers`]: FLOW_MODs carried out on them,
 //!   questions about flows answered.
 //! - [`switch`]: everything that a switch is, besides its I/O and its clock.
 

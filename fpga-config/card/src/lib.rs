@@ -3,7 +3,7 @@
 //! - [`ioctl`]: through the nf2 driver (or those of the later boards), on kernels that it runs on.
 //!   [`mmap`]: the PCI device's `resource0`, on any kernel, without packets. [`cosim`]: a Unix
 //!   socket with a line per access, behind which a Verilog simulation, or the model, is.
-//!   [`modelled`]: the card in memory, in this process.
+//!   [`memory_card`]: the card in memory, in this process.
 //! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer
 //!   per card.
 //! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands

@@ -4,7 +4,7 @@
 //! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic
 //!    does not stop for a restart.
 //! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says
-//!    which rules get rows, [`moves`] in which order rows are written, so that no packet meets a
+//!    which rules get rows, [`row_plan`] in which order rows are written, so that no packet meets a
 //!    wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
 //! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for
 //!    rules that got no row.

@@ -1,5 +1,5 @@
 //! What the coordinator says to a machine's node: a JSON line asks, a line answers
-//! ([`LabResponse`](crate::control::messages::Answer)).
+//! ([`LabResponse`](crate::control::messages::LabResponse)).
 
 use crate::control::messages::LabRequest;
 use crate::node::guest::Ordered;
