@@ -9,9 +9,7 @@ use tandem_model::site::{Faults, PolicyNames, read_with};
 /// # Errors
 /// All faults, each with its line and column; a policy that is in no table of [`registry`] is one.
 pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
-    let known = PolicyNames {
-        allocation: &registry::names(registry::ALLOCATION),
-        routing: &registry::names(registry::ROUTING),
-    };
-    read_with(text, file, &known)
+    let allocation = registry::names(registry::ALLOCATION);
+    let routing = registry::names(registry::ROUTING);
+    read_with(text, file, &PolicyNames { allocation: &allocation, routing: &routing })
 }

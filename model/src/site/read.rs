@@ -31,9 +31,9 @@ pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PolicyNames<'a> {
     /// For `[policy] allocation`.
-    pub allocation: &'a [&'a str],
+    pub allocation: &'a [String],
     /// For `[policy] routing`.
-    pub routing: &'a [&'a str],
+    pub routing: &'a [String],
 }
 
 /// Reads a site file whose policies must be among `known`.

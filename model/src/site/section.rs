@@ -188,10 +188,10 @@ impl<'a> Section<'a> {
     }
 
     /// The name of a policy: one of `known`, or any where none is.
-    pub fn name(&mut self, c: &mut Collector<'_>, key: &'static str, known: &[&str]) -> Option<PolicyName> {
+    pub fn name(&mut self, c: &mut Collector<'_>, key: &'static str, known: &[String]) -> Option<PolicyName> {
         self.get(c, key, |v| {
             let text = text(v)?;
-            if known.is_empty() || known.contains(&text) {
+            if known.is_empty() || known.iter().any(|name| name == text) {
                 return Ok(PolicyName(text.to_owned()));
             }
             let all: Vec<String> = known.iter().map(|w| format!("{w:?}")).collect();

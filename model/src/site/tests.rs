@@ -161,7 +161,9 @@ mod never_panics {
 #[test]
 fn a_policy_has_a_name_that_somebody_knows() {
     let text = |words: &str| format!("[topology]\nshape = \"linear\"\n[policy]\n{words}\n");
-    let known = PolicyNames { allocation: &["best-fit", "mine"], routing: &["shortest"] };
+    let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let (allocation, routing) = (names(&["best-fit", "mine"]), names(&["shortest"]));
+    let known = PolicyNames { allocation: &allocation, routing: &routing };
     let site = read_with(&text("allocation = \"mine\"\nrouting = \"shortest\""), "site.toml", &known);
     let policy = site.expect("both are known").policy;
     assert_eq!((policy.allocation.0.as_str(), policy.routing.0.as_str()), ("mine", "shortest"));

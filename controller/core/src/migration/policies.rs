@@ -29,9 +29,11 @@ use crate::compute::ComputeRef;
 use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
 use crate::migration::trend::ahead;
-use crate::policy::allocation::{AllocationPolicy, BestFit, ServerView};
+use crate::policy::allocation::{AllocationPolicy, ServerView};
+use crate::policy::allocation_policies::best_fit::BestFit;
 use crate::policy::registry;
-use crate::policy::routing::{DefaultFirst, RoutingPolicy};
+use crate::policy::routing::RoutingPolicy;
+use crate::policy::routing_policies::default_first::DefaultFirst;
 use serde::{Deserialize, Serialize};
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 

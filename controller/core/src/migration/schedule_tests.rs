@@ -7,8 +7,8 @@ use crate::migration::policies::{Policy, View, Where};
 use crate::migration::schedule;
 use crate::migration::transfer_path::Step;
 use crate::migration::what_if::Paper;
-use crate::policy::allocation;
-use crate::policy::allocation::{BestFit, WorstFit};
+
+use crate::policy::{BestFit, WorstFit};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Cause, Hop, Plan, PlanGoal, Resources, ServerId, VmId};
@@ -235,7 +235,7 @@ proptest! {
         worst in any::<bool>(),
         dice in any::<u64>(),
     ) {
-        let policy: Box<dyn allocation::AllocationPolicy> =
+        let policy: Box<dyn crate::policy::AllocationPolicy> =
             if worst { Box::new(WorstFit) } else { Box::new(BestFit) };
         let core = scattered(TIGHT, &vms, policy);
         let (plan, steps, after) = plan_and_steps(&core, &PlanGoal::KeepPolicy);

@@ -22,7 +22,6 @@
 //! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`], which costs O(n).
 
 use crate::policy::view::PlacementView;
-use std::collections::BTreeMap;
 use tandem_model::{Resources, ServerId, VmRequest};
 
 /// What a policy sees of one server.
@@ -84,72 +83,5 @@ pub trait AllocationPolicy: Send + Sync {
     /// what the policy looks at, O(n) in servers at least; a policy that returns `None` at once keeps its O(log n).
     fn choose(&self, _view: &dyn PlacementView, _request: &VmRequest) -> Option<Vec<ServerId>> {
         None
-    }
-}
-
-/// The first server, by id, with room.
-#[derive(Debug, Clone, Copy)]
-pub struct FirstFit;
-
-impl AllocationPolicy for FirstFit {
-    fn name(&self) -> &str {
-        "first-fit"
-    }
-    fn rank(&self, _: &ServerView) -> Rank {
-        Rank(0)
-    }
-}
-
-/// The fullest server with room.
-#[derive(Debug, Clone, Copy)]
-pub struct BestFit;
-
-impl AllocationPolicy for BestFit {
-    fn name(&self) -> &str {
-        "best-fit"
-    }
-    fn rank(&self, server: &ServerView) -> Rank {
-        Rank(u64::MAX - server.share())
-    }
-}
-
-/// The emptiest server.
-#[derive(Debug, Clone, Copy)]
-pub struct WorstFit;
-
-impl AllocationPolicy for WorstFit {
-    fn name(&self) -> &str {
-        "worst-fit"
-    }
-    fn rank(&self, server: &ServerView) -> Rank {
-        Rank(server.share())
-    }
-}
-
-/// The least-loaded edge first, and behind it the fullest server with room: network load is spread over edge switches,
-/// and servers are filled one after the other. It looks at every server and edge, O(n log n).
-#[derive(Debug, Clone, Copy)]
-pub struct LeastLoadedEdge;
-
-impl AllocationPolicy for LeastLoadedEdge {
-    fn name(&self) -> &str {
-        "least-loaded-edge"
-    }
-
-    fn rank(&self, server: &ServerView) -> Rank {
-        BestFit.rank(server)
-    }
-
-    fn choose(&self, view: &dyn PlacementView, _request: &VmRequest) -> Option<Vec<ServerId>> {
-        let mut loads = BTreeMap::new();
-        let mut order = Vec::new();
-        for server in view.servers() {
-            let Some(edge) = view.edge_of(server.id) else { continue };
-            // Per mille, so that a few packets more or less do not send VMs from edge to edge.
-            let load = *loads.entry(edge).or_insert_with(|| (view.edge_load(edge) * 1000.0).round() as u64);
-            order.push((load, self.rank(&server), server.id));
-        }
-        order.sort_unstable();
-        Some(order.into_iter().map(|(.., id)| id).collect())
     }
 }

@@ -1,8 +1,14 @@
 //! Policies: what is decided by whoever runs a data centre, and not by the core.
 
 pub mod allocation;
+pub mod allocation_policies;
 pub mod registry;
 pub mod routing;
+pub mod routing_policies;
+mod table;
 pub mod view;
 
-pub use allocation::*;
+pub use allocation::{AllocationPolicy, Rank, ServerView};
+pub use allocation_policies::best_fit::BestFit;
+pub use allocation_policies::first_fit::FirstFit;
+pub use allocation_policies::worst_fit::WorstFit;

@@ -21,7 +21,7 @@
 //! }
 //! ```
 //!
-//! One line in [`registry`](crate::policy::registry) gives it a name for `[policy] routing`.
+//! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy] routing` name it.
 
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId};
@@ -61,44 +61,4 @@ pub trait RoutingPolicy: Send + Sync {
 
     /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or is cut off.
     fn choose(&self, search: &dyn PathSearch) -> Option<Route>;
-}
-
-/// The default path while it has room, then any other by residual bandwidth: few rules, and traffic moves without
-/// need only.
-#[derive(Debug, Clone, Copy)]
-pub struct DefaultFirst;
-
-impl RoutingPolicy for DefaultFirst {
-    fn name(&self) -> &str {
-        "default-first"
-    }
-
-    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
-        search.default_path().or_else(|| search.by_residual())
-    }
-}
-
-/// Of the shortest paths the one with the most room left on its fullest hop (widest shortest path; Guerin, Orda and
-/// Williams, GLOBECOM 1997). Where that is equal, as on a server's own link that all of them share, the next fullest
-/// hop decides, and so on. Load is spread further than by [`DefaultFirst`], for exact rules in inner switches.
-#[derive(Debug, Clone, Copy)]
-pub struct WidestShortest;
-
-impl RoutingPolicy for WidestShortest {
-    fn name(&self) -> &str {
-        "widest-shortest"
-    }
-
-    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
-        let routes = search.shortest();
-        let hops = routes.iter().map(|route| route.up.len()).min()?;
-        let shortest = routes.into_iter().filter(|route| route.up.len() == hops);
-        // Of equal ones the first stays, so that the same data centre gives the same choice.
-        let widest = shortest.reduce(
-            |best, route| {
-                if search.room(&route) > search.room(&best) { route } else { best }
-            },
-        );
-        widest.or_else(|| search.by_residual())
-    }
 }

@@ -1,0 +1,16 @@
+//! Best fit: the fullest server with room.
+
+use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+
+/// The fullest server with room.
+#[derive(Debug, Clone, Copy)]
+pub struct BestFit;
+
+impl AllocationPolicy for BestFit {
+    fn name(&self) -> &str {
+        "best-fit"
+    }
+    fn rank(&self, server: &ServerView) -> Rank {
+        Rank(u64::MAX - server.share())
+    }
+}

@@ -1,0 +1,16 @@
+//! The first server with room.
+
+use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+
+/// The first server, by id, with room.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstFit;
+
+impl AllocationPolicy for FirstFit {
+    fn name(&self) -> &str {
+        "first-fit"
+    }
+    fn rank(&self, _: &ServerView) -> Rank {
+        Rank(0)
+    }
+}

@@ -1,0 +1,16 @@
+//! Worst fit: the emptiest server.
+
+use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+
+/// The emptiest server.
+#[derive(Debug, Clone, Copy)]
+pub struct WorstFit;
+
+impl AllocationPolicy for WorstFit {
+    fn name(&self) -> &str {
+        "worst-fit"
+    }
+    fn rank(&self, server: &ServerView) -> Rank {
+        Rank(server.share())
+    }
+}
