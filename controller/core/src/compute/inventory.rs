@@ -1,8 +1,9 @@
 //! The inventory: what every server has, what is reserved on it, and which one the policy tries first.
 
 use crate::compute::rank_index::Index;
-use crate::policy::allocation::{AllocationPolicy, ServerView};
+use crate::policy::allocation::AllocationPolicy;
 use crate::policy::view::PlacementView;
+use crate::policy::view::ServerView;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tandem_model::{BitRate, Bytes, Resource, Resources, ServerId, Ties, Topology, VmRequest};

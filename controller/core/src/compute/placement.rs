@@ -4,7 +4,7 @@ use crate::compute::placement_view::Seen;
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::paths::Memo;
 use crate::network::place::Placement;
-use crate::policy::allocation;
+use crate::policy::view;
 use std::collections::BTreeMap;
 use tandem_model::{NearMiss, NodeId, Rejection, Resource, SwitchId, VmRequest};
 
@@ -59,7 +59,7 @@ impl<'a> ComputeRef<'a> {
             misses.sort_by_key(|(d, _)| *d);
             misses.truncate(self.cx.site.policy.near_misses as usize);
         };
-        let in_service = |s: &&allocation::ServerView| {
+        let in_service = |s: &&view::ServerView| {
             !self.compute.inventory.is_drained(s.id) && !self.compute.away.contains_key(&s.id)
         };
         for server in self.compute.inventory.servers().iter().filter(in_service) {

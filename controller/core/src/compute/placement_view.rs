@@ -3,7 +3,7 @@
 use crate::compute::ComputeRef;
 use crate::compute::inventory::Inventory;
 use crate::network::links::LinkTable;
-use crate::policy::allocation::ServerView;
+use crate::policy::view::ServerView;
 use crate::policy::view::{HopView, PlacementView};
 use tandem_model::{GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, VmId, VmRecord};
 

@@ -29,11 +29,12 @@ use crate::compute::ComputeRef;
 use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
 use crate::migration::trend::ahead;
-use crate::policy::allocation::{AllocationPolicy, ServerView};
+use crate::policy::allocation::AllocationPolicy;
 use crate::policy::allocation_policies::best_fit::BestFit;
 use crate::policy::registry;
 use crate::policy::routing::RoutingPolicy;
 use crate::policy::routing_policies::default_first::DefaultFirst;
+use crate::policy::view::ServerView;
 use serde::{Deserialize, Serialize};
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 

@@ -9,7 +9,7 @@ use crate::migration::MigrationRef;
 use crate::migration::transfer_path::Step;
 use crate::migration::what_if::{Paper, use_of};
 use crate::network::place::Placement;
-use crate::policy::allocation::ServerView;
+use crate::policy::view::ServerView;
 use tandem_model::{Cause, MoveOptions, ServerId, VmId, VmRecord};
 
 /// Bytes of a GiB.

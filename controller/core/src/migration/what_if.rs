@@ -11,7 +11,7 @@ use crate::migration::policies::View;
 use crate::migration::views::MoveState;
 use crate::network::links::LinkTable;
 use crate::network::place::Placement;
-use crate::policy::allocation;
+use crate::policy::view;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tandem_model::paths::Path;
@@ -250,7 +250,7 @@ impl<'a> Paper<'a> {
     pub(crate) fn nowhere(&self, vm: &VmRecord) -> String {
         let own = self.placement(vm).server;
         let need = vm.request.resources;
-        let short = |s: &allocation::ServerView| {
+        let short = |s: &view::ServerView| {
             let short = self.inventory.shortage(s.id, need);
             let far = short
                 .iter()

@@ -21,45 +21,8 @@
 //!
 //! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`], which costs O(n).
 
-use crate::policy::view::PlacementView;
-use tandem_model::{Resources, ServerId, VmRequest};
-
-/// What a policy sees of one server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerView {
-    /// Which.
-    pub id: ServerId,
-    /// What it has for VMs, safety margin included.
-    pub capacity: Resources,
-    /// What its VMs have reserved.
-    pub used: Resources,
-}
-
-impl ServerView {
-    /// One, as the fit scalar counts it.
-    pub const FULL: u64 = 1 << 24;
-
-    /// The fit scalar: the share of the most-used resource, from 0 to [`ServerView::FULL`]. A resource that the server
-    /// does not have does not count.
-    pub fn share(&self) -> u64 {
-        let of = |used: u64, capacity: u64| {
-            if capacity == 0 {
-                return 0;
-            }
-            let scaled = u128::from(used) * u128::from(Self::FULL) / u128::from(capacity);
-            u64::try_from(scaled).unwrap_or(u64::MAX)
-        };
-        of(u64::from(self.used.cpu), u64::from(self.capacity.cpu))
-            .max(of(self.used.ram.0, self.capacity.ram.0))
-            .max(of(self.used.disk.0, self.capacity.disk.0))
-            .max(of(self.used.net.0, self.capacity.net.0))
-    }
-
-    /// What is left for VMs.
-    pub fn free(&self) -> Resources {
-        self.capacity.minus(self.used)
-    }
-}
+use crate::policy::view::{PlacementView, ServerView};
+use tandem_model::{ServerId, VmRequest};
 
 /// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the site's `ties`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

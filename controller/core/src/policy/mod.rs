@@ -8,7 +8,8 @@ pub mod routing_policies;
 mod table;
 pub mod view;
 
-pub use allocation::{AllocationPolicy, Rank, ServerView};
+pub use allocation::{AllocationPolicy, Rank};
 pub use allocation_policies::best_fit::BestFit;
 pub use allocation_policies::first_fit::FirstFit;
 pub use allocation_policies::worst_fit::WorstFit;
+pub use view::ServerView;

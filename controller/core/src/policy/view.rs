@@ -1,7 +1,6 @@
 //! What a policy may see of the data centre.
 
-use crate::policy::allocation::ServerView;
-use tandem_model::{BitRate, GroupRecord, Hop, LinkId, ServerId, Site, SwitchId, VmId, VmRecord};
+use tandem_model::{BitRate, GroupRecord, Hop, LinkId, Resources, ServerId, Site, SwitchId, VmId, VmRecord};
 
 /// A link as a policy sees it, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,4 +50,41 @@ pub trait PlacementView {
 
     /// All groups, in order of id. O(n).
     fn groups(&self) -> Vec<&GroupRecord>;
+}
+
+/// What a policy sees of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerView {
+    /// Which.
+    pub id: ServerId,
+    /// What it has for VMs, safety margin included.
+    pub capacity: Resources,
+    /// What its VMs have reserved.
+    pub used: Resources,
+}
+
+impl ServerView {
+    /// One, as the fit scalar counts it.
+    pub const FULL: u64 = 1 << 24;
+
+    /// The fit scalar: the share of the most-used resource, from 0 to [`ServerView::FULL`]. A resource that the server
+    /// does not have does not count.
+    pub fn share(&self) -> u64 {
+        let of = |used: u64, capacity: u64| {
+            if capacity == 0 {
+                return 0;
+            }
+            let scaled = u128::from(used) * u128::from(Self::FULL) / u128::from(capacity);
+            u64::try_from(scaled).unwrap_or(u64::MAX)
+        };
+        of(u64::from(self.used.cpu), u64::from(self.capacity.cpu))
+            .max(of(self.used.ram.0, self.capacity.ram.0))
+            .max(of(self.used.disk.0, self.capacity.disk.0))
+            .max(of(self.used.net.0, self.capacity.net.0))
+    }
+
+    /// What is left for VMs.
+    pub fn free(&self) -> Resources {
+        self.capacity.minus(self.used)
+    }
 }

@@ -13,12 +13,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 use tandem_agent_protocol::lab_sockets::{LAB, Lab};
 use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::probe::Probe;
@@ -252,15 +254,20 @@ pub fn down(name: &str) -> anyhow::Result<()> {
     // Its interfaces are gone with its answer. Its name is held until the kernel has taken the last
     // process of the sandbox apart, which with many switches takes seconds: vswitchd has a packet
     // socket per port.
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while start.elapsed() < limit {
         if labs::connect(name, false).is_err() {
             return Ok(());
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     bail!("the lab {name:?} has not ended within {limit:?}")
 }
+
+/// So long a command in a VM waits for the VM's address; one that has none is entered after that.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
+/// So often it is looked for.
+const ADDRESS_POLL: Duration = Duration::from_millis(20);
 
 /// Runs a command in a node. Call it before any thread is started.
 ///
@@ -271,6 +278,9 @@ pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCo
     let mut child = match messages::ask(name, &LabRequest::Find { node: node.to_owned() })? {
         LabResponse::Found { netns } => {
             sandbox::enter(process_of(name)?, netns)?;
+            if node.starts_with("vm") {
+                await_default_route();
+            }
             let mut child = Command::new(program);
             child.args(arguments);
             child
@@ -286,6 +296,17 @@ pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCo
     };
     let status = child.status().with_context(|| format!("cannot start {program} in {node}"))?;
     Ok(exit_code(status))
+}
+
+/// Waits until the namespace that this process is in has a default route. A VM runs for the controller
+/// once it has been told its address; its DHCP client takes a moment to set it.
+fn await_default_route() {
+    let deadline = Instant::now() + ADDRESS_LIMIT;
+    // To connect a UDP socket looks up the route, and sends nothing (192.0.2.0/24 is for examples, RFC 5737).
+    let has_route = || UdpSocket::bind("0.0.0.0:0").is_ok_and(|s| s.connect("192.0.2.1:9").is_ok());
+    while !has_route() && Instant::now() < deadline {
+        std::thread::sleep(ADDRESS_POLL);
+    }
 }
 
 fn exit_code(status: std::process::ExitStatus) -> ExitCode {

@@ -1,6 +1,7 @@
 //! Best fit: the fullest server with room.
 
-use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+use crate::policy::allocation::{AllocationPolicy, Rank};
+use crate::policy::view::ServerView;
 
 /// The fullest server with room.
 #[derive(Debug, Clone, Copy)]

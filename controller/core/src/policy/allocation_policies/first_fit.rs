@@ -1,6 +1,7 @@
 //! The first server with room.
 
-use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+use crate::policy::allocation::{AllocationPolicy, Rank};
+use crate::policy::view::ServerView;
 
 /// The first server, by id, with room.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! The least-loaded edge switch first.
 
-use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+use crate::policy::allocation::{AllocationPolicy, Rank};
 use crate::policy::allocation_policies::best_fit::BestFit;
-use crate::policy::view::PlacementView;
+use crate::policy::view::{PlacementView, ServerView};
 use std::collections::BTreeMap;
 use tandem_model::{ServerId, VmRequest};
 

@@ -1,6 +1,7 @@
 //! Worst fit: the emptiest server.
 
-use crate::policy::allocation::{AllocationPolicy, Rank, ServerView};
+use crate::policy::allocation::{AllocationPolicy, Rank};
+use crate::policy::view::ServerView;
 
 /// The emptiest server.
 #[derive(Debug, Clone, Copy)]
