@@ -1,7 +1,8 @@
 //! The clocks: [`now`], which everything timed goes by, and [`wall`], which is stored and shown.
 //!
-//! `now` is the wall clock when the process first asked and what has passed since by CLOCK_MONOTONIC (clock_gettime(2)): it reads
-//! like a date and never jumps. A wall clock that is set (by hand, by a time service that steps it, by a machine that was asleep) is noticed by
+//! `now` is the wall clock when the process first asked and what has passed since by
+//! CLOCK_MONOTONIC (clock_gettime(2)): it reads like a date and never jumps. A wall clock that is
+//! set (by hand, by a time service that steps it, by a machine that was asleep) is noticed by
 //! [`WallWatch`] and told to the core as an event.
 
 use std::sync::LazyLock;
@@ -10,8 +11,9 @@ use tandem_model::Time;
 
 /// How often the wall clock is looked at, at least.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// A difference from which on the wall clock was set. Time services slew smaller ones away (chrony: `makestep 1.0`, systemd-timesyncd
-/// 0.4 s); those that are stepped nevertheless are noticed when they have added up.
+/// A difference from which on the wall clock was set. Time services slew smaller ones away (chrony:
+/// `makestep 1.0`, systemd-timesyncd 0.4 s); those that are stepped nevertheless are noticed when
+/// they have added up.
 const STEP: Duration = Duration::from_millis(500);
 
 /// The wall clock at the start, and the start.

@@ -1,4 +1,5 @@
-//! The hub: owns the core, feeds it one event at a time and hands its effects to whoever carries them out.
+//! The hub: owns the core, feeds it one event at a time and hands its effects to whoever carries
+//! them out.
 //!
 //! Everything that happened since the last turn is handled before one snapshot is published.
 
@@ -16,13 +17,15 @@ use tandem_core::{Core, Snapshot};
 use tandem_model::{Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Events that may wait for the core; a full queue stops the switches' connections from reading (back-pressure).
+/// Events that may wait for the core; a full queue stops the switches' connections from reading
+/// (back-pressure).
 pub const QUEUE: usize = 4096;
 /// Events that are handled before a snapshot is published.
 const BATCH: usize = 256;
-/// Wishes that may wait for the hypervisors: when they attach, several for each VM of a large data centre come at once (5,000 servers with
-/// three or four VMs each). More wait only when nobody takes any: then whoever is attached is let go, and is told everything anew when it
-/// attaches again.
+/// Wishes that may wait for the hypervisors: when they attach, several for each VM of a large data
+/// centre come at once (5,000 servers with three or four VMs each). More wait only when nobody
+/// takes any: then whoever is attached is let go, and is told everything anew when it attaches
+/// again.
 pub const WISHES: usize = 128 * 1024;
 
 /// What comes into the hub.
@@ -38,7 +41,8 @@ pub enum Input {
     Connected(Dpid, u64, SwitchLine),
     /// A switch's connection ended.
     Disconnected(Dpid, u64, String),
-    /// A hypervisor service is attached; its effects go here, [`WISHES`] deep. Closed while it is attached, it is to attach again.
+    /// A hypervisor service is attached; its effects go here, [`WISHES`] deep. Closed while it is
+    /// attached, it is to attach again.
     WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
     WorldDetached(String),
@@ -165,7 +169,8 @@ impl Hub {
                     self.feed(event);
                 }
             }
-            // It was closed before this was read, and whoever drives the switch now may have said so already.
+            // It was closed before this was read, and whoever drives the switch now may have said
+            // so already.
             Input::Connected(_, _, line) if line.is_void() => {}
             Input::Connected(dpid, connection, line) => {
                 // A second connection takes the switch over; dropping the first one's line ends it.
@@ -233,7 +238,8 @@ impl Hub {
             | Effect::ReportLoads { .. }
             | Effect::TrafficStart { .. }
             | Effect::TrafficStop { .. } => {
-                // One that has just gone will say so; one that takes nothing is let go, and says so too.
+                // One that has just gone will say so; one that takes nothing is let go, and says so
+                // too.
                 if self.world.as_ref().is_some_and(|world| world.try_send(effect).is_err()) {
                     self.world = None;
                 }
@@ -279,7 +285,8 @@ mod tests {
         }
     }
 
-    /// Two peers come with one datapath id while the hub is busy: what the older one said in the end is read behind the newer one.
+    /// Two peers come with one datapath id while the hub is busy: what the older one said in the
+    /// end is read behind the newer one.
     #[tokio::test]
     async fn a_connection_that_was_closed_before_it_was_heard_displaces_nobody() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
@@ -291,8 +298,9 @@ mod tests {
         assert!(hub.switches.is_empty(), "it is closed, and would stay for ever");
     }
 
-    /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the service is let go; its own task then
-    /// says that it is gone, attaches again and is told everything that is wanted.
+    /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the
+    /// service is let go; its own task then says that it is gone, attaches again and is told
+    /// everything that is wanted.
     #[tokio::test]
     async fn a_hypervisor_service_that_takes_nothing_is_let_go_and_synchronised_anew() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");

@@ -1,7 +1,7 @@
 //! How a log line is written: whatever is in it, it is one line, and it is cut.
 //!
-//! Switches, agents, hypervisors and clients have their words in log lines. They are escaped here, in the one place that all lines go
-//! through, whoever writes them.
+//! Switches, agents, hypervisors and clients have their words in log lines. They are escaped here,
+//! in the one place that all lines go through, whoever writes them.
 
 use std::fmt::Debug;
 use tandem_model::text::escaped_to;

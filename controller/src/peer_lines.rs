@@ -1,5 +1,6 @@
-//! Log lines that peers cause (agents, hypervisors, clients): so many a minute for each, by [`tandem_model::rate_limit`]. That each is one
-//! line, and is cut, is the matter of [`crate::log`].
+//! Log lines that peers cause (agents, hypervisors, clients): so many a minute for each, by
+//! [`tandem_model::rate_limit`]. That each is one line, and is cut, is the matter of
+//! [`crate::log`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use tandem_model::rate_limit::{KeyedRateLimiter, LOG_LINES_A_MINUTE, Verdict};
 /// Peers that are told apart; more share one allowance.
 const PEERS: usize = 1024;
 
-/// The allowances of all peers of one kind. `K` is what tells them apart, which is not to be their own word: an address, a site's server.
+/// The allowances of all peers of one kind. `K` is what tells them apart, which is not to be their
+/// own word: an address, a site's server.
 #[derive(Debug)]
 pub struct PeerLines<K: Ord> {
     start: Instant,
@@ -24,7 +26,8 @@ impl<K: Ord> Default for PeerLines<K> {
 }
 
 impl<K: Ord> PeerLines<K> {
-    /// Whether a peer may cause one more line: what is to stand at its end, which is empty, or says how many were not written.
+    /// Whether a peer may cause one more line: what is to stand at its end, which is empty, or says
+    /// how many were not written.
     pub fn take(&self, peer: K) -> Option<String> {
         self.take_at(peer, Time::ZERO + self.start.elapsed())
     }

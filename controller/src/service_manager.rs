@@ -12,8 +12,8 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// The controller is ready once its hub takes inputs. From then on the watchdog is shown that the hub
-/// answers, twice in each of its periods, for as long as it does.
+/// The controller is ready once its hub takes inputs. From then on the watchdog is shown that the
+/// hub answers, twice in each of its periods, for as long as it does.
 pub(crate) async fn attend(hub: mpsc::Sender<Input>) {
     if answers(&hub).await {
         tell(NotifyState::Ready);

@@ -1,4 +1,5 @@
-//! The agents' server over real TLS, with peers that are not what they say: old certificates, switches of others, floods, silence.
+//! The agents' server over real TLS, with peers that are not what they say: old certificates,
+//! switches of others, floods, silence.
 
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
@@ -181,7 +182,8 @@ async fn a_revoked_name_that_is_enrolled_again_leaves_the_old_certificate_void()
     server.until("the agent is down", |e| matches!(e, Event::AgentDown { .. })).await;
     let refused = server.attach(connection.clone(), "mini1", &["edge1"]).await.err().expect("revoked");
     assert_eq!(refused.code(), Code::PermissionDenied);
-    // Enrolled again: only the new one is good, on old connections and on new ones, for renewals too.
+    // Enrolled again: only the new one is good, on old connections and on new ones, for renewals
+    // too.
     let new = server.enrol("mini1", &[]).await;
     for channel in [connection.clone(), server.channel(Some(&old)).await] {
         let refused = server.attach(channel.clone(), "mini1", &["edge1"]).await.err().expect("void");
@@ -385,7 +387,8 @@ async fn a_cards_outages_come_into_views_metrics_and_events_and_go_with_their_ag
     assert!(!text.contains("tandem_card_forwards{"), "{text}");
 }
 
-/// A peer that takes nothing: its desired states do not pile up, its connection ends, and it gets the latest when it is back.
+/// A peer that takes nothing: its desired states do not pile up, its connection ends, and it gets
+/// the latest when it is back.
 #[tokio::test]
 async fn an_agent_that_does_not_read_is_disconnected_and_synchronised_anew() {
     let mut server = Server::start().await;

@@ -1,5 +1,5 @@
-//! `/metrics` through the real routes: its form is OpenMetrics, its values are those of the API, the dashboard asks for nothing that is not
-//! there, and a scrape of a large data centre is cheap.
+//! `/metrics` through the real routes: its form is OpenMetrics, its values are those of the API,
+//! the dashboard asks for nothing that is not there, and a scrape of a large data centre is cheap.
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -52,7 +52,8 @@ fn counters(port: PortNo, n: u64) -> PortSample {
     }
 }
 
-/// A data centre in which every switch, port, class and card has something to say, after two readings a second apart.
+/// A data centre in which every switch, port, class and card has something to say, after two
+/// readings a second apart.
 fn core(site: Site) -> Core {
     let site = Arc::new(site);
     let start = Time::from_secs(1_700_000_000);
@@ -100,7 +101,8 @@ fn core(site: Site) -> Core {
     core
 }
 
-/// The API of a controller that shows this core as it is now; the folder holds its agents' authority.
+/// The API of a controller that shows this core as it is now; the folder holds its agents'
+/// authority.
 fn routes(core: &mut Core) -> (Router, tempfile::TempDir) {
     let snapshot = core.snapshot();
     let (inputs, _) = tokio::sync::mpsc::channel(1);
@@ -333,7 +335,8 @@ async fn the_dashboard_asks_for_nothing_that_is_not_there_and_every_metric_is_de
     assert!(invented.is_empty(), "docs/monitoring.md describes {invented:?}, which is not there");
 }
 
-/// 80 switches of 8 ports with 4 classes: all is there; how long a scrape and a snapshot take is printed, not judged.
+/// 80 switches of 8 ports with 4 classes: all is there; how long a scrape and a snapshot take is
+/// printed, not judged.
 #[tokio::test]
 async fn a_large_data_centre_is_scraped_whole() {
     let mut text = "[topology]\nshape = \"fat-tree\"\nk = 8\n".to_owned();

@@ -1,5 +1,5 @@
-//! The OpenFlow server over real sockets, against a switch in memory: several connections of one switch, and a switch that reads nothing
-//! while it has something to say.
+//! The OpenFlow server over real sockets, against a switch in memory: several connections of one
+//! switch, and a switch that reads nothing while it has something to say.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -74,7 +74,8 @@ fn flows(switch: &Shared) -> usize {
     switch.lock().expect("no panic").pipeline().tables.iter().map(|t| t.iter().count()).sum()
 }
 
-/// One connection of a switch, on a thread: takes in one message, and nothing more until its answers are written.
+/// One connection of a switch, on a thread: takes in one message, and nothing more until its
+/// answers are written.
 fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
     let mut stream = stream.into_std().expect("a socket");
     stream.set_nonblocking(false).expect("a socket");
@@ -92,7 +93,8 @@ fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>
                 }
             }
             if let Ok(Some((message, rest))) = framing::next(&bytes) {
-                // What is said of the end, though questions that were on their way may come behind it.
+                // What is said of the end, though questions that were on their way may come behind
+                // it.
                 if message[1] == 1 || last.get(1) != Some(&1) {
                     last = message.to_vec();
                 }
@@ -109,7 +111,8 @@ fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>
     })
 }
 
-/// One connection of a switch that takes in nothing any more from the moment that it is told so, and says `then` over and over.
+/// One connection of a switch that takes in nothing any more from the moment that it is told so,
+/// and says `then` over and over.
 fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicBool> {
     let mut stream = stream.into_std().expect("a socket");
     stream.set_nonblocking(false).expect("a socket");
@@ -231,7 +234,8 @@ fn sync(txn: u64, rules: Vec<Rule>) -> Effect {
     Effect::SyncRules { switch: DPID, txn: TxnId(txn), rules, leave: Leave::Nothing }
 }
 
-/// Each deletion is answered (OFPT_FLOW_REMOVED), and whoever writes all of them before it reads waits for a switch that waits for it.
+/// Each deletion is answered (OFPT_FLOW_REMOVED), and whoever writes all of them before it reads
+/// waits for a switch that waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_reads_nothing_while_it_writes_gets_all_12000_deletions() {
     const RULES: u32 = 12_000;
@@ -249,8 +253,8 @@ async fn a_switch_that_reads_nothing_while_it_writes_gets_all_12000_deletions() 
     assert_eq!(flows(&switch), 0);
 }
 
-/// What the hub has for a switch that takes in nothing waits up to a bound; then the connection ends with the reason, and the switch is told
-/// all anew when it is back.
+/// What the hub has for a switch that takes in nothing waits up to a bound; then the connection
+/// ends with the reason, and the switch is told all anew when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_takes_in_too_little_is_closed_and_synchronised_anew() {
     let mut hub = Hub::new();
@@ -258,7 +262,8 @@ async fn a_switch_that_takes_in_too_little_is_closed_and_synchronised_anew() {
     let is_deaf = attach_deaf(&switch, hub.dial([127, 0, 0, 1]).await, Vec::new());
     assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
     is_deaf.store(true, Ordering::Relaxed);
-    // More than may wait at the hub's end and in the connection together: 8192 effects, and those of 256 KiB.
+    // More than may wait at the hub's end and in the connection together: 8192 effects, and those
+    // of 256 KiB.
     for n in 0..30_000 {
         let add = vec![rule(n)];
         hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(n.into()), add, remove: Vec::new() });

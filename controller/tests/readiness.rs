@@ -1,5 +1,5 @@
-//! The controller notifies its service manager (sd_notify(3)) when it is ready, and shows its watchdog that
-//! it is alive.
+//! The controller notifies its service manager (sd_notify(3)) when it is ready, and shows its
+//! watchdog that it is alive.
 
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};

@@ -1,9 +1,10 @@
-//! What a port has counted: every counter of both OpenFlow versions (OF 1.0 section 5.3.5, OF 1.3.5 section
-//! 7.3.5.6), once for whoever counts: a switch, an agent, a simulation.
+//! What a port has counted: every counter of both OpenFlow versions (OF 1.0 section 5.3.5, OF 1.3.5
+//! section 7.3.5.6), once for whoever counts: a switch, an agent, a simulation.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What a counter says on the wire, and in recordings of earlier releases, that is not supported: all ones.
+/// What a counter says on the wire, and in recordings of earlier releases, that is not supported:
+/// all ones.
 pub const NOT_COUNTED: u64 = u64::MAX;
 
 /// A counter's value; `None` where it is not supported.
@@ -28,8 +29,8 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 
 macro_rules! port_counters {
     ($($(#[$doc:meta])+ $field:ident,)+) => {
-        /// The counters of a port since it came, each `None` where it is not counted. They are 64 bits wide,
-        /// or 32 on old hardware, and start again when the port comes anew.
+        /// The counters of a port since it came, each `None` where it is not counted. They are 64
+        /// bits wide, or 32 on old hardware, and start again when the port comes anew.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct PortCounters {
             $(

@@ -1,7 +1,8 @@
-//! The door of the core: facts that come in, effects that go out, questions and answers. All serialisable, so that a
-//! recorded run is a line per event.
+//! The door of the core: facts that come in, effects that go out, questions and answers. All
+//! serialisable, so that a recorded run is a line per event.
 //!
-//! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into messages.
+//! Facts speak no OpenFlow version: the switch driver turns messages into facts and effects into
+//! messages.
 
 use crate::{
     Adoption, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, MigrationId,
@@ -85,7 +86,8 @@ pub enum Event {
         /// True when the port is gone.
         removed: bool,
     },
-    /// A discovery frame of one of our switches came in at another: the link from the first to the second is alive.
+    /// A discovery frame of one of our switches came in at another: the link from the first to the
+    /// second is alive.
     LinkSeen {
         /// Sender.
         from: (Dpid, PortNo),
@@ -101,7 +103,8 @@ pub enum Event {
         /// What it said.
         arp: Arp,
     },
-    /// An IPv4 packet from `mac`/`ip` was seen by a switch (a packet-in that is neither ARP nor DHCP).
+    /// An IPv4 packet from `mac`/`ip` was seen by a switch (a packet-in that is neither ARP nor
+    /// DHCP).
     HostSeen {
         /// Which switch.
         switch: Dpid,
@@ -150,8 +153,8 @@ pub enum Event {
         /// Flows removed (for `SyncRules`: ours that were not wanted).
         removed: u32,
     },
-    /// A switch with several tables refused a transaction that has rules with metadata, as one does that has none. What it had taken of it
-    /// is already undone there.
+    /// A switch with several tables refused a transaction that has rules with metadata, as one does
+    /// that has none. What it had taken of it is already undone there.
     MetadataRefused {
         /// Which switch.
         switch: Dpid,
@@ -178,15 +181,16 @@ pub enum Event {
         /// Flows of ours that were not wanted.
         stale: u32,
     },
-    /// Flows of ours that a switch keeps although nobody wants them there, all of them. Said after each `SyncRules` that leaves some, and
-    /// whenever they have changed.
+    /// Flows of ours that a switch keeps although nobody wants them there, all of them. Said after
+    /// each `SyncRules` that leaves some, and whenever they have changed.
     RulesLeft {
         /// Which switch.
         switch: Dpid,
         /// By owner.
         left: Vec<LeftRules>,
     },
-    /// A switch reports rules otherwise than they were written, so that repairs change nothing: they are put off.
+    /// A switch reports rules otherwise than they were written, so that repairs change nothing:
+    /// they are put off.
     RulesUnlike {
         /// Which switch.
         switch: Dpid,
@@ -204,14 +208,15 @@ pub enum Event {
         /// True when it can generate traffic.
         traffic: bool,
     },
-    /// Servers whose hypervisors do not answer, all of them: what runs there is not known and left as it is. Comes before `WorldUp`, and
-    /// whenever they have changed; when one answers again, another `WorldUp` follows.
+    /// Servers whose hypervisors do not answer, all of them: what runs there is not known and left
+    /// as it is. Comes before `WorldUp`, and whenever they have changed; when one answers again,
+    /// another `WorldUp` follows.
     ServersAway {
         /// Each, and why in words.
         servers: Vec<(ServerId, String)>,
     },
-    /// All VMs of this site that are at the hypervisors, running or not, with what is kept with them. Comes before `WorldUp`, from
-    /// worlds that know more of their VMs than that they run.
+    /// All VMs of this site that are at the hypervisors, running or not, with what is kept with
+    /// them. Comes before `WorldUp`, from worlds that know more of their VMs than that they run.
     VmsFound {
         /// Each of them.
         vms: Vec<FoundVm>,
@@ -223,7 +228,8 @@ pub enum Event {
         /// Whom it serves and what to do, in words.
         why: String,
     },
-    /// Another controller has asked a hypervisor service, host or pool of ours to serve it, and was refused.
+    /// Another controller has asked a hypervisor service, host or pool of ours to serve it, and was
+    /// refused.
     RivalSeen {
         /// The service's, host's or pool's name, for people.
         world: String,
@@ -324,7 +330,8 @@ pub enum Event {
         #[serde(alias = "ask")]
         request: Request,
     },
-    /// The wall clock was set. Nothing that is timed moves; what is stored or shown as a wall time follows.
+    /// The wall clock was set. Nothing that is timed moves; what is stored or shown as a wall time
+    /// follows.
     WallClockStepped {
         /// Forward by so many nanoseconds, or back if it is below zero.
         by: i64,
@@ -342,7 +349,8 @@ pub enum Request {
         /// What is wanted.
         request: VmRequest,
     },
-    /// Take up a VM that runs without a record of it. Answered by `VmRunning` when the store has it; nothing of the VM is changed.
+    /// Take up a VM that runs without a record of it. Answered by `VmRunning` when the store has
+    /// it; nothing of the VM is changed.
     AdoptVm {
         /// Which.
         vm: VmId,
@@ -363,7 +371,8 @@ pub enum Request {
         /// Which.
         vm: VmId,
     },
-    /// Change a running VM's resources where it is; it is moved first where its server or its path has no room.
+    /// Change a running VM's resources where it is; it is moved first where its server or its path
+    /// has no room.
     ResizeVm {
         /// Which.
         vm: VmId,
@@ -380,12 +389,13 @@ pub enum Request {
         /// Which.
         group: GroupId,
     },
-    /// Give classes other shares. Answered when the store has them; agents follow without dropping a packet.
+    /// Give classes other shares. Answered when the store has them; agents follow without dropping
+    /// a packet.
     SetShares {
         /// All classes, in their order.
         shares: Vec<Share>,
     },
-    /// The operator's hand: switch a port off, or on again. Answered when the store has it.
+    /// A manual override: switch a port off, or on again. Answered when the store has it.
     SetPort {
         /// Which switch.
         switch: SwitchId,
@@ -394,7 +404,8 @@ pub enum Request {
         /// On?
         up: bool,
     },
-    /// The operator's hand: let a VM's path to its gateway go by these switches, in this order. Answered when it does.
+    /// A manual override: let a VM's path to its gateway go by these switches, in this order.
+    /// Answered when it does.
     PinPath {
         /// Which VM.
         vm: VmId,
@@ -413,8 +424,8 @@ pub enum Request {
         /// How.
         options: MoveOptions,
     },
-    /// Carry out a plan that was made before. Answered by `Planned` once it has begun; refused when the data centre has changed so that
-    /// it no longer holds.
+    /// Carry out a plan that was made before. Answered by `Planned` once it has begun; refused when
+    /// the data centre has changed so that it no longer holds.
     ApplyPlan {
         /// Which.
         plan: PlanId,
@@ -433,12 +444,14 @@ pub enum Request {
         /// How.
         options: MoveOptions,
     },
-    /// Leave a VM where it is. Answered by `Done` when all is as it was, by `Failed` when it is too late.
+    /// Leave a VM where it is. Answered by `Done` when all is as it was, by `Failed` when it is too
+    /// late.
     CancelMigration {
         /// Which.
         migration: MigrationId,
     },
-    /// Take a server out of service: it gets no more VMs, and those that it has are moved away. Answered by `Planned`.
+    /// Take a server out of service: it gets no more VMs, and those that it has are moved away.
+    /// Answered by `Planned`.
     EvacuateServer {
         /// Which.
         server: ServerId,
@@ -506,8 +519,9 @@ pub enum Response {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "effect")]
 pub enum Effect {
-    /// Make the switch's flows of ours equal to `rules`: read, add what is missing, remove what is stale, touch nothing
-    /// else. Sent on every `SwitchUp`; supersedes all transactions of that switch that are still open.
+    /// Make the switch's flows of ours equal to `rules`: read, add what is missing, remove what is
+    /// stale, touch nothing else. Sent on every `SwitchUp`; supersedes all transactions of that
+    /// switch that are still open.
     SyncRules {
         /// Which switch.
         switch: Dpid,
@@ -519,7 +533,8 @@ pub enum Effect {
         #[serde(default, skip_serializing_if = "Leave::is_nothing")]
         leave: Leave,
     },
-    /// Which flows of ours a switch keeps from now on although nobody wants them there. The others are removed.
+    /// Which flows of ours a switch keeps from now on although nobody wants them there. The others
+    /// are removed.
     LeaveRules {
         /// Which switch.
         switch: Dpid,
@@ -560,7 +575,8 @@ pub enum Effect {
         /// Which switch.
         switch: Dpid,
     },
-    /// Switch a port on or off (OFPT_PORT_MOD). `PortChanged` says when it is so, `PortRefused` that it will not be.
+    /// Switch a port on or off (OFPT_PORT_MOD). `PortChanged` says when it is so, `PortRefused`
+    /// that it will not be.
     SetPort {
         /// Which switch.
         switch: Dpid,
@@ -574,8 +590,8 @@ pub enum Effect {
         /// Which switch.
         switch: Dpid,
     },
-    /// Start a VM. Answered by `VmStarted` or `VmFailed`; by `VmFailed` too where there is one with this id that was made for another
-    /// request, which is left alone.
+    /// Start a VM. Answered by `VmStarted` or `VmFailed`; by `VmFailed` too where there is one with
+    /// this id that was made for another request, which is left alone.
     AllocateVm {
         /// Which.
         vm: VmId,
@@ -584,18 +600,20 @@ pub enum Effect {
         /// What.
         spec: VmSpec,
     },
-    /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM. One with this id that was made for another
-    /// request is not touched: it is not the VM that is meant.
+    /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM. One with
+    /// this id that was made for another request is not touched: it is not the VM that is meant.
     StopVm {
         /// Which.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
-        /// Of which request it is; `None` for one whose tag does not say, that somebody wants gone all the same.
+        /// Of which request it is; `None` for one whose tag does not say, that somebody wants gone
+        /// all the same.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         placed_at: Option<Time>,
     },
-    /// Keep this with a VM, in place of what was kept before; nothing else of it changes. No answer.
+    /// Keep this with a VM, in place of what was kept before; nothing else of it changes. No
+    /// answer.
     TagVm {
         /// Which.
         vm: VmId,
@@ -622,9 +640,10 @@ pub enum Effect {
         /// The server's port.
         uplink_port: PortNo,
     },
-    /// Copy a VM to another server and let it run there. Answered by `MigrationProgress`, `VmSuspended`, and in the end `VmMoved` or
-    /// `MigrationFailed`. May be repeated: one that is under way goes on, one that has ended is answered as it ended, and a VM that
-    /// runs at `to` already is `VmMoved`.
+    /// Copy a VM to another server and let it run there. Answered by `MigrationProgress`,
+    /// `VmSuspended`, and in the end `VmMoved` or `MigrationFailed`. May be repeated: one that is
+    /// under way goes on, one that has ended is answered as it ended, and a VM that runs at `to`
+    /// already is `VmMoved`.
     MigrateVm {
         /// Which migration.
         migration: MigrationId,
@@ -652,8 +671,9 @@ pub enum Effect {
         /// The rate.
         rate: BitRate,
     },
-    /// Give a transfer up, if it can be: answered by `MigrationFailed`, or by `VmMoved` when it was too late. For one that is not known,
-    /// what may be left of it on either side is cleaned up first.
+    /// Give a transfer up, if it can be: answered by `MigrationFailed`, or by `VmMoved` when it was
+    /// too late. For one that is not known, what may be left of it on either side is cleaned up
+    /// first.
     CancelMigration {
         /// Which.
         migration: MigrationId,
@@ -679,7 +699,8 @@ pub enum Effect {
         /// Which.
         id: TrafficId,
     },
-    /// Write to the store. Answered by `Stored` or `StoreFailed`. Writes of one batch are one database transaction.
+    /// Write to the store. Answered by `Stored` or `StoreFailed`. Writes of one batch are one
+    /// database transaction.
     Store {
         /// Which.
         id: StoreId,
@@ -771,7 +792,8 @@ pub enum StoreOp {
         /// Which.
         group: GroupId,
     },
-    /// A controller runs. Written every minute while a VM has an end of its time, so that the next controller can tell how long none ran.
+    /// A controller runs. Written every minute while a VM has an end of its time, so that the next
+    /// controller can tell how long none ran.
     PutAlive {
         /// When, by the wall clock.
         at: Time,
@@ -804,7 +826,8 @@ pub struct PersistedState {
     /// Servers that get no more VMs.
     #[serde(default)]
     pub drained: Vec<ServerId>,
-    /// When a controller last ran, by the wall clock that the VMs' ends are by; `None` where no VM had an end.
+    /// When a controller last ran, by the wall clock that the VMs' ends are by; `None` where no VM
+    /// had an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alive_at: Option<Time>,
     /// Whose store it is; `None` in recordings of before stores had one.
@@ -819,7 +842,8 @@ pub struct PortOverride {
     pub switch: SwitchId,
     /// Which port.
     pub port: PortNo,
-    /// False: it is off. True: it is to be on again, and the switch has not been told yet because it was away.
+    /// False: it is off. True: it is to be on again, and the switch has not been told yet because
+    /// it was away.
     pub up: bool,
     /// Since when.
     pub since: Time,
@@ -832,13 +856,15 @@ pub struct Notice {
     pub at: Time,
     /// How bad.
     pub level: Level,
-    /// A stable word for programs: `link-missing`, `link-miswired`, `link-unknown`, `link-down`, `link-up`, `switch-up`,
-    /// `switch-down`, `switch-unknown`, `host-joined`, `host-moved`, `host-lost`, `spoofed`, `rules-repaired`,
-    /// `rules-refused`, `vm-running`, `vm-rejected`, `vm-failed`, `vm-expired`, `vm-gone`, `vm-rerouted`, `vm-cut`,
-    /// `store-failed`, `world-up`, `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
+    /// A stable word for programs: `link-missing`, `link-miswired`, `link-unknown`, `link-down`,
+    /// `link-up`, `switch-up`, `switch-down`, `switch-unknown`, `host-joined`, `host-moved`,
+    /// `host-lost`, `spoofed`, `rules-repaired`, `rules-refused`, `vm-running`, `vm-rejected`,
+    /// `vm-failed`, `vm-expired`, `vm-gone`, `vm-rerouted`, `vm-cut`, `store-failed`, `world-up`,
+    /// `world-down`, `port-off`, `port-on`, `port-refused`, `path-pinned`, `path-unpinned`,
     /// `path-left`, `path-back`, `agent-up`, `agent-down`, `agent-trouble`, `migration-begun`,
-    /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`, `hotspot`, `hotspot-cool`, `server-drained`,
-    /// `server-back`, `server-away`, `server-there`, `vm-stray`, `vm-stray-unserved`, `vm-adopted`, `vm-elsewhere`, `world-refused`,
+    /// `migration-ended`, `migration-undone`, `migration-failed`, `plan-begun`, `plan-ended`,
+    /// `hotspot`, `hotspot-cool`, `server-drained`, `server-back`, `server-away`, `server-there`,
+    /// `vm-stray`, `vm-stray-unserved`, `vm-adopted`, `vm-elsewhere`, `world-refused`,
     /// `second-controller`, `clock-stepped`, `clock-doubted`.
     pub kind: String,
     /// One sentence: what, where, what to do.
@@ -935,7 +961,8 @@ pub struct DhcpRequest {
     pub kind: DhcpRequestKind,
     /// Transaction id.
     pub xid: u32,
-    /// Client's Ethernet address (`chaddr`; also checked against the frame's source by the driver's caller).
+    /// Client's Ethernet address (`chaddr`; also checked against the frame's source by the driver's
+    /// caller).
     pub mac: Mac,
     /// The frame's Ethernet source.
     pub eth_src: Mac,
@@ -1000,7 +1027,8 @@ pub struct PortSample {
     pub counters: PortCounters,
 }
 
-/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`](crate::NOT_COUNTED) where one of them is.
+/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`](crate::NOT_COUNTED)
+/// where one of them is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.
@@ -1024,11 +1052,13 @@ impl std::iter::Sum for Bytes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueSelection {
-    /// The rule that sends the packet names the queue (Open vSwitch in the kernel, the soft switch).
+    /// The rule that sends the packet names the queue (Open vSwitch in the kernel, the soft
+    /// switch).
     Queue,
     /// A filter at the port reads the packet's DSCP (Open vSwitch in user space).
     Dscp,
-    /// The port is held to its rate as a whole (some NetFPGA bitfiles); packets are marked, and the next switch tells them apart.
+    /// The port is held to its rate as a whole (some NetFPGA bitfiles); packets are marked, and the
+    /// next switch tells them apart.
     RateLimiter,
     /// Packets are marked with their class's DSCP, and the next switch tells them apart (NetFPGA).
     Mark,
@@ -1061,7 +1091,8 @@ pub struct ClassSample {
     pub queued: u32,
 }
 
-/// A port as its agent sees it. Counters are 64 bits wide; they start again when the interface or a class is made anew.
+/// A port as its agent sees it. Counters are 64 bits wide; they start again when the interface or a
+/// class is made anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentSample {
     /// The interface's own counters, as the kernel keeps them.

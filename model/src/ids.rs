@@ -25,10 +25,12 @@ id!(
     /// A switch's index in the site's topology (dense, 0-based).
     SwitchId(u32), "sw");
 id!(
-    /// A server's index in the site's topology (dense, 0-based). A server is a machine that holds VMs.
+    /// A server's index in the site's topology (dense, 0-based). A server is a machine that holds
+    /// VMs.
     ServerId(u32), "srv");
 id!(
-    /// A gateway's index (dense, 0-based). A gateway is the thesis's (Teixeira 2013) "outside host".
+    /// A gateway's index (dense, 0-based). A gateway is the thesis's (Teixeira 2013) "outside
+    /// host".
     GatewayId(u32), "gw");
 id!(
     /// A link's index in the site's topology (dense, 0-based).

@@ -2,9 +2,11 @@
 //!
 //! - [`ids`], [`units`]: small types that carry their meaning.
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
-//! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated; [`migration`]: VMs on their way.
+//! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated;
+//!   [`migration`]: VMs on their way.
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
-//! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that a controller has no record of.
+//! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
+//!   a controller has no record of.
 //! - [`event`]: the door of the core: facts in, effects out.
 
 pub mod counters;

@@ -1,7 +1,9 @@
-//! Migration: a VM's way from one server to another, what a plan of several moves is, and what servers and VMs use.
+//! Migration: a VM's way from one server to another, what a plan of several moves is, and what
+//! servers and VMs use.
 //!
-//! A migration goes through named phases ([`Phase`]); the record of one that is under way is in the store, so that a controller that
-//! was killed finishes or undoes it. Until the switch-over nothing that the VM has is touched: a failure leaves it where it was.
+//! A migration goes through named phases ([`Phase`]); the record of one that is under way is in the
+//! store, so that a controller that was killed finishes or undoes it. Until the switch-over nothing
+//! that the VM has is touched: a failure leaves it where it was.
 
 use crate::{BitRate, Bytes, GatewayId, Hop, MigrationId, PlanId, ServerId, Time, VmId, VmRecord};
 use serde::{Deserialize, Serialize};
@@ -61,23 +63,28 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Where a migration is. What each phase guarantees is said with it; a failure or a cancel before [`Phase::SwitchOver`] leaves all as it was.
+/// Where a migration is. What each phase guarantees is said with it; a failure or a cancel before
+/// [`Phase::SwitchOver`] leaves all as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Checked, and both places are reserved: the new server, its path, and the path of the migration's own traffic. Nothing else has changed.
+    /// Checked, and both places are reserved: the new server, its path, and the path of the
+    /// migration's own traffic. Nothing else has changed.
     Reserve,
-    /// The rules of the new place are being installed beside the old ones, which stay; the old place works as before.
+    /// The rules of the new place are being installed beside the old ones, which stay; the old
+    /// place works as before.
     Prepare,
     /// The hypervisors copy. The VM runs on the old server and is reached there.
     Transfer,
-    /// The VM is paused or already runs on the new server; packets to it reach both places. It can no longer be cancelled.
+    /// The VM is paused or already runs on the new server; packets to it reach both places. It can
+    /// no longer be cancelled.
     SwitchOver,
     /// It runs on the new server; the new place is being written to the store.
     Confirm,
     /// The old place's rules and reservations are being taken away.
     Release,
-    /// It failed or was cancelled before the switch-over: what was prepared is being taken away; the VM is where it was.
+    /// It failed or was cancelled before the switch-over: what was prepared is being taken away;
+    /// the VM is where it was.
     Undo,
 }
 
@@ -134,7 +141,8 @@ pub struct Prediction {
     pub duration: Duration,
     /// Of which it is silent.
     pub downtime: Duration,
-    /// False when the rest does not get small enough for the allowed pause: memory is dirtied about as fast as it can be sent.
+    /// False when the rest does not get small enough for the allowed pause: memory is dirtied about
+    /// as fast as it can be sent.
     pub converges: bool,
 }
 
@@ -170,7 +178,8 @@ pub struct MigrationRecord {
     pub cause: Cause,
     /// As part of which plan.
     pub plan: Option<PlanId>,
-    /// The way of the migration's own traffic, from the old server to the new one; empty where it is not ours to choose.
+    /// The way of the migration's own traffic, from the old server to the new one; empty where it
+    /// is not ours to choose.
     pub path: Vec<Hop>,
     /// The highest rate of that traffic now.
     pub rate: BitRate,
@@ -261,7 +270,8 @@ pub struct Move {
     pub why: String,
 }
 
-/// A list of moves that was thought through as a whole: in this order no server and no link is ever overfilled. Immutable.
+/// A list of moves that was thought through as a whole: in this order no server and no link is ever
+/// overfilled. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Its id.
@@ -284,7 +294,8 @@ pub struct Plan {
     pub duration: Duration,
 }
 
-/// What a server or a VM uses: counters since its start, 64 bits wide. `u64::MAX` is "does not count this".
+/// What a server or a VM uses: counters since its start, 64 bits wide. `u64::MAX` is "does not
+/// count this".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadSample {
     /// CPU time used, of all cores together, in nanoseconds.

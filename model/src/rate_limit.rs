@@ -1,7 +1,8 @@
-//! So many in a period, and no more: what one peer may cost in packets, events, notices and log lines.
+//! So many in a period, and no more: what one peer may cost in packets, events, notices and log
+//! lines.
 //!
-//! One mechanism for all of them, with time passed in. What was held back is counted, so that the next line that is let through
-//! can say how much was not said.
+//! One mechanism for all of them, with time passed in. What was held back is counted, so that the
+//! next line that is let through can say how much was not said.
 
 use crate::Time;
 use crate::text::escaped_to;
@@ -31,7 +32,8 @@ pub enum Verdict {
     },
     /// It is not; `first` for the first of a period.
     HeldBack {
-        /// True for the first that a period holds back: whoever reports that something is held back reports it once.
+        /// True for the first that a period holds back: whoever reports that something is held back
+        /// reports it once.
         first: bool,
     },
 }
@@ -79,7 +81,8 @@ impl RateLimiter {
         self.ask(now).is_allowed()
     }
 
-    /// True once the period of the last use is over, so that forgetting this limiter allows nothing that it would not.
+    /// True once the period of the last use is over, so that forgetting this limiter allows nothing
+    /// that it would not.
     pub fn is_idle(&self, now: Time) -> bool {
         now.since(self.since) >= self.period
     }
@@ -88,7 +91,8 @@ impl RateLimiter {
 /// Characters of a log line at most: an error with its causes.
 const LINE: usize = 1000;
 
-/// The log lines that one peer causes: so many a minute, each one line and cut, however many reasons it gives for one.
+/// The log lines that one peer causes: so many a minute, each one line and cut, however many
+/// reasons it gives for one.
 #[derive(Debug, Clone)]
 pub struct LogLines(RateLimiter);
 
@@ -98,7 +102,8 @@ impl LogLines {
         LogLines(RateLimiter::for_log_lines(now))
     }
 
-    /// The line to write, with how many were not written before it; `None` when this is one too many.
+    /// The line to write, with how many were not written before it; `None` when this is one too
+    /// many.
     pub fn line(&mut self, now: Time, what: impl FnOnce() -> String) -> Option<String> {
         match self.0.ask(now) {
             Verdict::Allowed { held_back: 0 } => Some(escaped_to(&what(), LINE).to_string()),
@@ -110,7 +115,8 @@ impl LogLines {
     }
 }
 
-/// A limiter for each of at most so many peers; peers beyond that share one, so that inventing peers buys nothing.
+/// A limiter for each of at most so many peers; peers beyond that share one, so that inventing
+/// peers buys nothing.
 #[derive(Debug, Clone)]
 pub struct KeyedRateLimiter<K: Ord> {
     each: u32,

@@ -13,11 +13,13 @@ pub const ETH_ARP: u16 = 0x0806;
 /// Ethernet type of LLDP.
 pub const ETH_LLDP: u16 = 0x88cc;
 
-/// Which 802.1Q tag a frame has. A tag with VID 0 gives a priority and no VLAN (IEEE 802.1Q section 9.6).
+/// Which 802.1Q tag a frame has. A tag with VID 0 gives a priority and no VLAN (IEEE 802.1Q section
+/// 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VlanTag {
-    /// It is of no VLAN: no tag, or one with VID 0. Never in a rule for a switch with one table, since OpenFlow 1.0 has no word for it.
+    /// It is of no VLAN: no tag, or one with VID 0. Never in a rule for a switch with one table,
+    /// since OpenFlow 1.0 has no word for it.
     NoVlan,
     /// It has no tag.
     Untagged,
@@ -36,8 +38,8 @@ impl VlanTag {
     }
 }
 
-/// Bits that a packet carries from one table of a switch to the next (OF 1.3.5 section 5.1); none of them is set when it enters. Only in rules
-/// for switches with several tables.
+/// Bits that a packet carries from one table of a switch to the next (OF 1.3.5 section 5.1); none
+/// of them is set when it enters. Only in rules for switches with several tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
@@ -70,7 +72,8 @@ impl fmt::Display for Metadata {
     }
 }
 
-/// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or UDP.
+/// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or
+/// UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleMatch {
@@ -133,7 +136,8 @@ pub enum RuleAction {
     WriteMetadata(Metadata),
     /// Go on in a later table. Last in its list; never in a rule for a switch with one table.
     Goto(u8),
-    /// Use this queue of whatever port follows, in later tables too. Never in a rule for a switch with one table.
+    /// Use this queue of whatever port follows, in later tables too. Never in a rule for a switch
+    /// with one table.
     SetQueue(u32),
     /// Set the IP DSCP (6 bits) before what follows.
     SetDscp(u8),
@@ -172,8 +176,8 @@ pub struct Rule {
 pub enum Owner {
     /// The switch itself: discovery, isolation, table end.
     Base,
-    /// The fabric: prefixes, servers and gateways, which are there without any VM. In JSON its word is
-    /// `plan`, from when it was called so.
+    /// The fabric: prefixes, servers and gateways, which are there without any VM. In JSON its word
+    /// is `plan`, from when it was called so.
     #[serde(rename = "plan", alias = "fabric")]
     Fabric,
     /// A VM, by the low 32 bits of its id.
@@ -187,7 +191,8 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// True for what a record of the store stands behind: one that a store does not know may still be somebody's.
+    /// True for what a record of the store stands behind: one that a store does not know may still
+    /// be somebody's.
     pub fn is_recorded(self) -> bool {
         matches!(self, Owner::Vm(_) | Owner::Group(_) | Owner::Migration(_))
     }
@@ -200,7 +205,8 @@ pub enum Leave {
     /// None: all of them are stale.
     #[default]
     Nothing,
-    /// Those of VMs, groups and migrations that want no rule in this switch: they may run without a record of them.
+    /// Those of VMs, groups and migrations that want no rule in this switch: they may run without a
+    /// record of them.
     Unknown {
         /// Whose flows are stale all the same.
         but: BTreeSet<Owner>,
@@ -223,7 +229,8 @@ pub struct LeftRules {
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// An OpenFlow cookie of ours: magic (16 bits), owner's kind (8), owner's number (32), generation (8).
+/// An OpenFlow cookie of ours: magic (16 bits), owner's kind (8), owner's number (32), generation
+/// (8).
 ///
 /// The magic tells our flows from anybody else's; only ours are ever changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! What tells one controller's store from every other's.
 //!
-//! A store belongs to a site, and whatever it was written down for (a hypervisor service, a Xen host, agents) belongs to the store:
-//! the number is made once, with the store, and stays what it is when the store's file is moved.
+//! A store belongs to a site, and whatever it was written down for (a hypervisor service, a Xen
+//! host, agents) belongs to the store: the number is made once, with the store, and stays what it
+//! is when the store's file is moved.
 
 use crate::Time;
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,8 @@ pub struct StoreIdentity {
     pub id: StoreUid,
     /// The site's name.
     pub site: String,
-    /// SHA-256, in hexadecimal digits, of what the site is: its name, and whatever a record points to by its place in it
-    /// (switches, servers, gateways, links, classes).
+    /// SHA-256, in hexadecimal digits, of what the site is: its name, and whatever a record points
+    /// to by its place in it (switches, servers, gateways, links, classes).
     pub fingerprint: String,
     /// When it was made.
     pub made_at: Time,

@@ -1,7 +1,9 @@
-//! VMs at hypervisors that a controller has no record of, and what is kept with every VM so that it can be taken up.
+//! VMs at hypervisors that a controller has no record of, and what is kept with every VM so that it
+//! can be taken up.
 //!
-//! A hypervisor keeps with each VM the [`VmSpec`] that it was last asked for, which holds all of its request. So a controller whose
-//! store is gone, or is another one, can say whose VM it is and adopt it; it never stops one by itself.
+//! A hypervisor keeps with each VM the [`VmSpec`] that it was last asked for, which holds all of
+//! its request. So a controller whose store is gone, or is another one, can say whose VM it is and
+//! adopt it; it never stops one by itself.
 
 use crate::{BitRate, Bytes, ClassId, GatewayId, ServerId, Time, VmId, VmSpec};
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,8 @@ use std::time::Duration;
 /// Which request a VM was made for, and what of it a hypervisor itself has no use for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VmOrigin {
-    /// When it was placed, to the nanosecond: two VMs with the same id that were made for different requests differ in it.
+    /// When it was placed, to the nanosecond: two VMs with the same id that were made for different
+    /// requests differ in it.
     pub placed_at: Time,
     /// Its service class; `None` is the site's default class.
     #[serde(default)]
@@ -33,7 +36,8 @@ pub struct FoundVm {
     pub server: ServerId,
     /// False when it is there but does not run.
     pub runs: bool,
-    /// What it was last asked for with; `None` where its tag does not say (it was made by an older version).
+    /// What it was last asked for with; `None` where its tag does not say (it was made by an older
+    /// version).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Box<VmSpec>>,
 }

@@ -1,7 +1,7 @@
 //! A data centre as arrays: switches, servers, gateways and the links between their ports.
 //!
-//! Inert data, made by `shapes` from a site file and never changed afterwards. What is alive of it is the core's
-//! business (`tandem-core`), what is real of it a world's.
+//! Inert data, made by `shapes` from a site file and never changed afterwards. What is alive of it
+//! is the core's business (`tandem-core`), what is real of it a world's.
 
 use crate::{BitRate, Bytes, Dpid, GatewayId, LinkId, Mac, PortNo, Prefix, ServerId, SwitchId};
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,8 @@ pub struct Switch {
     pub dpid: Dpid,
     /// Level.
     pub role: Role,
-    /// True for a switch that does not speak OpenFlow: no rules, no statistics, and its silence is no fault.
+    /// True for a switch that does not speak OpenFlow: no rules, no statistics, and its silence is
+    /// no fault.
     pub legacy: bool,
     /// The addresses behind an edge switch; `None` for other roles.
     pub prefix: Option<Prefix>,
@@ -209,9 +210,11 @@ pub struct Topology {
     pub gateways: Vec<Gateway>,
     /// By `LinkId`.
     pub links: Vec<Link>,
-    /// Per switch, the links at its ports: `(port, link)`, in port order. Then per server, then per gateway.
+    /// Per switch, the links at its ports: `(port, link)`, in port order. Then per server, then per
+    /// gateway.
     adjacency: Vec<Vec<(PortNo, LinkId)>>,
-    /// Per server, where its first uplink leads: asked for in every decision, and found by several steps from node to node.
+    /// Per server, where its first uplink leads: asked for in every decision, and found by several
+    /// steps from node to node.
     #[serde(default)]
     first: Vec<Option<Access>>,
 }
@@ -228,8 +231,8 @@ pub struct Access {
 }
 
 impl Topology {
-    /// Assembles the arrays and the adjacency; ends that name nodes out of range are left out of the adjacency
-    /// (a checked site has none).
+    /// Assembles the arrays and the adjacency; ends that name nodes out of range are left out of
+    /// the adjacency (a checked site has none).
     pub fn new(
         switches: Vec<Switch>,
         servers: Vec<Server>,
@@ -324,8 +327,8 @@ impl Topology {
             })
     }
 
-    /// The edge switch that a server's `uplink` (0 is the primary) leads to; through a legacy switch, the first OpenFlow
-    /// switch behind it.
+    /// The edge switch that a server's `uplink` (0 is the primary) leads to; through a legacy
+    /// switch, the first OpenFlow switch behind it.
     pub fn edge_of(&self, server: ServerId, uplink: usize) -> Option<SwitchId> {
         self.access(server, uplink).map(|a| a.edge)
     }

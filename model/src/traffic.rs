@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 /// What generates a flow: the name of a traffic tool of the attached world.
 ///
-/// The core and the wire pass the name on without knowing what is behind it; a world that has no such
-/// tool answers with the names of those that it has. [`UDP`](Self::UDP) and [`TCP`](Self::TCP) are in
-/// every world.
+/// The core and the wire pass the name on without knowing what is behind it; a world that has no
+/// such tool answers with the names of those that it has. [`UDP`](Self::UDP) and [`TCP`](Self::TCP)
+/// are in every world.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrafficTool {
     /// The name, then zeros.

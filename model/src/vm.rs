@@ -22,7 +22,8 @@ pub struct VmRequest {
     /// A name for people; need not be unique.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it is made from, by the name that its hypervisor knows; `None` is the hypervisor's default.
+    /// What it is made from, by the name that its hypervisor knows; `None` is the hypervisor's
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }
@@ -82,7 +83,8 @@ pub struct VmRecord {
     pub path_up: Vec<Hop>,
     /// From the gateway to the VM's server.
     pub path_down: Vec<Hop>,
-    /// The operator's hand: the switches that its path goes by, from the server on, while that can be.
+    /// The operator's hand: the switches that its path goes by, from the server on, while that can
+    /// be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Vec<SwitchId>>,
     /// Where it is in its life.
@@ -91,7 +93,8 @@ pub struct VmRecord {
     pub placed_at: Time,
     /// When it first ran.
     pub running_at: Option<Time>,
-    /// When it expires, absolute; moved with the wall clock when that is set, so that what is left stays the same.
+    /// When it expires, absolute; moved with the wall clock when that is set, so that what is left
+    /// stays the same.
     pub expires_at: Option<Time>,
 }
 
@@ -207,7 +210,8 @@ pub struct VmSpec {
     pub address: Ipv4Addr,
     /// By which of the server's uplinks: the server's port number.
     pub uplink_port: PortNo,
-    /// The address to configure by hand, with its prefix length and router: only where DHCP is switched off.
+    /// The address to configure by hand, with its prefix length and router: only where DHCP is
+    /// switched off.
     pub fixed_address: Option<FixedAddress>,
     /// Which request it is made for. It is kept with the VM, with all the rest of this.
     #[serde(default)]

@@ -1,4 +1,5 @@
-//! What is said of a bad site file: every kind of fault at its exact place, with what is wrong and what to write instead.
+//! What is said of a bad site file: every kind of fault at its exact place, with what is wrong and
+//! what to write instead.
 
 use proptest::prelude::*;
 use tandem_model::site::{EXAMPLES, Fault, from_mininet_ini, read};
@@ -338,7 +339,8 @@ fn every_kind_of_fault_is_told_at_its_place() {
     FILES.iter().for_each(|case| check("", case));
 }
 
-/// All the cases of a kind that do not stand in each other's way, in one file: each is told, in the order of its place.
+/// All the cases of a kind that do not stand in each other's way, in one file: each is told, in the
+/// order of its place.
 #[test]
 fn faults_of_the_shape_do_not_hide_those_of_the_rest() {
     let text = "nmae = \"x\"\n[topology]\nshape = \"ring\"\n[vm]\ncpu = -1\n[[link]]\nbetwen = [\"a\", \"b\"]\nrate = 5\n";
@@ -355,7 +357,8 @@ fn faults_of_the_shape_do_not_hide_those_of_the_rest() {
     assert_eq!(found, expected.map(|(l, c, k)| (l, c, k.to_owned())));
 }
 
-/// A fault elsewhere does not hide that a name is wrong: the shape is sound, so names can be looked up.
+/// A fault elsewhere does not hide that a name is wrong: the shape is sound, so names can be looked
+/// up.
 #[test]
 fn faults_elsewhere_do_not_hide_those_of_names() {
     let found = faults("[topology]\nshape = \"linear\"\n[vm]\ncpu = -1\n[[server]]\nname = \"srv9\"\n");
@@ -374,7 +377,8 @@ fn a_report_reads_like_a_compilers() {
 }
 
 proptest! {
-    /// Any example with a piece taken out, doubled or replaced is a site, or each fault has a place in the text.
+    /// Any example with a piece taken out, doubled or replaced is a site, or each fault has a place
+    /// in the text.
     #[test]
     fn a_mutated_example_never_panics_and_its_faults_have_places(
         which in 0..EXAMPLES.len(),

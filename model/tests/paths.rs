@@ -1,5 +1,5 @@
-//! Paths against two oracles on random small data centres: petgraph's Dijkstra for distances, and a list of all simple paths,
-//! written down without any cleverness, for everything else.
+//! Paths against two oracles on random small data centres: petgraph's Dijkstra for distances, and a
+//! list of all simple paths, written down without any cleverness, for everything else.
 
 use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -14,8 +14,8 @@ use tandem_model::{
     Resources, Role, Server, ServerId, Switch, SwitchId, Topology,
 };
 
-/// A data centre without any order in it: links between any two different nodes, parallel ones too, some of them down in one
-/// direction, each direction with something left.
+/// A data centre without any order in it: links between any two different nodes, parallel ones too,
+/// some of them down in one direction, each direction with something left.
 #[derive(Debug, Clone)]
 struct World {
     topology: Topology,
@@ -125,7 +125,8 @@ fn build(switches: usize, servers: usize, gateways: usize, drawn: Vec<Drawn>) ->
     World { topology, left }
 }
 
-/// The world as a directed graph in which every way leads to `target`: servers and gateways have no way in, except the target.
+/// The world as a directed graph in which every way leads to `target`: servers and gateways have no
+/// way in, except the target.
 fn graph_towards(world: &World, target: NodeId) -> DiGraph<(), u32> {
     let t = &world.topology;
     let mut graph = DiGraph::new();
@@ -150,7 +151,8 @@ proptest! {
             let found = paths::distances_to(&world.topology, target, |h| world.usable(h));
             for node in world.nodes() {
                 let slot = world.topology.slot(node);
-                // A server's edges lead out of it; in the reversed graph nothing goes on from it, as it should be.
+                // A server's edges lead out of it; in the reversed graph nothing goes on from it,
+                // as it should be.
                 let expected = oracle.get(&NodeIndex::new(slot)).copied().unwrap_or(u32::MAX);
                 prop_assert_eq!(found[slot], expected, "from {:?} to {:?}", node, target);
             }
@@ -203,8 +205,8 @@ proptest! {
     }
 }
 
-/// Two switches, three links between them: the narrow one has the lowest id. Of the two widest the one with the lower id wins,
-/// and a link that must not be used does not count however wide it is.
+/// Two switches, three links between them: the narrow one has the lowest id. Of the two widest the
+/// one with the lower id wins, and a link that must not be used does not count however wide it is.
 #[test]
 fn of_equal_paths_the_lowest_link_wins() {
     let world = build(
@@ -223,7 +225,8 @@ fn of_equal_paths_the_lowest_link_wins() {
     assert_eq!(links, vec![0, 1, 2]);
 }
 
-/// A line of 4,096 switches, the longest that a site may have: a walk along it must not depend on the stack's depth.
+/// A line of 4,096 switches, the longest that a site may have: a walk along it must not depend on
+/// the stack's depth.
 #[test]
 fn the_longest_line_is_walked() {
     let links = (0..4095).map(|n| (n, n + 1, Some(1), Some(1))).collect();

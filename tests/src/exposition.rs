@@ -1,5 +1,6 @@
-//! A strict reader of what `/metrics` answers: the OpenMetrics text format, version 1.0.0, as far as it is used here. What the
-//! specification forbids is an error, so that a test which reads an answer has also checked it.
+//! A strict reader of what `/metrics` answers: the OpenMetrics text format, version 1.0.0, as far
+//! as it is used here. What the specification forbids is an error, so that a test which reads an
+//! answer has also checked it.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! What the tests that cross crates share: the programs under test, and a small data centre that is gone when the test ends, however it ends.
+//! What the tests that cross crates share: the programs under test, and a small data centre that is
+//! gone when the test ends, however it ends.
 
 pub mod exposition;
 pub mod pings;
@@ -29,8 +30,9 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Copies a program, by a process of its own: a descriptor that is open for writing here would be inherited by what a test beside this one
-/// starts, and the copy could not be started while that lives (ETXTBSY, execve(2)).
+/// Copies a program, by a process of its own: a descriptor that is open for writing here would be
+/// inherited by what a test beside this one starts, and the copy could not be started while that
+/// lives (ETXTBSY, execve(2)).
 ///
 /// # Errors
 /// When it cannot be copied.
@@ -40,12 +42,14 @@ pub fn copy_program(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// True when this machine can hold an emulated data centre. Where it cannot, the test says why and is skipped; in CI that is a failure.
+/// True when this machine can hold an emulated data centre. Where it cannot, the test says why and
+/// is skipped; in CI that is a failure.
 pub fn can_emulate() -> bool {
     can_emulate_on("ovs")
 }
 
-/// The same with switches of a datapath, as `tandem-lab up --datapath` has it: only `ovs` needs Open vSwitch.
+/// The same with switches of a datapath, as `tandem-lab up --datapath` has it: only `ovs` needs
+/// Open vSwitch.
 pub fn can_emulate_on(datapath: &str) -> bool {
     let ovs = datapath == "ovs";
     let root = std::fs::read_to_string("/proc/self/status")
@@ -97,11 +101,14 @@ pub struct DataCentre {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// What its switches speak, as `tandem-lab up --protocols` has it; `None` for what they do by default.
+    /// What its switches speak, as `tandem-lab up --protocols` has it; `None` for what they do by
+    /// default.
     pub protocols: Option<&'static str>,
-    /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they are by default.
+    /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they
+    /// are by default.
     pub datapath: Option<&'static str>,
-    /// The command that starts the lab and the controller, whose programs and arguments are its last ones; none if it is empty.
+    /// The command that starts the lab and the controller, whose programs and arguments are its
+    /// last ones; none if it is empty.
     pub starter: Vec<String>,
     controller: Option<Child>,
     record: bool,

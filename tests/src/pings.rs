@@ -1,4 +1,5 @@
-//! Pings between the nodes of a lab, every 10 ms, whose packets are counted: witnesses of what happens meanwhile.
+//! Pings between the nodes of a lab, every 10 ms, whose packets are counted: witnesses of what
+//! happens meanwhile.
 
 use crate::DataCentre;
 use anyhow::Context;

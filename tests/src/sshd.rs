@@ -1,5 +1,6 @@
-//! A real sshd on loopback, with a host key, keys and a configuration of its own. It is started once a connection, as inetd does it, behind
-//! a relay of ours: so a test can cut a connection after so many bytes, as a pulled cable would, and nothing runs on when the test ends.
+//! A real sshd on loopback, with a host key, keys and a configuration of its own. It is started
+//! once a connection, as inetd does it, behind a relay of ours: so a test can cut a connection
+//! after so many bytes, as a pulled cable would, and nothing runs on when the test ends.
 
 use anyhow::{Context, bail};
 use std::io::{Read, Write};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "/usr/sbin/sshd";
 
-/// True when there is an sshd. Where there is none, the test says so and is skipped; in CI that is a failure.
+/// True when there is an sshd. Where there is none, the test says so and is skipped; in CI that is
+/// a failure.
 pub fn can_ssh() -> bool {
     let there = Path::new(PROGRAM).exists() && Path::new("/usr/bin/ssh-keygen").exists();
     assert!(there || std::env::var_os("CI").is_none(), "in CI nothing is skipped; missing: openssh-server");

@@ -1,5 +1,6 @@
-//! The agent as a process on a switch host of its own: a namespace with a private Open vSwitch, and, where the test is about both, the real
-//! controller beside it. What an agent is told, what it makes of it, what it says, and what it does when others interfere or fail.
+//! The agent as a process on a switch host of its own: a namespace with a private Open vSwitch,
+//! and, where the test is about both, the real controller beside it. What an agent is told, what it
+//! makes of it, what it says, and what it does when others interfere or fail.
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{
@@ -436,7 +437,8 @@ fn vswitchd_may_be_restarted_and_the_agent_killed() -> Result<()> {
     ensure!(listener.changed()?.is_some_and(|c| c.is_empty()), "the kernel heard of no change");
     ensure!(host.vsctl(&["get", "open_vswitch", ".", "next_cfg"])? == number, "nor did the database");
 
-    // 3. vswitchd ends and comes back: ports have their numbers, queues are there, its new socket has room.
+    // 3. vswitchd ends and comes back: ports have their numbers, queues are there, its new socket
+    //    has room.
     let Host { ovs, ns, .. } = &mut host;
     ns.run(|| ovs.restart_switchd())??;
     host.write_pid()?;
@@ -444,7 +446,8 @@ fn vswitchd_may_be_restarted_and_the_agent_killed() -> Result<()> {
         wait("the port's number", || {
             Ok((host.vsctl(&["get", "interface", port, "ofport"])? == number).then_some(()))
         })?;
-        // A vswitchd that starts takes away the HTB that it finds on its ports: the agent notices and makes it again.
+        // A vswitchd that starts takes away the HTB that it finds on its ports: the agent notices
+        // and makes it again.
         wait("its queues are there", || Ok((host.classes(port)? == as_wanted).then_some(())))
             .with_context(|| host.log("agent.log"))?;
     }
@@ -512,7 +515,8 @@ fn without_a_controller_a_file_is_applied_and_given_back_with_what_was_there_bef
     Ok(())
 }
 
-/// A card that nobody configured is down: it is set up when it becomes a port, once, and down again when it is given back.
+/// A card that nobody configured is down: it is set up when it becomes a port, once, and down again
+/// when it is given back.
 #[test]
 fn interfaces_are_set_up_when_they_become_ports_and_given_back_as_they_were() -> Result<()> {
     if !can_emulate() {
@@ -661,7 +665,8 @@ fn serial(pem: &str) -> Result<Vec<u8>> {
     Ok(pem.parse_x509()?.raw_serial().to_vec())
 }
 
-/// A certificate for the agent, by the controller's own authority, good from and until so many days from now.
+/// A certificate for the agent, by the controller's own authority, good from and until so many days
+/// from now.
 fn certificate(
     authority: &Path,
     name: &str,

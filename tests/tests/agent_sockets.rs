@@ -1,4 +1,5 @@
-//! The agent's sockets and other users of the machine: who may ask, and whom an answer is taken from.
+//! The agent's sockets and other users of the machine: who may ask, and whom an answer is taken
+//! from.
 
 use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

@@ -1,11 +1,13 @@
-//! Service classes end to end: two VMs of different classes behind one port, with real agents, kernel queues and packets.
+//! Service classes end to end: two VMs of different classes behind one port, with real agents,
+//! kernel queues and packets.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tandem_tests::{DataCentre, can_emulate_on, wait};
 
-/// Each VM is sent ten times what it asked for, so that two of them fill the link to their server twice; a third VM has a server, and a
-/// port, of its own. Measured load is no reason to refuse a VM here.
+/// Each VM is sent ten times what it asked for, so that two of them fill the link to their server
+/// twice; a third VM has a server, and a port, of its own. Measured load is no reason to refuse a
+/// VM here.
 const SITE: &str = r#"
 name = "classes"
 [topology]
@@ -161,8 +163,9 @@ fn classes_get_their_shares_on(datapath: &'static str) -> Result<()> {
     let (gold, silver) = (kernel(&dc, &interface, 1)?, kernel(&dc, &interface, 2)?);
     ensure!(gold.0 == "4Mbit" && silver.0 == "6Mbit", "{} {}", gold.0, silver.0);
     ensure!(gold.1 > before.1, "the class was made anew: {} bytes, before {}", gold.1, before.1);
-    // A shared send buffer that one port fills costs the others half of their packets, all the time. A machine that is busy with other
-    // things may lose a few at its own doing: then the congestion, which goes on, is watched again.
+    // A shared send buffer that one port fills costs the others half of their packets, all the
+    // time. A machine that is busy with other things may lose a few at its own doing: then the
+    // congestion, which goes on, is watched again.
     let lost = lost(&String::from_utf8_lossy(&ping.wait_with_output()?.stdout))?;
     println!("{lost} of 400 packets lost on the idle port while shares were changed");
     ensure!(lost < 100, "the idle port lost {lost} of 400 packets while shares were changed");

@@ -1,5 +1,6 @@
-//! os-ken's switch tester against the agent's soft switch: all its tests that send single packets, and some that send streams, fail as
-//! `tests/conformance/known.toml` says and no other way; and nothing of a run stays, however it ends. `scripts/test --conformance` runs all.
+//! os-ken's switch tester against the agent's soft switch: all its tests that send single packets,
+//! and some that send streams, fail as `tests/conformance/known.toml` says and no other way; and
+//! nothing of a run stays, however it ends. `scripts/test --conformance` runs all.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -84,8 +85,8 @@ fn a_run_that_is_ended_leaves_nothing() -> Result<()> {
     }
     for signal in ["-INT", "-TERM", "-KILL"] {
         let folder = tempfile::tempdir()?;
-        // The agent under a name that is this run's alone: other programs of a run are called the same in each. All end together, since
-        // they are in one process namespace.
+        // The agent under a name that is this run's alone: other programs of a run are called the
+        // same in each. All end together, since they are in one process namespace.
         let agent = folder.path().join("agent");
         std::os::unix::fs::symlink(program("tandem-agent")?, &agent)?;
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/run"));

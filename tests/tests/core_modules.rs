@@ -1,11 +1,13 @@
-//! The modules inside the core: their graph has no circle, and no folder uses one that comes after it.
+//! The modules inside the core: their graph has no circle, and no folder uses one that comes after
+//! it.
 //!
 //! `cargo test -p tandem-tests --test core_modules -- --nocapture` prints the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The folders of the core in their order, and what each may use besides itself and `FOUNDATION`: those before it.
+/// The folders of the core in their order, and what each may use besides itself and `FOUNDATION`:
+/// those before it.
 const ORDER: &[&str] = &["policy", "network", "rules", "compute", "migration", "snapshot", "engine"];
 
 /// Files that stand below all services: they may use each other, and nothing else.

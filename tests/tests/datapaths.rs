@@ -1,4 +1,5 @@
-//! `tandem-lab experiment datapaths`: it comes to its end, its run folder holds what it says, and it leaves nothing when it is killed.
+//! `tandem-lab experiment datapaths`: it comes to its end, its run folder holds what it says, and
+//! it leaves nothing when it is killed.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -83,7 +84,8 @@ fn switches_are_compared_and_each_says_what_it_refuses() -> Result<()> {
     // A card has 32 rows, of which those that forward have some.
     let held: u32 = of("modelled card", "in hardware, of 1000")?.0.parse()?;
     ensure!((1..32).contains(&held), "{held} of 1000 rules in 32 rows");
-    // What a card's hardware can do is in its rows; what it cannot is done behind it, with the reason.
+    // What a card's hardware can do is in its rows; what it cannot is done behind it, with the
+    // reason.
     ensure!(of("modelled card", "IPv4 destination to a port")?.0 == "hardware", "{text}");
     let (place, why) = of("modelled card", "IPv6 destination")?;
     ensure!(place == "software" && why.contains("cannot match"), "{place}: {why}");

@@ -1,5 +1,6 @@
-//! Agents deployed by `tandem testbed deploy` over a real sshd, to a machine that is a network namespace with an Open vSwitch of its own
-//! and a folder as its root: from nothing to a running agent and back, and what happens when something goes wrong in between.
+//! Agents deployed by `tandem testbed deploy` over a real sshd, to a machine that is a network
+//! namespace with an Open vSwitch of its own and a folder as its root: from nothing to a running
+//! agent and back, and what happens when something goes wrong in between.
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -13,7 +14,8 @@ use tandem_tests::{can_emulate, program, wait};
 const SITE: &str = "name = \"loopback\"\n[topology]\nshape = \"linear\"\nswitches = 2\nservers_per_switch = 1\n\
     [statistics]\nperiod = \"1 s\"\n";
 
-/// A machine, a controller, and what is needed to deploy; gone with all of its processes when dropped.
+/// A machine, a controller, and what is needed to deploy; gone with all of its processes when
+/// dropped.
 struct Bed {
     folder: tempfile::TempDir,
     sshd: Option<Sshd>,
@@ -408,7 +410,8 @@ fn a_version_that_does_not_come_up_is_replaced_by_the_one_before() -> anyhow::Re
     assert!(reports[0]["what"].as_str().unwrap_or_default().contains("no licence"), "{reports}");
     back("after one that ends")?;
 
-    // One that runs and answers, but speaks of another service than the controller's: it never connects.
+    // One that runs and answers, but speaks of another service than the controller's: it never
+    // connects.
     let mute = bed.path("mute");
     std::fs::write(&mute, patched(&std::fs::read(&good)?, "Agents/Attach", "Agents/Attack")?)?;
     let (outcome, reports) = bed.deploy(&mute, &["--wait", "4"])?;

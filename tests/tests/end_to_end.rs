@@ -1,4 +1,5 @@
-//! A small data centre with real packets: Open vSwitch, or the agent's own switches, in namespaces, VMs with a real DHCP client, the controller as a process.
+//! A small data centre with real packets: Open vSwitch, or the agent's own switches, in namespaces,
+//! VMs with a real DHCP client, the controller as a process.
 
 use anyhow::{Context, Result, ensure};
 use std::fs::Permissions;
@@ -148,7 +149,8 @@ fn a_group_of_several_is_labelled_on_soft_switches() -> Result<()> {
     several("soft")
 }
 
-/// More members than have rules pair by pair, two and more to a server, at both edges; and one who is none.
+/// More members than have rules pair by pair, two and more to a server, at both edges; and one who
+/// is none.
 fn several(datapath: &'static str) -> Result<()> {
     if !can_emulate_on(datapath) {
         return Ok(());
@@ -441,7 +443,8 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
     Ok(())
 }
 
-/// What an ordinary user does with a data centre; $1 is the folder with the programs and the site, $2 the lab's name.
+/// What an ordinary user does with a data centre; $1 is the folder with the programs and the site,
+/// $2 the lab's name.
 const ORDINARY_USER: &str = r#"
 set -e
 cd "$1"
@@ -459,7 +462,8 @@ until ./tandem --json notices | grep -q world-up; do kill -0 $controller; sleep 
 until ./tandem-lab exec --name "$2" vm1 -- ip -4 -o addr show dev eth0 | grep inet; do kill -0 $controller; sleep 0.05; done
 "#;
 
-/// Where user namespaces are to be had, an ordinary user has the emulated world too; where not, the error says what is missing.
+/// Where user namespaces are to be had, an ordinary user has the emulated world too; where not, the
+/// error says what is missing.
 #[test]
 fn an_ordinary_user_brings_up_a_data_centre_in_a_user_namespace() -> Result<()> {
     if !can_emulate() {

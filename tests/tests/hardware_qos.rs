@@ -1,4 +1,5 @@
-//! `tandem-lab experiment hardware-qos`, a short run: classes that rows of the modelled card mark get their shares at the next hop.
+//! `tandem-lab experiment hardware-qos`, a short run: classes that rows of the modelled card mark
+//! get their shares at the next hop.
 
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;

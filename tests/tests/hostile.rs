@@ -1,5 +1,6 @@
-//! A lab among people who mean it harm, or make mistakes: a second controller, another user of the machine, a VM that floods. VMs that ping
-//! each other and the gateway every 10 ms are the witnesses: they lose nothing, and what the controller keeps and logs is bounded.
+//! A lab among people who mean it harm, or make mistakes: a second controller, another user of the
+//! machine, a VM that floods. VMs that ping each other and the gateway every 10 ms are the
+//! witnesses: they lose nothing, and what the controller keeps and logs is bounded.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -73,7 +74,8 @@ impl Town {
         Witnesses::start(&self.dc, &ways, count)
     }
 
-    /// All VMs run, and a further one is started and deleted: the lab does what its controller says.
+    /// All VMs run, and a further one is started and deleted: the lab does what its controller
+    /// says.
     fn is_well(&self, during: &str) -> Result<()> {
         let vms = self.dc.json(&["vm", "list"])?;
         let run = |v: &&Value| v["state"]["state"] == "running";
@@ -133,7 +135,8 @@ fn bystander(dc: &DataCentre, name: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// A second controller by accident, or by another user: it is refused or does nothing, and the first one goes on.
+/// A second controller by accident, or by another user: it is refused or does nothing, and the
+/// first one goes on.
 #[test]
 fn a_second_controller_of_a_lab_harms_nobody() -> Result<()> {
     if !can_emulate_on("soft") {
@@ -175,7 +178,8 @@ for s in held:
   except OSError: pass
 "#;
 
-/// Everything that another user of the machine can think of is refused, in words, and changes nothing.
+/// Everything that another user of the machine can think of is refused, in words, and changes
+/// nothing.
 #[test]
 fn another_users_hands_do_nothing_to_a_lab() -> Result<()> {
     if !can_emulate_on("soft") {
@@ -217,8 +221,9 @@ fn another_users_hands_do_nothing_to_a_lab() -> Result<()> {
     town.is_well("after another user's hands")
 }
 
-/// Frames of a VM that floods, $1 of each kind, some 4,000 a second, from an interface that may send anything: ARP with random Ethernet
-/// and IPv4 addresses, ARP of its own for random addresses, DHCP of random clients and of its own, discovery frames.
+/// Frames of a VM that floods, $1 of each kind, some 4,000 a second, from an interface that may
+/// send anything: ARP with random Ethernet and IPv4 addresses, ARP of its own for random addresses,
+/// DHCP of random clients and of its own, discovery frames.
 const FLOOD: &str = r#"
 import os, socket, struct, sys, time
 count = int(sys.argv[1])
@@ -252,7 +257,8 @@ for n in range(count):
 print(sent)
 "#;
 
-/// How much more memory the controller may have after a flood, in KiB, and how much it may have logged.
+/// How much more memory the controller may have after a flood, in KiB, and how much it may have
+/// logged.
 const MEMORY: u64 = 64 * 1024;
 const LOG: u64 = 256 * 1024;
 

@@ -1,5 +1,6 @@
-//! Open vSwitch as Debian packages it, over TCP: every protocol that it may be told to speak, two addresses of one controller, restarts.
-//! Its own database and daemons, in a namespace and a folder of their own.
+//! Open vSwitch as Debian packages it, over TCP: every protocol that it may be told to speak, two
+//! addresses of one controller, restarts. Its own database and daemons, in a namespace and a folder
+//! of their own.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -204,7 +205,8 @@ impl Network {
         Ok((rules, youngest))
     }
 
-    /// Waits until every rule has stood for so long: a rule that each poll deletes and puts back never does.
+    /// Waits until every rule has stood for so long: a rule that each poll deletes and puts back
+    /// never does.
     fn wait_stands(&self, seconds: f64) -> Result<()> {
         for switch in self.switches() {
             wait(&format!("every rule of {switch} has stood for {seconds} s"), || {
@@ -249,7 +251,8 @@ fn rules_are_installed_once_and_stay_whatever_it_speaks() -> Result<()> {
     Ok(())
 }
 
-/// One connection drives a switch, the other takes over; Open vSwitch keeps its rules, and nobody is told that the switch was gone.
+/// One connection drives a switch, the other takes over; Open vSwitch keeps its rules, and nobody
+/// is told that the switch was gone.
 #[test]
 fn of_two_addresses_of_one_controller_either_may_be_unplugged() -> Result<()> {
     if !can_emulate() {

@@ -1,4 +1,5 @@
-//! The layers of ARCHITECTURE.md: what each crate may depend on, and what pure crates must never reach.
+//! The layers of ARCHITECTURE.md: what each crate may depend on, and what pure crates must never
+//! reach.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +113,8 @@ fn every_crate_keeps_to_its_layer() {
     }
 }
 
-/// Everything that a pure crate may reach, directly or not. None of it opens a socket, a file or a clock on its own account.
+/// Everything that a pure crate may reach, directly or not. None of it opens a socket, a file or a
+/// clock on its own account.
 const PURE: &[&str] = &[
     "allocator-api2",
     "arrayvec",
@@ -189,7 +191,8 @@ const PURE: &[&str] = &[
     "rand_core",
     "hickory-proto",
     "thiserror-no-std",
-    // Reached only through dhcproto, whose DNS names (hickory-proto) bring them along; the bans of clippy.toml hold for our own code.
+    // Reached only through dhcproto, whose DNS names (hickory-proto) bring them along; the bans of
+    // clippy.toml hold for our own code.
     "cfg-if",
     "chacha20",
     "cpufeatures",
@@ -272,7 +275,8 @@ fn every_pure_crate_bans_clocks_files_and_sockets() {
     }
 }
 
-/// Where the wall clock is read, and why there. Everything timed goes by a monotonic clock: a date that is set must not end or delay it.
+/// Where the wall clock is read, and why there. Everything timed goes by a monotonic clock: a date
+/// that is set must not end or delay it.
 const WALL_CLOCK: &[(&str, &str)] = &[
     ("agent/src/enrollment.rs", "whether a certificate is good"),
     ("agent/src/datapath/soft/engine.rs", "the moment at which its monotonic clock starts"),

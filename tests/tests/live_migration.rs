@@ -1,5 +1,5 @@
-//! VMs that move between servers with real packets: from end to end, cancelled, cut off in the middle, and with a controller that is
-//! killed meanwhile.
+//! VMs that move between servers with real packets: from end to end, cancelled, cut off in the
+//! middle, and with a controller that is killed meanwhile.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -144,7 +144,8 @@ fn a_vm_moves_with_its_rules_first_and_loses_nothing_by_the_network() -> Result<
         let gap: f64 = line.split(';').nth(5).and_then(|g| g.parse().ok()).context("a gap")?;
         ensure!(gap > 2.0 && line.starts_with("emulated;16;web;"), "every VM is paused: {line}");
     }
-    // Once the VM runs again nothing but the network can lose its packets, and no transfer loads it any more.
+    // Once the VM runs again nothing but the network can lose its packets, and no transfer loads it
+    // any more.
     let pauses: BTreeMap<&str, f64> = transfers
         .lines()
         .skip(1)
@@ -259,7 +260,8 @@ fn a_controller_that_is_killed_finds_the_vm_moved_when_it_is_back() -> Result<()
     dc.end_controller("-KILL")?;
     dc.start_controller()?;
     dc.wait_ready()?;
-    // It is finished, or undone where the way to the new place is taken for lost meanwhile. Whichever: all agree on where the VM is.
+    // It is finished, or undone where the way to the new place is taken for lost meanwhile.
+    // Whichever: all agree on where the VM is.
     let m = ended(&dc, &other)?;
     let (number, name) = if m["ended"][1]["result"] == "moved" { (3, "srv4") } else { (2, "srv3") };
     ensure!(server(&dc, &other)? == number && really_on(&dc, &other)? == name, "{m}");

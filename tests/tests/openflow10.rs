@@ -1,4 +1,5 @@
-//! OpenFlow 1.0 end to end, and what a stranger on the switches' port is told: real switches that speak nothing newer, real packets.
+//! OpenFlow 1.0 end to end, and what a stranger on the switches' port is told: real switches that
+//! speak nothing newer, real packets.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
@@ -58,7 +59,8 @@ fn a_data_centre_of_1_0_switches_carries_traffic_and_repairs_wiped_flows() -> Re
     let pings = dc.lab(&["ping-all", "--name", &dc.name])?;
     ensure!(pings.contains("0.0% loss"), "{pings}");
 
-    // Everything is wiped, somebody else's flow comes: ours are put back, the other one stays. 1.0 cannot name cookies in a deletion.
+    // Everything is wiped, somebody else's flow comes: ours are put back, the other one stays. 1.0
+    // cannot name cookies in a deletion.
     for switch in ["edge1", "edge2", "agg1", "core1"] {
         dc.exec(switch, &["env", "OVS_RUNDIR=/mnt", "ovs-ofctl", "-O", "OpenFlow10", "del-flows", switch])?;
     }
@@ -117,7 +119,8 @@ fn garbage_is_answered_with_an_openflow_error_and_the_log_says_what_to_do() -> R
     dc.start_controller()?;
     let hello10 = [1, 0, 0, 8, 0, 0, 0, 1];
     let hello13 = [4, 0, 0, 8, 0, 0, 0, 1];
-    // What is sent, the version of the answer, and its error type and code (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4).
+    // What is sent, the version of the answer, and its error type and code (OF 1.0 section 5.4.4,
+    // OF 1.3.5 section 7.5.4).
     let cases: [(&str, Vec<u8>, u8, [u8; 4]); 6] = [
         ("a web browser", b"GET / HTTP/1.1\r\n\r\n".to_vec(), 4, [0, 0, 0, 0]),
         ("a question before the HELLO", vec![1, 5, 0, 8, 0, 0, 0, 1], 1, [0, 0, 0, 0]),
@@ -129,7 +132,8 @@ fn garbage_is_answered_with_an_openflow_error_and_the_log_says_what_to_do() -> R
     for (what, bytes, version, error) in cases {
         let answer = said_to(&dc, &bytes)?;
         let found = messages(&answer);
-        // What costs itself only is followed by echo requests, until the silence ends the connection.
+        // What costs itself only is followed by echo requests, until the silence ends the
+        // connection.
         let is_answer = |m: &(u8, u8, &[u8])| m.0 == version && m.1 == 1 && m.2.starts_with(&error);
         ensure!(
             found.iter().any(is_answer),

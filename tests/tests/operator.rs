@@ -1,4 +1,5 @@
-//! The operator's hand end to end: a real port that goes down by OpenFlow, a real path that is pinned; both outlive the controller.
+//! The operator's hand end to end: a real port that goes down by OpenFlow, a real path that is
+//! pinned; both outlive the controller.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

@@ -1,5 +1,6 @@
-//! The agent beside bridges, queueing and interfaces of somebody else, on a real Open vSwitch: what it did not write down before it touched
-//! it is not its own, what it took it gives back to the bit, and a kill between any two of its steps changes nothing of that.
+//! The agent beside bridges, queueing and interfaces of somebody else, on a real Open vSwitch: what
+//! it did not write down before it touched it is not its own, what it took it gives back to the
+//! bit, and a kill between any two of its steps changes nothing of that.
 
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -105,7 +106,8 @@ impl Host {
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// A bridge that somebody has made by hand, with a controller, so that it can be taken over without a gap.
+    /// A bridge that somebody has made by hand, with a controller, so that it can be taken over
+    /// without a gap.
     fn foreign_bridge(&self, name: &str, ports: &[&str]) -> Result<()> {
         let kind = format!("datapath_type={}", self.ovs.datapath().kind());
         self.vsctl(&["add-br", name, "--", "set", "bridge", name, &kind])?;
@@ -362,7 +364,8 @@ fn interfaces_and_queueing_that_could_not_be_given_back_do_not_become_ports() ->
         ensure!(text.contains(words), "{words} in {text}");
         Ok(())
     };
-    // 1. An HTB of Open vSwitch's form that nobody has written down, an ingress, a tree of another handle.
+    // 1. An HTB of Open vSwitch's form that nobody has written down, an ingress, a tree of another
+    //    handle.
     host.text("tc", &["qdisc", "add", "dev", "p1", "root", "handle", "1:", "htb", "default", "1"])?;
     host.text(
         "tc",
@@ -469,8 +472,9 @@ fn damaged_records_stop_everything_with_a_clear_word() -> Result<()> {
     host.is_again(&found, "all is as it was found")
 }
 
-/// The agent is killed at its n-th step, for every n until there are no more: each system call by which it changes something or writes
-/// something down. strace(1) makes the kernel kill it on the way into the call.
+/// The agent is killed at its n-th step, for every n until there are no more: each system call by
+/// which it changes something or writes something down. strace(1) makes the kernel kill it on the
+/// way into the call.
 fn killed_at(host: &Host, n: u32, arguments: &[&str]) -> Result<bool> {
     let agent = program("tandem-agent")?.display().to_string();
     let config = host.path("agent.toml").display().to_string();

@@ -1,4 +1,5 @@
-//! The Debian packages: what is in them, and that they install, remove and purge into a root directory of their own.
+//! The Debian packages: what is in them, and that they install, remove and purge into a root
+//! directory of their own.
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};

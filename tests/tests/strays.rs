@@ -1,4 +1,5 @@
-//! A controller whose store is gone, and one that is started by accident beside another: nobody's VMs are touched.
+//! A controller whose store is gone, and one that is started by accident beside another: nobody's
+//! VMs are touched.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -71,13 +72,15 @@ fn lose_store(dc: &mut DataCentre) -> Result<Value> {
     dc.json(&["vm", "list", "--strays"])
 }
 
-/// What says that a VM is the same one that it was: its namespace's own start, and how long its first process has run.
+/// What says that a VM is the same one that it was: its namespace's own start, and how long its
+/// first process has run.
 fn identity(dc: &DataCentre, vm: &str) -> Result<String> {
     dc.exec(vm, &["readlink", "/proc/self/ns/net"])
 }
 
-/// A second `tandem serve` beside the first one is refused, both are told, and the VMs notice nothing. The first one is killed: the second
-/// one, whose store is empty, finds its VMs and leaves them alone.
+/// A second `tandem serve` beside the first one is refused, both are told, and the VMs notice
+/// nothing. The first one is killed: the second one, whose store is empty, finds its VMs and leaves
+/// them alone.
 #[test]
 fn a_second_controller_is_refused_and_both_are_told() -> Result<()> {
     if !can_emulate_on("soft") {
@@ -114,8 +117,8 @@ fn a_second_controller_is_refused_and_both_are_told() -> Result<()> {
     Ok(())
 }
 
-/// The store is gone, the VMs are not: they are listed as strays, the next VM has nothing of theirs, and adopted they are what they were.
-/// One is stopped on request.
+/// The store is gone, the VMs are not: they are listed as strays, the next VM has nothing of
+/// theirs, and adopted they are what they were. One is stopped on request.
 #[test]
 fn vms_outlive_their_store_and_are_adopted() -> Result<()> {
     if !can_emulate_on("soft") {
@@ -172,11 +175,13 @@ fn vms_outlive_their_store_and_are_adopted() -> Result<()> {
     Ok(())
 }
 
-/// The seconds that pings go on while the controller is away, comes back without its store, and learns what runs.
+/// The seconds that pings go on while the controller is away, comes back without its store, and
+/// learns what runs.
 const WITNESSED: u32 = 20;
 
-/// VMs ping their gateway and each other, 100 times a second, while their controller is killed, comes back with an empty store, and
-/// adopts them: nothing is lost. What is stopped then has no rules any more.
+/// VMs ping their gateway and each other, 100 times a second, while their controller is killed,
+/// comes back with an empty store, and adopts them: nothing is lost. What is stopped then has no
+/// rules any more.
 fn strays_keep_their_network(mut dc: DataCentre) -> Result<()> {
     let mut vms = Vec::new();
     for _ in 0..3 {
@@ -190,7 +195,8 @@ fn strays_keep_their_network(mut dc: DataCentre) -> Result<()> {
     let strays = lose_store(&mut dc)?;
     let served = strays.as_array().context("a list")?.iter().filter(|s| s["unserved"].is_null()).count();
     ensure!(served == vms.len(), "{strays}");
-    // They go on for longer than it takes until flows are read, and would be put right, several times.
+    // They go on for longer than it takes until flows are read, and would be put right, several
+    // times.
     witnesses.lost_nothing("a controller came back without its store")?;
     ensure!(!dc.notice("rules-repaired")?, "a switch had other rules than it should have");
 

@@ -1,8 +1,9 @@
-//! The wall clock of a running data centre is set, by Debian's `faketime` (packages `faketime`, `libfaketime`): an hour and a day
-//! either way.
+//! The wall clock of a running data centre is set, by Debian's `faketime` (packages `faketime`,
+//! `libfaketime`): an hour and a day either way.
 //!
-//! The library stands before clock_gettime(2) of the controller, the agents, Open vSwitch and the lab; it reads the offset from a
-//! file, and leaves CLOCK_MONOTONIC alone, as clock_settime(2) does. Pings from VMs are the witnesses.
+//! The library stands before clock_gettime(2) of the controller, the agents, Open vSwitch and the
+//! lab; it reads the offset from a file, and leaves CLOCK_MONOTONIC alone, as clock_settime(2)
+//! does. Pings from VMs are the witnesses.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tandem_tests::pings::{Use, Witnesses};
 use tandem_tests::{DataCentre, can_emulate_on, wait};
 
-/// Two of everything; discovery and statistics so quick that each phase of the test is longer than every time-out.
+/// Two of everything; discovery and statistics so quick that each phase of the test is longer than
+/// every time-out.
 const SITE: &str = r#"
 name = "clocks"
 [topology]
@@ -46,7 +48,8 @@ switch_grace = "2 s"
 const GATEWAY: &str = "10.255.255.1";
 /// Packets of a phase, 10 ms apart: longer than `lldp_timeout` and `switch_grace`.
 const PHASE: u32 = 450;
-/// How much more memory the controller may have at the end, in KiB, and how much log it may have written.
+/// How much more memory the controller may have at the end, in KiB, and how much log it may have
+/// written.
 const MEMORY: u64 = 32 * 1024;
 const LOG: u64 = 64 * 1024;
 /// What nobody should hear of because of a clock.
@@ -89,7 +92,8 @@ impl Clocked {
         let Some(library) = library().filter(|_| can_emulate_on(datapath)) else { return Ok(None) };
         let mut dc = DataCentre::prepare(SITE)?;
         dc.datapath = Some(datapath);
-        // The library keeps something in /dev/shm by process numbers, which begin anew in a lab, and what is killed leaves it there.
+        // The library keeps something in /dev/shm by process numbers, which begin anew in a lab,
+        // and what is killed leaves it there.
         let script = format!(
             "mount -t tmpfs tmpfs /dev/shm && exec env LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 \
              FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 \"$@\"",
@@ -141,7 +145,8 @@ impl Clocked {
         Ok(format!("vm{}", vm["id"].as_u64().context("no id")?))
     }
 
-    /// How long a VM has still to live, in seconds, by the end that is shown and the clock as it is set.
+    /// How long a VM has still to live, in seconds, by the end that is shown and the clock as it is
+    /// set.
     fn left(&self, vm: &str) -> Result<f64> {
         let shown = self.dc.json(&["vm", "show", vm])?;
         let end = shown["expires_at"].as_u64().context("no end")?;
@@ -189,7 +194,8 @@ fn stepped(datapath: &'static str) -> Result<()> {
     let ways = witnesses(&lab.dc)?;
     let before = Use::of_controller(&lab.dc)?;
 
-    // 1. By an hour and a day, forward and back, and back and forward. A VM's time begins before each and ends after its ordinary time.
+    // 1. By an hour and a day, forward and back, and back and forward. A VM's time begins before
+    //    each and ends after its ordinary time.
     let all = [HOUR, 0, -HOUR, 0, DAY, 0, -DAY, 0];
     // The agent's own switches have one clock for all; each direction of the longer step is enough.
     let offsets = if datapath == "ovs" { &all[..] } else { &all[4..] };
@@ -212,7 +218,8 @@ fn stepped(datapath: &'static str) -> Result<()> {
         lab.no_alarm(&during)?;
     }
 
-    // 2. A link that is silent is missed in its ordinary time, also right after a step; the step is put right while it is.
+    // 2. A link that is silent is missed in its ordinary time, also right after a step; the step is
+    //    put right while it is.
     if datapath == "ovs" {
         silence(&mut lab, DAY)?;
     }
@@ -222,7 +229,8 @@ fn stepped(datapath: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Discovery frames over edge1's first uplink are dropped at both ends: only the time that passes can tell.
+/// Discovery frames over edge1's first uplink are dropped at both ends: only the time that passes
+/// can tell.
 fn silence(lab: &mut Clocked, offset: i64) -> Result<()> {
     let topology = lab.dc.json(&["topology"])?;
     let switches = topology["switches"].as_array().context("switches")?;
@@ -257,8 +265,8 @@ fn silence(lab: &mut Clocked, offset: i64) -> Result<()> {
     })
 }
 
-/// A controller that starts under a clock that is wrong: VMs run on with what was left of their time, also when the clock is put
-/// right then.
+/// A controller that starts under a clock that is wrong: VMs run on with what was left of their
+/// time, also when the clock is put right then.
 #[test]
 fn a_restart_under_a_wrong_clock_takes_nobodys_time() -> Result<()> {
     const DAY: i64 = 86_400;
@@ -280,7 +288,8 @@ fn a_restart_under_a_wrong_clock_takes_nobodys_time() -> Result<()> {
         lab.dc.wait_ready()?;
         ensure!(lab.notices("clock-doubted")?.len() == 1, "{during}: nothing is said");
         let near = |left: f64| {
-            // What passed between the last write that a controller runs and its end, and until the next was there, was not counted.
+            // What passed between the last write that a controller runs and its end, and until the
+            // next was there, was not counted.
             let passed = begun.elapsed().as_secs_f64();
             (left + passed - LIFE).abs() < 65.0
         };

@@ -1,4 +1,5 @@
-//! Data centres of other shapes and with parts switched off, and what is left of one whose owner is killed.
+//! Data centres of other shapes and with parts switched off, and what is left of one whose owner is
+//! killed.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -17,7 +18,8 @@ fn all_answer(dc: &DataCentre) -> Result<()> {
     Ok(())
 }
 
-/// A fat tree under first fit, a line under best fit: everybody reaches everybody, and a VM its gateway.
+/// A fat tree under first fit, a line under best fit: everybody reaches everybody, and a VM its
+/// gateway.
 #[test]
 fn other_shapes_forward_and_place_vms() -> Result<()> {
     if !can_emulate() {
@@ -37,7 +39,8 @@ fn other_shapes_forward_and_place_vms() -> Result<()> {
     Ok(())
 }
 
-/// VMs of one server speak to each other through their edge switch: not before they are grouped, and not after.
+/// VMs of one server speak to each other through their edge switch: not before they are grouped,
+/// and not after.
 #[test]
 fn vms_of_one_server_speak_through_their_edge_switch() -> Result<()> {
     if !can_emulate() {
@@ -56,7 +59,8 @@ fn vms_of_one_server_speak_through_their_edge_switch() -> Result<()> {
     wait("they are isolated again", || Ok(ping().is_err().then_some(())))
 }
 
-/// Nobody answers DHCP or ARP, nothing discovers or exports: addresses and neighbours are set by hand, and packets flow all the same.
+/// Nobody answers DHCP or ARP, nothing discovers or exports: addresses and neighbours are set by
+/// hand, and packets flow all the same.
 #[test]
 fn with_all_modules_off_packets_still_flow() -> Result<()> {
     if !can_emulate() {
@@ -82,7 +86,8 @@ fn with_all_modules_off_packets_still_flow() -> Result<()> {
     Ok(())
 }
 
-/// What generated flows report is what went over the wire: both transports get their rate, and nothing is called lost that is not.
+/// What generated flows report is what went over the wire: both transports get their rate, and
+/// nothing is called lost that is not.
 #[test]
 fn flows_report_what_arrives() -> Result<()> {
     if !can_emulate() {
@@ -94,7 +99,8 @@ fn flows_report_what_arrives() -> Result<()> {
         );
         let dc = DataCentre::up(&site)?;
         dc.request_vm()?;
-        // A busy machine may hold a packet up for a while, and TCP with it what is behind: it catches up.
+        // A busy machine may hold a packet up for a while, and TCP with it what is behind: it
+        // catches up.
         let flow = wait("a flow that runs for some seconds and whose packets have arrived", || {
             let flows: Vec<Value> = serde_json::from_str(&dc.lab(&["flows", "--name", &dc.name, "--json"])?)?;
             Ok(flows.into_iter().find(|f| {

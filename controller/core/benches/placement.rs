@@ -1,5 +1,6 @@
-//! A placement decision with everything it takes: the server by best fit and worst fit, all resources, link admission on every hop
-//! both ways, and what it reserves (index update included). Three-tier trees of 1,000 to 100,000 servers with as many VMs.
+//! A placement decision with everything it takes: the server by best fit and worst fit, all
+//! resources, link admission on every hop both ways, and what it reserves (index update included).
+//! Three-tier trees of 1,000 to 100,000 servers with as many VMs.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a bench reads the clock")]
 
@@ -13,7 +14,8 @@ use tandem_model::{
     VmRequest,
 };
 
-/// Edge switches of 40 servers each, 4 to an aggregation switch, links wide enough that servers fill up first.
+/// Edge switches of 40 servers each, 4 to an aggregation switch, links wide enough that servers
+/// fill up first.
 fn site(servers: u32, allocation: Allocation) -> Site {
     let edge = servers / 40;
     let aggregation = (edge / 4).max(2);
@@ -88,7 +90,8 @@ fn decisions(c: &mut Criterion) {
                 b.iter_custom(|times| {
                     let mut spent = Duration::ZERO;
                     for _ in 0..times {
-                        // Some VM anywhere goes, outside the timing, so that the data centre stays as full as it is.
+                        // Some VM anywhere goes, outside the timing, so that the data centre stays
+                        // as full as it is.
                         let slot = dice.below(held.len() as u64) as usize;
                         let (old, its) = &held[slot];
                         core.release(old, its);

@@ -1,5 +1,5 @@
-//! A whole plan on 1,000 servers with 10,000 VMs: keep-policy under best fit and worst fit without a bound on its moves, and the evacuation
-//! of a server.
+//! A whole plan on 1,000 servers with 10,000 VMs: keep-policy under best fit and worst fit without
+//! a bound on its moves, and the evacuation of a server.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a bench reads the clock")]
 

@@ -1,7 +1,8 @@
-//! What every service of the core is handed: the site, the time, and where it leaves what is to be done.
+//! What every service of the core is handed: the site, the time, and where it leaves what is to be
+//! done.
 //!
-//! A service never acts. It leaves effects here, in their order, and timers; it marks which parts of the snapshot
-//! are out of date; and it leaves a [`Signal`] where a later service has to follow.
+//! A service never acts. It leaves effects here, in their order, and timers; it marks which parts
+//! of the snapshot are out of date; and it leaves a [`Signal`] where a later service has to follow.
 
 use crate::dirty::Dirty;
 use crate::signal::Signal;

@@ -1,17 +1,20 @@
-//! Statistics as CSV text: `;` between columns, a header line, a line per reading; the first column is the time in seconds since the
-//! first line.
+//! Statistics as CSV text: `;` between columns, a header line, a line per reading; the first column
+//! is the time in seconds since the first line.
 //!
-//! The seed's files: `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath ids), `{core,agg,edge}linkstats.csv` those
-//! of the links, `hoststats.csv` those of the links between edge switches and servers. All in percent with two digits.
+//! The seed's files: `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath
+//! ids), `{core,agg,edge}linkstats.csv` those of the links, `hoststats.csv` those of the links
+//! between edge switches and servers. All in percent with two digits.
 //!
-//! Beside them, what agents count: `classstats.csv` has the rate of each class at each port in bit/s (columns are
-//! `dpid.port.class`), `queuestats.csv` what its queue has dropped so far and how many packets wait in it
-//! (`dpid.port.class.drops`, `dpid.port.class.queued`); a cell is empty while nobody counts. `hwstats.csv` has a line per counter of a
-//! card instead (`time;dpid.port;counter;value`), since every driver has other names.
+//! Beside them, what agents count: `classstats.csv` has the rate of each class at each port in
+//! bit/s (columns are `dpid.port.class`), `queuestats.csv` what its queue has dropped so far and
+//! how many packets wait in it (`dpid.port.class.drops`, `dpid.port.class.queued`); a cell is empty
+//! while nobody counts. `hwstats.csv` has a line per counter of a card instead
+//! (`time;dpid.port;counter;value`), since every driver has other names.
 //!
-//! `serverload.csv` holds what servers use, as their hypervisors measure it, by the servers' names: `srv1.cpu` in thousandths of a core,
-//! `srv1.ram` in bytes, `srv1.disk_read`, `srv1.disk_written`, `srv1.rx` and `srv1.tx` in bit/s, `srv1.vms` the VMs on it; a cell of the
-//! former is empty while nobody tells.
+//! `serverload.csv` holds what servers use, as their hypervisors measure it, by the servers' names:
+//! `srv1.cpu` in thousandths of a core, `srv1.ram` in bytes, `srv1.disk_read`, `srv1.disk_written`,
+//! `srv1.rx` and `srv1.tx` in bit/s, `srv1.vms` the VMs on it; a cell of the former is empty while
+//! nobody tells.
 
 use crate::snapshot::{LinkLevel, Snapshot};
 use std::fmt::Write as _;
@@ -54,8 +57,8 @@ fn header(columns: &[String]) -> String {
     std::iter::once("time".to_owned()).chain(cells).collect::<Vec<_>>().join(";")
 }
 
-/// A text as a cell (RFC 4180 2.6, 2.7): in quotes where it would end the cell or the line, and never one that a spreadsheet takes for a
-/// formula.
+/// A text as a cell (RFC 4180 2.6, 2.7): in quotes where it would end the cell or the line, and
+/// never one that a spreadsheet takes for a formula.
 pub fn cell(text: &str) -> String {
     let mut shown = escaped(text).to_string();
     if shown.starts_with(['=', '+', '-', '@']) {
@@ -93,8 +96,8 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
     ]
 }
 
-/// Classes and their queues at every declared port of every OpenFlow switch; nothing where the site has no classes. The columns of a site
-/// never change.
+/// Classes and their queues at every declared port of every OpenFlow switch; nothing where the site
+/// has no classes. The columns of a site never change.
 pub fn class_csv(snapshot: &Snapshot) -> Vec<Table> {
     let topology = &snapshot.site.topology;
     if snapshot.classes.is_empty() {

@@ -1,13 +1,15 @@
-//! The core: decides where a VM goes, which path its traffic takes and which rules the switches get.
+//! The core: decides where a VM goes, which path its traffic takes and which rules the switches
+//! get.
 //!
-//! A pure, deterministic state machine with one door: [`Core::handle`] takes an event and the time and returns effects;
-//! [`Core::next_deadline`] says when it wants to be woken; [`Core::snapshot`] is what the outside may read. The same
-//! events give the same effects, always.
+//! A pure, deterministic state machine with one door: [`Core::handle`] takes an event and the time
+//! and returns effects; [`Core::next_deadline`] says when it wants to be woken; [`Core::snapshot`]
+//! is what the outside may read. The same events give the same effects, always.
 //!
-//! Inside it, services stand in one order, and each sees only itself and earlier ones: [`network`] (switches, links,
-//! hosts and what they count), [`rules`] (what switches should have), [`compute`] (servers, VMs, groups), [`migration`]
-//! (which VMs move, and how). What a later service has to follow is left as a signal, and the engine over all of them
-//! hands it on. [`snapshot`] is what the outside may read.
+//! Inside it, services stand in one order, and each sees only itself and earlier ones: [`network`]
+//! (switches, links, hosts and what they count), [`rules`] (what switches should have), [`compute`]
+//! (servers, VMs, groups), [`migration`] (which VMs move, and how). What a later service has to
+//! follow is left as a signal, and the engine over all of them hands it on. [`snapshot`] is what
+//! the outside may read.
 
 pub mod compute;
 mod context;

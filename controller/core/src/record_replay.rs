@@ -1,4 +1,5 @@
-//! Recorded runs: what goes into the core and what comes out, a line each, so that a run can be replayed to the same decisions.
+//! Recorded runs: what goes into the core and what comes out, a line each, so that a run can be
+//! replayed to the same decisions.
 //!
 //! The first line is a [`Header`], every further one a [`Line`], each as JSON.
 
@@ -168,7 +169,8 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Replays a whole recording; returns how many events were decided the same. A last line that was cut off (by a kill) is left out.
+/// Replays a whole recording; returns how many events were decided the same. A last line that was
+/// cut off (by a kill) is left out.
 ///
 /// # Errors
 /// When it cannot be read, or where it first goes another way.
@@ -177,8 +179,9 @@ pub fn replay(input: impl io::BufRead) -> Result<usize, ReplayError> {
     let bad = |line: usize, why: serde_json::Error| ReplayError::Line { line, why: why.to_string() };
     let first = lines.next().transpose()?.unwrap_or_default();
     let header: Header = serde_json::from_str(&first).map_err(|e| bad(1, e))?;
-    // A site is checked when its file is read; what a recording has of it is taken as it is. What is inside of
-    // it leads nowhere shows only when it is used, and is a fault of the file, not of who replays it.
+    // A site is checked when its file is read; what a recording has of it is taken as it is. What
+    // is inside of it leads nowhere shows only when it is used, and is a fault of the file, not of
+    // who replays it.
     let guarded = |event: usize| move |_| ReplayError::Contradicts { event };
     let begin = AssertUnwindSafe(|| Replay::new(header));
     let mut replay = catch_unwind(begin).map_err(guarded(0))?;

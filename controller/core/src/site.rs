@@ -1,4 +1,5 @@
-//! Reads site files, for whoever runs the core: the policies that a file names must be among those that there are.
+//! Reads site files, for whoever runs the core: the policies that a file names must be among those
+//! that there are.
 
 use crate::policy::registry;
 use tandem_model::Site;

@@ -1,5 +1,5 @@
-//! Everything that the core waits for, in order of time. A timer that is no longer wanted fires into nothing: whoever handles
-//! it checks whether it still matters.
+//! Everything that the core waits for, in order of time. A timer that is no longer wanted fires
+//! into nothing: whoever handles it checks whether it still matters.
 
 use crate::stored_item::Kept;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,8 @@ impl Timers {
         self.due.insert((at, timer));
     }
 
-    /// The same for what untrusted input can ask for again and again: it takes the place of an earlier one.
+    /// The same for what untrusted input can ask for again and again: it takes the place of an
+    /// earlier one.
     pub(crate) fn replace(&mut self, at: Time, timer: Timer) {
         self.cancel(timer);
         self.only.insert(timer, at);

@@ -1,5 +1,5 @@
-//! Whatever `/rrd_updates` answers, and answers after that: a table with no more cells than there were bytes, or an error; and the
-//! loads that it is added up to never go back.
+//! Whatever `/rrd_updates` answers, and answers after that: a table with no more cells than there
+//! were bytes, or an error; and the loads that it is added up to never go back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

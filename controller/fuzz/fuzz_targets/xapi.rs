@@ -1,6 +1,6 @@
-//! Whatever a server answers, by XML-RPC or JSON-RPC: it is an answer or an error; a value in an answer can be sent back; and a whole
-//! call of the driver (making a VM, moving it, listening) that gets such answers ends with a result or an error, after a bounded
-//! number of questions.
+//! Whatever a server answers, by XML-RPC or JSON-RPC: it is an answer or an error; a value in an
+//! answer can be sent back; and a whole call of the driver (making a VM, moving it, listening) that
+//! gets such answers ends with a result or an error, after a bounded number of questions.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -27,7 +27,8 @@ fn codec(bytes: &[u8]) {
         let _ = json::encode_call(2, "VM.set_other_config", &[value]);
     }
     if let Ok(Ok(value)) = xml::decode_answer(bytes) {
-        // XML that was read has no character that XML cannot carry, unless it came as a reference to one.
+        // XML that was read has no character that XML cannot carry, unless it came as a reference
+        // to one.
         let _ = xml::encode_call("VM.set_other_config", &[value]);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -79,8 +80,8 @@ fn sensible(method: &str) -> Value {
     }
 }
 
-/// The body of the n-th answer. Of what the fuzzer says there, nothing is the sensible one, `=` a result of
-/// its own, anything else the whole body.
+/// The body of the n-th answer. Of what the fuzzer says there, nothing is the sensible one, `=` a
+/// result of its own, anything else the whole body.
 fn body(script: &[Vec<u8>], n: usize, path: &str, asked: &[u8]) -> Vec<u8> {
     let said = script.get(n).map_or(&[][..], Vec::as_slice);
     let call: Value = serde_json::from_slice(asked).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! What hosts with `xl` print is read without a panic, and domains are read alike however often; and goes the whole way to what
-//! the driver concludes: VMs that are found, loads, a migration's progress, and where a VM is after a move that was cut.
+//! What hosts with `xl` print is read without a panic, and domains are read alike however often;
+//! and goes the whole way to what the driver concludes: VMs that are found, loads, a migration's
+//! progress, and where a VM is after a move that was cut.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +21,8 @@ fuzz_target!(|text: &str| {
         pieces.read(character.encode_utf8(&mut [0; 4]));
     }
     assert_eq!(whole.suspended, pieces.suspended);
-    // `@7` is the VM whose place is asked for; a form feed separates one host's words from the other's.
+    // `@7` is the VM whose place is asked for; a form feed separates one host's words from the
+    // other's.
     let text = text.replace("@7", &answers::uuid(SITE, VmId(7)).unwrap_or_default());
     let parts: Vec<&str> = text.split('\x0c').collect();
     let _ = answers::found(SITE, ServerId(0), parts[0]);

@@ -1,7 +1,8 @@
 //! The controller's own certificate authority, and the registry of who was taken in.
 //!
-//! Everything is in one folder, made on the first start: the authority's key and certificate, and `registry.sqlite` with tokens (only
-//! their hashes) and agents. Keys are readable by their owner only.
+//! Everything is in one folder, made on the first start: the authority's key and certificate, and
+//! `registry.sqlite` with tokens (only their hashes) and agents. Keys are readable by their owner
+//! only.
 
 use super::bounds;
 use anyhow::Context;
@@ -26,10 +27,11 @@ use time::{Duration, OffsetDateTime};
 const AGENT_DAYS: i64 = 90;
 /// How long the authority is good.
 const AUTHORITY_DAYS: i64 = 3650;
-/// Certificates are valid from so long before they are made: either side's clock may be set back by less without turning the other away.
+/// Certificates are valid from so long before they are made: either side's clock may be set back by
+/// less without turning the other away.
 const BACKDATED_DAYS: i64 = 7;
-/// How long the certificate before a renewal stays good if the new one is not shown: an agent whose answer was lost renews again within an
-/// hour.
+/// How long the certificate before a renewal stays good if the new one is not shown: an agent whose
+/// answer was lost renews again within an hour.
 const RENEWAL: Duration = Duration::hours(24);
 /// Switches of one agent.
 const SWITCHES: usize = 1024;
@@ -41,8 +43,8 @@ const MIGRATIONS: &[M<'static>] = &[
          CREATE TABLE agent (name TEXT PRIMARY KEY, serial TEXT NOT NULL, expires INTEGER NOT NULL,
                              enrolled INTEGER NOT NULL, revoked INTEGER NOT NULL);",
     ),
-    // `renewed`: the serial of a renewal that was not shown yet, and until when the one before it is good.
-    // `switches`: a JSON list of names; NULL where nobody has said.
+    // `renewed`: the serial of a renewal that was not shown yet, and until when the one before it
+    // is good. `switches`: a JSON list of names; NULL where nobody has said.
     M::up(
         "ALTER TABLE token ADD COLUMN switches TEXT;
          ALTER TABLE agent ADD COLUMN renewed TEXT;
@@ -176,14 +178,16 @@ impl Authority {
             params.not_before = now() - Duration::days(BACKDATED_DAYS);
             params.not_after = now() + Duration::days(AUTHORITY_DAYS);
             let certificate = params.self_signed(&key)?;
-            // A key without its certificate is from a start that was interrupted; nobody has seen it.
+            // A key without its certificate is from a start that was interrupted; nobody has seen
+            // it.
             let _ = std::fs::remove_file(&key_file);
             write_private(&key_file, &key.serialize_pem())?;
             let beside = folder.join("authority.crt.new");
             let _ = std::fs::remove_file(&beside);
             write_private(&beside, &certificate.pem())?;
             std::fs::rename(&beside, &certificate_file)?;
-            // Otherwise a machine that loses its power may come back with a registry and without its authority.
+            // Otherwise a machine that loses its power may come back with a registry and without
+            // its authority.
             std::fs::File::open(folder)?.sync_all()?;
         }
         let read = |path: &Path| {
@@ -230,7 +234,8 @@ impl Authority {
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// A secret that is good once, for an agent of that name. `switches` are those that it may speak for; `None` leaves that as it is.
+    /// A secret that is good once, for an agent of that name. `switches` are those that it may
+    /// speak for; `None` leaves that as it is.
     ///
     /// # Errors
     /// When that can be no name, a switch is another agent's, or the registry cannot be written.
@@ -287,7 +292,8 @@ impl Authority {
         text.flatten().map(parse).transpose()
     }
 
-    /// Takes an agent in: the token is used up, and its key gets a certificate. Every certificate that the name had before is void.
+    /// Takes an agent in: the token is used up, and its key gets a certificate. Every certificate
+    /// that the name had before is void.
     ///
     /// # Errors
     /// When the token is not good, or the request is not.
@@ -327,11 +333,13 @@ impl Authority {
         Ok(certificate)
     }
 
-    /// Another certificate for an agent that has one and shows it: the `serial` is that of its current one. The current one stays good until
-    /// the new one is shown, for a day at most, so that an answer that is lost locks nobody out.
+    /// Another certificate for an agent that has one and shows it: the `serial` is that of its
+    /// current one. The current one stays good until the new one is shown, for a day at most, so
+    /// that an answer that is lost locks nobody out.
     ///
     /// # Errors
-    /// When it is not enrolled, was revoked, shows another certificate than the current one, or the request is not good.
+    /// When it is not enrolled, was revoked, shows another certificate than the current one, or the
+    /// request is not good.
     pub fn renew(&self, name: &str, serial: &str, request: &[u8]) -> Result<String, Refusal> {
         let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
         let mut registry = self.registry();
@@ -375,8 +383,8 @@ impl Authority {
         Ok((certificate.pem(), hex(&serial), expires.unix_timestamp()))
     }
 
-    /// Whether the holder of a certificate that this authority signed is (still) let in: by its serial number. A renewed one that is shown
-    /// for the first time voids the one before it.
+    /// Whether the holder of a certificate that this authority signed is (still) let in: by its
+    /// serial number. A renewed one that is shown for the first time voids the one before it.
     ///
     /// # Errors
     /// With the reason why not.

@@ -1,4 +1,5 @@
-//! Who is let in: by certificates as they are shown, across restarts, kills and folders of earlier releases.
+//! Who is let in: by certificates as they are shown, across restarts, kills and folders of earlier
+//! releases.
 
 use super::super::shown::identity;
 use super::*;
@@ -145,7 +146,8 @@ fn a_switch_has_one_agent() {
     assert!(!place.authority.allow("nobody", &[]).expect("room"));
 }
 
-/// A folder as the release before had it: certificates are good by their latest serial, switches were not said.
+/// A folder as the release before had it: certificates are good by their latest serial, switches
+/// were not said.
 #[test]
 fn a_folder_of_an_earlier_release_is_taken_over() {
     let place = Place::new();
@@ -165,7 +167,8 @@ fn a_folder_of_an_earlier_release_is_taken_over() {
     assert_eq!(authority.enrolled().expect("a list")[0].switches, None);
 }
 
-/// The controller's clock was a day ahead when a certificate was made, or either side's is set back by a day: it is valid nevertheless.
+/// The controller's clock was a day ahead when a certificate was made, or either side's is set back
+/// by a day: it is valid nevertheless.
 #[test]
 fn a_certificate_outlives_a_clock_that_is_set_back_by_a_day() {
     let place = Place::new();

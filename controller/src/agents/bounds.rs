@@ -1,5 +1,6 @@
-//! What an agent may say: how long, and how much of it. An agent is a program on another machine, maybe not ours; what it says is kept,
-//! shown and published, so its size is checked before anything else, and its text is escaped here, once.
+//! What an agent may say: how long, and how much of it. An agent is a program on another machine,
+//! maybe not ours; what it says is kept, shown and published, so its size is checked before
+//! anything else, and its text is escaped here, once.
 
 use tandem_agent_protocol::agent as wire;
 use tandem_model::text::{escaped, escaped_to};

@@ -1,4 +1,5 @@
-//! What an agent should make of its switches: from the site and the classes' shares as they are now.
+//! What an agent should make of its switches: from the site and the classes' shares as they are
+//! now.
 
 use tandem_agent_protocol::agent as wire;
 use tandem_core::rules::qos::{ClassView, portion};

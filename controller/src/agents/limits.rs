@@ -1,5 +1,5 @@
-//! What one peer may cost: connections, attempts to enrol, log lines. Peers are told apart by their address, the only thing about them
-//! that is not their own word.
+//! What one peer may cost: connections, attempts to enrol, log lines. Peers are told apart by their
+//! address, the only thing about them that is not their own word.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,11 +9,13 @@ use tandem_model::Time;
 use tandem_model::rate_limit::{KeyedRateLimiter, LOG_LINES_A_MINUTE, Verdict};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Connections by TLS at a time, of all peers: an agent has one, a testbed has up to some hundred, and each costs a descriptor.
+/// Connections by TLS at a time, of all peers: an agent has one, a testbed has up to some hundred,
+/// and each costs a descriptor.
 pub(super) const CONNECTIONS: usize = 1024;
 /// Of one address: several agents may stand behind one address translation.
 pub(super) const CONNECTIONS_OF_ONE: usize = 64;
-/// Attempts to enrol that an address has in a minute: as many agents as are deployed at once from behind one address.
+/// Attempts to enrol that an address has in a minute: as many agents as are deployed at once from
+/// behind one address.
 const ENROLMENTS: u32 = 30;
 /// Peers that are told apart; more share one limit.
 const PEERS: usize = 1024;

@@ -1,10 +1,13 @@
-//! The agents' server: takes agents in, tells each what its switches should be, and brings what they see to the core.
+//! The agents' server: takes agents in, tells each what its switches should be, and brings what
+//! they see to the core.
 //!
-//! Over TCP by mutual TLS, with the controller's own [`authority`]; over a Unix socket the own user and root are trusted (`SO_PEERCRED`).
-//! TLS is spoken here and not inside the RPC library, so that every refusal is logged with its reason and its peer.
+//! Over TCP by mutual TLS, with the controller's own [`authority`]; over a Unix socket the own user
+//! and root are trusted (`SO_PEERCRED`). TLS is spoken here and not inside the RPC library, so that
+//! every refusal is logged with its reason and its peer.
 //!
-//! An agent speaks for the switches that the authority's registry gives it, or, where that says nothing, for the one that is called as it
-//! is; one on the Unix socket for all. It is told of no other, and what it says of another is refused and said (`claims`).
+//! An agent speaks for the switches that the authority's registry gives it, or, where that says
+//! nothing, for the one that is called as it is; one on the Unix socket for all. It is told of no
+//! other, and what it says of another is refused and said (`claims`).
 
 pub mod authority;
 pub mod bounds;
@@ -55,8 +58,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// Calls at a time on one connection: an agent has its stream and now and then a renewal.
 const CALLS: u32 = 8;
-/// Desired states that wait for an agent: only the latest is of use, so this is for the moments in which the shares of classes change one
-/// after the other. An agent that takes none of so many is disconnected, and gets the latest when it comes back.
+/// Desired states that wait for an agent: only the latest is of use, so this is for the moments in
+/// which the shares of classes change one after the other. An agent that takes none of so many is
+/// disconnected, and gets the latest when it comes back.
 const ORDERS: usize = 8;
 /// Connections that have a certificate, or none, and wait to be served.
 const ACCEPTED: usize = 64;
@@ -91,7 +95,8 @@ struct Live {
     sessions: BTreeMap<String, (u64, oneshot::Sender<()>)>,
     /// Which session speaks for a switch.
     claims: BTreeMap<String, u64>,
-    /// What each end of a link has negotiated, as its agent says: bit/s, and whether it is half duplex.
+    /// What each end of a link has negotiated, as its agent says: bit/s, and whether it is half
+    /// duplex.
     ends: BTreeMap<(SwitchId, PortNo), (u64, bool)>,
     /// Which differences of two ends were told; told again when they come again.
     unlike: BTreeMap<LinkId, String>,
@@ -120,7 +125,8 @@ pub enum Peer {
     Local,
     /// Nobody that we know; may enrol.
     Stranger(Option<IpAddr>),
-    /// A certificate of ours that is good no longer, and why: told on the first call, so that the agent can say it, too.
+    /// A certificate of ours that is good no longer, and why: told on the first call, so that the
+    /// agent can say it, too.
     Refused(String),
 }
 
@@ -191,8 +197,8 @@ impl Agents {
         current
     }
 
-    /// Takes in what an end of a link has negotiated; what is to be said when the other end has something else. The seed lost days to
-    /// this: one end negotiates, the other does not.
+    /// Takes in what an end of a link has negotiated; what is to be said when the other end has
+    /// something else. The seed lost days to this: one end negotiates, the other does not.
     fn compare(&self, switch: SwitchId, port: PortNo, end: (u64, bool)) -> Option<String> {
         let topology = &self.site.topology;
         let link = topology.link_at(NodeId::Switch(switch), port)?;
@@ -204,7 +210,8 @@ impl Agents {
         let NodeId::Switch(far) = other.node else { return None };
         let there = *live.ends.get(&(far, other.port))?;
         let unlike = match (end, there) {
-            // An end that does not know its speed, as a veth pair or one without a carrier, says nothing about the cable.
+            // An end that does not know its speed, as a veth pair or one without a carrier, says
+            // nothing about the cable.
             ((0, _), _) | (_, (0, _)) => false,
             (here, there) => here != there,
         };
@@ -454,7 +461,8 @@ impl Enrolment for Agents {
         }
         match self.authority.enrol(&ask.name, &ask.secret, &ask.request) {
             Ok(certificate) => {
-                // Whoever is connected by an earlier certificate of that name has one that is good no longer.
+                // Whoever is connected by an earlier certificate of that name has one that is good
+                // no longer.
                 self.disconnect(&ask.name);
                 tracing::info!(kind = "agent-enrolled", "agent {} is enrolled", ask.name);
                 let authority = self.authority.certificate().to_owned();
@@ -556,8 +564,9 @@ struct Session {
     outbox: mpsc::Sender<ToAgent>,
 }
 
-/// Another than those of an earlier controller: milliseconds since the epoch when this one began, and one more for each. An agent only
-/// says which it has, so a clock that was set back between both is no harm.
+/// Another than those of an earlier controller: milliseconds since the epoch when this one began,
+/// and one more for each. An agent only says which it has, so a clock that was set back between
+/// both is no harm.
 fn generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = crate::clock::now().0 / 1_000_000;
@@ -597,7 +606,8 @@ impl Session {
                     Ok(()) => begun = session.tell_desired(),
                     Err(_) => return,
                 },
-                // Nobody sends on it: it ends when another session of that agent, or a revocation, takes its place.
+                // Nobody sends on it: it ends when another session of that agent, or a revocation,
+                // takes its place.
                 _ = &mut ended => break "another connection has taken its place, or it was revoked or enrolled anew".to_owned(),
             }
         };
@@ -679,8 +689,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the desired state if it is another one than before. An agent that does not take them is disconnected, and synchronised anew when
-    /// it is back.
+    /// Sends the desired state if it is another one than before. An agent that does not take them
+    /// is disconnected, and synchronised anew when it is back.
     fn tell_desired(&mut self) -> Result<(), String> {
         let snapshot = self.agents.handle.snapshot.load_full();
         let switches = desired::of(&self.agents.site, &snapshot.classes, &self.hello.switches);

@@ -2,7 +2,8 @@
 
 use tandem_model::Switch;
 
-/// Where the site says that a switch is made of something else than its agent has, which is told, in words.
+/// Where the site says that a switch is made of something else than its agent has, which is told,
+/// in words.
 pub(super) fn contradicts(switch: &Switch, presented: &str) -> Option<String> {
     let kind = switch.datapath?.to_string();
     // An agent says `ovs (kernel)`, `netfpga (mmap:0000:03:00.0)`.

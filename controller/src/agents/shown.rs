@@ -1,4 +1,5 @@
-//! The certificate that a peer shows, as far as it is believed: TLS has checked who signed it, this reads whose it is.
+//! The certificate that a peer shows, as far as it is believed: TLS has checked who signed it, this
+//! reads whose it is.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 

@@ -1,4 +1,5 @@
-//! Takes connections in: by a Unix socket only those of the own user and root, since whoever is connected may say that it is a switch.
+//! Takes connections in: by a Unix socket only those of the own user and root, since whoever is
+//! connected may say that it is a switch.
 
 use super::connection::connection;
 use super::switchboard::Peer;
@@ -6,7 +7,8 @@ use super::{Caller, Listener, Server, Subject};
 use std::time::Duration;
 use tandem_agent_protocol::local_peers::LocalPeers;
 
-/// The pause after a connection could not be had: out of descriptors, say. Tried again soon, without spinning.
+/// The pause after a connection could not be had: out of descriptors, say. Tried again soon,
+/// without spinning.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts switches until the hub is gone.

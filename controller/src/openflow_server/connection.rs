@@ -1,13 +1,16 @@
 //! One connection, from its HELLO to its end: reads and writes at once.
 //!
-//! Whatever the switch does, it can always get rid of what it has to say: reading goes on while there is something to write, and what is
-//! to be written is bounded. That is why the two cannot wait for each other for ever, as they do when each writes first:
+//! Whatever the switch does, it can always get rid of what it has to say: reading goes on while
+//! there is something to write, and what is to be written is bounded. That is why the two cannot
+//! wait for each other for ever, as they do when each writes first:
 //!
-//! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the hub; they wait in their queue
-//!    (`line`), and where that overflows, the connection is closed and the switch synchronised anew. Changes wait in the driver for
-//!    the confirmation of earlier ones.
-//! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no answer is closed at `MOST`.
-//! 3. Events wait until the hub has room; while they do, nothing is read. The hub waits for no connection, so this ends.
+//! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the hub;
+//!    they wait in their queue (`line`), and where that overflows, the connection is closed and the
+//!    switch synchronised anew. Changes wait in the driver for the confirmation of earlier ones.
+//! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no
+//!    answer is closed at `MOST`.
+//! 3. Events wait until the hub has room; while they do, nothing is read. The hub waits for no
+//!    connection, so this ends.
 
 use super::line::{Inbox, line};
 use super::switchboard::{ConnectionId, Identity};
@@ -27,15 +30,18 @@ use tokio::time::Instant;
 
 /// Bytes that one read takes at most.
 const READ: usize = 64 * 1024;
-/// Bytes that wait for the switch before no more effects are taken: some thousand rules, or frames to a thousand ports.
+/// Bytes that wait for the switch before no more effects are taken: some thousand rules, or frames
+/// to a thousand ports.
 const FULL: usize = 256 * 1024;
-/// Bytes that wait before the connection is closed: what one effect and the answers to many reads make is far less.
+/// Bytes that wait before the connection is closed: what one effect and the answers to many reads
+/// make is far less.
 const MOST: usize = 16 * 1024 * 1024;
 /// Effects that are taken at once.
 const BATCH: usize = 64;
 /// How long a peer may take no byte of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a peer that was told what is wrong may take to close its side: closing with bytes unread could cost it the answer.
+/// How long a peer that was told what is wrong may take to close its side: closing with bytes
+/// unread could cost it the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// Characters of a reason that are kept.
 const WHY: usize = 1000;
@@ -166,7 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
 
     async fn run(mut self) -> anyhow::Result<()> {
         let result = self.talk().await;
-        // What the driver has still to say (an error message) is said, and to the hub too; then the connection ends.
+        // What the driver has still to say (an error message) is said, and to the hub too; then the
+        // connection ends.
         self.outgoing.add(&mut self.out.bytes);
         self.pass_on(&mut None);
         for input in std::mem::take(&mut self.news) {
@@ -221,7 +228,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                 }
                 count = inbox.effects.recv_many(&mut batch, BATCH), if has_room => {
                     if count == 0 {
-                        // The hub lets go of it as soon as another one drives the switch; why was decided before, and is to be told.
+                        // The hub lets go of it as soon as another one drives the switch; why was
+                        // decided before, and is to be told.
                         self.follow()?;
                         let why = "another connection has taken the switch over";
                         self.driver.dismiss(why, &mut self.out);
@@ -246,7 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         }
     }
 
-    /// Time has passed. What has come meanwhile is read first: after a pause of this process, silence proves nothing.
+    /// Time has passed. What has come meanwhile is read first: after a pause of this process,
+    /// silence proves nothing.
     async fn on_time(&mut self) -> anyhow::Result<()> {
         let read = tokio::time::timeout(Duration::ZERO, self.reader.read_buf(&mut self.incoming)).await;
         if let Ok(read) = read {
@@ -304,7 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         self.server.arrive(self.id, dpid, identity).await;
     }
 
-    /// Puts the driver's events among the news for the hub; before the first, where the switch's effects go.
+    /// Puts the driver's events among the news for the hub; before the first, where the switch's
+    /// effects go.
     fn pass_on(&mut self, line: &mut Option<super::SwitchLine>) {
         for warning in std::mem::take(&mut self.out.warnings) {
             let text = match self.driver.dpid() {
@@ -358,7 +368,8 @@ mod tests {
     use tandem_model::{Dpid, Mac, PortNo};
     use tokio::sync::mpsc;
 
-    /// Whatever is wrong in a parser: the switch is down, the operator is told, and nobody else is harmed.
+    /// Whatever is wrong in a parser: the switch is down, the operator is told, and nobody else is
+    /// harmed.
     #[tokio::test]
     async fn a_panic_is_a_lost_connection_and_a_notice() {
         let (hub, mut inputs) = mpsc::channel(16);

@@ -8,13 +8,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Effects that wait for a connection: more than a second of answers to as many packets as a switch may send in one. A connection takes
-/// none while its switch does not take in what it was sent.
+/// Effects that wait for a connection: more than a second of answers to as many packets as a switch
+/// may send in one. A connection takes none while its switch does not take in what it was sent.
 pub(super) const EFFECTS: usize = 8192;
-/// Of these, places that frames and polls leave to rules and ports. A frame that is lost is sent again by whoever asked for it.
+/// Of these, places that frames and polls leave to rules and ports. A frame that is lost is sent
+/// again by whoever asked for it.
 const KEPT_FREE: usize = EFFECTS / 4;
 
-/// The hub's end. When it is full, the connection is closed: the switch is synchronised anew when it is back.
+/// The hub's end. When it is full, the connection is closed: the switch is synchronised anew when
+/// it is back.
 #[derive(Debug)]
 pub struct SwitchLine {
     effects: mpsc::Sender<Effect>,
@@ -41,8 +43,8 @@ pub(super) fn line(wishes: watch::Receiver<Wish>) -> (SwitchLine, Inbox) {
 }
 
 impl SwitchLine {
-    /// True when the switchboard has closed the connection meanwhile: what it had still to say when the hub had room comes behind what was
-    /// said of its successor.
+    /// True when the switchboard has closed the connection meanwhile: what it had still to say when
+    /// the hub had room comes behind what was said of its successor.
     pub(crate) fn is_void(&self) -> bool {
         self.wishes.borrow().close.is_some()
     }

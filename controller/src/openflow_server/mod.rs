@@ -7,7 +7,8 @@
 //!                                         switchboard (which connection drives a switch)
 //! ```
 //!
-//! Memory per connection is bounded, and each queue has a named depth: see [`connection`]. A task that panics is a lost connection.
+//! Memory per connection is bounded, and each queue has a named depth: see [`connection`]. A task
+//! that panics is a lost connection.
 
 mod accept;
 mod address;
@@ -171,7 +172,8 @@ impl Server {
         }
     }
 
-    /// Whether a peer may cause one more line of that kind, and how many were not written since the last.
+    /// Whether a peer may cause one more line of that kind, and how many were not written since the
+    /// last.
     fn may_log(&self, caller: &Caller, subject: Subject) -> Option<u64> {
         match self.state().lines.ask((caller.peer, subject), now()) {
             Verdict::Allowed { held_back } => Some(held_back),

@@ -1,12 +1,15 @@
-//! Places for connections: so many at once, and none of them is taken from switches by who only dials.
+//! Places for connections: so many at once, and none of them is taken from switches by who only
+//! dials.
 //!
-//! A connection that has not said which switch it is waits, and may take [`WAITING`] of the places at most. When they are full, the peer
-//! that has most of them waiting loses its oldest; so whoever opens connections and says nothing takes them from itself.
+//! A connection that has not said which switch it is waits, and may take [`WAITING`] of the places
+//! at most. When they are full, the peer that has most of them waiting loses its oldest; so whoever
+//! opens connections and says nothing takes them from itself.
 
 use super::switchboard::{ConnectionId, Peer};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Connections that wait for the end of their handshake, at a time: all switches of a data centre come back at once after a restart.
+/// Connections that wait for the end of their handshake, at a time: all switches of a data centre
+/// come back at once after a restart.
 const WAITING: usize = 4096;
 
 /// All places are taken by switches.

@@ -1,13 +1,17 @@
 //! Which connection drives a switch, when several say that they are it.
 //!
 //! 1. The first one is active.
-//! 2. Another of the same switch stands by, and takes over when the active one ends: Open vSwitch dials every address that it was
-//!    given, and a switch that lost its connection dials again before the loss is noticed here.
-//! 3. One of another peer wins over the older one, which is closed and told why: a switch is replaced, or its id was given twice.
-//! 4. When that goes to and fro, nobody can say which is right: both are closed, a notice names them, and neither is used until only one
-//!    of them has tried for [`QUIET`]. A switch that comes when another has gone is no change, unless it was there before the other.
+//! 2. Another of the same switch stands by, and takes over when the active one ends: Open vSwitch
+//!    dials every address that it was given, and a switch that lost its connection dials again
+//!    before the loss is noticed here.
+//! 3. One of another peer wins over the older one, which is closed and told why: a switch is
+//!    replaced, or its id was given twice.
+//! 4. When that goes to and fro, nobody can say which is right: both are closed, a notice names
+//!    them, and neither is used until only one of them has tried for [`QUIET`]. A switch that comes
+//!    when another has gone is no change, unless it was there before the other.
 //!
-//! Pure: it is told who comes and goes and answers with orders; whoever owns the sockets carries them out. Bounded in what it remembers.
+//! Pure: it is told who comes and goes and answers with orders; whoever owns the sockets carries
+//! them out. Bounded in what it remembers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -22,15 +26,19 @@ pub type ConnectionId = u64;
 /// Changes to another peer in a [`MINUTE`] that are to and fro.
 const TO_AND_FRO: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long only one peer has to have tried until it is used again: longer than any switch waits between two tries (Open vSwitch: 8 s).
+/// How long only one peer has to have tried until it is used again: longer than any switch waits
+/// between two tries (Open vSwitch: 8 s).
 pub const QUIET: Duration = Duration::from_secs(60);
-/// Connections of one switch that stand by: it dials a few addresses, and what is left over from before is not noticed at once.
+/// Connections of one switch that stand by: it dials a few addresses, and what is left over from
+/// before is not noticed at once.
 const STANDBY: usize = 4;
-/// Times that a switch may connect in a minute: one that tries once a second is let in, one that does nothing else is not.
+/// Times that a switch may connect in a minute: one that tries once a second is let in, one that
+/// does nothing else is not.
 const ARRIVALS: u32 = 60;
 /// Connections of switches that the site does not know, at a time: ids can be invented.
 const UNKNOWN: usize = 64;
-/// Switches that are remembered without a connection, before those of more than a minute ago are forgotten.
+/// Switches that are remembered without a connection, before those of more than a minute ago are
+/// forgotten.
 const REMEMBERED: usize = 1024;
 
 /// Who is at the other end, as the kernel says it.
@@ -63,9 +71,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// True when two connections are of one switch: of one process; or of one address with the same description and a port in common, by
-    /// number and name (ports come and go, and a restarted Open vSwitch gives some of them other addresses); or from anywhere with the
-    /// same description and ports.
+    /// True when two connections are of one switch: of one process; or of one address with the same
+    /// description and a port in common, by number and name (ports come and go, and a restarted
+    /// Open vSwitch gives some of them other addresses); or from anywhere with the same description
+    /// and ports.
     fn is_same_switch(&self, other: &Identity) -> bool {
         let alike = self.description == other.description;
         match (self.peer, other.peer) {
@@ -134,7 +143,8 @@ impl Record {
         }
     }
 
-    /// A switch has tried or was there: whether it is one of the last two, the last other one, and when that did.
+    /// A switch has tried or was there: whether it is one of the last two, the last other one, and
+    /// when that did.
     fn saw(&mut self, identity: &Arc<Identity>, now: Time) -> (bool, Option<(Arc<Identity>, Time)>) {
         let before = self.seen.len();
         self.seen.retain(|(other, _)| !other.is_same_switch(identity));
@@ -234,7 +244,8 @@ impl Switchboard {
         orders
     }
 
-    /// A connection becomes active that no other of its switch is before: the first, or the one of another peer.
+    /// A connection becomes active that no other of its switch is before: the first, or the one of
+    /// another peer.
     fn succeed(
         &mut self,
         id: ConnectionId,

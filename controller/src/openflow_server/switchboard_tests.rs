@@ -120,7 +120,8 @@ fn to_and_fro_neither_is_used_until_one_has_given_up() {
         board.leave(n, "it closed the connection", at(n));
     }
     assert_eq!(refused, [4, 5]);
-    // One that is another each time it comes, as a process that is started again and again, is not: none comes back.
+    // One that is another each time it comes, as a process that is started again and again, is not:
+    // none comes back.
     let mut board = self::board();
     for n in 0..6 {
         assert_eq!(board.arrive(n.into(), DPID, switch(n), at(n.into())), [Order::Activate(n.into())]);
@@ -148,7 +149,8 @@ fn a_switch_that_only_dials_is_held_off_and_invented_ids_are_few() {
 }
 
 proptest! {
-    /// Whoever comes and goes: at most one connection is active, it is one that is there, and a switch is down exactly when none is.
+    /// Whoever comes and goes: at most one connection is active, it is one that is there, and a
+    /// switch is down exactly when none is.
     #[test]
     fn there_is_one_active_connection_or_none(
         steps in proptest::collection::vec((any::<bool>(), 1u8..4, 0u64..20), 1..200),
@@ -174,7 +176,8 @@ proptest! {
                     Order::Probe(id) => prop_assert_eq!(active, Some(id)),
                     Order::Close(id, _) => {
                         open.retain(|o| *o != id);
-                        // As the connection's task does afterwards. One that was active has a successor already, or is down.
+                        // As the connection's task does afterwards. One that was active has a
+                        // successor already, or is down.
                         let after = board.leave(id, "told to", at(seconds));
                         prop_assert_eq!(after, vec![]);
                     }

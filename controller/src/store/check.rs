@@ -1,8 +1,10 @@
-//! What is stored, checked against the site that is served: every fault at once, and nothing is dropped or used by halves.
+//! What is stored, checked against the site that is served: every fault at once, and nothing is
+//! dropped or used by halves.
 //!
-//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a VM that it knows wrongly is worse than
-//! one that it does not know. What a controller that was killed may leave behind by itself (a group with a member that has just been
-//! deleted) is a [`Severity::Leftover`]: it is said, and left out.
+//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a VM
+//! that it knows wrongly is worse than one that it does not know. What a controller that was killed
+//! may leave behind by itself (a group with a member that has just been deleted) is a
+//! [`Severity::Leftover`]: it is said, and left out.
 
 use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,7 +167,8 @@ impl Check<'_> {
     fn vm(&self, vm: &VmRecord) -> Vec<String> {
         let mut faults = self.place(&Place::of(vm));
         let topology = &self.site.topology;
-        // A VM that was moved keeps its address, so it may be in another edge's prefix than its server's.
+        // A VM that was moved keeps its address, so it may be in another edge's prefix than its
+        // server's.
         if !topology.switches.iter().filter_map(|s| s.prefix).any(|p| p.contains(vm.address)) {
             faults.push(format!("its address {} is in no edge switch's prefix", vm.address));
         }

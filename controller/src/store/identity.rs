@@ -1,7 +1,8 @@
 //! Whose store it is: the identity that is made with it, and what its records were written for.
 //!
-//! Records point to servers, switches, links and gateways by their place in the site file, so a store is good for that site only, and
-//! for what the site grew to by additions at the end of each list. What the lists were is kept as the [`Layout`].
+//! Records point to servers, switches, links and gateways by their place in the site file, so a
+//! store is good for that site only, and for what the site grew to by additions at the end of each
+//! list. What the lists were is kept as the [`Layout`].
 
 use anyhow::bail;
 use rand::RngExt;
@@ -78,7 +79,8 @@ pub(super) struct Owner {
     pub(super) layout: Layout,
 }
 
-/// Reads whose a store is, or makes it this site's if it is nobody's yet (new, or made before stores had an identity).
+/// Reads whose a store is, or makes it this site's if it is nobody's yet (new, or made before
+/// stores had an identity).
 ///
 /// # Errors
 /// When it is another site's, or cannot be read or written.

@@ -1,8 +1,9 @@
 //! The store: what must survive a restart. SQLite in a file, behind a trait.
 //!
-//! [`place`] says where it lies, `opening` makes and locks it and names damage, `identity` says whose it is, [`check`] whether what it
-//! holds fits the site; [`writer`] is the one thread that owns it from then on. Writes that arrive together are one transaction; each is
-//! answered by `Stored` or `StoreFailed`, and of a failed transaction nothing is in the file.
+//! [`place`] says where it lies, `opening` makes and locks it and names damage, `identity` says
+//! whose it is, [`check`] whether what it holds fits the site; [`writer`] is the one thread that
+//! owns it from then on. Writes that arrive together are one transaction; each is answered by
+//! `Stored` or `StoreFailed`, and of a failed transaction nothing is in the file.
 
 pub mod check;
 mod identity;
@@ -152,8 +153,9 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// Everything that is stored, if all of it fits `site`; what is left over of a controller that was killed is left out and returned.
-    /// From then on the store is good for what the site has grown to.
+    /// Everything that is stored, if all of it fits `site`; what is left over of a controller that
+    /// was killed is left out and returned. From then on the store is good for what the site has
+    /// grown to.
     ///
     /// # Errors
     /// With everything that is damaged or does not fit; then nothing was changed.
@@ -292,10 +294,12 @@ pub const TABLES: [(&str, &str); 6] = [
     ("shares", "shares"),
 ];
 
-/// Takes one record out of the store at `path`, after copying the store aside; says where the copy is.
+/// Takes one record out of the store at `path`, after copying the store aside; says where the copy
+/// is.
 ///
 /// # Errors
-/// When a controller has the store, there is no such record, or the copy cannot be made; then nothing was changed.
+/// When a controller has the store, there is no such record, or the copy cannot be made; then
+/// nothing was changed.
 pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
     let words = || TABLES.map(|(word, _)| word).join(", ");
     let found = TABLES.iter().find(|(word, name)| *word == table || *name == table);
@@ -311,7 +315,8 @@ pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-/// Everything in the store at `path` that is damaged or does not fit `site`. A copy is looked at: the store stays what it is, also whose.
+/// Everything in the store at `path` that is damaged or does not fit `site`. A copy is looked at:
+/// the store stays what it is, also whose.
 ///
 /// # Errors
 /// When it cannot be read, is another site's, or a controller has it.
@@ -322,7 +327,8 @@ pub fn examine(path: &Path, site: &Site) -> anyhow::Result<Vec<Finding>> {
     Sqlite::open(&copied, site)?.examine(site)
 }
 
-/// The identity of the store at `path`, of `site`. Also while a controller has it: a record of one row is read.
+/// The identity of the store at `path`, of `site`. Also while a controller has it: a record of one
+/// row is read.
 ///
 /// # Errors
 /// When there is none, it cannot be read, or is another site's.

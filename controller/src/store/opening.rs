@@ -1,7 +1,8 @@
 //! Opening a store: made whole or not at all, locked by one controller, and damage named as damage.
 //!
-//! A new store is made under another name and gets its own only when everything is in it, so that a start that was interrupted leaves
-//! no empty file. An empty file is therefore never a new store: what it held is lost, and whoever owns it has to say so.
+//! A new store is made under another name and gets its own only when everything is in it, so that a
+//! start that was interrupted leaves no empty file. An empty file is therefore never a new store:
+//! what it held is lost, and whoever owns it has to say so.
 
 use super::{MIGRATIONS, date, identity};
 use crate::clock::wall;
@@ -27,7 +28,8 @@ const REMEDY: &str = "nothing was changed. Put a copy of it back in its place (w
 /// Opens the database at `path` for this process alone.
 ///
 /// # Errors
-/// When it is not there and cannot be made, is damaged, no store, of a newer version, or another process has it.
+/// When it is not there and cannot be made, is damaged, no store, of a newer version, or another
+/// process has it.
 pub(super) fn open(path: &Path, site: &Site) -> anyhow::Result<Connection> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -77,7 +79,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A log without its database is what is left of a store that somebody removed: SQLite would throw it away.
+/// A log without its database is what is left of a store that somebody removed: SQLite would throw
+/// it away.
 fn left_behind(path: &Path) -> anyhow::Result<()> {
     let wal = beside(path, "-wal");
     if std::fs::symlink_metadata(&wal).is_ok_and(|m| m.len() > 0) {
@@ -159,7 +162,8 @@ fn look(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens and locks it for as long as we run: a second controller on the same store would undo what this one does.
+/// Opens and locks it for as long as we run: a second controller on the same store would undo what
+/// this one does.
 fn lock(path: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open(path).map_err(|e| explain(path, &e))?;
     db.busy_timeout(std::time::Duration::ZERO).map_err(|e| explain(path, &e))?;
@@ -268,8 +272,8 @@ pub(super) fn copy_aside(db: &Connection, path: &Path) -> anyhow::Result<PathBuf
     Ok(copy_to)
 }
 
-/// Copies an open database to a new file: by SQLite itself, because closing the file anywhere in this process would give up its lock
-/// (SQLite: "How To Corrupt An SQLite Database File", 2.2).
+/// Copies an open database to a new file: by SQLite itself, because closing the file anywhere in
+/// this process would give up its lock (SQLite: "How To Corrupt An SQLite Database File", 2.2).
 pub(super) fn copy(db: &Connection, path: &Path, to: &Path) -> anyhow::Result<()> {
     let fail = || format!("cannot copy the store {} to {}", path.display(), to.display());
     let file =

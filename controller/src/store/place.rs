@@ -1,5 +1,5 @@
-//! Where the store lies, so that the same site finds the same store from whatever folder the controller is started in; and how a store
-//! at a former place comes there.
+//! Where the store lies, so that the same site finds the same store from whatever folder the
+//! controller is started in; and how a store at a former place comes there.
 //!
 //! ```text
 //! /var/lib/tandem/SITE/          root, and $STATE_DIRECTORY/SITE/ for the systemd unit; $XDG_STATE_HOME/tandem/SITE/ for other users
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// The store's name in its folder.
 const FILE: &str = "store.sqlite";
-/// Its name until it had a place of its own: in the folder that the controller was started in, or in the unit's.
+/// Its name until it had a place of its own: in the folder that the controller was started in, or
+/// in the unit's.
 const FORMER: &str = "tandem.sqlite";
 /// The folder of the agents' authority, beside the store.
 const AGENTS: &str = "agents";
@@ -106,7 +107,8 @@ pub fn look_up(site: &str, around: &Surroundings) -> anyhow::Result<PathBuf> {
 /// Finds a site's store, makes its folder, and brings a store there that is at a former place.
 ///
 /// # Errors
-/// When the folder cannot be made, is somebody else's, or the former store cannot be brought there; then that is untouched.
+/// When the folder cannot be made, is somebody else's, or the former store cannot be brought there;
+/// then that is untouched.
 pub fn find(site: &str, around: &Surroundings) -> anyhow::Result<Place> {
     let folder = around.folder(site)?;
     let base = around.base()?;
@@ -164,7 +166,8 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why a store at a former place is not taken over: anybody can put a file into a folder that a controller is started in.
+/// Why a store at a former place is not taken over: anybody can put a file into a folder that a
+/// controller is started in.
 fn not_ours(former: &Path, uid: u32, site: &str) -> Option<String> {
     let Ok(meta) = std::fs::symlink_metadata(former) else {
         return Some("it cannot be looked at".to_owned());
@@ -184,8 +187,9 @@ fn not_ours(former: &Path, uid: u32, site: &str) -> Option<String> {
     }
 }
 
-/// Brings a store and its agents to `folder`, all or nothing: they are copied beside it, and the copy gets its name when it is whole. Only
-/// then are the former ones renamed; a failure before that leaves them as they were, and what was copied is copied again.
+/// Brings a store and its agents to `folder`, all or nothing: they are copied beside it, and the
+/// copy gets its name when it is whole. Only then are the former ones renamed; a failure before
+/// that leaves them as they were, and what was copied is copied again.
 fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
     let fail =
         || format!("cannot bring the store {} to {}; it is as it was", former.display(), folder.display());
@@ -203,13 +207,15 @@ fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
         copy_folder(&agents, &scratch.join(AGENTS)).with_context(fail)?;
     }
     std::fs::File::open(&scratch).and_then(|f| f.sync_all()).with_context(fail)?;
-    // An empty folder may be there already; one with something in it makes this fail, and nothing is mixed.
+    // An empty folder may be there already; one with something in it makes this fail, and nothing
+    // is mixed.
     std::fs::rename(&scratch, folder).with_context(|| {
         let text = fail();
         format!("{text}. Is there something in {} already? Move it aside", folder.display())
     })?;
     opening::sync_folder(folder).with_context(fail)?;
-    // The copies are in place: from here on a failure loses nothing, the former ones are only still there.
+    // The copies are in place: from here on a failure loses nothing, the former ones are only still
+    // there.
     let aside = |path: &Path| std::fs::rename(path, opening::beside(path, ".taken-over"));
     let kept = aside(former).and_then(|()| if has_agents { aside(&agents) } else { Ok(()) });
     if let Err(error) = kept {

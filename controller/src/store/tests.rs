@@ -148,7 +148,8 @@ fn damage_is_named_as_damage_with_what_to_do() {
         file.set_len(3 * 4096 + 17).expect("shorter");
     });
     assert!(cut.contains("damaged"), "{cut}");
-    // One page overwritten, page by page: always noticed before anything is used, or without meaning (a page that is free).
+    // One page overwritten, page by page: always noticed before anything is used, or without
+    // meaning (a page that is free).
     for page in 1..6 {
         let text = refused_after(|p| {
             let mut bytes = std::fs::read(p).expect("it");

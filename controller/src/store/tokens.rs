@@ -1,7 +1,8 @@
 //! Tokens for the API over TCP: who may do more there than read.
 //!
-//! A token is 256 random bits that are shown once; only their SHA-256 is kept, in a file beside the store that belongs to that store
-//! alone. Whoever is taken off the list is turned away from the next request on.
+//! A token is 256 random bits that are shown once; only their SHA-256 is kept, in a file beside the
+//! store that belongs to that store alone. Whoever is taken off the list is turned away from the
+//! next request on.
 
 use super::hex;
 use super::opening::{beside, sync_folder};

@@ -6,9 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use tandem_model::{Event, StoreId, StoreOp};
 
-/// Writes that may wait for the disk: a burst of a whole large data centre's VMs (each writes two or three records while it starts).
-/// More than that wait only when the disk does not take any: then the next are answered `StoreFailed`, so that memory stays bounded and
-/// whoever asked hears of it.
+/// Writes that may wait for the disk: a burst of a whole large data centre's VMs (each writes two
+/// or three records while it starts). More than that wait only when the disk does not take any:
+/// then the next are answered `StoreFailed`, so that memory stays bounded and whoever asked hears
+/// of it.
 pub const WRITES: usize = 16 * 1024;
 
 /// Hands writes to the store's thread.
@@ -37,7 +38,8 @@ impl Writer {
     /// Queues a write.
     ///
     /// # Errors
-    /// When it cannot wait any more, with the reason; then it is not written, and will not be answered either.
+    /// When it cannot wait any more, with the reason; then it is not written, and will not be
+    /// answered either.
     pub fn write(&self, id: StoreId, record: StoreOp) -> Result<(), String> {
         self.0.try_send((id, record)).map_err(|error| match error {
             TrySendError::Full(_) => {
@@ -57,7 +59,8 @@ fn run(
     while let Ok(first) = queue.recv() {
         let batch = std::iter::once(first).chain(queue.try_iter().take(WRITES));
         let (ids, records): (Vec<StoreId>, Vec<StoreOp>) = batch.unzip();
-        // A panic is an error of ours, but no reason to leave everybody waiting: the transaction is undone when it is dropped.
+        // A panic is an error of ours, but no reason to leave everybody waiting: the transaction is
+        // undone when it is dropped.
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| store.commit(&records)));
         let result = match written {
             Ok(result) => result.map_err(|e| format!("{e:#}")),

@@ -1,9 +1,11 @@
-//! The client of a world's hypervisor service: attaches over a Unix socket, and again whenever the service comes back.
+//! The client of a world's hypervisor service: attaches over a Unix socket, and again whenever the
+//! service comes back.
 //!
-//! It stands beside the router, not under it: the stream's contract (`hypervisor.proto`) is the router's own towards the core, with orders
-//! that may be repeated, answers per VM in order, and migrations answered as they ended. The service does the ordering where its VMs are;
-//! a router here would only queue what is queued there. It has all servers of the site, so it is a world of its own: `tandem serve` attaches
-//! either it or hypervisors.
+//! It stands beside the router, not under it: the stream's contract (`hypervisor.proto`) is the
+//! router's own towards the core, with orders that may be repeated, answers per VM in order, and
+//! migrations answered as they ended. The service does the ordering where its VMs are; a router
+//! here would only queue what is queued there. It has all servers of the site, so it is a world of
+//! its own: `tandem serve` attaches either it or hypervisors.
 
 use crate::hub::{Input, WISHES};
 use crate::vmm::owner::Owner;
@@ -36,7 +38,8 @@ fn user_of(socket: &Path) -> Option<u32> {
     Lab::of_socket(LAB, name).map(|(lab, _)| lab.owner)
 }
 
-/// Connects, and checks who listens before anything is sent: the names of such sockets are anybody's to take.
+/// Connects, and checks who listens before anything is sent: the names of such sockets are
+/// anybody's to take.
 async fn connect(path: PathBuf, user: Option<u32>) -> std::io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
     check_server(stream.peer_cred()?.uid(), user)
@@ -128,7 +131,8 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
     let (orders, queue) = mpsc::channel(ORDERS);
     let mut client = HypervisorClient::new(channel);
     let mut reports = client.attach(introduced(ReceiverStream::new(queue), owner)).await?.into_inner();
-    // Its hello comes by itself. Until it is known whose servers they are, nothing is ordered, and nothing of it is taken for true.
+    // Its hello comes by itself. Until it is known whose servers they are, nothing is ordered, and
+    // nothing of it is taken for true.
     let hello = tokio::time::timeout(HELLO, reports.message()).await;
     let hello = hello.map_err(|_| anyhow::anyhow!("it has not said hello within {HELLO:?}"))??;
     let Some(Report::Hello(hello)) = hello.and_then(|r| r.report) else {
@@ -144,7 +148,8 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
         loop {
             let until = waiting.as_ref().map_or_else(tokio::time::Instant::now, |(_, until)| *until);
             tokio::select! {
-                // Reports are read while an order waits: the service may be waiting for us to take one before it goes on.
+                // Reports are read while an order waits: the service may be waiting for us to take
+                // one before it goes on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
                     Some(Report::Hello(_)) => anyhow::bail!("it says hello again; it is attached anew"),
                     Some(report) => hub.send(Input::Event(event(report, &world))).await?,

@@ -1,4 +1,5 @@
-//! The client against a service of the test's own: whose hello it takes, and what becomes of messages.
+//! The client against a service of the test's own: whose hello it takes, and what becomes of
+//! messages.
 
 use super::*;
 use proptest::prelude::*;
@@ -42,7 +43,8 @@ impl Hypervisor for Service {
     }
 }
 
-/// A service for a site, with a client of the controller of `own` attached to it: what the hub hears.
+/// A service for a site, with a client of the controller of `own` attached to it: what the hub
+/// hears.
 fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Receiver<Input>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("world.sock");

@@ -1,4 +1,5 @@
-//! What a hypervisor driver says when something cannot be done: what was tried, on which host, why not, and what to do.
+//! What a hypervisor driver says when something cannot be done: what was tried, on which host, why
+//! not, and what to do.
 
 use super::owner::Owner;
 use std::time::Duration;
@@ -67,7 +68,8 @@ pub enum VmmError {
         /// Which VM.
         vm: VmId,
     },
-    /// There is a VM with that id which was made for another request: it is not the one that is meant, and is not touched.
+    /// There is a VM with that id which was made for another request: it is not the one that is
+    /// meant, and is not touched.
     #[error("there is a {vm} on {host} already that was made for another request; it is left alone")]
     NotMeant {
         /// Which host.
@@ -75,7 +77,8 @@ pub enum VmmError {
         /// Which VM.
         vm: VmId,
     },
-    /// There is a VM with that id of which nothing says for which request it was made: it may hold somebody's data, and is not touched.
+    /// There is a VM with that id of which nothing says for which request it was made: it may hold
+    /// somebody's data, and is not touched.
     #[error(
         "there is a {vm} on {host} already that an earlier release made, and nothing says for which request; it is left alone. Start it \
          there and adopt it (`tandem vm adopt {vm}`), or remove it (`tandem vm stop-stray {vm}`)"
@@ -144,7 +147,8 @@ pub enum VmmError {
 }
 
 impl VmmError {
-    /// True when the host itself does not answer, does not let us in or serves somebody else: nothing is known of what is there, and it may be tried again later.
+    /// True when the host itself does not answer, does not let us in or serves somebody else:
+    /// nothing is known of what is there, and it may be tried again later.
     pub fn is_away(&self) -> bool {
         matches!(
             self,
@@ -159,11 +163,13 @@ impl VmmError {
 /// Where the VM of a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// It runs there. Also its old server when that does not answer and the new one does not have it: it is there or nowhere.
+    /// It runs there. Also its old server when that does not answer and the new one does not have
+    /// it: it is there or nowhere.
     At(ServerId),
     /// It was lost: both servers answer, and neither has it.
     Lost,
-    /// Nobody can tell until both servers answer again: it was handed over when the connection was cut. `settle` is asked again.
+    /// Nobody can tell until both servers answer again: it was handed over when the connection was
+    /// cut. `settle` is asked again.
     Unknown,
 }
 

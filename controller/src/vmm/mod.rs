@@ -1,4 +1,5 @@
-//! Hypervisor drivers: what turns the core's wishes about VMs into deeds on real hypervisors, and the deeds back into facts.
+//! Hypervisor drivers: what turns the core's wishes about VMs into deeds on real hypervisors, and
+//! the deeds back into facts.
 //!
 //! ```text
 //!  hub --Effect--> router (ordered per VM, parallel across VMs) --calls--> Hypervisor: xl (hosts over ssh), xapi (a pool)
@@ -7,10 +8,12 @@
 //!  hub --Effect--> emulated (a lab's hypervisor service over a Unix socket: the router's other side is there)
 //! ```
 //!
-//! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same one. It keeps no state that a restart
-//! needs: what it made carries our tag and is found again by [`Hypervisor::list`], and a migration that a killed controller left is
-//! looked up by [`Hypervisor::settle`]. Every call may be repeated; one for what is already so is answered as done. A call that is
-//! given up (dropped, at the router's time-out) leaves nothing behind that a repeated call or `settle` does not clean up.
+//! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same
+//! one. It keeps no state that a restart needs: what it made carries our tag and is found again by
+//! [`Hypervisor::list`], and a migration that a killed controller left is looked up by
+//! [`Hypervisor::settle`]. Every call may be repeated; one for what is already so is answered as
+//! done. A call that is given up (dropped, at the router's time-out) leaves nothing behind that a
+//! repeated call or `settle` does not clean up.
 //!
 //! Which hosts there are and how they are reached is a file: [`hosts`].
 
@@ -86,7 +89,8 @@ pub struct Found {
     pub state: FoundState,
     /// Its name there, for people.
     pub name: String,
-    /// What is kept with it: what it was last asked for with. `None` where an older version has made it.
+    /// What is kept with it: what it was last asked for with. `None` where an older version has
+    /// made it.
     pub spec: Option<Box<VmSpec>>,
 }
 
@@ -132,7 +136,8 @@ pub struct MigrateOrder {
 pub enum MigrationReport {
     /// How far it is; a few times a second at most.
     Progress(Progress),
-    /// The VM was paused for the last of its memory: it can no longer be cancelled. Reported once, before the VM runs elsewhere.
+    /// The VM was paused for the last of its memory: it can no longer be cancelled. Reported once,
+    /// before the VM runs elsewhere.
     Suspended,
 }
 
@@ -167,7 +172,8 @@ pub struct Noticed {
 
 /// A driver: hosts of one kind that can move VMs among themselves.
 ///
-/// Calls come from many tasks at once, but never two for the same VM. `server` is always one of [`Hypervisor::servers`].
+/// Calls come from many tasks at once, but never two for the same VM. `server` is always one of
+/// [`Hypervisor::servers`].
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// What it is, for people: `xl`, `xapi pool lab`.
@@ -176,14 +182,17 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Which servers of the site it has.
     fn servers(&self) -> &[ServerId];
 
-    /// What it can do with a server's VMs; may depend on what was found there when it was last reached.
+    /// What it can do with a server's VMs; may depend on what was found there when it was last
+    /// reached.
     fn capabilities(&self, server: ServerId) -> Capabilities;
 
-    /// Has the server's host or pool serve this controller and no other. Its record of that is written if nobody has one, or with
-    /// `take_over`, and nothing else is. Gives another controller that has tried since this was asked last, once.
+    /// Has the server's host or pool serve this controller and no other. Its record of that is
+    /// written if nobody has one, or with `take_over`, and nothing else is. Gives another
+    /// controller that has tried since this was asked last, once.
     ///
     /// # Errors
-    /// [`VmmError::Owned`] when it serves another one, which is then told by its own next call of this; or when it cannot be asked.
+    /// [`VmmError::Owned`] when it serves another one, which is then told by its own next call of
+    /// this; or when it cannot be asked.
     async fn claim(
         &self,
         _server: ServerId,
@@ -193,7 +202,8 @@ pub trait Hypervisor: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Puts there what the driver needs, and removes what waits there for a migration that nobody carries any more.
+    /// Puts there what the driver needs, and removes what waits there for a migration that nobody
+    /// carries any more.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -201,30 +211,37 @@ pub trait Hypervisor: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The VMs on a server that carry our tag, in every state. Changes nothing, whatever is there, and writes nothing.
+    /// The VMs on a server that carry our tag, in every state. Changes nothing, whatever is there,
+    /// and writes nothing.
     ///
     /// # Errors
     /// When the server cannot be asked.
     async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError>;
 
-    /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address where the hypervisor knows it.
+    /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address
+    /// where the hypervisor knows it.
     ///
     /// # Errors
-    /// When it cannot be started; then nothing of it is left. [`VmmError::NotMeant`] when there is one that was made for another request,
-    /// whatever state it is in; [`VmmError::MadeForUnknown`] when nothing says for which.
+    /// When it cannot be started; then nothing of it is left. [`VmmError::NotMeant`] when there is
+    /// one that was made for another request, whatever state it is in; [`VmmError::MadeForUnknown`]
+    /// when nothing says for which.
     async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
     -> Result<Option<Ipv4Addr>, VmmError>;
 
-    /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is not there is as good.
+    /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is
+    /// not there is as good.
     ///
-    /// With `placed_at`, only the one that was made for that request. One of an earlier release, which does not say for which, is given its
-    /// tag when its controller connects; without one it is not touched.
+    /// With `placed_at`, only the one that was made for that request. One of an earlier release,
+    /// which does not say for which, is given its tag when its controller connects; without one it
+    /// is not touched.
     ///
     /// # Errors
-    /// When it may still be there. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when what is there is not meant.
+    /// When it may still be there. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when
+    /// what is there is not meant.
     async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
 
-    /// Keeps this with a VM, in place of what was kept before: [`Found::spec`]. Nothing else of the VM changes.
+    /// Keeps this with a VM, in place of what was kept before: [`Found::spec`]. Nothing else of the
+    /// VM changes.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -256,27 +273,32 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// When the server cannot be asked.
     async fn load(&self, server: ServerId) -> Result<ServerLoad, VmmError>;
 
-    /// Whether a VM can be moved so: disks that the other server cannot reach, memory that it does not have, a manner that is not
-    /// possible. Changes nothing.
+    /// Whether a VM can be moved so: disks that the other server cannot reach, memory that it does
+    /// not have, a manner that is not possible. Changes nothing.
     ///
     /// # Errors
     /// Why not.
     async fn can_migrate(&self, order: &MigrateOrder) -> Result<(), VmmError>;
 
-    /// Moves a VM, and returns when it has ended. One with this id that is under way on the hosts (the controller was restarted, or the
-    /// connection was cut) is taken up again. The router has called [`Hypervisor::can_migrate`] and [`Hypervisor::settle`] before.
+    /// Moves a VM, and returns when it has ended. One with this id that is under way on the hosts
+    /// (the controller was restarted, or the connection was cut) is taken up again. The router has
+    /// called [`Hypervisor::can_migrate`] and [`Hypervisor::settle`] before.
     ///
     /// # Errors
-    /// When it was not moved: why, and where it runs now. What was left on either side is cleaned up, as far as the hosts answer.
+    /// When it was not moved: why, and where it runs now. What was left on either side is cleaned
+    /// up, as far as the hosts answer.
     async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError>;
 
-    /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a VM that waits for its memory is
-    /// removed, one that was paused for a move that failed runs again. A move that is still under way is left alone, and so is told;
-    /// with `stop` it is given up instead. Nothing was left when nothing is known of the move: then this only says where the VM is.
+    /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a
+    /// VM that waits for its memory is removed, one that was paused for a move that failed runs
+    /// again. A move that is still under way is left alone, and so is told; with `stop` it is given
+    /// up instead. Nothing was left when nothing is known of the move: then this only says where
+    /// the VM is.
     async fn settle(&self, way: Way, stop: bool) -> Settled;
 
-    /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any more. What a driver that cannot hear of
-    /// such things has missed is found by [`Hypervisor::list`].
+    /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any
+    /// more. What a driver that cannot hear of such things has missed is found by
+    /// [`Hypervisor::list`].
     async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
         noticed.closed().await;
     }
@@ -291,7 +313,8 @@ pub enum Settled {
     Ended(Whereabouts, Option<VmmError>),
 }
 
-/// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which marks its VMs.
+/// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which
+/// marks its VMs.
 ///
 /// # Errors
 /// When a driver cannot be made.

@@ -1,4 +1,5 @@
-//! Whom a hypervisor service, a host or a pool serves: one controller, known by its store's identity.
+//! Whom a hypervisor service, a host or a pool serves: one controller, known by its store's
+//! identity.
 
 use tandem_model::text::escaped_to;
 use tandem_model::{StoreIdentity, StoreUid};

@@ -6,7 +6,8 @@ use tandem_model::{VmId, VmSpec};
 /// All that there are.
 pub const KNOWN: [&str; 8] = ["name", "vm", "ip", "address", "netmask", "router", "memory_mib", "vcpus"];
 
-/// Checks that a text has no other placeholders. A brace that opens no word of small letters is just a brace.
+/// Checks that a text has no other placeholders. A brace that opens no word of small letters is
+/// just a brace.
 ///
 /// # Errors
 /// The first one that is not known.
@@ -40,7 +41,8 @@ pub fn fill(text: &str, vm: VmId, name: &str, spec: &VmSpec) -> String {
         match word {
             "name" => out.push_str(name),
             "vm" => out.push_str(&vm.0.to_string()),
-            // The kernel's own client, or all of it by hand (Linux, Documentation/admin-guide/nfs/nfsroot.rst).
+            // The kernel's own client, or all of it by hand (Linux,
+            // Documentation/admin-guide/nfs/nfsroot.rst).
             "ip" if fixed.is_some() => {
                 out.push_str(&format!("ip={address}::{router}:{netmask}:{name}:eth0:off"));
             }

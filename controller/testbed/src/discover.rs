@@ -1,11 +1,13 @@
-//! A site file from what is there: the machines' NICs, asked over ssh, and the cables that the controller has seen by discovery frames.
+//! A site file from what is there: the machines' NICs, asked over ssh, and the cables that the
+//! controller has seen by discovery frames.
 //!
 //! 1. [`look`] asks a machine: NICs with address, speed and driver, cores, memory, disk.
-//! 2. [`write()`] chooses among the shapes that a site file can say the one whose ports and cables differ least from the inventory's and the
-//!    seen ones, and writes it with what differs, what was not seen and what is not known as comments.
+//! 2. [`write()`] chooses among the shapes that a site file can say the one whose ports and cables
+//!    differ least from the inventory's and the seen ones, and writes it with what differs, what
+//!    was not seen and what is not known as comments.
 //!
-//! A site file says a shape and what deviates from it; it cannot say any cabling whatever. What does not fit is a comment for whoever
-//! decides whether the cable or the file is wrong.
+//! A site file says a shape and what deviates from it; it cannot say any cabling whatever. What
+//! does not fit is a comment for whoever decides whether the cable or the file is wrong.
 
 use crate::inventory::{Inventory, Machine};
 use crate::ssh::{Ssh, SshError};
@@ -29,7 +31,8 @@ pub struct Nic {
     pub carrier: bool,
 }
 
-/// The most cores that a site file may say of a server; a machine that says more says nothing that can be believed.
+/// The most cores that a site file may say of a server; a machine that says more says nothing that
+/// can be believed.
 const MOST_CPU: u32 = 1_000_000;
 
 /// What a machine has.
@@ -300,7 +303,8 @@ fn level(site: &Site, link: &Link) -> &'static str {
     }
 }
 
-/// `[bandwidth]`: the slowest of each level; `[[link]]` for what is faster, and two ends that differ as comments.
+/// `[bandwidth]`: the slowest of each level; `[[link]]` for what is faster, and two ends that
+/// differ as comments.
 fn rates(out: &mut String, site: &Site, links: &[Cable], speeds: &BTreeMap<String, u64>) {
     let mut slowest: BTreeMap<&str, Option<u64>> = BTreeMap::new();
     let mut each = Vec::new();

@@ -1,4 +1,5 @@
-//! The inventory: the testbed's machines, how they are reached, and what each of them is to the site.
+//! The inventory: the testbed's machines, how they are reached, and what each of them is to the
+//! site.
 //!
 //! ```toml
 #![doc = include_str!("../inventory.toml")]
@@ -15,7 +16,8 @@ use tandem_model::{NodeId, PortNo, Site};
 
 /// The longest name of a network interface that the kernel takes (IFNAMSIZ - 1, linux/if.h).
 const LONGEST_INTERFACE: usize = 15;
-/// The highest number of a port: OpenFlow 1.0 reserves numbers from 0xff00 on (OF 1.0 section 5.2.1).
+/// The highest number of a port: OpenFlow 1.0 reserves numbers from 0xff00 on (OF 1.0 section
+/// 5.2.1).
 const HIGHEST_PORT: u32 = 0xfeff;
 
 /// A testbed as checked.
@@ -147,7 +149,8 @@ impl Inventory {
         Ok(Inventory::read(&text, &path.display().to_string(), folder, site)?)
     }
 
-    /// Reads and checks a text; files that it names are relative to `folder`. With a `site`, names and port numbers are held against it.
+    /// Reads and checks a text; files that it names are relative to `folder`. With a `site`, names
+    /// and port numbers are held against it.
     ///
     /// # Errors
     /// All faults, each with its line and column.
@@ -165,7 +168,8 @@ impl Inventory {
         self.machines.iter().find_map(|m| m.nodes().find(|n| n.name == name).map(|n| (m, n)))
     }
 
-    /// Switches, servers and gateways of the site that no machine is; what does not speak OpenFlow is left out.
+    /// Switches, servers and gateways of the site that no machine is; what does not speak OpenFlow
+    /// is left out.
     pub fn missing<'s>(&self, site: &'s Site) -> Vec<&'s str> {
         let t = &site.topology;
         let switches = t.switches.iter().filter(|s| !s.legacy).map(|s| s.name.as_str());

@@ -1,4 +1,5 @@
-//! A testbed of real machines: which there are, how they are reached, who holds them, and how agents get there.
+//! A testbed of real machines: which there are, how they are reached, who holds them, and how
+//! agents get there.
 //!
 //! - [`inventory`]: `inventory.toml` as written and as checked.
 //! - [`ssh`]: commands, files and streams on a machine, over the system's ssh.

@@ -1,9 +1,12 @@
-//! Who holds the testbed: a folder on every machine, made at once or not at all, that says who, what for and since when.
+//! Who holds the testbed: a folder on every machine, made at once or not at all, that says who,
+//! what for and since when.
 //!
-//! Taken by experiments and deployments, all machines in the inventory's order; if one of them is held, those already taken are given back.
-//! Nothing breaks a lock by itself: a holder that has died is told as such ([`Holder::alive`]), and [`break_open`] is for whoever has
-//! read that. A holder is known by its *keeper*, a process on the machine that lives as long as the holder's ssh connection; a lock that
-//! an operator takes by hand has none and lasts until it is given back. A machine that restarts is free (`/run` is empty then).
+//! Taken by experiments and deployments, all machines in the inventory's order; if one of them is
+//! held, those already taken are given back. Nothing breaks a lock by itself: a holder that has
+//! died is told as such ([`Holder::alive`]), and [`break_open`] is for whoever has read that. A
+//! holder is known by its *keeper*, a process on the machine that lives as long as the holder's ssh
+//! connection; a lock that an operator takes by hand has none and lasts until it is given back. A
+//! machine that restarts is free (`/run` is empty then).
 
 use crate::ssh::{Ssh, SshError, quote, quote_path};
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,8 @@ pub struct Holder {
     pub since: u64,
     /// Names this holding among all.
     pub id: String,
-    /// The keeper's process id on the machine and when it was started, in the kernel's ticks; absent for a lock by hand.
+    /// The keeper's process id on the machine and when it was started, in the kernel's ticks;
+    /// absent for a lock by hand.
     #[serde(default)]
     pub keeper: Option<(u32, u64)>,
     /// False when the holder's connection is gone: it has died, and the lock may be broken.
@@ -118,8 +122,8 @@ fn place(ssh: &Ssh) -> PathBuf {
     ssh.machine().path(PLACE)
 }
 
-/// The 22nd field of /proc/PID/stat: when a process was started, which tells it from a later one with its number (proc(5)). The
-/// name before it may hold blanks and brackets.
+/// The 22nd field of /proc/PID/stat: when a process was started, which tells it from a later one
+/// with its number (proc(5)). The name before it may hold blanks and brackets.
 const STARTED: &str = "started() { sed 's/.*) //' \"/proc/$1/stat\" 2>/dev/null | cut -d' ' -f20; }";
 
 impl Lock {
@@ -156,7 +160,8 @@ impl Lock {
         };
         let text = serde_json::to_string(&holder).unwrap_or_default();
         let (lock, keeper) = (place(ssh), keeper.map_or(0, |(pid, _)| pid));
-        // A folder with the holder in it is moved to its place: rename(2) does not replace a folder that is not empty.
+        // A folder with the holder in it is moved to its place: rename(2) does not replace a folder
+        // that is not empty.
         let script = format!(
             "{STARTED}; set -e; lock={lock}; new=\"$lock.$$\"; mkdir -p \"$(dirname \"$lock\")\"; \
              rm -rf \"$new\"; mkdir \"$new\"; s=$(started {keeper}); sed \"s/\\\"keeper\\\":\\[{keeper},0\\]/\\\"keeper\\\":[{keeper},${{s:-0}}]/\" > \"$new/holder\"; \

@@ -1,11 +1,14 @@
-//! A machine over the system's ssh: commands, files, and long-running programs whose input and output we hold.
+//! A machine over the system's ssh: commands, files, and long-running programs whose input and
+//! output we hold.
 //!
-//! One connection a machine: [`Ssh::connect`] starts a master (`ssh -M`) that runs `cat` there; everything else is multiplexed over it
-//! and costs one round trip instead of a key exchange. The master's input is ours, so that it ends with this process, however that
-//! ends, and the remote `cat` (the *keeper*) with it. Its control socket is in a folder that only we can open.
+//! One connection a machine: [`Ssh::connect`] starts a master (`ssh -M`) that runs `cat` there;
+//! everything else is multiplexed over it and costs one round trip instead of a key exchange. The
+//! master's input is ours, so that it ends with this process, however that ends, and the remote
+//! `cat` (the *keeper*) with it. Its control socket is in a folder that only we can open.
 //!
-//! Commands are texts for `sh`, whatever the user's login shell is. Nothing secret belongs into a command, because `ps` shows it:
-//! secrets go over standard input. A command that is given up after its time-out may still run there.
+//! Commands are texts for `sh`, whatever the user's login shell is. Nothing secret belongs into a
+//! command, because `ps` shows it: secrets go over standard input. A command that is given up after
+//! its time-out may still run there.
 
 use crate::inventory::{HostKeys, Machine};
 use std::ffi::OsString;
@@ -176,7 +179,8 @@ fn arguments(machine: &Machine, socket: &Path) -> Vec<OsString> {
     };
     let mut options: Vec<OsString> = vec!["-T".into(), "-S".into(), socket.into()];
     let mut option = |text: String| options.extend(["-o".into(), text.into()]);
-    // ssh takes the first value that it sees: the inventory's come before ours, ours before the user's own configuration.
+    // ssh takes the first value that it sees: the inventory's come before ours, ours before the
+    // user's own configuration.
     ssh.options.iter().for_each(|o| option(o.clone()));
     option("BatchMode=yes".into());
     option(format!("ConnectTimeout={}", CONNECT.as_secs()));
@@ -209,7 +213,8 @@ impl Ssh {
     pub fn connect(machine: &Machine) -> Result<Ssh, SshError> {
         let io =
             |what: &str, source| SshError::Io { machine: machine.name.clone(), what: what.into(), source };
-        // Only we can open it (mode 0700), and its name is short: a socket's path has room for 107 bytes (unix(7)).
+        // Only we can open it (mode 0700), and its name is short: a socket's path has room for 107
+        // bytes (unix(7)).
         let folder = tempfile::Builder::new()
             .prefix("tandem-ssh-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
@@ -274,7 +279,8 @@ impl Ssh {
         self.keeper
     }
 
-    /// The words by which another process of this user runs a command line over this connection; the command line comes behind them.
+    /// The words by which another process of this user runs a command line over this connection;
+    /// the command line comes behind them.
     pub fn words(&self) -> Vec<String> {
         let arguments = self.arguments.iter().map(|a| a.to_string_lossy().into_owned());
         ["ssh", "-o", "ControlMaster=no"].map(str::to_owned).into_iter().chain(arguments).collect()
@@ -289,8 +295,8 @@ impl Ssh {
         command
     }
 
-    /// Runs a command with `stdin` as its input, to its end or until `limit`; any exit status is a result. `what` says in words what it
-    /// does, for errors.
+    /// Runs a command with `stdin` as its input, to its end or until `limit`; any exit status is a
+    /// result. `what` says in words what it does, for errors.
     ///
     /// # Errors
     /// When the machine is not reached, the connection ends, or the time is over.
@@ -311,7 +317,8 @@ impl Ssh {
             .map_err(|cause| SshError::NoProgram { cause })?;
         if let Some(mut input) = child.stdin.take() {
             let bytes = stdin.to_vec();
-            // A command that does not read all of it ends this with a broken pipe; its status says what that means.
+            // A command that does not read all of it ends this with a broken pipe; its status says
+            // what that means.
             std::thread::spawn(move || drop(input.write_all(&bytes)));
         }
         let output = child.stdout.take().map(|o| {
@@ -328,7 +335,8 @@ impl Ssh {
             let _ = child.kill();
             let _ = child.wait();
             status.map_err(io)?;
-            // The master holds the pipes until the command ends there: the threads that read them are left to themselves.
+            // The master holds the pipes until the command ends there: the threads that read them
+            // are left to themselves.
             let machine = self.machine.name.clone();
             return Err(SshError::TimeOut { machine, what: what.into(), after: limit });
         };
@@ -400,7 +408,8 @@ impl Ssh {
         })
     }
 
-    /// Writes a file there: beside it, checked to be whole, then moved over it. A cut connection leaves the old one. Folders are made.
+    /// Writes a file there: beside it, checked to be whole, then moved over it. A cut connection
+    /// leaves the old one. Folders are made.
     ///
     /// # Errors
     /// When it could not be written; the old file is then as it was.
@@ -485,8 +494,8 @@ pub fn connect_all<'m>(machines: impl IntoIterator<Item = &'m Machine>) -> Vec<R
     })
 }
 
-/// A program that runs on a machine. Dropping it closes its input and ends the connection to it; a program that does not end by that
-/// goes on there.
+/// A program that runs on a machine. Dropping it closes its input and ends the connection to it; a
+/// program that does not end by that goes on there.
 #[derive(Debug)]
 pub struct Remote {
     machine: String,
@@ -508,7 +517,8 @@ impl Remote {
         self.child.try_wait().map(|s| s.is_some())
     }
 
-    /// Closes its input and waits until it has ended; its status and what it complained, and what of its output nobody has taken.
+    /// Closes its input and waits until it has ended; its status and what it complained, and what
+    /// of its output nobody has taken.
     ///
     /// # Errors
     /// When the connection was cut, or `limit` is over; it is then let go.

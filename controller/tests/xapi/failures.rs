@@ -1,4 +1,5 @@
-//! Failures of making and ending a VM: each is a clear error or is repaired, and what is left is what was there before.
+//! Failures of making and ending a VM: each is a clear error or is repaired, and what is left is
+//! what was there before.
 
 use crate::double::{Double, Fault, SLAVE, Setup, model::GIB};
 use crate::ready::{SRV1, SRV2, driver, pool, spec, until};
@@ -266,8 +267,8 @@ async fn an_allocation_that_is_dropped_is_undone() {
     until("undone", || double.things() == before).await;
 }
 
-/// A controller was killed in the middle of a clone: the VM has no tag yet, only its name; or later, when it has one that says which request
-/// it is of.
+/// A controller was killed in the middle of a clone: the VM has no tag yet, only its name; or
+/// later, when it has one that says which request it is of.
 #[tokio::test]
 async fn what_a_killed_controller_left_is_removed_by_the_next_attempt() {
     let (double, driver) = pair().await;
@@ -329,7 +330,8 @@ async fn a_vm_that_somebody_else_destroys_meanwhile_is_as_good() {
     }
 }
 
-/// An answer to VM.destroy that is cut is looked up; a VM that cannot be destroyed is said to be there.
+/// An answer to VM.destroy that is cut is looked up; a VM that cannot be destroyed is said to be
+/// there.
 #[tokio::test]
 async fn a_removal_is_not_said_to_be_done_when_it_is_not() {
     let (double, driver) = pair().await;

@@ -107,7 +107,8 @@ async fn by_tls_with_a_known_certificate() {
     a_life(Setup { tls: true, ..Setup::default() }, Protocol::Auto).await;
 }
 
-/// An XCP 1.6, whose TLS nobody speaks any more: through ssh to its plain port. The slave sends us to the master by the same way.
+/// An XCP 1.6, whose TLS nobody speaks any more: through ssh to its plain port. The slave sends us
+/// to the master by the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_ssh_to_the_plain_port() {
     if !tandem_tests::sshd::can_ssh() {
@@ -163,7 +164,8 @@ async fn a_session_is_closed_when_the_driver_is_dropped() {
     until("logged out", || double.sessions() == 0).await;
 }
 
-/// The password has what XML and JSON have to escape; a control character cannot be sent by XML-RPC at all, and says so.
+/// The password has what XML and JSON have to escape; a control character cannot be sent by XML-RPC
+/// at all, and says so.
 #[tokio::test]
 async fn what_cannot_be_sent_is_an_error_of_ours() {
     assert!(PASSWORD.contains(['&', '<']));
@@ -208,7 +210,8 @@ async fn loads_are_counted_up() {
     }
 }
 
-/// Somebody destroys one VM by hand and shuts another down: both are heard of at once, and what we do ourselves is not.
+/// Somebody destroys one VM by hand and shuts another down: both are heard of at once, and what we
+/// do ourselves is not.
 #[tokio::test]
 async fn what_happens_behind_our_back_is_noticed() {
     let double = Double::start(Setup::default()).await;

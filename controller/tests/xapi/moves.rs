@@ -1,4 +1,5 @@
-//! Moves of a VM: within a pool, with its disks, between pools, live and cold; and every way in which they go wrong.
+//! Moves of a VM: within a pool, with its disks, between pools, live and cold; and every way in
+//! which they go wrong.
 
 use crate::double::{Double, Fault, Setup, model::GIB};
 use crate::ready::{LIMIT, SRV1, SRV2, SRV3, driver, order, pool, spec, steering, until};
@@ -225,7 +226,8 @@ async fn a_cancelled_move_leaves_the_vm_where_it_was() {
     assert_eq!((double.place(7).as_str(), double.tasks()), ("xcp1", 0));
 }
 
-/// A move that hangs is cancelled when its time is over. One that does not even end then is said to be under way, nothing else.
+/// A move that hangs is cancelled when its time is over. One that does not even end then is said to
+/// be under way, nothing else.
 #[tokio::test]
 async fn a_move_that_hangs() {
     let double = Double::start(Setup::default()).await;

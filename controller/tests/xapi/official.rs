@@ -1,8 +1,9 @@
-//! The official Python client (`XenAPI` on the Python registry) against the double: a VM's life, and the failures as it tells them. So the
-//! double is checked by somebody else's idea of XAPI, and the driver by the double.
+//! The official Python client (`XenAPI` on the Python registry) against the double: a VM's life,
+//! and the failures as it tells them. So the double is checked by somebody else's idea of XAPI, and
+//! the driver by the double.
 //!
-//! The client is installed once, at a pinned version, into a virtual environment of the build's folder. Where that cannot be done the test says
-//! why and is skipped; in CI that is a failure.
+//! The client is installed once, at a pinned version, into a virtual environment of the build's
+//! folder. Where that cannot be done the test says why and is skipped; in CI that is a failure.
 
 use crate::double::{Double, Fault, SLAVE, Setup};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ fn python() -> Result<PathBuf, String> {
     if has(&python) {
         return Ok(python);
     }
-    // Made aside and renamed: a run that is killed leaves no half of it, and two at once are no trouble.
+    // Made aside and renamed: a run that is killed leaves no half of it, and two at once are no
+    // trouble.
     let aside = target.with_extension(std::process::id().to_string());
     let run = |program: &Path, arguments: &[&str]| {
         let what = format!("{} {}", program.display(), arguments.join(" "));

@@ -18,8 +18,8 @@ fn kept(found: &[Found]) -> Option<VmSpec> {
     found[0].spec.as_deref().cloned()
 }
 
-/// What a VM was asked for with is kept with it; one that was made for another request is neither taken for ours, nor removed, whether it
-/// runs or not.
+/// What a VM was asked for with is kept with it; one that was made for another request is neither
+/// taken for ours, nor removed, whether it runs or not.
 #[tokio::test]
 async fn a_vm_keeps_what_it_was_asked_for_with() {
     let double = Double::start(Setup::default()).await;
@@ -48,8 +48,9 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     assert_eq!(kept(&driver.list(SRV1).await.expect("listed")), None);
 }
 
-/// A VM with an older tag and an id of ours: our request did not make it, so a request with its id is refused, says what to do, and undoing
-/// the request does not touch it either. On somebody's word it is removed, and with its controller's tag it is its controller's.
+/// A VM with an older tag and an id of ours: our request did not make it, so a request with its id
+/// is refused, says what to do, and undoing the request does not touch it either. On somebody's
+/// word it is removed, and with its controller's tag it is its controller's.
 #[tokio::test]
 async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
     let double = Double::start(Setup::default()).await;
@@ -85,8 +86,8 @@ async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
     assert!(double.vm(7).is_none());
 }
 
-/// A host serves the first controller that asks; another one is refused and its try is told to the first, once; with the explicit word it
-/// is taken over.
+/// A host serves the first controller that asks; another one is refused and its try is told to the
+/// first, once; with the explicit word it is taken over.
 #[tokio::test]
 async fn a_host_serves_one_controller() {
     let double = Double::start(Setup::default()).await;

@@ -1,5 +1,6 @@
-//! The `xl` driver over real sshds on loopback, two hosts whose `xl` is a stand-in with files for domains: what is said to hosts, what is
-//! made of their answers, and what failed moves leave. That real Xen hosts do the same is tested in the Xen lab.
+//! The `xl` driver over real sshds on loopback, two hosts whose `xl` is a stand-in with files for
+//! domains: what is said to hosts, what is made of their answers, and what failed moves leave. That
+//! real Xen hosts do the same is tested in the Xen lab.
 
 mod strays;
 mod take_over;
@@ -38,7 +39,8 @@ struct Bed {
 }
 
 impl Drop for Bed {
-    /// A move's processes outlive connections; those of a test that failed must not outlive it. Each is known by its working directory.
+    /// A move's processes outlive connections; those of a test that failed must not outlive it.
+    /// Each is known by its working directory.
     fn drop(&mut self) {
         let end = r#"for f in "$1"/host*/run/mig*/pid; do
 p=$(cat "$f" 2>/dev/null) && [ "$(readlink "/proc/$p/cwd")" = "${f%/pid}" ] && kill -s KILL -- "-$p"; done; :"#;
@@ -72,7 +74,8 @@ impl Bed {
             at("vmlinuz"),
             at("nothing")
         );
-        // A host's disks are below its own folder only where they are not shared: two hosts here are one machine.
+        // A host's disks are below its own folder only where they are not shared: two hosts here
+        // are one machine.
         bed.text.push_str(&format!(
             "[[image]]\nname = \"disk\"\nkernel = \"{}\"\n[image.disk]\nclone = \"copy\"\nsource = \"{}\"\nfolder = \"{}\"\n",
             at("vmlinuz"),
@@ -425,7 +428,8 @@ async fn what_a_cut_hand_over_leaves_is_settled() {
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Running)]);
     assert_eq!(states(&driver, B).await, []);
     assert_eq!(driver.list(A).await.expect("listed")[0].name, "tandem-vm7");
-    // A target that was cut off is cleaned when it is reached again; looking at it alone changes nothing.
+    // A target that was cut off is cleaned when it is reached again; looking at it alone changes
+    // nothing.
     driver.allocate(B, VM, &spec(None)).await.expect("starts");
     set(1, "tandem-vm7--incoming", "--p---");
     // Receivers of the tests beside this one are on this machine too, and make the driver wait.

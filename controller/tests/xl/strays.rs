@@ -1,4 +1,5 @@
-//! VMs that another controller has made, hosts that serve another one, and a look that changes nothing.
+//! VMs that another controller has made, hosts that serve another one, and a look that changes
+//! nothing.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -29,8 +30,9 @@ fn files(bed: &Bed, n: usize) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-/// What a VM was asked for with is kept with it and found by another controller, goes with it to another host, and goes when it goes. A VM
-/// that was made for another request is neither taken for ours nor stopped.
+/// What a VM was asked for with is kept with it and found by another controller, goes with it to
+/// another host, and goes when it goes. A VM that was made for another request is neither taken for
+/// ours nor stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_keeps_what_it_was_asked_for_with() {
     let Some(bed) = Bed::start("tcp") else { return };
@@ -56,8 +58,9 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     assert!(!files(&bed, 1).keys().any(|f| f.parent().is_some_and(|p| p.ends_with("vms"))));
 }
 
-/// One of an older version, whose request nobody knows, is found without it. A request with its id is refused and not undone by stopping it;
-/// with its controller's tag, or on somebody's word, it is stopped.
+/// One of an older version, whose request nobody knows, is found without it. A request with its id
+/// is refused and not undone by stopping it; with its controller's tag, or on somebody's word, it
+/// is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_of_an_older_version_is_found_without_its_request() {
     let Some(bed) = Bed::start("tcp") else { return };
@@ -79,8 +82,8 @@ async fn a_vm_of_an_older_version_is_found_without_its_request() {
     assert_eq!(states(&driver, A).await, []);
 }
 
-/// To list a host, as `tandem hypervisors check --connect` does, changes nothing on it: not a file is written, and what waits for a
-/// migration that nobody carries stays.
+/// To list a host, as `tandem hypervisors check --connect` does, changes nothing on it: not a file
+/// is written, and what waits for a migration that nobody carries stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_changes_nothing() {
     let Some(bed) = Bed::start("tcp") else { return };
@@ -101,8 +104,9 @@ async fn a_look_changes_nothing() {
     assert_eq!(states(&driver, A).await, []);
 }
 
-/// A host serves the first controller that asks. Another one is refused and its try is told to the first, once; when the host is taken
-/// over, it is the other way round. Nothing but the record is written for that.
+/// A host serves the first controller that asks. Another one is refused and its try is told to the
+/// first, once; when the host is taken over, it is the other way round. Nothing but the record is
+/// written for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_serves_one_controller() {
     let Some(bed) = Bed::start("tcp") else { return };
@@ -138,8 +142,8 @@ async fn a_host_serves_one_controller() {
     assert!(damaged.contains("remove it, or take the host over"), "{damaged}");
 }
 
-/// A VM with the id of ours that was made for another request is where ours is to go: the move is refused, and the other one runs on, as
-/// does one that nothing is known of.
+/// A VM with the id of ours that was made for another request is where ours is to go: the move is
+/// refused, and the other one runs on, as does one that nothing is known of.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_leaves_a_stray_at_its_end_alone() {
     let Some(bed) = Bed::start("tcp") else { return };

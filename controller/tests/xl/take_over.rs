@@ -1,4 +1,5 @@
-//! `tandem hypervisors take-over`, as whoever has lost a controller's store uses it: real controllers, one after the other, on two hosts.
+//! `tandem hypervisors take-over`, as whoever has lost a controller's store uses it: real
+//! controllers, one after the other, on two hosts.
 
 use super::*;
 use serde_json::Value;
@@ -112,8 +113,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The first controller's store is lost. Its successor is served by no host and says what to do; it does that, for one host and then for
-/// all; then it is served, and the VMs run on as they were. The first one, if it comes back, is not.
+/// The first controller's store is lost. Its successor is served by no host and says what to do; it
+/// does that, for one host and then for all; then it is served, and the VMs run on as they were.
+/// The first one, if it comes back, is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_taken_over_for_another_store() {
     let Some(bed) = Bed::start("tcp") else { return };

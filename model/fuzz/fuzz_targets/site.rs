@@ -1,12 +1,14 @@
-//! Any text is either a site or a list of faults that each have a place in it; the same for `conf.ini`, whose result is a site.
-//! Start with the example sites: `cargo +nightly fuzz run site corpus ../sites ../tests/data`.
+//! Any text is either a site or a list of faults that each have a place in it; the same for
+//! `conf.ini`, whose result is a site. Start with the example sites: `cargo +nightly fuzz run site
+//! corpus ../sites ../tests/data`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tandem_model::site::{Faults, from_mininet_ini, read};
 
 fuzz_target!(|text: &str| {
-    // A site of a million servers is right but slow to build, and shows nothing that one of a few hundred does not.
+    // A site of a million servers is right but slow to build, and shows nothing that one of a few
+    // hundred does not.
     if text.lines().any(is_big) {
         return;
     }

@@ -121,7 +121,8 @@ pub struct PolicyConfig {
     pub near_misses: u32,
 }
 
-/// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which that is.
+/// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which
+/// that is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicyName(pub String);

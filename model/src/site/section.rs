@@ -296,7 +296,8 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 /// Characters of a key that are compared: whatever is longer is no slip of the hand.
 const COMPARED: usize = 64;
 
-/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966), if that is small.
+/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
+/// if that is small.
 pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key: String = key.chars().take(COMPARED).collect();
     let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();

@@ -19,9 +19,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Runs the experiment qos-classes in a machine with the kernel's datapath, and fails when a share is more than 2 points off.
+    /// Runs the experiment qos-classes in a machine with the kernel's datapath, and fails when a
+    /// share is more than 2 points off.
     Qos(qos::Options),
-    /// Boots the virtual testbed and keeps it up until this program is ended, or until the command has ended.
+    /// Boots the virtual testbed and keeps it up until this program is ended, or until the command
+    /// has ended.
     Testbed {
         /// Where inventory.toml, site.toml, the key and the machines' consoles are.
         #[arg(long, default_value = "target/vm/testbed")]

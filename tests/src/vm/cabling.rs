@@ -1,4 +1,5 @@
-//! Who is plugged into whom. A cable is a pair of datagram sockets: what one machine's card sends, the other's receives, and nobody else.
+//! Who is plugged into whom. A cable is a pair of datagram sockets: what one machine's card sends,
+//! the other's receives, and nobody else.
 
 use anyhow::bail;
 use std::collections::BTreeSet;
@@ -26,7 +27,8 @@ pub struct Card {
 }
 
 impl Cabling {
-    /// Checked: no card has two cables, and no machine's card is left out before the last one that has one.
+    /// Checked: no card has two cables, and no machine's card is left out before the last one that
+    /// has one.
     ///
     /// # Errors
     /// With the plug that is wrong.

@@ -27,13 +27,15 @@ pub struct Spec {
     pub memory: u32,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// Whether it may reach this computer's loopback services, at [`HOST`]. It has no other route, to there or beyond.
+    /// Whether it may reach this computer's loopback services, at [`HOST`]. It has no other route,
+    /// to there or beyond.
     pub reaches_host: bool,
     /// Its data cards.
     pub cards: Vec<Card>,
 }
 
-/// A machine that runs; killed when dropped, and by the kernel when this process ends any other way.
+/// A machine that runs; killed when dropped, and by the kernel when this process ends any other
+/// way.
 #[derive(Debug)]
 pub struct Machine {
     /// What it was to be.
@@ -58,7 +60,8 @@ impl Spec {
     fn arguments(&self, run: &Run, port: u16) -> Vec<String> {
         let (name, address) = (&self.name, self.address());
         let key: Vec<&str> = run.public_key.split(' ').take(2).collect();
-        // Without mitigations: nothing secret is in there, and they are what costs most under emulation.
+        // Without mitigations: nothing secret is in there, and they are what costs most under
+        // emulation.
         let kernel = format!(
             "console=ttyS0 quiet root=/dev/vda mitigations=off net.ifnames=0 tandem.name={name} tandem.address={address}/24 \
              tandem.key={}",
@@ -117,14 +120,15 @@ impl Spec {
     }
 }
 
-/// A loopback port that is free now. QEMU binds it a moment later; whoever took it in between makes QEMU say so.
+/// A loopback port that is free now. QEMU binds it a moment later; whoever took it in between makes
+/// QEMU say so.
 fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Machine {
-    /// Starts it; it boots on its own. Call it from the program's first thread: the kernel ends the machine when the thread that
-    /// started it ends.
+    /// Starts it; it boots on its own. Call it from the program's first thread: the kernel ends the
+    /// machine when the thread that started it ends.
     ///
     /// # Errors
     /// When its disk or its process cannot be made.
@@ -142,7 +146,8 @@ impl Machine {
         }
         let port = free_port()?;
         let log = File::create(run.folder.join(format!("{}.log", spec.name)))?;
-        // Sockets are named relative to the folder: a socket's whole path must fit in 107 bytes (unix(7)).
+        // Sockets are named relative to the folder: a socket's whole path must fit in 107 bytes
+        // (unix(7)).
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(spec.arguments(run, port))
@@ -156,7 +161,8 @@ impl Machine {
         Ok(Machine { spec, port, folder: run.folder.clone(), child })
     }
 
-    /// Waits until it has booted, with all its services, and looks whether its cards are the ones it was given.
+    /// Waits until it has booted, with all its services, and looks whether its cards are the ones
+    /// it was given.
     ///
     /// # Errors
     /// When QEMU ends, or a service fails, or the time is over.
@@ -164,7 +170,8 @@ impl Machine {
         let (start, name) = (Instant::now(), self.spec.name.clone());
         loop {
             self.check()?;
-            // Degraded and unreachable both end the wait with an error; only the second is tried again.
+            // Degraded and unreachable both end the wait with an error; only the second is tried
+            // again.
             let state = self
                 .ssh("systemctl is-system-running --wait || systemctl --failed --plain --no-legend")
                 .output()?;

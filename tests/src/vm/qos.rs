@@ -1,5 +1,6 @@
-//! The experiment qos-classes in a machine whose Open vSwitch forwards in the kernel: there rules put packets into queues, and no filter
-//! is asked. Says so from what the kernel counts, and fails when a share is off.
+//! The experiment qos-classes in a machine whose Open vSwitch forwards in the kernel: there rules
+//! put packets into queues, and no filter is asked. Says so from what the kernel counts, and fails
+//! when a share is off.
 
 use super::machine::{Machine, Spec};
 use super::run::Run;
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant};
 
 /// How far a share may be from what is guaranteed, in points.
 const TOLERANCE: f64 = 2.0;
-/// Percent of the link's rate that must arrive as goodput for the shares to say anything. At best it is 97 for UDP (1372 bytes of payload
-/// in a frame of 1414), 95.6 for TCP (1448 in 1514).
+/// Percent of the link's rate that must arrive as goodput for the shares to say anything. At best
+/// it is 97 for UDP (1372 bytes of payload in a frame of 1414), 95.6 for TCP (1448 in 1514).
 const FILLED: f64 = 94.5;
 /// Where the machine keeps the run folder.
 const OUT: &str = "/root/qos";
-/// Prints, of the lab that runs: its datapath's flows, then classes and filters of the edge switch's ports.
+/// Prints, of the lab that runs: its datapath's flows, then classes and filters of the edge
+/// switch's ports.
 const LOOK: &str = r#"lab=$(sed -n 's#.*@tandem-lab/\(qos-[^/ ]*\)$#\1#p' /proc/net/unix | head -n 1)
 [ -n "$lab" ] || exit 0
 exec tandem-lab exec --name "$lab" edge1 -- sh -c '
@@ -39,7 +41,8 @@ pub struct Options {
     /// MiB of the machine.
     #[arg(long, default_value_t = 1024)]
     memory: u32,
-    /// For the experiment: `-- --link 10 --repeat 3`. An emulated machine fills 10 Mbit/s where it gets 1.3 cores; 50 need more.
+    /// For the experiment: `-- --link 10 --repeat 3`. An emulated machine fills 10 Mbit/s where it
+    /// gets 1.3 cores; 50 need more.
     #[arg(last = true, default_values = ["--link", "10"])]
     experiment: Vec<String>,
 }
@@ -47,7 +50,8 @@ pub struct Options {
 /// See the module.
 ///
 /// # Errors
-/// When the machine or the experiment fails, when classes were not chosen by queue, or a share is off.
+/// When the machine or the experiment fails, when classes were not chosen by queue, or a share is
+/// off.
 pub fn run(image: &Path, options: &Options) -> anyhow::Result<()> {
     let run = Run::begin(&options.folder, image)?;
     let begin = Instant::now();
@@ -122,7 +126,8 @@ fn count(text: &str) -> Counted {
                 }
             }
             _ if line.contains("set(skb_priority(0x1000") => counted.queueing_flows += 1,
-            // Those that read the mark; the last one, for all protocols, has what no rule gave a class: LLDP and ARP.
+            // Those that read the mark; the last one, for all protocols, has what no rule gave a
+            // class: LLDP and ARP.
             ["filter", ..] if line.contains(" protocol ip ") => {
                 // u32 counts who asked it and whom it took: (rule hit 12 success 3).
                 let taken = line.split("success ").nth(1).and_then(|t| t.split(')').next());
@@ -134,7 +139,8 @@ fn count(text: &str) -> Counted {
     counted
 }
 
-/// Looks into the kernel until both classes have sent, while the experiment runs, and says what it saw.
+/// Looks into the kernel until both classes have sent, while the experiment runs, and says what it
+/// saw.
 fn look(machine: &mut Machine, experiment: &mut Child, file: &Path) -> anyhow::Result<String> {
     let mut last = Counted::default();
     while experiment.try_wait()?.is_none() {
@@ -161,7 +167,8 @@ fn look(machine: &mut Machine, experiment: &mut Child, file: &Path) -> anyhow::R
     bail!("the kernel was never seen to choose classes by queue; seen last: {last:?}")
 }
 
-/// Fails when a share is off, and says where the machine was too slow to fill the link: there shares say nothing.
+/// Fails when a share is off, and says where the machine was too slow to fill the link: there
+/// shares say nothing.
 fn judge(shares: &str, used: &str) -> anyhow::Result<()> {
     let rows = |text: &str| -> Vec<(String, f64, f64)> {
         let row = |line: &str| {

@@ -5,7 +5,8 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// See the module. The folder stays for whoever wants to look; the next run of the same name begins with an empty one.
+/// See the module. The folder stays for whoever wants to look; the next run of the same name begins
+/// with an empty one.
 #[derive(Debug)]
 pub struct Run {
     /// Absolute.

@@ -1,5 +1,6 @@
-//! A testbed of four machines: a small three-tier data centre, cabled, each machine with Open vSwitch and sshd and nothing of Tandem yet.
-//! `scripts/deploy` and `--world testbed` find in the run's folder what they ask for: `inventory.toml` and `site.toml`.
+//! A testbed of four machines: a small three-tier data centre, cabled, each machine with Open
+//! vSwitch and sshd and nothing of Tandem yet. `scripts/deploy` and `--world testbed` find in the
+//! run's folder what they ask for: `inventory.toml` and `site.toml`.
 //!
 //! ```text
 //!   m4            m2                  m1             m3
@@ -21,7 +22,8 @@ use std::time::Instant;
 /// MiB of each machine.
 const MEMORY: u32 = 512;
 
-/// What a machine holds: the kind of node (as the inventory calls it), its name, and its ports as (number, index of the data card).
+/// What a machine holds: the kind of node (as the inventory calls it), its name, and its ports as
+/// (number, index of the data card).
 type Node = (&'static str, &'static str, &'static [(u32, usize)]);
 
 /// Port numbers are those that the site's shape gives.

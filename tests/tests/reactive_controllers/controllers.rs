@@ -27,7 +27,8 @@ pub(crate) const FAUCET: Controller = Controller {
     start: faucet,
 };
 
-/// os-ken's learning switch for OpenFlow 1.0: a flow for each pair, without time-outs, by buffers of the switch.
+/// os-ken's learning switch for OpenFlow 1.0: a flow for each pair, without time-outs, by buffers
+/// of the switch.
 pub(crate) const SIMPLE_10: Controller = Controller {
     name: "simple_switch",
     protocols: r#""OpenFlow10", "OpenFlow13""#,
@@ -58,9 +59,10 @@ const IDLE: u32 = 3;
 const FORGET: u32 = 16;
 /// Seconds after which it asks for one's address again: less than half of that.
 const ASK: u32 = 7;
-/// The fields of a packet that flows of ovs-testcontroller leave open (OFPFW_*, OpenFlow 1.0 section 5.2.3): all but the port and the two
-/// MAC addresses. By default it matches all, and of a packet that it was sent the first 128 bytes of it then matches another one: it takes
-/// what was cut off for a packet that is broken.
+/// The fields of a packet that flows of ovs-testcontroller leave open (OFPFW_*, OpenFlow 1.0
+/// section 5.2.3): all but the port and the two MAC addresses. By default it matches all, and of a
+/// packet that it was sent the first 128 bytes of it then matches another one: it takes what was
+/// cut off for a packet that is broken.
 const OPEN: &str = "0x3ffff2";
 
 fn faucet(tools: &Tools, folder: &Path) -> Result<Command> {
@@ -115,7 +117,8 @@ impl Tools {
         self.0.join(format!("simple/os_ken/app/{app}.py")).display().to_string()
     }
 
-    /// os-ken's program with an application. It is not started by its first line, which names the folder that it was made in.
+    /// os-ken's program with an application. It is not started by its first line, which names the
+    /// folder that it was made in.
     fn manager(&self, app: &str) -> Command {
         let bin = self.0.join("venv/bin");
         let mut command = Command::new(bin.join("python"));

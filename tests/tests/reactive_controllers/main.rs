@@ -1,7 +1,9 @@
-//! The life of a soft switch under controllers of others, as users have them: over TCP, with hosts that ping each other.
+//! The life of a soft switch under controllers of others, as users have them: over TCP, with hosts
+//! that ping each other.
 //!
-//! Each controller sees the same: hosts that it does not know, much traffic, silence, a host that is somewhere else, its own restart, the
-//! switch's. `tests/conformance/install` installs them, once.
+//! Each controller sees the same: hosts that it does not know, much traffic, silence, a host that
+//! is somewhere else, its own restart, the switch's. `tests/conformance/install` installs them,
+//! once.
 
 mod controllers;
 mod network;
@@ -51,7 +53,8 @@ fn live(network: &mut Network, controller: Controller) -> Result<()> {
     network.wait_all_reach(&AFTER)
 }
 
-/// The controller has said where host 2 is, and what is for it goes there without loss, and not by the controller.
+/// The controller has said where host 2 is, and what is for it goes there without loss, and not by
+/// the controller.
 fn forwards_by_its_flows(network: &Network) -> Result<()> {
     let (one, two) = (network.host(1)?, network.host(2)?);
     let count = PACKETS.to_string();
@@ -103,7 +106,8 @@ fn survives_its_controller(network: &mut Network) -> Result<()> {
     ensure!(lost == 0, "{lost} of 5 packets lost without a controller");
     network.start_controller()?;
     network.wait_connected()?;
-    // Nothing says any more where the host is that has moved, or takes what it says past the new controller, which has to find it.
+    // Nothing says any more where the host is that has moved, or takes what it says past the new
+    // controller, which has to find it.
     network.delete_flows("dl_dst", 3)?;
     network.delete_flows("dl_src", 3)?;
     network.wait_all_reach(&AFTER)?;

@@ -1,4 +1,5 @@
-//! A soft switch in its agent, four hosts on cables, and a controller of somebody else, which the switch dials over TCP.
+//! A soft switch in its agent, four hosts on cables, and a controller of somebody else, which the
+//! switch dials over TCP.
 //!
 //! ```text
 //! host 1 ---- p1 +--------+ p3 ---- host 3
@@ -208,7 +209,8 @@ impl Network {
         })
     }
 
-    /// Deletes the flows in which a host's MAC address is `dl_dst` or `dl_src`, as an operator does.
+    /// Deletes the flows in which a host's MAC address is `dl_dst` or `dl_src`, as an operator
+    /// does.
     pub(crate) fn delete_flows(&self, field: &str, host: u8) -> Result<()> {
         let socket = format!("unix:{}", self.path("state/soft/sw.mgmt").display());
         let what = format!("{field}={}", shown(host));
@@ -257,7 +259,8 @@ impl Host<'_> {
     pub(crate) fn attach(&self, as_host: u8) -> Result<()> {
         let text = shown(as_host);
         self.run("ip", &["link", "set", "eth0", "address", &text])?;
-        // A veth pair hands on what a card would cut into frames of the MTU; a switch has no port for longer ones.
+        // A veth pair hands on what a card would cut into frames of the MTU; a switch has no port
+        // for longer ones.
         self.run("ethtool", &["-K", "eth0", "tso", "off", "gso", "off"])?;
         batch(self.ns, &[link::set_up(CARD, true), link::address(CARD, address(as_host), 24)])
     }

@@ -1,5 +1,5 @@
-//! The testbed as a world, the whole way: ssh, lent interfaces, agents over mutual TLS, OpenFlow over TCP, DHCP, traffic, clocks; and what
-//! becomes of it when a part dies.
+//! The testbed as a world, the whole way: ssh, lent interfaces, agents over mutual TLS, OpenFlow
+//! over TCP, DHCP, traffic, clocks; and what becomes of it when a part dies.
 
 mod rig;
 
@@ -32,7 +32,8 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
     let refused = format!("{:#}", refused.expect_err("the testbed is held"));
     assert!(refused.contains("is held by") && refused.contains("tandem-lab up"), "{refused}");
 
-    // Each way is found by the switches' counters and filled; what a loaded machine makes of the rates is not judged here.
+    // Each way is found by the switches' counters and filled; what a loaded machine makes of the
+    // rates is not judged here.
     let api = format!("unix:{}", rig.path("api.sock"));
     let calibrated = rig.lab(&[
         "calibrate",
@@ -54,7 +55,8 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
         "{calibrated}"
     );
 
-    // A VM on each server gets its address by DHCP over the real switches, and traffic from the gateway.
+    // A VM on each server gets its address by DHCP over the real switches, and traffic from the
+    // gateway.
     let vms = [rig.json(&["vm", "request"])?, rig.json(&["vm", "request"])?];
     for vm in &vms {
         let (name, address) =
@@ -73,7 +75,8 @@ fn servers_and_gateways_of_a_testbed_hold_vms_and_traffic_and_are_given_back() -
         Ok((all.len() == 2 && all.iter().all(enough)).then_some(all))
     })?;
     for flow in &flows {
-        // All machines share this kernel's clock: what is measured over ssh must come out as zero, so that no delay is negative.
+        // All machines share this kernel's clock: what is measured over ssh must come out as zero,
+        // so that no delay is negative.
         let delay = flow["delay_ms"].as_f64().expect("a delay");
         assert!((0.0..50.0).contains(&delay), "{flow}");
         assert!(flow["goodput"].as_f64().is_some_and(|g| (0.85e6..1.0e6).contains(&g)), "{flow}");
@@ -138,7 +141,8 @@ fn interfaces_come_back_whoever_is_killed_and_the_lab_says_which_machine_is_lost
         rig.nothing_is_left(&before)?;
     }
 
-    // The coordinator killed: the connections end with it, and the nodes with them. Its lock says that it has died.
+    // The coordinator killed: the connections end with it, and the nodes with them. Its lock says
+    // that it has died.
     rig.lab(&["up", "--site", &site, "--inventory", &inventory])?;
     let coordinator = *rig.processes("__testbed").first().expect("it runs");
     kill(coordinator)?;

@@ -1,7 +1,9 @@
-//! A testbed of namespaces: machines with an sshd each, cabled by veth pairs as a site says, on a control network of their own.
+//! A testbed of namespaces: machines with an sshd each, cabled by veth pairs as a site says, on a
+//! control network of their own.
 //!
-//! All of it is in one network, mount and process namespace, in which the test runs again by itself: when its first process ends, however
-//! it ends, everything is gone. The test is the controller's machine there. The switches' machine has an Open vSwitch and an agent.
+//! All of it is in one network, mount and process namespace, in which the test runs again by
+//! itself: when its first process ends, however it ends, everything is gone. The test is the
+//! controller's machine there. The switches' machine has an Open vSwitch and an agent.
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -13,12 +15,14 @@ use tandem_tests::{program, wait};
 
 /// The controller's address on the control network.
 const CONTROLLER: &str = "10.99.0.1";
-/// Temporary files of the programs under test, gone with the namespaces: those that are killed leave some.
+/// Temporary files of the programs under test, gone with the namespaces: those that are killed
+/// leave some.
 const TMP: &str = "/mnt/tmp";
 /// Says that the test runs inside already.
 const INSIDE: &str = "TANDEM_TESTBED_RIG";
 
-/// True inside. Outside, the test named `test` is run inside, and has failed if it fails there; then nothing is left to be done.
+/// True inside. Outside, the test named `test` is run inside, and has failed if it fails there;
+/// then nothing is left to be done.
 pub(crate) fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -129,7 +133,8 @@ impl Rig {
         self.machines.iter().find(|m| m.nodes.contains(&node)).map_or("?", |m| m.name)
     }
 
-    /// The control network's bridge here, an `eth0` on each machine, and a veth pair per link of the site.
+    /// The control network's bridge here, an `eth0` on each machine, and a veth pair per link of
+    /// the site.
     fn cable(&self) -> anyhow::Result<()> {
         let mut script =
             format!("ip link add ctl type bridge; ip addr add {CONTROLLER}/24 dev ctl; ip link set ctl up\n");
@@ -376,7 +381,8 @@ impl Rig {
         run(Command::new("ip").args(["netns", "exec", machine]).args(command))
     }
 
-    /// What the machines' interfaces are, in words that change when one is lent or altered: names, states, addresses, queueing.
+    /// What the machines' interfaces are, in words that change when one is lent or altered: names,
+    /// states, addresses, queueing.
     pub(crate) fn interfaces(&self) -> anyhow::Result<Vec<String>> {
         let mut all = Vec::new();
         for machine in &self.machines {
@@ -432,7 +438,8 @@ impl Rig {
         Ok((guard, node))
     }
 
-    /// Nothing is left of a lab: the interfaces are as they were, nothing runs, nobody holds the testbed.
+    /// Nothing is left of a lab: the interfaces are as they were, nothing runs, nobody holds the
+    /// testbed.
     pub(crate) fn nothing_is_left(&self, before: &[String]) -> anyhow::Result<()> {
         wait("everything as it was", || {
             let now = self.interfaces()?;

@@ -1,8 +1,12 @@
-//! Adopting: a VM that runs without a record of it becomes a VM like any other, and nothing of it is changed.
+//! Adopting: a VM that runs without a record of it becomes a VM like any other, and nothing of it
+//! is changed.
 //!
-//! 1. What its tag says and what is said now make its request; what neither says is asked for, and they must not contradict each other.
-//! 2. Its place is where it runs, by the uplink and the gateway that it has. There it is reserved, if need be beyond what is free.
-//! 3. The store has it before anything else knows it. Then it gets its rules, and its tag is written as this version has it.
+//! 1. What its tag says and what is said now make its request; what neither says is asked for, and
+//!    they must not contradict each other.
+//! 2. Its place is where it runs, by the uplink and the gateway that it has. There it is reserved,
+//!    if need be beyond what is free.
+//! 3. The store has it before anything else knows it. Then it gets its rules, and its tag is
+//!    written as this version has it.
 
 use crate::compute::pending_writes::StoreWait;
 use crate::compute::strays::Stray;
@@ -41,7 +45,8 @@ impl ComputeMut<'_> {
         self.store_adopted(request, key, record, StoreWait::Adopted);
     }
 
-    /// Asks the store for the record that a stray is to have, and reserves what it needs meanwhile; or answers why it can have none.
+    /// Asks the store for the record that a stray is to have, and reserves what it needs meanwhile;
+    /// or answers why it can have none.
     pub(crate) fn store_adopted(
         &mut self,
         request: RequestId,
@@ -166,7 +171,8 @@ impl ComputeMut<'_> {
 }
 
 impl<'a> ComputeRef<'a> {
-    /// What was asked for, by the tag and by what is said now; the two must not contradict each other.
+    /// What was asked for, by the tag and by what is said now; the two must not contradict each
+    /// other.
     pub(crate) fn adopted_request(self, stray: &Stray, known: &Adoption) -> Result<VmRequest, String> {
         let spec = stray.found.spec.as_deref();
         let size = spec.map(|s| s.resources);
@@ -218,7 +224,8 @@ impl<'a> ComputeRef<'a> {
         Ok(())
     }
 
-    /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room if there is, else any live one.
+    /// A way for a VM that runs on a server: by the uplink and the gateway that it has, with room
+    /// if there is, else any live one.
     pub(crate) fn place_found(
         self,
         server: ServerId,

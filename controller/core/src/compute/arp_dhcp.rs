@@ -1,4 +1,8 @@
-//! ARP and DHCP: who has which address, who may have one, and who takes another's.
+//! ARP and DHCP as answered by the controller, and who may use which address.
+//!
+//! VMs are isolated from each other unless grouped, so a VM learns the Ethernet address of
+//! gateways, of the DHCP and DNS servers' address and of its group's members, and of nobody else.
+//! (RFC 826, RFC 2131, RFC 5227.)
 
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::access_ports::Behind;
@@ -124,7 +128,8 @@ impl ComputeMut<'_> {
         self.cx.effects.push(Effect::SendArp { switch: dpid, port, arp: reply });
     }
 
-    /// Tells a VM's gateway by which of its uplinks the VM is reached now: an unsolicited ARP reply (RFC 826) at that port.
+    /// Tells a VM's gateway by which of its uplinks the VM is reached now: an unsolicited ARP reply
+    /// (RFC 826) at that port.
     pub(crate) fn announce(&mut self, vm: VmId) {
         let Some(record) = self.compute().record_of(vm) else { return };
         let Some(gateway) = self.cx.site.topology.gateway(record.gateway) else { return };
@@ -220,8 +225,9 @@ impl<'a> ComputeRef<'a> {
         may.then_some(host.mac)
     }
 
-    /// The switch port by which a gateway's packets to an address come in. A gateway with several uplinks asks at all of them
-    /// and is answered at this one only, so that it learns which one to use.
+    /// The switch port by which a gateway's packets to an address come in. A gateway with several
+    /// uplinks asks at all of them and is answered at this one only, so that it learns which one to
+    /// use.
     pub(crate) fn entry(self, gateway: GatewayId, ip: Ipv4Addr) -> Option<(SwitchId, PortNo)> {
         let topology = &self.cx.site.topology;
         let down = match self.net.hosts.get(ip)?.kind {

@@ -5,7 +5,8 @@ use crate::network::attachment;
 use tandem_model::{FlowSample, Owner, SwitchId, VmId};
 
 impl ComputeMut<'_> {
-    /// Takes in the counters of a switch's flows: those of a VM are counted at its own edge, and show that it lives.
+    /// Takes in the counters of a switch's flows: those of a VM are counted at its own edge, and
+    /// show that it lives.
     pub(crate) fn take_flow_samples(&mut self, switch: SwitchId, flows: &[FlowSample]) {
         for flow in flows {
             let Some(Owner::Vm(low)) = flow.cookie.owner() else { continue };

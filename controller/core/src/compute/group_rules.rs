@@ -1,10 +1,12 @@
 //! The rules of groups: by labels where that takes fewer, else pair by pair.
 //!
-//! Both send a packet the same way: by the default routes to its destination's edge. So a group may change from one form to the other, and a
-//! packet may meet rules of either on its way, as long as those that are to stay come before the others go.
+//! Both send a packet the same way: by the default routes to its destination's edge. So a group may
+//! change from one form to the other, and a packet may meet rules of either on its way, as long as
+//! those that are to stay come before the others go.
 //!
-//! Packets to a member that moves have rules pair by pair, above the labels that it keeps at its old place: to both places, which takes a tree
-//! from each sender (see [`crate::migration`]). When the move is settled the labels are those of the new place already; then the pairs go.
+//! Packets to a member that moves have rules pair by pair, above the labels that it keeps at its
+//! old place: to both places, which takes a tree from each sender (see [`crate::migration`]). When
+//! the move is settled the labels are those of the new place already; then the pairs go.
 
 use crate::compute::moves::{Migration, Reach, at};
 use crate::compute::{ComputeMut, ComputeRef};
@@ -64,14 +66,15 @@ impl<'a> ComputeRef<'a> {
         self.labelled_rules(id, labels, |m| m.reach, None)
     }
 
-    /// A group's rules as if one of its members that moves was at its old place only, and with pairs to it there: what sends packets to it,
-    /// whatever else it has.
+    /// A group's rules as if one of its members that moves was at its old place only, and with
+    /// pairs to it there: what sends packets to it, whatever else it has.
     pub(crate) fn group_rules_to_old(self, id: GroupId, vm: VmId) -> RuleSet {
         let reach = |m: &Migration| if m.record.vm == vm { Reach::Old } else { m.reach };
         self.labelled_rules(id, &self.labels(), reach, Some(vm))
     }
 
-    /// A group's rules as if its members that move had the places that `reach` says; with pairs to `paired` in any case.
+    /// A group's rules as if its members that move had the places that `reach` says; with pairs to
+    /// `paired` in any case.
     fn labelled_rules(
         self,
         id: GroupId,
@@ -154,8 +157,8 @@ impl<'a> ComputeRef<'a> {
         rules
     }
 
-    /// The way from a VM to the new place of another of its group: the one that it will have in the end if that makes a tree with the
-    /// one that it has, or else a branch of that.
+    /// The way from a VM to the new place of another of its group: the one that it will have in the
+    /// end if that makes a tree with the one that it has, or else a branch of that.
     fn way_to_new(self, a: &VmRecord, trunk: &[Hop], b: &VmRecord) -> Option<Vec<Hop>> {
         let topology = &self.cx.site.topology;
         let edge = |vm| attachment::server_port(topology, vm).map(|(switch, _)| NodeId::Switch(switch));
@@ -178,7 +181,8 @@ impl<'a> ComputeRef<'a> {
         search(&path_tree::Terrain { topology, room: &room, forks: &forks })
     }
 
-    /// The groups that have one of these members: what they are labelled with in one of them may depend on the others.
+    /// The groups that have one of these members: what they are labelled with in one of them may
+    /// depend on the others.
     pub(crate) fn linked_groups(self, members: &[VmId]) -> Vec<GroupId> {
         let members: BTreeSet<&VmId> = members.iter().collect();
         let shares = |g: &&GroupRecord| g.members.iter().any(|m| members.contains(m));
@@ -187,7 +191,8 @@ impl<'a> ComputeRef<'a> {
 }
 
 impl ComputeMut<'_> {
-    /// A switch has other tables than before: groups have their rules there in another form. It is to be sent all of them.
+    /// A switch has other tables than before: groups have their rules there in another form. It is
+    /// to be sent all of them.
     pub(crate) fn on_tables_changed(&mut self, switch: SwitchId) {
         let labels = self.compute().labels();
         let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
@@ -199,7 +204,8 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// A switch takes no metadata: it gets rules pair by pair there, with everything else that it should have, in place of what it refused.
+    /// A switch takes no metadata: it gets rules pair by pair there, with everything else that it
+    /// should have, in place of what it refused.
     pub(crate) fn on_metadata_refused(&mut self, dpid: Dpid, refused: TxnId, why: &str) {
         let is_there = |id: &SwitchId| self.net.live.switch(*id).is_some_and(|s| s.connected);
         let Some(id) = self.net.live.id(dpid).filter(is_there) else { return };

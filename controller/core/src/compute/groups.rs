@@ -102,7 +102,8 @@ impl ComputeMut<'_> {
         self.refresh_each(linked.into_iter().filter(|other| *other != id).collect());
     }
 
-    /// In one change, since what one of them no longer labels another may have to have rules for first.
+    /// In one change, since what one of them no longer labels another may have to have rules for
+    /// first.
     fn refresh_each(&mut self, ids: Vec<GroupId>) {
         let labels = self.compute().labels();
         let mut all: BTreeMap<SwitchId, Difference> = BTreeMap::new();

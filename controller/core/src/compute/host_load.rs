@@ -1,9 +1,10 @@
 //! What servers and VMs use, as their hypervisors measure it: from counters to rates.
 //!
-//! Rates are smoothed like those of ports, `history * old + (1 - history) * new`; memory is a level and is taken as told. A counter that is
-//! `u64::MAX` is not kept by its hypervisor; one that steps back has started again, unless it is near its 64th bit. A VM that has moved
-//! counts from zero on its new server and keeps its rates meanwhile. A server that has been silent for three periods is forgotten,
-//! and so are its VMs: nothing is decided by numbers that nobody renews.
+//! Rates are smoothed like those of ports, `history * old + (1 - history) * new`; memory is a level
+//! and is taken as told. A counter that is `u64::MAX` is not kept by its hypervisor; one that steps
+//! back has started again, unless it is near its 64th bit. A VM that has moved counts from zero on
+//! its new server and keeps its rates meanwhile. A server that has been silent for three periods is
+//! forgotten, and so are its VMs: nothing is decided by numbers that nobody renews.
 
 use crate::network::switch_counters::Smoothed;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, LoadSample, ServerId, Time, VmId};
 
-/// The highest rate in units per second that a counter which stepped back is believed to have run at: 400 Gbit/s in bytes, and 50 cores.
+/// The highest rate in units per second that a counter which stepped back is believed to have run
+/// at: 400 Gbit/s in bytes, and 50 cores.
 pub(crate) const BELIEVABLE: f64 = 50e9;
 
 /// The latest counters of one server or VM, and the rates that came out of them.

@@ -1,4 +1,5 @@
-//! The inventory: what every server has, what is reserved on it, and which one the policy tries first.
+//! The inventory: what every server has, what is reserved on it, and which one the policy tries
+//! first.
 
 use crate::compute::rank_index::Index;
 use crate::policy::allocation::AllocationPolicy;
@@ -87,12 +88,14 @@ impl Inventory {
         self.drained.iter().copied()
     }
 
-    /// What a server has open for more VMs. The index skips those out of service with all others that are full.
+    /// What a server has open for more VMs. The index skips those out of service with all others
+    /// that are full.
     fn open(&self, server: &ServerView) -> Resources {
         if self.is_drained(server.id) { Resources::default() } else { server.free() }
     }
 
-    /// The first server, in the policy's order, with room for the request that `admit` (links, addresses) takes too.
+    /// The first server, in the policy's order, with room for the request that `admit` (links,
+    /// addresses) takes too.
     pub fn find(
         &self,
         view: &dyn PlacementView,
@@ -106,7 +109,8 @@ impl Inventory {
                 !self.is_drained(*id) && self.server(*id).is_some_and(takes) && admit(*id)
             });
         }
-        // A request for nothing fits everywhere, so the index alone does not keep it away from those out of service.
+        // A request for nothing fits everywhere, so the index alone does not keep it away from
+        // those out of service.
         let mut admit = |n: u32| {
             let server = &self.servers[n as usize];
             !self.is_drained(server.id) && self.policy.accepts(server, request) && admit(server.id)
@@ -136,7 +140,8 @@ impl Inventory {
         self.index.update(id.0, key(self.policy.as_ref(), self.ties, &server), self.open(&server));
     }
 
-    /// What a server is short of for `need`: the resource, how much is needed, how much is there. Empty when it has room.
+    /// What a server is short of for `need`: the resource, how much is needed, how much is there.
+    /// Empty when it has room.
     pub fn shortage(&self, id: ServerId, need: Resources) -> Vec<(Resource, u64, u64)> {
         let Some(server) = self.server(id) else { return Vec::new() };
         let free = server.free();

@@ -1,7 +1,4 @@
-//! Addresses: the pools that VMs get theirs from, ARP and DHCP as answered by the controller, and who may use which address.
-//!
-//! VMs are isolated from each other unless grouped, so a VM learns the Ethernet address of gateways, of the DHCP and DNS
-//! servers' address and of its group's members, and of nobody else. (RFC 826, RFC 2131, RFC 5227.)
+//! Addresses: the pools that VMs get theirs from, a pool for each edge switch.
 
 use crate::network::host_tracker::VM_MAC_PREFIX;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,11 +1,14 @@
-//! Rules in switches that nobody on record wants: of VMs, groups and migrations that run although the store does not know them.
+//! Rules in switches that nobody on record wants: of VMs, groups and migrations that run although
+//! the store does not know them.
 //!
-//! A switch that connects says what it has of these ([`tandem_model::Event::RulesLeft`]), and is told whose are stale all the same
-//! ([`tandem_model::Effect::LeaveRules`]).
-//! 1. A VM's rules stay until every server has told what runs there, and then as long as a stray of its id runs.
-//! 2. They go where a VM on record has its id or an address of theirs, and when the stray is served from its tag
-//!    ([`crate::compute::stray_network`]): then it has rules of its own.
-//! 3. Rules of groups and of transfers stay until then, and as long as any stray runs. A group that has a member on record has ended.
+//! A switch that connects says what it has of these ([`tandem_model::Event::RulesLeft`]), and is
+//! told whose are stale all the same ([`tandem_model::Effect::LeaveRules`]).
+//! 1. A VM's rules stay until every server has told what runs there, and then as long as a stray of
+//!    its id runs.
+//! 2. They go where a VM on record has its id or an address of theirs, and when the stray is served
+//!    from its tag ([`crate::compute::stray_network`]): then it has rules of its own.
+//! 3. Rules of groups and of transfers stay until then, and as long as any stray runs. A group that
+//!    has a member on record has ended.
 //! 4. Ids and addresses of what stays are given to nobody.
 
 use crate::rules::owners;
@@ -36,7 +39,8 @@ impl Left {
         self.by_switch.values().any(|owners| owners.contains_key(&owner))
     }
 
-    /// True when an address is in the rules that are left of a VM, and held for it: from now on by whoever asks.
+    /// True when an address is in the rules that are left of a VM, and held for it: from now on by
+    /// whoever asks.
     pub(crate) fn hand_over_to(&mut self, vm: VmId, address: Ipv4Addr) -> bool {
         let owner = owners::owner(vm);
         let has =

@@ -1,13 +1,18 @@
-//! The wall clock, which may be wrong and may be set, and what hangs on it: the ends of VMs' times, and moments that are stored or shown.
+//! The wall clock, which may be wrong and may be set, and what hangs on it: the ends of VMs' times,
+//! and moments that are stored or shown.
 //!
-//! Everything timed goes by `now`: the wall clock at the start plus what has passed by a monotonic clock. Here is how far the wall clock is
-//! ahead of that, which changes only by [`Event::WallClockStepped`](tandem_model::Event).
+//! Everything timed goes by `now`: the wall clock at the start plus what has passed by a monotonic
+//! clock. Here is how far the wall clock is ahead of that, which changes only by
+//! [`Event::WallClockStepped`](tandem_model::Event).
 //!
-//! A VM's time is time that passes. Its end is stored as a moment by the wall clock, so when that is set, the stored end is moved by
-//! as much: what is left stays the same, and no timer moves. Between two controllers nothing monotonic goes on, so every minute it is written down
-//! that one runs ([`StoreOp::PutAlive`]). The next one counts the time between only when that is [`BELIEVED`]: more, or less than
-//! none, may as well be a clock that is wrong, and then every VM has what was left of its time when a controller last ran. So a wrong clock
-//! ends no VM's time early by more than that; the price is that VMs live longer by the time without a controller when that was long.
+//! A VM's time is time that passes. Its end is stored as a moment by the wall clock, so when that
+//! is set, the stored end is moved by as much: what is left stays the same, and no timer moves.
+//! Between two controllers nothing monotonic goes on, so every minute it is written down that one
+//! runs ([`StoreOp::PutAlive`]). The next one counts the time between only when that is
+//! [`BELIEVED`]: more, or less than none, may as well be a clock that is wrong, and then every VM
+//! has what was left of its time when a controller last ran. So a wrong clock ends no VM's time
+//! early by more than that; the price is that VMs live longer by the time without a controller when
+//! that was long.
 
 use crate::compute::pending_writes::StoreWait;
 use crate::compute::{ComputeMut, ComputeRef};
@@ -16,11 +21,13 @@ use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{Level, StoreOp, Time, VmId, VmState};
 
-/// A controller that has been away for so long by the wall clock is believed to have been: an upgrade, a crash, a restart of its machine.
-/// Small, because a VM loses so much at most if it was the clock; hardware clocks that go on are wrong by minutes, others by years.
+/// A controller that has been away for so long by the wall clock is believed to have been: an
+/// upgrade, a crash, a restart of its machine. Small, because a VM loses so much at most if it was
+/// the clock; hardware clocks that go on are wrong by minutes, others by years.
 pub(crate) const BELIEVED: Duration = Duration::from_secs(600);
 
-/// How often it is written down that a controller runs: as much may be counted too little after a restart.
+/// How often it is written down that a controller runs: as much may be counted too little after a
+/// restart.
 pub(crate) const ALIVE: Duration = Duration::from_secs(60);
 
 /// A span of the wall clock in words: `3600 s`.
@@ -84,8 +91,9 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// Moves all stored ends; returns how many. What is left of a VM's time is its end less when a controller last ran, so a kill between
-    /// the writes must leave no less of it: the later of both is written first.
+    /// Moves all stored ends; returns how many. What is left of a VM's time is its end less when a
+    /// controller last ran, so a kill between the writes must leave no less of it: the later of
+    /// both is written first.
     pub(crate) fn move_ends(&mut self, by: i64) -> usize {
         let ends: Vec<VmId> = self.compute().leases().map(|(id, _)| id).collect();
         if ends.is_empty() {

@@ -1,4 +1,5 @@
-//! Rules in switches that belong to VMs or groups which may run without a record: they stay until it is known.
+//! Rules in switches that belong to VMs or groups which may run without a record: they stay until
+//! it is known.
 
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::host_tracker::HostKind;

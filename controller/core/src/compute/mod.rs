@@ -1,4 +1,5 @@
-//! Servers and VMs: what is reserved, what runs, and who may talk to whom. It comes after the network and the rules.
+//! Servers and VMs: what is reserved, what runs, and who may talk to whom. It comes after the
+//! network and the rules.
 
 pub(crate) mod adoption;
 pub(crate) mod arp_dhcp;
@@ -62,7 +63,8 @@ pub(crate) struct ComputeState {
     pub(crate) inventory: Inventory,
     pub(crate) addresses: Pools,
     pub(crate) vms: BTreeMap<VmId, Vm>,
-    /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become free.
+    /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become
+    /// free.
     pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
     pub(crate) world: Option<HypervisorBackend>,

@@ -1,12 +1,14 @@
-//! The operator's hand: ports switched off, and VMs' paths pinned to switches. Each is kept in the store, shown, and can be taken back on
-//! its own.
+//! Manual overrides: ports switched off, and VMs' paths pinned to switches. Each is kept in the
+//! store, shown, and can be taken back on its own.
 //!
-//! A port that is off counts as down from the moment that the store has it, whatever its switch says; the switch is told by OFPT_PORT_MOD,
-//! and again whenever it connects or says that the port is up. A port that is to be on again while its switch is away stays listed until
-//! the switch can be told.
+//! A port that is off counts as down from the moment that the store has it, whatever its switch
+//! says; the switch is told by OFPT_PORT_MOD, and again whenever it connects or says that the port
+//! is up. A port that is to be on again while its switch is away stays listed until the switch can
+//! be told.
 //!
-//! A pinned path is a wish that holds for as long as its VM lives. It is admitted like any other path, in both directions over the same
-//! links. When it breaks, the VM has another path until the pinned one is alive and has room again.
+//! A pinned path is a wish that holds for as long as its VM lives. It is admitted like any other
+//! path, in both directions over the same links. When it breaks, the VM has another path until the
+//! pinned one is alive and has room again.
 
 use crate::compute::ComputeMut;
 use crate::compute::pending_writes::StoreWait;

@@ -1,6 +1,5 @@
-//! What waits for the store, and what happens when it has written or cannot.
-//!
-//! Nothing is answered before the store has it; what it refuses is undone, or, where it has happened already, written again until it can be.
+//! What waits for the store. Nothing is answered before the store has it; what it refuses is
+//! undone, or, where it has happened already, written again until it can be.
 
 use crate::stored_item::Kept;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Where a new VM goes: the first server, in the policy's order, to which a path with room leads; or what is short.
+//! Placement: a server by the policy, with room of every resource, an address, and a path to a
+//! gateway with room on every link in both directions; or the reasons why there is none.
 
 use crate::compute::placement_view::Seen;
 use crate::compute::{ComputeMut, ComputeRef};
@@ -40,7 +41,8 @@ impl<'a> ComputeRef<'a> {
         }
     }
 
-    /// Why nothing fits: counts over all servers, and the nearest misses. O(n), only for rejections.
+    /// Why nothing fits: counts over all servers, and the nearest misses. O(n), only for
+    /// rejections.
     pub(crate) fn explain(self, request: &VmRequest) -> Rejection {
         let need = request.resources;
         let topology = &self.cx.site.topology;

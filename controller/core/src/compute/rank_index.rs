@@ -1,8 +1,10 @@
-//! The ordered index of servers: the first one, in the policy's order, with room for a request, in O(log n).
+//! The ordered index of servers: the first one, in the policy's order, with room for a request, in
+//! O(log n).
 //!
-//! A B+ tree in one array, ordered by `(rank, tie)`. Beside every child stands the most that any server below it has free of
-//! each resource, so that whole subtrees without room are skipped. Nodes are wide: with 100,000 servers a decision's cost is
-//! the memory it waits for, and a node's entries lie side by side where those of a binary tree would be far apart.
+//! A B+ tree in one array, ordered by `(rank, tie)`. Beside every child stands the most that any
+//! server below it has free of each resource, so that whole subtrees without room are skipped.
+//! Nodes are wide: with 100,000 servers a decision's cost is the memory it waits for, and a node's
+//! entries lie side by side where those of a binary tree would be far apart.
 
 use tandem_model::Resources;
 
@@ -19,9 +21,11 @@ const JOINED: usize = WIDTH * 3 / 4;
 struct Node {
     len: usize,
     leaf: bool,
-    /// Of a leaf: a server's rank by the policy, then the tie-break. Else: the first key in the child.
+    /// Of a leaf: a server's rank by the policy, then the tie-break. Else: the first key in the
+    /// child.
     keys: [Key; WIDTH],
-    /// Of a leaf: what the server has free. Else: the largest free amount of each resource in the child (each from its own server).
+    /// Of a leaf: what the server has free. Else: the largest free amount of each resource in the
+    /// child (each from its own server).
     most: [Resources; WIDTH],
     /// Of a leaf: the server's number. Else: the child's place in the array of nodes.
     child: [u32; WIDTH],
@@ -294,7 +298,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is updated in whatever order, the index answers what a scan of a plain list answers.
+        /// Whatever is updated in whatever order, the index answers what a scan of a plain list
+        /// answers.
         #[test]
         fn the_index_finds_what_a_scan_finds(
             start in prop::collection::vec((0u64..6, resources()), 1..80),

@@ -1,9 +1,11 @@
-//! A VM on record that runs on another server than the record says: its store is a copy of before it moved. Adopted, it stays where it is,
-//! and its record follows.
+//! A VM on record that runs on another server than the record says: its store is a copy of before
+//! it moved. Adopted, it stays where it is, and its record follows.
 //!
-//! 1. It is the same VM: made for the same request, with the same addresses. What its tag says of its size is newer than the record.
+//! 1. It is the same VM: made for the same request, with the same addresses. What its tag says of
+//!    its size is newer than the record.
 //! 2. Nothing runs where the record has it, and its hypervisor there has said so.
-//! 3. Both places are reserved until the store has the new one. Then its rules and groups follow; a pinned path is not kept.
+//! 3. Both places are reserved until the store has the new one. Then its rules and groups follow; a
+//!    pinned path is not kept.
 
 use crate::compute::pending_writes::StoreWait;
 use crate::compute::strays::Stray;

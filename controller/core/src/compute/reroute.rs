@@ -1,4 +1,9 @@
-//! Other paths for a running VM.
+//! Other paths for running VMs: after a link or a switch is lost, and back to service after one
+//! returns.
+//!
+//! A VM keeps its server, its address and its gateway. It keeps its path too while every link of it
+//! is alive, so that nothing moves without need. Rules for the new path come before the old ones
+//! go.
 
 use crate::compute::ComputeMut;
 use crate::network::attachment;
@@ -9,7 +14,8 @@ use crate::stored_item::Kept;
 use tandem_model::{BitRate, Effect, Level, VmId, VmRecord, VmState};
 
 impl ComputeMut<'_> {
-    /// The groups of a VM that was as `before` have it at another port if it has another uplink now. Where all are looked at, all groups are too.
+    /// The groups of a VM that was as `before` have it at another port if it has another uplink
+    /// now. Where all are looked at, all groups are too.
     pub(crate) fn groups_follow(&mut self, before: &VmRecord) {
         if self.compute.vms.get(&before.id).is_some_and(|v| v.record.uplink != before.uplink) {
             self.compute().groups_of(before.id).into_iter().for_each(|group| self.refresh_group(group));
@@ -74,7 +80,8 @@ impl ComputeMut<'_> {
         self.keep(Kept::Vm(id));
     }
 
-    /// A running VM has no path: it stays where it is, and is tried again with every change of the topology.
+    /// A running VM has no path: it stays where it is, and is tried again with every change of the
+    /// topology.
     pub(crate) fn cut(&mut self, id: VmId, why: &str) {
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if vm.record.state != VmState::Running {

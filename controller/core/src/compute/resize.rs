@@ -1,5 +1,6 @@
-//! Other resources for a running VM: where it is, or, where there is no room for that, on a server that has room, to which it is moved
-//! first. Whoever asks is answered once, when it has them; when that fails it has what it had.
+//! Other resources for a running VM: where it is, or, where there is no room for that, on a server
+//! that has room, to which it is moved first. Whoever asks is answered once, when it has them; when
+//! that fails it has what it had.
 
 use crate::compute::ComputeMut;
 use crate::compute::pending_writes::StoreWait;

@@ -1,9 +1,12 @@
 //! The network of strays: a VM without a record keeps it while it runs.
 //!
-//! What a hypervisor keeps with a VM says its addresses, its place and its class. From that a stray gets the rules, the ARP and the DHCP
-//! answers that it would have with a record; it reserves nothing. It is not served
-//! 1. where its id, its Ethernet address or its IP address is somebody else's too, or is none for VMs of this site;
-//! 2. where nothing of that is kept with it: then only those rules stay that switches have ([`crate::compute::left_rules`]).
+//! What a hypervisor keeps with a VM says its addresses, its place and its class. From that a stray
+//! gets the rules, the ARP and the DHCP answers that it would have with a record; it reserves
+//! nothing. It is not served
+//! 1. where its id, its Ethernet address or its IP address is somebody else's too, or is none for
+//!    VMs of this site;
+//! 2. where nothing of that is kept with it: then only those rules stay that switches have
+//!    ([`crate::compute::left_rules`]).
 
 use crate::compute::strays::{Network, Stray};
 use crate::compute::{ComputeMut, ComputeRef};
@@ -225,7 +228,8 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// A stray that is not served any more: its rules go, unless whoever has its id now has rules of its own.
+    /// A stray that is not served any more: its rules go, unless whoever has its id now has rules
+    /// of its own.
     pub(crate) fn end_service(&mut self, before: &VmRecord) {
         let now = self.compute().record_of(before.id).map(|r| r.address);
         if now != Some(before.address) {

@@ -1,4 +1,5 @@
-//! VMs that run without a record, as they are found, held apart from others, and stopped on request.
+//! VMs that run without a record, as they are found, held apart from others, and stopped on
+//! request.
 
 use crate::compute::ipam::vm_mac;
 use crate::compute::strays::{Network, Stray};
@@ -15,7 +16,8 @@ use tandem_model::{
 /// VMs that a notice names.
 pub(crate) const NAMED: usize = 6;
 
-/// Ids of strays below this are never given out again; ids beyond come from no controller, and are only stepped over.
+/// Ids of strays below this are never given out again; ids beyond come from no controller, and are
+/// only stepped over.
 pub(crate) const BELIEVABLE_ID: u64 = 1 << 31;
 
 impl ComputeMut<'_> {
@@ -126,7 +128,8 @@ impl ComputeMut<'_> {
         stray.stopping.into_iter().for_each(|r| self.cx.answer(r, Response::Done));
     }
 
-    /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it, those of rules that are left neither.
+    /// The next VM's id: no VM, stray or switch's cookie (which holds 32 bits of it) has it, those
+    /// of rules that are left neither.
     pub(crate) fn next_vm_id(&mut self) -> VmId {
         loop {
             self.compute.last_vm += 1;
@@ -138,7 +141,8 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// Somebody at a port sends with the Ethernet address of a stray that is there, whose address is not known: this is its address.
+    /// Somebody at a port sends with the Ethernet address of a stray that is there, whose address
+    /// is not known: this is its address.
     pub(crate) fn learn_stray(&mut self, at: (SwitchId, PortNo), mac: Mac, ip: Ipv4Addr) {
         let topology = &self.cx.site.topology;
         let is_at = |server: ServerId| {

@@ -1,14 +1,17 @@
-//! Strays: VMs of this site at hypervisors that the store has no record of. Another controller's, or ours from before the store was lost.
+//! Strays: VMs of this site at hypervisors that the store has no record of. Another controller's,
+//! or ours from before the store was lost.
 //!
 //! ```text
 //! VmsFound + WorldUp --not known--> stray --"stop it"--> StopVm --VmStopped--> gone
 //!                                     +----"adopt it"--> (store) --Stored--> a VM like any other, as it runs
 //! ```
 //! 1. A stray is never stopped by itself. It is listed, and told once.
-//! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there, and it keeps its network
-//!    ([`crate::compute::stray_network`], [`crate::compute::left_rules`]).
-//! 3. Adopting changes nothing of it: its request is what is kept with it ([`FoundVm::spec`]); what is not kept is asked for.
-//! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a stray too.
+//! 2. Its id, its Ethernet address and its IP address are given to nobody else while it is there,
+//!    and it keeps its network ([`crate::compute::stray_network`], [`crate::compute::left_rules`]).
+//! 3. Adopting changes nothing of it: its request is what is kept with it ([`FoundVm::spec`]); what
+//!    is not kept is asked for.
+//! 4. A VM with an id of ours that was made for another request ([`VmOrigin::placed_at`]) is a
+//!    stray too.
 
 use crate::compute::ipam::vm_mac;
 use crate::compute::kept_rules::Left;
@@ -51,12 +54,14 @@ pub(crate) struct Strays {
     /// What hypervisors have told last.
     pub(crate) found: BTreeMap<(VmId, ServerId), FoundVm>,
     pub(crate) all: BTreeMap<(VmId, ServerId), Stray>,
-    /// Those that were served and are gone, or are not served any more: what is theirs in the network is still to be taken away.
+    /// Those that were served and are gone, or are not served any more: what is theirs in the
+    /// network is still to be taken away.
     pub(crate) gone: Vec<VmRecord>,
     /// Servers that have told what runs there, since the start.
     pub(crate) heard: BTreeSet<ServerId>,
     pub(crate) left: Left,
-    /// VMs on record that did not run where it says when hypervisors told last, while others with their ids did elsewhere.
+    /// VMs on record that did not run where it says when hypervisors told last, while others with
+    /// their ids did elsewhere.
     pub(crate) elsewhere: BTreeSet<VmId>,
     /// Strays whose rules are new, and not in all switches yet.
     pub(crate) unsettled: BTreeSet<VmId>,

@@ -1,4 +1,5 @@
-//! A VM's life: placed, stored, started, running, resized, expired or deleted; and what is undone when a step fails.
+//! A VM's life: placed, stored, started, running, resized, expired or deleted; and what is undone
+//! when a step fails.
 //!
 //! ```text
 //! RequestVm -> placed --Stored--> starting --rules + VmStarted + address--> (store) --> running -> answer, traffic
@@ -266,7 +267,8 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// Asks the world for a running VM's traffic (again: a world ignores what it generates already).
+    /// Asks the world for a running VM's traffic (again: a world ignores what it generates
+    /// already).
     pub(crate) fn start_traffic(&mut self, id: VmId) {
         if !self.cx.site.traffic.enabled || !self.compute.world.as_ref().is_some_and(|w| w.traffic) {
             return;
@@ -284,7 +286,8 @@ impl ComputeMut<'_> {
         let rate = self.cx.site.traffic_rate(record.request.resources.net);
         let mut ids = Vec::new();
         for (n, from, to) in directions {
-            // An adopted VM may have any id: two flows of it may then share theirs with another, and none overflows.
+            // An adopted VM may have any id: two flows of it may then share theirs with another,
+            // and none overflows.
             let id = TrafficId(id.0.wrapping_mul(2).wrapping_add(n));
             ids.push(id);
             let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
@@ -324,7 +327,8 @@ impl ComputeMut<'_> {
         self.fail_vm(id, why);
     }
 
-    /// A start that failed, or a VM that died: everything of it is undone, then its requester is told.
+    /// A start that failed, or a VM that died: everything of it is undone, then its requester is
+    /// told.
     pub(crate) fn fail_vm(&mut self, id: VmId, why: &str) {
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if matches!(vm.record.state, VmState::Stopping { .. }) {
@@ -353,8 +357,8 @@ impl ComputeMut<'_> {
         let Some(vm) = self.compute.vms.get_mut(&id) else {
             return self.cx.answer(request, Response::NotFound { what: id.to_string() });
         };
-        // A running VM is written down as stopping first: what was answered must hold after a restart, and a store that cannot be
-        // written must leave it running.
+        // A running VM is written down as stopping first: what was answered must hold after a
+        // restart, and a store that cannot be written must leave it running.
         if matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             let state = VmState::Stopping { why: DELETED.into() };
             let record = VmRecord { state, ..vm.record.clone() };
@@ -376,7 +380,8 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not there.
+    /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not
+    /// there.
     pub(crate) fn stop_vm(&mut self, id: VmId, why: &str) {
         self.stop_traffic(id);
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };

@@ -8,7 +8,8 @@ use crate::rules::{building_blocks, compile};
 use tandem_model::{Prefix, VmId, VmRecord};
 
 impl<'a> ComputeRef<'a> {
-    /// What a VM wants of the switches: the rules of its place, or of both that it has while it moves.
+    /// What a VM wants of the switches: the rules of its place, or of both that it has while it
+    /// moves.
     pub(crate) fn vm_rules(self, id: VmId) -> RuleSet {
         let reach = self.moving(id).map_or(Reach::Old, |m| m.reach);
         self.vm_rules_at(id, reach)

@@ -1,7 +1,8 @@
 //! Hypervisors as they come and go: what runs there is held against what is known.
 //!
-//! Who runs and is known goes on; who is known and does not run is started again where it was; who is being stopped is stopped. Who is
-//! not known is a stray ([`crate::compute::strays`]) and is left alone: to know nothing of a VM is no wish to stop it.
+//! Who runs and is known goes on; who is known and does not run is started again where it was; who
+//! is being stopped is stopped. Who is not known is a stray ([`crate::compute::strays`]) and is
+//! left alone: to know nothing of a VM is no wish to stop it.
 
 use crate::compute::HypervisorBackend;
 use crate::migration::MigrationMut;
@@ -57,7 +58,8 @@ impl MigrationMut<'_> {
                     self.compute_mut().fail_vm(id, why);
                     self.settle();
                 }
-                // It should run but does not (its server was started anew): start it again where it was.
+                // It should run but does not (its server was started anew): start it again where it
+                // was.
                 VmState::Running | VmState::Cut { .. } | VmState::Starting => {
                     if let Some(m) = self.compute().moving(id).map(|m| m.record.id) {
                         self.undo_move(m, "its server was started anew");
@@ -69,7 +71,8 @@ impl MigrationMut<'_> {
         }
     }
 
-    /// One that is to be gone and was made for the same request is the same VM, wherever it is found.
+    /// One that is to be gone and was made for the same request is the same VM, wherever it is
+    /// found.
     pub(crate) fn stop_elsewhere(&mut self, id: VmId, there: &[(VmId, ServerId)]) {
         let Some(record) = self.compute.vms.get(&id).map(|v| &v.record) else { return };
         let (server, placed_at) = (record.server, record.placed_at);

@@ -1,7 +1,7 @@
 //! The door of the core, and the order in which an event goes through the services.
 //!
-//! An event goes to the service that it is about. What later services have to follow it has left as signals, which
-//! [`MigrationMut::settle`] hands on before the event ends.
+//! An event goes to the service that it is about. What later services have to follow it has left as
+//! signals, which [`MigrationMut::settle`] hands on before the event ends.
 
 mod hypervisors;
 mod load_reports;
@@ -53,21 +53,23 @@ use tandem_model::{
     VmRecord, VmRequest,
 };
 
-/// Decides what is done about everything that happens in a data centre. It has one owner and no locks.
+/// Decides what is done about everything that happens in a data centre. It has one owner and no
+/// locks.
 pub struct Core {
     states: States,
     published: Arc<Snapshot>,
 }
 
 impl Core {
-    /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock says then. It has one
-    /// of the built-in policies, by the site's choice.
+    /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock
+    /// says then. It has one of the built-in policies, by the site's choice.
     pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Core {
         let policy = Policy::of_site(&site);
         Core::with_policy(site, stored, now, policy)
     }
 
-    /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the parts of migration too.
+    /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the
+    /// parts of migration too.
     pub fn with_policy(
         site: Arc<Site>,
         stored: PersistedState,
@@ -101,12 +103,14 @@ impl Core {
         &self.states.cx.site
     }
 
-    /// When the core wants to be woken (by any event, `Wake` if there is none); `None` when it waits for nothing.
+    /// When the core wants to be woken (by any event, `Wake` if there is none); `None` when it
+    /// waits for nothing.
     pub fn next_deadline(&self) -> Option<Time> {
         self.states.cx.timers.next()
     }
 
-    /// Takes in what happened at `now` (which never decreases) and returns what is to be done, in order.
+    /// Takes in what happened at `now` (which never decreases) and returns what is to be done, in
+    /// order.
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
         let mut all = self.states.write();
         all.cx.now = all.cx.now.max(now);
@@ -119,8 +123,8 @@ impl Core {
         std::mem::take(&mut self.states.cx.effects)
     }
 
-    /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are shared with the one
-    /// before.
+    /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are
+    /// shared with the one before.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         if self.states.cx.dirty.any() || self.states.net.hosts.has_changed() {
             let dirty = std::mem::take(&mut self.states.cx.dirty);
@@ -130,8 +134,8 @@ impl Core {
         self.published.clone()
     }
 
-    /// The measured ratio of a server's primary link: the thesis' host link ratio (Teixeira 2013), 0 to 1, and above if
-    /// more than its capacity was measured.
+    /// The measured ratio of a server's primary link: the thesis' host link ratio (Teixeira 2013),
+    /// 0 to 1, and above if more than its capacity was measured.
     pub fn server_link_ratio(&self, server: ServerId) -> f64 {
         let link = self.states.cx.site.topology.server(server).and_then(|s| s.uplinks.first());
         link.map_or(0.0, |l| self.states.net.links.ratio(*l))
@@ -172,8 +176,9 @@ impl Core {
         self.states.compute.inventory.is_drained(server)
     }
 
-    /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and where it belongs with
-    /// all earlier ones at their new places. The table of the thesis (Teixeira 2013) has a row for each.
+    /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and
+    /// where it belongs with all earlier ones at their new places. The table of the thesis
+    /// (Teixeira 2013) has a row for each.
     pub fn consider_all(&self) -> Vec<Considered> {
         self.states.read().consider_all()
     }

@@ -71,7 +71,8 @@ impl MigrationMut<'_> {
             }
             Some(StoreWait::Deleting(_, request)) => self.cx.answer(request, Response::Failed { why: text }),
             Some(StoreWait::Removed(vm)) => {
-                // It is stopped, and a restart would stop it again: who waits is told, the rest goes on without him.
+                // It is stopped, and a restart would stop it again: who waits is told, the rest
+                // goes on without him.
                 let deleters = self.compute.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
                 let why = format!(
                     "{vm} is stopped, but its place is not free yet: the store could not be written ({why}); tried again every second"

@@ -23,7 +23,8 @@ impl MigrationMut<'_> {
                 continue;
             }
             if !cut && self.network().has_way(&record) {
-                // Its path stands, but may no longer (or again) be the default one: its exact rules follow.
+                // Its path stands, but may no longer (or again) be the default one: its exact rules
+                // follow.
                 self.compute_mut().install(id, Purpose::VmMove(id));
                 continue;
             }

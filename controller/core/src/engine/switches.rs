@@ -27,7 +27,8 @@ impl MigrationMut<'_> {
         }
         let declared = self.cx.site.topology.ports(NodeId::Switch(id)).len();
         let two_tables = caps.version != "1.0" && caps.tables >= 2;
-        // One that has refused metadata is asked again when it is another one, or has another version.
+        // One that has refused metadata is asked again when it is another one, or has another
+        // version.
         let what = |c: &SwitchCaps| (c.version.clone(), c.tables, c.description.clone());
         let before = self.net.live.switch(id).and_then(|s| s.caps.as_ref()).map(what);
         let metadata = !two_tables || before != Some(what(&caps)) || self.rules.desired.has_metadata(id);
@@ -41,7 +42,8 @@ impl MigrationMut<'_> {
             switch.most_ports = switch.ports.len().max(declared) + MORE_PORTS;
         }
         self.net.statistics.forget_switch(id);
-        // A second connection without a goodbye of the first: whatever was asked on the first is void.
+        // A second connection without a goodbye of the first: whatever was asked on the first is
+        // void.
         if again {
             self.abandon(id);
         }
@@ -70,7 +72,8 @@ impl MigrationMut<'_> {
         self.network_mut().probe_hosts_at(id);
     }
 
-    /// After some link came or went: new default routes, and other paths for the VMs that need them.
+    /// After some link came or went: new default routes, and other paths for the VMs that need
+    /// them.
     pub(crate) fn topology_changed(&mut self) {
         let site = self.cx.site.clone();
         self.net.routes.recompute(&site.topology, &self.net.links);

@@ -1,5 +1,5 @@
-//! A move begins: it is checked as a whole, both places are reserved, and the store is told. Or it is refused, with the reason, and nothing
-//! has changed.
+//! A move begins: it is checked as a whole, both places are reserved, and the store is told. Or it
+//! is refused, with the reason, and nothing has changed.
 
 use crate::compute::moves::{Migration, at};
 use crate::compute::pending_writes::StoreWait;
@@ -18,7 +18,8 @@ use tandem_model::{
 };
 
 impl<'a> MigrationRef<'a> {
-    /// Why a move has to wait for others to end; `None` when it need not. A refusal for this reason is one to come back from.
+    /// Why a move has to wait for others to end; `None` when it need not. A refusal for this reason
+    /// is one to come back from.
     pub(crate) fn must_wait(self, vm: VmId, from: ServerId, to: Option<ServerId>) -> Option<String> {
         let cfg = &self.cx.site.migration;
         let open = self.compute.migrations.open.len();
@@ -125,8 +126,9 @@ impl<'a> MigrationRef<'a> {
         })
     }
 
-    /// A place for a VM on another server, with paths that make a tree with those of the place that it has. Its gateway stays: it is the
-    /// VM's router. A pin holds if the new paths can keep it; if they cannot, only `force` moves the VM (the pin stays, as a wish).
+    /// A place for a VM on another server, with paths that make a tree with those of the place that
+    /// it has. Its gateway stays: it is the VM's router. A pin holds if the new paths can keep it;
+    /// if they cannot, only `force` moves the VM (the pin stays, as a wish).
     pub(crate) fn new_place(
         self,
         vm: &VmRecord,
@@ -195,8 +197,8 @@ impl<'a> MigrationRef<'a> {
                 .then(|| self.net.links.residual(hop))
                 .flatten()
         };
-        // A legacy switch passes a packet on where it has learnt that its receiver is. That is enough behind an edge switch that both
-        // places have in common.
+        // A legacy switch passes a packet on where it has learnt that its receiver is. That is
+        // enough behind an edge switch that both places have in common.
         let same_edge = topology.edge_of(from.server, from.uplink as usize) == Some(edge);
         let forks = |node: NodeId| match node {
             NodeId::Switch(_) => same_edge || topology_state::is_openflow(topology, node),
@@ -221,7 +223,8 @@ impl<'a> MigrationRef<'a> {
         Some(Place { server, uplink: uplink as u32, gateway: from.gateway, path_up, path_down })
     }
 
-    /// The default paths of a VM that stays behind its edge switch, or comes back there, where they fit: it needs no exact rules then.
+    /// The default paths of a VM that stays behind its edge switch, or comes back there, where they
+    /// fit: it needs no exact rules then.
     fn home(
         self,
         vm: &VmRecord,
@@ -249,7 +252,8 @@ impl<'a> MigrationRef<'a> {
         Some((up_fits.then_some(up), down_fits.then_some(down)))
     }
 
-    /// The path of a migration's own traffic, its rate, and what it will take; refused where that does not end.
+    /// The path of a migration's own traffic, its rate, and what it will take; refused where that
+    /// does not end.
     fn transfer(
         self,
         vm: &VmRecord,

@@ -7,9 +7,11 @@
 //!        |                 |                              |                      |
 //!        +-----------------+------------- Undo -----------+- MigrationFailed ----+      -> ended, the VM is where it was
 //! ```
-//! [`super::admission`] checks and reserves, [`crate::network::path_tree`] lays the paths, [`crate::rules::dual_rules`] the rules of both places, [`super::phases`] goes
-//! from phase to phase, [`super::rollback`] goes back, [`super::transfer`] is the migration's own traffic, [`super::recovery`] takes up what was
-//! under way when the controller was killed, [`super::link_failure`] deals with links that fail meanwhile.
+//! [`super::admission`] checks and reserves, [`crate::network::path_tree`] lays the paths,
+//! [`crate::rules::dual_rules`] the rules of both places, [`super::phases`] goes from phase to
+//! phase, [`super::rollback`] goes back, [`super::transfer`] is the migration's own traffic,
+//! [`super::recovery`] takes up what was under way when the controller was killed,
+//! [`super::link_failure`] deals with links that fail meanwhile.
 
 use crate::migration::MigrationMut;
 use tandem_model::{
@@ -42,7 +44,8 @@ impl MigrationMut<'_> {
         self.begin(order, None)
     }
 
-    /// Moves a VM to a server where it can have `size`, and gives it that there; `request` is answered when it has it.
+    /// Moves a VM to a server where it can have `size`, and gives it that there; `request` is
+    /// answered when it has it.
     pub(crate) fn begin_growth(
         &mut self,
         vm: VmId,

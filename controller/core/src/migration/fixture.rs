@@ -1,4 +1,5 @@
-//! For this folder's tests: a small data centre with VMs where a test wants them, whose switches are connected.
+//! For this folder's tests: a small data centre with VMs where a test wants them, whose switches
+//! are connected.
 
 use crate::compute::ipam;
 use crate::engine::Core;

@@ -50,7 +50,8 @@ impl MigrationMut<'_> {
         }
     }
 
-    /// A switch has told its counters: are links of it hot? A link between two switches is looked at once, by the upper one's samples.
+    /// A switch has told its counters: are links of it hot? A link between two switches is looked
+    /// at once, by the upper one's samples.
     pub(crate) fn watch_links(&mut self, switch: SwitchId) {
         let node = NodeId::Switch(switch);
         let site = self.cx.site.clone();
@@ -87,7 +88,8 @@ impl MigrationMut<'_> {
             .policies
             .when
             .heat(&watched, &View { compute: self.compute(), inventory: &self.compute.inventory });
-        // A trend is believed again once smoothing has forgotten the step, and the whole window is of later samples.
+        // A trend is believed again once smoothing has forgotten the step, and the whole window is
+        // of later samples.
         let blind = self
             .migration
             .hotspots

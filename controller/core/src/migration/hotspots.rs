@@ -1,7 +1,8 @@
 //! Hotspots: servers and links of which too much is in use, or soon will be.
 //!
-//! Every sample of a server or link goes into its window of the last `[hotspot] of` samples, and the policy's [`When`] says what the place
-//! is taken for. What changes is told (`hotspot`, `hotspot-cool`) and shown; what is done about it is `relief`'s business.
+//! Every sample of a server or link goes into its window of the last `[hotspot] of` samples, and
+//! the policy's [`When`] says what the place is taken for. What changes is told (`hotspot`,
+//! `hotspot-cool`) and shown; what is done about it is `relief`'s business.
 //!
 //! [`When`]: crate::migration::policies::When
 
@@ -51,7 +52,8 @@ impl Hotspots {
         self.windows.remove(&key);
     }
 
-    /// A VM has come or gone: a step, which the trend would take for a slope and send the next VM on.
+    /// A VM has come or gone: a step, which the trend would take for a slope and send the next VM
+    /// on.
     pub(crate) fn stepped(&mut self, place: Place, now: Time) {
         self.steps.insert(place, now);
     }

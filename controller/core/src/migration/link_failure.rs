@@ -1,9 +1,10 @@
 //! Links that fail while a VM moves.
 //!
-//! Before the switch-over the VM is at its old place. When that is cut, it gets another way there, and the new place's paths are laid anew
-//! beside it; when only the new place is cut, those are laid anew alone; where that cannot be done, the migration is undone. A VM that has
-//! no way left at its old place keeps moving: that may be what saves it. From the switch-over on the new place is what counts: it gets
-//! another way, beside the old one if that can be, else alone.
+//! Before the switch-over the VM is at its old place. When that is cut, it gets another way there,
+//! and the new place's paths are laid anew beside it; when only the new place is cut, those are
+//! laid anew alone; where that cannot be done, the migration is undone. A VM that has no way left
+//! at its old place keeps moving: that may be what saves it. From the switch-over on the new place
+//! is what counts: it gets another way, beside the old one if that can be, else alone.
 
 use crate::compute::moves::{Reach, at};
 use crate::migration::{MigrationMut, MigrationRef};
@@ -29,7 +30,8 @@ impl MigrationMut<'_> {
         self.mend_way(vm);
     }
 
-    /// The new place was given up, but the hypervisors were faster than the cancel: it is wanted again.
+    /// The new place was given up, but the hypervisors were faster than the cancel: it is wanted
+    /// again.
     pub(crate) fn reach_new_again(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get(&id).filter(|m| m.reach == Reach::Old) else { return };
         let vm = m.record.vm;

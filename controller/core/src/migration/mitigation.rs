@@ -1,8 +1,9 @@
 //! Relief: VMs move away from what is hot, until it is expected to be cool.
 //!
-//! So that nothing swings back and forth: a VM goes only to where everything stays cool with it; what has just arrived somewhere is counted there
-//! before its load shows; a hot place gets a new plan only when the one before has ended and a whole window of new samples has come in; and a
-//! VM that was moved for this is left where it is for [`REST`](super::plan_store::REST) windows.
+//! So that nothing swings back and forth: a VM goes only to where everything stays cool with it;
+//! what has just arrived somewhere is counted there before its load shows; a hot place gets a new
+//! plan only when the one before has ended and a whole window of new samples has come in; and a VM
+//! that was moved for this is left where it is for [`REST`](super::plan_store::REST) windows.
 
 use crate::migration::hotspots::Key;
 use crate::migration::policies::Place;

@@ -1,4 +1,5 @@
-//! Migration: when VMs are moved, which, where to and by which path; plans; and how a move is carried out.
+//! Migration: when VMs are moved, which, where to and by which path; plans; and how a move is
+//! carried out.
 //!
 //! ```text
 //! samples -> load, hotspot --when--> plan (which, where, order) --> execute (phases) --effects--> hypervisors, switches, store

@@ -71,8 +71,8 @@ impl MigrationMut<'_> {
         self.settle();
     }
 
-    /// Rules of both places. Those that only the new place has come first, those where both meet after them: a packet is sent on twice only
-    /// when both ways are there.
+    /// Rules of both places. Those that only the new place has come first, those where both meet
+    /// after them: a packet is sent on twice only when both ways are there.
     pub(crate) fn prepare(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);

@@ -1,8 +1,9 @@
 //! Carrying plans out: which are kept, how far they are, and which step is next.
 //!
-//! A step begins when those that it waits for have ended well and the limits allow; what it waits for is in the plan, so nothing is decided
-//! here. A step that fails takes those with it that wait for it. A step that finds no room while other migrations are under way (which hold
-//! room on both sides) waits for one of them to end.
+//! A step begins when those that it waits for have ended well and the limits allow; what it waits
+//! for is in the plan, so nothing is decided here. A step that fails takes those with it that wait
+//! for it. A step that finds no room while other migrations are under way (which hold room on both
+//! sides) waits for one of them to end.
 
 use crate::migration::commands::MoveOrder;
 use crate::migration::plan_store::Carried;
@@ -113,7 +114,8 @@ impl MigrationMut<'_> {
         }
     }
 
-    /// Marks a plan as ended when nothing of it waits or is under way, and says what has become of it.
+    /// Marks a plan as ended when nothing of it waits or is under way, and says what has become of
+    /// it.
     fn end_plan(&mut self, id: PlanId) {
         let now = self.cx.wall_now();
         let Some(carried) =
@@ -217,7 +219,8 @@ impl<'a> MigrationRef<'a> {
         }
     }
 
-    /// What has changed since a plan was made so that it cannot be carried out as it is; `None` when it holds.
+    /// What has changed since a plan was made so that it cannot be carried out as it is; `None`
+    /// when it holds.
     pub(crate) fn stale(self, plan: &Plan) -> Option<String> {
         let mut paper = what_if::Paper::new(self, MoveOptions::default());
         let mut at: BTreeMap<VmId, ServerId> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! The plans that are kept, how far they are, and what is remembered of moves so that VMs do not go to and fro.
+//! The plans that are kept, how far they are, and what is remembered of moves so that VMs do not go
+//! to and fro.
 
 use crate::migration::views::{MoveState, PlanView};
 use std::collections::{BTreeMap, VecDeque};
@@ -8,8 +9,9 @@ use tandem_model::{Cause, Move, MoveOptions, Plan, PlanId, ServerId, Time, VmId}
 /// So many plans are kept, the latest first; those under way in any case.
 const KEPT: usize = 16;
 
-/// So many windows of samples a VM that was moved away from something hot stays where it is, and no VM goes back to a server that it left
-/// by keep-policy or for a relief; unless somebody asks for just that.
+/// So many windows of samples a VM that was moved away from something hot stays where it is, and no
+/// VM goes back to a server that it left by keep-policy or for a relief; unless somebody asks for
+/// just that.
 pub(crate) const REST: u32 = 20;
 
 /// A plan and how far it is.

@@ -1,4 +1,5 @@
-//! Plans: from an aim to a list of moves, decided on paper. Pure: a plan changes nothing, and the same data centre gives the same plan.
+//! Plans: from an aim to a list of moves, decided on paper. Pure: a plan changes nothing, and the
+//! same data centre gives the same plan.
 
 use crate::migration::transfer_path::Found;
 use crate::migration::what_if::{Paper, use_of};
@@ -75,8 +76,8 @@ impl<'a> MigrationRef<'a> {
     }
 }
 
-/// Every VM of a server elsewhere: where the policy wants it, on a server that stays cool if there is one, else on any. The biggest
-/// first: what is small finds room later too.
+/// Every VM of a server elsewhere: where the policy wants it, on a server that stays cool if there
+/// is one, else on any. The biggest first: what is small finds room later too.
 fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
     let core = paper.core;
     let name = core.cx.site.topology.name(NodeId::Server(server));

@@ -1,5 +1,6 @@
-//! Migration policies: when it is time to move VMs, which ones, where to, and by which path. Each is a small trait with a default, and a
-//! [`Policy`] is the four of them beside the allocation policy. One of your own is a few lines:
+//! Migration policies: when it is time to move VMs, which ones, where to, and by which path. Each
+//! is a small trait with a default, and a [`Policy`] is the four of them beside the allocation
+//! policy. One of your own is a few lines:
 //!
 //! ```
 //! use tandem_core::migration::policies::{Candidate, Hot, View, Which};
@@ -23,7 +24,8 @@
 //! # Ok::<(), site::Faults>(())
 //! ```
 //!
-//! A policy only says what it would like: the core moves nothing to a server without room, out of service or that would get hot by it.
+//! A policy only says what it would like: the core moves nothing to a server without room, out of
+//! service or that would get hot by it.
 
 use crate::compute::ComputeRef;
 use crate::compute::host_load::LoadView;
@@ -38,7 +40,8 @@ use crate::policy::view::ServerView;
 use serde::{Deserialize, Serialize};
 use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 
-/// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the moves so far.
+/// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the
+/// moves so far.
 pub struct View<'a> {
     pub(crate) compute: ComputeRef<'a>,
     pub(crate) inventory: &'a Inventory,
@@ -136,7 +139,8 @@ pub struct Hot {
 pub struct Candidate<'a> {
     /// All that is decided of it.
     pub record: &'a VmRecord,
-    /// Share of its server's CPU that it uses, 0 to 1; as measured, else as reserved. The next two likewise.
+    /// Share of its server's CPU that it uses, 0 to 1; as measured, else as reserved. The next two
+    /// likewise.
     pub cpu: f64,
     /// Share of its server's memory.
     pub ram: f64,
@@ -159,8 +163,9 @@ pub trait Where: Send + Sync {
         None
     }
 
-    /// For keep-policy: where all VMs should be, thought out as a whole; `None` takes each away and asks the allocation policy again. The
-    /// core finds an order in which no server is overfilled at any step; VMs in a ring wait on a free server in between.
+    /// For keep-policy: where all VMs should be, thought out as a whole; `None` takes each away and
+    /// asks the allocation policy again. The core finds an order in which no server is overfilled
+    /// at any step; VMs in a ring wait on a free server in between.
     fn assign(&self, _view: &View<'_>) -> Option<Vec<(VmId, ServerId)>> {
         None
     }
@@ -183,8 +188,9 @@ pub trait ByPath: Send + Sync {
     fn rank(&self, way: &Way<'_>, view: &View<'_>) -> f64;
 }
 
-/// The default of [`When`]: the Sandpiper rule (Wood et al., NSDI 2007, section 4.1), `[hotspot] over` of the last `of` samples above the
-/// threshold and the latest one too. It is cool again once the latest one is below the threshold times `cool`. Expected is what the least-squares line
+/// The default of [`When`]: the Sandpiper rule (Wood et al., NSDI 2007, section 4.1), `[hotspot]
+/// over` of the last `of` samples above the threshold and the latest one too. It is cool again once
+/// the latest one is below the threshold times `cool`. Expected is what the least-squares line
 /// through the last `of` samples brings above the threshold within `horizon`.
 #[derive(Debug, Clone, Copy)]
 pub struct OverThreshold;
@@ -208,8 +214,9 @@ impl When for OverThreshold {
     }
 }
 
-/// The default of [`Which`]: the least bytes sent per load relieved. The load is Sandpiper's volume, `1/(1-cpu) 1/(1-net) 1/(1-ram)` (Wood
-/// et al., NSDI 2007, section 5), the bytes are the VM's memory.
+/// The default of [`Which`]: the least bytes sent per load relieved. The load is Sandpiper's
+/// volume, `1/(1-cpu) 1/(1-net) 1/(1-ram)` (Wood et al., NSDI 2007, section 5), the bytes are the
+/// VM's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct LeastVolume;
 
@@ -254,8 +261,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What a site file names in its section `[policy]`. A name that nobody knows stands for the first of its kind:
-    /// [`crate::site::read`] lets none pass.
+    /// What a site file names in its section `[policy]`. A name that nobody knows stands for the
+    /// first of its kind: [`crate::site::read`] lets none pass.
     pub fn of_site(site: &Site) -> Policy {
         let allocation = registry::find(registry::ALLOCATION, &site.policy.allocation.0);
         let routing = registry::find(registry::ROUTING, &site.policy.routing.0);

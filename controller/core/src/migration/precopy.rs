@@ -1,9 +1,10 @@
 //! What a transfer is expected to take.
 //!
-//! Pre-copy (Clark et al., "Live Migration of Virtual Machines", NSDI 2005, section 3): the first round sends all of the memory while
-//! the VM runs, every further one what was dirtied during the round before. When what is left can be sent within the allowed pause, or the
-//! rounds are used up, the VM is paused and the rest is sent. With a memory of `M`, a rate of `r` and a dirty rate of `d` the rounds
-//! send `M`, `M d/r`, `M (d/r)^2`, ..., never more than `M` each.
+//! Pre-copy (Clark et al., "Live Migration of Virtual Machines", NSDI 2005, section 3): the first
+//! round sends all of the memory while the VM runs, every further one what was dirtied during the
+//! round before. When what is left can be sent within the allowed pause, or the rounds are used up,
+//! the VM is paused and the rest is sent. With a memory of `M`, a rate of `r` and a dirty rate of
+//! `d` the rounds send `M`, `M d/r`, `M (d/r)^2`, ..., never more than `M` each.
 
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, Prediction};
@@ -11,8 +12,9 @@ use tandem_model::{BitRate, Bytes, Prediction};
 /// What is said of a transfer that never ends: some 136 years, which can still be added to a time.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// A live move of `memory` at `rate` while `dirty` of it is written anew, which is paused when the rest can be sent in `downtime`, and
-/// after `rounds` rounds at the latest. It converges when the rest gets that small within these rounds.
+/// A live move of `memory` at `rate` while `dirty` of it is written anew, which is paused when the
+/// rest can be sent in `downtime`, and after `rounds` rounds at the latest. It converges when the
+/// rest gets that small within these rounds.
 pub fn predict(memory: Bytes, rate: BitRate, dirty: BitRate, downtime: Duration, rounds: u32) -> Prediction {
     let mut rest = memory.0;
     let (mut bytes, mut duration, mut done) = (0u64, Duration::ZERO, 0);
@@ -75,13 +77,15 @@ mod tests {
     #[test]
     fn the_rounds_are_those_of_the_paper() {
         let gbit = BitRate::mbit(1000);
-        // (memory, dirty rate, allowed pause, rounds) -> (bytes, rounds, duration, pause, converges)
+        // (memory, dirty rate, allowed pause, rounds) -> (bytes, rounds, duration, pause,
+        // converges)
         let table = [
             // Nothing is dirtied: one round of 1 s, and no rest.
             ((125_000_000, 0, 300, 30), (125_000_000, 1, 1000, 0, true)),
             // A tenth of the rate: 1 s, of which 12.5 MB are left, which take 100 ms.
             ((125_000_000, 100, 300, 30), (137_500_000, 1, 1100, 100, true)),
-            // The same with a pause of 50 ms: a second round of 100 ms, which leaves 1.25 MB or 10 ms.
+            // The same with a pause of 50 ms: a second round of 100 ms, which leaves 1.25 MB or 10
+            // ms.
             ((125_000_000, 100, 50, 30), (138_750_000, 2, 1110, 10, true)),
             // Half of the rate: 1000, 500, then 250 ms are left.
             ((125_000_000, 500, 300, 30), (218_750_000, 2, 1750, 250, true)),
@@ -134,8 +138,9 @@ mod tests {
     }
 
     proptest! {
-        /// More dirt never means less to send, a shorter time or a shorter pause than a VM that writes nothing has; the pause is part of
-        /// the duration, and one that converges keeps to what is allowed.
+        /// More dirt never means less to send, a shorter time or a shorter pause than a VM that
+        /// writes nothing has; the pause is part of the duration, and one that converges keeps to
+        /// what is allowed.
         #[test]
         fn a_prediction_is_consistent(
             memory in 0u64..1 << 40, rate in 1u64..1 << 40, dirty in 0u64..1 << 40, pause in 0u64..10_000, rounds in 1u32..50,

@@ -1,9 +1,10 @@
-//! Keep-policy, the seed's algorithm: servers and their VMs in order, take each VM away on paper, ask the allocation policy again, and
-//! move what would land elsewhere.
+//! Keep-policy, the seed's algorithm: servers and their VMs in order, take each VM away on paper,
+//! ask the allocation policy again, and move what would land elsewhere.
 //!
-//! The list of VMs is made once, so that a VM which has moved to a later server is not looked at again. A VM's own server takes it back
-//! whatever the links say: it is there already. A move to an equally good server that comes first is made too, since that is where the policy
-//! places new VMs; `[keep_policy] gain` above 0 leaves such moves out.
+//! The list of VMs is made once, so that a VM which has moved to a later server is not looked at
+//! again. A VM's own server takes it back whatever the links say: it is there already. A move to an
+//! equally good server that comes first is made too, since that is where the policy places new VMs;
+//! `[keep_policy] gain` above 0 leaves such moves out.
 
 use crate::migration::MigrationRef;
 use crate::migration::transfer_path::Step;
@@ -22,7 +23,8 @@ pub struct Considered {
     pub vm: VmId,
     /// Where it is.
     pub from: ServerId,
-    /// Where the policy wants it, with all earlier ones at their new places; the same server when it stays.
+    /// Where the policy wants it, with all earlier ones at their new places; the same server when
+    /// it stays.
     pub to: ServerId,
 }
 
@@ -33,7 +35,8 @@ pub(crate) fn in_order(core: MigrationRef<'_>) -> Vec<&VmRecord> {
     vms
 }
 
-/// Where a VM that was taken away from `own` belongs: its own server, or another one that the policy prefers.
+/// Where a VM that was taken away from `own` belongs: its own server, or another one that the
+/// policy prefers.
 fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
     let uses = use_of(paper.core, vm);
     let (plans, now) = (&paper.core.migration.plans, paper.core.cx.now);
@@ -45,7 +48,8 @@ fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
     found.filter(|place| place.server != own.server).unwrap_or_else(|| own.clone())
 }
 
-/// How much a move is worth: by which share of a server the VM's place gets fuller (best fit) or emptier (worst fit).
+/// How much a move is worth: by which share of a server the VM's place gets fuller (best fit) or
+/// emptier (worst fit).
 fn worth(paper: &Paper<'_>, vm: &VmRecord, from: ServerId, to: ServerId) -> f64 {
     let with = |server: ServerId| {
         let full = |s: &ServerView| {
@@ -107,8 +111,9 @@ pub(crate) fn steps(paper: &mut Paper<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
 }
 
 impl<'a> MigrationRef<'a> {
-    /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and where it belongs with all earlier ones
-    /// at their new places. The seed's table has a row for each.
+    /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and
+    /// where it belongs with all earlier ones at their new places. The seed's table has a row for
+    /// each.
     pub(crate) fn consider_all(self) -> Vec<Considered> {
         let mut paper = Paper::new(self, MoveOptions::default());
         let mut rows = Vec::new();

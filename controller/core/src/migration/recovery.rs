@@ -1,8 +1,10 @@
 //! What was under way when the controller was killed, or when the hypervisor service went away.
 //!
-//! The store has a migration from the moment that it is answered, and its phase before anything depends on it. What had not asked the
-//! hypervisors yet is undone: nothing else had happened. What had is asked again (the order says how it ended, if it has) with the rules of
-//! both places wanted and both reserved. What had only to be tidied up is tidied up: every switch gets all its rules when it connects.
+//! The store has a migration from the moment that it is answered, and its phase before anything
+//! depends on it. What had not asked the hypervisors yet is undone: nothing else had happened. What
+//! had is asked again (the order says how it ended, if it has) with the rules of both places wanted
+//! and both reserved. What had only to be tidied up is tidied up: every switch gets all its rules
+//! when it connects.
 
 use crate::compute::moves::{Migration, MigrationView, Reach};
 use crate::migration::{MigrationMut, MigrationRef};
@@ -60,7 +62,8 @@ impl MigrationMut<'_> {
         m.why =
             (m.record.phase == Phase::Undo).then(|| "it was cancelled before the controller stopped".into());
         (m.reach, m.ordered, m.uplink) = (Reach::Both, true, m.record.to.uplink);
-        // Its paths may have been changed since it was written (a link failed): only a tree can have both.
+        // Its paths may have been changed since it was written (a link failed): only a tree can
+        // have both.
         let from =
             self.compute.vms.get(&vm).map(|v| Place::of(&v.record)).unwrap_or_else(|| m.record.from.clone());
         let fits = self.migration().are_tree(&from, &m.record.to);

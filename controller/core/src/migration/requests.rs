@@ -1,5 +1,5 @@
-//! What the API asks of plans and of servers' maintenance, and the plans that are made by themselves: keep-policy by the clock, and
-//! evacuations that are taken up again.
+//! What the API asks of plans and of servers' maintenance, and the plans that are made by
+//! themselves: keep-policy by the clock, and evacuations that are taken up again.
 
 use crate::compute::pending_writes::StoreWait;
 use crate::migration::MigrationMut;
@@ -7,7 +7,8 @@ use crate::timers::Timer;
 use std::time::Duration;
 use tandem_model::{Level, MoveOptions, PlanGoal, PlanId, RequestId, Response, ServerId, StoreOp};
 
-/// So long after an evacuation that left VMs behind, these are planned for again: room may have come free.
+/// So long after an evacuation that left VMs behind, these are planned for again: room may have
+/// come free.
 pub(crate) const AGAIN: Duration = Duration::from_secs(30);
 
 impl MigrationMut<'_> {
@@ -72,7 +73,8 @@ impl MigrationMut<'_> {
         if self.cx.site.topology.server(server).is_none() {
             return self.cx.answer(id, Response::NotFound { what: server.to_string() });
         }
-        // One that is on its way to the store already is written again: nothing moves before the store has it.
+        // One that is on its way to the store already is written again: nothing moves before the
+        // store has it.
         let pending =
             self.compute.stores.values().any(|w| matches!(w, StoreWait::Drained(s, ..) if *s == server));
         if !self.compute.inventory.set_drained(server, true) && !pending {
@@ -102,7 +104,8 @@ impl MigrationMut<'_> {
         self.cx.answer(request, Response::Failed { why });
     }
 
-    /// Plans an evacuation and begins it. Nothing is kept of one that nobody asked for and that has nothing to move.
+    /// Plans an evacuation and begins it. Nothing is kept of one that nobody asked for and that has
+    /// nothing to move.
     pub(crate) fn evacuate(&mut self, server: ServerId, options: MoveOptions, request: Option<RequestId>) {
         let under_way =
             self.migration.plans.under_way().find(|c| c.plan.aim == PlanGoal::Evacuate { server });

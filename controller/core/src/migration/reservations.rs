@@ -1,9 +1,11 @@
 //! What a migration reserves.
 //!
-//! The VM's own reservation stays with the VM. On top of it the migration holds what the other place needs: its server in full, and of its
-//! paths those hops that both places do not share. A hop that both use carries the VM's traffic once: upwards only one of them sends, and
-//! downwards packets are sent twice only from where the paths part, so that both branches there count in full. So nothing is counted
-//! twice that is used once, and no link is ever promised more than it has, whichever place the VM has in the end.
+//! The VM's own reservation stays with the VM. On top of it the migration holds what the other
+//! place needs: its server in full, and of its paths those hops that both places do not share. A
+//! hop that both use carries the VM's traffic once: upwards only one of them sends, and downwards
+//! packets are sent twice only from where the paths part, so that both branches there count in
+//! full. So nothing is counted twice that is used once, and no link is ever promised more than it
+//! has, whichever place the VM has in the end.
 
 use crate::compute::moves::{Held, Migration};
 use crate::migration::{MigrationMut, MigrationRef};

@@ -1,4 +1,5 @@
-//! Back: a migration that failed or was cancelled before the switch-over leaves everything as it was. And its end, well or not.
+//! Back: a migration that failed or was cancelled before the switch-over leaves everything as it
+//! was. And its end, well or not.
 
 use crate::compute::moves::{MigrationView, REMEMBERED, Reach};
 use crate::compute::pending_writes::STORE_RETRY;
@@ -15,7 +16,8 @@ use tandem_model::{
 };
 
 impl MigrationMut<'_> {
-    /// Gives a migration up, if that can still be: at once, or when the hypervisors say that they have.
+    /// Gives a migration up, if that can still be: at once, or when the hypervisors say that they
+    /// have.
     pub(crate) fn undo_move(&mut self, id: MigrationId, why: &str) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         if m.is_over() || m.record.phase == Phase::Undo {
@@ -109,7 +111,8 @@ impl MigrationMut<'_> {
         }
     }
 
-    /// Only one place has rules now: what was held for the other is free, and the store may forget the migration.
+    /// Only one place has rules now: what was held for the other is free, and the store may forget
+    /// the migration.
     pub(crate) fn move_settled(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get(&id).filter(|m| !m.settled) else { return };
         let (vm, grow, moved) = (m.record.vm, m.grow, m.record.phase == Phase::Release);

@@ -1,12 +1,15 @@
 //! The order of moves: which must wait for which, and how long all of them take.
 //!
-//! While a VM moves, its room on the old server AND on the new one is taken, and so is its rate on the links of both ways (once on those
-//! that both ways share). The guarantee: whatever moves are begun in whatever order and however many at once, as long as each begins only when
-//! those that it waits for have ended, no server and no link ever has more on it than it may.
+//! While a VM moves, its room on the old server AND on the new one is taken, and so is its rate on
+//! the links of both ways (once on those that both ways share). The guarantee: whatever moves are
+//! begun in whatever order and however many at once, as long as each begins only when those that it
+//! waits for have ended, no server and no link ever has more on it than it may.
 //!
-//! Why it holds: moves are numbered in an order that works one after the other. A move into a server waits for earlier moves out of it that
-//! give back enough for ALL earlier moves into it and itself. So at any moment the last-numbered move into that server that has begun
-//! has seen to it that everything in use there, finished or not, has room. Links are counted likewise, per direction.
+//! Why it holds: moves are numbered in an order that works one after the other. A move into a
+//! server waits for earlier moves out of it that give back enough for ALL earlier moves into it and
+//! itself. So at any moment the last-numbered move into that server that has begun has seen to it
+//! that everything in use there, finished or not, has room. Links are counted likewise, per
+//! direction.
 
 use crate::migration::MigrationRef;
 use crate::migration::transfer_path::Step;
@@ -15,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{Cause, Hop, Resources, ServerId, VmId, VmRecord};
 
-/// A place with room of several kinds: what is left of it (below zero where more is on it than may be), what earlier moves take, and
-/// what they give back.
+/// A place with room of several kinds: what is left of it (below zero where more is on it than may
+/// be), what earlier moves take, and what they give back.
 struct Ledger<const N: usize> {
     left: [i128; N],
     gives: Vec<(u32, [i128; N])>,
@@ -50,8 +53,8 @@ fn minus<'a>(of: &'a [Hop], other: &'a [Hop]) -> impl Iterator<Item = Hop> + 'a 
     of.iter().copied().filter(|hop| !other.contains(hop))
 }
 
-/// For every step of a list that works one after the other, the earlier steps that must have ended before it begins. `before` is the
-/// data centre before the first of them.
+/// For every step of a list that works one after the other, the earlier steps that must have ended
+/// before it begins. `before` is the data centre before the first of them.
 pub(crate) fn after(before: &Paper<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
     let mut servers: BTreeMap<ServerId, Ledger<4>> = BTreeMap::new();
     let mut hops: BTreeMap<(u32, bool), Ledger<1>> = BTreeMap::new();
@@ -103,9 +106,10 @@ pub(crate) fn after(before: &Paper<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
     result
 }
 
-/// Puts moves whose ends are given into an order that works one after the other: a move goes as soon as its new server has room. Where a
-/// ring of them waits for each other, the smallest VM of those that can waits on a free server in between, which is a move more.
-/// What cannot be done is returned with its reason.
+/// Puts moves whose ends are given into an order that works one after the other: a move goes as
+/// soon as its new server has room. Where a ring of them waits for each other, the smallest VM of
+/// those that can waits on a free server in between, which is a move more. What cannot be done is
+/// returned with its reason.
 pub(crate) fn sequence(
     paper: &mut Paper<'_>,
     wanted: &[(VmId, ServerId)],
@@ -125,7 +129,8 @@ pub(crate) fn sequence(
             None => waiting.push((vm, *to)),
         }
     }
-    // Each round every move that has room goes; only a VM that left a server can have made room for the next round.
+    // Each round every move that has room goes; only a VM that left a server can have made room for
+    // the next round.
     while !waiting.is_empty() {
         let mut still = Vec::new();
         let count = waiting.len();
@@ -182,8 +187,8 @@ pub(crate) fn sequence(
     (steps, left)
 }
 
-/// How long the steps take, `at_once` of them at the same time and `per_server` to or from one server: each begins as soon as it may, in
-/// the plan's order.
+/// How long the steps take, `at_once` of them at the same time and `per_server` to or from one
+/// server: each begins as soon as it may, in the plan's order.
 pub(crate) fn duration(steps: &[Step], after: &[Vec<u32>], at_once: u32, per_server: u32) -> Duration {
     let mut followers: Vec<Vec<u32>> = vec![Vec::new(); steps.len()];
     let mut open: Vec<usize> = after.iter().map(Vec::len).collect();

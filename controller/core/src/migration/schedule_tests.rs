@@ -1,5 +1,6 @@
-//! What plans promise, held against plans carried out on paper: in every order and with every number of moves at once that a plan allows,
-//! no server and no link is ever overfilled; and a plan reaches its aim or says why not.
+//! What plans promise, held against plans carried out on paper: in every order and with every
+//! number of moves at once that a plan allows, no server and no link is ever overfilled; and a plan
+//! reaches its aim or says why not.
 
 use crate::engine::Core;
 use crate::migration::fixture::{LIVE, core, size};
@@ -13,7 +14,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Cause, Hop, Plan, PlanGoal, Resources, ServerId, VmId};
 
-/// Three edge switches with three servers each. An edge's way up carries less than its servers could send.
+/// Three edge switches with three servers each. An edge's way up carries less than its servers
+/// could send.
 const TIGHT: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 3\nservers_per_edge = 3\n\
                      [bandwidth]\nedge = \"9 Mbit/s\"\naggregation = \"12 Mbit/s\"\n[servers]\ncpu = 6\n[keep_policy]\nmoves = 1000\n";
 
@@ -39,7 +41,8 @@ fn ways(plan: &Plan) -> Vec<(u64, u32, u32)> {
     plan.moves.iter().map(|m| (m.vm.0, m.from.0, m.to.0)).collect()
 }
 
-/// Two servers that change their VMs, and a third that is free: one VM waits there, and everything else follows from it.
+/// Two servers that change their VMs, and a third that is free: one VM waits there, and everything
+/// else follows from it.
 #[test]
 fn a_ring_goes_through_a_free_server() {
     let full = size(6);
@@ -56,7 +59,8 @@ fn a_ring_goes_through_a_free_server() {
     assert!(plan.moves[0].why.contains("waits here until"), "{}", plan.moves[0].why);
 }
 
-/// The same without a free server: nothing is begun that cannot be ended, and it is said what is short.
+/// The same without a free server: nothing is begun that cannot be ended, and it is said what is
+/// short.
 #[test]
 fn a_ring_without_a_free_server_is_left_as_it_is() {
     let full = size(6);
@@ -182,7 +186,8 @@ fn plan_and_steps(core: &Core, aim: &PlanGoal) -> (Plan, Vec<Step>, Vec<Vec<u32>
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whoever wants VMs wherever: what can be moved is, in no order is anything overfilled, and what is left out is named.
+    /// Whoever wants VMs wherever: what can be moved is, in no order is anything overfilled, and
+    /// what is left out is named.
     #[test]
     fn any_assignment_is_carried_out_without_overfilling(
         vms in prop::collection::vec((0u32..9, 1u32..4), 1..16),
@@ -210,7 +215,8 @@ proptest! {
         }
     }
 
-    /// Evacuations: the server is empty afterwards, or what is left on it is named; nothing is overfilled on the way.
+    /// Evacuations: the server is empty afterwards, or what is left on it is named; nothing is
+    /// overfilled on the way.
     #[test]
     fn an_evacuation_empties_or_says_why(
         vms in prop::collection::vec((0u32..9, 1u32..4), 1..20),
@@ -227,8 +233,8 @@ proptest! {
         }
     }
 
-    /// Keep-policy: nothing is overfilled on the way, best fit never needs more servers than before, and the same data centre gets the
-    /// same plan.
+    /// Keep-policy: nothing is overfilled on the way, best fit never needs more servers than
+    /// before, and the same data centre gets the same plan.
     #[test]
     fn keep_policy_overfills_nothing_and_best_fit_never_spreads(
         vms in prop::collection::vec((0u32..9, 1u32..4), 1..20),

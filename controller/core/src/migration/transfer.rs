@@ -1,9 +1,11 @@
 //! A migration's own traffic: its path, its rules, and the rate that it may have.
 //!
-//! It goes from server to server on the one of the shortest paths that the policy takes (the least loaded one), in the migrations' class, with exact rules both ways. The rate
-//! is a cap, reserved on the path: at first the site's `[migration] rate` or what the path has free, whichever is less. While it runs,
-//! the cap goes down when others load a link of the path, and up by steps of 50 Mbit/s a round (Clark et al., NSDI 2005, section 5.3)
-//! when the VM dirties its memory nearly as fast, as far as the path has room.
+//! It goes from server to server on the one of the shortest paths that the policy takes (the least
+//! loaded one), in the migrations' class, with exact rules both ways. The rate is a cap, reserved
+//! on the path: at first the site's `[migration] rate` or what the path has free, whichever is
+//! less. While it runs, the cap goes down when others load a link of the path, and up by steps of
+//! 50 Mbit/s a round (Clark et al., NSDI 2005, section 5.3) when the VM dirties its memory nearly
+//! as fast, as far as the path has room.
 
 use crate::compute::moves::Rounds;
 use crate::migration::{MigrationMut, MigrationRef, policies};
@@ -39,8 +41,8 @@ impl<'a> MigrationRef<'a> {
         self.cx.site.migration.class.or_else(smallest)
     }
 
-    /// A path for the traffic of a migration, and what is free on it. Two migrations between the same two servers have the same rules, so
-    /// they share one path.
+    /// A path for the traffic of a migration, and what is free on it. Two migrations between the
+    /// same two servers have the same rules, so they share one path.
     pub(crate) fn transfer_path(
         self,
         from: ServerId,
@@ -108,7 +110,8 @@ impl MigrationMut<'_> {
         }
     }
 
-    /// Another path for the traffic of a migration whose path is broken. Where there is none it waits: without progress it is given up.
+    /// Another path for the traffic of a migration whose path is broken. Where there is none it
+    /// waits: without progress it is given up.
     pub(crate) fn mend_transfer(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get(&id) else { return };
         let wanted = matches!(m.record.phase, Phase::Prepare | Phase::Transfer | Phase::SwitchOver);

@@ -1,4 +1,5 @@
-//! A move on paper, and what its transfer takes: the way of its own traffic, the rate that is left there, and how long that lasts.
+//! A move on paper, and what its transfer takes: the way of its own traffic, the rate that is left
+//! there, and how long that lasts.
 
 use crate::migration::policies::{View, Way};
 use crate::migration::what_if::Paper;
@@ -27,7 +28,8 @@ pub(crate) struct Step {
 }
 
 impl Paper<'_> {
-    /// The way of a migration's own traffic between the first uplinks of two servers, and what it has left.
+    /// The way of a migration's own traffic between the first uplinks of two servers, and what it
+    /// has left.
     fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {
         let (core, topology) = (self.core, &self.core.cx.site.topology);
         let (a, b) = (topology.edge_of(from, 0)?, topology.edge_of(to, 0)?);
@@ -92,7 +94,8 @@ impl<'a> MigrationRef<'a> {
         paths::all_shortest(&self.cx.site.topology, NodeId::Switch(a), NodeId::Switch(b), WAYS, usable)
     }
 
-    /// Of some paths from server to server the one that the policy takes for a migration's own traffic, and what it has left.
+    /// Of some paths from server to server the one that the policy takes for a migration's own
+    /// traffic, and what it has left.
     pub(crate) fn best_way(
         self,
         view: &View<'_>,

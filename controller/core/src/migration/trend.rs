@@ -3,7 +3,8 @@
 use std::time::Duration;
 use tandem_model::Time;
 
-/// Where the least-squares line through the samples is `horizon` after the latest one; `None` where it does not rise, or for no horizon.
+/// Where the least-squares line through the samples is `horizon` after the latest one; `None` where
+/// it does not rise, or for no horizon.
 pub(crate) fn ahead(samples: &[(Time, f64)], horizon: Duration) -> Option<f64> {
     let (last, _) = samples.last()?;
     if samples.len() < 3 || horizon.is_zero() {

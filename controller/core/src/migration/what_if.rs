@@ -1,7 +1,9 @@
-//! A paper copy of the data centre: what is reserved on servers and links, and what is measured there, as it will be after the moves
-//! that were planned so far. Trying something on it changes nothing.
+//! A paper copy of the data centre: what is reserved on servers and links, and what is measured
+//! there, as it will be after the moves that were planned so far. Trying something on it changes
+//! nothing.
 //!
-//! Moves of plans that have begun and that wait for their turn are on it already; what is under way has reserved its new place itself.
+//! Moves of plans that have begun and that wait for their turn are on it already; what is under way
+//! has reserved its new place itself.
 
 use crate::compute::inventory::Inventory;
 use crate::compute::placement_view::Seen;
@@ -50,7 +52,8 @@ pub(crate) fn use_of(core: MigrationRef<'_>, vm: &VmRecord) -> Use {
     }
 }
 
-/// What a VM sends to its gateway and gets from it: as its hypervisor measures it, else as its edge switch counts both together.
+/// What a VM sends to its gateway and gets from it: as its hypervisor measures it, else as its edge
+/// switch counts both together.
 pub(crate) fn traffic_of(core: MigrationRef<'_>, vm: VmId) -> (BitRate, BitRate) {
     match core.compute().vm_load(vm) {
         Some(load) => (load.tx, load.rx),
@@ -162,8 +165,9 @@ impl<'a> Paper<'a> {
         self.moved.insert(vm.id, at);
     }
 
-    /// Where a VM that was taken away would go: the policy's first server that `admit` takes, with room on it and on the links. The links of
-    /// where it is now are not asked: it is there already, and links that are full of its own traffic must not drive it away.
+    /// Where a VM that was taken away would go: the policy's first server that `admit` takes, with
+    /// room on it and on the links. The links of where it is now are not asked: it is there
+    /// already, and links that are full of its own traffic must not drive it away.
     pub(crate) fn find(
         &self,
         vm: &VmRecord,
@@ -246,7 +250,8 @@ impl<'a> Paper<'a> {
         }
     }
 
-    /// Why a VM that was taken away has no place anywhere else: what the nearest server is short of.
+    /// Why a VM that was taken away has no place anywhere else: what the nearest server is short
+    /// of.
     pub(crate) fn nowhere(&self, vm: &VmRecord) -> String {
         let own = self.placement(vm).server;
         let need = vm.request.resources;
@@ -268,8 +273,8 @@ impl<'a> Paper<'a> {
         }
     }
 
-    /// Whether a server gets too warm when something that uses `more` comes to it: at `share` of the hotspot's threshold. A server that
-    /// tells no load is judged by reservations alone.
+    /// Whether a server gets too warm when something that uses `more` comes to it: at `share` of
+    /// the hotspot's threshold. A server that tells no load is judged by reservations alone.
     pub(crate) fn gets_hot(&self, server: ServerId, more: Use, share: f64) -> bool {
         if self.core.migration.hotspots.is_hot(Place::Server(server)) {
             return true;

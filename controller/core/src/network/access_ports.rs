@@ -1,7 +1,8 @@
-//! What the site says is behind each switch port, legacy switches looked through: who may speak there.
+//! What the site says is behind each switch port, legacy switches looked through: who may speak
+//! there.
 //!
-//! Fixed for a site. Ports that it does not declare count as one per switch, so that nothing that is kept per port can grow by
-//! what a switch or a machine says.
+//! Fixed for a site. Ports that it does not declare count as one per switch, so that nothing that
+//! is kept per port can grow by what a switch or a machine says.
 
 use crate::network::topology_state::is_openflow;
 use std::collections::BTreeMap;

@@ -1,8 +1,11 @@
-//! Ports as their agents see them: what the interface, its classes and the card have counted, and the rates that follow.
+//! Ports as their agents see them: what the interface, its classes and the card have counted, and
+//! the rates that follow.
 //!
-//! A switch's own port counters ([`crate::network::switch_counters`]) say what the data path did; these say what the kernel and the hardware below it
-//! did, and where packets of a class wait or are lost. They are smoothed by the same history weight. They are known only while somebody
-//! counts: when the agent or the switch goes away its figures go too, and what comes after that is a new start.
+//! A switch's own port counters ([`crate::network::switch_counters`]) say what the data path did;
+//! these say what the kernel and the hardware below it did, and where packets of a class wait or
+//! are lost. They are smoothed by the same history weight. They are known only while somebody
+//! counts: when the agent or the switch goes away its figures go too, and what comes after that is
+//! a new start.
 
 use crate::network::switch_counters::{Smoothed, advance_within};
 use serde::{Deserialize, Serialize};
@@ -50,7 +53,8 @@ pub(crate) struct Port {
     pub(crate) at: Time,
 }
 
-/// Ports of a switch that are kept at most, whatever numbers its agent invents. A large chassis has a few hundred.
+/// Ports of a switch that are kept at most, whatever numbers its agent invents. A large chassis has
+/// a few hundred.
 pub(crate) const MOST_PORTS: usize = 4096;
 
 #[derive(Debug, Clone, Default)]
@@ -98,8 +102,8 @@ impl Managed {
         self.0.values_mut().filter(|s| s.agent == agent).for_each(|s| s.ports.clear());
     }
 
-    /// Takes in one port. `most` is the highest rate that a counter which stepped back is believed to show: it is then taken to have
-    /// wrapped; otherwise it started again.
+    /// Takes in one port. `most` is the highest rate that a counter which stepped back is believed
+    /// to show: it is then taken to have wrapped; otherwise it started again.
     pub(crate) fn take(
         &mut self,
         switch: SwitchId,

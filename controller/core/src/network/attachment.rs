@@ -9,7 +9,8 @@ pub fn port_on(topology: &Topology, node: NodeId, link: LinkId) -> Option<PortNo
     topology.link(link)?.end_at(node).map(|e| e.port)
 }
 
-/// The switch port that a server's uplink is plugged into, with its OpenFlow switch, and the hop's link at that switch.
+/// The switch port that a server's uplink is plugged into, with its OpenFlow switch, and the hop's
+/// link at that switch.
 pub fn server_port(topology: &Topology, vm: &VmRecord) -> Option<(SwitchId, PortNo)> {
     uplink_port(topology, vm.server, vm.uplink as usize)
 }
@@ -54,7 +55,8 @@ pub fn paths_via(
     let mut up = access.clone();
     up.extend(routes.follow(topology, edge, routes.gateway_index(gateway))?);
     let first = *topology.gateway(gateway)?.uplinks.first()?;
-    // Down: from the gateway's switch that its own way up ends at, which is where its replies start.
+    // Down: from the gateway's switch that its own way up ends at, which is where its replies
+    // start.
     let last = up.last().copied().filter(|h| paths::head(topology, *h) == Some(NodeId::Gateway(gateway)));
     let start = last.map_or(first, |h| h.link);
     let hop = topology.link(start)?.hop_from(start, NodeId::Gateway(gateway));

@@ -1,12 +1,13 @@
-//! Hosts: servers, gateways and VMs as the network shows them. Where one was seen, that it was seen where it should not be, and
-//! that it is not seen any more.
+//! Hosts: servers, gateways and VMs as the network shows them. Where one was seen, that it was seen
+//! where it should not be, and that it is not seen any more.
 //!
-//! What a host may be is declared (a site's servers and gateways) or decided (VMs); an address that nobody declared is a stranger,
-//! told apart from a gateway by the address plan.
+//! What a host may be is declared (a site's servers and gateways) or decided (VMs); an address that
+//! nobody declared is a stranger, told apart from a gateway by the address plan.
 //!
-//! Frames are not to be trusted, so this is what they can do here: say that a declared host is at a port where it may be, and make
-//! strangers, of which each port has [`STRANGERS_PER_PORT`] at most, none of them with an address of the plan. Every index is
-//! derived from the one table of hosts and changes with it only (`Hosts::put`, `Hosts::take`).
+//! Frames are not to be trusted, so this is what they can do here: say that a declared host is at a
+//! port where it may be, and make strangers, of which each port has [`STRANGERS_PER_PORT`] at most,
+//! none of them with an address of the plan. Every index is derived from the one table of hosts and
+//! changes with it only (`Hosts::put`, `Hosts::take`).
 
 use crate::network::access_ports::PortKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,8 @@ use std::time::Duration;
 use tandem_model::site::AddressPlan;
 use tandem_model::{GatewayId, Mac, PortNo, ServerId, SwitchId, Time, VmId};
 
-/// Strangers that are kept per port. They are for the operator to look at, and nobody looks at more.
+/// Strangers that are kept per port. They are for the operator to look at, and nobody looks at
+/// more.
 pub const STRANGERS_PER_PORT: usize = 32;
 
 /// How old the last sign of life may be that is published of a host of which nothing else changes.
@@ -181,8 +183,9 @@ impl Hosts {
         self.by_ip.iter().map(|(ip, h)| (*ip, h))
     }
 
-    /// True for what no stranger may use: our VMs' Ethernet addresses, those that exist and those to come, the controller's own,
-    /// and every address of the network but those beside the gateways'.
+    /// True for what no stranger may use: our VMs' Ethernet addresses, those that exist and those
+    /// to come, the controller's own, and every address of the network but those beside the
+    /// gateways'.
     fn is_reserved(&self, ip: Ipv4Addr, mac: Mac) -> bool {
         let plan = &self.plan;
         let beside_gateways = plan.gateways.contains(ip) && ip != plan.dhcp;
@@ -196,8 +199,8 @@ impl Hosts {
             || ip.is_loopback()
     }
 
-    /// A packet from `mac` and `ip` came in at a switch port. Strangers are counted at `outside`; where that is `None`, there
-    /// are none.
+    /// A packet from `mac` and `ip` came in at a switch port. Strangers are counted at `outside`;
+    /// where that is `None`, there are none.
     pub fn sighted(
         &mut self,
         ip: Ipv4Addr,

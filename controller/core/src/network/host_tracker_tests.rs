@@ -1,4 +1,5 @@
-//! The table of hosts against a naive one that has no index, under random declarations and random frames.
+//! The table of hosts against a naive one that has no index, under random declarations and random
+//! frames.
 
 use super::*;
 use proptest::prelude::*;
@@ -24,7 +25,8 @@ fn ips() -> Vec<Ipv4Addr> {
     inside.into_iter().map(Ipv4Addr::from).chain(outside).collect()
 }
 
-/// VMs' Ethernet addresses (which any frame may carry before its VM exists), a gateway's, and some of nobody.
+/// VMs' Ethernet addresses (which any frame may carry before its VM exists), a gateway's, and some
+/// of nobody.
 fn macs() -> Vec<Mac> {
     let vm = |n| Mac([2, 0x10, 0, 0, 0, n]);
     let nobody = |n| Mac([6, 0, 0, 0, 0, n]);
@@ -62,7 +64,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Every index is what is derived from the table, no port has more strangers than it may, and none has an address of the plan.
+/// Every index is what is derived from the table, no port has more strangers than it may, and none
+/// has an address of the plan.
 fn check(hosts: &Hosts) {
     let mut by_mac: BTreeMap<Mac, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     let mut strangers: BTreeMap<PortKey, BTreeSet<Ipv4Addr>> = BTreeMap::new();
@@ -175,7 +178,8 @@ proptest! {
     }
 }
 
-/// A machine outside invents addresses as fast as it likes: its port has so many strangers, and another port's are left alone.
+/// A machine outside invents addresses as fast as it likes: its port has so many strangers, and
+/// another port's are left alone.
 #[test]
 fn invented_addresses_make_a_bounded_number_of_strangers() {
     let mut hosts = Hosts::new(&plan());

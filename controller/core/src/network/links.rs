@@ -1,6 +1,8 @@
-//! Links as the core sees them: alive or not, how much is reserved, how much is measured, how much is left.
+//! Links as the core sees them: alive or not, how much is reserved, how much is measured, how much
+//! is left.
 //!
-//! Admission uses the larger of reserved and measured, against capacity times the safety margin, per direction.
+//! Admission uses the larger of reserved and measured, against capacity times the safety margin,
+//! per direction.
 
 use tandem_model::{BitRate, Hop, LinkId, NodeId, SwitchId, Topology};
 
@@ -19,8 +21,8 @@ pub enum LinkState {
 
 const NO_SWITCH: SwitchId = SwitchId(u32::MAX);
 
-/// One link's load. Arrays are by direction: 0 upwards (b to a), 1 downwards (a to b). In one cache line: a decision looks at
-/// links all over the data centre, once each.
+/// One link's load. Arrays are by direction: 0 upwards (b to a), 1 downwards (a to b). In one cache
+/// line: a decision looks at links all over the data centre, once each.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
 struct Load {
@@ -103,7 +105,8 @@ impl LinkTable {
         BitRate(self.load(hop.link).map_or(0, |l| l.limit))
     }
 
-    /// What a hop would have left without one who has reserved `reserved` of it and sends `sent`; `None` when its link cannot be used.
+    /// What a hop would have left without one who has reserved `reserved` of it and sends `sent`;
+    /// `None` when its link cannot be used.
     pub fn residual_without(&self, hop: Hop, reserved: BitRate, sent: BitRate) -> Option<BitRate> {
         let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
         let others = load.reserved[side(hop)].saturating_sub(reserved.0);
@@ -165,7 +168,8 @@ impl LinkTable {
         }
     }
 
-    /// Sets what a switch says of a hop: its rate, or that it does not count. Then only what is reserved is known of it.
+    /// Sets what a switch says of a hop: its rate, or that it does not count. Then only what is
+    /// reserved is known of it.
     pub fn set_counted(&mut self, hop: Hop, rate: Option<BitRate>) {
         self.set_measured(hop, rate.unwrap_or_default());
         if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {

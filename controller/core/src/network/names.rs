@@ -1,4 +1,5 @@
-//! Names of servers, ports, links and hosts, for people, and spans of time that follow from the site.
+//! Names of servers, ports, links and hosts, for people, and spans of time that follow from the
+//! site.
 
 use crate::context::Context;
 use crate::network::NetworkRef;

@@ -1,4 +1,5 @@
-//! The one place where a VM's path is chosen: the routing policy is shown what there is, and says which.
+//! The one place where a VM's path is chosen: the routing policy is shown what there is, and says
+//! which.
 
 use crate::network::links::LinkTable;
 use crate::network::{NetworkRef, attachment, topology_state};

@@ -1,9 +1,11 @@
 //! The paths of a VM's new place, beside those of the old one.
 //!
-//! While a VM moves, packets to it go to both places. So that each gets every packet exactly once, whatever switch has its rules first,
-//! the two ways down are one tree: the new one follows the old one (the trunk) up to some switch, leaves it there, and never meets it
-//! again. The ways up are the same turned round: the new one joins the old one and goes on as it. Then no switch has to send the VM's
-//! packets anywhere else at the switch-over, and giving up one of the places only ever takes rules away.
+//! While a VM moves, packets to it go to both places. So that each gets every packet exactly once,
+//! whatever switch has its rules first, the two ways down are one tree: the new one follows the old
+//! one (the trunk) up to some switch, leaves it there, and never meets it again. The ways up are
+//! the same turned round: the new one joins the old one and goes on as it. Then no switch has to
+//! send the VM's packets anywhere else at the switch-over, and giving up one of the places only
+//! ever takes rules away.
 
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, Hop, NodeId, Topology, paths};
@@ -22,7 +24,8 @@ pub(crate) fn reversed(path: &[Hop]) -> Path {
     path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect()
 }
 
-/// True when `path` follows `trunk`, both from `start`, up to some node and does not touch it afterwards.
+/// True when `path` follows `trunk`, both from `start`, up to some node and does not touch it
+/// afterwards.
 pub(crate) fn is_tree(topology: &Topology, start: NodeId, trunk: &[Hop], path: &[Hop]) -> bool {
     let shared = shared(trunk, path);
     let old = paths::nodes(topology, start, trunk);
@@ -35,9 +38,9 @@ pub(crate) fn shared(a: &[Hop], b: &[Hop]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The ways from `start` to `target` that leave `trunk` at some switch (one for each switch) and never meet it again, best first: the
-/// shortest, and of equal ones that which shares most. Each has `need` left on every hop that is not the trunk's, and `more` on those
-/// that are.
+/// The ways from `start` to `target` that leave `trunk` at some switch (one for each switch) and
+/// never meet it again, best first: the shortest, and of equal ones that which shares most. Each
+/// has `need` left on every hop that is not the trunk's, and `more` on those that are.
 pub(crate) fn branches(
     terrain: &Terrain<'_>,
     (start, trunk): (NodeId, &[Hop]),
@@ -67,7 +70,8 @@ pub(crate) fn branches(
     found.into_iter().map(|(.., path)| path).collect()
 }
 
-/// The ways from `source` to the end of `trunk` (at `end`) that join it at some node and go on as it; ranked as [`branches`].
+/// The ways from `source` to the end of `trunk` (at `end`) that join it at some node and go on as
+/// it; ranked as [`branches`].
 pub(crate) fn joins(
     terrain: &Terrain<'_>,
     (end, trunk): (NodeId, &[Hop]),

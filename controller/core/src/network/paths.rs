@@ -1,7 +1,5 @@
-//! Other paths for running VMs: after a link or a switch is lost, and back to service after one returns.
-//!
-//! A VM keeps its server, its address and its gateway. It keeps its path too while every link of it is alive, so that nothing
-//! moves without need. Rules for the new path come before the old ones go.
+//! Paths between servers and gateways: which are alive, which have room, and what is short where
+//! there is none.
 
 use crate::network::links::LinkTable;
 use crate::network::path_search::Search;
@@ -12,12 +10,14 @@ use std::collections::BTreeMap;
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId, Hop, NearMiss, NodeId, Resource, ServerId, SwitchId, VmRecord};
 
-/// How far the search of paths got for one edge switch, so that it is done once per decision and edge.
+/// How far the search of paths got for one edge switch, so that it is done once per decision and
+/// edge.
 pub(crate) type Memo = BTreeMap<SwitchId, bool>;
 
 impl<'a> NetworkRef<'a> {
-    /// A way between a server and a gateway with room for `rate` on `links`, which are the core's own or a paper copy: default paths first,
-    /// then any other. A VM that is there already keeps its gateway, which is `only`.
+    /// A way between a server and a gateway with room for `rate` on `links`, which are the core's
+    /// own or a paper copy: default paths first, then any other. A VM that is there already keeps
+    /// its gateway, which is `only`.
     pub(crate) fn connect_on(
         self,
         links: &LinkTable,
@@ -26,7 +26,8 @@ impl<'a> NetworkRef<'a> {
         hopeless: &mut Memo,
     ) -> Option<Placement> {
         let topology = &self.cx.site.topology;
-        // How many there are is asked for after the first one, which nearly always does: a server's own record is far away in memory.
+        // How many there are is asked for after the first one, which nearly always does: a server's
+        // own record is far away in memory.
         let there = |uplink: &usize| {
             *uplink == 0 || topology.server(server).is_some_and(|s| *uplink < s.uplinks.len())
         };
@@ -55,7 +56,8 @@ impl<'a> NetworkRef<'a> {
         links.shortage(path, rate).is_none() && self.net.live.path_is_attended(links, path)
     }
 
-    /// Some path by residual bandwidth, up and down, over one uplink of the server, whatever the routing policy wants.
+    /// Some path by residual bandwidth, up and down, over one uplink of the server, whatever the
+    /// routing policy wants.
     pub(crate) fn detour(
         self,
         server: ServerId,
@@ -118,7 +120,8 @@ impl<'a> NetworkRef<'a> {
         }
     }
 
-    /// The default paths between a server (by one of its uplinks) and a gateway, up and down; `None` while there are none.
+    /// The default paths between a server (by one of its uplinks) and a gateway, up and down;
+    /// `None` while there are none.
     pub(crate) fn default_ways(
         self,
         server: ServerId,

@@ -17,7 +17,8 @@ pub(crate) fn in_order(nodes: &[NodeId], wanted: impl Iterator<Item = SwitchId>)
     wanted.all(|s| rest.any(|n| *n == NodeId::Switch(s)))
 }
 
-/// True while a VM's path, both ways, goes by the switches that it is pinned to (or it is pinned to none).
+/// True while a VM's path, both ways, goes by the switches that it is pinned to (or it is pinned to
+/// none).
 pub(crate) fn keeps_pin(topology: &tandem_model::Topology, record: &VmRecord) -> bool {
     let Some(via) = &record.pin else { return true };
     let up = paths::nodes(topology, NodeId::Server(record.server), &record.path_up);
@@ -55,12 +56,13 @@ impl<'a> NetworkRef<'a> {
         Err(Rejection { summary, counts: counts.into_iter().collect(), nearest })
     }
 
-    /// A path by some switches in their order, on which every link has room both ways; or the first link that has none, or the first stop
-    /// that cannot be reached at all.
+    /// A path by some switches in their order, on which every link has room both ways; or the first
+    /// link that has none, or the first stop that cannot be reached at all.
     pub(crate) fn by_way_of(self, record: &VmRecord, uplink: u32) -> Result<Path, NearMiss> {
         let rate = record.request.resources.net;
         let with_room = self.walk(record, uplink, rate);
-        // A detour around a full link may be where there is no way on: then the shortest way says which link it was.
+        // A detour around a full link may be where there is no way on: then the shortest way says
+        // which link it was.
         let path = match with_room.or_else(|_| self.walk(record, uplink, BitRate(0))) {
             Ok(path) => path,
             Err(stop) => {
@@ -74,14 +76,16 @@ impl<'a> NetworkRef<'a> {
         short.map_or(Ok(path), |hop| Err(self.link_miss(hop, rate)))
     }
 
-    /// What a hop has left for a VM. Where the VM is already, it has its room: what is measured there is its own traffic too.
+    /// What a hop has left for a VM. Where the VM is already, it has its room: what is measured
+    /// there is its own traffic too.
     pub(crate) fn room(self, record: &VmRecord, hop: Hop) -> Option<BitRate> {
         let left = self.net.links.residual(hop)?;
         let has = record.path_up.contains(&hop) || record.path_down.contains(&hop);
         Some(if has { left.max(record.request.resources.net) } else { left })
     }
 
-    /// From stop to stop by the shortest way, without passing anything twice; the stop that cannot be reached.
+    /// From stop to stop by the shortest way, without passing anything twice; the stop that cannot
+    /// be reached.
     pub(crate) fn walk(self, record: &VmRecord, uplink: u32, rate: BitRate) -> Result<Path, NodeId> {
         let topology = &self.cx.site.topology;
         let via = record.pin.iter().flatten().map(|s| NodeId::Switch(*s));

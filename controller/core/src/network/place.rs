@@ -1,5 +1,4 @@
-//! Placement: a server by the policy, with room of every resource, an address, and a path to a gateway with room on every link
-//! in both directions; or the reasons why there is none.
+//! A placement: the server, the uplink and the gateway of a VM, with its path there and back.
 
 use tandem_model::paths::Path;
 use tandem_model::{GatewayId, ServerId, VmRecord};

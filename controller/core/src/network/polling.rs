@@ -53,7 +53,8 @@ impl NetworkMut<'_> {
         }
     }
 
-    /// A switch has told its counters, or will not: the polls that waited for nobody else are answered.
+    /// A switch has told its counters, or will not: the polls that waited for nobody else are
+    /// answered.
     pub(crate) fn polled(&mut self, switch: SwitchId) {
         let mut done = Vec::new();
         for (id, waiting) in &mut self.net.polls {
@@ -86,8 +87,8 @@ impl NetworkMut<'_> {
         self.cx.dirty.statistics(switch);
     }
 
-    /// Carries a port's rates over to its link: sent is the direction that leaves the switch; what a host sends is only
-    /// seen by the switch that receives it.
+    /// Carries a port's rates over to its link: sent is the direction that leaves the switch; what
+    /// a host sends is only seen by the switch that receives it.
     pub(crate) fn measure(&mut self, switch: SwitchId, port: PortNo) {
         let topology = &self.cx.site.topology;
         let node = NodeId::Switch(switch);

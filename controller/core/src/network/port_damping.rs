@@ -1,7 +1,8 @@
-//! Ports that change their state too often. A few changes count at once, as they come. After that the port is damped: that it is
-//! down counts at once, that it is up counts when it has kept still for a pause, which doubles with each time. So the last state
-//! always wins, within [`LONGEST_PAUSE`] of the last change, and whatever a switch says, links and routes are computed anew only
-//! as often as the allowances here let them.
+//! Ports that change their state too often. A few changes count at once, as they come. After that
+//! the port is damped: that it is down counts at once, that it is up counts when it has kept still
+//! for a pause, which doubles with each time. So the last state always wins, within
+//! [`LONGEST_PAUSE`] of the last change, and whatever a switch says, links and routes are computed
+//! anew only as often as the allowances here let them.
 //!
 //! What is kept is bounded by the ports that are declared or were there when the switch connected.
 
@@ -11,10 +12,12 @@ use std::time::Duration;
 use tandem_model::rate_limit::KeyedRateLimiter;
 use tandem_model::{PortInfo, PortNo, SwitchId, Time};
 
-/// Changes of a port a minute that count at once: a cable that is pulled and plugged in again makes two.
+/// Changes of a port a minute that count at once: a cable that is pulled and plugged in again makes
+/// two.
 pub(crate) const PORT_CHANGES: u32 = 6;
 
-/// The same for all ports of a switch together: what a switch with a few line cards may lose and get back at once.
+/// The same for all ports of a switch together: what a switch with a few line cards may lose and
+/// get back at once.
 pub(crate) const SWITCH_CHANGES: u32 = 256;
 
 pub(crate) const PERIOD: Duration = Duration::from_secs(60);
@@ -24,7 +27,8 @@ pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
-/// Ports that a switch may have beyond those that were declared or there when it connected: people plug things in.
+/// Ports that a switch may have beyond those that were declared or there when it connected: people
+/// plug things in.
 pub(crate) const MORE_PORTS: usize = 64;
 
 /// A port that is damped.

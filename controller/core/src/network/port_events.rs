@@ -1,4 +1,5 @@
-//! What follows a port's change of state: at once, or, where it changes too often, when it has kept still.
+//! What follows a port's change of state: at once, or, where it changes too often, when it has kept
+//! still.
 
 use crate::network::port_damping::{Damped, FIRST_PAUSE, LONGEST_PAUSE, PERIOD, PORT_CHANGES};
 use crate::network::port_limits::PortNotice;
@@ -19,7 +20,8 @@ impl<'a> NetworkRef<'a> {
 }
 
 impl NetworkMut<'_> {
-    /// A port that is to be off says that it is on: somebody else's doing, or a message from before.
+    /// A port that is to be off says that it is on: somebody else's doing, or a message from
+    /// before.
     pub(crate) fn keep_off(&mut self, switch: SwitchId, dpid: Dpid, port: PortNo) {
         if self.net.ports.is_off(switch, port) {
             self.cx.effects.push(Effect::SetPort { switch: dpid, port, up: false });

@@ -1,15 +1,16 @@
 //! What frames and messages of one switch port may cost: events that are looked at, and notices.
 //!
-//! Machines, and switches too, can send anything as often as they like. Each port has its own allowance, so that none takes
-//! another's, and all undeclared ports of a switch have one together; of each kind of notice there is one per port and minute.
+//! Machines, and switches too, can send anything as often as they like. Each port has its own
+//! allowance, so that none takes another's, and all undeclared ports of a switch have one together;
+//! of each kind of notice there is one per port and minute.
 
 use crate::network::access_ports::PortKey;
 use std::time::Duration;
 use tandem_model::Time;
 use tandem_model::rate_limit::KeyedRateLimiter;
 
-/// ARP, DHCP and other packets per port and second that are looked at. A gateway that has just started asks for some hundreds of
-/// machines at once; a server with a hundred VMs is far below.
+/// ARP, DHCP and other packets per port and second that are looked at. A gateway that has just
+/// started asks for some hundreds of machines at once; a server with a hundred VMs is far below.
 pub(crate) const HOST_EVENTS: u32 = 1000;
 
 /// What is said of a port at most once a minute each.

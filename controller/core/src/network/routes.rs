@@ -1,8 +1,10 @@
-//! Default routes: from every switch, the next hop towards every edge switch's prefix and every gateway.
+//! Default routes: from every switch, the next hop towards every edge switch's prefix and every
+//! gateway.
 //!
-//! Shortest by hops over usable links, recomputed whenever a link's usability changes. Of equal next hops, the one that was
-//! used before stays (so that a failure elsewhere moves nothing); else destinations are spread over them in blocks of
-//! neighbouring prefixes, so that they still aggregate.
+//! Shortest by hops over usable links, recomputed whenever a link's usability changes. Of equal
+//! next hops, the one that was used before stays (so that a failure elsewhere moves nothing); else
+//! destinations are spread over them in blocks of neighbouring prefixes, so that they still
+//! aggregate.
 
 use crate::network::links::LinkTable;
 use tandem_model::paths::Path;
@@ -36,8 +38,8 @@ pub struct Routes {
     /// Per switch, its index among the destinations.
     edge_index: Vec<Option<u32>>,
     first_gateway: usize,
-    /// Per switch, per destination: all the ways of a switch lie side by side, so that those of the few inner switches, which every
-    /// path passes, stay in the processor's cache.
+    /// Per switch, per destination: all the ways of a switch lie side by side, so that those of the
+    /// few inner switches, which every path passes, stay in the processor's cache.
     next: Vec<Vec<LinkId>>,
     /// Per gateway (in order of id), per switch: hops to it.
     gateway_distance: Vec<Vec<u32>>,
@@ -116,7 +118,8 @@ impl Routes {
         self.edge_index.get(edge.0 as usize).copied().flatten().map(|i| i as usize)
     }
 
-    /// The gateways that a switch can reach, nearest first; equally near ones are dealt round by the switch's number.
+    /// The gateways that a switch can reach, nearest first; equally near ones are dealt round by
+    /// the switch's number.
     pub fn gateways_from(&self, switch: SwitchId) -> Vec<GatewayId> {
         let count = self.gateway_distance.len() as u32;
         let mut reachable: Vec<(u32, u32, GatewayId)> = (0..count)

@@ -52,7 +52,8 @@ impl<'a> NetworkRef<'a> {
 }
 
 impl NetworkMut<'_> {
-    /// The place of a packet that is looked at: at a switch that the site knows, at a port that has not sent too many.
+    /// The place of a packet that is looked at: at a switch that the site knows, at a port that has
+    /// not sent too many.
     pub(crate) fn looked_at(&mut self, dpid: Dpid, port: PortNo) -> Option<Place> {
         let switch = self.net.live.id(dpid)?;
         let key: PortKey = self.net.access.key(switch, port);

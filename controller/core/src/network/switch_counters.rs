@@ -1,7 +1,8 @@
 //! Statistics: from counters to bit rates and ratios.
 //!
-//! A rate is the difference of two byte counts over the time between them, smoothed with the site's history weight:
-//! `history * old + (1 - history) * new`. Counters may be 32 or 64 bits wide and may start again at any time.
+//! A rate is the difference of two byte counts over the time between them, smoothed with the site's
+//! history weight: `history * old + (1 - history) * new`. Counters may be 32 or 64 bits wide and
+//! may start again at any time.
 
 use std::collections::BTreeMap;
 use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId, counted, counted_sum};
@@ -9,15 +10,18 @@ use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId
 /// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
 pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
 
-/// Ports of a switch that are kept at most, whatever numbers it invents. A large chassis has a few hundred.
+/// Ports of a switch that are kept at most, whatever numbers it invents. A large chassis has a few
+/// hundred.
 const MOST_PORTS: usize = 4096;
 
-/// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not counted.
+/// How far a counter went from `old` to `new` over `period`. `None` when it was reset, or is not
+/// counted.
 pub fn advance(old: Option<u64>, new: Option<u64>, period: std::time::Duration) -> Option<u64> {
     advance_within(old, new, period, BELIEVABLE)
 }
 
-/// The same where it is known what the counter's interface can carry: a step back that would take a higher rate is a new start.
+/// The same where it is known what the counter's interface can carry: a step back that would take a
+/// higher rate is a new start.
 pub fn advance_within(
     old: Option<u64>,
     new: Option<u64>,
@@ -141,7 +145,8 @@ impl Statistics {
         if let Some(bytes) = tx {
             stats.tx.add(bytes as f64 * 8.0 / period.as_secs_f64(), self.history);
         }
-        // A counter that is not supported now and then has no rate: what it once was says nothing of what it is.
+        // A counter that is not supported now and then has no rate: what it once was says nothing
+        // of what it is.
         if sample.counters.rx_bytes.is_none() {
             stats.rx = Smoothed::default();
         }
@@ -194,7 +199,8 @@ impl Statistics {
         self.vms.remove(&vm);
     }
 
-    /// Forgets the rates of a port that went away: its number may come back as another one, which counts from zero.
+    /// Forgets the rates of a port that went away: its number may come back as another one, which
+    /// counts from zero.
     pub fn forget_port(&mut self, switch: SwitchId, port: PortNo) {
         if let Some(ports) = self.ports.get_mut(switch.0 as usize) {
             ports.remove(&port);
@@ -292,7 +298,8 @@ mod tests {
         assert_eq!(stats.of_port(SwitchId(0), PortNo(1)).and_then(PortStats::rx), Some(BitRate::mbit(1)));
     }
 
-    /// All ones are "not supported" (OF 1.0 section 5.3.5): no rate, and none that is absurd when a counter comes and goes.
+    /// All ones are "not supported" (OF 1.0 section 5.3.5): no rate, and none that is absurd when a
+    /// counter comes and goes.
     #[test]
     fn a_counter_that_is_not_supported_has_no_rate_and_makes_no_peak() {
         let mut stats = Statistics::new(1, 0.5);

@@ -1,4 +1,5 @@
-//! What switches, ports and discovery frames mean: links come and go, and the operator hears of what is not as declared.
+//! What switches, ports and discovery frames mean: links come and go, and the operator hears of
+//! what is not as declared.
 
 use crate::network::access_ports::Behind;
 use crate::network::host_tracker::HostKind;
@@ -55,7 +56,8 @@ impl NetworkMut<'_> {
     }
 
     pub(crate) fn on_link_seen(&mut self, from: (Dpid, PortNo), to: (Dpid, PortNo)) {
-        // No machine speaks for links: what comes in by its port is forged, or sent on by it from elsewhere.
+        // No machine speaks for links: what comes in by its port is forged, or sent on by it from
+        // elsewhere.
         if let Some(switch) = self.net.live.id(to.0)
             && matches!(self.net.access.behind(switch, to.1), Behind::Servers(_) | Behind::Gateways(_))
         {
@@ -201,8 +203,9 @@ impl NetworkMut<'_> {
         probes.into_iter().for_each(|ip| self.probe(ip));
     }
 
-    /// Asks one host by ARP, at every port where it may be. The question has no sender address (RFC 5227 section 2.1.1), so that nobody
-    /// keeps the controller as a neighbour: a kernel with a thousand emulated hosts would have no room for others.
+    /// Asks one host by ARP, at every port where it may be. The question has no sender address (RFC
+    /// 5227 section 2.1.1), so that nobody keeps the controller as a neighbour: a kernel with a
+    /// thousand emulated hosts would have no room for others.
     pub(crate) fn probe(&mut self, ip: Ipv4Addr) {
         let Some(host) = self.net.hosts.get(ip) else { return };
         let arp = Arp {

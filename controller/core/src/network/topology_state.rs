@@ -1,9 +1,10 @@
-//! The live topology: which switches, ports and links of the declared site are really there, and what is there that the
-//! site does not know.
+//! The live topology: which switches, ports and links of the declared site are really there, and
+//! what is there that the site does not know.
 //!
-//! Port states count at once. Discovery (LLDP, seen by the drivers) confirms links between OpenFlow switches; a link that
-//! both ends should show and none does is missing. A legacy switch does not pass LLDP on, so its silence is no fault: its
-//! links count as declared while the OpenFlow ports at them are up.
+//! Port states count at once. Discovery (LLDP, seen by the drivers) confirms links between OpenFlow
+//! switches; a link that both ends should show and none does is missing. A legacy switch does not
+//! pass LLDP on, so its silence is no fault: its links count as declared while the OpenFlow ports
+//! at them are up.
 
 use crate::network::links::{LinkState, LinkTable};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,8 @@ pub enum Sync {
 pub struct LiveSwitch {
     /// Connected, handshake done.
     pub connected: bool,
-    /// True from the moment that it was away for longer than the grace time (or never came), until it is back.
+    /// True from the moment that it was away for longer than the grace time (or never came), until
+    /// it is back.
     pub dead: bool,
     /// Whether it has its rules, and the transaction that they came with.
     pub sync: (Sync, Option<TxnId>),
@@ -129,7 +131,8 @@ impl LiveTopology {
         &self.unknown
     }
 
-    /// True the first time that an unknown switch comes; never again once [`MOST_SAID`] were said, because ids can be invented.
+    /// True the first time that an unknown switch comes; never again once [`MOST_SAID`] were said,
+    /// because ids can be invented.
     pub(crate) fn is_to_be_said(&mut self, dpid: Dpid) -> bool {
         self.said.len() < MOST_SAID && self.said.insert(dpid)
     }
@@ -143,8 +146,8 @@ impl LiveTopology {
         self.surprises.values().map(|(s, _)| *s)
     }
 
-    /// A discovery frame from one port was seen at another. Returns the declared link it confirms, or a surprise that was not
-    /// known yet.
+    /// A discovery frame from one port was seen at another. Returns the declared link it confirms,
+    /// or a surprise that was not known yet.
     pub fn link_seen(
         &mut self,
         topology: &Topology,
@@ -192,13 +195,15 @@ impl LiveTopology {
         self.surprises.retain(|_, (_, seen)| *seen >= before);
     }
 
-    /// When discovery saw a link last, in the direction seen longest ago of those that were ever seen.
+    /// When discovery saw a link last, in the direction seen longest ago of those that were ever
+    /// seen.
     pub fn last_seen(&self, link: LinkId) -> Option<Time> {
         let [up, down] = self.seen.get(link.0 as usize).copied()?;
         up.max(down)
     }
 
-    /// A link came up (again): what was seen before does not speak for it, and discovery gets its time.
+    /// A link came up (again): what was seen before does not speak for it, and discovery gets its
+    /// time.
     pub(crate) fn came_up(&mut self, link: LinkId, now: Time) {
         if let (Some(seen), Some(since)) =
             (self.seen.get_mut(link.0 as usize), self.up_since.get_mut(link.0 as usize))
@@ -214,7 +219,8 @@ impl LiveTopology {
             .is_some_and(|l| [l.a.node, l.b.node].into_iter().all(|n| is_openflow(topology, n)))
     }
 
-    /// True when a port of an OpenFlow switch is there and up, or the node is something whose ports nobody reports.
+    /// True when a port of an OpenFlow switch is there and up, or the node is something whose ports
+    /// nobody reports.
     pub(crate) fn end_is_up(&self, topology: &Topology, end: Endpoint) -> Option<bool> {
         let NodeId::Switch(id) = end.node else { return None };
         if !is_openflow(topology, end.node) {
@@ -229,7 +235,8 @@ impl LiveTopology {
         Some(switch.ports.get(&end.port).is_some_and(|p| p.up))
     }
 
-    /// What a link's state is now. `timeout` is how long a discoverable link may go unseen; `None` where discovery is off.
+    /// What a link's state is now. `timeout` is how long a discoverable link may go unseen; `None`
+    /// where discovery is off.
     pub fn link_state(
         &self,
         topology: &Topology,
@@ -268,7 +275,8 @@ impl LiveTopology {
         if seen.is_some_and(|seen| now.since(seen) < timeout) {
             return LinkState::Confirmed;
         }
-        // Silence counts only from when somebody listens: while a switch was away, nothing could be seen.
+        // Silence counts only from when somebody listens: while a switch was away, nothing could be
+        // seen.
         let silent_since = seen.map_or(watched_since, |seen| seen.max(watched_since));
         if now.since(silent_since) < timeout { links.state(id) } else { LinkState::Missing }
     }

@@ -1,7 +1,7 @@
 //! Allocation policies: which server gets a VM.
 //!
-//! A policy is a rank: the core keeps every server in an index ordered by it and takes the first one that has room, so
-//! a decision costs O(log n) in servers. A whole policy is a few lines:
+//! A policy is a rank: the core keeps every server in an index ordered by it and takes the first
+//! one that has room, so a decision costs O(log n) in servers. A whole policy is a few lines:
 //!
 //! ```
 //! use tandem_core::policy::{AllocationPolicy, Rank, ServerView};
@@ -19,12 +19,14 @@
 //! }
 //! ```
 //!
-//! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`], which costs O(n).
+//! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`],
+//! which costs O(n).
 
 use crate::policy::view::{PlacementView, ServerView};
 use tandem_model::{ServerId, VmRequest};
 
-/// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the site's `ties`.
+/// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the
+/// site's `ties`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank(pub u64);
 
@@ -33,17 +35,19 @@ pub trait AllocationPolicy: Send + Sync {
     /// For people.
     fn name(&self) -> &str;
 
-    /// A server's place in the order. Must depend on nothing but `server`: it is asked again only when the server's
-    /// reservations change.
+    /// A server's place in the order. Must depend on nothing but `server`: it is asked again only
+    /// when the server's reservations change.
     fn rank(&self, server: &ServerView) -> Rank;
 
-    /// Further conditions on top of room and links, for one request. Costs one call per server that is tried.
+    /// Further conditions on top of room and links, for one request. Costs one call per server that
+    /// is tried.
     fn accepts(&self, _server: &ServerView, _request: &VmRequest) -> bool {
         true
     }
 
-    /// A choice that sees the whole data centre: `Some(order)` is tried in that order instead of the index. It costs
-    /// what the policy looks at, O(n) in servers at least; a policy that returns `None` at once keeps its O(log n).
+    /// A choice that sees the whole data centre: `Some(order)` is tried in that order instead of
+    /// the index. It costs what the policy looks at, O(n) in servers at least; a policy that
+    /// returns `None` at once keeps its O(log n).
     fn choose(&self, _view: &dyn PlacementView, _request: &VmRequest) -> Option<Vec<ServerId>> {
         None
     }

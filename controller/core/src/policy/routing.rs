@@ -1,9 +1,9 @@
 //! Routing policies: which path a VM's traffic takes between its server and its gateway.
 //!
-//! A policy chooses among paths that the core finds for it; every one that it is shown is alive and has room. It is
-//! asked wherever a path is free to be chosen: for a new VM, a VM that has lost its path, one that is adopted, and on
-//! paper when moves are planned. (A pinned path is the operator's choice, and while a VM moves its two paths have to
-//! make a tree.) A whole policy is a few lines:
+//! A policy chooses among paths that the core finds for it; every one that it is shown is alive and
+//! has room. It is asked wherever a path is free to be chosen: for a new VM, a VM that has lost its
+//! path, one that is adopted, and on paper when moves are planned. (A pinned path is the operator's
+//! choice, and while a VM moves its two paths have to make a tree.) A whole policy is a few lines:
 //!
 //! ```
 //! use tandem_core::policy::routing::{PathSearch, Route, RoutingPolicy};
@@ -21,7 +21,8 @@
 //! }
 //! ```
 //!
-//! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy] routing` name it.
+//! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy]
+//! routing` name it.
 
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId};
@@ -37,17 +38,20 @@ pub struct Route {
     pub down: Path,
 }
 
-/// The paths that a policy may choose from: from one uplink of a server to its gateways, with room for what the VM
-/// has reserved. Each search is made when it is asked for; its cost is said with it.
+/// The paths that a policy may choose from: from one uplink of a server to its gateways, with room
+/// for what the VM has reserved. Each search is made when it is asked for; its cost is said with
+/// it.
 pub trait PathSearch {
-    /// The default path to the nearest gateway, where one is alive and has room. A VM on it needs no rules of its own
-    /// in inner switches. O(hops).
+    /// The default path to the nearest gateway, where one is alive and has room. A VM on it needs
+    /// no rules of its own in inner switches. O(hops).
     fn default_path(&self) -> Option<Route>;
 
-    /// The path with the fewest hops that has room, of those the one whose fullest hop has the most left. O(links).
+    /// The path with the fewest hops that has room, of those the one whose fullest hop has the most
+    /// left. O(links).
     fn by_residual(&self) -> Option<Route>;
 
-    /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids. O(links).
+    /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids.
+    /// O(links).
     fn shortest(&self) -> Vec<Route>;
 
     /// What the hops of a route have left in both directions, in bit/s, the fullest hop first.
@@ -59,6 +63,7 @@ pub trait RoutingPolicy: Send + Sync {
     /// Its name in `[policy] routing`.
     fn name(&self) -> &str;
 
-    /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or is cut off.
+    /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or
+    /// is cut off.
     fn choose(&self, search: &dyn PathSearch) -> Option<Route>;
 }

@@ -1,6 +1,7 @@
 //! What makes a line of a table a policy: its module is declared, and it is put into the table.
 
-/// `policies! { dyn Trait: module::Type, ... }` declares the modules and lists the policies as `ALL`.
+/// `policies! { dyn Trait: module::Type, ... }` declares the modules and lists the policies as
+/// `ALL`.
 macro_rules! policies {
     (dyn $policy:ident: $($module:ident::$type:ident),+ $(,)?) => {
         $(pub mod $module;)+

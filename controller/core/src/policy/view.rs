@@ -9,13 +9,13 @@ pub struct HopView {
     pub reserved: BitRate,
     /// What is measured on it, smoothed, in bit/s.
     pub measured: BitRate,
-    /// What it has left: its capacity times the margin, less the larger of the other two; `None` while it must not be
-    /// used.
+    /// What it has left: its capacity times the margin, less the larger of the other two; `None`
+    /// while it must not be used.
     pub left: Option<BitRate>,
 }
 
-/// The data centre at the moment of a decision. It only looks: what a policy wants is in its answer, and the core
-/// admits it or does not.
+/// The data centre at the moment of a decision. It only looks: what a policy wants is in its
+/// answer, and the core admits it or does not.
 pub trait PlacementView {
     /// The site: topology and configuration.
     fn site(&self) -> &Site;
@@ -32,14 +32,16 @@ pub trait PlacementView {
     /// A hop of a link. O(1).
     fn hop(&self, hop: Hop) -> HopView;
 
-    /// The larger of reserved and measured over what a link may carry, in its busier direction; 1 is full. O(1).
+    /// The larger of reserved and measured over what a link may carry, in its busier direction; 1
+    /// is full. O(1).
     fn link_load(&self, link: LinkId) -> f64;
 
-    /// How full an edge switch's links to other switches are: the mean of their loads, 0 where it has none. O(its
-    /// links).
+    /// How full an edge switch's links to other switches are: the mean of their loads, 0 where it
+    /// has none. O(its links).
     fn edge_load(&self, edge: SwitchId) -> f64;
 
-    /// CPU cores that a server uses, as its hypervisor measures it; `None` where nobody tells. O(log n).
+    /// CPU cores that a server uses, as its hypervisor measures it; `None` where nobody tells.
+    /// O(log n).
     fn cpu_load(&self, server: ServerId) -> Option<f64>;
 
     /// A VM. O(log n).
@@ -67,8 +69,8 @@ impl ServerView {
     /// One, as the fit scalar counts it.
     pub const FULL: u64 = 1 << 24;
 
-    /// The fit scalar: the share of the most-used resource, from 0 to [`ServerView::FULL`]. A resource that the server
-    /// does not have does not count.
+    /// The fit scalar: the share of the most-used resource, from 0 to [`ServerView::FULL`]. A
+    /// resource that the server does not have does not count.
     pub fn share(&self) -> u64 {
         let of = |used: u64, capacity: u64| {
             if capacity == 0 {

@@ -13,7 +13,8 @@ pub(crate) mod source {
     pub(in crate::rules) const REST: u16 = STEP;
     /// By its mark to its queue, and on to table 1.
     pub(in crate::rules) const CLASS: u16 = 2 * STEP;
-    /// From a member of a group elsewhere: labelled, and on to table 1. Not from machines here: it is below what denies them.
+    /// From a member of a group elsewhere: labelled, and on to table 1. Not from machines here: it
+    /// is below what denies them.
     pub(in crate::rules) const LABEL: u16 = 3 * STEP;
     /// Discovery to the controller, but not from machines: it is below what denies them.
     pub(in crate::rules) const LLDP: u16 = 4 * STEP;
@@ -101,7 +102,8 @@ pub struct Marking<'a> {
 }
 
 impl Marking<'_> {
-    /// What is done first with a packet of a class (`None`: the default one) that enters at `switch`.
+    /// What is done first with a packet of a class (`None`: the default one) that enters at
+    /// `switch`.
     pub(crate) fn mark(&self, switch: SwitchId, class: Option<ClassId>) -> Vec<RuleAction> {
         let Some((id, class)) = self.site.class(class) else { return Vec::new() };
         let queue = self.queues.contains(&switch).then_some(RuleAction::SetQueue(id.0.into()));

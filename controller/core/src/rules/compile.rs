@@ -1,12 +1,14 @@
 //! From placements and routes to rules.
 //!
-//! Table 0 says who may send: discovery, ARP and DHCP go to the controller; a server's port lets through the server itself
-//! and its VMs, each only with its own Ethernet and IP address, and nothing else (`super::edge`). Table 1 says where to: by destination
-//! prefix, so that core and aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
+//! Table 0 says who may send: discovery, ARP and DHCP go to the controller; a server's port lets
+//! through the server itself and its VMs, each only with its own Ethernet and IP address, and
+//! nothing else (`super::edge`). Table 1 says where to: by destination prefix, so that core and
+//! aggregation switches need no rule per VM; a VM that is not on its default path has exact rules
 //! above the prefixes.
 //!
-//! Where a packet enters the data centre it is marked with its class's DSCP, over whatever its sender had written there. Switches that
-//! choose queues by rule also choose one there, and by the mark everywhere else; the others have filters at their ports for that.
+//! Where a packet enters the data centre it is marked with its class's DSCP, over whatever its
+//! sender had written there. Switches that choose queues by rule also choose one there, and by the
+//! mark everywhere else; the others have filters at their ports for that.
 
 use crate::network::attachment::{default_paths, entry, port_on, server_port};
 use crate::network::routes::{Destination, Routes};
@@ -20,7 +22,8 @@ use tandem_model::{
     Topology, VlanTag, VmRecord, paths,
 };
 
-/// Merges neighbouring prefixes with the same next hop into shorter ones, as long as exactly the same addresses are covered.
+/// Merges neighbouring prefixes with the same next hop into shorter ones, as long as exactly the
+/// same addresses are covered.
 pub(crate) fn aggregate(mut routes: Vec<(Prefix, PortNo)>) -> Vec<(Prefix, PortNo)> {
     routes.sort_unstable();
     let mut merged: Vec<(Prefix, PortNo)> = Vec::with_capacity(routes.len());
@@ -133,7 +136,8 @@ pub(crate) fn leads_out(topology: &Topology, routes: &Routes, hop: Hop) -> bool 
         || nearest().and_then(|g| routes.next(routes.gateway_index(g), switch)) == Some(hop.link)
 }
 
-/// The same with rules all along its path, the default one too: for a VM that has another place beside this one.
+/// The same with rules all along its path, the default one too: for a VM that has another place
+/// beside this one.
 pub fn vm_exact(marking: Marking<'_>, vm: &VmRecord, generation: u8) -> RuleSet {
     vm_beside(marking, None, vm, generation)
 }

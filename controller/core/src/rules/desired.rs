@@ -1,8 +1,10 @@
-//! Rules as a desired state: who wants which rule in which switch, what was sent, and the changes under way.
+//! Rules as a desired state: who wants which rule in which switch, what was sent, and the changes
+//! under way.
 //!
-//! [`Desired`] holds every owner's rules (a VM's, a group's, the plan's). Replacing an owner's rules yields the difference per
-//! switch; [`transactions`](super::transactions) carries it out in steps, each confirmed by barriers; on a refusal the owner's former rules are wanted
-//! again, which yields the difference back.
+//! [`Desired`] holds every owner's rules (a VM's, a group's, the plan's). Replacing an owner's
+//! rules yields the difference per switch; [`transactions`](super::transactions) carries it out in
+//! steps, each confirmed by barriers; on a refusal the owner's former rules are wanted again, which
+//! yields the difference back.
 
 use crate::rules::one_table;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +56,8 @@ impl Desired {
         self.owners.get(&owner)
     }
 
-    /// Replaces what an owner wants and returns what it wanted before, with the difference per switch.
+    /// Replaces what an owner wants and returns what it wanted before, with the difference per
+    /// switch.
     pub fn replace(&mut self, owner: Owner, rules: RuleSet) -> (RuleSet, BTreeMap<SwitchId, Difference>) {
         let before = self.owners.remove(&owner).unwrap_or_default();
         let mut touched: BTreeMap<SwitchId, BTreeSet<RuleKey>> = BTreeMap::new();
@@ -122,13 +125,14 @@ impl Desired {
         s.sent.values().cloned().collect()
     }
 
-    /// Whether packets carry labels in a switch, which takes two tables and metadata; so it is taken until it has said otherwise.
+    /// Whether packets carry labels in a switch, which takes two tables and metadata; so it is
+    /// taken until it has said otherwise.
     pub fn has_metadata(&self, switch: SwitchId) -> bool {
         self.switches.get(switch.0 as usize).is_none_or(|s| s.two_tables && !s.no_metadata)
     }
 
-    /// Takes note of whether a switch has two tables, and metadata; true if that is another thing than before. It is to get
-    /// [`Desired::all`] then.
+    /// Takes note of whether a switch has two tables, and metadata; true if that is another thing
+    /// than before. It is to get [`Desired::all`] then.
     pub fn set_abilities(&mut self, switch: SwitchId, two_tables: bool, metadata: bool) -> bool {
         let Some(s) = self.switches.get_mut(switch.0 as usize) else { return false };
         let before = (s.two_tables, s.no_metadata);

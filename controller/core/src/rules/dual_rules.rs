@@ -1,8 +1,10 @@
 //! The rules of a VM that has two places.
 //!
-//! Packets to the VM go to both (only one of them has it running, so nothing is doubled, and nothing depends on when it changes over);
-//! packets from it take the one way from wherever they are to the gateway. The paths are laid so that this is a tree (see
-//! [`crate::network::path_tree`]); what is left to do here is to send packets out of two ports where it forks.
+//! Packets to the VM go to both (only one of them has it running, so nothing is doubled, and
+//! nothing depends on when it changes over); packets from it take the one way from wherever they
+//! are to the gateway. The paths are laid so that this is a tree (see
+//! [`crate::network::path_tree`]); what is left to do here is to send packets out of two ports
+//! where it forks.
 
 use crate::rules::desired::RuleSet;
 use crate::rules::{building_blocks, one_table};
@@ -13,7 +15,8 @@ pub(crate) fn is_output(action: &RuleAction) -> bool {
     matches!(action, Output(_) | Hairpin | Controller | Enqueue { .. })
 }
 
-/// Both sets. Of two rules with one key, one for packets to `address` sends them where either would; any other stays as `old` has it.
+/// Both sets. Of two rules with one key, one for packets to `address` sends them where either
+/// would; any other stays as `old` has it.
 pub(crate) fn union(old: RuleSet, new: RuleSet, address: Prefix) -> RuleSet {
     let mut all = old;
     for (place, rule) in new {
@@ -36,7 +39,8 @@ pub(crate) fn union(old: RuleSet, new: RuleSet, address: Prefix) -> RuleSet {
     all
 }
 
-/// True when a switch's rule is one of `rules`, or, in a switch with one table, the product of one of them with another.
+/// True when a switch's rule is one of `rules`, or, in a switch with one table, the product of one
+/// of them with another.
 pub(crate) fn belongs(rules: &RuleSet, switch: SwitchId, key: &RuleKey) -> bool {
     // One with any tag that is of no VLAN is two there.
     let vlan = key.matching.vlan.map(|_| VlanTag::NoVlan);

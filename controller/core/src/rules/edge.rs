@@ -1,14 +1,18 @@
-//! The edge: where machines are plugged in, what they send is judged, and only there; further in, switches trust each other.
+//! The edge: where machines are plugged in, what they send is judged, and only there; further in,
+//! switches trust each other.
 //!
-//! What is let through is said rule by rule, and everything else that comes in by a machine's port is dropped by one (`source::DENY`):
-//! IPv6, which is not served yet, discovery frames, by which a machine could forge links, frames of VLANs and with two tags (the Ethernet
-//! type behind the first tag is that of the second one). VID 0 is no VLAN (IEEE 802.1Q section 9.6): frames with such a tag are let
-//! through like those without. Only DHCP is matched by transport ports, and only to where its clients send it, so that no fragment
-//! of another packet is taken for it: a later fragment has no ports, and goes by its addresses like its packet.
+//! What is let through is said rule by rule, and everything else that comes in by a machine's port
+//! is dropped by one (`source::DENY`): IPv6, which is not served yet, discovery frames, by which a
+//! machine could forge links, frames of VLANs and with two tags (the Ethernet type behind the first
+//! tag is that of the second one). VID 0 is no VLAN (IEEE 802.1Q section 9.6): frames with such a
+//! tag are let through like those without. Only DHCP is matched by transport ports, and only to
+//! where its clients send it, so that no fragment of another packet is taken for it: a later
+//! fragment has no ports, and goes by its addresses like its packet.
 //!
-//! A frame comes out at a machine's port only if it is addressed to a machine there: rules that deliver also match the destination's
-//! Ethernet address. So nothing of a broadcast or multicast frame comes out anywhere, whatever its IP address is; those with such
-//! an IP address do not even enter. A server's address reaches no VM: what comes from inside is delivered to servers and, by
+//! A frame comes out at a machine's port only if it is addressed to a machine there: rules that
+//! deliver also match the destination's Ethernet address. So nothing of a broadcast or multicast
+//! frame comes out anywhere, whatever its IP address is; those with such an IP address do not even
+//! enter. A server's address reaches no VM: what comes from inside is delivered to servers and, by
 //! rules of their own, to members of one's group.
 
 use crate::network::topology_state::is_openflow;
@@ -62,7 +66,8 @@ fn beyond<'a>(topology: &'a Topology, switch: SwitchId, link: LinkId) -> Beyond<
     found
 }
 
-/// The Ethernet address that what goes to the outside by a port must be addressed to: that of the gateway there, if there is one only.
+/// The Ethernet address that what goes to the outside by a port must be addressed to: that of the
+/// gateway there, if there is one only.
 pub(super) fn gateway_at(topology: &Topology, switch: SwitchId, link: LinkId) -> Option<Mac> {
     match beyond(topology, switch, link) {
         Beyond { gateways, switches: false, .. } => match gateways[..] {
@@ -73,7 +78,8 @@ pub(super) fn gateway_at(topology: &Topology, switch: SwitchId, link: LinkId) ->
     }
 }
 
-/// The addresses of servers and VMs, and none of a gateway: the parts of the network that hold edges' prefixes, as large as can be.
+/// The addresses of servers and VMs, and none of a gateway: the parts of the network that hold
+/// edges' prefixes, as large as can be.
 pub(super) fn inside(site: &Site) -> Vec<Prefix> {
     let AddressPlan { network, gateways, .. } = site.addresses;
     let edges: Vec<Prefix> = site.topology.switches.iter().filter_map(|s| s.prefix).collect();
@@ -156,7 +162,8 @@ pub(super) fn edge(marking: Marking<'_>, inside: &[Prefix], switch: SwitchId) ->
             rules.push(rule(0, source::PUNT, client, vec![RuleAction::Controller], base));
         }
     }
-    // RFC 5771: 224.0.0.0/4; RFC 1112 section 4 and RFC 919: 240.0.0.0/4 with the broadcast address.
+    // RFC 5771: 224.0.0.0/4; RFC 1112 section 4 and RFC 919: 240.0.0.0/4 with the broadcast
+    // address.
     if let Some(group) = Prefix::new(Ipv4Addr::new(224, 0, 0, 0), 3).filter(|_| has_machines) {
         let many = RuleMatch { ip_dst: Some(group), ..ip() };
         rules.push(rule(0, source::MULTICAST, many, Vec::new(), base));

@@ -1,16 +1,20 @@
-//! Rules of a group by labels: as many as it has members in each switch, not as many as it has pairs of them.
+//! Rules of a group by labels: as many as it has members in each switch, not as many as it has
+//! pairs of them.
 //!
-//! 1. Where a packet enters by a member's port it is labelled with its sender's groups, in metadata, which goes from table 0 to table 1 and not
-//!    beyond the switch. So every other edge with members labels what comes from elsewhere again, by its source: in the fabric that is
+//! 1. Where a packet enters by a member's port it is labelled with its sender's groups, in
+//!    metadata, which goes from table 0 to table 1 and not beyond the switch. So every other edge
+//!    with members labels what comes from elsewhere again, by its source: in the fabric that is
 //!    what the edge where it entered has let through.
-//! 2. Table 1 sends a labelled packet on to a member of one of its groups: out of its port if it is here, else by the default route to its
-//!    edge. What was labelled by its port and is to nobody of its groups is dropped here; and nothing without a label is delivered from
-//!    the inside at a member's edge (`edge::isolated`), so a packet needs a label at either end.
-//! 3. In between, members are reached by rules per destination on the default routes, above what VMs off their default paths have: a group's
-//!    packets take nothing of what is reserved there.
+//! 2. Table 1 sends a labelled packet on to a member of one of its groups: out of its port if it is
+//!    here, else by the default route to its edge. What was labelled by its port and is to nobody
+//!    of its groups is dropped here; and nothing without a label is delivered from the inside at a
+//!    member's edge (`edge::isolated`), so a packet needs a label at either end.
+//! 3. In between, members are reached by rules per destination on the default routes, above what
+//!    VMs off their default paths have: a group's packets take nothing of what is reserved there.
 //!
-//! A label has room for two groups: for that of the lower number and for another. What a VM sends to members of further ones has rules
-//! pair by pair ([`super::pairwise`]), as have groups of a few, which need fewer so, VMs with two places, and switches with one table or without metadata.
+//! A label has room for two groups: for that of the lower number and for another. What a VM sends
+//! to members of further ones has rules pair by pair ([`super::pairwise`]), as have groups of a
+//! few, which need fewer so, VMs with two places, and switches with one table or without metadata.
 //! Those are above labels, and take the same ways.
 
 use crate::network::attachment::{port_on, server_port};
@@ -31,7 +35,8 @@ pub const FEW: usize = 3;
 /// The groups that a label has room for.
 const SLOTS: usize = 2;
 
-/// The bits of a group's number in a label. Labels stay below 2^53, which JSON numbers are exact to.
+/// The bits of a group's number in a label. Labels stay below 2^53, which JSON numbers are exact
+/// to.
 const SLOT_BITS: u32 = 24;
 
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
@@ -42,7 +47,8 @@ const ENTERED: u64 = 1 << (SLOT_BITS * SLOTS as u32);
 /// All bits of a label.
 const ALL: u64 = (ENTERED << 1) - 1;
 
-/// What a VM's packets carry: its groups, lowest number first. Never none: that is what packets of others carry.
+/// What a VM's packets carry: its groups, lowest number first. Never none: that is what packets of
+/// others carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
     first: u32,
@@ -118,7 +124,8 @@ fn cookie(group: u32) -> Cookie {
     Cookie::new(Owner::Group(group), 0)
 }
 
-/// Step 1. Groups that share a sender write the same rule for it, so it has the cookie of the first of them.
+/// Step 1. Groups that share a sender write the same rule for it, so it has the cookie of the first
+/// of them.
 fn label(fabric: &Fabric<'_>, edge: SwitchId, places: &[At<'_>], rules: &mut RuleSet) {
     let marking = fabric.marking;
     let network = marking.site.addresses.network;

@@ -1,8 +1,10 @@
-//! Rules as a desired state: who wants which rule in which switch, what was sent, and the changes under way.
+//! Rules as a desired state: who wants which rule in which switch, what was sent, and the changes
+//! under way.
 //!
-//! [`desired::Desired`] holds every owner's rules (a VM's, a group's, the plan's). Replacing an owner's rules yields the difference per
-//! switch; [`transactions`] carries it out in steps, each confirmed by barriers; on a refusal the owner's former rules are wanted
-//! again, which yields the difference back.
+//! [`desired::Desired`] holds every owner's rules (a VM's, a group's, the plan's). Replacing an
+//! owner's rules yields the difference per switch; [`transactions`] carries it out in steps, each
+//! confirmed by barriers; on a refusal the owner's former rules are wanted again, which yields the
+//! difference back.
 
 pub mod building_blocks;
 pub mod compile;

@@ -1,11 +1,12 @@
 //! Two tables into one, for switches that have only one (OpenFlow 1.0).
 //!
-//! A rule of table 0 that goes on to table 1 becomes its product with every rule of table 1; a packet that finds nothing in
-//! table 1 is dropped, so each such rule also leaves a drop of its own. Priorities of table 0 are multiples of
-//! [`super::building_blocks::STEP`] and those of table 1 are below it, so that their sum keeps both orders.
+//! A rule of table 0 that goes on to table 1 becomes its product with every rule of table 1; a
+//! packet that finds nothing in table 1 is dropped, so each such rule also leaves a drop of its
+//! own. Priorities of table 0 are multiples of [`super::building_blocks::STEP`] and those of table
+//! 1 are below it, so that their sum keeps both orders.
 //!
-//! What a rule of table 0 writes into metadata is known where its product is made: so is which rules of table 1 it meets, and the product
-//! needs no metadata.
+//! What a rule of table 0 writes into metadata is known where its product is made: so is which
+//! rules of table 1 it meets, and the product needs no metadata.
 
 use std::collections::BTreeMap;
 use tandem_model::{Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch, VlanTag};
@@ -27,7 +28,8 @@ fn prefixes(a: Option<Prefix>, b: Option<Prefix>) -> Option<Option<Prefix>> {
     }
 }
 
-/// What both match; `None` when no packet does. Metadata is left out: it is no condition of one table.
+/// What both match; `None` when no packet does. Metadata is left out: it is no condition of one
+/// table.
 pub fn intersect(a: &RuleMatch, b: &RuleMatch) -> Option<RuleMatch> {
     Some(RuleMatch {
         in_port: both(a.in_port, b.in_port)?,
@@ -61,7 +63,8 @@ fn metadata(actions: &[RuleAction]) -> u64 {
     })
 }
 
-/// A queue that was chosen before, and the output that it was chosen for, in one action; metadata is not for the only table.
+/// A queue that was chosen before, and the output that it was chosen for, in one action; metadata
+/// is not for the only table.
 fn enqueued(actions: &[RuleAction]) -> Vec<RuleAction> {
     let mut chosen = None;
     let mut out = Vec::new();
@@ -76,8 +79,9 @@ fn enqueued(actions: &[RuleAction]) -> Vec<RuleAction> {
     out
 }
 
-/// In two tables, a packet that a rule sends out of the port it came in by is dropped there (OF 1.3.5 section 7.2.5); only the product
-/// knows that port, and a switch may refuse a rule that names it in both places (OF 1.0 section 5.3.3).
+/// In two tables, a packet that a rule sends out of the port it came in by is dropped there (OF
+/// 1.3.5 section 7.2.5); only the product knows that port, and a switch may refuse a rule that
+/// names it in both places (OF 1.0 section 5.3.3).
 fn not_back(matching: &RuleMatch, actions: Vec<RuleAction>) -> Vec<RuleAction> {
     let back = |action: &RuleAction| match *action {
         RuleAction::Output(port) | RuleAction::Enqueue { port, .. } => matching.in_port == Some(port),
@@ -86,7 +90,8 @@ fn not_back(matching: &RuleMatch, actions: Vec<RuleAction>) -> Vec<RuleAction> {
     actions.into_iter().filter(|a| !back(a)).collect()
 }
 
-/// OpenFlow 1.0 has no word for "of no VLAN": a rule for each tag that is of none. What is dropped is dropped with any tag.
+/// OpenFlow 1.0 has no word for "of no VLAN": a rule for each tag that is of none. What is dropped
+/// is dropped with any tag.
 fn by_tag(rule: &Rule) -> Vec<Rule> {
     if rule.key.matching.vlan != Some(VlanTag::NoVlan) {
         return vec![rule.clone()];

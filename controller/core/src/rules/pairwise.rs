@@ -1,4 +1,5 @@
-//! Rules between two machines of the data centre: a VM of a group and another, and the two servers of a migration.
+//! Rules between two machines of the data centre: a VM of a group and another, and the two servers
+//! of a migration.
 
 use crate::network::attachment::{port_on, server_port, uplink_port};
 use crate::network::routes::Routes;
@@ -11,8 +12,8 @@ use tandem_model::{
     VmRecord, paths,
 };
 
-/// The default way between the edges of two VMs; empty where they have the same one. The ways to one edge are a tree: where two of them meet
-/// they go on as one.
+/// The default way between the edges of two VMs; empty where they have the same one. The ways to
+/// one edge are a tree: where two of them meet they go on as one.
 pub fn way(topology: &Topology, routes: &Routes, a: &VmRecord, b: &VmRecord) -> Option<Vec<Hop>> {
     let (from, to) = (server_port(topology, a)?.0, server_port(topology, b)?.0);
     if from == to {
@@ -21,7 +22,8 @@ pub fn way(topology: &Topology, routes: &Routes, a: &VmRecord, b: &VmRecord) -> 
     routes.follow(topology, from, routes.edge_index(to)?)
 }
 
-/// The rules by which one VM of a group reaches another, on a way between their edges, at the switches that are `meant`.
+/// The rules by which one VM of a group reaches another, on a way between their edges, at the
+/// switches that are `meant`.
 pub fn pair(
     marking: Marking<'_>,
     (a, b): (&VmRecord, &VmRecord),
@@ -69,7 +71,8 @@ pub fn pair(
     }
 }
 
-/// The rules of a migration's own traffic, both ways along its path between two servers, in its class.
+/// The rules of a migration's own traffic, both ways along its path between two servers, in its
+/// class.
 pub fn migration(
     marking: Marking<'_>,
     (from, to): (ServerId, ServerId),

@@ -30,7 +30,8 @@ impl<'a> RulesRef<'a> {
 }
 
 impl<'a> RulesRef<'a> {
-    /// A way by the switches that a VM is pinned to, with room for it on every link that it is not on already; by its own uplink first.
+    /// A way by the switches that a VM is pinned to, with room for it on every link that it is not
+    /// on already; by its own uplink first.
     pub(crate) fn pinned_way(self, record: &VmRecord) -> Result<Placement, Rejection> {
         let new = self.network().look_for_pinned_way(record)?;
         self.class_is_kept(&record.request, &new)?;
@@ -50,7 +51,8 @@ impl<'a> RulesRef<'a> {
         }
     }
 
-    /// A class other than the default one is a promise: every port on the way must be able to keep it.
+    /// A class other than the default one is a promise: every port on the way must be able to keep
+    /// it.
     pub(crate) fn class_is_kept<'p>(
         self,
         request: &VmRequest,
@@ -67,7 +69,8 @@ impl<'a> RulesRef<'a> {
             let Some(port) = attachment::port_on(topology, node, hop.link) else { continue };
             let why = match self.rules.classes.selection(switch, port) {
                 Some(QueueSelection::Queue | QueueSelection::Dscp) => continue,
-                // The queues that the packet meets next are the next switch's, which reads its mark.
+                // The queues that the packet meets next are the next switch's, which reads its
+                // mark.
                 Some(QueueSelection::Mark | QueueSelection::RateLimiter)
                     if self.sorts_marks(path.get(at + 1)) =>
                 {

@@ -1,4 +1,5 @@
-//! Service classes: who can choose them where, and what they are guaranteed. What they have sent is counted in [`crate::network::agent_ports`].
+//! Service classes: who can choose them where, and what they are guaranteed. What they have sent is
+//! counted in [`crate::network::agent_ports`].
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,8 @@ pub struct ClassView {
     pub default: bool,
 }
 
-/// So many percent of a port's rate, down to whole bytes a second: shares of 100% in all never add up to more than the rate.
+/// So many percent of a port's rate, down to whole bytes a second: shares of 100% in all never add
+/// up to more than the rate.
 pub fn portion(rate: BitRate, percent: f64) -> BitRate {
     BitRate((rate.0 as f64 * percent / 100.0) as u64 / 8 * 8)
 }

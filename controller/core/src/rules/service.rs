@@ -1,4 +1,5 @@
-//! How changes of rules are begun and confirmed: the service of rules, for those that come after it.
+//! How changes of rules are begun and confirmed: the service of rules, for those that come after
+//! it.
 
 use crate::network::topology_state::connected;
 use crate::rules::RulesMut;
@@ -32,16 +33,16 @@ impl RulesMut<'_> {
         self.rules.changes.applied(txn, &present, &mut self.cx.effects)
     }
 
-    /// A switch has refused a transaction; returns how its change ended. [`RulesMut::resume_changes`] is to follow when
-    /// that has been dealt with.
+    /// A switch has refused a transaction; returns how its change ended.
+    /// [`RulesMut::resume_changes`] is to follow when that has been dealt with.
     pub(crate) fn refused(&mut self, dpid: Dpid, txn: TxnId, why: &str) -> Option<Outcome> {
         let text = format!("{} refused rules: {why}", self.network().switch_name(dpid));
         self.cx.notice(Level::Error, "rules-refused", text.clone());
         self.rules.changes.refused(txn, text)
     }
 
-    /// A switch has gone; returns how the changes that waited for it have ended. [`RulesMut::resume_changes`] is to
-    /// follow when that has been dealt with.
+    /// A switch has gone; returns how the changes that waited for it have ended.
+    /// [`RulesMut::resume_changes`] is to follow when that has been dealt with.
     pub(crate) fn switch_gone(&mut self, switch: SwitchId) -> Vec<Outcome> {
         let (live, topology) = (&self.net.live, &self.cx.site.topology);
         let connected = |s: SwitchId| connected(live, topology, s);

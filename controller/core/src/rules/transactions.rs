@@ -1,11 +1,12 @@
-//! Changes of rules under way: a change is a list of steps, a step a transaction on each of its switches, and the next step
-//! starts when every switch has confirmed the one before by a barrier.
+//! Changes of rules under way: a change is a list of steps, a step a transaction on each of its
+//! switches, and the next step starts when every switch has confirmed the one before by a barrier.
 //!
-//! The order is make before break: first the rules that carry the traffic further on, then those that send it there (the late ones),
-//! and only then are old rules removed, the late ones first.
+//! The order is make before break: first the rules that carry the traffic further on, then those
+//! that send it there (the late ones), and only then are old rules removed, the late ones first.
 //!
-//! Changes overlap: while one waits, another may want back what the first is still to remove. So a step sends only what is
-//! wanted at the moment that it is sent; in whatever order the steps of several changes come to pass, they end at the same rules.
+//! Changes overlap: while one waits, another may want back what the first is still to remove. So a
+//! step sends only what is wanted at the moment that it is sent; in whatever order the steps of
+//! several changes come to pass, they end at the same rules.
 
 use crate::rules::desired::{Desired, Difference};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,7 +54,8 @@ pub struct Present<'a> {
     pub desired: &'a Desired,
 }
 
-/// Which rules of a change are late: they send traffic to where the others carry it on, so they come after them and go before them.
+/// Which rules of a change are late: they send traffic to where the others carry it on, so they
+/// come after them and go before them.
 pub type Late<'a> = &'a dyn Fn(SwitchId, &RuleKey) -> bool;
 
 #[derive(Debug, Clone, Default)]
@@ -160,10 +162,12 @@ impl Changes {
         self.go_on(id, present, effects)
     }
 
-    /// A switch refused a transaction: the change ends here. What was confirmed stays until the caller wants it back.
+    /// A switch refused a transaction: the change ends here. What was confirmed stays until the
+    /// caller wants it back.
     ///
-    /// That of a VM's second place may have been made while its first one changed too, which is still wanted: what is left of it goes on
-    /// with [`Changes::resume`], as far as the caller still wants it then.
+    /// That of a VM's second place may have been made while its first one changed too, which is
+    /// still wanted: what is left of it goes on with [`Changes::resume`], as far as the caller
+    /// still wants it then.
     pub fn refused(&mut self, txn: TxnId, why: String) -> Option<Outcome> {
         let (_, id) = self.txns.remove(&txn)?;
         if let Some(change) = self.open.get_mut(&id).filter(|c| matches!(c.purpose, Purpose::MovePrepare(_)))
@@ -188,8 +192,8 @@ impl Changes {
         }
     }
 
-    /// A switch went away. A change that brings a new VM, group or place fails; any other goes on without it, since the switch gets all
-    /// rules when it comes back.
+    /// A switch went away. A change that brings a new VM, group or place fails; any other goes on
+    /// without it, since the switch gets all rules when it comes back.
     pub fn switch_gone(
         &mut self,
         switch: SwitchId,

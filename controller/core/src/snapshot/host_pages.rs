@@ -1,5 +1,5 @@
-//! The published hosts: pages of neighbouring addresses, so that a snapshot after a change shares all pages but those in which
-//! something changed with the one before.
+//! The published hosts: pages of neighbouring addresses, so that a snapshot after a change shares
+//! all pages but those in which something changed with the one before.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tandem_model::{Mac, Time};
 
-/// Addresses of a page, as a number of bits: what is copied with each change is a page, and the list of pages.
+/// Addresses of a page, as a number of bits: what is copied with each change is a page, and the
+/// list of pages.
 const PAGE_BITS: u32 = 7;
 
 type Page = BTreeMap<Ipv4Addr, Arc<HostView>>;

@@ -1,5 +1,5 @@
-//! The snapshot: what the outside may read. Immutable, shared, and rebuilt part by part: a part that did not change is the
-//! same allocation as in the snapshot before.
+//! The snapshot: what the outside may read. Immutable, shared, and rebuilt part by part: a part
+//! that did not change is the same allocation as in the snapshot before.
 
 pub mod host_pages;
 
@@ -215,11 +215,12 @@ pub struct StrayView {
     pub lacks: Vec<String>,
     /// There is a record of a VM with its id, which is another one or on another server.
     pub id_is_taken: bool,
-    /// The server where the record of this same VM has it: adopted, it stays where it is and the record follows.
+    /// The server where the record of this same VM has it: adopted, it stays where it is and the
+    /// record follows.
     #[serde(default)]
     pub recorded_on: Option<String>,
-    /// Why this controller does not serve it: it has at most the rules that switches had for it. `None` where its network is as if it had
-    /// a record.
+    /// Why this controller does not serve it: it has at most the rules that switches had for it.
+    /// `None` where its network is as if it had a record.
     #[serde(default)]
     pub unserved: Option<String>,
 }

@@ -26,7 +26,8 @@ fn ask(world: &mut World, at: (Dpid, PortNo), arp: Arp) -> Vec<(Dpid, PortNo, Ar
         .collect()
 }
 
-/// RFC 826: the answer goes to whoever asked, by the port where they asked, with the address asked for.
+/// RFC 826: the answer goes to whoever asked, by the port where they asked, with the address asked
+/// for.
 #[test]
 fn a_vm_learns_its_gateway_and_the_dhcp_server_and_no_server() {
     let mut world = World::new(read(SMALL));
@@ -69,7 +70,8 @@ fn the_gateway_learns_vms_and_servers() {
     }
 }
 
-/// A gateway with two uplinks asks at both and is answered at the one by which the VM's path starts.
+/// A gateway with two uplinks asks at both and is answered at the one by which the VM's path
+/// starts.
 #[test]
 fn a_gateway_with_several_uplinks_is_answered_at_the_right_one() {
     let mut world = World::new(read("[topology]\nshape = \"three-tier\"\n"));
@@ -85,7 +87,8 @@ fn a_gateway_with_several_uplinks_is_answered_at_the_right_one() {
     assert_eq!(answered, [vm.path_down[0].link]);
 }
 
-/// RFC 5227 2.1.1: a probe for its own address must not be answered, or the VM would not use it; one for somebody else's is.
+/// RFC 5227 2.1.1: a probe for its own address must not be answered, or the VM would not use it;
+/// one for somebody else's is.
 #[test]
 fn address_probes() {
     let mut world = World::new(read(SMALL));
@@ -97,8 +100,8 @@ fn address_probes() {
     assert_eq!(ask(&mut world, at, probe(gateway)).len(), 1);
 }
 
-/// A VM that speaks with an address or a MAC that is not its own, or from another server's port, is not answered, not believed,
-/// named once a minute, and what it sends is dropped.
+/// A VM that speaks with an address or a MAC that is not its own, or from another server's port, is
+/// not answered, not believed, named once a minute, and what it sends is dropped.
 #[test]
 fn spoofers_are_not_believed_and_named_once_a_minute() {
     let mut world = World::new(read(SMALL));
@@ -159,7 +162,8 @@ fn a_vm_gets_its_address_by_dhcp() {
     assert!(world.answer(id).is_some());
 }
 
-/// RFC 2131 4.3.2: a wrong address gets a NAK by broadcast, a request to another server silence; 4.3.5: INFORM gets no address.
+/// RFC 2131 4.3.2: a wrong address gets a NAK by broadcast, a request to another server silence;
+/// 4.3.5: INFORM gets no address.
 #[test]
 fn dhcp_answers_by_the_book() {
     let mut world = World::new(read(SMALL));
@@ -186,7 +190,8 @@ fn dhcp_answers_by_the_book() {
     assert!(world.core.vm(vm.id).is_some_and(|v| v.state == tandem_model::VmState::Running));
 }
 
-/// Who is not a declared machine at its place gets nothing: an unknown MAC, a forged Ethernet source, another server's port.
+/// Who is not a declared machine at its place gets nothing: an unknown MAC, a forged Ethernet
+/// source, another server's port.
 #[test]
 fn dhcp_is_for_those_who_belong_there() {
     let mut world = World::new(read(SMALL));
@@ -216,8 +221,8 @@ fn dhcp_is_for_those_who_belong_there() {
     assert!(!replies(&world).is_empty());
 }
 
-/// A host that falls silent is asked by ARP, three times a second apart, then it is not there any more; a counter that moves or
-/// an answer keeps it.
+/// A host that falls silent is asked by ARP, three times a second apart, then it is not there any
+/// more; a counter that moves or an answer keeps it.
 #[test]
 fn a_silent_host_is_probed_then_lost_then_found_again() {
     let mut world = World::new(read(&format!("{SMALL}[discovery]\nhost_timeout = \"60 s\"\n")));

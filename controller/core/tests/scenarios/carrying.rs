@@ -61,8 +61,8 @@ fn cores(site: &Site, cpu: u32) -> Resources {
     Resources { cpu, net: BitRate(1_000_000), ..site.vm.default }
 }
 
-/// A server is evacuated from end to end: it gets nothing more, its VMs run elsewhere and are reached there, and what was planned is
-/// what was done.
+/// A server is evacuated from end to end: it gets nothing more, its VMs run elsewhere and are
+/// reached there, and what was planned is what was done.
 #[test]
 fn a_server_is_evacuated_from_end_to_end() {
     let site = wide("");
@@ -85,7 +85,8 @@ fn a_server_is_evacuated_from_end_to_end() {
     assert_eq!(world.vm().server, ServerId(1), "a new VM goes elsewhere");
 }
 
-/// As many at once as the site allows, in all and per server; the next one begins when one has ended.
+/// As many at once as the site allows, in all and per server; the next one begins when one has
+/// ended.
 #[test]
 fn moves_begin_as_the_limits_allow() {
     let site = wide("[migration]\nat_once = 2\nper_server = 2\nrate = \"100 Mbit/s\"\n");
@@ -191,7 +192,8 @@ fn a_stopped_plan_begins_no_more() {
     assert_eq!(on(&world, 2), [1]);
 }
 
-/// A VM that goes away by itself gives its room back just as one that was moved: who waits for that goes on.
+/// A VM that goes away by itself gives its room back just as one that was moved: who waits for that
+/// goes on.
 #[test]
 fn a_vm_that_is_deleted_makes_room_too() {
     let mut world = swapping();
@@ -205,7 +207,8 @@ fn a_vm_that_is_deleted_makes_room_too() {
     assert_eq!(on(&world, 1), [1]);
 }
 
-/// What fits nowhere stays on the server; when room comes free somewhere it is moved without anybody asking again.
+/// What fits nowhere stays on the server; when room comes free somewhere it is moved without
+/// anybody asking again.
 #[test]
 fn an_evacuation_goes_on_when_room_comes_free() {
     let site = wide("");
@@ -222,8 +225,8 @@ fn an_evacuation_goes_on_when_room_comes_free() {
     assert_eq!((on(&world, 0), on(&world, 2)), (vec![], vec![1]));
 }
 
-/// The controller is killed in the middle of an evacuation. The next one knows that the server is out of service, ends the move that was
-/// under way, and plans for the rest.
+/// The controller is killed in the middle of an evacuation. The next one knows that the server is
+/// out of service, ends the move that was under way, and plans for the rest.
 #[test]
 fn an_evacuation_outlives_the_controller() {
     let site = wide("");
@@ -244,7 +247,8 @@ fn an_evacuation_outlives_the_controller() {
     vms.iter().for_each(|vm| after.assert_reachable(vm));
 }
 
-/// Keep-policy by the clock: what was scattered is brought together, and then nothing moves any more.
+/// Keep-policy by the clock: what was scattered is brought together, and then nothing moves any
+/// more.
 #[test]
 fn keep_policy_runs_by_the_clock_and_comes_to_rest() {
     let site = wide("[keep_policy]\nperiod = \"60 s\"\n");
@@ -260,7 +264,8 @@ fn keep_policy_runs_by_the_clock_and_comes_to_rest() {
     assert_eq!(pairs(&world).len(), moves);
 }
 
-/// A hot server is relieved by itself: the move begins in the very period that made it hot, and the server is cool when it has ended.
+/// A hot server is relieved by itself: the move begins in the very period that made it hot, and the
+/// server is cool when it has ended.
 #[test]
 fn a_hot_server_is_relieved_within_a_period() {
     let site = wide("[hotspot]\nrelieve = true\n");
@@ -284,7 +289,8 @@ fn a_hot_server_is_relieved_within_a_period() {
     assert_eq!(pairs(&world).len(), 1);
 }
 
-/// A hot link is relieved: one of the VMs whose traffic fills it goes to where its way does not lead over it, and nothing else gets hot.
+/// A hot link is relieved: one of the VMs whose traffic fills it goes to where its way does not
+/// lead over it, and nothing else gets hot.
 #[test]
 fn a_hot_link_is_relieved() {
     let site =
@@ -334,8 +340,9 @@ fn a_hot_link_is_relieved() {
     assert_eq!(over, 1);
 }
 
-/// Everything at once for 200 periods: loads that rise and fall around the threshold, relief, and a keep-policy that wants VMs back
-/// together on the servers that get hot by it. VMs move, but none goes to and fro.
+/// Everything at once for 200 periods: loads that rise and fall around the threshold, relief, and a
+/// keep-policy that wants VMs back together on the servers that get hot by it. VMs move, but none
+/// goes to and fro.
 #[test]
 fn nothing_swings_back_and_forth_over_200_periods() {
     let site = wide("[hotspot]\nrelieve = true\n[keep_policy]\nperiod = \"30 s\"\n");
@@ -366,7 +373,8 @@ fn nothing_swings_back_and_forth_over_200_periods() {
     assert!(late <= moves.len() / 2, "it does not get worse with time: {moves:?}");
 }
 
-/// The seed's keep-policy through the doors: plan, apply, and the data centre is as the last row of its table.
+/// The seed's keep-policy through the doors: plan, apply, and the data centre is as the last row of
+/// its table.
 #[test]
 fn the_seeds_table_is_carried_out() {
     for (policy, end) in [("best-fit", [0, 0, 6]), ("worst-fit", [2, 2, 2])] {

@@ -1,4 +1,5 @@
-//! DHCP messages of `tests/data/cases`, from a VM's port through its switch's rules and its driver to what the core answers.
+//! DHCP messages of `tests/data/cases`, from a VM's port through its switch's rules and its driver
+//! to what the core answers.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 use crate::fabric::{Fabric, Sender};
@@ -23,8 +24,8 @@ fn case(name: &str, from: Mac) -> Vec<u8> {
     frame
 }
 
-/// RFC 2131 section 4.3: a DISCOVER gets an OFFER whatever options stand before its type, with VID 0 too (IEEE 802.1Q); a REQUEST to
-/// another server gets silence.
+/// RFC 2131 section 4.3: a DISCOVER gets an OFFER whatever options stand before its type, with VID
+/// 0 too (IEEE 802.1Q); a REQUEST to another server gets silence.
 #[test]
 fn discovers_are_offered_an_address_and_requests_to_others_are_left_to_them() {
     for one_table in [false, true] {

@@ -1,4 +1,5 @@
-//! Anything in any order: after every step, the books agree with the VMs, and every running VM reaches its gateway.
+//! Anything in any order: after every step, the books agree with the VMs, and every running VM
+//! reaches its gateway.
 
 use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
@@ -112,7 +113,8 @@ pub(crate) fn quick(world: &mut World) {
     world.held.switches = false;
 }
 
-/// Every switch that is there has the rules that the core says it has, and no other but those that it leaves.
+/// Every switch that is there has the rules that the core says it has, and no other but those that
+/// it leaves.
 pub(crate) fn assert_tables(world: &mut World, away: &[SwitchId]) {
     let snapshot = world.core.snapshot();
     for (n, switch) in world.site.topology.switches.iter().enumerate() {
@@ -154,7 +156,8 @@ proptest! {
             let (booked, servers) = crate::moves_chaos::books(&vms, &moves);
             let cpu: u32 = servers.values().map(|r| r.cpu).sum();
             let (reserved, used) = (world.reserved(), world.used().iter().map(|u| u.cpu).sum::<u32>());
-            // A VM that outgrows its server is on its way to another: as large as it will be, which only the core knows.
+            // A VM that outgrows its server is on its way to another: as large as it will be, which
+            // only the core knows.
             prop_assert!(reserved == booked || (reserved > booked && !moves.is_empty()), "links after {:?}", step);
             prop_assert!(used == cpu || (used > cpu && !moves.is_empty()), "servers after {:?}", step);
             let mut addresses: Vec<_> = vms.iter().map(|v| v.address).collect();

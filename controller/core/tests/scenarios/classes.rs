@@ -1,4 +1,5 @@
-//! Service classes: marked where packets come in, put into queues where switches can, refused where nobody keeps the promise.
+//! Service classes: marked where packets come in, put into queues where switches can, refused where
+//! nobody keeps the promise.
 
 use crate::packets::{Fate, udp};
 use crate::world::{SMALL, World, read};
@@ -125,7 +126,8 @@ fn a_port_that_only_marks_needs_a_switch_behind_it_that_sorts() {
     for marks in [QueueSelection::Mark, QueueSelection::RateLimiter] {
         let mut world = world();
         manage(&mut world, QueueSelection::Queue);
-        // Core switches mark: on the way down the aggregation switch sorts, on the way up nobody stands behind them.
+        // Core switches mark: on the way down the aggregation switch sorts, on the way up nobody
+        // stands behind them.
         let core = world.site.topology.switches.iter().position(|s| s.role == tandem_model::Role::Core);
         let dpid = world.site.topology.switches[core.expect("a core switch")].dpid;
         let all = ports(&mut world, dpid).into_iter().map(|p| (p, marks)).collect();

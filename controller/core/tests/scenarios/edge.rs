@@ -1,5 +1,5 @@
-//! What machines may send, by rule and not by accident: whole frames walked through the flow tables of every product of the rules, two
-//! tables of OpenFlow 1.3 and the flattened one of 1.0.
+//! What machines may send, by rule and not by accident: whole frames walked through the flow tables
+//! of every product of the rules, two tables of OpenFlow 1.3 and the flattened one of 1.0.
 
 use crate::fabric::{Fabric, SECRET, SERVICE_TAG, Sender, TAG, frame, ipv4, udp_datagram};
 use crate::world::{SMALL, World, read};
@@ -15,8 +15,8 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const ETH_IPV6: u16 = 0x86dd;
 const BEYOND_RFC_2131: &[u8] = &[0; 16];
 
-/// Machines of a small data centre: two VMs on the first server, one beside it, one at the other edge; the first two and the last one
-/// are a group.
+/// Machines of a small data centre: two VMs on the first server, one beside it, one at the other
+/// edge; the first two and the last one are a group.
 struct Machines {
     world: World,
     vms: Vec<VmRecord>,
@@ -94,7 +94,8 @@ fn allowed(m: &Machines) -> Vec<(Sender, Mac, Ipv4Addr, NodeId)> {
     list
 }
 
-/// IEEE 802.1Q section 9.6: VID 0 is no VLAN. Such frames go where those without a tag go; no other tag enters, from whomever.
+/// IEEE 802.1Q section 9.6: VID 0 is no VLAN. Such frames go where those without a tag go; no other
+/// tag enters, from whomever.
 #[test]
 fn what_is_of_no_vlan_passes_and_no_vlan_enters() {
     for (one_table, classes) in products() {
@@ -123,7 +124,8 @@ fn what_is_of_no_vlan_passes_and_no_vlan_enters() {
     }
 }
 
-/// ARP and DHCP with VID 0 are the controller's like those without a tag; of a VLAN, or with two tags, they do not even reach it.
+/// ARP and DHCP with VID 0 are the controller's like those without a tag; of a VLAN, or with two
+/// tags, they do not even reach it.
 #[test]
 fn arp_and_dhcp_are_answered_with_vid_0_and_dropped_in_a_vlan() {
     for (one_table, classes) in products() {
@@ -131,7 +133,8 @@ fn arp_and_dhcp_are_answered_with_vid_0_and_dropped_in_a_vlan() {
         let mut fabric = Fabric::of(&m.world);
         let (vm, gateway) = (m.vm(2), m.gateway());
         let asked = m.world.dhcp(m.vms[2].id, DhcpRequestKind::Discover, None);
-        // Ethernet, BOOTP with the magic cookie, DHCPDISCOVER, end (RFC 2131 section 2, RFC 2132 section 9.6).
+        // Ethernet, BOOTP with the magic cookie, DHCPDISCOVER, end (RFC 2131 section 2, RFC 2132
+        // section 9.6).
         let mut bootp = vec![1, 1, 6, 0, 0, 0, 0, 7];
         bootp.resize(28, 0);
         bootp.extend_from_slice(&vm.mac.0);
@@ -161,8 +164,9 @@ fn arp_and_dhcp_are_answered_with_vid_0_and_dropped_in_a_vlan() {
     }
 }
 
-/// A server's own address reaches servers, gateways and the outside, and no VM, wherever that is: at the server's edge or another's, on
-/// the server itself, or moved away from the edge whose address it has.
+/// A server's own address reaches servers, gateways and the outside, and no VM, wherever that is:
+/// at the server's edge or another's, on the server itself, or moved away from the edge whose
+/// address it has.
 #[test]
 fn a_servers_address_reaches_no_vm() {
     for (one_table, classes) in products() {
@@ -191,8 +195,8 @@ fn a_servers_address_reaches_no_vm() {
     }
 }
 
-/// Whoever sends at a port with an address that is not there reaches nobody: with a neighbour's, the server's, a VM's of elsewhere, one
-/// of nobody, or one of the inside from outside.
+/// Whoever sends at a port with an address that is not there reaches nobody: with a neighbour's,
+/// the server's, a VM's of elsewhere, one of nobody, or one of the inside from outside.
 #[test]
 fn a_source_is_bound_to_where_it_enters() {
     for (one_table, classes) in products() {
@@ -203,7 +207,8 @@ fn a_source_is_bound_to_where_it_enters() {
         for at in &all {
             for who in &all {
                 for (mac, ip) in [(who.mac, who.ip), (at.mac, who.ip), (who.mac, at.ip), (at.mac, nobody)] {
-                    // Machines on one server share its port; a gateway sends for all of the outside, with any Ethernet address.
+                    // Machines on one server share its port; a gateway sends for all of the
+                    // outside, with any Ethernet address.
                     let is_own = |s: &&Sender| s.node == at.node && s.mac == mac && s.ip == ip;
                     let is_outside = matches!(at.node, NodeId::Gateway(_)) && ip == at.ip;
                     if all.iter().any(|s| is_own(&s)) || is_outside {
@@ -223,8 +228,9 @@ fn a_source_is_bound_to_where_it_enters() {
     }
 }
 
-/// RFC 791: only the first fragment has ports. All fragments of a packet go where the packet would have gone, also where a later one
-/// looks like DHCP, and where a client speaks from DHCP's port to a server outside.
+/// RFC 791: only the first fragment has ports. All fragments of a packet go where the packet would
+/// have gone, also where a later one looks like DHCP, and where a client speaks from DHCP's port to
+/// a server outside.
 #[test]
 fn fragments_go_where_their_packet_goes() {
     for (one_table, classes) in products() {
@@ -243,7 +249,8 @@ fn fragments_go_where_their_packet_goes() {
                 }
             }
         }
-        // A later fragment to where DHCP clients send is for nobody: it is no DHCP, and the address is everybody's.
+        // A later fragment to where DHCP clients send is for nobody: it is no DHCP, and the address
+        // is everybody's.
         let (vm, later) = (m.vm(0), udp_datagram(68, 67, BEYOND_RFC_2131));
         for to in [Ipv4Addr::BROADCAST, m.site().addresses.dhcp] {
             let packet = ipv4(vm.ip, to, 17, 0x0006, &later);
@@ -256,7 +263,8 @@ fn fragments_go_where_their_packet_goes() {
     }
 }
 
-/// Nothing but ARP and DHCP is for more than one machine: neither by its IP address nor by its Ethernet address.
+/// Nothing but ARP and DHCP is for more than one machine: neither by its IP address nor by its
+/// Ethernet address.
 #[test]
 fn broadcast_and_multicast_reach_nobody() {
     for (one_table, classes) in products() {
@@ -292,7 +300,8 @@ fn broadcast_and_multicast_reach_nobody() {
     }
 }
 
-/// The first rule for frames of that Ethernet type from a machine, at the switch that it is plugged in at.
+/// The first rule for frames of that Ethernet type from a machine, at the switch that it is plugged
+/// in at.
 fn decides(world: &World, from: Sender, kind: u16) -> Option<&tandem_model::Rule> {
     let topology = &world.site.topology;
     let end = topology.link(from.link).and_then(|l| l.other(from.node)).expect("a link");
@@ -308,7 +317,8 @@ fn decides(world: &World, from: Sender, kind: u16) -> Option<&tandem_model::Rule
     table.values().filter(is_for).max_by_key(|rule| rule.key.priority)
 }
 
-/// IPv6 is not served yet, nor is anything else that is neither ARP nor IPv4: it is dropped where it enters.
+/// IPv6 is not served yet, nor is anything else that is neither ARP nor IPv4: it is dropped where
+/// it enters.
 #[test]
 fn ipv6_and_other_protocols_reach_nobody() {
     for (one_table, classes) in products() {
@@ -337,8 +347,9 @@ fn ipv6_and_other_protocols_reach_nobody() {
     }
 }
 
-/// A VM that has seen a discovery frame sends it on at its own port, or has another VM do so: the controller does not even see it, and
-/// the core does not believe it. Between switches, discovery works.
+/// A VM that has seen a discovery frame sends it on at its own port, or has another VM do so: the
+/// controller does not even see it, and the core does not believe it. Between switches, discovery
+/// works.
 #[test]
 fn no_machine_speaks_for_links() {
     for (one_table, classes) in products() {
@@ -365,7 +376,8 @@ fn no_machine_speaks_for_links() {
     }
 }
 
-/// A data centre with VMs of several sizes, a group of some of them, and perhaps a link that is down.
+/// A data centre with VMs of several sizes, a group of some of them, and perhaps a link that is
+/// down.
 #[derive(Debug, Clone)]
 struct Plan {
     shape: &'static str,
@@ -431,8 +443,9 @@ fn sends_back(rule: &tandem_model::Rule) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
-    /// OF 1.0 section 5.3.3: whatever is compiled for whatever data centre, no rule sends a packet out of the port that it matches (except
-    /// as OFPP_IN_PORT); and what was sent and is read back from the switch's statistics means the same, so that nothing is repaired.
+    /// OF 1.0 section 5.3.3: whatever is compiled for whatever data centre, no rule sends a packet
+    /// out of the port that it matches (except as OFPP_IN_PORT); and what was sent and is read back
+    /// from the switch's statistics means the same, so that nothing is repaired.
     #[test]
     fn compiled_rules_are_taken_by_switches_as_they_are(plan in plan()) {
         let world = made(&plan);

@@ -1,5 +1,6 @@
-//! The rules that the switches of a [`World`] have, in real switches: sent by the switch driver as OpenFlow messages, looked up by the
-//! project's own tables (`tandem_openflow::switch`), and whole frames walked from machine to machine.
+//! The rules that the switches of a [`World`] have, in real switches: sent by the switch driver as
+//! OpenFlow messages, looked up by the project's own tables (`tandem_openflow::switch`), and whole
+//! frames walked from machine to machine.
 
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -119,7 +120,8 @@ impl Pair {
         self.talk(out);
     }
 
-    /// Time passes; how many changes the driver makes until its switch's flows have been read so often.
+    /// Time passes; how many changes the driver makes until its switch's flows have been read so
+    /// often.
     fn audit(&mut self, polls: usize) -> usize {
         let (before, mut read) = (self.changes, 0);
         for _ in 0..polls * 20 {
@@ -238,7 +240,8 @@ pub(crate) fn frame(dst: Mac, src: Mac, tags: &[(u16, u16)], kind: u16, body: &[
     out
 }
 
-/// An IPv4 packet (RFC 791); `fragment` is its offset in units of 8 bytes with the flag "more fragments" (0x2000).
+/// An IPv4 packet (RFC 791); `fragment` is its offset in units of 8 bytes with the flag "more
+/// fragments" (0x2000).
 pub(crate) fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let mut out = vec![0x45, 0];

@@ -34,7 +34,8 @@ fn a_placement_that_cannot_be_stored_is_undone() {
     assert_eq!(world.core.counters().failed, 1);
 }
 
-/// It runs already when the store fails: it is stopped again, since nobody may be told of a VM that a restart would forget.
+/// It runs already when the store fails: it is stopped again, since nobody may be told of a VM that
+/// a restart would forget.
 #[test]
 fn a_running_vm_that_cannot_be_stored_is_stopped() {
     let mut world = World::new(read(SMALL));
@@ -76,8 +77,8 @@ fn a_deletion_that_cannot_be_stored_leaves_the_vm_running() {
     assert_eq!(world.answer(id), Some(Response::Done));
 }
 
-/// A stopped VM that cannot be forgotten is tried again until the store works; only then its place is free. Whoever waits is told at
-/// once, and a restart in between does not bring it back.
+/// A stopped VM that cannot be forgotten is tried again until the store works; only then its place
+/// is free. Whoever waits is told at once, and a restart in between does not bring it back.
 #[test]
 fn a_removal_that_cannot_be_stored_is_tried_again() {
     let mut world = World::new(read(SMALL));
@@ -119,7 +120,8 @@ fn a_switch_that_refuses_rules_undoes_the_vm() {
     assert_no_trace(&mut world, &tables);
 }
 
-/// A VM off its default path has rules in several switches; one of them refuses, the others did what they were told.
+/// A VM off its default path has rules in several switches; one of them refuses, the others did
+/// what they were told.
 #[test]
 fn what_other_switches_confirmed_is_taken_back_when_one_refuses() {
     let mut world = World::new(read(&format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n")));
@@ -146,7 +148,8 @@ fn what_other_switches_confirmed_is_taken_back_when_one_refuses() {
     assert_eq!(world.log, []);
 }
 
-/// The edge switch goes away before it confirmed: the VM fails, and when the switch is back it has nothing of it.
+/// The edge switch goes away before it confirmed: the VM fails, and when the switch is back it has
+/// nothing of it.
 #[test]
 fn a_switch_that_vanishes_in_the_middle_of_a_transaction_fails_the_vm() {
     let mut world = World::new(read(SMALL));
@@ -173,7 +176,8 @@ fn a_switch_that_connects_anew_fails_what_was_asked_before() {
     assert_no_trace(&mut world, &tables);
 }
 
-/// A VM whose switch is away is deleted: it does not wait for the switch, which gets the truth when it is back.
+/// A VM whose switch is away is deleted: it does not wait for the switch, which gets the truth when
+/// it is back.
 #[test]
 fn deleting_does_not_wait_for_an_absent_switch() {
     let mut world = World::new(read(SMALL));

@@ -1,5 +1,5 @@
-//! What machines and switches can do by sending as often as they like, with what addresses they like: nothing to others, and
-//! little to the controller.
+//! What machines and switches can do by sending as often as they like, with what addresses they
+//! like: nothing to others, and little to the controller.
 
 use crate::world::{SMALL, World, port, read};
 use std::net::Ipv4Addr;
@@ -24,8 +24,9 @@ fn says(world: &mut World, at: (Dpid, PortNo), mac: Mac, ip: Ipv4Addr) {
     world.tell(Event::ArpSeen { switch: at.0, port: at.1, arp: arp(mac, ip, gateway) });
 }
 
-/// A VM says with the Ethernet addresses of VMs that are still to come, and with their IP addresses, that it is them; from its own
-/// port, from the gateway's, and from one that the site does not declare. The VMs that come then get their address all the same.
+/// A VM says with the Ethernet addresses of VMs that are still to come, and with their IP
+/// addresses, that it is them; from its own port, from the gateway's, and from one that the site
+/// does not declare. The VMs that come then get their address all the same.
 #[test]
 fn vms_to_come_are_not_taken_off_the_network_beforehand() {
     let mut world = World::new(read(SMALL));
@@ -90,8 +91,9 @@ fn a_spoofer_is_named_by_its_port_and_its_victims_by_what_is_used() {
     assert!(text.contains("edge1.99 (a port that the site does not declare)"), "{text}");
 }
 
-/// A machine invents a hundred thousand senders, at its server's port and outside. Hosts, notices, effects and what is published
-/// stay as they were, but for so many strangers outside; and another port's questions are answered meanwhile.
+/// A machine invents a hundred thousand senders, at its server's port and outside. Hosts, notices,
+/// effects and what is published stay as they were, but for so many strangers outside; and another
+/// port's questions are answered meanwhile.
 #[test]
 fn invented_senders_have_a_bound() {
     let mut world = World::new(read(SMALL));
@@ -125,7 +127,8 @@ fn invented_senders_have_a_bound() {
     let from = world.port_of(vm.server);
     says(&mut world, from, vm.mac, vm.address);
     assert!(world.log.iter().any(|e| matches!(e, Effect::SendArp { port, .. } if *port == from.1)));
-    // Ten minutes on, strangers that do not answer are forgotten, and no probe or timer is left over.
+    // Ten minutes on, strangers that do not answer are forgotten, and no probe or timer is left
+    // over.
     world.forget();
     world.wait_seen(Duration::from_secs(3600));
     assert!(world.core.snapshot().hosts.len() <= declared);
@@ -133,7 +136,8 @@ fn invented_senders_have_a_bound() {
     assert!(probes <= 4 * hosts * 60, "{probes} probes");
 }
 
-/// A VM that asks as fast as it can is answered so often a second, and not published anew each time; its neighbour is answered as ever.
+/// A VM that asks as fast as it can is answered so often a second, and not published anew each
+/// time; its neighbour is answered as ever.
 #[test]
 fn a_port_has_so_many_packets_a_second_looked_at() {
     let mut world = World::new(read(SMALL));
@@ -174,8 +178,8 @@ fn edge_link(world: &World) -> (LinkId, (Dpid, PortNo)) {
     (link, end)
 }
 
-/// Fifteen thousand flaps a second for three seconds: a handful of notices and changes of rules, the port counts as down
-/// meanwhile, and what it said last counts soon after.
+/// Fifteen thousand flaps a second for three seconds: a handful of notices and changes of rules,
+/// the port counts as down meanwhile, and what it said last counts soon after.
 #[test]
 fn a_flapping_port_is_damped_and_its_last_state_wins() {
     for last in [true, false] {
@@ -205,7 +209,8 @@ fn a_flapping_port_is_damped_and_its_last_state_wins() {
     }
 }
 
-/// A switch that reports ports which nobody declared, one after the other, is listened to up to a bound; declared ports still count.
+/// A switch that reports ports which nobody declared, one after the other, is listened to up to a
+/// bound; declared ports still count.
 #[test]
 fn invented_ports_do_not_grow_anything() {
     let mut world = World::new(read(SMALL));

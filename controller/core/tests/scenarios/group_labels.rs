@@ -1,5 +1,5 @@
-//! Groups whose rules are by labels: any groups on any switches, and what becomes of every packet between any two VMs; and how many rules
-//! that takes.
+//! Groups whose rules are by labels: any groups on any switches, and what becomes of every packet
+//! between any two VMs; and how many rules that takes.
 
 use crate::fabric::{Fabric, Sender, TAG};
 use crate::packets::{Fate, udp};
@@ -28,7 +28,8 @@ fn between(world: &World, a: &VmRecord, b: &VmRecord) -> Vec<Fate> {
     world.spread(NodeId::Server(a.server), a.path_up[0].link, udp(a.mac, a.address, b.address))
 }
 
-/// Every VM reaches those that it shares a group with, each once, and nothing that it sends gets to any other: it is dropped where it enters.
+/// Every VM reaches those that it shares a group with, each once, and nothing that it sends gets to
+/// any other: it is dropped where it enters.
 pub(crate) fn assert_exact(world: &World, what: &str) {
     let (vms, mates) = (vms(world), mates(world));
     for a in &vms {
@@ -41,7 +42,8 @@ pub(crate) fn assert_exact(world: &World, what: &str) {
             };
             assert_eq!(between(world, a, b), [wanted], "{} to {} after {what}", a.id, b.id);
         }
-        // Nor to a server, nor to an address that nobody has, nor with the Ethernet address of another.
+        // Nor to a server, nor to an address that nobody has, nor with the Ethernet address of
+        // another.
         for server in world.site.topology.servers.iter().take(3) {
             let packet = udp(a.mac, a.address, server.address);
             let fates = world.spread(NodeId::Server(a.server), a.path_up[0].link, packet);
@@ -61,7 +63,8 @@ pub(crate) fn assert_exact(world: &World, what: &str) {
     }
 }
 
-/// While switches change their rules: who shared a group before and does so afterwards is never lost, and nobody else is reached.
+/// While switches change their rules: who shared a group before and does so afterwards is never
+/// lost, and nobody else is reached.
 fn assert_no_gap(world: &World, before: &BTreeSet<(VmId, VmId)>, vms: &[VmRecord], what: &str) {
     let after = mates(world);
     for a in vms {
@@ -154,8 +157,9 @@ fn take(world: &mut World, step: &Step, single: &mut BTreeSet<SwitchId>, down: &
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Groups come and go, overlap as they like, their members move and go, links and switches change: after each step who may reach
-    /// whom is exactly what the groups say, and on the way there nobody loses what he keeps or gets what is not for him.
+    /// Groups come and go, overlap as they like, their members move and go, links and switches
+    /// change: after each step who may reach whom is exactly what the groups say, and on the way
+    /// there nobody loses what he keeps or gets what is not for him.
     #[test]
     fn who_reaches_whom_is_what_the_groups_say(
         site in sites(),
@@ -178,7 +182,8 @@ proptest! {
         let mut order = order.into_iter().cycle();
         for step in steps {
             let what = format!("{step:?}");
-            // Where links or tables change, packets may be lost for a while; and a VM that moves has rules of its own (moves_rules).
+            // Where links or tables change, packets may be lost for a while; and a VM that moves
+            // has rules of its own (moves_rules).
             let is_watched = matches!(step, Step::Group(_) | Step::Ungroup(_) | Step::Delete(_)) && down.is_none();
             let before = mates(&world);
             world.held.switches = is_watched;
@@ -238,7 +243,8 @@ fn rules_of_a_group_grow_with_its_members_and_not_with_their_square() {
         for (switch, count) in counts(&world) {
             let here = vms(&world).iter().filter(|v| topology.edge_of(v.server, 0) == Some(switch)).count();
             let most = match topology.switches[switch.0 as usize].prefix {
-                // A label for each, a way to each, one more for neighbours at one port; and what is to nobody.
+                // A label for each, a way to each, one more for neighbours at one port; and what is
+                // to nobody.
                 Some(_) => 2 * n + here + 1,
                 // A way to each, for each part of the network that servers and VMs are in.
                 None => n,
@@ -259,7 +265,8 @@ fn a_group_of_a_few_has_rules_pair_by_pair() {
     }
 }
 
-/// The same in real switches, frame by frame: with a tag of VID 0 too, not with a false address, and nothing is found to be repaired.
+/// The same in real switches, frame by frame: with a tag of VID 0 too, not with a false address,
+/// and nothing is found to be repaired.
 #[test]
 fn labels_do_in_real_switches_what_they_say() {
     let mut world = grouped(20, false);
@@ -309,7 +316,8 @@ fn switches_with_one_table_have_rules_pair_by_pair() {
     }
 }
 
-/// A switch that comes back with another number of tables has its rules in the form that it would have had from the beginning.
+/// A switch that comes back with another number of tables has its rules in the form that it would
+/// have had from the beginning.
 #[test]
 fn a_switch_that_changes_its_tables_gets_the_form_that_it_can_have() {
     for one_table in [false, true] {
@@ -321,7 +329,8 @@ fn a_switch_that_changes_its_tables_gets_the_form_that_it_can_have() {
     }
 }
 
-/// A packet is labelled only where what is for nobody of the group is dropped already: else it would go on to whom it may not reach.
+/// A packet is labelled only where what is for nobody of the group is dropped already: else it
+/// would go on to whom it may not reach.
 #[test]
 fn labels_come_after_what_is_done_with_them() {
     let mut world = grouped(2, false);
@@ -342,8 +351,9 @@ fn labels_come_after_what_is_done_with_them() {
     assert_exact(&world, "the second group");
 }
 
-/// A switch with two tables takes no metadata, and says so of the first group's rules: that group is there all the same, pair by pair in that
-/// switch, and so are later ones, also when it connects again. What it refuses for another reason, it refuses.
+/// A switch with two tables takes no metadata, and says so of the first group's rules: that group
+/// is there all the same, pair by pair in that switch, and so are later ones, also when it connects
+/// again. What it refuses for another reason, it refuses.
 #[test]
 fn a_switch_without_metadata_gets_pairs() {
     let mut world = grouped(2, false);

@@ -213,7 +213,8 @@ fn a_groups_rules_follow_the_topology() {
     }
 }
 
-/// A member is pinned to a path by its server's other uplink: it sends and receives at another edge from then on.
+/// A member is pinned to a path by its server's other uplink: it sends and receives at another edge
+/// from then on.
 #[test]
 fn a_groups_rules_follow_a_member_to_another_uplink() {
     for count in [2, 5] {

@@ -1,5 +1,6 @@
-//! Events with numbers that nobody has: what a switch, an agent, a hypervisor or a client may say, it says here in any
-//! order. Nothing panics, nothing is computed with what has overflowed, and what is shown stays bounded.
+//! Events with numbers that nobody has: what a switch, an agent, a hypervisor or a client may say,
+//! it says here in any order. Nothing panics, nothing is computed with what has overflowed, and
+//! what is shown stays bounded.
 
 use crate::world::{SMALL, World, read};
 use proptest::collection::vec;
@@ -385,7 +386,8 @@ fn recorded() -> String {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    /// A recording that somebody sends with a report may be damaged, or made: it is replayed, or why not is said.
+    /// A recording that somebody sends with a report may be damaged, or made: it is replayed, or
+    /// why not is said.
     #[test]
     fn a_damaged_recording_is_no_panic(
         changes in vec((any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..4),

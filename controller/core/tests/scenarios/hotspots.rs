@@ -40,8 +40,9 @@ fn one_vm(more: &str) -> (World, Meters) {
     (world, meters)
 }
 
-/// Three of the last five samples over 90% make a server hot; below 81% (0.9 of it) it is cool again. In between nothing changes, so that a
-/// load around the threshold is one hotspot and not many.
+/// Three of the last five samples over 90% make a server hot; below 81% (0.9 of it) it is cool
+/// again. In between nothing changes, so that a load around the threshold is one hotspot and not
+/// many.
 #[test]
 fn k_of_n_samples_make_it_hot_and_hysteresis_keeps_it_so() {
     let (mut world, mut meters) = one_vm("");
@@ -77,7 +78,8 @@ fn k_of_n_samples_make_it_hot_and_hysteresis_keeps_it_so() {
     );
 }
 
-/// A trend that reaches the threshold within the horizon is told before it is hot; without a horizon nobody looks ahead.
+/// A trend that reaches the threshold within the horizon is told before it is hot; without a
+/// horizon nobody looks ahead.
 #[test]
 fn a_trend_is_told_ahead() {
     let rising = [1.0, 2.0, 3.0, 4.0, 5.0, 5.5];
@@ -98,7 +100,8 @@ fn a_trend_is_told_ahead() {
     assert_eq!(said, ["hotspot-cool: srv1 is cool again: 50% of its CPU"]);
 }
 
-/// A link is hot by what its switches count, and is looked at once a period although both ends tell.
+/// A link is hot by what its switches count, and is looked at once a period although both ends
+/// tell.
 #[test]
 fn a_link_is_hot_by_what_is_measured_on_it() {
     let mut world = World::new(site("[bandwidth]\naggregation = \"10 Mbit/s\"\n"));
@@ -146,8 +149,9 @@ fn silence_ends_a_hotspot() {
     assert!(world.core.snapshot().hotspots.is_empty());
 }
 
-/// Without `relieve` hotspots are told and nothing moves; what would be done can be asked for: of three VMs that keep a server hot the
-/// one with the least memory per load goes, to where the policy wants it and everything stays cool.
+/// Without `relieve` hotspots are told and nothing moves; what would be done can be asked for: of
+/// three VMs that keep a server hot the one with the least memory per load goes, to where the
+/// policy wants it and everything stays cool.
 #[test]
 fn a_relief_can_be_asked_for() {
     let site = site("");

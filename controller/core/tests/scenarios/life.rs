@@ -5,7 +5,8 @@ use crate::world::{SMALL, World, read};
 use std::time::Duration;
 use tandem_model::{Effect, Event, NodeId, Request, Resources, Response, StoreId, StoreOp, VmId, VmState};
 
-/// Steps: placed and stored; then rules and hypervisor; the store again; and only then the answer and its traffic.
+/// Steps: placed and stored; then rules and hypervisor; the store again; and only then the answer
+/// and its traffic.
 #[test]
 fn nothing_is_said_or_sent_before_the_store_has_it() {
     let mut world = World::new(read(SMALL));

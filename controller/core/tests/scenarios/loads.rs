@@ -90,7 +90,8 @@ pub(crate) fn with_vms(site: Site, vms: &[(u32, Resources)]) -> World {
     world
 }
 
-/// Hypervisors are asked for loads when they come, at the site's period; what they tell shows up beside servers and VMs and in the file.
+/// Hypervisors are asked for loads when they come, at the site's period; what they tell shows up
+/// beside servers and VMs and in the file.
 #[test]
 fn loads_are_asked_for_and_shown() {
     let site = read(&format!("{SMALL}[statistics]\nperiod = \"5 s\"\nhistory_weight = 0.0\n"));
@@ -117,7 +118,8 @@ fn loads_are_asked_for_and_shown() {
     assert_eq!(files, 7, "the seed's files are as they were");
 }
 
-/// A server that falls silent is no longer judged by what it once told, and a VM that is gone is forgotten.
+/// A server that falls silent is no longer judged by what it once told, and a VM that is gone is
+/// forgotten.
 #[test]
 fn silence_and_a_deleted_vm_are_forgotten() {
     let site = read(&format!("{SMALL}[statistics]\nperiod = \"5 s\"\n"));

@@ -1,7 +1,8 @@
-//! The core as a whole, driven through its one door by events, as a world does it: small data centres, told as stories.
+//! The core as a whole, driven through its one door by events, as a world does it: small data
+//! centres, told as stories.
 //!
-//! [`world`] stands in for switches, hypervisors and the store; [`packets`] walks a packet through the rules that the switches
-//! were given, so that behaviour is tested and not the text of rules.
+//! [`world`] stands in for switches, hypervisors and the store; [`packets`] walks a packet through
+//! the rules that the switches were given, so that behaviour is tested and not the text of rules.
 
 mod addressing;
 mod carrying;

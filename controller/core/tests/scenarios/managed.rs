@@ -1,4 +1,5 @@
-//! What agents count at ports: rates with the history weight, wraps and new starts, and that it is forgotten with whoever counts.
+//! What agents count at ports: rates with the history weight, wraps and new starts, and that it is
+//! forgotten with whoever counts.
 
 use crate::world::{SMALL, World, read};
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! A VM moves to another server: asked for, prepared, transferred, switched over, released. And what is refused, and why.
+//! A VM moves to another server: asked for, prepared, transferred, switched over, released. And
+//! what is refused, and why.
 
 use crate::packets::Fate;
 use crate::world::{SMALL, World, read};
@@ -10,7 +11,8 @@ use tandem_model::{
 
 pub(crate) const FIRST: MigrationId = MigrationId(1);
 
-/// A data centre of four servers at two edges, whose hypervisors say nothing of moves by themselves.
+/// A data centre of four servers at two edges, whose hypervisors say nothing of moves by
+/// themselves.
 pub(crate) fn held() -> World {
     let mut world = World::new(read(SMALL));
     world.held.moves = true;
@@ -271,7 +273,8 @@ fn a_path_without_room_for_the_vm_or_without_a_way_is_refused() {
     world.assert_books_of_vms();
 }
 
-/// The transfer's own traffic: exact rules between the two servers, marked with its class, on the least loaded way.
+/// The transfer's own traffic: exact rules between the two servers, marked with its class, on the
+/// least loaded way.
 #[test]
 fn its_own_traffic_has_a_path_and_a_class_of_its_own() {
     let classes = "[[class]]\nname = \"gold\"\nshare = 70\n[[class]]\nname = \"bulk\"\nshare = 30\n";
@@ -316,7 +319,8 @@ fn its_own_traffic_has_a_path_and_a_class_of_its_own() {
     world.assert_settled(vm.id);
 }
 
-/// What others load, the cap gives up; what a round dirtied nearly as fast as it was sent, it is raised by, as far as there is room.
+/// What others load, the cap gives up; what a round dirtied nearly as fast as it was sent, it is
+/// raised by, as far as there is room.
 #[test]
 fn the_cap_follows_the_links_and_the_dirty_rate() {
     let text = format!(
@@ -354,7 +358,8 @@ fn the_cap_follows_the_links_and_the_dirty_rate() {
         world.wait(Duration::from_secs(1));
         world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });
     };
-    // 700 Mbit/s in all, where it sends 100 itself and may send 990 or so: the link is not full, so it may go on.
+    // 700 Mbit/s in all, where it sends 100 itself and may send 990 or so: the link is not full, so
+    // it may go on.
     measure(&mut world, 0, 0);
     measure(&mut world, 1, 700);
     world.progress(1, 1, 1000, BitRate(0));
@@ -411,7 +416,8 @@ fn a_vm_that_outgrows_its_server_is_moved_and_then_resized() {
     }
 }
 
-/// One of a group moves at a time: the packets of two could not be told apart where their ways cross.
+/// One of a group moves at a time: the packets of two could not be told apart where their ways
+/// cross.
 #[test]
 fn members_of_a_group_move_one_after_the_other() {
     let mut world = held();

@@ -1,5 +1,6 @@
-//! Anything in any order while VMs move: links, switches, hypervisors and the store fail, VMs die and grow, the controller is killed. After
-//! every step the books agree with the places that VMs have, no rule is without an owner, and no server holds more than it can.
+//! Anything in any order while VMs move: links, switches, hypervisors and the store fail, VMs die
+//! and grow, the controller is killed. After every step the books agree with the places that VMs
+//! have, no rule is without an owner, and no server holds more than it can.
 
 use crate::chaos::{self, assert_tables, quick};
 use crate::packets::{Fate, udp};

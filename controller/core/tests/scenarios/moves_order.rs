@@ -1,4 +1,5 @@
-//! Everything that can be said of a migration, in every one of its phases: what counts, and what comes too late or too early.
+//! Everything that can be said of a migration, in every one of its phases: what counts, and what
+//! comes too late or too early.
 
 use crate::moves::{FIRST, held};
 use crate::world::{SMALL, World, read};
@@ -135,7 +136,8 @@ fn every_event_in_every_phase() {
     }
 }
 
-/// Until the switch-over a cancel leaves everything as it was; after it, it is too late, and said so.
+/// Until the switch-over a cancel leaves everything as it was; after it, it is too late, and said
+/// so.
 #[test]
 fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
     for phase in PHASES {
@@ -167,7 +169,8 @@ fn a_cancel_leaves_all_as_it_was_or_comes_too_late() {
     }
 }
 
-/// The hypervisors were faster than the cancel: the VM is where it went, and whoever wanted it back is told.
+/// The hypervisors were faster than the cancel: the VM is where it went, and whoever wanted it back
+/// is told.
 #[test]
 fn a_cancel_that_the_vm_overtakes_is_answered_as_failed() {
     let mut scene = Scene::at(Phase::Transfer);
@@ -195,7 +198,8 @@ fn a_vm_that_is_lost_on_the_way_is_started_again_where_it_was() {
     }
 }
 
-/// Deleted, expired or died while it moves: the move is taken back first, and the VM is stopped wherever it is then.
+/// Deleted, expired or died while it moves: the move is taken back first, and the VM is stopped
+/// wherever it is then.
 #[test]
 fn a_vm_that_goes_while_it_moves_is_stopped_where_it_is() {
     for phase in PHASES {
@@ -262,7 +266,8 @@ fn a_vm_whose_time_runs_out_while_it_moves_goes_too() {
     assert_eq!(world.reserved(), 0);
 }
 
-/// Nothing is heard for the site's time: it is given up. While it gets on, it is not; while nobody could tell, neither.
+/// Nothing is heard for the site's time: it is given up. While it gets on, it is not; while nobody
+/// could tell, neither.
 #[test]
 fn a_transfer_that_makes_no_progress_is_given_up() {
     let text = format!("{SMALL}[migration]\ntimeout = \"10 s\"\n");
@@ -309,7 +314,8 @@ fn switches_that_never_confirm_are_not_waited_for_longer_than_the_site_says() {
     world.assert_settled(vm.id);
 }
 
-/// Two VMs on their way between the same two servers have the same rules for their transfers: one path, which is mended for both.
+/// Two VMs on their way between the same two servers have the same rules for their transfers: one
+/// path, which is mended for both.
 #[test]
 fn two_transfers_between_the_same_servers_share_one_path() {
     let mut world = World::new(read(&format!("{SMALL}[migration]\nper_server = 2\nrate = \"2 Mbit/s\"\n")));
@@ -340,7 +346,8 @@ fn two_transfers_between_the_same_servers_share_one_path() {
     assert_eq!(left.into_iter().collect::<Vec<_>>(), [tandem_model::Owner::Migration(2)]);
 }
 
-/// Rounds that do not get smaller, on a path that has no more to give: it is given up, unless it was forced.
+/// Rounds that do not get smaller, on a path that has no more to give: it is given up, unless it
+/// was forced.
 #[test]
 fn a_transfer_that_does_not_converge_is_given_up_unless_forced() {
     for force in [false, true] {
@@ -365,7 +372,8 @@ fn a_transfer_that_does_not_converge_is_given_up_unless_forced() {
     }
 }
 
-/// The store fails at each of a migration's writes: what has not happened is taken back, what has is written until it can be.
+/// The store fails at each of a migration's writes: what has not happened is taken back, what has
+/// is written until it can be.
 #[test]
 fn the_store_fails_in_every_phase() {
     for n in 0..5 {
@@ -415,7 +423,8 @@ fn the_store_fails_in_every_phase() {
     }
 }
 
-/// The service goes away and comes back in every phase: what it was asked is asked again, and a VM at either place is no stray.
+/// The service goes away and comes back in every phase: what it was asked is asked again, and a VM
+/// at either place is no stray.
 #[test]
 fn the_hypervisor_service_goes_and_comes_back_in_every_phase() {
     for phase in PHASES {
@@ -445,7 +454,8 @@ fn the_hypervisor_service_goes_and_comes_back_in_every_phase() {
     }
 }
 
-/// Links fail in every phase: the VM has a way wherever it is, the move goes on or is taken back, and the books agree.
+/// Links fail in every phase: the VM has a way wherever it is, the move goes on or is taken back,
+/// and the books agree.
 #[test]
 fn links_fail_in_every_phase() {
     for phase in PHASES {

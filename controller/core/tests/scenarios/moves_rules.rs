@@ -1,5 +1,6 @@
-//! Packets of a VM that moves, on any topology, from any place to any other: walked through the rules that the switches have, before,
-//! while and after they are changed, in whatever order the switches get to it.
+//! Packets of a VM that moves, on any topology, from any place to any other: walked through the
+//! rules that the switches have, before, while and after they are changed, in whatever order the
+//! switches get to it.
 
 use crate::packets::{Fate, udp};
 use crate::world::{SMALL, World, read};
@@ -32,7 +33,8 @@ fn both(m: &MigrationRecord) -> Vec<Fate> {
     all
 }
 
-/// Every packet reaches what it should exactly once: the VM at all of `places`, its gateway and its mates from each of them.
+/// Every packet reaches what it should exactly once: the VM at all of `places`, its gateway and its
+/// mates from each of them.
 fn assert_reached(world: &World, vm: &VmRecord, places: &[&Place], mates: &[VmRecord]) {
     let mut all: Vec<Fate> = places.iter().map(|p| at(p)).collect();
     all.sort_unstable_by_key(|f| format!("{f:?}"));
@@ -55,7 +57,8 @@ fn assert_reached(world: &World, vm: &VmRecord, places: &[&Place], mates: &[VmRe
     }
 }
 
-/// While switches change their rules: the places that have it get every packet once, others at most once, and nothing goes in circles.
+/// While switches change their rules: the places that have it get every packet once, others at most
+/// once, and nothing goes in circles.
 fn assert_never_lost(world: &World, vm: &VmRecord, m: &MigrationRecord, has: &Place, mates: &[VmRecord]) {
     let once = |fates: Vec<Fate>, what: &str| {
         let count = |fate: Fate| fates.iter().filter(|f| **f == fate).count();
@@ -110,7 +113,8 @@ fn manage(world: &mut World) {
     }
 }
 
-/// What the rules of groups do, in all switches. Which of two groups has one that both want depends on what came before.
+/// What the rules of groups do, in all switches. Which of two groups has one that both want depends
+/// on what came before.
 fn of_groups(world: &World) -> BTreeSet<(Dpid, RuleKey, Vec<RuleAction>)> {
     let all = world.tables.iter().flat_map(|(dpid, table)| table.values().map(|r| (*dpid, r)));
     let of_groups = all.filter(|(_, r)| matches!(r.cookie.owner(), Some(Owner::Group(_))));
@@ -218,7 +222,8 @@ proptest! {
         }
         prop_assert_eq!(world.core.migrations().count(), 0);
         world.assert_books_of_vms();
-        // Nothing is left of the way there: a controller that begins with what is stored has the same rules for the groups.
+        // Nothing is left of the way there: a controller that begins with what is stored has the
+        // same rules for the groups.
         let mut again = World::dark(site, world.stored.clone());
         connect(&mut again);
         if classes {
@@ -233,7 +238,8 @@ proptest! {
     }
 }
 
-/// The transfer is ordered only when every switch that has to know both places is there and has said so.
+/// The transfer is ordered only when every switch that has to know both places is there and has
+/// said so.
 #[test]
 fn a_switch_that_refuses_or_goes_away_takes_the_move_back() {
     for refuses in [true, false] {
@@ -270,7 +276,8 @@ fn a_switch_that_refuses_or_goes_away_takes_the_move_back() {
     }
 }
 
-/// Switches begin to choose queues in the middle of a move, and a link comes and goes: both places keep their rules, and their marks.
+/// Switches begin to choose queues in the middle of a move, and a link comes and goes: both places
+/// keep their rules, and their marks.
 #[test]
 fn rules_that_are_made_anew_meanwhile_are_those_of_both_places() {
     let mut world = World::new(read(&format!("{SMALL}{CLASSES}")));
@@ -296,7 +303,8 @@ fn rules_that_are_made_anew_meanwhile_are_those_of_both_places() {
     world.assert_settled(vm.id);
 }
 
-/// A VM that moves may show itself at both of its places, and gets its address there; nobody else may, and it nowhere else.
+/// A VM that moves may show itself at both of its places, and gets its address there; nobody else
+/// may, and it nowhere else.
 #[test]
 fn a_vm_that_moves_is_known_at_both_its_places() {
     use tandem_model::{DhcpRequestKind, Effect};

@@ -1,5 +1,6 @@
-//! The controller is killed while a VM moves, after every single event: what comes back with the store's contents finishes the move or takes
-//! it back, and nothing is wrong: not the rules, not the reservations, not the store, and the VM runs at one place.
+//! The controller is killed while a VM moves, after every single event: what comes back with the
+//! store's contents finishes the move or takes it back, and nothing is wrong: not the rules, not
+//! the reservations, not the store, and the VM runs at one place.
 
 use crate::moves::FIRST;
 use crate::world::{SMALL, World, read};
@@ -9,7 +10,8 @@ use tandem_model::{
     Effect, Event, MigrationId, Phase, Request, ServerId, StoreId, StoreOp, VmId, VmRecord, VmState,
 };
 
-/// What the hypervisors know, which outlives the controller: where each VM runs, and which orders have ended.
+/// What the hypervisors know, which outlives the controller: where each VM runs, and which orders
+/// have ended.
 #[derive(Debug, Clone, Default)]
 struct Hypervisors {
     at: BTreeMap<VmId, ServerId>,
@@ -81,7 +83,8 @@ fn finish(world: &mut World, hypervisors: &mut Hypervisors, moves: bool) {
     }
 }
 
-/// The script of a whole move, as single steps of switches, store and hypervisors; killed after `stop` of them.
+/// The script of a whole move, as single steps of switches, store and hypervisors; killed after
+/// `stop` of them.
 fn run(stop: usize, moves: bool, cancel_at: Option<usize>) -> (World, Hypervisors, VmRecord, VmRecord, bool) {
     let mut world = World::new(read(SMALL));
     let (vm, mate) = (world.vm(), world.vm());
@@ -204,7 +207,8 @@ fn until_the_hypervisors_are_back_both_places_are_reached_and_reserved() {
     assert_eq!(now, Some(Phase::SwitchOver));
 }
 
-/// The site lost the server that a VM was on its way to: the VM stays, and the migration is forgotten.
+/// The site lost the server that a VM was on its way to: the VM stays, and the migration is
+/// forgotten.
 #[test]
 fn a_migration_to_a_server_that_is_gone_is_forgotten() {
     let mut before = crate::moves::held();
@@ -218,7 +222,8 @@ fn a_migration_to_a_server_that_is_gone_is_forgotten() {
     assert_eq!(after.now_at(vm.id).server, vm.server);
 }
 
-/// It was deleted while it moved, and the controller killed before it was gone: it is not moved any more, but stopped.
+/// It was deleted while it moved, and the controller killed before it was gone: it is not moved any
+/// more, but stopped.
 #[test]
 fn a_vm_that_was_to_go_is_not_moved_after_a_restart() {
     let mut before = crate::moves::held();

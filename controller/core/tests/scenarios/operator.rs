@@ -1,4 +1,5 @@
-//! The operator's hand: ports off and on, pinned paths; each kept over a restart and taken back on its own.
+//! The operator's hand: ports off and on, pinned paths; each kept over a restart and taken back on
+//! its own.
 
 use crate::world::{SMALL, World, port, read};
 use std::time::Duration;
@@ -124,7 +125,8 @@ fn a_port_stays_off_over_restarts_of_the_switch_and_of_the_controller() {
     assert!(!after.core.is_usable(after.link("edge1", "agg1")));
     assert!(after.core.is_usable(after.link("edge1", "agg2")));
 
-    // Taken back while the switch is away: it is told when it is back, and only then is the override gone.
+    // Taken back while the switch is away: it is told when it is back, and only then is the
+    // override gone.
     after.switch_down("edge1");
     after.forget();
     assert_eq!(set(&mut after, at, true), Some(Response::Done));

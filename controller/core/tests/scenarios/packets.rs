@@ -1,5 +1,5 @@
-//! An interpreter of rules: what a switch does with a packet (OF 1.3.5 section 5.3), and where a packet comes out that is walked
-//! from switch to switch. And that one table does what two do.
+//! An interpreter of rules: what a switch does with a packet (OF 1.3.5 section 5.3), and where a
+//! packet comes out that is walked from switch to switch. And that one table does what two do.
 
 use crate::world::{SMALL, World, read};
 use proptest::prelude::*;
@@ -66,11 +66,13 @@ fn matches(m: &RuleMatch, port: PortNo, metadata: u64, p: &Packet) -> bool {
         && is(m.l4_dst.is_some(), ip && m.l4_dst == Some(p.udp.1))
 }
 
-/// What one switch does: the actions of the highest matching rule, table by table. Two rules of the same priority that match one
-/// packet leave the choice to the switch (OF 1.3.5 section 6.4): if they disagree, that is a fault of ours.
+/// What one switch does: the actions of the highest matching rule, table by table. Two rules of the
+/// same priority that match one packet leave the choice to the switch (OF 1.3.5 section 6.4): if
+/// they disagree, that is a fault of ours.
 pub(crate) fn actions(table: &BTreeMap<RuleKey, Rule>, port: PortNo, packet: &Packet) -> Vec<RuleAction> {
     let mut done = Vec::new();
-    // Metadata is zero when a packet enters, and goes with it from table to table (OF 1.3.5 section 5.1).
+    // Metadata is zero when a packet enters, and goes with it from table to table (OF 1.3.5 section
+    // 5.1).
     let (mut number, mut metadata) = (0, 0);
     loop {
         let hits = table
@@ -104,7 +106,8 @@ fn outcome(
     let (mut out, mut queue) = (Vec::new(), None);
     for action in actions(table, port, packet) {
         match action {
-            // A switch sends nothing out of the port it came in by, except by OFPP_IN_PORT (OF 1.3.5 section 7.2.5).
+            // A switch sends nothing out of the port it came in by, except by OFPP_IN_PORT (OF
+            // 1.3.5 section 7.2.5).
             RuleAction::Output(to) if to == port => {}
             RuleAction::Enqueue { port: to, .. } if to == port => {}
             RuleAction::SetDscp(dscp) => packet.dscp = dscp,
@@ -164,7 +167,8 @@ impl World {
         }
     }
 
-    /// Where every copy of a packet ends that `from` sends by a link; switches may send it on more than once.
+    /// Where every copy of a packet ends that `from` sends by a link; switches may send it on more
+    /// than once.
     pub(crate) fn spread(&self, from: NodeId, first: LinkId, packet: Packet) -> Vec<Fate> {
         let topology = &self.site.topology;
         let mut fates = Vec::new();
@@ -232,7 +236,8 @@ impl World {
     }
 }
 
-/// With nothing but the plan, every server and every gateway reach each other and every other server, in a tree with many ways.
+/// With nothing but the plan, every server and every gateway reach each other and every other
+/// server, in a tree with many ways.
 #[test]
 fn declared_machines_reach_each_other_by_the_plan_alone() {
     // Also where servers have two uplinks: no way leads through them.
@@ -265,7 +270,8 @@ fn declared_machines_reach_each_other_by_the_plan_alone() {
     }
 }
 
-/// A server that borrows its neighbour's address, or another Ethernet address, or an address that nobody has, is not heard.
+/// A server that borrows its neighbour's address, or another Ethernet address, or an address that
+/// nobody has, is not heard.
 #[test]
 fn a_server_may_send_as_itself_only() {
     let world = World::new(read(SMALL));
@@ -319,7 +325,8 @@ fn matching() -> impl Strategy<Value = RuleMatch> {
 }
 
 proptest! {
-    /// Whatever is in two tables as the compiler lays them out, one flattened table does the same with every packet.
+    /// Whatever is in two tables as the compiler lays them out, one flattened table does the same
+    /// with every packet.
     #[test]
     fn one_table_does_what_two_do(
         first in prop::collection::vec((matching(), 0u8..6, label()), 0..6),

@@ -19,7 +19,8 @@ fn rejected(world: &mut World, request: VmRequest) -> Rejection {
     }
 }
 
-/// The seed's set-up: best fit fills a server before it opens the next; the first of equally full ones.
+/// The seed's set-up: best fit fills a server before it opens the next; the first of equally full
+/// ones.
 #[test]
 fn best_fit_fills_one_server_after_the_other() {
     let mut world = World::new(seed_site("best-fit"));
@@ -53,7 +54,8 @@ fn ties_go_to_the_last_where_the_site_says_so() {
     }
 }
 
-/// The seed's table of its keep-policy algorithm starts from 0-3-3: the fullest of two equal ones is the first of them.
+/// The seed's table of its keep-policy algorithm starts from 0-3-3: the fullest of two equal ones
+/// is the first of them.
 #[test]
 fn a_best_fit_tie_between_part_full_servers_goes_to_the_first() {
     let mut world = World::new(seed_site("worst-fit"));
@@ -65,7 +67,8 @@ fn a_best_fit_tie_between_part_full_servers_goes_to_the_first() {
     assert_eq!(servers(&mut world, 3), [1, 2, 2], "server 1 has 2, all others 1");
 }
 
-/// The fit scalar is the most-used resource's share; a VM that is large in memory makes a server full.
+/// The fit scalar is the most-used resource's share; a VM that is large in memory makes a server
+/// full.
 #[test]
 fn the_most_used_resource_counts() {
     let mut world = World::new(read(&format!("{SMALL}[policy]\nallocation = \"worst-fit\"\n")));
@@ -110,7 +113,8 @@ fn a_policy_may_choose_over_all_servers_and_refuse_some() {
     assert_eq!(rejection.counts, [(Resource::Cpu, 3)], "server 4 has room, but the policy does not take it");
 }
 
-/// One resource is short everywhere: the count says on how many, the near misses where and by how much.
+/// One resource is short everywhere: the count says on how many, the near misses where and by how
+/// much.
 #[test]
 fn a_rejection_says_what_was_short_and_where() {
     let mut world = World::new(seed_site("best-fit"));
@@ -139,8 +143,8 @@ fn a_rejection_names_places_also_when_servers_are_short_of_several_things() {
     assert_eq!(world.core.counters().rejected, 1);
 }
 
-/// Links above the edge are the bottleneck: two ways of 1 Mbit/s up from each of two edges take four VMs of 1 Mbit/s, each on
-/// its own way; the fifth is told which link was short.
+/// Links above the edge are the bottleneck: two ways of 1 Mbit/s up from each of two edges take
+/// four VMs of 1 Mbit/s, each on its own way; the fifth is told which link was short.
 #[test]
 fn links_limit_what_is_placed_and_other_ways_are_used_before_that() {
     let mut world = World::new(read(&format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n")));

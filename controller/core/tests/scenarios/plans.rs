@@ -1,4 +1,5 @@
-//! Plans as somebody sees them who asks: what is proposed, with which reasons, and what becomes of a plan that no longer holds.
+//! Plans as somebody sees them who asks: what is proposed, with which reasons, and what becomes of
+//! a plan that no longer holds.
 
 use crate::loads::{placed, with_vms};
 use crate::world::{SMALL, START, World, read};
@@ -38,7 +39,8 @@ fn plan_for(world: &mut World, aim: PlanGoal) -> Plan {
     planned(world, Request::Plan { aim, options: MoveOptions::default() })
 }
 
-/// The rows of the seed's table: how many VMs each server has after each VM was looked at, until nothing changes any more.
+/// The rows of the seed's table: how many VMs each server has after each VM was looked at, until
+/// nothing changes any more.
 fn rows(world: &World, start: [u32; 3]) -> Vec<[u32; 3]> {
     let mut now = start;
     let mut rows = Vec::new();
@@ -54,8 +56,9 @@ fn rows(world: &World, start: [u32; 3]) -> Vec<[u32; 3]> {
     rows
 }
 
-/// The seed's table, exactly: 3 servers with room for 6 VMs, which have 0, 3 and 3. An iteration is one turn of the algorithm's loop: one VM
-/// is taken away and the policy asked again. The list of VMs is made once, by servers; the first of equal servers is taken.
+/// The seed's table, exactly: 3 servers with room for 6 VMs, which have 0, 3 and 3. An iteration is
+/// one turn of the algorithm's loop: one VM is taken away and the policy asked again. The list of
+/// VMs is made once, by servers; the first of equal servers is taken.
 #[test]
 fn keep_policy_is_the_seeds_table() {
     let best = spread(three("best-fit", ""), &[0, 3, 3]);
@@ -68,7 +71,8 @@ fn keep_policy_is_the_seeds_table() {
     }
 }
 
-/// A plan says everything before anything moves: which VMs, why, what it takes, and how many servers are in use before and after.
+/// A plan says everything before anything moves: which VMs, why, what it takes, and how many
+/// servers are in use before and after.
 #[test]
 fn a_plan_says_what_it_would_do_and_changes_nothing() {
     let mut world = spread(three("best-fit", ""), &[0, 3, 3]);
@@ -100,7 +104,8 @@ fn a_plan_with_nothing_to_move_is_a_plan_with_no_moves() {
     assert!(world.noticed("plan-begun").is_empty());
 }
 
-/// The bound and the gate of keep-policy: so many moves a run, and none that is not worth its bytes.
+/// The bound and the gate of keep-policy: so many moves a run, and none that is not worth its
+/// bytes.
 #[test]
 fn keep_policy_is_bounded_and_weighs_cost_against_benefit() {
     let mut world = spread(three("best-fit", "[keep_policy]\nmoves = 2\n"), &[0, 3, 3]);
@@ -108,8 +113,8 @@ fn keep_policy_is_bounded_and_weighs_cost_against_benefit() {
     assert_eq!(plan.moves.len(), 2);
     assert_eq!(plan.left.len(), 1);
     assert!(plan.left[0].1.contains("2 moves at most ([keep_policy] moves)"), "{}", plan.left[0].1);
-    // Worst fit: the first VM evens out a third of a server, the second one nothing (the servers are equal without it), the fourth one a
-    // sixth. They have 2 GiB each.
+    // Worst fit: the first VM evens out a third of a server, the second one nothing (the servers
+    // are equal without it), the fourth one a sixth. They have 2 GiB each.
     let text = "[keep_policy]\ngain = 0.01\n";
     let site = three("worst-fit", &format!("{text}[migration]\ndirty_rate = \"0 bit/s\"\n"));
     let size = Resources { ram: Bytes(2 << 30), ..site.vm.default };
@@ -142,7 +147,8 @@ fn one_vm_goes_where_it_is_asked_to_or_is_told_why_not() {
     }
 }
 
-/// A VM that dirties its memory faster than it can be sent is left where it is with the figures; cold or forced it goes.
+/// A VM that dirties its memory faster than it can be sent is left where it is with the figures;
+/// cold or forced it goes.
 #[test]
 fn a_vm_that_dirties_faster_than_the_way_is_left() {
     let site = three("best-fit", "[migration]\nrate = \"100 Mbit/s\"\ndirty_rate = \"200 Mbit/s\"\n");
@@ -199,8 +205,8 @@ fn sixteen_plans_are_kept() {
     assert_eq!(ids, (5..=20).rev().collect::<Vec<u64>>());
 }
 
-/// A server out of service gets no VM any more, not even when it is all that has room; the rejection says so. That outlives a restart, and
-/// ends when the server is returned.
+/// A server out of service gets no VM any more, not even when it is all that has room; the
+/// rejection says so. That outlives a restart, and ends when the server is returned.
 #[test]
 fn a_server_out_of_service_gets_no_vms_until_it_is_returned() {
     let mut world = spread(three("best-fit", ""), &[0, 0, 0]);
@@ -255,7 +261,8 @@ fn a_server_whose_evacuation_cannot_be_stored_stays_in_service() {
     assert!(!world.core.is_drained(server));
 }
 
-/// Evacuation on paper: the VMs of the server go where the policy wants them; what fits nowhere is named with what is short.
+/// Evacuation on paper: the VMs of the server go where the policy wants them; what fits nowhere is
+/// named with what is short.
 #[test]
 fn an_evacuation_names_what_fits_nowhere() {
     let site = three("best-fit", "");

@@ -8,7 +8,8 @@ use tandem_core::{Core, Policy};
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, NodeId, PersistedState, paths};
 
-/// Two core switches and two aggregation switches: four shortest paths from each edge to the gateway's side.
+/// Two core switches and two aggregation switches: four shortest paths from each edge to the
+/// gateway's side.
 const WIDE: &str = "[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 2\nedge = 2\nservers_per_edge = 2\n\
                     [bandwidth]\nedge = \"100 Mbit/s\"\naggregation = \"100 Mbit/s\"\ncore = \"100 Mbit/s\"\n\
                     [servers]\ncpu = 64\nram = \"64 GiB\"\ndisk = \"64 GiB\"\n";
@@ -38,7 +39,8 @@ fn ways(world: &mut World, count: usize) -> Vec<String> {
     ways
 }
 
-/// The default keeps to one path while it has room; the widest shortest path uses another one at once.
+/// The default keeps to one path while it has room; the widest shortest path uses another one at
+/// once.
 #[test]
 fn the_widest_shortest_path_spreads_what_the_default_keeps_together() {
     let distinct = |ways: &[String]| ways.iter().collect::<BTreeSet<_>>().len();
@@ -64,7 +66,8 @@ fn a_lost_path_is_replaced_by_the_policy_s_choice() {
     assert!(now.state == tandem_model::VmState::Running, "{:?}", now.state);
 }
 
-/// The least-loaded edge comes first: VMs go to the edges in turn, and at each edge to the fullest server.
+/// The least-loaded edge comes first: VMs go to the edges in turn, and at each edge to the fullest
+/// server.
 #[test]
 fn the_least_loaded_edge_gets_the_next_vm() {
     let mut world = World::new(site("allocation = \"least-loaded-edge\""));

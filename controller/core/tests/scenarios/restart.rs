@@ -1,12 +1,13 @@
-//! A controller that was killed and comes back with what its store holds; and a recorded run that is decided again.
+//! A controller that was killed and comes back with what its store holds; and a recorded run that
+//! is decided again.
 
 use crate::world::{SMALL, START, World, read};
 use std::time::Duration;
 use tandem_core::record_replay::{Recording, ReplayError, replay};
 use tandem_model::{Effect, Event, GroupId, PersistedState, Request, Resources, ServerId, VmId, VmState};
 
-/// A second core on the store of the first: it wants the very same rules, so nothing that runs is disturbed; and it gives nothing
-/// away that is taken.
+/// A second core on the store of the first: it wants the very same rules, so nothing that runs is
+/// disturbed; and it gives nothing away that is taken.
 #[test]
 fn a_restart_wants_the_same_rules_and_knows_what_is_taken() {
     let text = format!("{SMALL}[bandwidth]\naggregation = \"2 Mbit/s\"\n");
@@ -49,7 +50,8 @@ fn a_lease_that_ended_meanwhile_ends_at_once() {
     after.assert_reachable(&kept);
 }
 
-/// Killed in the middle of a start, at every step of it: whoever asked is gone, so what was begun is cleared away.
+/// Killed in the middle of a start, at every step of it: whoever asked is gone, so what was begun
+/// is cleared away.
 #[test]
 fn what_was_half_begun_is_cleared_away() {
     let holds: [fn(&mut World); 3] =
@@ -118,8 +120,9 @@ pub(crate) fn recorded(world: &World) -> Vec<u8> {
     bytes
 }
 
-/// A run with VMs, a group, a cut link, a move, a lost switch and expiry, written down and decided again to the same effects; a line that
-/// was cut off by a kill is left out, one that was changed is found.
+/// A run with VMs, a group, a cut link, a move, a lost switch and expiry, written down and decided
+/// again to the same effects; a line that was cut off by a kill is left out, one that was changed
+/// is found.
 #[test]
 fn a_recorded_run_is_decided_the_same_again() {
     let mut world = World::dark(read(SMALL), PersistedState::default());
@@ -150,7 +153,8 @@ fn a_recorded_run_is_decided_the_same_again() {
     assert!(matches!(replay(garbled.as_bytes()), Err(ReplayError::Line { line: 2, .. })));
 }
 
-/// What runs on a server that does not answer is not known: it is neither started a second time nor given up, and adopted when it answers.
+/// What runs on a server that does not answer is not known: it is neither started a second time nor
+/// given up, and adopted when it answers.
 #[test]
 fn what_is_on_a_server_that_is_away_is_left_alone() {
     let mut before = World::new(read(SMALL));

@@ -32,7 +32,8 @@ fn site(history: f64) -> tandem_model::Site {
     read(&format!("{SMALL}[statistics]\nhistory_weight = {history}\n"))
 }
 
-/// 1 Mbit/s to a server over its link of 10 Mbit/s is a ratio of a tenth; what the server sends is counted where it comes in.
+/// 1 Mbit/s to a server over its link of 10 Mbit/s is a ratio of a tenth; what the server sends is
+/// counted where it comes in.
 #[test]
 fn a_servers_link_ratio_is_the_measured_rate_over_its_capacity() {
     let mut world = World::new(site(0.0));
@@ -63,7 +64,8 @@ fn the_history_weight_smooths() {
     assert_eq!(seen, [0.8, 0.4, 0.4]);
 }
 
-/// Counters of 32 bits wrap, those of 64 bits too, and one that starts anew costs one measurement, never a peak.
+/// Counters of 32 bits wrap, those of 64 bits too, and one that starts anew costs one measurement,
+/// never a peak.
 #[test]
 fn wrapped_and_reset_counters_make_no_peaks() {
     let top32 = u64::from(u32::MAX) + 1;
@@ -84,7 +86,8 @@ fn wrapped_and_reset_counters_make_no_peaks() {
     }
 }
 
-/// A switch that was restarted counts from zero: its counters of before are not compared with those after.
+/// A switch that was restarted counts from zero: its counters of before are not compared with those
+/// after.
 #[test]
 fn a_reconnected_switch_starts_anew() {
     let mut world = World::new(site(0.0));
@@ -97,7 +100,8 @@ fn a_reconnected_switch_starts_anew() {
     assert_eq!(world.core.server_link_ratio(tandem_model::ServerId(0)), 0.0);
 }
 
-/// Admission takes the larger of reserved and measured: traffic that nobody reserved takes room too.
+/// Admission takes the larger of reserved and measured: traffic that nobody reserved takes room
+/// too.
 #[test]
 fn measured_traffic_takes_room() {
     let mut world = World::new(site(0.0));
@@ -109,7 +113,8 @@ fn measured_traffic_takes_room() {
     assert_eq!(vm.server.0, 1, "server 1's link carries 9.6 of 10 Mbit/s already");
 }
 
-/// A VM's rate is that of its own flows at its own edge; a report from elsewhere, or of an older set of rules, is not mixed in.
+/// A VM's rate is that of its own flows at its own edge; a report from elsewhere, or of an older
+/// set of rules, is not mixed in.
 #[test]
 fn a_vms_rate_comes_from_its_edge() {
     let mut world = World::new(site(0.0));
@@ -133,8 +138,8 @@ fn a_vms_rate_comes_from_its_edge() {
     assert_eq!(rate(&mut world), BitRate::mbit(1));
 }
 
-/// A poll on demand is answered when every connected switch has told, or after two seconds; a switch that goes away is not
-/// waited for.
+/// A poll on demand is answered when every connected switch has told, or after two seconds; a
+/// switch that goes away is not waited for.
 #[test]
 fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     let mut world = World::new(site(0.0));
@@ -162,7 +167,8 @@ fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     assert_eq!(world.answer(id), Some(Response::Done));
 }
 
-/// A legacy switch between an edge and its server counts nothing: what the edge counts is what is on both of its cables.
+/// A legacy switch between an edge and its server counts nothing: what the edge counts is what is
+/// on both of its cables.
 #[test]
 fn the_link_beyond_a_legacy_switch_has_the_load_that_is_measured_before_it() {
     let text = format!(
@@ -187,7 +193,8 @@ fn the_link_beyond_a_legacy_switch_has_the_load_that_is_measured_before_it() {
     assert!((world.core.server_link_ratio(tandem_model::ServerId(0)) - 0.2).abs() < 1e-9);
 }
 
-/// OF 1.0 section 5.3.5: all ones are "not supported". A link of which nobody counts the bytes has no rate and an empty cell.
+/// OF 1.0 section 5.3.5: all ones are "not supported". A link of which nobody counts the bytes has
+/// no rate and an empty cell.
 #[test]
 fn what_no_switch_counts_has_no_rate_and_an_empty_cell() {
     let mut world = World::new(site(0.0));

@@ -1,5 +1,6 @@
-//! VMs that run without a record of them: a store that is empty, another one, or a copy from before. They are left alone, listed,
-//! adopted or stopped on somebody's word, and nothing of theirs is given to others.
+//! VMs that run without a record of them: a store that is empty, another one, or a copy from
+//! before. They are left alone, listed, adopted or stopped on somebody's word, and nothing of
+//! theirs is given to others.
 
 use crate::packets::Fate;
 use crate::world::{SMALL, START, World, read};
@@ -33,7 +34,8 @@ pub(crate) fn notices(world: &World, kind: &str) -> Vec<String> {
     world.log.iter().filter_map(text).collect()
 }
 
-/// A data centre with VMs, and a controller with an empty store that comes to it later. The first one is gone.
+/// A data centre with VMs, and a controller with an empty store that comes to it later. The first
+/// one is gone.
 pub(crate) fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
     let mut before = World::new(read(SMALL));
     let mut vms = Vec::new();
@@ -51,8 +53,8 @@ pub(crate) fn lost_store(count: usize) -> (Vec<VmRecord>, World) {
     (vms, after)
 }
 
-/// An empty store beside VMs that run: none is touched, all are listed, one notice says what to do; the next VM has an id, an Ethernet
-/// address and an IP address of its own.
+/// An empty store beside VMs that run: none is touched, all are listed, one notice says what to do;
+/// the next VM has an id, an Ethernet address and an IP address of its own.
 #[test]
 fn an_empty_store_stops_nobody_and_takes_nothing() {
     let (vms, mut world) = lost_store(3);
@@ -85,7 +87,8 @@ fn an_empty_store_stops_nobody_and_takes_nothing() {
     assert_eq!(world.specs.len(), 4);
 }
 
-/// Adopted, a VM is as it was before its store was lost: its request, its addresses, its rules, its traffic. Nothing of it is changed.
+/// Adopted, a VM is as it was before its store was lost: its request, its addresses, its rules, its
+/// traffic. Nothing of it is changed.
 #[test]
 fn an_adopted_vm_is_what_it_was() {
     let (vms, mut world) = lost_store(2);
@@ -120,7 +123,8 @@ fn an_adopted_vm_is_what_it_was() {
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
 
-/// A store that cannot be written adopts nobody: the VM stays a stray, untouched, and can be adopted later.
+/// A store that cannot be written adopts nobody: the VM stays a stray, untouched, and can be
+/// adopted later.
 #[test]
 fn an_adoption_that_is_not_written_changes_nothing() {
     let (_, mut world) = lost_store(1);
@@ -178,7 +182,8 @@ fn what_an_older_tag_lacks_is_asked_for() {
     world.assert_reachable(&vm);
 }
 
-/// The tag of a VM that is known and was made by an older version is written anew when its hypervisor is next there; once.
+/// The tag of a VM that is known and was made by an older version is written anew when its
+/// hypervisor is next there; once.
 #[test]
 fn an_older_tag_is_completed() {
     let mut world = World::new(read(SMALL));
@@ -226,8 +231,9 @@ fn a_stray_is_stopped_on_request() {
     assert_eq!(world.core.snapshot().strays.iter().map(|s| s.id).collect::<Vec<_>>(), [VmId(2)]);
 }
 
-/// A copy of the store from before: it has a VM that has moved since, and one whose id a later VM of another store has. Neither is
-/// stopped where it runs, none is started beside it, and deleting the record does not touch the other.
+/// A copy of the store from before: it has a VM that has moved since, and one whose id a later VM
+/// of another store has. Neither is stopped where it runs, none is started beside it, and deleting
+/// the record does not touch the other.
 #[test]
 fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
     for elsewhere in [true, false] {
@@ -264,8 +270,9 @@ fn a_vm_that_is_elsewhere_or_another_is_left_alone() {
     }
 }
 
-/// A copy of the store from before a VM moved. Adopted where it runs, it is the VM that it was, with its size of now: the record, the rules,
-/// its group and what is reserved follow, and its hypervisor is asked for nothing but to keep its tag. Until then neither is touched.
+/// A copy of the store from before a VM moved. Adopted where it runs, it is the VM that it was,
+/// with its size of now: the record, the rules, its group and what is reserved follow, and its
+/// hypervisor is asked for nothing but to keep its tag. Until then neither is touched.
 #[test]
 fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
     let mut before = World::new(read(SMALL));
@@ -348,7 +355,8 @@ fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
     assert_eq!((world.reserved(), world.used()), (0, [Resources::default(); 4].to_vec()));
 }
 
-/// A request whose id turns out to be taken (its hypervisor was away when it was given) fails, and undoing it does not touch the other.
+/// A request whose id turns out to be taken (its hypervisor was away when it was given) fails, and
+/// undoing it does not touch the other.
 #[test]
 fn what_undoes_a_request_touches_only_what_it_made() {
     let mut world = World::new(read(SMALL));
@@ -381,7 +389,8 @@ fn ids_of_strays_are_stepped_over() {
     assert_eq!(ids, [1, 3, 4], "2 would have the same cookies and the same Ethernet address as {far}");
 }
 
-/// A second controller and one that is refused are both told, with what to do; who asks for a VM hears it too.
+/// A second controller and one that is refused are both told, with what to do; who asks for a VM
+/// hears it too.
 #[test]
 fn both_controllers_are_told() {
     let mut first = World::new(read(SMALL));
@@ -439,8 +448,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that run: none of them is touched or cut off,
-    /// and at the end all of them run.
+    /// Whatever is asked for and whatever fails, with a store that has never heard of the VMs that
+    /// run: none of them is touched or cut off, and at the end all of them run.
     #[test]
     fn no_schedule_touches_a_stray(count in 1usize..5, halted in 0u64..3, steps in vec(step(), 1..40)) {
         let (vms, mut world) = lost_store(count);

@@ -1,4 +1,5 @@
-//! A controller with an empty store comes to VMs that run: their packets walk on, whoever connects first, and nobody passes for another.
+//! A controller with an empty store comes to VMs that run: their packets walk on, whoever connects
+//! first, and nobody passes for another.
 
 use crate::packets::{Fate, udp};
 use crate::strays::notices;
@@ -14,8 +15,8 @@ use tandem_model::{
 const CLASSES: &str =
     "[[class]]\nname = \"gold\"\nshare = 60\n[[class]]\nname = \"bronze\"\nshare = 40\ndefault = true\n";
 
-/// A data centre with VMs on all ways there are, and nobody who controls it: the controller is gone, and a new one with an empty store
-/// has not met anybody yet.
+/// A data centre with VMs on all ways there are, and nobody who controls it: the controller is
+/// gone, and a new one with an empty store has not met anybody yet.
 fn orphaned(one_table: bool, make: impl FnOnce(&mut World) -> Vec<VmRecord>) -> (Vec<VmRecord>, World) {
     orphaned_on(SMALL, one_table, make)
 }
@@ -64,10 +65,12 @@ fn owners(world: &World) -> Vec<Owner> {
     owners
 }
 
-/// Whoever comes first, and in whatever order switches do as they are told: at every moment all VMs reach their gateway and are reached.
+/// Whoever comes first, and in whatever order switches do as they are told: at every moment all VMs
+/// reach their gateway and are reached.
 #[test]
 fn a_strays_packets_walk_through_at_every_moment() {
-    // With two gateways, a VM whose own is not the nearest has exact rules to it, without which its packets go astray.
+    // With two gateways, a VM whose own is not the nearest has exact rules to it, without which its
+    // packets go astray.
     let two_gateways =
         "[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 2\nedge = 2\ngateways = 2\n";
     let cases = [(false, false), (false, true), (true, false), (true, true)];
@@ -107,7 +110,8 @@ fn a_strays_packets_walk_through_at_every_moment() {
     }
 }
 
-/// A VM of another class than the default one: what marks its packets at the gateway stays too, also where that is a product.
+/// A VM of another class than the default one: what marks its packets at the gateway stays too,
+/// also where that is a product.
 #[test]
 fn the_class_of_a_stray_stays() {
     for one_table in [false, true] {
@@ -139,7 +143,8 @@ fn the_class_of_a_stray_stays() {
     }
 }
 
-/// Its gateway asks for it by ARP, it asks for its gateway, and it renews its lease: all as if it had a record.
+/// Its gateway asks for it by ARP, it asks for its gateway, and it renews its lease: all as if it
+/// had a record.
 #[test]
 fn a_strays_arp_is_answered_and_its_lease_is_renewed() {
     let (vms, mut world) = orphaned(false, two_ways);
@@ -188,8 +193,8 @@ fn a_strays_arp_is_answered_and_its_lease_is_renewed() {
     );
 }
 
-/// While a server is silent, what runs there is not known: its VM's rules stay, and its id and address are given to nobody. When it
-/// answers and has no such VM, they go.
+/// While a server is silent, what runs there is not known: its VM's rules stay, and its id and
+/// address are given to nobody. When it answers and has no such VM, they go.
 #[test]
 fn rules_of_a_vm_that_may_run_stay_until_its_server_has_told() {
     let small_prefixes = format!("{SMALL}[addresses]\nprefix_len = 29\n");
@@ -231,7 +236,8 @@ fn rules_of_a_vm_that_may_run_stay_until_its_server_has_told() {
     assert!(given.contains(&gone.address), "it is never given out again: {given:?}");
 }
 
-/// Stopped on request, dead, gone from its hypervisor, or halted there: a stray takes its rules along.
+/// Stopped on request, dead, gone from its hypervisor, or halted there: a stray takes its rules
+/// along.
 #[test]
 fn a_stray_that_goes_takes_its_rules_along() {
     for how in 0..4 {
@@ -265,8 +271,9 @@ fn a_stray_that_goes_takes_its_rules_along() {
     }
 }
 
-/// A stray with what is somebody else's: an address or an Ethernet address of a VM on record, of a server, of a gateway, or of another
-/// stray. It is not served, its notice says why, and it does not get in the other's way, whatever switches had for it.
+/// A stray with what is somebody else's: an address or an Ethernet address of a VM on record, of a
+/// server, of a gateway, or of another stray. It is not served, its notice says why, and it does
+/// not get in the other's way, whatever switches had for it.
 #[test]
 fn a_stray_that_has_what_is_anothers_is_not_served() {
     let gateway = read(SMALL).topology.gateways[0].clone();
@@ -343,8 +350,9 @@ fn a_stray_that_has_what_is_anothers_is_not_served() {
     }
 }
 
-/// Members of a group whose record is lost talk on while they are strays. A new group has another id. When one of them is adopted the
-/// group has ended, since adopting keeps no groups; so it has when the last stray is gone.
+/// Members of a group whose record is lost talk on while they are strays. A new group has another
+/// id. When one of them is adopted the group has ended, since adopting keeps no groups; so it has
+/// when the last stray is gone.
 #[test]
 fn a_group_without_a_record_lasts_until_a_member_has_one() {
     for adopted in [true, false] {
@@ -426,7 +434,8 @@ fn a_stray_gets_another_path() {
     }
 }
 
-/// What an older version kept says nothing of addresses: the rules that switches have stay while the VM runs, and go with it.
+/// What an older version kept says nothing of addresses: the rules that switches have stay while
+/// the VM runs, and go with it.
 #[test]
 fn without_a_tag_what_switches_have_stays() {
     let (vms, mut world) = orphaned(false, two_ways);
@@ -447,7 +456,8 @@ fn without_a_tag_what_switches_have_stays() {
     assert!(matches!(world.receive(&vms[1]), Fate::Dropped(_)));
 }
 
-/// A switch comes with rules of a VM that may run, while a new VM with its address is on its way to the store: they go before that one starts.
+/// A switch comes with rules of a VM that may run, while a new VM with its address is on its way to
+/// the store: they go before that one starts.
 #[test]
 fn nobody_passes_for_a_vm_that_was_placed_before_a_switch_came() {
     let (vms, orphans) = orphaned(false, |world| vec![world.vm()]);

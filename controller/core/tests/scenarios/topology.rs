@@ -1,4 +1,5 @@
-//! Links and switches that come and go: what becomes of the VMs whose path they carried, and what the operator hears.
+//! Links and switches that come and go: what becomes of the VMs whose path they carried, and what
+//! the operator hears.
 
 use crate::packets::Fate;
 use crate::world::{SMALL, World, port, read};
@@ -17,8 +18,8 @@ fn via(world: &World, vm: &VmRecord) -> (LinkId, String) {
     (link, ends.into_iter().find(|n| n.starts_with("agg")).expect("an aggregation switch"))
 }
 
-/// The cable between edge and aggregation goes: the VM is back on the other way at once, and its path holds when the cable
-/// returns (nothing moves without need).
+/// The cable between edge and aggregation goes: the VM is back on the other way at once, and its
+/// path holds when the cable returns (nothing moves without need).
 #[test]
 fn a_cut_link_is_routed_around_and_its_return_moves_nothing() {
     for one_table in [false, true] {
@@ -45,7 +46,8 @@ fn a_cut_link_is_routed_around_and_its_return_moves_nothing() {
     }
 }
 
-/// Every link between switches is cut in turn, in the seed's data centre with a VM on every server: whoever is running is reachable.
+/// Every link between switches is cut in turn, in the seed's data centre with a VM on every server:
+/// whoever is running is reachable.
 #[test]
 fn any_one_link_may_be_cut() {
     let mut world =
@@ -68,8 +70,9 @@ fn any_one_link_may_be_cut() {
     }
 }
 
-/// Make before break: while each transaction is confirmed in its turn, the VM is reachable again from the first moment that its new
-/// way is complete, and no rule is removed before every rule was added.
+/// Make before break: while each transaction is confirmed in its turn, the VM is reachable again
+/// from the first moment that its new way is complete, and no rule is removed before every rule was
+/// added.
 #[test]
 fn new_rules_come_before_old_ones_go() {
     let text = format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n[policy]\nlink_margin = 2.0\n");
@@ -92,7 +95,8 @@ fn new_rules_come_before_old_ones_go() {
     vms.iter().for_each(|vm| world.assert_reachable(&now(&world, vm)));
 }
 
-/// The steps of one move, confirmed by hand: the far switches first, then the edge, and only then are old rules removed.
+/// The steps of one move, confirmed by hand: the far switches first, then the edge, and only then
+/// are old rules removed.
 #[test]
 fn a_move_waits_for_barriers_between_its_steps() {
     let mut world = World::new(read(&format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n")));
@@ -127,7 +131,8 @@ fn a_move_waits_for_barriers_between_its_steps() {
     world.assert_reachable(&now(&world, &first));
 }
 
-/// Both ways up are cut: the VM is cut off, is said to be, and is back by itself when one of them returns.
+/// Both ways up are cut: the VM is cut off, is said to be, and is back by itself when one of them
+/// returns.
 #[test]
 fn a_vm_without_a_way_is_cut_off_and_comes_back() {
     let mut world = World::new(read(SMALL));
@@ -145,7 +150,8 @@ fn a_vm_without_a_way_is_cut_off_and_comes_back() {
     }
 }
 
-/// A server's own cable is cut: its VM has no other way; plugged in again it has its way back, with everything reserved as before.
+/// A server's own cable is cut: its VM has no other way; plugged in again it has its way back, with
+/// everything reserved as before.
 #[test]
 fn a_servers_own_cable() {
     let mut world = World::new(read(SMALL));
@@ -161,8 +167,8 @@ fn a_servers_own_cable() {
     assert_eq!(world.reserved(), 0);
 }
 
-/// A switch that loses its connection keeps forwarding, so nothing moves; after the grace time its VMs take another way; it
-/// comes back and gets its rules.
+/// A switch that loses its connection keeps forwarding, so nothing moves; after the grace time its
+/// VMs take another way; it comes back and gets its rules.
 #[test]
 fn a_silent_switch_is_given_its_grace() {
     let mut world = World::new(read(SMALL));
@@ -198,7 +204,8 @@ fn a_switch_that_is_back_in_time_moves_nothing() {
     assert_eq!(world.core.counters().rerouted, 0);
 }
 
-/// The core switch is back before its grace time ends, no link changed, and yet it is what a VM that was cut off waited for.
+/// The core switch is back before its grace time ends, no link changed, and yet it is what a VM
+/// that was cut off waited for.
 #[test]
 fn a_vm_that_waited_for_a_switch_comes_back_with_it() {
     let mut world = World::new(read(SMALL));
@@ -216,7 +223,8 @@ fn a_vm_that_waited_for_a_switch_comes_back_with_it() {
     world.assert_reachable(&back);
 }
 
-/// While a switch is away nobody can see its links; when it is back within its grace time, that silence is not held against them.
+/// While a switch is away nobody can see its links; when it is back within its grace time, that
+/// silence is not held against them.
 #[test]
 fn the_silence_of_an_absence_is_no_missing_link() {
     let mut world = World::new(read(&format!("{SMALL}[discovery]\nswitch_grace = \"90 s\"\n")));
@@ -243,7 +251,8 @@ fn a_removed_port_is_down() {
     world.assert_reachable(&now(&world, &vm));
 }
 
-/// Both ports are up but the cable between carries nothing: discovery misses it, the VM takes another way.
+/// Both ports are up but the cable between carries nothing: discovery misses it, the VM takes
+/// another way.
 #[test]
 fn a_link_that_discovery_does_not_see_is_missing() {
     let mut world = World::new(read(SMALL));
@@ -268,8 +277,8 @@ fn a_link_that_discovery_does_not_see_is_missing() {
     assert_eq!(world.noticed("link-up").len(), 1);
 }
 
-/// Two cables are swapped, one leads to a switch that nobody declared, one is between ports that nobody declared: each is named
-/// once, with what to do.
+/// Two cables are swapped, one leads to a switch that nobody declared, one is between ports that
+/// nobody declared: each is named once, with what to do.
 #[test]
 fn what_is_wired_otherwise_is_named_once() {
     let mut world = World::new(read(SMALL));
@@ -309,7 +318,8 @@ fn an_undeclared_switch_gets_no_rules_and_is_named() {
     assert!(!listed(&mut world));
 }
 
-/// A legacy switch between two declared neighbours says nothing itself; discovery frames pass it, and that is no fault.
+/// A legacy switch between two declared neighbours says nothing itself; discovery frames pass it,
+/// and that is no fault.
 #[test]
 fn a_legacy_switch_may_be_silent() {
     let text = format!("{SMALL}[[legacy]]\nname = \"cellar\"\nbetween = [\"agg2\", \"edge2\"]\n");
@@ -329,7 +339,8 @@ fn a_legacy_switch_may_be_silent() {
     assert!(world.core.is_usable(link));
 }
 
-/// Events of switches and ports that do not exist, and garbage numbers, change nothing and break nothing.
+/// Events of switches and ports that do not exist, and garbage numbers, change nothing and break
+/// nothing.
 #[test]
 fn nonsense_is_ignored() {
     let mut world = World::new(read(SMALL));
@@ -344,7 +355,8 @@ fn nonsense_is_ignored() {
     assert_eq!(world.tables, tables);
 }
 
-/// A server with two uplinks loses the one that its VM uses: the VM moves to the other edge with its address.
+/// A server with two uplinks loses the one that its VM uses: the VM moves to the other edge with
+/// its address.
 #[test]
 fn a_server_with_two_uplinks_survives_the_loss_of_one() {
     let mut world = World::new(read(&format!("{SMALL}server_uplinks = 2\n")));

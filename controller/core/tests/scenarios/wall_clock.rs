@@ -1,4 +1,5 @@
-//! The wall clock is set while the controller runs, or was wrong when it started: nobody's time ends early, no link is called silent.
+//! The wall clock is set while the controller runs, or was wrong when it started: nobody's time
+//! ends early, no link is called silent.
 
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
@@ -22,7 +23,8 @@ fn runs(world: &World, vm: VmId) -> bool {
     world.core.vm(vm).is_some_and(|v| v.state == VmState::Running)
 }
 
-/// Moments in the store and in the snapshot follow the wall clock; what is left of a VM's time does not.
+/// Moments in the store and in the snapshot follow the wall clock; what is left of a VM's time does
+/// not.
 #[test]
 fn a_step_moves_stored_ends_and_no_timer() {
     for by in STEPS {
@@ -67,7 +69,8 @@ fn a_step_moves_stored_ends_and_no_timer() {
     }
 }
 
-/// Links that are seen stay; a cable that is pulled so that only discovery can tell is missed as soon as without a step.
+/// Links that are seen stay; a cable that is pulled so that only discovery can tell is missed as
+/// soon as without a step.
 #[test]
 fn discovery_is_not_misled_by_a_step() {
     for by in STEPS {
@@ -112,10 +115,12 @@ fn lives(world: &mut World, vm: VmId, most: u64) -> u64 {
     seconds
 }
 
-/// Time without a controller counts while it is believable. If it is not, the clock may be wrong, and every VM has what was left of its time.
+/// Time without a controller counts while it is believable. If it is not, the clock may be wrong,
+/// and every VM has what was left of its time.
 #[test]
 fn a_restart_under_a_wrong_clock_takes_nobodys_time() {
-    // How far the clock is from where the first controller stopped; how much of a VM's time that costs.
+    // How far the clock is from where the first controller stopped; how much of a VM's time that
+    // costs.
     let rows: [(i64, u64); 9] = [
         (0, 0),
         (5 * SECOND, 5),
@@ -145,7 +150,8 @@ fn a_restart_under_a_wrong_clock_takes_nobodys_time() {
     }
 }
 
-/// A time that ran out while no controller ran, and that is believed: it ends at once. Without an end nothing is doubted or written.
+/// A time that ran out while no controller ran, and that is believed: it ends at once. Without an
+/// end nothing is doubted or written.
 #[test]
 fn what_is_believed_ends_at_once_and_without_ends_nothing_is_written() {
     let mut before = World::new(read(SMALL));
@@ -169,7 +175,8 @@ fn what_is_believed_ends_at_once_and_without_ends_nothing_is_written() {
     assert_eq!(world.core.vm(timed.id), None);
 }
 
-/// Killed between any two writes of a step, and started under the clock as it is then: nobody has less than what was left.
+/// Killed between any two writes of a step, and started under the clock as it is then: nobody has
+/// less than what was left.
 #[test]
 fn a_kill_within_a_step_takes_nobodys_time() {
     for by in STEPS {

@@ -1,5 +1,6 @@
-//! Switches that do as they are told, hypervisors that start what they are asked to, VMs that take their address by DHCP and a
-//! store that never fails: unless a test holds one of them and answers in its place.
+//! Switches that do as they are told, hypervisors that start what they are asked to, VMs that take
+//! their address by DHCP and a store that never fails: unless a test holds one of them and answers
+//! in its place.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -66,7 +67,8 @@ pub(crate) fn read(text: &str) -> Site {
     site::read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// The seed's data centre: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers; 3 VMs fill a server.
+/// The seed's data centre: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers; 3 VMs
+/// fill a server.
 pub(crate) fn seed_site(policy: &str) -> Site {
     read(&format!(
         "[topology]\nshape = \"three-tier\"\n[bandwidth]\nedge = \"3 Mbit/s\"\n\
@@ -74,7 +76,8 @@ pub(crate) fn seed_site(policy: &str) -> Site {
     ))
 }
 
-/// Two edge switches under two aggregation switches, one core switch, two servers each: every edge has two ways up.
+/// Two edge switches under two aggregation switches, one core switch, two servers each: every edge
+/// has two ways up.
 pub(crate) const SMALL: &str = "[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 2\nedge = 2\n\
                                 aggregation_core_links = 1\n";
 
@@ -274,7 +277,8 @@ impl World {
         order.cloned().expect("an order to move a VM")
     }
 
-    /// The switch of the pending transaction that `pick` chooses carries out the oldest it has, and says so.
+    /// The switch of the pending transaction that `pick` chooses carries out the oldest it has, and
+    /// says so.
     pub(crate) fn confirm(&mut self, pick: impl FnOnce(usize) -> usize) {
         if self.pending.is_empty() {
             return;
@@ -304,7 +308,8 @@ impl World {
         );
     }
 
-    /// A store that was held writes everything that it was asked to, in order, and works from now on.
+    /// A store that was held writes everything that it was asked to, in order, and works from now
+    /// on.
     pub(crate) fn catch_up(&mut self) {
         if !std::mem::take(&mut self.held.store) {
             return;
@@ -339,7 +344,8 @@ impl World {
         change(&mut self.wanted, effect);
     }
 
-    /// True for a rule that a switch may have although it is not wanted: of somebody who may not be on record.
+    /// True for a rule that a switch may have although it is not wanted: of somebody who may not be
+    /// on record.
     pub(crate) fn may_stay(&self, switch: Dpid, rule: &Rule) -> bool {
         let Some(owner) = rule.cookie.owner().filter(|o| o.is_recorded()) else { return false };
         let wants = |table: &BTreeMap<RuleKey, Rule>| table.values().any(|r| r.cookie.owner() == Some(owner));

@@ -1,4 +1,5 @@
-//! The hypervisors file: which of the site's servers are which hypervisor hosts, how they are reached, and what VMs are made from.
+//! The hypervisors file: which of the site's servers are which hypervisor hosts, how they are
+//! reached, and what VMs are made from.
 //!
 //! ```toml
 #![doc = include_str!("../../../../docs/hypervisors/hypervisors.toml")]

@@ -1,4 +1,5 @@
-//! What a wish of the core comes to: calls of a driver, each with a time-out, and the facts that are their results.
+//! What a wish of the core comes to: calls of a driver, each with a time-out, and the facts that
+//! are their results.
 
 use super::super::{
     FoundState, Hypervisor, MigrateOrder, MigrationReport, Moved, Settled, Steering, VmmError, Way,
@@ -226,7 +227,8 @@ impl Carrier {
         next
     }
 
-    /// Until it is gone: a VM that may still be there must not be forgotten. A server that is away is told again by the core when it answers.
+    /// Until it is gone: a VM that may still be there must not be forgotten. A server that is away
+    /// is told again by the core when it answers.
     async fn stop(
         &self,
         driver: &Arc<dyn Hypervisor>,
@@ -317,7 +319,8 @@ impl Carrier {
         }
     }
 
-    /// The call itself, its reports passed on; given up when nothing moves. `None` when it had to be dropped.
+    /// The call itself, its reports passed on; given up when nothing moves. `None` when it had to
+    /// be dropped.
     async fn transfer(
         &self,
         driver: &Arc<dyn Hypervisor>,

@@ -7,14 +7,19 @@
 //! ```
 //!
 //! 0. Every server's host is claimed for this controller: one that serves another one is away.
-//! 1. Every server is listed. When all have answered or are known to be away, `ServersAway` and `WorldUp` are sent.
-//! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is answered as it ended.
-//! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the core repeats what it still wants.
-//! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it has failed.
+//! 1. Every server is listed. When all have answered or are known to be away, `ServersAway` and
+//!    `WorldUp` are sent.
+//! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is
+//!    answered as it ended.
+//! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the
+//!    core repeats what it still wants.
+//! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it
+//!    has failed.
 //!
-//! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5)); further ones wait. Nothing here blocks the
-//! hub: its wishes come by a queue of [`WISHES`]; when that is full, the core is told that the hypervisors are gone and, as soon as the
-//! router can take wishes again, that they are back, and says anew what it wants.
+//! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5));
+//! further ones wait. Nothing here blocks the hub: its wishes come by a queue of [`WISHES`]; when
+//! that is full, the core is told that the hypervisors are gone and, as soon as the router can take
+//! wishes again, that they are back, and says anew what it wants.
 
 mod jobs;
 mod reach;
@@ -41,7 +46,8 @@ const REMEMBERED: usize = 1024;
 /// Reports that wait for the router; a full queue makes those who report wait.
 const QUEUE: usize = 256;
 
-/// How long the router waits for drivers. Their own time-outs are shorter: these are for those that hang.
+/// How long the router waits for drivers. Their own time-outs are shorter: these are for those that
+/// hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// For a question or a small change.
@@ -50,7 +56,8 @@ pub struct Patience {
     pub start: Duration,
     /// A migration whose progress does not change for so long is given up.
     pub stall: Duration,
-    /// A migration that was given up may take so long to clean up, before it is dropped and what it left is looked up.
+    /// A migration that was given up may take so long to clean up, before it is dropped and what it
+    /// left is looked up.
     pub give_up: Duration,
     /// Before the first retry; each one waits twice as long.
     pub retry: Duration,
@@ -182,7 +189,8 @@ async fn run_with(
                 }
             },
             Some(report) = reports.recv() => router.hear(report, world).await,
-            // Tasks that have ended are forgotten; one that panicked is told, its VM is not left waiting by it: see `Line`.
+            // Tasks that have ended are forgotten; one that panicked is told, its VM is not left
+            // waiting by it: see `Line`.
             Some(ended) = router.tasks.join_next() => if let Err(error) = ended {
                 tracing::error!("a hypervisor task has ended early: {error}");
             },
@@ -257,8 +265,9 @@ impl Router {
         }
     }
 
-    /// Puts a wish behind the VM's others, unless the last of them is the same. Of those that nobody waits for only the last counts, so
-    /// that a line is never longer than what the core waits for.
+    /// Puts a wish behind the VM's others, unless the last of them is the same. Of those that
+    /// nobody waits for only the last counts, so that a line is never longer than what the core
+    /// waits for.
     fn enqueue(&mut self, vm: VmId, job: Job) {
         let line = self.lines.entry(vm).or_default();
         if line.jobs.back() == Some(&job) {

@@ -35,8 +35,8 @@ impl Router {
         }
     }
 
-    /// The hub has let go of us because the queue of wishes was full: the core is told that the hypervisors are gone, and then what is
-    /// known again. `None` when the hub is gone.
+    /// The hub has let go of us because the queue of wishes was full: the core is told that the
+    /// hypervisors are gone, and then what is known again. `None` when the hub is gone.
     pub(super) async fn attach_again(&mut self, world: &str, depth: usize) -> Option<mpsc::Receiver<Effect>> {
         if self.hub.is_closed() {
             return None;
@@ -75,7 +75,8 @@ impl Router {
                         self.places.insert(f.vm, (server, 0));
                     }
                 }
-                // Of a migration: the core knows of it and asks. What does not run is made anew, or removed, when the core asks.
+                // Of a migration: the core knows of it and asks. What does not run is made anew, or
+                // removed, when the core asks.
                 FoundState::Incoming | FoundState::Halted | FoundState::Dying => {
                     if let Some(more) = LINES.take(server) {
                         tracing::info!("{} on {server} is {:?}{more}", f.name, f.state);
@@ -122,7 +123,8 @@ impl Router {
             return;
         }
         self.up = true;
-        // What was known on a server that is away now still counts: it is not to be started elsewhere or again.
+        // What was known on a server that is away now still counts: it is not to be started
+        // elsewhere or again.
         let vms = self.places.iter().map(|(vm, (server, _))| (*vm, *server)).collect();
         tracing::info!(
             "hypervisors: {} of {} servers answer",

@@ -1,4 +1,5 @@
-//! The router over a driver in memory whose calls fail, hang and are cut as a script says; time is virtual.
+//! The router over a driver in memory whose calls fail, hang and are cut as a script says; time is
+//! virtual.
 
 use super::super::*;
 use super::{Patience, run_with};
@@ -24,7 +25,8 @@ enum Does {
     Hang,
     /// Fails so.
     Fail(VmmError),
-    /// A migration that is cut after the hand-over: nobody knows where the VM is, until `settle` finds it on B.
+    /// A migration that is cut after the hand-over: nobody knows where the VM is, until `settle`
+    /// finds it on B.
     Cut,
     /// A migration that reports, and ends when it is cancelled.
     UntilCancelled,
@@ -624,7 +626,8 @@ async fn what_cannot_be_is_answered_too() {
     assert!(why.contains("not in the hypervisors file"), "{why}");
 }
 
-/// The hub lets go of a router whose queue is full: the router says so, attaches again and tells what runs.
+/// The hub lets go of a router whose queue is full: the router says so, attaches again and tells
+/// what runs.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     let Bed { memory, effects, inputs, _task } = Bed::up(Memory::default()).await;

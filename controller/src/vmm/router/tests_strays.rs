@@ -8,8 +8,8 @@ fn made_at(placed_at: u64) -> VmSpec {
     VmSpec { origin, ..spec() }
 }
 
-/// What runs and what does not is told with what is kept with it, before it is told that the hypervisors are there; and the router does
-/// nothing of its own to any of them.
+/// What runs and what does not is told with what is kept with it, before it is told that the
+/// hypervisors are there; and the router does nothing of its own to any of them.
 #[tokio::test(start_paused = true)]
 async fn what_is_there_is_told_with_what_is_kept_and_left_as_it_is() {
     let memory = Memory::default();
@@ -37,7 +37,8 @@ async fn what_is_there_is_told_with_what_is_kept_and_left_as_it_is() {
     assert_eq!(bed.memory.with(|s| s.kept.get(&VmId(8)).cloned()), Some(made_at(6)));
 }
 
-/// A stop of a VM that was made for another request is answered as for one that is not there, and it is still known where it runs.
+/// A stop of a VM that was made for another request is answered as for one that is not there, and
+/// it is still known where it runs.
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_means_another_vm_stops_nobody() {
     let memory = Memory::default();
@@ -61,8 +62,9 @@ async fn a_stop_that_means_another_vm_stops_nobody() {
     assert_eq!(bed.memory.with(|s| s.vms.len()), 0);
 }
 
-/// Hosts that serve another controller: they are away, with what to do; nothing is asked of them. When they are given to this one, it has
-/// them; when they are taken from it, it lets go. Both are told.
+/// Hosts that serve another controller: they are away, with what to do; nothing is asked of them.
+/// When they are given to this one, it has them; when they are taken from it, it lets go. Both are
+/// told.
 #[tokio::test(start_paused = true)]
 async fn hosts_of_another_controller_are_left_alone() {
     let other = Owner { store: StoreUid(1), site: "dc".into() };
@@ -91,7 +93,8 @@ async fn hosts_of_another_controller_are_left_alone() {
         }
     };
     assert!(matches!(served, Event::WorldUp { vms, .. } if vms == [(VM, A)]));
-    // Somebody else tries: said. Somebody else has taken them: they are away again, and their VMs are not failed.
+    // Somebody else tries: said. Somebody else has taken them: they are away again, and their VMs
+    // are not failed.
     bed.memory.with(|s| s.rival = Some(other.clone()));
     let Event::RivalSeen { who, .. } = bed.event().await else { panic!("another one has tried") };
     assert!(who.contains(&other.store.to_string()), "{who}");

@@ -28,7 +28,8 @@ pub(super) async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo
     Ok(())
 }
 
-/// Gives a running VM other CPUs and memory, as far as its template has left room for (`memory_static_max`, `VCPUs_max`).
+/// Gives a running VM other CPUs and memory, as far as its template has left room for
+/// (`memory_static_max`, `VCPUs_max`).
 ///
 /// # Errors
 /// When it cannot have them; then it has what it had.

@@ -1,13 +1,15 @@
 //! A VM from a template: all of it, or nothing.
 //!
-//! 1. One that runs already is as good; what an attempt that was cut has left is removed first. What was not made for this request is not touched. Until it carries our tag it is known by its
-//!    name ([`Pool::making`]).
+//! 1. One that runs already is as good; what an attempt that was cut has left is removed first.
+//!    What was not made for this request is not touched. Until it carries our tag it is known by
+//!    its name ([`Pool::making`]).
 //! 2. The template and the network are looked for before anything is made.
 //! 3. Clone, tag, memory and CPUs, interface, disks (`VM.provision`), start on the chosen host.
 //! 4. If any of that fails, or is not wanted any more, the VM is removed with its disks.
 //!
-//! The interface gets the Ethernet address that the switches expect and lets nothing else out ([`locking`]), and the template's own interfaces are removed. Where DHCP is off,
-//! the guest finds its address in `vm-data/tandem/` of its xenstore.
+//! The interface gets the Ethernet address that the switches expect and lets nothing else out
+//! ([`locking`]), and the template's own interfaces are removed. Where DHCP is off, the guest finds
+//! its address in `vm-data/tandem/` of its xenstore.
 
 use super::config;
 use super::failure::Deed;
@@ -219,7 +221,8 @@ impl Making<'_> {
         }
     }
 
-    /// What a VM may grow to while it runs: what its template or its image in the hypervisors file says, whichever is more.
+    /// What a VM may grow to while it runs: what its template or its image in the hypervisors file
+    /// says, whichever is more.
     async fn resources(&self, it: &str, original: &Vm) -> Result<(), VmmError> {
         let ram = i64::try_from(self.spec.resources.ram.0).unwrap_or(i64::MAX);
         let least = original.memory_static_min.min(ram);
@@ -276,7 +279,8 @@ impl Making<'_> {
     }
 }
 
-/// Waits until a clone that may or may not be under way is there to be removed, or has not shown itself.
+/// Waits until a clone that may or may not be under way is there to be removed, or has not shown
+/// itself.
 async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Result<(), VmmError> {
     let start = Instant::now();
     let session = &pool.session;

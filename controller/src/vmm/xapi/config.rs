@@ -1,4 +1,5 @@
-//! What a driver is told of its pools: the hypervisors file ([`crate::vmm::hosts`]) in the terms that are used here.
+//! What a driver is told of its pools: the hypervisors file ([`crate::vmm::hosts`]) in the terms
+//! that are used here.
 
 use super::rpc::tls::Fingerprint;
 use crate::vmm::hosts::{Image, Pool, SshTarget};
@@ -189,7 +190,8 @@ pub fn image<'a>(images: &'a [Image], asked: Option<&str>) -> Option<&'a Image> 
     }
 }
 
-/// What a request's image is called in a pool: by the hypervisors file, or a template's own name. `None` when there is no default.
+/// What a request's image is called in a pool: by the hypervisors file, or a template's own name.
+/// `None` when there is no default.
 ///
 /// # Errors
 /// When the file has the image, but no template of it.

@@ -1,7 +1,7 @@
 //! A VM's end: it shuts down, is stopped hard when it does not, and is removed with its disks.
 //!
-//! Disks go first: if the rest is cut, the VM is still there to be found and removed. A disk that another VM uses too stays, and so does
-//! what is in a CD drive.
+//! Disks go first: if the rest is cut, the VM is still there to be found and removed. A disk that
+//! another VM uses too stays, and so does what is in a CD drive.
 
 use super::failure::Deed;
 use super::pool::Pool;

@@ -1,7 +1,9 @@
-//! What happens to VMs of ours without our doing: heard at once, by one long question (`event.from`) per pool.
+//! What happens to VMs of ours without our doing: heard at once, by one long question
+//! (`event.from`) per pool.
 //!
-//! A VM that is deleted or halted while the driver works on it, or that it has removed, is the driver's own doing. What may
-//! have been missed while nobody listened is found by looking: after every new beginning, all VMs of ours are compared with those that were known.
+//! A VM that is deleted or halted while the driver works on it, or that it has removed, is the
+//! driver's own doing. What may have been missed while nobody listened is found by looking: after
+//! every new beginning, all VMs of ours are compared with those that were known.
 
 use super::Xapi;
 use super::pool::{Ours, Pool};
@@ -21,8 +23,8 @@ const WAIT: Duration = Duration::from_secs(30);
 /// After an error, before a new beginning.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between two questions at least: a pool that answers at once with nothing new is not asked without end.
-/// What happens meanwhile comes together.
+/// Between two questions at least: a pool that answers at once with nothing new is not asked
+/// without end. What happens meanwhile comes together.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of the VMs of a pool, by reference.

@@ -1,8 +1,10 @@
-//! What is kept in a pool for controllers to come: with each VM what it was last asked for with, and for each host whom it serves.
+//! What is kept in a pool for controllers to come: with each VM what it was last asked for with,
+//! and for each host whom it serves.
 //!
-//! Both are in `other_config`: a VM's [`SPEC`] (a [`VmSpec`] as JSON; XAPI takes it along when the VM moves), a host's [`OWNER`] and, when
-//! another controller has tried since that one looked last, [`RIVAL`]. It is the host that has an owner and not the pool: several sites may
-//! share a pool, each with hosts of its own.
+//! Both are in `other_config`: a VM's [`SPEC`] (a [`VmSpec`] as JSON; XAPI takes it along when the
+//! VM moves), a host's [`OWNER`] and, when another controller has tried since that one looked last,
+//! [`RIVAL`]. It is the host that has an owner and not the pool: several sites may share a pool,
+//! each with hosts of its own.
 
 use super::failure::Deed;
 use super::pool::{HostRef, Pool};

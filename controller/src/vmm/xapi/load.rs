@@ -1,7 +1,8 @@
-//! Loads: XAPI gives averages of five seconds, the core wants counters. So each average is added up, once, as what was used in its step.
+//! Loads: XAPI gives averages of five seconds, the core wants counters. So each average is added
+//! up, once, as what was used in its step.
 //!
-//! A host answers for itself and for the VMs that it runs. A VM's counter goes on where it was when the VM moves: it belongs to its UUID.
-//! What a host does not measure is said to be so.
+//! A host answers for itself and for the VMs that it runs. A VM's counter goes on where it was when
+//! the VM moves: it belongs to its UUID. What a host does not measure is said to be so.
 
 use super::pool::Pool;
 use super::rrd::{self, Updates, Whose};
@@ -64,8 +65,9 @@ impl Loads {
         Ok(self.take_in(server, &host.record.uuid, &ours, start, &updates))
     }
 
-    /// Adds up what a host has answered to a question from `start` on, and gives where that leads. `ours`
-    /// are the pool's VMs of ours: whether each is on this host, and its UUID. Of others nothing is kept.
+    /// Adds up what a host has answered to a question from `start` on, and gives where that leads.
+    /// `ours` are the pool's VMs of ours: whether each is on this host, and its UUID. Of others
+    /// nothing is kept.
     pub fn take_in(
         &self,
         server: ServerId,
@@ -75,8 +77,8 @@ impl Loads {
         updates: &Updates,
     ) -> ServerLoad {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The host's clock decides, also when it was set back: then what lies ahead of it is asked for again
-        // when it comes, instead of never before the clock is there again.
+        // The host's clock decides, also when it was set back: then what lies ahead of it is asked
+        // for again when it comes, instead of never before the clock is there again.
         sums.next.insert(server, updates.end);
         let known = |whose, uuid: &str| match whose {
             Whose::Host => uuid == host,
@@ -124,7 +126,8 @@ impl Sums {
             if *t > updates.end.saturating_add(updates.step) {
                 continue;
             }
-            // All columns of one are of one moment: which are new is decided before the first is added.
+            // All columns of one are of one moment: which are new is decided before the first is
+            // added.
             let mut new: BTreeMap<(Whose, &str), Cells> = BTreeMap::new();
             for (column, cell) in updates.columns.iter().zip(cells) {
                 if let Some(column) = column
@@ -159,7 +162,8 @@ struct Cells {
 }
 
 impl Cells {
-    /// Names as in XAPI's metrics: `cpu0` is a share of a CPU, `vif_0_rx`, `pif_eth0_rx`, `vbd_xvda_read` are bytes a second.
+    /// Names as in XAPI's metrics: `cpu0` is a share of a CPU, `vif_0_rx`, `pif_eth0_rx`,
+    /// `vbd_xvda_read` are bytes a second.
     fn take(&mut self, name: &str, value: f64) {
         let add = |to: &mut Option<f64>| *to = Some(to.unwrap_or(0.0) + value.max(0.0));
         let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -257,8 +261,8 @@ mod tests {
         loads.take_in(ServerId(0), "h", &[(VmId(1), true, "v".to_owned())], start, updates)
     }
 
-    /// A host's clock goes back by an hour (ntpd on a host that was started with a wrong one), or says something
-    /// absurd for a moment: counting goes on.
+    /// A host's clock goes back by an hour (ntpd on a host that was started with a wrong one), or
+    /// says something absurd for a moment: counting goes on.
     #[test]
     fn a_clock_that_is_set_back_does_not_end_the_counting() {
         let loads = Loads::default();
@@ -294,8 +298,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever a host tells, look after look: counters never go back, and are never the word for "not
-        /// counted" once they were counted.
+        /// Whatever a host tells, look after look: counters never go back, and are never the word
+        /// for "not counted" once they were counted.
         #[test]
         fn counters_only_grow_whatever_a_host_tells(
             looks in prop::collection::vec(

@@ -1,5 +1,6 @@
-//! What a guest may send: its interface lets out packets from its own Ethernet address and its own IPv4 address only (XenAPI, class VIF:
-//! `locking_mode` `locked`, `ipv4_allowed`, `ipv6_allowed`). XAPI's rules on the host let a DHCP client ask in that mode.
+//! What a guest may send: its interface lets out packets from its own Ethernet address and its own
+//! IPv4 address only (XenAPI, class VIF: `locking_mode` `locked`, `ipv4_allowed`, `ipv6_allowed`).
+//! XAPI's rules on the host let a DHCP client ask in that mode.
 
 use super::failure::Deed;
 use super::pool::Pool;
@@ -21,7 +22,8 @@ pub(super) fn fields(address: Ipv4Addr) -> [(&'static str, Value); 3] {
     ]
 }
 
-/// Sees to it that a VM that is there already (found again, or moved here) is held to its address too.
+/// Sees to it that a VM that is there already (found again, or moved here) is held to its address
+/// too.
 ///
 /// # Errors
 /// When the pool cannot be asked, or refuses.

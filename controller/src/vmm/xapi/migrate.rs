@@ -6,9 +6,12 @@
 //! | one pool | are not | `host.migrate_receive`, `VM.migrate_send` | shut down, `migrate_send`, `start_on` |
 //! | two pools | go along | the same, with the other network | the same |
 //!
-//! 1. A move that is under way already (the controller was restarted, an answer was cut) is taken up, not started twice.
-//! 2. The task is followed: progress in bytes of the VM's memory, since XAPI gives a share and no rounds.
-//! 3. However it ends, [`super::places`] looks where the VM is before anything is said: a move whose answer was lost has perhaps been made.
+//! 1. A move that is under way already (the controller was restarted, an answer was cut) is taken
+//!    up, not started twice.
+//! 2. The task is followed: progress in bytes of the VM's memory, since XAPI gives a share and no
+//!    rounds.
+//! 3. However it ends, [`super::places`] looks where the VM is before anything is said: a move
+//!    whose answer was lost has perhaps been made.
 
 use super::Pools;
 use super::adjust;
@@ -158,7 +161,8 @@ impl<'a> Move<'a> {
             .refused("its disks cannot be reached there, and the host has no storage for them".to_owned()))
     }
 
-    /// A move as a task. When nobody knows whether it has begun, it is looked for with its VM, and followed.
+    /// A move as a task. When nobody knows whether it has begun, it is looked for with its VM, and
+    /// followed.
     async fn run(
         &self,
         ours: &Ours,
@@ -374,7 +378,8 @@ async fn cold(
     done.map(drop).map_err(|e| m.ended(e))
 }
 
-/// What is not needed for the VM to run there, but for later: that it is held to its address, where it would rather be, and its network where the uplink differs.
+/// What is not needed for the VM to run there, but for later: that it is held to its address, where
+/// it would rather be, and its network where the uplink differs.
 async fn arrive(pools: &Pools, order: &MigrateOrder) {
     let Some(pool) = pools.of(order.way.to) else { return };
     let done = async {

@@ -7,14 +7,17 @@
 //!                                        +-- rpc/: the wire       tunnel.rs: the way to old hosts
 //! ```
 //!
-//! One driver has all pools, so that a VM can be moved from one to another. It keeps nothing that a restart needs: VMs carry our id in their
-//! `other_config`, and a move that is under way is found in its VM's `current_operations`.
+//! One driver has all pools, so that a VM can be moved from one to another. It keeps nothing that a
+//! restart needs: VMs carry our id in their `other_config`, and a move that is under way is found
+//! in its VM's `current_operations`.
 //!
-//! **No XCP, XenServer or XCP-ng host was tried.** None can be had where this is built and tested. The driver was written to the public data
-//! model and tested against a double (`controller/tests/xapi/`), which the official Python client accepts as a server. What such a host does
-//! that neither the data model nor that client tells is not known here.
+//! **No XCP, XenServer or XCP-ng host was tried.** None can be had where this is built and tested.
+//! The driver was written to the public data model and tested against a double
+//! (`controller/tests/xapi/`), which the official Python client accepts as a server. What such a
+//! host does that neither the data model nor that client tells is not known here.
 //!
-//! XAPI says how far a move is, but not when the VM is paused, nor in which round it is; and a move's rate cannot be set by it.
+//! XAPI says how far a move is, but not when the VM is paused, nor in which round it is; and a
+//! move's rate cannot be set by it.
 
 mod adjust;
 mod allocate;
@@ -137,7 +140,8 @@ impl Xapi {
     }
 }
 
-/// Does the work even when nobody waits for it any more: then it is cancelled, and cleans up after itself.
+/// Does the work even when nobody waits for it any more: then it is cancelled, and cleans up after
+/// itself.
 async fn to_its_end<T: Send + 'static>(
     cancel: CancellationToken,
     work: impl Future<Output = T> + Send + 'static,
@@ -275,7 +279,8 @@ impl Hypervisor for Xapi {
 
     async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError> {
         let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.way.vm));
-        // Nobody waits any more: the controller ends, or has given the move up. It is cancelled, and the VM stays where it is.
+        // Nobody waits any more: the controller ends, or has given the move up. It is cancelled,
+        // and the VM stays where it is.
         to_its_end(steering.cancel.clone(), async move {
             let _busy = busy;
             migrate::migrate(&pools, &order, steering).await

@@ -1,6 +1,8 @@
-//! Where the VM of a move is: looked up in its old and its new pool after anything that did not go as planned, and before anything is said.
+//! Where the VM of a move is: looked up in its old and its new pool after anything that did not go
+//! as planned, and before anything is said.
 //!
-//! - It runs: there. A copy in the other pool that does not run is what is left of the move; it is removed.
+//! - It runs: there. A copy in the other pool that does not run is what is left of the move; it is
+//!   removed.
 //! - It is paused or suspended: the move was cut; it runs on from there.
 //! - It is defined but halted: it is started again, where it was if that can be.
 //! - Neither pool has it: it is lost. One does not answer, and the other has nothing: nobody knows.
@@ -46,7 +48,8 @@ pub(super) async fn look(pools: &Pools, way: Way) -> (Vec<Seen>, Option<VmmError
             }
         }
     }
-    // With the id of ours in the other pool, but made for another request: none of this move's business.
+    // With the id of ours in the other pool, but made for another request: none of this move's
+    // business.
     let made_for = |s: &Seen| super::kept::spec(&s.ours.record).map(|spec| spec.origin.placed_at);
     if let [old, new] = &seen[..]
         && let (Some(old), Some(new)) = (made_for(old), made_for(new))

@@ -1,7 +1,8 @@
 //! A pool as it is found: which of its hosts are our servers, and which of its VMs are ours.
 //!
-//! References are kept while they hold: a host's and a VM's are looked up again when XAPI no longer knows them. Of VMs, those are ours whose
-//! `other_config` carries [`TAG`] with the site's name and their id: several sites may share a pool.
+//! References are kept while they hold: a host's and a VM's are looked up again when XAPI no longer
+//! knows them. Of VMs, those are ours whose `other_config` carries [`TAG`] with the site's name and
+//! their id: several sites may share a pool.
 
 use super::config::{PoolConfig, ServerConfig};
 use super::failure::Deed;
@@ -45,7 +46,8 @@ pub struct Pool {
     site: String,
     vms: Mutex<BTreeMap<VmId, String>>,
     hosts: Mutex<BTreeMap<ServerId, HostRef>>,
-    /// References of VMs that we have removed ourselves, the last of them: XAPI tells of it afterwards.
+    /// References of VMs that we have removed ourselves, the last of them: XAPI tells of it
+    /// afterwards.
     removed: Mutex<VecDeque<String>>,
 }
 

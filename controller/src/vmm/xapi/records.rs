@@ -1,4 +1,5 @@
-//! The part of XAPI's data model that is used here: records as they come, with integers as numbers or as text.
+//! The part of XAPI's data model that is used here: records as they come, with integers as numbers
+//! or as text.
 
 use super::rpc::integer;
 use serde::Deserialize;

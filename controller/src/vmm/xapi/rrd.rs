@@ -1,4 +1,5 @@
-//! What `/rrd_updates` answers: rows of rates, newest first or not, and a legend that says whose each column is.
+//! What `/rrd_updates` answers: rows of rates, newest first or not, and a legend that says whose
+//! each column is.
 //!
 //! ```xml
 //! <xport><meta><start>..</start><step>5</step><end>..</end> ...
@@ -6,7 +7,8 @@
 //!  <data><row><t>1700000000</t><v>0.25</v> ...</row> ...</data></xport>
 //! ```
 //!
-//! Pure: bytes in, a table out. Whatever the bytes are, it does not panic, and gives no more cells than the bytes had.
+//! Pure: bytes in, a table out. Whatever the bytes are, it does not panic, and gives no more cells
+//! than the bytes had.
 
 use super::rpc::Malformed;
 use quick_xml::Reader;
@@ -64,8 +66,8 @@ pub fn parse(bytes: &[u8]) -> Result<Updates, Malformed> {
                 gathered.clear();
                 match s.name().as_ref() {
                     "xport" => seen = true,
-                    // No room is made in advance: a thousand empty rows behind a long legend would ask for
-                    // a thousand times the document's own size.
+                    // No room is made in advance: a thousand empty rows behind a long legend would
+                    // ask for a thousand times the document's own size.
                     "row" => row = Some((0, Vec::new())),
                     _ => {}
                 }

@@ -1,13 +1,18 @@
-//! A session with a pool: found at whichever address its master answers, renewed when it has ended, closed when it is not needed.
+//! A session with a pool: found at whichever address its master answers, renewed when it has ended,
+//! closed when it is not needed.
 //!
-//! 1. A host that is no master names it (HOST_IS_SLAVE); at most `REDIRECTS` such steps are gone, with the same known certificates. When
-//!    the master does not answer, the configured host is asked, then every other that was learnt ([`Session::learn`]): one of them is or
-//!    knows the new one.
-//! 2. JSON-RPC is tried first at each address, XML-RPC where that is not served, unless the configuration says which.
-//! 3. SESSION_INVALID, which says that the call was not carried out, is answered by logging in again and calling again, once.
+//! 1. A host that is no master names it (HOST_IS_SLAVE); at most `REDIRECTS` such steps are gone,
+//!    with the same known certificates. When the master does not answer, the configured host is
+//!    asked, then every other that was learnt ([`Session::learn`]): one of them is or knows the new
+//!    one.
+//! 2. JSON-RPC is tried first at each address, XML-RPC where that is not served, unless the
+//!    configuration says which.
+//! 3. SESSION_INVALID, which says that the call was not carried out, is answered by logging in
+//!    again and calling again, once.
 //!
-//! [`Session::call`] sends a call once: after a cut or a time-out nobody knows whether it was carried out, and the caller looks. Questions,
-//! which change nothing, go by [`Session::ask`] and are repeated.
+//! [`Session::call`] sends a call once: after a cut or a time-out nobody knows whether it was
+//! carried out, and the caller looks. Questions, which change nothing, go by [`Session::ask`] and
+//! are repeated.
 
 use super::config::{Access, Protocol, Transport};
 use super::rpc::http::{Http, HttpError, Way};
@@ -188,7 +193,8 @@ impl Session {
         typed(value).map_err(|source| CallError::Malformed { way: self.access.name.clone(), cause: source })
     }
 
-    /// Gets a document from one host of the pool, which is not always the master: `path` without the session.
+    /// Gets a document from one host of the pool, which is not always the master: `path` without
+    /// the session.
     ///
     /// # Errors
     /// See [`CallError`].

@@ -1,11 +1,11 @@
 //! Long calls: started as a task, followed, cancelled, and removed when they have ended.
 //!
-//! 1. `Async.CLASS.method` gives a task. When its answer is cut, nobody knows whether there is one: [`TaskError::InDoubt`], and the caller
-//!    looks at what was to be changed.
-//! 2. One long question (`event.from` on that task) waits for a change; the task's record says how far it is. Where a server does not know
-//!    such questions, the record alone is asked for.
-//! 3. A task that does not end in time, or is not wanted any more, is cancelled, and waited for a while longer. One that does not end even
-//!    then is [`TaskError::Hung`].
+//! 1. `Async.CLASS.method` gives a task. When its answer is cut, nobody knows whether there is one:
+//!    [`TaskError::InDoubt`], and the caller looks at what was to be changed.
+//! 2. One long question (`event.from` on that task) waits for a change; the task's record says how
+//!    far it is. Where a server does not know such questions, the record alone is asked for.
+//! 3. A task that does not end in time, or is not wanted any more, is cancelled, and waited for a
+//!    while longer. One that does not end even then is [`TaskError::Hung`].
 //! 4. What has ended is destroyed; records of tasks pile up otherwise.
 
 use super::records::{EventBatch, Task};
@@ -16,7 +16,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// One question waits so long at most: also the longest that a change can go unseen when events are lost.
+/// One question waits so long at most: also the longest that a change can go unseen when events are
+/// lost.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Between two questions at least, also where a pool answers at once with nothing new.

@@ -1,7 +1,9 @@
-//! The way to hosts that are too old for today's TLS: ssh to one of them, and through it to the plain port of each.
+//! The way to hosts that are too old for today's TLS: ssh to one of them, and through it to the
+//! plain port of each.
 //!
-//! One ssh connection, by the system's ssh (so its configuration, keys and agent count), with a forwarding per host. The near end of each
-//! is a Unix socket in a folder that only we can enter; all are gone with the connection.
+//! One ssh connection, by the system's ssh (so its configuration, keys and agent count), with a
+//! forwarding per host. The near end of each is a Unix socket in a folder that only we can enter;
+//! all are gone with the connection.
 
 use super::session::CallError;
 use crate::vmm::hosts::{HostKeys, SshTarget};

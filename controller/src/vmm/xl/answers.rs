@@ -1,5 +1,5 @@
-//! A host's words, all the way to what the driver concludes from them, without a host: for property tests
-//! and the fuzz target `xl`. Each function runs the very code that runs behind a connection.
+//! A host's words, all the way to what the driver concludes from them, without a host: for property
+//! tests and the fuzz target `xl`. Each function runs the very code that runs behind a connection.
 
 use super::host::{CpuTime, Ours, sift};
 use super::job;
@@ -43,9 +43,9 @@ pub fn loads<'t>(site: &str, texts: impl IntoIterator<Item = &'t str>) -> Result
 /// Whether it runs, and what is cleaned and resumed on either side.
 pub type Settling = (Option<bool>, [bool; 2], [bool; 2]);
 
-/// What both hosts list after a migration was cut (`None`: a host is silent), to where the VM is: true
-/// for the target, false for the source, `None` where it is lost or nobody can tell. Also whether each
-/// side's domain is let run, and whether it is destroyed.
+/// What both hosts list after a migration was cut (`None`: a host is silent), to where the VM is:
+/// true for the target, false for the source, `None` where it is lost or nobody can tell. Also
+/// whether each side's domain is let run, and whether it is destroyed.
 ///
 /// # Errors
 /// As the driver's own.
@@ -73,8 +73,8 @@ pub fn settled(
     Ok((place, runs, [has(Act::DestroySource), has(Act::DestroyTarget)]))
 }
 
-/// What was seen of a migration's process, look after look, to its progress and whether the guest was
-/// suspended.
+/// What was seen of a migration's process, look after look, to its progress and whether the guest
+/// was suspended.
 pub fn followed<'t>(memory: Bytes, texts: impl IntoIterator<Item = &'t str>) -> (Progress, bool) {
     let mut watch = Watch::new(Instant::now(), memory);
     let (mut offset, mut progress) = (0, Progress::default());

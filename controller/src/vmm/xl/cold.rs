@@ -1,7 +1,9 @@
-//! A cold move: the VM is saved to a file, that and its local disks are copied with a checksum each, and it is restored on the other host.
+//! A cold move: the VM is saved to a file, that and its local disks are copied with a checksum
+//! each, and it is restored on the other host.
 //!
-//! `/var/lib/tandem/moves/migN` (`keep`) on either host has `disks`, what is copied, before anything is; on the source `state`, the VM's memory.
-//! Until the target runs it the source has all of it: whatever ends the move before, it is restored there ([`take_back`]).
+//! `/var/lib/tandem/moves/migN` (`keep`) on either host has `disks`, what is copied, before
+//! anything is; on the source `state`, the VM's memory. Until the target runs it the source has all
+//! of it: whatever ends the move before, it is restored there ([`take_back`]).
 
 use super::guest::{self, REMOVE_DISK};
 use super::host::HostState;
@@ -18,7 +20,8 @@ use tokio::time::{Instant, sleep};
 
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Prints how a disk is known wherever it is reached from: equal lines are the same disk. Its size after it.
+/// Prints how a disk is known wherever it is reached from: equal lines are the same disk. Its size
+/// after it.
 pub(crate) const IDENTITY: &str = r#"if [ -b "$1" ]; then
   d=$(basename "$(readlink -f "$1")")
   echo "$(cat "/sys/class/block/$d/dm/uuid" "/sys/class/block/$d/device/wwid" "/sys/class/block/$d/wwid" 2>/dev/null | head -n 1)"
@@ -50,7 +53,8 @@ pub(crate) async fn take_back(source: &HostState, way: Way) -> Result<(), VmmErr
     source.good(&what, output).map(drop)
 }
 
-/// Removes what `loser` still has of the VM after a cold move (or the attempt), and the saved memory everywhere.
+/// Removes what `loser` still has of the VM after a cold move (or the attempt), and the saved
+/// memory everywhere.
 pub(crate) async fn clean(
     loser: &HostState,
     source: &HostState,

@@ -9,8 +9,8 @@ use tandem_model::VmId;
 /// Where our vif script is put.
 pub(crate) const VIF_SCRIPT: &str = "/etc/xen/scripts/vif-tandem";
 
-/// Clones `$1` to `$2` by `$3`, with room for `$4` bytes. What is there already is kept: the VM has run with it. What was left half made is
-/// made anew.
+/// Clones `$1` to `$2` by `$3`, with room for `$4` bytes. What is there already is kept: the VM has
+/// run with it. What was left half made is made anew.
 pub(crate) const CLONE: &str = r#"set -e
 [ -e "$2" ] && exit 0
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 66; }
@@ -82,7 +82,8 @@ pub(crate) fn memory_mib(spec: &VmSpec) -> u64 {
     spec.resources.ram.0.div_ceil(1 << 20).max(1)
 }
 
-/// A text in the configuration's quotes: what would end them is left out (xl.cfg(5) has no escape for it).
+/// A text in the configuration's quotes: what would end them is left out (xl.cfg(5) has no escape
+/// for it).
 fn quoted(text: &str) -> String {
     let safe: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\'' | '\\')).collect();
     format!("\"{safe}\"")

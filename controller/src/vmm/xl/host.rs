@@ -55,7 +55,8 @@ pub(crate) struct HostState {
     pub(crate) host: Host,
     pub(crate) tag: Tag,
     remote: Remote,
-    /// For which connection the host was looked at, what was found, and whether what we need was put there.
+    /// For which connection the host was looked at, what was found, and whether what we need was
+    /// put there.
     prepared: Mutex<Option<(u64, Tools, bool)>>,
     tools: std::sync::Mutex<Option<Tools>>,
     /// CPU time of all domains since we look: of those that are gone too.
@@ -112,7 +113,8 @@ impl HostState {
         self.tools.lock().ok().and_then(|t| t.clone())
     }
 
-    /// The connection, with its tools looked at; with `put`, also with everything put there that we need.
+    /// The connection, with its tools looked at; with `put`, also with everything put there that we
+    /// need.
     async fn ready(&self, put: bool) -> Result<Connection, VmmError> {
         let connection = self.remote.connection().await?;
         let mut prepared = self.prepared.lock().await;
@@ -236,10 +238,12 @@ impl HostState {
         sift(self.tag, domains)
     }
 
-    /// Those that are ours, without what waits for a migration that nobody carries any more: that is destroyed. It is so after the host was cut
-    /// off in the middle of one: the source went on without it, and never tells it.
+    /// Those that are ours, without what waits for a migration that nobody carries any more: that
+    /// is destroyed. It is so after the host was cut off in the middle of one: the source went on
+    /// without it, and never tells it.
     pub(crate) async fn repaired(&self) -> Result<Vec<Ours>, VmmError> {
-        // Looked for before the domains are listed: one that comes after that has not renamed its domain yet.
+        // Looked for before the domains are listed: one that comes after that has not renamed its
+        // domain yet.
         let script = "ps ax -o args 2>/dev/null | grep -q '[x]l migrate-receive' && echo yes; :";
         let carried = self.ask("looking for migrations", script, &[]).await?.contains("yes");
         let (left, ours): (Vec<Ours>, Vec<Ours>) =
@@ -276,7 +280,8 @@ impl HostState {
 
     /// Destroys a domain and waits until it is gone.
     pub(crate) async fn destroy_domain(&self, domain: &Domain) -> Result<(), VmmError> {
-        // One that is dying already is only waited for. The number may be another domain's by now, so the UUID has to be the same.
+        // One that is dying already is only waited for. The number may be another domain's by now,
+        // so the UUID has to be the same.
         let script = r#"n=0
 same() { xl list -v | awk -v id="$1" -v uuid="$2" '$0 ~ uuid { for (i = 2; i <= NF; i++) if ($i ~ /^[r-][b-][p-][s-][c-][d-]$/) { if ($(i-3) == id) print "yes"; break } }'; }
 [ "$(same "$1" "$2")" = yes ] || exit 0

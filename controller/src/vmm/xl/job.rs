@@ -1,7 +1,9 @@
-//! A migration's processes on its hosts: they do not end with our connection, and are found again by their folder.
+//! A migration's processes on its hosts: they do not end with our connection, and are found again
+//! by their folder.
 //!
-//! `/run/tandem-xl/migN` on either host has `pid` (leader of the job's own session, whose working directory is the folder: so its number
-//! cannot be another's), `log`, and `rc` when it has ended; on the source also `rate` and `sent` of the relay.
+//! `/run/tandem-xl/migN` on either host has `pid` (leader of the job's own session, whose working
+//! directory is the folder: so its number cannot be another's), `log`, and `rc` when it has ended;
+//! on the source also `rate` and `sent` of the relay.
 
 use super::host::HostState;
 use super::parse::complaint;
@@ -99,7 +101,8 @@ pub(crate) fn read(text: &str, offset: u64) -> Look {
     }
 }
 
-/// Ends a job's transport, so that `xl` fails and takes the guest back, and waits until it has; after `patience` all of it is killed.
+/// Ends a job's transport, so that `xl` fails and takes the guest back, and waits until it has;
+/// after `patience` all of it is killed.
 pub(crate) async fn stop(
     host: &HostState,
     migration: MigrationId,

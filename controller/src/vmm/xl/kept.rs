@@ -1,7 +1,9 @@
-//! What is kept on a host for controllers to come: with each VM what it was last asked for with, and for the host whom it serves.
+//! What is kept on a host for controllers to come: with each VM what it was last asked for with,
+//! and for the host whom it serves.
 //!
-//! Below `keep` (`/var/lib/tandem` unless said otherwise): `vms/UUID`, a [`VmSpec`] as JSON; `owner`, the controller that the host serves,
-//! and `rival`, another one that has tried since that one looked last ([`Owner::line`] each).
+//! Below `keep` (`/var/lib/tandem` unless said otherwise): `vms/UUID`, a [`VmSpec`] as JSON;
+//! `owner`, the controller that the host serves, and `rival`, another one that has tried since that
+//! one looked last ([`Owner::line`] each).
 
 use super::Xl;
 use super::host::{HostState, Ours};
@@ -10,19 +12,21 @@ use crate::vmm::{FoundState, VmmError};
 use std::collections::BTreeMap;
 use tandem_model::{Time, VmId, VmSpec};
 
-/// Bytes of a kept specification at most: a name and an image's name are bounded, the rest is numbers.
+/// Bytes of a kept specification at most: a name and an image's name are bounded, the rest is
+/// numbers.
 const LONGEST: usize = 8192;
 
-/// Lists domains, then what is kept with each VM (of `$1`, `$2` bytes at most): changes nothing. A domain's name, which anybody on the host
-/// chooses, cannot be the line between them: it has its columns behind it.
+/// Lists domains, then what is kept with each VM (of `$1`, `$2` bytes at most): changes nothing. A
+/// domain's name, which anybody on the host chooses, cannot be the line between them: it has its
+/// columns behind it.
 const LIST: &str = r#"xl list -v || exit 1
 echo '== kept'
 for f in "$1"/vms/*; do
   [ -f "$f" ] && case $f in *.new) ;; *) printf '%s ' "${f##*/}"; head -c "$2" "$f" | tr -d '\n'; echo ;; esac
 done; :"#;
 
-/// Below `$1`: makes `$2` the owner if there is none, or if `$3` is `yes`. Prints the owner; then, for the owner, who else has tried
-/// since. Another one is written down as having tried.
+/// Below `$1`: makes `$2` the owner if there is none, or if `$3` is `yes`. Prints the owner; then,
+/// for the owner, who else has tried since. Another one is written down as having tried.
 const CLAIM: &str = r#"mkdir -p "$1" || exit 1
 new=$1/owner.$$
 printf '%s\n' "$2" > "$new" || { rm -f "$new"; exit 1; }
@@ -58,7 +62,8 @@ pub(crate) fn parts(text: &str) -> (String, BTreeMap<String, Box<VmSpec>>) {
 }
 
 impl HostState {
-    /// The VMs of the site that are here, with what is kept with them. Changes nothing and writes nothing on the host.
+    /// The VMs of the site that are here, with what is kept with them. Changes nothing and writes
+    /// nothing on the host.
     pub(crate) async fn seen(&self) -> Result<Seen, VmmError> {
         let what = "listing its domains";
         let text = self.look(what, LIST, &[&self.host.keep, &LONGEST.to_string()]).await?;
@@ -80,7 +85,8 @@ impl HostState {
         }
     }
 
-    /// The domains of a VM, of which none was made for another request than that of `placed_at`, or runs and does not say for which.
+    /// The domains of a VM, of which none was made for another request than that of `placed_at`, or
+    /// runs and does not say for which.
     pub(crate) async fn meant(&self, vm: VmId, placed_at: Option<Time>) -> Result<Vec<Ours>, VmmError> {
         let all = self.seen().await?.into_iter().filter(|(ours, _)| ours.vm == vm);
         let mut meant = Vec::new();

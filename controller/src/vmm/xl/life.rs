@@ -111,7 +111,8 @@ impl Xl {
         VmmError::NoSuchTemplate { host: host.host.name.clone(), image: image.name.clone(), why, known }
     }
 
-    /// Lets a VM shut down, then stops it hard, then removes what it had: the one that was made for that request.
+    /// Lets a VM shut down, then stops it hard, then removes what it had: the one that was made for
+    /// that request.
     pub(crate) async fn stop(
         &self,
         host: &HostState,
@@ -121,7 +122,8 @@ impl Xl {
         for ours in host.meant(vm, placed_at).await? {
             if ours.state() == FoundState::Running {
                 let limit = host.host.times.shutdown;
-                // A guest without a driver for it ignores the request; then, and when it takes too long, it is stopped hard.
+                // A guest without a driver for it ignores the request; then, and when it takes too
+                // long, it is stopped hard.
                 let script = r#"xl shutdown "$1" >/dev/null 2>&1 || exit 0
 while [ "$(xl domid "$2" 2>/dev/null)" = "$1" ]; do
   case $(xl list "$1" 2>/dev/null | tail -n 1) in *---s*) exit 0 ;; esac

@@ -4,9 +4,10 @@
 //!  source: xl migrate -s '' DOMAIN 'tandem-relay send ...' ==TCP==> target: tandem-relay listen ... xl migrate-receive
 //!                                  'tandem-relay pipe ... ssh ...' ==ssh==> xl migrate-receive
 //! ```
-//! The relay holds the rate and counts; the suspension comes from xl's log. Both processes outlive our connection and a killed
-//! controller ([`super::job`]). To cancel, the relay is ended: then `xl` fails as it does when a cable is pulled, resumes the guest at the
-//! source and destroys the incoming one; what it does not clean up is found by [`super::settle`].
+//! The relay holds the rate and counts; the suspension comes from xl's log. Both processes outlive
+//! our connection and a killed controller ([`super::job`]). To cancel, the relay is ended: then
+//! `xl` fails as it does when a cable is pulled, resumes the guest at the source and destroys the
+//! incoming one; what it does not clean up is found by [`super::settle`].
 
 use super::host::HostState;
 use super::job::{self, Look};
@@ -30,8 +31,9 @@ const SILENT: Duration = Duration::from_secs(60);
 /// What receives at the other end of an ssh connection, whatever its PATH.
 const RECEIVE: &str = "PATH=$PATH:/usr/sbin:/sbin; for d in /usr/lib/xen-*/bin; do [ -x \"$d/xl\" ] && PATH=$d:$PATH; done; exec xl migrate-receive";
 
-/// A transfer's progress, from what is seen of it: the bytes that left. The first round is over when they are as many as the VM has memory;
-/// how many come after it, and how large they are, `xl` does not tell.
+/// A transfer's progress, from what is seen of it: the bytes that left. The first round is over
+/// when they are as many as the VM has memory; how many come after it, and how large they are, `xl`
+/// does not tell.
 pub(crate) struct Watch {
     pub(crate) log: Log,
     memory: Bytes,
@@ -96,8 +98,9 @@ fn token() -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Makes a migration's folders, and what receives at the target where it is a TCP connection: gives the words of the source's transport,
-/// to be followed by a `copy`'s files. `mode` is the relay's word, `receiver` what the target runs.
+/// Makes a migration's folders, and what receives at the target where it is a TCP connection: gives
+/// the words of the source's transport, to be followed by a `copy`'s files. `mode` is the relay's
+/// word, `receiver` what the target runs.
 pub(crate) async fn open(
     source: &HostState,
     target: &HostState,
@@ -200,7 +203,8 @@ impl Xl {
         let memory = all.iter().map(|o| o.domain.memory_mib).max().unwrap_or(0);
         let mut watch = Watch::new(Instant::now(), Bytes(bytes_of(memory)));
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
-        // The first look sets it too: a transfer that is taken up has the rate of its former controller.
+        // The first look sets it too: a transfer that is taken up has the rate of its former
+        // controller.
         let mut rate = Some(*steering.rate.borrow_and_update());
         loop {
             match job::look(source, way.migration, offset, rate).await {
@@ -228,7 +232,8 @@ impl Xl {
                 Err(why) if heard.elapsed() > SILENT || !why.is_away() => return Some(why),
                 Err(why) => tracing::warn!("{}: {why}; looking again", way.migration),
             }
-            // From its suspension on it is quicker to let it end, one way or the other; the transport notices a dead peer by itself.
+            // From its suspension on it is quicker to let it end, one way or the other; the
+            // transport notices a dead peer by itself.
             if steering.cancel.is_cancelled() && !cut && !watch.log.suspended {
                 cut = job::cut(source, way.migration).await.is_ok();
             }

@@ -1,5 +1,6 @@
-//! What a host and its VMs use, by one command: `xl list` (CPU time, in tenths of seconds), `xl info` (memory), dom0's own counters of network
-//! interfaces, and those of block devices that dom0's kernel serves. Memory that is dirtied is not counted by Xen unless it migrates.
+//! What a host and its VMs use, by one command: `xl list` (CPU time, in tenths of seconds), `xl
+//! info` (memory), dom0's own counters of network interfaces, and those of block devices that
+//! dom0's kernel serves. Memory that is dirtied is not counted by Xen unless it migrates.
 
 use super::host::{CpuTime, HostState, sift};
 use super::parse::{Nonsense, counters, domains, info};
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tandem_model::{LoadSample, VmId};
 
-/// Sections, each after a line of its own. A server's own traffic is that of its bridges' ports that are no guest's.
+/// Sections, each after a line of its own. A server's own traffic is that of its bridges' ports
+/// that are no guest's.
 const SCRIPT: &str = r#"xl list -v || exit 1
 echo '== info'; xl info || exit 1
 echo '== interfaces'
@@ -39,8 +41,8 @@ pub(crate) async fn load(host: &HostState) -> Result<ServerLoad, VmmError> {
     read(&text, host.tag, &host.cpu).map_err(|e| host.nonsense(what, &e))
 }
 
-/// The parts of the script's output. Each begins with a line of its own: a domain's name, which anybody
-/// on the host chooses, may contain the same words but has its columns behind it.
+/// The parts of the script's output. Each begins with a line of its own: a domain's name, which
+/// anybody on the host chooses, may contain the same words but has its columns behind it.
 fn sections(text: &str) -> BTreeMap<&str, String> {
     let mut parts: BTreeMap<&str, String> = BTreeMap::new();
     let mut at = "list";

@@ -1,20 +1,23 @@
-//! Plain Xen: `xl` on hosts that are reached over the system's ssh. Written for Xen 4.17 with a Linux dom0; older ones as far as their `xl`
-//! has the same words.
+//! Plain Xen: `xl` on hosts that are reached over the system's ssh. Written for Xen 4.17 with a
+//! Linux dom0; older ones as far as their `xl` has the same words.
 //!
-//! What a host must have: root by ssh, `xl` and its daemons, a bridge per uplink of the server, and for each image its kernel and ramdisk
-//! or its disk's source. Python 3 (Debian's Xen tools depend on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks
-//! that are files. What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in), `/run/tandem-xl` (the relay,
-//! configurations, migrations under way), `/var/lib/tandem` (cold moves under way, what VMs were asked for with, whom the host serves), and
-//! the disks that it clones.
+//! What a host must have: root by ssh, `xl` and its daemons, a bridge per uplink of the server, and
+//! for each image its kernel and ramdisk or its disk's source. Python 3 (Debian's Xen tools depend
+//! on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks that are files.
+//! What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in),
+//! `/run/tandem-xl` (the relay, configurations, migrations under way), `/var/lib/tandem` (cold
+//! moves under way, what VMs were asked for with, whom the host serves), and the disks that it
+//! clones.
 //!
 //! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
 //! - kept: what is kept for controllers to come
 //! - guest, life: a VM on one host; load: what is used
 //! - live, cold: moves; job: their processes on the hosts; verdict, settle: what they have come to
 //!
-//! What is not known: a live move's downtime (`xl` does not say), memory that is dirtied while no migration runs, the disk counters of
-//! disks that qemu serves. CPU time is counted in tenths of seconds. `xl` has no word for the downtime and the rounds that are wanted: Xen
-//! ends pre-copy after 5 rounds or below 50 pages.
+//! What is not known: a live move's downtime (`xl` does not say), memory that is dirtied while no
+//! migration runs, the disk counters of disks that qemu serves. CPU time is counted in tenths of
+//! seconds. `xl` has no word for the downtime and the rounds that are wanted: Xen ends pre-copy
+//! after 5 rounds or below 50 pages.
 
 #[doc(hidden)]
 pub mod answers;

@@ -63,8 +63,8 @@ pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
 
 fn domain(line: &str) -> Option<Domain> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // A name may have spaces and look like anything, also like all columns of another domain; what stands
-    // behind the UUID has no spaces. So the last place that looks right is the right one.
+    // A name may have spaces and look like anything, also like all columns of another domain; what
+    // stands behind the UUID has no spaces. So the last place that looks right is the right one.
     let at = (4..words.len())
         .rev()
         .find(|n| state(words[*n]).is_some() && words.get(n + 2).is_some_and(|u| uuid(u)))?;
@@ -132,7 +132,8 @@ pub fn counters(text: &str) -> BTreeMap<String, (u64, u64)> {
     text.lines().filter_map(line).collect()
 }
 
-/// What a migration's log says so far. `xl` tells no rounds while it migrates: it hides its own progress there (xl_migrate.c).
+/// What a migration's log says so far. `xl` tells no rounds while it migrates: it hides its own
+/// progress there (xl_migrate.c).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Log {
     /// The guest was suspended for the last round.

@@ -1,4 +1,5 @@
-//! Finds out where the VM of a move is and cleans up: the acts of [`super::verdict`], on real hosts.
+//! Finds out where the VM of a move is and cleans up: the acts of [`super::verdict`], on real
+//! hosts.
 
 use super::host::{HostState, Ours};
 use super::tag::name;
@@ -11,8 +12,9 @@ use tandem_model::{Time, VmId};
 /// So long `xl` may take to take a guest back after its transport has ended.
 const TAKE_BACK: Duration = Duration::from_secs(60);
 
-/// Lets a domain that was suspended for a migration run on. `xl` has a word for it from Xen 4.19 on; before that its Python bindings do it:
-/// the hypervisor's resume with the guest's suspend call answered as cancelled, and xenstore told so.
+/// Lets a domain that was suspended for a migration run on. `xl` has a word for it from Xen 4.19
+/// on; before that its Python bindings do it: the hypervisor's resume with the guest's suspend call
+/// answered as cancelled, and xenstore told so.
 const RESUME: &str = r#"case $(xl list "$1" | tail -n 1) in
 *--p---*|*-bp---*) xl unpause "$1" || exit 1 ;;
 *) xl resume "$1" 2>/dev/null || python3 -c '
@@ -83,7 +85,8 @@ impl Xl {
         if under_way && !stop {
             return Ok(Settled::UnderWay);
         }
-        // 2. End it: the source first, so that it takes the guest back; then what waits at the target.
+        // 2. End it: the source first, so that it takes the guest back; then what waits at the
+        //    target.
         if alive(&at_source) {
             job::stop(source, way.migration, TAKE_BACK).await?;
         }

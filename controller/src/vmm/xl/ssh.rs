@@ -1,8 +1,10 @@
-//! A host over the system's ssh: one multiplexed connection, made when it is first needed and again when it has broken.
+//! A host over the system's ssh: one multiplexed connection, made when it is first needed and again
+//! when it has broken.
 //!
-//! Commands are texts for `sh`, whatever root's login shell is; what they are about comes as arguments, never in their text. They get
-//! /dev/null or a given text as their input (a closed one confuses tools there), and end there by themselves at their time-out (timeout(1)).
-//! A connection that nobody uses for a while ends: also that of a controller that was killed.
+//! Commands are texts for `sh`, whatever root's login shell is; what they are about comes as
+//! arguments, never in their text. They get /dev/null or a given text as their input (a closed one
+//! confuses tools there), and end there by themselves at their time-out (timeout(1)). A connection
+//! that nobody uses for a while ends: also that of a controller that was killed.
 
 use crate::vmm::VmmError;
 use crate::vmm::hosts::{Host, SshTarget};
@@ -262,7 +264,8 @@ pub(crate) fn one_line(text: &str) -> String {
     lines[tail..].join("; ")
 }
 
-/// ssh's configuration for a host. ssh takes the first value that it sees: the file's own options come before ours.
+/// ssh's configuration for a host. ssh takes the first value that it sees: the file's own options
+/// come before ours.
 fn configuration(target: &SshTarget) -> String {
     let mut text = String::from("Host *\n");
     let ours = [

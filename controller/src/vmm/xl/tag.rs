@@ -1,5 +1,5 @@
-//! How a domain is known as ours: its UUID says so, and of which site and VM it is. A migration takes the UUID along, and a domain that has
-//! lost its name still has it.
+//! How a domain is known as ours: its UUID says so, and of which site and VM it is. A migration
+//! takes the UUID along, and a domain that has lost its name still has it.
 
 use tandem_model::VmId;
 

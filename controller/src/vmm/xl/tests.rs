@@ -1,4 +1,5 @@
-//! What `xl` prints, as real hosts printed it (Xen 4.17.5, Debian 12), and that no text makes its readers panic.
+//! What `xl` prints, as real hosts printed it (Xen 4.17.5, Debian 12), and that no text makes its
+//! readers panic.
 
 use super::job::Look;
 use super::live::Watch;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use tandem_model::{BitRate, Bytes, ServerId, VmId};
 use tokio::time::Instant;
 
-/// Domain 0 alone, as captured; the other rows are what a cut migration leaves, in the same columns.
+/// Domain 0 alone, as captured; the other rows are what a cut migration leaves, in the same
+/// columns.
 const LIST: &str = include_str!("captured/list");
 const INFO: &str = include_str!("captured/info");
 const MIGRATED: &str = include_str!("captured/migrated");
@@ -132,8 +134,8 @@ proptest! {
     }
 }
 
-/// A name is anybody's to choose: it may look like another domain's columns, or like the lines between the
-/// parts of what our script prints.
+/// A name is anybody's to choose: it may look like another domain's columns, or like the lines
+/// between the parts of what our script prints.
 #[test]
 fn a_foreign_name_passes_for_nobody_and_hides_nothing() {
     let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
@@ -188,7 +190,8 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// From a host's words to the verdict: no text makes a VM run on both sides, or go on the side where it is.
+    /// From a host's words to the verdict: no text makes a VM run on both sides, or go on the side
+    /// where it is.
     #[test]
     fn whatever_hosts_print_the_driver_concludes_or_refuses(
         here in prop::option::of(prop::collection::vec(line(), 0..5)),

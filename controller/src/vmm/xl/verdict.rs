@@ -1,9 +1,12 @@
-//! Where the VM of a move is, by what both hosts have of it, and what has to be cleaned up. Pure: a table.
+//! Where the VM of a move is, by what both hosts have of it, and what has to be cleaned up. Pure: a
+//! table.
 //!
-//! What `xl migrate` guarantees (xl_migrate.c): the new domain is called `NAME--incoming` and has never run until the source has said "go"
-//! and it was renamed; the old one is destroyed only after the new host has said that it runs there. So an incoming domain can always go,
-//! a domain that runs at the target is the VM, and one that is suspended at the source may run again as long as the target has none that
-//! ran. When a host does not answer, nothing that only it could tell is decided.
+//! What `xl migrate` guarantees (xl_migrate.c): the new domain is called `NAME--incoming` and has
+//! never run until the source has said "go" and it was renamed; the old one is destroyed only after
+//! the new host has said that it runs there. So an incoming domain can always go, a domain that
+//! runs at the target is the VM, and one that is suspended at the source may run again as long as
+//! the target has none that ran. When a host does not answer, nothing that only it could tell is
+//! decided.
 
 use super::host::Ours;
 use crate::vmm::FoundState;
@@ -67,8 +70,8 @@ pub(crate) fn verdict(source: Side, target: Side) -> (Vec<Act>, Place) {
         // It arrived: whatever the source has is what it left behind.
         (Silent | None, Running) => (vec![], Place::Target),
         (Incoming | Paused | Suspended, Running) => (vec![DestroySource], Place::Target),
-        // Not by a migration: somebody has started it twice, or the target's is another VM. One that runs is never destroyed; the one that
-        // was there before counts.
+        // Not by a migration: somebody has started it twice, or the target's is another VM. One
+        // that runs is never destroyed; the one that was there before counts.
         (Running, Running) => (vec![], Place::Source),
         // It never left. A silent target is cleaned when it answers.
         (Running, Silent | None) => (vec![], Place::Source),
@@ -80,7 +83,8 @@ pub(crate) fn verdict(source: Side, target: Side) -> (Vec<Act>, Place) {
         }
         // The target may run it: to resume it here might make two of it.
         (Paused | Suspended | Incoming | None, Silent) | (Silent, Silent) => (vec![], Place::Unknown),
-        // The source is silent and the target has nothing that ran: it is at the source, or lost with it.
+        // The source is silent and the target has nothing that ran: it is at the source, or lost
+        // with it.
         (Silent, None) => (vec![], Place::Source),
         (Silent, Incoming) => (vec![DestroyTarget], Place::Source),
         // It was told to go and did not come to run; the source may have taken it back.

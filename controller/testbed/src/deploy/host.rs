@@ -7,7 +7,8 @@ use crate::ssh::{COMMAND, FILE, Ssh, SshError, quote_path};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// The machine's own time-outs, on top of what the new agent is given: stopping the old one, going back.
+/// The machine's own time-outs, on top of what the new agent is given: stopping the old one, going
+/// back.
 const ALLOWANCE: Duration = Duration::from_secs(60);
 
 /// What an agent says of itself (`tandem-agent status --json`), and what was found beside it.
@@ -223,7 +224,8 @@ fn try_deploy(
             ssh.put(content.as_bytes(), &folder.join(name), *mode).map_err(said)?;
         }
     }
-    // 4. Let its doctor look. It must at least run; what it finds is told, and the agent lives with it.
+    // 4. Let its doctor look. It must at least run; what it finds is told, and the agent lives with
+    //    it.
     step("examining");
     let agent = format!("{}/tandem-agent --config {}/agent.toml", quote_path(&folder), quote_path(&folder));
     let doctor = format!("timeout 40 {agent} --json doctor </dev/null");

@@ -1,10 +1,12 @@
 //! From a binary and an inventory to running agents, and back.
 //!
-//! Per machine (`host`): 1. look, 2. compare with what should be there (a second run ends here), 3. copy the new version beside the one in
-//! use, 4. let its doctor look, 5. enrol it, 6. change over and wait until it is connected, 7. delete versions that are not needed any
-//! more. Nothing before step 6 touches what runs. Step 6 goes back by itself when the new version does not come up. Machines are worked
-//! on side by side, a bounded number at once; one that fails does not keep the others from going on. ssh itself is never touched, and an
-//! interface that carries it is refused as a port.
+//! Per machine (`host`): 1. look, 2. compare with what should be there (a second run ends here), 3.
+//! copy the new version beside the one in use, 4. let its doctor look, 5. enrol it, 6. change over
+//! and wait until it is connected, 7. delete versions that are not needed any more. Nothing before
+//! step 6 touches what runs. Step 6 goes back by itself when the new version does not come up.
+//! Machines are worked on side by side, a bounded number at once; one that fails does not keep the
+//! others from going on. ssh itself is never touched, and an interface that carries it is refused
+//! as a port.
 
 mod host;
 mod script;
@@ -20,7 +22,8 @@ use version::Binary;
 
 pub use host::Status;
 
-/// Machines that are worked on at once: each takes one connection and, while it copies, the agent's size of memory.
+/// Machines that are worked on at once: each takes one connection and, while it copies, the agent's
+/// size of memory.
 const AT_ONCE: usize = 8;
 
 /// Whether the controller knows an agent.
@@ -42,13 +45,15 @@ pub trait Control: Sync {
     /// When it does not answer; in words for people.
     fn enrolled(&self, agent: &str) -> Result<Enrolled, String>;
 
-    /// Says which switches that agent, which is enrolled, speaks for: those that the inventory gives its machine.
+    /// Says which switches that agent, which is enrolled, speaks for: those that the inventory
+    /// gives its machine.
     ///
     /// # Errors
     /// When it does not answer, or another agent has one of them; in words for people.
     fn allow(&self, agent: &str, switches: &[String]) -> Result<(), String>;
 
-    /// A token that enrols that agent, which reaches the controller at `address` (HOST:PORT) and speaks for `switches`.
+    /// A token that enrols that agent, which reaches the controller at `address` (HOST:PORT) and
+    /// speaks for `switches`.
     ///
     /// # Errors
     /// When it does not answer, or another agent has one of the switches; in words for people.
@@ -62,7 +67,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Enrol agents anew that have a certificate, or were revoked.
     pub enrol: bool,
-    /// How long a new agent may take until it is connected and has applied what the controller wants, in seconds.
+    /// How long a new agent may take until it is connected and has applied what the controller
+    /// wants, in seconds.
     pub seconds: u64,
     /// Go on under the lock of that id.
     pub lock: Option<String>,
@@ -141,7 +147,8 @@ pub fn deploy(
     })
 }
 
-/// Gives every bridge and queueing back as it was found, and stops the agents; what is installed stays.
+/// Gives every bridge and queueing back as it was found, and stops the agents; what is installed
+/// stays.
 ///
 /// # Errors
 /// When somebody else holds the testbed; nothing was changed then.
@@ -153,7 +160,8 @@ pub fn release(
     on_all(inventory, Some(("giving everything back", lock)), progress, |ssh| host::release(ssh, progress))
 }
 
-/// As [`release`], and deletes everything that was installed. With `dry_run` it only says what would be done.
+/// As [`release`], and deletes everything that was installed. With `dry_run` it only says what
+/// would be done.
 ///
 /// # Errors
 /// When somebody else holds the testbed; nothing was changed then.
@@ -189,7 +197,8 @@ pub fn status(inventory: &Inventory) -> Vec<(&Machine, Found)> {
     })
 }
 
-/// Connects to all machines, takes the lock if that is asked for, and works on each that is reached.
+/// Connects to all machines, takes the lock if that is asked for, and works on each that is
+/// reached.
 fn on_all(
     inventory: &Inventory,
     locked: Option<(&str, Option<&str>)>,

@@ -1,13 +1,14 @@
 //! What runs on the machines: texts for `sh` (POSIX, with coreutils, as every Debian has them).
 //!
-//! The change from one version to another runs there on its own, apart from our connection: a cable that is pulled in that moment does not
-//! keep it from going back.
+//! The change from one version to another runs there on its own, apart from our connection: a cable
+//! that is pulled in that moment does not keep it from going back.
 
 use super::version::{BASE, LOG, RUN, STATE, UNIT};
 use crate::inventory::{Machine, Service};
 use crate::ssh::{quote, quote_path};
 
-/// The functions that all scripts share: `pid`, `alive`, `start`, `stop`, `disable`, `agent`, `flip`, `version`.
+/// The functions that all scripts share: `pid`, `alive`, `start`, `stop`, `disable`, `agent`,
+/// `flip`, `version`.
 fn functions(machine: &Machine) -> String {
     let path = |absolute: &str| quote_path(&machine.path(absolute));
     let service = match machine.service {
@@ -95,9 +96,10 @@ exit 0",
     )
 }
 
-/// A version's `activate`: puts the version of that name into use, waits until its agent is connected and has applied what the controller
-/// wants, and goes back to the one before if it does not come up. Its last word is in `$base/activation`: `ok`, `connected WHY`,
-/// `alone WHY`, `back WHY` or `failed WHY`.
+/// A version's `activate`: puts the version of that name into use, waits until its agent is
+/// connected and has applied what the controller wants, and goes back to the one before if it does
+/// not come up. Its last word is in `$base/activation`: `ok`, `connected WHY`, `alone WHY`, `back
+/// WHY` or `failed WHY`.
 pub(super) fn activate(machine: &Machine) -> String {
     format!(
         "#!/bin/sh

@@ -1,5 +1,6 @@
-//! A version: what is installed on a machine as one folder, so that going to it and back is one rename. The agent, its configuration as the
-//! inventory has it, its unit, and the script that puts it into use; named by what is in it.
+//! A version: what is installed on a machine as one folder, so that going to it and back is one
+//! rename. The agent, its configuration as the inventory has it, its unit, and the script that puts
+//! it into use; named by what is in it.
 
 use super::script;
 use crate::inventory::{Inventory, Machine, Service};
@@ -71,7 +72,8 @@ impl Binary {
     }
 }
 
-/// `e_machine` of a 64-bit little-endian ELF file (System V ABI, ELF header; values: EM_X86_64, EM_AARCH64).
+/// `e_machine` of a 64-bit little-endian ELF file (System V ABI, ELF header; values: EM_X86_64,
+/// EM_AARCH64).
 fn architecture(bytes: &[u8]) -> Option<&'static str> {
     if !bytes.starts_with(&[0x7f, b'E', b'L', b'F', 2, 1]) {
         return None;

@@ -174,7 +174,8 @@ fn damaged() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// A damaged inventory is one, from which agents' configurations can be written, or has faults with their place.
+    /// A damaged inventory is one, from which agents' configurations can be written, or has faults
+    /// with their place.
     #[test]
     fn any_text_is_an_inventory_or_has_faults(text in prop_oneof![4 => damaged(), 1 => ".{0,200}"]) {
         for site in [None, Some(&small_site())] {

@@ -1,4 +1,5 @@
-//! Calls that take time: checked at their beginning, carried out at their end; in between they can be cancelled, hang or fail.
+//! Calls that take time: checked at their beginning, carried out at their end; in between they can
+//! be cancelled, hang or fail.
 
 use super::calls::{fits, flag, needs, quiet, text};
 use super::model::{NULL, State, refuse};
@@ -162,7 +163,8 @@ pub(crate) fn finish(s: &mut State, deed: &Deed, other: Option<&mut State>) -> R
     Ok(json!(""))
 }
 
-/// Disks to the storage that the map says; within the pool the VM stays the same, in another one it is made anew with the same UUID.
+/// Disks to the storage that the map says; within the pool the VM stays the same, in another one it
+/// is made anew with the same UUID.
 fn send(s: &mut State, deed: &Deed, other: Option<&mut State>) -> Result<Value, Refusal> {
     let vm = deed.vm.as_str();
     let host = deed.params[1]["host"].as_str().unwrap_or_default().to_owned();

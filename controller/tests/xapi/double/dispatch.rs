@@ -199,7 +199,8 @@ async fn steps(
     }
 }
 
-/// `event.from`: everything at first, then what has changed since the token, or nothing when the time is over.
+/// `event.from`: everything at first, then what has changed since the token, or nothing when the
+/// time is over.
 async fn events(shared: &Arc<Shared>, params: &[Value]) -> Result<Value, Refusal> {
     let classes: Vec<String> = params
         .first()

@@ -1,12 +1,13 @@
-//! A double of a XAPI pool: a stateful model that follows the public data model, spoken to by XML-RPC and JSON-RPC, with or without TLS, and
-//! told to fail where a test wants it to.
+//! A double of a XAPI pool: a stateful model that follows the public data model, spoken to by
+//! XML-RPC and JSON-RPC, with or without TLS, and told to fail where a test wants it to.
 //!
 //! ```text
 //!  server.rs: HTTP, TLS, cuts --> dispatch.rs: sessions, scripts, events, tasks --> calls.rs (at once), deeds.rs (that take time) --> model.rs
 //!  wire.rs: its own XML-RPC and JSON-RPC
 //! ```
 //!
-//! It was made from the data model's documentation, not from a host; `official.rs` has the official Python client speak to it.
+//! It was made from the data model's documentation, not from a host; `official.rs` has the official
+//! Python client speak to it.
 
 mod calls;
 mod deeds;

@@ -1,7 +1,8 @@
-//! What the double has: objects of the public data model's classes, sessions, tasks, and a log of changes.
+//! What the double has: objects of the public data model's classes, sessions, tasks, and a log of
+//! changes.
 //!
-//! Objects are records as they go over the wire; getters, setters and maps work on any field of any class, as in the data model. What has
-//! rules of its own is in `calls.rs` and `deeds.rs`.
+//! Objects are records as they go over the wire; getters, setters and maps work on any field of any
+//! class, as in the data model. What has rules of its own is in `calls.rs` and `deeds.rs`.
 
 use super::wire::Refusal;
 use serde_json::{Map, Value, json};
@@ -226,7 +227,8 @@ impl State {
         self.remove("VM", vm);
     }
 
-    /// What must be as before when nothing is to be left: everything but sessions, tasks and the log.
+    /// What must be as before when nothing is to be left: everything but sessions, tasks and the
+    /// log.
     pub(crate) fn things(&self) -> BTreeMap<String, BTreeMap<String, Map<String, Value>>> {
         let kept = self.objects.iter().filter(|(class, all)| *class != "task" && !all.is_empty());
         kept.map(|(class, all)| (class.clone(), all.clone())).collect()

@@ -1,4 +1,5 @@
-//! The double's HTTP: two hosts of a pool on two addresses of loopback, at one port; plain, or with a certificate that it signs itself.
+//! The double's HTTP: two hosts of a pool on two addresses of loopback, at one port; plain, or with
+//! a certificate that it signs itself.
 
 use super::dispatch::{Outcome, dispatch, rrd};
 use super::model::State;

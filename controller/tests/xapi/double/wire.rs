@@ -1,5 +1,6 @@
-//! The double's own reading and writing of XML-RPC and JSON-RPC. It shares nothing with the driver's: that each understands the other, and
-//! the official client understands this one, is what is tested.
+//! The double's own reading and writing of XML-RPC and JSON-RPC. It shares nothing with the
+//! driver's: that each understands the other, and the official client understands this one, is what
+//! is tested.
 
 use quick_xml::events::{BytesText, Event};
 use quick_xml::{Reader, Writer};

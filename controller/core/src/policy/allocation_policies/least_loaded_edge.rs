@@ -6,8 +6,9 @@ use crate::policy::view::{PlacementView, ServerView};
 use std::collections::BTreeMap;
 use tandem_model::{ServerId, VmRequest};
 
-/// The least-loaded edge first, and behind it the fullest server with room: network load is spread over edge switches,
-/// and servers are filled one after the other. It looks at every server and edge, O(n log n).
+/// The least-loaded edge first, and behind it the fullest server with room: network load is spread
+/// over edge switches, and servers are filled one after the other. It looks at every server and
+/// edge, O(n log n).
 #[derive(Debug, Clone, Copy)]
 pub struct LeastLoadedEdge;
 

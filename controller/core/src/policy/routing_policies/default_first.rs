@@ -2,8 +2,8 @@
 
 use crate::policy::routing::{PathSearch, Route, RoutingPolicy};
 
-/// The default path while it has room, then any other by residual bandwidth: few rules, and traffic moves without
-/// need only.
+/// The default path while it has room, then any other by residual bandwidth: few rules, and traffic
+/// moves without need only.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultFirst;
 

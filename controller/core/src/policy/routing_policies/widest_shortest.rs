@@ -2,9 +2,10 @@
 
 use crate::policy::routing::{PathSearch, Route, RoutingPolicy};
 
-/// Of the shortest paths the one with the most room left on its fullest hop (widest shortest path; Guerin, Orda and
-/// Williams, GLOBECOM 1997). Where that is equal, as on a server's own link that all of them share, the next fullest
-/// hop decides, and so on. Load is spread further than by the default path, for exact rules in inner switches.
+/// Of the shortest paths the one with the most room left on its fullest hop (widest shortest path;
+/// Guerin, Orda and Williams, GLOBECOM 1997). Where that is equal, as on a server's own link that
+/// all of them share, the next fullest hop decides, and so on. Load is spread further than by the
+/// default path, for exact rules in inner switches.
 #[derive(Debug, Clone, Copy)]
 pub struct WidestShortest;
 

@@ -1,7 +1,9 @@
-//! HTTP/1.1 to one host: connections that are kept, a limit on every wait and on every answer's size.
+//! HTTP/1.1 to one host: connections that are kept, a limit on every wait and on every answer's
+//! size.
 //!
-//! A call is sent once. Only where a kept connection turns out to be closed before anything was written is it sent again, on a new one. What
-//! was written and not answered is [`HttpError::Cut`] or [`HttpError::TimedOut`]: nobody knows whether it was carried out.
+//! A call is sent once. Only where a kept connection turns out to be closed before anything was
+//! written is it sent again, on a new one. What was written and not answered is [`HttpError::Cut`]
+//! or [`HttpError::TimedOut`]: nobody knows whether it was carried out.
 
 use super::tls::{UnknownCertificate, unknown_certificate};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -16,7 +18,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Answers longer than this are refused: a pool of thousands of VMs answers its largest question in a tenth of it.
+/// Answers longer than this are refused: a pool of thousands of VMs answers its largest question in
+/// a tenth of it.
 pub const MOST: usize = 256 << 20;
 
 /// Connections kept open when nobody needs them: one for events, some for calls.

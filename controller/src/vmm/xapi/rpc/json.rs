@@ -1,7 +1,8 @@
 //! JSON-RPC 2.0 at `/jsonrpc`, the form of newer versions of XAPI.
 //!
-//! A refusal is `error {code: 1, message: CODE, data: [args]}`. A server that knows only JSON-RPC 1.0 answers a call of 2.0 with XML-RPC's
-//! `{Status, ...}` as the result: that is read too. Depth is bounded by the parser (128 levels).
+//! A refusal is `error {code: 1, message: CODE, data: [args]}`. A server that knows only JSON-RPC
+//! 1.0 answers a call of 2.0 with XML-RPC's `{Status, ...}` as the result: that is read too. Depth
+//! is bounded by the parser (128 levels).
 
 use super::{Answer, Failure, Malformed, Value, xml};
 use serde_json::json;

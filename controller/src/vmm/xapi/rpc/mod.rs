@@ -5,9 +5,10 @@
 //!                        -- json.rs (JSON-RPC 2.0, newer ones) -+- http.rs -- plain, tls.rs (pinned), tunnel.rs (ssh) -- host
 //! ```
 //!
-//! The codecs are pure. What a server sends is bounded in size (`http.rs`) and in depth (here), and is never trusted: anything that is not an
-//! answer is [`Malformed`]. Values are JSON's in both forms. XAPI sends 64-bit integers as decimal strings in XML-RPC and as numbers in
-//! JSON-RPC; whoever reads one accepts both ([`integer`]).
+//! The codecs are pure. What a server sends is bounded in size (`http.rs`) and in depth (here), and
+//! is never trusted: anything that is not an answer is [`Malformed`]. Values are JSON's in both
+//! forms. XAPI sends 64-bit integers as decimal strings in XML-RPC and as numbers in JSON-RPC;
+//! whoever reads one accepts both ([`integer`]).
 
 pub mod http;
 pub mod json;

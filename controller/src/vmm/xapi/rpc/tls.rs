@@ -1,4 +1,5 @@
-//! TLS to a host whose certificate it has signed itself, as XAPI's are: the certificate is known by its SHA-256 fingerprint, and by nothing else.
+//! TLS to a host whose certificate it has signed itself, as XAPI's are: the certificate is known by
+//! its SHA-256 fingerprint, and by nothing else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +12,8 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
 };
 
-/// SHA-256 of a certificate as sent (DER). Written as `openssl x509 -fingerprint -sha256` does; colons may be left out.
+/// SHA-256 of a certificate as sent (DER). Written as `openssl x509 -fingerprint -sha256` does;
+/// colons may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 

@@ -1,7 +1,7 @@
 //! XML-RPC, the form that every version of XAPI speaks.
 //!
-//! Read with a pull parser: nothing is expanded, a document type is refused, names of elements are few and known. Integers are sent as
-//! strings, as XAPI wants its 64-bit ones.
+//! Read with a pull parser: nothing is expanded, a document type is refused, names of elements are
+//! few and known. Integers are sent as strings, as XAPI wants its 64-bit ones.
 
 use super::{Answer, DEPTH, Failure, Malformed, Value};
 use quick_xml::Reader;
@@ -63,7 +63,8 @@ fn encode(out: &mut String, value: &Value) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Escaped; a carriage return too, which a parser would otherwise read as a new line (XML 1.0 2.11).
+/// Escaped; a carriage return too, which a parser would otherwise read as a new line (XML 1.0
+/// 2.11).
 fn text(out: &mut String, s: &str) -> Result<(), Malformed> {
     for c in s.chars() {
         match c {

@@ -2,7 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// Any value whose texts XML can carry. Integers come back as strings, which is what XAPI wants: none here.
+/// Any value whose texts XML can carry. Integers come back as strings, which is what XAPI wants:
+/// none here.
 fn values() -> impl Strategy<Value = Value> {
     let text = "[ -~\\t\\n\\räß€𝄞]{0,12}";
     let leaf = prop_oneof![
