@@ -5,6 +5,14 @@ use std::collections::BTreeMap;
 use tandem_model::{Level, ServerId};
 
 impl ComputeMut<'_> {
+    /// Somebody else has asked for our hypervisors.
+    pub(crate) fn on_rival(&mut self, world: &str, who: &str) {
+        let text = format!(
+            "another controller, {who}, has asked {world} to serve it and was refused; stop it, or give it a site and hypervisors of its own"
+        );
+        self.cx.notice(Level::Warning, "second-controller", text);
+    }
+
     /// A hypervisor service serves somebody else.
     pub(crate) fn on_world_refused(&mut self, world: &str, why: &str) {
         let text = format!("{world} does not serve this controller: {why}");

@@ -5,17 +5,9 @@ use crate::context::Context;
 use crate::network::NetworkRef;
 use crate::network::host_tracker::HostKind;
 use std::time::Duration;
-use tandem_model::{Dpid, Level, NodeId, PortNo, ServerId, SwitchId, VmRecord};
+use tandem_model::{Dpid, NodeId, PortNo, ServerId, SwitchId, VmRecord};
 
 impl Context {
-    /// Somebody else has asked for our hypervisors.
-    pub(crate) fn on_rival(&mut self, world: &str, who: &str) {
-        let text = format!(
-            "another controller, {who}, has asked {world} to serve it and was refused; stop it, or give it a site and hypervisors of its own"
-        );
-        self.notice(Level::Warning, "second-controller", text);
-    }
-
     pub(crate) fn server_name(&self, id: ServerId) -> String {
         match self.site.topology.server(id) {
             Some(_) => self.site.topology.name(NodeId::Server(id)).to_owned(),

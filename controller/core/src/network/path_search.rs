@@ -2,6 +2,7 @@
 //! which.
 
 use crate::network::links::LinkTable;
+use crate::network::path_tree::reversed;
 use crate::network::{NetworkRef, attachment, topology_state};
 use crate::policy::routing::{PathSearch, Route};
 use tandem_model::paths::{self, Path};
@@ -25,9 +26,32 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The path that the site's routing policy takes.
+    /// The path that the site's routing policy takes; `None` too where it is none that may be taken: admission stays
+    /// the core's, whatever a policy says.
     pub(crate) fn choose(&self) -> Option<Route> {
-        self.network.net.routing.choose(self)
+        self.network.net.routing.choose(self).filter(|route| self.may_take(route))
+    }
+
+    /// True for a path between the server, by this uplink, and one of the gateways, with room on every hop.
+    fn may_take(&self, route: &Route) -> bool {
+        let topology = &self.network.cx.site.topology;
+        let Some(own) = self.own_link() else { return false };
+        let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(route.gateway));
+        let leads = |path: &Path, from: NodeId, to: NodeId| {
+            let mut at = Some(from);
+            for hop in path {
+                if at.is_none() || paths::tail(topology, *hop) != at {
+                    return false;
+                }
+                at = paths::head(topology, *hop);
+            }
+            at == Some(to)
+        };
+        let has_room = |hop: &Hop| self.residual(*hop, own).is_some_and(|left| left >= self.rate);
+        self.gateways.contains(&route.gateway)
+            && leads(&route.up, here, there)
+            && leads(&route.down, there, here)
+            && route.up.iter().chain(&route.down).all(has_room)
     }
 
     /// What a hop has left for this server by this uplink; `None` where it must not be used.
@@ -83,7 +107,6 @@ impl PathSearch for Search<'_> {
     fn shortest(&self) -> Vec<Route> {
         let topology = &self.network.cx.site.topology;
         let Some(own) = self.own_link() else { return Vec::new() };
-        let back = |path: &Path| path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
         let fits = |path: &Path| {
             path.iter().all(|hop| self.residual(*hop, own).is_some_and(|left| left >= self.rate))
         };
@@ -92,7 +115,7 @@ impl PathSearch for Search<'_> {
             let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(*gateway));
             let usable = |hop: Hop| self.residual(hop, own).is_some_and(|left| left >= self.rate);
             for up in paths::all_shortest(topology, here, there, SHORTEST, usable) {
-                let down: Path = back(&up);
+                let down = reversed(&up);
                 if fits(&down) {
                     routes.push(Route { gateway: *gateway, up, down });
                 }

@@ -1,14 +1,11 @@
 //! Paths by the switches that an operator has chosen.
 
 use crate::network::NetworkRef;
+use crate::network::path_tree::reversed;
 use crate::network::place::Placement;
 use std::collections::BTreeMap;
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, Hop, NearMiss, NodeId, Rejection, Resource, SwitchId, VmRecord, paths};
-
-pub(crate) fn reversed(path: &[Hop]) -> Path {
-    path.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect()
-}
 
 /// True when `wanted` are among `nodes` in that order.
 pub(crate) fn in_order(nodes: &[NodeId], wanted: impl Iterator<Item = SwitchId>) -> bool {
