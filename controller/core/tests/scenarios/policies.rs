@@ -137,18 +137,14 @@ fn a_routing_policy_of_ones_own_chooses_every_path() {
 }
 
 /// A policy that names a path which was not offered: it has no room, or leads elsewhere.
-struct Stubborn(std::sync::Mutex<Option<Route>>);
+struct Stubborn(std::sync::OnceLock<Option<Route>>);
 
 impl RoutingPolicy for Stubborn {
     fn name(&self) -> &str {
         "stubborn"
     }
     fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
-        let mut first = self.0.lock().expect("one thread");
-        if first.is_none() {
-            *first = search.default_path();
-        }
-        first.clone()
+        self.0.get_or_init(|| search.default_path()).clone()
     }
 }
 
