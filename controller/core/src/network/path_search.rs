@@ -5,6 +5,7 @@ use crate::network::links::LinkTable;
 use crate::network::path_tree::reversed;
 use crate::network::{NetworkRef, attachment, topology_state};
 use crate::policy::routing::{PathSearch, Route};
+use std::marker::PhantomData;
 use tandem_model::paths::{self, Path};
 use tandem_model::{BitRate, GatewayId, Hop, NodeId, ServerId};
 
@@ -26,32 +27,9 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The path that the site's routing policy takes; `None` too where it is none that may be taken: admission stays
-    /// the core's, whatever a policy says.
-    pub(crate) fn choose(&self) -> Option<Route> {
-        self.network.net.routing.choose(self).filter(|route| self.may_take(route))
-    }
-
-    /// True for a path between the server, by this uplink, and one of the gateways, with room on every hop.
-    fn may_take(&self, route: &Route) -> bool {
-        let topology = &self.network.cx.site.topology;
-        let Some(own) = self.own_link() else { return false };
-        let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(route.gateway));
-        let leads = |path: &Path, from: NodeId, to: NodeId| {
-            let mut at = Some(from);
-            for hop in path {
-                if at.is_none() || paths::tail(topology, *hop) != at {
-                    return false;
-                }
-                at = paths::head(topology, *hop);
-            }
-            at == Some(to)
-        };
-        let has_room = |hop: &Hop| self.residual(*hop, own).is_some_and(|left| left >= self.rate);
-        self.gateways.contains(&route.gateway)
-            && leads(&route.up, here, there)
-            && leads(&route.down, there, here)
-            && route.up.iter().chain(&route.down).all(has_room)
+    /// The path that the site's routing policy takes, which is one that this search has offered.
+    pub(crate) fn choose(&self) -> Option<Route<'_>> {
+        self.network.net.routing.choose(self)
     }
 
     /// What a hop has left for this server by this uplink; `None` where it must not be used.
@@ -87,24 +65,24 @@ impl Search<'_> {
 }
 
 impl PathSearch for Search<'_> {
-    fn default_path(&self) -> Option<Route> {
+    fn default_path(&self) -> Option<Route<'_>> {
         let topology = &self.network.cx.site.topology;
         let routes = &self.network.net.routes;
         self.gateways.iter().find_map(|gateway| {
             let (up, down) = attachment::paths_via(topology, routes, self.server, self.uplink, *gateway)?;
             let fits = |path: &Path| self.network.admits(self.links, path, self.rate);
-            (fits(&up) && fits(&down)).then_some(Route { gateway: *gateway, up, down })
+            (fits(&up) && fits(&down)).then_some(Route { gateway: *gateway, up, down, search: PhantomData })
         })
     }
 
-    fn by_residual(&self) -> Option<Route> {
+    fn by_residual(&self) -> Option<Route<'_>> {
         self.gateways.iter().find_map(|gateway| {
             let (up, down) = self.by_residual_to(*gateway)?;
-            Some(Route { gateway: *gateway, up, down })
+            Some(Route { gateway: *gateway, up, down, search: PhantomData })
         })
     }
 
-    fn shortest(&self) -> Vec<Route> {
+    fn shortest(&self) -> Vec<Route<'_>> {
         let topology = &self.network.cx.site.topology;
         let Some(own) = self.own_link() else { return Vec::new() };
         let fits = |path: &Path| {
@@ -117,14 +95,14 @@ impl PathSearch for Search<'_> {
             for up in paths::all_shortest(topology, here, there, SHORTEST, usable) {
                 let down = reversed(&up);
                 if fits(&down) {
-                    routes.push(Route { gateway: *gateway, up, down });
+                    routes.push(Route { gateway: *gateway, up, down, search: PhantomData });
                 }
             }
         }
         routes
     }
 
-    fn room(&self, route: &Route) -> Vec<BitRate> {
+    fn room(&self, route: &Route<'_>) -> Vec<BitRate> {
         let hops = route.up.iter().chain(&route.down);
         let mut left: Vec<BitRate> = hops.filter_map(|hop| self.links.residual(*hop)).collect();
         left.sort_unstable();

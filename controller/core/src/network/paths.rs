@@ -178,7 +178,7 @@ impl<'a> NetworkRef<'a> {
 }
 
 /// A server and uplink, with the route that was chosen for them.
-fn placement(server: ServerId, uplink: usize, route: Route) -> Placement {
-    let Route { gateway, up: path_up, down: path_down } = route;
+fn placement(server: ServerId, uplink: usize, route: Route<'_>) -> Placement {
+    let Route { gateway, up: path_up, down: path_down, .. } = route;
     Placement { server, uplink: uplink as u32, gateway, path_up, path_down }
 }

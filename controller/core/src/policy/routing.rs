@@ -15,8 +15,8 @@
 //!     fn name(&self) -> &str {
 //!         "shortest"
 //!     }
-//!     fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
-//!         search.shortest().into_iter().min_by_key(|route| route.up.len())
+//!     fn choose<'s>(&self, search: &'s dyn PathSearch) -> Option<Route<'s>> {
+//!         search.shortest().into_iter().min_by_key(|route| route.up().len())
 //!     }
 //! }
 //! ```
@@ -24,18 +24,43 @@
 //! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy]
 //! routing` name it.
 
+use std::marker::PhantomData;
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, GatewayId};
+use tandem_model::{BitRate, GatewayId, Hop};
 
-/// A path between a server and a gateway, there and back.
+/// A path between a server and a gateway, there and back, as a search has offered it. It cannot be made otherwise, and
+/// not be kept for a later decision: so whatever a policy answers is alive and has room now.
+///
+/// ```compile_fail
+/// use tandem_core::policy::routing::{PathSearch, Route};
+///
+/// fn keep(search: &dyn PathSearch) -> Option<Route<'static>> {
+///     search.default_path()
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// Which gateway.
-    pub gateway: GatewayId,
+pub struct Route<'s> {
+    pub(crate) gateway: GatewayId,
+    pub(crate) up: Path,
+    pub(crate) down: Path,
+    pub(crate) search: PhantomData<&'s ()>,
+}
+
+impl Route<'_> {
+    /// Which gateway it leads to.
+    pub fn gateway(&self) -> GatewayId {
+        self.gateway
+    }
+
     /// From the server to the gateway.
-    pub up: Path,
+    pub fn up(&self) -> &[Hop] {
+        &self.up
+    }
+
     /// From the gateway to the server.
-    pub down: Path,
+    pub fn down(&self) -> &[Hop] {
+        &self.down
+    }
 }
 
 /// The paths that a policy may choose from: from one uplink of a server to its gateways, with room
@@ -44,18 +69,18 @@ pub struct Route {
 pub trait PathSearch {
     /// The default path to the nearest gateway, where one is alive and has room. A VM on it needs
     /// no rules of its own in inner switches. O(hops).
-    fn default_path(&self) -> Option<Route>;
+    fn default_path(&self) -> Option<Route<'_>>;
 
     /// The path with the fewest hops that has room, of those the one whose fullest hop has the most
     /// left. O(links).
-    fn by_residual(&self) -> Option<Route>;
+    fn by_residual(&self) -> Option<Route<'_>>;
 
     /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids.
     /// O(links).
-    fn shortest(&self) -> Vec<Route>;
+    fn shortest(&self) -> Vec<Route<'_>>;
 
     /// What the hops of a route have left in both directions, in bit/s, the fullest hop first.
-    fn room(&self, route: &Route) -> Vec<BitRate>;
+    fn room(&self, route: &Route<'_>) -> Vec<BitRate>;
 }
 
 /// Which path a VM's traffic takes.
@@ -65,5 +90,5 @@ pub trait RoutingPolicy: Send + Sync {
 
     /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or
     /// is cut off.
-    fn choose(&self, search: &dyn PathSearch) -> Option<Route>;
+    fn choose<'s>(&self, search: &'s dyn PathSearch) -> Option<Route<'s>>;
 }

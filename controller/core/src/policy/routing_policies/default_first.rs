@@ -12,7 +12,7 @@ impl RoutingPolicy for DefaultFirst {
         "default-first"
     }
 
-    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+    fn choose<'s>(&self, search: &'s dyn PathSearch) -> Option<Route<'s>> {
         search.default_path().or_else(|| search.by_residual())
     }
 }

@@ -14,10 +14,10 @@ impl RoutingPolicy for WidestShortest {
         "widest-shortest"
     }
 
-    fn choose(&self, search: &dyn PathSearch) -> Option<Route> {
+    fn choose<'s>(&self, search: &'s dyn PathSearch) -> Option<Route<'s>> {
         let routes = search.shortest();
-        let hops = routes.iter().map(|route| route.up.len()).min()?;
-        let shortest = routes.into_iter().filter(|route| route.up.len() == hops);
+        let hops = routes.iter().map(|route| route.up().len()).min()?;
+        let shortest = routes.into_iter().filter(|route| route.up().len() == hops);
         // Of equal ones the first stays, so that the same data centre gives the same choice.
         let widest = shortest.reduce(
             |best, route| {
