@@ -211,7 +211,8 @@ pub enum Event {
     /// Servers whose hypervisors do not answer, all of them: what runs there is not known and left
     /// as it is. Comes before `WorldUp`, and whenever they have changed; when one answers again,
     /// another `WorldUp` follows.
-    ServersAway {
+    #[serde(alias = "servers_away")]
+    ServersUnreachable {
         /// Each, and why in words.
         servers: Vec<(ServerId, String)>,
     },

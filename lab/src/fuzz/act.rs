@@ -157,7 +157,7 @@ impl World {
                     if self.world_up {
                         let away = self.hypervisors.away.iter();
                         let servers = away.map(|s| (*s, "it does not answer".to_owned())).collect();
-                        self.say(Event::ServersAway { servers });
+                        self.say(Event::ServersUnreachable { servers });
                     }
                 }
             }

@@ -156,7 +156,7 @@ impl World {
     pub(super) fn tell_world(&mut self) {
         let servers = self.hypervisors.away.iter().map(|s| (*s, "it does not answer".to_owned()));
         let servers = servers.collect();
-        self.tell(Event::ServersAway { servers });
+        self.tell(Event::ServersUnreachable { servers });
         let found = self.hypervisors.found();
         let vms = found.iter().map(|f| (f.vm, f.server)).collect();
         self.tell(Event::VmsFound { vms: found });

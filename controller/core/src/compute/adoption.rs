@@ -8,7 +8,7 @@
 //! 3. The store has it before anything else knows it. Then it gets its rules, and its tag is
 //!    written as this version has it.
 
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::strays::Stray;
 use crate::compute::vm::Vm;
 use crate::compute::{ComputeMut, ComputeRef};
@@ -42,7 +42,7 @@ impl ComputeMut<'_> {
             return self.follow_vm(request, key, &known);
         }
         let record = self.adoption(key, known);
-        self.store_adopted(request, key, record, StoreWait::Adopted);
+        self.store_adopted(request, key, record, PendingWrite::Adopted);
     }
 
     /// Asks the store for the record that a stray is to have, and reserves what it needs meanwhile;
@@ -52,7 +52,7 @@ impl ComputeMut<'_> {
         request: RequestId,
         key: (VmId, ServerId),
         record: Result<VmRecord, String>,
-        wait: fn(Box<VmRecord>, RequestId) -> StoreWait,
+        wait: fn(Box<VmRecord>, RequestId) -> PendingWrite,
     ) {
         match record {
             Ok(record) => {

@@ -6,7 +6,7 @@
 
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::access_ports::Behind;
-use crate::network::host_tracker::{Host, HostKind, Place, STRANGERS_PER_PORT, Sighting};
+use crate::network::host_tracker::{Host, HostEvent, HostKind, Place, STRANGERS_PER_PORT};
 use crate::network::port_limits::PortNotice;
 use crate::network::{NetworkRef, attachment, topology_state};
 use crate::timers::Timer;
@@ -31,8 +31,8 @@ impl ComputeMut<'_> {
         let sighting = self.net.hosts.sighted(ip, mac, at, outside, self.cx.now);
         let kind = self.net.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
         match sighting {
-            Sighting::Refreshed => true,
-            Sighting::Joined => {
+            HostEvent::Refreshed => true,
+            HostEvent::Joined => {
                 let check = self.cx.now + self.cx.site.discovery.host_timeout;
                 self.cx.timers.replace(check, Timer::HostCheck(ip));
                 let text = |core: NetworkRef<'_>| {
@@ -52,7 +52,7 @@ impl ComputeMut<'_> {
                 }
                 true
             }
-            Sighting::Moved { from } => {
+            HostEvent::Moved { from } => {
                 let text = |core: NetworkRef<'_>| {
                     let (from, to) = (core.cx.port_name(from.0, from.1), core.cx.port_name(at.0, at.1));
                     format!("{} ({ip}) has moved from {from} to {to}", core.cx.host_name(kind))
@@ -64,13 +64,13 @@ impl ComputeMut<'_> {
                 }
                 true
             }
-            Sighting::Spoofed { mac_of, ip_of } => {
+            HostEvent::Spoofed { mac_of, ip_of } => {
                 self.learn_stray(at, mac, ip);
                 let text = |core: NetworkRef<'_>| core.spoofed_text(at, (mac, mac_of), (ip, ip_of));
                 self.network_mut().port_notice(key, PortNotice::Spoofed, Level::Warning, text);
                 false
             }
-            Sighting::Full => {
+            HostEvent::Full => {
                 let text = |core: NetworkRef<'_>| {
                     let at = core.cx.port_name(at.0, at.1);
                     format!("{at} has {STRANGERS_PER_PORT} unknown machines; further ones are not listed")

@@ -1,7 +1,7 @@
 //! Shares of the classes of service, as they are changed at run time.
 
 use crate::compute::ComputeMut;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::rejection::refused;
 use tandem_model::{RequestId, Response, Share, StoreOp};
 
@@ -23,6 +23,6 @@ impl ComputeMut<'_> {
         }
         let before = std::mem::replace(&mut self.rules.classes.shares, shares.to_vec());
         self.cx.dirty.switches = true;
-        self.store(StoreOp::PutShares { shares: shares.to_vec() }, StoreWait::Shares(before, request));
+        self.store(StoreOp::PutShares { shares: shares.to_vec() }, PendingWrite::Shares(before, request));
     }
 }

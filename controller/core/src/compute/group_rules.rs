@@ -8,7 +8,7 @@
 //! old place: to both places, which takes a tree from each sender (see [`crate::migration`]). When
 //! the move is settled the labels are those of the new place already; then the pairs go.
 
-use crate::compute::moves::{Migration, Reach, at};
+use crate::compute::moves::{ActivePlaces, Migration, at};
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::topology_state::Sync;
 use crate::network::{attachment, path_tree, topology_state};
@@ -69,7 +69,7 @@ impl<'a> ComputeRef<'a> {
     /// A group's rules as if one of its members that moves was at its old place only, and with
     /// pairs to it there: what sends packets to it, whatever else it has.
     pub(crate) fn group_rules_to_old(self, id: GroupId, vm: VmId) -> RuleSet {
-        let reach = |m: &Migration| if m.record.vm == vm { Reach::Old } else { m.reach };
+        let reach = |m: &Migration| if m.record.vm == vm { ActivePlaces::Old } else { m.reach };
         self.labelled_rules(id, &self.labels(), reach, Some(vm))
     }
 
@@ -79,7 +79,7 @@ impl<'a> ComputeRef<'a> {
         self,
         id: GroupId,
         labels: &Labels,
-        reach: impl Fn(&Migration) -> Reach,
+        reach: impl Fn(&Migration) -> ActivePlaces,
         paired: Option<VmId>,
     ) -> RuleSet {
         let Some(group) = self.compute.groups.get(&id) else { return RuleSet::new() };
@@ -92,11 +92,12 @@ impl<'a> ComputeRef<'a> {
                 let moves = self.moving(r.id).map(|m| (&m.record, reach(m)));
                 let (here, new) = match moves {
                     None => (Cow::Borrowed(r), None),
-                    Some((m, Reach::Old)) => (Cow::Owned(at(r, &m.from)), None),
-                    Some((m, Reach::New)) => (Cow::Owned(at(r, &m.to)), None),
-                    Some((m, Reach::Both)) => (Cow::Owned(at(r, &m.from)), Some(at(r, &m.to))),
+                    Some((m, ActivePlaces::Old)) => (Cow::Owned(at(r, &m.from)), None),
+                    Some((m, ActivePlaces::New)) => (Cow::Owned(at(r, &m.to)), None),
+                    Some((m, ActivePlaces::Both)) => (Cow::Owned(at(r, &m.from)), Some(at(r, &m.to))),
                 };
-                let paired = paired == Some(r.id) || moves.is_some_and(|(_, reach)| reach != Reach::Old);
+                let paired =
+                    paired == Some(r.id) || moves.is_some_and(|(_, reach)| reach != ActivePlaces::Old);
                 let label = labels.get(&r.id).copied().filter(|l| number.is_some_and(|n| l.names(n)));
                 Member { here, new, paired, label }
             })
@@ -174,11 +175,11 @@ impl<'a> ComputeRef<'a> {
     }
 
     /// Every link that can be used, whatever it has left: a group reserves nothing.
-    fn on_open_terrain<R>(self, search: impl FnOnce(&path_tree::Terrain<'_>) -> R) -> R {
+    fn on_open_terrain<R>(self, search: impl FnOnce(&path_tree::SearchConstraints<'_>) -> R) -> R {
         let topology = &self.cx.site.topology;
         let room = |hop: Hop| self.net.links.is_usable(hop.link).then_some(BitRate(u64::MAX));
         let forks = |node| topology_state::is_openflow(topology, node);
-        search(&path_tree::Terrain { topology, room: &room, forks: &forks })
+        search(&path_tree::SearchConstraints { topology, room: &room, forks: &forks })
     }
 
     /// The groups that have one of these members: what they are labelled with in one of them may

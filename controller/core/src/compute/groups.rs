@@ -1,7 +1,7 @@
 //! Groups of VMs that may talk to each other: made, left by a VM that goes, taken away.
 
 use crate::compute::group_rules::is_entry;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::rules::desired::Difference;
 use crate::rules::transactions::Purpose;
@@ -46,14 +46,14 @@ impl ComputeMut<'_> {
         self.compute.groups.insert(group.id, group.clone());
         self.cx.dirty.vms = true;
         let id = group.id;
-        self.store(StoreOp::PutGroup { group }, StoreWait::Group(id, request));
+        self.store(StoreOp::PutGroup { group }, PendingWrite::Group(id, request));
     }
 
     pub(crate) fn delete_group(&mut self, request: RequestId, group: GroupId) {
         if !self.compute.groups.contains_key(&group) {
             return self.cx.answer(request, Response::NotFound { what: group.to_string() });
         }
-        self.store(StoreOp::RemoveGroup { group }, StoreWait::GroupRemoved(group, request));
+        self.store(StoreOp::RemoveGroup { group }, PendingWrite::GroupRemoved(group, request));
     }
 
     /// A group that cannot be is forgotten, also by the store.

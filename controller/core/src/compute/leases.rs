@@ -14,7 +14,7 @@
 //! early by more than that; the price is that VMs live longer by the time without a controller when
 //! that was long.
 
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::stored_item::Kept;
 use crate::timers::Timer;
@@ -115,7 +115,7 @@ impl ComputeMut<'_> {
 
     pub(crate) fn write_alive(&mut self) {
         self.cx.wall_clock.writing = true;
-        self.store(StoreOp::PutAlive { at: self.cx.wall_now() }, StoreWait::Alive);
+        self.store(StoreOp::PutAlive { at: self.cx.wall_now() }, PendingWrite::Alive);
         self.cx.timers.replace(self.cx.now + ALIVE, Timer::Alive);
     }
 

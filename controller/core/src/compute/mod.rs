@@ -39,7 +39,7 @@ use crate::compute::host_load::Loads;
 use crate::compute::inventory::Inventory;
 use crate::compute::ipam::Pools;
 use crate::compute::moves::Migrations;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::strays::Strays;
 use crate::compute::vm::Vm;
 use crate::context::Context;
@@ -79,7 +79,7 @@ pub(crate) struct ComputeState {
     /// Where VMs are that move: only the migration service changes it.
     pub(crate) migrations: Migrations,
     pub(crate) last_store: u64,
-    pub(crate) stores: BTreeMap<StoreId, StoreWait>,
+    pub(crate) stores: BTreeMap<StoreId, PendingWrite>,
     /// The last write failed; said once.
     pub(crate) store_is_down: bool,
     pub(crate) loads: Loads,

@@ -24,7 +24,7 @@ pub(crate) const REMEMBERED: usize = 50;
 
 /// Which places of a VM that moves have their rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum ActivePlaces {
     /// The old one only.
     Old,
     /// Both.
@@ -35,7 +35,7 @@ pub(crate) enum Reach {
 
 /// What a migration has taken on top of what its VM has reserved itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldResources {
     pub(crate) servers: Vec<(ServerId, Resources)>,
     pub(crate) hops: Vec<(Hop, BitRate)>,
 }
@@ -57,10 +57,10 @@ pub(crate) struct Migration {
     pub(crate) record: MigrationRecord,
     pub(crate) progress: Option<Progress>,
     /// When it last got on.
-    pub(crate) got_on: Time,
+    pub(crate) last_progress_at: Time,
     pub(crate) rounds: Rounds,
-    pub(crate) reach: Reach,
-    pub(crate) held: Held,
+    pub(crate) reach: ActivePlaces,
+    pub(crate) held: HeldResources,
     /// The rate that is reserved on the path of its own traffic.
     pub(crate) reserved: BitRate,
     /// Changes of rules that the phase waits for.
@@ -89,10 +89,10 @@ impl Migration {
         Migration {
             record,
             progress: None,
-            got_on: now,
+            last_progress_at: now,
             rounds: Rounds::default(),
-            reach: Reach::Old,
-            held: Held::default(),
+            reach: ActivePlaces::Old,
+            held: HeldResources::default(),
             reserved: BitRate(0),
             waiting: 0,
             ordered: false,

@@ -11,7 +11,7 @@
 //! pinned one is alive and has room again.
 
 use crate::compute::ComputeMut;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::network::pinned_paths::keeps_pin;
 use crate::network::place::Placement;
 use crate::network::topology_state;
@@ -46,9 +46,9 @@ impl ComputeMut<'_> {
                 self.cx.answer(request, Response::Rejected { rejection: refused(why) });
             }
             (Some(_), true) if connected(&self.net.live, &self.cx.site.topology, switch).is_some() => {
-                self.store(StoreOp::RemovePort { switch, port }, StoreWait::Port(wish, request));
+                self.store(StoreOp::RemovePort { switch, port }, PendingWrite::Port(wish, request));
             }
-            _ => self.store(StoreOp::PutPort { port: wish }, StoreWait::Port(wish, request)),
+            _ => self.store(StoreOp::PutPort { port: wish }, PendingWrite::Port(wish, request)),
         }
     }
 
@@ -142,7 +142,7 @@ impl ComputeMut<'_> {
         let before = std::mem::replace(&mut vm.record.pin, pin);
         let vm = Box::new(vm.record.clone());
         self.cx.dirty.vms = true;
-        self.store(StoreOp::PutVm { vm }, StoreWait::Pin(id, before, request));
+        self.store(StoreOp::PutVm { vm }, PendingWrite::Pin(id, before, request));
     }
 
     /// The store has a pin, or that there is none any more.

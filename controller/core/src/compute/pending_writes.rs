@@ -13,7 +13,7 @@ pub(crate) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What waits for a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StoreWait {
+pub(crate) enum PendingWrite {
     /// A placement: then it is started.
     Placed(VmId),
     /// A running VM: then its requester is answered.

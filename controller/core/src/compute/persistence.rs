@@ -1,7 +1,7 @@
 //! How something is handed to the store.
 
 use crate::compute::ComputeMut;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
 use crate::stored_item::Kept;
 use tandem_model::{Effect, StoreId, StoreOp, VmState};
@@ -29,14 +29,14 @@ impl ComputeMut<'_> {
             }),
         };
         if let Some(record) = record {
-            self.store(record, StoreWait::Updated(kept));
+            self.store(record, PendingWrite::Updated(kept));
         }
     }
 }
 
 impl ComputeMut<'_> {
     /// Asks the store to write something; what follows is decided when it has.
-    pub(crate) fn store(&mut self, op: StoreOp, wait: StoreWait) {
+    pub(crate) fn store(&mut self, op: StoreOp, wait: PendingWrite) {
         self.compute.last_store += 1;
         let id = StoreId(self.compute.last_store);
         self.compute.stores.insert(id, wait);

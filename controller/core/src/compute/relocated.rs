@@ -7,7 +7,7 @@
 //! 3. Both places are reserved until the store has the new one. Then its rules and groups follow; a
 //!    pinned path is not kept.
 
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::strays::Stray;
 use crate::compute::vm::Vm;
 use crate::compute::{ComputeMut, ComputeRef};
@@ -85,7 +85,7 @@ impl ComputeMut<'_> {
     /// Asks the store to have a VM's record where the VM is.
     pub(crate) fn follow_vm(&mut self, request: RequestId, key: (VmId, ServerId), known: &Adoption) {
         let record = self.compute().followed_record(key, known);
-        self.store_adopted(request, key, record, StoreWait::Followed);
+        self.store_adopted(request, key, record, PendingWrite::Followed);
     }
 
     /// The store has it where it is.

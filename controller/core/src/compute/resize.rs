@@ -3,7 +3,7 @@
 //! that fails it has what it had.
 
 use crate::compute::ComputeMut;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use tandem_model::{Effect, RequestId, Resources, Response, StoreOp, VmId, VmState};
 
 impl ComputeMut<'_> {
@@ -19,7 +19,7 @@ impl ComputeMut<'_> {
         vm.resizing = Some((request, vm.record.request.resources));
         self.set_resources(id, to);
         let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
-        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Resized(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, PendingWrite::Resized(id));
     }
 
     pub(crate) fn set_resources(&mut self, id: VmId, to: Resources) {

@@ -10,7 +10,7 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
 use crate::compute::{ComputeMut, ComputeRef, ipam};
 use crate::network::attachment;
@@ -132,7 +132,7 @@ impl ComputeMut<'_> {
             expires_at: None,
         };
         self.compute.vms.insert(id, Vm::new(record.clone(), Some(request_id)));
-        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Placed(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, PendingWrite::Placed(id));
     }
 
     pub(crate) fn start_vm(&mut self, id: VmId) {
@@ -240,7 +240,7 @@ impl ComputeMut<'_> {
             self.begin_lease(id, at);
         }
         self.cx.dirty.vms = true;
-        self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Running(id));
+        self.store(StoreOp::PutVm { vm: Box::new(record) }, PendingWrite::Running(id));
     }
 
     pub(crate) fn announce_running(&mut self, id: VmId) {
@@ -362,7 +362,7 @@ impl ComputeMut<'_> {
         if matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             let state = VmState::Stopping { why: DELETED.into() };
             let record = VmRecord { state, ..vm.record.clone() };
-            return self.store(StoreOp::PutVm { vm: Box::new(record) }, StoreWait::Deleting(id, request));
+            return self.store(StoreOp::PutVm { vm: Box::new(record) }, PendingWrite::Deleting(id, request));
         }
         vm.deleters.push(request);
         // A placement that is still on its way to the store is stopped when it arrives there.
@@ -431,7 +431,7 @@ impl ComputeMut<'_> {
 
     pub(crate) fn remove_from_store(&mut self, id: VmId) {
         if self.compute.vms.contains_key(&id) {
-            self.store(StoreOp::RemoveVm { vm: id }, StoreWait::Removed(id));
+            self.store(StoreOp::RemoveVm { vm: id }, PendingWrite::Removed(id));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a VM wants of the switches: the rules of its place, or of both that it has while it moves.
 
 use crate::compute::ComputeRef;
-use crate::compute::moves::{Reach, at};
+use crate::compute::moves::{ActivePlaces, at};
 use crate::rules::desired::RuleSet;
 use crate::rules::dual_rules::union;
 use crate::rules::{building_blocks, compile};
@@ -11,20 +11,20 @@ impl<'a> ComputeRef<'a> {
     /// What a VM wants of the switches: the rules of its place, or of both that it has while it
     /// moves.
     pub(crate) fn vm_rules(self, id: VmId) -> RuleSet {
-        let reach = self.moving(id).map_or(Reach::Old, |m| m.reach);
+        let reach = self.moving(id).map_or(ActivePlaces::Old, |m| m.reach);
         self.vm_rules_at(id, reach)
     }
 
     /// The same as if a VM that moves had these places.
-    pub(crate) fn vm_rules_at(self, id: VmId, reach: Reach) -> RuleSet {
+    pub(crate) fn vm_rules_at(self, id: VmId, reach: ActivePlaces) -> RuleSet {
         let Some(vm) = self.compute.vms.get(&id) else { return RuleSet::new() };
         let marking = building_blocks::Marking { site: &self.cx.site, queues: self.rules.classes.queues() };
         let alone = |record: &VmRecord| compile::vm(marking, &self.net.routes, record, vm.generation);
         let Some(m) = self.moving(id) else { return alone(&vm.record) };
         match reach {
-            Reach::Old => alone(&at(&vm.record, &m.record.from)),
-            Reach::New => alone(&at(&vm.record, &m.record.to)),
-            Reach::Both => {
+            ActivePlaces::Old => alone(&at(&vm.record, &m.record.from)),
+            ActivePlaces::New => alone(&at(&vm.record, &m.record.to)),
+            ActivePlaces::Both => {
                 let [old, new] = self.exact_rules(id);
                 union(old, new, Prefix::host(vm.record.address))
             }

@@ -363,7 +363,7 @@ impl MigrationMut<'_> {
             Event::VmsFound { vms } => self.compute_mut().on_vms_found(vms),
             Event::WorldRefused { world, why } => self.compute_mut().on_world_refused(&world, &why),
             Event::RivalSeen { world, who } => self.compute_mut().on_rival(&world, &who),
-            Event::ServersAway { servers } => self.compute_mut().on_servers_away(servers),
+            Event::ServersUnreachable { servers } => self.compute_mut().on_servers_away(servers),
             Event::WorldDown { why } => self.compute_mut().on_world_down(&why),
             Event::VmStarted { vm, address } => self.compute_mut().on_vm_started(vm, address),
             Event::VmFailed { vm, why } => self.compute_mut().on_vm_failed(vm, &why),

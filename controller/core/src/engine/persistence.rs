@@ -1,7 +1,7 @@
 //! What follows when the store has written something, or cannot.
 
 use crate::compute::group_rules::is_entry;
-use crate::compute::pending_writes::{STORE_RETRY, StoreWait};
+use crate::compute::pending_writes::{PendingWrite, STORE_RETRY};
 use crate::migration::MigrationMut;
 use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
@@ -13,33 +13,35 @@ impl MigrationMut<'_> {
             self.cx.notice(Level::Info, "store-back", "the store can be written again".into());
         }
         match self.compute.stores.remove(&id) {
-            Some(StoreWait::Placed(vm)) => self.compute_mut().start_vm(vm),
-            Some(StoreWait::Running(vm)) => self.compute_mut().announce_running(vm),
-            Some(StoreWait::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
-            Some(StoreWait::Followed(record, request)) => self.compute_mut().followed(*record, request),
-            Some(StoreWait::Resized(vm)) => self.compute_mut().ask_resize(vm),
-            Some(StoreWait::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
-            Some(StoreWait::Removed(vm)) => self.compute_mut().forget_vm(vm),
-            Some(StoreWait::Updated(_) | StoreWait::Alive) | None => {}
-            Some(StoreWait::Move(id, phase)) => self.move_stored(id, phase),
-            Some(StoreWait::MoveGone(id)) => self.end_move(id),
-            Some(StoreWait::Port(wish, request)) => self.compute_mut().port_stored(wish, request),
-            Some(StoreWait::Drained(server, options, request)) => {
+            Some(PendingWrite::Placed(vm)) => self.compute_mut().start_vm(vm),
+            Some(PendingWrite::Running(vm)) => self.compute_mut().announce_running(vm),
+            Some(PendingWrite::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
+            Some(PendingWrite::Followed(record, request)) => self.compute_mut().followed(*record, request),
+            Some(PendingWrite::Resized(vm)) => self.compute_mut().ask_resize(vm),
+            Some(PendingWrite::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
+            Some(PendingWrite::Removed(vm)) => self.compute_mut().forget_vm(vm),
+            Some(PendingWrite::Updated(_) | PendingWrite::Alive) | None => {}
+            Some(PendingWrite::Move(id, phase)) => self.move_stored(id, phase),
+            Some(PendingWrite::MoveGone(id)) => self.end_move(id),
+            Some(PendingWrite::Port(wish, request)) => self.compute_mut().port_stored(wish, request),
+            Some(PendingWrite::Drained(server, options, request)) => {
                 self.drained_stored(server, options, request);
             }
-            Some(StoreWait::Returned(server, request)) => self.returned_stored(server, request),
-            Some(StoreWait::Pin(vm, before, request)) => self.compute_mut().pin_stored(vm, before, request),
-            Some(StoreWait::Group(group, request)) => {
+            Some(PendingWrite::Returned(server, request)) => self.returned_stored(server, request),
+            Some(PendingWrite::Pin(vm, before, request)) => {
+                self.compute_mut().pin_stored(vm, before, request)
+            }
+            Some(PendingWrite::Group(group, request)) => {
                 let rules = self.compute().group_rules(group);
                 let (_, differences) = self.rules.desired.replace(Owner::Group(group.0 as u32), rules);
                 self.compute_mut().start_ordered(Purpose::GroupStart(group, request), differences, &is_entry);
                 self.compute_mut().refresh_linked(group);
             }
-            Some(StoreWait::GroupRemoved(group, request)) => {
+            Some(PendingWrite::GroupRemoved(group, request)) => {
                 self.compute_mut().isolate_group(group);
                 self.cx.answer(request, Response::Done);
             }
-            Some(StoreWait::Shares(_, request)) => self.cx.answer(request, Response::Done),
+            Some(PendingWrite::Shares(_, request)) => self.cx.answer(request, Response::Done),
         }
     }
 
@@ -50,7 +52,7 @@ impl MigrationMut<'_> {
         }
         let text = format!("the decision could not be written to the store ({why}); nothing was changed");
         match wait {
-            Some(StoreWait::Placed(vm)) => {
+            Some(PendingWrite::Placed(vm)) => {
                 // Nothing was started yet and the store has nothing: undo in memory only.
                 let Some(entry) = self.compute.vms.remove(&vm) else { return };
                 self.compute_mut().give_back(&entry);
@@ -58,19 +60,21 @@ impl MigrationMut<'_> {
                 let waiting = entry.requester.into_iter().chain(entry.deleters);
                 waiting.for_each(|r| self.cx.answer(r, Response::Failed { why: text.clone() }));
             }
-            Some(StoreWait::Running(vm)) => self.compute_mut().fail_vm(vm, &text),
-            Some(StoreWait::Adopted(record, request) | StoreWait::Followed(record, request)) => {
+            Some(PendingWrite::Running(vm)) => self.compute_mut().fail_vm(vm, &text),
+            Some(PendingWrite::Adopted(record, request) | PendingWrite::Followed(record, request)) => {
                 self.compute_mut().not_adopted(&record, request, text);
             }
-            Some(StoreWait::Resized(vm)) => {
+            Some(PendingWrite::Resized(vm)) => {
                 if let Some((request, before)) = self.compute.vms.get_mut(&vm).and_then(|v| v.resizing.take())
                 {
                     self.compute_mut().set_resources(vm, before);
                     self.cx.answer(request, Response::Failed { why: text });
                 }
             }
-            Some(StoreWait::Deleting(_, request)) => self.cx.answer(request, Response::Failed { why: text }),
-            Some(StoreWait::Removed(vm)) => {
+            Some(PendingWrite::Deleting(_, request)) => {
+                self.cx.answer(request, Response::Failed { why: text })
+            }
+            Some(PendingWrite::Removed(vm)) => {
                 // It is stopped, and a restart would stop it again: who waits is told, the rest
                 // goes on without him.
                 let deleters = self.compute.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
@@ -81,30 +85,30 @@ impl MigrationMut<'_> {
                 told.for_each(|r| self.cx.answer(r, Response::Failed { why: why.clone() }));
                 self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryRemove(vm));
             }
-            Some(StoreWait::Updated(kept)) => {
+            Some(PendingWrite::Updated(kept)) => {
                 self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(kept))
             }
-            Some(StoreWait::Move(id, phase)) => self.move_not_stored(id, phase, why),
-            Some(StoreWait::MoveGone(id)) => self.move_not_forgotten(id, why),
-            Some(StoreWait::Group(group, request)) => {
+            Some(PendingWrite::Move(id, phase)) => self.move_not_stored(id, phase, why),
+            Some(PendingWrite::MoveGone(id)) => self.move_not_forgotten(id, why),
+            Some(PendingWrite::Group(group, request)) => {
                 self.compute_mut().isolate_group(group);
                 self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(StoreWait::GroupRemoved(_, request)) => {
+            Some(PendingWrite::GroupRemoved(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text })
             }
-            Some(StoreWait::Shares(before, request)) => {
+            Some(PendingWrite::Shares(before, request)) => {
                 self.rules_mut().shares_not_stored(before, request, text)
             }
-            Some(StoreWait::Port(_, request) | StoreWait::Returned(_, request)) => {
+            Some(PendingWrite::Port(_, request) | PendingWrite::Returned(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(StoreWait::Drained(server, _, request)) => self.drained_not_stored(server, request, text),
-            Some(StoreWait::Pin(vm, before, request)) => {
+            Some(PendingWrite::Drained(server, _, request)) => self.drained_not_stored(server, request, text),
+            Some(PendingWrite::Pin(vm, before, request)) => {
                 self.compute_mut().pin_not_stored(vm, before);
                 self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(StoreWait::Alive) | None => {}
+            Some(PendingWrite::Alive) | None => {}
         }
     }
 }

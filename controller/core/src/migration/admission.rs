@@ -2,9 +2,9 @@
 //! is refused, with the reason, and nothing has changed.
 
 use crate::compute::moves::{Migration, at};
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::compute::placement_view::Seen;
-use crate::migration::commands::MoveOrder;
+use crate::migration::commands::MigrationRequest;
 use crate::migration::{MigrationMut, MigrationRef, precopy, reservations};
 use crate::network::pinned_paths::in_order;
 use crate::network::place::Placement;
@@ -40,7 +40,7 @@ impl<'a> MigrationRef<'a> {
         Some(format!("{mate}, which is in a group with it, is being moved; one of a group moves at a time"))
     }
 
-    fn may_move(self, order: &MoveOrder) -> Result<VmRecord, Rejection> {
+    fn may_move(self, order: &MigrationRequest) -> Result<VmRecord, Rejection> {
         let id = order.vm;
         let Some(vm) = self.compute.vms.get(&id) else { return Err(refused(format!("there is no {id}"))) };
         let no = |why: String| Err(refused(format!("{id} cannot be moved: {why}")));
@@ -53,8 +53,7 @@ impl<'a> MigrationRef<'a> {
         if vm.resizing.is_some() {
             return no("it is being resized; try again when that is done".into());
         }
-        let written =
-            |w: &StoreWait| matches!(w, StoreWait::Pin(v, ..) | StoreWait::Deleting(v, _) if *v == id);
+        let written = |w: &PendingWrite| matches!(w, PendingWrite::Pin(v, ..) | PendingWrite::Deleting(v, _) if *v == id);
         if self.compute.stores.values().any(written) {
             return no("a change of it is being written to the store; try again".into());
         }
@@ -206,8 +205,8 @@ impl<'a> MigrationRef<'a> {
         };
         let joins = |node: NodeId| node == outside || matches!(node, NodeId::Switch(_));
         let more = BitRate(rate.0.saturating_sub(vm.request.resources.net.0));
-        let down = path_tree::Terrain { topology, room: &room, forks: &forks };
-        let up = path_tree::Terrain { topology, room: &room, forks: &joins };
+        let down = path_tree::SearchConstraints { topology, room: &room, forks: &forks };
+        let up = path_tree::SearchConstraints { topology, room: &room, forks: &joins };
         let mut downs = path_tree::branches(&down, (outside, &from.path_down), inside, rate, more);
         let mut ups = path_tree::joins(&up, (outside, &from.path_up), inside, rate, more);
         let via = vm.pin.iter().flatten().copied();
@@ -301,7 +300,7 @@ impl<'a> MigrationRef<'a> {
 impl MigrationMut<'_> {
     pub(crate) fn begin(
         &mut self,
-        order: MoveOrder,
+        order: MigrationRequest,
         grow: Option<(RequestId, Resources)>,
     ) -> Result<MigrationId, Rejection> {
         let vm = self.migration().may_move(&order)?;

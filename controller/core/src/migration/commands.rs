@@ -20,7 +20,7 @@ use tandem_model::{
 
 /// A move that is wanted.
 #[derive(Debug, Clone)]
-pub(crate) struct MoveOrder {
+pub(crate) struct MigrationRequest {
     /// Which VM.
     pub(crate) vm: VmId,
     /// Where to; where the policy wants it, if not said.
@@ -40,7 +40,7 @@ impl MigrationMut<'_> {
     ///
     /// # Errors
     /// With what is short, or why the VM cannot be moved; nothing has changed then.
-    pub(crate) fn begin_move(&mut self, order: MoveOrder) -> Result<MigrationId, Rejection> {
+    pub(crate) fn begin_move(&mut self, order: MigrationRequest) -> Result<MigrationId, Rejection> {
         self.begin(order, None)
     }
 
@@ -52,7 +52,7 @@ impl MigrationMut<'_> {
         request: RequestId,
         size: Resources,
     ) -> Result<MigrationId, Rejection> {
-        let order = MoveOrder {
+        let order = MigrationRequest {
             vm,
             to: None,
             options: MoveOptions::default(),
@@ -73,7 +73,8 @@ impl MigrationMut<'_> {
         if !self.compute.vms.contains_key(&vm) {
             return self.cx.answer(id, Response::NotFound { what: vm.to_string() });
         }
-        let order = MoveOrder { vm, to, options, cause: Cause::Asked, plan: None, requester: Some(id) };
+        let order =
+            MigrationRequest { vm, to, options, cause: Cause::Asked, plan: None, requester: Some(id) };
         if let Err(rejection) = self.begin_move(order) {
             self.cx.answer(id, Response::Rejected { rejection });
         }

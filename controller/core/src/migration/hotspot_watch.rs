@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::migration::hotspots::{Key, Spot};
 use crate::migration::policies::Place;
-use crate::migration::policies::{Heat, Hot, View, Watched};
+use crate::migration::policies::{Hot, HotspotState, ResourceSeries, View};
 use crate::migration::trend::ahead;
 use crate::migration::views::HotspotView;
 use crate::migration::{MigrationMut, MigrationRef};
@@ -72,9 +72,9 @@ impl MigrationMut<'_> {
         };
         let (of, horizon) = (cfg.of as usize, cfg.horizon);
         let so_far = match self.migration.hotspots.spots.get(&key) {
-            None => Heat::Cool,
-            Some(spot) if spot.hot.expected => Heat::Expected,
-            Some(_) => Heat::Hot,
+            None => HotspotState::Cool,
+            Some(spot) if spot.hot.expected => HotspotState::Expected,
+            Some(_) => HotspotState::Hot,
         };
         let window = self.migration.hotspots.windows.entry(key).or_default();
         if window.len() >= of {
@@ -82,7 +82,7 @@ impl MigrationMut<'_> {
         }
         window.push((self.cx.now, ratio));
         let samples = &self.migration.hotspots.windows[&key];
-        let watched = Watched { place: key.0, resource: key.1, samples, threshold, so_far };
+        let watched = ResourceSeries { place: key.0, resource: key.1, samples, threshold, so_far };
         let mut heat = self
             .migration
             .policies
@@ -96,15 +96,15 @@ impl MigrationMut<'_> {
             .steps
             .get(&key.0)
             .is_some_and(|at| self.cx.now.since(*at) < 2 * self.migration().settle());
-        if blind && heat == Heat::Expected {
-            heat = Heat::Cool;
+        if blind && heat == HotspotState::Expected {
+            heat = HotspotState::Cool;
         }
-        let expected = heat == Heat::Expected;
+        let expected = heat == HotspotState::Expected;
         let ratio = if expected { ahead(samples, horizon).unwrap_or(ratio) } else { ratio };
         let hot = Hot { place: key.0, resource: key.1, ratio, expected };
         match (heat, self.migration.hotspots.spots.get_mut(&key)) {
-            (Heat::Cool, None) => return,
-            (Heat::Cool, Some(_)) => {
+            (HotspotState::Cool, None) => return,
+            (HotspotState::Cool, Some(_)) => {
                 self.migration.hotspots.spots.remove(&key);
                 let text = format!(
                     "{} is cool again: {:.0}% of its {}",
@@ -128,7 +128,7 @@ impl MigrationMut<'_> {
             }
         }
         self.cx.dirty.hotspots = true;
-        if heat != Heat::Cool {
+        if heat != HotspotState::Cool {
             self.relieve(key);
         }
     }

@@ -6,7 +6,7 @@
 //! at its old place keeps moving: that may be what saves it. From the switch-over on the new place
 //! is what counts: it gets another way, beside the old one if that can be, else alone.
 
-use crate::compute::moves::{Reach, at};
+use crate::compute::moves::{ActivePlaces, at};
 use crate::migration::{MigrationMut, MigrationRef};
 use crate::network::path_tree;
 use crate::network::place::Placement;
@@ -33,10 +33,15 @@ impl MigrationMut<'_> {
     /// The new place was given up, but the hypervisors were faster than the cancel: it is wanted
     /// again.
     pub(crate) fn reach_new_again(&mut self, id: MigrationId) {
-        let Some(m) = self.compute.migrations.open.get(&id).filter(|m| m.reach == Reach::Old) else { return };
+        let Some(m) = self.compute.migrations.open.get(&id).filter(|m| m.reach == ActivePlaces::Old) else {
+            return;
+        };
         let vm = m.record.vm;
-        let reach =
-            if self.migration().are_tree(&m.record.from, &m.record.to) { Reach::Both } else { Reach::New };
+        let reach = if self.migration().are_tree(&m.record.from, &m.record.to) {
+            ActivePlaces::Both
+        } else {
+            ActivePlaces::New
+        };
         if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.reach = reach;
         }
@@ -51,7 +56,7 @@ impl MigrationMut<'_> {
             return;
         };
         let (mut from, to) = (m.record.from.clone(), m.record.to.clone());
-        let goes_on = m.reach == Reach::Both || m.record.phase == Phase::Reserve;
+        let goes_on = m.reach == ActivePlaces::Both || m.record.phase == Phase::Reserve;
         let size = m.grow.map_or(record.request.resources, |(_, r)| r);
         let (from_stands, to_stands) =
             (self.migration().is_way(&record, &from), self.migration().is_way(&record, &to));
@@ -91,7 +96,7 @@ impl MigrationMut<'_> {
         if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             (m.record.from, m.record.to) = (from, new);
             if given_up {
-                m.reach = Reach::Old;
+                m.reach = ActivePlaces::Old;
             }
         }
         self.hold(id);
@@ -129,7 +134,7 @@ impl MigrationMut<'_> {
         if is_there {
             self.compute_mut().release(&Placement::of(&record), &record.request);
         }
-        let beside = reach == Reach::Both && self.migration().is_way(&record, &from);
+        let beside = reach == ActivePlaces::Both && self.migration().is_way(&record, &from);
         let tree =
             beside.then(|| self.migration().new_place(&record, &from, to.server, size, true).ok()).flatten();
         let found = tree.clone().or_else(|| self.migration().any_way(&at(&record, &to)));
@@ -143,7 +148,7 @@ impl MigrationMut<'_> {
             if let Some(m) = self.compute.migrations.open.get_mut(&id) {
                 m.record.to = place;
                 if tree.is_none() {
-                    m.reach = Reach::New;
+                    m.reach = ActivePlaces::New;
                 }
             }
             self.compute.counters.rerouted += 1;

@@ -10,13 +10,13 @@ use crate::migration::policies::Place;
 use crate::migration::policies::{Candidate, Hot};
 use crate::migration::transfer_path::Found;
 use crate::migration::transfer_path::Step;
-use crate::migration::what_if::{Paper, WATCHED, traffic_of, use_of};
+use crate::migration::what_if::{PlanningState, WATCHED, traffic_of, use_of};
 use crate::migration::{MigrationMut, MigrationRef, hotspots};
 use crate::network::place::Placement;
 use tandem_model::{BitRate, Cause, Hop, Level, LinkId, MoveOptions, PlanGoal, Resource, VmRecord};
 
 /// The moves that relieve what is hot, the hottest first; or only one of them.
-pub(crate) fn steps(paper: &mut Paper<'_>, only: Option<Key>) -> Found {
+pub(crate) fn steps(paper: &mut PlanningState<'_>, only: Option<Key>) -> Found {
     let mut hots: Vec<Hot> = paper
         .core
         .migration
@@ -33,7 +33,7 @@ pub(crate) fn steps(paper: &mut Paper<'_>, only: Option<Key>) -> Found {
 }
 
 /// Measured over capacity of a place, on paper.
-fn ratio(paper: &Paper<'_>, hot: &Hot) -> f64 {
+fn ratio(paper: &PlanningState<'_>, hot: &Hot) -> f64 {
     match hot.place {
         Place::Server(server) => paper.share(server, hot.resource).unwrap_or(0.0),
         Place::Link(link) => paper.links.ratio(link),
@@ -47,7 +47,7 @@ fn busier(core: MigrationRef<'_>, link: LinkId) -> Hop {
 }
 
 /// By how much the hot place's ratio falls without a VM; 0 for one that has no part in it.
-fn relief(paper: &Paper<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
+fn relief(paper: &PlanningState<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
     let core = paper.core;
     match hot.place {
         Place::Server(server) if at.server == server => {
@@ -68,7 +68,7 @@ fn relief(paper: &Paper<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
 }
 
 /// True when a place's ways stay cool with a VM, hops that it has already apart.
-fn stays_cool(paper: &Paper<'_>, vm: &VmRecord, from: &Placement, to: &Placement) -> bool {
+fn stays_cool(paper: &PlanningState<'_>, vm: &VmRecord, from: &Placement, to: &Placement) -> bool {
     let core = paper.core;
     let cfg = &core.cx.site.migration.hotspot;
     let (up, down) = traffic_of(core, vm.id);
@@ -83,7 +83,7 @@ fn stays_cool(paper: &Paper<'_>, vm: &VmRecord, from: &Placement, to: &Placement
 }
 
 fn one(
-    paper: &mut Paper<'_>,
+    paper: &mut PlanningState<'_>,
     hot: &Hot,
     steps: &mut Vec<Step>,
     left: &mut Vec<(tandem_model::VmId, String)>,

@@ -1,8 +1,8 @@
 //! From phase to phase, as the store, the switches and the hypervisors confirm.
 
 use crate::compute::moves;
-use crate::compute::moves::Reach;
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::moves::ActivePlaces;
+use crate::compute::pending_writes::PendingWrite;
 use crate::migration::{MigrationMut, MigrationRef};
 use crate::network::{attachment, paths, place, topology_state};
 use crate::rules::desired::RuleSet;
@@ -18,7 +18,7 @@ use tandem_model::{
 };
 
 /// What an owner of rules wants from now on, and which of its rules are late ones.
-pub(crate) type Wish = (Owner, RuleSet, RuleSet);
+pub(crate) type RuleUpdate = (Owner, RuleSet, RuleSet);
 
 impl MigrationMut<'_> {
     /// Writes a migration as it is now; or that it is over.
@@ -27,7 +27,7 @@ impl MigrationMut<'_> {
         let Some(m) = open else {
             return self
                 .compute_mut()
-                .store(StoreOp::RemoveMigration { migration: id }, StoreWait::MoveGone(id));
+                .store(StoreOp::RemoveMigration { migration: id }, PendingWrite::MoveGone(id));
         };
         let (phase, migration) = (m.record.phase, Box::new(m.record.clone()));
         let vm = self.compute.vms.get(&m.record.vm).map(|v| Box::new(v.record.clone()));
@@ -36,7 +36,7 @@ impl MigrationMut<'_> {
             None => StoreOp::PutMigration { migration },
         };
         self.cx.dirty.migrations = true;
-        self.compute_mut().store(record, StoreWait::Move(id, phase));
+        self.compute_mut().store(record, PendingWrite::Move(id, phase));
     }
 
     /// The store has a migration in a phase.
@@ -59,7 +59,7 @@ impl MigrationMut<'_> {
     }
 
     /// Starts changes of rules that a phase waits for.
-    pub(crate) fn want(&mut self, id: MigrationId, purpose: Purpose, wishes: Vec<Wish>) {
+    pub(crate) fn want(&mut self, id: MigrationId, purpose: Purpose, wishes: Vec<RuleUpdate>) {
         if let Some(m) = self.compute.migrations.open.get_mut(&id) {
             m.waiting += wishes.len() as u32;
         }
@@ -75,8 +75,8 @@ impl MigrationMut<'_> {
     /// after them: a packet is sent on twice only when both ways are there.
     pub(crate) fn prepare(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
-        (m.record.phase, m.reach) = (Phase::Prepare, Reach::Both);
-        m.got_on = self.cx.now;
+        (m.record.phase, m.reach) = (Phase::Prepare, ActivePlaces::Both);
+        m.last_progress_at = self.cx.now;
         let vm = m.record.vm;
         self.cx.dirty.migrations = true;
         self.cx.timers.set(self.cx.now + self.cx.site.migration.timeout, Timer::MoveTimeout(id));
@@ -123,7 +123,7 @@ impl MigrationMut<'_> {
         let now = self.cx.now;
         let timeout = self.cx.site.migration.timeout;
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
-        (m.ordered, m.got_on, m.uplink) = (true, now, m.record.to.uplink);
+        (m.ordered, m.last_progress_at, m.uplink) = (true, now, m.record.to.uplink);
         let record = m.record.clone();
         self.cx.timers.set(now + timeout, Timer::MoveTimeout(id));
         if self.compute.world.is_none() {
@@ -149,7 +149,7 @@ impl MigrationMut<'_> {
         let now = self.cx.now;
         let Some(m) = self.compute.migrations.open.get_mut(&id).filter(|m| m.ordered) else { return };
         if m.progress.is_none_or(|p| (p.round, p.sent) < (progress.round, progress.sent)) {
-            m.got_on = now;
+            m.last_progress_at = now;
         }
         m.progress = Some(progress);
         let transfers = m.record.phase == Phase::Transfer;
@@ -208,7 +208,7 @@ impl MigrationMut<'_> {
     /// The store knows where the VM is now: what it had before is taken away.
     pub(crate) fn release_move(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
-        (m.record.phase, m.reach) = (Phase::Release, Reach::New);
+        (m.record.phase, m.reach) = (Phase::Release, ActivePlaces::New);
         let vm = m.record.vm;
         self.cx.dirty.migrations = true;
         self.expect_at(vm);
@@ -231,9 +231,9 @@ impl MigrationMut<'_> {
         let port = |place| attachment::server_port(topology, &moves::at(vm, place));
         let at: Vec<_> = match self.compute().moving(id).map(|m| (m.reach, &m.record)) {
             None => attachment::server_port(topology, vm).into_iter().collect(),
-            Some((Reach::Old, m)) => port(&m.from).into_iter().collect(),
-            Some((Reach::New, m)) => port(&m.to).into_iter().collect(),
-            Some((Reach::Both, m)) => [port(&m.from), port(&m.to)].into_iter().flatten().collect(),
+            Some((ActivePlaces::Old, m)) => port(&m.from).into_iter().collect(),
+            Some((ActivePlaces::New, m)) => port(&m.to).into_iter().collect(),
+            Some((ActivePlaces::Both, m)) => [port(&m.from), port(&m.to)].into_iter().flatten().collect(),
         };
         let address = vm.address;
         self.net.hosts.move_to(address, at);
@@ -265,7 +265,7 @@ impl<'a> MigrationRef<'a> {
         format!("{} moves from {from} to {to} ({}, {})", m.vm, m.manner, m.cause)
     }
 
-    pub(crate) fn both_wanted(self, vm: VmId) -> Vec<Wish> {
+    pub(crate) fn both_wanted(self, vm: VmId) -> Vec<RuleUpdate> {
         let [old, _] = self.compute().exact_rules(vm);
         let mut wishes = vec![(owners::owner(vm), self.compute().vm_rules(vm), old)];
         for group in self.compute().groups_of(vm) {

@@ -5,8 +5,8 @@
 //! for it. A step that finds no room while other migrations are under way (which hold room on both
 //! sides) waits for one of them to end.
 
-use crate::migration::commands::MoveOrder;
-use crate::migration::plan_store::Carried;
+use crate::migration::commands::MigrationRequest;
+use crate::migration::plan_store::PlanExecution;
 use crate::migration::views::MoveState;
 use crate::migration::{MigrationMut, MigrationRef, what_if};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,7 @@ impl MigrationMut<'_> {
         while let Some(n) = self.migration().next_step(id, &refused) {
             let Some(carried) = self.migration.plans.get(id) else { return };
             let step = &carried.plan.moves[n];
-            let order = MoveOrder {
+            let order = MigrationRequest {
                 vm: step.vm,
                 to: Some(step.to),
                 options: MoveOptions { manner: Some(step.manner), ..carried.options },
@@ -209,7 +209,7 @@ impl<'a> MigrationRef<'a> {
     }
 
     /// True when what a step was to give back is free: it is done, or its VM is gone.
-    fn is_settled(self, carried: &Carried, n: u32) -> bool {
+    fn is_settled(self, carried: &PlanExecution, n: u32) -> bool {
         let n = n as usize;
         let gone = || carried.plan.moves.get(n).is_some_and(|step| self.compute().vm(step.vm).is_none());
         match carried.steps.get(n) {
@@ -222,7 +222,7 @@ impl<'a> MigrationRef<'a> {
     /// What has changed since a plan was made so that it cannot be carried out as it is; `None`
     /// when it holds.
     pub(crate) fn stale(self, plan: &Plan) -> Option<String> {
-        let mut paper = what_if::Paper::new(self, MoveOptions::default());
+        let mut paper = what_if::PlanningState::new(self, MoveOptions::default());
         let mut at: BTreeMap<VmId, ServerId> = BTreeMap::new();
         let name = |s: ServerId| self.cx.site.topology.name(NodeId::Server(s)).to_owned();
         for step in &plan.moves {

@@ -16,7 +16,7 @@ pub(crate) const REST: u32 = 20;
 
 /// A plan and how far it is.
 #[derive(Debug, Clone)]
-pub(crate) struct Carried {
+pub(crate) struct PlanExecution {
     pub(crate) plan: Plan,
     pub(crate) options: MoveOptions,
     pub(crate) steps: Vec<MoveState>,
@@ -28,7 +28,7 @@ pub(crate) struct Carried {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plans {
     last: u64,
-    kept: VecDeque<Carried>,
+    kept: VecDeque<PlanExecution>,
     /// VMs that were moved away from something hot, and until when they are left alone.
     resting: BTreeMap<VmId, Time>,
     /// Servers that VMs have left by themselves, and until when they do not go back.
@@ -51,24 +51,24 @@ impl Plans {
     pub(crate) fn keep(&mut self, plan: Plan, options: MoveOptions) {
         self.last = self.last.max(plan.id.0);
         let steps = vec![MoveState::Waiting; plan.moves.len()];
-        self.kept.push_front(Carried { plan, options, steps, begun: None, ended: None });
+        self.kept.push_front(PlanExecution { plan, options, steps, begun: None, ended: None });
         while self.kept.len() > KEPT {
-            let idle = |c: &Carried| c.begun.is_none() || c.ended.is_some();
+            let idle = |c: &PlanExecution| c.begun.is_none() || c.ended.is_some();
             let Some(oldest) = self.kept.iter().rposition(idle) else { break };
             self.kept.remove(oldest);
         }
     }
 
-    pub(crate) fn get(&self, id: PlanId) -> Option<&Carried> {
+    pub(crate) fn get(&self, id: PlanId) -> Option<&PlanExecution> {
         self.kept.iter().find(|c| c.plan.id == id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: PlanId) -> Option<&mut Carried> {
+    pub(crate) fn get_mut(&mut self, id: PlanId) -> Option<&mut PlanExecution> {
         self.kept.iter_mut().find(|c| c.plan.id == id)
     }
 
     /// Plans that have begun and not ended, oldest first.
-    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Carried> {
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &PlanExecution> {
         self.kept.iter().rev().filter(|c| c.begun.is_some() && c.ended.is_none())
     }
 
@@ -104,7 +104,7 @@ impl Plans {
     }
 
     pub(crate) fn views(&self) -> Vec<PlanView> {
-        let view = |c: &Carried| PlanView {
+        let view = |c: &PlanExecution| PlanView {
             plan: c.plan.clone(),
             steps: c.steps.clone(),
             begun: c.begun,

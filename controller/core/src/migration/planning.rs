@@ -2,7 +2,7 @@
 //! same data centre gives the same plan.
 
 use crate::migration::transfer_path::Found;
-use crate::migration::what_if::{Paper, use_of};
+use crate::migration::what_if::{PlanningState, use_of};
 use crate::migration::{MigrationRef, hotspots, mitigation, rebalance, schedule};
 use crate::network::place::Placement;
 use tandem_model::{Cause, Move, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId, VmRecord};
@@ -22,7 +22,7 @@ impl<'a> MigrationRef<'a> {
         only: Option<hotspots::Key>,
     ) -> Plan {
         let (steps, left) = self.steps_for(aim, options, only);
-        let before = Paper::new(self, options);
+        let before = PlanningState::new(self, options);
         let after = schedule::after(&before, &steps);
         let cfg = &self.cx.site.migration;
         let duration = schedule::duration(&steps, &after, cfg.at_once, cfg.per_server);
@@ -60,7 +60,7 @@ impl<'a> MigrationRef<'a> {
         options: MoveOptions,
         only: Option<hotspots::Key>,
     ) -> Found {
-        let mut paper = Paper::new(self, options);
+        let mut paper = PlanningState::new(self, options);
         match aim {
             PlanGoal::KeepPolicy => match self.migration.policies.place.assign(&paper.view()) {
                 Some(wanted) => {
@@ -78,7 +78,7 @@ impl<'a> MigrationRef<'a> {
 
 /// Every VM of a server elsewhere: where the policy wants it, on a server that stays cool if there
 /// is one, else on any. The biggest first: what is small finds room later too.
-fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
+fn evacuate(paper: &mut PlanningState<'_>, server: ServerId) -> Found {
     let core = paper.core;
     let name = core.cx.site.topology.name(NodeId::Server(server));
     paper.inventory.set_drained(server, true);
@@ -108,7 +108,7 @@ fn evacuate(paper: &mut Paper<'_>, server: ServerId) -> Found {
 }
 
 /// One VM to one server, or to where the policy wants it among the others.
-fn one(paper: &mut Paper<'_>, id: VmId, to: Option<ServerId>) -> Found {
+fn one(paper: &mut PlanningState<'_>, id: VmId, to: Option<ServerId>) -> Found {
     let Some(vm) = paper.core.compute().vm(id) else {
         return (Vec::new(), vec![(id, "there is no such VM".into())]);
     };

@@ -3,7 +3,7 @@
 //! policy. One of your own is a few lines:
 //!
 //! ```
-//! use tandem_core::migration::policies::{Candidate, Hot, View, Which};
+//! use tandem_core::migration::policies::{Candidate, Hot, View, VmSelector};
 //! use tandem_core::policy::BestFit;
 //! use tandem_core::{Core, Policy};
 //! use tandem_model::{PersistedState, Time, site};
@@ -11,7 +11,7 @@
 //! /// Moves the youngest VMs away from a hot place: they have been promised the least.
 //! struct YoungestFirst;
 //!
-//! impl Which for YoungestFirst {
+//! impl VmSelector for YoungestFirst {
 //!     fn rank(&self, vm: &Candidate<'_>, _hot: &Hot, _view: &View<'_>) -> f64 {
 //!         -vm.record.placed_at.as_secs_f64()
 //!     }
@@ -91,7 +91,7 @@ impl<'a> View<'a> {
 
 /// How warm a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Heat {
+pub enum HotspotState {
     /// Nothing is to be done.
     Cool,
     /// It is expected to get hot.
@@ -102,7 +102,7 @@ pub enum Heat {
 
 /// The last samples of a resource of one place.
 #[derive(Debug)]
-pub struct Watched<'a> {
+pub struct ResourceSeries<'a> {
     /// Which server or link.
     pub place: Place,
     /// Which resource of it.
@@ -112,13 +112,13 @@ pub struct Watched<'a> {
     /// Above this share it counts as hot: `[hotspot] server` or `link`.
     pub threshold: f64,
     /// What it is taken for so far.
-    pub so_far: Heat,
+    pub so_far: HotspotState,
 }
 
 /// When is it time? Asked at every sample of a server or link.
-pub trait When: Send + Sync {
+pub trait HotspotDetector: Send + Sync {
     /// What a place is to be taken for from now on.
-    fn heat(&self, watched: &Watched<'_>, view: &View<'_>) -> Heat;
+    fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState;
 }
 
 /// A server or link that is too hot, or expected to be.
@@ -151,13 +151,13 @@ pub struct Candidate<'a> {
 }
 
 /// Which VM leaves a hot place first?
-pub trait Which: Send + Sync {
+pub trait VmSelector: Send + Sync {
     /// Its place in the order: the lowest rank goes first; of equal ones the lowest id.
     fn rank(&self, vm: &Candidate<'_>, hot: &Hot, view: &View<'_>) -> f64;
 }
 
 /// Where does a VM go?
-pub trait Where: Send + Sync {
+pub trait DestinationSelector: Send + Sync {
     /// Servers to try, in this order; `None` leaves it to the allocation policy.
     fn order(&self, _vm: &VmRecord, _view: &View<'_>) -> Option<Vec<ServerId>> {
         None
@@ -183,44 +183,44 @@ pub struct Way<'a> {
 }
 
 /// By which path does a migration's own traffic go? Asked about the shortest ones.
-pub trait ByPath: Send + Sync {
+pub trait TransferPathPolicy: Send + Sync {
     /// The lowest rank is taken; of equal ones the one with the lowest link ids.
     fn rank(&self, way: &Way<'_>, view: &View<'_>) -> f64;
 }
 
-/// The default of [`When`]: the Sandpiper rule (Wood et al., NSDI 2007, section 4.1), `[hotspot]
+/// The default of [`HotspotDetector`]: the Sandpiper rule (Wood et al., NSDI 2007, section 4.1), `[hotspot]
 /// over` of the last `of` samples above the threshold and the latest one too. It is cool again once
 /// the latest one is below the threshold times `cool`. Expected is what the least-squares line
 /// through the last `of` samples brings above the threshold within `horizon`.
 #[derive(Debug, Clone, Copy)]
 pub struct OverThreshold;
 
-impl When for OverThreshold {
-    fn heat(&self, watched: &Watched<'_>, view: &View<'_>) -> Heat {
+impl HotspotDetector for OverThreshold {
+    fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState {
         let cfg = &view.site().migration.hotspot;
-        let Some((_, latest)) = watched.samples.last().copied() else { return Heat::Cool };
+        let Some((_, latest)) = watched.samples.last().copied() else { return HotspotState::Cool };
         let above = watched.samples.iter().filter(|(_, ratio)| *ratio > watched.threshold).count();
         let cool = watched.threshold * cfg.cool;
         if latest > watched.threshold && above >= cfg.over as usize {
-            return Heat::Hot;
+            return HotspotState::Hot;
         }
-        if watched.so_far == Heat::Hot && latest >= cool {
-            return Heat::Hot;
+        if watched.so_far == HotspotState::Hot && latest >= cool {
+            return HotspotState::Hot;
         }
         let full = watched.samples.len() >= cfg.of as usize;
         let ahead = ahead(watched.samples, cfg.horizon).filter(|_| full);
-        let wanted = if watched.so_far == Heat::Expected { cool } else { watched.threshold };
-        if ahead.is_some_and(|ratio| ratio > wanted) { Heat::Expected } else { Heat::Cool }
+        let wanted = if watched.so_far == HotspotState::Expected { cool } else { watched.threshold };
+        if ahead.is_some_and(|ratio| ratio > wanted) { HotspotState::Expected } else { HotspotState::Cool }
     }
 }
 
-/// The default of [`Which`]: the least bytes sent per load relieved. The load is Sandpiper's
+/// The default of [`VmSelector`]: the least bytes sent per load relieved. The load is Sandpiper's
 /// volume, `1/(1-cpu) 1/(1-net) 1/(1-ram)` (Wood et al., NSDI 2007, section 5), the bytes are the
 /// VM's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct LeastVolume;
 
-impl Which for LeastVolume {
+impl VmSelector for LeastVolume {
     fn rank(&self, vm: &Candidate<'_>, _hot: &Hot, _view: &View<'_>) -> f64 {
         let free = |share: f64| (1.0 - share).clamp(0.01, 1.0);
         let volume = 1.0 / (free(vm.cpu) * free(vm.net) * free(vm.ram));
@@ -228,17 +228,17 @@ impl Which for LeastVolume {
     }
 }
 
-/// The default of [`Where`]: as the allocation policy places new VMs.
+/// The default of [`DestinationSelector`]: as the allocation policy places new VMs.
 #[derive(Debug, Clone, Copy)]
 pub struct AsAllocated;
 
-impl Where for AsAllocated {}
+impl DestinationSelector for AsAllocated {}
 
-/// The default of [`ByPath`]: of the shortest paths the one whose fullest hop is the least full.
+/// The default of [`TransferPathPolicy`]: of the shortest paths the one whose fullest hop is the least full.
 #[derive(Debug, Clone, Copy)]
 pub struct LeastLoaded;
 
-impl ByPath for LeastLoaded {
+impl TransferPathPolicy for LeastLoaded {
     fn rank(&self, way: &Way<'_>, _view: &View<'_>) -> f64 {
         way.load
     }
@@ -251,13 +251,13 @@ pub struct Policy {
     /// Which path a VM's traffic takes.
     pub routing: Box<dyn RoutingPolicy>,
     /// When VMs are moved.
-    pub when: Box<dyn When>,
+    pub when: Box<dyn HotspotDetector>,
     /// Which ones.
-    pub which: Box<dyn Which>,
+    pub which: Box<dyn VmSelector>,
     /// Where to.
-    pub place: Box<dyn Where>,
+    pub place: Box<dyn DestinationSelector>,
     /// By which path.
-    pub path: Box<dyn ByPath>,
+    pub path: Box<dyn TransferPathPolicy>,
 }
 
 impl Policy {
@@ -297,10 +297,10 @@ impl<P: AllocationPolicy + 'static> From<Box<P>> for Policy {
 
 /// The four of migration, as the core keeps them.
 pub(crate) struct Parts {
-    pub(crate) when: Box<dyn When>,
-    pub(crate) which: Box<dyn Which>,
-    pub(crate) place: Box<dyn Where>,
-    pub(crate) path: Box<dyn ByPath>,
+    pub(crate) when: Box<dyn HotspotDetector>,
+    pub(crate) which: Box<dyn VmSelector>,
+    pub(crate) place: Box<dyn DestinationSelector>,
+    pub(crate) path: Box<dyn TransferPathPolicy>,
 }
 
 /// What can be hot.

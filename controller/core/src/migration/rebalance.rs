@@ -8,7 +8,7 @@
 
 use crate::migration::MigrationRef;
 use crate::migration::transfer_path::Step;
-use crate::migration::what_if::{Paper, use_of};
+use crate::migration::what_if::{PlanningState, use_of};
 use crate::network::place::Placement;
 use crate::policy::view::ServerView;
 use tandem_model::{Cause, MoveOptions, ServerId, VmId, VmRecord};
@@ -37,7 +37,7 @@ pub(crate) fn in_order(core: MigrationRef<'_>) -> Vec<&VmRecord> {
 
 /// Where a VM that was taken away from `own` belongs: its own server, or another one that the
 /// policy prefers.
-fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
+fn wanted(paper: &PlanningState<'_>, vm: &VmRecord, own: &Placement) -> Placement {
     let uses = use_of(paper.core, vm);
     let (plans, now) = (&paper.core.migration.plans, paper.core.cx.now);
     let resting = plans.is_resting(vm.id, now);
@@ -50,7 +50,7 @@ fn wanted(paper: &Paper<'_>, vm: &VmRecord, own: &Placement) -> Placement {
 
 /// How much a move is worth: by which share of a server the VM's place gets fuller (best fit) or
 /// emptier (worst fit).
-fn worth(paper: &Paper<'_>, vm: &VmRecord, from: ServerId, to: ServerId) -> f64 {
+fn worth(paper: &PlanningState<'_>, vm: &VmRecord, from: ServerId, to: ServerId) -> f64 {
     let with = |server: ServerId| {
         let full = |s: &ServerView| {
             let used = s.used.plus(vm.request.resources);
@@ -62,7 +62,7 @@ fn worth(paper: &Paper<'_>, vm: &VmRecord, from: ServerId, to: ServerId) -> f64 
 }
 
 /// The moves of one run, and what was left and why.
-pub(crate) fn steps(paper: &mut Paper<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
+pub(crate) fn steps(paper: &mut PlanningState<'_>) -> (Vec<Step>, Vec<(VmId, String)>) {
     let core = paper.core;
     let cfg = &core.cx.site.migration.keep_policy;
     let (mut steps, mut left) = (Vec::new(), Vec::new());
@@ -115,7 +115,7 @@ impl<'a> MigrationRef<'a> {
     /// where it belongs with all earlier ones at their new places. The seed's table has a row for
     /// each.
     pub(crate) fn consider_all(self) -> Vec<Considered> {
-        let mut paper = Paper::new(self, MoveOptions::default());
+        let mut paper = PlanningState::new(self, MoveOptions::default());
         let mut rows = Vec::new();
         for vm in in_order(self) {
             if paper.immovable(vm).is_some() {

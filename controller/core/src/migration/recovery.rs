@@ -6,7 +6,7 @@
 //! and both reserved. What had only to be tidied up is tidied up: every switch gets all its rules
 //! when it connects.
 
-use crate::compute::moves::{Migration, MigrationView, Reach};
+use crate::compute::moves::{ActivePlaces, Migration, MigrationView};
 use crate::migration::{MigrationMut, MigrationRef};
 use crate::rules::owners;
 use crate::rules::owners::transfer_owner;
@@ -61,7 +61,7 @@ impl MigrationMut<'_> {
         let mut m = Migration::new(record, self.cx.now);
         m.why =
             (m.record.phase == Phase::Undo).then(|| "it was cancelled before the controller stopped".into());
-        (m.reach, m.ordered, m.uplink) = (Reach::Both, true, m.record.to.uplink);
+        (m.reach, m.ordered, m.uplink) = (ActivePlaces::Both, true, m.record.to.uplink);
         // Its paths may have been changed since it was written (a link failed): only a tree can
         // have both.
         let from =
@@ -69,7 +69,7 @@ impl MigrationMut<'_> {
         let fits = self.migration().are_tree(&from, &m.record.to);
         m.record.from = from;
         if !fits {
-            m.reach = if m.is_over() { Reach::New } else { Reach::Old };
+            m.reach = if m.is_over() { ActivePlaces::New } else { ActivePlaces::Old };
         }
         self.compute.migrations.insert(m);
         self.hold(id);

@@ -1,7 +1,7 @@
 //! What the API asks of plans and of servers' maintenance, and the plans that are made by
 //! themselves: keep-policy by the clock, and evacuations that are taken up again.
 
-use crate::compute::pending_writes::StoreWait;
+use crate::compute::pending_writes::PendingWrite;
 use crate::migration::MigrationMut;
 use crate::timers::Timer;
 use std::time::Duration;
@@ -76,12 +76,12 @@ impl MigrationMut<'_> {
         // One that is on its way to the store already is written again: nothing moves before the
         // store has it.
         let pending =
-            self.compute.stores.values().any(|w| matches!(w, StoreWait::Drained(s, ..) if *s == server));
+            self.compute.stores.values().any(|w| matches!(w, PendingWrite::Drained(s, ..) if *s == server));
         if !self.compute.inventory.set_drained(server, true) && !pending {
             return self.evacuate(server, options, Some(id));
         }
         self.cx.dirty.server(server);
-        self.compute_mut().store(StoreOp::PutDrained { server }, StoreWait::Drained(server, options, id));
+        self.compute_mut().store(StoreOp::PutDrained { server }, PendingWrite::Drained(server, options, id));
     }
 
     /// The store has it that a server is out of service: its VMs may go.
@@ -152,7 +152,7 @@ impl MigrationMut<'_> {
             let why = format!("{} is in service already", self.cx.server_name(server));
             return self.cx.answer(id, Response::Conflict { why });
         }
-        self.compute_mut().store(StoreOp::RemoveDrained { server }, StoreWait::Returned(server, id));
+        self.compute_mut().store(StoreOp::RemoveDrained { server }, PendingWrite::Returned(server, id));
     }
 
     /// The store has it that a server is back in service.

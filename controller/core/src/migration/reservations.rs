@@ -7,7 +7,7 @@
 //! full. So nothing is counted twice that is used once, and no link is ever promised more than it
 //! has, whichever place the VM has in the end.
 
-use crate::compute::moves::{Held, Migration};
+use crate::compute::moves::{HeldResources, Migration};
 use crate::migration::{MigrationMut, MigrationRef};
 use std::collections::BTreeMap;
 use tandem_model::{BitRate, Hop, MigrationId, Place, Resources, ServerId, VmRecord};
@@ -33,7 +33,7 @@ fn beyond(wanted: [Hops; 2], there: &Hops) -> Vec<(Hop, BitRate)> {
 }
 
 /// See the module: what is held beside what `vm` has where it is now.
-pub(crate) fn needed(vm: &VmRecord, from: &Place, to: &Place, grown: Resources) -> Held {
+pub(crate) fn needed(vm: &VmRecord, from: &Place, to: &Place, grown: Resources) -> HeldResources {
     let has = vm.request.resources;
     let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();
     servers.insert(from.server, has);
@@ -46,7 +46,7 @@ pub(crate) fn needed(vm: &VmRecord, from: &Place, to: &Place, grown: Resources) 
     let down = [carried(&from.path_down, has.net), carried(&to.path_down, grown.net)];
     let mut hops = beyond(up, &carried(&vm.path_up, has.net));
     hops.extend(beyond(down, &carried(&vm.path_down, has.net)));
-    Held { servers: servers.into_iter().collect(), hops }
+    HeldResources { servers: servers.into_iter().collect(), hops }
 }
 
 impl MigrationMut<'_> {
@@ -72,7 +72,7 @@ impl MigrationMut<'_> {
         self.untake(&held);
     }
 
-    pub(crate) fn take(&mut self, held: &Held) {
+    pub(crate) fn take(&mut self, held: &HeldResources) {
         for (server, what) in &held.servers {
             self.compute.inventory.reserve(*server, *what);
             self.cx.dirty.server(*server);
@@ -83,7 +83,7 @@ impl MigrationMut<'_> {
         self.cx.dirty.links = true;
     }
 
-    pub(crate) fn untake(&mut self, held: &Held) {
+    pub(crate) fn untake(&mut self, held: &HeldResources) {
         for (server, what) in &held.servers {
             self.compute.inventory.release(*server, *what);
             self.cx.dirty.server(*server);

@@ -1,7 +1,7 @@
 //! Back: a migration that failed or was cancelled before the switch-over leaves everything as it
 //! was. And its end, well or not.
 
-use crate::compute::moves::{MigrationView, REMEMBERED, Reach};
+use crate::compute::moves::{ActivePlaces, MigrationView, REMEMBERED};
 use crate::compute::pending_writes::STORE_RETRY;
 use crate::compute::vm;
 use crate::migration::MigrationMut;
@@ -38,7 +38,7 @@ impl MigrationMut<'_> {
         let now = self.cx.now;
         let timeout = self.cx.site.migration.timeout;
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
-        m.got_on = now;
+        m.last_progress_at = now;
         let (vm, from, to) = (m.record.vm, m.record.from.server, m.record.to.server);
         self.cx.timers.set(now + timeout, Timer::MoveTimeout(id));
         if self.compute.world.is_some() {
@@ -49,7 +49,7 @@ impl MigrationMut<'_> {
     /// The rules of the old place only, again.
     fn settle_undo(&mut self, id: MigrationId) {
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
-        (m.record.phase, m.reach, m.ordered) = (Phase::Undo, Reach::Old, false);
+        (m.record.phase, m.reach, m.ordered) = (Phase::Undo, ActivePlaces::Old, false);
         let vm = m.record.vm;
         self.cx.dirty.migrations = true;
         self.expect_at(vm);
@@ -86,11 +86,11 @@ impl MigrationMut<'_> {
         }
         // While nobody can tell, silence means nothing.
         if away {
-            m.got_on = now;
+            m.last_progress_at = now;
         }
-        let (got_on, phase) = (m.got_on, m.record.phase);
-        if now.since(got_on) < timeout {
-            return self.cx.timers.set(got_on + timeout, Timer::MoveTimeout(id));
+        let (last_progress_at, phase) = (m.last_progress_at, m.record.phase);
+        if now.since(last_progress_at) < timeout {
+            return self.cx.timers.set(last_progress_at + timeout, Timer::MoveTimeout(id));
         }
         match phase {
             Phase::Prepare => {
@@ -102,7 +102,7 @@ impl MigrationMut<'_> {
             Phase::Transfer => self.undo_move(id, &format!("it has made no progress for {timeout:?}")),
             Phase::Undo => self.order_cancel(id),
             _ => {
-                m.got_on = now;
+                m.last_progress_at = now;
                 self.cx.timers.set(now + timeout, Timer::MoveTimeout(id));
                 let text =
                     format!("{id} has been in its phase {phase} for {timeout:?}; look at both servers");

@@ -13,7 +13,7 @@
 
 use crate::migration::MigrationRef;
 use crate::migration::transfer_path::Step;
-use crate::migration::what_if::Paper;
+use crate::migration::what_if::PlanningState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{Cause, Hop, Resources, ServerId, VmId, VmRecord};
@@ -55,7 +55,7 @@ fn minus<'a>(of: &'a [Hop], other: &'a [Hop]) -> impl Iterator<Item = Hop> + 'a 
 
 /// For every step of a list that works one after the other, the earlier steps that must have ended
 /// before it begins. `before` is the data centre before the first of them.
-pub(crate) fn after(before: &Paper<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
+pub(crate) fn after(before: &PlanningState<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
     let mut servers: BTreeMap<ServerId, Ledger<4>> = BTreeMap::new();
     let mut hops: BTreeMap<(u32, bool), Ledger<1>> = BTreeMap::new();
     let mut last: BTreeMap<VmId, u32> = BTreeMap::new();
@@ -111,7 +111,7 @@ pub(crate) fn after(before: &Paper<'_>, steps: &[Step]) -> Vec<Vec<u32>> {
 /// those that can waits on a free server in between, which is a move more. What cannot be done is
 /// returned with its reason.
 pub(crate) fn sequence(
-    paper: &mut Paper<'_>,
+    paper: &mut PlanningState<'_>,
     wanted: &[(VmId, ServerId)],
     cause: Cause,
     why: &str,

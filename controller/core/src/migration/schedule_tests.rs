@@ -4,10 +4,10 @@
 
 use crate::engine::Core;
 use crate::migration::fixture::{LIVE, core, size};
-use crate::migration::policies::{Policy, View, Where};
+use crate::migration::policies::{DestinationSelector, Policy, View};
 use crate::migration::schedule;
 use crate::migration::transfer_path::Step;
-use crate::migration::what_if::Paper;
+use crate::migration::what_if::PlanningState;
 
 use crate::policy::{BestFit, WorstFit};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const FLAT: &str =
 /// A policy that knows where everything should be.
 struct Wanted(Vec<(VmId, ServerId)>);
 
-impl Where for Wanted {
+impl DestinationSelector for Wanted {
     fn assign(&self, _view: &View<'_>) -> Option<Vec<(VmId, ServerId)>> {
         Some(self.0.clone())
     }
@@ -177,7 +177,7 @@ fn scattered(site: &str, vms: &[(u32, u32)], policy: impl Into<Policy>) -> Core 
 fn plan_and_steps(core: &Core, aim: &PlanGoal) -> (Plan, Vec<Step>, Vec<Vec<u32>>) {
     let plan = core.plan(aim, LIVE);
     let (steps, _) = core.read().steps_for(aim, LIVE, None);
-    let after = schedule::after(&Paper::new(core.read(), LIVE), &steps);
+    let after = schedule::after(&PlanningState::new(core.read(), LIVE), &steps);
     let of_plan: Vec<Vec<u32>> = plan.moves.iter().map(|m| m.after.clone()).collect();
     assert_eq!(of_plan, after, "the same data centre, the same plan");
     (plan, steps, after)
@@ -204,9 +204,9 @@ proptest! {
             *free.entry(to).or_default() -= n;
             list.push((vm.id, ServerId(to)));
         }
-        let mut paper = Paper::new(start.read(), LIVE);
+        let mut paper = PlanningState::new(start.read(), LIVE);
         let (steps, left) = schedule::sequence(&mut paper, &list, Cause::KeepPolicy, "test");
-        let after = schedule::after(&Paper::new(start.read(), LIVE), &steps);
+        let after = schedule::after(&PlanningState::new(start.read(), LIVE), &steps);
         carry_out(&start, &steps, &after, dice)?;
         for (vm, to) in list {
             let last = steps.iter().rev().find(|s| s.vm == vm).map(|s| s.to.server);

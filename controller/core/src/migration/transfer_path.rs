@@ -2,7 +2,7 @@
 //! there, and how long that lasts.
 
 use crate::migration::policies::{View, Way};
-use crate::migration::what_if::Paper;
+use crate::migration::what_if::PlanningState;
 use crate::migration::{MigrationRef, precopy};
 use crate::network::attachment;
 use crate::network::links::LinkTable;
@@ -27,7 +27,7 @@ pub(crate) struct Step {
     pub(crate) why: String,
 }
 
-impl Paper<'_> {
+impl PlanningState<'_> {
     /// The way of a migration's own traffic between the first uplinks of two servers, and what it
     /// has left.
     fn way(&mut self, from: ServerId, to: ServerId) -> Option<(Path, BitRate)> {

@@ -26,7 +26,7 @@ pub(crate) const WATCHED: [Resource; 3] = [Resource::Cpu, Resource::Ram, Resourc
 pub(crate) type Use = [f64; 3];
 
 /// See the module.
-pub(crate) struct Paper<'a> {
+pub(crate) struct PlanningState<'a> {
     pub(crate) core: MigrationRef<'a>,
     pub(crate) inventory: Inventory,
     pub(crate) links: LinkTable,
@@ -64,13 +64,13 @@ pub(crate) fn traffic_of(core: MigrationRef<'_>, vm: VmId) -> (BitRate, BitRate)
     }
 }
 
-impl<'a> Paper<'a> {
-    pub(crate) fn new(core: MigrationRef<'a>, options: MoveOptions) -> Paper<'a> {
+impl<'a> PlanningState<'a> {
+    pub(crate) fn new(core: MigrationRef<'a>, options: MoveOptions) -> PlanningState<'a> {
         let servers = core.compute.inventory.servers();
         let used = servers.iter().map(|s| {
             core.compute().server_load(s.id).map(|l| [l.cpu, l.ram.0 as f64, l.rx.0.max(l.tx.0) as f64])
         });
-        let mut paper = Paper {
+        let mut paper = PlanningState {
             core,
             inventory: core.compute.inventory.clone(),
             links: core.net.links.clone(),
@@ -171,7 +171,7 @@ impl<'a> Paper<'a> {
     pub(crate) fn find(
         &self,
         vm: &VmRecord,
-        admit: &dyn Fn(&Paper<'_>, ServerId) -> bool,
+        admit: &dyn Fn(&PlanningState<'_>, ServerId) -> bool,
     ) -> Option<Placement> {
         self.find_where(vm, admit, &|_, _| true)
     }
@@ -180,8 +180,8 @@ impl<'a> Paper<'a> {
     pub(crate) fn find_where(
         &self,
         vm: &VmRecord,
-        admit: &dyn Fn(&Paper<'_>, ServerId) -> bool,
-        accept: &dyn Fn(&Paper<'_>, &Placement) -> bool,
+        admit: &dyn Fn(&PlanningState<'_>, ServerId) -> bool,
+        accept: &dyn Fn(&PlanningState<'_>, &Placement) -> bool,
     ) -> Option<Placement> {
         let mut found = None;
         let mut hopeless = BTreeMap::new();

@@ -76,7 +76,7 @@ impl Host {
 
 /// What seeing a host means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sighting {
+pub enum HostEvent {
     /// It is there, which was not known.
     Joined,
     /// It is where it was.
@@ -208,11 +208,11 @@ impl Hosts {
         at: Place,
         outside: Option<PortKey>,
         now: Time,
-    ) -> Sighting {
+    ) -> HostEvent {
         let mac_of = self.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
         let host = self.by_ip.get(&ip);
         let ip_of = host.map(|h| h.kind).filter(|k| *k != HostKind::Stranger);
-        let spoofed = Sighting::Spoofed { mac_of, ip_of };
+        let spoofed = HostEvent::Spoofed { mac_of, ip_of };
         let Some(host) = host else {
             return match outside {
                 Some(port) if mac_of.is_none() && !self.is_reserved(ip, mac) => {
@@ -228,16 +228,16 @@ impl Hosts {
                     if (host.counted, host.mac) != (Some(port), mac) {
                         let before = self.take(ip);
                         // There is room where it was.
-                        if let (Sighting::Full, Some(before)) = (self.meet(ip, mac, at, port, now), before) {
+                        if let (HostEvent::Full, Some(before)) = (self.meet(ip, mac, at, port, now), before) {
                             self.put(ip, before);
-                            return Sighting::Full;
+                            return HostEvent::Full;
                         }
                     } else {
                         self.refresh(ip, at, now);
                     }
                     match from {
-                        Some(from) if from != at => Sighting::Moved { from },
-                        _ => Sighting::Refreshed,
+                        Some(from) if from != at => HostEvent::Moved { from },
+                        _ => HostEvent::Refreshed,
                     }
                 }
                 _ => spoofed,
@@ -249,19 +249,19 @@ impl Hosts {
         let before = host.at;
         let stays = |from: &Place| *from == at || host.expected.contains(from);
         let sighting = match before {
-            None => Sighting::Joined,
+            None => HostEvent::Joined,
             // A host with several uplinks shows itself at all of them.
-            Some(from) if stays(&from) => Sighting::Refreshed,
-            Some(from) => Sighting::Moved { from },
+            Some(from) if stays(&from) => HostEvent::Refreshed,
+            Some(from) => HostEvent::Moved { from },
         };
         self.refresh(ip, at, now);
         sighting
     }
 
     /// One more stranger, if the port may have it.
-    fn meet(&mut self, ip: Ipv4Addr, mac: Mac, at: Place, port: PortKey, now: Time) -> Sighting {
+    fn meet(&mut self, ip: Ipv4Addr, mac: Mac, at: Place, port: PortKey, now: Time) -> HostEvent {
         if self.strangers.get(&port).map_or(0, BTreeSet::len) >= STRANGERS_PER_PORT {
-            return Sighting::Full;
+            return HostEvent::Full;
         }
         let host = Host {
             at: Some(at),
@@ -270,7 +270,7 @@ impl Hosts {
             ..Host::declared(HostKind::Stranger, mac, Vec::new())
         };
         self.put(ip, host);
-        Sighting::Joined
+        HostEvent::Joined
     }
 
     fn refresh(&mut self, ip: Ipv4Addr, at: Place, now: Time) {

@@ -139,19 +139,19 @@ proptest! {
                     let mac_of = naive.iter().find(|(_, h)| h.mac == mac).map(|(_, h)| h.kind);
                     match naive.get_mut(&ip) {
                         Some(host) if host.mac == mac && host.expected.contains(&at) => {
-                            let refused = matches!(sighting, Sighting::Spoofed { .. } | Sighting::Full);
+                            let refused = matches!(sighting, HostEvent::Spoofed { .. } | HostEvent::Full);
                             prop_assert!(!refused);
-                            prop_assert_eq!(sighting == Sighting::Joined, host.at.is_none());
+                            prop_assert_eq!(sighting == HostEvent::Joined, host.at.is_none());
                             host.at = Some(at);
                         }
                         _ if ip_of.is_some() || mac_of.is_some() || !outside => {
-                            prop_assert_eq!(sighting, Sighting::Spoofed { mac_of, ip_of });
+                            prop_assert_eq!(sighting, HostEvent::Spoofed { mac_of, ip_of });
                         }
                         _ if hosts.is_reserved(ip, mac) => {
-                            prop_assert_eq!(sighting, Sighting::Spoofed { mac_of: None, ip_of: None });
+                            prop_assert_eq!(sighting, HostEvent::Spoofed { mac_of: None, ip_of: None });
                         }
                         _ => {
-                            let refused = matches!(sighting, Sighting::Spoofed { .. });
+                            let refused = matches!(sighting, HostEvent::Spoofed { .. });
                             prop_assert!(!refused);
                         }
                     }
@@ -186,7 +186,7 @@ fn invented_addresses_make_a_bounded_number_of_strangers() {
     let (a, b) = ((SwitchId(0), PortNo(1)), (SwitchId(0), PortNo(2)));
     let honest = Ipv4Addr::new(192, 0, 2, 1);
     let of = |p: Place| Some((p.0, Some(p.1)));
-    assert_eq!(hosts.sighted(honest, Mac([6, 0, 0, 0, 0, 1]), b, of(b), Time::ZERO), Sighting::Joined);
+    assert_eq!(hosts.sighted(honest, Mac([6, 0, 0, 0, 0, 1]), b, of(b), Time::ZERO), HostEvent::Joined);
     for n in 0u32..10_000 {
         let [w, x, y, z] = n.to_be_bytes();
         let ip = Ipv4Addr::from_bits(0xc633_0000 + n);

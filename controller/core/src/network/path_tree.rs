@@ -11,7 +11,7 @@ use tandem_model::paths::Path;
 use tandem_model::{BitRate, Hop, NodeId, Topology, paths};
 
 /// What a search may use.
-pub(crate) struct Terrain<'a> {
+pub(crate) struct SearchConstraints<'a> {
     /// The site's topology.
     pub(crate) topology: &'a Topology,
     /// What a hop has left; `None` for one that must not be used.
@@ -42,7 +42,7 @@ pub(crate) fn shared(a: &[Hop], b: &[Hop]) -> usize {
 /// never meet it again, best first: the shortest, and of equal ones that which shares most. Each
 /// has `need` left on every hop that is not the trunk's, and `more` on those that are.
 pub(crate) fn branches(
-    terrain: &Terrain<'_>,
+    terrain: &SearchConstraints<'_>,
     (start, trunk): (NodeId, &[Hop]),
     target: NodeId,
     need: BitRate,
@@ -73,14 +73,14 @@ pub(crate) fn branches(
 /// The ways from `source` to the end of `trunk` (at `end`) that join it at some node and go on as
 /// it; ranked as [`branches`].
 pub(crate) fn joins(
-    terrain: &Terrain<'_>,
+    terrain: &SearchConstraints<'_>,
     (end, trunk): (NodeId, &[Hop]),
     source: NodeId,
     need: BitRate,
     more: BitRate,
 ) -> Vec<Path> {
     let flipped = |hop: Hop| (terrain.room)(Hop { link: hop.link, down: !hop.down });
-    let mirror = Terrain { topology: terrain.topology, room: &flipped, forks: terrain.forks };
+    let mirror = SearchConstraints { topology: terrain.topology, room: &flipped, forks: terrain.forks };
     let found = branches(&mirror, (end, &reversed(trunk)), source, need, more);
     found.iter().map(|path| reversed(path)).collect()
 }

@@ -5,7 +5,7 @@ use crate::network::access_ports::Behind;
 use crate::network::host_tracker::HostKind;
 use crate::network::links::LinkState;
 use crate::network::port_limits::PortNotice;
-use crate::network::topology_state::{LiveTopology, Surprise, Sync, is_openflow};
+use crate::network::topology_state::{LiveTopology, Sync, WiringMismatch, is_openflow};
 use crate::network::{NetworkMut, topology_state};
 use crate::signal::Signal;
 use crate::timers::Timer;
@@ -73,7 +73,7 @@ impl NetworkMut<'_> {
         let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", self.network().switch_name(dpid));
         match surprise {
             None => {}
-            Some(Surprise::Miswired { link, .. }) => {
+            Some(WiringMismatch::Miswired { link, .. }) => {
                 let text = format!(
                     "{} is plugged into {}, but the site declares {}; replug it or correct the site file",
                     port(from),
@@ -82,7 +82,7 @@ impl NetworkMut<'_> {
                 );
                 self.wiring_notice(to, PortNotice::Miswired, Level::Error, text);
             }
-            Some(Surprise::Unknown { .. }) => {
+            Some(WiringMismatch::Unknown { .. }) => {
                 let text = format!(
                     "a link from {} to {} is not in the site file; no traffic is sent over it",
                     port(from),

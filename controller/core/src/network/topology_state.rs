@@ -50,7 +50,7 @@ pub struct LiveSwitch {
 
 /// What discovery found that the site does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Surprise {
+pub enum WiringMismatch {
     /// A declared port leads to another port than declared.
     Miswired {
         /// The declared link that is not there.
@@ -86,7 +86,7 @@ pub struct LiveTopology {
     /// Per link: when it came up last.
     pub(crate) up_since: Vec<Time>,
     /// What is wired otherwise, by sending port, and when it was seen last.
-    pub(crate) surprises: BTreeMap<(Dpid, PortNo), (Surprise, Time)>,
+    pub(crate) surprises: BTreeMap<(Dpid, PortNo), (WiringMismatch, Time)>,
 }
 
 impl LiveTopology {
@@ -142,7 +142,7 @@ impl LiveTopology {
     }
 
     /// What is wired otherwise than declared.
-    pub fn surprises(&self) -> impl Iterator<Item = Surprise> + '_ {
+    pub fn surprises(&self) -> impl Iterator<Item = WiringMismatch> + '_ {
         self.surprises.values().map(|(s, _)| *s)
     }
 
@@ -154,11 +154,11 @@ impl LiveTopology {
         from: (Dpid, PortNo),
         to: (Dpid, PortNo),
         now: Time,
-    ) -> (Option<LinkId>, Option<Surprise>) {
+    ) -> (Option<LinkId>, Option<WiringMismatch>) {
         let end =
             |(dpid, port): (Dpid, PortNo)| self.id(dpid).map(|s| Endpoint { node: NodeId::Switch(s), port });
         let (Some(a), Some(b)) = (end(from), end(to)) else {
-            return (None, self.surprise(Surprise::Unknown { from, to }, from, now));
+            return (None, self.surprise(WiringMismatch::Unknown { from, to }, from, now));
         };
         let declared = topology.link_at(a.node, a.port);
         let other = declared.and_then(|l| topology.link(l)?.other(a.node));
@@ -172,20 +172,20 @@ impl LiveTopology {
                 (Some(link), None)
             }
             (Some(_), Some(other)) if through_legacy(topology, other.node, b.node) => (None, None),
-            (Some(link), _) => (None, self.surprise(Surprise::Miswired { link, from, to }, from, now)),
+            (Some(link), _) => (None, self.surprise(WiringMismatch::Miswired { link, from, to }, from, now)),
             (None, _) => match topology.link_at(b.node, b.port) {
-                Some(link) => (None, self.surprise(Surprise::Miswired { link, from, to }, from, now)),
-                None => (None, self.surprise(Surprise::Unknown { from, to }, from, now)),
+                Some(link) => (None, self.surprise(WiringMismatch::Miswired { link, from, to }, from, now)),
+                None => (None, self.surprise(WiringMismatch::Unknown { from, to }, from, now)),
             },
         }
     }
 
     pub(crate) fn surprise(
         &mut self,
-        surprise: Surprise,
+        surprise: WiringMismatch,
         from: (Dpid, PortNo),
         now: Time,
-    ) -> Option<Surprise> {
+    ) -> Option<WiringMismatch> {
         let known = self.surprises.insert(from, (surprise, now)).is_some_and(|(s, _)| s == surprise);
         (!known).then_some(surprise)
     }

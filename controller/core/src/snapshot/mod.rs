@@ -14,7 +14,7 @@ use crate::network::agent_ports::{AgentPort, ClassCounters};
 use crate::network::host_tracker::{Host, HostKind};
 use crate::network::links::LinkState;
 use crate::network::pinned_paths;
-use crate::network::topology_state::{Surprise, Sync};
+use crate::network::topology_state::{Sync, WiringMismatch};
 use crate::rules::qos::ClassView;
 pub use crate::snapshot::host_pages::HostView;
 use crate::snapshot::host_pages::HostViews;
@@ -556,13 +556,13 @@ pub(crate) fn link(core: MigrationRef<'_>, id: LinkId) -> LinkView {
     }
 }
 
-pub(crate) fn surprise(core: MigrationRef<'_>, surprise: Surprise) -> String {
+pub(crate) fn surprise(core: MigrationRef<'_>, surprise: WiringMismatch) -> String {
     let port = |(dpid, port): (Dpid, PortNo)| format!("{}.{port}", core.network().switch_name(dpid));
     match surprise {
-        Surprise::Miswired { link, from, to } => {
+        WiringMismatch::Miswired { link, from, to } => {
             format!("{} is plugged into {}; declared: {}", port(from), port(to), core.cx.link_name(link))
         }
-        Surprise::Unknown { from, to } => {
+        WiringMismatch::Unknown { from, to } => {
             format!("{} is plugged into {}; not declared", port(from), port(to))
         }
     }

@@ -6,7 +6,7 @@ use crate::plans::planned;
 use crate::world::{World, read};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tandem_core::migration::policies::{View, Where};
+use tandem_core::migration::policies::{DestinationSelector, View};
 use tandem_core::migration::views::{MoveState, PlanView};
 use tandem_core::policy::BestFit;
 use tandem_core::{Core, Policy};
@@ -110,7 +110,7 @@ fn moves_begin_as_the_limits_allow() {
 /// A policy that wants two full servers to change places.
 struct Swap;
 
-impl Where for Swap {
+impl DestinationSelector for Swap {
     fn assign(&self, _view: &View<'_>) -> Option<Vec<(VmId, ServerId)>> {
         Some(vec![(VmId(1), ServerId(1)), (VmId(2), ServerId(0))])
     }

@@ -224,7 +224,7 @@ fn from_world() -> impl Strategy<Value = Event> {
         }),
         1 => (text(), text()).prop_map(|(world, why)| Event::WorldRefused { world, why }),
         1 => (text(), text()).prop_map(|(world, who)| Event::RivalSeen { world, who }),
-        1 => vec((server(), text()), 0..3).prop_map(|servers| Event::ServersAway { servers }),
+        1 => vec((server(), text()), 0..3).prop_map(|servers| Event::ServersUnreachable { servers }),
         1 => text().prop_map(|why| Event::WorldDown { why }),
         1 => (vm(), prop::option::of(address())).prop_map(|(vm, address)| Event::VmStarted { vm, address }),
         1 => (vm(), text()).prop_map(|(vm, why)| Event::VmFailed { vm, why }),

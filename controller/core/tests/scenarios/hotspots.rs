@@ -3,7 +3,7 @@
 use crate::loads::{Meters, with_vms};
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
-use tandem_core::migration::policies::{Heat, View, Watched, When};
+use tandem_core::migration::policies::{HotspotDetector, HotspotState, ResourceSeries, View};
 use tandem_core::policy::BestFit;
 use tandem_core::{Core, Policy};
 use tandem_model::{
@@ -188,11 +188,11 @@ fn what_cannot_be_relieved_is_said_once() {
 /// A researcher's own "when": any use of a server at all.
 struct Always;
 
-impl When for Always {
-    fn heat(&self, watched: &Watched<'_>, view: &View<'_>) -> Heat {
+impl HotspotDetector for Always {
+    fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState {
         let used = watched.resource == Resource::Cpu && watched.samples.last().is_some_and(|(_, r)| *r > 0.0);
         assert!(view.servers().len() == 4 && view.now() > tandem_model::Time::ZERO);
-        if used { Heat::Hot } else { Heat::Cool }
+        if used { HotspotState::Hot } else { HotspotState::Cool }
     }
 }
 

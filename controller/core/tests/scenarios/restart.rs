@@ -161,7 +161,7 @@ fn what_is_on_a_server_that_is_away_is_left_alone() {
     let (lost, kept) = (before.vm(), before.vm());
     let mut after = World::dark_at(read(SMALL), before.stored.clone(), before.now + Duration::from_secs(5));
     after.connect_all();
-    after.tell(Event::ServersAway { servers: vec![(lost.server, "no route to host".into())] });
+    after.tell(Event::ServersUnreachable { servers: vec![(lost.server, "no route to host".into())] });
     let listed: Vec<(VmId, ServerId)> =
         [&lost, &kept].iter().filter(|v| v.server != lost.server).map(|v| (v.id, v.server)).collect();
     after.attach(listed);
@@ -172,17 +172,19 @@ fn what_is_on_a_server_that_is_away_is_left_alone() {
         after.log.iter().filter(|e| matches!(e, Effect::Notice { notice } if notice.kind == kind)).count()
     };
     // Told once, however often it is found to be so.
-    after.tell(Event::ServersAway { servers: vec![(lost.server, "no route to host".into())] });
+    after.tell(Event::ServersUnreachable { servers: vec![(lost.server, "no route to host".into())] });
     assert_eq!((told(&after, "server-away"), told(&after, "server-there")), (1, 0));
     // Nobody else is placed there meanwhile, and whoever asks hears why.
     let all: Vec<_> = (0..after.site.topology.servers.len() as u32).map(ServerId).collect();
-    after.tell(Event::ServersAway { servers: all.iter().map(|s| (*s, "no route to host".into())).collect() });
+    after.tell(Event::ServersUnreachable {
+        servers: all.iter().map(|s| (*s, "no route to host".into())).collect(),
+    });
     let refused = after.core.place(&after.request()).expect_err("nobody answers");
     assert!(refused.summary.contains("whose hypervisor does not answer"), "{}", refused.summary);
     let others = all.iter().filter(|s| **s != lost.server).map(|s| (*s, "no route to host".into()));
-    after.tell(Event::ServersAway { servers: others.collect() });
+    after.tell(Event::ServersUnreachable { servers: others.collect() });
     assert_eq!(after.core.place(&after.request()).expect("one answers").server, lost.server);
-    after.tell(Event::ServersAway { servers: Vec::new() });
+    after.tell(Event::ServersUnreachable { servers: Vec::new() });
     after.attach(vec![(lost.id, lost.server), (kept.id, kept.server)]);
     assert!(told(&after, "server-there") > 0);
     assert!(!after.log.iter().any(touched), "{:?}", after.log);

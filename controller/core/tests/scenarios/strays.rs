@@ -215,7 +215,7 @@ fn a_stray_is_stopped_on_request() {
     world.attach_found();
     let wrong = world.ask(Request::StopStray { vm: VmId(1), server: Some(ServerId(3)) });
     assert!(matches!(world.answer(wrong), Some(Response::NotFound { .. })));
-    let away = |servers: &[ServerId]| Event::ServersAway {
+    let away = |servers: &[ServerId]| Event::ServersUnreachable {
         servers: servers.iter().map(|s| (*s, "no route to host".to_owned())).collect(),
     };
     world.tell(away(&[vms[0].server]));
@@ -311,11 +311,11 @@ fn a_vm_that_is_elsewhere_is_adopted_where_it_is() {
     world.held.broken = false;
     // Its server is silent: then it is not known that it does not run there.
     let away = vec![(vm.server, "no route to host".to_owned())];
-    world.tell(Event::ServersAway { servers: away });
+    world.tell(Event::ServersUnreachable { servers: away });
     assert!(
         matches!(adopt(&mut world, Adoption::default()), Response::Conflict { why } if why.contains("not known"))
     );
-    world.tell(Event::ServersAway { servers: Vec::new() });
+    world.tell(Event::ServersUnreachable { servers: Vec::new() });
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
 
     let Response::VmRunning { vm: now } = adopt(&mut world, Adoption::default()) else {
@@ -492,7 +492,7 @@ proptest! {
                 Step::Detach => world.tell(Event::WorldDown { why: "gone".into() }),
                 Step::Away(servers) => {
                     let servers = servers.into_iter().map(|s| (ServerId(s), "silent".to_owned())).collect();
-                    world.tell(Event::ServersAway { servers });
+                    world.tell(Event::ServersUnreachable { servers });
                 }
                 Step::Failed(vm) => world.tell(Event::VmFailed { vm: VmId(vm), why: "died".into() }),
                 Step::Started(vm) => world.tell(Event::VmStarted { vm: VmId(vm), address: None }),

@@ -203,7 +203,7 @@ fn rules_of_a_vm_that_may_run_stay_until_its_server_has_told() {
     let gone = &vms[1];
     world.specs.remove(&gone.id);
     let away = vec![(gone.server, "no route to host".to_owned())];
-    world.tell(Event::ServersAway { servers: away });
+    world.tell(Event::ServersUnreachable { servers: away });
     world.attach_found();
     world.assert_reachable(&vms[0]);
     world.assert_reachable(gone);
@@ -217,7 +217,7 @@ fn rules_of_a_vm_that_may_run_stay_until_its_server_has_told() {
         assert!(vm.id != gone.id && vm.address != gone.address && vm.mac != gone.mac, "{vm:?}");
         new.push(vm);
     }
-    world.tell(Event::ServersAway { servers: Vec::new() });
+    world.tell(Event::ServersUnreachable { servers: Vec::new() });
     world.attach_found();
     assert!(matches!(world.receive(gone), Fate::Dropped(_)), "nobody has it");
     assert!(!owners(&world).contains(&Owner::Vm(2)));
@@ -464,7 +464,7 @@ fn nobody_passes_for_a_vm_that_was_placed_before_a_switch_came() {
     let stored = PersistedState { last_vm: 5, ..PersistedState::default() };
     let mut world = World::dark_at(read(SMALL), stored, orphans.now);
     world.connect_all();
-    world.tell(Event::ServersAway { servers: vec![(vms[0].server, "silent".to_owned())] });
+    world.tell(Event::ServersUnreachable { servers: vec![(vms[0].server, "silent".to_owned())] });
     world.attach(Vec::new());
     world.held.store = true;
     let id = world.ask_vm();

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! 0. Every server's host is claimed for this controller: one that serves another one is away.
-//! 1. Every server is listed. When all have answered or are known to be away, `ServersAway` and
+//! 1. Every server is listed. When all have answered or are known to be away, `ServersUnreachable` and
 //!    `WorldUp` are sent.
 //! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is
 //!    answered as it ended.

@@ -117,7 +117,7 @@ impl Router {
             return;
         }
         self.known_away = gone;
-        self.say(Event::ServersAway { servers: away }).await;
+        self.say(Event::ServersUnreachable { servers: away }).await;
         // Servers that went away change nothing of what runs elsewhere.
         if self.up && !returned {
             return;

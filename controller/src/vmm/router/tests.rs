@@ -269,7 +269,7 @@ impl Bed {
     async fn up(memory: Memory) -> Bed {
         memory.with(|s| s.vms.insert((A, VM)));
         let mut bed = Bed::start(memory).await;
-        assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });
+        assert_eq!(bed.event().await, Event::ServersUnreachable { servers: Vec::new() });
         let up = Event::WorldUp { world: "hypervisors".into(), vms: vec![(VM, A)], traffic: false };
         assert_eq!(bed.event().await, up);
         bed
@@ -414,7 +414,7 @@ async fn servers_that_are_away_are_told_tried_again_and_what_they_have_is_adopte
         s.vms.insert((B, VmId(9)));
     });
     let mut bed = Bed::start(memory).await;
-    let Event::ServersAway { servers } = bed.event().await else { panic!("B is away") };
+    let Event::ServersUnreachable { servers } = bed.event().await else { panic!("B is away") };
     assert_eq!(servers.len(), 1);
     assert!(servers[0].0 == B && servers[0].1.contains("no route"), "{servers:?}");
     let up = |vms: &[(VmId, ServerId)]| Event::WorldUp {
@@ -432,7 +432,7 @@ async fn servers_that_are_away_are_told_tried_again_and_what_they_have_is_adopte
     bed.send(Effect::StopVm { vm: VmId(9), server: B, placed_at: None });
     bed.quiet().await;
     bed.memory.with(|s| s.away.clear());
-    assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });
+    assert_eq!(bed.event().await, Event::ServersUnreachable { servers: Vec::new() });
     assert_eq!(bed.event().await, up(&[(VM, A), (VmId(9), B)]));
     // It goes while its loads are read: that is told, and nothing is declared dead.
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
@@ -441,11 +441,11 @@ async fn servers_that_are_away_are_told_tried_again_and_what_they_have_is_adopte
     }
     bed.memory.with(|s| s.away.insert(B));
     let mut told = Vec::new();
-    while !told.iter().any(|e| matches!(e, Event::ServersAway { servers } if servers.len() == 1)) {
+    while !told.iter().any(|e| matches!(e, Event::ServersUnreachable { servers } if servers.len() == 1)) {
         told.push(bed.event().await);
     }
     assert!(
-        told.iter().all(|e| matches!(e, Event::ServerSamples { .. } | Event::ServersAway { .. })),
+        told.iter().all(|e| matches!(e, Event::ServerSamples { .. } | Event::ServersUnreachable { .. })),
         "{told:?}"
     );
 }
@@ -514,7 +514,7 @@ async fn a_move_that_is_refused_leaves_the_vm_where_it_is() {
     // As one onto a server that is away, or of nobody's.
     bed.memory.with(|s| s.away.insert(B));
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
-    while !matches!(bed.event().await, Event::ServersAway { .. }) {}
+    while !matches!(bed.event().await, Event::ServersUnreachable { .. }) {}
     let Effect::MigrateVm { vm, from, manner, spec, rate, downtime, rounds, .. } = migrate() else {
         panic!()
     };
@@ -640,7 +640,7 @@ async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     );
     let Some(Input::WorldAttached(effects)) = inputs.recv().await else { panic!("it attaches again") };
     let mut bed = Bed { memory, effects, inputs, _task };
-    assert_eq!(bed.event().await, Event::ServersAway { servers: Vec::new() });
+    assert_eq!(bed.event().await, Event::ServersUnreachable { servers: Vec::new() });
     let up = Event::WorldUp { world: "hypervisors".into(), vms: vec![(VM, A)], traffic: false };
     assert_eq!(bed.event().await, up);
     bed.send(allocate(VmId(8), A));

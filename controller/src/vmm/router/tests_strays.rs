@@ -19,7 +19,7 @@ async fn what_is_there_is_told_with_what_is_kept_and_left_as_it_is() {
         s.kept.insert(VM, made_at(5));
     });
     let mut bed = Bed::start(memory).await;
-    assert_eq!(bed.any_event().await, Event::ServersAway { servers: Vec::new() });
+    assert_eq!(bed.any_event().await, Event::ServersUnreachable { servers: Vec::new() });
     let found =
         |vm, server, runs, spec: Option<VmSpec>| FoundVm { vm, server, runs, spec: spec.map(Box::new) };
     let vms = vec![
@@ -74,7 +74,7 @@ async fn hosts_of_another_controller_are_left_alone() {
         s.owner = Some(other.clone());
     });
     let mut bed = Bed::start(memory).await;
-    let Event::ServersAway { servers } = bed.event().await else { panic!("they serve another one") };
+    let Event::ServersUnreachable { servers } = bed.event().await else { panic!("they serve another one") };
     assert_eq!(servers.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [A, B]);
     for word in [&other.store.to_string(), "serves another controller", "tandem hypervisors take-over"] {
         assert!(servers[0].1.contains(word), "{}", servers[0].1);
@@ -88,7 +88,7 @@ async fn hosts_of_another_controller_are_left_alone() {
     // One after the other: each is tried again at its time.
     let served = loop {
         match bed.event().await {
-            Event::ServersAway { servers } if servers.is_empty() => break bed.event().await,
+            Event::ServersUnreachable { servers } if servers.is_empty() => break bed.event().await,
             _ => {}
         }
     };
@@ -99,6 +99,6 @@ async fn hosts_of_another_controller_are_left_alone() {
     let Event::RivalSeen { who, .. } = bed.event().await else { panic!("another one has tried") };
     assert!(who.contains(&other.store.to_string()), "{who}");
     bed.memory.with(|s| s.owner = Some(other));
-    let Event::ServersAway { servers } = bed.event().await else { panic!("they were taken") };
+    let Event::ServersUnreachable { servers } = bed.event().await else { panic!("they were taken") };
     assert!(!servers.is_empty() && servers[0].1.contains("serves another controller"));
 }
