@@ -5,7 +5,7 @@
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
 use crate::datapath::netfpga::{CardState, DataPath};
-use crate::datapath::{Adopt, PortReport, Selection, SwitchCapabilities, SwitchReport};
+use crate::datapath::{Adopt, PortReport, QueueSelection, SwitchCapabilities, SwitchReport};
 use crate::desired::{Desired, Fault};
 use crate::peer_lines::PeerLines;
 use crate::worker::{Ended, Reported, Worker};
@@ -186,12 +186,12 @@ fn from_agent(message: wire::from_agent::Message) -> wire::FromAgent {
 }
 
 fn hello(config: &Config, presented: &[SwitchCapabilities], generation: u64) -> wire::Hello {
-    let selection = |s: Selection| match s {
-        Selection::Queue => wire::Selection::Queue,
-        Selection::Dscp => wire::Selection::Dscp,
-        Selection::RateLimiter => wire::Selection::RateLimiter,
-        Selection::Mark => wire::Selection::Mark,
-        Selection::None => wire::Selection::None,
+    let selection = |s: QueueSelection| match s {
+        QueueSelection::Queue => wire::QueueSelection::Queue,
+        QueueSelection::Dscp => wire::QueueSelection::Dscp,
+        QueueSelection::RateLimiter => wire::QueueSelection::RateLimiter,
+        QueueSelection::Mark => wire::QueueSelection::Mark,
+        QueueSelection::None => wire::QueueSelection::None,
     };
     wire::Hello {
         name: config.name.clone(),

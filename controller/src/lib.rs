@@ -3,7 +3,7 @@
 //! ```text
 //!  switches --OpenFlow--> connection tasks (a driver each) --events--+
 //!  agents <--gRPC, mutual TLS--> agents (a session each) --events-----+
-//!  vmm: hypervisors (ssh, XAPI), or a lab's service (gRPC) ----------+ --> hub (the core) --effects--> back to all of them
+//!  vmm: hypervisors (ssh, XAPI), or a lab's service (gRPC) ----------+ --> event loop (the core) --effects--> back to all of them
 //!  tandem, browsers --HTTP--> server::http --requests----------------+        |
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
@@ -11,7 +11,7 @@
 pub mod agents;
 pub mod cli;
 pub mod clock;
-pub mod hub;
+pub mod event_loop;
 pub mod log;
 pub mod openflow_server;
 pub mod peer_lines;

@@ -10,7 +10,7 @@ use tandem_agent_protocol::agent::agents_client::AgentsClient;
 use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
 use tandem_agent_protocol::{CONTROLLER_NAME, agent as wire};
 use tandem_controller::agents::{Agents, authority::Authority};
-use tandem_controller::hub::{Handle, Input};
+use tandem_controller::event_loop::{Handle, Input};
 use tandem_controller::openflow_server::Listener;
 use tandem_controller::server::metrics;
 use tandem_core::Core;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tandem_controller::agents::{Agents, authority::Authority};
-use tandem_controller::hub::Handle;
+use tandem_controller::event_loop::Handle;
 use tandem_controller::server::http;
 use tandem_controller::store::tokens::Tokens;
 use tandem_core::Core;
@@ -108,12 +108,12 @@ fn routes(core: &mut Core) -> (Router, tempfile::TempDir) {
     let (inputs, _) = tokio::sync::mpsc::channel(1);
     let (_, version) = tokio::sync::watch::channel(snapshot.version);
     let site = snapshot.site.clone();
-    let hub = Handle { inputs, snapshot: Arc::new(ArcSwap::new(snapshot)), version };
+    let event_loop = Handle { inputs, snapshot: Arc::new(ArcSwap::new(snapshot)), version };
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open(folder.path()).expect("an authority");
-    let agents = Agents::new(authority, Vec::new(), hub.clone(), site);
+    let agents = Agents::new(authority, Vec::new(), event_loop.clone(), site);
     let tokens = Tokens::open(&folder.path().join("store.sqlite")).expect("none yet");
-    (http::routes(http::Api::new(hub, agents, tokens)), folder)
+    (http::routes(http::Api::new(event_loop, agents, tokens)), folder)
 }
 
 async fn get(routes: &Router, path: &str) -> (StatusCode, String, String) {

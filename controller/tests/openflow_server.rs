@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tandem_controller::hub::{Input, now};
+use tandem_controller::event_loop::{Input, now};
 use tandem_controller::openflow_server::switchboard::Peer;
 use tandem_controller::openflow_server::{Caller, Server, SwitchLine, connection::connection};
 use tandem_model::{
@@ -148,15 +148,15 @@ fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicB
     is_deaf
 }
 
-/// Stands for the hub.
-struct Hub {
+/// Stands for the event loop.
+struct EventLoop {
     server: Server,
     inputs: mpsc::Receiver<Input>,
     lines: BTreeMap<Dpid, (u64, SwitchLine)>,
 }
 
-impl Hub {
-    fn new() -> Hub {
+impl EventLoop {
+    fn new() -> EventLoop {
         let (sender, inputs) = mpsc::channel(16);
         let cfg = tandem_switch_driver::Config {
             poll_period: Duration::from_secs(3600),
@@ -165,7 +165,7 @@ impl Hub {
             packet_ins: 100,
             session: tandem_openflow::session::Config::default(),
         };
-        Hub { server: Server::new(cfg, [DPID], 100, sender), inputs, lines: BTreeMap::new() }
+        EventLoop { server: Server::new(cfg, [DPID], 100, sender), inputs, lines: BTreeMap::new() }
     }
 
     /// The switch's end of a new connection, whose two sockets are small.
@@ -239,61 +239,61 @@ fn sync(txn: u64, rules: Vec<Rule>) -> Effect {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_reads_nothing_while_it_writes_gets_all_12000_deletions() {
     const RULES: u32 = 12_000;
-    let mut hub = Hub::new();
+    let mut event_loop = EventLoop::new();
     let switch = switch("1");
-    let stream = hub.dial([127, 0, 0, 1]).await;
+    let stream = event_loop.dial([127, 0, 0, 1]).await;
     attach(&switch, stream);
-    assert!(matches!(hub.next().await, Event::SwitchUp { switch: DPID, .. }));
-    hub.order(sync(1, (0..RULES).map(rule).collect()));
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { switch: DPID, .. }));
+    event_loop.order(sync(1, (0..RULES).map(rule).collect()));
     let applied = |txn, added, removed| Event::RulesApplied { switch: DPID, txn: TxnId(txn), added, removed };
-    assert_eq!(hub.next().await, applied(1, RULES, 0));
+    assert_eq!(event_loop.next().await, applied(1, RULES, 0));
     let remove: Vec<RuleKey> = (0..RULES).map(|n| rule(n).key).collect();
-    hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(2), add: Vec::new(), remove });
-    assert_eq!(hub.next().await, applied(2, 0, RULES));
+    event_loop.order(Effect::ApplyRules { switch: DPID, txn: TxnId(2), add: Vec::new(), remove });
+    assert_eq!(event_loop.next().await, applied(2, 0, RULES));
     assert_eq!(flows(&switch), 0);
 }
 
-/// What the hub has for a switch that takes in nothing waits up to a bound; then the connection
+/// What the event loop has for a switch that takes in nothing waits up to a bound; then the connection
 /// ends with the reason, and the switch is told all anew when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_takes_in_too_little_is_closed_and_synchronised_anew() {
-    let mut hub = Hub::new();
+    let mut event_loop = EventLoop::new();
     let switch = switch("1");
-    let is_deaf = attach_deaf(&switch, hub.dial([127, 0, 0, 1]).await, Vec::new());
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
+    let is_deaf = attach_deaf(&switch, event_loop.dial([127, 0, 0, 1]).await, Vec::new());
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
     is_deaf.store(true, Ordering::Relaxed);
-    // More than may wait at the hub's end and in the connection together: 8192 effects, and those
+    // More than may wait at the event loop's end and in the connection together: 8192 effects, and those
     // of 256 KiB.
     for n in 0..30_000 {
         let add = vec![rule(n)];
-        hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(n.into()), add, remove: Vec::new() });
+        event_loop.order(Effect::ApplyRules { switch: DPID, txn: TxnId(n.into()), add, remove: Vec::new() });
         if n % 100 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let down = hub.next().await;
+    let down = event_loop.next().await;
     let is_told =
         |e: &Event| matches!(e, Event::SwitchDown { why, .. } if why.contains("takes in too little"));
     assert!(is_told(&down), "{down:?}");
-    attach(&switch, hub.dial([127, 0, 0, 1]).await);
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
-    hub.order(sync(1, (0..100).map(rule).collect()));
-    assert!(matches!(hub.next().await, Event::RulesApplied { txn: TxnId(1), .. }));
+    attach(&switch, event_loop.dial([127, 0, 0, 1]).await);
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
+    event_loop.order(sync(1, (0..100).map(rule).collect()));
+    assert!(matches!(event_loop.next().await, Event::RulesApplied { txn: TxnId(1), .. }));
     assert_eq!(flows(&switch), 100);
 }
 
 /// Questions without end whose answers nobody takes in: they do not pile up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_asks_and_takes_in_no_answer_is_closed() {
-    let mut hub = Hub::new();
+    let mut event_loop = EventLoop::new();
     let switch = switch("1");
     // OFPT_ECHO_REQUEST of 60,000 bytes.
     let mut echo = vec![4, 2, 0xea, 0x60, 0, 0, 0, 1];
     echo.resize(60_000, 0);
-    let is_deaf = attach_deaf(&switch, hub.dial([127, 0, 0, 1]).await, echo);
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
+    let is_deaf = attach_deaf(&switch, event_loop.dial([127, 0, 0, 1]).await, echo);
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
     is_deaf.store(true, Ordering::Relaxed);
-    let down = hub.next().await;
+    let down = event_loop.next().await;
     let is_told =
         |e: &Event| matches!(e, Event::SwitchDown { why, .. } if why.contains("takes in no answer"));
     assert!(is_told(&down), "{down:?}");
@@ -301,58 +301,65 @@ async fn a_switch_that_asks_and_takes_in_no_answer_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_connection_of_a_switch_takes_over_and_no_rule_is_touched() {
-    let mut hub = Hub::new();
+    let mut event_loop = EventLoop::new();
     let switch = switch("1");
-    let first = hub.dial([127, 0, 0, 1]).await;
+    let first = event_loop.dial([127, 0, 0, 1]).await;
     let unplug = first.into_std().expect("a socket");
     let stream = TcpStream::from_std(unplug.try_clone().expect("a socket")).expect("a socket");
     attach(&switch, stream);
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
-    hub.order(sync(1, (0..100).map(rule).collect()));
-    assert!(matches!(hub.next().await, Event::RulesApplied { added: 100, .. }));
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
+    event_loop.order(sync(1, (0..100).map(rule).collect()));
+    assert!(matches!(event_loop.next().await, Event::RulesApplied { added: 100, .. }));
 
     // Of the same switch, from elsewhere: nobody is told, and it gets no order.
-    let second = hub.dial([127, 0, 0, 2]).await;
+    let second = event_loop.dial([127, 0, 0, 2]).await;
     let standby = attach(&switch, second);
-    let asked = tokio::time::timeout(Duration::from_secs(1), hub.next()).await;
+    let asked = tokio::time::timeout(Duration::from_secs(1), event_loop.next()).await;
     assert!(asked.is_err(), "{asked:?}");
-    hub.order(Effect::ApplyRules { switch: DPID, txn: TxnId(2), add: vec![rule(200)], remove: Vec::new() });
-    assert!(matches!(hub.next().await, Event::RulesApplied { txn: TxnId(2), .. }));
+    event_loop.order(Effect::ApplyRules {
+        switch: DPID,
+        txn: TxnId(2),
+        add: vec![rule(200)],
+        remove: Vec::new(),
+    });
+    assert!(matches!(event_loop.next().await, Event::RulesApplied { txn: TxnId(2), .. }));
 
     unplug.shutdown(std::net::Shutdown::Both).expect("unplugged");
-    let up = hub.next().await;
+    let up = event_loop.next().await;
     assert!(matches!(&up, Event::SwitchUp { caps, .. } if caps.peer.contains("127.0.0.2")), "{up:?}");
     assert_eq!(flows(&switch), 101, "nothing was taken away");
-    hub.order(sync(3, (0..100).chain([200]).map(rule).collect()));
-    let applied = hub.next().await;
+    event_loop.order(sync(3, (0..100).chain([200]).map(rule).collect()));
+    let applied = event_loop.next().await;
     assert_eq!(applied, Event::RulesApplied { switch: DPID, txn: TxnId(3), added: 0, removed: 0 });
     assert!(!standby.is_finished());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_peer_wins_and_to_and_fro_neither_is_used() {
-    let mut hub = Hub::new();
+    let mut event_loop = EventLoop::new();
     let (ours, theirs) = (switch("ours"), switch("theirs"));
-    let older = attach(&ours, hub.dial([127, 0, 0, 1]).await);
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
-    let newer = attach(&theirs, hub.dial([127, 0, 0, 2]).await);
-    let told = hub.next().await;
+    let older = attach(&ours, event_loop.dial([127, 0, 0, 1]).await);
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
+    let newer = attach(&theirs, event_loop.dial([127, 0, 0, 2]).await);
+    let told = event_loop.next().await;
     assert!(
         matches!(&told, Event::SwitchTrouble { what, .. } if what.contains("127.0.0.1") && what.contains("127.0.0.2")),
         "{told:?}"
     );
-    assert!(matches!(&hub.next().await, Event::SwitchUp { caps, .. } if caps.description.contains("theirs")));
+    assert!(
+        matches!(&event_loop.next().await, Event::SwitchUp { caps, .. } if caps.description.contains("theirs"))
+    );
     // OFPT_ERROR, OFPET_HELLO_FAILED, OFPHFC_EPERM, and who it was.
     let last = tokio::task::spawn_blocking(|| older.join().expect("no panic")).await.expect("it is closed");
     let text = String::from_utf8_lossy(&last[12..]).into_owned();
     assert!(last[1] == 1 && last[8..12] == [0, 0, 0, 1] && text.contains("127.0.0.2"), "{last:?} {text}");
 
-    let again = attach(&ours, hub.dial([127, 0, 0, 1]).await);
-    assert!(matches!(hub.next().await, Event::SwitchTrouble { .. }));
-    assert!(matches!(hub.next().await, Event::SwitchUp { .. }));
-    attach(&theirs, hub.dial([127, 0, 0, 2]).await);
+    let again = attach(&ours, event_loop.dial([127, 0, 0, 1]).await);
+    assert!(matches!(event_loop.next().await, Event::SwitchTrouble { .. }));
+    assert!(matches!(event_loop.next().await, Event::SwitchUp { .. }));
+    attach(&theirs, event_loop.dial([127, 0, 0, 2]).await);
     // Whether the notice or the end is told first is nobody's business.
-    let events = [hub.next().await, hub.next().await];
+    let events = [event_loop.next().await, event_loop.next().await];
     let contested =
         |e: &&Event| matches!(e, Event::SwitchTrouble { what, .. } if what.contains("to and fro"));
     assert_eq!(events.iter().filter(contested).count(), 1, "{events:?}");
@@ -360,7 +367,7 @@ async fn a_newer_peer_wins_and_to_and_fro_neither_is_used() {
     for thread in [newer, again] {
         tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it is closed");
     }
-    let late = attach(&ours, hub.dial([127, 0, 0, 1]).await);
+    let late = attach(&ours, event_loop.dial([127, 0, 0, 1]).await);
     let last = tokio::task::spawn_blocking(|| late.join().expect("no panic")).await.expect("it is closed");
     assert!(String::from_utf8_lossy(&last).contains("to and fro"), "{last:?}");
 }

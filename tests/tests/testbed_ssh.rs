@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_testbed::inventory::Inventory;
-use tandem_testbed::lock::{self, Kind, Lock, LockError};
+use tandem_testbed::lease::{self, Kind, Lease, LeaseError};
 use tandem_testbed::ssh::{COMMAND, Ssh, SshError};
 use tandem_tests::sshd::{Sshd, can_ssh};
 use tandem_tests::wait;
@@ -159,25 +159,25 @@ fn one_holds_the_testbed_and_others_are_told_who() {
     let lab = lab();
     let machines = lab.connect(2);
     let other = lab.connect(2);
-    assert_eq!(lock::look(&machines[0]).expect("asked"), None);
-    let held = Lock::take(&machines, "an experiment", Kind::Process).expect("free");
-    let refused = Lock::take(&other, "another", Kind::Process).expect_err("held");
-    let LockError::Held { holder, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(lease::look(&machines[0]).expect("asked"), None);
+    let held = Lease::take(&machines, "an experiment", Kind::Process).expect("free");
+    let refused = Lease::take(&other, "another", Kind::Process).expect_err("held");
+    let LeaseError::Held { holder, .. } = &refused else { panic!("{refused}") };
     assert!(holder.alive && holder.purpose == "an experiment", "{holder:?}");
     assert!(refused.to_string().contains("an experiment"), "{refused}");
     drop(held);
     // The second machine is held by hand: the first is given back when the second refuses.
-    let by_hand = Lock::take(&other[1..], "cabling", Kind::ByHand).expect("free");
+    let by_hand = Lease::take(&other[1..], "cabling", Kind::ByHand).expect("free");
     let id = by_hand.id().to_owned();
     drop(by_hand);
-    let refused = Lock::take(&machines, "an experiment", Kind::Process).expect_err("held");
+    let refused = Lease::take(&machines, "an experiment", Kind::Process).expect_err("held");
     assert!(refused.to_string().contains(&format!("id {id}")), "{refused}");
-    assert_eq!(lock::look(&machines[0]).expect("asked"), None);
-    Lock::under(&machines[1..], &id).expect("goes on under it");
-    lock::give_back(&machines[1], "another id").expect("asked");
-    assert!(lock::look(&machines[1]).expect("asked").is_some());
-    lock::give_back(&machines[1], &id).expect("given back");
-    assert_eq!(lock::look(&machines[1]).expect("asked"), None);
+    assert_eq!(lease::look(&machines[0]).expect("asked"), None);
+    Lease::under(&machines[1..], &id).expect("goes on under it");
+    lease::restore(&machines[1], "another id").expect("asked");
+    assert!(lease::look(&machines[1]).expect("asked").is_some());
+    lease::restore(&machines[1], &id).expect("given back");
+    assert_eq!(lease::look(&machines[1]).expect("asked"), None);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_holder_that_died_is_told_and_its_lock_is_broken_on_request_only() {
     }
     let lab = lab();
     let holder = lab.connect(1);
-    let held = Lock::take(&holder, "an experiment", Kind::Process).expect("free");
+    let held = Lease::take(&holder, "an experiment", Kind::Process).expect("free");
     let keeper = holder[0].keeper().expect("a keeper");
     // As if the holder's machine had lost power: the connection ends, nobody gives the lock back.
     lab.sshd.cut_after(0);
@@ -198,11 +198,11 @@ fn a_holder_that_died_is_told_and_its_lock_is_broken_on_request_only() {
     drop(holder);
     lab.sshd.mend();
     let machines = lab.connect(1);
-    let refused = Lock::take(&machines, "another", Kind::Process).expect_err("held");
+    let refused = Lease::take(&machines, "another", Kind::Process).expect_err("held");
     assert!(refused.to_string().contains("has died"), "{refused}");
     assert!(refused.to_string().contains("unlock --break"), "{refused}");
-    lock::break_open(&machines[0]).expect("broken");
-    Lock::take(&machines, "another", Kind::Process).expect("free");
+    lease::break_open(&machines[0]).expect("broken");
+    Lease::take(&machines, "another", Kind::Process).expect("free");
 }
 
 #[test]
@@ -216,14 +216,14 @@ fn of_many_who_try_at_once_one_gets_it() {
         let tasks: Vec<_> = (0..8)
             .map(|n| {
                 let m = &machines;
-                scope.spawn(move || Lock::take(m, &format!("try {n}"), Kind::Process))
+                scope.spawn(move || Lease::take(m, &format!("try {n}"), Kind::Process))
             })
             .collect();
         tasks.into_iter().map(|t| t.join().expect("no panic")).collect()
     });
     assert_eq!(locks.iter().filter(|l| l.is_ok()).count(), 1);
     drop(locks);
-    assert_eq!(lock::look(&machines[0]).expect("asked"), None);
+    assert_eq!(lease::look(&machines[0]).expect("asked"), None);
     let left: Vec<_> = std::fs::read_dir(machines[0].machine().path("/run")).expect("there").collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -21,7 +21,7 @@ pub mod soft;
 pub use mgmt_interfaces::interfaces as mgmt_interfaces;
 pub use registry::{Datapaths, queueing_in_record};
 pub use report::{
-    ApplyResult, ClassReport, PortCapabilities, PortReport, Selection, SwitchCapabilities, SwitchReport,
+    ApplyResult, ClassReport, PortCapabilities, PortReport, QueueSelection, SwitchCapabilities, SwitchReport,
 };
 pub use tandem_linux::ovsdb::Adopt;
 

@@ -10,7 +10,7 @@ use tandem_model::PortCounters;
 /// How a port chooses the class of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Selection {
+pub enum QueueSelection {
     /// Rules choose queues.
     Queue,
     /// A filter at the port reads the DSCP.
@@ -42,7 +42,7 @@ pub struct PortCapabilities {
     /// The interface's name.
     pub interface: String,
     /// How classes are chosen.
-    pub selection: Selection,
+    pub selection: QueueSelection,
     /// Negotiated, bit/s.
     pub speed: Option<u64>,
 }

@@ -14,10 +14,10 @@ pub mod bounds;
 mod claims;
 pub mod desired;
 mod limits;
-mod presented;
 mod shown;
+mod validate;
 
-use crate::hub::{Handle, Input};
+use crate::event_loop::{Handle, Input};
 use crate::openflow_server::{Address, Listener};
 use anyhow::Context as _;
 use authority::Authority;
@@ -233,7 +233,7 @@ impl Agents {
         (told.as_ref() != Some(&what)).then_some(what)
     }
 
-    /// Serves agents until the hub is gone.
+    /// Serves agents until the event loop is gone.
     ///
     /// # Errors
     /// When the certificates cannot be used.
@@ -618,7 +618,7 @@ impl Session {
     }
 
     async fn event(&self, event: Event) {
-        // When the hub is gone, the process ends.
+        // When the event loop is gone, the process ends.
         let _ = self.agents.handle.inputs.send(Input::Event(event)).await;
     }
 
@@ -666,7 +666,7 @@ impl Session {
             };
             let Some(switch) = agents.site.topology.switch(id) else { continue };
             self.dpids.insert(presented.name.clone(), switch.dpid);
-            if let Some(what) = presented::contradicts(switch, &presented.datapath) {
+            if let Some(what) = validate::contradicts(switch, &presented.datapath) {
                 self.trouble(what).await;
             }
             let ports = presented
@@ -674,11 +674,11 @@ impl Session {
                 .iter()
                 .map(|p| {
                     let selection = match p.selection() {
-                        wire::Selection::Queue => QueueSelection::Queue,
-                        wire::Selection::Dscp => QueueSelection::Dscp,
-                        wire::Selection::RateLimiter => QueueSelection::RateLimiter,
-                        wire::Selection::Mark => QueueSelection::Mark,
-                        wire::Selection::None => QueueSelection::None,
+                        wire::QueueSelection::Queue => QueueSelection::Queue,
+                        wire::QueueSelection::Dscp => QueueSelection::Dscp,
+                        wire::QueueSelection::RateLimiter => QueueSelection::RateLimiter,
+                        wire::QueueSelection::Mark => QueueSelection::Mark,
+                        wire::QueueSelection::None => QueueSelection::None,
                     };
                     (PortNo(p.number), selection)
                 })

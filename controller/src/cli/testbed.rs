@@ -12,10 +12,10 @@ use std::sync::Arc;
 use tandem_api::agents::{AgentSwitches, NewAgentToken};
 use tandem_api::endpoints::{AGENT_SWITCHES, AGENT_TOKEN, AGENTS};
 use tandem_api::{Client, ClientError};
-use tandem_testbed::deploy::version::Binary;
+use tandem_testbed::deploy::release::Binary;
 use tandem_testbed::deploy::{self, Control, Enrolled, Options, Outcome, Report};
 use tandem_testbed::inventory::Inventory;
-use tandem_testbed::lock::{self, Kind, Lock};
+use tandem_testbed::lease::{self, Kind, Lease};
 use tandem_testbed::ssh::{Ssh, connect_all};
 
 /// Which testbed.
@@ -60,7 +60,7 @@ pub enum TestbedCommand {
         lock: Option<String>,
     },
     /// Keep others' experiments and deployments away until `unlock`; prints the lock's id.
-    Lock {
+    Lease {
         /// Which testbed.
         #[command(flatten)]
         which: Which,
@@ -139,10 +139,10 @@ fn blocking(json: bool, command: TestbedCommand, controller: &Running) -> anyhow
             let reports = deploy::release(&which.load()?, lock.as_deref(), &progress)?;
             print_reports(json, &reports)
         }
-        TestbedCommand::Lock { which, purpose } => {
+        TestbedCommand::Lease { which, purpose } => {
             let inventory = which.load()?;
             let machines = connect(&inventory)?;
-            let lock = Lock::take(&machines, &purpose, Kind::ByHand)?;
+            let lock = Lease::take(&machines, &purpose, Kind::ByHand)?;
             println!("{}", lock.id());
             Ok(true)
         }
@@ -166,17 +166,17 @@ fn unlock(ssh: &Ssh, id: Option<&str>, force: bool) -> anyhow::Result<()> {
     let name = &ssh.machine().name;
     match id {
         Some(id) if !force => {
-            lock::give_back(ssh, id)?;
-            if let Some(holder) = lock::look(ssh)? {
+            lease::restore(ssh, id)?;
+            if let Some(holder) = lease::look(ssh)? {
                 anyhow::bail!("{name} is held by {holder}");
             }
         }
         _ => {
             // One that cannot be read is broken too.
-            if let Ok(Some(holder)) = lock::look(ssh) {
+            if let Ok(Some(holder)) = lease::look(ssh) {
                 println!("{name} was held by {holder}");
             }
-            lock::break_open(ssh)?;
+            lease::break_open(ssh)?;
         }
     }
     Ok(())

@@ -11,10 +11,10 @@ use tandem_agent_protocol::local_peers::LocalPeers;
 /// without spinning.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts switches until the hub is gone.
+/// Accepts switches until the event loop is gone.
 pub async fn accept(listener: Listener, server: Server) {
     let local = LocalPeers::same_user();
-    while !server.0.hub.is_closed() {
+    while !server.0.event_loop.is_closed() {
         let accepted = match &listener {
             Listener::Tcp(l) => l.accept().await.map(|(stream, at)| {
                 let _ = stream.set_nodelay(true);

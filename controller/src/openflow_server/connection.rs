@@ -4,18 +4,18 @@
 //! there is something to write, and what is to be written is bounded. That is why the two cannot
 //! wait for each other for ever, as they do when each writes first:
 //!
-//! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the hub;
+//! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the event loop;
 //!    they wait in their queue (`line`), and where that overflows, the connection is closed and the
 //!    switch synchronised anew. Changes wait in the driver for the confirmation of earlier ones.
 //! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no
 //!    answer is closed at `MOST`.
-//! 3. Events wait until the hub has room; while they do, nothing is read. The hub waits for no
+//! 3. Events wait until the event loop has room; while they do, nothing is read. The event loop waits for no
 //!    connection, so this ends.
 
 use super::line::{Inbox, line};
 use super::switchboard::{ConnectionId, Identity};
 use super::{Caller, Server, Subject, Wish};
-use crate::hub::{Input, now};
+use crate::event_loop::{Input, now};
 use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
@@ -133,7 +133,7 @@ struct Conversation<S> {
     out: Output,
     outgoing: Outgoing,
     incoming: BytesMut,
-    /// What the hub has still to be told.
+    /// What the event loop has still to be told.
     news: VecDeque<Input>,
     /// True once the switchboard knows which switch this is.
     is_introduced: bool,
@@ -172,12 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
 
     async fn run(mut self) -> anyhow::Result<()> {
         let result = self.talk().await;
-        // What the driver has still to say (an error message) is said, and to the hub too; then the
+        // What the driver has still to say (an error message) is said, and to the event loop too; then the
         // connection ends.
         self.outgoing.add(&mut self.out.bytes);
         self.pass_on(&mut None);
         for input in std::mem::take(&mut self.news) {
-            let _ = self.server.0.hub.send(input).await;
+            let _ = self.server.0.event_loop.send(input).await;
         }
         if result.is_err() && !self.outgoing.bytes.is_empty() {
             let _ = tokio::time::timeout(LINGER, self.last_words()).await;
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
     async fn talk(&mut self) -> anyhow::Result<()> {
         let (line, mut inbox) = line(self.wishes.clone());
         let mut line = Some(line);
-        let hub = self.server.0.hub.clone();
+        let event_loop = self.server.0.event_loop.clone();
         let mut batch = Vec::new();
         loop {
             self.outgoing.add(&mut self.out.bytes);
@@ -208,12 +208,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                     self.outgoing.bytes.advance(count);
                     self.outgoing.moved = Instant::now();
                 }
-                place = hub.reserve(), if has_news => {
+                place = event_loop.reserve(), if has_news => {
                     let place = place.context("the controller is stopping")?;
                     if let Some(input) = self.news.pop_front() {
                         place.send(input);
                     }
-                    while !self.news.is_empty() && let Ok(place) = hub.try_reserve() {
+                    while !self.news.is_empty() && let Ok(place) = event_loop.try_reserve() {
                         if let Some(input) = self.news.pop_front() {
                             place.send(input);
                         }
@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                 }
                 count = inbox.effects.recv_many(&mut batch, BATCH), if has_room => {
                     if count == 0 {
-                        // The hub lets go of it as soon as another one drives the switch; why was
+                        // The event loop lets go of it as soon as another one drives the switch; why was
                         // decided before, and is to be told.
                         self.follow()?;
                         let why = "another connection has taken the switch over";
@@ -313,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         self.server.arrive(self.id, dpid, identity).await;
     }
 
-    /// Puts the driver's events among the news for the hub; before the first, where the switch's
+    /// Puts the driver's events among the news for the event loop; before the first, where the switch's
     /// effects go.
     fn pass_on(&mut self, line: &mut Option<super::SwitchLine>) {
         for warning in std::mem::take(&mut self.out.warnings) {
@@ -372,7 +372,7 @@ mod tests {
     /// harmed.
     #[tokio::test]
     async fn a_panic_is_a_lost_connection_and_a_notice() {
-        let (hub, mut inputs) = mpsc::channel(16);
+        let (event_loop, mut inputs) = mpsc::channel(16);
         let cfg = tandem_switch_driver::Config {
             poll_period: Duration::from_secs(1),
             lldp_period: None,
@@ -380,7 +380,7 @@ mod tests {
             packet_ins: 1,
             session: tandem_openflow::session::Config::default(),
         };
-        let server = Server::new(cfg, [Dpid(7)], 16, hub);
+        let server = Server::new(cfg, [Dpid(7)], 16, event_loop);
         let caller = Caller { peer: Peer::Unknown, name: "test".into() };
         let id = server.next_id();
         let _wishes = server.enter(id, &caller).expect("a place");

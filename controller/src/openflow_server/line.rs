@@ -1,4 +1,4 @@
-//! Effects on their way from the hub to a switch's connection.
+//! Effects on their way from the event loop to a switch's connection.
 
 use super::Wish;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) const EFFECTS: usize = 8192;
 /// again by whoever asked for it.
 const KEPT_FREE: usize = EFFECTS / 4;
 
-/// The hub's end. When it is full, the connection is closed: the switch is synchronised anew when
+/// The event loop's end. When it is full, the connection is closed: the switch is synchronised anew when
 /// it is back.
 #[derive(Debug)]
 pub struct SwitchLine {
@@ -44,12 +44,12 @@ pub(super) fn line(wishes: watch::Receiver<Wish>) -> (SwitchLine, Inbox) {
 
 impl SwitchLine {
     /// True when the switchboard has closed the connection meanwhile: what it had still to say when
-    /// the hub had room comes behind what was said of its successor.
+    /// the event loop had room comes behind what was said of its successor.
     pub(crate) fn is_void(&self) -> bool {
         self.wishes.borrow().close.is_some()
     }
 
-    /// Hands an effect on. It never waits: the hub waits for nobody.
+    /// Hands an effect on. It never waits: the event loop waits for nobody.
     pub fn carry(&self, effect: Effect) {
         let may_be_lost = matches!(
             effect,

@@ -1,7 +1,7 @@
 //! The OpenFlow server: listens on TCP and Unix sockets; each connection is a task with a driver.
 //!
 //! ```text
-//!  accept (listeners, limits) --socket--> connection (reads and writes at once, a driver) --events--> hub
+//!  accept (listeners, limits) --socket--> connection (reads and writes at once, a driver) --events--> event loop
 //!                                           |   ^                                          <--SwitchLine-- effects
 //!                              who it is    v   | active, stand by, close
 //!                                         switchboard (which connection drives a switch)
@@ -25,7 +25,7 @@ pub use line::SwitchLine;
 #[cfg(test)]
 pub(crate) use line::closed_line;
 
-use crate::hub::{Input, now};
+use crate::event_loop::{Input, now};
 use places::Places;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +82,7 @@ struct State {
 
 struct Shared {
     cfg: Config,
-    hub: mpsc::Sender<Input>,
+    event_loop: mpsc::Sender<Input>,
     last: AtomicU64,
     state: Mutex<State>,
 }
@@ -97,7 +97,7 @@ impl Server {
         cfg: Config,
         switches: impl IntoIterator<Item = Dpid>,
         most: usize,
-        hub: mpsc::Sender<Input>,
+        event_loop: mpsc::Sender<Input>,
     ) -> Server {
         let state = State {
             board: Switchboard::new(switches),
@@ -106,7 +106,7 @@ impl Server {
             lines: KeyedRateLimiter::new(1, MINUTE, PEERS, now()),
             warnings: KeyedRateLimiter::new(LOG_LINES_A_MINUTE, MINUTE, PEERS, now()),
         };
-        Server(Arc::new(Shared { cfg, hub, last: AtomicU64::new(0), state: Mutex::new(state) }))
+        Server(Arc::new(Shared { cfg, event_loop, last: AtomicU64::new(0), state: Mutex::new(state) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -156,8 +156,8 @@ impl Server {
 
     async fn tell(&self, inputs: Vec<Input>) {
         for input in inputs {
-            // The hub is gone only when the controller stops.
-            let _ = self.0.hub.send(input).await;
+            // The event loop is gone only when the controller stops.
+            let _ = self.0.event_loop.send(input).await;
         }
     }
 
@@ -188,7 +188,7 @@ fn wish(state: &State, id: ConnectionId, change: impl FnOnce(&mut Wish)) {
     }
 }
 
-/// Tells connections what is wanted of them; what the hub has to know comes back.
+/// Tells connections what is wanted of them; what the event loop has to know comes back.
 fn carry_out(state: &State, orders: Vec<Order>) -> Vec<Input> {
     let mut inputs = Vec::new();
     for order in orders {

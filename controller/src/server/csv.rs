@@ -1,7 +1,7 @@
 //! Writes the statistics' CSV files: lines in each at every statistics period.
 
 use crate::clock::now;
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -35,19 +35,19 @@ impl Files {
     }
 }
 
-/// Appends to the files in `folder` until the hub is gone.
-pub async fn run(folder: PathBuf, period: Duration, hub: Handle) {
+/// Appends to the files in `folder` until the event loop is gone.
+pub async fn run(folder: PathBuf, period: Duration, event_loop: Handle) {
     let start = now();
     let mut files = Files { folder, open: BTreeMap::new() };
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        if hub.inputs.is_closed() {
+        if event_loop.inputs.is_closed() {
             return;
         }
         let seconds = now().since(start).as_secs_f64();
-        let snapshot = hub.snapshot.load_full();
+        let snapshot = event_loop.snapshot.load_full();
         for csv in export::csv(&snapshot) {
             files.append(csv.file, || csv.header(), &(csv.line(seconds) + "\n"));
         }

@@ -3,7 +3,7 @@
 
 use crate::agents::{Agents, authority::Authority};
 use crate::clock::now;
-use crate::hub::{Hub, Input, QUEUE};
+use crate::event_loop::{EventLoop, Input, QUEUE};
 use crate::openflow_server::{self, Address, Server};
 use crate::server::http::guard::{Guard, HostName, guard};
 use crate::server::http::listen::{self, ApiListener};
@@ -134,7 +134,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
 
     let (sender, receiver) = mpsc::channel(QUEUE);
     let writer = Writer::start(Box::new(store), sender.clone())?;
-    let (hub, handle) = Hub::new(core, (sender.clone(), receiver), writer, recording);
+    let (event_loop, handle) = EventLoop::new(core, (sender.clone(), receiver), writer, recording);
     let driver = Config {
         poll_period: site.statistics.period,
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
@@ -165,8 +165,10 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
             tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
         }
-        let (patience, hub) = (Patience::new(site.migration.timeout), sender.clone());
-        tasks.spawn(async move { vmm::router::run(drivers, "hypervisors", owner, patience, hub).await });
+        let (patience, event_loop) = (Patience::new(site.migration.timeout), sender.clone());
+        tasks.spawn(
+            async move { vmm::router::run(drivers, "hypervisors", owner, patience, event_loop).await },
+        );
     } else {
         let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
         tasks.spawn(vmm::emulated::attach(service, owner, sender.clone()));
@@ -183,7 +185,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         listening.join(" and ")
     );
 
-    let running = tokio::spawn(hub.run());
+    let running = tokio::spawn(event_loop.run());
     tasks.spawn(crate::service_manager::attend(sender.clone()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

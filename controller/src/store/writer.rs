@@ -1,7 +1,7 @@
 //! The store's thread: writes that arrive together are one transaction, and each is answered.
 
 use super::Store;
-use crate::hub::Input;
+use crate::event_loop::Input;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use tandem_model::{Event, StoreId, StoreOp};
@@ -17,21 +17,24 @@ pub const WRITES: usize = 16 * 1024;
 pub struct Writer(SyncSender<(StoreId, StoreOp)>);
 
 impl Writer {
-    /// Starts the store's thread; answers go to the hub.
+    /// Starts the store's thread; answers go to the event loop.
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn start(store: Box<dyn Store>, hub: tokio::sync::mpsc::Sender<Input>) -> std::io::Result<Writer> {
-        Writer::with_depth(store, hub, WRITES)
+    pub fn start(
+        store: Box<dyn Store>,
+        event_loop: tokio::sync::mpsc::Sender<Input>,
+    ) -> std::io::Result<Writer> {
+        Writer::with_depth(store, event_loop, WRITES)
     }
 
     fn with_depth(
         store: Box<dyn Store>,
-        hub: tokio::sync::mpsc::Sender<Input>,
+        event_loop: tokio::sync::mpsc::Sender<Input>,
         depth: usize,
     ) -> std::io::Result<Writer> {
         let (sender, receiver) = mpsc::sync_channel(depth);
-        std::thread::Builder::new().name("store".into()).spawn(move || run(store, &receiver, &hub))?;
+        std::thread::Builder::new().name("store".into()).spawn(move || run(store, &receiver, &event_loop))?;
         Ok(Writer(sender))
     }
 
@@ -54,7 +57,7 @@ impl Writer {
 fn run(
     mut store: Box<dyn Store>,
     queue: &Receiver<(StoreId, StoreOp)>,
-    hub: &tokio::sync::mpsc::Sender<Input>,
+    event_loop: &tokio::sync::mpsc::Sender<Input>,
 ) {
     while let Ok(first) = queue.recv() {
         let batch = std::iter::once(first).chain(queue.try_iter().take(WRITES));
@@ -71,7 +74,7 @@ fn run(
                 Ok(()) => Event::Stored { id },
                 Err(why) => Event::StoreFailed { id, why: why.clone() },
             };
-            if hub.blocking_send(Input::Event(event)).is_err() {
+            if event_loop.blocking_send(Input::Event(event)).is_err() {
                 return;
             }
         }
@@ -109,8 +112,8 @@ mod tests {
     #[test]
     fn a_wedged_disk_takes_a_bounded_number_of_writes_and_the_rest_is_refused_with_the_reason() {
         let (word, held) = mpsc::channel();
-        let (hub, mut events) = tokio::sync::mpsc::channel(64);
-        let writer = Writer::with_depth(Box::new(Held(held)), hub, 4).expect("a thread");
+        let (event_loop, mut events) = tokio::sync::mpsc::channel(64);
+        let writer = Writer::with_depth(Box::new(Held(held)), event_loop, 4).expect("a thread");
         let refused = (1..=100).filter(|n| writer.write(StoreId(*n), record(*n)).is_err()).count();
         assert!(refused >= 95, "four wait and one is being written: {refused} of 100 were refused");
         let why = (0..10).find_map(|n| writer.write(StoreId(200 + n), record(1)).err()).expect("full");
@@ -123,8 +126,8 @@ mod tests {
     #[test]
     fn a_panic_while_writing_is_a_failed_write_and_the_next_one_is_tried() {
         let (word, held) = mpsc::channel();
-        let (hub, mut events) = tokio::sync::mpsc::channel(64);
-        let writer = Writer::with_depth(Box::new(Held(held)), hub, 4).expect("a thread");
+        let (event_loop, mut events) = tokio::sync::mpsc::channel(64);
+        let writer = Writer::with_depth(Box::new(Held(held)), event_loop, 4).expect("a thread");
         word.send(false).expect("it waits");
         writer.write(StoreId(1), record(1)).expect("room");
         let Some(Input::Event(Event::StoreFailed { id, why })) = events.blocking_recv() else {

@@ -7,7 +7,7 @@
 //! here would only queue what is queued there. It has all servers of the site, so it is a world of
 //! its own: `tandem serve` attaches either it or hypervisors.
 
-use crate::hub::{Input, WISHES};
+use crate::event_loop::{Input, WISHES};
 use crate::vmm::owner::Owner;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -59,11 +59,11 @@ const RETRY: Duration = Duration::from_millis(300);
 /// The same while it serves another controller.
 const REFUSED_RETRY: Duration = Duration::from_secs(2);
 
-/// Keeps attached to the service behind `socket` until the hub is gone.
-pub async fn attach(socket: PathBuf, owner: Owner, hub: mpsc::Sender<Input>) {
+/// Keeps attached to the service behind `socket` until the event loop is gone.
+pub async fn attach(socket: PathBuf, owner: Owner, event_loop: mpsc::Sender<Input>) {
     let mut said = String::new();
-    while !hub.is_closed() {
-        let (why, refused) = match session(&socket, &owner, &hub).await {
+    while !event_loop.is_closed() {
+        let (why, refused) = match session(&socket, &owner, &event_loop).await {
             Ok(()) => ("it closed the connection".to_owned(), false),
             Err(error) => match refusal(&error) {
                 Some(why) => (why, true),
@@ -74,7 +74,7 @@ pub async fn attach(socket: PathBuf, owner: Owner, hub: mpsc::Sender<Input>) {
             if why != said {
                 let world = format!("the hypervisor service {}", socket.display());
                 let event = Event::WorldRefused { world, why: why.clone() };
-                let _ = hub.send(Input::Event(event)).await;
+                let _ = event_loop.send(Input::Event(event)).await;
                 said = why;
             }
             // When the one that it serves has gone, it serves this one.
@@ -114,7 +114,7 @@ fn introduced<T>(message: T, owner: &Owner) -> tonic::Request<T> {
     request
 }
 
-async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+async fn session(socket: &Path, owner: &Owner, event_loop: &mpsc::Sender<Input>) -> anyhow::Result<()> {
     // `@name` is a socket without a file (unix(7), abstract): a NUL in front of the name.
     let path = match socket.to_str().and_then(|s| s.strip_prefix('@')) {
         Some(name) => PathBuf::from(format!("\0{name}")),
@@ -140,9 +140,9 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
     };
     check_site(&hello, &owner.site)?;
     let (effects, mut inbox) = mpsc::channel(WISHES);
-    hub.send(Input::WorldAttached(effects)).await?;
+    event_loop.send(Input::WorldAttached(effects)).await?;
     let world = hello.world.clone();
-    greet(hello, hub).await?;
+    greet(hello, event_loop).await?;
     let result = async {
         let mut waiting: Option<(Kind, tokio::time::Instant)> = None;
         loop {
@@ -152,7 +152,7 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
                 // one before it goes on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
                     Some(Report::Hello(_)) => anyhow::bail!("it says hello again; it is attached anew"),
-                    Some(report) => hub.send(Input::Event(event(report, &world))).await?,
+                    Some(report) => event_loop.send(Input::Event(event(report, &world))).await?,
                     None => return anyhow::Ok(()),
                 },
                 room = orders.reserve(), if waiting.is_some() => {
@@ -176,7 +176,7 @@ async fn session(socket: &Path, owner: &Owner, hub: &mpsc::Sender<Input>) -> any
     .await;
     let why =
         result.as_ref().err().map_or_else(|| "it closed the connection".to_owned(), ToString::to_string);
-    hub.send(Input::WorldDetached(why)).await?;
+    event_loop.send(Input::WorldDetached(why)).await?;
     result
 }
 
@@ -230,10 +230,10 @@ fn check_site(hello: &wire::Hello, site: &str) -> anyhow::Result<()> {
 }
 
 /// The VMs that a service has, and then that it is there.
-async fn greet(hello: wire::Hello, hub: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+async fn greet(hello: wire::Hello, event_loop: &mpsc::Sender<Input>) -> anyhow::Result<()> {
     let (world, vms) = (hello.world.clone(), hello.vms.iter().map(found).collect());
-    hub.send(Input::Event(Event::VmsFound { vms })).await?;
-    hub.send(Input::Event(event(Report::Hello(hello), &world))).await?;
+    event_loop.send(Input::Event(Event::VmsFound { vms })).await?;
+    event_loop.send(Input::Event(event(Report::Hello(hello), &world))).await?;
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl Hypervisor for Service {
     }
 }
 
-/// A service for a site, with a client of the controller of `own` attached to it: what the hub
+/// A service for a site, with a client of the controller of `own` attached to it: what the event loop
 /// hears.
 fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Receiver<Input>) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -53,9 +53,9 @@ fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Re
     let incoming = async_stream(listener);
     let server = tonic::transport::Server::builder().add_service(HypervisorServer::new(service.clone()));
     tokio::spawn(server.serve_with_incoming(incoming));
-    let (hub, heard) = mpsc::channel(64);
+    let (event_loop, heard) = mpsc::channel(64);
     let owner = Owner { store: tandem_model::StoreUid(7), site: own.to_owned() };
-    tokio::spawn(attach(path, owner, hub));
+    tokio::spawn(attach(path, owner, event_loop));
     (folder, service, heard)
 }
 

@@ -2,10 +2,10 @@
 //! the deeds back into facts.
 //!
 //! ```text
-//!  hub --Effect--> router (ordered per VM, parallel across VMs) --calls--> Hypervisor: xl (hosts over ssh), xapi (a pool)
+//!  event loop --Effect--> router (ordered per VM, parallel across VMs) --calls--> Hypervisor: xl (hosts over ssh), xapi (a pool)
 //!      <--Event---   |                                            <------ results, MigrationReport
 //!                    +-- listing every server at the start, loads, unreachable hosts tried again
-//!  hub --Effect--> emulated (a lab's hypervisor service over a Unix socket: the router's other side is there)
+//!  event loop --Effect--> emulated (a lab's hypervisor service over a Unix socket: the router's other side is there)
 //! ```
 //!
 //! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same

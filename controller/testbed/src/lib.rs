@@ -10,5 +10,5 @@
 pub mod deploy;
 pub mod discover;
 pub mod inventory;
-pub mod lock;
+pub mod lease;
 pub mod ssh;

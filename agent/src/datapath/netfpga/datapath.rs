@@ -9,7 +9,9 @@ use super::{CardIo, Opened, Talk, card_ports, shared, target};
 use crate::config::{Config, SwitchConfig};
 use crate::datapath::soft::io::PacketIo;
 use crate::datapath::soft::{Ports, Soft, SwitchDump};
-use crate::datapath::{Adopt, ApplyResult, Datapath, RunMode, Selection, SwitchCapabilities, SwitchReport};
+use crate::datapath::{
+    Adopt, ApplyResult, Datapath, QueueSelection, RunMode, SwitchCapabilities, SwitchReport,
+};
 use crate::desired::{Fault, Switch};
 use std::collections::{BTreeMap, BTreeSet};
 use tandem_fpga_card::target::Target;
@@ -99,10 +101,10 @@ impl Datapath for Netfpga {
             let limited = profile.is_some_and(|p| p.rate_limiter.is_some());
             for port in &mut presented.ports {
                 port.selection = match port.selection {
-                    Selection::None => Selection::None,
-                    _ if !of_card.contains_key(&port.number) => Selection::Dscp,
-                    _ if limited => Selection::RateLimiter,
-                    _ => Selection::Mark,
+                    QueueSelection::None => QueueSelection::None,
+                    _ if !of_card.contains_key(&port.number) => QueueSelection::Dscp,
+                    _ if limited => QueueSelection::RateLimiter,
+                    _ => QueueSelection::Mark,
                 };
             }
             let way = config.card.as_ref().map_or("", |c| c.device.as_str());

@@ -7,8 +7,8 @@ use crate::datapath::port_admin_state::PortAdminState;
 use crate::datapath::shaping::{PortsThere, Shaping};
 use crate::datapath::soft::withhold;
 use crate::datapath::{
-    ApplyResult, Datapath, PortCapabilities, Selection, SwitchCapabilities, SwitchReport, mgmt_interfaces,
-    occupied, port_counters,
+    ApplyResult, Datapath, PortCapabilities, QueueSelection, SwitchCapabilities, SwitchReport,
+    mgmt_interfaces, occupied, port_counters,
 };
 use crate::desired::{Fault, Port, Switch};
 use crate::nic;
@@ -168,8 +168,8 @@ fn is_not_permitted(error: &tandem_linux::Error) -> bool {
 impl Datapath for Ovs {
     fn capabilities(&mut self) -> Vec<SwitchCapabilities> {
         let (selection, kind) = match self.path {
-            Path::Kernel => (Selection::Queue, "ovs (kernel)"),
-            Path::Userspace => (Selection::Dscp, "ovs (userspace)"),
+            Path::Kernel => (QueueSelection::Queue, "ovs (kernel)"),
+            Path::Userspace => (QueueSelection::Dscp, "ovs (userspace)"),
         };
         let ethtool = &mut self.ethtool;
         let mut speed = |name: &str| ethtool.as_mut().and_then(|e| nic::inspect(e, name).speed);
@@ -181,7 +181,7 @@ impl Datapath for Ovs {
                 .map(|p| PortCapabilities {
                     number: p.number,
                     interface: p.interface.clone(),
-                    selection: if p.queueing { selection } else { Selection::None },
+                    selection: if p.queueing { selection } else { QueueSelection::None },
                     speed: speed(&p.interface),
                 })
                 .collect();

@@ -16,8 +16,8 @@ use crate::datapath::netfpga::Talk;
 use crate::datapath::port_admin_state::PortAdminState;
 use crate::datapath::shaping::Shaping;
 use crate::datapath::{
-    Adopt, ApplyResult, Datapath, PortCapabilities, RunMode, Selection, SwitchCapabilities, SwitchReport,
-    mgmt_interfaces, occupied, ovs, port_counters,
+    Adopt, ApplyResult, Datapath, PortCapabilities, QueueSelection, RunMode, SwitchCapabilities,
+    SwitchReport, mgmt_interfaces, occupied, ovs, port_counters,
 };
 use crate::desired::{Fault, Port, Switch};
 use crate::nic;
@@ -207,7 +207,7 @@ impl Datapath for Soft {
             let ports = switch.ports.iter().map(|p| PortCapabilities {
                 number: p.number,
                 interface: p.interface.clone(),
-                selection: if p.queueing { Selection::Queue } else { Selection::None },
+                selection: if p.queueing { QueueSelection::Queue } else { QueueSelection::None },
                 speed: ethtool.as_mut().and_then(|e| nic::inspect(e, &p.interface).speed),
             });
             let ports = ports.collect();

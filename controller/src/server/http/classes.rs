@@ -3,7 +3,7 @@
 use super::extract::{After, Body, QueryOf};
 use super::lookup;
 use super::respond::{HandlerResult, SnapshotPart, core, json, part};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::classes::ClassShare;
@@ -13,8 +13,8 @@ use tandem_model::{Request, Share};
 
 #[utoipa::path(get, path = CLASSES.path, summary = CLASSES.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.classes)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.classes)).await
 }
 
 /// Classes that are left out keep what they have.
@@ -27,8 +27,11 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
         description = "they add up to more than 100%, or one is above its ceiling", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn set(State(hub): State<Handle>, Body(body): Body<Vec<ClassShare>>) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+pub(super) async fn set(
+    State(event_loop): State<Handle>,
+    Body(body): Body<Vec<ClassShare>>,
+) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
     let mut shares: Vec<Share> = snapshot.classes.iter().map(|c| c.share).collect();
     for class in body {
         limits::percent("share", class.share).map_err(ApiError::invalid)?;
@@ -38,5 +41,5 @@ pub(super) async fn set(State(hub): State<Handle>, Body(body): Body<Vec<ClassSha
             *share = Share { share: class.share, ceiling: class.ceiling.unwrap_or(share.ceiling) };
         }
     }
-    core(&hub, Request::SetShares { shares }).await
+    core(&event_loop, Request::SetShares { shares }).await
 }

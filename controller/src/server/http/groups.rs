@@ -2,7 +2,7 @@
 
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::respond::{HandlerResult, SnapshotPart, core, json, part};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ use tandem_model::{GroupId, Request};
 
 #[utoipa::path(get, path = GROUPS.path, summary = GROUPS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.groups)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.groups)).await
 }
 
 #[utoipa::path(post, path = CREATE_GROUP.path, summary = CREATE_GROUP.summary,
@@ -27,13 +27,13 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     (status = 503,
         description = "the store could not be written, or a switch has refused rules", body = ApiError),
 ))]
-pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>) -> HandlerResult {
+pub(super) async fn create(State(event_loop): State<Handle>, Body(body): Body<NewGroup>) -> HandlerResult {
     let different: BTreeSet<&Ipv4Addr> = body.members.iter().collect();
     if different.len() < 2 {
         let why = "a group needs the addresses of at least two different VMs";
         return Err(ApiError::invalid(why).into());
     }
-    core(&hub, Request::CreateGroup { members: body.members }).await
+    core(&event_loop, Request::CreateGroup { members: body.members }).await
 }
 
 #[utoipa::path(delete, path = DELETE_GROUP.path, summary = DELETE_GROUP.summary,
@@ -42,6 +42,6 @@ pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewGroup>
     (status = 404, description = "no such group", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn delete(State(hub): State<Handle>, PathOf(group): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::DeleteGroup { group: GroupId(group) }).await
+pub(super) async fn delete(State(event_loop): State<Handle>, PathOf(group): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::DeleteGroup { group: GroupId(group) }).await
 }

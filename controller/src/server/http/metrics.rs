@@ -2,7 +2,7 @@
 
 use super::respond::HandlerResult;
 use crate::agents::Agents;
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use crate::server::metrics::exposition;
 use axum::extract::State;
 use axum::http::header;
@@ -17,8 +17,8 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 404,
         description = "switched off in the site file: [modules] metrics = false", body = ApiError),
 ))]
-pub(super) async fn scrape(State(hub): State<Handle>, State(agents): State<Agents>) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+pub(super) async fn scrape(State(event_loop): State<Handle>, State(agents): State<Agents>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
     if !snapshot.site.modules.metrics {
         let why = "metrics are switched off in the site file: [modules] metrics = false";
         return Err(ApiError::not_found(why).into());

@@ -3,7 +3,7 @@
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::server_if_named;
 use super::respond::{HandlerResult, SnapshotPart, core, json, part};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::ApiError;
@@ -14,8 +14,8 @@ use tandem_model::{MigrationId, MoveOptions, Request, VmId};
 
 #[utoipa::path(get, path = MIGRATIONS.path, summary = MIGRATIONS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.migrations)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.migrations)).await
 }
 
 #[utoipa::path(post, path = MIGRATE.path, summary = MIGRATE.summary, request_body = NewMigration,
@@ -27,10 +27,13 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
         description = "it cannot be moved there; says what is short or in the way", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigration>) -> HandlerResult {
-    let to = server_if_named(&hub.snapshot.load(), body.to.as_deref())?;
+pub(super) async fn create(
+    State(event_loop): State<Handle>,
+    Body(body): Body<NewMigration>,
+) -> HandlerResult {
+    let to = server_if_named(&event_loop.snapshot.load(), body.to.as_deref())?;
     let options = MoveOptions { manner: body.mode, force: body.force };
-    core(&hub, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
+    core(&event_loop, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
 }
 
 #[utoipa::path(get, path = SHOW_MIGRATION.path, summary = SHOW_MIGRATION.summary,
@@ -38,8 +41,8 @@ pub(super) async fn create(State(hub): State<Handle>, Body(body): Body<NewMigrat
     (status = 200, description = "the migration", content_type = "application/json"),
     (status = 404, description = "no such migration", body = ApiError),
 ))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
-    let snapshot = hub.snapshot.load();
+pub(super) async fn show(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load();
     let found = snapshot.migrations.iter().find(|m| m.record.id == MigrationId(id));
     let migration = found.ok_or_else(|| {
         let error = ApiError::not_found(format!("there is no mig{id}, or it ended long ago"));
@@ -56,6 +59,6 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     (status = 503,
         description = "the VM was lost on the way, or the store could not be written", body = ApiError),
 ))]
-pub(super) async fn cancel(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::CancelMigration { migration: MigrationId(id) }).await
+pub(super) async fn cancel(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::CancelMigration { migration: MigrationId(id) }).await
 }

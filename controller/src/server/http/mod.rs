@@ -32,7 +32,7 @@ mod topology;
 mod vms;
 
 use crate::agents::Agents;
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use crate::store::tokens::Tokens;
 use axum::Router;
 use axum::extract::FromRef;
@@ -44,21 +44,21 @@ use utoipa_axum::routes;
 /// What handlers may use; each names what it needs of it.
 #[derive(Clone)]
 pub struct Api {
-    hub: Handle,
+    event_loop: Handle,
     agents: Agents,
     tokens: Tokens,
 }
 
 impl Api {
     /// Of these parts.
-    pub fn new(hub: Handle, agents: Agents, tokens: Tokens) -> Api {
-        Api { hub, agents, tokens }
+    pub fn new(event_loop: Handle, agents: Agents, tokens: Tokens) -> Api {
+        Api { event_loop, agents, tokens }
     }
 }
 
 impl FromRef<Api> for Handle {
     fn from_ref(api: &Api) -> Handle {
-        api.hub.clone()
+        api.event_loop.clone()
     }
 }
 

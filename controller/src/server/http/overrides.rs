@@ -3,7 +3,7 @@
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
 use super::respond::{HandlerResult, SnapshotPart, core, json, part};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
@@ -13,8 +13,8 @@ use tandem_model::{PortNo, Request, SwitchId, VmId};
 
 #[utoipa::path(get, path = OVERRIDES.path, summary = OVERRIDES.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.overrides)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.overrides)).await
 }
 
 #[utoipa::path(put, path = SET_PORT.path, summary = SET_PORT.summary,
@@ -27,12 +27,12 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn set_port(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf((switch, port)): PathOf<(String, u32)>,
     Body(body): Body<PortState>,
 ) -> HandlerResult {
-    let switch = lookup::switch(&hub.snapshot.load(), &switch)?;
-    core(&hub, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
+    let switch = lookup::switch(&event_loop.snapshot.load(), &switch)?;
+    core(&event_loop, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
 }
 
 #[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = u64, Path)),
@@ -45,7 +45,7 @@ pub(super) async fn set_port(
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn pin_path(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<PathPin>,
 ) -> HandlerResult {
@@ -53,10 +53,10 @@ pub(super) async fn pin_path(
         let why = format!("a path goes by 1 to {} switches", limits::LONGEST_PATH);
         return Err(ApiError::invalid(why).into());
     }
-    let snapshot = hub.snapshot.load_full();
+    let snapshot = event_loop.snapshot.load_full();
     let via: Result<Vec<SwitchId>, _> =
         body.switches.iter().map(|name| lookup::switch(&snapshot, name)).collect();
-    core(&hub, Request::PinPath { vm: VmId(vm), via: via? }).await
+    core(&event_loop, Request::PinPath { vm: VmId(vm), via: via? }).await
 }
 
 #[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary,
@@ -66,6 +66,6 @@ pub(super) async fn pin_path(
     (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn unpin_path(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::UnpinPath { vm: VmId(vm) }).await
+pub(super) async fn unpin_path(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::UnpinPath { vm: VmId(vm) }).await
 }

@@ -3,7 +3,7 @@
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
 use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::ApiError;
@@ -16,14 +16,14 @@ use tandem_model::{MoveOptions, PlanGoal, PlanId, Request, VmId};
 
 #[utoipa::path(get, path = PLANS.path, summary = PLANS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.plans)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.plans)).await
 }
 
 #[utoipa::path(get, path = HOTSPOTS.path, summary = HOTSPOTS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn hotspots(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.hotspots)).await
+pub(super) async fn hotspots(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.hotspots)).await
 }
 
 /// What a request's plan is to achieve.
@@ -49,10 +49,10 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM or server", body = ApiError),
 ))]
-pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -> HandlerResult {
+pub(super) async fn make(State(event_loop): State<Handle>, Body(body): Body<NewPlan>) -> HandlerResult {
     let options = MoveOptions { manner: body.mode, force: body.force };
-    let aim = goal(&body, &hub.snapshot.load())?;
-    core(&hub, Request::Plan { aim, options }).await
+    let aim = goal(&body, &event_loop.snapshot.load())?;
+    core(&event_loop, Request::Plan { aim, options }).await
 }
 
 #[utoipa::path(get, path = SHOW_PLAN.path, summary = SHOW_PLAN.summary,
@@ -60,8 +60,8 @@ pub(super) async fn make(State(hub): State<Handle>, Body(body): Body<NewPlan>) -
     (status = 200, description = "the plan", content_type = "application/json"),
     (status = 404, description = "no such plan", body = ApiError),
 ))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
-    let snapshot = hub.snapshot.load();
+pub(super) async fn show(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load();
     let plan = snapshot.plans.iter().find(|p| p.plan.id == PlanId(id)).ok_or_else(|| {
         let error = ApiError::not_found(format!("there is no plan{id}, or it is too old"));
         error.advise("/api/v1/plans lists the latest")
@@ -76,8 +76,8 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     (status = 409,
         description = "it has begun already, or the data centre has changed and it no longer holds", body = ApiError),
 ))]
-pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::ApplyPlan { plan: PlanId(id) }).await
+pub(super) async fn apply(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::ApplyPlan { plan: PlanId(id) }).await
 }
 
 #[utoipa::path(post, path = STOP_PLAN.path, summary = STOP_PLAN.summary,
@@ -86,8 +86,8 @@ pub(super) async fn apply(State(hub): State<Handle>, PathOf(id): PathOf<u64>) ->
     (status = 404, description = "no such plan", body = ApiError),
     (status = 409, description = "it was never begun", body = ApiError),
 ))]
-pub(super) async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::StopPlan { plan: PlanId(id) }).await
+pub(super) async fn stop(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::StopPlan { plan: PlanId(id) }).await
 }
 
 /// One that is out of service already is planned for again: VMs that found no room may have some
@@ -100,12 +100,12 @@ pub(super) async fn stop(State(hub): State<Handle>, PathOf(id): PathOf<u64>) -> 
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn evacuate(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(server): PathOf<String>,
     Body(options): Body<MigrationOptions>,
 ) -> HandlerResult {
-    let server = lookup::server(&hub.snapshot.load(), &server)?;
-    core(&hub, Request::EvacuateServer { server, options: options.into() }).await
+    let server = lookup::server(&event_loop.snapshot.load(), &server)?;
+    core(&event_loop, Request::EvacuateServer { server, options: options.into() }).await
 }
 
 #[utoipa::path(delete, path = RETURN_SERVER.path, summary = RETURN_SERVER.summary,
@@ -116,9 +116,9 @@ pub(super) async fn evacuate(
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn return_to_service(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(server): PathOf<String>,
 ) -> HandlerResult {
-    let server = lookup::server(&hub.snapshot.load(), &server)?;
-    core(&hub, Request::ReturnServer { server }).await
+    let server = lookup::server(&event_loop.snapshot.load(), &server)?;
+    core(&event_loop, Request::ReturnServer { server }).await
 }

@@ -2,7 +2,7 @@
 //! that carries its status.
 
 use super::extract::{After, QueryOf};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -60,8 +60,12 @@ impl utoipa::IntoResponses for SnapshotPart {
 }
 
 /// A part of the snapshot: of the latest one, or of the first one after `?after=N`.
-pub(super) async fn part(hub: &Handle, query: QueryOf<After>, read: fn(&Snapshot) -> Response) -> Response {
-    let snapshot = awaited(hub, query.0.after).await;
+pub(super) async fn part(
+    event_loop: &Handle,
+    query: QueryOf<After>,
+    read: fn(&Snapshot) -> Response,
+) -> Response {
+    let snapshot = awaited(event_loop, query.0.after).await;
     with_version(read(&snapshot), &snapshot)
 }
 
@@ -70,13 +74,13 @@ pub(super) fn json(part: &(impl Serialize + ?Sized)) -> Response {
     Json(part).into_response()
 }
 
-async fn awaited(hub: &Handle, after: Option<u64>) -> Arc<Snapshot> {
+async fn awaited(event_loop: &Handle, after: Option<u64>) -> Arc<Snapshot> {
     if let Some(after) = after {
-        let mut version = hub.version.clone();
+        let mut version = event_loop.version.clone();
         // When it takes too long, the latest one is given: its version tells.
         let _ = tokio::time::timeout(LONGEST_WAIT, version.wait_for(|v| *v > after)).await;
     }
-    hub.snapshot.load_full()
+    event_loop.snapshot.load_full()
 }
 
 /// An answer that says which snapshot it is from.
@@ -86,9 +90,9 @@ pub(super) fn with_version(mut response: Response, snapshot: &Snapshot) -> Respo
 }
 
 /// Asks the core, and answers with what it says.
-pub(super) async fn core(hub: &Handle, request: model::Request) -> HandlerResult {
+pub(super) async fn core(event_loop: &Handle, request: model::Request) -> HandlerResult {
     use model::Response as Core;
-    let Some(response) = hub.ask(request).await else {
+    let Some(response) = event_loop.ask(request).await else {
         return Err(ApiError::unavailable("the controller is stopping").into());
     };
     match response {

@@ -4,7 +4,7 @@ use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::{class_if_named, server_if_named};
 use super::respond::{HandlerResult, SnapshotPart, core, json, part};
 use super::vms::check_words;
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
@@ -24,8 +24,8 @@ pub(super) struct OnServer {
 
 #[utoipa::path(get, path = STRAYS.path, summary = STRAYS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.strays)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.strays)).await
 }
 
 #[utoipa::path(post, path = ADOPT_VM.path, summary = ADOPT_VM.summary, params(("vm" = u64, Path)),
@@ -38,11 +38,11 @@ pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Re
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
 pub(super) async fn adopt(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<AdoptVm>,
 ) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+    let snapshot = event_loop.snapshot.load_full();
     limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
     let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
     let class = class_if_named(&snapshot, body.class.as_deref())?;
@@ -58,7 +58,7 @@ pub(super) async fn adopt(
         name: body.name,
         image: body.image,
     };
-    core(&hub, Request::AdoptVm { vm: VmId(vm), server, known }).await
+    core(&event_loop, Request::AdoptVm { vm: VmId(vm), server, known }).await
 }
 
 #[utoipa::path(delete, path = STOP_STRAY.path, summary = STOP_STRAY.summary,
@@ -70,10 +70,10 @@ pub(super) async fn adopt(
     (status = 503, description = "its hypervisor does not answer", body = ApiError),
 ))]
 pub(super) async fn stop(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(vm): PathOf<u64>,
     QueryOf(on): QueryOf<OnServer>,
 ) -> HandlerResult {
-    let server = server_if_named(&hub.snapshot.load(), on.server.as_deref())?;
-    core(&hub, Request::StopStray { vm: VmId(vm), server }).await
+    let server = server_if_named(&event_loop.snapshot.load(), on.server.as_deref())?;
+    core(&event_loop, Request::StopStray { vm: VmId(vm), server }).await
 }

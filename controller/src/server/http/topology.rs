@@ -3,7 +3,7 @@
 use super::extract::{After, PathOf, QueryOf};
 use super::lookup::no_switch;
 use super::respond::{HandlerResult, SnapshotPart, core, json, part, with_version};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::ApiError;
@@ -32,57 +32,57 @@ fn counts(s: &Snapshot) -> Overview {
 
 #[utoipa::path(get, path = OVERVIEW.path, summary = OVERVIEW.summary, params(After),
     responses((status = 200, description = "counts", body = Overview)))]
-pub(super) async fn overview(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&counts(s))).await
+pub(super) async fn overview(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&counts(s))).await
 }
 
 #[utoipa::path(get, path = SWITCHES.path, summary = SWITCHES.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn switches(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.switches)).await
+pub(super) async fn switches(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.switches)).await
 }
 
 #[utoipa::path(get, path = LINKS.path, summary = LINKS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn links(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.links)).await
+pub(super) async fn links(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.links)).await
 }
 
 #[utoipa::path(get, path = SURPRISES.path, summary = SURPRISES.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn surprises(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.surprises)).await
+pub(super) async fn surprises(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.surprises)).await
 }
 
 #[utoipa::path(get, path = SERVERS.path, summary = SERVERS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn servers(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.servers)).await
+pub(super) async fn servers(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.servers)).await
 }
 
 #[utoipa::path(get, path = HOSTS.path, summary = HOSTS.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn hosts(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&s.hosts)).await
+pub(super) async fn hosts(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&s.hosts)).await
 }
 
 #[utoipa::path(get, path = NOTICES.path, summary = NOTICES.summary, params(After),
     responses(SnapshotPart))]
-pub(super) async fn notices(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.notices)).await
+pub(super) async fn notices(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.notices)).await
 }
 
 #[utoipa::path(get, path = RULES.path, summary = RULES.summary,
     params(("switch" = String, Path, description = "its name or datapath id")),
     responses(SnapshotPart, (status = 404, description = "no such switch", body = ApiError)))]
-pub(super) async fn rules(State(hub): State<Handle>, PathOf(switch): PathOf<String>) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+pub(super) async fn rules(State(event_loop): State<Handle>, PathOf(switch): PathOf<String>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
     let rules = snapshot.rules_of(&switch).ok_or_else(|| no_switch(&switch))?;
     Ok(with_version(json(&**rules), &snapshot))
 }
 
 #[utoipa::path(post, path = POLL.path, summary = POLL.summary,
     responses((status = 204, description = "done")))]
-pub(super) async fn poll(State(hub): State<Handle>) -> HandlerResult {
-    core(&hub, Request::PollNow).await
+pub(super) async fn poll(State(event_loop): State<Handle>) -> HandlerResult {
+    core(&event_loop, Request::PollNow).await
 }

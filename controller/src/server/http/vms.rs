@@ -3,7 +3,7 @@
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::class_if_named;
 use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part, with_version};
-use crate::hub::Handle;
+use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tandem_api::{ApiError, limits};
 use tandem_model::{Request, VmId, VmRequest};
 
 #[utoipa::path(get, path = VMS.path, summary = VMS.summary, params(After), responses(SnapshotPart))]
-pub(super) async fn list(State(hub): State<Handle>, query: QueryOf<After>) -> Response {
-    part(&hub, query, |s| json(&*s.vms)).await
+pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
+    part(&event_loop, query, |s| json(&*s.vms)).await
 }
 
 /// Checks the words of a request that no snapshot is needed for; the time that it says.
@@ -41,13 +41,13 @@ pub(super) fn check_words(
     (status = 503,
         description = "it was tried and failed, and everything was undone", body = ApiError),
 ))]
-pub(super) async fn request(State(hub): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+pub(super) async fn request(State(event_loop): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
     let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
     let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
     let class = class_if_named(&snapshot, body.class.as_deref())?;
     let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
-    core(&hub, Request::RequestVm { request }).await
+    core(&event_loop, Request::RequestVm { request }).await
 }
 
 fn no_vm(vm: u64) -> Failure {
@@ -56,8 +56,8 @@ fn no_vm(vm: u64) -> Failure {
 
 #[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = u64, Path)),
     responses(SnapshotPart, (status = 404, description = "no such VM", body = ApiError)))]
-pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
     let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
     Ok(with_version(json(view), &snapshot))
 }
@@ -72,14 +72,14 @@ pub(super) async fn show(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> 
     (status = 503, description = "it was tried and undone", body = ApiError),
 ))]
 pub(super) async fn resize(
-    State(hub): State<Handle>,
+    State(event_loop): State<Handle>,
     PathOf(vm): PathOf<u64>,
     Body(body): Body<VmSize>,
 ) -> HandlerResult {
-    let snapshot = hub.snapshot.load_full();
+    let snapshot = event_loop.snapshot.load_full();
     let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
     let resources = limits::resources(&body, view.record.request.resources).map_err(ApiError::invalid)?;
-    core(&hub, Request::ResizeVm { vm: VmId(vm), resources }).await
+    core(&event_loop, Request::ResizeVm { vm: VmId(vm), resources }).await
 }
 
 #[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary,
@@ -88,6 +88,6 @@ pub(super) async fn resize(
     (status = 404, description = "no such VM", body = ApiError),
     (status = 503, description = "the store could not be written; it runs on", body = ApiError),
 ))]
-pub(super) async fn delete(State(hub): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
-    core(&hub, Request::DeleteVm { vm: VmId(vm) }).await
+pub(super) async fn delete(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+    core(&event_loop, Request::DeleteVm { vm: VmId(vm) }).await
 }

@@ -6,7 +6,7 @@ use super::super::{
     Whereabouts,
 };
 use super::Patience;
-use crate::hub::Input;
+use crate::event_loop::Input;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,13 +119,13 @@ pub(super) struct Carrier {
     pub(super) drivers: [Option<Served>; 2],
     /// Why they are away, if they are.
     pub(super) away: [Option<VmmError>; 2],
-    pub(super) hub: mpsc::Sender<Input>,
+    pub(super) event_loop: mpsc::Sender<Input>,
     pub(super) patience: Patience,
 }
 
 impl Carrier {
     async fn say(&self, event: Event) {
-        let _ = self.hub.send(Input::Event(event)).await;
+        let _ = self.event_loop.send(Input::Event(event)).await;
     }
 
     pub(super) async fn carry_out(self, job: Job) -> Next {

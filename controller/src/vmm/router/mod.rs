@@ -1,7 +1,7 @@
 //! The router: turns the core's wishes into calls of drivers, and their results into facts.
 //!
 //! ```text
-//!  hub --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order of its wishes; VMs side by side
+//!  event loop --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order of its wishes; VMs side by side
 //!      <--Event-----------------------+
 //!                    +-----spawns--> reach (reach.rs): one per server: lists it, tries it again while it is away, reads its loads
 //! ```
@@ -17,7 +17,7 @@
 //!    has failed.
 //!
 //! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5));
-//! further ones wait. Nothing here blocks the hub: its wishes come by a queue of [`WISHES`]; when
+//! further ones wait. Nothing here blocks the event loop: its wishes come by a queue of [`WISHES`]; when
 //! that is full, the core is told that the hypervisors are gone and, as soon as the router can take
 //! wishes again, that they are back, and says anew what it wants.
 
@@ -28,7 +28,7 @@ mod tests;
 
 use super::owner::Owner;
 use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
-use crate::hub::{Input, WISHES};
+use crate::event_loop::{Input, WISHES};
 use jobs::{Job, Next};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -120,7 +120,7 @@ struct Open {
 /// See the module.
 pub struct Router {
     servers: BTreeMap<ServerId, Reach>,
-    hub: mpsc::Sender<Input>,
+    event_loop: mpsc::Sender<Input>,
     patience: Patience,
     lines: BTreeMap<VmId, Line>,
     open: BTreeMap<MigrationId, Open>,
@@ -139,15 +139,15 @@ pub struct Router {
     known_away: BTreeSet<ServerId>,
 }
 
-/// Runs until the hub is gone. `world` is its name, for people.
+/// Runs until the event loop is gone. `world` is its name, for people.
 pub async fn run(
     drivers: Vec<Arc<dyn Hypervisor>>,
     world: &str,
     owner: Owner,
     patience: Patience,
-    hub: mpsc::Sender<Input>,
+    event_loop: mpsc::Sender<Input>,
 ) {
-    run_with(drivers, world, owner, patience, hub, WISHES).await;
+    run_with(drivers, world, owner, patience, event_loop, WISHES).await;
 }
 
 async fn run_with(
@@ -155,17 +155,17 @@ async fn run_with(
     world: &str,
     owner: Owner,
     patience: Patience,
-    hub: mpsc::Sender<Input>,
+    event_loop: mpsc::Sender<Input>,
     depth: usize,
 ) {
     let (effects, mut inbox) = mpsc::channel(depth);
-    if hub.send(Input::WorldAttached(effects)).await.is_err() {
+    if event_loop.send(Input::WorldAttached(effects)).await.is_err() {
         return;
     }
     let (told, mut reports) = mpsc::channel(QUEUE);
     let mut router = Router {
         servers: BTreeMap::new(),
-        hub,
+        event_loop,
         patience,
         lines: BTreeMap::new(),
         open: BTreeMap::new(),
@@ -200,7 +200,7 @@ async fn run_with(
 
 impl Router {
     async fn say(&self, event: Event) {
-        let _ = self.hub.send(Input::Event(event)).await;
+        let _ = self.event_loop.send(Input::Event(event)).await;
     }
 
     /// Takes a wish.
@@ -230,7 +230,7 @@ impl Router {
                 self.loads.send_replace(period);
             }
             Effect::TrafficStart { spec } => self.no_traffic(spec.id).await,
-            // The hub sends nothing else here.
+            // The event loop sends nothing else here.
             _ => {}
         }
     }
@@ -296,7 +296,7 @@ impl Router {
                 Some(Some(Err(why))) => Some(why.clone()),
                 _ => None,
             }),
-            hub: self.hub.clone(),
+            event_loop: self.event_loop.clone(),
             patience: self.patience,
         };
         let told = self.told.clone();

@@ -24,7 +24,7 @@ impl Router {
                     driver: driver.clone(),
                     server,
                     told: self.told.clone(),
-                    hub: self.hub.clone(),
+                    event_loop: self.event_loop.clone(),
                     owner: owner.clone(),
                     patience: self.patience,
                 };
@@ -35,16 +35,16 @@ impl Router {
         }
     }
 
-    /// The hub has let go of us because the queue of wishes was full: the core is told that the
-    /// hypervisors are gone, and then what is known again. `None` when the hub is gone.
+    /// The event loop has let go of us because the queue of wishes was full: the core is told that the
+    /// hypervisors are gone, and then what is known again. `None` when the event loop is gone.
     pub(super) async fn attach_again(&mut self, world: &str, depth: usize) -> Option<mpsc::Receiver<Effect>> {
-        if self.hub.is_closed() {
+        if self.event_loop.is_closed() {
             return None;
         }
         let why = format!("more than {depth} wishes were waiting for them");
-        self.hub.send(Input::WorldDetached(why)).await.ok()?;
+        self.event_loop.send(Input::WorldDetached(why)).await.ok()?;
         let (effects, inbox) = mpsc::channel(depth);
-        self.hub.send(Input::WorldAttached(effects)).await.ok()?;
+        self.event_loop.send(Input::WorldAttached(effects)).await.ok()?;
         self.up = false;
         self.tell(world).await;
         Some(inbox)
@@ -201,7 +201,7 @@ struct Reacher {
     driver: Arc<dyn Hypervisor>,
     server: ServerId,
     told: mpsc::Sender<Told>,
-    hub: mpsc::Sender<Input>,
+    event_loop: mpsc::Sender<Input>,
     owner: Owner,
     patience: Patience,
 }
@@ -286,7 +286,7 @@ impl Reacher {
                     let ids = vms.iter().map(|(vm, _)| *vm).collect();
                     let _ = self.told.send(Told::Seen(self.server, ids)).await;
                     let event = Event::ServerSamples { server: self.server, sample, vms };
-                    let _ = self.hub.send(Input::Event(event)).await;
+                    let _ = self.event_loop.send(Input::Event(event)).await;
                     continue;
                 }
                 Ok(Err(why)) => why,

@@ -6,7 +6,7 @@ use super::{Patience, run_with};
 #[path = "tests_strays.rs"]
 mod strays;
 
-use crate::hub::Input;
+use crate::event_loop::Input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tandem_model::{Bytes, Effect, Event, Mac};
@@ -234,7 +234,7 @@ impl Hypervisor for Memory {
     }
 }
 
-/// A running router, and what it told the hub.
+/// A running router, and what it told the event loop.
 struct Bed {
     memory: Memory,
     effects: mpsc::Sender<Effect>,
@@ -252,12 +252,11 @@ fn patience() -> Patience {
 
 impl Bed {
     async fn start(memory: Memory) -> Bed {
-        let (hub, mut inputs) = mpsc::channel(1024);
+        let (event_loop, mut inputs) = mpsc::channel(1024);
         let driver: Arc<dyn Hypervisor> = Arc::new(memory.clone());
-        let task =
-            tokio::spawn(
-                async move { run_with(vec![driver], "hypervisors", owner(), patience(), hub, 64).await },
-            );
+        let task = tokio::spawn(async move {
+            run_with(vec![driver], "hypervisors", owner(), patience(), event_loop, 64).await
+        });
         let effects = match inputs.recv().await {
             Some(Input::WorldAttached(effects)) => effects,
             other => panic!("{other:?}"),
@@ -626,7 +625,7 @@ async fn what_cannot_be_is_answered_too() {
     assert!(why.contains("not in the hypervisors file"), "{why}");
 }
 
-/// The hub lets go of a router whose queue is full: the router says so, attaches again and tells
+/// The event loop lets go of a router whose queue is full: the router says so, attaches again and tells
 /// what runs.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {

@@ -1,6 +1,6 @@
 //! One machine: looks, compares, and changes what differs. The steps are those of the module above.
 
-use super::version::{BASE, Binary, STATE, Version};
+use super::release::{BASE, Binary, STATE, Version};
 use super::{Control, Enrolled, Options, Outcome, Progress, Report, script};
 use crate::inventory::{Inventory, Machine, Service};
 use crate::ssh::{COMMAND, FILE, Ssh, SshError, quote_path};

@@ -9,16 +9,16 @@
 //! as a port.
 
 mod host;
+pub mod release;
 mod script;
-pub mod version;
 
 use crate::inventory::{Inventory, Machine};
-use crate::lock::{self, Holder, Kind, Lock, LockError};
+use crate::lease::{self, Holder, Kind, Lease, LeaseError};
 use crate::ssh::{Ssh, SshError};
+use release::Binary;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use version::Binary;
 
 pub use host::Status;
 
@@ -140,7 +140,7 @@ pub fn deploy(
     control: &dyn Control,
     options: &Options,
     progress: Progress<'_>,
-) -> Result<Vec<Report>, LockError> {
+) -> Result<Vec<Report>, LeaseError> {
     let locked = (!options.dry_run).then_some(("deploying agents", options.lock.as_deref()));
     on_all(inventory, locked, progress, |ssh| {
         host::deploy(ssh, inventory, binary, control, options, progress)
@@ -156,7 +156,7 @@ pub fn release(
     inventory: &Inventory,
     lock: Option<&str>,
     progress: Progress<'_>,
-) -> Result<Vec<Report>, LockError> {
+) -> Result<Vec<Report>, LeaseError> {
     on_all(inventory, Some(("giving everything back", lock)), progress, |ssh| host::release(ssh, progress))
 }
 
@@ -170,7 +170,7 @@ pub fn remove(
     lock: Option<&str>,
     dry_run: bool,
     progress: Progress<'_>,
-) -> Result<Vec<Report>, LockError> {
+) -> Result<Vec<Report>, LeaseError> {
     let locked = (!dry_run).then_some(("removing agents", lock));
     on_all(inventory, locked, progress, |ssh| host::remove(ssh, inventory, dry_run, progress))
 }
@@ -183,9 +183,9 @@ pub fn status(inventory: &Inventory) -> Vec<(&Machine, Found)> {
     side_by_side(&inventory.machines, |machine| {
         let found = Ssh::connect(machine).and_then(|ssh| {
             let status = host::status(&ssh, inventory)?;
-            let holder = match lock::look(&ssh) {
+            let holder = match lease::look(&ssh) {
                 Ok(holder) => holder,
-                Err(LockError::Ssh(error)) => return Err(error),
+                Err(LeaseError::Ssh(error)) => return Err(error),
                 Err(error) => {
                     tracing::warn!("{error}");
                     None
@@ -204,7 +204,7 @@ fn on_all(
     locked: Option<(&str, Option<&str>)>,
     progress: Progress<'_>,
     work: impl Fn(&Ssh) -> Report + Sync,
-) -> Result<Vec<Report>, LockError> {
+) -> Result<Vec<Report>, LeaseError> {
     let reached = side_by_side(&inventory.machines, |machine| {
         if machine.switches.is_empty() {
             return Err(Report::new(machine, Outcome::Nothing("no switch of the site is on it".into())));
@@ -214,8 +214,8 @@ fn on_all(
     });
     let machines: Vec<Arc<Ssh>> = reached.iter().filter_map(|r| r.as_ref().ok()).cloned().collect();
     let _lock = match locked {
-        Some((_, Some(id))) => Some(Lock::under(&machines, id)?),
-        Some((purpose, None)) => Some(Lock::take(&machines, purpose, Kind::Process)?),
+        Some((_, Some(id))) => Some(Lease::under(&machines, id)?),
+        Some((purpose, None)) => Some(Lease::take(&machines, purpose, Kind::Process)?),
         None => None,
     };
     Ok(side_by_side(&reached, |reached| match reached {

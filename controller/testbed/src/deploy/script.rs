@@ -3,7 +3,7 @@
 //! The change from one version to another runs there on its own, apart from our connection: a cable
 //! that is pulled in that moment does not keep it from going back.
 
-use super::version::{BASE, LOG, RUN, STATE, UNIT};
+use super::release::{BASE, LOG, RUN, STATE, UNIT};
 use crate::inventory::{Machine, Service};
 use crate::ssh::{quote, quote_path};
 

@@ -182,7 +182,7 @@ proptest! {
             match read(&text, site) {
                 Ok(inventory) => {
                     for machine in &inventory.machines {
-                        let written = crate::deploy::version::agent_toml(&inventory, machine);
+                        let written = crate::deploy::release::agent_toml(&inventory, machine);
                         prop_assert!(written.parse::<toml::Table>().is_ok(), "{}", written);
                     }
                 }

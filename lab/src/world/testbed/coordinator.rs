@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_model::{NodeId, PortNo, Site};
 use tandem_testbed::inventory::{self, Inventory};
-use tandem_testbed::lock::Lock;
+use tandem_testbed::lease::Lease;
 use tandem_testbed::ssh::{Ssh, quote};
 
 /// Prints the kernel's release, then the first line of Open vSwitch's version where it is.
@@ -52,7 +52,7 @@ pub struct Testbed {
     steps: Vec<(String, f64)>,
     /// Connections to machines that are only switches, and the testbed's lock; both end with the
     /// lab.
-    held: Mutex<Option<(Vec<Arc<Ssh>>, Lock)>>,
+    held: Mutex<Option<(Vec<Arc<Ssh>>, Lease)>>,
     /// What orders and lost nodes cause to be said.
     lines: PeerLines,
     reports: Reports,
@@ -144,7 +144,7 @@ impl Testbed {
         let connected: Vec<Arc<Ssh>> =
             connected.into_iter().map(|c| c.map(Arc::new)).collect::<Result<_, _>>()?;
         step("connections");
-        let held = Lock::take(&connected, purpose, tandem_testbed::lock::Kind::Process)?;
+        let held = Lease::take(&connected, purpose, tandem_testbed::lease::Kind::Process)?;
         let machines: Vec<Machine> =
             side_by_side(&connected, |ssh| facts(ssh)).into_iter().collect::<anyhow::Result<_>>()?;
         step("lock and versions");

@@ -1,4 +1,4 @@
-//! The hub: owns the core, feeds it one event at a time and hands its effects to whoever carries
+//! The event loop: owns the core, feeds it one event at a time and hands its effects to whoever carries
 //! them out.
 //!
 //! Everything that happened since the last turn is handled before one snapshot is published.
@@ -28,7 +28,7 @@ const BATCH: usize = 256;
 /// again.
 pub const WISHES: usize = 128 * 1024;
 
-/// What comes into the hub.
+/// What comes into the event loop.
 #[derive(Debug)]
 pub enum Input {
     /// A fact.
@@ -46,13 +46,13 @@ pub enum Input {
     WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
     WorldDetached(String),
-    /// To be answered in its turn, which shows that the hub is not stuck. Not recorded.
+    /// To be answered in its turn, which shows that the event loop is not stuck. Not recorded.
     Ping(oneshot::Sender<()>),
     /// Stop.
     Stop,
 }
 
-/// What others see of the hub.
+/// What others see of the event loop.
 #[derive(Clone)]
 pub struct Handle {
     /// Questions and events go in here.
@@ -73,7 +73,7 @@ impl Handle {
 }
 
 /// See the module.
-pub struct Hub {
+pub struct EventLoop {
     core: Core,
     inputs: mpsc::Receiver<Input>,
     switches: BTreeMap<Dpid, (u64, SwitchLine)>,
@@ -89,19 +89,19 @@ pub struct Hub {
     version: watch::Sender<u64>,
 }
 
-impl Hub {
-    /// A hub around a core that was just made.
+impl EventLoop {
+    /// An event loop around a core that was just made.
     pub fn new(
         mut core: Core,
         inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
         store: Writer,
         recording: Option<Recording<BufWriter<File>>>,
-    ) -> (Hub, Handle) {
+    ) -> (EventLoop, Handle) {
         let first = core.snapshot();
         let (version, seen) = watch::channel(first.version);
         let snapshot = Arc::new(ArcSwap::new(first));
         let handle = Handle { inputs: inputs.0, snapshot: snapshot.clone(), version: seen };
-        let hub = Hub {
+        let event_loop = EventLoop {
             core,
             inputs: inputs.1,
             switches: BTreeMap::new(),
@@ -115,7 +115,7 @@ impl Hub {
             snapshot,
             version,
         };
-        (hub, handle)
+        (event_loop, handle)
     }
 
     /// Runs until it is told to stop. Switches keep what they have.
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// Two peers come with one datapath id while the hub is busy: what the older one said in the
+    /// Two peers come with one datapath id while the event loop is busy: what the older one said in the
     /// end is read behind the newer one.
     #[tokio::test]
     async fn a_connection_that_was_closed_before_it_was_heard_displaces_nobody() {
@@ -293,9 +293,9 @@ mod tests {
         let core = Core::new(Arc::new(site), PersistedState::default(), now());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
-        let (mut hub, _handle) = Hub::new(core, (inputs, queue), writer, None);
-        assert!(hub.take(Input::Connected(Dpid(1), 7, crate::openflow_server::closed_line())));
-        assert!(hub.switches.is_empty(), "it is closed, and would stay for ever");
+        let (mut event_loop, _handle) = EventLoop::new(core, (inputs, queue), writer, None);
+        assert!(event_loop.take(Input::Connected(Dpid(1), 7, crate::openflow_server::closed_line())));
+        assert!(event_loop.switches.is_empty(), "it is closed, and would stay for ever");
     }
 
     /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the
@@ -307,8 +307,8 @@ mod tests {
         let core = Core::new(Arc::new(site), PersistedState::default(), now());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
-        let (hub, handle) = Hub::new(core, (inputs.clone(), queue), writer, None);
-        let running = tokio::spawn(hub.run());
+        let (event_loop, handle) = EventLoop::new(core, (inputs.clone(), queue), writer, None);
+        let running = tokio::spawn(event_loop.run());
         let up = || Input::Event(Event::WorldUp { world: "w".into(), vms: Vec::new(), traffic: false });
         let (effects, mut taken) = mpsc::channel(2);
         inputs.send(Input::WorldAttached(effects)).await.expect("it runs");

@@ -58,7 +58,7 @@ impl std::fmt::Display for Holder {
 
 /// Why the testbed is not ours.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub enum LeaseError {
     /// Somebody holds it.
     #[error("{machine} is held by {holder}; {}", advice(holder))]
     Held {
@@ -101,7 +101,7 @@ pub enum Kind {
 
 /// A held testbed: given back when dropped, unless it was taken by hand.
 #[derive(Debug)]
-pub struct Lock {
+pub struct Lease {
     machines: Vec<Arc<Ssh>>,
     id: String,
     kind: Kind,
@@ -126,18 +126,18 @@ fn place(ssh: &Ssh) -> PathBuf {
 /// with its number (proc(5)). The name before it may hold blanks and brackets.
 const STARTED: &str = "started() { sed 's/.*) //' \"/proc/$1/stat\" 2>/dev/null | cut -d' ' -f20; }";
 
-impl Lock {
+impl Lease {
     /// Takes all machines, in their order.
     ///
     /// # Errors
     /// With who holds the first that is not free; nothing is held then.
-    pub fn take(machines: &[Arc<Ssh>], purpose: &str, kind: Kind) -> Result<Lock, LockError> {
+    pub fn take(machines: &[Arc<Ssh>], purpose: &str, kind: Kind) -> Result<Lease, LeaseError> {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         let id = format!("{:x}-{:x}", nanos & 0xffff_ffff_ffff, std::process::id());
-        let mut lock = Lock { machines: Vec::new(), id, kind };
+        let mut lock = Lease { machines: Vec::new(), id, kind };
         for ssh in machines {
             if let Err(error) = lock.take_one(ssh, purpose) {
-                lock.give_back();
+                lock.restore();
                 return Err(error);
             }
             lock.machines.push(ssh.clone());
@@ -145,7 +145,7 @@ impl Lock {
         Ok(lock)
     }
 
-    fn take_one(&self, ssh: &Arc<Ssh>, purpose: &str) -> Result<(), LockError> {
+    fn take_one(&self, ssh: &Arc<Ssh>, purpose: &str) -> Result<(), LeaseError> {
         let keeper = match self.kind {
             Kind::ByHand => None,
             Kind::Process => ssh.keeper().map(|pid| (pid, 0)),
@@ -173,7 +173,7 @@ impl Lock {
         match output.status {
             0 => Ok(()),
             HELD => match look(ssh)? {
-                Some(holder) => Err(LockError::Held { machine: machine(), holder: Box::new(holder) }),
+                Some(holder) => Err(LeaseError::Held { machine: machine(), holder: Box::new(holder) }),
                 // Given back in between: who comes first the next time has it.
                 None => self.take_one(ssh, purpose),
             },
@@ -188,23 +188,23 @@ impl Lock {
     ///
     /// # Errors
     /// When a machine is not held under that id.
-    pub fn under(machines: &[Arc<Ssh>], id: &str) -> Result<Lock, LockError> {
+    pub fn under(machines: &[Arc<Ssh>], id: &str) -> Result<Lease, LeaseError> {
         for ssh in machines {
             match look(ssh)? {
                 Some(holder) if holder.id == id => {}
                 Some(holder) => {
-                    return Err(LockError::Held {
+                    return Err(LeaseError::Held {
                         machine: ssh.machine().name.clone(),
                         holder: Box::new(holder),
                     });
                 }
                 None => {
                     let (path, why) = (place(ssh), format!("it is not held under {id}"));
-                    return Err(LockError::Unreadable { machine: ssh.machine().name.clone(), path, why });
+                    return Err(LeaseError::Unreadable { machine: ssh.machine().name.clone(), path, why });
                 }
             }
         }
-        Ok(Lock { machines: Vec::new(), id: id.to_owned(), kind: Kind::ByHand })
+        Ok(Lease { machines: Vec::new(), id: id.to_owned(), kind: Kind::ByHand })
     }
 
     /// Names this holding: for `--lock`.
@@ -213,17 +213,17 @@ impl Lock {
     }
 
     /// Gives all machines back; what could not be, is said.
-    pub fn give_back(&mut self) -> Vec<LockError> {
-        self.machines.drain(..).filter_map(|ssh| give_back(&ssh, &self.id).err()).collect()
+    pub fn restore(&mut self) -> Vec<LeaseError> {
+        self.machines.drain(..).filter_map(|ssh| restore(&ssh, &self.id).err()).collect()
     }
 }
 
-impl Drop for Lock {
+impl Drop for Lease {
     fn drop(&mut self) {
         if self.kind == Kind::ByHand {
             return;
         }
-        for error in self.give_back() {
+        for error in self.restore() {
             tracing::warn!("the testbed's lock was not given back: {error}");
         }
     }
@@ -233,7 +233,7 @@ impl Drop for Lock {
 ///
 /// # Errors
 /// When it cannot be asked, or what is there is no lock of ours.
-pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LockError> {
+pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LeaseError> {
     let path = place(ssh);
     // The keeper lives when the process of its number was started when it was.
     let script = format!(
@@ -244,7 +244,7 @@ pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LockError> {
     let text = ssh.run("looking who holds the testbed", &script)?;
     let mut lines = text.lines();
     let Some(first) = lines.next() else { return Ok(None) };
-    let mut holder: Holder = serde_json::from_str(first).map_err(|e| LockError::Unreadable {
+    let mut holder: Holder = serde_json::from_str(first).map_err(|e| LeaseError::Unreadable {
         machine: ssh.machine().name.clone(),
         path,
         why: e.to_string(),
@@ -258,7 +258,7 @@ pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LockError> {
 ///
 /// # Errors
 /// When it cannot be asked.
-pub fn give_back(ssh: &Ssh, id: &str) -> Result<(), LockError> {
+pub fn restore(ssh: &Ssh, id: &str) -> Result<(), LeaseError> {
     // Moved away first: what is there at any moment is a whole lock or none.
     let script = format!(
         "lock={lock}; grep -qF {id} \"$lock/holder\" 2>/dev/null || exit 0; mv -T \"$lock\" \"$lock.gone.$$\" && rm -rf \"$lock.gone.$$\"",
@@ -272,7 +272,7 @@ pub fn give_back(ssh: &Ssh, id: &str) -> Result<(), LockError> {
 ///
 /// # Errors
 /// When the machine cannot be asked.
-pub fn break_open(ssh: &Ssh) -> Result<(), LockError> {
+pub fn break_open(ssh: &Ssh) -> Result<(), LeaseError> {
     let script = format!("rm -rf {}", quote_path(&place(ssh)));
     Ok(ssh.run("breaking the lock", &script).map(drop)?)
 }
