@@ -8,6 +8,7 @@
 use super::pieces::{PIECE, Piece};
 use super::{Driver, Output};
 use crate::codec::ProtocolCodec;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{Event, Rule, RuleAction, RuleKey, Time, TxnId};
 
@@ -125,6 +126,11 @@ impl Driver {
         messages.count += 1;
     }
 
+    /// All rules are said anew: what is refused of earlier changes is not put back.
+    pub(super) fn forget_before(&mut self) {
+        self.open.iter_mut().for_each(|open| open.before.clear());
+    }
+
     /// Puts a barrier behind the messages so far; returns its transaction id.
     fn end_piece(&mut self, messages: &mut Messages) -> u32 {
         let barrier = self.send(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
@@ -203,14 +209,27 @@ impl Driver {
         self.repair = (now + pause, (pause * 2).min(LONGEST_REPAIR_PAUSE));
     }
 
-    /// Puts back what a refused transaction changed, newest change first.
+    /// Puts back what a refused transaction changed.
+    ///
+    /// Where a later one that is still open has changed the same key, the switch has what that one
+    /// says, and keeps it: only if it is refused too, what was there before both comes back.
     fn undo(&mut self, before: Vec<(RuleKey, Option<Rule>)>, now: Time, out: &mut Output) {
+        // A key that was changed twice had the older value before.
+        let mut before: BTreeMap<RuleKey, Option<Rule>> = before.into_iter().rev().collect();
+        for (key, was) in self.open.iter_mut().flat_map(|later| &mut later.before) {
+            if let Some(rule) = before.remove(key) {
+                *was = rule;
+            }
+        }
         let (mut add, mut remove) = (Vec::new(), Vec::new());
-        for (key, rule) in before.into_iter().rev() {
+        for (key, rule) in before {
             match rule {
                 Some(rule) => add.push(rule),
                 None => remove.push(key),
             }
+        }
+        if add.is_empty() && remove.is_empty() {
+            return;
         }
         self.change(Change::Undo, add, &remove, Vec::new(), now, out);
     }

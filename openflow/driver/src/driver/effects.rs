@@ -18,6 +18,7 @@ impl Driver {
                 self.leave = leave;
                 let meaning = self.codec.as_ref().map_or((|key| *key) as Meaning, |s| s.meaning());
                 self.wanted = Wanted::new(rules, meaning);
+                self.forget_before();
                 self.unlike.forget();
                 self.synced = true;
                 self.sync = Some(txn);

@@ -1,0 +1,82 @@
+//! Changes that overlap: one is refused while a later one is on its way.
+
+mod memory;
+mod pair;
+
+use pair::{Pair, VERSIONS, apply, rule, sync};
+use tandem_model::{Effect, Event, Rule, RuleAction, RuleKey, TxnId};
+
+/// What each flow does, by priority, as the switch has it.
+fn flows(pair: &Pair) -> Vec<(u16, String)> {
+    let table = &pair.switch.pipeline().tables[0];
+    let mut flows: Vec<_> = table.iter().map(|f| (f.priority, format!("{:?}", f.instructions))).collect();
+    flows.sort_unstable();
+    flows
+}
+
+fn keys(rules: &[Rule]) -> Vec<RuleKey> {
+    rules.iter().map(|r| r.key).collect()
+}
+
+/// Two changes at once, of which the switch refuses what has priority 300; the facts.
+fn at_once(pair: &mut Pair, first: Effect, second: Effect) -> Vec<Event> {
+    pair.switch.refuses = Some(300);
+    pair.driver.execute(first, pair.now, &mut pair.out);
+    pair.driver.execute(second, pair.now, &mut pair.out);
+    pair.talk().expect("a refusal is no end")
+}
+
+/// After a poll, which repairs what differs from what the driver takes for wanted.
+fn after_a_poll(pair: &mut Pair) -> Vec<(u16, String)> {
+    pair.switch.refuses = None;
+    pair.wait().expect("a poll");
+    flows(pair)
+}
+
+#[test]
+fn what_a_later_change_says_outlives_the_refusal_of_an_earlier_one() {
+    for version in VERSIONS {
+        let old = rule(100, RuleAction::Output(tandem_model::PortNo(1)));
+        let mut pair = Pair::synced(version, vec![old.clone()]);
+        let refused = vec![rule(100, RuleAction::Hairpin), rule(300, RuleAction::Hairpin)];
+        let events =
+            at_once(&mut pair, apply(2, refused.clone(), Vec::new()), apply(3, Vec::new(), keys(&[old])));
+        let refusal = matches!(events[0], Event::RulesRefused { txn: TxnId(2), .. });
+        let success = matches!(events[1], Event::RulesApplied { txn: TxnId(3), .. });
+        assert!(refusal && success && events.len() == 2, "{events:?}");
+        assert_eq!(flows(&pair), [], "the later change has removed it");
+        assert_eq!(after_a_poll(&mut pair), [], "and nobody wants it back");
+    }
+}
+
+#[test]
+fn two_refusals_of_one_key_leave_what_was_there_before_both() {
+    for version in VERSIONS {
+        let old = rule(100, RuleAction::Output(tandem_model::PortNo(1)));
+        let mut pair = Pair::synced(version, vec![old]);
+        let before = flows(&pair);
+        let refused = |action| vec![rule(100, action), rule(300, RuleAction::Hairpin)];
+        let second = refused(RuleAction::Output(tandem_model::PortNo(2)));
+        let events = at_once(
+            &mut pair,
+            apply(2, refused(RuleAction::Hairpin), Vec::new()),
+            apply(3, second, Vec::new()),
+        );
+        assert!(events.iter().all(|e| matches!(e, Event::RulesRefused { .. })), "{events:?}");
+        assert_eq!(flows(&pair), before);
+        assert_eq!(after_a_poll(&mut pair), before, "the driver wants what is there");
+    }
+}
+
+#[test]
+fn a_refusal_puts_nothing_back_once_all_rules_are_said_anew() {
+    for version in VERSIONS {
+        let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Hairpin)]);
+        let refused = vec![rule(200, RuleAction::Hairpin), rule(300, RuleAction::Hairpin)];
+        let wanted = vec![rule(200, RuleAction::Output(tandem_model::PortNo(1)))];
+        at_once(&mut pair, apply(2, refused, keys(&[rule(100, RuleAction::Hairpin)])), sync(3, wanted));
+        let after = after_a_poll(&mut pair);
+        assert_eq!(pair.switch.priorities(), [200], "only what was said last");
+        assert!(after[0].1.contains("Output"), "{after:?}");
+    }
+}
