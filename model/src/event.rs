@@ -133,6 +133,16 @@ pub enum Event {
         /// Counters of our flows, summed by cookie.
         flows: Vec<FlowSample>,
     },
+    /// A switch has taken what it was told of a port: the barrier behind it is answered (OF 1.3.5
+    /// section 6.2).
+    PortSet {
+        /// Which switch.
+        switch: Dpid,
+        /// Which port.
+        port: PortNo,
+        /// On?
+        up: bool,
+    },
     /// A switch would not switch a port on or off.
     PortRefused {
         /// Which switch.
@@ -576,8 +586,8 @@ pub enum Effect {
         /// Which switch.
         switch: Dpid,
     },
-    /// Switch a port on or off (OFPT_PORT_MOD). `PortChanged` says when it is so, `PortRefused`
-    /// that it will not be.
+    /// Switch a port on or off (OFPT_PORT_MOD). Answered by `PortSet` or `PortRefused`;
+    /// `PortChanged` says what has become of the port.
     SetPort {
         /// Which switch.
         switch: Dpid,

@@ -77,6 +77,16 @@ impl Resources {
         }
     }
 
+    /// The larger of both, of each.
+    pub fn max(self, other: Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.max(other.cpu),
+            ram: self.ram.max(other.ram),
+            disk: self.disk.max(other.disk),
+            net: self.net.max(other.net),
+        }
+    }
+
     /// True when every resource of `need` is at most what `self` has.
     pub fn fits(self, need: Resources) -> bool {
         need.cpu <= self.cpu && need.ram <= self.ram && need.disk <= self.disk && need.net <= self.net

@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Expiry(VmId),
     /// Look whether discovery still sees all links.
     LinkSweep,
+    /// Send a switch all its rules, some of which it has refused.
+    Resync(SwitchId),
     /// A switch has been away for the grace time.
     SwitchGrace(SwitchId),
     /// Look whether a host still shows signs of life.

@@ -128,6 +128,7 @@ impl Simulation {
                     self.off.insert((node, port))
                 };
                 link.into_iter().for_each(|l| self.report_port_states(self.now + delays.packet, l));
+                self.later(delays.packet, Event::PortSet { switch, port, up });
             }
             Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
                 self.events.push((self.now, SimEvent::TransferBegun { vm, from, to }));

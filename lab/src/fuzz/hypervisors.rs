@@ -262,6 +262,8 @@ impl Hypervisors {
             if self.ended.contains(&migration) {
                 return out.again.push(order);
             }
+            // Whoever asks again is told the same: it is not begun later.
+            self.ended.insert(migration);
             let why = "a server does not answer".to_owned();
             return out.events.push(Event::MigrationFailed { migration, at: Some(from), why });
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, Effect, Event, Hop, Leave, Level, Resources, Response, RuleKey, ServerId, StoreOp, TxnId, VmId,
+    Dpid, Effect, Event, Hop, Leave, Level, Request, Resources, RuleKey, ServerId, StoreOp, TxnId, VmId,
     VmState,
 };
 
@@ -53,8 +53,6 @@ pub(super) struct Books {
     /// A VM that runs already was taken up where it is: its server may be promised too much from
     /// then on.
     overbooked_servers: bool,
-    /// A switch has refused rules of this controller.
-    pub(super) refused: bool,
     calls: u32,
 }
 
@@ -64,7 +62,6 @@ impl Books {
         self.open.clear();
         self.syncs.clear();
         self.leave.clear();
-        self.refused = false;
     }
 
     /// True while no switch is being changed.
@@ -98,12 +95,16 @@ impl World {
             Event::RulesApplied { switch, txn, .. }
             | Event::RulesRefused { switch, txn, .. }
             | Event::MetadataRefused { switch, txn, .. } => {
-                self.books.refused |= !matches!(event, Event::RulesApplied { .. });
                 self.books.close(*switch, *txn);
             }
             Event::SwitchDown { switch, .. } => {
                 self.books.open.remove(switch);
                 self.books.syncs.remove(switch);
+            }
+            // It takes up what it has from the moment that it is asked for, whether that fits or not.
+            Event::Request { request: Request::AdoptVm { .. }, .. } => {
+                self.books.overbooked_links = true;
+                self.books.overbooked_servers = true;
             }
             _ => {}
         }
@@ -133,14 +134,6 @@ impl World {
                     op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
-                // Known (docs/fuzzing.md): a VM that should have less and keeps what it has,
-                // because that failed, may find it given away.
-                Effect::Response { id, response: Response::Failed { .. } }
-                    if self.requests.is_resize(*id) =>
-                {
-                    self.books.overbooked_links = true;
-                    self.books.overbooked_servers = true;
-                }
                 Effect::Notice { notice } => self.note_overbooking(&notice.kind, notice.level),
                 _ => {}
             }

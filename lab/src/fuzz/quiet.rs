@@ -6,9 +6,9 @@ use super::walk::Walker;
 use super::world::{Item, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tandem_core::network::topology_state::Sync;
 use tandem_model::{
-    Cookie, Effect, GroupRecord, LinkId, NodeId, Request, Rule, ServerId, SwitchId, Time, TxnId, VmId,
-    VmRecord, VmState,
+    Cookie, Effect, LinkId, NodeId, Request, Rule, ServerId, SwitchId, Time, TxnId, VmId, VmRecord, VmState,
 };
 use tandem_openflow::framing;
 use tandem_openflow::session::SessionError;
@@ -36,7 +36,6 @@ impl World {
                 return;
             }
             self.lift_overrides();
-            self.make_up_for_refusals();
             let open = self.is_not_quiet();
             if self.now >= end {
                 if let Some(what) = open {
@@ -89,27 +88,6 @@ impl World {
         }
     }
 
-    /// Known (docs/fuzzing.md): what is left of a change that one of its switches has refused is
-    /// made up for only when switches connect again.
-    fn make_up_for_refusals(&mut self) {
-        if !std::mem::take(&mut self.books.refused) {
-            return;
-        }
-        for n in 0..self.switches.len() as u32 {
-            let line = self.switches[n as usize].active.as_ref().map(|l| l.serial);
-            if let Some(serial) = line {
-                self.lose(SwitchId(n), serial, Duration::from_millis(50));
-            }
-        }
-    }
-
-    /// Known: a controller that is killed between writing that a port is on again and saying so
-    /// leaves it off.
-    fn has_forgotten_port(&self) -> bool {
-        let kept = &self.store.kept.ports;
-        self.off.iter().any(|(switch, port)| !kept.iter().any(|p| (p.switch, p.port) == (*switch, *port)))
-    }
-
     /// What is still under way, in words.
     fn is_not_quiet(&mut self) -> Option<String> {
         if !self.alive || !self.world_up || !self.hypervisors.away.is_empty() {
@@ -118,10 +96,7 @@ impl World {
         if let Some(switch) = self.switches.iter().find(|s| s.active.is_none() || s.joining.is_some()) {
             return Some(format!("{} is not connected", switch.dpid));
         }
-        // Known: a resize whose order is lost with the connection to the hypervisors is never
-        // answered.
-        let is_known = |ask: &Request| matches!(ask, Request::ResizeVm { .. });
-        if let Some((id, ask)) = self.requests.waiting().find(|(_, ask)| !is_known(ask)) {
+        if let Some((id, ask)) = self.requests.waiting().next() {
             return Some(format!("{id} has no answer: {ask:?}"));
         }
         if let Some(m) = self.core.migrations().next() {
@@ -130,12 +105,15 @@ impl World {
         if !self.hypervisors.is_quiet() || !self.store.is_quiet() {
             return Some("the hypervisors or the store are at work".to_owned());
         }
+        let snapshot = self.core.snapshot();
+        let asked = snapshot.switches.iter().filter(|s| s.sync != Sync::Done);
+        if let Some(switch) = asked.into_iter().find(|s| s.connected) {
+            return Some(format!("{} has refused some of its rules", switch.name));
+        }
         if !self.books.is_quiet() {
             return Some("switches have not confirmed all rules".to_owned());
         }
-        let may_be_cut = self.has_forgotten_port();
-        let is_well = |s: &VmState| World::runs(s) || may_be_cut && matches!(s, VmState::Cut { .. });
-        if let Some(vm) = self.core.vms().find(|v| !is_well(&v.state)) {
+        if let Some(vm) = self.core.vms().find(|v| !World::runs(&v.state)) {
             return Some(format!("{} is {}", vm.id, vm.state));
         }
         if let Some(port) = self.store.kept.ports.first() {
@@ -161,16 +139,12 @@ impl World {
         let drained: BTreeSet<ServerId> =
             snapshot.servers.iter().filter(|s| s.drained).map(|s| s.id).collect();
         let kept_drained: BTreeSet<ServerId> = kept.drained.iter().copied().collect();
-        // Known: a group that is deleted while one of its members goes may come back in the store.
-        let known = |g: &GroupRecord| snapshot.groups.iter().any(|other| other.id == g.id);
-        let is_known = |g: &GroupRecord| self.requests.is_unwanted(g.id) && !known(g);
-        let groups: Vec<GroupRecord> = kept.groups.iter().filter(|g| !is_known(g)).cloned().collect();
         let what = if let Some(vm) = differs {
             let kept = kept.vms.iter().find(|v| v.id == vm.id);
             format!("of {} the store has {kept:?}, and the controller {vm:?}", vm.id)
         } else if let Some(vm) = more {
             format!("the store has {}, which the controller does not know", vm.id)
-        } else if *snapshot.groups != groups {
+        } else if *snapshot.groups != kept.groups {
             format!("the store has the groups {:?}, the controller {:?}", kept.groups, snapshot.groups)
         } else if !kept.migrations.is_empty() {
             format!("the store has migrations that have ended: {:?}", kept.migrations)

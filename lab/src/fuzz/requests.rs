@@ -47,16 +47,6 @@ impl Requests {
         self.answered.clear();
     }
 
-    /// True for a group that somebody wanted gone.
-    pub(super) fn is_unwanted(&self, group: GroupId) -> bool {
-        self.deleted.contains(&group)
-    }
-
-    /// True for a resize that waits.
-    pub(super) fn is_resize(&self, id: RequestId) -> bool {
-        matches!(self.waiting.get(&id), Some(Request::ResizeVm { .. }))
-    }
-
     /// Those that wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (&RequestId, &Request)> {
         self.waiting.iter()

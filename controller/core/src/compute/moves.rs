@@ -107,6 +107,13 @@ impl Migration {
         }
     }
 
+    /// What its VM needs at the new place: it comes with what it has, and may grow there in one
+    /// resource while it shrinks in another.
+    pub(crate) fn size_at_new_place(&self, vm: &VmRecord) -> Resources {
+        let has = vm.request.resources;
+        self.grow.map_or(has, |(_, wanted)| wanted.max(has))
+    }
+
     /// The VM is taken to be at the new place: it is paused or runs there.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.record.phase, Phase::SwitchOver | Phase::Confirm | Phase::Release)

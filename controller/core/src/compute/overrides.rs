@@ -3,8 +3,8 @@
 //!
 //! A port that is off counts as down from the moment that the store has it, whatever its switch
 //! says; the switch is told by OFPT_PORT_MOD, and again whenever it connects or says that the port
-//! is up. A port that is to be on again while its switch is away stays listed until the switch can
-//! be told.
+//! is up. A port that is to be on again stays listed, and in the store, until its switch has taken
+//! that: a controller that is killed meanwhile tells it again.
 //!
 //! A pinned path is a wish that holds for as long as its VM lives. It is admitted like any other
 //! path, in both directions over the same links. When it breaks, the VM has another path until the
@@ -45,9 +45,6 @@ impl ComputeMut<'_> {
                 let why = format!("{name} was not switched off here; `tandem overrides` lists what was");
                 self.cx.answer(request, Response::Rejected { rejection: refused(why) });
             }
-            (Some(_), true) if connected(&self.net.live, &self.cx.site.topology, switch).is_some() => {
-                self.store(StoreOp::RemovePort { switch, port }, PendingWrite::Port(wish, request));
-            }
             _ => self.store(StoreOp::PutPort { port: wish }, PendingWrite::Port(wish, request)),
         }
     }
@@ -60,21 +57,13 @@ impl ComputeMut<'_> {
         if let Some(dpid) = there {
             self.cx.effects.push(Effect::SetPort { switch: dpid, port, up });
         }
-        let mut text = if up {
-            self.net.ports.0.remove(&(switch, port));
-            format!("the operator has switched {name} on again")
-        } else {
-            format!("the operator has switched {name} off")
+        let mut text = match up {
+            true => format!("the operator has switched {name} on again"),
+            false => format!("the operator has switched {name} off"),
         };
-        if !up || there.is_none() {
-            self.net.ports.0.insert((switch, port), wish);
-        }
+        self.net.ports.0.insert((switch, port), wish);
         if there.is_none() {
             text.push_str("; its switch is away and will be told when it is back");
-            if up {
-                // It may have been connected when it was asked.
-                self.keep(Kept::Port(switch, port));
-            }
         }
         self.cx.notice(Level::Info, if up { "port-on" } else { "port-off" }, text);
         self.cx.dirty.switches = true;
@@ -86,10 +75,16 @@ impl ComputeMut<'_> {
     pub(crate) fn tell_ports(&mut self, switch: SwitchId, dpid: Dpid) {
         for PortOverride { port, up, .. } in self.net.ports.of(switch) {
             self.cx.effects.push(Effect::SetPort { switch: dpid, port, up });
-            if up {
-                self.net.ports.0.remove(&(switch, port));
-                self.keep(Kept::Port(switch, port));
-            }
+        }
+    }
+
+    /// A switch has taken what it was told of a port: one that is on again is as any other.
+    pub(crate) fn on_port_set(&mut self, dpid: Dpid, port: PortNo, up: bool) {
+        let Some(switch) = self.net.live.id(dpid) else { return };
+        if up && self.net.ports.get(switch, port).is_some_and(|o| o.up) {
+            self.net.ports.0.remove(&(switch, port));
+            self.cx.dirty.switches = true;
+            self.keep(Kept::Port(switch, port));
         }
     }
 }

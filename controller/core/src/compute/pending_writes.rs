@@ -22,8 +22,10 @@ pub(crate) enum PendingWrite {
     Adopted(Box<VmRecord>, RequestId),
     /// A VM on record that runs elsewhere: then its record is of where it runs.
     Followed(Box<VmRecord>, RequestId),
-    /// A resize: then the hypervisor is asked.
+    /// What a VM holds while it is resized: then the hypervisor is asked.
     Resized(VmId),
+    /// That a VM has less than before: then whoever asked is answered.
+    Shrunk(VmId),
     /// A running VM that somebody wants gone: then it is stopped.
     Deleting(VmId, RequestId),
     /// A VM is forgotten.
@@ -50,4 +52,18 @@ pub(crate) enum PendingWrite {
     Alive,
     /// A pinned path, or none any more; the pin before.
     Pin(VmId, Option<Vec<SwitchId>>, RequestId),
+}
+
+impl PendingWrite {
+    /// True for the removal of a group, or what an operator wants of a port: what was decided
+    /// before must not be written after it.
+    pub(crate) fn decides(&self, kept: Kept) -> bool {
+        match (self, kept) {
+            (PendingWrite::GroupRemoved(group, _), Kept::Group(id)) => *group == id,
+            (PendingWrite::Port(wish, _), Kept::Port(switch, port)) => {
+                (wish.switch, wish.port) == (switch, port)
+            }
+            _ => false,
+        }
+    }
 }

@@ -7,8 +7,13 @@ use crate::stored_item::Kept;
 use tandem_model::{Effect, StoreId, StoreOp, VmState};
 
 impl ComputeMut<'_> {
-    /// Writes something as it is now, or that it is gone; as often as it takes.
+    /// Writes something as it is now, or that it is gone; as often as it takes. What somebody wants
+    /// otherwise already is left to the write that is on its way: whoever waits for that writes it
+    /// again if that fails.
     pub(crate) fn keep(&mut self, kept: Kept) {
+        if self.compute.stores.values().any(|write| write.decides(kept)) {
+            return;
+        }
         let record = match kept {
             // A VM on its way out is removed by whoever waits for that.
             Kept::Vm(id) => {

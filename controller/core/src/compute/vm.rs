@@ -22,8 +22,22 @@ pub(crate) struct Vm {
     pub(crate) stopped: bool,
     /// True once the hypervisor was asked to start it.
     pub(crate) allocated: bool,
-    pub(crate) resizing: Option<(RequestId, Resources)>,
+    pub(crate) resizing: Option<Resize>,
     pub(crate) traffic: Vec<TrafficId>,
+}
+
+/// Other resources that a VM is to have. Until its hypervisor has confirmed them, its record has
+/// the larger of both, of each: nothing is given away that it may still use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resize {
+    /// Who is answered when it has them.
+    pub(crate) request: RequestId,
+    pub(crate) before: Resources,
+    pub(crate) to: Resources,
+    /// The store has what is held meanwhile.
+    pub(crate) is_written: bool,
+    /// The hypervisor has confirmed.
+    pub(crate) is_confirmed: bool,
 }
 
 impl Vm {

@@ -20,7 +20,6 @@ use crate::rules::owners::owner;
 use crate::rules::transactions::{Outcome, Purpose};
 use crate::rules::{building_blocks, compile};
 use crate::signal::Signal;
-use crate::stored_item::Kept;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
@@ -212,6 +211,8 @@ impl ComputeMut<'_> {
         if address == Some(vm.record.address) || !dhcp {
             vm.addressed = true;
         }
+        // One that was started again has what its record says, which may be more than it is to have.
+        self.ask_resize(id);
         self.check_running(id);
     }
 
@@ -318,13 +319,12 @@ impl ComputeMut<'_> {
     }
 
     pub(crate) fn on_vm_failed(&mut self, id: VmId, why: &str) {
-        let Some(vm) = self.compute.vms.get_mut(&id) else { return self.stray_failed(id) };
-        if let Some((request, before)) = vm.resizing.take() {
-            self.set_resources(id, before);
-            self.keep(Kept::Vm(id));
-            return self.cx.answer(request, Response::Failed { why: why.to_owned() });
+        if !self.compute.vms.contains_key(&id) {
+            return self.stray_failed(id);
         }
-        self.fail_vm(id, why);
+        if !self.resize_failed(id, why) {
+            self.fail_vm(id, why);
+        }
     }
 
     /// A start that failed, or a VM that died: everything of it is undone, then its requester is
@@ -458,6 +458,10 @@ impl ComputeMut<'_> {
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
             self.cx.answer(requester, Response::Failed { why });
+        }
+        if let Some(resize) = vm.resizing {
+            let why = format!("{id} is gone: {}", vm.failure.as_deref().unwrap_or(DELETED));
+            self.cx.answer(resize.request, Response::Failed { why });
         }
         vm.deleters.into_iter().for_each(|r| self.cx.answer(r, Response::Done));
     }

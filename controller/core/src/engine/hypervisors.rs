@@ -51,6 +51,8 @@ impl MigrationMut<'_> {
                 VmState::Running | VmState::Cut { .. } if runs => {
                     self.compute_mut().start_traffic(id);
                     self.compute_mut().tag_again(id);
+                    // The order, or its answer, may be lost.
+                    self.compute_mut().ask_resize(id);
                 }
                 VmState::Running | VmState::Cut { .. } if taken => self.say_elsewhere(id),
                 VmState::Starting if taken => {

@@ -322,9 +322,13 @@ impl MigrationMut<'_> {
                 }
             }
             Event::RulesApplied { switch, txn, .. } => {
-                self.network_mut().on_sync(switch, txn, Sync::Done);
+                let has_what_it_refused = self.network_mut().on_sync(switch, txn, Sync::Done);
                 let outcome = self.rules_mut().applied(txn);
                 outcome.into_iter().for_each(|o| self.compute_mut().on_outcome(o));
+                if has_what_it_refused {
+                    self.settle();
+                    self.reroute_cut();
+                }
             }
             Event::MetadataRefused { switch, txn, why } => {
                 self.compute_mut().on_metadata_refused(switch, txn, &why);
@@ -334,15 +338,18 @@ impl MigrationMut<'_> {
                 let outcome = self.rules_mut().refused(switch, txn, &why);
                 outcome.into_iter().for_each(|o| self.compute_mut().on_outcome(o));
                 self.settle();
-                self.rules_mut().resume_changes();
+                self.resume_changes();
             }
             Event::RulesRepaired { switch, missing, stale } => {
-                self.network_mut().on_rules_repaired(switch, missing, stale);
+                if self.network_mut().on_rules_repaired(switch, missing, stale) {
+                    self.reroute_cut();
+                }
             }
             Event::RulesLeft { switch, left } => self.compute_mut().on_rules_left(switch, left),
             Event::RulesUnlike { switch, rules, example } => {
                 self.network_mut().on_rules_unlike(switch, rules, &example);
             }
+            Event::PortSet { switch, port, up } => self.compute_mut().on_port_set(switch, port, up),
             Event::PortRefused { switch, port, why } => {
                 self.network_mut().on_port_refused(switch, port, &why);
             }
@@ -421,6 +428,7 @@ impl MigrationMut<'_> {
                 self.compute_mut().return_to_pins();
                 self.cx.timers.set(self.cx.now + self.cx.sweep_period(), Timer::LinkSweep);
             }
+            Timer::Resync(switch) => self.resync(switch),
             Timer::SwitchGrace(switch) => self.network_mut().on_switch_grace(switch),
             Timer::HostCheck(ip) => self.network_mut().check_host(ip),
             Timer::PortSettled(switch, port) => self.network_mut().on_port_settled(switch, port),

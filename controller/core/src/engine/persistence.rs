@@ -4,6 +4,7 @@ use crate::compute::group_rules::is_entry;
 use crate::compute::pending_writes::{PendingWrite, STORE_RETRY};
 use crate::migration::MigrationMut;
 use crate::rules::transactions::Purpose;
+use crate::stored_item::Kept;
 use crate::timers::Timer;
 use tandem_model::{Level, Owner, Response, StoreId};
 
@@ -17,7 +18,8 @@ impl MigrationMut<'_> {
             Some(PendingWrite::Running(vm)) => self.compute_mut().announce_running(vm),
             Some(PendingWrite::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
             Some(PendingWrite::Followed(record, request)) => self.compute_mut().followed(*record, request),
-            Some(PendingWrite::Resized(vm)) => self.compute_mut().ask_resize(vm),
+            Some(PendingWrite::Resized(vm)) => self.compute_mut().resize_stored(vm),
+            Some(PendingWrite::Shrunk(vm)) => self.compute_mut().end_resize(vm, Response::Done),
             Some(PendingWrite::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
             Some(PendingWrite::Removed(vm)) => self.compute_mut().forget_vm(vm),
             Some(PendingWrite::Updated(_) | PendingWrite::Alive) | None => {}
@@ -65,11 +67,17 @@ impl MigrationMut<'_> {
                 self.compute_mut().not_adopted(&record, request, text);
             }
             Some(PendingWrite::Resized(vm)) => {
-                if let Some((request, before)) = self.compute.vms.get_mut(&vm).and_then(|v| v.resizing.take())
-                {
-                    self.compute_mut().set_resources(vm, before);
-                    self.cx.answer(request, Response::Failed { why: text });
+                if let Some(resize) = self.compute.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
+                    self.compute_mut().set_resources(vm, resize.before);
+                    self.cx.answer(resize.request, Response::Failed { why: text });
                 }
+            }
+            Some(PendingWrite::Shrunk(vm)) => {
+                let why = format!(
+                    "{vm} has what was asked for, but that could not be written to the store ({why}); it is tried again every second"
+                );
+                self.compute_mut().end_resize(vm, Response::Failed { why });
+                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(Kept::Vm(vm)));
             }
             Some(PendingWrite::Deleting(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text })
@@ -94,13 +102,19 @@ impl MigrationMut<'_> {
                 self.compute_mut().isolate_group(group);
                 self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(PendingWrite::GroupRemoved(_, request)) => {
-                self.cx.answer(request, Response::Failed { why: text })
+            Some(PendingWrite::GroupRemoved(group, request)) => {
+                self.cx.answer(request, Response::Failed { why: text });
+                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(Kept::Group(group)));
             }
             Some(PendingWrite::Shares(before, request)) => {
                 self.rules_mut().shares_not_stored(before, request, text)
             }
-            Some(PendingWrite::Port(_, request) | PendingWrite::Returned(_, request)) => {
+            Some(PendingWrite::Port(wish, request)) => {
+                self.cx.answer(request, Response::Failed { why: text });
+                let kept = Kept::Port(wish.switch, wish.port);
+                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(kept));
+            }
+            Some(PendingWrite::Returned(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text });
             }
             Some(PendingWrite::Drained(server, _, request)) => self.drained_not_stored(server, request, text),

@@ -52,6 +52,6 @@ impl MigrationMut<'_> {
             let rejection = tandem_model::Rejection { summary, counts, nearest };
             return self.cx.answer(request, Response::Rejected { rejection });
         }
-        self.compute_mut().grow_where_it_is(id, request, to);
+        self.compute_mut().resize_where_it_is(id, request, to);
     }
 }

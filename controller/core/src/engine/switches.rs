@@ -6,7 +6,11 @@ use crate::network::topology_state::Sync;
 use crate::rules::compile;
 use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
+use std::time::Duration;
 use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SwitchCaps, SwitchId};
+
+/// Between two times that a switch is sent all its rules because it has refused some.
+const RESYNC_PAUSE: Duration = Duration::from_secs(2);
 
 impl MigrationMut<'_> {
     pub(crate) fn on_switch_up(&mut self, dpid: Dpid, ports: Vec<PortInfo>, caps: SwitchCaps) {
@@ -36,6 +40,7 @@ impl MigrationMut<'_> {
         if let Some(switch) = self.net.live.switch_mut(id) {
             switch.connected = true;
             switch.dead = false;
+            switch.resyncs = false;
             switch.since = now;
             switch.caps = Some(caps);
             switch.ports = ports.into_iter().map(|p| (p.port, p)).collect();
@@ -116,6 +121,43 @@ impl MigrationMut<'_> {
             self.compute_mut().on_outcome(outcome);
             self.settle();
         }
-        self.rules_mut().resume_changes();
+        self.resume_changes();
+    }
+
+    /// After a refusal was dealt with: changes that are still wanted go on. A switch that has undone
+    /// something that is still wanted is sent all its rules, which its driver then keeps trying to
+    /// bring about.
+    pub(crate) fn resume_changes(&mut self) {
+        for id in self.rules_mut().resume_changes() {
+            self.resync(id);
+        }
+    }
+
+    /// Sends a connected switch all its rules, after it has refused some; at most once a pause.
+    pub(crate) fn resync(&mut self, id: SwitchId) {
+        let now = self.cx.now;
+        let Some(switch) = self.net.live.switch_mut(id).filter(|s| s.connected) else { return };
+        switch.resyncs = true;
+        if now < switch.resync_after {
+            let at = switch.resync_after;
+            return self.cx.timers.replace(at, Timer::Resync(id));
+        }
+        switch.resync_after = now + RESYNC_PAUSE;
+        if let Some(dpid) = self.cx.site.topology.switch(id).map(|s| s.dpid) {
+            self.send_all_rules(id, dpid);
+        }
+    }
+
+    /// Sends a switch all its rules, whatever it has.
+    fn send_all_rules(&mut self, id: SwitchId, dpid: Dpid) {
+        let txn = self.rules.changes.next_txn();
+        let rules = self.rules.desired.all(id);
+        let leave = self.compute_mut().leave_at_sync(id);
+        if let Some(switch) = self.net.live.switch_mut(id) {
+            switch.sync = (Sync::UnderWay, Some(txn));
+        }
+        self.cx.effects.push(Effect::SyncRules { switch: dpid, txn, rules, leave });
+        self.cx.dirty.rules(id);
+        self.cx.dirty.switches = true;
     }
 }

@@ -304,7 +304,8 @@ impl MigrationMut<'_> {
         grow: Option<(RequestId, Resources)>,
     ) -> Result<MigrationId, Rejection> {
         let vm = self.migration().may_move(&order)?;
-        let size = grow.map_or(vm.request.resources, |(_, r)| r);
+        // It comes with what it has, and may grow in one resource while it shrinks in another.
+        let size = grow.map_or(vm.request.resources, |(_, r)| r.max(vm.request.resources));
         let to = match order.to {
             Some(server) => self.migration().goes_to(&vm, server, size, order.options.force)?,
             None => self.migration().choose(&vm, size, order.options.force)?,

@@ -57,7 +57,7 @@ impl MigrationMut<'_> {
         };
         let (mut from, to) = (m.record.from.clone(), m.record.to.clone());
         let goes_on = m.reach == ActivePlaces::Both || m.record.phase == Phase::Reserve;
-        let size = m.grow.map_or(record.request.resources, |(_, r)| r);
+        let size = m.size_at_new_place(&record);
         let (from_stands, to_stands) =
             (self.migration().is_way(&record, &from), self.migration().is_way(&record, &to));
         if from_stands && (to_stands || !goes_on) {
@@ -128,7 +128,7 @@ impl MigrationMut<'_> {
         if self.migration().is_way(&record, &to) {
             return self.want_again(id, vm);
         }
-        let size = m.grow.map_or(record.request.resources, |(_, r)| r);
+        let size = m.size_at_new_place(&record);
         let is_there = record.server == to.server;
         self.let_go(id);
         if is_there {

@@ -55,7 +55,7 @@ impl MigrationMut<'_> {
         self.let_go(id);
         let Some(m) = self.compute.migrations.open.get(&id) else { return };
         let Some(vm) = self.compute.vms.get(&m.record.vm) else { return };
-        let grown = m.grow.map_or(vm.record.request.resources, |(_, r)| r);
+        let grown = m.size_at_new_place(&vm.record);
         let held = needed(&vm.record, &m.record.from, &m.record.to, grown);
         self.take(&held);
         if let Some(m) = self.compute.migrations.open.get_mut(&id) {

@@ -128,7 +128,7 @@ impl MigrationMut<'_> {
             if let Some(m) = self.compute.migrations.open.get_mut(&id) {
                 m.grow = None;
             }
-            self.compute_mut().grow_where_it_is(vm, request, size);
+            self.compute_mut().resize_where_it_is(vm, request, size);
         }
     }
 

@@ -161,10 +161,12 @@ impl MigrationMut<'_> {
         // What is measured lags behind what is sent: the higher of the two is its own.
         let own = rate.max(progress.rate);
         let reserved = m.reserved;
+        // A path with a link that is down has no more than it has: it is mended, or given up.
         let free = path
             .iter()
-            .filter_map(|hop| self.net.links.residual_without(*hop, reserved, own))
-            .fold(site.migration.rate, BitRate::min);
+            .map(|hop| self.net.links.residual_without(*hop, reserved, own))
+            .try_fold(site.migration.rate, |least, left| Some(least.min(left?)))
+            .unwrap_or(rate);
         let wanted = if begins && live && progress.dirty.saturating_add(STEP) > rate {
             rate.saturating_add(STEP)
         } else {

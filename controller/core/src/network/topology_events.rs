@@ -15,12 +15,18 @@ use tandem_model::{Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortNo,
 
 impl NetworkMut<'_> {
     /// A switch has told how a transaction ended: was it the one that brought it all its rules?
-    pub(crate) fn on_sync(&mut self, dpid: Dpid, txn: TxnId, result: Sync) {
-        let Some(switch) = self.net.live.id(dpid).and_then(|id| self.net.live.switch_mut(id)) else { return };
-        if switch.sync.1 == Some(txn) {
-            switch.sync.0 = result;
-            self.cx.dirty.switches = true;
+    /// A switch has all its rules, or has refused some of them. True when it has refused rules
+    /// before that were still wanted, and has them now.
+    pub(crate) fn on_sync(&mut self, dpid: Dpid, txn: TxnId, result: Sync) -> bool {
+        let Some(switch) = self.net.live.id(dpid).and_then(|id| self.net.live.switch_mut(id)) else {
+            return false;
+        };
+        if switch.sync.1 != Some(txn) {
+            return false;
         }
+        switch.sync.0 = result;
+        self.cx.dirty.switches = true;
+        result == Sync::Done && std::mem::take(&mut switch.resyncs)
     }
 
     pub(crate) fn on_switch_grace(&mut self, id: SwitchId) {
@@ -251,14 +257,18 @@ impl NetworkMut<'_> {
 
 impl NetworkMut<'_> {
     /// A switch's driver has found that its flows differed, and has put them right.
-    pub(crate) fn on_rules_repaired(&mut self, dpid: Dpid, missing: u32, stale: u32) {
+    /// The same answer as that of [`NetworkMut::on_sync`].
+    pub(crate) fn on_rules_repaired(&mut self, dpid: Dpid, missing: u32, stale: u32) -> bool {
+        let mut has_them_now = false;
         if let Some(s) = self.net.live.id(dpid).and_then(|id| self.net.live.switch_mut(id)) {
             s.sync.0 = Sync::Done;
+            has_them_now = std::mem::take(&mut s.resyncs);
             self.cx.dirty.switches = true;
         }
         let name = self.network().switch_name(dpid);
         let text = format!("{name}: {missing} rules were missing and {stale} were stale; put right");
         self.cx.notice(Level::Warning, "rules-repaired", text);
+        has_them_now
     }
 
     /// A switch reports rules otherwise than they were written.

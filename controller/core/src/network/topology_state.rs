@@ -38,6 +38,10 @@ pub struct LiveSwitch {
     pub dead: bool,
     /// Whether it has its rules, and the transaction that they came with.
     pub sync: (Sync, Option<TxnId>),
+    /// It has refused rules that are still wanted, and was sent all of them since.
+    pub(crate) resyncs: bool,
+    /// Before this time it is not sent all of them for that reason again.
+    pub(crate) resync_after: Time,
     /// When it came or went last.
     pub since: Time,
     /// What it can do; `None` until it connected once.

@@ -5,7 +5,7 @@ use crate::network::topology_state::connected;
 use crate::rules::RulesMut;
 use crate::rules::desired::Difference;
 use crate::rules::transactions::{Late, Outcome, Present, Purpose};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tandem_model::{Dpid, Level, SwitchId, TxnId};
 
 impl RulesMut<'_> {
@@ -50,11 +50,13 @@ impl RulesMut<'_> {
         self.rules.changes.switch_gone(switch, topology, &present, &mut self.cx.effects)
     }
 
-    /// After a refusal was dealt with.
-    pub(crate) fn resume_changes(&mut self) {
+    /// After a refusal was dealt with: what is left of the changes goes on. Returns the switches
+    /// that are to be sent all their rules, because they have undone some that are still wanted.
+    #[must_use]
+    pub(crate) fn resume_changes(&mut self) -> BTreeSet<SwitchId> {
         let (live, topology) = (&self.net.live, &self.cx.site.topology);
         let connected = |s: SwitchId| connected(live, topology, s);
         let present = Present { connected: &connected, desired: &self.rules.desired };
-        self.rules.changes.resume(&present, &mut self.cx.effects);
+        self.rules.changes.resume(&present, &mut self.cx.effects)
     }
 }

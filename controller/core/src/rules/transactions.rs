@@ -68,15 +68,26 @@ struct Change {
     waiting: BTreeSet<TxnId>,
 }
 
+/// A transaction without an answer.
+#[derive(Debug, Clone)]
+struct Sent {
+    switch: SwitchId,
+    change: u64,
+    added: Vec<RuleKey>,
+    removed: Vec<RuleKey>,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     last_txn: u64,
     last_change: u64,
     open: BTreeMap<u64, Change>,
-    txns: BTreeMap<TxnId, (SwitchId, u64)>,
-    /// Changes that were refused, of which something is left.
+    txns: BTreeMap<TxnId, Sent>,
+    /// Changes that were refused, of which something may be left.
     halted: Vec<u64>,
+    /// Transactions that were refused and not looked at since.
+    refused: Vec<Sent>,
 }
 
 impl Changes {
@@ -134,7 +145,8 @@ impl Changes {
                 self.last_txn += 1;
                 let txn = TxnId(self.last_txn);
                 change.waiting.insert(txn);
-                self.txns.insert(txn, (switch, id));
+                let added = add.iter().map(|rule| rule.key).collect();
+                self.txns.insert(txn, Sent { switch, change: id, added, removed: remove.clone() });
                 effects.push(Effect::ApplyRules { switch: dpid, txn, add, remove });
             }
         }
@@ -142,8 +154,9 @@ impl Changes {
 
     /// Another transaction takes the place of one that was refused.
     pub fn replace(&mut self, refused: TxnId, by: TxnId) {
-        let Some((switch, id)) = self.txns.remove(&refused) else { return };
-        self.txns.insert(by, (switch, id));
+        let Some(sent) = self.txns.remove(&refused) else { return };
+        let id = sent.change;
+        self.txns.insert(by, sent);
         if let Some(change) = self.open.get_mut(&id) {
             change.waiting.remove(&refused);
             change.waiting.insert(by);
@@ -157,39 +170,46 @@ impl Changes {
         present: &Present<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<Outcome> {
-        let (_, id) = self.txns.remove(&txn)?;
+        let id = self.txns.remove(&txn)?.change;
         self.open.get_mut(&id)?.waiting.remove(&txn);
         self.go_on(id, present, effects)
     }
 
-    /// A switch refused a transaction: the change ends here. What was confirmed stays until the
-    /// caller wants it back.
+    /// A switch refused a transaction: whoever waits for the change is told so now. What was
+    /// confirmed stays until the caller wants it back.
     ///
-    /// That of a VM's second place may have been made while its first one changed too, which is
-    /// still wanted: what is left of it goes on with [`Changes::resume`], as far as the caller
-    /// still wants it then.
+    /// What is left of the change may still be wanted: a removal that another switch waits for, or
+    /// the rules of a VM's first place, which changed while its second one was made. It goes on
+    /// with [`Changes::resume`], as far as the caller still wants it then.
     pub fn refused(&mut self, txn: TxnId, why: String) -> Option<Outcome> {
-        let (_, id) = self.txns.remove(&txn)?;
-        if let Some(change) = self.open.get_mut(&id).filter(|c| matches!(c.purpose, Purpose::MovePrepare(_)))
-        {
-            change.waiting.remove(&txn);
-            let purpose = std::mem::replace(&mut change.purpose, Purpose::Upkeep);
-            self.halted.push(id);
-            return Some(Outcome { purpose, result: Err(why) });
-        }
-        let change = self.open.remove(&id)?;
-        for txn in change.waiting {
-            self.txns.remove(&txn);
-        }
-        Some(Outcome { purpose: change.purpose, result: Err(why) })
+        let sent = self.txns.remove(&txn)?;
+        let id = sent.change;
+        self.refused.push(sent);
+        self.told(txn, id, why)
     }
 
-    /// After the caller has dealt with a refusal.
-    pub fn resume(&mut self, present: &Present<'_>, effects: &mut Vec<Effect>) {
+    /// Ends a change for whoever waits for it, because of one of its transactions.
+    fn told(&mut self, txn: TxnId, id: u64, why: String) -> Option<Outcome> {
+        let change = self.open.get_mut(&id)?;
+        change.waiting.remove(&txn);
+        let purpose = std::mem::replace(&mut change.purpose, Purpose::Upkeep);
+        self.halted.push(id);
+        Some(Outcome { purpose, result: Err(why) })
+    }
+
+    /// After the caller has dealt with a refusal: the changes concerned go on. Returns the switches
+    /// that have undone something that is still wanted; each is to be sent all its rules.
+    pub fn resume(&mut self, present: &Present<'_>, effects: &mut Vec<Effect>) -> BTreeSet<SwitchId> {
         for id in std::mem::take(&mut self.halted) {
             // Nobody waits for it any more.
             let _ = self.go_on(id, present, effects);
         }
+        let is_wanted = |sent: &Sent| {
+            let wants = |key: &RuleKey| present.desired.wants(sent.switch, key).is_some();
+            sent.added.iter().any(wants) || !sent.removed.iter().all(wants)
+        };
+        let refused = std::mem::take(&mut self.refused);
+        refused.into_iter().filter(is_wanted).map(|sent| sent.switch).collect()
     }
 
     /// A switch went away. A change that brings a new VM, group or place fails; any other goes on
@@ -203,7 +223,7 @@ impl Changes {
     ) -> Vec<Outcome> {
         let name = topology.switch(switch).map_or("?", |s| s.name.as_str());
         let mine: Vec<(TxnId, u64)> =
-            self.txns.iter().filter(|(_, (s, _))| *s == switch).map(|(t, (_, c))| (*t, *c)).collect();
+            self.txns.iter().filter(|(_, s)| s.switch == switch).map(|(t, s)| (*t, s.change)).collect();
         let mut outcomes = Vec::new();
         for (txn, id) in mine {
             let fails = self.open.get(&id).is_some_and(|c| {
@@ -211,7 +231,9 @@ impl Changes {
             });
             if fails {
                 let why = format!("switch {name} went away while its rules were being changed; try again");
-                outcomes.extend(self.refused(txn, why));
+                // It has all its rules when it is back.
+                self.txns.remove(&txn);
+                outcomes.extend(self.told(txn, id, why));
             } else {
                 outcomes.extend(self.applied(txn, present, effects));
             }

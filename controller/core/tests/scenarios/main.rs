@@ -17,6 +17,7 @@ mod group_labels;
 mod groups;
 mod hostile;
 mod hotspots;
+mod interrupted;
 mod life;
 mod loads;
 mod managed;

@@ -28,6 +28,8 @@ pub(crate) struct Held {
     pub(crate) dhcp: bool,
     /// Hypervisors begin moves and say nothing of them; a cancel is not answered either.
     pub(crate) moves: bool,
+    /// Switches say nothing of what they are told of their ports.
+    pub(crate) ports: bool,
     /// The store can write nothing.
     pub(crate) broken: bool,
 }
@@ -197,6 +199,9 @@ impl World {
                 self.apply(effect);
                 let (added, removed) = (0, 0);
                 self.queue.push_back(Event::RulesApplied { switch: *switch, txn: *txn, added, removed });
+            }
+            Effect::SetPort { switch, port, up } if !self.held.ports => {
+                self.queue.push_back(Event::PortSet { switch: *switch, port: *port, up: *up });
             }
             Effect::AllocateVm { vm, spec, .. }
                 if self.specs.get(vm).is_some_and(|(_, s)| s.origin.placed_at != spec.origin.placed_at) =>

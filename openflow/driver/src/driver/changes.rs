@@ -6,7 +6,7 @@
 //! confirmed by that of its last piece.
 
 use super::pieces::{PIECE, Piece};
-use super::{Driver, Output};
+use super::{Driver, Output, PortChange};
 use crate::codec::ProtocolCodec;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -153,6 +153,15 @@ impl Driver {
     }
 
     pub(super) fn on_barrier(&mut self, xid: u32, now: Time, out: &mut Output) {
+        if let Some(at) = self.port_changes.iter().position(|change| change.barrier == xid) {
+            let taken = self.port_changes.remove(at);
+            out.events.extend(taken.map(|PortChange { port, up, .. }| Event::PortSet {
+                switch: self.dpid,
+                port,
+                up,
+            }));
+            return;
+        }
         if self.pieces.confirmed(xid) {
             self.send_pieces(now, out);
         }
@@ -182,6 +191,7 @@ impl Driver {
                 out.events.push(refused(txn, why));
             }
             (Change::Repair { missing, stale }, None) => {
+                self.is_sync_refused = false;
                 self.repair = (now, REPAIR_PAUSE);
                 // What was only let go was no fault.
                 if missing + stale > 0 {
@@ -190,6 +200,7 @@ impl Driver {
             }
             // Its rules stay wanted: the next audits try again.
             (Change::Sync(txn), Some(why)) => {
+                self.is_sync_refused = self.sync == Some(txn);
                 self.put_off_repairs(now);
                 out.events.push(refused(txn, why));
             }
@@ -197,6 +208,7 @@ impl Driver {
                 self.put_off_repairs(now);
                 self.unlike.forget();
                 if let Some(txn) = self.sync {
+                    self.is_sync_refused = true;
                     out.events.push(refused(txn, why));
                 }
             }

@@ -1,7 +1,7 @@
 //! The core's effects as messages to the switch: rules, packets, port states, questions.
 
 use super::changes::Change;
-use super::{ANSWER_TIMEOUT, Driver, Output, PORT_CHANGES};
+use super::{ANSWER_TIMEOUT, Driver, Output, PORT_CHANGES, PortChange};
 use crate::flow_dump::Purpose;
 use crate::packets;
 use crate::wanted::{Meaning, Wanted};
@@ -22,6 +22,7 @@ impl Driver {
                 self.unlike.forget();
                 self.synced = true;
                 self.sync = Some(txn);
+                self.is_sync_refused = false;
                 self.epoch += 1;
                 self.read_flows(Purpose::Sync(txn), now, out);
             }
@@ -89,6 +90,8 @@ impl Driver {
         if self.port_changes.len() == PORT_CHANGES {
             self.port_changes.pop_front();
         }
-        self.port_changes.push_back((xid, port));
+        // A port change has no answer of its own: the barrier's says that the switch has taken it.
+        let barrier = self.send(out, |s, xid, o| s.barrier(xid, o));
+        self.port_changes.push_back(PortChange { xid, barrier, port, up });
     }
 }

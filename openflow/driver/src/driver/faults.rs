@@ -73,8 +73,9 @@ impl Driver {
             } else {
                 open.refused.get_or_insert(text);
             }
-        } else if let Some((_, port)) = self.port_changes.iter().find(|(x, _)| *x == xid) {
-            out.events.push(Event::PortRefused { switch: self.dpid, port: *port, why: text });
+        } else if let Some(at) = self.port_changes.iter().position(|change| change.is_about(xid)) {
+            let port = self.port_changes.remove(at).map_or(PortNo(0), |change| change.port);
+            out.events.push(Event::PortRefused { switch: self.dpid, port, why: text });
         } else if self.flow_dump.as_ref().and_then(FlowDump::xid) == Some(xid) {
             self.unread(&format!("it answered {text}"), now, out);
         } else if self.counters.xid() == Some(xid) {

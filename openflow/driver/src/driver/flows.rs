@@ -67,6 +67,9 @@ impl Driver {
                     flows: reconcile::samples(&flows),
                 });
                 let proven = self.synced && epoch == self.epoch && self.open.is_empty();
+                if proven && repair.add.is_empty() && repair.erase.is_empty() {
+                    self.tell_complete(out);
+                }
                 if !proven || now < self.repair.0 {
                     repair = Repair::default();
                 } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
@@ -85,6 +88,16 @@ impl Driver {
             self.read_flows(next, now, out);
         }
         self.let_go(now, out);
+    }
+
+    /// Rules that were refused are not wanted any more, or came otherwise: all that are wanted are
+    /// there.
+    fn tell_complete(&mut self, out: &mut Output) {
+        let refused = std::mem::take(&mut self.is_sync_refused);
+        if let Some(txn) = self.sync.filter(|_| refused) {
+            let switch = self.dpid;
+            out.events.push(Event::RulesApplied { switch, txn, added: 0, removed: 0 });
+        }
     }
 
     /// Says what stays although nobody wants it: after a sync, and when it has changed.

@@ -39,8 +39,7 @@ use unlike::Unlike;
 /// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next
 /// part of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Changes of ports whose refusal is still understood; a switch answers only refusals, so older
-/// ones were taken.
+/// Changes of ports whose answer is waited for: of more, the oldest have none.
 const PORT_CHANGES: usize = 64;
 /// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
 const WARNINGS: u32 = 10;
@@ -110,6 +109,8 @@ pub struct Driver {
     queued: Option<Purpose>,
     /// The last `SyncRules`: a repair that is refused makes it refused.
     sync: Option<TxnId>,
+    /// It was refused since, and nothing has shown yet that all rules are there.
+    is_sync_refused: bool,
     /// No repair before this time, and the next pause.
     repair: (Time, Duration),
     /// Repairs that changed nothing.
@@ -121,8 +122,8 @@ pub struct Driver {
     counters_asked: Time,
     next_poll: Time,
     next_lldp: Option<Time>,
-    /// The latest changes of ports, by transaction id.
-    port_changes: VecDeque<(u32, PortNo)>,
+    /// The latest changes of ports without an answer.
+    port_changes: VecDeque<PortChange>,
     packets: PacketRateLimiter,
     port_news: PortChanges,
     complaints: RateLimiter,
@@ -133,6 +134,23 @@ pub struct Driver {
     misunderstood_kinds: KeyedRateLimiter<(&'static str, u16, u16)>,
     malformed: u64,
     malformed_kinds: KeyedRateLimiter<Malformed>,
+}
+
+/// A port was told to be on or off.
+#[derive(Debug, Clone, Copy)]
+struct PortChange {
+    /// Transaction id of the change, and of the barrier behind it.
+    xid: u32,
+    barrier: u32,
+    port: PortNo,
+    up: bool,
+}
+
+impl PortChange {
+    /// True for an error about either message.
+    fn is_about(self, xid: u32) -> bool {
+        self.xid == xid || self.barrier == xid
+    }
 }
 
 impl Driver {
@@ -160,6 +178,7 @@ impl Driver {
             flow_dump: None,
             queued: None,
             sync: None,
+            is_sync_refused: false,
             repair: (now, changes::REPAIR_PAUSE),
             unlike: Unlike::default(),
             foreign: BTreeSet::new(),

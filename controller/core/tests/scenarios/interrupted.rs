@@ -1,0 +1,360 @@
+//! What is refused, lost or cut short half-way: the rest of it goes on, and nothing is given away,
+//! forgotten or brought back by it.
+
+use crate::world::{SMALL, World, read};
+use std::time::Duration;
+use tandem_core::snapshot::OverrideView;
+use tandem_model::{
+    BitRate, Dpid, Effect, Event, PortNo, PortOverride, Request, RequestId, Resources, Response, SwitchId,
+    TxnId, VmId, VmState,
+};
+
+/// Transactions that switches have been sent since `forget`.
+fn sent(world: &World) -> Vec<(Dpid, TxnId)> {
+    let of = |e: &Effect| match e {
+        Effect::ApplyRules { switch, txn, .. } => Some((*switch, *txn)),
+        _ => None,
+    };
+    world.log.iter().filter_map(of).collect()
+}
+
+/// How often a switch was sent all its rules since `forget`.
+fn syncs(world: &World, to: Dpid) -> usize {
+    world.log.iter().filter(|e| matches!(e, Effect::SyncRules { switch, .. } if *switch == to)).count()
+}
+
+fn refuse(world: &mut World, (switch, txn): (Dpid, TxnId)) {
+    world.forget_pending(switch, txn);
+    world.tell(Event::RulesRefused { switch, txn, why: "FLOW_MOD_FAILED/TABLE_FULL".into() });
+}
+
+fn resize(world: &mut World, vm: VmId, cpu: u32) -> RequestId {
+    let resources = Resources { cpu, ..world.site.vm.default };
+    world.ask(Request::ResizeVm { vm, resources })
+}
+
+/// VMs have three processors each.
+fn large() -> String {
+    format!("{SMALL}[vm]\ncpu = 3\n")
+}
+
+fn is_cut(world: &World, vm: VmId) -> bool {
+    world.core.vm(vm).is_some_and(|v| matches!(v.state, VmState::Cut { .. }))
+}
+
+// ---- rules that a switch refuses ----
+
+/// Default routes change at several switches. One refuses its part: the others have theirs, the
+/// removals that come last too, and the one that has refused is sent all its rules.
+#[test]
+fn a_refused_change_of_default_routes_goes_on_at_the_other_switches() {
+    for refused in 0..3 {
+        let mut world = World::new(read(SMALL));
+        let vm = world.vm();
+        world.held.switches = true;
+        world.forget();
+        world.set_link(world.link("edge1", "agg1"), false);
+        let Some(first) = sent(&world).get(refused).copied() else { continue };
+        refuse(&mut world, first);
+        assert_eq!(syncs(&world, first.0), 1, "what it has refused is still wanted");
+        while world.is_waiting() {
+            world.confirm(|_| 0);
+        }
+        crate::chaos::assert_tables(&mut world, &[]);
+        let vm = world.core.vm(vm.id).cloned().expect("the VM");
+        assert_eq!(vm.state, VmState::Running);
+        world.assert_reachable(&vm);
+    }
+}
+
+/// A VM whose new path is refused is cut off until its switch has the rules, however that comes:
+/// without another change of the topology.
+#[test]
+fn a_vm_whose_new_path_was_refused_comes_back_when_its_switch_has_the_rules() {
+    let mut world = World::new(read(&format!("{SMALL}[bandwidth]\naggregation = \"1 Mbit/s\"\n")));
+    world.vm();
+    let vm = world.vm();
+    world.held.switches = true;
+    world.forget();
+    // Its path, which is not the default one, has exact rules.
+    let hop = vm.path_up[1].link;
+    world.set_link(hop, false);
+    let mut was_cut = false;
+    for _ in 0..20 {
+        let open = sent(&world);
+        world.forget();
+        open.into_iter().for_each(|txn| refuse(&mut world, txn));
+        was_cut |= is_cut(&world, vm.id);
+    }
+    assert!(was_cut, "a path that is refused is none");
+    world.held.switches = false;
+    world.confirm_all();
+    world.wait(Duration::from_secs(5));
+    assert!(!is_cut(&world, vm.id), "{:?}", world.core.vm(vm.id).map(|v| &v.state));
+    crate::chaos::assert_tables(&mut world, &[]);
+    let vm = world.core.vm(vm.id).cloned().expect("the VM");
+    world.assert_reachable(&vm);
+}
+
+/// A switch that refuses everything is sent all its rules at most once in a pause.
+#[test]
+fn a_switch_that_always_refuses_is_not_asked_in_a_loop() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    world.held.switches = true;
+    world.forget();
+    let edge = world.dpid("edge1");
+    for n in 0..50 {
+        world.set_link(world.link("edge1", "agg1"), n % 2 == 1);
+        for (switch, txn) in sent(&world) {
+            match switch == edge {
+                true => refuse(&mut world, (switch, txn)),
+                false => world.confirm_all(),
+            }
+        }
+    }
+    let so_far = syncs(&world, edge);
+    assert!(so_far <= 2, "{so_far} times in no time");
+    world.set_link(world.link("edge1", "agg1"), true);
+    world.confirm_all();
+    world.wait(Duration::from_secs(60));
+    world.confirm_all();
+    crate::chaos::assert_tables(&mut world, &[]);
+    assert!(world.core.vm(vm.id).is_some());
+}
+
+// ---- resizes ----
+
+/// The order to resize a VM goes nowhere while the hypervisors are away; it is given again when
+/// they are back.
+#[test]
+fn a_resize_that_is_asked_for_before_the_hypervisors_are_back_is_answered() {
+    for cpu in [1, 4] {
+        let mut before = World::new(read(&large()));
+        let vm = before.vm();
+        let mut world = World::dark(read(&large()), before.stored.clone());
+        world.continue_after(&before);
+        world.connect_all();
+        let id = resize(&mut world, vm.id, cpu);
+        world.held.hypervisor = true;
+        world.specs = before.specs;
+        world.attach_found();
+        assert_eq!(world.answer(id), None, "only its hypervisor knows");
+        let asked = |e: &&Effect| matches!(e, Effect::ResizeVm { resources, .. } if resources.cpu == cpu);
+        assert!(world.log.iter().any(|e| asked(&e)));
+        world.tell(Event::VmResized { vm: vm.id });
+        assert_eq!(world.answer(id), Some(Response::Done));
+        assert_eq!(world.stored.vms[0].request.resources.cpu, cpu);
+    }
+}
+
+/// Its server was started anew meanwhile: the VM is started again, and has what was asked for.
+#[test]
+fn a_resize_of_a_vm_that_is_started_again_is_answered() {
+    for cpu in [1, 4] {
+        let mut before = World::new(read(&large()));
+        let vm = before.vm();
+        let mut world = World::dark(read(&large()), before.stored.clone());
+        world.continue_after(&before);
+        world.connect_all();
+        let id = resize(&mut world, vm.id, cpu);
+        world.specs.clear();
+        world.attach(Vec::new());
+        assert_eq!(world.answer(id), Some(Response::Done));
+        assert_eq!(world.core.vm(vm.id).map(|v| v.request.resources.cpu), Some(cpu));
+        assert_eq!(world.stored.vms[0].request.resources.cpu, cpu);
+    }
+}
+
+#[test]
+fn a_resize_of_a_vm_that_is_deleted_is_answered() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    world.held.hypervisor = true;
+    let id = resize(&mut world, vm.id, 4);
+    world.held.hypervisor = false;
+    world.ask(Request::DeleteVm { vm: vm.id });
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })), "{:?}", world.answer(id));
+}
+
+/// A VM that is to have less may still use what it has until its hypervisor has confirmed it.
+#[test]
+fn what_a_vm_gives_up_is_given_away_only_when_that_is_confirmed() {
+    for confirmed in [true, false] {
+        let one_server = "[topology]\nshape = \"linear\"\nswitches = 1\nservers_per_switch = 1\n";
+        let mut world = World::new(read(&format!("{one_server}[servers]\ncpu = 4\n[vm]\ncpu = 3\n")));
+        let vm = world.vm();
+        world.held.hypervisor = true;
+        let id = resize(&mut world, vm.id, 1);
+        let other = world.ask_vm();
+        assert!(matches!(world.answer(other), Some(Response::Rejected { .. })), "it still has 3 of 4");
+        world.held.hypervisor = false;
+        if confirmed {
+            world.tell(Event::VmResized { vm: vm.id });
+            assert_eq!(world.answer(id), Some(Response::Done));
+            let other = world.ask_vm();
+            assert!(matches!(world.answer(other), Some(Response::VmRunning { .. })));
+        } else {
+            world.tell(Event::VmFailed { vm: vm.id, why: "no".into() });
+            assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
+            assert_eq!(world.used()[0].cpu, 3);
+        }
+    }
+}
+
+/// It has less, and the store cannot be written: whoever asked is told, and it is written later.
+#[test]
+fn less_that_cannot_be_written_is_written_later() {
+    let mut world = World::new(read(&large()));
+    let vm = world.vm();
+    world.held.hypervisor = true;
+    let id = resize(&mut world, vm.id, 1);
+    world.held.broken = true;
+    world.tell(Event::VmResized { vm: vm.id });
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })), "{:?}", world.answer(id));
+    world.held.broken = false;
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.stored.vms[0].request.resources.cpu, 1);
+    assert_eq!(world.used().iter().map(|u| u.cpu).sum::<u32>(), 1);
+}
+
+/// It grows in one resource and shrinks in another, on another server: until it has shrunk, the
+/// server it has come to needs room for both.
+#[test]
+fn a_vm_that_moves_to_grow_comes_with_what_it_has() {
+    let site = format!(
+        "{SMALL}[servers]\ncpu = 4\n[vm]\ncpu = 1\nnet = \"1 Mbit/s\"\n[policy]\nserver_margin = 1.0\n"
+    );
+    let mut world = World::new(read(&site));
+    let capacity = world.site.topology.servers[0].capacity;
+    let half = BitRate(capacity.net.0 * 6 / 10);
+    let ask = |world: &mut World, cpu, net| {
+        let mut request = world.request();
+        (request.resources.cpu, request.resources.net) = (cpu, net);
+        world.vm_of(request)
+    };
+    // Its server has no processor left, and no other one has both the processors that it wants and
+    // the rate that it has.
+    let vm = ask(&mut world, 2, half);
+    let mut rest = vec![ask(&mut world, 2, BitRate::mbit(1))];
+    for _ in 0..3 {
+        rest.push(ask(&mut world, 1, half));
+    }
+    assert!(rest[1..].iter().all(|other| other.server != vm.server), "a server each");
+    let resources = Resources { cpu: 3, net: BitRate::mbit(1), ..vm.request.resources };
+    let id = world.ask(Request::ResizeVm { vm: vm.id, resources });
+    let fits = |world: &mut World| {
+        let used = world.used();
+        used.iter().all(|used| capacity.fits(*used))
+    };
+    assert!(fits(&mut world), "{:?}", world.used());
+    assert!(matches!(world.answer(id), Some(Response::Rejected { .. })), "{:?}", world.answer(id));
+}
+
+// ---- groups ----
+
+/// The store is slow: what a member that goes leaves of a group is not written after the group's
+/// removal.
+#[test]
+fn a_group_that_is_deleted_while_a_member_goes_does_not_come_back() {
+    for fails in [false, true] {
+        let mut world = World::new(read(SMALL));
+        let vms: Vec<_> = (0..3).map(|_| world.vm()).collect();
+        let made = world.ask(Request::CreateGroup { members: vms.iter().map(|v| v.address).collect() });
+        let Some(Response::GroupCreated { group }) = world.answer(made) else { panic!("a group") };
+        world.ask(Request::DeleteVm { vm: vms[0].id });
+        // Another one is on its way out when its group is to go.
+        world.held.store = true;
+        world.ask(Request::DeleteVm { vm: vms[1].id });
+        let id = world.ask(Request::DeleteGroup { group });
+        if fails {
+            world.held.store = false;
+            let writes = world.log.iter().rev().find_map(|e| match e {
+                Effect::Store { id, op: tandem_model::StoreOp::RemoveGroup { .. } } => Some(*id),
+                _ => None,
+            });
+            let write = writes.expect("a removal");
+            world.tell(Event::StoreFailed { id: write, why: "disk full".into() });
+            assert!(matches!(world.answer(id), Some(Response::Failed { .. })));
+            world.wait(Duration::from_secs(2));
+        } else {
+            world.catch_up();
+            assert_eq!(world.answer(id), Some(Response::Done));
+        }
+        let snapshot = world.core.snapshot();
+        assert_eq!(world.stored.groups, *snapshot.groups, "removal fails: {fails}");
+    }
+}
+
+// ---- ports ----
+
+/// A controller is killed when the store has that a port is on again, and its switch does not know
+/// yet: the next one tells it.
+#[test]
+fn a_port_that_is_on_again_is_told_by_the_next_controller() {
+    let mut world = World::new(read(SMALL));
+    let (dpid, number) = world.ends(world.link("edge1", "agg1"))[0];
+    let switch = world.site.topology.switch_by_dpid(dpid).expect("declared");
+    let set = |world: &mut World, up| {
+        let id = world.ask(Request::SetPort { switch, port: number, up });
+        world.answer(id)
+    };
+    assert_eq!(set(&mut world, false), Some(Response::Done));
+    world.held.ports = true;
+    world.forget();
+    assert_eq!(set(&mut world, true), Some(Response::Done));
+    let lifted = |world: &mut World| {
+        let overrides = world.core.snapshot().overrides.to_vec();
+        matches!(overrides[..], [OverrideView::PortOff { lifted: true, .. }])
+    };
+    assert!(lifted(&mut world), "its switch has not taken it yet");
+
+    let told = Effect::SetPort { switch: dpid, port: number, up: true };
+    let mut next = World::dark(read(SMALL), world.stored.clone());
+    next.held.ports = true;
+    next.connect_all();
+    assert!(next.log.contains(&told));
+    assert!(lifted(&mut next));
+    next.tell(Event::PortSet { switch: dpid, port: number, up: true });
+    assert_eq!(next.stored.ports, Vec::<PortOverride>::new());
+    assert!(next.core.snapshot().overrides.is_empty());
+}
+
+/// It is off again before the switch has said that it is on: it stays off.
+#[test]
+fn an_older_word_of_a_port_does_not_lift_what_was_said_later() {
+    let mut world = World::new(read(SMALL));
+    world.held.ports = true;
+    let (dpid, number) = world.ends(world.link("edge1", "agg1"))[0];
+    let switch: SwitchId = world.site.topology.switch_by_dpid(dpid).expect("declared");
+    for up in [false, true, false] {
+        world.ask(Request::SetPort { switch, port: number, up });
+    }
+    world.tell(Event::PortSet { switch: dpid, port: number, up: true });
+    assert_eq!(world.stored.ports.iter().map(|p| (p.port, p.up)).collect::<Vec<_>>(), [(number, false)]);
+    // A port of nobody and a switch of nobody: nothing.
+    world.tell(Event::PortSet { switch: Dpid(99), port: PortNo(1), up: true });
+    world.tell(Event::PortSet { switch: dpid, port: PortNo(77), up: true });
+    assert_eq!(world.stored.ports.len(), 1);
+}
+
+// ---- transfers ----
+
+/// A transfer over a link that is down gets no more than it has, however fast its VM writes.
+#[test]
+fn a_transfer_over_a_link_that_is_down_is_given_no_more() {
+    let one_way = SMALL.replace("aggregation = 2", "aggregation = 1");
+    let bandwidth = "[bandwidth]\nedge = \"1 Gbit/s\"\naggregation = \"1 Gbit/s\"\ncore = \"1 Gbit/s\"\n[migration]\nrate = \"800 Mbit/s\"\n";
+    let mut world = World::new(read(&format!("{one_way}{bandwidth}")));
+    world.held.moves = true;
+    let vm = world.vm();
+    world.migrate(vm.id, Some(2));
+    let rate = |w: &World| w.core.migrations().next().map(|m| m.rate);
+    let before = rate(&world).expect("a migration");
+    let path = world.core.migrations().next().expect("one").path.clone();
+    world.set_link(path[1].link, false);
+    assert_eq!(rate(&world), Some(before), "it waits for its link");
+    world.progress(1, 1_000_000, 10_000_000, BitRate::mbit(900));
+    world.progress(2, 2_000_000, 9_000_000, BitRate::mbit(900));
+    assert!(rate(&world).is_none_or(|r| r <= before), "{:?}", rate(&world));
+}
