@@ -1,8 +1,9 @@
 //! What the agents at switches have, count and are to make.
 
-use crate::{BitRate, PortSample};
+use crate::{BitRate, Dpid, PortNo, PortSample};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How a port chooses the class of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,4 +63,67 @@ pub struct AgentSample {
     pub classes: Vec<ClassSample>,
     /// The card's own counters by the names that its driver gives them; those that are not zero.
     pub hardware: BTreeMap<String, u64>,
+}
+
+/// A switch that an agent has and may speak for, as the agent presents it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSwitch {
+    /// Its name; the site file is expected to have a switch of that name.
+    pub name: String,
+    /// What it is made of: `ovs (kernel)`, `soft`, `netfpga (mmap:0000:03:00.0)`.
+    pub datapath: String,
+    /// Its ports by their OpenFlow numbers, and how each chooses the class of a packet.
+    pub ports: Vec<(PortNo, QueueSelection)>,
+}
+
+/// All that an agent is to make: whatever of its own is not in it, the agent takes away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDesired {
+    /// Which desired state this is: larger than every earlier one of this controller, and of
+    /// controllers before it unless the clock was set back between both.
+    pub generation: u64,
+    /// The time between two reports of the agent.
+    pub report_period: Duration,
+    /// The switches that it has presented and that the site knows, in the order in which it has
+    /// presented them.
+    pub switches: Vec<DesiredSwitch>,
+}
+
+/// A switch as its agent is to make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredSwitch {
+    /// Its name, by the site file.
+    pub name: String,
+    /// The datapath id that it connects with.
+    pub dpid: Dpid,
+    /// Its ports: those that it has presented and that have a link in the site.
+    pub ports: Vec<DesiredPort>,
+}
+
+/// A port as its agent is to make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredPort {
+    /// Its OpenFlow number.
+    pub port: PortNo,
+    /// Its rate; 0 leaves its queueing alone.
+    pub rate: BitRate,
+    /// How many packets may wait where there are no classes.
+    pub queue: u32,
+    /// In the order of their queue numbers, from 0.
+    pub classes: Vec<DesiredClass>,
+    /// The queue number of the class for packets that no rule or filter puts elsewhere.
+    pub default_class: u32,
+}
+
+/// A class of service as a port is to keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredClass {
+    /// Guaranteed to it.
+    pub rate: BitRate,
+    /// What it may have at most, when others leave room.
+    pub ceiling: BitRate,
+    /// The mark of its packets (RFC 2474).
+    pub dscp: u8,
+    /// How many of its packets may wait.
+    pub queue: u32,
 }

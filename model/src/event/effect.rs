@@ -1,8 +1,9 @@
 //! What the core wants done, by switches, agents, hypervisors, the store and whoever asked.
 
 use crate::{
-    Arp, BitRate, DhcpReply, Dpid, Leave, MigrationId, MigrationMode, Notice, PortNo, RequestId, Resources,
-    Response, Rule, RuleKey, ServerId, StoreId, StoreOp, Time, TrafficId, TrafficSpec, TxnId, VmId, VmSpec,
+    AgentDesired, Arp, BitRate, DhcpReply, Dpid, Leave, MigrationId, MigrationMode, Notice, PortNo,
+    RequestId, Resources, Response, Rule, RuleKey, ServerId, StoreId, StoreOp, Time, TrafficId, TrafficSpec,
+    TxnId, VmId, VmSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -81,6 +82,14 @@ pub enum Effect {
     PollNow {
         /// Which switch.
         switch: Dpid,
+    },
+    /// Say to an agent what it is to make, in place of all that it was told before. No answer: what
+    /// it cannot make comes as `AgentTrouble`.
+    ConfigureAgent {
+        /// The agent's name.
+        agent: String,
+        /// All that it is to make.
+        desired: Box<AgentDesired>,
     },
     /// Start a VM. Answered by `VmStarted` or `VmFailed`; by `VmFailed` too where there is one with
     /// this id that was made for another request, which is left alone.

@@ -13,7 +13,10 @@ mod request;
 mod store;
 mod switch;
 
-pub use agent::{AgentSample, ClassSample, QueueSelection, Share};
+pub use agent::{
+    AgentDesired, AgentSample, AgentSwitch, ClassSample, DesiredClass, DesiredPort, DesiredSwitch,
+    QueueSelection, Share,
+};
 pub use effect::Effect;
 pub use notice::{Level, Notice};
 pub use packet::{Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind};
@@ -33,37 +36,51 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
-    /// An agent has dialled in.
+    /// An agent has connected.
     AgentUp {
-        /// Its name.
+        /// The agent's name.
         agent: String,
     },
-    /// An agent's connection ended. What it manages goes on.
-    AgentDown {
-        /// Its name.
+    /// An agent has said what it has: its first message on a connection. Answered by
+    /// `ConfigureAgent`, and again whenever what it should make has changed, until `AgentDown`.
+    /// (Recordings of before have a `PortsManaged` for each switch instead.)
+    AgentHello {
+        /// The agent's name.
         agent: String,
-        /// In words.
+        /// Those of its switches that it may speak for.
+        switches: Vec<AgentSwitch>,
+    },
+    /// An agent's connection ended. What it has made stays.
+    AgentDown {
+        /// The agent's name.
+        agent: String,
+        /// The reason, for people.
         why: String,
     },
     /// An agent could not do something, or sees something that somebody should look at.
     AgentTrouble {
-        /// Its name.
+        /// The agent's name.
         agent: String,
-        /// In words.
+        /// What it is, for people.
         what: String,
     },
-    /// What an agent can do at the ports of a switch.
+    /// What an agent can do at the ports of a switch: of worlds that have no agents to configure,
+    /// and in recordings of before.
     PortsManaged {
         /// The agent's name.
         agent: String,
-        /// Which switch.
+        /// The switch.
         switch: Dpid,
         /// Each port, and how a class is chosen there.
         ports: Vec<(PortNo, QueueSelection)>,
     },
     /// What an agent has seen and counted at a switch's ports: a batch per switch and period.
     AgentSamples {
-        /// Which switch.
+        /// The agent's name. What both ends of a cable have negotiated is compared where it is
+        /// known; recordings of before do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// The switch.
         switch: Dpid,
         /// Its ports.
         ports: Vec<AgentSample>,

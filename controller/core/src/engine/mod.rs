@@ -12,6 +12,7 @@ mod resize;
 mod states;
 mod switches;
 
+use crate::agents::AgentState;
 use crate::compute::host_load::{LoadView, Loads};
 use crate::compute::inventory::Inventory;
 use crate::compute::moves::Migrations;
@@ -253,6 +254,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             access,
         },
         rules: RuleState { desired, changes: Changes::default(), classes: Classes::new(&site) },
+        agents: AgentState::default(),
         compute: ComputeState {
             inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: ipam::Pools::new(&site),
@@ -347,14 +349,15 @@ impl MigrationMut<'_> {
                 self.network_mut().on_port_refused(switch, port, &why);
             }
             Event::PortsManaged { agent, switch, ports } => self.on_ports_managed(&agent, switch, ports),
-            Event::AgentSamples { switch, ports } => self.network_mut().on_agent_samples(switch, ports),
+            Event::AgentHello { agent, switches } => self.on_agent_hello(&agent, &switches),
+            Event::AgentSamples { agent, switch, ports } => {
+                self.agents_mut().on_agent_samples(agent.as_deref(), switch, ports);
+            }
             Event::AgentUp { agent } => {
                 self.cx.notice(Level::Info, "agent-up", format!("agent {agent} is connected"));
             }
-            Event::AgentDown { agent, why } => self.network_mut().on_agent_down(&agent, &why),
-            Event::AgentTrouble { agent, what } => {
-                self.cx.notice(Level::Warning, "agent-trouble", format!("agent {agent}: {what}"));
-            }
+            Event::AgentDown { agent, why } => self.agents_mut().on_agent_down(&agent, &why),
+            Event::AgentTrouble { agent, what } => self.agents_mut().agent_trouble(&agent, &what),
             Event::WorldUp { world, vms, traffic } => {
                 self.on_world_up(world, vms, traffic);
                 self.compute_mut().ask_loads();

@@ -98,7 +98,8 @@ impl MigrationMut<'_> {
                 self.cx.answer(request, Response::Failed { why: text })
             }
             Some(PendingWrite::Shares(before, request)) => {
-                self.rules_mut().shares_not_stored(before, request, text)
+                self.rules_mut().shares_not_stored(before, request, text);
+                self.agents_mut().configure_all();
             }
             Some(PendingWrite::Port(_, request) | PendingWrite::Returned(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text });
