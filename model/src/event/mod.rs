@@ -7,6 +7,7 @@
 
 mod agent;
 mod effect;
+mod family;
 mod notice;
 mod packet;
 mod request;
@@ -18,6 +19,7 @@ pub use agent::{
     QueueSelection, Share,
 };
 pub use effect::Effect;
+pub use family::EventFamily;
 pub use notice::{Level, Notice};
 pub use packet::{Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind};
 pub use request::{Request, Response};
