@@ -14,7 +14,7 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use tandem_core::record_replay::Recording;
 use tandem_core::{Core, Snapshot};
-use tandem_model::{Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
+use tandem_model::{AgentDesired, Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading
@@ -27,6 +27,10 @@ const BATCH: usize = 256;
 /// takes any: then whoever is attached is let go, and is told everything anew when it attaches
 /// again.
 pub const WISHES: usize = 128 * 1024;
+
+/// Where an agent's session hears what the agent is to make: only the latest is of use, so that
+/// nothing queues. `None` before the first.
+pub type AgentLine = watch::Sender<Option<Box<AgentDesired>>>;
 
 /// What comes into the event loop.
 #[derive(Debug)]
@@ -46,6 +50,13 @@ pub enum Input {
     WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
     WorldDetached(String),
+    /// An agent's session begins, and takes the place of every session of that agent with a smaller
+    /// number. What the agent is to make goes here.
+    AgentAttached(String, u64, AgentLine),
+    /// A fact from an agent's session; void when another one has taken its place.
+    Agent(String, u64, Event),
+    /// An agent's session ended, and why.
+    AgentDetached(String, u64, String),
     /// To be answered in its turn, which shows that the event loop is not stuck. Not recorded.
     Ping(oneshot::Sender<()>),
     /// Stop.
@@ -77,6 +88,8 @@ pub struct EventLoop {
     core: Core,
     inputs: mpsc::Receiver<Input>,
     switches: BTreeMap<Dpid, (u64, SwitchLine)>,
+    /// By agent: its session, and where it hears what it is to make.
+    agents: BTreeMap<String, (u64, AgentLine)>,
     world: Option<mpsc::Sender<Effect>>,
     store: Writer,
     /// Writes that the store's full queue did not take.
@@ -105,6 +118,7 @@ impl EventLoop {
             core,
             inputs: inputs.1,
             switches: BTreeMap::new(),
+            agents: BTreeMap::new(),
             world: None,
             store,
             not_stored: Vec::new(),
@@ -187,10 +201,32 @@ impl EventLoop {
                 self.world = None;
                 self.feed(Event::WorldDown { why });
             }
+            Input::AgentAttached(agent, session, desired) => {
+                // The inputs of two sessions may overtake each other.
+                if self.agents.get(&agent).is_none_or(|(latest, _)| *latest < session) {
+                    self.agents.insert(agent, (session, desired));
+                }
+            }
+            Input::Agent(agent, session, event) => {
+                if self.is_current(&agent, session) {
+                    self.feed(event);
+                }
+            }
+            Input::AgentDetached(agent, session, why) => {
+                if self.is_current(&agent, session) {
+                    self.agents.remove(&agent);
+                    self.feed(Event::AgentDown { agent, why });
+                }
+            }
             Input::Ping(answer) => drop(answer.send(())),
             Input::Stop => return false,
         }
         true
+    }
+
+    /// True for the session that speaks for an agent now.
+    fn is_current(&self, agent: &str, session: u64) -> bool {
+        self.agents.get(agent).is_some_and(|(latest, _)| *latest == session)
     }
 
     fn feed(&mut self, event: Event) {
@@ -213,7 +249,7 @@ impl EventLoop {
     }
 
     fn dispatch(&mut self, effect: Effect) {
-        match &effect {
+        match effect {
             Effect::SyncRules { switch, .. }
             | Effect::LeaveRules { switch, .. }
             | Effect::ApplyRules { switch, .. }
@@ -223,8 +259,13 @@ impl EventLoop {
             | Effect::Discover { switch }
             | Effect::PollNow { switch } => {
                 // A connection that just ended will say so; what was meant for it is void.
-                if let Some((_, line)) = self.switches.get(switch) {
+                if let Some((_, line)) = self.switches.get(&switch) {
                     line.carry(effect);
+                }
+            }
+            Effect::ConfigureAgent { agent, desired } => {
+                if let Some((_, line)) = self.agents.get(&agent) {
+                    line.send_replace(Some(desired));
                 }
             }
             Effect::AllocateVm { .. }
@@ -244,19 +285,15 @@ impl EventLoop {
                     self.world = None;
                 }
             }
-            Effect::Store { .. } => {
-                if let Effect::Store { id, op: record } = effect
-                    && let Err(why) = self.store.write(id, record)
-                {
+            Effect::Store { id, op } => {
+                if let Err(why) = self.store.write(id, op) {
                     self.not_stored.push((id, why));
                 }
             }
-            Effect::Response { .. } => {
-                if let Effect::Response { id, response: answer } = effect
-                    && let Some(waiting) = self.waiting.remove(&id)
-                {
+            Effect::Response { id, response } => {
+                if let Some(waiting) = self.waiting.remove(&id) {
                     // Whoever asked may have gone; the answer is then nobody's.
-                    let _ = waiting.send(answer);
+                    let _ = waiting.send(response);
                 }
             }
             Effect::Notice { notice } => match notice.level {
@@ -296,6 +333,35 @@ mod tests {
         let (mut event_loop, _handle) = EventLoop::new(core, (inputs, queue), writer, None);
         assert!(event_loop.take(Input::Connected(Dpid(1), 7, crate::openflow_server::closed_line())));
         assert!(event_loop.switches.is_empty(), "it is closed, and would stay for ever");
+    }
+
+    /// Two connections of one agent, whose inputs overtake each other: the later one speaks for the
+    /// agent and is told what to make, and what the earlier one still says is void.
+    #[tokio::test]
+    async fn the_latest_session_of_an_agent_speaks_for_it() {
+        let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
+        let core = Core::new(Arc::new(site), PersistedState::default(), now());
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
+        let (mut event_loop, _handle) = EventLoop::new(core, (inputs, queue), writer, None);
+        let name = || "mini1".to_owned();
+        let hello = || Event::AgentHello { agent: name(), switches: Vec::new() };
+        let (earlier, earlier_hears) = watch::channel(None);
+        let (later, mut later_hears) = watch::channel(None);
+        event_loop.take(Input::AgentAttached(name(), 8, later));
+        event_loop.take(Input::AgentAttached(name(), 7, earlier));
+        event_loop.take(Input::Agent(name(), 7, hello()));
+        assert!(!later_hears.has_changed().expect("it is attached"), "the earlier one is void");
+        assert!(earlier_hears.has_changed().is_err(), "nobody tells it anything");
+        event_loop.take(Input::Agent(name(), 8, hello()));
+        let told = later_hears.borrow_and_update().clone().expect("it is told what to make");
+        assert!(told.generation > 0);
+        // The end of the earlier one is not the end of the agent.
+        event_loop.take(Input::AgentDetached(name(), 7, "it was replaced".into()));
+        event_loop.take(Input::Agent(name(), 8, hello()));
+        assert!(later_hears.has_changed().expect("it is attached"));
+        event_loop.take(Input::AgentDetached(name(), 8, "it has gone".into()));
+        assert!(event_loop.agents.is_empty());
     }
 
     /// A hypervisor service that takes nothing: the queue to it is bounded, and when it is full the

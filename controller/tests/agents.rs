@@ -1,7 +1,6 @@
 //! The agents' server over real TLS, with peers that are not what they say: old certificates,
 //! switches of others, floods, silence.
 
-use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +9,15 @@ use tandem_agent_protocol::agent::agents_client::AgentsClient;
 use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
 use tandem_agent_protocol::{CONTROLLER_NAME, agent as wire};
 use tandem_controller::agents::{Agents, authority::Authority};
-use tandem_controller::event_loop::{Handle, Input};
+use tandem_controller::event_loop::{self, EventLoop, Handle, Input};
 use tandem_controller::openflow_server::Listener;
 use tandem_controller::server::metrics;
+use tandem_controller::store::{Store, Writer};
 use tandem_core::Core;
-use tandem_core::snapshot::Snapshot;
-use tandem_model::{Event, PersistedState, Time, site};
+use tandem_model::{Event, PersistedState, Request, Share, Site, StoreOp, site};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status, Streaming};
@@ -33,9 +32,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Server {
     agents: Agents,
     address: SocketAddr,
-    events: mpsc::Receiver<Input>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    version: watch::Sender<u64>,
+    /// What the agents' server has said to the event loop.
+    events: mpsc::UnboundedReceiver<Event>,
+    site: Arc<Site>,
+    event_loop: Handle,
     _folder: tempfile::TempDir,
 }
 
@@ -44,23 +44,56 @@ struct Enrolled {
     key: String,
 }
 
+/// A store that takes everything and keeps nothing.
+struct Nothing;
+
+impl Store for Nothing {
+    fn load(&mut self) -> anyhow::Result<PersistedState> {
+        Ok(PersistedState::default())
+    }
+    fn commit(&mut self, _: &[StoreOp]) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// A real event loop around a real core, and a copy of the events that agents' sessions say to it.
+fn overheard(site: Arc<Site>) -> (Handle, mpsc::UnboundedReceiver<Event>) {
+    let core = Core::new(site, PersistedState::default(), event_loop::now());
+    let (inner, queue) = mpsc::channel(event_loop::QUEUE);
+    let writer = Writer::start(Box::new(Nothing), inner.clone()).expect("a thread");
+    let (event_loop, handle) = EventLoop::new(core, (inner.clone(), queue), writer, None);
+    tokio::spawn(event_loop.run());
+    let (inputs, mut said) = mpsc::channel(event_loop::QUEUE);
+    let (events, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(input) = said.recv().await {
+            let event = match &input {
+                Input::Agent(_, _, event) => Some(event.clone()),
+                Input::AgentDetached(agent, _, why) => {
+                    Some(Event::AgentDown { agent: agent.clone(), why: why.clone() })
+                }
+                _ => None,
+            };
+            // The event loop has it before the test knows of it.
+            let _ = inner.send(input).await;
+            event.into_iter().for_each(|event| drop(events.send(event)));
+        }
+    });
+    (Handle { inputs, ..handle }, heard)
+}
+
 impl Server {
     async fn start() -> Server {
         let site = Arc::new(site::read(SITE, "site.toml").unwrap_or_else(|faults| panic!("{faults}")));
-        let mut core = Core::new(site.clone(), PersistedState::default(), Time::from_secs(1_700_000_000));
-        let first = core.snapshot();
-        let (inputs, events) = mpsc::channel(4096);
-        let (version, versions) = watch::channel(first.version);
-        let snapshot = Arc::new(ArcSwap::new(first));
-        let handle = Handle { inputs, snapshot: snapshot.clone(), version: versions };
+        let (event_loop, events) = overheard(site.clone());
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::open(&folder.path().join("agents")).expect("an authority");
-        let agents = Agents::new(authority, Vec::new(), handle, site);
+        let agents = Agents::new(authority, Vec::new(), event_loop.clone(), site.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let serving = agents.clone().serve(vec![Listener::Tcp(listener)]).expect("a server");
         tokio::spawn(serving);
-        Server { agents, address, events, snapshot, version, _folder: folder }
+        Server { agents, address, events, site, event_loop, _folder: folder }
     }
 
     fn token(&self, name: &str, switches: &[&str]) -> String {
@@ -115,13 +148,7 @@ impl Server {
     }
 
     async fn event(&mut self) -> Event {
-        loop {
-            let input =
-                tokio::time::timeout(LIMIT, self.events.recv()).await.expect("in time").expect("an event");
-            if let Input::Event(event) = input {
-                return event;
-            }
-        }
+        tokio::time::timeout(LIMIT, self.events.recv()).await.expect("in time").expect("an event")
     }
 
     async fn until(&mut self, what: &str, mut is_it: impl FnMut(&Event) -> bool) -> Vec<Event> {
@@ -222,8 +249,7 @@ async fn a_renewed_certificate_takes_over_when_it_is_shown() {
 async fn an_agent_speaks_for_its_own_switches_only() {
     let mut server = Server::start().await;
     let dpid = |server: &Server, name: &str| {
-        let snapshot = server.snapshot.load();
-        let switch = snapshot.site.topology.switches.iter().find(|s| s.name == name).expect("a switch");
+        let switch = server.site.topology.switches.iter().find(|s| s.name == name).expect("a switch");
         switch.dpid
     };
     let (edge1, edge2, core1) = (dpid(&server, "edge1"), dpid(&server, "edge2"), dpid(&server, "core1"));
@@ -244,16 +270,22 @@ async fn an_agent_speaks_for_its_own_switches_only() {
         })
         .await;
     let mut about = BTreeSet::new();
+    let mut hello = Vec::new();
     let mut troubles = Vec::new();
     for event in seen {
         match event {
-            Event::PortsManaged { switch, .. } | Event::AgentSamples { switch, .. } => {
+            Event::AgentHello { switches, .. } => {
+                hello.extend(switches.into_iter().map(|s| s.name));
+            }
+            Event::AgentSamples { agent, switch, .. } => {
+                assert_eq!(agent.as_deref(), Some("mini1"));
                 about.insert(switch);
             }
             Event::AgentTrouble { agent, what } => troubles.push(format!("{agent}: {what}")),
             _ => {}
         }
     }
+    assert_eq!(hello, ["edge1"], "the core hears of no other");
     assert_eq!(about, BTreeSet::from([edge1]), "not of {edge2} and {core1}");
     let claims: Vec<&String> = troubles.iter().filter(|t| t.contains("was not given")).collect();
     assert_eq!(claims.len(), 1, "said once in a minute: {troubles:?}");
@@ -372,7 +404,8 @@ async fn a_cards_outages_come_into_views_metrics_and_events_and_go_with_their_ag
         });
         let view = view.await.expect("in time");
         assert_eq!((view.cards.len(), view.cards[0].switch.as_str(), view.cards[0].outages), (1, "edge1", 2));
-        let text = metrics::exposition(server.snapshot.load_full(), server.agents.figures()).expect("text");
+        let text = metrics::exposition(server.event_loop.snapshot.load_full(), server.agents.figures())
+            .expect("text");
         for line in [
             format!("tandem_card_forwards{{switch=\"edge1\"}} {forwards}"),
             "tandem_card_outages_total{switch=\"edge1\"} 2".to_owned(),
@@ -383,7 +416,8 @@ async fn a_cards_outages_come_into_views_metrics_and_events_and_go_with_their_ag
     }
     drop(attached);
     server.until("it is down", |e| matches!(e, Event::AgentDown { .. })).await;
-    let text = metrics::exposition(server.snapshot.load_full(), server.agents.figures()).expect("text");
+    let text =
+        metrics::exposition(server.event_loop.snapshot.load_full(), server.agents.figures()).expect("text");
     assert!(!text.contains("tandem_card_forwards{"), "{text}");
 }
 
@@ -394,24 +428,14 @@ async fn an_agent_that_does_not_read_is_disconnected_and_synchronised_anew() {
     let mut server = Server::start().await;
     let one = server.enrol("edge1", &[]).await;
     let deaf = server.attach(server.channel(Some(&one)).await, "edge1", &["edge1"]).await.expect("let in");
-    let latest = async |server: &Server, n: u64| {
-        let mut next = Snapshot::clone(&server.snapshot.load());
-        next.version += n;
-        let mut classes = next.classes.to_vec();
-        for class in &mut classes {
-            class.share.share = 30.0 + (n % 40) as f64;
-        }
-        next.classes = Arc::new(classes);
-        let version = next.version;
-        server.snapshot.store(Arc::new(next));
-        server.version.send(version).expect("somebody listens");
-    };
     let mut down = None;
     for n in 1..2000 {
-        latest(&server, n).await;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        while let Ok(input) = server.events.try_recv() {
-            if let Input::Event(Event::AgentDown { why, .. }) = input {
+        let gold = 30.0 + f64::from(n % 40);
+        let share = |share: f64| Share { share, ceiling: 100.0 };
+        let shares = vec![share(gold), share(100.0 - gold)];
+        server.event_loop.ask(Request::SetShares { shares }).await.expect("it runs");
+        while let Ok(event) = server.events.try_recv() {
+            if let Event::AgentDown { why, .. } = event {
                 down = Some(why);
             }
         }

@@ -95,7 +95,10 @@ fn core(site: Site) -> Core {
                     ("tx_pause".to_owned(), 1),
                 ]),
             };
-            core.handle(Event::AgentSamples { switch: switch.dpid, ports: of(n).map(agent).collect() }, now);
+            core.handle(
+                Event::AgentSamples { agent: None, switch: switch.dpid, ports: of(n).map(agent).collect() },
+                now,
+            );
         }
     }
     core
@@ -348,7 +351,10 @@ async fn a_large_data_centre_is_scraped_whole() {
     let seen = scrape(&routes).await;
     let start = Instant::now();
     let switch = core.site().topology.switches[0].dpid;
-    core.handle(Event::AgentSamples { switch, ports: Vec::new() }, Time::from_secs(1_700_000_003));
+    core.handle(
+        Event::AgentSamples { agent: None, switch, ports: Vec::new() },
+        Time::from_secs(1_700_000_003),
+    );
     core.snapshot();
     println!("a snapshot after an agent's report takes {:?}", start.elapsed());
     let switches = seen.samples["tandem_switch_up"].len();

@@ -152,6 +152,13 @@ impl Bytes {
     }
 }
 
+/// Sum of memory-like amounts, for reports; it stays at the largest number there is.
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Bytes>>(iter: I) -> Bytes {
+        Bytes(iter.map(|b| b.0).fold(0, u64::saturating_add))
+    }
+}
+
 impl fmt::Display for Bytes {
     /// Binary units: `512 MiB`, `1.5 GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

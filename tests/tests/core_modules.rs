@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The folders of the core in their order, and what each may use besides itself and `FOUNDATION`:
 /// those before it.
-const ORDER: &[&str] = &["policy", "network", "rules", "compute", "migration", "snapshot", "engine"];
+const ORDER: &[&str] =
+    &["policy", "network", "rules", "agents", "compute", "migration", "snapshot", "engine"];
 
 /// Files that stand below all services: they may use each other, and nothing else.
 const FOUNDATION: &[&str] =

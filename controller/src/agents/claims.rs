@@ -1,7 +1,8 @@
 //! Which switches an agent speaks for: what the registry gives it, and no other's.
 
-use super::authority::Refusal;
-use super::{Peer, Session};
+use crate::agents::authority::Refusal;
+use crate::agents::connection::Peer;
+use crate::agents::session::Session;
 use std::collections::BTreeSet;
 
 /// A switch that an agent claims and does not speak for.

@@ -159,7 +159,10 @@ impl Simulation {
             }
             Effect::SendArp { switch, port, arp } => self.answer_arp(switch, port, &arp),
             // A simulated switch has what it was told and nothing from before.
-            Effect::SendDhcp { .. } | Effect::Discover { .. } | Effect::LeaveRules { .. } => {}
+            Effect::SendDhcp { .. }
+            | Effect::Discover { .. }
+            | Effect::LeaveRules { .. }
+            | Effect::ConfigureAgent { .. } => {}
         }
     }
 

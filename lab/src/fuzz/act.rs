@@ -3,13 +3,11 @@
 use super::action::{Action, Sent};
 use super::hypervisors::Guest;
 use super::world::{Item, World};
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    AgentSample, Arp, ArpOp, BitRate, Bytes, ClassSample, DhcpRequestKind, Event, LinkId, LoadSample, Mac,
-    NodeId, PortCounters, PortNo, PortSample, QueueSelection, Request, ServerId, SwitchId, Time, VmId,
-    VmOrigin, VmSpec,
+    Arp, ArpOp, Bytes, DhcpRequestKind, Event, LinkId, LoadSample, Mac, NodeId, PortNo, Request, ServerId,
+    SwitchId, Time, VmId, VmOrigin, VmSpec,
 };
 
 /// The n-th of a list, counted around.
@@ -82,7 +80,7 @@ impl World {
     }
 
     /// The controller is told something, if it runs.
-    fn say(&mut self, event: Event) {
+    pub(super) fn say(&mut self, event: Event) {
         if self.alive {
             self.tell(event);
         }
@@ -334,58 +332,10 @@ impl World {
         }
     }
 
-    /// The agent of a switch connects and says what it manages.
-    pub(super) fn agent_up(&mut self, id: SwitchId) {
-        let switch = self.switches[id.0 as usize].dpid;
-        let agent = format!("agent{}", id.0);
-        let ports =
-            self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| (*p, QueueSelection::Queue));
-        let ports = ports.collect();
-        self.say(Event::AgentUp { agent: agent.clone() });
-        self.say(Event::PortsManaged { agent, switch, ports });
-    }
-
-    fn agent_down(&mut self, switch: u32) {
-        let agent = format!("agent{}", self.switch(switch).0);
-        self.say(Event::AgentDown { agent, why: "gone".to_owned() });
-    }
-
     fn step_clock(&mut self, seconds: i32) {
         let by = i64::from(seconds) * 1_000_000_000;
         self.wall += by;
         self.say(Event::WallClockStepped { by });
-    }
-
-    fn agent(&mut self, switch: u32, bytes: u32) {
-        let id = self.switch(switch);
-        let switch = self.switches[id.0 as usize].dpid;
-        let ports: Vec<PortNo> =
-            self.site.topology.ports(NodeId::Switch(id)).iter().map(|(p, _)| *p).collect();
-        let class = ClassSample { bytes: bytes.into(), ..ClassSample::default() };
-        let classes = vec![class; self.site.classes.len()];
-        let samples = ports.iter().map(|port| AgentSample {
-            interface: PortSample {
-                port: *port,
-                counters: PortCounters {
-                    rx_packets: Some(u64::from(bytes) / 1000),
-                    tx_packets: Some(u64::from(bytes) / 1000),
-                    rx_bytes: Some(bytes.into()),
-                    tx_bytes: Some(bytes.into()),
-                    rx_dropped: Some(0),
-                    tx_dropped: Some(0),
-                    rx_errors: Some(0),
-                    tx_errors: Some(0),
-                    ..PortCounters::default()
-                },
-            },
-            speed: Some(BitRate::mbit(1000)),
-            half_duplex: false,
-            classes: classes.clone(),
-            hardware: BTreeMap::new(),
-        });
-        let samples = samples.collect();
-        self.agent_up(id);
-        self.say(Event::AgentSamples { switch, ports: samples });
     }
 
     /// So much has gone through a link in the last ten seconds.

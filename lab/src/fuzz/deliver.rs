@@ -52,6 +52,7 @@ impl World {
                     self.at(at, Item::Commit(life));
                 }
             }
+            Effect::ConfigureAgent { agent, desired } => self.configure_agent(&agent, *desired),
             Effect::Response { id, response: answer } => self.answered(id, &answer),
             Effect::SetMigrationRate { .. }
             | Effect::ReportLoads { .. }

@@ -10,6 +10,7 @@
 
 mod act;
 mod action;
+mod agents;
 mod asks;
 pub mod canonical;
 mod cli;

@@ -59,6 +59,7 @@ impl World {
         self.check_hypervisors();
         self.check_flows();
         self.check_books();
+        self.check_agents();
         self.check_packets();
     }
 

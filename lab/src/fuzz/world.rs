@@ -5,6 +5,7 @@
 //! streams of the seed, and what the core wants in one call is carried out in its canonical order,
 //! so that effects which commute lead to the same run in whatever order they come.
 
+use super::agents::Agents;
 use super::canonical::{self, Fnv};
 use super::draw::Draw;
 use super::hypervisors::{Hypervisors, Later};
@@ -117,6 +118,7 @@ pub(super) struct World {
     /// Ports that the controller has switched off.
     pub(super) off: std::collections::BTreeSet<(SwitchId, PortNo)>,
     pub(super) store: Store,
+    pub(super) agents: Agents,
     pub(super) hypervisors: Hypervisors,
     pub(super) world_up: bool,
     /// Which connection to the hypervisor service it is.
@@ -181,6 +183,7 @@ impl World {
             cables: vec![true; topology.links.len()],
             off: std::collections::BTreeSet::new(),
             store,
+            agents: Agents::default(),
             hypervisors: Hypervisors::new(seed),
             world_up: false,
             world_life: 0,
@@ -216,7 +219,7 @@ impl World {
         self.later(wait, Item::WorldBack(self.world_life));
     }
 
-    /// Events that the core has handled, but for those that only wake it.
+    /// Events that the core has handled, but for those that only wake it and hellos of agents.
     pub(super) fn events(&self) -> u64 {
         self.events
     }
@@ -332,7 +335,8 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         let now = self.core_now();
-        if !matches!(event, Event::Wake) {
+        // A schedule ends after so many events, those of the time at which its hash was recorded.
+        if !matches!(event, Event::Wake | Event::AgentHello { .. }) {
             self.events += 1;
         }
         self.before(&event);
@@ -372,6 +376,7 @@ impl World {
         }
         self.due.fill(Time(u64::MAX));
         self.books.forget_controller();
+        self.agents.forget_controller();
         self.requests.forget();
         self.last_plan = None;
         self.later(back, Item::Born);

@@ -23,6 +23,7 @@ impl ComputeMut<'_> {
         }
         let before = std::mem::replace(&mut self.rules.classes.shares, shares.to_vec());
         self.cx.dirty.switches = true;
+        self.agents_mut().configure_all();
         self.store(StoreOp::PutShares { shares: shares.to_vec() }, PendingWrite::Shares(before, request));
     }
 }

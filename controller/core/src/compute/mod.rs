@@ -1,5 +1,5 @@
 //! Servers and VMs: what is reserved, what runs, and who may talk to whom. It comes after the
-//! network and the rules.
+//! network, the rules and the agents.
 
 pub(crate) mod adoption;
 pub(crate) mod arp_dhcp;
@@ -35,6 +35,7 @@ pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
 pub(crate) mod vm_rules;
 
+use crate::agents::{AgentState, AgentsMut, AgentsRef};
 use crate::compute::host_load::Loads;
 use crate::compute::inventory::Inventory;
 use crate::compute::ipam::Pools;
@@ -88,10 +89,12 @@ pub(crate) struct ComputeState {
 
 handles!(
     /// The service of servers and VMs, and all before it.
-    ComputeRef, ComputeMut, { net: NetworkState, rules: RuleState, compute: ComputeState },
+    ComputeRef, ComputeMut,
+    { net: NetworkState, rules: RuleState, agents: AgentState, compute: ComputeState },
     {
         network: NetworkRef, network_mut: NetworkMut { net },
         rules: RulesRef, rules_mut: RulesMut { net, rules },
-        compute: ComputeRef, compute_mut: ComputeMut { net, rules, compute },
+        agents: AgentsRef, agents_mut: AgentsMut { net, rules, agents },
+        compute: ComputeRef, compute_mut: ComputeMut { net, rules, agents, compute },
     }
 );

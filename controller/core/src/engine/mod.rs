@@ -12,6 +12,7 @@ mod resize;
 mod states;
 mod switches;
 
+use crate::agents::AgentState;
 use crate::compute::host_load::{LoadView, Loads};
 use crate::compute::inventory::Inventory;
 use crate::compute::moves::Migrations;
@@ -48,7 +49,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
-    BitRate, Effect, Event, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
+    BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
     PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SwitchId, Time, VmId,
     VmRecord, VmRequest,
 };
@@ -253,6 +254,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             access,
         },
         rules: RuleState { desired, changes: Changes::default(), classes: Classes::new(&site) },
+        agents: AgentState::default(),
         compute: ComputeState {
             inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: ipam::Pools::new(&site),
@@ -297,6 +299,15 @@ impl MigrationMut<'_> {
     }
 
     fn on_event(&mut self, event: Event) {
+        match event.family() {
+            EventFamily::Switch => self.on_switch_event(event),
+            EventFamily::Agent => self.on_agent_event(event),
+            EventFamily::Hypervisor => self.on_hypervisor_event(event),
+            EventFamily::Controller => self.on_controller_event(event),
+        }
+    }
+
+    fn on_switch_event(&mut self, event: Event) {
         match event {
             Event::SwitchUp { switch, ports, caps } => self.on_switch_up(switch, ports, caps),
             Event::SwitchDown { switch, why } => self.on_switch_down(switch, &why),
@@ -353,15 +364,28 @@ impl MigrationMut<'_> {
             Event::PortRefused { switch, port, why } => {
                 self.network_mut().on_port_refused(switch, port, &why);
             }
+            other => debug_assert!(false, "{other:?} is no event of a switch"),
+        }
+    }
+
+    fn on_agent_event(&mut self, event: Event) {
+        match event {
             Event::PortsManaged { agent, switch, ports } => self.on_ports_managed(&agent, switch, ports),
-            Event::AgentSamples { switch, ports } => self.network_mut().on_agent_samples(switch, ports),
+            Event::AgentHello { agent, switches } => self.on_agent_hello(&agent, &switches),
+            Event::AgentSamples { agent, switch, ports } => {
+                self.agents_mut().on_agent_samples(agent.as_deref(), switch, ports);
+            }
             Event::AgentUp { agent } => {
                 self.cx.notice(Level::Info, "agent-up", format!("agent {agent} is connected"));
             }
-            Event::AgentDown { agent, why } => self.network_mut().on_agent_down(&agent, &why),
-            Event::AgentTrouble { agent, what } => {
-                self.cx.notice(Level::Warning, "agent-trouble", format!("agent {agent}: {what}"));
-            }
+            Event::AgentDown { agent, why } => self.agents_mut().on_agent_down(&agent, &why),
+            Event::AgentTrouble { agent, what } => self.agents_mut().agent_trouble(&agent, &what),
+            other => debug_assert!(false, "{other:?} is no event of an agent"),
+        }
+    }
+
+    fn on_hypervisor_event(&mut self, event: Event) {
+        match event {
             Event::WorldUp { world, vms, traffic } => {
                 self.on_world_up(world, vms, traffic);
                 self.compute_mut().ask_loads();
@@ -386,11 +410,18 @@ impl MigrationMut<'_> {
             Event::TrafficEnded { id, why } => {
                 self.cx.notice(Level::Warning, "traffic-ended", format!("traffic {id} ended: {why}"));
             }
+            other => debug_assert!(false, "{other:?} is no event of a hypervisor service"),
+        }
+    }
+
+    fn on_controller_event(&mut self, event: Event) {
+        match event {
             Event::Stored { id } => self.on_stored(id),
             Event::StoreFailed { id, why } => self.on_store_failed(id, &why),
             Event::Request { id, request } => self.on_request(id, request),
             Event::WallClockStepped { by } => self.compute_mut().on_wall_clock_stepped(by),
             Event::Wake => {}
+            other => debug_assert!(false, "{other:?} is no event of the controller itself"),
         }
     }
 

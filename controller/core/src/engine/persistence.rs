@@ -107,7 +107,8 @@ impl MigrationMut<'_> {
                 self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(Kept::Group(group)));
             }
             Some(PendingWrite::Shares(before, request)) => {
-                self.rules_mut().shares_not_stored(before, request, text)
+                self.rules_mut().shares_not_stored(before, request, text);
+                self.agents_mut().configure_all();
             }
             Some(PendingWrite::Port(wish, request)) => {
                 self.cx.answer(request, Response::Failed { why: text });

@@ -1,5 +1,6 @@
 //! The states of all services, side by side.
 
+use crate::agents::AgentState;
 use crate::compute::ComputeState;
 use crate::context::Context;
 use crate::migration::{MigrationMut, MigrationRef, MigrationState};
@@ -11,6 +12,7 @@ pub(crate) struct States {
     pub(crate) cx: Context,
     pub(crate) net: NetworkState,
     pub(crate) rules: RuleState,
+    pub(crate) agents: AgentState,
     pub(crate) compute: ComputeState,
     pub(crate) migration: MigrationState,
 }
@@ -22,6 +24,7 @@ impl States {
             cx: &self.cx,
             net: &self.net,
             rules: &self.rules,
+            agents: &self.agents,
             compute: &self.compute,
             migration: &self.migration,
         }
@@ -33,6 +36,7 @@ impl States {
             cx: &mut self.cx,
             net: &mut self.net,
             rules: &mut self.rules,
+            agents: &mut self.agents,
             compute: &mut self.compute,
             migration: &mut self.migration,
         }

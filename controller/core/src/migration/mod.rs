@@ -35,6 +35,7 @@ pub(crate) mod trend;
 pub mod views;
 pub(crate) mod what_if;
 
+use crate::agents::{AgentState, AgentsMut, AgentsRef};
 use crate::compute::{ComputeMut, ComputeRef, ComputeState};
 use crate::context::Context;
 use crate::handles::handles;
@@ -54,11 +55,15 @@ pub(crate) struct MigrationState {
 handles!(
     /// The service that moves VMs, and all before it.
     MigrationRef, MigrationMut,
-    { net: NetworkState, rules: RuleState, compute: ComputeState, migration: MigrationState },
+    {
+        net: NetworkState, rules: RuleState, agents: AgentState, compute: ComputeState,
+        migration: MigrationState
+    },
     {
         network: NetworkRef, network_mut: NetworkMut { net },
         rules: RulesRef, rules_mut: RulesMut { net, rules },
-        compute: ComputeRef, compute_mut: ComputeMut { net, rules, compute },
-        migration: MigrationRef, migration_mut: MigrationMut { net, rules, compute, migration },
+        agents: AgentsRef, agents_mut: AgentsMut { net, rules, agents },
+        compute: ComputeRef, compute_mut: ComputeMut { net, rules, agents, compute },
+        migration: MigrationRef, migration_mut: MigrationMut { net, rules, agents, compute, migration },
     }
 );

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Adoption, AgentSample, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, Cookie, DhcpRequest,
-    DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac, MigrationId,
-    MoveOptions, PlanGoal, PlanId, PortCounters, PortInfo, PortNo, PortSample, Progress, QueueSelection,
-    Request, Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId, TxnId, VmId,
-    VmOrigin, VmRequest, VmSpec,
+    Adoption, AgentSample, AgentSwitch, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, Cookie,
+    DhcpRequest, DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac,
+    MigrationId, MoveOptions, PlanGoal, PlanId, PortCounters, PortInfo, PortNo, PortSample, Progress,
+    QueueSelection, Request, Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId,
+    TxnId, VmId, VmOrigin, VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
@@ -86,6 +86,14 @@ fn counters() -> impl Strategy<Value = PortSample> {
             ..PortCounters::default()
         },
     })
+}
+
+fn agent_switch() -> impl Strategy<Value = AgentSwitch> {
+    let site = read(SMALL);
+    let names: Vec<String> = site.topology.switches.iter().map(|s| s.name.clone()).collect();
+    let name = prop_oneof![4 => prop::sample::select(names), 1 => text()];
+    let ports = vec(short().prop_map(|n| (PortNo(n), QueueSelection::Queue)), 0..4);
+    (name, text(), ports).prop_map(|(name, datapath, ports)| AgentSwitch { name, datapath, ports })
 }
 
 fn agent_sample() -> impl Strategy<Value = AgentSample> {
@@ -191,7 +199,11 @@ fn from_network() -> impl Strategy<Value = Event> {
             .prop_map(|(switch, txn, why)| Event::RulesRefused { switch, txn: TxnId(txn), why }),
         1 => (dpid(), short(), short())
             .prop_map(|(switch, missing, stale)| Event::RulesRepaired { switch, missing, stale }),
-        4 => (dpid(), vec(agent_sample(), 0..4)).prop_map(|(switch, ports)| Event::AgentSamples { switch, ports }),
+        4 => (proptest::option::of(text()), dpid(), vec(agent_sample(), 0..4))
+            .prop_map(|(agent, switch, ports)| Event::AgentSamples { agent, switch, ports }),
+        2 => (text(), vec(agent_switch(), 0..4))
+            .prop_map(|(agent, switches)| Event::AgentHello { agent, switches }),
+        1 => (text(), text()).prop_map(|(agent, why)| Event::AgentDown { agent, why }),
         1 => (text(), dpid(), short()).prop_map(|(agent, switch, n)| Event::PortsManaged {
             agent,
             switch,

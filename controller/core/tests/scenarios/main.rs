@@ -5,6 +5,7 @@
 //! the rules that the switches were given, so that behaviour is tested and not the text of rules.
 
 mod addressing;
+mod agents;
 mod carrying;
 mod cases;
 mod chaos;

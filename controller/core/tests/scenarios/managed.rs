@@ -49,7 +49,7 @@ fn sample(out: u64, classes: [u64; 2]) -> AgentSample {
 
 fn tell(world: &mut World, out: u64, classes: [u64; 2]) {
     let switch = world.dpid("edge1");
-    world.tell(Event::AgentSamples { switch, ports: vec![sample(out, classes)] });
+    world.tell(Event::AgentSamples { agent: None, switch, ports: vec![sample(out, classes)] });
     world.wait(Duration::from_secs(1));
 }
 
@@ -98,9 +98,13 @@ fn a_counter_that_steps_back_has_wrapped_or_started_again() {
     assert_eq!(rates(&mut world), (4_000_000, [1_000_000, 500_000]), "and counts on from there");
     // A second report of the same moment changes nothing.
     let switch = world.dpid("edge1");
-    world.tell(Event::AgentSamples { switch, ports: vec![sample(1_500_000, [125_010, 125_000])] });
+    world.tell(Event::AgentSamples {
+        agent: None,
+        switch,
+        ports: vec![sample(1_500_000, [125_010, 125_000])],
+    });
     let before = rates(&mut world);
-    world.tell(Event::AgentSamples { switch, ports: vec![sample(9_000_000, [0, 0])] });
+    world.tell(Event::AgentSamples { agent: None, switch, ports: vec![sample(9_000_000, [0, 0])] });
     assert_eq!(rates(&mut world), before);
 }
 
@@ -127,7 +131,7 @@ fn what_is_counted_goes_with_the_agent_or_the_switch_that_counts() {
     assert!(seen(&mut world).agent.is_none());
     // A switch that the site does not know is nobody's.
     let ports = vec![sample(0, [0, 0])];
-    world.tell(Event::AgentSamples { switch: tandem_model::Dpid(0xdead), ports });
+    world.tell(Event::AgentSamples { agent: None, switch: tandem_model::Dpid(0xdead), ports });
 }
 
 #[test]

@@ -197,8 +197,12 @@ fn what_is_on_a_server_that_is_away_is_left_alone() {
 /// Recordings that people have made stay readable, also where events have other names today.
 #[test]
 fn a_recording_of_an_earlier_version_replays() {
-    let text: &[u8] =
+    let before_requests: &[u8] =
         include_bytes!("../../../../tests/data/recordings/before-requests-were-called-requests.jsonl");
-    let events = replay(text).unwrap_or_else(|why| panic!("{why}"));
-    assert_eq!(events, 299, "every line but the header is an event");
+    let before_agents: &[u8] =
+        include_bytes!("../../../../tests/data/recordings/before-agents-were-told-by-the-core.jsonl");
+    for (text, count) in [(before_requests, 299), (before_agents, 38)] {
+        let events = replay(text).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(events, count, "every line but the header is an event");
+    }
 }

@@ -2,9 +2,9 @@
 
 use tandem_model::Switch;
 
-/// Where the site says that a switch is made of something else than its agent has, which is told,
-/// in words.
-pub(super) fn contradicts(switch: &Switch, presented: &str) -> Option<String> {
+/// The sentence about a switch that the site file says is made of something else than its agent has;
+/// `None` where both agree or the file does not say.
+pub(crate) fn contradicts(switch: &Switch, presented: &str) -> Option<String> {
     let kind = switch.datapath?.to_string();
     // An agent says `ovs (kernel)`, `netfpga (mmap:0000:03:00.0)`.
     let is_it = presented == kind || presented.starts_with(&format!("{kind} "));
