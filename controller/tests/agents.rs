@@ -47,7 +47,8 @@ struct Enrolled {
 impl Server {
     async fn start() -> Server {
         let site = Arc::new(site::read(SITE, "site.toml").unwrap_or_else(|faults| panic!("{faults}")));
-        let mut core = Core::new(site.clone(), PersistedState::default(), Time::from_secs(1_700_000_000));
+        let mut core = Core::new(site.clone(), PersistedState::default(), Time::from_secs(1_700_000_000))
+            .expect("known policies");
         let first = core.snapshot();
         let (inputs, events) = mpsc::channel(4096);
         let (version, versions) = watch::channel(first.version);

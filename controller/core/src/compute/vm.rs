@@ -24,6 +24,8 @@ pub(crate) struct Vm {
     pub(crate) allocated: bool,
     pub(crate) resizing: Option<(RequestId, Resources)>,
     pub(crate) traffic: Vec<TrafficId>,
+    /// The path that it has left without need, until the switches have confirmed the new one.
+    pub(crate) former: Option<Placement>,
 }
 
 impl Vm {
@@ -47,6 +49,7 @@ impl Vm {
             allocated: false,
             resizing: None,
             traffic: Vec::new(),
+            former: None,
         }
     }
 

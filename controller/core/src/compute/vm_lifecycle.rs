@@ -188,7 +188,8 @@ impl ComputeMut<'_> {
                 }
                 self.check_gone(vm);
             }
-            (Purpose::VmMove(vm), Err(why)) => self.cut(vm, &why),
+            (Purpose::VmMove(vm), Ok(())) => self.path_confirmed(vm),
+            (Purpose::VmMove(vm), Err(why)) => self.path_refused(vm, &why),
             (Purpose::GroupStart(group, request), Ok(())) => {
                 self.cx.answer(request, Response::GroupCreated { group })
             }
@@ -201,7 +202,7 @@ impl ComputeMut<'_> {
             }
             (Purpose::MoveSettle(migration), _) => self.cx.signal(Signal::OnePlaceLeft(migration)),
             (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
-            (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
+            (Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }
     }
 

@@ -22,7 +22,7 @@ use crate::counters::Counters;
 use crate::engine::states::States;
 use crate::migration::hotspots::Hotspots;
 use crate::migration::plan_store::Plans;
-use crate::migration::policies::{Parts, Policy};
+use crate::migration::policy_set::{Parts, Policy};
 use crate::migration::rebalance::Considered;
 use crate::migration::{MigrationMut, MigrationState};
 use crate::network::NetworkState;
@@ -37,6 +37,7 @@ use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::{LiveTopology, Sync};
+use crate::policy::registry::UnknownPolicy;
 use crate::rules::desired::Desired;
 use crate::rules::qos::Classes;
 use crate::rules::transactions::Changes;
@@ -62,10 +63,13 @@ pub struct Core {
 
 impl Core {
     /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock
-    /// says then. It has one of the built-in policies, by the site's choice.
-    pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Core {
-        let policy = Policy::of_site(&site);
-        Core::with_policy(site, stored, now, policy)
+    /// says then. It has the built-in policies that the site names.
+    ///
+    /// # Errors
+    /// The site names a policy that there is not; [`crate::site::read`] lets no such site pass.
+    pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Result<Core, UnknownPolicy> {
+        let policy = Policy::of_site(&site)?;
+        Ok(Core::with_policy(site, stored, now, policy))
     }
 
     /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the
@@ -230,7 +234,7 @@ impl Core {
 
 /// Every service as it is before anything has happened.
 fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -> States {
-    let Policy { allocation, routing, when, which, place, path } = policy;
+    let Policy { allocation, routing, when, which, place, path } = policy.configured(&site);
     let topology = &site.topology;
     let links = LinkTable::new(topology, site.policy.link_margin);
     let routes = Routes::new(topology, &links);

@@ -26,7 +26,7 @@
 
 use std::marker::PhantomData;
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, GatewayId, Hop};
+use tandem_model::{BitRate, GatewayId, Hop, Site};
 
 /// A path between a server and a gateway, there and back, as a search has offered it. It cannot be made otherwise, and
 /// not be kept for a later decision: so whatever a policy answers is alive and has room now.
@@ -87,6 +87,9 @@ pub trait PathSearch {
 pub trait RoutingPolicy: Send + Sync {
     /// Its name in `[policy] routing`.
     fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
 
     /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or
     /// is cut off.

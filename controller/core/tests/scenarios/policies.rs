@@ -125,7 +125,7 @@ impl RoutingPolicy for LastOfShortest {
 #[test]
 fn a_routing_policy_of_ones_own_chooses_every_path() {
     let mut world = World::dark(read(WIDE), PersistedState::default());
-    let policy = Policy::of_site(&world.site);
+    let policy = Policy::of_site(&world.site).expect("known policies");
     let policy = Policy { routing: Box::new(LastOfShortest), ..policy };
     world.core = Core::with_policy(world.site.clone(), PersistedState::default(), world.now, policy);
     world.connect_all();

@@ -107,7 +107,7 @@ impl World {
             started: now,
         };
         World {
-            core: Core::new(site.clone(), stored.clone(), now),
+            core: Core::new(site.clone(), stored.clone(), now).unwrap_or_else(|why| panic!("{why}")),
             site,
             now,
             held: Held::default(),
@@ -293,6 +293,14 @@ impl World {
         self.apply(&effect);
         if let Some((switch, txn)) = of(&effect) {
             self.tell(Event::RulesApplied { switch, txn, added: 0, removed: 0 });
+        }
+    }
+
+    /// The switch of the oldest pending transaction refuses it, and carries out nothing of it.
+    pub(crate) fn refuse_first(&mut self, why: &str) {
+        if let Some(Effect::ApplyRules { switch, txn, .. }) = self.pending.first().cloned() {
+            self.pending.remove(0);
+            self.tell(Event::RulesRefused { switch, txn, why: why.into() });
         }
     }
 
