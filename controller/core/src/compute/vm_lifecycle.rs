@@ -24,8 +24,9 @@ use crate::stored_item::Kept;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, StoreOp, SwitchId,
-    TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
+    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent,
+    StoreOp, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec,
+    VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -260,6 +261,7 @@ impl ComputeMut<'_> {
             self.cx.answer(requester, Response::VmRunning { vm: Box::new(record.clone()) });
         }
         self.cx.notice(Level::Info, "vm-running", text);
+        self.cx.tell(SiteEvent::VmStarted { vm: id, server: record.server });
         self.start_traffic(id);
         self.refresh_groups();
         // Its way may have been lost while it was starting.
@@ -456,6 +458,9 @@ impl ComputeMut<'_> {
             self.serve_after(id, vm.record.mac, Some(vm.record.address));
         }
         self.cx.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
+        if vm.record.running_at.is_some() {
+            self.cx.tell(SiteEvent::VmEnded { vm: id, server: vm.record.server });
+        }
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
             self.cx.answer(requester, Response::Failed { why });
@@ -482,17 +487,5 @@ impl<'a> ComputeRef<'a> {
                 gateway: Some(record.gateway),
             },
         })
-    }
-}
-
-impl<'a> ComputeRef<'a> {
-    /// A VM as it is.
-    pub(crate) fn vm(self, id: VmId) -> Option<&'a VmRecord> {
-        self.compute.vms.get(&id).map(|v| &v.record)
-    }
-
-    /// All VMs, in order of id.
-    pub(crate) fn vms(self) -> impl Iterator<Item = &'a VmRecord> {
-        self.compute.vms.values().map(|v| &v.record)
     }
 }

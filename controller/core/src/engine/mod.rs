@@ -50,8 +50,8 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SwitchId, Time, VmId,
-    VmRecord, VmRequest,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SiteEvent, SwitchId, Time,
+    VmId, VmRecord, VmRequest,
 };
 
 /// Decides what is done about everything that happens in a data centre. It has one owner and no
@@ -118,6 +118,7 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
         let mut all = self.states.write();
         all.cx.now = all.cx.now.max(now);
+        all.cx.site_events.clear();
         while let Some(timer) = all.cx.timers.take_due(all.cx.now) {
             all.on_timer(timer);
             all.settle();
@@ -125,6 +126,12 @@ impl Core {
         all.on_event(event);
         all.settle();
         std::mem::take(&mut self.states.cx.effects)
+    }
+
+    /// What the last call of [`Core::handle`] has changed in the data centre, in order. The next call
+    /// forgets them, so whoever wants all of them looks after each.
+    pub fn site_events(&self) -> &[SiteEvent] {
+        &self.states.cx.site_events
     }
 
     /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are

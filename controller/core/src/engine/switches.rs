@@ -6,7 +6,7 @@ use crate::network::topology_state::Sync;
 use crate::rules::compile;
 use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
-use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SwitchCaps, SwitchId};
+use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SiteEvent, SwitchCaps, SwitchId};
 
 impl MigrationMut<'_> {
     pub(crate) fn on_switch_up(&mut self, dpid: Dpid, ports: Vec<PortInfo>, caps: SwitchCaps) {
@@ -48,6 +48,9 @@ impl MigrationMut<'_> {
             self.abandon(id);
         }
         let name = self.network().switch_name(dpid);
+        if !again {
+            self.cx.tell(SiteEvent::SwitchUp { switch: id });
+        }
         self.cx.notice(Level::Info, "switch-up", format!("{name} is connected"));
         let txn = self.rules.changes.next_txn();
         if let Some(switch) = self.net.live.switch_mut(id) {
@@ -96,7 +99,9 @@ impl MigrationMut<'_> {
         };
         let now = self.cx.now;
         if let Some(switch) = self.net.live.switch_mut(id) {
-            switch.connected = false;
+            if std::mem::replace(&mut switch.connected, false) {
+                self.cx.tell(SiteEvent::SwitchDown { switch: id });
+            }
             switch.since = now;
         }
         self.net.managed.forget_switch(id);

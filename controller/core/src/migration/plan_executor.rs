@@ -12,7 +12,7 @@ use crate::migration::{MigrationMut, MigrationRef, reroutes, what_if};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId,
+    Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, SiteEvent, VmId,
 };
 
 impl MigrationMut<'_> {
@@ -33,6 +33,7 @@ impl MigrationMut<'_> {
                 plan.duration
             );
             self.cx.notice(Level::Info, "plan-begun", text);
+            self.cx.tell(SiteEvent::PlanBegun { plan: id, moves: plan.moves.len() as u32 });
         }
         self.cx.dirty.plans = true;
         self.advance(id);
@@ -151,6 +152,9 @@ impl MigrationMut<'_> {
         }
         let level = if done == total && left == 0 { Level::Info } else { Level::Warning };
         self.cx.notice(level, "plan-ended", text);
+        if total > 0 {
+            self.cx.tell(SiteEvent::PlanEnded { plan: id, moves: total as u32, done: done as u32 });
+        }
         self.cx.dirty.plans = true;
         self.relief_ended(id);
         if let PlanGoal::Evacuate { server } = aim {

@@ -37,7 +37,7 @@ use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
 use crate::policy::view::ServerView;
 use serde::{Deserialize, Serialize};
-use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
+use tandem_model::{BitRate, Hop, HotPlace, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
 
 /// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the
 /// moves so far.
@@ -219,4 +219,13 @@ pub enum Place {
     Server(ServerId),
     /// A link.
     Link(LinkId),
+}
+
+impl From<Place> for HotPlace {
+    fn from(place: Place) -> HotPlace {
+        match place {
+            Place::Server(id) => HotPlace::Server(id),
+            Place::Link(id) => HotPlace::Link(id),
+        }
+    }
 }

@@ -33,6 +33,7 @@ mod placement;
 mod plans;
 mod policies;
 mod restart;
+mod site_events;
 mod statistics;
 mod strays;
 mod strays_network;

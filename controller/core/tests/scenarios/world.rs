@@ -11,7 +11,8 @@ use tandem_core::record_replay::{Header, Line};
 use tandem_model::{
     DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules, LinkId, Mac,
     NodeId, Notice, Owner, PersistedState, PortInfo, PortNo, Request, RequestId, Resources, Response, Rule,
-    RuleKey, ServerId, Site, StoreOp, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
+    RuleKey, ServerId, Site, SiteEvent, StoreOp, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest,
+    VmSpec, site,
 };
 
 /// When every test starts: leases are stored as absolute times, so not at zero.
@@ -44,6 +45,8 @@ pub(crate) struct World {
     pub(crate) one_table: bool,
     /// Every effect since the start, or since `forget`.
     pub(crate) log: Vec<Effect>,
+    /// What the core has said of changes of the data centre, since the start or since `forget`.
+    pub(crate) site_events: Vec<SiteEvent>,
     /// What each switch has.
     pub(crate) tables: Tables,
     /// What each switch is to have, and what may stay besides.
@@ -113,6 +116,7 @@ impl World {
             held: Held::default(),
             one_table: false,
             log: Vec::new(),
+            site_events: Vec::new(),
             tables: BTreeMap::new(),
             wanted: BTreeMap::new(),
             leave: BTreeMap::new(),
@@ -171,6 +175,7 @@ impl World {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
             let effects = self.core.handle(event.clone(), self.now);
+            self.site_events.extend_from_slice(self.core.site_events());
             self.lines.push(Line { now: self.now, event, effects: effects.clone() });
             for effect in effects {
                 self.carry_out(&effect);
@@ -598,6 +603,7 @@ impl World {
 
     pub(crate) fn forget(&mut self) {
         self.log.clear();
+        self.site_events.clear();
     }
 
     pub(crate) fn notices(&self) -> Vec<&Notice> {
