@@ -6,6 +6,7 @@
 mod hypervisors;
 mod load_reports;
 mod persistence;
+mod policy_events;
 mod remarking;
 mod reroute;
 mod resize;
@@ -125,6 +126,7 @@ impl Core {
         }
         all.on_event(event);
         all.settle();
+        all.tell_policies();
         std::mem::take(&mut self.states.cx.effects)
     }
 
@@ -260,7 +262,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             polls: BTreeMap::new(),
             links,
             routes,
-            routing: Arc::from(routing),
+            routing,
             access,
         },
         rules: RuleState { desired, changes: Changes::default(), classes: Classes::new(&site) },

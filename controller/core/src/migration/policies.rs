@@ -37,7 +37,9 @@ use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
 use crate::policy::view::ServerView;
 use serde::{Deserialize, Serialize};
-use tandem_model::{BitRate, Hop, HotPlace, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
+use tandem_model::{
+    BitRate, Hop, HotPlace, LinkId, Resource, ServerId, Site, SiteEvent, Time, VmId, VmRecord,
+};
 
 /// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the
 /// moves so far.
@@ -122,6 +124,11 @@ pub trait HotspotDetector: Send + Sync {
     /// Takes what the site file says for it. Called once, before anything else is asked.
     fn configure(&mut self, _site: &Site) {}
 
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// What a place is to be taken for from now on.
     fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState;
 }
@@ -163,6 +170,11 @@ pub trait VmSelector: Send + Sync {
     /// Takes what the site file says for it. Called once, before anything else is asked.
     fn configure(&mut self, _site: &Site) {}
 
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// Its place in the order: the lowest rank goes first; of equal ones the lowest id.
     fn rank(&self, vm: &Candidate<'_>, hot: &Hot, view: &View<'_>) -> f64;
 }
@@ -174,6 +186,11 @@ pub trait DestinationSelector: Send + Sync {
 
     /// Takes what the site file says for it. Called once, before anything else is asked.
     fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
 
     /// Servers to try, in this order; `None` leaves it to the allocation policy.
     fn order(&self, _vm: &VmRecord, _view: &View<'_>) -> Option<Vec<ServerId>> {
@@ -206,6 +223,11 @@ pub trait TransferPathPolicy: Send + Sync {
 
     /// Takes what the site file says for it. Called once, before anything else is asked.
     fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
 
     /// The lowest rank is taken; of equal ones the one with the lowest link ids.
     fn rank(&self, way: &Way<'_>, view: &View<'_>) -> f64;

@@ -32,6 +32,7 @@ mod packets;
 mod placement;
 mod plans;
 mod policies;
+mod policy_events;
 mod restart;
 mod site_events;
 mod statistics;

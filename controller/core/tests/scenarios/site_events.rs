@@ -165,7 +165,8 @@ fn they_are_no_effects() {
     let mut world = World::new(read(SMALL));
     world.vm();
     assert!(!world.site_events.is_empty());
-    let mut replayed = Core::new(world.site.clone(), PersistedState::default(), world.header.started);
+    let mut replayed = Core::new(world.site.clone(), PersistedState::default(), world.header.started)
+        .expect("known policies");
     for line in &world.lines {
         assert_eq!(replayed.handle(line.event.clone(), line.now), line.effects);
     }
