@@ -18,6 +18,7 @@ mod groups;
 mod hostile;
 mod hot_links;
 mod hotspots;
+mod howto;
 mod life;
 mod loads;
 mod managed;
