@@ -9,6 +9,7 @@ use crate::compute::placement_view::Seen;
 use crate::migration::MigrationMut;
 use crate::migration::policies::View;
 use crate::policy::routing_policies::default_first::DefaultFirst;
+use std::sync::Arc;
 use tandem_model::SiteEvent;
 
 impl MigrationMut<'_> {
@@ -30,7 +31,9 @@ impl MigrationMut<'_> {
             Seen { compute: self.compute(), inventory: &self.compute.inventory, links: &self.net.links };
         // Copies of the inventory that a plan is made on do not outlive the call, so nobody else
         // has the policy now.
-        if let Some(policy) = std::sync::Arc::get_mut(&mut policy) {
+        let alone = Arc::get_mut(&mut policy);
+        debug_assert!(alone.is_some(), "a copy of the inventory has outlived its call");
+        if let Some(policy) = alone {
             events.iter().for_each(|event| policy.on_event(event, &view));
         }
         self.compute.inventory.return_policy(policy);

@@ -10,7 +10,7 @@ use crate::migration::cooling::{reason, too_warm};
 use crate::migration::policies::{Candidate, Hot, Place};
 use crate::migration::what_if::PlanningState;
 use crate::migration::{MigrationMut, MigrationRef};
-use crate::network::links::{LinkState, LinkTable};
+use crate::network::links::LinkState;
 use crate::network::place::Placement;
 use tandem_model::{LinkId, NodeId, Plan, Reroute, VmRecord, VmState, paths};
 
@@ -75,12 +75,6 @@ fn switches(core: MigrationRef<'_>, vm: &VmRecord, place: &Placement) -> String 
     names.collect::<Vec<_>>().join(" - ")
 }
 
-/// True when every hop has room for what the VM has reserved. The VM was taken away.
-fn has_room(links: &LinkTable, vm: &VmRecord, to: &Placement) -> bool {
-    let rate = vm.request.resources.net;
-    links.shortage(&to.path_up, rate).is_none() && links.shortage(&to.path_down, rate).is_none()
-}
-
 /// Takes the other paths of a plan on paper.
 pub(crate) fn apply(paper: &mut PlanningState<'_>, reroutes: &[Reroute]) {
     for reroute in reroutes {
@@ -104,7 +98,8 @@ pub(crate) fn stale(paper: &mut PlanningState<'_>, plan: &Plan) -> Option<String
         }
         let to = Placement::at(to);
         paper.take_away(vm);
-        if !has_room(&paper.links, vm, &to) {
+        let admits = |path| paper.core.network().admits(&paper.links, path, vm.request.resources.net);
+        if !admits(&to.path_up) || !admits(&to.path_down) {
             return Some(format!("the other path of {id} has no room any more, or is broken"));
         }
         paper.put(vm, to);

@@ -3,7 +3,7 @@
 use crate::migration::policies::{HotspotDetector, HotspotState, ResourceSeries, View};
 
 /// The adaptive threshold of Beloglazov and Buyya (Concurrency and Computation 24(13), 2012,
-/// section 4.1): the threshold of `[hotspot]` less [`SAFETY`] times the median absolute deviation
+/// section 4.1): the threshold of `[hotspot]` less 2.5 times the median absolute deviation
 /// of the last `of` samples, and at least half of it. (The paper has 1 in place of the site's
 /// threshold.) The more a load varies, the earlier its place is hot; the latest sample alone counts
 /// against the threshold. It is cool again below the threshold times `cool`. It judges by a whole

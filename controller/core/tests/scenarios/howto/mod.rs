@@ -1,5 +1,7 @@
 //! The policies of the how-tos: what the pages show is what is compiled here, and it works.
 
+#![allow(unreachable_pub, reason = "inside the core these are public")]
+
 mod big_memory_first;
 mod fewest_links;
 
