@@ -327,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_was_closed_before_it_was_heard_displaces_nobody() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
-        let core = Core::new(Arc::new(site), PersistedState::default(), now());
+        let core = Core::new(Arc::new(site), PersistedState::default(), now()).expect("known policies");
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
         let (mut event_loop, _handle) = EventLoop::new(core, (inputs, queue), writer, None);
@@ -340,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn the_latest_session_of_an_agent_speaks_for_it() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
-        let core = Core::new(Arc::new(site), PersistedState::default(), now());
+        let core = Core::new(Arc::new(site), PersistedState::default(), now()).expect("known policies");
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
         let (mut event_loop, _handle) = EventLoop::new(core, (inputs, queue), writer, None);
@@ -370,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_hypervisor_service_that_takes_nothing_is_let_go_and_synchronised_anew() {
         let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
-        let core = Core::new(Arc::new(site), PersistedState::default(), now());
+        let core = Core::new(Arc::new(site), PersistedState::default(), now()).expect("known policies");
         let (inputs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
         let (event_loop, handle) = EventLoop::new(core, (inputs.clone(), queue), writer, None);

@@ -58,7 +58,7 @@ impl Store for Nothing {
 
 /// A real event loop around a real core, and a copy of the events that agents' sessions say to it.
 fn overheard(site: Arc<Site>) -> (Handle, mpsc::UnboundedReceiver<Event>) {
-    let core = Core::new(site, PersistedState::default(), event_loop::now());
+    let core = Core::new(site, PersistedState::default(), event_loop::now()).expect("known policies");
     let (inner, queue) = mpsc::channel(event_loop::QUEUE);
     let writer = Writer::start(Box::new(Nothing), inner.clone()).expect("a thread");
     let (event_loop, handle) = EventLoop::new(core, (inner.clone(), queue), writer, None);

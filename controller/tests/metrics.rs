@@ -57,7 +57,7 @@ fn counters(port: PortNo, n: u64) -> PortSample {
 fn core(site: Site) -> Core {
     let site = Arc::new(site);
     let start = Time::from_secs(1_700_000_000);
-    let mut core = Core::new(site.clone(), PersistedState::default(), start);
+    let mut core = Core::new(site.clone(), PersistedState::default(), start).expect("known policies");
     let of = |n: u32| site.topology.ports(NodeId::Switch(SwitchId(n))).iter().map(|(p, _)| *p);
     for (n, switch) in (0u32..).zip(&site.topology.switches) {
         let info = |p: PortNo| PortInfo {

@@ -40,7 +40,7 @@ impl Chaos {
         }
         .into();
         let site = Arc::new(site);
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("known policies");
         sim.set_faults(Faults { fail: 0.15, hang: 0.1, lose: 0.05 }, seed);
         Chaos {
             sim,

@@ -7,7 +7,8 @@
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
 //!   a controller has no record of.
-//! - [`event`]: the door of the core: facts in, effects out.
+//! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in the
+//!   data centre, for whoever follows it.
 
 pub mod counters;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod rate_limit;
 pub mod rule;
 pub mod shapes;
 pub mod site;
+pub mod site_event;
 pub mod store_identity;
 pub mod stray;
 pub mod text;
@@ -32,6 +34,7 @@ pub use ids::*;
 pub use migration::*;
 pub use rule::*;
 pub use site::{Allocation, Modules, PolicyName, Site, Ties};
+pub use site_event::{HotPlace, SiteEvent};
 pub use store_identity::{NoStoreUid, StoreIdentity, StoreUid};
 pub use stray::{Adoption, FoundVm, VmOrigin};
 pub use topology::*;

@@ -270,6 +270,17 @@ pub struct Move {
     pub why: String,
 }
 
+/// Another path for a VM that stays on its server, of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reroute {
+    /// Which VM.
+    pub vm: VmId,
+    /// Its server, with the new path to the same gateway.
+    pub to: Place,
+    /// Why, for people: what it relieves, and which switches the new path goes by.
+    pub why: String,
+}
+
 /// A list of moves that was thought through as a whole: in this order no server and no link is ever
 /// overfilled. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,6 +291,9 @@ pub struct Plan {
     pub aim: PlanGoal,
     /// When it was made.
     pub made_at: Time,
+    /// VMs that get another path, all of them before the first move.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reroutes: Vec<Reroute>,
     /// Its steps, in their order.
     pub moves: Vec<Move>,
     /// What could not be planned, and why.

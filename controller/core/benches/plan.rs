@@ -41,7 +41,7 @@ fn scattered(site: &Arc<Site>) -> Core {
     let mut stored = PersistedState::default();
     // A core without VMs knows the ways.
     let now = Time::from_secs(1);
-    let ways = connect(Core::new(site.clone(), PersistedState::default(), now), site);
+    let ways = connect(core(site, PersistedState::default(), now), site);
     let mut used = vec![0u32; SERVERS as usize];
     for n in 1..=VMS {
         let mut resources = site.vm.default;
@@ -74,7 +74,11 @@ fn scattered(site: &Arc<Site>) -> Core {
             expires_at: None,
         });
     }
-    connect(Core::new(site.clone(), stored, now), site)
+    connect(core(site, stored, now), site)
+}
+
+fn core(site: &Arc<Site>, stored: PersistedState, now: Time) -> Core {
+    Core::new(site.clone(), stored, now).expect("known policies")
 }
 
 /// All switches connect.

@@ -10,7 +10,7 @@ use crate::timers::Timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tandem_model::text::escaped_to;
-use tandem_model::{Effect, Level, LinkId, Notice, RequestId, Response, Site, Time};
+use tandem_model::{Effect, Level, LinkId, Notice, RequestId, Response, Site, SiteEvent, Time};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) dirty: Dirty,
     pub(crate) effects: Vec<Effect>,
+    /// What this call has changed in the data centre, in order.
+    pub(crate) site_events: Vec<SiteEvent>,
     /// What later services have to follow. The engine empties it before the event ends.
     pub(crate) signals: VecDeque<Signal>,
 }
@@ -61,6 +63,7 @@ impl Context {
             notices: VecDeque::new(),
             dirty: Dirty::all(site.topology.switches.len()),
             effects: Vec::new(),
+            site_events: Vec::new(),
             signals: VecDeque::new(),
             site,
         }
@@ -69,6 +72,11 @@ impl Context {
     /// Leaves word for a later service.
     pub(crate) fn signal(&mut self, signal: Signal) {
         self.signals.push_back(signal);
+    }
+
+    /// Says what has changed in the data centre.
+    pub(crate) fn tell(&mut self, event: SiteEvent) {
+        self.site_events.push(event);
     }
 
     pub(crate) fn answer(&mut self, id: RequestId, response: Response) {

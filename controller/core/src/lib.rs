@@ -33,7 +33,8 @@ mod timers;
 
 pub use counters::Counters;
 pub use engine::Core;
-pub use migration::policies::Policy;
+pub use migration::policy_set::Policy;
 pub use network::place::Placement;
+pub use policy::registry::UnknownPolicy;
 pub use snapshot::Snapshot;
 pub use snapshot::host_pages::HostViews;

@@ -4,6 +4,7 @@
 //! The first line is a [`Header`], every further one a [`Line`], each as JSON.
 
 use crate::engine::Core;
+use crate::policy::registry::UnknownPolicy;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::io::Write;
@@ -58,8 +59,12 @@ pub struct Replay {
 
 impl Replay {
     /// A core as it was when the recording started.
-    pub fn new(header: Header) -> Replay {
-        Replay { core: Core::new(Arc::new(header.site), header.stored, header.started), events: 0 }
+    ///
+    /// # Errors
+    /// The recorded site names a policy that this program does not have.
+    pub fn new(header: Header) -> Result<Replay, UnknownPolicy> {
+        let core = Core::new(Arc::new(header.site), header.stored, header.started)?;
+        Ok(Replay { core, events: 0 })
     }
 
     /// Handles one line.
@@ -153,6 +158,9 @@ pub enum ReplayError {
         /// Number of the event, from 1; 0 is the header.
         event: usize,
     },
+    /// Its site names a policy that this program does not have.
+    #[error("the recording cannot be replayed: {0}")]
+    Policy(UnknownPolicy),
     /// It decides otherwise.
     #[error("event {} was decided otherwise:\nevent:    {}\nrecorded: {}\nnow:      {}", .0.event, json(&.0.recorded.event), json(&.0.recorded.effects), json(&.0.decided))]
     Diverged(Box<Divergence>),
@@ -162,6 +170,12 @@ pub enum ReplayError {
 impl From<io::Error> for ReplayError {
     fn from(cause: io::Error) -> ReplayError {
         ReplayError::Read(cause)
+    }
+}
+
+impl From<UnknownPolicy> for ReplayError {
+    fn from(cause: UnknownPolicy) -> ReplayError {
+        ReplayError::Policy(cause)
     }
 }
 
@@ -184,7 +198,7 @@ pub fn replay(input: impl io::BufRead) -> Result<usize, ReplayError> {
     // who replays it.
     let guarded = |event: usize| move |_| ReplayError::Contradicts { event };
     let begin = AssertUnwindSafe(|| Replay::new(header));
-    let mut replay = catch_unwind(begin).map_err(guarded(0))?;
+    let mut replay = catch_unwind(begin).map_err(guarded(0))??;
     let mut number = 1;
     while let Some(text) = lines.next() {
         number += 1;

@@ -9,7 +9,7 @@ use tandem_api::Client;
 use tandem_api::endpoints::{APPLY_PLAN, EVACUATE, MAKE_PLAN, RETURN_SERVER, SHOW_PLAN, STOP_PLAN};
 use tandem_api::migrations::{Goal, NewPlan};
 use tandem_model::text::escaped;
-use tandem_model::{Plan, Prediction};
+use tandem_model::{Plan, Prediction, Reroute};
 
 /// `tandem plan`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +80,7 @@ pub async fn plan(global: &GlobalArgs, args: PlanArgs) -> anyhow::Result<bool> {
         None => {
             let plan = make(&client, &wanted(&args)).await?;
             let id = plan.id.0;
-            let is_empty = plan.moves.is_empty();
+            let is_empty = plan.moves.is_empty() && plan.reroutes.is_empty();
             show(global, &client, plan).await?;
             if is_empty {
                 return Ok(true);
@@ -156,8 +156,16 @@ pub(super) async fn show(global: &GlobalArgs, client: &Client, plan: Plan) -> an
         return print_json(&plan);
     }
     let names = Names::read(client).await?;
-    if plan.moves.is_empty() {
+    if !plan.reroutes.is_empty() {
+        let row = |r: &Reroute| vec![r.vm.to_string(), r.why.clone()];
+        let rows: Vec<Vec<String>> = plan.reroutes.iter().map(row).collect();
+        print!("{}", table(&["another path for", "why"], &rows));
+        println!("{}: {} VMs get another path, none of them moves", plan.id, rows.len());
+    }
+    if plan.moves.is_empty() && plan.reroutes.is_empty() {
         println!("{}: nothing to move", plan.id);
+    } else if plan.moves.is_empty() {
+        println!("{}: no moves", plan.id);
     } else {
         let rows: Vec<Vec<String>> = (1..)
             .zip(&plan.moves)

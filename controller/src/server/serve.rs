@@ -130,7 +130,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         options.record.as_deref().map(|path| record(path, &site, &stored, started)).transpose()?;
     let owner = Owner::of(store.identity());
     let (known, last) = (stored.vms.len(), stored.last_vm);
-    let core = Core::new(site.clone(), stored, started);
+    let core = Core::new(site.clone(), stored, started)?;
 
     let (sender, receiver) = mpsc::channel(QUEUE);
     let writer = Writer::start(Box::new(store), sender.clone())?;

@@ -28,8 +28,8 @@ use loads::{DefaultLoad, Load, Loads};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_core::Core;
 use tandem_core::network::attachment;
+use tandem_core::{Core, Policy, UnknownPolicy};
 use tandem_model::{
     BitRate, Event, LinkId, Mac, MigrationId, NodeId, Notice, PersistedState, PortNo, QueueSelection,
     Request, RequestId, Response, ServerId, Site, SwitchCaps, SwitchId, Time, VmId, VmSpec,
@@ -150,8 +150,26 @@ pub struct Simulation {
 impl Simulation {
     /// A data centre whose switches have just connected, at `start`. Counters are first read half a
     /// period later.
-    pub fn new(site: Arc<Site>, start: Time, recorder: Option<Box<dyn EventSink>>) -> Simulation {
-        let core = Core::new(site.clone(), PersistedState::default(), start);
+    ///
+    /// # Errors
+    /// The site names a policy that there is not.
+    pub fn new(
+        site: Arc<Site>,
+        start: Time,
+        recorder: Option<Box<dyn EventSink>>,
+    ) -> Result<Simulation, UnknownPolicy> {
+        let policy = Policy::of_site(&site)?;
+        Ok(Simulation::with_policy(site, start, recorder, policy))
+    }
+
+    /// The same with a policy of one's own, whatever the site names.
+    pub fn with_policy(
+        site: Arc<Site>,
+        start: Time,
+        recorder: Option<Box<dyn EventSink>>,
+        policy: impl Into<Policy>,
+    ) -> Simulation {
+        let core = Core::with_policy(site.clone(), PersistedState::default(), start, policy);
         let mut sim = Simulation {
             flows: Flows::new(&site.topology, start),
             core,

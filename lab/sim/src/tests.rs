@@ -18,7 +18,7 @@ fn running() -> (Simulation, VmId, ServerId, ServerId) {
     let text = "[topology]\nshape = \"linear\"\nswitches = 2\n[bandwidth]\ngateway = \"100 Mbit/s\"\n\
                 aggregation = \"100 Mbit/s\"\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n";
     let site = Arc::new(site::read(text, "x").expect("a good site"));
-    let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
+    let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("known policies");
     let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
     let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
     sim.ask(Time::ZERO, Request::RequestVm { request });

@@ -138,6 +138,11 @@ pub(super) struct World {
     pub(super) trace: bool,
 }
 
+/// A controller's core with what its store holds.
+fn core_of(site: &Arc<Site>, store: &Store, at: Time) -> Result<Core, String> {
+    Core::new(site.clone(), store.kept.clone(), at).map_err(|why| why.to_string())
+}
+
 impl World {
     /// A data centre whose controller starts with an empty store; everything connects in the first
     /// second.
@@ -167,7 +172,7 @@ impl World {
         }
         let mut world = World {
             seed,
-            core: Core::new(site.clone(), store.kept.clone(), START),
+            core: core_of(&site, &store, START)?,
             alive: true,
             life: 0,
             now: START,
@@ -385,7 +390,10 @@ impl World {
     fn born(&mut self) {
         self.alive = true;
         self.shift = self.wall;
-        self.core = Core::new(self.site.clone(), self.store.kept.clone(), self.core_now());
+        match core_of(&self.site, &self.store, self.core_now()) {
+            Ok(core) => self.core = core,
+            Err(why) => return self.violate("the core begins anew", why),
+        }
         self.connect_everything();
     }
 

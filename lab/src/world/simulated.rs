@@ -44,7 +44,7 @@ impl World for Simulated {
             })
             .transpose()?;
         Ok(Box::new(SimulatedRun {
-            sim: Simulation::new(site.clone(), begin, recorder),
+            sim: Simulation::new(site.clone(), begin, recorder)?,
             site,
             begin,
             statistics: start.csv.map(|folder| Statistics::new(folder.to_owned())),

@@ -1,8 +1,9 @@
 //! `[migration]`, `[hotspot]` and `[keep_policy]`: how VMs are moved, and when by themselves.
 
 use super::faults::Collector;
+use super::policy::PolicyNames;
 use super::section::Section;
-use super::{HotspotConfig, KeepPolicyConfig, MigrationConfig, ServiceClass};
+use super::{HotLink, HotspotConfig, KeepPolicyConfig, MigrationConfig, ServiceClass};
 use crate::{BitRate, ClassId, MigrationMode};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ pub(super) fn read_migration(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
     classes: &[ServiceClass],
+    known: &PolicyNames<'_>,
 ) -> MigrationConfig {
     let hotspot = read_hotspot(root, c);
     let keep_policy = read_keep_policy(root, c);
@@ -33,6 +35,13 @@ pub(super) fn read_migration(
         rounds: m.count(c, "rounds", 1..=1000).unwrap_or(30),
         timeout: m.duration(c, "timeout").unwrap_or(Duration::from_secs(300)),
         dirty_rate: m.rate(c, "dirty_rate").unwrap_or(BitRate::mbit(1)),
+        detector: m.name(c, "detector", known.detector).unwrap_or_default(),
+        selector: m.name(c, "selector", known.selector).unwrap_or_default(),
+        destination: m.name(c, "destination", known.destination).unwrap_or_default(),
+        transfer_path: m.name(c, "transfer_path", known.transfer_path).unwrap_or_default(),
+        hot_link: m
+            .word(c, "hot_link", &[("move", HotLink::Move), ("reroute-first", HotLink::RerouteFirst)])
+            .unwrap_or_default(),
         hotspot,
         keep_policy,
     };

@@ -18,6 +18,7 @@ mod faults;
 mod migration;
 mod mininet_ini;
 mod overrides;
+mod policy;
 mod read;
 mod section;
 mod shape;
@@ -25,7 +26,8 @@ mod shape;
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
 pub use mininet_ini::from_mininet_ini;
-pub use read::{PolicyNames, read, read_by, read_with};
+pub use policy::{PolicyNames, Weights};
+pub use read::{read, read_by, read_with};
 pub use section::Section;
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
@@ -119,6 +121,9 @@ pub struct PolicyConfig {
     pub server_margin: f64,
     /// How many near misses a rejection names.
     pub near_misses: u32,
+    /// What counts how much in the allocation policy `weighted`.
+    #[serde(default)]
+    pub weighted: Weights,
 }
 
 /// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which
@@ -260,10 +265,37 @@ pub struct MigrationConfig {
     pub timeout: Duration,
     /// At which rate a VM is taken to dirty its memory while that was not measured.
     pub dirty_rate: BitRate,
+    /// When a server or link is hot: the name of a detector.
+    #[serde(default)]
+    pub detector: PolicyName,
+    /// Which VM leaves a hot place first: the name of a selector.
+    #[serde(default)]
+    pub selector: PolicyName,
+    /// Where a VM that moves goes: the name of a destination policy.
+    #[serde(default)]
+    pub destination: PolicyName,
+    /// Which path a migration's own traffic takes: the name of a transfer path policy.
+    #[serde(default)]
+    pub transfer_path: PolicyName,
+    /// What is done first about a hot link.
+    #[serde(default)]
+    pub hot_link: HotLink,
     /// When servers and links are too hot, and what then.
     pub hotspot: HotspotConfig,
     /// Whether VMs are brought back to where the allocation policy wants them, and how often.
     pub keep_policy: KeepPolicyConfig,
+}
+
+/// What is done first about a hot link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HotLink {
+    /// VMs whose traffic crosses it are moved to other servers.
+    #[default]
+    Move,
+    /// They stay where they are and get another path, where there is one that stays cool; VMs move
+    /// only when no VM can be given one.
+    RerouteFirst,
 }
 
 /// When a server or a link is hot: the Sandpiper rule (Wood et al., NSDI 2007), k of the last n

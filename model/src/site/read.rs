@@ -7,12 +7,10 @@ use super::addresses::{check_room, read_addresses};
 use super::faults::{Collector, Faults};
 use super::migration::read_migration;
 use super::overrides::Lists;
+use super::policy::{PolicyNames, read_policy};
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
-use super::{
-    Allocation, DiscoveryConfig, Modules, PolicyConfig, ServiceClass, Site, StatisticsConfig, Ties,
-    TrafficConfig, VmConfig,
-};
+use super::{DiscoveryConfig, Modules, ServiceClass, Site, StatisticsConfig, TrafficConfig, VmConfig};
 use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
 use crate::{BitRate, Bytes, ClassId, Direction, TrafficTool};
@@ -25,15 +23,6 @@ use toml::de::DeTable;
 /// All faults, each with its line and column.
 pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
     read_with(text, file, &PolicyNames::default())
-}
-
-/// The names of the policies that there are. A kind of which none is named here is taken as it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PolicyNames<'a> {
-    /// For `[policy] allocation`.
-    pub allocation: &'a [String],
-    /// For `[policy] routing`.
-    pub routing: &'a [String],
 }
 
 /// Reads a site file whose policies must be among `known`.
@@ -101,7 +90,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
     let (classes, default_class) = read_classes(root, c, links.edge.queue);
-    let migration = read_migration(root, c, &classes);
+    let migration = read_migration(root, c, &classes, known);
     let lists = Lists::read(root, c);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
@@ -212,20 +201,6 @@ pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Res
         disk: s.bytes(c, "disk").unwrap_or(default.disk),
         net: s.rate(c, "net").unwrap_or(default.net),
     }
-}
-
-fn read_policy(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<'_>) -> PolicyConfig {
-    let mut p = root.section(c, "policy");
-    let cfg = PolicyConfig {
-        allocation: p.name(c, "allocation", known.allocation).unwrap_or(Allocation::BestFit.into()),
-        routing: p.name(c, "routing", known.routing).unwrap_or_default(),
-        ties: p.word(c, "ties", &[("first", Ties::First), ("last", Ties::Last)]).unwrap_or(Ties::First),
-        link_margin: p.fraction(c, "link_margin", 0.01, 1000.0).unwrap_or(1.0),
-        server_margin: p.fraction(c, "server_margin", 0.01, 1000.0).unwrap_or(1.0),
-        near_misses: p.count(c, "near_misses", 0..=1000).unwrap_or(3),
-    };
-    p.finish(c);
-    cfg
 }
 
 fn read_statistics(root: &mut Section<'_>, c: &mut Collector<'_>) -> StatisticsConfig {

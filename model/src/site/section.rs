@@ -195,7 +195,9 @@ impl<'a> Section<'a> {
                 return Ok(PolicyName(text.to_owned()));
             }
             let all: Vec<String> = known.iter().map(|w| format!("{w:?}")).collect();
-            Err((format!("{text:?} is not known here"), format!("write {}", all.join(" or "))))
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let guess = nearest(text, &known).map_or(String::new(), |k| format!("did you mean {k:?}? "));
+            Err((format!("{text:?} is not known here"), format!("{guess}write {}", all.join(" or "))))
         })
     }
 
@@ -298,7 +300,7 @@ const COMPARED: usize = 64;
 
 /// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
 /// if that is small.
-pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let key: String = key.chars().take(COMPARED).collect();
     let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
     nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)

@@ -163,7 +163,7 @@ fn a_policy_has_a_name_that_somebody_knows() {
     let text = |words: &str| format!("[topology]\nshape = \"linear\"\n[policy]\n{words}\n");
     let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     let (allocation, routing) = (names(&["best-fit", "mine"]), names(&["shortest"]));
-    let known = PolicyNames { allocation: &allocation, routing: &routing };
+    let known = PolicyNames { allocation: &allocation, routing: &routing, ..PolicyNames::default() };
     let site = read_with(&text("allocation = \"mine\"\nrouting = \"shortest\""), "site.toml", &known);
     let policy = site.expect("both are known").policy;
     assert_eq!((policy.allocation.0.as_str(), policy.routing.0.as_str()), ("mine", "shortest"));
@@ -173,5 +173,39 @@ fn a_policy_has_a_name_that_somebody_knows() {
         let faults = read_with(&text(words), "site.toml", &known).expect_err("nobody knows it");
         assert!(faults.faults.iter().any(|f| f.key == key && f.line == 4), "{faults}");
         assert!(read(&text(words), "site.toml").is_ok(), "who knows no names takes any");
+    }
+}
+
+/// A word that is nearly a policy's name is answered with that name.
+#[test]
+fn a_misspelt_policy_is_guessed() {
+    let known = ["volume-size-ratio".to_owned(), "fewest-moves".to_owned()];
+    let known = PolicyNames { selector: &known, ..PolicyNames::default() };
+    let text = "[topology]\nshape = \"linear\"\n[migration]\nselector = \"fewest-move\"\n";
+    let faults = read_with(text, "site.toml", &known).expect_err("nobody knows it").to_string();
+    assert!(faults.contains("did you mean \"fewest-moves\"?"), "{faults}");
+    assert!(faults.contains("\"volume-size-ratio\""), "all are named: {faults}");
+}
+
+/// Without a section the weights have defaults; what a section does not name does not count; and a
+/// section in which nothing counts is a fault that says what to write.
+#[test]
+fn weights_are_finite_and_not_all_zero() {
+    let text = |words: &str| format!("[topology]\nshape = \"linear\"\n{words}\n");
+    let weights = |words: &str| read(&text(words), "site.toml").map(|site| site.policy.weighted);
+    assert_eq!(weights("").expect("a good site"), Weights::default());
+    let some = weights("[policy.weighted]\nedge = 0.5\nenergy = 2").expect("a good site");
+    assert_eq!(some, Weights { server: 0.0, edge: 0.5, path: 0.0, energy: 2.0 });
+    for (words, problem) in [
+        ("[policy.weighted]\nserver = 0.0", "at least one of server, edge, path, energy"),
+        ("[policy.weighted]", "at least one of server, edge, path, energy"),
+        ("[policy.weighted]\npath = -1.0", "write a number from 0 to 1000000"),
+        ("[policy.weighted]\npath = nan", "write a number from 0 to 1000000"),
+        ("[policy.weighted]\nserver = 1e300", "write a number from 0 to 1000000"),
+        ("[policy.weighted]\nserver = 1\npaths = 1", "did you mean `path`?"),
+    ] {
+        let faults = weights(words).expect_err("it is at fault");
+        assert!(faults.to_string().contains(problem), "{words}: {faults}");
+        assert_eq!(faults.faults.len(), 1, "{faults}");
     }
 }

@@ -20,7 +20,7 @@ use crate::rules::transactions::Purpose;
 use std::net::Ipv4Addr;
 use tandem_model::{
     Adoption, BitRate, Effect, GatewayId, Level, Mac, NodeId, PortNo, RequestId, Resources, Response,
-    ServerId, StoreOp, VmId, VmOrigin, VmRecord, VmRequest, VmState,
+    ServerId, SiteEvent, StoreOp, VmId, VmOrigin, VmRecord, VmRequest, VmState,
 };
 
 impl ComputeMut<'_> {
@@ -154,6 +154,7 @@ impl ComputeMut<'_> {
         let text =
             format!("{id} ({}) on {} was adopted as it runs", record.address, self.cx.server_name(server));
         self.cx.notice(Level::Info, "vm-adopted", text);
+        self.cx.tell(SiteEvent::VmStarted { vm: id, server });
         if !self.network().has_way(&record) {
             self.cut(id, NO_WAY);
         }

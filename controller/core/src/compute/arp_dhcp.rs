@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
     Arp, ArpOp, DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, FixedAddress,
-    GatewayId, Level, Mac, NodeId, PortNo, SwitchId, VmId, VmState,
+    GatewayId, Level, Mac, NodeId, PortNo, SiteEvent, SwitchId, VmId, VmState,
 };
 
 impl ComputeMut<'_> {
@@ -42,10 +42,14 @@ impl ComputeMut<'_> {
                         core.cx.port_name(at.0, at.1)
                     )
                 };
-                if kind == HostKind::Stranger {
-                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text);
+                let is_said = if kind == HostKind::Stranger {
+                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text)
                 } else {
                     self.cx.notice(Level::Info, "host-joined", text(self.network()));
+                    true
+                };
+                if is_said {
+                    self.cx.tell(SiteEvent::HostJoined { mac, ip: Some(ip), switch, port });
                 }
                 if let HostKind::Vm(vm) = kind {
                     self.on_vm_addressed(vm);
@@ -57,10 +61,14 @@ impl ComputeMut<'_> {
                     let (from, to) = (core.cx.port_name(from.0, from.1), core.cx.port_name(at.0, at.1));
                     format!("{} ({ip}) has moved from {from} to {to}", core.cx.host_name(kind))
                 };
-                if kind == HostKind::Stranger {
-                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text);
+                let is_said = if kind == HostKind::Stranger {
+                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text)
                 } else {
                     self.cx.notice(Level::Info, "host-moved", text(self.network()));
+                    true
+                };
+                if is_said {
+                    self.cx.tell(SiteEvent::HostMoved { mac, ip: Some(ip), switch, port });
                 }
                 true
             }
@@ -177,7 +185,8 @@ impl ComputeMut<'_> {
             DhcpRequestKind::Decline => {
                 let text =
                     format!("{} declines {address}: somebody else answers for it", self.cx.host_name(kind));
-                return self.network_mut().port_notice(key, PortNotice::Declined, Level::Warning, |_| text);
+                self.network_mut().port_notice(key, PortNotice::Declined, Level::Warning, |_| text);
+                return;
             }
             DhcpRequestKind::Release => return,
         };

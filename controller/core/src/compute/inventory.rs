@@ -3,6 +3,7 @@
 
 use crate::compute::rank_index::Index;
 use crate::policy::allocation::AllocationPolicy;
+use crate::policy::allocation_policies::first_fit::FirstFit;
 use crate::policy::view::PlacementView;
 use crate::policy::view::ServerView;
 use std::collections::BTreeSet;
@@ -59,6 +60,17 @@ impl Inventory {
     /// The policy's name.
     pub fn policy(&self) -> &str {
         self.policy.name()
+    }
+
+    /// Takes the policy out, so that it can be told something; [`Inventory::return_policy`] puts it
+    /// back. In between nothing is decided.
+    pub(crate) fn lend_policy(&mut self) -> Arc<dyn AllocationPolicy> {
+        std::mem::replace(&mut self.policy, Arc::new(FirstFit))
+    }
+
+    /// Puts back what was lent.
+    pub(crate) fn return_policy(&mut self, policy: Arc<dyn AllocationPolicy>) {
+        self.policy = policy;
     }
 
     /// Replaces the policy; the index is built anew, O(n log n).

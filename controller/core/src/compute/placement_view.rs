@@ -5,7 +5,7 @@ use crate::compute::inventory::Inventory;
 use crate::network::links::LinkTable;
 use crate::policy::view::ServerView;
 use crate::policy::view::{HopView, PlacementView};
-use tandem_model::{GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, VmId, VmRecord};
+use tandem_model::{GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, Time, VmId, VmRecord};
 
 /// As it is, or, while a plan is made, as it will be after the moves so far.
 pub(crate) struct Seen<'a> {
@@ -15,6 +15,10 @@ pub(crate) struct Seen<'a> {
 }
 
 impl PlacementView for Seen<'_> {
+    fn now(&self) -> Time {
+        self.compute.cx.now
+    }
+
     fn site(&self) -> &Site {
         &self.compute.cx.site
     }
@@ -56,6 +60,13 @@ impl PlacementView for Seen<'_> {
         });
         let loads: Vec<f64> = inner.map(|link| self.link_load(link)).collect();
         if loads.is_empty() { 0.0 } else { loads.iter().sum::<f64>() / loads.len() as f64 }
+    }
+
+    fn path_load(&self, edge: SwitchId) -> f64 {
+        let routes = &self.compute.net.routes;
+        let gateway = routes.gateways_from(edge).first().map(|gateway| routes.gateway_index(*gateway));
+        let path = gateway.and_then(|index| routes.follow(&self.compute.cx.site.topology, edge, index));
+        path.map_or(1.0, |path| path.iter().map(|hop| self.link_load(hop.link)).fold(0.0, f64::max))
     }
 
     fn cpu_load(&self, server: ServerId) -> Option<f64> {

@@ -15,7 +15,7 @@ use crate::network::paths::NO_WAY;
 use crate::rules::transactions::Purpose;
 use crate::stored_item::Kept;
 use tandem_model::{
-    Adoption, Effect, Level, RequestId, Response, ServerId, VmId, VmOrigin, VmRecord, VmState,
+    Adoption, Effect, Level, RequestId, Response, ServerId, SiteEvent, VmId, VmOrigin, VmRecord, VmState,
 };
 
 impl<'a> ComputeRef<'a> {
@@ -124,6 +124,7 @@ impl ComputeMut<'_> {
             self.cx.server_name(old.server)
         );
         self.cx.notice(Level::Info, "vm-adopted", text);
+        self.cx.tell(SiteEvent::VmMoved { vm: id, from: old.server, to: server });
         // What was written of it meanwhile had its old place.
         self.keep(Kept::Vm(id));
         if !self.network().has_way(&record) {

@@ -80,6 +80,39 @@ impl ComputeMut<'_> {
         self.keep(Kept::Vm(id));
     }
 
+    /// A running VM takes another path although its own would do. It goes back to that one if a
+    /// switch refuses the rules.
+    pub(crate) fn reroute_by_choice(&mut self, id: VmId, new: Placement, why: &str) {
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
+        let record = vm.record.clone();
+        vm.former = Some(Placement::of(&record));
+        let text = format!("{id} ({}) has another path: {why}", record.address);
+        self.go(id, &record, new, (Level::Info, "vm-rerouted", text));
+    }
+
+    /// The switches have the rules of a VM's path.
+    pub(crate) fn path_confirmed(&mut self, id: VmId) {
+        if let Some(vm) = self.compute.vms.get_mut(&id) {
+            vm.former = None;
+        }
+    }
+
+    /// A switch has refused the rules of a VM's path. One that had no need to leave its old path
+    /// goes back to it, where its rules have stayed until now; any other is cut off.
+    pub(crate) fn path_refused(&mut self, id: VmId, why: &str) {
+        let former = self.compute.vms.get_mut(&id).and_then(|vm| vm.former.take());
+        let record = self.compute.vms.get(&id).map(|vm| vm.record.clone());
+        let (Some(former), Some(record)) = (former, record) else { return self.cut(id, why) };
+        let alive = self.network().is_alive(&former.path_up) && self.network().is_alive(&former.path_down);
+        let stays = record.state == VmState::Running && record.pin.is_none() && !self.compute().is_moving(id);
+        if !alive || !stays || former.server != record.server {
+            return self.cut(id, why);
+        }
+        let text =
+            format!("{id} ({}) keeps its path: the rules of another one were refused: {why}", record.address);
+        self.go(id, &record, former, (Level::Warning, "reroute-refused", text));
+    }
+
     /// A running VM has no path: it stays where it is, and is tried again with every change of the
     /// topology.
     pub(crate) fn cut(&mut self, id: VmId, why: &str) {

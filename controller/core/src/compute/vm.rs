@@ -1,7 +1,8 @@
 //! A VM, and what its life still waits for.
 
+use crate::compute::ComputeRef;
 use crate::network::place::Placement;
-use tandem_model::{RequestId, Resources, TrafficId, VmRecord};
+use tandem_model::{RequestId, Resources, TrafficId, VmId, VmRecord};
 
 /// A VM and what its life still waits for.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Vm {
     pub(crate) allocated: bool,
     pub(crate) resizing: Option<Resize>,
     pub(crate) traffic: Vec<TrafficId>,
+    /// The path that it has left without need, until the switches have confirmed the new one.
+    pub(crate) former: Option<Placement>,
 }
 
 /// Other resources that a VM is to have. Until its hypervisor has confirmed them, its record has
@@ -61,10 +64,23 @@ impl Vm {
             allocated: false,
             resizing: None,
             traffic: Vec::new(),
+            former: None,
         }
     }
 
     pub(crate) fn placement(&self) -> Placement {
         Placement::of(&self.record)
+    }
+}
+
+impl<'a> ComputeRef<'a> {
+    /// A VM as it is.
+    pub(crate) fn vm(self, id: VmId) -> Option<&'a VmRecord> {
+        self.compute.vms.get(&id).map(|v| &v.record)
+    }
+
+    /// All VMs, in order of id.
+    pub(crate) fn vms(self) -> impl Iterator<Item = &'a VmRecord> {
+        self.compute.vms.values().map(|v| &v.record)
     }
 }

@@ -23,8 +23,9 @@ use crate::signal::Signal;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, StoreOp, SwitchId,
-    TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
+    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent,
+    StoreOp, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec,
+    VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -187,7 +188,8 @@ impl ComputeMut<'_> {
                 }
                 self.check_gone(vm);
             }
-            (Purpose::VmMove(vm), Err(why)) => self.cut(vm, &why),
+            (Purpose::VmMove(vm), Ok(())) => self.path_confirmed(vm),
+            (Purpose::VmMove(vm), Err(why)) => self.path_refused(vm, &why),
             (Purpose::GroupStart(group, request), Ok(())) => {
                 self.cx.answer(request, Response::GroupCreated { group })
             }
@@ -200,7 +202,7 @@ impl ComputeMut<'_> {
             }
             (Purpose::MoveSettle(migration), _) => self.cx.signal(Signal::OnePlaceLeft(migration)),
             (Purpose::StrayServed(vm), _) => self.stray_settled(vm),
-            (Purpose::VmMove(_) | Purpose::GroupChange | Purpose::Upkeep, _) => {}
+            (Purpose::GroupChange | Purpose::Upkeep, _) => {}
         }
     }
 
@@ -260,6 +262,7 @@ impl ComputeMut<'_> {
             self.cx.answer(requester, Response::VmRunning { vm: Box::new(record.clone()) });
         }
         self.cx.notice(Level::Info, "vm-running", text);
+        self.cx.tell(SiteEvent::VmStarted { vm: id, server: record.server });
         self.start_traffic(id);
         self.refresh_groups();
         // Its way may have been lost while it was starting.
@@ -455,6 +458,9 @@ impl ComputeMut<'_> {
             self.serve_after(id, vm.record.mac, Some(vm.record.address));
         }
         self.cx.notice(Level::Info, "vm-gone", format!("{id} ({}) is gone", vm.record.address));
+        if vm.record.running_at.is_some() {
+            self.cx.tell(SiteEvent::VmEnded { vm: id, server: vm.record.server });
+        }
         if let Some(requester) = vm.requester {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
             self.cx.answer(requester, Response::Failed { why });
@@ -485,17 +491,5 @@ impl<'a> ComputeRef<'a> {
                 gateway: Some(record.gateway),
             },
         })
-    }
-}
-
-impl<'a> ComputeRef<'a> {
-    /// A VM as it is.
-    pub(crate) fn vm(self, id: VmId) -> Option<&'a VmRecord> {
-        self.compute.vms.get(&id).map(|v| &v.record)
-    }
-
-    /// All VMs, in order of id.
-    pub(crate) fn vms(self) -> impl Iterator<Item = &'a VmRecord> {
-        self.compute.vms.values().map(|v| &v.record)
     }
 }

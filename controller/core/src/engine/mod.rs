@@ -6,6 +6,7 @@
 mod hypervisors;
 mod load_reports;
 mod persistence;
+mod policy_events;
 mod remarking;
 mod reroute;
 mod resize;
@@ -23,7 +24,7 @@ use crate::counters::Counters;
 use crate::engine::states::States;
 use crate::migration::hotspots::Hotspots;
 use crate::migration::plan_store::Plans;
-use crate::migration::policies::{Parts, Policy};
+use crate::migration::policy_set::{Parts, Policy};
 use crate::migration::rebalance::Considered;
 use crate::migration::{MigrationMut, MigrationState};
 use crate::network::NetworkState;
@@ -38,6 +39,7 @@ use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::{LiveTopology, Sync};
+use crate::policy::registry::UnknownPolicy;
 use crate::rules::desired::Desired;
 use crate::rules::qos::Classes;
 use crate::rules::transactions::Changes;
@@ -50,8 +52,8 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SwitchId, Time, VmId,
-    VmRecord, VmRequest,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SiteEvent, SwitchId, Time,
+    VmId, VmRecord, VmRequest,
 };
 
 /// Decides what is done about everything that happens in a data centre. It has one owner and no
@@ -63,10 +65,13 @@ pub struct Core {
 
 impl Core {
     /// A core for `site`, with what the store holds, at `now`, which is also what the wall clock
-    /// says then. It has one of the built-in policies, by the site's choice.
-    pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Core {
-        let policy = Policy::of_site(&site);
-        Core::with_policy(site, stored, now, policy)
+    /// says then. It has the built-in policies that the site names.
+    ///
+    /// # Errors
+    /// The site names a policy that there is not; [`crate::site::read`] lets no such site pass.
+    pub fn new(site: Arc<Site>, stored: PersistedState, now: Time) -> Result<Core, UnknownPolicy> {
+        let policy = Policy::of_site(&site)?;
+        Ok(Core::with_policy(site, stored, now, policy))
     }
 
     /// The same with a policy of one's own: a boxed allocation policy, or a [`Policy`] with the
@@ -115,13 +120,21 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
         let mut all = self.states.write();
         all.cx.now = all.cx.now.max(now);
+        all.cx.site_events.clear();
         while let Some(timer) = all.cx.timers.take_due(all.cx.now) {
             all.on_timer(timer);
             all.settle();
         }
         all.on_event(event);
         all.settle();
+        all.tell_policies();
         std::mem::take(&mut self.states.cx.effects)
+    }
+
+    /// What the last call of [`Core::handle`] has changed in the data centre, in order. The next call
+    /// forgets them, so whoever wants all of them looks after each.
+    pub fn site_events(&self) -> &[SiteEvent] {
+        &self.states.cx.site_events
     }
 
     /// What the outside may read, as of now. Cheap when little has changed: unchanged parts are
@@ -231,7 +244,7 @@ impl Core {
 
 /// Every service as it is before anything has happened.
 fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -> States {
-    let Policy { allocation, routing, when, which, place, path } = policy;
+    let Policy { allocation, routing, when, which, place, path } = policy.configured(&site);
     let topology = &site.topology;
     let links = LinkTable::new(topology, site.policy.link_margin);
     let routes = Routes::new(topology, &links);
@@ -250,7 +263,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             polls: BTreeMap::new(),
             links,
             routes,
-            routing: Arc::from(routing),
+            routing,
             access,
         },
         rules: RuleState { desired, changes: Changes::default(), classes: Classes::new(&site) },

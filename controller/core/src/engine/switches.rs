@@ -7,7 +7,7 @@ use crate::rules::compile;
 use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
 use std::time::Duration;
-use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SwitchCaps, SwitchId};
+use tandem_model::{Dpid, Effect, Level, NodeId, PortInfo, SiteEvent, SwitchCaps, SwitchId};
 
 /// Between two times that a switch is sent all its rules because it has refused some.
 const RESYNC_PAUSE: Duration = Duration::from_secs(2);
@@ -53,6 +53,9 @@ impl MigrationMut<'_> {
             self.abandon(id);
         }
         let name = self.network().switch_name(dpid);
+        if !again {
+            self.cx.tell(SiteEvent::SwitchUp { switch: id });
+        }
         self.cx.notice(Level::Info, "switch-up", format!("{name} is connected"));
         let txn = self.rules.changes.next_txn();
         if let Some(switch) = self.net.live.switch_mut(id) {
@@ -101,7 +104,9 @@ impl MigrationMut<'_> {
         };
         let now = self.cx.now;
         if let Some(switch) = self.net.live.switch_mut(id) {
-            switch.connected = false;
+            if std::mem::replace(&mut switch.connected, false) {
+                self.cx.tell(SiteEvent::SwitchDown { switch: id });
+            }
             switch.since = now;
         }
         self.net.managed.forget_switch(id);

@@ -3,7 +3,7 @@
 
 use crate::compute::ipam;
 use crate::engine::Core;
-use crate::migration::policies::Policy;
+use crate::migration::policy_set::Policy;
 use std::sync::Arc;
 use tandem_model::{
     BitRate, Bytes, Event, GatewayId, MoveOptions, NodeId, PersistedState, PortInfo, Resources, ServerId,
@@ -26,7 +26,7 @@ pub(crate) fn size(n: u32) -> Resources {
 pub(crate) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources)]) -> Core {
     let site = Arc::new(site::read(text, "test").unwrap_or_else(|f| panic!("{f}")));
     let now = Time::from_secs(1);
-    let ways = Core::new(site.clone(), PersistedState::default(), now);
+    let ways = Core::new(site.clone(), PersistedState::default(), now).expect("known policies");
     let mut stored = PersistedState::default();
     for (n, (server, resources)) in (1u64..).zip(vms) {
         let server = ServerId(*server);

@@ -8,7 +8,7 @@ use crate::migration::trend::ahead;
 use crate::migration::views::HotspotView;
 use crate::migration::{MigrationMut, MigrationRef};
 use crate::network::topology_state::is_openflow;
-use tandem_model::{Level, NodeId, Resource, ServerId, SwitchId};
+use tandem_model::{Level, NodeId, Resource, ServerId, SiteEvent, SwitchId};
 
 impl<'a> MigrationRef<'a> {
     /// What a server has of a resource, in the unit of its load: cores, bytes, bit/s.
@@ -106,6 +106,7 @@ impl MigrationMut<'_> {
             (HotspotState::Cool, None) => return,
             (HotspotState::Cool, Some(_)) => {
                 self.migration.hotspots.spots.remove(&key);
+                self.cx.tell(SiteEvent::HotspotCooled { place: key.0.into(), resource: key.1 });
                 let text = format!(
                     "{} is cool again: {:.0}% of its {}",
                     self.cx.place_name(key.0),
@@ -142,13 +143,20 @@ impl MigrationMut<'_> {
             format!("{name} is hot: it uses {share}")
         };
         self.cx.notice(Level::Warning, "hotspot", text);
+        let Hot { place, resource, ratio, expected } = *hot;
+        self.cx.tell(SiteEvent::HotspotFound { place: place.into(), resource, ratio, expected });
     }
 
     /// A server tells nothing any more: whatever was thought of its load is void.
     pub(crate) fn forget_heat(&mut self, server: ServerId) {
         let place = Place::Server(server);
         self.migration.hotspots.windows.retain(|(p, _), _| *p != place);
-        self.migration.hotspots.spots.retain(|(p, _), _| *p != place);
+        self.migration.hotspots.spots.retain(|(p, resource), _| {
+            if *p == place {
+                self.cx.tell(SiteEvent::HotspotCooled { place: place.into(), resource: *resource });
+            }
+            *p != place
+        });
         self.cx.dirty.hotspots = true;
     }
 }

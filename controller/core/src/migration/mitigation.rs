@@ -1,22 +1,25 @@
-//! Relief: VMs move away from what is hot, until it is expected to be cool.
+//! Relief: VMs move away from what is hot, until it is expected to be cool. Where `[migration]
+//! hot_link` says so, VMs whose traffic crosses a hot link get another path first, and move only
+//! when none of them can be given one.
 //!
 //! So that nothing swings back and forth: a VM goes only to where everything stays cool with it;
 //! what has just arrived somewhere is counted there before its load shows; a hot place gets a new
 //! plan only when the one before has ended and a whole window of new samples has come in; and a VM
 //! that was moved for this is left where it is for [`REST`](super::plan_store::REST) windows.
 
+use crate::migration::cooling::{ratio, reason, relief, stays_cool};
 use crate::migration::hotspots::Key;
 use crate::migration::policies::Place;
 use crate::migration::policies::{Candidate, Hot};
-use crate::migration::transfer_path::Found;
-use crate::migration::transfer_path::Step;
-use crate::migration::what_if::{PlanningState, WATCHED, traffic_of, use_of};
-use crate::migration::{MigrationMut, MigrationRef, hotspots};
+use crate::migration::transfer_path::Proposal;
+use crate::migration::what_if::{PlanningState, use_of};
+use crate::migration::{MigrationMut, MigrationRef, hotspots, reroutes};
 use crate::network::place::Placement;
-use tandem_model::{BitRate, Cause, Hop, Level, LinkId, MoveOptions, PlanGoal, Resource, VmRecord};
+use tandem_model::site::HotLink;
+use tandem_model::{Cause, Level, MoveOptions, PlanGoal, Resource};
 
-/// The moves that relieve what is hot, the hottest first; or only one of them.
-pub(crate) fn steps(paper: &mut PlanningState<'_>, only: Option<Key>) -> Found {
+/// What relieves what is hot, the hottest first; or only one of them.
+pub(crate) fn steps(paper: &mut PlanningState<'_>, only: Option<Key>) -> Proposal {
     let mut hots: Vec<Hot> = paper
         .core
         .migration
@@ -25,75 +28,17 @@ pub(crate) fn steps(paper: &mut PlanningState<'_>, only: Option<Key>) -> Found {
         .filter(|h| only.is_none_or(|key| key == (h.place, h.resource)))
         .collect();
     hots.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
-    let (mut steps, mut left) = (Vec::new(), Vec::new());
+    let mut proposal = Proposal::default();
     for hot in hots {
-        one(paper, &hot, &mut steps, &mut left);
+        one(paper, &hot, &mut proposal);
     }
-    (steps, left)
+    proposal
 }
 
-/// Measured over capacity of a place, on paper.
-fn ratio(paper: &PlanningState<'_>, hot: &Hot) -> f64 {
-    match hot.place {
-        Place::Server(server) => paper.share(server, hot.resource).unwrap_or(0.0),
-        Place::Link(link) => paper.links.ratio(link),
-    }
-}
-
-/// The busier direction of a link.
-fn busier(core: MigrationRef<'_>, link: LinkId) -> Hop {
-    let (up, down) = (Hop { link, down: false }, Hop { link, down: true });
-    if core.net.links.measured(up) > core.net.links.measured(down) { up } else { down }
-}
-
-/// By how much the hot place's ratio falls without a VM; 0 for one that has no part in it.
-fn relief(paper: &PlanningState<'_>, vm: &VmRecord, at: &Placement, hot: &Hot) -> f64 {
+/// The VMs whose leaving relieves a hot place, in the order of the policy.
+fn candidates<'a>(paper: &PlanningState<'a>, hot: &Hot) -> Vec<Candidate<'a>> {
     let core = paper.core;
-    match hot.place {
-        Place::Server(server) if at.server == server => {
-            let slot = WATCHED.iter().position(|r| *r == hot.resource);
-            let has = core.has(server, hot.resource);
-            slot.filter(|_| has > 0.0).map_or(0.0, |slot| use_of(core, vm)[slot] / has)
-        }
-        Place::Server(_) => 0.0,
-        Place::Link(link) => {
-            let hop = busier(core, link);
-            let (up, down) = traffic_of(core, vm.id);
-            let part = |path: &[Hop], rate: BitRate| if path.contains(&hop) { rate.0 } else { 0 };
-            let rate = part(&at.path_up, up) + part(&at.path_down, down);
-            let capacity = core.cx.site.topology.link(link).map_or(0, |l| l.cfg.rate.0);
-            if capacity == 0 { 0.0 } else { rate as f64 / capacity as f64 }
-        }
-    }
-}
-
-/// True when a place's ways stay cool with a VM, hops that it has already apart.
-fn stays_cool(paper: &PlanningState<'_>, vm: &VmRecord, from: &Placement, to: &Placement) -> bool {
-    let core = paper.core;
-    let cfg = &core.cx.site.migration.hotspot;
-    let (up, down) = traffic_of(core, vm.id);
-    let cool = |path: &[Hop], old: &[Hop], rate: BitRate| {
-        path.iter().filter(|hop| !old.contains(hop)).all(|hop| {
-            let capacity = core.cx.site.topology.link(hop.link).map_or(0, |l| l.cfg.rate.0) as f64;
-            let ratio = (paper.links.measured(*hop).0 + rate.0) as f64 / capacity.max(1.0);
-            !core.migration.hotspots.is_hot(Place::Link(hop.link)) && ratio <= cfg.link * cfg.cool
-        })
-    };
-    cool(&to.path_up, &from.path_up, up) && cool(&to.path_down, &from.path_down, down)
-}
-
-fn one(
-    paper: &mut PlanningState<'_>,
-    hot: &Hot,
-    steps: &mut Vec<Step>,
-    left: &mut Vec<(tandem_model::VmId, String)>,
-) {
-    let core = paper.core;
-    let cfg = &core.cx.site.migration.hotspot;
-    let threshold = if matches!(hot.place, Place::Server(_)) { cfg.server } else { cfg.link };
-    let goal = threshold * cfg.cool;
-    let start = ratio(paper, hot);
-    let mut candidates = Vec::new();
+    let mut ranked = Vec::new();
     for vm in core.compute().vms() {
         let at = paper.placement(vm);
         let relief = relief(paper, vm, &at, hot);
@@ -113,18 +58,36 @@ fn one(
             net: share(net, Resource::Net),
             relief,
         };
-        candidates.push((core.migration.policies.which.rank(&candidate, hot, &paper.view()), candidate));
+        ranked.push((core.migration.policies.which.rank(&candidate, hot, &paper.view()), candidate));
     }
-    candidates.sort_by(|(a, x), (b, y)| a.total_cmp(b).then(x.record.id.cmp(&y.record.id)));
+    ranked.sort_by(|(a, x), (b, y)| a.total_cmp(b).then(x.record.id.cmp(&y.record.id)));
+    ranked.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+fn one(paper: &mut PlanningState<'_>, hot: &Hot, proposal: &mut Proposal) {
+    let core = paper.core;
+    let cfg = &core.cx.site.migration.hotspot;
+    let threshold = if matches!(hot.place, Place::Server(_)) { cfg.server } else { cfg.link };
+    let goal = threshold * cfg.cool;
+    let start = ratio(paper, hot);
+    // What the steps so far take away shows on paper.
+    let is_cool = |paper: &PlanningState<'_>| hot.ratio - (start - ratio(paper, hot)) <= goal;
+    let candidates = candidates(paper, hot);
+    if core.cx.site.migration.hot_link == HotLink::RerouteFirst {
+        let found = reroutes::around(paper, hot, &candidates, &is_cool);
+        // Whether they are enough is measured before any VM moves.
+        if !found.is_empty() {
+            return proposal.reroutes.extend(found);
+        }
+    }
     let cause = match hot.place {
         _ if hot.expected => Cause::Expected,
         Place::Server(_) => Cause::HotServer,
         Place::Link(_) => Cause::HotLink,
     };
     let name = core.cx.place_name(hot.place);
-    for (_, candidate) in candidates {
-        // What the moves so far take away shows on paper.
-        if hot.ratio - (start - ratio(paper, hot)) <= goal {
+    for candidate in candidates {
+        if is_cool(paper) {
             break;
         }
         let vm = candidate.record;
@@ -143,18 +106,15 @@ fn one(
             &|paper, place| !hot_link(place) && stays_cool(paper, vm, &from, place),
         );
         let Some(to) = place else {
-            left.push((
-                vm.id,
-                format!("{name} is hot, but no other place has room and would stay cool with it"),
-            ));
+            let why = format!("{name} is hot, but no other place has room and would stay cool with it");
+            proposal.left.push((vm.id, why));
             paper.put(vm, from);
             continue;
         };
-        let (all, part) = (hot.ratio * 100.0, candidate.relief * 100.0);
-        let why = format!("{name} uses {all:.0}% of its {}, {part:.0}% by this VM", hot.resource);
+        let why = reason(paper, hot, &candidate);
         match paper.step(vm, &from, to, cause, why) {
-            Ok(step) => steps.push(step),
-            Err(why) => left.push((vm.id, why)),
+            Ok(step) => proposal.steps.push(step),
+            Err(why) => proposal.left.push((vm.id, why)),
         }
     }
 }
@@ -181,7 +141,7 @@ impl MigrationMut<'_> {
         let options = MoveOptions::default();
         let plan = self.migration().make_plan(id, &PlanGoal::Relieve, options, Some(key));
         let settled = now + self.migration().settle();
-        let (name, none) = (self.cx.place_name(key.0), plan.moves.is_empty());
+        let (name, none) = (self.cx.place_name(key.0), plan.moves.is_empty() && plan.reroutes.is_empty());
         let Some(spot) = self.migration.hotspots.spots.get_mut(&key) else { return };
         if none {
             spot.not_before = settled;

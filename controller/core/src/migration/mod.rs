@@ -9,6 +9,9 @@
 
 pub(crate) mod admission;
 pub(crate) mod commands;
+pub(crate) mod cooling;
+pub mod destinations;
+pub mod detectors;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod hotspot_watch;
@@ -20,17 +23,22 @@ pub(crate) mod plan_executor;
 pub(crate) mod plan_store;
 pub(crate) mod planning;
 pub mod policies;
+pub mod policy_set;
 pub mod precopy;
 pub mod rebalance;
 pub(crate) mod recovery;
+pub mod registry;
 pub(crate) mod requests;
+pub(crate) mod reroutes;
 pub(crate) mod reservations;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 #[cfg(test)]
 mod schedule_tests;
+pub mod selectors;
 pub(crate) mod transfer;
 pub(crate) mod transfer_path;
+pub mod transfer_paths;
 pub(crate) mod trend;
 pub mod views;
 pub(crate) mod what_if;
@@ -41,7 +49,7 @@ use crate::context::Context;
 use crate::handles::handles;
 use crate::migration::hotspots::Hotspots;
 use crate::migration::plan_store::Plans;
-use crate::migration::policies::Parts;
+use crate::migration::policy_set::Parts;
 use crate::network::{NetworkMut, NetworkRef, NetworkState};
 use crate::rules::{RuleState, RulesMut, RulesRef};
 

@@ -8,11 +8,11 @@
 use crate::migration::commands::MigrationRequest;
 use crate::migration::plan_store::PlanExecution;
 use crate::migration::views::MoveState;
-use crate::migration::{MigrationMut, MigrationRef, what_if};
+use crate::migration::{MigrationMut, MigrationRef, reroutes, what_if};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tandem_model::{
-    Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId,
+    Level, MigrationEnd, MigrationId, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, SiteEvent, VmId,
 };
 
 impl MigrationMut<'_> {
@@ -22,6 +22,7 @@ impl MigrationMut<'_> {
         let Some(carried) = self.migration.plans.get_mut(id) else { return };
         carried.begun = Some(now);
         let plan = carried.plan.clone();
+        self.carry_out_reroutes(&plan);
         if !plan.moves.is_empty() {
             let aim = self.migration().aim_text(&plan.aim);
             let text = format!(
@@ -32,6 +33,7 @@ impl MigrationMut<'_> {
                 plan.duration
             );
             self.cx.notice(Level::Info, "plan-begun", text);
+            self.cx.tell(SiteEvent::PlanBegun { plan: id, moves: plan.moves.len() as u32 });
         }
         self.cx.dirty.plans = true;
         self.advance(id);
@@ -134,9 +136,11 @@ impl MigrationMut<'_> {
             _ => None,
         });
         let (total, aim) = (carried.steps.len(), carried.plan.aim.clone());
+        let reroutes = carried.plan.reroutes.len();
         let left = carried.plan.left.len();
         let what = self.migration().aim_text(&aim);
         let mut text = match (total, failed) {
+            (0, _) if reroutes > 0 => format!("{id} ({what}) has ended: {reroutes} VMs got another path"),
             (0, _) => format!("{id} ({what}) has nothing to move"),
             (_, None) => format!("{id} ({what}) has ended: all {total} moves were done"),
             (_, Some(first)) => {
@@ -148,6 +152,9 @@ impl MigrationMut<'_> {
         }
         let level = if done == total && left == 0 { Level::Info } else { Level::Warning };
         self.cx.notice(level, "plan-ended", text);
+        if total > 0 {
+            self.cx.tell(SiteEvent::PlanEnded { plan: id, moves: total as u32, done: done as u32 });
+        }
         self.cx.dirty.plans = true;
         self.relief_ended(id);
         if let PlanGoal::Evacuate { server } = aim {
@@ -223,6 +230,9 @@ impl<'a> MigrationRef<'a> {
     /// when it holds.
     pub(crate) fn stale(self, plan: &Plan) -> Option<String> {
         let mut paper = what_if::PlanningState::new(self, MoveOptions::default());
+        if let Some(why) = reroutes::stale(&mut paper, plan) {
+            return Some(why);
+        }
         let mut at: BTreeMap<VmId, ServerId> = BTreeMap::new();
         let name = |s: ServerId| self.cx.site.topology.name(NodeId::Server(s)).to_owned();
         for step in &plan.moves {

@@ -33,6 +33,8 @@ pub(crate) struct Plans {
     resting: BTreeMap<VmId, Time>,
     /// Servers that VMs have left by themselves, and until when they do not go back.
     left: BTreeMap<(VmId, ServerId), Time>,
+    /// VMs that were given another path by choice, and until when they are given no further one.
+    rerouted: BTreeMap<VmId, Time>,
     /// VMs that have arrived somewhere lately, whose load there does not show yet, and until when.
     arrived: Vec<(Time, VmId, ServerId)>,
 }
@@ -75,6 +77,17 @@ impl Plans {
     /// True while a VM is left where it is because it was moved away from something hot.
     pub(crate) fn is_resting(&self, vm: VmId, now: Time) -> bool {
         self.resting.get(&vm).is_some_and(|until| *until > now)
+    }
+
+    /// True while a VM is given no other path: it has got one lately, or was refused one.
+    pub(crate) fn keeps_path(&self, vm: VmId, now: Time) -> bool {
+        self.rerouted.get(&vm).is_some_and(|until| *until > now)
+    }
+
+    /// A VM gets another path now.
+    pub(crate) fn remember_path(&mut self, vm: VmId, now: Time, settle: Duration) {
+        self.rerouted.retain(|_, until| *until > now);
+        self.rerouted.insert(vm, now + settle * REST);
     }
 
     /// True while a VM does not go back to a server.

@@ -1,9 +1,9 @@
 //! Plans: from an aim to a list of moves, decided on paper. Pure: a plan changes nothing, and the
 //! same data centre gives the same plan.
 
-use crate::migration::transfer_path::Found;
+use crate::migration::transfer_path::{Found, Proposal};
 use crate::migration::what_if::{PlanningState, use_of};
-use crate::migration::{MigrationRef, hotspots, mitigation, rebalance, schedule};
+use crate::migration::{MigrationRef, hotspots, mitigation, rebalance, reroutes, schedule};
 use crate::network::place::Placement;
 use tandem_model::{Cause, Move, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId, VmRecord};
 
@@ -21,8 +21,10 @@ impl<'a> MigrationRef<'a> {
         options: MoveOptions,
         only: Option<hotspots::Key>,
     ) -> Plan {
-        let (steps, left) = self.steps_for(aim, options, only);
-        let before = PlanningState::new(self, options);
+        let Proposal { reroutes, steps, left } = self.steps_for(aim, options, only);
+        let mut before = PlanningState::new(self, options);
+        // All other paths are taken before the first move.
+        reroutes::apply(&mut before, &reroutes);
         let after = schedule::after(&before, &steps);
         let cfg = &self.cx.site.migration;
         let duration = schedule::duration(&steps, &after, cfg.at_once, cfg.per_server);
@@ -42,6 +44,7 @@ impl<'a> MigrationRef<'a> {
             id,
             aim: aim.clone(),
             made_at: self.cx.wall_now(),
+            reroutes,
             moves: moves.collect(),
             left,
             active_before,
@@ -53,15 +56,15 @@ impl<'a> MigrationRef<'a> {
 }
 
 impl<'a> MigrationRef<'a> {
-    /// The moves of a plan, one after the other, and what cannot be planned.
+    /// The other paths and the moves of a plan, one after the other, and what cannot be planned.
     pub(crate) fn steps_for(
         self,
         aim: &PlanGoal,
         options: MoveOptions,
         only: Option<hotspots::Key>,
-    ) -> Found {
+    ) -> Proposal {
         let mut paper = PlanningState::new(self, options);
-        match aim {
+        let (steps, left) = match aim {
             PlanGoal::KeepPolicy => match self.migration.policies.place.assign(&paper.view()) {
                 Some(wanted) => {
                     let why = "the policy wants it there";
@@ -69,10 +72,11 @@ impl<'a> MigrationRef<'a> {
                 }
                 None => rebalance::steps(&mut paper),
             },
-            PlanGoal::Relieve => mitigation::steps(&mut paper, only),
+            PlanGoal::Relieve => return mitigation::steps(&mut paper, only),
             PlanGoal::Evacuate { server } => evacuate(&mut paper, *server),
             PlanGoal::Move { vm, to } => one(&mut paper, *vm, *to),
-        }
+        };
+        Proposal { reroutes: Vec::new(), steps, left }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Migration policies: when it is time to move VMs, which ones, where to, and by which path. Each
-//! is a small trait with a default, and a [`Policy`] is the four of them beside the allocation
-//! policy. One of your own is a few lines:
+//! is a small trait, and a site file names one of each in `[migration]`. A folder each has those
+//! that there are: `detectors`, `selectors`, `destinations`, `transfer_paths`. One of your own is a
+//! few lines:
 //!
 //! ```
 //! use tandem_core::migration::policies::{Candidate, Hot, View, VmSelector};
@@ -12,6 +13,10 @@
 //! struct YoungestFirst;
 //!
 //! impl VmSelector for YoungestFirst {
+//!     fn name(&self) -> &str {
+//!         "youngest-first"
+//!     }
+//!
 //!     fn rank(&self, vm: &Candidate<'_>, _hot: &Hot, _view: &View<'_>) -> f64 {
 //!         -vm.record.placed_at.as_secs_f64()
 //!     }
@@ -30,15 +35,11 @@
 use crate::compute::ComputeRef;
 use crate::compute::host_load::LoadView;
 use crate::compute::inventory::Inventory;
-use crate::migration::trend::ahead;
-use crate::policy::allocation::AllocationPolicy;
-use crate::policy::allocation_policies::best_fit::BestFit;
-use crate::policy::registry;
-use crate::policy::routing::RoutingPolicy;
-use crate::policy::routing_policies::default_first::DefaultFirst;
 use crate::policy::view::ServerView;
 use serde::{Deserialize, Serialize};
-use tandem_model::{BitRate, Hop, LinkId, Resource, ServerId, Site, Time, VmId, VmRecord};
+use tandem_model::{
+    BitRate, Hop, HotPlace, LinkId, Resource, ServerId, Site, SiteEvent, Time, VmId, VmRecord,
+};
 
 /// The data centre as a policy sees it: as it is, or, while a plan is made, as it will be after the
 /// moves so far.
@@ -117,6 +118,17 @@ pub struct ResourceSeries<'a> {
 
 /// When is it time? Asked at every sample of a server or link.
 pub trait HotspotDetector: Send + Sync {
+    /// Its name in `[migration] detector`.
+    fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// What a place is to be taken for from now on.
     fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState;
 }
@@ -152,12 +164,34 @@ pub struct Candidate<'a> {
 
 /// Which VM leaves a hot place first?
 pub trait VmSelector: Send + Sync {
+    /// Its name in `[migration] selector`.
+    fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// Its place in the order: the lowest rank goes first; of equal ones the lowest id.
     fn rank(&self, vm: &Candidate<'_>, hot: &Hot, view: &View<'_>) -> f64;
 }
 
 /// Where does a VM go?
 pub trait DestinationSelector: Send + Sync {
+    /// Its name in `[migration] destination`.
+    fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// Servers to try, in this order; `None` leaves it to the allocation policy.
     fn order(&self, _vm: &VmRecord, _view: &View<'_>) -> Option<Vec<ServerId>> {
         None
@@ -184,123 +218,19 @@ pub struct Way<'a> {
 
 /// By which path does a migration's own traffic go? Asked about the shortest ones.
 pub trait TransferPathPolicy: Send + Sync {
+    /// Its name in `[migration] transfer_path`.
+    fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened: as [`RoutingPolicy::on_event`], before the next decision.
+    ///
+    /// [`RoutingPolicy::on_event`]: crate::policy::routing::RoutingPolicy::on_event
+    fn on_event(&mut self, _event: &SiteEvent, _view: &View<'_>) {}
+
     /// The lowest rank is taken; of equal ones the one with the lowest link ids.
     fn rank(&self, way: &Way<'_>, view: &View<'_>) -> f64;
-}
-
-/// The default of [`HotspotDetector`]: the Sandpiper rule (Wood et al., NSDI 2007, section 4.1), `[hotspot]
-/// over` of the last `of` samples above the threshold and the latest one too. It is cool again once
-/// the latest one is below the threshold times `cool`. Expected is what the least-squares line
-/// through the last `of` samples brings above the threshold within `horizon`.
-#[derive(Debug, Clone, Copy)]
-pub struct OverThreshold;
-
-impl HotspotDetector for OverThreshold {
-    fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState {
-        let cfg = &view.site().migration.hotspot;
-        let Some((_, latest)) = watched.samples.last().copied() else { return HotspotState::Cool };
-        let above = watched.samples.iter().filter(|(_, ratio)| *ratio > watched.threshold).count();
-        let cool = watched.threshold * cfg.cool;
-        if latest > watched.threshold && above >= cfg.over as usize {
-            return HotspotState::Hot;
-        }
-        if watched.so_far == HotspotState::Hot && latest >= cool {
-            return HotspotState::Hot;
-        }
-        let full = watched.samples.len() >= cfg.of as usize;
-        let ahead = ahead(watched.samples, cfg.horizon).filter(|_| full);
-        let wanted = if watched.so_far == HotspotState::Expected { cool } else { watched.threshold };
-        if ahead.is_some_and(|ratio| ratio > wanted) { HotspotState::Expected } else { HotspotState::Cool }
-    }
-}
-
-/// The default of [`VmSelector`]: the least bytes sent per load relieved. The load is Sandpiper's
-/// volume, `1/(1-cpu) 1/(1-net) 1/(1-ram)` (Wood et al., NSDI 2007, section 5), the bytes are the
-/// VM's memory.
-#[derive(Debug, Clone, Copy)]
-pub struct LeastVolume;
-
-impl VmSelector for LeastVolume {
-    fn rank(&self, vm: &Candidate<'_>, _hot: &Hot, _view: &View<'_>) -> f64 {
-        let free = |share: f64| (1.0 - share).clamp(0.01, 1.0);
-        let volume = 1.0 / (free(vm.cpu) * free(vm.net) * free(vm.ram));
-        vm.record.request.resources.ram.0 as f64 / volume
-    }
-}
-
-/// The default of [`DestinationSelector`]: as the allocation policy places new VMs.
-#[derive(Debug, Clone, Copy)]
-pub struct AsAllocated;
-
-impl DestinationSelector for AsAllocated {}
-
-/// The default of [`TransferPathPolicy`]: of the shortest paths the one whose fullest hop is the least full.
-#[derive(Debug, Clone, Copy)]
-pub struct LeastLoaded;
-
-impl TransferPathPolicy for LeastLoaded {
-    fn rank(&self, way: &Way<'_>, _view: &View<'_>) -> f64 {
-        way.load
-    }
-}
-
-/// All that decides: where new VMs go, and the four questions of migration.
-pub struct Policy {
-    /// Where new VMs go.
-    pub allocation: Box<dyn AllocationPolicy>,
-    /// Which path a VM's traffic takes.
-    pub routing: Box<dyn RoutingPolicy>,
-    /// When VMs are moved.
-    pub when: Box<dyn HotspotDetector>,
-    /// Which ones.
-    pub which: Box<dyn VmSelector>,
-    /// Where to.
-    pub place: Box<dyn DestinationSelector>,
-    /// By which path.
-    pub path: Box<dyn TransferPathPolicy>,
-}
-
-impl Policy {
-    /// What a site file names in its section `[policy]`. A name that nobody knows stands for the
-    /// first of its kind: [`crate::site::read`] lets none pass.
-    pub fn of_site(site: &Site) -> Policy {
-        let allocation = registry::find(registry::ALLOCATION, &site.policy.allocation.0);
-        let routing = registry::find(registry::ROUTING, &site.policy.routing.0);
-        let policy = Policy::new(allocation.unwrap_or_else(|| Box::new(BestFit)));
-        Policy { routing: routing.unwrap_or_else(|| Box::new(DefaultFirst)), ..policy }
-    }
-
-    /// An allocation policy, and the defaults of the rest.
-    pub fn new(allocation: Box<dyn AllocationPolicy>) -> Policy {
-        Policy {
-            allocation,
-            routing: Box::new(DefaultFirst),
-            when: Box::new(OverThreshold),
-            which: Box::new(LeastVolume),
-            place: Box::new(AsAllocated),
-            path: Box::new(LeastLoaded),
-        }
-    }
-}
-
-impl From<Box<dyn AllocationPolicy>> for Policy {
-    fn from(allocation: Box<dyn AllocationPolicy>) -> Policy {
-        Policy::new(allocation)
-    }
-}
-
-impl<P: AllocationPolicy + 'static> From<Box<P>> for Policy {
-    fn from(allocation: Box<P>) -> Policy {
-        Policy::new(allocation)
-    }
-}
-
-/// The four of migration, as the core keeps them.
-pub(crate) struct Parts {
-    pub(crate) when: Box<dyn HotspotDetector>,
-    pub(crate) which: Box<dyn VmSelector>,
-    pub(crate) place: Box<dyn DestinationSelector>,
-    pub(crate) path: Box<dyn TransferPathPolicy>,
 }
 
 /// What can be hot.
@@ -311,4 +241,13 @@ pub enum Place {
     Server(ServerId),
     /// A link.
     Link(LinkId),
+}
+
+impl From<Place> for HotPlace {
+    fn from(place: Place) -> HotPlace {
+        match place {
+            Place::Server(id) => HotPlace::Server(id),
+            Place::Link(id) => HotPlace::Link(id),
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::rules::transactions::Purpose;
 use crate::timers::Timer;
 use std::collections::BTreeSet;
 use tandem_model::{
-    Effect, Level, LinkId, MigrationEnd, MigrationId, NodeId, Phase, Response, ServerId, VmState,
+    Effect, Level, LinkId, MigrationEnd, MigrationId, NodeId, Phase, Response, ServerId, SiteEvent, VmState,
 };
 
 impl MigrationMut<'_> {
@@ -220,6 +220,7 @@ impl MigrationMut<'_> {
         }
         if matches!(end, MigrationEnd::Moved { .. }) {
             let (from, to) = (&m.record.from, &m.record.to);
+            self.cx.tell(SiteEvent::VmMoved { vm, from: from.server, to: to.server });
             [from.server, to.server]
                 .into_iter()
                 .for_each(|s| self.migration.hotspots.stepped(Place::Server(s), self.cx.now));

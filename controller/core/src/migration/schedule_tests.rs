@@ -4,7 +4,8 @@
 
 use crate::engine::Core;
 use crate::migration::fixture::{LIVE, core, size};
-use crate::migration::policies::{DestinationSelector, Policy, View};
+use crate::migration::policies::{DestinationSelector, View};
+use crate::migration::policy_set::Policy;
 use crate::migration::schedule;
 use crate::migration::transfer_path::Step;
 use crate::migration::what_if::PlanningState;
@@ -27,6 +28,9 @@ const FLAT: &str =
 struct Wanted(Vec<(VmId, ServerId)>);
 
 impl DestinationSelector for Wanted {
+    fn name(&self) -> &str {
+        "wanted"
+    }
     fn assign(&self, _view: &View<'_>) -> Option<Vec<(VmId, ServerId)>> {
         Some(self.0.clone())
     }
@@ -176,7 +180,7 @@ fn scattered(site: &str, vms: &[(u32, u32)], policy: impl Into<Policy>) -> Core 
 
 fn plan_and_steps(core: &Core, aim: &PlanGoal) -> (Plan, Vec<Step>, Vec<Vec<u32>>) {
     let plan = core.plan(aim, LIVE);
-    let (steps, _) = core.read().steps_for(aim, LIVE, None);
+    let steps = core.read().steps_for(aim, LIVE, None).steps;
     let after = schedule::after(&PlanningState::new(core.read(), LIVE), &steps);
     let of_plan: Vec<Vec<u32>> = plan.moves.iter().map(|m| m.after.clone()).collect();
     assert_eq!(of_plan, after, "the same data centre, the same plan");

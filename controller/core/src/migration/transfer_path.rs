@@ -9,7 +9,8 @@ use crate::network::links::LinkTable;
 use crate::network::place::Placement;
 use tandem_model::paths::Path;
 use tandem_model::{
-    BitRate, Cause, Hop, MigrationMode, NodeId, Prediction, ServerId, SwitchId, VmId, VmRecord, paths,
+    BitRate, Cause, Hop, MigrationMode, NodeId, Prediction, Reroute, ServerId, SwitchId, VmId, VmRecord,
+    paths,
 };
 
 /// Of so many shortest paths between two edge switches the best one is taken.
@@ -133,5 +134,16 @@ impl<'a> MigrationRef<'a> {
     }
 }
 
-/// What is planned, and what cannot be and why.
+/// The moves that are planned, and what cannot be moved and why.
 pub(crate) type Found = (Vec<Step>, Vec<(VmId, String)>);
+
+/// All that a plan proposes.
+#[derive(Debug, Default)]
+pub(crate) struct Proposal {
+    /// Other paths, all of them before the first move.
+    pub(crate) reroutes: Vec<Reroute>,
+    /// The moves, one after the other.
+    pub(crate) steps: Vec<Step>,
+    /// What cannot be planned, and why.
+    pub(crate) left: Vec<(VmId, String)>,
+}

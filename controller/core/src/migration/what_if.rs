@@ -225,7 +225,7 @@ impl<'a> PlanningState<'a> {
     }
 
     /// A VM's class holds wherever it is moved to.
-    fn keeps_class(&self, vm: &VmRecord, place: &Placement) -> bool {
+    pub(crate) fn keeps_class(&self, vm: &VmRecord, place: &Placement) -> bool {
         self.core.cx.site.classes.is_empty() || self.core.rules().class_is_kept(&vm.request, place).is_ok()
     }
 

@@ -38,7 +38,6 @@ use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::LiveTopology;
 use crate::policy::routing::RoutingPolicy;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use tandem_model::{RequestId, SwitchId};
 
 /// The network as it is: switches, links, ports, hosts, and what they count.
@@ -47,7 +46,7 @@ pub(crate) struct NetworkState {
     pub(crate) links: LinkTable,
     pub(crate) routes: Routes,
     /// Which path a VM takes.
-    pub(crate) routing: Arc<dyn RoutingPolicy>,
+    pub(crate) routing: Box<dyn RoutingPolicy>,
     pub(crate) access: AccessPorts,
     pub(crate) hosts: Hosts,
     pub(crate) statistics: Statistics,

@@ -7,7 +7,7 @@ use crate::network::{NetworkRef, attachment, topology_state};
 use crate::policy::routing::{PathSearch, Route};
 use std::marker::PhantomData;
 use tandem_model::paths::{self, Path};
-use tandem_model::{BitRate, GatewayId, Hop, NodeId, ServerId};
+use tandem_model::{BitRate, GatewayId, Hop, NodeId, ServerId, Time};
 
 /// Of so many shortest paths to a gateway a policy may choose.
 const SHORTEST: usize = 16;
@@ -65,6 +65,10 @@ impl Search<'_> {
 }
 
 impl PathSearch for Search<'_> {
+    fn now(&self) -> Time {
+        self.network.cx.now
+    }
+
     fn default_path(&self) -> Option<Route<'_>> {
         let topology = &self.network.cx.site.topology;
         let routes = &self.network.net.routes;

@@ -148,6 +148,11 @@ impl<'a> NetworkRef<'a> {
     /// A way for a VM from where it is to its gateway: the one that the routing policy
     /// chooses, by its own uplink first.
     pub(crate) fn way(self, record: &VmRecord, rate: BitRate) -> Option<Placement> {
+        self.way_on(&self.net.links, record, rate)
+    }
+
+    /// The same on `links`, which are the core's own or a paper copy.
+    pub(crate) fn way_on(self, links: &LinkTable, record: &VmRecord, rate: BitRate) -> Option<Placement> {
         let topology = &self.cx.site.topology;
         let count = topology.server(record.server)?.uplinks.len() as u32;
         let others = (0..count).filter(|u| *u != record.uplink);
@@ -155,7 +160,7 @@ impl<'a> NetworkRef<'a> {
             let gateways = [record.gateway];
             let search = Search {
                 network: self,
-                links: &self.net.links,
+                links,
                 server: record.server,
                 uplink: uplink as usize,
                 gateways: &gateways,

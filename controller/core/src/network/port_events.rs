@@ -52,7 +52,8 @@ impl NetworkMut<'_> {
                 let name = core.cx.port_name(id, number);
                 format!("{name} appeared; its switch has more ports than make sense, and it is ignored")
             };
-            return self.port_notice(key, PortNotice::UnknownPorts, Level::Warning, text);
+            self.port_notice(key, PortNotice::UnknownPorts, Level::Warning, text);
+            return;
         }
         let same = known == (!removed).then_some(&port);
         if let Some(damped) = self.net.damping.damped.get_mut(&(id, number)) {

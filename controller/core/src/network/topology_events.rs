@@ -11,7 +11,9 @@ use crate::signal::Signal;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use tandem_model::{Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortNo, SwitchId, Time, TxnId};
+use tandem_model::{
+    Arp, ArpOp, Dpid, Effect, Level, LinkId, Mac, NodeId, PortNo, SiteEvent, SwitchId, Time, TxnId,
+};
 
 impl NetworkMut<'_> {
     /// A switch has told how a transaction ended: was it the one that brought it all its rules?
@@ -163,6 +165,12 @@ impl NetworkMut<'_> {
             self.net.live.came_up(id, self.cx.now);
         }
         let changed = self.net.links.set_state(id, state);
+        if changed {
+            let is_usable = self.net.links.is_usable(id);
+            let event =
+                if is_usable { SiteEvent::LinkUp { link: id } } else { SiteEvent::LinkDown { link: id } };
+            self.cx.tell(event);
+        }
         self.cx.dirty.links = true;
         let name = self.cx.link_name(id);
         match (before, state) {
@@ -239,13 +247,20 @@ impl NetworkMut<'_> {
             return self.cx.timers.replace(seen + timeout, Timer::HostCheck(ip));
         }
         if probes >= self.cx.site.discovery.host_probes {
-            let at = host.at;
+            let (at, mac) = (host.at, host.mac);
             self.net.hosts.lost(ip);
+            let lost = |(switch, port)| SiteEvent::HostLost { mac, ip: Some(ip), switch, port };
             let text = format!("{} ({ip}) has not answered {probes} ARP probes", self.cx.host_name(kind));
             // A stranger is no fault of anybody, and its port has said that strangers are there.
             if let (HostKind::Stranger, Some((switch, port))) = (kind, at) {
-                let port = self.net.access.key(switch, port);
-                return self.port_notice(port, PortNotice::Stranger, Level::Info, |_| text);
+                let key = self.net.access.key(switch, port);
+                if self.port_notice(key, PortNotice::Stranger, Level::Info, |_| text) {
+                    self.cx.tell(lost((switch, port)));
+                }
+                return;
+            }
+            if let Some(at) = at {
+                self.cx.tell(lost(at));
             }
             return self.cx.notice(Level::Warning, "host-lost", text);
         }

@@ -23,7 +23,7 @@
 //! which costs O(n).
 
 use crate::policy::view::{PlacementView, ServerView};
-use tandem_model::{ServerId, VmRequest};
+use tandem_model::{ServerId, Site, SiteEvent, VmRequest};
 
 /// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the
 /// site's `ties`.
@@ -32,8 +32,18 @@ pub struct Rank(pub u64);
 
 /// Which server gets a VM.
 pub trait AllocationPolicy: Send + Sync {
-    /// For people.
+    /// Its name in `[policy] allocation`.
     fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened. It is told once, in order, with the data centre as it is at the end
+    /// of the call of the core in which it happened, and before the next decision. What a policy
+    /// remembers must come from here alone, so that a replayed run is decided the same; nothing of
+    /// it outlives the controller. It may show in [`choose`](Self::choose) and
+    /// [`accepts`](Self::accepts), not in [`rank`](Self::rank).
+    fn on_event(&mut self, _event: &SiteEvent, _view: &dyn PlacementView) {}
 
     /// A server's place in the order. Must depend on nothing but `server`: it is asked again only
     /// when the server's reservations change.

@@ -5,7 +5,7 @@ pub mod allocation_policies;
 pub mod registry;
 pub mod routing;
 pub mod routing_policies;
-mod table;
+pub(crate) mod table;
 pub mod view;
 
 pub use allocation::{AllocationPolicy, Rank};

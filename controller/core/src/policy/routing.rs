@@ -24,9 +24,10 @@
 //! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy]
 //! routing` name it.
 
+use crate::policy::view::PlacementView;
 use std::marker::PhantomData;
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, GatewayId, Hop};
+use tandem_model::{BitRate, GatewayId, Hop, Site, SiteEvent, Time};
 
 /// A path between a server and a gateway, there and back, as a search has offered it. It cannot be made otherwise, and
 /// not be kept for a later decision: so whatever a policy answers is alive and has room now.
@@ -67,6 +68,9 @@ impl Route<'_> {
 /// for what the VM has reserved. Each search is made when it is asked for; its cost is said with
 /// it.
 pub trait PathSearch {
+    /// Now, by the core's clock, which never goes back.
+    fn now(&self) -> Time;
+
     /// The default path to the nearest gateway, where one is alive and has room. A VM on it needs
     /// no rules of its own in inner switches. O(hops).
     fn default_path(&self) -> Option<Route<'_>>;
@@ -87,6 +91,15 @@ pub trait PathSearch {
 pub trait RoutingPolicy: Send + Sync {
     /// Its name in `[policy] routing`.
     fn name(&self) -> &str;
+
+    /// Takes what the site file says for it. Called once, before anything else is asked.
+    fn configure(&mut self, _site: &Site) {}
+
+    /// Something has happened. It is told once, in order, with the data centre as it is at the end
+    /// of the call of the core in which it happened, and before the next decision. What a policy
+    /// remembers must come from here alone, so that a replayed run is decided the same; nothing of
+    /// it outlives the controller.
+    fn on_event(&mut self, _event: &SiteEvent, _view: &dyn PlacementView) {}
 
     /// The path to take, or `None` when it wants none of them: then the VM is placed elsewhere, or
     /// is cut off.

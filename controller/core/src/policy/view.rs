@@ -1,6 +1,8 @@
 //! What a policy may see of the data centre.
 
-use tandem_model::{BitRate, GroupRecord, Hop, LinkId, Resources, ServerId, Site, SwitchId, VmId, VmRecord};
+use tandem_model::{
+    BitRate, GroupRecord, Hop, LinkId, Resources, ServerId, Site, SwitchId, Time, VmId, VmRecord,
+};
 
 /// A link as a policy sees it, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct HopView {
 /// The data centre at the moment of a decision. It only looks: what a policy wants is in its
 /// answer, and the core admits it or does not.
 pub trait PlacementView {
+    /// Now, by the core's clock, which never goes back.
+    fn now(&self) -> Time;
+
     /// The site: topology and configuration.
     fn site(&self) -> &Site;
 
@@ -39,6 +44,10 @@ pub trait PlacementView {
     /// How full an edge switch's links to other switches are: the mean of their loads, 0 where it
     /// has none. O(its links).
     fn edge_load(&self, edge: SwitchId) -> f64;
+
+    /// How full the fullest link of the default path between an edge switch and its nearest gateway
+    /// is; 1 where it reaches none. O(hops).
+    fn path_load(&self, edge: SwitchId) -> f64;
 
     /// CPU cores that a server uses, as its hypervisor measures it; `None` where nobody tells.
     /// O(log n).

@@ -111,6 +111,9 @@ fn moves_begin_as_the_limits_allow() {
 struct Swap;
 
 impl DestinationSelector for Swap {
+    fn name(&self) -> &str {
+        "swap"
+    }
     fn assign(&self, _view: &View<'_>) -> Option<Vec<(VmId, ServerId)>> {
         Some(vec![(VmId(1), ServerId(1)), (VmId(2), ServerId(0))])
     }

@@ -189,6 +189,9 @@ fn what_cannot_be_relieved_is_said_once() {
 struct Always;
 
 impl HotspotDetector for Always {
+    fn name(&self) -> &str {
+        "always"
+    }
     fn heat(&self, watched: &ResourceSeries<'_>, view: &View<'_>) -> HotspotState {
         let used = watched.resource == Resource::Cpu && watched.samples.last().is_some_and(|(_, r)| *r > 0.0);
         assert!(view.servers().len() == 4 && view.now() > tandem_model::Time::ZERO);

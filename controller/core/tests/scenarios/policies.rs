@@ -85,16 +85,23 @@ fn the_least_loaded_edge_gets_the_next_vm() {
     assert_eq!([servers[0], servers[1]], [servers[2], servers[3]], "at an edge the fullest server with room");
 }
 
-/// Every policy can be named in a site file, and all names differ.
+/// Every policy can be named in a site file and gives a VM a path on which it is reached, and all
+/// names differ.
 #[test]
 fn every_policy_has_a_name_of_its_own() {
-    let routing: BTreeSet<_> = registry::names(registry::ROUTING).into_iter().collect();
-    assert_eq!(routing.len(), registry::ROUTING.len(), "all differ");
-    let names: BTreeSet<_> = registry::names(registry::ALLOCATION).into_iter().collect();
-    assert_eq!(names.len(), registry::ALLOCATION.len(), "all differ");
-    for name in names {
-        let world = World::new(site(&format!("allocation = \"{name}\"")));
-        assert_eq!(world.core.site().policy.allocation.0, name);
+    let tables = [
+        ("routing", registry::names(registry::ROUTING)),
+        ("allocation", registry::names(registry::ALLOCATION)),
+    ];
+    for (key, names) in tables {
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "all differ: {names:?}");
+        for name in names {
+            let mut world = World::new(site(&format!("{key} = \"{name}\"")));
+            let mut request = world.request();
+            request.resources.net = BitRate::mbit(10);
+            let vm = world.vm_of(request);
+            world.assert_reachable(&vm);
+        }
     }
 }
 
@@ -125,7 +132,7 @@ impl RoutingPolicy for LastOfShortest {
 #[test]
 fn a_routing_policy_of_ones_own_chooses_every_path() {
     let mut world = World::dark(read(WIDE), PersistedState::default());
-    let policy = Policy::of_site(&world.site);
+    let policy = Policy::of_site(&world.site).expect("known policies");
     let policy = Policy { routing: Box::new(LastOfShortest), ..policy };
     world.core = Core::with_policy(world.site.clone(), PersistedState::default(), world.now, policy);
     world.connect_all();

@@ -11,7 +11,8 @@ use tandem_core::record_replay::{Header, Line};
 use tandem_model::{
     DhcpReplyKind, DhcpRequest, DhcpRequestKind, Dpid, Effect, Event, FoundVm, Leave, LeftRules, LinkId, Mac,
     NodeId, Notice, Owner, PersistedState, PortInfo, PortNo, Request, RequestId, Resources, Response, Rule,
-    RuleKey, ServerId, Site, StoreOp, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmSpec, site,
+    RuleKey, ServerId, Site, SiteEvent, StoreOp, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest,
+    VmSpec, site,
 };
 
 /// When every test starts: leases are stored as absolute times, so not at zero.
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) one_table: bool,
     /// Every effect since the start, or since `forget`.
     pub(crate) log: Vec<Effect>,
+    /// What the core has said of changes of the data centre, since the start or since `forget`.
+    pub(crate) site_events: Vec<SiteEvent>,
     /// What each switch has.
     pub(crate) tables: Tables,
     /// What each switch is to have, and what may stay besides.
@@ -109,12 +112,13 @@ impl World {
             started: now,
         };
         World {
-            core: Core::new(site.clone(), stored.clone(), now),
+            core: Core::new(site.clone(), stored.clone(), now).unwrap_or_else(|why| panic!("{why}")),
             site,
             now,
             held: Held::default(),
             one_table: false,
             log: Vec::new(),
+            site_events: Vec::new(),
             tables: BTreeMap::new(),
             wanted: BTreeMap::new(),
             leave: BTreeMap::new(),
@@ -173,6 +177,7 @@ impl World {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
             let effects = self.core.handle(event.clone(), self.now);
+            self.site_events.extend_from_slice(self.core.site_events());
             self.lines.push(Line { now: self.now, event, effects: effects.clone() });
             for effect in effects {
                 self.carry_out(&effect);
@@ -298,6 +303,14 @@ impl World {
         self.apply(&effect);
         if let Some((switch, txn)) = of(&effect) {
             self.tell(Event::RulesApplied { switch, txn, added: 0, removed: 0 });
+        }
+    }
+
+    /// The switch of the oldest pending transaction refuses it, and carries out nothing of it.
+    pub(crate) fn refuse_first(&mut self, why: &str) {
+        if let Some(Effect::ApplyRules { switch, txn, .. }) = self.pending.first().cloned() {
+            self.pending.remove(0);
+            self.tell(Event::RulesRefused { switch, txn, why: why.into() });
         }
     }
 
@@ -595,6 +608,7 @@ impl World {
 
     pub(crate) fn forget(&mut self) {
         self.log.clear();
+        self.site_events.clear();
     }
 
     pub(crate) fn notices(&self) -> Vec<&Notice> {

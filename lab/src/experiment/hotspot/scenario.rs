@@ -153,7 +153,7 @@ pub fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
 
 impl Run {
     fn start(site: Arc<Site>, scenario: Scenario) -> anyhow::Result<Run> {
-        let mut sim = Simulation::new(site.clone(), Time::ZERO, None);
+        let mut sim = Simulation::new(site.clone(), Time::ZERO, None)?;
         sim.set_default_load(DefaultLoad { cpu: USUAL, ..DefaultLoad::default() });
         for n in 0..VMS {
             let request =

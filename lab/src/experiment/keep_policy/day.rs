@@ -202,7 +202,7 @@ pub struct Run {
 pub fn run(options: &Options, keep: bool) -> anyhow::Result<Run> {
     let site: Arc<Site> = Arc::new(site::read(&site_text(options, keep)?, "keep-policy-day")?);
     let arrivals = arrivals::plan(options, WARM_UP)?;
-    let mut sim = Simulation::new(site, Time::ZERO, None);
+    let mut sim = Simulation::new(site, Time::ZERO, None)?;
     sim.set_power(options.power.into());
     sim.set_default_load(DefaultLoad { cpu: options.vm_cpu, ..DefaultLoad::default() });
     sim.set_delays(Delays { progress: Duration::from_secs(30), ..Delays::default() });

@@ -83,7 +83,7 @@ impl Table {
 
     /// Six VMs, moved to where the example has them.
     fn start(site: Arc<Site>) -> anyhow::Result<Table> {
-        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None) };
+        let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
         let resources = site.vm.default;
         for n in 0..6u32 {
             let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };

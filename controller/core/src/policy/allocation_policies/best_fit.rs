@@ -4,7 +4,7 @@ use crate::policy::allocation::{AllocationPolicy, Rank};
 use crate::policy::view::ServerView;
 
 /// The fullest server with room.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct BestFit;
 
 impl AllocationPolicy for BestFit {

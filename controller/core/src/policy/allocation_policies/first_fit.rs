@@ -4,7 +4,7 @@ use crate::policy::allocation::{AllocationPolicy, Rank};
 use crate::policy::view::ServerView;
 
 /// The first server, by id, with room.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct FirstFit;
 
 impl AllocationPolicy for FirstFit {

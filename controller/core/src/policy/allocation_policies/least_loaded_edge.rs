@@ -9,7 +9,7 @@ use tandem_model::{ServerId, VmRequest};
 /// The least-loaded edge first, and behind it the fullest server with room: network load is spread
 /// over edge switches, and servers are filled one after the other. It looks at every server and
 /// edge, O(n log n).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct LeastLoadedEdge;
 
 impl AllocationPolicy for LeastLoadedEdge {

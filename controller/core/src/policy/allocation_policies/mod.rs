@@ -8,4 +8,5 @@ policies! { dyn AllocationPolicy:
     first_fit::FirstFit,
     worst_fit::WorstFit,
     least_loaded_edge::LeastLoadedEdge,
+    weighted::Weighted,
 }

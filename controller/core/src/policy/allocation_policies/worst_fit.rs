@@ -4,7 +4,7 @@ use crate::policy::allocation::{AllocationPolicy, Rank};
 use crate::policy::view::ServerView;
 
 /// The emptiest server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct WorstFit;
 
 impl AllocationPolicy for WorstFit {

@@ -4,7 +4,7 @@ use crate::policy::routing::{PathSearch, Route, RoutingPolicy};
 
 /// The default path while it has room, then any other by residual bandwidth: few rules, and traffic
 /// moves without need only.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct DefaultFirst;
 
 impl RoutingPolicy for DefaultFirst {

@@ -6,4 +6,5 @@ use crate::policy::table::policies;
 policies! { dyn RoutingPolicy:
     default_first::DefaultFirst,
     widest_shortest::WidestShortest,
+    avoid_flapping::AvoidFlapping,
 }

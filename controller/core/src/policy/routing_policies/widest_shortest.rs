@@ -6,7 +6,7 @@ use crate::policy::routing::{PathSearch, Route, RoutingPolicy};
 /// Guerin, Orda and Williams, GLOBECOM 1997). Where that is equal, as on a server's own link that
 /// all of them share, the next fullest hop decides, and so on. Load is spread further than by the
 /// default path, for exact rules in inner switches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct WidestShortest;
 
 impl RoutingPolicy for WidestShortest {
