@@ -13,6 +13,7 @@ use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::event_loop::{Handle, Input};
 use tandem_controller::openflow_server::Listener;
 use tandem_controller::server::metrics;
+use tandem_controller::site_events::EventLog;
 use tandem_core::Core;
 use tandem_core::snapshot::Snapshot;
 use tandem_model::{Event, PersistedState, Time, site};
@@ -52,7 +53,12 @@ impl Server {
         let (inputs, events) = mpsc::channel(4096);
         let (version, versions) = watch::channel(first.version);
         let snapshot = Arc::new(ArcSwap::new(first));
-        let handle = Handle { inputs, snapshot: snapshot.clone(), version: versions };
+        let handle = Handle {
+            inputs,
+            snapshot: snapshot.clone(),
+            version: versions,
+            events: EventLog::new(Time::ZERO),
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::open(&folder.path().join("agents")).expect("an authority");
         let agents = Agents::new(authority, Vec::new(), handle, site);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::event_loop::Handle;
 use tandem_controller::server::http;
+use tandem_controller::site_events::EventLog;
 use tandem_controller::store::tokens::Tokens;
 use tandem_core::Core;
 use tandem_model::{
@@ -108,7 +109,12 @@ fn routes(core: &mut Core) -> (Router, tempfile::TempDir) {
     let (inputs, _) = tokio::sync::mpsc::channel(1);
     let (_, version) = tokio::sync::watch::channel(snapshot.version);
     let site = snapshot.site.clone();
-    let event_loop = Handle { inputs, snapshot: Arc::new(ArcSwap::new(snapshot)), version };
+    let event_loop = Handle {
+        inputs,
+        snapshot: Arc::new(ArcSwap::new(snapshot)),
+        version,
+        events: EventLog::new(Time::ZERO),
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open(folder.path()).expect("an authority");
     let agents = Agents::new(authority, Vec::new(), event_loop.clone(), site);

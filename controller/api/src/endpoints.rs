@@ -132,6 +132,10 @@ pub struct Row {
 #[derive(Debug, Clone, Copy)]
 pub struct OpenMetrics;
 
+/// A stream of server-sent events, which is no JSON as a whole: [`crate::Client::events`] reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerSentEvents;
+
 macro_rules! endpoints {
     ($( $name:ident: $method:ident $path:literal, $body:ty => $answer:ty, $statuses:tt, $summary:literal; )*) => {
         $(
@@ -179,6 +183,8 @@ endpoints! {
         "the latest notices";
     RULES: GET "/api/v1/rules/{switch}", () => Vec<Rule>, [200, 404],
         "our rules in a switch";
+    EVENTS: GET "/api/v1/events", () => ServerSentEvents, [200, 400, 503],
+        "what changes, as it happens, in server-sent events";
     POLL: POST "/api/v1/poll", () => (), [204],
         "read all counters now";
 

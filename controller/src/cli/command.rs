@@ -3,6 +3,7 @@
 use super::agent::{self, AgentCommand};
 use super::args::GlobalArgs;
 use super::class::{self, ClassCommand};
+use super::events::{self, EventsArgs};
 use super::group::{self, GroupCommand};
 use super::hypervisors::{self, HypervisorsCommand};
 use super::migrate::{self, MigrateArgs, MigrationsArgs};
@@ -113,6 +114,9 @@ pub enum Command {
     Overrides,
     /// The latest notices: what came, went, was moved or refused.
     Notices,
+    /// What has changed in the data centre, as programs follow it: hosts, links, switches, hotspots,
+    /// VMs and plans.
+    Events(EventsArgs),
     /// Check a site file; prints all its faults.
     Check {
         /// The site file.
@@ -155,6 +159,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Hotspots { watch } => hotspots::run(&global, watch).await?,
         Command::Overrides => overrides::overrides(&global).await?,
         Command::Notices => notices::run(&global).await?,
+        Command::Events(args) => events::run(&global, args).await?,
         Command::Replay { file } => check::replay(&file)?,
     }
     Ok(true)

@@ -58,6 +58,8 @@ const LINES: &[&str] = &[
     "hotspots --watch",
     "overrides",
     "notices",
+    "events",
+    "events --follow --after 7 --json",
     "check s.toml",
     "replay r.jsonl",
     "--api tcp:127.0.0.1:8080 --token secret --json topology",
