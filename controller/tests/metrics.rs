@@ -79,7 +79,10 @@ fn core(site: Site) -> Core {
         for (n, switch) in (0u32..).zip(&site.topology.switches) {
             let count = |p: PortNo| u64::from(p.0) * second * 100 + u64::from(n);
             let ports = of(n).map(|p| counters(p, count(p))).collect();
-            core.handle(Event::Samples { switch: switch.dpid, ports, flows: Vec::new() }, now);
+            core.handle(
+                Event::Samples { switch: switch.dpid, ports, flows: Vec::new(), rules: Vec::new() },
+                now,
+            );
             let class = |p: PortNo, c: u64| ClassSample {
                 bytes: count(p) * 100 * (c + 1),
                 packets: count(p),

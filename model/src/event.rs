@@ -7,7 +7,7 @@
 use crate::{
     Adoption, BitRate, Bytes, Cookie, Dpid, FoundVm, GroupId, Leave, LeftRules, LoadSample, Mac, MigrationId,
     MigrationMode, MigrationRecord, MoveOptions, Plan, PlanGoal, PlanId, PortCounters, PortNo, Progress,
-    Rejection, RequestId, Resources, Rule, RuleKey, ServerId, StoreId, SwitchId, Time, TrafficId,
+    Rejection, RequestId, Resources, Rule, RuleKey, RuleSample, ServerId, StoreId, SwitchId, Time, TrafficId,
     TrafficSpec, TxnId, VmId, VmRecord, VmRequest, VmSpec, vm::GroupRecord,
 };
 use serde::{Deserialize, Serialize};
@@ -132,6 +132,10 @@ pub enum Event {
         ports: Vec<PortSample>,
         /// Counters of our flows, summed by cookie.
         flows: Vec<FlowSample>,
+        /// Counters of each of our rules that the switch has as wanted. Nothing is decided by them:
+        /// a recording has none, since they would be most of it.
+        #[serde(skip)]
+        rules: Vec<RuleSample>,
     },
     /// A switch would not switch a port on or off.
     PortRefused {
@@ -1028,8 +1032,7 @@ pub struct PortSample {
     pub counters: PortCounters,
 }
 
-/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`](crate::NOT_COUNTED)
-/// where one of them is.
+/// The counters of the flows that carry one cookie, summed; `None` where one of them is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.
@@ -1037,9 +1040,11 @@ pub struct FlowSample {
     /// How many flows.
     pub flows: u32,
     /// Packets.
-    pub packets: u64,
+    #[serde(default, deserialize_with = "crate::counters::read", skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// Bytes.
-    pub bytes: u64,
+    #[serde(default, deserialize_with = "crate::counters::read", skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// Sum of memory-like amounts, for reports.

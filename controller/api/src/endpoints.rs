@@ -12,6 +12,7 @@ use crate::groups::{Created, NewGroup};
 use crate::migrations::{MigrationOptions, NewMigration, NewPlan};
 use crate::overrides::{PathPin, PortState};
 use crate::overview::Overview;
+use crate::rules::CountedRules;
 use crate::tokens::{NewToken, Token, TokenSecret};
 use crate::views::{
     ClassView, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
@@ -183,6 +184,8 @@ endpoints! {
         "the latest notices";
     RULES: GET "/api/v1/rules/{switch}", () => Vec<Rule>, [200, 404],
         "our rules in a switch";
+    RULE_COUNTERS: GET "/api/v1/rules/{switch}/counters", () => CountedRules, [200, 404],
+        "our rules in a switch, with what it has counted of each";
     EVENTS: GET "/api/v1/events", () => ServerSentEvents, [200, 400, 503],
         "what changes, as it happens, in server-sent events";
     POLL: POST "/api/v1/poll", () => (), [204],

@@ -25,6 +25,7 @@ pub mod limits;
 pub mod migrations;
 pub mod overrides;
 pub mod overview;
+pub mod rules;
 pub mod tokens;
 pub mod views;
 pub mod vms;

@@ -79,6 +79,9 @@ pub enum Command {
     Rules {
         /// Only this switch (name or datapath id).
         switch: Option<String>,
+        /// What the switches have counted of each rule, as of their last reading.
+        #[arg(long)]
+        counters: bool,
     },
     /// Counters and rates of ports and of the classes at each port.
     Stats {
@@ -151,7 +154,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Class(command) => class::run(&global, command).await?,
         Command::Topology => topology::run(&global).await?,
         Command::Links { watch } => links::run(&global, watch).await?,
-        Command::Rules { switch } => rules::run(&global, switch).await?,
+        Command::Rules { switch, counters } => rules::run(&global, switch, counters).await?,
         Command::Stats { now, hardware } => stats::run(&global, now, hardware).await?,
         Command::Port(command) => overrides::port(&global, command).await?,
         Command::Path(command) => overrides::path(&global, command).await?,

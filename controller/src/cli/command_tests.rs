@@ -37,6 +37,7 @@ const LINES: &[&str] = &[
     "links --watch",
     "rules",
     "rules edge1",
+    "rules edge1 --counters",
     "stats --now",
     "stats --hardware",
     "port down edge1 3",

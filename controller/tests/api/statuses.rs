@@ -94,6 +94,8 @@ fn reading() -> Seen {
     }
     t.ask(200, "GET /api/v1/rules/{switch}", &["edge1"], NOTHING);
     t.ask(404, "GET /api/v1/rules/{switch}", &["nope"], NOTHING);
+    t.ask(200, "GET /api/v1/rules/{switch}/counters", &["edge1"], NOTHING);
+    t.ask(404, "GET /api/v1/rules/{switch}/counters", &["nope"], NOTHING);
     t.ask(204, "POST /api/v1/poll", &[], NOTHING);
     events(&mut t);
     t.ask(200, "GET /metrics", &[], NOTHING);

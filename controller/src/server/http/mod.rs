@@ -86,6 +86,7 @@ fn endpoints() -> OpenApiRouter<Api> {
         .routes(routes!(topology::hosts))
         .routes(routes!(topology::notices))
         .routes(routes!(topology::rules))
+        .routes(routes!(topology::rule_counters))
         .routes(routes!(events::events))
         .routes(routes!(topology::poll))
         .routes(routes!(vms::list, vms::request))
