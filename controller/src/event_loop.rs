@@ -6,6 +6,7 @@
 pub use crate::clock::now;
 use crate::clock::{LOOK, WallWatch, wall};
 use crate::openflow_server::SwitchLine;
+use crate::site_events::EventLog;
 use crate::store::Writer;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -14,7 +15,9 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use tandem_core::record_replay::Recording;
 use tandem_core::{Core, Snapshot};
-use tandem_model::{AgentDesired, Dpid, Effect, Event, Level, Request, RequestId, Response, StoreId};
+use tandem_model::{
+    AgentDesired, Dpid, Effect, Event, Level, Request, RequestId, Response, SiteEvent, StoreId, Time,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading
@@ -72,6 +75,8 @@ pub struct Handle {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The latest snapshot's version.
     pub version: watch::Receiver<u64>,
+    /// What has changed in the data centre, for whoever follows it.
+    pub events: Arc<EventLog>,
 }
 
 impl Handle {
@@ -100,6 +105,9 @@ pub struct EventLoop {
     wall_watch: WallWatch,
     snapshot: Arc<ArcSwap<Snapshot>>,
     version: watch::Sender<u64>,
+    events: Arc<EventLog>,
+    /// Changes that are told when the snapshot that shows them is there.
+    to_tell: Vec<(Time, SiteEvent)>,
 }
 
 impl EventLoop {
@@ -113,7 +121,9 @@ impl EventLoop {
         let first = core.snapshot();
         let (version, seen) = watch::channel(first.version);
         let snapshot = Arc::new(ArcSwap::new(first));
-        let handle = Handle { inputs: inputs.0, snapshot: snapshot.clone(), version: seen };
+        let events = EventLog::new(wall());
+        let handle =
+            Handle { inputs: inputs.0, snapshot: snapshot.clone(), version: seen, events: events.clone() };
         let event_loop = EventLoop {
             core,
             inputs: inputs.1,
@@ -128,6 +138,8 @@ impl EventLoop {
             wall_watch: WallWatch::default(),
             snapshot,
             version,
+            events,
+            to_tell: Vec::new(),
         };
         (event_loop, handle)
     }
@@ -157,6 +169,8 @@ impl EventLoop {
             let version = next.version;
             self.snapshot.store(next);
             self.version.send_if_modified(|v| std::mem::replace(v, version) != version);
+            self.events.add(&self.to_tell);
+            self.to_tell.clear();
             self.flush_recording();
         }
     }
@@ -233,6 +247,11 @@ impl EventLoop {
         let at = now();
         let recorded = self.recording.is_some().then(|| event.clone());
         let effects = self.core.handle(event, at);
+        let changes = self.core.site_events();
+        if !changes.is_empty() {
+            let at = wall();
+            self.to_tell.extend(changes.iter().map(|change| (at, *change)));
+        }
         if let (Some(recording), Some(event)) = (&mut self.recording, &recorded)
             && let Err(error) = recording.line(at, event, &effects)
         {

@@ -17,5 +17,6 @@ pub mod openflow_server;
 pub mod peer_lines;
 pub mod server;
 mod service_manager;
+pub mod site_events;
 pub mod store;
 pub mod vmm;

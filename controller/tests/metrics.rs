@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tandem_controller::agents::{Agents, authority::Authority};
 use tandem_controller::event_loop::Handle;
 use tandem_controller::server::http;
+use tandem_controller::site_events::EventLog;
 use tandem_controller::store::tokens::Tokens;
 use tandem_core::Core;
 use tandem_model::{
@@ -78,7 +79,10 @@ fn core(site: Site) -> Core {
         for (n, switch) in (0u32..).zip(&site.topology.switches) {
             let count = |p: PortNo| u64::from(p.0) * second * 100 + u64::from(n);
             let ports = of(n).map(|p| counters(p, count(p))).collect();
-            core.handle(Event::Samples { switch: switch.dpid, ports, flows: Vec::new() }, now);
+            core.handle(
+                Event::Samples { switch: switch.dpid, ports, flows: Vec::new(), rules: Vec::new() },
+                now,
+            );
             let class = |p: PortNo, c: u64| ClassSample {
                 bytes: count(p) * 100 * (c + 1),
                 packets: count(p),
@@ -111,7 +115,12 @@ fn routes(core: &mut Core) -> (Router, tempfile::TempDir) {
     let (inputs, _) = tokio::sync::mpsc::channel(1);
     let (_, version) = tokio::sync::watch::channel(snapshot.version);
     let site = snapshot.site.clone();
-    let event_loop = Handle { inputs, snapshot: Arc::new(ArcSwap::new(snapshot)), version };
+    let event_loop = Handle {
+        inputs,
+        snapshot: Arc::new(ArcSwap::new(snapshot)),
+        version,
+        events: EventLog::new(Time::ZERO),
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open(folder.path()).expect("an authority");
     let agents = Agents::new(authority, Vec::new(), event_loop.clone(), site);

@@ -1,7 +1,10 @@
-//! What a port has counted: every counter of both OpenFlow versions (OF 1.0 section 5.3.5, OF 1.3.5
-//! section 7.3.5.6), once for whoever counts: a switch, an agent, a simulation.
+//! What ports and rules have counted. Of a port it is every counter of both OpenFlow versions (OF 1.0
+//! section 5.3.5, OF 1.3.5 section 7.3.5.6), once for whoever counts: a switch, an agent, a
+//! simulation.
 
+use crate::RuleKey;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
 
 /// What a counter says on the wire, and in recordings of earlier releases, that is not supported:
 /// all ones.
@@ -12,18 +15,13 @@ pub fn counted(counter: u64) -> Option<u64> {
     (counter != NOT_COUNTED).then_some(counter)
 }
 
-/// The sum of counters; not supported as soon as one of them is not.
-pub fn counted_sum(counters: impl IntoIterator<Item = u64>) -> Option<u64> {
-    sum(counters.into_iter().map(counted))
-}
-
 /// The sum of counters; `None` as soon as one of them is.
 pub fn sum(counters: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
     counters.into_iter().try_fold(0u64, |sum, counter| Some(sum.saturating_add(counter?)))
 }
 
 /// Reads a counter; all ones, as earlier releases wrote it, is `None`.
-fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<u64>::deserialize(deserializer)?.and_then(counted))
 }
 
@@ -81,6 +79,27 @@ port_counters! {
     duration_ns,
 }
 
+/// What a switch has counted of one rule since it has it, each `None` where it is not counted (OF
+/// 1.0 section 5.3.5, OF 1.3.5 section 7.3.5.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCounters {
+    /// Packets that it was applied to.
+    pub packets: Option<u64>,
+    /// Bytes of them.
+    pub bytes: Option<u64>,
+    /// How long the switch has had it.
+    pub age: Option<Duration>,
+}
+
+/// The counters of one of our rules, as its switch reports them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSample {
+    /// Which rule, as it was sent to the switch.
+    pub key: RuleKey,
+    /// What was counted.
+    pub counters: RuleCounters,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +126,16 @@ mod tests {
         assert_eq!(written["rx_bytes"], 3, "beside the port, as before");
         assert!(written.get("rx_dropped").is_none(), "what is not counted is left out");
         assert_eq!(serde_json::from_value::<PortSample>(written).expect("what was written"), sample);
+    }
+
+    #[test]
+    fn flows_of_earlier_releases_are_read_and_all_ones_is_no_counter() {
+        let old = r#"{"cookie":5,"flows":2,"packets":18446744073709551615,"bytes":7}"#;
+        let sample: crate::FlowSample = serde_json::from_str(old).expect("what an earlier release recorded");
+        assert_eq!((sample.packets, sample.bytes), (None, Some(7)));
+        let written = serde_json::to_string(&sample).expect("JSON");
+        assert_eq!(written, r#"{"cookie":5,"flows":2,"bytes":7}"#);
+        assert_eq!(serde_json::from_str::<crate::FlowSample>(&written).expect("it"), sample);
     }
 
     #[test]

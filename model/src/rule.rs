@@ -190,6 +190,20 @@ pub enum Owner {
     Migration(u32),
 }
 
+/// As people read it: `vm7`, `grp1`; what is not of a VM, group or migration by what it is for.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Base => f.write_str("base"),
+            Owner::Fabric => f.write_str("plan"),
+            Owner::Vm(n) => write!(f, "vm{n}"),
+            Owner::Group(n) => write!(f, "grp{n}"),
+            Owner::Admin(n) => write!(f, "admin{n}"),
+            Owner::Migration(n) => write!(f, "mig{n}"),
+        }
+    }
+}
+
 impl Owner {
     /// True for what a record of the store stands behind: one that a store does not know may still
     /// be somebody's.

@@ -290,6 +290,13 @@ impl Topology {
         ports.binary_search_by_key(&port, |(p, _)| *p).ok().map(|i| ports[i].1)
     }
 
+    /// A link by its ends, as `NODE.PORT<->NODE.PORT`; one that does not exist by its number.
+    pub fn link_name(&self, id: LinkId) -> String {
+        let Some(link) = self.link(id) else { return id.to_string() };
+        let end = |e: Endpoint| format!("{}.{}", self.name(e.node), e.port);
+        format!("{}<->{}", end(link.a), end(link.b))
+    }
+
     /// A link by id.
     pub fn link(&self, id: LinkId) -> Option<&Link> {
         self.links.get(id.0 as usize)

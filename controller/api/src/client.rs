@@ -1,13 +1,14 @@
 //! A client of the API, over its Unix socket or loopback TCP: a connection for each request.
 
 use crate::address::Address;
-use crate::endpoints::Request;
+use crate::endpoints::{EVENTS, Request};
 use crate::error::ApiError;
+use crate::event_stream::EventStream;
 use crate::{VERSION_HEADER, WRITE_HEADER};
 use http_body_util::{BodyExt, Full};
-use hyper::StatusCode;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -72,6 +73,9 @@ pub enum ClientError {
     /// The answer is not what was expected.
     #[error("the controller is of another version than this command")]
     OtherVersion(#[source] serde_json::Error),
+    /// An event of the stream has no end.
+    #[error("the controller sends an event that is longer than any; is it a controller?")]
+    EventTooLong,
 }
 
 /// An error's words. They may repeat what others have written.
@@ -100,6 +104,30 @@ impl Client {
     /// When nobody listens there, with the API's own words, or when the answer is not the expected
     /// one.
     pub async fn send<A: DeserializeOwned>(&self, request: Request<A>) -> Result<Reply<A>, ClientError> {
+        let response = self.open(request).await?;
+        let version = response.headers().get(VERSION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let bytes = response.into_body().collect().await.map_err(ClientError::Ended)?.to_bytes();
+        // Nothing is what `null` is.
+        let text = if bytes.is_empty() { b"null" } else { &bytes[..] };
+        let body = serde_json::from_slice(text).map_err(ClientError::OtherVersion)?;
+        Ok(Reply { body, version })
+    }
+
+    /// Follows what changes: the events after the one with the number `after` (0: all that the
+    /// controller still has; `None`: only those to come), and, with `follow`, those to come.
+    ///
+    /// # Errors
+    /// When nobody listens there, or with the API's own words.
+    pub async fn events(&self, after: Option<u64>, follow: bool) -> Result<EventStream, ClientError> {
+        let mut request = EVENTS.request().query("follow", follow);
+        if let Some(after) = after {
+            request = request.query("after", after);
+        }
+        Ok(EventStream::new(self.open(request).await?.into_body()))
+    }
+
+    /// Sends a request; its answer, when it is good, as it begins.
+    async fn open<A>(&self, request: Request<A>) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
         match &self.address {
             Address::Tcp(address) => {
@@ -117,7 +145,7 @@ impl Client {
         }
     }
 
-    async fn over<T, A: DeserializeOwned>(&self, io: T, request: Request<A>) -> Result<Reply<A>, ClientError>
+    async fn over<T, A>(&self, io: T, request: Request<A>) -> Result<Response<Incoming>, ClientError>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
@@ -126,16 +154,12 @@ impl Client {
         tokio::spawn(connection);
         let response = sender.send_request(self.written(request)?).await.map_err(ClientError::Ended)?;
         let status = response.status();
-        let version = response.headers().get(VERSION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
-        let bytes = response.into_body().collect().await.map_err(ClientError::Ended)?.to_bytes();
-        if !status.is_success() {
-            let refused = serde_json::from_slice(&bytes).map(|e| ClientError::Refused(Box::new(e)));
-            return Err(refused.unwrap_or(ClientError::Status(status)));
+        if status.is_success() {
+            return Ok(response);
         }
-        // Nothing is what `null` is.
-        let text = if bytes.is_empty() { b"null" } else { &bytes[..] };
-        let body = serde_json::from_slice(text).map_err(ClientError::OtherVersion)?;
-        Ok(Reply { body, version })
+        let bytes = response.into_body().collect().await.map_err(ClientError::Ended)?.to_bytes();
+        let refused = serde_json::from_slice(&bytes).map(|e| ClientError::Refused(Box::new(e)));
+        Err(refused.unwrap_or(ClientError::Status(status)))
     }
 
     /// A request as it goes over the wire.

@@ -12,6 +12,7 @@ use crate::groups::{Created, NewGroup};
 use crate::migrations::{MigrationOptions, NewMigration, NewPlan};
 use crate::overrides::{PathPin, PortState};
 use crate::overview::Overview;
+use crate::rules::CountedRules;
 use crate::tokens::{NewToken, Token, TokenSecret};
 use crate::views::{
     ClassView, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
@@ -132,6 +133,10 @@ pub struct Row {
 #[derive(Debug, Clone, Copy)]
 pub struct OpenMetrics;
 
+/// A stream of server-sent events, which is no JSON as a whole: [`crate::Client::events`] reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerSentEvents;
+
 macro_rules! endpoints {
     ($( $name:ident: $method:ident $path:literal, $body:ty => $answer:ty, $statuses:tt, $summary:literal; )*) => {
         $(
@@ -179,6 +184,10 @@ endpoints! {
         "the latest notices";
     RULES: GET "/api/v1/rules/{switch}", () => Vec<Rule>, [200, 404],
         "our rules in a switch";
+    RULE_COUNTERS: GET "/api/v1/rules/{switch}/counters", () => CountedRules, [200, 404],
+        "our rules in a switch, with what it has counted of each";
+    EVENTS: GET "/api/v1/events", () => ServerSentEvents, [200, 400, 503],
+        "what changes, as it happens, in server-sent events";
     POLL: POST "/api/v1/poll", () => (), [204],
         "read all counters now";
 

@@ -18,11 +18,14 @@ pub mod classes;
 pub mod client;
 pub mod endpoints;
 pub mod error;
+pub mod event_stream;
+pub mod events;
 pub mod groups;
 pub mod limits;
 pub mod migrations;
 pub mod overrides;
 pub mod overview;
+pub mod rules;
 pub mod tokens;
 pub mod views;
 pub mod vms;
@@ -30,6 +33,7 @@ pub mod vms;
 pub use address::Address;
 pub use client::{Client, ClientError, Reply};
 pub use error::{ApiError, Code};
+pub use event_stream::EventStream;
 
 /// What every request that changes something must have as a header, with the value 1: no form and
 /// no simple cross-site request of a web page can have it (Fetch standard, 2.2.2).

@@ -96,13 +96,6 @@ impl Context {
     }
 
     pub(crate) fn link_name(&self, id: LinkId) -> String {
-        let topology = &self.site.topology;
-        topology.link(id).map_or_else(
-            || id.to_string(),
-            |l| {
-                let end = |e: tandem_model::Endpoint| format!("{}.{}", topology.name(e.node), e.port);
-                format!("{}<->{}", end(l.a), end(l.b))
-            },
-        )
+        self.site.topology.link_name(id)
     }
 }

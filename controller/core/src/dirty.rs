@@ -15,6 +15,8 @@ pub(crate) struct Dirty {
     pub(crate) migrations: bool,
     pub(crate) servers: BTreeSet<ServerId>,
     pub(crate) rules: BTreeSet<SwitchId>,
+    /// Switches whose counters of rules were read.
+    pub(crate) rule_readings: BTreeSet<SwitchId>,
     /// Where only some switches have changed.
     pub(crate) some_switches: BTreeSet<SwitchId>,
     pub(crate) all_servers: bool,
@@ -32,6 +34,7 @@ impl Dirty {
             migrations: true,
             servers: BTreeSet::new(),
             some_switches: BTreeSet::new(),
+            rule_readings: BTreeSet::new(),
             rules: (0..switches as u32).map(SwitchId).collect(),
             all_servers: true,
         }
@@ -49,6 +52,7 @@ impl Dirty {
             || !self.servers.is_empty()
             || !self.rules.is_empty()
             || !self.some_switches.is_empty()
+            || !self.rule_readings.is_empty()
     }
 
     /// A switch has told its counters.

@@ -11,15 +11,23 @@
 //! while nobody counts. `hwstats.csv` has a line per counter of a card instead
 //! (`time;dpid.port;counter;value`), since every driver has other names.
 //!
+//! `flowstats.csv` has a line for each of our rules that has counted packets since the last reading of
+//! its switch, with what was counted since the switch has the rule
+//! (`time;dpid;table;priority;owner;match;packets;bytes;age;idle`, the last two in seconds); a cell is
+//! empty where it is not counted or not known.
+//!
 //! `serverload.csv` holds what servers use, as their hypervisors measure it, by the servers' names:
 //! `srv1.cpu` in thousandths of a core, `srv1.ram` in bytes, `srv1.disk_read`, `srv1.disk_written`,
 //! `srv1.rx` and `srv1.tx` in bit/s, `srv1.vms` the VMs on it; a cell of the former is empty while
 //! nobody tells.
 
+use crate::network::rule_counters::RuleCount;
 use crate::snapshot::{LinkLevel, Snapshot};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 use tandem_model::text::escaped;
-use tandem_model::{NodeId, Role, SwitchId};
+use tandem_model::{NodeId, Owner, Role, RuleKey, SwitchId, Time};
 
 /// One file's name, columns and values.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,6 +203,71 @@ pub fn hardware_lines(snapshot: &Snapshot, seconds: f64) -> String {
         }
     }
     lines
+}
+
+/// The file of the rules' counters.
+pub const FLOWS: &str = "flowstats.csv";
+
+/// Its header line, without its end.
+pub const FLOWS_HEADER: &str = "time;dpid;table;priority;owner;match;packets;bytes;age;idle";
+
+/// Which readings of switches have been written already.
+#[derive(Debug, Clone, Default)]
+pub struct WrittenReadings(BTreeMap<SwitchId, Time>);
+
+impl WrittenReadings {
+    /// Lines for the moment `seconds`, each with its end: one for each rule of ours that has counted
+    /// packets since its switch's reading before, so that a rule that rests costs nothing however
+    /// many there are. The first time it is one for each rule that has ever counted any.
+    pub fn lines(&mut self, snapshot: &Snapshot, seconds: f64) -> String {
+        let mut lines = String::new();
+        for ((n, switch), reading) in
+            (0u32..).zip(&snapshot.site.topology.switches).zip(&*snapshot.rule_readings)
+        {
+            let Some(at) = reading.at else { continue };
+            let before = self.0.insert(SwitchId(n), at);
+            if before == Some(at) {
+                continue;
+            }
+            let since = before.map(|before| at.since(before));
+            let has_counted = |count: &&RuleCount| {
+                let rested = since.zip(count.idle).is_some_and(|(since, idle)| idle >= since);
+                count.counters.packets.is_some_and(|packets| packets > 0) && !rested
+            };
+            let owners: BTreeMap<RuleKey, Owner> = snapshot.rules[n as usize]
+                .iter()
+                .filter_map(|rule| Some((rule.key, rule.cookie.owner()?)))
+                .collect();
+            for count in reading.rules.iter().filter(has_counted) {
+                // A rule that is not wanted any more is nobody's.
+                let Some(owner) = owners.get(&count.key) else { continue };
+                let key = &count.key;
+                let matching = cell(&key.matching.to_string());
+                let counters = [count.counters.packets, count.counters.bytes].map(number);
+                let times = [count.counters.age, count.idle].map(time);
+                let _ = writeln!(
+                    lines,
+                    "{seconds:.3};{};{};{};{owner};{matching};{};{}",
+                    switch.dpid,
+                    key.table,
+                    key.priority,
+                    counters.join(";"),
+                    times.join(";")
+                );
+            }
+        }
+        lines
+    }
+}
+
+/// A counter's cell; empty where it is not counted.
+fn number(counter: Option<u64>) -> String {
+    counter.map(|n| n.to_string()).unwrap_or_default()
+}
+
+/// Seconds, or an empty cell.
+fn time(time: Option<Duration>) -> String {
+    time.map(|t| format!("{:.3}", t.as_secs_f64())).unwrap_or_default()
 }
 
 #[cfg(test)]

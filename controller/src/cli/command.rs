@@ -3,6 +3,7 @@
 use super::agent::{self, AgentCommand};
 use super::args::GlobalArgs;
 use super::class::{self, ClassCommand};
+use super::events::{self, EventsArgs};
 use super::group::{self, GroupCommand};
 use super::hypervisors::{self, HypervisorsCommand};
 use super::migrate::{self, MigrateArgs, MigrationsArgs};
@@ -78,6 +79,9 @@ pub enum Command {
     Rules {
         /// Only this switch (name or datapath id).
         switch: Option<String>,
+        /// What the switches have counted of each rule, as of their last reading.
+        #[arg(long)]
+        counters: bool,
     },
     /// Counters and rates of ports and of the classes at each port.
     Stats {
@@ -113,6 +117,9 @@ pub enum Command {
     Overrides,
     /// The latest notices: what came, went, was moved or refused.
     Notices,
+    /// What has changed in the data centre, as programs follow it: hosts, links, switches, hotspots,
+    /// VMs and plans.
+    Events(EventsArgs),
     /// Check a site file; prints all its faults.
     Check {
         /// The site file.
@@ -147,7 +154,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Class(command) => class::run(&global, command).await?,
         Command::Topology => topology::run(&global).await?,
         Command::Links { watch } => links::run(&global, watch).await?,
-        Command::Rules { switch } => rules::run(&global, switch).await?,
+        Command::Rules { switch, counters } => rules::run(&global, switch, counters).await?,
         Command::Stats { now, hardware } => stats::run(&global, now, hardware).await?,
         Command::Port(command) => overrides::port(&global, command).await?,
         Command::Path(command) => overrides::path(&global, command).await?,
@@ -155,6 +162,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Hotspots { watch } => hotspots::run(&global, watch).await?,
         Command::Overrides => overrides::overrides(&global).await?,
         Command::Notices => notices::run(&global).await?,
+        Command::Events(args) => events::run(&global, args).await?,
         Command::Replay { file } => check::replay(&file)?,
     }
     Ok(true)

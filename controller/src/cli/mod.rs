@@ -6,6 +6,7 @@ pub mod args;
 pub mod check;
 pub mod class;
 pub mod command;
+pub mod events;
 pub mod group;
 pub mod hotspots;
 pub mod hypervisors;

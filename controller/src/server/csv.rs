@@ -39,6 +39,7 @@ impl Files {
 pub async fn run(folder: PathBuf, period: Duration, event_loop: Handle) {
     let start = now();
     let mut files = Files { folder, open: BTreeMap::new() };
+    let mut readings = export::WrittenReadings::default();
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -57,6 +58,10 @@ pub async fn run(folder: PathBuf, period: Duration, event_loop: Handle) {
         let hardware = export::hardware_lines(&snapshot, seconds);
         if !hardware.is_empty() {
             files.append(export::HARDWARE, || export::HARDWARE_HEADER.to_owned(), &hardware);
+        }
+        let flows = readings.lines(&snapshot, seconds);
+        if !flows.is_empty() {
+            files.append(export::FLOWS, || export::FLOWS_HEADER.to_owned(), &flows);
         }
     }
 }

@@ -4,6 +4,7 @@
 mod compat;
 mod data_centre;
 mod document;
+mod events;
 mod guard;
 mod nonsense;
 mod peers;

@@ -10,6 +10,7 @@ use crate::document::{endpoints, served};
 use crate::server::Server;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 
 /// What was seen of the endpoints: their names and statuses.
 type Seen = BTreeSet<(String, String)>;
@@ -93,7 +94,10 @@ fn reading() -> Seen {
     }
     t.ask(200, "GET /api/v1/rules/{switch}", &["edge1"], NOTHING);
     t.ask(404, "GET /api/v1/rules/{switch}", &["nope"], NOTHING);
+    t.ask(200, "GET /api/v1/rules/{switch}/counters", &["edge1"], NOTHING);
+    t.ask(404, "GET /api/v1/rules/{switch}/counters", &["nope"], NOTHING);
     t.ask(204, "POST /api/v1/poll", &[], NOTHING);
+    events(&mut t);
     t.ask(200, "GET /metrics", &[], NOTHING);
     let folder = tempfile::tempdir().expect("a folder");
     let site = SITE.replace("[modules]\n", "[modules]\nmetrics = false\n");
@@ -101,6 +105,30 @@ fn reading() -> Seen {
     assert_eq!(silent.ask("GET", "/metrics", None).status, 404);
     t.seen.insert(("GET /metrics".to_owned(), "404".to_owned()));
     t.seen
+}
+
+/// A stream never ends by itself, so these are asked for otherwise.
+fn events(t: &mut Prober<'_>) {
+    let (server, events) = (&t.centre.server, "GET /api/v1/events");
+    let kept = server.ask("GET", "/api/v1/events?after=0&follow=false", None);
+    assert_eq!(kept.status, 200, "{}", kept.body);
+    let lines = ["host: tandem".to_owned(), "last-event-id: yesterday".to_owned()];
+    let invalid = server.over_unix("GET /api/v1/events", &lines);
+    let open = || {
+        let mut stream = server.unix();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: tandem\r\n\r\n").expect("it listens");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).expect("a status");
+        (stream, first)
+    };
+    let streams: Vec<_> = std::iter::from_fn(|| Some(open()).filter(|(_, s)| s.ends_with(b"200"))).collect();
+    let full = server.ask("GET", "/api/v1/events", None);
+    drop(streams);
+    t.note(200, events, &NOTHING);
+    for (status, reply) in [(400, invalid), (503, full)] {
+        assert_eq!(reply.status, status, "{}", reply.body);
+        t.note(status, events, &serde_json::from_str(&reply.body).expect("JSON"));
+    }
 }
 
 fn vms() -> Seen {

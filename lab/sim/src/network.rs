@@ -110,7 +110,7 @@ impl Simulation {
             })
             .collect();
         let flows = self.flow_samples(id);
-        self.feed(Event::Samples { switch: switch.dpid, ports, flows })
+        self.feed(Event::Samples { switch: switch.dpid, ports, flows, rules: Vec::new() })
     }
 
     /// What the flows of the VMs behind a switch have counted there.
@@ -124,7 +124,7 @@ impl Simulation {
                 let bytes: u64 = self.vm_bytes(vm).iter().sum();
                 let packets = bytes / u64::from(self.site.traffic.packet);
                 let cookie = Cookie::new(Owner::Vm(vm.0 as u32), 0);
-                samples.push(FlowSample { cookie, flows: 2, packets, bytes });
+                samples.push(FlowSample { cookie, flows: 2, packets: Some(packets), bytes: Some(bytes) });
             }
         }
         samples

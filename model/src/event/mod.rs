@@ -27,8 +27,8 @@ pub use store::{PersistedState, PortOverride, StoreOp};
 pub use switch::{FlowSample, PortInfo, PortSample, SwitchCaps};
 
 use crate::{
-    Dpid, FoundVm, LeftRules, LoadSample, Mac, MigrationId, PortNo, Progress, RequestId, ServerId, StoreId,
-    TrafficId, TxnId, VmId,
+    Dpid, FoundVm, LeftRules, LoadSample, Mac, MigrationId, PortNo, Progress, RequestId, RuleSample,
+    ServerId, StoreId, TrafficId, TxnId, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -165,6 +165,10 @@ pub enum Event {
         ports: Vec<PortSample>,
         /// Counters of our flows, summed by cookie.
         flows: Vec<FlowSample>,
+        /// Counters of each of our rules that the switch has as wanted. Nothing is decided by them:
+        /// a recording has none, since they would be most of it.
+        #[serde(skip)]
+        rules: Vec<RuleSample>,
     },
     /// A switch has taken what it was told of a port: the barrier behind it is answered (OF 1.3.5
     /// section 6.2).

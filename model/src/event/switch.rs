@@ -41,8 +41,7 @@ pub struct PortSample {
     pub counters: PortCounters,
 }
 
-/// The counters of the flows that carry one cookie, summed; [`NOT_COUNTED`](crate::NOT_COUNTED)
-/// where one of them is.
+/// The counters of the flows that carry one cookie, summed; `None` where one of them is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.
@@ -50,7 +49,9 @@ pub struct FlowSample {
     /// How many flows.
     pub flows: u32,
     /// Packets.
-    pub packets: u64,
+    #[serde(default, deserialize_with = "crate::counters::read", skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// Bytes.
-    pub bytes: u64,
+    #[serde(default, deserialize_with = "crate::counters::read", skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }

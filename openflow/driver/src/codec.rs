@@ -1,7 +1,11 @@
 //! What both versions have in common, in the core's words: what comes in, and what can be said.
 
 use crate::wanted::Meaning;
-use tandem_model::{BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleKey};
+use std::time::Duration;
+use tandem_model::{
+    BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleCounters, RuleKey,
+    counted,
+};
 use tandem_openflow::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 
 /// A flow as a switch reports it.
@@ -12,10 +16,19 @@ pub(crate) struct Reported {
     pub(crate) key: Option<RuleKey>,
     /// `None` for actions that no rule of ours has.
     pub(crate) actions: Option<Vec<RuleAction>>,
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+    pub(crate) counters: RuleCounters,
     /// A whole message that deletes exactly this flow; its transaction id is still to be set.
     pub(crate) erase: Vec<u8>,
+}
+
+/// What a flow has counted, from its fields; all ones is what is not counted.
+pub(crate) fn flow_counters(packets: u64, bytes: u64, (seconds, nanoseconds): (u32, u32)) -> RuleCounters {
+    let age = Duration::from_secs(seconds.into()) + Duration::from_nanos(nanoseconds.into());
+    RuleCounters {
+        packets: counted(packets),
+        bytes: counted(bytes),
+        age: (seconds != u32::MAX).then_some(age),
+    }
 }
 
 /// What a rule does with a packet. A packet never goes out of the port that it came in by, except

@@ -5,8 +5,9 @@ use crate::codec::{ProtocolCodec, Reported};
 use crate::wanted::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use tandem_model::{FlowSample, Leave, LeftRules, Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch};
-use tandem_model::{NOT_COUNTED, counted_sum};
+use tandem_model::{
+    FlowSample, Leave, LeftRules, Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch, RuleSample, sum,
+};
 
 /// What has to be done to make a switch's flows of ours equal to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Repair {
     pub(crate) let_go: Vec<Vec<u8>>,
     /// What stays although nobody wants it.
     pub(crate) left: Vec<LeftRules>,
+    /// What the switch has counted of each rule that it has as it is wanted.
+    pub(crate) counted: Vec<RuleSample>,
 }
 
 /// The messages that make a switch's flows equal to the wanted rules. Rules and flows are compared
@@ -34,13 +37,15 @@ pub(crate) fn repair(
         .map(|rule| (wanted.meaning(&rule.key), (rule, codec.actions_as_reported(rule))))
         .collect();
     let mut right = BTreeSet::new();
-    let (mut erase, mut let_go) = (Vec::new(), Vec::new());
+    let (mut erase, mut let_go, mut counted) = (Vec::new(), Vec::new(), Vec::new());
     let unknown = Unknown::new(wanted, leave);
     let mut left: BTreeMap<Owner, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
         match flow.key.and_then(|key| expected.get_key_value(&key)) {
             Some((key, (rule, actions))) if flow.actions == *actions && rule.cookie == flow.cookie => {
-                right.insert(key);
+                if right.insert(key) {
+                    counted.push(RuleSample { key: rule.key, counters: flow.counters });
+                }
             }
             // The same key is replaced by adding it; deleting it as well would open a gap.
             Some(_) => {}
@@ -55,7 +60,7 @@ pub(crate) fn repair(
     }
     let add = expected.iter().filter(|(key, _)| !right.contains(key)).map(|(_, (rule, _))| (*rule).clone());
     let left = left.into_iter().map(|(owner, addresses)| LeftRules { owner, addresses });
-    Repair { add: add.collect(), erase, let_go, left: left.collect() }
+    Repair { add: add.collect(), erase, let_go, left: left.collect(), counted }
 }
 
 /// Owners that may have flows here although none of theirs is wanted.
@@ -102,15 +107,15 @@ pub(crate) fn foreign(reported: &[Reported]) -> BTreeSet<RuleKey> {
 pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
     let mut sums: BTreeMap<u64, FlowSample> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {
-        let sum = sums.entry(flow.cookie.0 & !0xff).or_insert(FlowSample {
+        let all = sums.entry(flow.cookie.0 & !0xff).or_insert(FlowSample {
             cookie: flow.cookie,
             flows: 0,
-            packets: 0,
-            bytes: 0,
+            packets: Some(0),
+            bytes: Some(0),
         });
-        sum.flows += 1;
-        sum.packets = counted_sum([sum.packets, flow.packets]).unwrap_or(NOT_COUNTED);
-        sum.bytes = counted_sum([sum.bytes, flow.bytes]).unwrap_or(NOT_COUNTED);
+        all.flows += 1;
+        all.packets = sum([all.packets, flow.counters.packets]);
+        all.bytes = sum([all.bytes, flow.counters.bytes]);
     }
     sums.into_values().collect()
 }

@@ -347,8 +347,7 @@ fn reported(f: &tandem_openflow::of10::stats::FlowStats) -> Reported {
         cookie: Cookie(f.cookie),
         key: key(&f.matching, f.priority),
         actions: from_actions(&f.actions),
-        packets: f.packet_count,
-        bytes: f.byte_count,
+        counters: codec::flow_counters(f.packet_count, f.byte_count, (f.duration_sec, f.duration_nsec)),
         erase,
     }
 }

@@ -475,8 +475,7 @@ fn reported(f: &FlowStats) -> Reported {
         cookie: Cookie(f.cookie),
         key: key(f.table_id, &f.matching, f.priority),
         actions: from_instructions(&f.instructions),
-        packets: f.packet_count,
-        bytes: f.byte_count,
+        counters: codec::flow_counters(f.packet_count, f.byte_count, (f.duration_sec, f.duration_nsec)),
         erase,
     }
 }

@@ -84,9 +84,18 @@ fn a_poll_counts_flows_and_repairs_what_was_changed_behind_our_back() {
         });
         assert_eq!(
             flows.map(|f| (f.len(), f[0].flows, f[0].bytes)),
-            Some((1, 2, 300)),
+            Some((1, 2, Some(300))),
             "one owner, two flows"
         );
+        let rules = events.iter().find_map(|e| match e {
+            Event::Samples { rules, .. } if !rules.is_empty() => Some(rules.clone()),
+            _ => None,
+        });
+        let mut rules = rules.expect("each rule");
+        rules.sort_by_key(|r| r.key);
+        let packets: Vec<_> = rules.iter().map(|r| (r.key.priority, r.counters.packets)).collect();
+        assert_eq!(packets, [(100, Some(0)), (200, Some(3))], "by the keys that they were sent with");
+        assert!(rules.iter().all(|r| r.counters.age.is_some()), "{rules:?}");
         assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
 
         pair.switch.wipe(200);

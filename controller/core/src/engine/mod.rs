@@ -37,6 +37,7 @@ use crate::network::port_damping::PortDamping;
 use crate::network::port_limits::PortAllowances;
 use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
+use crate::network::rule_counters::RuleReadings;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::{LiveTopology, Sync};
 use crate::policy::registry::UnknownPolicy;
@@ -256,6 +257,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             live: LiveTopology::new(topology, now),
             hosts: Hosts::new(&site.addresses),
             statistics: Statistics::new(topology.switches.len(), site.statistics.history_weight),
+            rule_readings: RuleReadings::new(topology.switches.len()),
             managed: Managed::default(),
             ports: PortOverrides::default(),
             allowances: PortAllowances::new(access.keys(), now),
@@ -337,9 +339,10 @@ impl MigrationMut<'_> {
                 self.compute_mut().on_host_seen(switch, port, mac, ip);
             }
             Event::DhcpSeen { switch, port, dhcp } => self.compute_mut().on_dhcp(switch, port, &dhcp),
-            Event::Samples { switch, ports, flows } => {
+            Event::Samples { switch, ports, flows, rules } => {
                 if let Some(id) = self.net.live.id(switch) {
                     self.network_mut().take_port_samples(id, ports);
+                    self.network_mut().take_rule_samples(id, rules);
                     self.compute_mut().take_flow_samples(id, &flows);
                     self.watch_links(id);
                     self.network_mut().polled(id);

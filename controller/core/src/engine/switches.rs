@@ -47,6 +47,8 @@ impl MigrationMut<'_> {
             switch.most_ports = switch.ports.len().max(declared) + MORE_PORTS;
         }
         self.net.statistics.forget_switch(id);
+        self.net.rule_readings.forget_switch(id);
+        self.cx.dirty.rule_readings.insert(id);
         // A second connection without a goodbye of the first: whatever was asked on the first is
         // void.
         if again {

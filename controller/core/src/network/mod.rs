@@ -19,6 +19,7 @@ pub(crate) mod port_limits;
 pub(crate) mod port_notices;
 pub(crate) mod port_overrides;
 pub mod routes;
+pub mod rule_counters;
 pub(crate) mod sender_checks;
 pub mod switch_counters;
 pub(crate) mod topology_events;
@@ -34,6 +35,7 @@ use crate::network::port_damping::PortDamping;
 use crate::network::port_limits::PortAllowances;
 use crate::network::port_overrides::PortOverrides;
 use crate::network::routes::Routes;
+use crate::network::rule_counters::RuleReadings;
 use crate::network::switch_counters::Statistics;
 use crate::network::topology_state::LiveTopology;
 use crate::policy::routing::RoutingPolicy;
@@ -50,6 +52,8 @@ pub(crate) struct NetworkState {
     pub(crate) access: AccessPorts,
     pub(crate) hosts: Hosts,
     pub(crate) statistics: Statistics,
+    /// What switches have counted of our rules.
+    pub(crate) rule_readings: RuleReadings,
     pub(crate) managed: Managed,
     pub(crate) ports: PortOverrides,
     pub(crate) allowances: PortAllowances,

@@ -8,7 +8,8 @@ use crate::timers::Timer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tandem_model::{
-    BitRate, Effect, GatewayId, Hop, NodeId, PortNo, PortSample, RequestId, Response, ServerId, SwitchId,
+    BitRate, Effect, GatewayId, Hop, NodeId, PortNo, PortSample, RequestId, Response, RuleSample, ServerId,
+    SwitchId,
 };
 
 /// How long a poll on demand waits for slow switches.
@@ -65,6 +66,16 @@ impl NetworkMut<'_> {
         for id in done {
             self.net.polls.remove(&id);
             self.cx.answer(id, Response::Done);
+        }
+    }
+
+    /// Takes in the counters of our rules in a switch. Its ports are told apart from them, so that an
+    /// empty list is no reading.
+    pub(crate) fn take_rule_samples(&mut self, switch: SwitchId, rules: Vec<RuleSample>) {
+        if !rules.is_empty() {
+            let (now, wall) = (self.cx.now, self.cx.wall_now());
+            self.net.rule_readings.take(switch, rules, now, wall);
+            self.cx.dirty.rule_readings.insert(switch);
         }
     }
 

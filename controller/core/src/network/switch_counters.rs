@@ -5,7 +5,7 @@
 //! may start again at any time.
 
 use std::collections::BTreeMap;
-use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId, counted, counted_sum};
+use tandem_model::{BitRate, FlowSample, PortNo, PortSample, SwitchId, Time, VmId};
 
 /// The highest rate that a wrapped counter is believed to show; above it, the counter was reset.
 pub(crate) const BELIEVABLE: BitRate = BitRate(400_000_000_000);
@@ -90,10 +90,10 @@ impl PortStats {
 /// A VM's latest counters and rate, as its edge switch counts its flows (both directions together).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VmStats {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
+    /// Packets; `None` where they are not counted.
+    pub packets: Option<u64>,
+    /// Bytes; `None` where they are not counted.
+    pub bytes: Option<u64>,
     /// When.
     pub at: Time,
     rate: Smoothed,
@@ -163,11 +163,11 @@ impl Statistics {
         let FlowSample { packets, bytes, .. } = *sample;
         let Some(stats) = self.vms.get_mut(&vm) else {
             self.vms.insert(vm, VmStats { packets, bytes, at: now, rate: Smoothed::default() });
-            return counted(packets).is_some_and(|n| n > 0);
+            return packets.is_some_and(|n| n > 0);
         };
         let period = now.since(stats.at);
-        let moved = counted_sum([packets, stats.packets]).is_some() && packets != stats.packets;
-        match (counted(stats.bytes), counted(bytes)) {
+        let moved = packets.is_some() && stats.packets.is_some() && packets != stats.packets;
+        match (stats.bytes, bytes) {
             // New rules count from zero: a step back is a new start, never a wrap.
             (Some(before), Some(bytes)) if !period.is_zero() && bytes >= before => {
                 stats.rate.add((bytes - before) as f64 * 8.0 / period.as_secs_f64(), self.history);
@@ -320,7 +320,12 @@ mod tests {
             stats.port(port, sample((n + 1) * 125_000), BELIEVABLE, at(4 * n + 2));
             assert_eq!(rate(&stats), Some(BitRate::mbit(1)));
         }
-        let flow = |packets, bytes| FlowSample { cookie: tandem_model::Cookie(0), flows: 1, packets, bytes };
+        let flow = |packets, bytes| FlowSample {
+            cookie: tandem_model::Cookie(0),
+            flows: 1,
+            packets: tandem_model::counted(packets),
+            bytes: tandem_model::counted(bytes),
+        };
         let vm = VmId(1);
         assert!(!stats.vm(vm, &flow(u64::MAX, u64::MAX), at(0)), "nothing has moved that is not counted");
         assert!(!stats.vm(vm, &flow(5, 1000), at(1)));

@@ -14,6 +14,7 @@ use crate::network::agent_ports::{AgentPort, ClassCounters};
 use crate::network::host_tracker::{Host, HostKind};
 use crate::network::links::LinkState;
 use crate::network::pinned_paths;
+use crate::network::rule_counters::RuleReading;
 use crate::network::topology_state::{Sync, WiringMismatch};
 use crate::rules::qos::ClassView;
 pub use crate::snapshot::host_pages::HostView;
@@ -293,6 +294,8 @@ pub struct Snapshot {
     pub hotspots: Arc<Vec<HotspotView>>,
     /// Rules as sent, per declared switch.
     pub rules: Arc<Vec<Arc<Vec<Rule>>>>,
+    /// What each declared switch has counted of our rules, as of its last reading.
+    pub rule_readings: Arc<Vec<Arc<RuleReading>>>,
     /// The latest notices, oldest first.
     pub notices: Arc<Vec<Notice>>,
     /// Numbers since the start.
@@ -302,6 +305,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn empty(site: Arc<Site>) -> Snapshot {
         let rules = site.topology.switches.iter().map(|_| Arc::default()).collect();
+        let rule_readings = site.topology.switches.iter().map(|_| Arc::default()).collect();
         Snapshot {
             version: 0,
             at: Time::ZERO,
@@ -322,6 +326,7 @@ impl Snapshot {
             plans: Arc::default(),
             hotspots: Arc::default(),
             rules: Arc::new(rules),
+            rule_readings: Arc::new(rule_readings),
             notices: Arc::default(),
             counters: Counters::default(),
         }
@@ -393,6 +398,14 @@ impl Snapshot {
                 }
             }
         }
+        if !dirty.rule_readings.is_empty() {
+            let readings = Arc::make_mut(&mut next.rule_readings);
+            for id in &dirty.rule_readings {
+                if let Some(slot) = readings.get_mut(id.0 as usize) {
+                    *slot = core.net.rule_readings.of(*id);
+                }
+            }
+        }
         if dirty.plans {
             next.plans = Arc::new(core.migration.plans.views());
         }
@@ -419,6 +432,11 @@ impl Snapshot {
     /// The rules of a switch, by name or datapath id.
     pub fn rules_of(&self, switch: &str) -> Option<&Arc<Vec<Rule>>> {
         self.rules.get(self.switch_named(switch)?.0 as usize)
+    }
+
+    /// What a declared switch has counted of our rules.
+    pub fn rule_reading(&self, switch: SwitchId) -> Option<&Arc<RuleReading>> {
+        self.rule_readings.get(switch.0 as usize)
     }
 }
 

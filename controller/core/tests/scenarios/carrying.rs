@@ -330,7 +330,7 @@ fn a_hot_link_is_relieved() {
                 ..PortCounters::default()
             },
         };
-        world.tell(Event::Samples { switch, ports: vec![none], flows: Vec::new() });
+        world.tell(Event::Samples { switch, ports: vec![none], flows: Vec::new(), rules: Vec::new() });
     }
     assert_eq!(world.noticed("hotspot").len(), 1, "{:?}", world.noticed("hotspot"));
     assert_eq!(world.noticed("hotspot-cool").len(), 1);

@@ -172,8 +172,8 @@ fn from_network() -> impl Strategy<Value = Event> {
     let flow = (long(), short(), long(), long()).prop_map(|(cookie, flows, packets, bytes)| FlowSample {
         cookie: Cookie(cookie),
         flows,
-        packets,
-        bytes,
+        packets: tandem_model::counted(packets),
+        bytes: tandem_model::counted(bytes),
     });
     prop_oneof![
         1 => (dpid(), vec(port(), 0..4), caps).prop_map(|(switch, ports, caps)| Event::SwitchUp { switch, ports, caps }),
@@ -185,7 +185,7 @@ fn from_network() -> impl Strategy<Value = Event> {
         1 => (at(), mac(), address()).prop_map(|((switch, port), mac, ip)| Event::HostSeen { switch, port, mac, ip }),
         1 => (at(), dhcp).prop_map(|((switch, port), dhcp)| Event::DhcpSeen { switch, port, dhcp }),
         4 => (dpid(), vec(counters(), 0..4), vec(flow, 0..4))
-            .prop_map(|(switch, ports, flows)| Event::Samples { switch, ports, flows }),
+            .prop_map(|(switch, ports, flows)| Event::Samples { switch, ports, flows, rules: Vec::new() }),
         1 => (at(), text()).prop_map(|((switch, port), why)| Event::PortRefused { switch, port, why }),
         1 => (dpid(), long(), short(), short()).prop_map(|(switch, txn, added, removed)| Event::RulesApplied {
             switch,

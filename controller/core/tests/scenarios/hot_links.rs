@@ -64,7 +64,7 @@ impl Story {
                 ..PortCounters::default()
             };
             let ports = vec![PortSample { port, counters }];
-            self.world.tell(Event::Samples { switch, ports, flows: Vec::new() });
+            self.world.tell(Event::Samples { switch, ports, flows: Vec::new(), rules: Vec::new() });
         }
     }
 

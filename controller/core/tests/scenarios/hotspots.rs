@@ -130,7 +130,12 @@ fn a_link_is_hot_by_what_is_measured_on_it() {
                     ..PortCounters::default()
                 },
             };
-            world.tell(Event::Samples { switch: *switch, ports: vec![port], flows: Vec::new() });
+            world.tell(Event::Samples {
+                switch: *switch,
+                ports: vec![port],
+                flows: Vec::new(),
+                rules: Vec::new(),
+            });
         }
         let hot = world.noticed("hotspot").len();
         assert_eq!(hot, usize::from(sample >= 3), "after {sample} rates");

@@ -171,7 +171,7 @@ fn transfers_take_the_emptier_or_the_wider_way() {
                 ..tandem_model::PortCounters::default()
             };
             let ports = vec![tandem_model::PortSample { port, counters }];
-            world.tell(tandem_model::Event::Samples { switch, ports, flows: Vec::new() });
+            world.tell(tandem_model::Event::Samples { switch, ports, flows: Vec::new(), rules: Vec::new() });
         }
         world.held.moves = true;
         let ask = Request::MigrateVm { vm: VmId(1), to: Some(ServerId(2)), options: MoveOptions::default() };

@@ -302,7 +302,7 @@ fn its_own_traffic_has_a_path_and_a_class_of_its_own() {
         };
         let ports = ports.map(|(p, _)| sample(*p)).collect();
         world.wait(Duration::from_secs(n));
-        world.tell(Event::Samples { switch: dpid, ports, flows: Vec::new() });
+        world.tell(Event::Samples { switch: dpid, ports, flows: Vec::new(), rules: Vec::new() });
     }
     world.migrate(vm.id, Some(2));
     let servers = world.site.topology.servers.clone();
@@ -356,7 +356,7 @@ fn the_cap_follows_the_links_and_the_dirty_rate() {
             },
         };
         world.wait(Duration::from_secs(1));
-        world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });
+        world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new(), rules: Vec::new() });
     };
     // 700 Mbit/s in all, where it sends 100 itself and may send 990 or so: the link is not full, so
     // it may go on.

@@ -290,7 +290,12 @@ fn a_pinned_vm_goes_back_only_when_there_is_room() {
         },
     };
     let tell = |world: &mut World, bytes| {
-        world.tell(Event::Samples { switch, ports: vec![sample(bytes)], flows: Vec::new() });
+        world.tell(Event::Samples {
+            switch,
+            ports: vec![sample(bytes)],
+            flows: Vec::new(),
+            rules: Vec::new(),
+        });
         world.wait(Duration::from_secs(1));
     };
     tell(&mut world, 0);
@@ -329,7 +334,7 @@ fn what_a_vm_itself_sends_does_not_count_against_its_pin() {
                 ..tandem_model::PortCounters::default()
             },
         };
-        world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new() });
+        world.tell(Event::Samples { switch, ports: vec![sample], flows: Vec::new(), rules: Vec::new() });
         world.wait(Duration::from_secs(1));
     }
     assert_eq!(world.core.server_link_ratio(vm.server), 1.0);

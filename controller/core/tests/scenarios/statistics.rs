@@ -2,9 +2,10 @@
 
 use crate::world::{SMALL, World, read};
 use std::time::Duration;
+use tandem_core::export::{FLOWS_HEADER, WrittenReadings};
 use tandem_model::{
     BitRate, Cookie, Dpid, Effect, Event, FlowSample, Owner, PortCounters, PortNo, PortSample, Request,
-    Response,
+    Response, RuleCounters, RuleSample,
 };
 
 fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
@@ -25,7 +26,12 @@ fn sample(port: PortNo, rx: u64, tx: u64) -> PortSample {
 }
 
 fn tell(world: &mut World, at: (Dpid, PortNo), rx: u64, tx: u64) {
-    world.tell(Event::Samples { switch: at.0, ports: vec![sample(at.1, rx, tx)], flows: Vec::new() });
+    world.tell(Event::Samples {
+        switch: at.0,
+        ports: vec![sample(at.1, rx, tx)],
+        flows: Vec::new(),
+        rules: Vec::new(),
+    });
 }
 
 fn site(history: f64) -> tandem_model::Site {
@@ -122,20 +128,88 @@ fn a_vms_rate_comes_from_its_edge() {
     let flow = |n: u64| FlowSample {
         cookie: Cookie::new(Owner::Vm(vm.id.0 as u32), 0),
         flows: 3,
-        packets: n,
-        bytes: n * 1000,
+        packets: Some(n),
+        bytes: Some(n * 1000),
     };
     let rate = |w: &mut World| w.core.snapshot().vms[0].rate;
     for (switch, n) in [("edge1", 0), ("edge2", 5_000), ("edge1", 125)] {
         let switch = world.dpid(switch);
-        world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![flow(n)] });
+        world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![flow(n)], rules: Vec::new() });
         world.wait(Duration::from_millis(500));
     }
     assert_eq!(rate(&mut world), BitRate::mbit(1));
     let foreign = FlowSample { cookie: Cookie(5), ..flow(1_000_000) };
     let switch = world.dpid("edge1");
-    world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![foreign] });
+    world.tell(Event::Samples { switch, ports: Vec::new(), flows: vec![foreign], rules: Vec::new() });
     assert_eq!(rate(&mut world), BitRate::mbit(1));
+}
+
+/// Counters of a rule are shown beside it as of the last reading, and none where the switch has
+/// told none.
+#[test]
+fn what_a_switch_has_counted_of_each_rule_is_in_the_snapshot_until_it_starts_anew() {
+    let mut world = World::new(site(0.0));
+    let (id, switch) = (world.switch("edge1"), world.dpid("edge1"));
+    let rules = world.core.snapshot().rules_of("edge1").expect("the switch").clone();
+    let read = |world: &mut World, packets: u64, age: u64| {
+        let counters =
+            RuleCounters { packets: Some(packets), bytes: None, age: Some(Duration::from_secs(age)) };
+        let samples = rules.iter().map(|r| RuleSample { key: r.key, counters }).collect();
+        world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new(), rules: samples });
+        let reading = world.core.snapshot().rule_reading(id).expect("the switch").clone();
+        (reading.at, reading.of(&rules[0].key).copied())
+    };
+    let nothing = world.core.snapshot().rule_reading(id).expect("the switch").clone();
+    assert_eq!((nothing.at, nothing.rules.len()), (None, 0));
+    read(&mut world, 5, 10);
+    world.wait(Duration::from_secs(5));
+    read(&mut world, 6, 15);
+    world.wait(Duration::from_secs(5));
+    let (at, count) = read(&mut world, 6, 20);
+    let count = count.expect("it is counted");
+    assert_eq!((at, count.idle), (Some(world.now), Some(Duration::from_secs(5))));
+    assert_eq!((count.counters.packets, count.counters.bytes), (Some(6), None));
+    world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new(), rules: Vec::new() });
+    assert!(
+        world.core.snapshot().rule_reading(id).is_some_and(|r| r.at.is_some()),
+        "ports alone say nothing"
+    );
+    world.switch_down("edge1");
+    world.connect(id);
+    assert_eq!(world.core.snapshot().rule_reading(id).expect("the switch").at, None);
+    // A recording has none: most of it would be counters, by which nothing is decided.
+    let line =
+        world.lines.iter().find(|l| matches!(&l.event, Event::Samples { rules, .. } if !rules.is_empty()));
+    let text = serde_json::to_string(line.expect("a reading")).expect("JSON");
+    assert!(!text.contains("counters"), "{text}");
+}
+
+/// A line for what has counted since the last reading, and nothing for what rests.
+#[test]
+fn flowstats_has_a_line_for_each_rule_that_has_counted() {
+    let mut world = World::new(site(0.0));
+    let (switch, dpid) = (world.dpid("edge1"), world.dpid("edge1"));
+    let key = world.core.snapshot().rules_of("edge1").expect("the switch")[0].key;
+    let mut written = WrittenReadings::default();
+    let mut read = |world: &mut World, packets: u64| {
+        let counters =
+            RuleCounters { packets: Some(packets), bytes: None, age: Some(Duration::from_secs(90)) };
+        let rules = vec![RuleSample { key, counters }];
+        world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new(), rules });
+        let lines = written.lines(&world.core.snapshot(), 5.0);
+        world.wait(Duration::from_secs(5));
+        lines
+    };
+    assert_eq!(read(&mut world, 0), "", "it has matched nothing");
+    let line = read(&mut world, 7);
+    let cells: Vec<&str> = line.trim_end().split(';').collect();
+    let columns = FLOWS_HEADER.split(';').count();
+    assert_eq!(cells.len(), columns, "{line}");
+    assert_eq!((cells[0], cells[1]), ("5.000", dpid.to_string().as_str()));
+    assert_eq!(cells[6..], ["7", "", "90.000", "0.000"], "bytes are not counted");
+    assert_eq!(read(&mut world, 7), "", "it rests");
+    assert_ne!(read(&mut world, 8), "");
+    assert_eq!(written.lines(&world.core.snapshot(), 6.0), "", "the same reading is not written twice");
 }
 
 /// A poll on demand is answered when every connected switch has told, or after two seconds; a
@@ -155,7 +229,12 @@ fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
         .collect();
     assert_eq!(asked.len(), world.site.topology.switches.len());
     for switch in &asked[1..] {
-        world.tell(Event::Samples { switch: *switch, ports: Vec::new(), flows: Vec::new() });
+        world.tell(Event::Samples {
+            switch: *switch,
+            ports: Vec::new(),
+            flows: Vec::new(),
+            rules: Vec::new(),
+        });
     }
     assert_eq!(world.answer(id), None);
     world.tell(Event::SwitchDown { switch: asked[0], why: "gone".into() });

@@ -348,7 +348,7 @@ fn nonsense_is_ignored() {
     let switch = Dpid(u64::MAX);
     world.tell(Event::PortChanged { switch, port: port(PortNo(u32::MAX), false), removed: false });
     world.tell(Event::SwitchDown { switch, why: String::new() });
-    world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new() });
+    world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new(), rules: Vec::new() });
     let edge = world.dpid("edge1");
     world.tell(Event::PortChanged { switch: edge, port: port(PortNo(u32::MAX), false), removed: true });
     world.tell(Event::RulesApplied { switch: edge, txn: tandem_model::TxnId(999), added: 0, removed: 0 });

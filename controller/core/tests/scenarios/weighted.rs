@@ -79,7 +79,7 @@ fn path_sees_the_fullest_link_up_to_the_gateway() {
             let counters =
                 PortCounters { rx_bytes: Some(0), tx_bytes: Some(bytes), ..PortCounters::default() };
             let ports = vec![PortSample { port, counters }];
-            world.tell(Event::Samples { switch, ports, flows: Vec::new() });
+            world.tell(Event::Samples { switch, ports, flows: Vec::new(), rules: Vec::new() });
         }
         assert!(world.core.measured(above) > BitRate::mbit(30), "{}", world.core.measured(above));
         places(&mut world, &[(1, 1)])[0]

@@ -15,6 +15,7 @@
 
 mod agents;
 mod classes;
+mod events;
 pub mod extract;
 mod groups;
 pub mod guard;
@@ -85,6 +86,8 @@ fn endpoints() -> OpenApiRouter<Api> {
         .routes(routes!(topology::hosts))
         .routes(routes!(topology::notices))
         .routes(routes!(topology::rules))
+        .routes(routes!(topology::rule_counters))
+        .routes(routes!(events::events))
         .routes(routes!(topology::poll))
         .routes(routes!(vms::list, vms::request))
         .routes(routes!(vms::show, vms::resize, vms::delete))

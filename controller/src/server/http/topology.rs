@@ -1,14 +1,17 @@
 //! The data centre as it is: counts, switches, links, servers, hosts, notices, rules.
 
 use super::extract::{After, PathOf, QueryOf};
-use super::lookup::no_switch;
+use super::lookup::{no_switch, switch};
 use super::respond::{HandlerResult, SnapshotPart, core, json, part, with_version};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::ApiError;
-use tandem_api::endpoints::{HOSTS, LINKS, NOTICES, OVERVIEW, POLL, RULES, SERVERS, SURPRISES, SWITCHES};
+use tandem_api::endpoints::{
+    HOSTS, LINKS, NOTICES, OVERVIEW, POLL, RULE_COUNTERS, RULES, SERVERS, SURPRISES, SWITCHES,
+};
 use tandem_api::overview::{LinkCount, Overview, SwitchCount};
+use tandem_api::rules::CountedRules;
 use tandem_core::Snapshot;
 use tandem_model::Request;
 
@@ -79,6 +82,22 @@ pub(super) async fn rules(State(event_loop): State<Handle>, PathOf(switch): Path
     let snapshot = event_loop.snapshot.load_full();
     let rules = snapshot.rules_of(&switch).ok_or_else(|| no_switch(&switch))?;
     Ok(with_version(json(&**rules), &snapshot))
+}
+
+#[utoipa::path(get, path = RULE_COUNTERS.path, summary = RULE_COUNTERS.summary,
+    params(("switch" = String, Path, description = "its name or datapath id")),
+    responses(
+        (status = 200, description = "as of the last reading", body = CountedRules),
+        (status = 404, description = "no such switch", body = ApiError)))]
+pub(super) async fn rule_counters(
+    State(event_loop): State<Handle>,
+    PathOf(name): PathOf<String>,
+) -> HandlerResult {
+    let snapshot = event_loop.snapshot.load_full();
+    let id = switch(&snapshot, &name)?;
+    let rules = snapshot.rules_of(&name).ok_or_else(|| no_switch(&name))?;
+    let reading = snapshot.rule_reading(id).ok_or_else(|| no_switch(&name))?;
+    Ok(with_version(json(&CountedRules::of(rules, reading)), &snapshot))
 }
 
 #[utoipa::path(post, path = POLL.path, summary = POLL.summary,

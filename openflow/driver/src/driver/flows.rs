@@ -65,6 +65,7 @@ impl Driver {
                     switch,
                     ports: Vec::new(),
                     flows: reconcile::samples(&flows),
+                    rules: std::mem::take(&mut repair.counted),
                 });
                 let proven = self.synced && epoch == self.epoch && self.open.is_empty();
                 if proven && repair.add.is_empty() && repair.erase.is_empty() {

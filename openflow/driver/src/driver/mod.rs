@@ -317,7 +317,9 @@ impl Driver {
             SwitchMessage::Flows { flows, more } => self.on_flows(xid, flows, more, now, out),
             SwitchMessage::Counters { ports, more } => match self.counters.add(xid, ports, more) {
                 Ok(None) => {}
-                Ok(Some(ports)) => out.events.push(Event::Samples { switch, ports, flows: Vec::new() }),
+                Ok(Some(ports)) => {
+                    out.events.push(Event::Samples { switch, ports, flows: Vec::new(), rules: Vec::new() })
+                }
                 Err(endless) => self.warn(format!("its port counters: {endless}"), now, out),
             },
             SwitchMessage::Barrier => self.on_barrier(xid, now, out),
