@@ -4,8 +4,8 @@
 use super::world::World;
 use std::collections::BTreeMap;
 use tandem_model::{
-    AgentDesired, AgentSample, AgentSwitch, BitRate, ClassSample, Event, NodeId, PortCounters, PortNo,
-    PortSample, QueueSelection, SwitchId,
+    AgentDesired, AgentSample, AgentSwitch, BitRate, ClassSample, DesiredPort, Event, NodeId, PortCounters,
+    PortNo, PortSample, QueueSelection, SwitchId,
 };
 
 /// The agents that are connected, each with its switch and what it was told last.
@@ -25,6 +25,24 @@ impl Agents {
 
 fn name_of(switch: SwitchId) -> String {
     format!("agent{}", switch.0)
+}
+
+/// The first thing in which two desired states differ, but for their generations.
+fn difference(before: Option<&AgentDesired>, fresh: Option<&AgentDesired>) -> Option<String> {
+    let (Some(before), Some(fresh)) = (before, fresh) else {
+        return Some(format!("was told {before:?}, a fresh one is told {fresh:?}"));
+    };
+    if (before.report_period, &before.switches) == (fresh.report_period, &fresh.switches) {
+        return None;
+    }
+    let ports = |desired: &AgentDesired| -> Vec<DesiredPort> {
+        desired.switches.iter().flat_map(|s| s.ports.iter().cloned()).collect()
+    };
+    let other = ports(before).into_iter().zip(ports(fresh)).find(|(b, f)| b != f);
+    Some(match other {
+        Some((before, fresh)) => format!("was told {before:?}, a fresh one is told {fresh:?}"),
+        None => "was told of other switches or ports than a fresh one is told of".to_owned(),
+    })
 }
 
 impl World {
@@ -89,9 +107,8 @@ impl World {
         for (agent, id, before) in connected {
             self.agent_hello(id);
             let fresh = self.agents.connected.get(&agent).and_then(|(_, told)| told.as_ref());
-            let content = |d: &AgentDesired| (d.report_period, d.switches.clone());
-            if fresh.is_none() || before.as_ref().map(content) != fresh.map(content) {
-                let what = format!("{agent} was told {before:?}; a fresh one is told {fresh:?}");
+            if let Some(difference) = difference(before.as_ref(), fresh) {
+                let what = format!("{agent} {difference}");
                 return self.violate("when all is quiet, each agent was told what a fresh one is told", what);
             }
         }

@@ -9,10 +9,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
     Adoption, AgentSample, AgentSwitch, Arp, ArpOp, BitRate, Bytes, ClassId, ClassSample, Cookie,
-    DhcpRequest, DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LoadSample, Mac,
-    MigrationId, MoveOptions, PlanGoal, PlanId, PortCounters, PortInfo, PortNo, PortSample, Progress,
-    QueueSelection, Request, Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId, Time, TrafficId,
-    TxnId, VmId, VmOrigin, VmRequest, VmSpec,
+    DhcpRequest, DhcpRequestKind, Dpid, Event, FlowSample, FoundVm, GatewayId, GroupId, LeftRules,
+    LoadSample, Mac, MigrationId, MoveOptions, Owner, PlanGoal, PlanId, PortCounters, PortInfo, PortNo,
+    PortSample, Progress, QueueSelection, Request, Resources, ServerId, Share, StoreId, SwitchCaps, SwitchId,
+    Time, TrafficId, TxnId, VmId, VmOrigin, VmRequest, VmSpec,
 };
 
 fn long() -> impl Strategy<Value = u64> {
@@ -199,6 +199,28 @@ fn from_network() -> impl Strategy<Value = Event> {
             .prop_map(|(switch, txn, why)| Event::RulesRefused { switch, txn: TxnId(txn), why }),
         1 => (dpid(), short(), short())
             .prop_map(|(switch, missing, stale)| Event::RulesRepaired { switch, missing, stale }),
+        1 => (dpid(), text()).prop_map(|(switch, what)| Event::SwitchTrouble { switch, what }),
+        1 => (dpid(), vec(left_rules(), 0..4)).prop_map(|(switch, left)| Event::RulesLeft { switch, left }),
+        1 => (dpid(), short(), text())
+            .prop_map(|(switch, rules, example)| Event::RulesUnlike { switch, rules, example }),
+    ]
+}
+
+fn left_rules() -> impl Strategy<Value = LeftRules> {
+    let owner = prop_oneof![
+        short().prop_map(Owner::Vm),
+        short().prop_map(Owner::Group),
+        short().prop_map(Owner::Migration),
+        Just(Owner::Base),
+    ];
+    let addresses = prop::collection::btree_set(address(), 0..4);
+    (owner, addresses).prop_map(|(owner, addresses)| LeftRules { owner, addresses })
+}
+
+fn from_agent() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => text().prop_map(|agent| Event::AgentUp { agent }),
+        1 => (text(), text()).prop_map(|(agent, what)| Event::AgentTrouble { agent, what }),
         4 => (proptest::option::of(text()), dpid(), vec(agent_sample(), 0..4))
             .prop_map(|(agent, switch, ports)| Event::AgentSamples { agent, switch, ports }),
         2 => (text(), vec(agent_switch(), 0..4))
@@ -209,6 +231,15 @@ fn from_network() -> impl Strategy<Value = Event> {
             switch,
             ports: vec![(PortNo(n), QueueSelection::Queue)]
         }),
+    ]
+}
+
+/// The store and the clock of the controller itself.
+fn from_controller() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => long().prop_map(|n| Event::Stored { id: StoreId(n) }),
+        2 => (long(), text()).prop_map(|(n, why)| Event::StoreFailed { id: StoreId(n), why }),
+        1 => any::<i64>().prop_map(|by| Event::WallClockStepped { by }),
     ]
 }
 
@@ -254,7 +285,6 @@ fn from_world() -> impl Strategy<Value = Event> {
         6 => (server(), load(), vec((vm(), load()), 0..3))
             .prop_map(|(server, sample, vms)| Event::ServerSamples { server, sample, vms }),
         1 => (long(), text()).prop_map(|(n, why)| Event::TrafficEnded { id: TrafficId(n), why }),
-        1 => long().prop_map(|n| Event::Stored { id: StoreId(n) }),
     ]
 }
 
@@ -354,6 +384,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => from_network().prop_map(Step::Event),
         6 => from_world().prop_map(Step::Event),
+        4 => from_agent().prop_map(Step::Event),
+        1 => from_controller().prop_map(Step::Event),
         4 => question().prop_map(Step::Request),
         3 => Just(Step::Vm),
         2 => wait.prop_map(Step::Wait),
