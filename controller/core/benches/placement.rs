@@ -80,8 +80,8 @@ fn decisions(c: &mut Criterion) {
     let all: [(&str, &[u32]); 4] = [
         ("best-fit", &[1_000, 10_000, 100_000]),
         ("worst-fit", &[1_000, 10_000, 100_000]),
-        ("least-loaded-edge", &[1_000, 10_000]),
-        ("weighted", &[1_000, 10_000]),
+        ("least-loaded-edge", &[1_000, 4_000]),
+        ("weighted", &[1_000, 4_000]),
     ];
     for (name, sizes) in all {
         for servers in sizes.iter().copied() {
