@@ -856,6 +856,7 @@ pub struct PortOverride {
 
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Notice {
     /// When.
     pub at: Time,
@@ -878,6 +879,7 @@ pub struct Notice {
 
 /// How bad a notice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
@@ -1024,6 +1026,7 @@ pub struct DhcpReply {
 
 /// A port's counters, as whoever counts reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PortSample {
     /// Which port.
     pub port: PortNo,
@@ -1056,6 +1059,7 @@ impl std::iter::Sum for Bytes {
 
 /// How a port chooses the class of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueSelection {
     /// The rule that sends the packet names the queue (Open vSwitch in the kernel, the soft
@@ -1074,6 +1078,7 @@ pub enum QueueSelection {
 
 /// What a class is guaranteed and may have at most, in percent of a port's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Share {
     /// Guaranteed.
     pub share: f64,
@@ -1086,6 +1091,7 @@ impl Eq for Share {}
 
 /// A class's counters at a port, since the class was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClassSample {
     /// Bytes sent.
     pub bytes: u64,

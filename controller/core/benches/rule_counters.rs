@@ -11,7 +11,8 @@ use tandem_model::{
     RuleMatch, RuleSample, SwitchCaps, SwitchId, Time,
 };
 
-const SITE: &str = "[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 4\nedge = 25\nservers_per_edge = 40\n";
+const SITE: &str =
+    "[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 4\nedge = 25\nservers_per_edge = 40\n";
 
 fn core() -> (Core, tandem_model::Dpid, Vec<PortSample>) {
     let site = Arc::new(tandem_model::site::read(SITE, "bench").unwrap_or_else(|f| panic!("{f}")));
