@@ -57,7 +57,7 @@ fn queues(model: &mut Model, now: Time) -> Vec<u8> {
 #[test]
 fn after_a_reset_no_row_matches_and_a_packet_is_dropped_and_counted_by_its_source() {
     let (mut model, map) = card();
-    assert_eq!(queues(&mut model, START), []);
+    assert_eq!(queues(&mut model, START), [0_u8; 0]);
     assert_eq!(read(&mut model, map.dropped), 1);
     assert_eq!([read(&mut model, map.wildcard_misses), read(&mut model, map.exact_misses)], [1, 1]);
 }
@@ -219,7 +219,7 @@ fn the_exact_table_is_cleared_for_4_2_ms_after_a_reset_and_does_not_answer() {
     assert_eq!(read(&mut model, 0x010), 0, "cleared by reading");
     model.set_time(now + CLEARING);
     assert_eq!(read(&mut model, map.exact), 0, "the write was lost");
-    assert_eq!(queues(&mut model, now + CLEARING), [], "and the entry is gone");
+    assert_eq!(queues(&mut model, now + CLEARING), [0_u8; 0], "and the entry is gone");
     assert_eq!(read(&mut model, map.seconds), 0, "the clock began anew");
 }
 
@@ -246,7 +246,7 @@ fn the_watchdog_flushes_after_8_6_s_without_a_sign_of_life() {
         now = now + Duration::from_millis(8_599);
         assert_eq!(queues(&mut model, now), [2], "{name}: kicked by the input arbiter");
         now = now + Duration::from_millis(1);
-        assert_eq!(queues(&mut model, now), [], "{name}: flushed");
+        assert_eq!(queues(&mut model, now), [0_u8; 0], "{name}: flushed");
         assert_eq!(Row::read(&map, 0, &mut model).expect("read").pattern, Pattern::exactly(Key::default()));
     }
 }
@@ -259,7 +259,7 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     let queue = 0x200_0380 + 0x10 * 2;
     // 8 words each and one ahead: 227 fit into 2048 words.
     for _ in 0..260 {
-        assert_eq!(queues(&mut model, START), []);
+        assert_eq!(queues(&mut model, START), [0_u8; 0]);
     }
     let values: Vec<u32> = (0..4).map(|n| read(&mut model, queue + 4 * n)).collect();
     assert_eq!(values, [227 * 60, 227, 33, 227 * 9]);
@@ -336,10 +336,10 @@ fn ports_count_and_a_port_that_is_off_or_unplugged_does_nothing() {
     write(&mut model, 0x64_0000, 1 << 3);
     assert_eq!(queues(&mut model, START), [5], "MAC TX off");
     write(&mut model, 0x60_0000, 1 << 4);
-    assert_eq!(queues(&mut model, START), [], "MAC RX off");
+    assert_eq!(queues(&mut model, START), [0_u8; 0], "MAC RX off");
     write(&mut model, 0x60_0000, 0);
     model.set_link(0, false);
-    assert_eq!(queues(&mut model, START), [], "no cable");
+    assert_eq!(queues(&mut model, START), [0_u8; 0], "no cable");
     assert_eq!(read(&mut model, 0x44_0064) & 1 << 2, 0, "AUX_STATUS says so");
     assert_eq!(read(&mut model, 0x44_0064 + 0x80) & 1 << 2, 1 << 2);
 }

@@ -30,6 +30,7 @@ macro_rules! port_counters {
         /// The counters of a port since it came, each `None` where it is not counted. They are 64
         /// bits wide, or 32 on old hardware, and start again when the port comes anew.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         pub struct PortCounters {
             $(
                 $(#[$doc])+

@@ -17,6 +17,8 @@ pub mod migration;
 pub mod paths;
 pub mod rate_limit;
 pub mod rule;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod shapes;
 pub mod site;
 pub mod site_event;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 /// How a VM is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationMode {
     /// It runs while its memory is copied, and is silent for the last of it only.
@@ -31,6 +32,7 @@ impl fmt::Display for MigrationMode {
 
 /// Why a VM is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Somebody asked for it.
@@ -66,6 +68,7 @@ impl fmt::Display for Cause {
 /// Where a migration is. What each phase guarantees is said with it; a failure or a cancel before
 /// [`Phase::SwitchOver`] leaves all as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Checked, and both places are reserved: the new server, its path, and the path of the
@@ -104,6 +107,7 @@ impl fmt::Display for Phase {
 
 /// A place that a VM has or gets: a server and the ways to and from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Place {
     /// The server.
     pub server: ServerId,
@@ -132,14 +136,17 @@ impl Place {
 
 /// What a transfer is expected to take, by the pre-copy model (Clark et al., NSDI 2005).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Prediction {
     /// Bytes to be sent in all rounds.
     pub bytes: Bytes,
     /// Rounds of pre-copy before the last one.
     pub rounds: u32,
     /// From the first byte until it runs on the other server.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Span))]
     pub duration: Duration,
     /// Of which it is silent.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Span))]
     pub downtime: Duration,
     /// False when the rest does not get small enough for the allowed pause: memory is dirtied about
     /// as fast as it can be sent.
@@ -148,6 +155,7 @@ pub struct Prediction {
 
 /// How far a transfer is, as its hypervisors say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// Round of pre-copy, from 1; 0 before the first byte.
     pub round: u32,
@@ -163,6 +171,7 @@ pub struct Progress {
 
 /// A migration that is under way, as kept by the core and in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MigrationRecord {
     /// Its id.
     pub id: MigrationId,
@@ -197,11 +206,13 @@ pub struct MigrationRecord {
 
 /// How a migration ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum MigrationEnd {
     /// It runs on the other server.
     Moved {
         /// How long it was silent, by its hypervisor, where that is known.
+        #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::Span>))]
         downtime: Option<Duration>,
     },
     /// It is where it was.
@@ -218,6 +229,7 @@ pub enum MigrationEnd {
 
 /// What a plan is to achieve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "aim")]
 pub enum PlanGoal {
     /// Every VM where the allocation policy would place it today.
@@ -251,6 +263,7 @@ pub struct MoveOptions {
 
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Move {
     /// Which VM.
     pub vm: VmId,
@@ -271,6 +284,7 @@ pub struct Move {
 }
 
 /// Another path for a VM that stays on its server, of a plan.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reroute {
     /// Which VM.
@@ -284,6 +298,7 @@ pub struct Reroute {
 /// A list of moves that was thought through as a whole: in this order no server and no link is ever
 /// overfilled. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = MadePlan))]
 pub struct Plan {
     /// Its id.
     pub id: PlanId,
@@ -305,6 +320,7 @@ pub struct Plan {
     /// All bytes that will be sent.
     pub bytes: Bytes,
     /// How long it will take, with as many at once as the site allows.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Span))]
     pub duration: Duration,
 }
 

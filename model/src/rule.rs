@@ -16,6 +16,7 @@ pub const ETH_LLDP: u16 = 0x88cc;
 /// Which 802.1Q tag a frame has. A tag with VID 0 gives a priority and no VLAN (IEEE 802.1Q section
 /// 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VlanTag {
     /// It is of no VLAN: no tag, or one with VID 0. Never in a rule for a switch with one table,
@@ -41,6 +42,7 @@ impl VlanTag {
 /// Bits that a packet carries from one table of a switch to the next (OF 1.3.5 section 5.1); none
 /// of them is set when it enters. Only in rules for switches with several tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// The bits of `mask` as they are, or are to be. No bit outside of it is set.
@@ -75,6 +77,7 @@ impl fmt::Display for Metadata {
 /// What a rule matches; `None` is any. IP fields need `eth_type` IPv4, ports need `ip_proto` TCP or
 /// UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleMatch {
     /// The port the packet came in by.
@@ -97,9 +100,11 @@ pub struct RuleMatch {
     pub vlan: Option<VlanTag>,
     /// Source IPv4 prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub ip_src: Option<Prefix>,
     /// Destination IPv4 prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub ip_dst: Option<Prefix>,
     /// IP DSCP (RFC 2474), 6 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +122,7 @@ pub struct RuleMatch {
 
 /// What is done with a packet, in order. No action at all is a drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RuleAction {
     /// Send out of a port (never the port it came in by: that is `Hairpin`).
@@ -147,6 +153,7 @@ pub enum RuleAction {
 
 /// What identifies a rule in a switch: a second rule with the same key replaces the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RuleKey {
     /// Flow table; 0 is where packets enter. Switches with one table get 0 only.
     #[serde(default)]
@@ -160,6 +167,7 @@ pub struct RuleKey {
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Rule {
     /// Priority and match.
     #[serde(flatten)]
@@ -248,6 +256,7 @@ pub struct LeftRules {
 ///
 /// The magic tells our flows from anybody else's; only ours are ever changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Cookie(pub u64);
 

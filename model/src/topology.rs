@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// A switch's level in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Next to the gateways.
@@ -45,6 +46,7 @@ pub enum NodeId {
 
 /// What a server has, or a VM needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Resources {
     /// CPU cores.
     pub cpu: u32,
@@ -202,6 +204,7 @@ pub struct Link {
 
 /// A direction of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Hop {
     /// The link.
     pub link: LinkId,

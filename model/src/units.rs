@@ -14,6 +14,7 @@ use std::time::Duration;
 /// by a monotonic clock, so that a wall clock that is set moves no timer. Moments that are stored
 /// or shown are by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Time(pub u64);
 
@@ -65,6 +66,7 @@ impl std::ops::Add<Duration> for Time {
 
 /// A bit rate in bit/s, counted in layer-2 bits (Ethernet frame without preamble, gap and FCS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct BitRate(pub u64);
 
@@ -137,6 +139,7 @@ impl FromStr for BitRate {
 
 /// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 

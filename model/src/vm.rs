@@ -10,6 +10,7 @@ use std::time::Duration;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RequestedVm))]
 pub struct VmRequest {
     /// CPU, RAM, disk, network.
     pub resources: Resources,
@@ -18,6 +19,7 @@ pub struct VmRequest {
     pub class: Option<ClassId>,
     /// How long the VM lives once it runs; `None` is until it is deleted.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::Span>))]
     pub timeout: Option<Duration>,
     /// A name for people; need not be unique.
     #[serde(default)]
@@ -30,6 +32,7 @@ pub struct VmRequest {
 
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum VmState {
     /// Placed; the decision is on its way to the store.
@@ -64,6 +67,7 @@ impl fmt::Display for VmState {
 
 /// A placed VM, as kept by the core and in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmRecord {
     /// Its id.
     pub id: VmId,
@@ -78,6 +82,7 @@ pub struct VmRecord {
     /// Its Ethernet address.
     pub mac: Mac,
     /// Its address, in its edge's prefix.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub address: Ipv4Addr,
     /// From the VM's server to the gateway.
     pub path_up: Vec<Hop>,
@@ -100,6 +105,7 @@ pub struct VmRecord {
 
 /// VMs that may talk to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupRecord {
     /// Its id.
     pub id: GroupId,
@@ -109,6 +115,7 @@ pub struct GroupRecord {
 
 /// A resource that can be short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// CPU cores.
@@ -143,6 +150,7 @@ impl fmt::Display for Resource {
 
 /// A server that nearly fitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMiss {
     /// Server's name, or link's ends (`agg1.2<->edge1.1`).
     pub place: String,
@@ -175,6 +183,7 @@ impl fmt::Display for NearMiss {
 
 /// Why a request could not be met. Always with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Rejection {
     /// One sentence for the person who asked.
     pub summary: String,

@@ -74,6 +74,6 @@ pub(super) fn of_interface(stats: &Stats64) -> PortCounters {
         rx_overrun_errors: Some(stats.rx_over_errors),
         rx_crc_errors: Some(stats.rx_crc_errors),
         collisions: Some(stats.collisions),
-        duration_ns: None,
+        ..PortCounters::default()
     }
 }

@@ -75,7 +75,6 @@ pub struct ApiError {
     pub advice: Option<String>,
     /// For a rejection: what was short where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub rejection: Option<Rejection>,
 }
 

@@ -16,7 +16,6 @@ pub struct EventView {
     /// Its number, larger than those of all earlier ones; also the `id:` of the stream.
     pub id: u64,
     /// When it happened, by the wall clock: nanoseconds since 1970.
-    #[schema(value_type = u64)]
     pub at: Time,
     /// What has changed.
     #[serde(flatten)]
@@ -59,7 +58,6 @@ pub enum Change {
         /// The server's or the link's name.
         place: String,
         /// Of what.
-        #[schema(value_type = String)]
         resource: Resource,
         /// The share in use, 0 to 1, and above; where it is only expected, the expected share.
         ratio: f64,
@@ -71,13 +69,11 @@ pub enum Change {
         /// The server's or the link's name.
         place: String,
         /// Of what.
-        #[schema(value_type = String)]
         resource: Resource,
     },
     /// A VM runs: it was started, started again, or adopted as it ran.
     VmStarted {
         /// Its id.
-        #[schema(value_type = u64)]
         vm: VmId,
         /// The server's name.
         server: String,
@@ -85,7 +81,6 @@ pub enum Change {
     /// A VM that has run is gone, whatever ended it.
     VmEnded {
         /// Its id.
-        #[schema(value_type = u64)]
         vm: VmId,
         /// The server's name.
         server: String,
@@ -93,7 +88,6 @@ pub enum Change {
     /// A VM runs on another server than before.
     VmMoved {
         /// Its id.
-        #[schema(value_type = u64)]
         vm: VmId,
         /// The name of the server that it was on.
         from: String,
@@ -103,7 +97,6 @@ pub enum Change {
     /// A plan is being carried out.
     PlanBegun {
         /// Its id.
-        #[schema(value_type = u64)]
         plan: PlanId,
         /// Its moves.
         moves: u32,
@@ -111,7 +104,6 @@ pub enum Change {
     /// No move of a plan waits or is under way any more.
     PlanEnded {
         /// Its id.
-        #[schema(value_type = u64)]
         plan: PlanId,
         /// Its moves.
         moves: u32,
@@ -131,7 +123,6 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostAt {
     /// Its Ethernet address.
-    #[schema(value_type = String)]
     pub mac: Mac,
     /// Its IP address, where it is known.
     #[schema(value_type = Option<String>)]
@@ -139,7 +130,6 @@ pub struct HostAt {
     /// The switch's name.
     pub switch: String,
     /// The port of that switch.
-    #[schema(value_type = u32)]
     pub port: PortNo,
 }
 

@@ -25,10 +25,8 @@ pub struct Overview {
     /// How many VMs there are.
     pub vms: usize,
     /// What has happened since the controller's start.
-    #[schema(value_type = Object)]
     pub counters: Counters,
     /// What a VM gets of which nothing is said.
-    #[schema(value_type = Object)]
     pub defaults: Resources,
 }
 

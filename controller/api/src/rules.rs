@@ -12,7 +12,6 @@ pub struct CountedRules {
     /// When the switch was read, by the wall clock: nanoseconds since 1970. Absent before the first
     /// reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
     pub read_at: Option<Time>,
     /// Our rules, as in `GET /api/v1/rules/{switch}`, with what was counted then.
     pub rules: Vec<CountedRule>,
@@ -22,7 +21,6 @@ pub struct CountedRules {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CountedRule {
     /// The rule.
-    #[schema(value_type = Object)]
     pub rule: Rule,
     /// Packets that it was applied to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 /// Numbers since the controller started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Counters {
     /// VM requests.
     pub requested: u64,

@@ -107,7 +107,7 @@ fn counters(p: &wire::PortReport) -> PortCounters {
         rx_overrun_errors: p.rx_overrun_errors,
         rx_crc_errors: p.rx_crc_errors,
         collisions: p.collisions,
-        duration_ns: None,
+        ..PortCounters::default()
     }
 }
 

@@ -72,6 +72,8 @@ fn answers() -> BTreeMap<String, Value> {
     ask(204, "PUT", &format!("/api/v1/vms/{vm}/pin"), json!({ "switches": ["edge1"] }));
     ask(204, "PUT", "/api/v1/ports/edge2/1", json!({ "up": false }));
     ask(200, "POST", "/api/v1/plans", json!({ "aim": "move", "vm": vm, "to": "srv2" }));
+    // An answer may come before the snapshot that shows it.
+    centre.until("the plan is shown", "/api/v1/plans/1", |plan| !plan["id"].is_null());
     ask(200, "GET", "/api/v1/plans/1", Value::Null);
     ask(409, "POST", "/api/v1/vms", json!({ "cpu": 60_000 }));
     ask(404, "GET", "/api/v1/vms/999", Value::Null);
@@ -198,6 +200,81 @@ fn the_document_still_has_every_path_parameter_property_and_status_of_the_first_
             (Some(_), None) => found.push(format!("{name} no longer takes a body")),
             (None, Some(_)) => found.push(format!("{name} now takes a body")),
             (None, None) => {}
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// All plain schemas that a schema consists of, whatever it refers to, joins or lets choose.
+fn parts(document: &Value, schema: &Value) -> Vec<Value> {
+    if let Some(name) = schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
+        return parts(document, &document["components"]["schemas"][name]);
+    }
+    let joined = ["allOf", "oneOf", "anyOf"].into_iter().filter_map(|of| schema[of].as_array()).flatten();
+    let mut all: Vec<Value> = joined.flat_map(|s| parts(document, s)).collect();
+    all.push(schema.clone());
+    all
+}
+
+/// The properties and elements of a value that its schema says nothing of.
+fn undescribed(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+    let all = parts(document, schema);
+    // One of them is enough.
+    let inside = |schemas: Vec<Value>, value: &Value, at: String| {
+        let missing = schemas.iter().map(|s| undescribed(document, s, value, &at));
+        missing.min_by_key(Vec::len).unwrap_or_else(|| vec![at.clone()])
+    };
+    match value {
+        Value::Object(object) => {
+            let of_key = |key: &String| {
+                let named = all.iter().map(|s| s["properties"][key].clone());
+                let other = all.iter().map(|s| s["additionalProperties"].clone());
+                named.chain(other).filter(Value::is_object).collect::<Vec<Value>>()
+            };
+            object.iter().flat_map(|(key, v)| inside(of_key(key), v, format!("{at}.{key}"))).collect()
+        }
+        Value::Array(list) => {
+            let of_place = |n: usize| {
+                let each = all.iter().map(|s| s["items"].clone());
+                let tuple = all.iter().map(|s| s["prefixItems"][n].clone());
+                each.chain(tuple).filter(Value::is_object).collect::<Vec<Value>>()
+            };
+            let elements = list.iter().enumerate();
+            elements.flat_map(|(n, v)| inside(of_place(n), v, format!("{at}[]"))).collect()
+        }
+        _ if all.iter().any(|s| !s["type"].is_null() || !s["enum"].is_null()) => Vec::new(),
+        _ => vec![at.to_owned()],
+    }
+}
+
+/// Whether a path is one of a template's: `/vms/7` of `/vms/{vm}`.
+fn is_of(path: &str, template: &str) -> bool {
+    let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
+    path.len() == template.len() && path.iter().zip(template).all(|(p, t)| *p == t || t.starts_with('{'))
+}
+
+#[test]
+fn the_document_describes_every_property_of_every_answer() {
+    let server = Server::start();
+    let document = served(&server);
+    let all = endpoints(&document);
+    let mut found = Vec::new();
+    for (asked, answer) in answers() {
+        let (method, path) = asked.split_once(' ').expect("METHOD /path");
+        let endpoint = all
+            .iter()
+            .filter(|e| e.method == method && is_of(path, &e.path))
+            .min_by_key(|e| e.path.matches('{').count())
+            .unwrap_or_else(|| panic!("no {asked}"));
+        let is_error = answer["error"].is_string() && answer["code"].is_string();
+        let responses = endpoint.operation["responses"].as_object().expect("responses");
+        let (_, response) = responses
+            .iter()
+            .find(|(status, _)| status.starts_with('2') != is_error)
+            .unwrap_or_else(|| panic!("no such status: {asked}"));
+        let schema = &response["content"]["application/json"]["schema"];
+        if !answer.is_null() {
+            found.extend(undescribed(&document, schema, &answer, &asked));
         }
     }
     assert!(found.is_empty(), "{found:#?}");

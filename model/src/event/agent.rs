@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a port chooses the class of a packet.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueSelection {
@@ -24,6 +25,7 @@ pub enum QueueSelection {
 }
 
 /// What a class is guaranteed and may have at most, in percent of a port's rate.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// Guaranteed.
@@ -36,6 +38,7 @@ pub struct Share {
 impl Eq for Share {}
 
 /// A class's counters at a port, since the class was made.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClassSample {
     /// Bytes sent.

@@ -4,6 +4,7 @@ use crate::Time;
 use serde::{Deserialize, Serialize};
 
 /// Something an operator should know.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// When.
@@ -26,6 +27,7 @@ pub struct Notice {
 }
 
 /// How bad a notice is.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {

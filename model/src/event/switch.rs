@@ -32,6 +32,7 @@ pub struct SwitchCaps {
 }
 
 /// A port's counters, as whoever counts reports them.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSample {
     /// Which port.

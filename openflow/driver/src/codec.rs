@@ -3,8 +3,8 @@
 use crate::wanted::Meaning;
 use std::time::Duration;
 use tandem_model::{
-    BitRate, Cookie, Dpid, Mac, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleCounters, RuleKey,
-    counted,
+    BitRate, Cookie, Dpid, Mac, PortCounters, PortInfo, PortNo, PortSample, Rule, RuleAction, RuleCounters,
+    RuleKey, counted,
 };
 use tandem_openflow::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 
@@ -29,6 +29,12 @@ pub(crate) fn flow_counters(packets: u64, bytes: u64, (seconds, nanoseconds): (u
         bytes: counted(bytes),
         age: (seconds != u32::MAX).then_some(age),
     }
+}
+
+/// The counters of a port of which nothing is known but how long it has been there.
+pub(crate) fn port_age(seconds: u32, nanoseconds: u32) -> PortCounters {
+    let duration_ns = Some(u64::from(seconds) * 1_000_000_000 + u64::from(nanoseconds));
+    PortCounters { duration_ns, ..PortCounters::default() }
 }
 
 /// What a rule does with a packet. A packet never goes out of the port that it came in by, except

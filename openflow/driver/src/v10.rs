@@ -366,7 +366,7 @@ fn sample(p: &tandem_openflow::of10::stats::PortStats) -> PortSample {
         rx_overrun_errors: counted(p.rx_over_err),
         rx_crc_errors: counted(p.rx_crc_err),
         collisions: counted(p.collisions),
-        duration_ns: None,
+        ..PortCounters::default()
     };
     PortSample { port: PortNo(p.port_no.into()), counters }
 }

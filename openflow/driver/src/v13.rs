@@ -494,7 +494,7 @@ fn sample(p: &PortStats) -> PortSample {
         rx_overrun_errors: counted(p.rx_over_err),
         rx_crc_errors: counted(p.rx_crc_err),
         collisions: counted(p.collisions),
-        duration_ns: Some(u64::from(p.duration_sec) * 1_000_000_000 + u64::from(p.duration_nsec)),
+        ..codec::port_age(p.duration_sec, p.duration_nsec)
     };
     PortSample { port: PortNo(p.port_no), counters }
 }

@@ -206,6 +206,7 @@ mod tests {
 
 /// What a server or a VM uses, smoothed by the site's history weight; 0 where it is not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LoadView {
     /// CPU cores in use, 1.5 is one and a half.
     pub cpu: f64,

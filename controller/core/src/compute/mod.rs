@@ -24,6 +24,7 @@ pub(crate) mod persistence;
 pub(crate) mod placement;
 pub(crate) mod placement_view;
 pub mod rank_index;
+pub(crate) mod records;
 pub(crate) mod relocated;
 pub(crate) mod reroute;
 pub(crate) mod resize;

@@ -9,6 +9,7 @@ use tandem_model::{
 
 /// A migration that is under way, or one of the last that have ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MigrationView {
     /// What is being done.
     #[serde(flatten)]

@@ -1,8 +1,7 @@
 //! A VM, and what its life still waits for.
 
-use crate::compute::ComputeRef;
 use crate::network::place::Placement;
-use tandem_model::{RequestId, Resources, TrafficId, VmId, VmRecord};
+use tandem_model::{RequestId, Resources, TrafficId, VmRecord};
 
 /// A VM and what its life still waits for.
 #[derive(Debug, Clone)]
@@ -70,17 +69,5 @@ impl Vm {
 
     pub(crate) fn placement(&self) -> Placement {
         Placement::of(&self.record)
-    }
-}
-
-impl<'a> ComputeRef<'a> {
-    /// A VM as it is.
-    pub(crate) fn vm(self, id: VmId) -> Option<&'a VmRecord> {
-        self.compute.vms.get(&id).map(|v| &v.record)
-    }
-
-    /// All VMs, in order of id.
-    pub(crate) fn vms(self) -> impl Iterator<Item = &'a VmRecord> {
-        self.compute.vms.values().map(|v| &v.record)
     }
 }

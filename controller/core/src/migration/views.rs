@@ -5,6 +5,7 @@ use tandem_model::{MigrationId, Plan, Resource, Time};
 
 /// Where a step of a plan is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum MoveState {
     /// Not begun.
@@ -28,6 +29,7 @@ pub enum MoveState {
 
 /// A plan, and how far it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PlanView {
     /// The plan.
     #[serde(flatten)]
@@ -42,6 +44,7 @@ pub struct PlanView {
 
 /// A server or a link that is used too much, or is expected to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HotspotView {
     /// Server's name, or link's ends.
     pub place: String,

@@ -15,6 +15,7 @@ use tandem_model::{AgentSample, BitRate, ClassSample, PortNo, PortSample, Switch
 
 /// A port as its agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AgentPort {
     /// Negotiated, if the interface says.
     pub speed: Option<BitRate>,
@@ -32,6 +33,7 @@ pub struct AgentPort {
 
 /// A class's counters at one port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClassCounters {
     /// As the agent reported them last.
     #[serde(flatten)]

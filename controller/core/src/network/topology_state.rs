@@ -15,6 +15,7 @@ use tandem_model::{
 
 /// Whether a switch has the rules that it should have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {
     /// It was never asked.

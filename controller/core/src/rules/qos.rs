@@ -7,6 +7,7 @@ use tandem_model::{BitRate, PortNo, QueueSelection, Share, Site, SwitchId};
 
 /// A class as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClassView {
     /// Its name.
     pub name: String,

@@ -67,12 +67,14 @@ impl Serialize for HostViews {
 
 /// A host as the network shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostView {
     /// Name, or `a stranger`.
     pub name: String,
     /// `server`, `gateway`, `vm`, `stranger`.
     pub kind: String,
     /// Address.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub address: Ipv4Addr,
     /// Ethernet address.
     pub mac: Mac,

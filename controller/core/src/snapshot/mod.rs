@@ -30,6 +30,7 @@ use tandem_model::{
 
 /// A switch as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SwitchView {
     /// Name in the site; the datapath id for a switch that the site does not know.
     pub name: String,
@@ -57,6 +58,7 @@ pub struct SwitchView {
 
 /// A switch port as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PortView {
     /// Number.
     pub port: PortNo,
@@ -103,11 +105,13 @@ pub struct PortView {
     pub classes: Vec<ClassCounters>,
     /// The port as its agent sees it; `None` while none tells.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<AgentPort>))]
     pub agent: Option<Arc<AgentPort>>,
 }
 
 /// A declared link as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LinkView {
     /// `agg1.2<->edge1.1`.
     pub name: String,
@@ -139,6 +143,7 @@ pub struct LinkView {
 
 /// Which links belong together in statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LinkLevel {
     /// Gateway to core.
@@ -153,12 +158,14 @@ pub enum LinkLevel {
 
 /// A server as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ServerView {
     /// Id.
     pub id: ServerId,
     /// Name.
     pub name: String,
     /// Its own address.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub address: Ipv4Addr,
     /// Its edge switch.
     pub edge: String,
@@ -177,6 +184,7 @@ pub struct ServerView {
 
 /// A VM as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmView {
     /// All that is decided.
     #[serde(flatten)]
@@ -195,6 +203,7 @@ pub struct VmView {
 
 /// A VM that runs without a record of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StrayView {
     /// Its id.
     pub id: VmId,
@@ -209,6 +218,7 @@ pub struct StrayView {
     /// Its Ethernet address.
     pub mac: Mac,
     /// Its address, where it is known.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub address: Option<Ipv4Addr>,
     /// What it has, where that is kept with it.
     pub resources: Option<Resources>,
@@ -228,6 +238,7 @@ pub struct StrayView {
 
 /// What the operator has decided by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "override")]
 pub enum OverrideView {
     /// A port is off.

@@ -1,5 +1,6 @@
 //! Agents on the switches: `/api/v1/agents`.
 
+use super::Api;
 use super::extract::{Body, PathOf};
 use super::respond::{Failure, HandlerResult, json};
 use crate::agents::Agents;
@@ -15,6 +16,17 @@ use tandem_api::endpoints::{AGENT_SWITCHES, AGENT_TOKEN, AGENTS, REVOKE_AGENT};
 use tandem_api::tokens::TokenSecret;
 use tandem_api::{ApiError, limits};
 use tandem_model::text::{check_name, escaped};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(token))
+        .routes(routes!(allow))
+        .routes(routes!(revoke))
+}
 
 /// How long a token is good if nothing else is said, in minutes.
 const MINUTES: u32 = 60;

@@ -1,18 +1,27 @@
 //! Service classes: `/api/v1/classes`.
 
+use super::Api;
 use super::extract::{After, Body, QueryOf};
 use super::lookup;
-use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::classes::ClassShare;
 use tandem_api::endpoints::{CLASSES, SET_SHARES};
+use tandem_api::views;
 use tandem_api::{ApiError, limits};
 use tandem_model::{Request, Share};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, set))
+}
 
 #[utoipa::path(get, path = CLASSES.path, summary = CLASSES.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::ClassView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.classes)).await
 }

@@ -4,6 +4,7 @@
 //! A stream waits at the log of events and copies what is new out of it; its connection's own
 //! time-out ends one that takes nothing.
 
+use super::Api;
 use super::extract::QueryOf;
 use super::respond::{Failure, HandlerResult};
 use crate::event_loop::Handle;
@@ -25,6 +26,13 @@ use tokio::time::{Instant, interval_at};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(events))
+}
 
 /// So often is a comment sent when nothing happens, so that both ends, and whoever is between them,
 /// see that the connection is alive.

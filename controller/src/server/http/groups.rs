@@ -1,7 +1,8 @@
 //! Groups of VMs that may talk to each other: `/api/v1/groups`.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
-use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -10,10 +11,18 @@ use std::net::Ipv4Addr;
 use tandem_api::ApiError;
 use tandem_api::endpoints::{CREATE_GROUP, DELETE_GROUP, GROUPS};
 use tandem_api::groups::{Created, NewGroup};
+use tandem_api::views;
 use tandem_model::{GroupId, Request};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(delete))
+}
 
 #[utoipa::path(get, path = GROUPS.path, summary = GROUPS.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::GroupRecord>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.groups)).await
 }

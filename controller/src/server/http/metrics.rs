@@ -1,5 +1,6 @@
 //! `GET /metrics`: all figures for Prometheus.
 
+use super::Api;
 use super::respond::HandlerResult;
 use crate::agents::Agents;
 use crate::event_loop::Handle;
@@ -9,6 +10,13 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use tandem_api::endpoints::METRICS;
 use tandem_api::{ApiError, Code};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(scrape))
+}
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

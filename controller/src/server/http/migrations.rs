@@ -1,8 +1,9 @@
 //! Migrations: `/api/v1/migrations`.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::server_if_named;
-use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -10,10 +11,18 @@ use tandem_api::ApiError;
 use tandem_api::endpoints::{CANCEL_MIGRATION, MIGRATE, MIGRATIONS, SHOW_MIGRATION};
 use tandem_api::groups::Created;
 use tandem_api::migrations::NewMigration;
+use tandem_api::views;
 use tandem_model::{MigrationId, MoveOptions, Request, VmId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, cancel))
+}
 
 #[utoipa::path(get, path = MIGRATIONS.path, summary = MIGRATIONS.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::MigrationView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.migrations)).await
 }
@@ -38,7 +47,7 @@ pub(super) async fn create(
 
 #[utoipa::path(get, path = SHOW_MIGRATION.path, summary = SHOW_MIGRATION.summary,
     params(("migration" = u64, Path)), responses(
-    (status = 200, description = "the migration", content_type = "application/json"),
+    (status = 200, description = "the migration", body = views::MigrationView),
     (status = 404, description = "no such migration", body = ApiError),
 ))]
 pub(super) async fn show(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {

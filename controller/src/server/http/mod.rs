@@ -40,7 +40,6 @@ use axum::extract::FromRef;
 use respond::Failure;
 use tandem_api::{ApiError, Code};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// What handlers may use; each names what it needs of it.
 #[derive(Clone)]
@@ -75,47 +74,25 @@ impl FromRef<Api> for Tokens {
     }
 }
 
-/// The table of endpoints: a line for each path, with the handlers of its methods.
+/// The endpoints of every noun. Its file has its own, a line for each path with the handlers of its
+/// methods.
 fn endpoints() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(openapi::about())
-        .routes(routes!(topology::overview))
-        .routes(routes!(topology::switches))
-        .routes(routes!(topology::links))
-        .routes(routes!(topology::surprises))
-        .routes(routes!(topology::servers))
-        .routes(routes!(topology::hosts))
-        .routes(routes!(topology::notices))
-        .routes(routes!(topology::rules))
-        .routes(routes!(topology::rule_counters))
-        .routes(routes!(events::events))
-        .routes(routes!(topology::poll))
-        .routes(routes!(vms::list, vms::request))
-        .routes(routes!(vms::show, vms::resize, vms::delete))
-        .routes(routes!(strays::list))
-        .routes(routes!(strays::stop))
-        .routes(routes!(strays::adopt))
-        .routes(routes!(groups::list, groups::create))
-        .routes(routes!(groups::delete))
-        .routes(routes!(classes::list, classes::set))
-        .routes(routes!(overrides::list))
-        .routes(routes!(overrides::set_port))
-        .routes(routes!(overrides::pin_path, overrides::unpin_path))
-        .routes(routes!(migrations::list, migrations::create))
-        .routes(routes!(migrations::show, migrations::cancel))
-        .routes(routes!(plans::list, plans::make))
-        .routes(routes!(plans::show))
-        .routes(routes!(plans::apply))
-        .routes(routes!(plans::stop))
-        .routes(routes!(plans::hotspots))
-        .routes(routes!(plans::evacuate, plans::return_to_service))
-        .routes(routes!(agents::list))
-        .routes(routes!(agents::token))
-        .routes(routes!(agents::allow))
-        .routes(routes!(agents::revoke))
-        .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::revoke))
-        .routes(routes!(metrics::scrape))
-        .routes(routes!(openapi::document))
+    let all = [
+        topology::endpoints(),
+        events::endpoints(),
+        vms::endpoints(),
+        strays::endpoints(),
+        groups::endpoints(),
+        classes::endpoints(),
+        overrides::endpoints(),
+        migrations::endpoints(),
+        plans::endpoints(),
+        agents::endpoints(),
+        tokens::endpoints(),
+        metrics::endpoints(),
+        openapi::endpoints(),
+    ];
+    all.into_iter().fold(OpenApiRouter::with_openapi(openapi::about()), OpenApiRouter::merge)
 }
 
 /// All endpoints, behind no guard.

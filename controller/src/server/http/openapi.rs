@@ -1,11 +1,21 @@
 //! The API's description in OpenAPI 3.1, derived from the handlers.
 
-use super::endpoints;
-use super::respond::json;
+use super::Api;
+use super::respond::{PART, json};
 use axum::response::Response;
 use std::sync::LazyLock;
+use tandem_api::VERSION_HEADER;
 use tandem_api::endpoints::OPENAPI;
-use utoipa::openapi::{Info, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{Info, InfoBuilder, OpenApi, OpenApiBuilder, RefOr};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(document))
+}
 
 /// What holds for every endpoint.
 const ABOUT: &str = "One controller for a data centre's virtual machines and its network. `?after=N` waits up to 10 s for a newer \
@@ -14,7 +24,25 @@ const ABOUT: &str = "One controller for a data centre's virtual machines and its
     missing token 401, what may not be asked 403, each with a reason as in the schema Error; while the controller is stopping it is 503.";
 
 /// The document. It is the same for every request, and only made for the first.
-static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| endpoints().split_for_parts().1);
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| {
+    let mut document = super::endpoints().split_for_parts().1;
+    let reads = document.paths.paths.values_mut().filter_map(|path| path.get.as_mut());
+    for response in reads.flat_map(|read| read.responses.responses.values_mut()) {
+        if let RefOr::T(response) = response
+            && response.description == PART
+        {
+            response.headers.insert(VERSION_HEADER.to_owned(), RefOr::T(version_header()));
+        }
+    }
+    document
+});
+
+/// The header of whatever is a part of the snapshot.
+fn version_header() -> Header {
+    let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
+    let about = "the snapshot's version; ?after=VERSION waits for a newer one";
+    HeaderBuilder::new().schema(Some(number)).description(Some(about)).build()
+}
 
 /// The head of the document.
 pub(super) fn about() -> OpenApi {
@@ -70,6 +98,27 @@ mod tests {
             assert_eq!(summary, row.summary, "{name}");
         }
         assert!(derived.is_empty(), "the table of endpoints has no {:?}", derived.keys());
+    }
+
+    /// Text for Prometheus and this document itself are what they are.
+    #[test]
+    fn every_answer_has_a_schema() {
+        let document = serde_json::to_value(&*DOCUMENT).expect("JSON");
+        let own = ["OpenMetrics", "serde_json::Value"];
+        for row in
+            tandem_api::endpoints::all().iter().filter(|r| r.answer != "()" && !own.contains(&r.answer))
+        {
+            let method = row.method.as_str().to_lowercase();
+            let status = row.statuses[0].to_string();
+            let content = &document["paths"][row.path][&method]["responses"][&status]["content"];
+            let schemas: Vec<&Value> =
+                content.as_object().into_iter().flat_map(|c| c.values()).map(|c| &c["schema"]).collect();
+            assert!(
+                !schemas.is_empty() && schemas.iter().all(|s| s.is_object()),
+                "{method} {}: {content}",
+                row.path
+            );
+        }
     }
 
     #[test]

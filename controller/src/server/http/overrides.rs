@@ -1,18 +1,27 @@
 //! What is decided by hand: ports that are off, paths that are pinned.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
-use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
 use tandem_api::overrides::{PathPin, PortState};
+use tandem_api::views;
 use tandem_api::{ApiError, limits};
 use tandem_model::{PortNo, Request, SwitchId, VmId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(set_port)).routes(routes!(pin_path, unpin_path))
+}
 
 #[utoipa::path(get, path = OVERRIDES.path, summary = OVERRIDES.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::OverrideView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.overrides)).await
 }

@@ -1,8 +1,9 @@
 //! Plans: `/api/v1/plans`, and what they are made for: hotspots, and servers out of service.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
-use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{Failure, HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,17 +12,31 @@ use tandem_api::endpoints::{
     APPLY_PLAN, EVACUATE, HOTSPOTS, MAKE_PLAN, PLANS, RETURN_SERVER, SHOW_PLAN, STOP_PLAN,
 };
 use tandem_api::migrations::{Goal, MigrationOptions, NewPlan};
+use tandem_api::views;
 use tandem_core::Snapshot;
 use tandem_model::{MoveOptions, PlanGoal, PlanId, Request, VmId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list, make))
+        .routes(routes!(show))
+        .routes(routes!(apply))
+        .routes(routes!(stop))
+        .routes(routes!(hotspots))
+        .routes(routes!(evacuate, return_to_service))
+}
 
 #[utoipa::path(get, path = PLANS.path, summary = PLANS.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::PlanView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.plans)).await
 }
 
 #[utoipa::path(get, path = HOTSPOTS.path, summary = HOTSPOTS.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::HotspotView>)))]
 pub(super) async fn hotspots(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.hotspots)).await
 }
@@ -45,7 +60,7 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
 
 #[utoipa::path(post, path = MAKE_PLAN.path, summary = MAKE_PLAN.summary, request_body = NewPlan,
     responses(
-    (status = 200, description = "the plan", content_type = "application/json"),
+    (status = 200, description = "the plan", body = views::Plan),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM or server", body = ApiError),
 ))]
@@ -57,7 +72,7 @@ pub(super) async fn make(State(event_loop): State<Handle>, Body(body): Body<NewP
 
 #[utoipa::path(get, path = SHOW_PLAN.path, summary = SHOW_PLAN.summary,
     params(("plan" = u64, Path)), responses(
-    (status = 200, description = "the plan", content_type = "application/json"),
+    (status = 200, description = "the plan", body = views::PlanView),
     (status = 404, description = "no such plan", body = ApiError),
 ))]
 pub(super) async fn show(State(event_loop): State<Handle>, PathOf(id): PathOf<u64>) -> HandlerResult {
@@ -71,7 +86,7 @@ pub(super) async fn show(State(event_loop): State<Handle>, PathOf(id): PathOf<u6
 
 #[utoipa::path(post, path = APPLY_PLAN.path, summary = APPLY_PLAN.summary,
     params(("plan" = u64, Path)), responses(
-    (status = 200, description = "the plan, begun", content_type = "application/json"),
+    (status = 200, description = "the plan, begun", body = views::Plan),
     (status = 404, description = "no such plan", body = ApiError),
     (status = 409,
         description = "it has begun already, or the data centre has changed and it no longer holds", body = ApiError),
@@ -95,7 +110,7 @@ pub(super) async fn stop(State(event_loop): State<Handle>, PathOf(id): PathOf<u6
 #[utoipa::path(put, path = EVACUATE.path, summary = EVACUATE.summary,
     params(("server" = String, Path)),
     request_body = MigrationOptions, responses(
-    (status = 200, description = "the plan, begun", content_type = "application/json"),
+    (status = 200, description = "the plan, begun", body = views::Plan),
     (status = 404, description = "no such server", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]

@@ -13,10 +13,6 @@ use tandem_api::groups::Created;
 use tandem_api::{ApiError, VERSION_HEADER};
 use tandem_core::Snapshot;
 use tandem_model as model;
-use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{RefOr, ResponseBuilder};
 
 /// How long `?after=N` waits at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -40,24 +36,9 @@ impl IntoResponse for Failure {
 /// What a handler gives.
 pub type HandlerResult = Result<Response, Failure>;
 
-/// 200 with a part of the snapshot in JSON, whose version is in a header.
-#[derive(Debug, Clone, Copy)]
-pub struct SnapshotPart;
-
-impl utoipa::IntoResponses for SnapshotPart {
-    fn responses() -> std::collections::BTreeMap<String, RefOr<utoipa::openapi::response::Response>> {
-        let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
-        let header = HeaderBuilder::new()
-            .schema(Some(number))
-            .description(Some("the snapshot's version; ?after=VERSION waits for a newer one"));
-        let response = ResponseBuilder::new()
-            .description("as the latest snapshot has it")
-            .header(VERSION_HEADER, header.build())
-            .content("application/json", ContentBuilder::new().build())
-            .build();
-        [("200".to_owned(), RefOr::T(response))].into()
-    }
-}
+/// How a handler describes an answer that is a part of the snapshot. The document says of each of
+/// them that the snapshot's version is in a header.
+pub(super) const PART: &str = "as the latest snapshot has it";
 
 /// A part of the snapshot: of the latest one, or of the first one after `?after=N`.
 pub(super) async fn part(

@@ -1,18 +1,27 @@
 //! VMs that run without a record of them: `/api/v1/strays`.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::{class_if_named, server_if_named};
-use super::respond::{HandlerResult, SnapshotPart, core, json, part};
+use super::respond::{HandlerResult, PART, core, json, part};
 use super::vms::check_words;
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use tandem_api::endpoints::{ADOPT_VM, STOP_STRAY, STRAYS};
+use tandem_api::views;
 use tandem_api::vms::AdoptVm;
 use tandem_api::{ApiError, limits};
 use tandem_model::{Adoption, BitRate, Bytes, Request, VmId};
 use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(stop)).routes(routes!(adopt))
+}
 
 /// Which server a stray is on, where there are several with its id.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -23,14 +32,14 @@ pub(super) struct OnServer {
 }
 
 #[utoipa::path(get, path = STRAYS.path, summary = STRAYS.summary, params(After),
-    responses(SnapshotPart))]
+    responses((status = 200, description = PART, body = Vec<views::StrayView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.strays)).await
 }
 
 #[utoipa::path(post, path = ADOPT_VM.path, summary = ADOPT_VM.summary, params(("vm" = u64, Path)),
     request_body = AdoptVm, responses(
-    (status = 201, description = "it is a VM like any other", content_type = "application/json"),
+    (status = 201, description = "it is a VM like any other", body = views::VmRecord),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such VM, server or class", body = ApiError),
     (status = 409,

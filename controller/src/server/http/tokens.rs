@@ -1,6 +1,7 @@
 //! Tokens for the API over TCP: `/api/v1/tokens`. They are made, listed and revoked over the Unix
 //! socket only: a token makes no tokens.
 
+use super::Api;
 use super::extract::{Body, PathOf};
 use super::guard::OverUnixSocket;
 use super::respond::{Failure, HandlerResult, json};
@@ -13,6 +14,13 @@ use tandem_api::ApiError;
 use tandem_api::endpoints::{CREATE_TOKEN, REVOKE_TOKEN, TOKENS};
 use tandem_api::tokens::{NewToken, Token, TokenSecret};
 use tandem_model::text::escaped;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
+}
 
 /// The most minutes that a token may be good for: a hundred years.
 const MOST_MINUTES: u64 = 100 * 366 * 24 * 60;

@@ -1,18 +1,28 @@
 //! VMs: `/api/v1/vms`.
 
+use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup::class_if_named;
-use super::respond::{Failure, HandlerResult, SnapshotPart, core, json, part, with_version};
+use super::respond::{Failure, HandlerResult, PART, core, json, part, with_version};
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use std::time::Duration;
 use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
+use tandem_api::views;
 use tandem_api::vms::{NewVm, VmSize};
 use tandem_api::{ApiError, limits};
 use tandem_model::{Request, VmId, VmRequest};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-#[utoipa::path(get, path = VMS.path, summary = VMS.summary, params(After), responses(SnapshotPart))]
+/// The endpoints of this noun.
+pub(super) fn endpoints() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, request)).routes(routes!(show, resize, delete))
+}
+
+#[utoipa::path(get, path = VMS.path, summary = VMS.summary, params(After),
+    responses((status = 200, description = PART, body = Vec<views::VmView>)))]
 pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>) -> Response {
     part(&event_loop, query, |s| json(&*s.vms)).await
 }
@@ -33,7 +43,7 @@ pub(super) fn check_words(
 
 #[utoipa::path(post, path = REQUEST_VM.path, summary = REQUEST_VM.summary, request_body = NewVm,
     responses(
-    (status = 201, description = "it runs", content_type = "application/json"),
+    (status = 201, description = "it runs", body = views::VmRecord),
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such class", body = ApiError),
     (status = 409,
@@ -55,7 +65,8 @@ fn no_vm(vm: u64) -> Failure {
 }
 
 #[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = u64, Path)),
-    responses(SnapshotPart, (status = 404, description = "no such VM", body = ApiError)))]
+    responses((status = 200, description = PART, body = views::VmView),
+        (status = 404, description = "no such VM", body = ApiError)))]
 pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
     let snapshot = event_loop.snapshot.load_full();
     let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
